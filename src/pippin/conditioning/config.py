@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of conditioning: which condition goes through which mechanism."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pippin.config import Config, ConfigError
+
+Mechanism = Literal["modulation", "attention"]
+ControlName = Literal["original_size", "crop_corner", "crop_size", "flip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoSemantic(Config):
+    """No class and no text: an unconditional model."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSemantic(Config):
+    """A class id; its only output is called `label`."""
+
+    kind: Literal["label"] = "label"
+    num_tokens: int = 4
+    """Tokens per class where the label goes through attention, and the number of learned constant
+    tokens a joint-attention model reads where it does not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstantGate(Config):
+    """gamma(t) = 1."""
+
+    kind: Literal["constant"] = "constant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearGate(Config):
+    """gamma(t) = 1 - t / T."""
+
+    kind: Literal["linear"] = "linear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerCosineGate(Config):
+    """gamma(t) = ((1 + cos(pi t / T)) / 2) ** alpha (method of Berrada et al. 2024)."""
+
+    kind: Literal["power-cosine"] = "power-cosine"
+    alpha: float = 4.0
+
+
+Gate = ConstantGate | LinearGate | PowerCosineGate
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlConfig(Config):
+    """Which control fields the model reads, in which group, and each group's time schedule."""
+
+    high: tuple[ControlName, ...] = ("crop_corner", "crop_size", "flip")
+    """Fields that change composition."""
+    low: tuple[ControlName, ...] = ("original_size",)
+    """Fields that change detail."""
+    high_gate: Gate = ConstantGate()
+    low_gate: Gate = ConstantGate()
+    output_init: Literal["zero", "xavier"] = "zero"
+    """Initial weights of each field's output layer."""
+    num_frequencies: int = 16
+    """Fourier features: this many cosines and as many sines for each number of a field."""
+    field_drop: float = 0.0
+    """Probability that one field alone is replaced by its null, on top of the categorical drop."""
+
+    def __post_init__(self) -> None:
+        """Refuse a field that stands in both groups or twice."""
+        names = (*self.high, *self.low)
+        if len(set(names)) != len(names):
+            raise ConfigError(f"each control field may stand once, in high or low; got {names}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropConfig(Config):
+    """One categorical draw for each training image, so that guidance finds every term trained."""
+
+    keep: float = 0.7
+    control: float = 0.1
+    """Drop control, keep semantics."""
+    semantic: float = 0.1
+    """Drop semantics, keep control."""
+    both: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a distribution."""
+        shares = (self.keep, self.control, self.semantic, self.both)
+        if min(shares) < 0 or not math.isclose(sum(shares), 1.0, abs_tol=1e-9):
+            raise ConfigError(
+                f"drop: keep, control, semantic, both must be >= 0 and sum to 1; got {shares}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditioningConfig(Config):
+    """The only door between conditions and denoisers."""
+
+    semantic: NoSemantic | LabelSemantic = field(default_factory=LabelSemantic)
+    rules: dict[str, Mechanism] = field(default_factory=lambda: {"label": "attention"})
+    """Semantic output -> mechanism; exactly the outputs that `semantic` has."""
+    control: ControlConfig = field(default_factory=ControlConfig)
+    drop: DropConfig = field(default_factory=DropConfig)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base of every configuration: typed, frozen, comparable, recorded as JSON.
+
+A configuration is a tree of frozen keyword-only dataclasses derived from :class:`Config`.
+Where a place in the tree admits several classes (a union), each carries a ``kind`` literal.
+This module and every ``config.py`` below it import no torch, so that the command line can
+show its help at once.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import cattrs
+
+NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
+"""``field(metadata=NOT_PROTOCOL)`` marks a setting that cannot change what is measured:
+paths, device, workers, micro-batch, how often something is logged."""
+
+
+class ConfigError(ValueError):
+    """A configuration that a user gave is wrong; the message says what is allowed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Base class of all configurations."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole tree as plain JSON values."""
+        return _converter().unstructure(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ConfigError: an unknown key, a missing key or a value of the wrong type, by path.
+        """
+        try:
+            return _converter().structure(values, cls)
+        except Exception as error:  # cattrs raises groups of many kinds; all mean "bad input"
+            reasons = "\n  ".join(cattrs.transform_error(error))
+            raise ConfigError(f"not a valid {cls.__name__}:\n  {reasons}") from error
+
+    def save(self, path: Path) -> None:
+        """Write the tree as JSON."""
+        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what :meth:`save` wrote."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path} is not JSON: {error}") from error
+        return cls.from_dict(values)
+
+
+@cache
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    converter.register_structure_hook(bool, _strict(bool))
+    converter.register_structure_hook(int, _strict(int))
+    converter.register_structure_hook(str, _strict(str))
+    converter.register_structure_hook(float, _strict(float, int))
+    return converter
+
+
+def _strict(kind: type, *also: type) -> Any:
+    """A cattrs hook that refuses to coerce: ``"no"`` is not a boolean, 0.5 is not an integer."""
+
+    def structure(value: Any, _: type) -> Any:
+        if type(value) not in (kind, *also):
+            raise ValueError(f"expected {kind.__name__}, got {value!r}")
+        return kind(value)
+
+    return structure
+
+
+def leaves(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All settings of the tree as (dotted path, value), depth first."""
+    for field in dataclasses.fields(config):
+        value, path = getattr(config, field.name), f"{prefix}{field.name}"
+        if isinstance(value, Config):
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def protocol(config: Config, prefix: str = "") -> dict[str, Any]:
+    """The settings that can change a measured number, by dotted path."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        if not field.metadata.get("protocol", True):
+            continue
+        value, path = getattr(config, field.name), f"{prefix}{field.name}"
+        if isinstance(value, Config):
+            found |= protocol(value, f"{path}.")
+        else:
+            found[path] = _converter().unstructure(value)
+    return found
+
+
+def fingerprint(values: Config | Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that name a protocol."""
+    content = protocol(values) if isinstance(values, Config) else dict(values)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def difference(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
+    """Protocol settings that differ: path -> (first's, second's); None = absent."""
+    a, b = protocol(first), protocol(second)
+    paths = [*a, *(path for path in b if path not in a)]
+    return {p: (a.get(p), b.get(p)) for p in paths if a.get(p) != b.get(p)}
+
+
+def replace_at(config: Config, path: str, value: Any) -> Any:
+    """A copy of the tree with the setting at a dotted path replaced.
+
+    Raises:
+        ConfigError: the path does not exist; the message lists what stands at that level.
+    """
+    name, _, rest = path.partition(".")
+    names = [field.name for field in dataclasses.fields(config)]
+    if name not in names:
+        raise ConfigError(f"{type(config).__name__} has no {name!r}; it has: {', '.join(names)}")
+    if rest:
+        child = getattr(config, name)
+        if not isinstance(child, Config):
+            raise ConfigError(f"{name!r} of {type(config).__name__} holds no {rest!r}")
+        value = replace_at(child, rest, value)
+    return dataclasses.replace(config, **{name: value})

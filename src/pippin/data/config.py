@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of data: which pictures, how they are cropped, how latents are cached."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pippin.config import NOT_PROTOCOL, Config, ConfigError
+
+Tones = Literal["one-per-view", "base-only", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeLaw(Config):
+    """The law of original sizes: log-uniform between two sides, tied to the class by a dial."""
+
+    smallest: int = 24
+    largest: int = 256
+    class_correlation: float = 0.0
+    """0: the size says nothing about the class; 1: the class's rank alone decides the size."""
+
+    def __post_init__(self) -> None:
+        """Refuse an empty range."""
+        if not (1 <= self.smallest <= self.largest) or not 0 <= self.class_correlation <= 1:
+            raise ConfigError(
+                "size law: 1 <= smallest <= largest and 0 <= class_correlation <= 1; got "
+                f"{self.smallest}, {self.largest}, {self.class_correlation}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropLaw(Config):
+    """Square crops: the side is uniform in a share of the source's shorter side, the corner
+    uniform over all places where it fits."""
+
+    smallest: float = 0.75
+    largest: float = 1.0
+    flip_probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse shares outside (0, 1]."""
+        if not (0 < self.smallest <= self.largest <= 1) or not 0 <= self.flip_probability <= 1:
+            raise ConfigError(
+                "crop law: 0 < smallest <= largest <= 1 and 0 <= flip_probability <= 1; got "
+                f"{self.smallest}, {self.largest}, {self.flip_probability}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenMojiConfig(Config):
+    """The embedded set: OpenMoji 17 pictures with their groups as classes."""
+
+    kind: Literal["openmoji"] = "openmoji"
+    resolution: int = 64
+    """Side of a training image in pixels."""
+    tones: Tones = "one-per-view"
+    """one-per-view: a base picture is one item, and each view of it draws a skin tone;
+    base-only: toned variants are left out; all: every variant is an item of its own."""
+    size_law: SizeLaw = field(default_factory=SizeLaw)
+    crop_law: CropLaw = field(default_factory=CropLaw)
+    views: int = 8
+    """Different crops, flips and tones cached for each picture; epoch e uses view e mod views."""
+    seed: int = 0
+
+
+DataConfig = OpenMojiConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig(Config):
+    """Whether and how latents are cached before training."""
+
+    enabled: bool = field(default=True, metadata=NOT_PROTOCOL)
+    """False encodes on the fly: slower, the same batches."""
+    folder: str = field(default="caches", metadata=NOT_PROTOCOL)
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    shard_size: int = field(default=2048, metadata=NOT_PROTOCOL)
+    """Latents (picture x view) in one shard file."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Noise schedules, prediction types, time densities and loss weights: pure mathematics."""

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the diffusion process and its objective."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pippin.config import Config
+
+ScheduleName = Literal["sd", "ldm-f4", "ddpm", "cosine", "flow"]
+PredictionType = Literal["eps", "v", "x0", "flow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformTime(Config):
+    """Every time equally often."""
+
+    kind: Literal["uniform"] = "uniform"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitNormalTime(Config):
+    """logit(t / 1000) is normal (Esser et al. 2024, section 3.1)."""
+
+    kind: Literal["logit-normal"] = "logit-normal"
+    mean: float = 0.0
+    std: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformWeight(Config):
+    """The plain squared error of the prediction."""
+
+    kind: Literal["uniform"] = "uniform"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinSNRWeight(Config):
+    """The squared error of x0 weighted by min(SNR, gamma) (Hang et al. 2023)."""
+
+    kind: Literal["min-snr"] = "min-snr"
+    gamma: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig(Config):
+    """Noise schedule, what the network predicts, and how the loss weighs it."""
+
+    schedule: ScheduleName = "sd"
+    """sd: scaled-linear 0.00085-0.012; ldm-f4: scaled-linear 0.0015-0.0195; ddpm: linear
+    0.0001-0.02; cosine (Nichol & Dhariwal 2021); flow: rectified flow."""
+    prediction: PredictionType = "eps"
+    time_density: UniformTime | LogitNormalTime = UniformTime()
+    loss_weight: UniformWeight | MinSNRWeight = UniformWeight()

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Complete configurations, as functions derived from one another."""

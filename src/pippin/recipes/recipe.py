@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration tree of one run."""
+
+from dataclasses import dataclass, field
+
+from pippin.conditioning.config import ConditioningConfig
+from pippin.config import Config
+from pippin.data.config import CacheConfig, DataConfig
+from pippin.denoisers.config import DenoiserConfig
+from pippin.diffusion.config import DiffusionConfig
+from pippin.encoders.config import AutoencoderConfig
+from pippin.evaluation.config import EvaluationConfig
+from pippin.sampling.config import SamplingConfig
+from pippin.training.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Config):
+    """All that decides what a run is; a run folder's config.json holds one."""
+
+    data: DataConfig
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
+    denoiser: DenoiserConfig
+    train: TrainConfig
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seed: int = 0
+    """Of initial weights, order, time, noise, drops."""

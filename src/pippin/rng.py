@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Named random streams.
+
+Every draw comes from a generator of one named stream on the CPU, in fp32, keyed by things that
+do not depend on how the work is split: seed, epoch, step, sample index, parameter name; never a
+rank or a worker. A batch's draws are made for the global batch and sliced. So a run can stop at
+any image and go on with the same numbers without storing the state of a generator.
+
+Changing a key or the hash here changes every result: do not.
+"""
+
+import hashlib
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Stream = Literal[
+    "init",  # (seed, parameter name)
+    "order",  # (seed, epoch)
+    "size",  # (seed, picture): original size
+    "view",  # (seed, picture, view): tone, crop, flip
+    "posterior",  # (seed, step): which latent of the autoencoder's posterior
+    "time",  # (seed, step)
+    "noise",  # (seed, step)
+    "drop",  # (seed, step)
+    "padding",  # (seed, step)
+    "mask",  # (seed, step)
+    "sample",  # (sample seed,)
+    "subset",  # (seed, purpose): which pictures or samples a measurement uses
+]
+
+
+def generator(stream: Stream, *key: int | str) -> torch.Generator:
+    """A CPU generator that depends on the stream's name and its key only."""
+    text = "/".join([stream, *(f"{type(part).__name__[0]}{part}" for part in key)])
+    digest = hashlib.sha256(text.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def normal(shape: tuple[int, ...], stream: Stream, *key: int | str) -> Tensor:
+    """Standard normal fp32 numbers of one stream."""
+    return torch.randn(shape, generator=generator(stream, *key))
+
+
+def uniform(shape: tuple[int, ...], stream: Stream, *key: int | str) -> Tensor:
+    """Uniform fp32 numbers in [0, 1) of one stream."""
+    return torch.rand(shape, generator=generator(stream, *key))
+
+
+def permutation(length: int, stream: Stream, *key: int | str) -> Tensor:
+    """A random order of range(length)."""
+    return torch.randperm(length, generator=generator(stream, *key))

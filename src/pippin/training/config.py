@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the training loop."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pippin.config import NOT_PROTOCOL, Config, ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesHalfLife(Config):
+    """EMA half-life as a number of images."""
+
+    kind: Literal["images"] = "images"
+    images: int = 14_000_000
+    """decay 0.9999 at batch 2048 is a half-life of 14.2 million images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareHalfLife(Config):
+    """EMA half-life as a share of the whole run, so that short runs keep a meaningful average."""
+
+    kind: Literal["share"] = "share"
+    share: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Config):
+    """Everything is counted in images, so batch size and processes change no schedule."""
+
+    images: int
+    """Length of the run."""
+    batch_size: int = 256
+    """Global batch."""
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    warmup_images: int = 0
+    """Linear warm-up of the learning rate."""
+    grad_clip: float | None = 1.0
+    """Largest norm of the gradient; None = no clipping."""
+    ema: ImagesHalfLife | ShareHalfLife = ShareHalfLife()
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """bf16: autocast of the forward pass; weights, optimizer and loss stay in fp32."""
+    max_bad_steps: int = 10
+    """Stop after this many non-finite steps in a row."""
+
+    compile: bool = field(default=False, metadata=NOT_PROTOCOL)
+    """torch.compile each block."""
+    device: str = field(default="auto", metadata=NOT_PROTOCOL)
+    """auto: cuda where there is one, otherwise cpu."""
+    workers: int = field(default=0, metadata=NOT_PROTOCOL)
+    """Processes that load data; 0 = the training process."""
+    log_every: int = field(default=2_000, metadata=NOT_PROTOCOL)
+    """Images between log lines."""
+    preview_every: int = field(default=50_000, metadata=NOT_PROTOCOL)
+    """Images between preview grids; 0 = none."""
+    checkpoint_every: int = field(default=50_000, metadata=NOT_PROTOCOL)
+    """Images between checkpoints; the last step always writes one."""
+    keep_checkpoints: int = field(default=2, metadata=NOT_PROTOCOL)
+    """How many of the newest checkpoints stay on disk."""
+
+    def __post_init__(self) -> None:
+        """Refuse lengths that cannot be trained."""
+        if self.images < 1 or self.batch_size < 1:
+            raise ConfigError(
+                f"images and batch_size must be at least 1; got {self.images}, {self.batch_size}"
+            )

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What passes between the layers, with shapes and units.
+
+Units, fixed once:
+
+- time ``t``: the number the networks are fed, in [0, 1000]. DDPM schedules: index 0..999, index 0
+  the least noisy; rectified flow: 1000 sigma. Gates read t / 1000.
+- geometry: (height, width) and (top, left), in pixels of the *source image*.
+- latents: ``Moments`` are what an autoencoder outputs (and what caches hold); ``latents`` are
+  normalised to about unit variance by the autoencoder's own affine.
+- images: uint8, (batch, 3, height, width), 0..255; ``pixels``: float32 in [-1, 1].
+- progress is counted in images seen; batch size means the global batch.
+- the null class id is ``num_classes``.
+"""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple, Self
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+NUM_TIMES = 1000
+"""T: gates and time densities read t / NUM_TIMES."""
+
+Images = UInt8[Tensor, "batch 3 height width"]
+Pixels = Float[Tensor, "batch 3 height width"]
+Latents = Float[Tensor, "batch channels height width"]
+Times = Float[Tensor, " batch"]
+
+
+class Size(NamedTuple):
+    """(height, width) in pixels of the source image."""
+
+    height: int
+    width: int
+
+
+class Corner(NamedTuple):
+    """(top, left) in pixels of the source image."""
+
+    top: int
+    left: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """How one training image was prepared from its source.
+
+    The crop is taken from the source image as it is stored; ``flip`` mirrors the *cropped* region
+    left-right. ``crop_corner`` therefore never depends on the flip.
+    """
+
+    original_size: Size
+    crop_corner: Corner
+    crop_size: Size
+    flip: bool
+
+    def values(self) -> dict[str, tuple[float, ...]]:
+        """Each field's numbers, in the units above, by field name."""
+        found: dict[str, tuple[float, ...]] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            found[field.name] = tuple(map(float, value if isinstance(value, tuple) else (value,)))
+        return found
+
+
+ControlBatch = dict[str, Float[Tensor, "batch parts"]]
+"""Field name -> the batch's raw values, in the units of :class:`Control`."""
+
+
+def stack_controls(controls: list[Control]) -> ControlBatch:
+    """One tensor (batch, parts) for each field."""
+    rows = [control.values() for control in controls]
+    return {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """Mean and standard deviation of an autoencoder's posterior, before normalisation."""
+
+    mean: Float[Tensor, "batch channels height width"]
+    std: Float[Tensor, "batch channels height width"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a batch is conditioned on, before any embedding."""
+
+    label: Int[Tensor, " batch"] | None = None
+    """Class ids in [0, num_classes)."""
+    control: ControlBatch
+    """Raw control values; empty where a model takes none."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same conditions on another device."""
+        label = None if self.label is None else self.label.to(device)
+        control = {name: value.to(device) for name, value in self.control.items()}
+        return type(self)(label=label, control=control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """Which of a batch's conditions are kept; the others are replaced by their null."""
+
+    semantic: Bool[Tensor, " batch"]
+    control: Bool[Tensor, " batch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a training step sees."""
+
+    latents: Float[Tensor, "batch channels height width"]
+    """Normalised latents."""
+    conditions: Conditions
+    index: Int[Tensor, " batch"]
+    """Which picture of the data set each row shows."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on another device; ``index`` stays where it is."""
+        return type(self)(
+            latents=self.latents.to(device, non_blocking=True),
+            conditions=self.conditions.to(device),
+            index=self.index,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """All that a denoiser learns about its conditions and time."""
+
+    tokens: Float[Tensor, "batch tokens token_width"] | None
+    """What attention reads; None for a model without attention to conditions."""
+    mask: Bool[Tensor, "batch tokens"] | None = None
+    """True where a token may be attended to; None = all."""
+    modulation: Float[Tensor, "batch modulation_width"]
+    """Time + gated control (+ semantics by modulation), before any SiLU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a denoiser returns: in the unit of the recipe's prediction type."""
+
+    mean: Float[Tensor, "batch channels height width"]
+    """eps, v, x0 or flow, with the latents' channels."""
+    variance: Float[Tensor, "batch channels height width"] | None = None
+    """Where a recipe learns it (interpolation coefficient of Nichol & Dhariwal 2021, eq. 15)."""
+    aux: Float[Tensor, "batch channels height width"] | None = None
+    """A second prediction that the objective adds to the loss (MDT's masked branch)."""
