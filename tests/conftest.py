@@ -3,7 +3,7 @@
 
 from jaxtyping import install_import_hook
 
-_hook = install_import_hook("pippin", "beartype.beartype")
+_hook = install_import_hook("pippin", "shape_checks.check")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -14,9 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import cattrs
+
+C = TypeVar("C", bound="Config")
 
 NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
 """``field(metadata=NOT_PROTOCOL)`` marks a setting that cannot change what is measured:
@@ -36,7 +38,7 @@ class Config:
         return _converter().unstructure(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
         """The inverse of :meth:`to_dict`.
 
         Raises:
@@ -53,7 +55,7 @@ class Config:
         path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls: type[C], path: Path) -> C:
         """Read what :meth:`save` wrote."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))

@@ -13,8 +13,8 @@ Units, fixed once:
 - the null class id is ``num_classes``.
 """
 
-from dataclasses import dataclass, fields
-from typing import NamedTuple, Self
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -59,9 +59,9 @@ class Control:
     def values(self) -> dict[str, tuple[float, ...]]:
         """Each field's numbers, in the units above, by field name."""
         found: dict[str, tuple[float, ...]] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            found[field.name] = tuple(map(float, value if isinstance(value, tuple) else (value,)))
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            found[entry.name] = tuple(map(float, value if isinstance(value, tuple) else (value,)))
         return found
 
 
@@ -92,12 +92,6 @@ class Conditions:
     control: ControlBatch
     """Raw control values; empty where a model takes none."""
 
-    def to(self, device: torch.device | str) -> Self:
-        """The same conditions on another device."""
-        label = None if self.label is None else self.label.to(device)
-        control = {name: value.to(device) for name, value in self.control.items()}
-        return type(self)(label=label, control=control)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
@@ -105,6 +99,16 @@ class Keep:
 
     semantic: Bool[Tensor, " batch"]
     control: Bool[Tensor, " batch"]
+    """All control fields together."""
+    fields: dict[str, Bool[Tensor, " batch"]] = field(default_factory=dict)
+    """Single control fields, on top; a field that is not named is kept."""
+
+    def to(self, device: torch.device | str) -> "Keep":
+        """The same flags on another device."""
+        fields = {name: flag.to(device) for name, flag in self.fields.items()}
+        return Keep(
+            semantic=self.semantic.to(device), control=self.control.to(device), fields=fields
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +120,6 @@ class Batch:
     conditions: Conditions
     index: Int[Tensor, " batch"]
     """Which picture of the data set each row shows."""
-
-    def to(self, device: torch.device | str) -> Self:
-        """The same batch on another device; ``index`` stays where it is."""
-        return type(self)(
-            latents=self.latents.to(device, non_blocking=True),
-            conditions=self.conditions.to(device),
-            index=self.index,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

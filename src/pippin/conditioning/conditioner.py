@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only door between conditions and denoisers.
+
+Rules say which semantic output goes through which mechanism; control goes into the modulation
+vector under its gate; time is embedded here too. What comes out, :class:`pippin.types.Embedded`,
+is all that a denoiser sees. ``entangled`` (class by modulation, constant gate) and
+``disentangled`` (class by attention, power-cosine gate) are two corners of one square of
+configurations: the code path is the same.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from pippin.conditioning.config import ConditioningConfig, Gate, LabelSemantic
+from pippin.conditioning.control import ControlGroup
+from pippin.conditioning.gates import gate_value
+from pippin.conditioning.semantic import ConstantTokens, LabelTable
+from pippin.config import ConfigError
+from pippin.nn.fourier import TimeEmbedding
+from pippin.types import Conditions, Embedded, Keep, Times
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What does not change with time, computed once per batch or sample."""
+
+    conditioner: "Conditioner"
+    tokens: Float[Tensor, "batch tokens token_width"] | None
+    mask: Bool[Tensor, "batch tokens"] | None
+    semantic: Float[Tensor, "batch modulation_width"] | None
+    """Semantics by modulation."""
+    control: tuple[tuple[Gate, Float[Tensor, "batch modulation_width"]], ...]
+    """Each group's gate and vector."""
+
+    def at(self, t: Times) -> Embedded:
+        """modulation(t) = time(t) + sum over groups of gamma(t) E(c) [+ semantics]."""
+        with torch.autocast(t.device.type, enabled=False):  # (B, D): fp32 costs nothing here
+            modulation = self.conditioner.time(t)
+            for gate, vector in self.control:
+                modulation = modulation + gate_value(gate, t)[:, None] * vector
+            if self.semantic is not None:
+                modulation = modulation + self.semantic
+        return Embedded(tokens=self.tokens, mask=self.mask, modulation=modulation)
+
+
+class Conditioner(nn.Module):
+    """Conditions and time to :class:`Embedded`.
+
+    Args:
+        config: semantics, rules, control and drop.
+        num_classes: size of the label space; the null class is one more row.
+        token_width, modulation_width, time_features: what the denoiser declares.
+        token_use: how the denoiser reads tokens: "none", "cross" or "joint".
+
+    Raises:
+        ConfigError: a rule without its output, or a mechanism the denoiser lacks.
+    """
+
+    def __init__(
+        self,
+        config: ConditioningConfig,
+        *,
+        num_classes: int,
+        token_width: int,
+        modulation_width: int,
+        time_features: int,
+        token_use: str,
+    ) -> None:
+        super().__init__()
+        _check_rules(config, token_use)
+        self.config = config
+        mechanism = config.rules.get("label")
+        num_tokens = (
+            config.semantic.num_tokens if isinstance(config.semantic, LabelSemantic) else 1
+        )
+        by_attention, by_modulation = mechanism == "attention", mechanism == "modulation"
+        self.time = TimeEmbedding(time_features, modulation_width)
+        self.label_tokens = (
+            LabelTable(num_classes, num_tokens * token_width) if by_attention else None
+        )
+        self.label_vector = LabelTable(num_classes, modulation_width) if by_modulation else None
+        self.constant_tokens = (
+            ConstantTokens(num_tokens, token_width)
+            if token_use != "none" and not by_attention
+            else None
+        )
+        self.token_width = token_width
+        control = config.control
+        self.high = ControlGroup(control.high, control, modulation_width) if control.high else None
+        self.low = ControlGroup(control.low, control, modulation_width) if control.low else None
+
+    def prepare(self, conditions: Conditions, keep: Keep) -> Prepared:
+        """Embed all that does not depend on time; what is not kept becomes its null.
+
+        Conditions may stay on the CPU, where checking their ranges costs no synchronisation.
+
+        Raises:
+            ValueError: a condition that the model reads is missing, or out of its range.
+        """
+        device = next(self.parameters()).device
+        keep = keep.to(device)
+        with torch.autocast(device.type, enabled=False):
+            return Prepared(
+                conditioner=self,
+                tokens=self._tokens(conditions, keep),
+                mask=None,
+                semantic=self._semantic(conditions, keep),
+                control=self._control(conditions, keep),
+            )
+
+    def _tokens(self, conditions: Conditions, keep: Keep) -> Tensor | None:
+        if self.label_tokens is not None:
+            rows = self.label_tokens(_label(conditions), keep.semantic)  # (B, L * D)
+            return rows.unflatten(-1, (-1, self.token_width))
+        if self.constant_tokens is not None:
+            return self.constant_tokens(len(keep.semantic))
+        return None
+
+    def _semantic(self, conditions: Conditions, keep: Keep) -> Tensor | None:
+        if self.label_vector is None:
+            return None
+        return self.label_vector(_label(conditions), keep.semantic)
+
+    def _control(self, conditions: Conditions, keep: Keep) -> tuple[tuple[Gate, Tensor], ...]:
+        gates = self.config.control
+        groups = ((gates.high_gate, self.high), (gates.low_gate, self.low))
+        return tuple(
+            (gate, group(conditions.control, keep)) for gate, group in groups if group is not None
+        )
+
+
+def keep_all(batch: int) -> Keep:
+    """Nothing dropped."""
+    flags = torch.ones(batch, dtype=torch.bool)
+    return Keep(semantic=flags, control=flags)
+
+
+def _label(conditions: Conditions) -> Tensor:
+    if conditions.label is None:
+        raise ValueError("this model is conditioned on class labels, and the batch has none")
+    return conditions.label
+
+
+def _check_rules(config: ConditioningConfig, token_use: str) -> None:
+    outputs = {"label"} if isinstance(config.semantic, LabelSemantic) else set()
+    if set(config.rules) != outputs:
+        raise ConfigError(
+            f"conditioning.rules must name exactly the outputs of semantic "
+            f"{config.semantic.kind!r}: {sorted(outputs)}; got {sorted(config.rules)}"
+        )
+    if "attention" in config.rules.values() and token_use == "none":
+        raise ConfigError(
+            "a rule says 'attention', but this denoiser reads no tokens: use the rule "
+            "'modulation', or a denoiser with attention to conditions (mmdit, or dit with "
+            "cross_attention True)"
+        )

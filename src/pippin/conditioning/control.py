@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control metadata to vectors: Fourier features and one small perceptron per field."""
+
+import math
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from pippin.conditioning.config import ControlConfig, ControlName
+from pippin.conditioning.fields import CONTROL_FIELDS, unit_values
+from pippin.nn.initialise import Init, Linear, xavier, zeros
+from pippin.types import ControlBatch, Keep
+
+LOWEST, HIGHEST = math.pi, 64 * math.pi
+"""Angular frequencies per unit: half a turn over a field's whole range, and 32 turns."""
+
+
+def control_features(
+    values: Float[Tensor, "batch parts"], num_frequencies: int
+) -> Float[Tensor, "batch features"]:
+    """[cos(f_k v), sin(f_k v)] of each number v in [0, 1], f_k geometric from pi to 64 pi."""
+    steps = torch.linspace(0, 1, num_frequencies, device=values.device)
+    angles = values[..., None] * LOWEST * (HIGHEST / LOWEST) ** steps
+    return torch.cat([angles.cos(), angles.sin()], dim=-1).flatten(1)
+
+
+class FieldEmbedding(nn.Module):
+    """One control field: features, Linear, SiLU, Linear; a learned vector where it is dropped."""
+
+    inits: ClassVar[dict[str, Init]] = {"null": zeros}
+
+    def __init__(self, name: ControlName, config: ControlConfig, width: int) -> None:
+        super().__init__()
+        self.name, self.num_frequencies = name, config.num_frequencies
+        parts = CONTROL_FIELDS[name].parts
+        self.linear_in = Linear(2 * config.num_frequencies * parts, width)
+        self.linear_out = Linear(
+            width, width, init=zeros if config.output_init == "zero" else xavier
+        )
+        self.null = nn.Parameter(torch.zeros(width))
+
+    def forward(
+        self, control: ControlBatch, keep: Bool[Tensor, " batch"]
+    ) -> Float[Tensor, "batch width"]:
+        """Raw control values of a batch to vectors."""
+        values = unit_values(self.name, control).to(self.null.device)
+        features = control_features(values, self.num_frequencies)
+        vector = self.linear_out(F.silu(self.linear_in(features)))
+        return torch.where(keep[:, None], vector, self.null)
+
+
+class ControlGroup(nn.Module):
+    """Sum of the embeddings of the fields of one group: E_h(c_h) or E_l(c_l)."""
+
+    def __init__(self, names: tuple[ControlName, ...], config: ControlConfig, width: int) -> None:
+        super().__init__()
+        self.fields = nn.ModuleDict({name: FieldEmbedding(name, config, width) for name in names})
+
+    def forward(self, control: ControlBatch, keep: Keep) -> Float[Tensor, "batch width"]:
+        """Raw control values of a batch to the group's vector."""
+        vectors = [
+            embed(control, keep.control & keep.fields.get(name, keep.control))
+            for name, embed in self.fields.items()
+        ]
+        return torch.stack(vectors).sum(dim=0)

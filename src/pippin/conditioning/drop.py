@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which conditions a training image keeps: one categorical draw, as guidance needs it."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pippin.conditioning.config import ConditioningConfig, DropConfig
+from pippin.types import Keep
+
+
+def draw_keep(
+    config: ConditioningConfig,
+    draws: Float[Tensor, " batch"],
+    field_draws: Float[Tensor, "batch fields"],
+) -> Keep:
+    """Uniform numbers in [0, 1) to what is kept.
+
+    Args:
+        draws: one number an image decides between keep, drop control, drop semantics, drop both.
+        field_draws: one number per image and control field (high, then low) for ``field_drop``.
+    """
+    control, semantic = _categorical(config.drop, draws)
+    names = (*config.control.high, *config.control.low)
+    kept = field_draws >= config.control.field_drop
+    return Keep(
+        semantic=semantic, control=control, fields=dict(zip(names, kept.unbind(1), strict=True))
+    )
+
+
+def _categorical(drop: DropConfig, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Flags (control kept, semantics kept) from one number an image."""
+    edges = torch.tensor([drop.keep, drop.control, drop.semantic]).cumsum(0)
+    outcome = torch.bucketize(draws, edges, right=True)  # 0 keep, 1 control, 2 semantic, 3 both
+    return (outcome == 0) | (outcome == 2), outcome <= 1

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mmDiT: joint attention of image and condition tokens, each stream with its own weights
+(Esser et al. 2024, arXiv 2403.03206)."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from pippin.denoisers.config import MMDiTConfig
+from pippin.denoisers.denoiser import Denoiser, TokenUse, Widths
+from pippin.nn.attention import QueryKeyValue, attend
+from pippin.nn.initialise import Linear
+from pippin.nn.mlp import MLP
+from pippin.nn.modulation import ModulatedOutput, Modulation, layer_norm, modulate
+from pippin.nn.patches import PatchEmbedding, from_patches
+from pippin.nn.positions import sincos_2d
+from pippin.types import Embedded, Latents, Prediction
+
+Tokens = Float[Tensor, "batch tokens width"]
+Context = Float[Tensor, "batch condition_tokens width"]
+
+
+class Stream(nn.Module):
+    """One modality's half of a joint block."""
+
+    def __init__(self, config: MMDiTConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.modulation = Modulation(width, width, 6)
+        self.attention_in = QueryKeyValue(width, config.num_heads, qk_norm=config.qk_norm)
+        self.attention_out = Linear(width, width)
+        self.mlp = MLP(width, config.mlp_ratio)
+
+    def update(self, x: Tokens, attended: Tokens, vectors: tuple[Tensor, ...]) -> Tokens:
+        """The gated attention and MLP updates, given what joint attention returned."""
+        gate1, shift2, scale2, gate2 = vectors
+        x = x + gate1[:, None] * self.attention_out(attended)
+        return x + gate2[:, None] * self.mlp(modulate(layer_norm(x), shift2, scale2))
+
+
+class LastContextStream(nn.Module):
+    """The context's half of the last block: read by the image, not updated any more."""
+
+    def __init__(self, config: MMDiTConfig) -> None:
+        super().__init__()
+        self.modulation = Modulation(config.width, config.width, 2)
+        self.attention_in = QueryKeyValue(config.width, config.num_heads, qk_norm=config.qk_norm)
+
+
+class JointBlock(nn.Module):
+    """Both streams attend over the tokens of both; context tokens come first."""
+
+    def __init__(self, config: MMDiTConfig, *, last: bool) -> None:
+        super().__init__()
+        self.image = Stream(config)
+        self.context: Stream | LastContextStream = (
+            LastContextStream(config) if last else Stream(config)
+        )
+
+    def forward(
+        self,
+        x: Tokens,
+        context: Context,
+        modulation: Float[Tensor, "batch width"],
+        mask: Bool[Tensor, "batch keys"] | None,
+    ) -> tuple[Tokens, Context]:
+        """One block; the mask covers context and image tokens together."""
+        shift_x, scale_x, *rest_x = self.image.modulation(modulation)  # each (B, D)
+        shift_c, scale_c, *rest_c = self.context.modulation(modulation)
+        of_x = self.image.attention_in(modulate(layer_norm(x), shift_x, scale_x))
+        of_c = self.context.attention_in(modulate(layer_norm(context), shift_c, scale_c))
+        q, k, v = (torch.cat([c, i], dim=2) for c, i in zip(of_c, of_x, strict=True))
+        length = context.shape[1]
+        if isinstance(self.context, LastContextStream):
+            attended = attend(q[:, :, length:], k, v, mask)  # the context's queries are not needed
+            return self.image.update(x, attended, tuple(rest_x)), context
+        attended = attend(q, k, v, mask)  # (B, L + N, D)
+        x = self.image.update(x, attended[:, length:], tuple(rest_x))
+        return x, self.context.update(context, attended[:, :length], tuple(rest_c))
+
+
+class MMDiT(Denoiser):
+    """The multimodal diffusion transformer of SD3."""
+
+    token_use: TokenUse = "joint"
+
+    def __init__(self, config: MMDiTConfig, latent_channels: int) -> None:
+        super().__init__()
+        width = config.width
+        self.widths = Widths(token=width, modulation=width, time_features=256)
+        self.patch_size = config.patch_size
+        self.patches = PatchEmbedding(latent_channels, config.patch_size, width)
+        self.blocks = nn.ModuleList(
+            JointBlock(config, last=i == config.depth - 1) for i in range(config.depth)
+        )
+        self.output = ModulatedOutput(width, width, config.patch_size**2 * latent_channels)
+
+    def forward(self, x_t: Latents, embedded: Embedded) -> Prediction:
+        """(B, C, H, W) -> mean (B, C, H, W)."""
+        assert embedded.tokens is not None
+        grid = (x_t.shape[-2] // self.patch_size, x_t.shape[-1] // self.patch_size)
+        x, context, mask = (
+            self.patches(x_t),
+            embedded.tokens,
+            embedded.mask,
+        )  # (B, N, D), (B, L, D)
+        x = x + sincos_2d(*grid, x.shape[-1]).to(x)
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones(x.shape[:2])], dim=1)
+        for block in self.blocks:
+            x, context = block(x, context, embedded.modulation, mask)
+        output = self.output(x, embedded.modulation)
+        return Prediction(mean=from_patches(output, grid, self.patch_size))

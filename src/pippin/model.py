@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a checkpoint holds: a conditioner and a denoiser that fit each other."""
+
+from torch import nn
+
+from pippin.conditioning.conditioner import Conditioner, Prepared, keep_all
+from pippin.conditioning.config import ConditioningConfig
+from pippin.denoisers.build import build_denoiser
+from pippin.denoisers.config import DenoiserConfig
+from pippin.denoisers.denoiser import Denoiser
+from pippin.nn.initialise import initialise
+from pippin.types import Conditions, Keep, Latents, Prediction, Times
+
+
+class LatentDenoiser(nn.Module):
+    """Noisy latents, time and conditions to a prediction."""
+
+    def __init__(self, conditioner: Conditioner, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.conditioner = conditioner
+        self.denoiser = denoiser
+
+    def prepare(self, conditions: Conditions, keep: Keep | None = None) -> Prepared:
+        """What does not depend on time; ``keep`` None keeps all conditions."""
+        if keep is None:
+            keep = keep_all(_batch_size(conditions))
+        return self.conditioner.prepare(conditions, keep)
+
+    def forward(self, x_t: Latents, t: Times, prepared: Prepared) -> Prediction:
+        """Predict from a noisy latent at time t in [0, 1000]."""
+        return self.denoiser(x_t, prepared.at(t))
+
+
+def _batch_size(conditions: Conditions) -> int:
+    tensors = [*conditions.control.values()]
+    if conditions.label is not None:
+        tensors.append(conditions.label)
+    if not tensors:
+        raise ValueError(
+            "conditions without label and control do not say how many images; pass keep"
+        )
+    return len(tensors[0])
+
+
+def build_model(
+    conditioning: ConditioningConfig,
+    denoiser: DenoiserConfig,
+    *,
+    num_classes: int,
+    latent_channels: int,
+    seed: int | None,
+) -> LatentDenoiser:
+    """A model with its initial weights; seed None leaves them as torch's layers do (for loading).
+
+    Raises:
+        ConfigError: conditioning and denoiser do not fit.
+    """
+    body = build_denoiser(denoiser, latent_channels)
+    door = Conditioner(
+        conditioning,
+        num_classes=num_classes,
+        token_width=body.widths.token,
+        modulation_width=body.widths.modulation,
+        time_features=body.widths.time_features,
+        token_use=body.token_use,
+    )
+    model = LatentDenoiser(door, body)
+    if seed is not None:
+        initialise(model, seed)
+    return model

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention: self, cross and joint, over one core whose backend can switch."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from pippin.nn.initialise import Init, Linear, ones, zeros
+
+Heads = Float[Tensor, "batch heads tokens dim"]
+Queries = Float[Tensor, "batch heads queries dim"]
+Keys = Float[Tensor, "batch heads keys dim"]
+
+
+def attend(
+    query: Queries,
+    key: Keys,
+    value: Keys,
+    mask: Bool[Tensor, "batch keys"] | None = None,
+) -> Float[Tensor, "batch queries width"]:
+    """softmax(q k^T / sqrt(dim)) v, heads side by side in the last axis.
+
+    On the CPU the fused kernel's backward pass is slower than the three plain operations; where
+    there is a GPU the fused one is used.
+
+    Args:
+        mask: True where a key may be read. Each row must allow at least one key.
+    """
+    attended = _explicit if query.device.type == "cpu" else _fused
+    result = attended(query, key, value, None if mask is None else mask[:, None, None, :])
+    return result.transpose(1, 2).flatten(2)
+
+
+def _explicit(query: Queries, key: Keys, value: Keys, mask: Tensor | None) -> Queries:
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(dim=-1).to(value.dtype) @ value
+
+
+def _fused(query: Queries, key: Keys, value: Keys, mask: Tensor | None) -> Queries:
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) times a learned gain, over the last axis, in fp32."""
+
+    inits: ClassVar[dict[str, Init]] = {"gain": ones}
+
+    def __init__(self, dim: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim"]:
+        """Normalise; the result has the dtype of the input."""
+        inverse = torch.rsqrt(x.float().square().mean(dim=-1, keepdim=True) + self.eps)
+        return (x.float() * inverse * self.gain).to(x.dtype)
+
+
+class QueryKeyValue(nn.Module):
+    """One linear layer to queries, keys and values, split into heads; optional QK-norm."""
+
+    def __init__(self, width: int, num_heads: int, *, qk_norm: bool = False) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = Linear(width, 3 * width)
+        self.norm = QueryKeyNorm(width // num_heads) if qk_norm else None
+
+    def forward(self, x: Float[Tensor, "batch tokens width"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys, values, each (batch, heads, tokens, dim)."""
+        # (B, N, 3D) -> (3, B, H, N, D/H)
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        if self.norm is not None:
+            q, k = self.norm(q, k)
+        return q, k, v
+
+
+class QueryKeyNorm(nn.Module):
+    """RMS norm of queries and keys within each head (SD3; Dehghani et al. 2023)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.query = RMSNorm(dim)
+        self.key = RMSNorm(dim)
+
+    def forward(self, query: Heads, key: Heads) -> tuple[Tensor, Tensor]:
+        """Normalised queries and keys."""
+        return self.query(query), self.key(key)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention among the tokens of one stream."""
+
+    def __init__(self, width: int, num_heads: int, *, qk_norm: bool = False) -> None:
+        super().__init__()
+        self.project_in = QueryKeyValue(width, num_heads, qk_norm=qk_norm)
+        self.project_out = Linear(width, width)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Attend and project."""
+        return self.project_out(attend(*self.project_in(x)))
+
+
+class CrossAttention(nn.Module):
+    """Image tokens read condition tokens; the output starts at 0, so a block starts without it."""
+
+    def __init__(
+        self, width: int, token_width: int, num_heads: int, *, qk_norm: bool = False
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = Linear(width, width)
+        self.key_value = Linear(token_width, 2 * width)
+        self.norm = QueryKeyNorm(width // num_heads) if qk_norm else None
+        self.project_out = Linear(width, width, init=zeros)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        tokens: Float[Tensor, "batch condition_tokens token_width"],
+        mask: Bool[Tensor, "batch condition_tokens"] | None,
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Attend from ``x`` to ``tokens``."""
+        q = self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        k, v = self.key_value(tokens).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        if self.norm is not None:
+            q, k = self.norm(q, k)
+        return self.project_out(attend(q, k, v, mask))

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Latents to patch tokens and back."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pippin.nn.initialise import Linear
+from pippin.types import Latents
+
+
+def to_patches(x: Latents, patch_size: int) -> Float[Tensor, "batch tokens features"]:
+    """Patches in rows, then columns; the numbers of a patch as (channel, row, column).
+
+    Raises:
+        ValueError: a side that is no multiple of the patch size.
+    """
+    if x.shape[-2] % patch_size or x.shape[-1] % patch_size:
+        raise ValueError(
+            f"a latent of {x.shape[-2]} x {x.shape[-1]} has no whole patches of {patch_size}; "
+            "choose a resolution whose latent sides are multiples of it"
+        )
+    # (B, C, H, W) -> (B, C, gh, p, gw, p) -> (B, gh, gw, C, p, p)
+    x = x.unflatten(-1, (-1, patch_size)).unflatten(-3, (-1, patch_size))
+    return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def from_patches(
+    x: Float[Tensor, "batch tokens features"], grid: tuple[int, int], patch_size: int
+) -> Latents:
+    """The inverse of a grid of patches whose numbers are ordered (row, column, channel)."""
+    # (B, gh * gw, p * p * C) -> (B, gh, gw, p, p, C) -> (B, C, gh, p, gw, p)
+    x = x.unflatten(1, grid).unflatten(-1, (patch_size, patch_size, -1))
+    return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+
+
+class PatchEmbedding(nn.Module):
+    """Linear map of each patch: the strided convolution of ViT, written as a matrix product."""
+
+    def __init__(self, channels: int, patch_size: int, width: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.linear = Linear(channels * patch_size**2, width)
+
+    def forward(self, x: Latents) -> Float[Tensor, "batch tokens dim"]:
+        """(B, C, H, W) -> (B, H/p * W/p, D)."""
+        return self.linear(to_patches(x, self.patch_size))
