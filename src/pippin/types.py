@@ -65,7 +65,7 @@ class Control:
         return found
 
 
-ControlBatch = dict[str, Float[Tensor, "batch parts"]]
+ControlBatch = dict[str, Float[Tensor, "batch _"]]
 """Field name -> the batch's raw values, in the units of :class:`Control`."""
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from pippin.nn.initialise import Init, Linear, ones, zeros
 
-Heads = Float[Tensor, "batch heads tokens dim"]
 Queries = Float[Tensor, "batch heads queries dim"]
 Keys = Float[Tensor, "batch heads keys dim"]
 
@@ -87,7 +86,7 @@ class QueryKeyNorm(nn.Module):
         self.query = RMSNorm(dim)
         self.key = RMSNorm(dim)
 
-    def forward(self, query: Heads, key: Heads) -> tuple[Tensor, Tensor]:
+    def forward(self, query: Queries, key: Keys) -> tuple[Queries, Keys]:
         """Normalised queries and keys."""
         return self.query(query), self.key(key)
 

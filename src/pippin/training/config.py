@@ -53,6 +53,8 @@ class TrainConfig(Config):
     """Processes that load data; 0 = the training process."""
     log_every: int = field(default=2_000, metadata=NOT_PROTOCOL)
     """Images between log lines."""
+    validate_every: int = field(default=25_000, metadata=NOT_PROTOCOL)
+    """Images between held-out losses; 0 = none."""
     preview_every: int = field(default=50_000, metadata=NOT_PROTOCOL)
     """Images between preview grids; 0 = none."""
     checkpoint_every: int = field(default=50_000, metadata=NOT_PROTOCOL)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin train RECIPE [--folder F] [--resume True] [--a.b value ...]``."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pippin.cli.options import parse
+from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import RECIPES, get_recipe
+
+USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help shows all settings
+       pippin train --config RUN/config.json [options]
+
+recipes:
+  {recipes}"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Train a recipe; every setting of it is an option."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    folder: Path | None = None
+    """Run folder; default runs/RECIPE with / written as -."""
+    resume: bool = False
+    """Go on from the newest good checkpoint of the folder."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse and train."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE.format(recipes="\n  ".join(RECIPES)))
+        return 0 if argv else 2
+    if argv[0] == "--config":
+        if len(argv) < 2:
+            raise ValueError("--config needs the path of a config.json")
+        name, recipe, rest = Path(argv[1]).parent.name, Recipe.load(Path(argv[1])), argv[2:]
+    else:
+        name, recipe, rest = argv[0], get_recipe(argv[0]), argv[1:]
+    command = parse(TrainCommand, f"pippin train {name}", rest, TrainCommand(recipe=recipe))
+    folder = command.folder or Path("runs") / name.replace("/", "-")
+    return _train(command.recipe, folder, resume=command.resume)
+
+
+def _train(recipe: Recipe, folder: Path, *, resume: bool) -> int:
+    from pippin.cli.main import RESUMABLE
+    from pippin.run.train import train
+    from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
+
+    try:
+        train(recipe, folder, resume=resume)
+    except TrainingStoppedError as stopped:
+        print(f"{stopped}; go on with --resume True --folder {folder}", file=sys.stderr)
+        return RESUMABLE
+    except TrainingDivergedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"trained: {folder}; next: pippin sample {folder} or pippin evaluate {folder}")
+    return 0

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes on the embedded pictures: they run anywhere, offline."""
+
+from dataclasses import replace
+
+from pippin.conditioning.config import (
+    ConditioningConfig,
+    ConstantGate,
+    ControlConfig,
+    PowerCosineGate,
+)
+from pippin.data.config import OpenMojiConfig
+from pippin.denoisers.config import dit, mmdit
+from pippin.recipes.recipe import Recipe
+from pippin.sampling.config import GuidanceConfig, SamplingConfig
+from pippin.training.config import TrainConfig
+
+
+def mmdit_disentangled() -> Recipe:
+    """Class by attention, low-level control under a power-cosine gate."""
+    return Recipe(
+        data=OpenMojiConfig(),
+        conditioning=ConditioningConfig(
+            rules={"label": "attention"},
+            control=ControlConfig(low_gate=PowerCosineGate()),
+        ),
+        denoiser=mmdit("tiny"),
+        train=TrainConfig(images=200_000, learning_rate=1e-3, warmup_images=10_000),
+        sampling=SamplingConfig(guidance=GuidanceConfig(semantic_scale=2.0)),
+    )
+
+
+def mmdit_entangled() -> Recipe:
+    """Class by modulation, all control constant in time."""
+    base = mmdit_disentangled()
+    control = replace(base.conditioning.control, low_gate=ConstantGate())
+    return replace(
+        base,
+        conditioning=replace(base.conditioning, rules={"label": "modulation"}, control=control),
+    )
+
+
+def dit_entangled() -> Recipe:
+    """DiT with adaLN-zero."""
+    return replace(mmdit_entangled(), denoiser=dit("tiny", qk_norm=True))
+
+
+def dit_disentangled() -> Recipe:
+    """DiT with cross-attention to class tokens."""
+    denoiser = dit("tiny", qk_norm=True, cross_attention=True)
+    return replace(mmdit_disentangled(), denoiser=denoiser)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints that are whole or absent.
+
+``checkpoints/IMAGES_SEEN/`` holds model, ema and optimizer as safetensors, and state.json with
+position and the sha256 of each file. It is written under a hidden name and renamed when all of
+it is on disk, so a killed process never leaves a folder that looks like a checkpoint and is none.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+PARTS = ("model", "ema", "optimizer")
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used; the message names the file and the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a run needs to go on."""
+
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+    """images_seen, step, bad steps, seed."""
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write ``folder/IMAGES_SEEN`` and remove all but the newest ``keep`` checkpoints.
+
+    Raises:
+        OSError: disk full or not writable; earlier checkpoints are untouched.
+    """
+    final = folder / str(checkpoint.state["images_seen"])
+    staging = folder / f".writing-{final.name}-{os.getpid()}"
+    try:
+        staging.mkdir(parents=True)
+        _write(staging, checkpoint)
+        if final.exists():  # an earlier, damaged one of the same place
+            shutil.rmtree(final)
+        staging.rename(final)
+        _sync(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    _prune(folder, keep)
+    return final
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and verify one checkpoint folder.
+
+    Raises:
+        CheckpointError: a part is missing, or its bytes are not those that were written.
+    """
+    state = _read_state(path)
+    for part in PARTS:
+        _verify(path / f"{part}.safetensors", state["sha256"])
+    tensors = {part: load_file(path / f"{part}.safetensors") for part in PARTS}
+    return Checkpoint(state=state, **tensors)
+
+
+def load_weights(path: Path, kind: str) -> dict[str, Tensor]:
+    """The weights of one checkpoint folder: ``ema`` or ``model`` (raw), verified."""
+    file = path / f"{kind}.safetensors"
+    _verify(file, _read_state(path)["sha256"])
+    return load_file(file)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoint folders, the one with most images first."""
+    found = [path for path in folder.glob("*") if path.name.isdigit()]
+    return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, and why newer ones were passed over."""
+    problems = []
+    for path in list_checkpoints(folder):
+        try:
+            state = _read_state(path)
+            for part in PARTS:
+                _verify(path / f"{part}.safetensors", state["sha256"])
+        except CheckpointError as error:
+            problems.append(str(error))
+        else:
+            return path, problems
+    return None, problems
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    digests = {}
+    for part in PARTS:
+        file = folder / f"{part}.safetensors"
+        tensors = {
+            name: t.detach().cpu().contiguous() for name, t in getattr(checkpoint, part).items()
+        }
+        save_file(tensors, file)
+        _sync(file)
+        digests[file.name] = _sha256(file)
+    state = {"format": FORMAT, **checkpoint.state, "sha256": digests}
+    (folder / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    _sync(folder / "state.json")
+    _sync(folder)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    file = path / "state.json"
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: not readable ({error})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{file}: not a pippin checkpoint of format {FORMAT}")
+    return state
+
+
+def _verify(file: Path, digests: dict[str, str]) -> None:
+    if not file.is_file():
+        raise CheckpointError(f"{file}: missing")
+    if _sha256(file) != digests.get(file.name):
+        raise CheckpointError(f"{file}: damaged (its sha256 is not the recorded one)")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prune(folder: Path, keep: int) -> None:
+    for path in list_checkpoints(folder)[keep:]:
+        shutil.rmtree(path)
+    for path in folder.glob(".writing-*"):  # what a killed process left
+        shutil.rmtree(path, ignore_errors=True)

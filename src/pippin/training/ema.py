@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exponential moving average of the weights, with its half-life counted in images."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from pippin.training.config import ImagesHalfLife, ShareHalfLife
+
+RAMP = 0.1
+"""The half-life is at most this share of the images seen, so that the initial weights fade."""
+
+
+def half_life_images(config: ImagesHalfLife | ShareHalfLife, total_images: int) -> float:
+    """The half-life of a run of a given length, in images."""
+    return config.images if isinstance(config, ImagesHalfLife) else config.share * total_images
+
+
+class EMA:
+    """fp32 averages of all parameters of a model.
+
+    After a step that ends at n images with batch b, average <- d average + (1 - d) weights with
+    d = 0.5 ** (b / min(half_life, RAMP n)): the same curve at every batch size (Karras et al.
+    2024, appendix A, count it so too).
+    """
+
+    def __init__(self, model: nn.Module, half_life: float) -> None:
+        self.half_life = half_life
+        self.weights: dict[str, Tensor] = {
+            name: p.detach().to(torch.float32, copy=True) for name, p in model.named_parameters()
+        }
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, *, batch_size: int, images_seen: int) -> None:
+        """Move the averages towards the weights after one step."""
+        weight = 1 - 0.5 ** (batch_size / min(self.half_life, RAMP * images_seen))
+        current = [p.detach().float() for p in model.parameters()]
+        torch._foreach_lerp_(list(self.weights.values()), current, weight)
+
+    @contextmanager
+    def swapped_into(self, model: nn.Module) -> Iterator[None]:
+        """Inside, the model has the averaged weights; afterwards its own again, bit for bit."""
+        parameters = dict(model.named_parameters())
+        own = {name: p.detach().clone() for name, p in parameters.items()}
+        try:
+            _copy(self.weights, parameters)
+            yield
+        finally:
+            _copy(own, parameters)
+
+
+@torch.no_grad()
+def _copy(source: dict[str, Tensor], target: dict[str, nn.Parameter]) -> None:
+    for name, parameter in target.items():
+        parameter.copy_(source[name])

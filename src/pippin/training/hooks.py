@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens beside the loop: log lines, the progress bar, and things done every N images."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pippin.training.log import RunLog
+from pippin.training.trainer import Hook, StepReport, Trainer
+
+
+class LogHook:
+    """Writes the means of the steps since the last line, every ``every`` images."""
+
+    def __init__(self, log: RunLog, every: int) -> None:
+        self.log, self.every = log, every
+        self._steps: list[StepReport] = []
+
+    def __call__(self, trainer: Trainer, report: StepReport) -> None:
+        """Collect, and write where a multiple of ``every`` was crossed."""
+        self._steps.append(report)
+        last = trainer.step_count == trainer.total_steps
+        if not (_crossed(trainer, report, self.every) or last):
+            return
+        steps, self._steps = self._steps, []
+        good = [step for step in steps if step.finite]
+        seconds = sum(step.step_seconds for step in steps)
+        line = {
+            "images_per_second": len(steps) * trainer.config.batch_size / seconds,
+            "data_wait": sum(step.data_seconds for step in steps) / seconds,
+            "learning_rate": report.learning_rate,
+            "bad_steps": report.bad_steps,
+        }
+        if good:
+            line["loss"] = sum(step.loss for step in good) / len(good)
+            line["grad_norm"] = sum(step.grad_norm for step in good) / len(good)
+        self.log.write(report.images_seen, **line)
+
+
+def every(images: int, act: Callable[[Trainer], None]) -> Hook:
+    """A hook that acts at the first step at or past each multiple of ``images``; 0 = never."""
+
+    def hook(trainer: Trainer, report: StepReport) -> None:
+        if images and _crossed(trainer, report, images):
+            act(trainer)
+
+    return hook
+
+
+def _crossed(trainer: Trainer, report: StepReport, images: int) -> bool:
+    before = report.images_seen - trainer.config.batch_size
+    return report.images_seen // images > before // images
+
+
+@contextmanager
+def progress_hook(title: str, console: Console | None = None) -> Iterator[Hook]:
+    """A bar with images seen, images/s, loss and time left, on stderr."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
+        TextColumn("{task.fields[speed]}"),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console or Console(stderr=True),
+        refresh_per_second=2,
+    )
+    with progress:
+        task = progress.add_task(title, total=None, speed="", loss="")
+        smooth: dict[str, float] = {}
+
+        def hook(trainer: Trainer, report: StepReport) -> None:
+            if report.finite:
+                smooth["loss"] = 0.98 * smooth.get("loss", report.loss) + 0.02 * report.loss
+            speed = trainer.config.batch_size / report.step_seconds
+            smooth["speed"] = 0.95 * smooth.get("speed", speed) + 0.05 * speed
+            progress.update(
+                task,
+                total=trainer.total_steps * trainer.config.batch_size,
+                completed=report.images_seen,
+                speed=f"{smooth['speed']:.0f} images/s",
+                loss=f"{smooth['loss']:.4f}" if "loss" in smooth else "not finite",
+            )
+
+        yield hook

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop: batches in, better weights out, at any moment resumable."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pippin.conditioning.config import ConditioningConfig
+from pippin.model import LatentDenoiser
+from pippin.objective import Draws, Objective, draw_step
+from pippin.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pippin.training.config import TrainConfig
+from pippin.training.device import autocast
+from pippin.training.ema import EMA, half_life_images
+from pippin.training.optimizer import (
+    build_optimizer,
+    learning_rate,
+    optimizer_tensors,
+    restore_optimizer,
+)
+from pippin.training.stop import StopRequest
+from pippin.types import Batch
+
+
+class TrainingDivergedError(RuntimeError):
+    """Too many non-finite steps in a row; the last good checkpoint stands."""
+
+
+class TrainingStoppedError(Exception):
+    """A signal asked the run to stop; a checkpoint was written first."""
+
+    def __init__(self, signal: int, checkpoint: Path) -> None:
+        super().__init__(f"stopped by signal {signal}; checkpoint {checkpoint} written")
+        self.signal = signal
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What one step tells the hooks."""
+
+    images_seen: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    finite: bool
+    """False: the step was skipped."""
+    bad_steps: int
+    """Skipped so far."""
+    data_seconds: float
+    """Waiting for the batch."""
+    step_seconds: float
+    """All of it, waiting included."""
+
+
+Hook = Callable[["Trainer", StepReport], None]
+"""Called after each step."""
+
+
+class Trainer:
+    """Trains one model.
+
+    Args:
+        model: on its device, with its initial weights.
+        objective: the loss.
+        conditioning: says how conditions are dropped.
+        config: length, batch, optimizer, EMA.
+        seed: of the draws (time, noise, drops).
+        folder: of the run; checkpoints go below it.
+    """
+
+    def __init__(
+        self,
+        model: LatentDenoiser,
+        objective: Objective,
+        conditioning: ConditioningConfig,
+        config: TrainConfig,
+        *,
+        seed: int,
+        folder: Path,
+    ) -> None:
+        self.model, self.objective, self.conditioning = model, objective, conditioning
+        self.config, self.seed, self.folder = config, seed, folder
+        self.device = next(model.parameters()).device
+        self.ema = EMA(model, half_life_images(config.ema, config.images))
+        self.optimizer = build_optimizer(model, config)
+        self.step_count = 0
+        self.bad_steps = 0
+        self.bad_in_a_row = 0
+
+    @property
+    def images_seen(self) -> int:
+        """Progress; the position in the data follows from it."""
+        return self.step_count * self.config.batch_size
+
+    @property
+    def total_steps(self) -> int:
+        """The run ends with the first whole batch that reaches ``config.images``."""
+        return math.ceil(self.config.images / self.config.batch_size)
+
+    def train(self, batches: Iterable[Batch], hooks: list[Hook]) -> None:
+        """Train to the end of the run.
+
+        Args:
+            batches: from the image ``images_seen`` on, without end.
+
+        Raises:
+            TrainingDivergedError: ``max_bad_steps`` non-finite steps in a row.
+            TrainingStoppedError: SIGINT or SIGTERM, after a checkpoint.
+        """
+        self.model.train()
+        iterator = iter(batches)
+        with StopRequest() as stop:
+            while self.step_count < self.total_steps:
+                began = time.perf_counter()
+                batch = next(iterator)
+                waited = time.perf_counter() - began
+                report = self._step(batch, began, waited)
+                for hook in hooks:
+                    hook(self, report)
+                if self._checkpoint_due() or stop.signal is not None:
+                    saved = self.save()
+                    if stop.signal is not None:
+                        raise TrainingStoppedError(stop.signal, saved)
+
+    def _checkpoint_due(self) -> bool:
+        """At the first step at or past each multiple of ``checkpoint_every``, and at the end."""
+        every, batch = self.config.checkpoint_every, self.config.batch_size
+        crossed = self.images_seen // every > (self.images_seen - batch) // every
+        return crossed or self.step_count == self.total_steps
+
+    def _step(self, batch: Batch, began: float, waited: float) -> StepReport:
+        draws = draw_step(
+            self.objective.config,
+            self.conditioning,
+            tuple(batch.latents.shape),
+            seed=self.seed,
+            step=self.step_count,
+        )
+        rate = learning_rate(self.config, self.images_seen + self.config.batch_size)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._loss(batch, draws)
+        loss.backward()
+        limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()
+        finite = self._apply(math.isfinite(loss_value) and math.isfinite(norm_value))
+        return StepReport(
+            images_seen=self.images_seen,
+            loss=loss_value,
+            grad_norm=norm_value,
+            learning_rate=rate,
+            finite=finite,
+            bad_steps=self.bad_steps,
+            data_seconds=waited,
+            step_seconds=time.perf_counter() - began,
+        )
+
+    def _loss(self, batch: Batch, draws: Draws) -> torch.Tensor:
+        latents, noise = batch.latents.to(self.device), draws.noise.to(self.device)
+        with autocast(self.device, self.config.precision):
+            prepared = self.model.prepare(batch.conditions, draws.keep)
+            losses = self.objective(
+                lambda x_t, t: self.model(x_t, t, prepared),
+                latents,
+                draws.t.to(self.device),
+                noise,
+            )
+        return torch.stack([loss.mean() for loss in losses.values()]).sum()
+
+    def _apply(self, finite: bool) -> bool:
+        """Take the step, or skip and count it."""
+        if finite:
+            self.optimizer.step()
+            self.bad_in_a_row = 0
+        else:
+            self.bad_steps += 1
+            self.bad_in_a_row += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step_count += 1
+        if finite:
+            batch = self.config.batch_size
+            self.ema.update(self.model, batch_size=batch, images_seen=self.images_seen)
+        if self.bad_in_a_row >= self.config.max_bad_steps:
+            raise TrainingDivergedError(
+                f"{self.bad_in_a_row} non-finite steps in a row at {self.images_seen} images; "
+                "the last checkpoint is good. Try a lower train.learning_rate, a smaller "
+                "train.grad_clip, denoiser.qk_norm True or train.precision fp32"
+            )
+        return finite
+
+    def save(self) -> Path:
+        """Write a checkpoint of this moment."""
+        checkpoint = Checkpoint(
+            model=dict(self.model.state_dict()),
+            ema=self.ema.weights,
+            optimizer=optimizer_tensors(self.model, self.optimizer),
+            state={
+                "images_seen": self.images_seen,
+                "step": self.step_count,
+                "bad_steps": self.bad_steps,
+                "bad_in_a_row": self.bad_in_a_row,
+                "seed": self.seed,  # with the step, this is the whole random state
+            },
+        )
+        folder = self.folder / "checkpoints"
+        return save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint: weights, EMA, optimizer, position, counters."""
+        checkpoint = load_checkpoint(path)
+        self.model.load_state_dict(checkpoint.model)
+        self.ema.weights = {name: t.to(self.device) for name, t in checkpoint.ema.items()}
+        restore_optimizer(self.model, self.optimizer, checkpoint.optimizer)
+        self.step_count = checkpoint.state["step"]
+        self.bad_steps = checkpoint.state["bad_steps"]
+        self.bad_in_a_row = checkpoint.state["bad_in_a_row"]

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared layers against closed forms and torch's own."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pippin.nn.attention import RMSNorm, _explicit, _fused, attend
+from pippin.nn.fourier import time_features
+from pippin.nn.initialise import Linear, initialise, normal
+from pippin.nn.modulation import layer_norm, modulate
+from pippin.nn.patches import PatchEmbedding, from_patches, to_patches
+from pippin.nn.positions import sincos_2d
+
+
+def heads(tokens, seed):
+    return torch.randn(2, 3, tokens, 8, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_backends_agree(masked):
+    q, k, v = heads(5, 0), heads(7, 1), heads(7, 2)
+    mask = torch.ones(2, 1, 1, 7, dtype=torch.bool)
+    mask[0, ..., 4:] = False
+    used = mask if masked else None
+    torch.testing.assert_close(_explicit(q, k, v, used), _fused(q, k, v, used))
+
+
+def test_masked_keys_do_not_matter():
+    q, k, v = heads(5, 0), heads(7, 1), heads(7, 2)
+    mask = torch.ones(2, 7, dtype=torch.bool)
+    mask[:, 4:] = False
+    short = attend(q, k[:, :, :4], v[:, :, :4])
+    torch.testing.assert_close(attend(q, k, v, mask), short)
+
+
+def test_rms_norm_is_torchs_and_keeps_the_dtype():
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    norm = RMSNorm(6)
+    torch.testing.assert_close(norm(x), F.rms_norm(x, (6,), eps=1e-6))
+    assert norm(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_patches_round_trip_on_an_oblong_grid():
+    x = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).reshape(2, 3, 4, 6)
+    patches = to_patches(x, 2)  # numbers as (channel, row, column)
+    assert patches.shape == (2, 6, 12)
+    assert torch.equal(patches[0, 1].reshape(3, 2, 2), x[0, :, 0:2, 2:4])  # row first
+    reordered = patches.unflatten(-1, (3, 2, 2)).permute(0, 1, 3, 4, 2).flatten(2)
+    assert torch.equal(from_patches(reordered, (2, 3), 2), x)
+
+
+def test_patch_embedding_is_a_strided_convolution():
+    layer = PatchEmbedding(4, 2, 16)
+    initialise(layer, 0)
+    x = torch.randn(2, 4, 8, 6, generator=torch.Generator().manual_seed(0))
+    weight = layer.linear.weight.reshape(16, 4, 2, 2)
+    expected = F.conv2d(x, weight, layer.linear.bias, stride=2).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_sincos_encodes_column_first_and_is_unique():
+    table = sincos_2d(3, 5, 16).reshape(3, 5, 16)
+    assert torch.equal(table[0, 2, :8], table[2, 2, :8])  # same column
+    assert torch.equal(table[1, 0, 8:], table[1, 4, 8:])  # same row
+    assert len(table.reshape(15, 16).unique(dim=0)) == 15
+
+
+def test_time_features_have_cosines_first():
+    features = time_features(torch.tensor([0.0, 3.0]), 8)
+    assert torch.equal(features[0], torch.tensor([1.0] * 4 + [0.0] * 4))
+    assert features[1, 0] == pytest.approx(torch.tensor(3.0).cos().item())
+
+
+def test_modulated_norm():
+    x = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
+    y = layer_norm(x)
+    assert y.mean(-1).abs().max() < 1e-6
+    shift, scale = torch.ones(2, 8), torch.full((2, 8), 0.5)
+    torch.testing.assert_close(modulate(y, shift, scale), 1.5 * y + 1)
+
+
+def test_initialise_refuses_a_parameter_that_does_not_say_how_it_starts():
+    with pytest.raises(ValueError, match=r"0\.weight: Linear does not say"):
+        initialise(torch.nn.Sequential(torch.nn.Linear(2, 2)), 0)
+
+
+def test_initial_distributions():
+    layer = Linear(300, 200, init=normal(0.02))
+    initialise(layer, 0)
+    assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert not layer.bias.any()

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration trees: record, replay, refuse, compare."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from pippin.config import ConfigError, difference, fingerprint, leaves, protocol, replace_at
+from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import RECIPES, get_recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_its_record(name, tmp_path):
+    recipe = get_recipe(name)
+    recipe.save(tmp_path / "config.json")
+    assert Recipe.load(tmp_path / "config.json") == recipe
+
+
+def test_unknown_keys_and_wrong_types_are_named_by_path():
+    values = get_recipe("openmoji/mmdit-entangled").to_dict()
+    values["train"]["lerning_rate"] = 1.0
+    values["seed"] = "0"
+    values["data"]["size_law"]["smallest"] = 3.5
+    with pytest.raises(ConfigError) as caught:
+        Recipe.from_dict(values)
+    for part in ("lerning_rate", "$.seed", "$.data.size_law.smallest"):
+        assert part in str(caught.value)
+
+
+def test_broken_json_is_a_named_error(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"config\.json is not JSON"):
+        Recipe.load(tmp_path / "config.json")
+
+
+def test_unknown_recipe_lists_what_there_is():
+    with pytest.raises(ConfigError, match="openmoji/mmdit-disentangled"):
+        get_recipe("openmoji/unet")
+
+
+def test_fingerprint_ignores_where_and_how_fast_but_nothing_else():
+    recipe = get_recipe("openmoji/mmdit-entangled")
+    moved = replace(recipe, train=replace(recipe.train, device="cuda", workers=7, log_every=1))
+    assert fingerprint(moved) == fingerprint(recipe)
+    assert difference(moved, recipe) == {}
+    changed = replace_at(recipe, "train.learning_rate", 3e-4)
+    assert fingerprint(changed) != fingerprint(recipe)
+    assert difference(recipe, changed) == {"train.learning_rate": (1e-3, 3e-4)}
+
+
+def test_every_protocol_setting_changes_the_fingerprint():
+    recipe = get_recipe("openmoji/mmdit-entangled")
+    settings = protocol(recipe)
+    assert {"train.batch_size", "data.crop_law.smallest", "conditioning.rules"} <= set(settings)
+    assert not {"train.device", "cache.folder", "sampling.batch_size"} & set(settings)
+    assert set(settings) <= {path for path, _ in leaves(recipe)}
+
+
+def test_replace_at_names_the_missing_setting():
+    recipe = get_recipe("openmoji/mmdit-entangled")
+    with pytest.raises(ConfigError, match="TrainConfig has no 'rate'; it has: images"):
+        replace_at(recipe, "train.rate", 1)
+
+
+def test_arms_of_the_main_job_differ_on_two_axes_only():
+    a, b = (get_recipe(f"openmoji/mmdit-{kind}") for kind in ("entangled", "disentangled"))
+    assert set(difference(a, b)) == {
+        "conditioning.rules",
+        "conditioning.control.low_gate.kind",
+        "conditioning.control.low_gate.alpha",
+    }
+
+
+def test_configuration_imports_no_torch():
+    code = "import sys, pippin.recipes.table; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
