@@ -39,6 +39,19 @@ class EMA:
         current = [p.detach().float() for p in model.parameters()]
         torch._foreach_lerp_(list(self.weights.values()), current, weight)
 
+    @torch.no_grad()
+    def restore(self, weights: dict[str, Tensor]) -> None:
+        """Take over saved averages, whatever their order.
+
+        Raises:
+            ValueError: other names than the model's parameters.
+        """
+        if set(weights) != set(self.weights):
+            unlike = sorted(set(weights) ^ set(self.weights))
+            raise ValueError(f"saved EMA and model differ in the parameters {unlike[:5]}")
+        for name, average in self.weights.items():
+            average.copy_(weights[name])
+
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Iterator[None]:
         """Inside, the model has the averaged weights; afterwards its own again, bit for bit."""

@@ -10,11 +10,13 @@ from pippin.training.config import TrainConfig
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Adam over all parameters, in the order of ``named_parameters``; decay is decoupled."""
     kind = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
+    device = next(model.parameters()).device.type
     return kind(
         model.parameters(),
         lr=config.learning_rate,
         betas=config.betas,
         weight_decay=config.weight_decay,
+        fused=device in ("cpu", "cuda"),  # one pass over the weights
     )
 
 

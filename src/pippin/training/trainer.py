@@ -214,7 +214,7 @@ class Trainer:
         """Go on from a checkpoint: weights, EMA, optimizer, position, counters."""
         checkpoint = load_checkpoint(path)
         self.model.load_state_dict(checkpoint.model)
-        self.ema.weights = {name: t.to(self.device) for name, t in checkpoint.ema.items()}
+        self.ema.restore(checkpoint.ema)
         restore_optimizer(self.model, self.optimizer, checkpoint.optimizer)
         self.step_count = checkpoint.state["step"]
         self.bad_steps = checkpoint.state["bad_steps"]

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin autoencoder train --out DIR [--a.b value ...]``."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from pippin.cli.options import parse
+from pippin.data.config import DataConfig, OpenMojiConfig
+from pippin.encoders.config import AutoencoderTrainConfig
+
+if TYPE_CHECKING:
+    from pippin.encoders.training import AutoencoderTrainer
+    from pippin.types import Images
+
+USAGE = """usage: pippin autoencoder train --out DIR [options]
+
+Train a small KL autoencoder. `pippin autoencoder train --help` shows all settings."""
+BATCH = 32
+"""Images encoded at once when the result is measured."""
+AFFINE_IMAGES = 512
+"""Train views that the latent statistics are measured on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainAutoencoderCommand:
+    """Train a small KL autoencoder on views of the train split, and measure it on the others."""
+
+    out: Path
+    """Folder of the result, in diffusers' format; the run's state and log go to DIR/run."""
+    resume: bool = False
+    """Go on from the run in DIR/run."""
+    half_precision: bool = True
+    """Store the weights in fp16; loading casts them to fp32."""
+    train: AutoencoderTrainConfig = field(default_factory=AutoencoderTrainConfig)
+    data: DataConfig = field(default_factory=OpenMojiConfig)
+    """Pictures. Every epoch draws sizes, tones, crops and flips anew, from data.seed + epoch."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse, train, measure, save."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if argv else 2
+    if argv[0] != "train":
+        raise ValueError(f"pippin autoencoder has no verb {argv[0]!r}; there is: train")
+    default = TrainAutoencoderCommand(out=tyro.MISSING)
+    command = parse(TrainAutoencoderCommand, "pippin autoencoder train", argv[1:], default)
+    _train(command)
+    return 0
+
+
+def _train(command: TrainAutoencoderCommand) -> None:
+    """Train to the end and leave weights, affine and model card in ``command.out``."""
+    from rich.console import Console
+    from rich.progress import Progress, TimeRemainingColumn
+
+    from pippin.encoders.training import AutoencoderTrainer
+
+    trainer = AutoencoderTrainer(command.train, command.out / "run", resume=command.resume)
+    columns = (*Progress.get_default_columns()[:3], TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("", total=command.train.images, completed=trainer.images_seen)
+
+        def report(images: int, figures: dict[str, float]) -> None:
+            text = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            progress.update(bar, completed=images, description=text)
+
+        trainer.train(lambda start: training_batches(command, start), report)
+    _finish(command, trainer)
+
+
+def training_batches(command: TrainAutoencoderCommand, start: int) -> "Iterator[Images]":
+    """Batches of train views from image ``start`` on, without end.
+
+    Position p is picture order[p mod N] of epoch p // N.
+    """
+    import torch
+
+    from pippin.data.open import build_source
+    from pippin.data.views import make_view
+    from pippin.rng import permutation
+
+    def views(position: int) -> Iterator[torch.Tensor]:
+        length = len(build_source(command.data, "train"))
+        while True:
+            epoch = position // length
+            seed = command.data.seed + epoch
+            source = build_source(replace(command.data, seed=seed), "train")
+            order = permutation(length, "order", command.train.seed, epoch).tolist()
+            for index in order[position % length :]:
+                yield make_view(source, index, 0).image
+            position = (epoch + 1) * length
+
+    stream = views(start)
+    while True:
+        yield torch.stack([next(stream) for _ in range(command.train.batch_size)])
+
+
+def held_out_batches(data: DataConfig) -> "Iterator[Images]":
+    """View 0 of every held-out picture."""
+    from pippin.data.open import build_source
+    from pippin.data.views import make_views
+
+    source = build_source(data, "held-out")
+    for start in range(0, len(source), BATCH):
+        indices = range(start, min(start + BATCH, len(source)))
+        yield make_views(source, indices, [0] * len(indices)).images
+
+
+def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> None:
+    """Measure the affine on train views, save, reload, measure reconstruction, say so."""
+    from itertools import islice
+
+    import torch
+
+    from pippin.encoders.autoencoder import Autoencoder
+    from pippin.encoders.measure import measure_affine, measure_reconstruction
+
+    network = trainer.averaged()
+    batches = AFFINE_IMAGES // command.train.batch_size + 1
+    affine = measure_affine(network, islice(training_batches(command, 0), batches))
+    dtype = torch.float16 if command.half_precision else torch.float32
+    Autoencoder(network, affine).save(command.out, dtype=dtype)
+    loaded = Autoencoder.from_folder(command.out)
+    quality = measure_reconstruction(loaded, held_out_batches(command.data))
+    figures = {
+        "images_trained_on": trainer.images_seen,
+        "held_out_images": quality.images,
+        "psnr_mean_of_images": round(quality.psnr, 3),
+        "psnr_of_mean_error": round(quality.psnr_of_mean_error, 3),
+        "fingerprint": loaded.fingerprint,
+    }
+    (command.out / "quality.json").write_text(json.dumps(figures, indent=2) + "\n")
+    print("\n".join(f"{name}: {value}" for name, value in figures.items()))
+    print(f"saved: {command.out}; use it with --autoencoder.source {command.out}")

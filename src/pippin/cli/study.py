@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin study list`` and ``pippin study run NAME [--folder F] [--seeds 0 1 2]``."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pippin.cli.options import parse
+
+USAGE = """usage: pippin study list
+       pippin study run NAME [options]      pippin study run NAME --help shows them"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCommand:
+    """Run what of a study has not finished yet, and write its report."""
+
+    folder: Path | None = None
+    """Study folder; default studies/NAME."""
+    seeds: tuple[int, ...] = ()
+    """Training seeds; none given = the study's own. Seeds can be added later."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse and run; 1 where a run failed, 130 where Ctrl-C stopped it."""
+    if argv == ["list"]:
+        return _list()
+    if len(argv) < 2 or argv[0] != "run" or argv[1] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if set(argv) & {"-h", "--help"} else 2
+    name, rest = argv[1], argv[2:]
+    command = parse(StudyCommand, f"pippin study run {name}", rest, StudyCommand())
+    return run(name, command.folder or Path("studies") / name, command.seeds)
+
+
+def run(name: str, folder: Path, seeds: tuple[int, ...]) -> int:
+    """Run a shipped study in a folder and render its report."""
+    from pippin.cli.main import INTERRUPTED
+    from pippin.run import execute
+    from pippin.studies.table import get_study
+    from pippin.study.report import render_report
+    from pippin.study.runner import run_study
+
+    summary = run_study(get_study(name, seeds), folder, execute, progress=_say)
+    print(f"report: {render_report(folder)}")
+    if summary.interrupted:
+        return INTERRUPTED
+    return 1 if "failed" in summary.statuses.values() else 0
+
+
+def _list() -> int:
+    from pippin.studies.table import STUDIES
+
+    width = max(map(len, STUDIES))
+    for name, shipped in STUDIES.items():
+        print(f"{name:<{width}}  {shipped.description}")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

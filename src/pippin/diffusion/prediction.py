@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network predicts (eps, v, x0, flow) and how to convert one into another.
+
+Each prediction is a fixed combination a x0 + b eps of data and noise:
+
+    eps:  eps                       x0:    x0
+    v:    alpha eps - sigma x0      flow:  eps - x0
+
+v is that of Salimans & Ho 2022 (appendix D); flow is the velocity dx_t / d sigma of rectified
+flow (Liu et al. 2022), and keeps the definition eps - x0 under every schedule. Together with
+x_t = alpha x0 + sigma eps this makes two linear equations for x0 and eps, with determinant
+alpha b - sigma a: it is alpha for eps, -sigma for x0, alpha^2 + sigma^2 for v, alpha + sigma
+for flow. All conversions solve these two equations.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pippin.diffusion.config import PredictionType
+
+Field = Float[Tensor, "batch *rest"]
+"""A batch of states, data, noise or predictions."""
+PerRow = Float[Tensor, "batch *ones"]
+"""alpha or sigma: one number a row, as (batch,) or (batch, 1, ..., 1)."""
+
+
+def add_noise(x0: Field, eps: Field, alpha: PerRow, sigma: PerRow) -> Field:
+    """x_t = alpha x0 + sigma eps; in float32 at least."""
+    return _rows(alpha, x0) * x0 + _rows(sigma, x0) * eps
+
+
+def target(kind: PredictionType, x0: Field, eps: Field, alpha: PerRow, sigma: PerRow) -> Field:
+    """What a perfect network of this prediction type returns for x_t."""
+    if kind == "eps":
+        return eps
+    if kind == "x0":
+        return x0
+    a, b = mixture(kind, alpha, sigma)
+    return _rows(a, x0) * x0 + _rows(b, x0) * eps
+
+
+def to_x0_and_eps(
+    kind: PredictionType, x_t: Field, prediction: Field, alpha: PerRow, sigma: PerRow
+) -> tuple[Field, Field]:
+    """The data and noise that agree with both x_t and the prediction.
+
+    The quantity that was predicted comes back unchanged. Where the other one cannot be told
+    (x0 from eps at alpha = 0, eps from x0 at sigma = 0) it is 0, the mean of noise and of
+    normalised latents. Close to these ends errors of the prediction are amplified by 1 / alpha
+    and 1 / sigma.
+    """
+    a, b = mixture(kind, alpha, sigma)
+    determinant = alpha * b - sigma * a
+    known = determinant != 0
+    inverse = torch.where(known, 1 / torch.where(known, determinant, 1), 0)
+    x0, eps = prediction, prediction
+    if kind != "x0":
+        x0 = _rows(b * inverse, x_t) * x_t - _rows(sigma * inverse, x_t) * prediction
+    if kind != "eps":
+        eps = _rows(alpha * inverse, x_t) * prediction - _rows(a * inverse, x_t) * x_t
+    return x0, eps
+
+
+def to_x0(
+    kind: PredictionType, x_t: Field, prediction: Field, alpha: PerRow, sigma: PerRow
+) -> Field:
+    """The data part of :func:`to_x0_and_eps`."""
+    return to_x0_and_eps(kind, x_t, prediction, alpha, sigma)[0]
+
+
+def to_eps(
+    kind: PredictionType, x_t: Field, prediction: Field, alpha: PerRow, sigma: PerRow
+) -> Field:
+    """The noise part of :func:`to_x0_and_eps`."""
+    return to_x0_and_eps(kind, x_t, prediction, alpha, sigma)[1]
+
+
+def convert(
+    source: PredictionType,
+    wanted: PredictionType,
+    x_t: Field,
+    prediction: Field,
+    alpha: PerRow,
+    sigma: PerRow,
+) -> Field:
+    """The same prediction in another unit; unchanged if the unit is the same."""
+    if source == wanted:
+        return prediction
+    x0, eps = to_x0_and_eps(source, x_t, prediction, alpha, sigma)
+    return target(wanted, x0, eps, alpha, sigma)
+
+
+def mixture(kind: PredictionType, alpha: PerRow, sigma: PerRow) -> tuple[PerRow, PerRow]:
+    """(a, b) with prediction = a x0 + b eps, one number a row."""
+    zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
+    return {
+        "eps": (zero, one),
+        "x0": (one, zero),
+        "v": (-sigma, alpha),
+        "flow": (-one, one),
+    }[kind]
+
+
+def _rows(values: Tensor, like: Tensor) -> Tensor:
+    """One number a row, shaped to multiply a batch; float32 at least, so bf16 is promoted."""
+    values = values if values.dtype == torch.float64 else values.float()
+    return values.reshape(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Noise schedules: how much of the data and of the noise a state x_t holds.
+
+x_t = alpha(t) x0 + sigma(t) eps. A schedule is defined by its log-SNR,
+log(alpha^2 / sigma^2), as a function of t; alpha and sigma follow from it by the family's
+constraint (alpha^2 + sigma^2 = 1, or alpha + sigma = 1 for rectified flow). A schedule that
+changes only its log-SNR therefore overrides :meth:`NoiseSchedule.log_snr` and
+:meth:`NoiseSchedule.time`, and nothing else.
+
+All functions compute in float64. They return float64 for float64 input and float32 otherwise.
+They compute where ``t`` lives.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pippin.diffusion.config import ScheduleName
+from pippin.types import NUM_TIMES
+
+Spacing = Literal["leading", "trailing", "linspace"]
+"""Which times a sampler visits; see :meth:`NoiseSchedule.times`."""
+
+
+class NoiseSchedule(ABC):
+    """alpha, sigma and log-SNR as functions of the time t that networks are fed."""
+
+    max_time: float
+    """The noisiest time; the least noisy one is 0."""
+    variance_preserving: bool
+    """True: alpha^2 + sigma^2 = 1. False: alpha + sigma = 1."""
+
+    @abstractmethod
+    def log_snr(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """log(alpha^2 / sigma^2), falling in t.
+
+        Raises:
+            ValueError: a time outside [0, max_time].
+        """
+
+    @abstractmethod
+    def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The inverse of :meth:`log_snr`; a value beyond the ends gives the end's time."""
+
+    @abstractmethod
+    def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The time at a fraction in [0, 1] of the way from clean to noise.
+
+        Discrete schedules give one of their indices, rectified flow any time.
+        """
+
+    @abstractmethod
+    def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
+        """The times (float32, falling) at which a sampler of so many steps starts its steps.
+
+        The last step ends at the clean end, alpha = 1 and sigma = 0, which is no time of a
+        discrete schedule (index 0 still holds noise) and at which no network is evaluated.
+
+        Raises:
+            ValueError: a number of steps or a spacing that the schedule does not have.
+        """
+
+    def alpha(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """How much of the data x_t holds, in [0, 1]."""
+        return _like(_share(self.log_snr(t.double()), self.variance_preserving), t)
+
+    def sigma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """How much of the noise x_t holds, in [0, 1]."""
+        return _like(_share(-self.log_snr(t.double()), self.variance_preserving), t)
+
+    def _check_times(self, t: Tensor) -> None:
+        if not bool(((t >= 0) & (t <= self.max_time)).all()):
+            raise ValueError(
+                f"times must lie in [0, {self.max_time:g}], got "
+                f"{t.min().item():g} to {t.max().item():g}"
+            )
+
+
+class DiscreteSchedule(NoiseSchedule):
+    """A DDPM schedule of 1000 indices (Ho et al. 2020, eq. 4), extended to real times.
+
+    alpha^2 at index i is the product of 1 - beta over 0..i. Between two indices the log-SNR is
+    interpolated linearly.
+    """
+
+    max_time = float(NUM_TIMES - 1)
+    variance_preserving = True
+
+    def __init__(self, betas: Float[Tensor, "1000"]) -> None:
+        log_alpha_squared = torch.log1p(-betas.double()).cumsum(0)
+        self._table = log_alpha_squared - torch.log(-torch.expm1(log_alpha_squared))
+
+    def log_snr(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Falls from index 0 to 999; finite everywhere."""
+        self._check_times(t)
+        table, exact = self._table.to(t.device), t.double()
+        below = exact.floor().clamp(max=NUM_TIMES - 2).long()
+        return _like(torch.lerp(table[below], table[below + 1], exact - below), t)
+
+    def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """A real time in [0, 999]."""
+        table = self._table.to(log_snr.device)
+        wanted = log_snr.double().clamp(table[-1], table[0])
+        above = torch.searchsorted(-table, -wanted.contiguous()).clamp(1, NUM_TIMES - 1)
+        start, end = table[above - 1], table[above]
+        return _like(above - 1 + (start - wanted) / (start - end), log_snr)
+
+    def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The index floor(1000 fraction); a fraction of 1 gives 999."""
+        index = (fraction.double() * NUM_TIMES).floor().clamp(0, NUM_TIMES - 1)
+        return _like(index, fraction)
+
+    def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
+        """Integer indices, spaced as the same words mean in diffusers.
+
+        - trailing: starts at 999, the noisiest index (Lin et al. 2023, arXiv 2305.08891, table 2);
+        - leading: multiples of 1000 // steps, plus 1 as in the code of latent diffusion
+          (plus 0 for 1000 steps, which would leave the table);
+        - linspace: from 999 to 0, both included; one step starts at 999.
+
+        Raises:
+            ValueError: steps outside [1, 1000].
+        """
+        _check_steps(steps, limit=NUM_TIMES)
+        count = torch.arange(steps, dtype=torch.float64)
+        if spacing == "trailing":
+            times = torch.round(NUM_TIMES - count * (NUM_TIMES / steps)) - 1
+        elif spacing == "leading":
+            times = count.flip(0) * (NUM_TIMES // steps)
+            times += 1 if times[0] < self.max_time else 0
+        else:
+            times = torch.linspace(self.max_time, 0, steps, dtype=torch.float64).round()
+        return times.float()
+
+
+class FlowSchedule(NoiseSchedule):
+    """Rectified flow (Liu et al. 2022; Esser et al. 2024): sigma = t / 1000, alpha = 1 - sigma.
+
+    At the ends the log-SNR is +inf (t = 0) and -inf (t = 1000), its true values; alpha, sigma
+    and ``time`` are finite there.
+    """
+
+    max_time = float(NUM_TIMES)
+    variance_preserving = False
+
+    def log_snr(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """2 log((1 - sigma) / sigma)."""
+        self._check_times(t)
+        return _like(-2 * torch.special.logit(t.double() / NUM_TIMES), t)
+
+    def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """A time in [0, 1000]."""
+        return _like(NUM_TIMES * torch.sigmoid(-log_snr.double() / 2), log_snr)
+
+    def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """1000 fraction."""
+        return _like(NUM_TIMES * fraction.double(), fraction)
+
+    def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
+        """sigma in equal steps from 1 towards 0, which is what trailing means here.
+
+        Raises:
+            ValueError: steps below 1, or another spacing.
+        """
+        _check_steps(steps, limit=None)
+        if spacing != "trailing":
+            raise ValueError(f"rectified flow has only 'trailing' spacing, got {spacing!r}")
+        times = torch.linspace(NUM_TIMES, 0, steps + 1, dtype=torch.float64)[:-1]
+        return times.float()
+
+
+def make_schedule(name: ScheduleName) -> NoiseSchedule:
+    """The schedule of that name.
+
+    - sd: sqrt(beta) linear from 0.00085 to 0.012 (Stable Diffusion, SDXL);
+    - ldm-f4: sqrt(beta) linear from 0.0015 to 0.0195 (Rombach et al. 2022, ImageNet f4);
+    - ddpm: beta linear from 0.0001 to 0.02 (Ho et al. 2020);
+    - cosine: Nichol & Dhariwal 2021, eq. 17, betas clipped at 0.999;
+    - flow: rectified flow.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name == "sd":
+        return DiscreteSchedule(_scaled_linear(0.00085, 0.012))
+    if name == "ldm-f4":
+        return DiscreteSchedule(_scaled_linear(0.0015, 0.0195))
+    if name == "ddpm":
+        return DiscreteSchedule(torch.linspace(0.0001, 0.02, NUM_TIMES, dtype=torch.float64))
+    if name == "cosine":
+        return DiscreteSchedule(_cosine_betas())
+    if name == "flow":
+        return FlowSchedule()
+    raise ValueError(f"no schedule {name!r}; there are: sd, ldm-f4, ddpm, cosine, flow")
+
+
+def _scaled_linear(first: float, last: float) -> Tensor:
+    roots = torch.linspace(math.sqrt(first), math.sqrt(last), NUM_TIMES, dtype=torch.float64)
+    return roots.square()
+
+
+def _cosine_betas(offset: float = 0.008, largest: float = 0.999) -> Tensor:
+    fraction = torch.arange(NUM_TIMES + 1, dtype=torch.float64) / NUM_TIMES
+    alpha_squared = torch.cos((fraction + offset) / (1 + offset) * math.pi / 2).square()
+    return (1 - alpha_squared[1:] / alpha_squared[:-1]).clamp(max=largest)
+
+
+def _share(log_ratio: Tensor, variance_preserving: bool) -> Tensor:
+    """A part's share of x_t, from log(part^2 / other part^2); right at plus and minus inf too."""
+    if variance_preserving:
+        return torch.sigmoid(log_ratio).sqrt()
+    return torch.sigmoid(log_ratio / 2)
+
+
+def _like(result: Tensor, given: Tensor) -> Tensor:
+    return result if given.dtype == torch.float64 else result.float()
+
+
+def _check_steps(steps: int, limit: int | None) -> None:
+    if steps < 1 or (limit is not None and steps > limit):
+        allowed = "at least 1" if limit is None else f"from 1 to {limit}"
+        raise ValueError(f"the number of sampling steps must be {allowed}, got {steps}")

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run folder: where its parts lie, and how a finished or stopped run is opened again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pippin.config import difference
+from pippin.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths below one run folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The recipe as it was run."""
+        return self.path / "config.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder for each checkpoint kept."""
+        return self.path / "checkpoints"
+
+    @property
+    def previews(self) -> Path:
+        """Grids drawn while training."""
+        return self.path / "previews"
+
+    def recipe(self) -> Recipe:
+        """The recipe that the folder records.
+
+        Raises:
+            ValueError: the folder is no run folder.
+        """
+        if not self.config.is_file():
+            raise ValueError(
+                f"{self.path} is no run folder: it has no config.json; "
+                "give the folder that `pippin train` wrote"
+            )
+        return Recipe.load(self.config)
+
+    def open_for(self, recipe: Recipe, *, resume: bool) -> None:
+        """Record the recipe in a new folder, or check it against the one that is resumed.
+
+        Raises:
+            ValueError: the folder holds a run and ``resume`` is False, there is nothing to
+                resume, or the recorded recipe differs in a setting that matters.
+        """
+        if not self.config.exists():
+            if resume:
+                raise ValueError(f"nothing to resume: {self.path} has no config.json")
+            self.path.mkdir(parents=True, exist_ok=True)
+            recipe.save(self.config)
+            return
+        if not resume:
+            raise ValueError(
+                f"{self.path} already holds a run; go on with --resume True, or choose another "
+                "--folder"
+            )
+        different = difference(self.recipe(), recipe)
+        if different:
+            lines = "\n".join(f"  {k}: {old!r} -> {new!r}" for k, (old, new) in different.items())
+            raise ValueError(
+                f"{self.path} was started with other settings (recorded -> given):\n{lines}\n"
+                "resume with the recorded ones (`pippin train --config "
+                f"{self.config} --resume True --folder {self.path}`) or choose another --folder"
+            )

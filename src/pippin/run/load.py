@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained run, ready to sample from and to measure."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from pippin.model import LatentDenoiser
+from pippin.recipes.recipe import Recipe
+from pippin.run.folder import RunFolder
+from pippin.run.parts import Parts
+from pippin.sampling.config import SamplingConfig
+from pippin.sampling.sampler import Sampler
+from pippin.training.checkpoint import load_weights, newest_good
+
+WEIGHT_FILES = {"ema": "ema", "raw": "model"}
+Weights = Literal["ema", "raw", "untrained"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedRun:
+    """A model with the weights of one checkpoint, and the parts it was trained with."""
+
+    recipe: Recipe
+    parts: Parts
+    model: LatentDenoiser
+    weights: Weights
+    images_seen: int
+
+    def sampler(self, config: SamplingConfig) -> Sampler:
+        """A sampler with the schedule and prediction type of the training."""
+        return Sampler(self.model, self.parts.schedule, self.recipe.diffusion.prediction, config)
+
+    @cached_property
+    def control_names(self) -> tuple[str, ...]:
+        """The control fields the model reads, and what they are measured relative to."""
+        control = self.recipe.conditioning.control
+        names = dict.fromkeys([*control.high, *control.low])
+        if "crop_corner" in names or "crop_size" in names:
+            names["original_size"] = None
+        return tuple(names)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class id -> name."""
+        return self.parts.train_source.class_names
+
+    def label_id(self, label: str) -> int:
+        """A class by name or number.
+
+        Raises:
+            ValueError: no such class; the message lists them.
+        """
+        if label in self.class_names:
+            return self.class_names.index(label)
+        if label.isdigit() and int(label) < len(self.class_names):
+            return int(label)
+        listed = ", ".join(f"{number} {name}" for number, name in enumerate(self.class_names))
+        raise ValueError(f"no class {label!r}; there are: {listed}")
+
+
+def load_run(
+    folder: Path, weights: Literal["ema", "raw"] = "ema", console: Console | None = None
+) -> LoadedRun:
+    """The newest good checkpoint of a run folder.
+
+    Raises:
+        ValueError: no run folder, or no checkpoint in it whose bytes are whole.
+    """
+    console = console or Console(stderr=True)
+    run = RunFolder(folder)
+    parts = Parts(run.recipe(), console)
+    path, problems = newest_good(run.checkpoints)
+    for problem in problems:
+        console.print(f"[yellow]passed over:[/] {problem}")
+    if path is None:
+        raise ValueError(f"{folder} has no usable checkpoint yet; train it to at least one first")
+    model = parts.new_model()
+    model.load_state_dict(load_weights(path, WEIGHT_FILES[weights]))
+    return LoadedRun(
+        recipe=parts.recipe,
+        parts=parts,
+        model=model.eval(),
+        weights=weights,
+        images_seen=int(path.name),
+    )
+
+
+def untrained_run(recipe: Recipe, console: Console) -> LoadedRun:
+    """The same model at its initial weights: the floor of every measure."""
+    parts = Parts(recipe, console)
+    model = parts.new_model().eval()
+    return LoadedRun(recipe=recipe, parts=parts, model=model, weights="untrained", images_seen=0)

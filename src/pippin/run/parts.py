@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a recipe to the objects that a run is made of."""
+
+from functools import cached_property
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from pippin.data.build import build_cache
+from pippin.data.moments import EncodedViews, MomentSource
+from pippin.data.open import build_source
+from pippin.data.source import PictureSource
+from pippin.diffusion.schedules import NoiseSchedule, make_schedule
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.model import LatentDenoiser, build_model
+from pippin.recipes.recipe import Recipe
+from pippin.training.device import resolve_device
+
+
+class Parts:
+    """The parts of a run, each built when it is first asked for.
+
+    Args:
+        recipe: what to build.
+        console: where progress of preparations is shown.
+    """
+
+    def __init__(self, recipe: Recipe, console: Console) -> None:
+        self.recipe, self.console = recipe, console
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return resolve_device(self.recipe.train.device)
+
+    @cached_property
+    def train_source(self) -> PictureSource:
+        """Pictures to train on."""
+        return build_source(self.recipe.data, "train")
+
+    @cached_property
+    def held_out_source(self) -> PictureSource:
+        """Pictures never trained on."""
+        return build_source(self.recipe.data, "held-out")
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        """Frozen, on the device."""
+        return Autoencoder.load(self.recipe.autoencoder, device=self.device)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) at the training resolution."""
+        return self.autoencoder.latent_shape(self.recipe.data.resolution)
+
+    @cached_property
+    def schedule(self) -> NoiseSchedule:
+        """The recipe's noise schedule."""
+        return make_schedule(self.recipe.diffusion.schedule)
+
+    @cached_property
+    def moments(self) -> MomentSource:
+        """Latent moments of the training pictures: cached, or encoded on the fly."""
+        if not self.recipe.cache.enabled:
+            return EncodedViews(self.train_source, self.autoencoder, device=self.device)
+        with Progress(console=self.console) as progress:
+            task = progress.add_task("caching latents", total=None)
+            return build_cache(
+                self.train_source,
+                self.autoencoder,
+                self.recipe.cache,
+                device=self.device,
+                workers=self.recipe.train.workers,
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+
+    def new_model(self) -> LatentDenoiser:
+        """A model with its initial weights, on the device."""
+        recipe = self.recipe
+        model = build_model(
+            recipe.conditioning,
+            recipe.denoiser,
+            num_classes=len(self.train_source.class_names),
+            latent_channels=self.latent_shape[0],
+            seed=recipe.seed,
+        )
+        return model.to(self.device)

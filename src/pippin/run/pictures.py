@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images on disk: single PNGs and grids."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from pippin.types import Images
+
+
+def save_png(image: torch.Tensor, path: Path) -> None:
+    """Write one uint8 (3, height, width) image; a file of that name is replaced whole."""
+    staging = path.with_name(f".{path.name}.writing")
+    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(staging, format="PNG")
+    os.replace(staging, path)
+
+
+def grid(images: Images, columns: int | None = None, gap: int = 2) -> torch.Tensor:
+    """One picture (3, H, W) of many, row by row, on light grey; default: about square."""
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    _, _, height, width = images.shape
+    sheet = torch.full(
+        (3, rows * (height + gap) + gap, columns * (width + gap) + gap), 224, dtype=torch.uint8
+    )
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        top, left = gap + row * (height + gap), gap + column * (width + gap)
+        sheet[:, top : top + height, left : left + width] = image
+    return sheet

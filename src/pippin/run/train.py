@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin train``: one run from its recipe to its last checkpoint."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from pippin.data.loader import LatentLoader
+from pippin.objective import Objective
+from pippin.recipes.recipe import Recipe
+from pippin.run.folder import RunFolder
+from pippin.run.monitor import preview_hook, validation_hook
+from pippin.run.parts import Parts
+from pippin.training.checkpoint import newest_good
+from pippin.training.hooks import LogHook, progress_hook
+from pippin.training.lock import folder_lock
+from pippin.training.log import RunLog
+from pippin.training.trainer import Hook, Trainer
+
+
+def train(
+    recipe: Recipe, folder: Path, *, resume: bool = False, console: Console | None = None
+) -> None:
+    """Train a recipe in a run folder, to its end.
+
+    Args:
+        recipe: what to train.
+        folder: new, or with ``resume`` the folder of a stopped run of the same recipe.
+        resume: go on from the newest checkpoint whose bytes are whole; the result is the same
+            as without the stop.
+
+    Raises:
+        ValueError: the folder is in use, holds another run, or nothing can be resumed.
+        TrainingDivergedError, TrainingStoppedError: see :class:`Trainer`.
+    """
+    console = console or Console(stderr=True)
+    run = RunFolder(folder)
+    with folder_lock(folder):
+        run.open_for(recipe, resume=resume)
+        parts = Parts(recipe, console)
+        trainer = build_trainer(parts, folder)
+        if resume:
+            _restore(trainer, run, console)
+        if trainer.step_count >= trainer.total_steps:
+            return
+        loader = LatentLoader(
+            parts.moments,
+            parts.autoencoder,
+            batch_size=recipe.train.batch_size,
+            seed=recipe.seed,
+            start_image=trainer.images_seen,
+            workers=recipe.train.workers,
+        )
+        with _hooks(parts, trainer, run) as hooks:
+            trainer.train(loader, hooks)
+
+
+def build_trainer(parts: Parts, folder: Path) -> Trainer:
+    """A trainer at image 0."""
+    recipe = parts.recipe
+    model = parts.new_model()
+    if recipe.train.compile:
+        for block in model.denoiser.blocks:
+            block.compile()
+    return Trainer(
+        model,
+        Objective(recipe.diffusion),
+        recipe.conditioning,
+        recipe.train,
+        seed=recipe.seed,
+        folder=folder,
+    )
+
+
+def _restore(trainer: Trainer, run: RunFolder, console: Console) -> None:
+    """Load the newest good checkpoint; say which were passed over."""
+    path, problems = newest_good(run.checkpoints)
+    for problem in problems:
+        console.print(f"[yellow]passed over:[/] {problem}")
+    if path is None:
+        console.print("no checkpoint yet: starting from image 0")
+        return
+    trainer.restore(path)
+    console.print(f"resuming {run.path} at {trainer.images_seen} images")
+
+
+@contextlib.contextmanager
+def _hooks(parts: Parts, trainer: Trainer, run: RunFolder) -> Iterator[list[Hook]]:
+    """Log, validation, previews, bar."""
+    config = parts.recipe.train
+    log = RunLog(run.path, trainer.images_seen)
+    with contextlib.closing(log), progress_hook(run.path.name, parts.console) as bar:
+        yield [
+            LogHook(log, config.log_every),
+            validation_hook(parts, log),
+            preview_hook(parts, run.previews),
+            bar,
+        ]

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guidance with two scales, one for semantics and one for control.
+
+With e(c, s) the prediction under control c and semantics s, and 0 for a dropped condition,
+
+    e = lambda [ beta e(c, s) + (1 - beta) e(0, s) ] + (1 - lambda) e(0, 0)
+
+(Berrada et al. 2024, arXiv 2411.03177). lambda = beta = 1 is the conditional prediction;
+beta = 1 alone is classifier-free guidance (Ho & Salimans 2022) whose reference drops both.
+The formula is linear, and so are the conversions between prediction types: it does not matter
+in which unit the model predicts.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pippin.diffusion.schedules import NoiseSchedule
+from pippin.sampling.config import GuidanceConfig
+from pippin.types import Prediction
+
+Predict = Callable[[Tensor, Tensor], Prediction]
+"""(x_t (batch, channels, height, width), t (batch,)) -> Prediction."""
+
+CONDITIONAL = (True, True)
+"""The key of e(c, s): (semantic kept, control kept)."""
+
+
+def guidance_weights(config: GuidanceConfig) -> dict[tuple[bool, bool], float]:
+    """The factor of each prediction, by (semantic kept, control kept).
+
+    They sum to 1. Terms of weight zero are left out.
+    """
+    semantic, control = config.semantic_scale, config.control_scale
+    reference = (False, config.reference == "control")
+    weights = {
+        CONDITIONAL: semantic * control,
+        (True, False): semantic * (1 - control),
+        reference: 1 - semantic,
+    }
+    return {term: weight for term, weight in weights.items() if weight != 0}
+
+
+def guided(
+    term: Callable[[bool, bool], Predict], config: GuidanceConfig, schedule: NoiseSchedule
+) -> Predict:
+    """The guided prediction as a function of state and time.
+
+    A term is asked for when it is first needed and then kept; one whose weight is zero is never
+    asked for. The guided ``mean`` is float32, except that without guidance the conditional
+    prediction's own ``mean`` is returned, bit for bit. ``variance`` is the conditional
+    prediction's (None where that one is not computed); ``aux`` is dropped.
+
+    Args:
+        term: gives the prediction with (semantic kept, control kept).
+        config: the scales, the reference, the interval and the channels.
+        schedule: gives the interval its meaning. All rows of one call share one time.
+
+    Raises:
+        ValueError: an empty interval, or a number of channels that the prediction does not have.
+    """
+    _check(config)
+    weights, once = guidance_weights(config), cache(term)
+
+    def predict(x_t: Tensor, t: Tensor) -> Prediction:
+        if weights.keys() == {CONDITIONAL} or not _inside(config, schedule, t):
+            alone = once(*CONDITIONAL)(x_t, t)
+            return Prediction(mean=alone.mean, variance=alone.variance)
+        keys = set(weights) if config.cfg_channels is None else {*weights, CONDITIONAL}
+        found = {key: once(*key)(x_t, t) for key in sorted(keys, reverse=True)}
+        mean = _combine({key: found[key].mean for key in weights}, weights)
+        conditional = found.get(CONDITIONAL)
+        if conditional is None:
+            return Prediction(mean=mean)
+        mean = _first_channels(mean, conditional.mean, config.cfg_channels)
+        return Prediction(mean=mean, variance=conditional.variance)
+
+    return predict
+
+
+def _combine(
+    means: dict[tuple[bool, bool], Tensor], weights: dict[tuple[bool, bool], float]
+) -> Tensor:
+    """The weighted sum, in float32: guidance amplifies differences of close numbers."""
+    terms = [weight * means[key].float() for key, weight in weights.items()]
+    return torch.stack(terms).sum(0)
+
+
+def _first_channels(
+    mean: Float[Tensor, "batch channels height width"],
+    conditional: Float[Tensor, "batch channels height width"],
+    channels: int | None,
+) -> Float[Tensor, "batch channels height width"]:
+    """Only the first channels guided; the others from the conditional prediction."""
+    if channels is None:
+        return mean
+    if channels > mean.shape[1]:
+        raise ValueError(
+            f"cfg_channels={channels}, but the prediction has only {mean.shape[1]} channels; "
+            "leave it at None to guide all of them"
+        )
+    return torch.cat([mean[:, :channels], conditional[:, channels:].float()], dim=1)
+
+
+def _inside(config: GuidanceConfig, schedule: NoiseSchedule, t: Tensor) -> bool:
+    if config.log_snr_interval is None:
+        return True
+    low, high = config.log_snr_interval
+    return low <= schedule.log_snr(t[:1].double()).item() <= high
+
+
+def _check(config: GuidanceConfig) -> None:
+    if config.cfg_channels is not None and config.cfg_channels < 1:
+        raise ValueError(
+            f"cfg_channels must be at least 1, or None for all, got {config.cfg_channels}"
+        )
+    if config.log_snr_interval is not None:
+        low, high = config.log_snr_interval
+        if not low < high:
+            raise ValueError(f"log_snr_interval must be (low, high), got ({low}, {high})")

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a user asks for to the conditions of a batch of samples."""
+
+from collections.abc import Collection, Sequence
+
+import torch
+
+from pippin.sampling.config import ControlRequest
+from pippin.types import Conditions, Control, ControlBatch, Corner, Size, stack_controls
+
+
+def request_conditions(
+    labels: Sequence[int] | None,
+    request: ControlRequest,
+    control_names: Collection[str],
+    *,
+    num_classes: int,
+    count: int | None = None,
+) -> Conditions:
+    """Conditions for one sample a label, all under the same control.
+
+    Args:
+        labels: class ids in [0, num_classes), one a sample; None for a model without classes.
+        request: the control values, in pixels of an imagined source image.
+        control_names: the fields of :class:`pippin.types.Control` that the model takes.
+        num_classes: how many classes the model knows.
+        count: how many samples; needed only without labels.
+
+    Raises:
+        ValueError: a label that does not exist, an unknown control name, or a control value
+            other than the default that the model has no input for.
+    """
+    if labels is None and count is None:
+        raise ValueError("without labels, count must say how many samples are asked for")
+    if labels is not None and count not in (None, len(labels)):
+        raise ValueError(f"count={count}, but there are {len(labels)} labels; leave count out")
+    rows = len(labels) if labels is not None else (count or 0)
+    return Conditions(
+        label=None if labels is None else _checked_labels(labels, num_classes),
+        control=_control_batch(request, control_names, rows),
+    )
+
+
+def _checked_labels(labels: Sequence[int], num_classes: int) -> torch.Tensor:
+    unknown = sorted({label for label in labels if not 0 <= label < num_classes})
+    if unknown:
+        raise ValueError(f"unknown labels {unknown}; the model knows 0 to {num_classes - 1}")
+    return torch.tensor(list(labels), dtype=torch.long)
+
+
+def _control_batch(request: ControlRequest, names: Collection[str], rows: int) -> ControlBatch:
+    stacked = stack_controls([_control(request)])
+    unknown = sorted(set(names) - set(stacked))
+    if unknown:
+        raise ValueError(f"unknown controls {unknown}; there are: {', '.join(stacked)}")
+    _check_effect(request, names)
+    return {name: stacked[name].repeat(rows, 1) for name in stacked if name in names}
+
+
+def _control(request: ControlRequest) -> Control:
+    return Control(
+        original_size=Size(*request.original_size),
+        crop_corner=Corner(*request.crop_corner),
+        crop_size=Size(*(request.crop_size or request.original_size)),
+        flip=request.flip,
+    )
+
+
+def _check_effect(request: ControlRequest, names: Collection[str]) -> None:
+    """Refuse a value that was asked for and that no input of the model would carry."""
+    default, wasted = ControlRequest(), []
+    for field in ("original_size", "crop_corner", "crop_size", "flip"):
+        carriers = {field}
+        if field == "original_size" and request.crop_size is None:
+            carriers.add("crop_size")
+        if getattr(request, field) != getattr(default, field) and not carriers & set(names):
+            wasted.append(f"{field}={getattr(request, field)}")
+    if wasted:
+        raise ValueError(
+            f"the model is not conditioned on {', '.join(wasted)}; leave it at its default "
+            f"(the model takes: {', '.join(sorted(names)) or 'no control'})"
+        )

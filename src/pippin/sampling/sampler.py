@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sampler: from seeds and conditions to latents and images.
+
+An image depends on its seed, its conditions and the sampling configuration. Batch size and
+company change it by rounding only.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from pippin import rng
+from pippin.diffusion.config import PredictionType
+from pippin.diffusion.prediction import to_x0_and_eps
+from pippin.diffusion.schedules import NoiseSchedule
+from pippin.sampling.config import SamplingConfig
+from pippin.sampling.guidance import Predict, guided
+from pippin.sampling.solvers import SOLVERS, Denoise, Point, sampling_grid
+from pippin.types import Conditions, Images, Keep, Latents, Prediction
+
+Progress = Callable[[int, int], None]
+"""Called as progress(images done, images in all) after each batch."""
+
+
+@runtime_checkable
+class ConditionalModel(Protocol):
+    """What the sampler needs of a model."""
+
+    def prepare(self, conditions: Conditions, keep: Keep | None = None) -> Any:
+        """Embed the conditions (on the CPU) once; what is not kept becomes its null."""
+
+    def __call__(self, x_t: Tensor, t: Tensor, prepared: Any) -> Prediction:
+        """Predict for states (batch, channels, height, width) at times (batch,)."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As :meth:`torch.nn.Module.parameters`."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """As :meth:`torch.nn.Module.modules`."""
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """What the sampler needs of an autoencoder."""
+
+    def latent_shape(self, resolution: int) -> tuple[int, int, int]:
+        """(channels, height, width) of the latents of a square image."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents to uint8 images (batch, 3, height, width)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleBatch:
+    """Some of the images asked for, in the order asked for."""
+
+    seeds: tuple[int, ...]
+    images: Images
+    """On the CPU."""
+    labels: Int[Tensor, " batch"] | None
+
+
+class Sampler:
+    """Draws samples from a model.
+
+    Args:
+        model: switched to evaluation mode while it is used, and back.
+        schedule: the one the model was trained with.
+        prediction_type: what the model predicts.
+        config: solver, steps, guidance, precision, batch size.
+
+    Raises:
+        ValueError: steps that the schedule does not have, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        model: ConditionalModel,
+        schedule: NoiseSchedule,
+        prediction_type: PredictionType,
+        config: SamplingConfig,
+    ) -> None:
+        if config.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {config.batch_size}")
+        self.model = model
+        self.schedule = schedule
+        self.prediction_type: PredictionType = prediction_type
+        self.config = config
+        self._grid = sampling_grid(schedule, config.steps)
+        self._evaluations: int | None = None
+
+    @property
+    def evaluations_per_image(self) -> int:
+        """How often the network was evaluated for an image of the last batch, terms counted.
+
+        Raises:
+            ValueError: nothing has been sampled yet.
+        """
+        if self._evaluations is None:
+            raise ValueError("evaluations are counted while sampling: sample something first")
+        return self._evaluations
+
+    def latents(
+        self, conditions: Conditions, seeds: Sequence[int], shape: tuple[int, int, int]
+    ) -> Latents:
+        """Normalised latents (fp32, on the model's device), one a seed.
+
+        Args:
+            conditions: one row a seed.
+            seeds: what each sample's noise is drawn from.
+            shape: (channels, height, width).
+
+        Raises:
+            ValueError: no seeds, or not as many conditions as seeds.
+            FloatingPointError: the model gave values that are not finite; names the seeds.
+        """
+        _check_rows(conditions, seeds)
+        parts = [
+            self._draw(_rows(conditions, rows), seeds[rows], shape)
+            for rows in self._slices(len(seeds))
+        ]
+        return torch.cat(parts)
+
+    def batches(
+        self,
+        conditions: Conditions,
+        seeds: Sequence[int],
+        autoencoder: Decoder,
+        resolution: int,
+        progress: Progress | None = None,
+    ) -> Iterator[SampleBatch]:
+        """Images in batches of at most ``config.batch_size``, exactly one a seed.
+
+        The arguments are checked at once, images are made as they are asked for. An interrupt
+        loses the batch in work only: a batch that was yielded is complete.
+
+        Args:
+            conditions: one row a seed.
+            seeds: what each sample's noise is drawn from.
+            autoencoder: decodes; on the model's device.
+            resolution: side of the square images, in pixels.
+            progress: called after each batch.
+
+        Raises:
+            ValueError, FloatingPointError: as :meth:`latents`.
+        """
+        _check_rows(conditions, seeds)
+        shape = autoencoder.latent_shape(resolution)
+        return self._images(conditions, seeds, autoencoder, shape, progress)
+
+    def _images(
+        self,
+        conditions: Conditions,
+        seeds: Sequence[int],
+        autoencoder: Decoder,
+        shape: tuple[int, int, int],
+        progress: Progress | None,
+    ) -> Iterator[SampleBatch]:
+        for rows in self._slices(len(seeds)):
+            part = _rows(conditions, rows)
+            latents = self._draw(part, seeds[rows], shape)
+            with torch.inference_mode():
+                images = autoencoder.decode(latents).cpu()
+            if progress is not None:
+                progress(min(rows.stop, len(seeds)), len(seeds))
+            # A copy made outside of inference mode can be used like any other tensor.
+            yield SampleBatch(seeds=tuple(seeds[rows]), images=images.clone(), labels=part.label)
+
+    def _slices(self, count: int) -> list[slice]:
+        size = self.config.batch_size
+        return [slice(start, start + size) for start in range(0, count, size)]
+
+    def _draw(
+        self, conditions: Conditions, seeds: Sequence[int], shape: tuple[int, int, int]
+    ) -> Latents:
+        """The latents of one batch."""
+        device = _device(self.model)
+        noise = torch.stack([rng.normal(shape, "sample", seed) for seed in seeds]).to(device)
+        with torch.inference_mode(), _evaluating(self.model):
+            terms = _Terms(self.model, conditions, len(seeds), self._autocast(device))
+            predict = guided(terms, self.config.guidance, self.schedule)
+            latents = SOLVERS[self.config.solver](self._denoise(predict), noise, self._grid)
+        bad = [seed for seed, row in zip(seeds, latents, strict=True) if not row.isfinite().all()]
+        if bad:
+            raise FloatingPointError(f"the model gave non-finite latents for seeds {bad}")
+        self._evaluations = terms.evaluations
+        return latents.clone()
+
+    def _denoise(self, predict: Predict) -> Denoise:
+        def denoise(x_t: Tensor, point: Point) -> tuple[Tensor, Tensor]:
+            t, alpha, sigma = (x_t.new_full((len(x_t),), value) for value in point[:3])
+            mean = predict(x_t, t).mean.float()
+            return to_x0_and_eps(self.prediction_type, x_t, mean, alpha, sigma)
+
+        return denoise
+
+    def _autocast(self, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+        enabled = self.config.precision == "bf16"
+        return lambda: torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+class _Terms:
+    """The model under each choice of kept conditions; counts its evaluations."""
+
+    def __init__(
+        self,
+        model: ConditionalModel,
+        conditions: Conditions,
+        rows: int,
+        autocast: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.evaluations = 0
+        self._model, self._conditions, self._rows = model, conditions, rows
+        self._autocast = autocast
+
+    def __call__(self, semantic: bool, control: bool) -> Predict:
+        device = _device(self._model)
+        keep = Keep(
+            semantic=torch.full((self._rows,), semantic, device=device),
+            control=torch.full((self._rows,), control, device=device),
+        )
+        with self._autocast():
+            prepared = self._model.prepare(self._conditions, keep)
+
+        def predict(x_t: Tensor, t: Tensor) -> Prediction:
+            self.evaluations += 1
+            with self._autocast():
+                return self._model(x_t, t, prepared)
+
+        return predict
+
+
+@contextmanager
+def _evaluating(model: ConditionalModel) -> Iterator[None]:
+    """Evaluation mode inside; each module's own mode again afterwards, whatever happens."""
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _device(model: ConditionalModel) -> torch.device:
+    first = next(iter(model.parameters()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def _rows(conditions: Conditions, rows: slice) -> Conditions:
+    label = None if conditions.label is None else conditions.label[rows]
+    control = {name: values[rows] for name, values in conditions.control.items()}
+    return Conditions(label=label, control=control)
+
+
+def _check_rows(conditions: Conditions, seeds: Sequence[int]) -> None:
+    if len(seeds) == 0:
+        raise ValueError("no seeds: there is nothing to sample")
+    found = {name: len(values) for name, values in conditions.control.items()}
+    if conditions.label is not None:
+        found["label"] = len(conditions.label)
+    wrong = {name: rows for name, rows in found.items() if rows != len(seeds)}
+    if wrong:
+        raise ValueError(f"{len(seeds)} seeds, but conditions with other numbers of rows: {wrong}")

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Solvers of the probability-flow ODE, from noise to data.
+
+All have one calling convention: ``solver(denoise, x, grid) -> x`` walks through the points of
+the grid. ``denoise`` gives the estimates (x0, eps) for a state at a point; it is not called at
+the last point. The state stays in its own dtype, float32 in the sampler; the factors are
+float64 numbers.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from torch import Tensor
+
+from pippin.diffusion.schedules import NoiseSchedule, Spacing
+from pippin.sampling.config import SolverName
+from pippin.types import Latents
+
+
+class Point(NamedTuple):
+    """Where a solver stands: x = alpha x0 + sigma eps at time t."""
+
+    t: float
+    alpha: float
+    sigma: float
+    scale: float
+    """The ODE is integrated for x / scale over sigma / scale: alpha for variance-preserving
+    schedules (Karras et al. 2022, eq. 4), alpha + sigma = 1 for rectified flow."""
+
+    @property
+    def half_log_snr(self) -> float:
+        """log(alpha / sigma); infinite at the ends."""
+        if self.alpha == 0:
+            return -math.inf
+        return math.inf if self.sigma == 0 else math.log(self.alpha / self.sigma)
+
+
+Denoise = Callable[[Tensor, Point], tuple[Tensor, Tensor]]
+"""(x_t, point) -> (x0, eps)."""
+Solver = Callable[[Denoise, Tensor, Sequence[Point]], Tensor]
+
+
+def sampling_grid(
+    schedule: NoiseSchedule, steps: int, spacing: Spacing = "trailing"
+) -> list[Point]:
+    """steps + 1 points: the schedule's sampling times, then the clean end."""
+    times = schedule.times(steps, spacing).double()
+    columns = (times, schedule.alpha(times), schedule.sigma(times))
+    points = []
+    for t, alpha, sigma in zip(*(column.tolist() for column in columns), strict=True):
+        scale = alpha if schedule.variance_preserving else 1.0
+        points.append(Point(t=t, alpha=alpha, sigma=sigma, scale=scale))
+    return [*points, Point(t=0.0, alpha=1.0, sigma=0.0, scale=1.0)]
+
+
+def ddim(denoise: Denoise, x: Latents, grid: Sequence[Point]) -> Latents:
+    """DDIM with eta = 0 (Song et al. 2021, eq. 12); one evaluation a step, first order.
+
+    This is also Euler's method: in sigma / alpha for variance-preserving schedules, and in
+    sigma for rectified flow, where it reads x + (sigma' - sigma)(eps - x0).
+    """
+    for here, ahead in pairwise(grid):
+        x = _mix(ahead, *denoise(x, here))
+    return x
+
+
+def heun(denoise: Denoise, x: Latents, grid: Sequence[Point]) -> Latents:
+    """Heun's method (Karras et al. 2022, algorithm 1); second order.
+
+    Two evaluations a step, one in the last. The trapezoid rule is written without slopes: the
+    Euler step ahead, plus half of what is missing when the estimates found there lead back.
+    """
+    last = len(grid) - 2
+    for step, (here, ahead) in enumerate(pairwise(grid)):
+        reached = _mix(ahead, *denoise(x, here))
+        if step < last:
+            back = _mix(here, *denoise(reached, ahead))
+            reached = reached + 0.5 * (ahead.scale / here.scale) * (x - back)
+        x = reached
+    return x
+
+
+def dpm_solver_pp(denoise: Denoise, x: Latents, grid: Sequence[Point]) -> Latents:
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2); second order.
+
+    One evaluation a step, whose x0 is extrapolated with the one before it. The first step, and
+    one that ends at sigma = 0, where the extrapolation has no limit, are of first order.
+    """
+    before, width_before = None, math.inf
+    for here, ahead in pairwise(grid):
+        x0, _ = denoise(x, here)
+        width = ahead.half_log_snr - here.half_log_snr
+        guess = x0
+        if before is not None and ahead.sigma > 0:
+            # A step from pure noise has infinite width: the next one then extrapolates nothing.
+            guess = x0 + width / (2 * width_before) * (x0 - before)
+        x = ahead.alpha * guess + ahead.sigma / here.sigma * (x - here.alpha * guess)
+        before, width_before = x0, width
+    return x
+
+
+SOLVERS: dict[SolverName, Solver] = {
+    "ddim": ddim,
+    "euler": ddim,
+    "heun": heun,
+    "dpm++": dpm_solver_pp,
+}
+"""euler is ddim under the name it has in flow matching."""
+
+
+def _mix(point: Point, x0: Tensor, eps: Tensor) -> Tensor:
+    """The state at a point that holds this data and this noise."""
+    return point.alpha * x0 + point.sigma * eps

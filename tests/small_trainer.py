@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trainer small enough to run in milliseconds, on made-up latents."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from pippin import rng
+from pippin.conditioning.config import ConditioningConfig
+from pippin.denoisers.config import MMDiTConfig
+from pippin.diffusion.config import DiffusionConfig
+from pippin.model import build_model
+from pippin.objective import Objective
+from pippin.training.config import TrainConfig
+from pippin.training.trainer import Trainer
+from pippin.types import Batch, Conditions, Control, Corner, Size, stack_controls
+
+CONFIG = TrainConfig(
+    images=160,
+    batch_size=8,
+    learning_rate=1e-3,
+    precision="fp32",
+    checkpoint_every=40,
+    device="cpu",
+)
+
+
+def batches(start_step: int = 0, batch_size: int = 8) -> Iterator[Batch]:
+    """Step k's batch depends on k only."""
+    control = Control(
+        original_size=Size(64, 64), crop_corner=Corner(0, 0), crop_size=Size(64, 64), flip=False
+    )
+    step = start_step
+    while True:
+        indices = rng.permutation(100, "order", 0, step)[:batch_size]
+        latents = rng.normal((batch_size, 4, 8, 8), "posterior", 0, step)
+        conditions = Conditions(label=indices % 3, control=stack_controls([control] * batch_size))
+        yield Batch(latents=latents, conditions=conditions, index=indices)
+        step += 1
+
+
+def make_trainer(folder: Path, **settings) -> Trainer:
+    """Trainer at image 0 with settings replaced."""
+    conditioning = ConditioningConfig()
+    denoiser = MMDiTConfig(depth=2, width=16, num_heads=2)
+    model = build_model(conditioning, denoiser, num_classes=3, latent_channels=4, seed=0)
+    config = replace(CONFIG, **settings)
+    objective = Objective(DiffusionConfig())
+    return Trainer(model, objective, conditioning, config, seed=0, folder=folder)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop: exact resume, non-finite steps, EMA, signals, counting in images."""
+
+import os
+import signal
+
+import pytest
+import torch
+from small_trainer import batches
+
+from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_loss_falls_on_a_learnable_batch(make_trainer):
+    trainer, losses = make_trainer(images=480, learning_rate=1e-2), []
+    one = next(batches())
+    trainer.train(iter(lambda: one, None), [lambda _, report: losses.append(report.loss)])
+    assert sum(losses[-10:]) < 0.97 * sum(losses[:10])
+
+
+def test_two_resumes_end_at_the_same_bits(make_trainer, tmp_path):
+    whole = make_trainer(tmp_path / "whole")
+    whole.train(batches(), [])
+    for _ in range(3):  # each process stops after some steps and the next one goes on
+        part = make_trainer(tmp_path / "parts")
+        found = sorted((tmp_path / "parts" / "checkpoints").glob("*"), key=lambda p: int(p.name))
+        if found:
+            part.restore(found[-1])
+        limit = part.step_count + 8
+
+        def stop_at(trainer, report, limit=limit):
+            if trainer.step_count == limit:
+                raise KeyboardInterrupt
+
+        try:
+            part.train(batches(part.step_count), [stop_at])
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+    final = make_trainer(tmp_path / "parts")
+    final.restore(tmp_path / "parts" / "checkpoints" / "120")
+    final.train(batches(final.step_count), [])
+    assert final.images_seen == whole.images_seen == 160
+    assert same(whole.model.state_dict(), final.model.state_dict())
+    assert same(whole.ema.weights, final.ema.weights)
+
+
+def test_a_non_finite_step_changes_nothing_and_is_counted(make_trainer):
+    trainer = make_trainer(images=80)
+    reports = []
+
+    def spoiled():
+        for step, batch in enumerate(batches()):
+            if step == 5:
+                batch.latents[0, 0, 0, 0] = float("nan")
+            yield batch
+
+    weights = {}
+
+    def watch(trainer, report):
+        reports.append(report)
+        current = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+        if not report.finite:
+            assert same(weights, current)
+        weights.update(current)
+
+    trainer.train(spoiled(), [watch])
+    assert [r.finite for r in reports] == [True] * 5 + [False] + [True] * 4
+    assert reports[-1].bad_steps == 1
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+def test_too_many_non_finite_steps_in_a_row_stop_the_run(make_trainer):
+    trainer = make_trainer(max_bad_steps=3)
+
+    def spoiled():
+        for step, batch in enumerate(batches()):
+            if step >= 6:
+                batch.latents[:] = float("inf")
+            yield batch
+
+    with pytest.raises(TrainingDivergedError, match="3 non-finite steps in a row"):
+        trainer.train(spoiled(), [])
+    assert [p.name for p in (trainer.folder / "checkpoints").iterdir()] == ["40"]
+
+
+def test_sigterm_ends_between_steps_with_a_checkpoint(make_trainer):
+    trainer = make_trainer()
+
+    def send(trainer, report):
+        if trainer.step_count == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TrainingStoppedError) as stopped:
+        trainer.train(batches(), [send])
+    assert stopped.value.signal == signal.SIGTERM
+    assert (trainer.folder / "checkpoints" / "24" / "state.json").exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_learning_rate_counts_images(make_trainer):
+    rates = {}
+    for batch_size in (4, 8):
+        trainer = make_trainer(warmup_images=80, batch_size=batch_size)
+        trace = rates.setdefault(batch_size, {})
+        trainer.train(
+            batches(batch_size=batch_size),
+            [
+                lambda _, report, trace=trace: trace.update(
+                    {report.images_seen: report.learning_rate}
+                )
+            ],
+        )
+    shared = set(rates[4]) & set(rates[8])
+    assert len(shared) == 20
+    assert all(rates[4][n] == rates[8][n] for n in shared)
+    assert rates[8][40] == pytest.approx(0.5e-3)
+    assert rates[8][160] == 1e-3
+
+
+def test_old_checkpoints_are_pruned_and_the_last_step_is_kept(make_trainer):
+    trainer = make_trainer(images=150, keep_checkpoints=2)  # 19 steps of 8 reach 152
+    trainer.train(batches(), [])
+    names = sorted(int(p.name) for p in (trainer.folder / "checkpoints").iterdir())
+    assert names == [120, 152]
