@@ -11,7 +11,7 @@ from pippin import rng
 from pippin.conditioning.config import ConditioningConfig
 from pippin.conditioning.drop import draw_keep
 from pippin.diffusion.config import DiffusionConfig
-from pippin.diffusion.prediction import target
+from pippin.diffusion.prediction import add_noise, target
 from pippin.diffusion.schedules import make_schedule
 from pippin.diffusion.times import draw_times
 from pippin.diffusion.weights import loss_weight
@@ -32,7 +32,7 @@ class Draws:
 def draw_step(
     diffusion: DiffusionConfig,
     conditioning: ConditioningConfig,
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, ...],
     *,
     seed: int,
     step: int,
@@ -40,7 +40,7 @@ def draw_step(
     """All draws of a training step; they depend on seed and step only.
 
     Args:
-        shape: of the global batch's latents.
+        shape: (batch, channels, height, width) of the global batch's latents.
     """
     batch = shape[0]
     num_fields = len(conditioning.control.high) + len(conditioning.control.low)
@@ -69,9 +69,8 @@ class Objective:
             latents: normalised, x_0.
             noise: eps, standard normal.
         """
-        alpha = self.schedule.alpha(t)[:, None, None, None]
-        sigma = self.schedule.sigma(t)[:, None, None, None]
-        prediction = predict(alpha * latents + sigma * noise, t)
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        prediction = predict(add_noise(latents, noise, alpha, sigma), t)
         wanted = target(self.config.prediction, latents, noise, alpha, sigma)
         error = (prediction.mean.float() - wanted).square().mean(dim=(1, 2, 3))
         weight = loss_weight(self.config.loss_weight, self.config.prediction, self.schedule, t)

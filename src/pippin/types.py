@@ -13,6 +13,7 @@ Units, fixed once:
 - the null class id is ``num_classes``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
@@ -63,6 +64,17 @@ class Control:
             value = getattr(self, entry.name)
             found[entry.name] = tuple(map(float, value if isinstance(value, tuple) else (value,)))
         return found
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, tuple[float, ...]]) -> "Control":
+        """The inverse of :meth:`values`."""
+        numbers = {name: tuple(map(int, value)) for name, value in values.items()}
+        return cls(
+            original_size=Size(*numbers["original_size"]),
+            crop_corner=Corner(*numbers["crop_corner"]),
+            crop_size=Size(*numbers["crop_size"]),
+            flip=bool(numbers["flip"][0]),
+        )
 
 
 ControlBatch = dict[str, Float[Tensor, "batch _"]]

@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
 def run(name: str, folder: Path, seeds: tuple[int, ...]) -> int:
     """Run a shipped study in a folder and render its report."""
     from pippin.cli.main import INTERRUPTED
-    from pippin.run import execute
+    from pippin.run.execute import execute
     from pippin.studies.table import get_study
     from pippin.study.report import render_report
     from pippin.study.runner import run_study

@@ -31,5 +31,6 @@ def draw_keep(
 def _categorical(drop: DropConfig, draws: Tensor) -> tuple[Tensor, Tensor]:
     """Flags (control kept, semantics kept) from one number an image."""
     edges = torch.tensor([drop.keep, drop.control, drop.semantic]).cumsum(0)
-    outcome = torch.bucketize(draws.contiguous(), edges, right=True)  # 0 keep, 1 control, 2 semantic, 3 both
+    # 0 keep, 1 drop control, 2 drop semantics, 3 drop both
+    outcome = torch.bucketize(draws.contiguous(), edges, right=True)
     return (outcome == 0) | (outcome == 2), outcome <= 1

@@ -11,6 +11,7 @@ from pippin.conditioning.config import (
 )
 from pippin.data.config import OpenMojiConfig
 from pippin.denoisers.config import dit, mmdit
+from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
 from pippin.training.config import TrainConfig
@@ -37,6 +38,18 @@ def mmdit_entangled() -> Recipe:
     return replace(
         base,
         conditioning=replace(base.conditioning, rules={"label": "modulation"}, control=control),
+    )
+
+
+def mmdit_demo() -> Recipe:
+    """The base of ``pippin demo``: small enough for two cores and a few minutes an arm."""
+    base = mmdit_disentangled()
+    return replace(
+        base,
+        denoiser=mmdit("tiny"),
+        train=replace(base.train, images=60_000, batch_size=128),
+        sampling=replace(base.sampling, solver="dpm++", steps=16),
+        evaluation=EvaluationConfig(num_samples=600, input_size=96),
     )
 
 

@@ -63,16 +63,25 @@ class LoadedRun:
 
 
 def load_run(
-    folder: Path, weights: Literal["ema", "raw"] = "ema", console: Console | None = None
+    folder: Path,
+    weights: Literal["ema", "raw"] = "ema",
+    console: Console | None = None,
+    recipe: Recipe | None = None,
 ) -> LoadedRun:
     """The newest good checkpoint of a run folder.
+
+    Args:
+        folder: of the run.
+        weights: averaged or raw.
+        console: for messages.
+        recipe: the recorded one, with its sampling or evaluation replaced; None = as recorded.
 
     Raises:
         ValueError: no run folder, or no checkpoint in it whose bytes are whole.
     """
     console = console or Console(stderr=True)
     run = RunFolder(folder)
-    parts = Parts(run.recipe(), console)
+    parts = Parts(recipe or run.recipe(), console)
     path, problems = newest_good(run.checkpoints)
     for problem in problems:
         console.print(f"[yellow]passed over:[/] {problem}")

@@ -52,6 +52,7 @@ def train(
             seed=recipe.seed,
             start_image=trainer.images_seen,
             workers=recipe.train.workers,
+            device=parts.device,
         )
         with _hooks(parts, trainer, run) as hooks:
             trainer.train(loader, hooks)

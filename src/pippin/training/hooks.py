@@ -5,7 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from pippin.training.log import RunLog
 from pippin.training.trainer import Hook, StepReport, Trainer
@@ -60,7 +67,8 @@ def progress_hook(title: str, console: Console | None = None) -> Iterator[Hook]:
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
+        MofNCompleteColumn(),
+        TextColumn("images"),
         TextColumn("{task.fields[speed]}"),
         TextColumn("loss {task.fields[loss]}"),
         TimeElapsedColumn(),

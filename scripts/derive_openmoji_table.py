@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Derive src/pippin/data/tables/openmoji.csv from OpenMoji's own metadata.
+
+    npm pack openmoji@17.0.0
+    tar xzf openmoji-17.0.0.tgz package/data/openmoji.json
+    python scripts/derive_openmoji_table.py package/data/openmoji.json \\
+        src/pippin/data/tables/openmoji.csv
+
+The table is CC BY-SA 4.0 like its source; src/pippin/data/tables/NOTICE.md says what changed.
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+from pippin.data.families import assign_families
+from pippin.data.table import COLUMNS
+
+# One name of openmoji 17.0.0 lost a letter.
+CORRECTIONS = {"castile and le\ufffdn flag": "castile and león flag"}
+
+
+def merge_tags(*lists: str) -> str:
+    """Comma-separated tags of several lists, each once, in order."""
+    tags = [tag.strip() for text in lists for tag in text.split(",")]
+    return ", ".join(dict.fromkeys(tag for tag in tags if tag))
+
+
+def table_rows(pictures: list[dict]) -> list[dict[str, str]]:
+    """One row for each picture, in OpenMoji's order."""
+    names = {p["hexcode"]: " ".join(p["annotation"].split()) for p in pictures}
+    names = {hexcode: CORRECTIONS.get(name, name) for hexcode, name in names.items()}
+    families = assign_families(
+        {p["hexcode"]: names[p["hexcode"]] for p in pictures if not p["skintone"]}
+    )
+    rows = []
+    for picture in pictures:
+        hexcode, toned = picture["hexcode"], bool(picture["skintone"])
+        base = picture["skintone_base_hexcode"] if toned else ""
+        values = (
+            *(hexcode, names[hexcode], picture["group"], picture["subgroups"]),
+            merge_tags(picture["tags"], picture["openmoji_tags"]),
+            *(str(picture["skintone"]), base, families[base or hexcode]),
+        )
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
+    return rows
+
+
+def main(source: Path, target: Path) -> None:
+    """Write the table."""
+    rows = table_rows(json.loads(source.read_text(encoding="utf-8")))
+    with target.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{len(rows)} pictures, {len({row['family'] for row in rows})} families -> {target}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: derive_openmoji_table.py PATH/TO/openmoji.json OUT.csv")
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Crops: pixels and their control metadata, always from one call.
+
+:func:`draw_control` draws how an image is prepared, :func:`apply_control` does it, and
+:func:`crop_with_control` is the two together. Applying a recorded Control to the same source image
+gives the identical tensor again.
+"""
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from pippin.data.config import CropLaw
+from pippin.types import Control, Corner, Size
+
+
+def draw_control(original_size: Size, law: CropLaw, generator: torch.Generator) -> Control:
+    """Draw a square crop and a flip.
+
+    The side is uniform in ``law.smallest`` to ``law.largest`` times the shorter side, rounded to
+    whole pixels; the corner is uniform over all places where the crop fits. Four uniform numbers
+    are taken from the generator, whatever the law.
+
+    Args:
+        original_size: of the source image.
+        law: shares of the shorter side, and how often to flip.
+        generator: of the view's own stream.
+    """
+    share, top, left, flip = torch.rand(4, generator=generator).tolist()
+    height, width = original_size
+    shorter = min(height, width)
+    side = max(1, round((law.smallest + share * (law.largest - law.smallest)) * shorter))
+    return Control(
+        original_size=original_size,
+        crop_corner=Corner(int(top * (height - side + 1)), int(left * (width - side + 1))),
+        crop_size=Size(side, side),
+        flip=flip < law.flip_probability,
+    )
+
+
+def apply_control(
+    source: UInt8[Tensor, "3 height width"], control: Control, resolution: int
+) -> UInt8[Tensor, "3 resolution resolution"]:
+    """Crop, then mirror where ``control.flip``, then resize to the training resolution.
+
+    The resize is bicubic and antialiased (the filter widens when the image shrinks), computed in
+    float32 and rounded once. A crop that has the training resolution passes unchanged.
+
+    Raises:
+        ValueError: the control does not fit the source, or the crop is not square.
+    """
+    check_control(control, Size(*source.shape[1:]))
+    (top, left), (height, width) = control.crop_corner, control.crop_size
+    region = source[:, top : top + height, left : left + width]
+    if control.flip:
+        region = region.flip(-1)
+    resized = interpolate(
+        region[None].float(),
+        size=(resolution, resolution),
+        mode="bicubic",
+        align_corners=False,
+        antialias=True,
+    )
+    return resized[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def crop_with_control(
+    source: UInt8[Tensor, "3 height width"],
+    law: CropLaw,
+    generator: torch.Generator,
+    resolution: int,
+) -> tuple[UInt8[Tensor, "3 resolution resolution"], Control]:
+    """A random crop of an image, and the record of how it was made."""
+    control = draw_control(Size(*source.shape[1:]), law, generator)
+    return apply_control(source, control, resolution), control
+
+
+def whole_image(original_size: Size) -> Control:
+    """The control of the whole image, unflipped.
+
+    Raises:
+        ValueError: the image is not square.
+    """
+    control = Control(
+        original_size=original_size, crop_corner=Corner(0, 0), crop_size=original_size, flip=False
+    )
+    check_control(control, original_size)
+    return control
+
+
+def check_control(control: Control, source_size: Size) -> None:
+    """Refuse a control that cannot be applied to a source image of this size.
+
+    Raises:
+        ValueError: with the sizes that disagree.
+    """
+    if control.original_size != source_size:
+        raise ValueError(
+            f"the control is of a source of {tuple(control.original_size)} pixels "
+            f"(height, width), but the image has {tuple(source_size)}"
+        )
+    (top, left), (height, width) = control.crop_corner, control.crop_size
+    inside = 0 <= top <= source_size.height - height and 0 <= left <= source_size.width - width
+    if not inside or height < 1 or width < 1:
+        raise ValueError(
+            f"a crop of {(height, width)} pixels at (top, left) = {(top, left)} does not fit "
+            f"into a source of {tuple(source_size)}"
+        )
+    if height != width:
+        raise ValueError(
+            f"the crop must be square, because training images are; got {(height, width)} pixels"
+        )

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The endless sequence of training samples, and batches from any place in it.
+
+Sample k belongs to epoch k // n and shows, as view ``epoch mod num_views``, the picture at place
+k mod n of that epoch's random order. So a run resumes at an image count alone: no state of a
+generator or a loader is stored.
+"""
+
+import itertools
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pippin.data.moments import Encoder, MomentBatch, MomentSource
+from pippin.rng import generator, normal, permutation
+from pippin.types import Batch, Conditions, Moments
+
+
+def sample_keys(
+    start: int, count: int, num_pictures: int, num_views: int, seed: int
+) -> tuple[Int[Tensor, " count"], Int[Tensor, " count"]]:
+    """Picture index and view of the samples start .. start + count - 1.
+
+    Every picture comes once in each epoch.
+
+    Args:
+        start: number of the first sample, from 0.
+        count: how many.
+        num_pictures: n, the length of an epoch.
+        num_views: epoch e uses view e mod num_views.
+        seed: of the order.
+    """
+    indices, views = [], []
+    stop = start + count
+    while start < stop:
+        epoch, place = divmod(start, num_pictures)
+        part = _epoch_order(num_pictures, seed, epoch)[place : place + stop - start]
+        indices.append(part)
+        views.append(torch.full_like(part, epoch % num_views))
+        start += len(part)
+    return torch.cat(indices), torch.cat(views)
+
+
+class LatentLoader:
+    """Batches of latents and conditions, without end.
+
+    Args:
+        source: moments, cached or encoded on the fly.
+        encoder: turns moments and noise into normalised latents; on ``device``.
+        batch_size: of the global batch.
+        seed: of the order and of the posterior's noise.
+        start_image: how many images the run has seen; a multiple of ``batch_size``.
+        workers: processes that fetch ahead; 0 = this one. The batches are the same.
+        rank: this process; it gets part ``rank`` of ``world_size`` equal parts of each global
+            batch. Orders and noise are drawn for the global batch and sliced.
+        world_size: how many processes share each batch.
+        device: where latents are drawn and returned; the rest of a batch stays on the CPU.
+
+    Raises:
+        ValueError: an empty source, or numbers that do not divide.
+    """
+
+    def __init__(
+        self,
+        source: MomentSource,
+        encoder: Encoder,
+        *,
+        batch_size: int,
+        seed: int,
+        start_image: int = 0,
+        workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if len(source) == 0:
+            raise ValueError("there is nothing to load: the source has no pictures")
+        if start_image % batch_size:
+            raise ValueError(
+                f"start_image must be a multiple of batch_size, {batch_size}; got {start_image}"
+            )
+        if batch_size % world_size:
+            raise ValueError(
+                f"batch_size must be a multiple of the {world_size} processes; got {batch_size}"
+            )
+        self._source, self._encoder, self._device = source, encoder, device
+        self._batch_size, self._seed = batch_size, seed
+        self._first_step, self._workers = start_image // batch_size, workers
+        share = batch_size // world_size
+        self._part = slice(rank * share, (rank + 1) * share)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """From ``start_image`` on."""
+        steps = _Steps(self._source, self._batch_size, self._seed, self._part)
+        loader = DataLoader(
+            steps,
+            batch_size=None,
+            sampler=_StepNumbers(self._first_step),
+            num_workers=self._workers,
+            generator=generator("order", self._seed),  # leaves torch's global generator alone
+        )
+        for step, (indices, fetched) in zip(
+            itertools.count(self._first_step), loader, strict=False
+        ):
+            yield self._batch(step, indices, fetched)
+
+    def _batch(self, step: int, indices: Int[Tensor, " batch"], fetched: MomentBatch) -> Batch:
+        """Draw the latents of one step."""
+        mean, std = fetched.moments.mean, fetched.moments.std
+        noise = normal((self._batch_size, *mean.shape[1:]), "posterior", self._seed, step)
+        moments = Moments(mean=mean.to(self._device), std=std.to(self._device))
+        return Batch(
+            latents=self._encoder.draw(moments, noise[self._part].to(self._device)),
+            conditions=Conditions(label=fetched.label, control=fetched.control),
+            index=indices,
+        )
+
+
+class _Steps(Dataset):
+    """Step number -> (picture indices, moments) of this process's part of the batch."""
+
+    def __init__(self, source: MomentSource, batch_size: int, seed: int, part: slice) -> None:
+        self.source, self.batch_size, self.seed, self.part = source, batch_size, seed, part
+
+    def __getitem__(self, step: int) -> tuple[Tensor, MomentBatch]:
+        indices, views = sample_keys(
+            step * self.batch_size,
+            self.batch_size,
+            len(self.source),
+            self.source.num_views,
+            self.seed,
+        )
+        indices, views = indices[self.part], views[self.part]
+        return indices, self.source.fetch(indices, views)
+
+
+class _StepNumbers:
+    """first, first + 1, ... without end; can be iterated again."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.first)
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(num_pictures: int, seed: int, epoch: int) -> Int[Tensor, " num_pictures"]:
+    """The order of one epoch; kept, because a step needs only a slice of it."""
+    return permutation(num_pictures, "order", seed, epoch)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Views: what a training step sees of one picture, and its exact counterfactuals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from pippin.data.crop import apply_control, crop_with_control, whole_image
+from pippin.data.source import PictureSource
+from pippin.rng import generator
+from pippin.types import Control, ControlBatch, Images, Size, stack_controls
+
+CLEAN_SIZE = Size(256, 256)
+"""The source size of clean views, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One prepared image."""
+
+    image: UInt8[Tensor, "3 resolution resolution"]
+    control: Control
+    """How the image was prepared."""
+    label: int
+
+
+def make_view(source: PictureSource, index: int, view: int) -> View:
+    """View ``view`` of a picture: its tone, crop and flip depend on (seed, picture, view) only.
+
+    Raises:
+        ValueError: the view is not in range(config.views).
+    """
+    config = source.config
+    if not 0 <= view < config.views:
+        raise ValueError(f"view must be in range({config.views}); got {view}")
+    draws = generator("view", config.seed, source.key(index), view, "crop")
+    image, control = crop_with_control(
+        source.image(index, view), config.crop_law, draws, config.resolution
+    )
+    return View(image=image, control=control, label=source.label(index))
+
+
+def clean_view(source: PictureSource, index: int) -> View:
+    """The untoned picture drawn at 256 pixels, whole and unflipped, at the training resolution.
+
+    The reference set of an evaluation is made of clean views.
+    """
+    control = whole_image(CLEAN_SIZE)
+    image = counterfactual(source, index, control)
+    return View(image=image, control=control, label=source.label(index))
+
+
+def counterfactual(
+    source: PictureSource, index: int, control: Control, view: int | None = None
+) -> UInt8[Tensor, "3 resolution resolution"]:
+    """The same picture as it would look prepared in another way.
+
+    The picture is a vector drawing, so this is exact: it is drawn at ``control.original_size``
+    and then cropped, mirrored and resized as the control says. For the control of
+    ``make_view(source, index, view)`` and the same ``view`` it gives that view's image.
+
+    Args:
+        control: in pixels of the imagined source image.
+        view: which view's skin tone; None = untoned.
+
+    Raises:
+        ValueError: the source size or the crop is not square, or the crop does not fit.
+    """
+    image = source.image(index, view, control.original_size)
+    return apply_control(image, control, source.config.resolution)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewBatch:
+    """Prepared images, stacked."""
+
+    images: Images
+    control: ControlBatch
+    label: Int[Tensor, " batch"]
+
+
+def make_views(source: PictureSource, indices: Sequence[int], views: Sequence[int]) -> ViewBatch:
+    """View ``views[k]`` of picture ``indices[k]`` for every k.
+
+    Raises:
+        ValueError: a view is not in range(config.views).
+    """
+    made = [make_view(source, i, v) for i, v in zip(indices, views, strict=True)]
+    return ViewBatch(
+        images=torch.stack([view.image for view in made]),
+        control=stack_controls([view.control for view in made]),
+        label=torch.tensor([view.label for view in made]),
+    )

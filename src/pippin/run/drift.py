@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control drift and effect of a run, beside real counterfactual pairs, with strips to look at."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from pippin.data.views import counterfactual
+from pippin.evaluation.control import control_measures
+from pippin.evaluation.efflite0 import EffLite0
+from pippin.evaluation.measure import Measure
+from pippin.evaluation.perceptual import PerceptualDistance
+from pippin.evaluation.probes import CropProbe, FlipProbe, Probe, SizeProbe
+from pippin.rng import permutation
+from pippin.run.load import LoadedRun
+from pippin.run.pictures import grid, save_png
+from pippin.run.sample import draw
+from pippin.sampling.config import ControlRequest
+from pippin.types import Control, Images
+
+STRIP = 10
+"""Pairs shown."""
+PROBED: dict[str, Probe] = {
+    "original_size": SizeProbe(),
+    "flip": FlipProbe(),
+    "crop_corner": CropProbe(),
+}
+
+
+def drift_measures(run: LoadedRun, folder: Path, network: EffLite0) -> list[Measure]:
+    """Drift, effect and excess drift of every control that the model reads.
+
+    Writes drift/CONTROL.png: the first pairs, one column each, both values below each other;
+    and the same of real pictures under real/drift/.
+    """
+    names = [name for name in PROBED if name in run.control_names]
+    pairs = Pairs(run)
+    measures = control_measures(
+        [PROBED[name] for name in names],
+        pairs.generated,
+        pairs.real,
+        PerceptualDistance(network),
+        seed=run.recipe.evaluation.seed,
+    )
+    _write_strips(pairs, names, folder)
+    return measures
+
+
+class Pairs:
+    """Renders the same seeds, or the same real pictures, under given control values."""
+
+    def __init__(self, run: LoadedRun) -> None:
+        self.run = run
+        config, source = run.recipe.evaluation, run.parts.train_source
+        order = permutation(len(source), "subset", config.seed, "drift").tolist()
+        self.pictures = order[: config.drift_pairs]
+        self.labels = [source.label(index) for index in self.pictures]
+        self._made: dict[tuple[str, Control], Images] = {}
+
+    def generated(self, values: Mapping[str, tuple[float, ...]]) -> Images:
+        """Seed k with the class of real picture k; drawn once for each control."""
+        control = Control.from_values(values)
+        key = ("generated", control)
+        if key not in self._made:
+            request = ControlRequest(
+                original_size=control.original_size,
+                crop_corner=control.crop_corner,
+                crop_size=control.crop_size,
+                flip=control.flip,
+            )
+            config = replace(self.run.recipe.sampling, control=request)
+            seeds = range(len(self.labels))
+            self._made[key] = draw(self.run, self.labels, seeds, config).images
+        return self._made[key]
+
+    def real(self, values: Mapping[str, tuple[float, ...]]) -> Images:
+        """The vector pictures rendered as the control says."""
+        control = Control.from_values(values)
+        key = ("real", control)
+        if key not in self._made:
+            source = self.run.parts.train_source
+            images = [counterfactual(source, index, control) for index in self.pictures]
+            self._made[key] = torch.stack(images)
+        return self._made[key]
+
+
+def _write_strips(pairs: Pairs, names: list[str], folder: Path) -> None:
+    kinds = ((pairs.generated, folder / "drift"), (pairs.real, folder / "real" / "drift"))
+    for render, place in kinds:
+        place.mkdir(parents=True, exist_ok=True)
+        rows = {}
+        for name in names:
+            first, second = PROBED[name].controls
+            images = [render(control.values())[:STRIP] for control in (first, second)]
+            columns = len(images[0])
+            save_png(grid(torch.cat(images), columns=columns), place / f"{name}.png")
+            values = [control.values()[name] for control in (first, second)]
+            rows[name] = f"top row: {name} = {values[0]}; bottom row: {values[1]}"
+        text = json.dumps(rows, indent=2) + "\n"
+        (place / "manifest.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run shows of its model while it trains: held-out loss and preview grids, of the EMA."""
+
+from pathlib import Path
+
+from pippin.run.held_out import HeldOut
+from pippin.run.load import LoadedRun
+from pippin.run.parts import Parts
+from pippin.run.pictures import grid, save_png
+from pippin.run.sample import draw
+from pippin.training.hooks import Hook, every
+from pippin.training.log import RunLog
+from pippin.training.trainer import Trainer
+
+PREVIEW_IMAGES = 36
+
+
+def validation_hook(parts: Parts, log: RunLog) -> Hook:
+    """Writes ``held_out_loss`` to the log every ``validate_every`` images."""
+    held_out: list[HeldOut] = []  # encoded when it is first needed
+
+    def validate(trainer: Trainer) -> None:
+        if not held_out:
+            held_out.append(HeldOut(parts))
+        with trainer.ema.swapped_into(trainer.model):
+            headline = held_out[0].losses(trainer.model)[0]
+        log.write(trainer.images_seen, held_out_loss=headline.value)
+
+    return every(parts.recipe.train.validate_every, validate)
+
+
+def preview_hook(parts: Parts, folder: Path) -> Hook:
+    """Writes ``previews/IMAGES.png`` every ``preview_every`` images; classes in turn, seeds 0.."""
+
+    def preview(trainer: Trainer) -> None:
+        with trainer.ema.swapped_into(trainer.model):
+            run = LoadedRun(
+                recipe=parts.recipe,
+                parts=parts,
+                model=trainer.model,
+                weights="ema",
+                images_seen=trainer.images_seen,
+            )
+            labels = [seed % len(run.class_names) for seed in range(PREVIEW_IMAGES)]
+            try:
+                samples = draw(run, labels, range(PREVIEW_IMAGES), parts.recipe.sampling)
+            except FloatingPointError as error:  # the training may still recover
+                parts.console.print(f"[yellow]no preview:[/] {error}")
+                return
+        folder.mkdir(exist_ok=True)
+        save_png(grid(samples.images), folder / f"{trainer.images_seen:09d}.png")
+
+    return every(parts.recipe.train.preview_every, preview)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import errno
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from pippin.data.build import build_cache
+from pippin.data.cache import LatentCache
+from pippin.data.config import CacheConfig
+from pippin.data.shards import read_shard
+from pippin.data.views import make_view
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> CacheConfig:
+    return CacheConfig(folder=str(tmp_path / "caches"), shard_size=5)
+
+
+def files(cache: LatentCache) -> dict[str, bytes]:
+    """Every file of a cache but its lock."""
+    return {p.name: p.read_bytes() for p in cache.folder.iterdir() if p.name != "lock"}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(make_pictures, make_encoder, tmp_path_factory) -> dict[str, bytes]:
+    config = CacheConfig(folder=str(tmp_path_factory.mktemp("whole")), shard_size=5)
+    return files(build_cache(make_pictures(), make_encoder(), config, encode_batch=2))
+
+
+def test_rows_hold_what_they_say(pictures, encoder, config) -> None:
+    cache = build_cache(pictures, encoder, config)
+    rows = [read_shard(cache.folder / shard.name) for shard in cache.manifest.shards]
+    index = torch.cat([row["index"] for row in rows]).tolist()
+    view = torch.cat([row["view"] for row in rows]).tolist()
+    assert list(zip(view, index, strict=True)) == [(v, i) for v in range(3) for i in range(7)]
+    flips = torch.cat([row["control.flip"] for row in rows]).flatten().tolist()
+    expected = [make_view(pictures, i, v).control.flip for v in range(3) for i in range(7)]
+    assert flips == expected
+
+
+@pytest.mark.parametrize("fail_at", [1, 3, 4, 9])
+def test_killed_and_resumed_equals_uninterrupted(
+    pictures, make_encoder, config, uninterrupted, fail_at: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(pictures, make_encoder(fail_at=fail_at), config, encode_batch=2)
+    encoder = make_encoder()
+    cache = build_cache(pictures, encoder, config, encode_batch=2)
+    assert files(cache) == uninterrupted
+    whole_shards = (fail_at - 1) // 3  # five rows are three batches
+    assert encoder.calls == 13 - 3 * whole_shards
+
+
+def test_what_a_killed_process_leaves_is_cleared(
+    pictures, make_encoder, config, uninterrupted
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(pictures, make_encoder(fail_at=7), config, encode_batch=2)
+    (folder,) = Path(config.folder).iterdir()
+    (folder / "shard-00002.safetensors.123.tmp").write_bytes(b"half")
+    (folder / "shard-00001.safetensors").write_bytes(b"half")
+    assert files(build_cache(pictures, make_encoder(), config, encode_batch=2)) == uninterrupted
+
+
+def test_a_damaged_cache_is_mended(pictures, encoder, config, uninterrupted) -> None:
+    cache = build_cache(pictures, encoder, config, encode_batch=2)
+    (cache.folder / "shard-00003.safetensors").write_bytes(b"damaged")
+    encoder.calls = 0
+    assert files(build_cache(pictures, encoder, config, encode_batch=2)) == uninterrupted
+    assert encoder.calls == 3
+
+
+def test_a_finished_cache_is_not_built_again(pictures, encoder, config) -> None:
+    build_cache(pictures, encoder, config)
+    encoder.calls = 0
+    told = []
+    build_cache(pictures, encoder, config, progress=lambda *numbers: told.append(numbers))
+    assert encoder.calls == 0
+    assert told == []
+
+
+def test_another_shard_size_is_read_as_it_was_built(pictures, encoder, config) -> None:
+    build_cache(pictures, encoder, config)
+    other = dataclasses.replace(config, shard_size=4)
+    assert build_cache(pictures, encoder, other).manifest.shard_size == 5
+
+
+def test_a_stopped_build_may_go_on_with_another_shard_size(
+    pictures, make_encoder, config, uninterrupted
+) -> None:
+    small = dataclasses.replace(config, shard_size=2)
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(pictures, make_encoder(fail_at=10), small, encode_batch=2)
+    assert files(build_cache(pictures, make_encoder(), config, encode_batch=2)) == uninterrupted
+
+
+def test_workers_change_nothing(pictures, encoder, config, uninterrupted) -> None:
+    assert (
+        files(build_cache(pictures, encoder, config, encode_batch=2, workers=2)) == uninterrupted
+    )
+
+
+def test_progress_counts_rows(pictures, make_encoder, config) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(pictures, make_encoder(fail_at=2), config, encode_batch=5)
+    told = []
+    build_cache(
+        pictures,
+        make_encoder(),
+        config,
+        encode_batch=5,
+        progress=lambda *numbers: told.append(numbers),
+    )
+    assert told == [(5, 21), (10, 21), (15, 21), (20, 21), (21, 21)]
+
+
+def test_a_full_disk_leaves_no_half_written_file(
+    pictures, encoder, config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.fsync, []
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 3:  # the second shard: each shard syncs its file and its folder
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        build_cache(pictures, encoder, config)
+    (folder,) = Path(config.folder).iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "shard-00000.safetensors"]
+
+
+def test_moments_that_are_not_finite_stop_the_build(pictures, make_encoder, config) -> None:
+    class Broken(make_encoder):
+        def encode(self, pixels):
+            return super().encode(pixels * torch.nan)
+
+    with pytest.raises(ValueError, match="not finite"):
+        build_cache(pictures, Broken(), config)
+
+
+def test_two_builders_at_once_share_the_work(
+    pictures, make_encoder, config, uninterrupted
+) -> None:
+    context = multiprocessing.get_context("fork")
+    counted = context.Value("i", 0)
+
+    class Counting(make_encoder):
+        def encode(self, pixels):
+            with counted.get_lock():
+                counted.value += 1
+            return super().encode(pixels)
+
+    def build() -> None:
+        torch.set_num_threads(1)
+        build_cache(pictures, Counting(), config, encode_batch=2)
+
+    processes = [context.Process(target=build) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert files(LatentCache.open(pictures, make_encoder(), config)) == uninterrupted
+    assert counted.value == 13

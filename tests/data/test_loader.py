@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pippin.data.build import build_cache
+from pippin.data.config import CacheConfig
+from pippin.data.loader import LatentLoader, sample_keys
+from pippin.data.moments import EncodedViews, MomentSource
+from pippin.rng import normal, permutation
+from pippin.types import Batch
+
+
+@pytest.fixture
+def cached(pictures, encoder, tmp_path: Path) -> MomentSource:
+    return build_cache(pictures, encoder, CacheConfig(folder=str(tmp_path), shard_size=4))
+
+
+def take(count: int, *args: object, **settings: object) -> list[Batch]:
+    return list(itertools.islice(LatentLoader(*args, **settings), count))
+
+
+def same(first: Batch, second: Batch) -> bool:
+    a, b = first.conditions, second.conditions
+    return (
+        torch.equal(first.latents, second.latents)
+        and torch.equal(first.index, second.index)
+        and torch.equal(a.label, b.label)
+        and a.control.keys() == b.control.keys()
+        and all(torch.equal(a.control[name], b.control[name]) for name in a.control)
+    )
+
+
+def test_each_epoch_shows_every_picture_once_in_another_order() -> None:
+    indices, views = sample_keys(0, 7 * 5, 7, 3, seed=1)
+    epochs = indices.reshape(5, 7)
+    assert epochs.sort(dim=1).values.tolist() == [list(range(7))] * 5
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) > 1
+    assert views.reshape(5, 7).tolist() == [[e % 3] * 7 for e in range(5)]
+    assert torch.equal(epochs[2], permutation(7, "order", 1, 2))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 60), st.integers(1, 40), st.integers(1, 9), st.integers(1, 4))
+def test_any_stretch_is_a_part_of_the_whole_sequence(
+    start: int, count: int, num_pictures: int, num_views: int
+) -> None:
+    whole = sample_keys(0, start + count, num_pictures, num_views, 3)
+    part = sample_keys(start, count, num_pictures, num_views, 3)
+    assert all(torch.equal(a[start:], b) for a, b in zip(whole, part, strict=True))
+
+
+def test_a_batch_is_what_the_keys_say(cached, encoder) -> None:
+    batch = take(3, cached, encoder, batch_size=4, seed=9)[2]
+    indices, views = sample_keys(8, 4, 7, 3, 9)
+    assert torch.equal(batch.index, indices)
+    found = cached.fetch(indices, views)
+    noise = normal(tuple(found.moments.mean.shape), "posterior", 9, 2)
+    assert torch.equal(batch.latents, encoder.draw(found.moments, noise))
+    assert torch.equal(batch.conditions.label, found.label)
+    corner = batch.conditions.control["crop_corner"]
+    assert torch.equal(corner, found.control["crop_corner"])
+
+
+@pytest.mark.parametrize("start", [4, 8, 28, 40])
+def test_batches_from_any_place_equal_those_of_a_run_from_the_start(
+    cached, encoder, start: int
+) -> None:
+    whole = take(13, cached, encoder, batch_size=4, seed=2)
+    resumed = take(3, cached, encoder, batch_size=4, seed=2, start_image=start)
+    assert all(map(same, whole[start // 4 : start // 4 + 3], resumed))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(cached, encoder, workers: int) -> None:
+    plain = take(5, cached, encoder, batch_size=4, seed=2, start_image=4)
+    ahead = take(5, cached, encoder, batch_size=4, seed=2, start_image=4, workers=workers)
+    assert all(map(same, plain, ahead))
+
+
+def test_on_the_fly_gives_the_cached_batches(cached, pictures, encoder) -> None:
+    fresh = take(4, EncodedViews(pictures, encoder), encoder, batch_size=4, seed=2)
+    stored = take(4, cached, encoder, batch_size=4, seed=2)
+    for a, b in zip(fresh, stored, strict=True):
+        assert torch.allclose(a.latents, b.latents, atol=1e-6)  # fp32 rounding
+        assert torch.equal(a.index, b.index)
+        assert torch.equal(a.conditions.control["flip"], b.conditions.control["flip"])
+
+
+def test_processes_share_the_global_batch(cached, encoder) -> None:
+    whole = take(3, cached, encoder, batch_size=4, seed=2)
+    parts = [
+        take(3, cached, encoder, batch_size=4, seed=2, rank=rank, world_size=2) for rank in (0, 1)
+    ]
+    for batch, first, second in zip(whole, *parts, strict=True):
+        assert torch.equal(batch.latents, torch.cat([first.latents, second.latents]))
+        assert torch.equal(batch.index, torch.cat([first.index, second.index]))
+
+
+def test_the_seed_changes_order_and_noise(cached, encoder) -> None:
+    first, second = (take(1, cached, encoder, batch_size=7, seed=seed)[0] for seed in (0, 1))
+    assert first.index.tolist() != second.index.tolist()
+    order = first.index.argsort(), second.index.argsort()
+    assert not torch.equal(first.latents[order[0]], second.latents[order[1]])
+
+
+def test_a_second_epoch_draws_other_latents(cached, encoder) -> None:
+    batches = take(4, cached, encoder, batch_size=7, seed=0)  # epochs 0 and 3 show view 0
+    first, again = (batches[e].latents[batches[e].index.argsort()] for e in (0, 3))
+    assert not torch.equal(first, again)
+
+
+def test_a_batch_larger_than_an_epoch(cached, encoder) -> None:
+    batch = take(1, cached, encoder, batch_size=20, seed=0)[0]
+    assert sorted(batch.index[:7].tolist()) == sorted(batch.index[7:14].tolist()) == list(range(7))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_global_generator_is_left_alone(cached, encoder, workers: int) -> None:
+    before = torch.get_rng_state()
+    take(2, cached, encoder, batch_size=4, seed=0, workers=workers)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_loader_can_be_iterated_again(cached, encoder) -> None:
+    loader = LatentLoader(cached, encoder, batch_size=4, seed=0)
+    assert same(next(iter(loader)), next(iter(loader)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start_image": 6}, "multiple of batch_size, 4; got 6"),
+        ({"world_size": 3}, "multiple of the 3 processes; got 4"),
+    ],
+)
+def test_numbers_that_do_not_divide_are_refused(cached, encoder, settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        LatentLoader(cached, encoder, batch_size=4, seed=0, **settings)
+
+
+def test_an_empty_source_is_refused(make_pictures, encoder) -> None:
+    with pytest.raises(ValueError, match="no pictures"):
+        LatentLoader(
+            EncodedViews(make_pictures(num_pictures=0), encoder), encoder, batch_size=4, seed=0
+        )

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections import Counter
+
+import pytest
+import torch
+
+from pippin.data.config import CropLaw, OpenMojiConfig, SizeLaw
+from pippin.data.openmoji import OpenMojiSource
+from pippin.data.table import CLASSES
+from pippin.types import Size
+
+
+def source(split: str = "held-out", **settings: object) -> OpenMojiSource:
+    return OpenMojiSource(OpenMojiConfig(**settings), split)
+
+
+def place(pictures: OpenMojiSource, name: str) -> int:
+    """The index of the picture of this name."""
+    return next(i for i in range(len(pictures)) if pictures.name(i) == name)
+
+
+def test_lengths_by_tones() -> None:
+    assert (len(source("train")), len(source("held-out"))) == (2237, 219)
+    assert len(source(tones="base-only")) == 219
+    assert (len(source("train", tones="all")), len(source(tones="all"))) == (4157, 329)
+
+
+def test_classes_are_the_groups_in_fixed_order() -> None:
+    pictures = source("train")
+    assert pictures.class_names == CLASSES
+    assert {pictures.label(i) for i in range(len(pictures))} == set(range(11))
+    assert pictures.label(place(pictures, "grinning face")) == 0
+    assert pictures.label(place(pictures, "flag: Ukraine")) == CLASSES.index("flags")
+
+
+def test_sizes_are_log_uniform_and_belong_to_the_picture() -> None:
+    pictures = source("train")
+    sides = torch.tensor([pictures.original_size(i).height for i in range(len(pictures))])
+    assert int(sides.min()) >= 24
+    assert int(sides.max()) <= 256
+    shares = (sides / 24).log() / torch.tensor(256 / 24).log()
+    steps = torch.arange(1, len(sides) + 1) / len(sides)
+    assert float((shares.sort().values - steps).abs().max()) < 0.034  # 1 % of Kolmogorov-Smirnov
+    assert source("train", seed=1).original_size(0) != pictures.original_size(0)
+
+
+def test_the_dial_ties_the_size_to_the_class() -> None:
+    pictures = source(size_law=SizeLaw(class_correlation=1.0))
+    sizes = {(pictures.label(i), pictures.original_size(i)) for i in range(len(pictures))}
+    assert len(sizes) == 11
+    sides = [size.height for _, size in sorted(sizes)]
+    assert sides == sorted(sides)
+
+
+def test_draws_belong_to_the_picture_not_to_its_place() -> None:
+    plain, every = source(), source(tones="all")
+    index = place(plain, "person raising hand")
+    other = place(every, "person raising hand")
+    assert index != other
+    assert plain.original_size(index) == every.original_size(other)
+
+
+def test_each_view_draws_one_of_the_tones() -> None:
+    pictures = source()
+    index = place(pictures, "person raising hand")
+    drawn = Counter(pictures.drawing(index, view) for view in range(600))
+    assert len(drawn) == 6
+    assert set(drawn) > {"1F64B", "1F64B-1F3FB"}
+    assert max(drawn.values()) < 145  # 100 expected, five standard deviations
+
+
+@pytest.mark.parametrize("tones", ["base-only", "all"])
+def test_other_tones_options_draw_the_picture_itself(tones: str) -> None:
+    pictures = source(tones=tones)
+    index = place(pictures, "person raising hand")
+    assert {pictures.drawing(index, view) for view in range(20)} == {"1F64B"}
+
+
+def test_without_a_view_the_picture_is_untoned() -> None:
+    pictures = source()
+    index = place(pictures, "person raising hand")
+    assert pictures.drawing(index) == "1F64B"
+    toned = next(v for v in range(20) if pictures.drawing(index, v) != "1F64B")
+    size = Size(40, 40)
+    assert pictures.image(index).shape[1:] == pictures.original_size(index)
+    assert not torch.equal(pictures.image(index, toned, size), pictures.image(index, None, size))
+
+
+def test_a_size_that_is_not_square_is_refused() -> None:
+    with pytest.raises(ValueError, match="square; asked for 30 x 40"):
+        source().image(0, original_size=Size(30, 40))
+
+
+def test_the_table_row_is_at_hand() -> None:
+    pictures = source()
+    row = pictures.picture(place(pictures, "person raising hand"))
+    assert (row.subgroup, row.family, row.base) == ("person-gesture", "1F64B", "")
+    assert "hand" in row.tags
+
+
+def test_the_hash_tells_selections_apart_and_ignores_crops() -> None:
+    hashes = [source(tones=tones).source_hash() for tones in ("one-per-view", "base-only", "all")]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert source(crop_law=CropLaw(smallest=0.5)).source_hash() == hashes[0]
+    assert len(hashes[0]) == 16
+
+
+def test_the_hash_sees_one_changed_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = source().source_hash()
+    from pippin.data import openmoji
+
+    real = openmoji.svg_bytes
+    monkeypatch.setattr(
+        openmoji, "svg_bytes", lambda code: real(code) + b" " * (code == "1F64B-1F3FD")
+    )
+    assert source().source_hash() != before

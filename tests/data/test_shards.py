@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from pippin.data.shards import file_digest, is_shard, read_shard, write_atomically, write_shard
+
+IDENTITY = {"key": "abc", "first_row": 0, "end_row": 2}
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    return {
+        "mean": torch.arange(8.0).reshape(2, 4).to(torch.bfloat16),
+        "label": torch.tensor([3, 1]),
+    }
+
+
+def test_a_shard_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "shard.safetensors"
+    write_shard(path, tensors(), IDENTITY)
+    found = read_shard(path)
+    assert found.keys() == tensors().keys()
+    assert all(torch.equal(found[name], tensors()[name]) for name in found)
+    assert [p.name for p in tmp_path.iterdir()] == ["shard.safetensors"]
+
+
+def test_the_same_content_gives_the_same_file(tmp_path: Path) -> None:
+    for name in "ab":
+        write_shard(tmp_path / name, dict(reversed(tensors().items())), IDENTITY)
+    assert file_digest(tmp_path / "a") == file_digest(tmp_path / "b")
+
+
+def test_identity_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "shard.safetensors"
+    assert not is_shard(path, IDENTITY)
+    write_shard(path, tensors(), IDENTITY)
+    assert is_shard(path, IDENTITY)
+    assert not is_shard(path, {**IDENTITY, "key": "other"})
+    assert not is_shard(path, {**IDENTITY, "end_row": 3})
+
+
+@pytest.mark.parametrize("cut", [1, 30, 4000])
+def test_a_truncated_shard_is_not_one(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "shard.safetensors"
+    write_shard(path, tensors(), IDENTITY)
+    content = path.read_bytes()
+    path.write_bytes(content[: max(0, len(content) - cut)])
+    assert not is_shard(path, IDENTITY)
+
+
+def test_no_flipped_bit_goes_unseen(tmp_path: Path) -> None:
+    path = tmp_path / "shard.safetensors"
+    write_shard(path, tensors(), IDENTITY)
+    content = bytearray(path.read_bytes())
+    for place in [*range(8, len(content), 11), len(content) - 1]:
+        flipped = content.copy()
+        flipped[place] ^= 1
+        if flipped[place : place + 1].isspace() and content[place : place + 1].isspace():
+            continue
+        path.write_bytes(flipped)
+        assert not is_shard(path, IDENTITY), f"byte {place}"
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(tmp_path / "file", b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_atomically(tmp_path / "file", b"old")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
