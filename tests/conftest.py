@@ -7,5 +7,4 @@ _hook = install_import_hook("pippin", "shape_checks.check")
 
 import torch  # noqa: E402
 
-
 torch.set_num_threads(1)

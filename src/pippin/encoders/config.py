@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, Config
+from pippin.config import NOT_PROTOCOL, Config, ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,18 +20,43 @@ class AutoencoderConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderTrainConfig(Config):
-    """Training of a small KL autoencoder."""
+    """Training of a small KL autoencoder. Lengths are counted in images."""
 
-    images: int = 200_000
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    warmup_images: int = 2_000
+    images: int = 20_000
+    """Length of the run."""
+    batch_size: int = 4
+    learning_rate: float = 3e-3
+    warmup_images: int = 1_000
+    """Linear warm-up of the learning rate; afterwards it decays to zero as a cosine."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema_share: float = 0.02
+    """Half-life of the averaged weights, as a share of the run."""
     kl_weight: float = 1e-4
-    """Of the KL divergence per latent number, against a per-pixel loss."""
-    perceptual_weight: float = 0.05
-    block_channels: tuple[int, ...] = (16, 32, 64)
+    """Of the KL divergence per latent number, against the mean absolute error of pixels."""
+    block_channels: tuple[int, ...] = (8, 16, 32)
+    """Channels at each resolution; n entries make the factor 2 ** (n - 1)."""
     layers_per_block: int = 1
+    norm_groups: int = 4
+    """Of every group normalisation; divides all of ``block_channels``."""
     latent_channels: int = 4
     seed: int = 0
-    device: str = field(default="auto", metadata=NOT_PROTOCOL)
     precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: autocast of convolutions. Slower than fp32 on a CPU without bf16 units."""
+    device: str = field(default="auto", metadata=NOT_PROTOCOL)
+    log_every: int = field(default=400, metadata=NOT_PROTOCOL)
+    """Images between log lines."""
+    checkpoint_every: int = field(default=5_000, metadata=NOT_PROTOCOL)
+    """Images between checkpoints; the last step always writes one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built or trained."""
+        if self.images < 1 or self.batch_size < 1:
+            raise ConfigError(
+                f"images and batch_size must be at least 1; got {self.images}, {self.batch_size}"
+            )
+        if not self.block_channels or any(c % self.norm_groups for c in self.block_channels):
+            raise ConfigError(
+                "every number in block_channels must be a multiple of norm_groups; got "
+                f"{self.block_channels} and {self.norm_groups}"
+            )

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frozen autoencoder: images, pixels, moments, normalised latents, and back."""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pippin.encoders.affine import Affine
+from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.source import WEIGHTS_FILE, find_autoencoder
+from pippin.types import Images, Latents, Moments, Pixels
+
+ARCHITECTURE = (
+    *("in_channels", "out_channels", "latent_channels", "block_out_channels", "layers_per_block"),
+    *("down_block_types", "up_block_types", "act_fn", "norm_num_groups"),
+    *("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"),
+)
+"""Settings of AutoencoderKL that change what it computes."""
+
+
+def to_pixels(images: Images) -> Pixels:
+    """uint8 0..255 -> float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_images(pixels: Pixels) -> Images:
+    """Floats, clamped to [-1, 1] -> uint8 0..255, rounded."""
+    levels = (pixels.float().clamp(-1, 1) + 1) * 127.5
+    return levels.round().to(torch.uint8)
+
+
+class Autoencoder(nn.Module):
+    """A frozen diffusers AutoencoderKL with the affine that belongs to it.
+
+    It computes in fp32 whatever autocast surrounds it. Calls with any batch give the same rows up
+    to rounding.
+
+    Args:
+        network: the weights; they are frozen and cast to fp32.
+        affine: of its raw latents.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, network: AutoencoderKL, affine: Affine) -> None:
+        super().__init__()
+        self.network = network.float().eval().requires_grad_(False)
+        self.register_buffer("shift", affine.shift.clone())
+        self.register_buffer("scale", affine.scale.clone())
+
+    @classmethod
+    def load(cls, config: AutoencoderConfig, device: torch.device | str = "cpu") -> "Autoencoder":
+        """The autoencoder that a configuration names, from safetensors only.
+
+        Raises:
+            ValueError: nothing of that name, weights that do not fit their config.json, or
+                weights without latent statistics.
+        """
+        return cls.from_folder(find_autoencoder(config)).to(device)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Autoencoder":
+        """An autoencoder in diffusers' format (config.json and safetensors), on the CPU.
+
+        Raises:
+            ValueError: as :meth:`load`.
+        """
+        network = _read_network(folder)
+        with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+            metadata = file.metadata() or {}
+        try:
+            affine = Affine.of_weights(metadata, network.config, network.config.latent_channels)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from error
+        return cls(network, affine)
+
+    def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+        """Write config.json and the weights, with the affine in the weights' metadata.
+
+        Args:
+            folder: made where it is missing.
+            dtype: of the weights on disk; loading casts them to fp32.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        # The affine stands in one place only; null keeps diffusers' default factor out.
+        self.network.register_to_config(scaling_factor=None)
+        self.network.save_config(folder)
+        weights = {
+            name: value.detach().cpu().to(dtype).contiguous()
+            for name, value in self.network.state_dict().items()
+        }
+        affine = Affine(self.shift.cpu(), self.scale.cpu())
+        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt", **affine.metadata()})
+
+    @property
+    def factor(self) -> int:
+        """Pixels to a latent's side: 4 for f4."""
+        return 2 ** (len(self.network.config.block_out_channels) - 1)
+
+    def latent_shape(self, resolution: int) -> tuple[int, int, int]:
+        """(channels, height, width) of the latents of a square image.
+
+        Raises:
+            ValueError: the resolution is not a multiple of the factor.
+        """
+        self._check_side(resolution)
+        side = resolution // self.factor
+        return self.network.config.latent_channels, side, side
+
+    @torch.no_grad()
+    def encode(self, pixels: Pixels) -> Moments:
+        """The posterior of raw latents, in fp32.
+
+        Args:
+            pixels: in [-1, 1]; height and width are multiples of the factor.
+
+        Raises:
+            ValueError: they are not.
+        """
+        for side in pixels.shape[2:]:
+            self._check_side(side)
+        with _full_precision(pixels.device):
+            posterior = self.network.encode(pixels.float()).latent_dist
+        return Moments(mean=posterior.mean, std=posterior.std)
+
+    @torch.no_grad()
+    def decode(
+        self, latents: Float[Tensor, "batch channels latent_height latent_width"]
+    ) -> Images:
+        """Normalised latents -> images, clamped and rounded."""
+        with _full_precision(latents.device):
+            return to_images(self.network.decode(self.denormalise(latents)).sample)
+
+    def normalise(self, raw: Latents) -> Latents:
+        """Raw latents -> about unit variance, in fp32."""
+        return (raw.float() - self.shift) / self.scale
+
+    def denormalise(self, latents: Latents) -> Latents:
+        """The inverse of :meth:`normalise`, in fp32."""
+        return latents.float() * self.scale + self.shift
+
+    def draw(
+        self, moments: Moments, noise: Float[Tensor, "batch channels height width"]
+    ) -> Latents:
+        """A sample of the posterior, normalised.
+
+        Args:
+            moments: raw, as cached.
+            noise: standard normal; zeros give the posterior's mean.
+        """
+        return self.normalise(moments.mean.float() + moments.std.float() * noise.float())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over architecture, weights and affine."""
+        config = {name: self.network.config[name] for name in ARCHITECTURE}
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def _check_side(self, side: int) -> None:
+        if side < 1 or side % self.factor:
+            raise ValueError(
+                f"this autoencoder takes sides that are multiples of {self.factor} pixels; "
+                f"got {side}"
+            )
+
+
+def _full_precision(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, enabled=False)
+
+
+def _read_network(folder: Path) -> AutoencoderKL:
+    """The weights of a folder, all of them matched."""
+    network, report = AutoencoderKL.from_pretrained(
+        str(folder),
+        use_safetensors=True,
+        local_files_only=True,
+        low_cpu_mem_usage=False,  # the other way wants accelerate, and says so each time
+        output_loading_info=True,
+    )
+    problems: dict[str, Any] = {kind: names for kind, names in report.items() if names}
+    if problems:
+        raise ValueError(f"{folder}: weights and config.json do not fit: {problems}")
+    return network

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of a small KL autoencoder on pictures from anywhere.
+
+Everything is counted in images. A run can be killed at any moment: it goes on from the last
+checkpoint with the same numbers, because data and noise are keyed by position.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from pippin.config import protocol
+from pippin.encoders.autoencoder import to_pixels
+from pippin.encoders.config import AutoencoderTrainConfig
+from pippin.encoders.loss import autoencoder_loss
+from pippin.encoders.run_state import RunState, append_log, cut_log, load_state, save_state
+from pippin.rng import generator, normal
+from pippin.types import Images
+
+Batches = Callable[[int], Iterator[Images]]
+"""Number of images seen -> endless batches of ``batch_size`` images from there on."""
+
+Report = Callable[[int, dict[str, float]], None]
+"""Called with the images seen and the figures of every log line."""
+
+
+def build_network(config: AutoencoderTrainConfig) -> AutoencoderKL:
+    """A new AutoencoderKL without attention, so that any resolution can be encoded.
+
+    The weights depend on ``config.seed`` only.
+    """
+    levels = len(config.block_channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator("init", config.seed, "autoencoder").initial_seed())
+        network = AutoencoderKL(
+            latent_channels=config.latent_channels,
+            block_out_channels=config.block_channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            layers_per_block=config.layers_per_block,
+            norm_num_groups=config.norm_groups,
+            mid_block_add_attention=False,
+        )
+    return network.to(memory_format=torch.channels_last)  # faster convolutions
+
+
+def learning_rate(config: AutoencoderTrainConfig, images: float) -> float:
+    """Linear warm-up, then a cosine to zero at ``config.images``."""
+    if images < config.warmup_images:
+        return config.learning_rate * images / config.warmup_images
+    share = (images - config.warmup_images) / max(1, config.images - config.warmup_images)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
+class AutoencoderTrainer:
+    """Trains one autoencoder.
+
+    Args:
+        config: architecture, length, loss.
+        folder: of the run: state.safetensors and log.jsonl; must be empty or resumed.
+        resume: go on from the folder's state where there is one.
+
+    Raises:
+        ValueError: the folder has a state and ``resume`` is False, or that state was made with
+            other settings.
+    """
+
+    def __init__(self, config: AutoencoderTrainConfig, folder: Path, *, resume: bool) -> None:
+        self.config, self.folder = config, folder
+        self.network = build_network(config).to(_device(config.device)).train()
+        self.device = next(self.network.parameters()).device
+        self.average = {name: p.detach().clone() for name, p in self.network.named_parameters()}
+        self.optimizer = torch.optim.Adam(self.network.parameters(), betas=(0.9, 0.99))
+        self.step_count = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        state = load_state(folder)
+        if state is not None:
+            if not resume:
+                raise ValueError(
+                    f"{folder} holds a run already; resume it or choose another folder"
+                )
+            self._restore(state)
+        cut_log(folder, self.images_seen)
+
+    @property
+    def images_seen(self) -> int:
+        """Progress; the position in the data follows from it."""
+        return self.step_count * self.config.batch_size
+
+    def train(self, batches: Batches, report: Report) -> None:
+        """Train to the end of the run.
+
+        Raises:
+            ValueError: the loss is not finite; the last checkpoint stands.
+        """
+        stream = batches(self.images_seen)
+        while self.images_seen < self.config.images:
+            began = time.perf_counter()
+            figures: list[dict[str, float]] = []
+            while not figures or not self._crossed(self.config.log_every):
+                figures.append(self._step(next(stream)))
+                if self._crossed(self.config.checkpoint_every):
+                    self.save()
+            mean = {name: sum(f[name] for f in figures) / len(figures) for name in figures[0]}
+            seconds = time.perf_counter() - began
+            mean["images_per_second"] = len(figures) * self.config.batch_size / seconds
+            append_log(self.folder, self.images_seen, mean)
+            report(self.images_seen, mean)
+
+    def _step(self, images: Images) -> dict[str, float]:
+        config = self.config
+        pixels = to_pixels(images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        noise = normal(self._latent_shape(pixels), "posterior", config.seed, self.step_count)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            loss = autoencoder_loss(self.network, pixels, noise.to(self.device), config.kl_weight)
+        if not math.isfinite(loss.total.item()):
+            raise ValueError(
+                f"the loss is {loss.total.item()} after {self.images_seen} images; start again in "
+                "another folder with a lower learning_rate"
+            )
+        self.optimizer.zero_grad()
+        loss.total.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.grad_clip)
+        rate = learning_rate(config, self.images_seen + config.batch_size)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.step_count += 1
+        self._update_average()
+        return {"pixel": loss.pixel.item(), "kl": loss.kl.item(), "learning_rate": rate}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """average <- d average + (1 - d) weights; the half-life grows with the run at first."""
+        half_life = min(self.config.ema_share * self.config.images, 0.1 * self.images_seen)
+        weight = 1 - 0.5 ** (self.config.batch_size / half_life)
+        torch._foreach_lerp_(
+            list(self.average.values()), [p.detach() for p in self.network.parameters()], weight
+        )
+
+    def averaged(self) -> AutoencoderKL:
+        """A copy of the network with the averaged weights: what the run is for."""
+        network = build_network(self.config).to(self.device).eval()
+        network.load_state_dict(self.average)
+        return network
+
+    def save(self) -> None:
+        """Write the folder's state."""
+        tensors: dict[str, Tensor] = {
+            **{f"network/{name}": p for name, p in self.network.named_parameters()},
+            **{f"average/{name}": p for name, p in self.average.items()},
+        }
+        for name, parameter in self.network.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"adam/{key}/{name}"] = value
+        position = {"step_count": self.step_count, "config": self._protocol()}
+        save_state(self.folder, RunState(tensors=tensors, position=position))
+
+    @torch.no_grad()
+    def _restore(self, state: RunState) -> None:
+        if state.position["config"] != self._protocol():
+            raise ValueError(
+                f"{self.folder} was trained with other settings: {state.position['config']}; "
+                f"asked for {self._protocol()}"
+            )
+        self.step_count = state.position["step_count"]
+        for name, parameter in self.network.named_parameters():
+            parameter.copy_(state.tensors[f"network/{name}"])
+            self.average[name].copy_(state.tensors[f"average/{name}"])
+            self.optimizer.state[parameter] = {
+                key: state.tensors[f"adam/{key}/{name}"].to(
+                    self.device if key != "step" else "cpu"
+                )
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+
+    def _protocol(self) -> dict[str, Any]:
+        return json.loads(json.dumps(protocol(self.config)))  # tuples become lists
+
+    def _latent_shape(self, pixels: Tensor) -> tuple[int, ...]:
+        factor = 2 ** (len(self.config.block_channels) - 1)
+        batch, _, height, width = pixels.shape
+        return batch, self.config.latent_channels, height // factor, width // factor
+
+    def _crossed(self, every: int) -> bool:
+        """Whether the last step reached a multiple of ``every``, or the end of the run."""
+        before = self.images_seen - self.config.batch_size
+        return self.images_seen // every > before // every or (
+            self.images_seen >= self.config.images
+        )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

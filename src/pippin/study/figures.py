@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learning curves as SVG that takes the page's text colour."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from pippin.study.source import Run, Source
+
+# Okabe & Ito 2008: told apart under the common kinds of colour blindness. Yellow is left out
+# (too faint on white); black would vanish on a dark page.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES = ((), (6, 2.5), (1.5, 2), (6, 2, 1.5, 2))
+"""Lengths of strokes and gaps, in line widths; empty is a solid line."""
+_INK = "#010203"
+"""Stands for the page's text colour until the SVG is written."""
+SMOOTHING = 0.05
+"""Curves are running means over this share of the run."""
+START = 0.15
+"""Share of the run that does not set the scale: all that follows would be a flat line."""
+
+CURVES = {
+    "loss": ("Training loss", "mean loss since the last log line"),
+    "held_out_loss": ("Held-out loss", "on held-out pictures, with fixed noise"),
+}
+"""Key of a log line -> title, explanation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A drawing and what it shows."""
+
+    title: str
+    caption: str
+    svg: str
+
+
+def colour(position: int) -> str:
+    """The colour of the arm at this position."""
+    return PALETTE[position % len(PALETTE)]
+
+
+def dashes(position: int) -> tuple[float, ...]:
+    """The strokes of the arm at this position: a second way to tell arms apart."""
+    return DASHES[position % len(DASHES)]
+
+
+def learning_curves(source: Source) -> list[Figure]:
+    """One figure for each curve that any log holds."""
+    figures = []
+    for key, (title, explanation) in CURVES.items():
+        series = {
+            arm: [_points(run, key) for run in source.runs if run.arm == arm]
+            for arm in source.declaration.arms
+        }
+        if any(points for lines in series.values() for points in lines):
+            caption = (
+                f"{explanation}; each faint line is one seed, the strong line their mean, "
+                f"smoothed over {SMOOTHING:.0%} of the run; the beginning may leave the frame"
+            )
+            figures.append(Figure(title=title, caption=caption, svg=_draw(title, series)))
+    return figures
+
+
+Points = list[tuple[float, float]]
+
+
+def _points(run: Run, key: str) -> Points:
+    found = [(line["images"], line.get(key)) for line in run.log]
+    return [(x, float(y)) for x, y in found if isinstance(y, int | float) and abs(y) < 1e30]
+
+
+def smooth(points: Points) -> Points:
+    """Running mean over the points at most half of :data:`SMOOTHING` of the run away."""
+    if not points:
+        return []
+    x, y = np.array(points).T
+    reach = SMOOTHING * x[-1] / 2
+    sums = np.concatenate([[0.0], np.cumsum(y)])
+    first, last = np.searchsorted(x, x - reach), np.searchsorted(x, x + reach, side="right")
+    means = (sums[last] - sums[first]) / (last - first)
+    return list(zip(x.tolist(), means.tolist(), strict=True))
+
+
+def mean_line(lines: Sequence[Points]) -> Points:
+    """The mean over the lines, where all of them have a point."""
+    tables = [dict(points) for points in lines if points]
+    if not tables:
+        return []
+    shared = [x for x in tables[0] if all(x in table for table in tables)]
+    return [(x, fmean(table[x] for table in tables)) for x in shared]
+
+
+def _draw(title: str, series: dict[str, list[Points]]) -> str:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Canvas
+
+    figure = Canvas(figsize=(4.8, 3.0), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot()
+    tops = []
+    for position, lines in enumerate(series.values()):
+        smoothed = [smooth(points) for points in lines]
+        tops += [y for points in smoothed for x, y in points if x >= START * points[-1][0]]
+        for points in smoothed:
+            _line(axes, points, position, linewidth=0.8, alpha=0.35)
+        _line(axes, mean_line(smoothed), position, linewidth=2.0, alpha=1.0)
+    _style(axes, title, tops)
+    return _svg(figure)
+
+
+def _line(axes: Any, points: Points, position: int, *, linewidth: float, alpha: float) -> None:
+    if points:
+        axes.plot(
+            *zip(*points, strict=True),
+            color=colour(position),
+            linestyle=(0, dashes(position)) if dashes(position) and alpha == 1.0 else "solid",
+            linewidth=linewidth,
+            alpha=alpha,
+            solid_capstyle="round",
+        )
+
+
+def _style(axes: Any, title: str, values: list[float]) -> None:
+    axes.set_xlabel("images seen", color=_INK, fontsize=11)
+    axes.set_ylabel(title.lower(), color=_INK, fontsize=11)
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
+    axes.tick_params(colors=_INK, labelsize=10, length=3)
+    axes.set_xlim(left=0)
+    axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.7)
+    axes.patch.set_alpha(0)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(_INK)
+        axes.spines[side].set_alpha(0.4)
+    if len(set(values)) > 1:
+        margin = 0.06 * (max(values) - min(values))
+        axes.set_ylim(min(values) - margin, max(values) + margin)
+
+
+def _svg(figure: Any) -> str:
+    """The drawing alone: no prologue, no metadata with addresses, text as text."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "pippin"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace(_INK, "currentColor")

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a study: its layout and its declaration.
+
+STUDY/ study.json  results.jsonl  report.html
+       runs/ARM-seedS/  config.json  log.jsonl  samples/  drift/  real/drift/
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from pippin.config import ConfigError, difference
+from pippin.recipes.recipe import Recipe
+from pippin.study.declaration import Declaration
+from pippin.study.study import Study
+
+
+def run_name(arm: str, seed: int) -> str:
+    """The folder name of one run below ``runs/``."""
+    return f"{arm}-seed{seed}"
+
+
+def declare(study: Study, folder: Path) -> None:
+    """Write the folder's ``study.json``, or refuse where it holds something else than this study.
+
+    Seeds may be added later; which ones were declared first stays on record.
+
+    Raises:
+        ConfigError: what was declared before, or any setting of an arm, has changed.
+    """
+    path = folder / "study.json"
+    declared = study.declaration()
+    if path.exists():
+        before = Declaration.load(path)
+        _refuse_change(before, declared, path)
+        seeds = tuple(sorted({*before.seeds, *declared.seeds}))
+        declared = replace(declared, seeds=seeds, first_seeds=before.first_seeds)
+    waiting = path.with_suffix(".json.new")
+    declared.save(waiting)
+    waiting.replace(path)
+
+
+def _refuse_change(before: Declaration, declared: Declaration, path: Path) -> None:
+    """What was declared before the first run stands."""
+    for name in ("name", "axes", "combinations", "primary", "companions", "smallest_effect"):
+        old, new = getattr(before, name), getattr(declared, name)
+        if old != new:
+            raise ConfigError(
+                f"{path} declares {name} = {old!r}, this study {new!r}; what was declared before "
+                "the first run cannot be changed: use another folder"
+            )
+    for arm, recipe in declared.arms.items():
+        changed = difference(Recipe.from_dict(before.arms[arm]), Recipe.from_dict(recipe))
+        if changed:
+            lines = "".join(f"\n  {p}: {a!r} there, {b!r} here" for p, (a, b) in changed.items())
+            raise ConfigError(
+                f"{path} holds runs of {arm!r} under other settings:{lines}\n"
+                "numbers of both could not be compared: use another folder"
+            )

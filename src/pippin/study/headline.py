@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verdict as a reader meets it: one sentence, then the interval it rests on."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pippin.study.source import Source
+from pippin.study.table import Line
+from pippin.study.verdict import Comparison, Status
+
+Tone = Literal["good", "mixed", "bad", "same", "undecided"]
+MARKS: dict[Tone, str] = {
+    "good": "Supported",
+    "mixed": "Supported, at a price",
+    "bad": "Supported, the other way",
+    "same": "No difference that matters",
+    "undecided": "Undecided",
+}
+GROUPS: dict[Status, str] = {
+    "better": "better",
+    "worse": "worse",
+    "different": "different",
+    "same": "no difference that matters",
+    "undecided": "undecided",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """An interval drawn on a line; all positions in percent of its width."""
+
+    label: str
+    low: float
+    mean: float
+    high: float
+    zero: float
+    band: tuple[float, float] | None
+    """Where a difference is smaller than the smallest effect that matters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """What stands first on the page."""
+
+    mark: str
+    sentence: str
+    tone: Tone
+    details: tuple[str, ...]
+    strips: tuple[Strip, ...]
+    left: str
+    right: str
+    """What the ends of the strips mean."""
+    beside: tuple[str, ...]
+    """What the companions say."""
+    cautions: tuple[str, ...]
+
+
+def headline(source: Source, lines: list[Line]) -> Headline:
+    """The verdict of a study by its primary metric."""
+    primary = next((line for line in lines if line.role == "primary"), None)
+    comparisons = primary.comparisons if primary else ()
+    sentence, tone = _sentence(source, comparisons)
+    prices = _prices(lines)
+    if tone == "good" and prices:
+        sentence, tone = f"{sentence} It is worse on {', '.join(prices)}.", "mixed"
+    better = primary.better if primary else ""
+    first = next(iter(source.declaration.arms))
+    ends = ("", "")
+    if better[:1] in "↓↑" and better:
+        ends = ("better", "worse") if better.startswith("↓") else ("worse", "better")
+    return Headline(
+        mark=MARKS[tone],
+        sentence=sentence,
+        tone=tone,
+        details=tuple(_details(source, primary)) if primary else (),
+        strips=_strips(comparisons, source.declaration.smallest_effect),
+        left=f"{ends[0]} than {first}" if ends[0] else "lower",
+        right=f"{ends[1]} than {first}" if ends[1] else "higher",
+        beside=tuple(_beside(lines)),
+        cautions=tuple(_cautions(source)),
+    )
+
+
+def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str, Tone]:
+    metric = source.declaration.primary
+    if not any(one.difference for one in comparisons):
+        return f"No verdict yet: {metric} has not been measured on two arms.", "undecided"
+    if len(comparisons) == 1:
+        return _sentence_of_two(comparisons[0], str(metric))
+    groups = {
+        words: [one.second for one in comparisons if one.difference and one.status == status]
+        for status, words in GROUPS.items()
+    }
+    groups["not measured"] = [one.second for one in comparisons if not one.difference]
+    parts = [f"{words}: {', '.join(arms)}" for words, arms in groups.items() if arms]
+    tones: dict[str, Tone] = {"better": "good", "worse": "bad", "different": "good"}
+    tones |= {"no difference that matters": "same"}
+    tone: Tone = next((tones[words] for words in tones if groups[words]), "undecided")
+    return f"By {metric}, against {comparisons[0].first}: {'; '.join(parts)}.", tone
+
+
+def _sentence_of_two(one: Comparison, metric: str) -> tuple[str, Tone]:
+    size = ", by more than the smallest effect that matters" if one.matters else ""
+    if one.status == "better":
+        return f"{one.second} is better than {one.first} on {metric}{size}.", "good"
+    if one.status == "worse":
+        return f"{one.second} is worse than {one.first} on {metric}{size}.", "bad"
+    if one.status == "different":
+        return f"{one.second} differs from {one.first} on {metric}{size}.", "good"
+    if one.status == "same":
+        return f"{one.second} and {one.first} do not differ on {metric} as far as matters.", "same"
+    return f"Undecided at this scale: {one.second} against {one.first} on {metric}.", "undecided"
+
+
+def _strips(comparisons: tuple[Comparison, ...], smallest: float | None) -> tuple[Strip, ...]:
+    """All on one scale, so that they can be compared by eye."""
+    drawn = [(one, one.difference) for one in comparisons if one.difference is not None]
+    ends = [end for _, found in drawn for end in (found.low, found.high, found.mean)]
+    reach = max((abs(end) for end in [*ends, smallest or 0.0] if end is not None), default=0.0)
+    if not reach:
+        return ()
+
+    def place(value: float) -> float:
+        return round(50 + 46 * value / reach, 2)
+
+    return tuple(
+        Strip(
+            label=one.second,
+            low=place(found.mean if found.low is None else found.low),
+            mean=place(found.mean),
+            high=place(found.mean if found.high is None else found.high),
+            zero=place(0.0),
+            band=(place(-smallest), place(smallest)) if smallest else None,
+        )
+        for one, found in drawn
+    )
+
+
+def _details(source: Source, line: Line) -> list[str]:
+    """The numbers of every arm, then each comparison."""
+    arms = zip(source.declaration.arms, line.arms, strict=True)
+    meaning = "; ".join(part for part in (line.unit, line.better.lstrip("↓↑ ")) if part)
+    values = ", ".join(f"{arm} {cell.text}" for arm, cell in arms)
+    return [f"{line.metric} ({meaning}): {values}.", *map(_compared, line.comparisons)]
+
+
+def _compared(one: Comparison) -> str:
+    minus = "\N{MINUS SIGN}"
+    measured = f"{one.second} {minus} {one.first}: {one.measured}. " if one.measured else ""
+    return f"{measured}{one.reason}".strip()
+
+
+def _prices(lines: list[Line]) -> list[str]:
+    """The companions on which an arm is worse than the first."""
+    return [
+        line.metric
+        for line in lines
+        if line.role == "companion" and any(one.status == "worse" for one in line.comparisons)
+    ]
+
+
+def _beside(lines: list[Line]) -> list[str]:
+    return [
+        f"{line.metric}, {one.second}: {one.status}. {_compared(one)}"
+        for line in lines
+        if line.role == "companion"
+        for one in line.comparisons
+    ]
+
+
+def _cautions(source: Source) -> list[str]:
+    declared, outcomes = source.declaration, source.results
+    cautions = []
+    total = len(declared.arms) * len(declared.seeds)
+    latest = [outcomes.latest(arm, seed) for arm in declared.arms for seed in declared.seeds]
+    finished = sum(one is not None and one.status != "failed" for one in latest)
+    if finished < total:
+        cautions.append(f"Only {finished} of {total} runs are done: this may change.")
+    added = [seed for seed in declared.seeds if seed not in declared.first_seeds]
+    if added:
+        cautions.append(
+            f"Seeds {', '.join(map(str, added))} were added after the study began; looking at "
+            "results before adding seeds makes a false claim more likely than 5 %."
+        )
+    if declared.smallest_effect is None:
+        cautions.append("No smallest effect that matters was declared before the run.")
+    return cautions

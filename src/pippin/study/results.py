@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The append-only record of a study: ``results.jsonl``.
+
+One JSON object a line. ``"kind": "measure"`` is a :class:`Row`; ``"kind": "outcome"`` says that an
+arm finished or failed on a seed. The rows of a run and its outcome are appended by one write, so
+a run either counts wholly or is run again. Nothing is ever rewritten: where a number was measured
+twice, the later line counts.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pippin.config import Config, ConfigError
+
+Subject = Literal["arm", "untrained", "real"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Config):
+    """One measured number with its full protocol."""
+
+    study: str
+    arm: str
+    seed: int
+    """Training seed."""
+    metric: str
+    value: float | None
+    """None where it is not a finite number; then ``diverged`` is true."""
+    low: float | None
+    high: float | None
+    """95 % interval of this one measurement; None where it has none."""
+    interval_over: str
+    """What the interval is over: "samples", "pairs", ..."""
+    n: int
+    """How many samples, pairs, ... were measured."""
+    unit: str
+    better: str
+    """"lower", "higher", or something else where neither is better."""
+    subject: Subject = "arm"
+    """The trained arm, its untrained weights, or held-out real pictures."""
+    diverged: bool = False
+    protocol: dict[str, Any]
+    """Every setting that can change the number, by dotted path; ``measure.*`` are the metric's."""
+    fingerprint: str
+    """Of the whole protocol."""
+    comparable: str
+    """Of the protocol without the study's declared axes and the seed: numbers may be ranked
+    together if and only if these are equal."""
+
+    @property
+    def key(self) -> tuple[str, int, str, str, str]:
+        """What makes a later line replace an earlier one."""
+        return (self.arm, self.seed, self.metric, self.subject, self.fingerprint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Config):
+    """How one run ended."""
+
+    arm: str
+    seed: int
+    status: Literal["finished", "diverged", "failed"]
+    """A diverged run is a result: it is not tried again. A failed one is."""
+    message: str = ""
+    fingerprint: str
+    """Of the run's recipe."""
+    wall_seconds: float
+    """Time of this call, resumed parts before it not counted."""
+    written: str
+    """UTC time, ISO 8601."""
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a results file holds."""
+
+    rows: tuple[Row, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Lines that could not be read, each with its number and reason: never left out silently."""
+
+    def done(self, arm: str, seed: int, fingerprint: str) -> bool:
+        """Whether this very recipe has finished, or diverged, on this seed."""
+        return any(
+            (one.arm, one.seed, one.fingerprint) == (arm, seed, fingerprint)
+            and one.status != "failed"
+            for one in self.outcomes
+        )
+
+    def latest(self, arm: str, seed: int) -> Outcome | None:
+        """The last outcome of a run."""
+        found = [one for one in self.outcomes if (one.arm, one.seed) == (arm, seed)]
+        return found[-1] if found else None
+
+
+def append(path: Path, entries: list[Row | Outcome]) -> None:
+    """Add lines to the end of the file and wait until the disk has them.
+
+    Raises:
+        ValueError: a number in an entry is not finite (rows hold None instead).
+    """
+    lines = "".join(_line(entry) for entry in entries).encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        while lines:
+            lines = lines[os.write(descriptor, lines) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def repair(path: Path) -> str | None:
+    """Take a torn last line (the writer was killed) out of the file, and keep it beside it.
+
+    Call it only where no other process writes. Returns what was done, None where nothing was.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    if not content or content.endswith(b"\n"):
+        return None
+    start = content.rfind(b"\n") + 1
+    tail = content[start:]
+    if _is_object(tail):  # only the line's end was lost
+        with path.open("ab") as file:
+            file.write(b"\n")
+        return f"{path.name}: the last line had no end; it was whole and is kept"
+    aside = path.with_name(f"{path.name}.torn")
+    with aside.open("ab") as file:
+        file.write(tail + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    with path.open("r+b") as file:
+        file.truncate(start)
+        os.fsync(file.fileno())
+    return f"{path.name}: a torn last line of {len(tail)} bytes was moved to {aside.name}"
+
+
+def read(path: Path) -> Results:
+    """All that the file holds; the file is not changed. A missing file is an empty one."""
+    rows: dict[tuple[str, int, str, str, str], Row] = {}
+    outcomes: list[Outcome] = []
+    problems: list[str] = []
+    text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
+    # Not splitlines: a JSON string may hold U+2028, at which that would cut.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = _entry(line)
+        except ValueError as error:
+            problems.append(f"{path.name} line {number} cannot be read: {error}")
+            continue
+        if isinstance(entry, Row):
+            rows[entry.key] = entry
+        else:
+            outcomes.append(entry)
+    return Results(rows=tuple(rows.values()), outcomes=tuple(outcomes), problems=tuple(problems))
+
+
+def _line(entry: Row | Outcome) -> str:
+    kind = "measure" if isinstance(entry, Row) else "outcome"
+    return json.dumps({"kind": kind} | entry.to_dict(), allow_nan=False) + "\n"
+
+
+def _entry(line: str) -> Row | Outcome:
+    values = json.loads(line, parse_constant=_refuse_constant)
+    kind = values.pop("kind", None) if isinstance(values, dict) else None
+    if kind == "measure":
+        return Row.from_dict(values)
+    if kind == "outcome":
+        return Outcome.from_dict(values)
+    raise ConfigError(f'"kind" must be "measure" or "outcome"; got {kind!r}')
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number; a value that is not finite is stored as null")
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False

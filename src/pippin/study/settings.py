@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration part of a report: what differs between arms, and everything."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pippin.study.declaration import Declaration
+from pippin.study.study import covered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting in every arm, in the order of arms; a single value where all are equal."""
+
+    path: str
+    values: tuple[str, ...]
+    axis: str
+    """The declared axis that it belongs to; empty for none."""
+
+
+def differing(declaration: Declaration) -> list[Setting]:
+    """The settings that are not the same in every arm."""
+    return [setting for setting in _settings(declaration) if len(setting.values) > 1]
+
+
+def grouped(declaration: Declaration) -> dict[str, list[Setting]]:
+    """All settings by the first part of their path."""
+    groups: dict[str, list[Setting]] = {}
+    for setting in _settings(declaration):
+        head, _, rest = setting.path.partition(".")
+        groups.setdefault(head if rest else "run", []).append(setting)
+    return groups
+
+
+def _settings(declaration: Declaration) -> list[Setting]:
+    arms = list(declaration.settings().values())
+    paths = dict.fromkeys(path for arm in arms for path in arm)
+    return [_setting(declaration, arms, path) for path in paths]
+
+
+def _setting(declaration: Declaration, arms: list[dict[str, Any]], path: str) -> Setting:
+    texts = tuple(json.dumps(arm[path]) if path in arm else "absent" for arm in arms)
+    axes = [
+        name
+        for name, axis in declaration.axes.items()
+        if covered(path, [one for level in axis.levels.values() for one in level])
+    ]
+    equal = len(set(texts)) == 1
+    return Setting(path=path, values=texts[:1] if equal else texts, axis=", ".join(axes))

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a report is made of, read from a study's folder or from one run's folder.
+
+Nothing is trusted: logs may end in a torn line, parts may be missing, names may be hostile. What
+cannot be read is listed in ``problems``, for the report to say.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pippin.config import ConfigError, fingerprint
+from pippin.study.declaration import Declaration, flat
+from pippin.study.folder import run_name
+from pippin.study.results import Results, Row, read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run's folder and log."""
+
+    arm: str
+    seed: int
+    folder: Path
+    log: tuple[dict[str, float], ...]
+    """Log lines by rising number of images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A study, or a single run (``declaration.primary`` is None)."""
+
+    folder: Path
+    declaration: Declaration
+    results: Results
+    runs: tuple[Run, ...]
+    """Runs whose folder exists, in the order of arms, then seeds."""
+    problems: tuple[str, ...]
+
+    @property
+    def is_study(self) -> bool:
+        """False for the folder of a single run."""
+        return self.declaration.primary is not None
+
+    def run(self, arm: str, seed: int) -> Run | None:
+        """The run of one arm on one seed, where its folder exists."""
+        return next((one for one in self.runs if (one.arm, one.seed) == (arm, seed)), None)
+
+
+def open_source(folder: Path) -> Source:
+    """Read a folder that ``study run`` or ``train`` wrote.
+
+    Raises:
+        ConfigError: the folder is neither, or its ``study.json`` / ``config.json`` is damaged.
+    """
+    if (folder / "study.json").is_file():
+        return _study(folder)
+    if (folder / "config.json").is_file():
+        return _single(folder)
+    raise ConfigError(
+        f"{folder} holds neither study.json nor config.json; give the folder of a study or a run"
+    )
+
+
+def _study(folder: Path) -> Source:
+    declaration = Declaration.load(folder / "study.json")
+    results = read(folder / "results.jsonl")
+    runs, problems = [], list(results.problems)
+    for arm in declaration.arms:
+        for seed in declaration.seeds:
+            place = folder / "runs" / run_name(arm, seed)
+            if _inside(place, folder):
+                log, trouble = read_log(place / "log.jsonl")
+                runs.append(Run(arm=arm, seed=seed, folder=place, log=log))
+                problems += [f"{run_name(arm, seed)}: {one}" for one in trouble]
+    return Source(
+        folder=folder,
+        declaration=declaration,
+        results=results,
+        runs=tuple(runs),
+        problems=tuple(problems),
+    )
+
+
+def _single(folder: Path) -> Source:
+    recipe = _json_object(folder / "config.json")
+    name, seed = folder.resolve().name, recipe.get("seed", 0)
+    declaration = Declaration(
+        name=name,
+        title=name,
+        question="",
+        axes={},
+        combinations={name: {}},
+        arms={name: recipe},
+        seeds=(seed,),
+        first_seeds=(seed,),
+        primary=None,
+        companions=(),
+        smallest_effect=None,
+        reproduce=(f"pippin train --config {folder.name}/config.json",),
+    )
+    log, trouble = read_log(folder / "log.jsonl")
+    rows, unreadable = _measures(folder / "results.jsonl", name, seed, recipe)
+    return Source(
+        folder=folder,
+        declaration=declaration,
+        results=Results(rows=rows),
+        runs=(Run(arm=name, seed=seed, folder=folder, log=log),),
+        problems=(*trouble, *unreadable),
+    )
+
+
+def _measures(
+    path: Path, arm: str, seed: int, recipe: dict[str, Any]
+) -> tuple[tuple[Row, ...], list[str]]:
+    """A run's own results: one measure a line, the last one of a name counts."""
+    rows: dict[tuple[str, str], Row] = {}
+    lines, problems = _json_lines(path)
+    names = ("value", "low", "high", "interval_over", "n", "unit", "better")
+    for values in lines:
+        own = values.get("protocol")
+        content = dict(flat(own if isinstance(own, dict) else recipe))
+        mark = fingerprint(content)
+        try:
+            row = Row.from_dict(
+                {name: values[name] for name in names}
+                | {"study": "", "arm": arm, "seed": seed, "metric": values["name"]}
+                | {"subject": values.get("subject", "arm"), "diverged": values["value"] is None}
+                | {"protocol": content, "fingerprint": mark, "comparable": mark}
+            )
+        except (KeyError, ConfigError) as error:
+            problems.append(f"{path.name}: a measure cannot be read: {error}")
+            continue
+        rows[row.metric, row.subject] = row
+    return tuple(rows.values()), problems
+
+
+def read_log(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:
+    """A run's log by rising number of images, and what could not be read.
+
+    Lines of equal images are one: training and validation write their own. Where a run was killed
+    and wrote some images twice, the later value counts.
+    """
+    lines, problems = _json_lines(path)
+    entries: dict[int, dict[str, float]] = {}
+    for line in lines:
+        images = line.get("images")
+        if isinstance(images, int):
+            entries[images] = entries.get(images, {}) | line
+    return tuple(entries[images] for images in sorted(entries)), problems
+
+
+def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    if not path.is_file():
+        return [], []
+    lines, unreadable = [], 0
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        if not text.strip():
+            continue
+        try:
+            values = json.loads(text)
+        except ValueError:
+            values = None
+        if isinstance(values, dict):
+            lines.append(values)
+        else:
+            unreadable += 1
+    return lines, [f"{path.name}: {unreadable} unreadable lines"] if unreadable else []
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a JSON object")
+    return values
+
+
+def _inside(place: Path, folder: Path) -> bool:
+    """Whether the run's folder exists, and is not led elsewhere by a name such as ``../..``."""
+    return place.is_dir() and place.resolve().is_relative_to(folder.resolve())

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A study: a base recipe, the axes its arms may differ in, seeds, and what is declared beforehand.
+
+The fair comparison is made here and checked here: every arm is the base recipe with the settings
+of its axes' levels replaced, and :meth:`Study.check` refuses arms that differ anywhere else.
+"""
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from pippin.config import Config, ConfigError, difference, replace_at
+from pippin.recipes.recipe import Recipe
+from pippin.study.declaration import Declaration, DeclaredAxis
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+BUDGET = "train.images"
+"""The setting that is a run's budget."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One thing that arms may differ in: level name -> setting path -> value.
+
+    Every level gives a value to the same settings, so that nothing is inherited by silence.
+    """
+
+    levels: dict[str, dict[str, Any]]
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse an axis without a choice, and levels that set different settings."""
+        if len(self.levels) < 2:
+            raise ConfigError(f"an axis needs two levels or more; got {list(self.levels)}")
+        first, *others = self.levels
+        for other in others:
+            odd = set(self.levels[first]) ^ set(self.levels[other])
+            if odd or not self.levels[other]:
+                raise ConfigError(
+                    f"levels {first!r} and {other!r} must set the same settings; "
+                    f"only one of them sets: {', '.join(sorted(odd)) or 'nothing at all'}"
+                )
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The setting paths that this axis varies."""
+        return tuple(next(iter(self.levels.values())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is compared, on which seeds, and what was declared before the first run."""
+
+    name: str
+    title: str
+    question: str
+    base: Recipe
+    """What all arms share; ``base.train.images`` is the budget of each run."""
+    axes: dict[str, Axis]
+    combinations: dict[str, dict[str, str]] | None = None
+    """Arm name -> axis name -> level name; None = all combinations of levels. The first arm is the
+    one that the others are compared with."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds; every arm runs on each of them, so that differences are paired."""
+    primary: str
+    """Name of the metric that decides."""
+    companions: tuple[str, ...] = ()
+    """Metrics without which the primary one misleads (drift is to be read with effect)."""
+    smallest_effect: float | None = None
+    """The smallest difference of the primary metric that matters, in its unit."""
+    reproduce: tuple[str, ...] = ()
+    """Commands that repeat the study."""
+
+    @classmethod
+    def from_recipes(
+        cls,
+        recipes: Mapping[str, Recipe],
+        *,
+        axes: Mapping[str, tuple[str, ...]],
+        **declared: Any,
+    ) -> "Study":
+        """A study of complete recipes, by arm name.
+
+        Settings that cannot change a number (device, folders) are taken from the first recipe.
+
+        Args:
+            recipes: arm name -> recipe; at least two.
+            axes: axis name -> the setting paths that arms may differ in.
+            declared: the other fields of :class:`Study`.
+
+        Raises:
+            ConfigError: the recipes differ outside the axes; the message names paths and values.
+        """
+        refuse_other_differences(recipes, [path for paths in axes.values() for path in paths])
+        levels = {
+            axis: Axis(
+                levels={
+                    arm: {path: value_at(recipe, path) for path in paths}
+                    for arm, recipe in recipes.items()
+                }
+            )
+            for axis, paths in axes.items()
+        }
+        combinations = {arm: dict.fromkeys(axes, arm) for arm in recipes}
+        base = next(iter(recipes.values()))
+        study = cls(base=base, axes=levels, combinations=combinations, **declared)
+        study.check()
+        return study
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All declared setting paths."""
+        return tuple(path for axis in self.axes.values() for path in axis.paths)
+
+    def arm_levels(self) -> dict[str, dict[str, str]]:
+        """Arm name -> axis name -> level name."""
+        if self.combinations is not None:
+            return self.combinations
+        found: dict[str, dict[str, str]] = {}
+        for levels in itertools.product(*(axis.levels for axis in self.axes.values())):
+            name = "-".join(levels)
+            if name in found:
+                raise ConfigError(f"two combinations of levels are both called {name!r}")
+            found[name] = dict(zip(self.axes, levels, strict=True))
+        return found
+
+    def arms(self) -> dict[str, Recipe]:
+        """Arm name -> complete recipe, first arm first; the seed is still the base's.
+
+        Raises:
+            ConfigError: an arm names an axis, a level or a setting that does not exist.
+        """
+        recipes: dict[str, Recipe] = {}
+        for arm, levels in self.arm_levels().items():
+            recipe = self.base
+            for axis in self.axes:
+                for path, value in self._level(arm, levels, axis).items():
+                    recipe = replace_at(recipe, path, value)
+            recipes[arm] = recipe
+        return recipes
+
+    def _level(self, arm: str, levels: Mapping[str, str], axis: str) -> dict[str, Any]:
+        if set(levels) != set(self.axes):
+            raise ConfigError(
+                f"arm {arm!r} must name one level of each axis {list(self.axes)}; "
+                f"it names {list(levels)}"
+            )
+        known = self.axes[axis].levels
+        if levels[axis] not in known:
+            raise ConfigError(
+                f"arm {arm!r}: axis {axis!r} has no level {levels[axis]!r}; it has {list(known)}"
+            )
+        return known[levels[axis]]
+
+    def check(self) -> None:
+        """Refuse a study that would not be a fair comparison.
+
+        Raises:
+            ConfigError: the message names the arms, the setting paths and both values.
+        """
+        arms = self.arms()
+        _refuse_names([self.name, *arms])
+        if len(arms) < 2:
+            raise ConfigError(f"a study compares two arms or more; got {list(arms)}")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ConfigError(
+                f"seeds must be different integers >= 0, one at least; got {self.seeds}"
+            )
+        if self.smallest_effect is not None and not self.smallest_effect > 0:
+            raise ConfigError(f"smallest_effect must be > 0; got {self.smallest_effect}")
+        _refuse_overlap(self.paths)
+        refuse_other_differences(arms, self.paths)
+        _refuse_twins(arms)
+
+    def declaration(self) -> Declaration:
+        """The study as plain JSON values: what ``study.json`` holds."""
+        axes = {
+            name: DeclaredAxis(description=axis.description, levels=_plain(axis.levels))
+            for name, axis in self.axes.items()
+        }
+        return Declaration(
+            name=self.name,
+            title=self.title,
+            question=self.question,
+            axes=axes,
+            combinations=self.arm_levels(),
+            arms={arm: _plain(recipe) for arm, recipe in self.arms().items()},
+            seeds=self.seeds,
+            first_seeds=self.seeds,
+            primary=self.primary,
+            companions=self.companions,
+            smallest_effect=self.smallest_effect,
+            reproduce=self.reproduce,
+        )
+
+
+def refuse_other_differences(recipes: Mapping[str, Recipe], declared: Sequence[str]) -> None:
+    """Refuse recipes that differ in any protocol setting outside the declared paths.
+
+    Raises:
+        ConfigError: naming each path and both values.
+    """
+    first, *others = recipes
+    for other in others:
+        found = difference(recipes[first], recipes[other])
+        undeclared = {path: pair for path, pair in found.items() if not covered(path, declared)}
+        if undeclared:
+            lines = "".join(f"\n  {p}: {a!r} and {b!r}" for p, (a, b) in undeclared.items())
+            raise ConfigError(
+                f"arms {first!r} and {other!r} differ outside the declared axes "
+                f"({', '.join(declared) or 'none'}):{lines}\n"
+                "make these settings equal, or declare them as an axis"
+            )
+        if BUDGET in found and BUDGET not in declared:
+            a, b = found[BUDGET]
+            raise ConfigError(
+                f"arms {first!r} and {other!r} have different budgets ({BUDGET}: {a} and {b}); "
+                f"declare {BUDGET!r} itself as an axis if the length of training is the question"
+            )
+
+
+def covered(path: str, declared: Sequence[str]) -> bool:
+    """Whether a setting path is one of the declared paths or lies below one."""
+    return any(path == one or path.startswith(f"{one}.") for one in declared)
+
+
+def value_at(config: Config, path: str) -> Any:
+    """The setting at a dotted path.
+
+    Raises:
+        ConfigError: the path does not exist.
+    """
+    try:
+        return attrgetter(path)(config)
+    except AttributeError as error:
+        raise ConfigError(f"{type(config).__name__} has no setting {path!r}: {error}") from error
+
+
+def _refuse_names(names: list[str]) -> None:
+    """Names become folder names."""
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{name!r} cannot name a study or an arm: use letters, digits, '.', '_' and '-', "
+                "starting with a letter or a digit"
+            )
+
+
+def _refuse_overlap(paths: tuple[str, ...]) -> None:
+    if covered("seed", paths):
+        raise ConfigError("the seed is no axis: every arm runs on each of the study's seeds")
+    for first, second in itertools.permutations(paths, 2):
+        if covered(first, (second,)):
+            raise ConfigError(f"two axes set the same setting: {second!r} and {first!r}")
+
+
+def _refuse_twins(arms: Mapping[str, Recipe]) -> None:
+    for first, second in itertools.combinations(arms, 2):
+        if not difference(arms[first], arms[second]):
+            raise ConfigError(f"arms {first!r} and {second!r} are the same recipe")
+
+
+def _plain(value: Any) -> Any:
+    """A setting's value as JSON holds it."""
+    if isinstance(value, Config):
+        return _plain(value.to_dict())
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(entry) for entry in value]
+    return value

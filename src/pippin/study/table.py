@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of results: one line for each metric, one cell for each arm and reference.
+
+Only numbers of equal protocol (:attr:`Row.comparable`) share a line's cells and its comparisons.
+How many samples were asked for is part of the protocol. The others are listed under the line,
+with what differs, and are not ranked.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pippin.study.digits import number, plus_minus, signed
+from pippin.study.results import Row
+from pippin.study.source import Source
+from pippin.study.statistics import Estimate, over_seeds
+from pippin.study.study import covered
+from pippin.study.verdict import Comparison, Series, compare
+
+Tone = Literal["plain", "good", "bad", "mute"]
+ARROWS = {"lower": "↓ lower is better", "higher": "↑ higher is better"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What a cell says: the number, a remark, and the difference to the first arm."""
+
+    text: str
+    remark: str = ""
+    delta: str = ""
+    tone: Tone = "plain"
+    """Of ``delta``, or of ``text`` where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One metric."""
+
+    metric: str
+    role: str
+    """"primary", "companion" or empty."""
+    better: str
+    unit: str
+    count: str
+    """How many seeds, and how many samples each."""
+    arms: tuple[Cell, ...]
+    untrained: Cell
+    real: Cell
+    unranked: tuple[str, ...]
+    """Numbers of another protocol, each with what differs."""
+    comparisons: tuple[Comparison, ...]
+
+
+def result_lines(source: Source) -> list[Line]:
+    """All metrics: the primary one first, then its companions, then as they were measured."""
+    declared = source.declaration
+    first = [name for name in (declared.primary, *declared.companions) if name]
+    rows: dict[str, list[Row]] = {name: [] for name in first}
+    for row in source.results.rows:
+        rows.setdefault(row.metric, []).append(row)
+    return [_line(source, metric, found) for metric, found in rows.items() if found]
+
+
+def _line(source: Source, metric: str, rows: list[Row]) -> Line:
+    declared = source.declaration
+    main, others = _split([row for row in rows if row.subject == "arm"])
+    sample = (main or rows)[0]
+    series = [_series(source, arm, main) for arm in declared.arms]
+    primary = metric == declared.primary
+    comparisons = compare(
+        series,
+        better=sample.better,
+        smallest_effect=declared.smallest_effect if primary else None,
+    )
+    deltas: list[Comparison | None] = [None, *comparisons]
+    role = "primary" if primary else "companion" if metric in declared.companions else ""
+    return Line(
+        metric=metric,
+        role=role,
+        better=ARROWS.get(sample.better, "neither direction is better"),
+        unit=sample.unit,
+        count=_count(main),
+        arms=tuple(
+            _arm_cell(source, one, main, delta) for one, delta in zip(series, deltas, strict=True)
+        ),
+        untrained=_reference(rows, "untrained", sample, declared.paths),
+        real=_reference(rows, "real", sample, declared.paths),
+        unranked=tuple(_unranked(row, sample, declared.paths) for row in others),
+        comparisons=tuple(comparisons),
+    )
+
+
+def _split(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """The largest group of equal protocol (the latest of those as large), and the others."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.comparable].append(row)
+    main = max(reversed(groups.values()), key=len, default=[])
+    return main, [row for row in rows if row.comparable != main[0].comparable]
+
+
+def _series(source: Source, arm: str, rows: list[Row]) -> Series:
+    values = {row.seed: row.value for row in rows if row.arm == arm and row.value is not None}
+    diverged = {row.seed for row in rows if row.arm == arm and row.diverged}
+    diverged |= {
+        one.seed for one in source.results.outcomes if one.arm == arm and one.status == "diverged"
+    }
+    return Series(arm=arm, values=values, diverged=tuple(sorted(diverged - set(values))))
+
+
+def _arm_cell(source: Source, series: Series, rows: list[Row], delta: Comparison | None) -> Cell:
+    count = len(series.values)
+    if not count:
+        return _empty_cell(source, series)
+    found = _estimate(series.values, [row for row in rows if row.arm == series.arm])
+    remarks = [] if count == len(source.declaration.seeds) else [f"{count} of {_seeds(source)}"]
+    if series.diverged:
+        remarks.append(f"diverged in {len(series.diverged)}, left out")
+    text, tone = _delta(delta)
+    return Cell(text=_text(found), remark="; ".join(remarks), delta=text, tone=tone)
+
+
+def _empty_cell(source: Source, series: Series) -> Cell:
+    if series.diverged:
+        return Cell(text="diverged", remark=f"in {len(series.diverged)} seeds", tone="bad")
+    statuses = {one.status for one in source.results.outcomes if one.arm == series.arm}
+    if statuses == {"failed"}:
+        return Cell(text="failed", remark="see Runs", tone="bad")
+    return Cell(text="not measured", tone="mute")
+
+
+def _seeds(source: Source) -> str:
+    count = len(source.declaration.seeds)
+    return f"{count} seed" if count == 1 else f"{count} seeds"
+
+
+def _estimate(values: dict[int, float], rows: list[Row]) -> Estimate:
+    """Over seeds; with one seed, or where the training seed changes nothing (real pictures), the
+    interval of the one measurement."""
+    found = over_seeds(values)
+    if len(set(values.values())) > 1:
+        return found
+    row = next(row for row in rows if row.seed in values)
+    return Estimate(mean=found.mean, low=row.low, high=row.high, count=1, over=row.interval_over)
+
+
+def _text(found: Estimate) -> str:
+    half = found.half_width
+    if half is None:
+        return signed(found.mean, plus="")
+    if found.over == "seeds":
+        return plus_minus(found.mean, half)
+    assert found.low is not None and found.high is not None
+    low, high = (signed(end, half, plus="") for end in (found.low, found.high))
+    return f"{signed(found.mean, half, plus='')} [{low},\N{NO-BREAK SPACE}{high}]"
+
+
+def _delta(delta: Comparison | None) -> tuple[str, Tone]:
+    if delta is None or delta.difference is None:
+        return "", "plain"
+    found = delta.difference
+    if found.half_width is None:
+        return f"Δ {signed(found.mean)}: undecided, one seed", "mute"
+    tone: Tone = "mute"
+    if delta.status in ("better", "worse"):
+        tone = "good" if delta.status == "better" else "bad"
+    return f"Δ {plus_minus(found.mean, found.half_width, plus='+')}: {delta.status}", tone
+
+
+def _reference(rows: list[Row], subject: str, main: Row, declared: tuple[str, ...]) -> Cell:
+    """One number where all arms have the same; otherwise one for each arm.
+
+    Real pictures have no sampler, so only the settings of the recipe have to be the main row's.
+    """
+    settings = _settings(main, declared)
+    found = [row for row in rows if row.subject == subject and row.value is not None]
+    by_arm: dict[str, dict[int, Row]] = defaultdict(dict)
+    for row in found:
+        if _settings(row, declared) == settings:
+            by_arm[row.arm][row.seed] = row
+    texts = {
+        arm: _text(_estimate(_values(ours), list(ours.values()))) for arm, ours in by_arm.items()
+    }
+    if not texts:
+        return Cell(text="not measured", tone="mute")
+    counts = sorted({row.n for ours in by_arm.values() for row in ours.values()})
+    remark = "" if counts == [main.n] else f"n = {', '.join(map(str, counts))}"
+    if len(set(texts.values())) == 1:
+        return Cell(text=next(iter(texts.values())), remark=remark)
+    return Cell(text="\n".join(f"{arm}: {text}" for arm, text in texts.items()), remark=remark)
+
+
+def _settings(row: Row, declared: tuple[str, ...]) -> dict[str, Any]:
+    """The recipe's settings that no arm or seed may differ in."""
+    return {
+        path: value
+        for path, value in row.protocol.items()
+        if not path.startswith("measure.") and not covered(path, (*declared, "seed"))
+    }
+
+
+def _values(rows: dict[int, Row]) -> dict[int, float]:
+    return {seed: row.value for seed, row in rows.items() if row.value is not None}
+
+
+def _count(rows: list[Row]) -> str:
+    counts = sorted({row.n for row in rows if not row.diverged})
+    if not counts:
+        return ""
+    text = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    if len({row.seed for row in rows}) > 1:
+        return text
+    over = rows[0].interval_over
+    return f"{text}; one seed, " + ("no interval" if over == "none" else f"interval over {over}")
+
+
+def _unranked(row: Row, main: Row, declared: tuple[str, ...]) -> str:
+    paths = [p for p in {**row.protocol, **main.protocol} if not covered(p, (*declared, "seed"))]
+    found = [
+        f"{path} = {row.protocol.get(path)!r}, not {main.protocol.get(path)!r}"
+        for path in paths
+        if row.protocol.get(path) != main.protocol.get(path)
+    ]
+    value = "diverged" if row.value is None else number(row.value)
+    return f"{row.arm}, seed {row.seed}: {value} ({'; '.join(found) or 'another protocol'})"

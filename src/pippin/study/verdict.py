@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may be claimed from paired seeds, in words.
+
+A direction is claimed where the interval of the paired difference leaves zero out; a difference
+that matters where it lies wholly beyond the smallest effect declared before the run; no difference
+that matters where it lies wholly inside. All else is undecided at this scale. With several arms,
+each comparison with the first one gets the level 1 - 0.05 / comparisons (Bonferroni).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pippin.study.digits import plus_minus, signed
+from pippin.study.statistics import LEVEL, Estimate, paired
+
+Status = Literal["better", "worse", "different", "same", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One arm's values of one metric."""
+
+    arm: str
+    values: dict[int, float]
+    """Training seed -> finite value."""
+    diverged: tuple[int, ...] = ()
+    """Seeds whose value is not finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One arm against the first one, by one metric."""
+
+    first: str
+    second: str
+    status: Status
+    """Of ``second``; "different" for a metric of which neither direction is better."""
+    matters: bool
+    """The difference is larger than the smallest effect declared."""
+    difference: Estimate | None
+    """second - first over common seeds; None where they share none."""
+    reason: str
+    """Why the status is what it is; a sentence, or empty where the status says it all."""
+    measured: str
+    """The difference with its interval, in words; empty where there is none."""
+
+
+def compare(
+    series: Sequence[Series], *, better: str, smallest_effect: float | None = None
+) -> list[Comparison]:
+    """Each series against the first, at a joint level of 95 %.
+
+    Args:
+        series: the first is the one that the others are compared with.
+        better: "lower", "higher", or something else where neither is.
+        smallest_effect: in the metric's unit; None where none was declared.
+    """
+    first, *others = series
+    level = 1 - (1 - LEVEL) / max(len(others), 1)
+    return [_comparison(first, other, better, smallest_effect, level) for other in others]
+
+
+def _comparison(
+    first: Series, second: Series, better: str, smallest_effect: float | None, level: float
+) -> Comparison:
+    found = paired(first.values, second.values, level)
+    status: Status = "undecided"
+    matters = False
+    reason = _obstacle(first, second, found)
+    if found is not None and not reason:
+        status, matters = _judge(found, better, smallest_effect)
+        reason = _reason(status, matters, smallest_effect)
+    return Comparison(
+        first=first.arm,
+        second=second.arm,
+        status=status,
+        matters=matters,
+        difference=found,
+        reason=reason,
+        measured="" if found is None else _measured(found, level),
+    )
+
+
+def _obstacle(first: Series, second: Series, found: Estimate | None) -> str:
+    """Why no verdict is possible whatever the numbers are; empty where it is."""
+    for one in (first, second):
+        if one.diverged:
+            total = len(one.diverged) + len(one.values)
+            return (
+                f"{one.arm} diverged in {len(one.diverged)} of {total} seeds, and the mean of the "
+                "runs that remain would flatter it."
+            )
+    if found is None:
+        return f"{second.arm} and {first.arm} have no seed in common yet."
+    if found.count == 1:
+        return (
+            "With one training seed nothing is known of how another training run would come out: "
+            "the intervals are over samples only."
+        )
+    return ""
+
+
+def _judge(found: Estimate, better: str, smallest_effect: float | None) -> tuple[Status, bool]:
+    assert found.low is not None and found.high is not None
+    if smallest_effect is not None and max(abs(found.low), abs(found.high)) < smallest_effect:
+        return "same", False
+    if found.low <= 0 <= found.high:
+        return "undecided", False
+    matters = smallest_effect is not None and (
+        min(abs(found.low), abs(found.high)) >= smallest_effect
+    )
+    if better not in ("lower", "higher"):
+        return "different", matters
+    return ("better" if (found.mean < 0) == (better == "lower") else "worse"), matters
+
+
+def _reason(status: Status, matters: bool, smallest_effect: float | None) -> str:
+    if status == "undecided":
+        return "The interval of the difference holds zero."
+    if smallest_effect is None:
+        return ""
+    effect = f"the smallest effect that matters ({smallest_effect:g})"
+    if status == "same":
+        return f"The whole interval is smaller than {effect}."
+    if matters:
+        return f"The whole interval is beyond {effect}."
+    return f"Whether it is as large as {effect} is undecided."
+
+
+def _measured(found: Estimate, level: float) -> str:
+    if found.half_width is None:
+        return f"{signed(found.mean)} (one seed, no interval)"
+    size = plus_minus(found.mean, found.half_width, plus="+")
+    return f"{size} ({100 * level:.3g} % interval, {found.count} seeds)"

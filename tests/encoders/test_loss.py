@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loss against torch.distributions and diffusers."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from torch.distributions import Normal, kl_divergence
+
+from pippin.encoders.autoencoder import to_pixels
+from pippin.encoders.loss import autoencoder_loss
+from pippin.types import Images
+
+
+def test_parts_against_independent_formulas(network: AutoencoderKL, pictures: Images) -> None:
+    pixels = to_pixels(pictures)
+    noise = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        loss = autoencoder_loss(network, pixels, noise, kl_weight=0.3)
+        posterior = network.encode(pixels).latent_dist
+        decoded = network.decode(posterior.mean + posterior.std * noise).sample
+    kl = kl_divergence(Normal(posterior.mean, posterior.std), Normal(0.0, 1.0)).mean()
+    pixel = torch.nn.functional.l1_loss(decoded, pixels)
+    assert loss.kl.item() == pytest.approx(kl.item(), rel=1e-5)
+    assert loss.pixel.item() == pytest.approx(pixel.item(), rel=1e-5)
+    assert loss.total.item() == pytest.approx((pixel + 0.3 * kl).item(), rel=1e-5)

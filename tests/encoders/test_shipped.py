@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The autoencoder inside the package."""
+
+import json
+from importlib.resources import files
+
+import pytest
+import torch
+
+from pippin.data.config import OpenMojiConfig
+from pippin.data.open import build_source
+from pippin.data.source import PictureSource
+from pippin.data.views import make_views
+from pippin.encoders.autoencoder import Autoencoder, to_pixels
+from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.measure import measure_reconstruction
+from pippin.rng import normal
+from pippin.types import Images
+
+FOLDER = files("pippin.encoders") / "weights" / "openmoji-f4"
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Autoencoder:
+    return Autoencoder.load(AutoencoderConfig())
+
+
+@pytest.fixture(scope="module")
+def held_out() -> Images:
+    source: PictureSource = build_source(OpenMojiConfig(), "held-out")
+    indices = range(0, len(source), 9)
+    return make_views(source, indices, [0] * len(indices)).images
+
+
+def test_it_is_small() -> None:
+    assert sum(len(file.read_bytes()) for file in FOLDER.iterdir()) <= 4_000_000
+
+
+def test_it_is_f4_with_four_channels(shipped: Autoencoder) -> None:
+    assert shipped.latent_shape(64) == (4, 16, 16)
+    assert shipped.latent_shape(256) == (4, 64, 64)
+
+
+def test_recorded_fingerprint_is_its_own(shipped: Autoencoder) -> None:
+    quality = json.loads((FOLDER / "quality.json").read_text())
+    assert quality["fingerprint"] == shipped.fingerprint
+
+
+def test_held_out_pictures_are_reconstructed(shipped: Autoencoder, held_out: Images) -> None:
+    found = measure_reconstruction(shipped, held_out.split(32))
+    assert found.psnr > 23  # dB; the model card has the figure for all held-out pictures
+
+
+def test_normalised_latents_have_about_unit_variance(
+    shipped: Autoencoder, held_out: Images
+) -> None:
+    moments = shipped.encode(to_pixels(held_out))
+    latents = shipped.draw(moments, normal(tuple(moments.mean.shape), "noise", 0))
+    assert latents.shape[1:] == (4, 16, 16)
+    assert 0.9 < latents.std() < 1.1
+    assert torch.isfinite(latents).all()

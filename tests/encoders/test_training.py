@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trainer: it learns, resumes bit for bit and refuses what it cannot go on with."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pippin.encoders.config import AutoencoderTrainConfig
+from pippin.encoders.run_state import STATE_FILE
+from pippin.encoders.training import (
+    AutoencoderTrainer,
+    Batches,
+    build_network,
+    learning_rate,
+)
+from pippin.types import Images
+
+CONFIG = AutoencoderTrainConfig(
+    images=24,
+    batch_size=4,
+    learning_rate=1e-2,
+    warmup_images=4,
+    block_channels=(4, 8),
+    norm_groups=2,
+    latent_channels=3,
+    device="cpu",
+    log_every=4,
+    checkpoint_every=8,
+)
+
+
+class KilledError(Exception):
+    """Stands for a kill between two steps."""
+
+
+@pytest.fixture
+def batches(pictures: Images) -> Batches:
+    def stream(start: int) -> Iterator[Images]:
+        while True:
+            rows = torch.arange(start, start + 4) % len(pictures)
+            yield pictures[rows]
+            start += 4
+
+    return stream
+
+
+def killed_after(batches: Batches, images: int) -> Batches:
+    def stream(start: int) -> Iterator[Images]:
+        for batch in batches(start):
+            if start >= images:
+                raise KilledError
+            yield batch
+            start += 4
+
+    return stream
+
+
+def silent(images: int, figures: dict[str, float]) -> None:
+    assert images > 0
+    assert figures["pixel"] > 0
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(x).items() if "second" not in k} for x in lines]
+
+
+def test_a_few_steps_lower_the_loss(batches: Batches, tmp_path: Path) -> None:
+    config = replace(CONFIG, images=72)
+    AutoencoderTrainer(config, tmp_path, resume=False).train(batches, silent)
+    log = read_log(tmp_path)
+    assert [line["images"] for line in log] == list(range(4, 76, 4))
+    assert log[-1]["pixel"] < 0.8 * log[0]["pixel"]
+
+
+def test_a_killed_run_resumes_bit_for_bit(batches: Batches, tmp_path: Path) -> None:
+    whole = AutoencoderTrainer(CONFIG, tmp_path / "whole", resume=False)
+    whole.train(batches, silent)
+
+    folder = tmp_path / "killed"
+    with pytest.raises(KilledError):  # at 12 images; the checkpoint is of 8
+        AutoencoderTrainer(CONFIG, folder, resume=False).train(killed_after(batches, 12), silent)
+    resumed = AutoencoderTrainer(CONFIG, folder, resume=True)
+    assert resumed.images_seen == 8
+    resumed.train(batches, silent)
+
+    for name, value in whole.averaged().state_dict().items():
+        assert torch.equal(value, resumed.averaged().state_dict()[name]), name
+    assert read_log(folder) == read_log(tmp_path / "whole")
+
+
+def test_the_average_is_not_the_last_weights(batches: Batches, tmp_path: Path) -> None:
+    trainer = AutoencoderTrainer(CONFIG, tmp_path, resume=False)
+    trainer.train(batches, silent)
+    last, average = trainer.network.state_dict(), trainer.averaged().state_dict()
+    assert any(not torch.equal(average[name], value) for name, value in last.items())
+
+
+def test_the_start_depends_on_the_seed_only() -> None:
+    torch.manual_seed(1)
+    first = build_network(CONFIG).state_dict()
+    torch.manual_seed(2)
+    again = build_network(CONFIG).state_dict()
+    other = build_network(replace(CONFIG, seed=1)).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["quant_conv.weight"], other["quant_conv.weight"])
+
+
+def test_learning_rate_warms_up_and_decays_to_zero() -> None:
+    config = replace(CONFIG, images=100, warmup_images=20)
+    assert learning_rate(config, 10) == pytest.approx(0.5e-2)
+    assert learning_rate(config, 20) == pytest.approx(1e-2)
+    assert learning_rate(config, 60) == pytest.approx(0.5e-2)
+    assert learning_rate(config, 100) == pytest.approx(0)
+
+
+def test_a_used_folder_is_not_overwritten(batches: Batches, tmp_path: Path) -> None:
+    AutoencoderTrainer(CONFIG, tmp_path, resume=False).train(batches, silent)
+    with pytest.raises(ValueError, match="holds a run already"):
+        AutoencoderTrainer(CONFIG, tmp_path, resume=False)
+    with pytest.raises(ValueError, match="other settings"):
+        AutoencoderTrainer(replace(CONFIG, kl_weight=1.0), tmp_path, resume=True)
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    (tmp_path / STATE_FILE).write_bytes(b"not a safetensors file")
+    with pytest.raises(ValueError, match="is damaged"):
+        AutoencoderTrainer(CONFIG, tmp_path, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(batches: Batches, tmp_path: Path) -> None:
+    trainer = AutoencoderTrainer(CONFIG, tmp_path, resume=False)
+    with torch.no_grad():
+        trainer.network.quant_conv.weight.fill_(float("inf"))
+    with pytest.raises(ValueError, match="the loss is nan after 0 images"):
+        trainer.train(batches, silent)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"images": 0}, {"batch_size": 0}, {"block_channels": (4, 9)}, {"block_channels": ()}]
+)
+def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        replace(CONFIG, **wrong)

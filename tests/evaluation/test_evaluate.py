@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+import torch
+
+from pippin.evaluation import evaluate as module
+from pippin.evaluation.appearance import blur_to
+from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.evaluate import compare, evaluate
+from pippin.evaluation.features import Features, extract
+from pippin.evaluation.kid import kernel_distance
+from pippin.evaluation.measure import Measure
+from pippin.evaluation.prdc import prdc
+
+CONFIG = EvaluationConfig(input_size=64, kid_subsets=10, kid_subset_size=40, neighbours=3)
+
+
+@pytest.fixture(scope="module")
+def reference(network, pictures) -> Features:
+    return extract(network, pictures[:80].split(40))
+
+
+@pytest.fixture(scope="module")
+def floor(network, pictures, reference) -> list[Measure]:
+    return evaluate(pictures[80:].split(32), reference, CONFIG, network, subject="real")
+
+
+def by_name(measures: list[Measure]) -> dict[str, Measure]:
+    return {measure.name: measure for measure in measures}
+
+
+def test_kid_and_coverage_lead_a_small_evaluation(floor):
+    names = [measure.name for measure in floor]
+    assert names[:2] == ["KID-efflite0", "coverage"] and names[-1] == "FD-efflite0"
+    assert sorted(names[2:-1]) == ["KID-efflite0 subsets", "density", "precision", "recall"]
+
+
+def test_a_set_against_itself_is_perfect_and_frechet_leads_a_large_one(reference, monkeypatch):
+    monkeypatch.setattr(module, "SMALL", 80)
+    measures = compare(reference, reference, CONFIG)
+    assert measures[0].name == "FD-efflite0"
+    named = by_name(measures)
+    assert abs(named["FD-efflite0"].value) < 1e-6
+    assert named["coverage"].value == named["precision"].value == named["recall"].value == 1
+
+
+def test_every_measure_carries_its_protocol(floor, network, reference):
+    for measure in floor:
+        own = measure.protocol
+        assert measure.subject == "real" and measure.n == 80 == own["samples"]
+        assert own["reference_samples"] == 80 and own["input_size"] == 64
+        assert own["reference_hash"] == reference.image_hash
+        assert own["features_fingerprint"] == network.fingerprint
+        json.dumps(measure.to_dict(), allow_nan=False)
+    named = by_name(floor)
+    assert named["KID-efflite0 subsets"].protocol["kid_subset_size"] == 40
+    assert named["coverage"].protocol["neighbours"] == 3
+
+
+def test_the_floor_is_near_zero_and_intervals_hold_the_value(floor):
+    kid = by_name(floor)["KID-efflite0"]
+    assert kid.low is not None and kid.high is not None
+    assert kid.low < 0 < kid.high
+    for measure in floor:
+        if measure.low is not None and measure.high is not None:
+            assert measure.low <= measure.value <= measure.high
+            assert measure.interval_over != "none"
+
+
+def test_worse_images_have_a_larger_kernel_distance(network, pictures, reference):
+    """Real < blurred < noisy, real < collapsed to four pictures; a collapse covers little."""
+    real = pictures[80:]
+    draws = torch.Generator().manual_seed(0)
+    noise = 40 * torch.randn(real.shape, generator=draws)
+    made = {
+        "real": real,
+        "blurred": blur_to(real, 16),
+        "noisy": (real + noise).clamp(0, 255).round().to(torch.uint8),
+        "collapsed": real[:4].repeat(20, 1, 1, 1),
+    }
+    features = {name: extract(network, [images]).values for name, images in made.items()}
+    kid = {name: kernel_distance(x, reference.values) for name, x in features.items()}
+    assert kid["real"].value < kid["blurred"].interval()[0]
+    assert kid["blurred"].value < kid["noisy"].interval()[0]
+    assert kid["real"].value < kid["collapsed"].value
+    coverage = {name: prdc(x, reference.values, 3).coverage.value for name, x in features.items()}
+    assert coverage["collapsed"] < 0.5 * coverage["real"]
+
+
+def test_features_of_two_extractors_are_not_compared(reference):
+    other = Features(
+        values=reference.values,
+        extractor="efflite0",
+        fingerprint="0" * 16,
+        input_size=64,
+        image_hash=reference.image_hash,
+    )
+    with pytest.raises(ValueError, match="different extractors"):
+        compare(other, reference, CONFIG)
+
+
+def test_too_few_images_are_refused(network, pictures, reference):
+    with pytest.raises(ValueError, match="at least 5 generated"):
+        evaluate([pictures[:4]], reference, CONFIG, network)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+from pippin.evaluation.frechet import GaussianStatistics, frechet_distance, statistics
+
+
+def gaussian(n: int, dim: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:
+    draws = torch.Generator().manual_seed(seed)
+    mix = torch.randn(dim, dim, dtype=torch.float64, generator=draws) / dim**0.5
+    return scale * torch.randn(n, dim, dtype=torch.float64, generator=draws) @ mix + shift
+
+
+def exact(mean: torch.Tensor, covariance: torch.Tensor) -> GaussianStatistics:
+    return GaussianStatistics(count=11, mean=mean, scatter=covariance * 10)
+
+
+def test_commuting_gaussians_have_the_closed_form():
+    """Diagonal covariances: d^2 = |m1 - m2|^2 + sum (s1 - s2)^2."""
+    s1, s2 = torch.tensor([1.0, 2.0, 0.0]).double(), torch.tensor([3.0, 0.5, 0.25]).double()
+    m1, m2 = torch.zeros(3).double(), torch.tensor([1.0, -2.0, 0.5]).double()
+    found = frechet_distance(exact(m1, s1.square().diag()), exact(m2, s2.square().diag()))
+    expected = (m1 - m2).square().sum() + (s1 - s2).square().sum()
+    assert found == pytest.approx(float(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize("counts", [(300, 200), (20, 300), (20, 25)])
+def test_agrees_with_torch_fidelity(counts):
+    """Also with fewer samples than the 40 dimensions, where covariances are singular."""
+    x, y = gaussian(counts[0], 40, 0), gaussian(counts[1], 40, 1, scale=1.3, shift=0.2)
+    oracle = fid_statistics_to_metric(
+        fid_features_to_statistics(x), fid_features_to_statistics(y), verbose=False
+    )["frechet_inception_distance"]
+    found = frechet_distance(GaussianStatistics.of(x), GaussianStatistics.of(y))
+    assert found == pytest.approx(oracle, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [30, 500])
+def test_distance_to_itself_is_zero_and_order_does_not_matter(count):
+    x, y = (
+        GaussianStatistics.of(gaussian(count, 64, 2)),
+        GaussianStatistics.of(gaussian(90, 64, 3)),
+    )
+    assert abs(frechet_distance(x, x)) < 1e-9 * float(x.covariance.trace())
+    assert frechet_distance(x, y) == pytest.approx(frechet_distance(y, x), rel=1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.lists(st.integers(0, 50), max_size=4), shift=st.floats(-1e3, 1e3))
+def test_shards_merge_to_the_single_pass(cuts, shift):
+    values = gaussian(50, 6, 4, shift=shift)
+    edges = [0, *sorted(cuts), 50]
+    shards = [GaussianStatistics.of(values[a:b]) for a, b in pairwise(edges)]
+    merged = GaussianStatistics.empty(6)
+    for shard in shards:
+        merged = merged.merge(shard)
+    whole = GaussianStatistics.of(values)
+    assert merged.count == 50
+    assert torch.allclose(merged.mean, whole.mean, rtol=1e-12)
+    assert torch.allclose(merged.covariance, torch.cov(values.T), rtol=1e-8, atol=1e-9)
+    streamed = statistics(iter(values.split(7)), 6)
+    assert torch.allclose(streamed.covariance, whole.covariance, rtol=1e-8, atol=1e-9)
+
+
+def test_wrong_input_is_named():
+    one = GaussianStatistics.of(gaussian(1, 4, 0))
+    with pytest.raises(ValueError, match="two samples"):
+        frechet_distance(one, one)
+    with pytest.raises(ValueError, match="4 and of 5"):
+        frechet_distance(one, GaussianStatistics.of(gaussian(9, 5, 0)))

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pippin report` and `pippin study`."""
+
+import pytest
+
+from pippin.cli import report
+from pippin.cli import study as study_verb
+from pippin.config import ConfigError
+from pippin.studies.table import STUDIES, get_study
+
+
+def test_report(finished, capsys):
+    assert report.main([str(finished)]) == 0
+    assert capsys.readouterr().out.strip() == str(finished / "report.html")
+    assert (finished / "report.html").is_file()
+
+
+def test_list_names_every_study(capsys):
+    assert study_verb.main(["list"]) == 0
+    assert all(name in capsys.readouterr().out for name in STUDIES)
+
+
+@pytest.mark.parametrize(("argv", "code"), [([], 2), (["--help"], 0), (["go", "x"], 2)])
+def test_usage(argv, code, capsys):
+    assert study_verb.main(argv) == code
+    assert "usage" in capsys.readouterr().out
+
+
+def test_unknown_study():
+    with pytest.raises(ConfigError, match="no study 'x'; there are: demo"):
+        get_study("x")

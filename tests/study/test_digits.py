@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers are written with the digits they deserve."""
+
+import pytest
+
+from pippin.study.digits import number, plus_minus, signed
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "text"),
+    [
+        (0.41234, 0.0061, "0.4123"),
+        (345.6, 12.3, "346"),
+        (0.5, 0.0, "0.5000"),
+        (0.0, None, "0.000"),
+        (1234.5, None, "1234"),
+        (3.2e-7, None, "3.20e-07"),
+        (2.5e8, None, "2.50e+08"),
+        (0.0, 0.02, "0.000"),
+    ],
+)
+def test_number(value, spread, text):
+    assert number(value, spread) == text
+
+
+def test_signs():
+    assert signed(-0.5) == "\N{MINUS SIGN}0.5000"
+    assert signed(0.5) == "+0.5000"
+    assert plus_minus(-0.5, 0.012).split() == ["\N{MINUS SIGN}0.500", "±", "0.012"]

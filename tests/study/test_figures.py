@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Curves: means over seeds, smoothing, and SVG that needs nothing else."""
+
+import pytest
+
+from pippin.study.figures import learning_curves, mean_line, smooth
+from pippin.study.source import open_source, read_log
+
+
+def test_smoothing_keeps_a_line_straight_inside():
+    """A running mean of a straight line is the line, away from the ends."""
+    points = [(float(x), 2.0 * x + 1.0) for x in range(101)]
+    found = [y for _, y in smooth(points)]
+    assert found[10:90] == pytest.approx([y for _, y in points[10:90]])
+    assert smooth([]) == []
+
+
+def test_mean_is_taken_where_all_seeds_are():
+    lines = [[(1.0, 2.0), (2.0, 4.0)], [(2.0, 8.0), (3.0, 1.0)], []]
+    assert mean_line(lines) == [(2.0, 6.0)]
+
+
+def test_lines_of_equal_images_are_one(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text(
+        '{"images": 2, "loss": 9}\n{"images": 1, "loss": 3}\n{"images": 2, "loss": 4}\n['
+    )
+    lines, problems = read_log(path)
+    assert [(line["images"], line["loss"]) for line in lines] == [(1, 3), (2, 4)]
+    path.write_text('{"images": 2, "loss": 9}\n{"images": 2, "held_out_loss": 4}\n')
+    assert read_log(path)[0] == ({"images": 2, "loss": 9, "held_out_loss": 4},)
+    assert problems == ["log.jsonl: 1 unreadable lines"]
+
+
+def test_svg_is_drawn_in_the_pages_colour_and_repeats(finished):
+    (figure,) = learning_curves(open_source(finished))
+    assert figure.svg.startswith("<svg") and "currentColor" in figure.svg
+    assert "<metadata" not in figure.svg and "images seen" in figure.svg
+    assert learning_curves(open_source(finished))[0].svg == figure.svg

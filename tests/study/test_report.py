@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report holds all, loads nothing, escapes everything, and ranks only what may be ranked."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from pippin.conditioning.config import PowerCosineGate
+from pippin.config import ConfigError, replace_at
+from pippin.studies.demo import control_axes
+from pippin.study.report import render_report
+from pippin.study.results import Row, append, read
+from pippin.study.runner import run_study
+from pippin.study.source import open_source
+from pippin.study.study import Study
+from pippin.study.table import result_lines
+
+HOSTILE = "</style><script>alert('x')</script>\"'><img src=http://evil.example/x.png>$\\frac{"
+VOID = {"meta", "img", "br", "line", "path", "use", "rect"}
+
+
+class Page(HTMLParser):
+    """Collects tags, the addresses they load, and the text outside style sheets."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.addresses, self.text, self.open = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [
+            v for k, v in attributes if k in ("src", "href", "xlink:href", "srcset")
+        ]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in VOID:
+            return
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+
+def page(folder):
+    return render_report(folder).read_text(encoding="utf-8")
+
+
+def test_verdict_stands_before_the_table(finished):
+    text = page(finished)
+    assert "disentangled is better than entangled on drift" in text
+    order = [text.index(f'id="{name}"') for name in ("verdict", "results", "curves", "samples")]
+    order += [text.index(f'id="{name}"') for name in ("drift", "differences", "protocol", "runs")]
+    assert order == sorted(order)
+
+
+def test_numbers_are_means_over_paired_seeds(finished):
+    drift, effect = result_lines(open_source(finished))
+    first, second = (cell.text.replace("\N{NO-BREAK SPACE}", " ") for cell in drift.arms)
+    assert (first, second) == ("0.0610 ± 0.0025", "0.04000 ± 0.000")
+    assert drift.arms[1].delta.startswith("Δ \N{MINUS SIGN}0.0210")
+    assert drift.arms[1].tone == "good"
+    assert (drift.role, effect.role) == ("primary", "companion")
+    assert drift.real.text.startswith("0.000 [") and drift.real.remark == "n = 60"
+    assert drift.untrained.text.startswith("0.0010")
+
+
+def test_page_is_self_contained(finished):
+    found = Page(page(finished))
+    assert found.open == []
+    assert "script" not in found.tags and "link" not in found.tags and "iframe" not in found.tags
+    assert "img" in found.tags and "svg" in found.tags
+    outside = [
+        one for one in found.addresses if not one.startswith(("data:image/png;base64,", "#"))
+    ]
+    assert outside == []
+    text = render_report(finished).read_text(encoding="utf-8")
+    assert "default-src 'none'" in text
+    assert not re.search(r"url\(\s*[\"']?(?!#)|@import", text)
+
+
+def test_every_hostile_name_is_escaped(study, execute, finished):
+    run_study(
+        replace(study, title=HOSTILE, question=HOSTILE), finished, execute, lambda text: None
+    )
+    path = finished / "study.json"
+    declared = json.loads(path.read_text())
+    declared["reproduce"] = [HOSTILE]
+    declared["arms"][HOSTILE] = declared["arms"]["entangled"]
+    declared["combinations"][HOSTILE] = declared["combinations"]["entangled"]
+    declared["arms"]["../../escape"] = declared["arms"]["entangled"]
+    declared["axes"]["path"]["description"] = HOSTILE
+    path.write_text(json.dumps(declared))
+    results = read(finished / "results.jsonl")
+    append(
+        finished / "results.jsonl",
+        [
+            Row.from_dict(row.to_dict() | {"metric": HOSTILE, "unit": HOSTILE})
+            for row in results.rows
+        ],
+    )
+    found = Page(page(finished))
+    assert "script" not in found.tags
+    assert not any("evil" in one for one in found.addresses)
+    assert sum(text.count("alert('x')") for text in found.text) >= 6
+
+
+def test_pictures_that_are_no_pictures_are_not_embedded(finished):
+    secret = finished / "secret.txt"
+    secret.write_text("do not show")
+    grid = finished / "runs/entangled-seed0/samples/grid.png"
+    grid.unlink()
+    grid.symlink_to(secret)
+    text = page(finished)
+    assert "no picture: not a PNG file" in text
+    assert "ZG8gbm90" not in text  # base64 of the secret's beginning
+
+
+def test_grids_of_other_seeds_are_marked(finished):
+    assert "the same sample seeds and labels in every grid: 0 to 3" in page(finished)
+    manifest = finished / "runs/entangled-seed0/samples/manifest.json"
+    manifest.write_text(json.dumps({"images": [{"seed": 9, "label": 0}]}))
+    assert "do not compare them" in page(finished)
+
+
+def test_rows_of_another_protocol_are_not_ranked(study, measure, finished):
+    """One arm measured again on another number of steps: listed, and out of every mean."""
+    from pippin.study.runner import row_of
+
+    before = result_lines(open_source(finished))[0]
+    arm = replace_at(study.arms()["disentangled"], "sampling.steps", 9)
+    stray = row_of(study, "disentangled", arm, measure("drift", 5.0))
+    append(finished / "results.jsonl", [stray])
+    after = result_lines(open_source(finished))[0]
+    assert after.arms == before.arms and after.comparisons == before.comparisons
+    assert "sampling.steps = 9, not 50" in after.unranked[0]
+    assert "not ranked with the others" in page(finished)
+
+
+def test_divergence_has_a_cell_of_its_own(study, measure, tmp_path):
+    def run(recipe, folder):
+        entangled = recipe.conditioning.rules["label"] == "modulation"
+        return [measure("drift", float("nan") if entangled else 0.1)]
+
+    run_study(study, tmp_path, run, lambda text: None)
+    (line,) = result_lines(open_source(tmp_path))
+    assert line.arms[0].text == "diverged"
+    text = page(tmp_path)
+    assert "No verdict yet" in text
+
+
+def test_missing_parts_are_said(study, execute, tmp_path):
+    def nothing(recipe, folder):
+        raise RuntimeError("no disk")
+
+    run_study(study, tmp_path, nothing, lambda text: None)
+    text = page(tmp_path)
+    for words in ("No verdict yet", "Nothing has been measured", "No learning curve"):
+        assert words in text
+    for words in ("No sample grid", "No drift strips", "RuntimeError: no disk"):
+        assert words in text
+
+
+def test_unfinished_and_added_seeds_are_cautions(study, execute, tmp_path):
+    run_study(replace(study, seeds=(0, 1)), tmp_path, execute, lambda text: None)
+
+    def stop(recipe, folder):
+        raise KeyboardInterrupt
+
+    run_study(study, tmp_path, stop, lambda text: None)
+    text = page(tmp_path)
+    assert "Only 4 of 6 runs are done" in text
+    assert "Seeds 2 were added after the study began" in text
+
+
+def test_one_seed_is_undecided(study, execute, tmp_path):
+    run_study(replace(study, seeds=(0,)), tmp_path, execute, lambda text: None)
+    text = page(tmp_path)
+    assert "Undecided at this scale" in text and "over samples only" in text
+    assert "one seed, interval over samples" in text
+
+
+def test_several_arms_get_one_sentence(base, measure, tmp_path):
+    values = {("modulation", "constant"): 0.06, ("attention", "power-cosine"): 0.04}
+
+    def run(recipe, folder):
+        gate = recipe.conditioning.control.low_gate.kind
+        path = recipe.conditioning.rules["label"]
+        if (path, gate) == ("attention", "constant"):
+            raise RuntimeError("no memory")
+        value = values.get((path, gate), 0.05 + 0.02 * (recipe.seed - 0.5))
+        return [measure("drift", value + 0.001 * recipe.seed)]
+
+    study = Study(
+        name="corners",
+        title="Corners",
+        question="Which?",
+        base=base,
+        axes=control_axes(PowerCosineGate()),
+        seeds=(0, 1),
+        primary="drift",
+    )
+    run_study(study, tmp_path, run, lambda text: None)
+    assert (
+        "By drift, against modulation-constant: better: attention-scheduled; "
+        "undecided: modulation-scheduled; not measured: attention-constant."
+    ) in page(tmp_path)
+
+
+def test_a_worse_companion_is_the_price(study, measure, tmp_path):
+    def run(recipe, folder):
+        disentangled = recipe.conditioning.rules["label"] == "attention"
+        return [
+            measure("drift", 0.05 - 0.02 * disentangled + 0.001 * recipe.seed),
+            measure("effect", 0.8 - 0.3 * disentangled, better="higher"),
+        ]
+
+    run_study(study, tmp_path, run, lambda text: None)
+    text = page(tmp_path)
+    assert "Supported, at a price" in text and "It is worse on effect." in text
+
+
+def test_a_single_run(finished, measure):
+    run = finished / "runs/entangled-seed0"
+    lines = [measure("kid", 0.25).to_dict(), measure("kid", float("nan")).to_dict()]
+    lines += [measure("kid", 0.5, subject="real").to_dict()]
+    (run / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[::2]))
+    text = page(run)
+    assert "Nothing is compared here" in text
+    assert "0.2500 [" in text or "0.250 [" in text
+    (run / "results.jsonl").write_text(json.dumps(lines[1]) + "\n")
+    assert "diverged" in page(run)
+
+
+def test_torn_log_lines_are_counted(finished):
+    assert "log.jsonl: 1 unreadable lines" in page(finished)
+
+
+def test_other_folders_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"neither study\.json nor"):
+        render_report(tmp_path)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record survives what happens to files."""
+
+import pytest
+
+from pippin.study.results import Outcome, Row, append, read, repair
+
+ROW = Row(
+    study="s",
+    arm="a",
+    seed=0,
+    metric="kid",
+    value=0.5,
+    low=0.4,
+    high=None,
+    interval_over="samples",
+    n=10,
+    unit="",
+    better="lower",
+    protocol={"train.images": 3, "note": "line\u2028break"},
+    fingerprint="f",
+    comparable="c",
+)
+OUTCOME = Outcome(
+    arm="a", seed=0, status="finished", fingerprint="f", wall_seconds=1.0, written="now"
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "results.jsonl"
+    append(path, [ROW, OUTCOME])
+    return path
+
+
+def test_what_is_appended_is_read(path):
+    append(path, [OUTCOME])
+    results = read(path)
+    assert results.rows == (ROW,)
+    assert results.outcomes == (OUTCOME, OUTCOME)
+    assert results.problems == ()
+    assert results.done("a", 0, "f")
+    assert not results.done("a", 0, "another recipe")
+
+
+def test_a_missing_file_is_an_empty_one(tmp_path):
+    assert read(tmp_path / "none.jsonl").rows == ()
+    assert repair(tmp_path / "none.jsonl") is None
+
+
+def test_every_torn_tail_is_kept_aside(path):
+    """Cut the file at many places of its last line."""
+    whole = path.read_bytes()
+    start = whole[:-1].rfind(b"\n") + 1
+    for cut in (*range(start + 1, len(whole) - 1, 9), len(whole) - 2):
+        path.write_bytes(whole[:cut])
+        aside = path.with_name("results.jsonl.torn")
+        aside.unlink(missing_ok=True)
+        note = repair(path)
+        assert note is not None and "torn" in note
+        assert path.read_bytes() == whole[:start]
+        assert aside.read_bytes() == whole[start:cut] + b"\n"
+        assert repair(path) is None
+    append(path, [OUTCOME])
+    assert read(path).outcomes == (OUTCOME,)
+
+
+def test_a_whole_last_line_without_its_end_is_kept(path):
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "whole" in str(repair(path))
+    append(path, [OUTCOME])
+    assert len(read(path).outcomes) == 2
+
+
+def test_reading_changes_nothing_and_names_bad_lines(path):
+    content = (
+        b'not json\n{"kind": "else"}\n{"kind": "measure"}\n[]\n' + path.read_bytes() + b'{"ki'
+    )
+    path.write_bytes(content)
+    results = read(path)
+    assert results.rows == (ROW,)
+    assert [problem.split()[2] for problem in results.problems] == ["1", "2", "3", "4", "7"]
+    assert path.read_bytes() == content
+
+
+def test_a_value_of_a_wrong_kind_is_a_named_problem(path):
+    path.write_text(path.read_text().replace("0.5", '"<b>"'))
+    (problem,) = read(path).problems
+    assert "line 1" in problem and "expected float" in problem
+
+
+def test_not_finite_numbers_never_reach_the_file(path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        append(path, [Row.from_dict(ROW.to_dict() | {"value": float("nan")})])
+    path.write_text(path.read_text().replace("0.5", "NaN"))
+    assert "NaN is no JSON number" in read(path).problems[0]
+
+
+def test_a_later_measure_replaces_an_earlier_one(path):
+    later = Row.from_dict(ROW.to_dict() | {"value": 0.7})
+    append(path, [later])
+    assert read(path).rows == (later,)

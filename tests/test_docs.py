@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples of the documentation run, and its links lead somewhere."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_python_examples_run(page, tmp_path):
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    if not blocks:
+        return
+    code = "import torch; torch.set_num_threads(1)\n" + "\n".join(blocks)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_to_files(page):
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_listed_in_the_map():
+    listed = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for page in PAGES[1:]:
+        assert page.name in listed, page.name
+
+
+def test_nothing_names_a_machine():
+    pattern = re.compile(r"/(?:home|root|work|tmp|Users)/[A-Za-z.]")
+    for page in PAGES:
+        assert not pattern.search(page.read_text(encoding="utf-8")), page.name
