@@ -114,3 +114,15 @@ def test_the_hash_sees_one_changed_drawing(monkeypatch: pytest.MonkeyPatch) -> N
         openmoji, "svg_bytes", lambda code: real(code) + b" " * (code == "1F64B-1F3FD")
     )
     assert source().source_hash() != before
+
+
+def test_max_pictures_is_a_fixed_mixture_and_leaves_draws_alone():
+    whole = OpenMojiSource(OpenMojiConfig(), "train")
+    few = OpenMojiSource(OpenMojiConfig(max_pictures=60), "train")
+    fewer = OpenMojiSource(OpenMojiConfig(max_pictures=30), "train")
+    keys = [few.key(index) for index in range(60)]
+    assert len(few) == 60
+    assert {fewer.key(index) for index in range(30)} < set(keys)
+    assert len({few.label(index) for index in range(60)}) >= 8
+    place = [whole.key(index) for index in range(len(whole))].index(keys[5])
+    assert few.original_size(5) == whole.original_size(place)

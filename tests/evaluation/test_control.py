@@ -74,9 +74,9 @@ def obedient(source, real, distance):
 def test_an_obedient_model_has_effects_and_no_excess_drift(obedient):
     assert obedient["effect flip", "arm"].value == 1
     assert obedient["drift flip", "arm"].value < 0.01
-    assert obedient["effect original size", "arm"].value > 0.5
-    assert obedient["effect crop corner", "arm"].value > 0.05
-    for name in ("original size", "flip", "crop corner"):
+    assert obedient["effect original_size", "arm"].value > 0.5
+    assert obedient["effect crop_corner", "arm"].value > 0.05
+    for name in ("original_size", "flip", "crop_corner"):
         excess = obedient[f"excess drift {name}", "arm"]
         assert excess.low <= 0 <= excess.high
         drifts = obedient[f"drift {name}", "arm"], obedient[f"drift {name}", "real"]
@@ -92,11 +92,11 @@ def test_aligning_takes_away_most_of_the_difference(real, distance):
 
 def test_a_deaf_model_has_neither_effect_nor_drift(real, distance):
     found = by_name(control_measures(PROBES, deaf(real), real, distance, seed=0))
-    assert found["effect original size", "arm"].value == 0
-    assert found["drift original size", "arm"].value == 0
+    assert found["effect original_size", "arm"].value == 0
+    assert found["drift original_size", "arm"].value == 0
     assert found["effect flip", "arm"].value == 0
-    assert found["effect crop corner", "arm"].value == 0
-    assert found["excess drift original size", "arm"].value < 0
+    assert found["effect crop_corner", "arm"].value == 0
+    assert found["excess drift original_size", "arm"].value < 0
 
 
 def test_a_model_whose_content_changes_with_the_control_drifts(real, distance):
@@ -108,7 +108,7 @@ def test_a_model_whose_content_changes_with_the_control_drifts(real, distance):
 
     entangled = lambda values: swap(values, real(values))  # noqa: E731
     found = by_name(control_measures(PROBES[:2], entangled, real, distance, seed=0))
-    for name in ("original size", "flip"):
+    for name in ("original_size", "flip"):
         excess = found[f"excess drift {name}", "arm"]
         assert excess.low > 0.2, name
 

@@ -18,7 +18,7 @@ def parse(kind: type[T], prog: str, arguments: list[str], default: Any = None) -
         kind,
         prog=prog,
         args=arguments,
-        default=default if default is not None else tyro.MISSING,
+        default=tyro.MISSING_NONPROP if default is None else default,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
     )
 

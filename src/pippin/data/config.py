@@ -59,7 +59,18 @@ class OpenMojiConfig(Config):
     crop_law: CropLaw = field(default_factory=CropLaw)
     views: int = 8
     """Different crops, flips and tones cached for each picture; epoch e uses view e mod views."""
+    max_pictures: int | None = None
+    """Only so many pictures of each split, a fixed mixture of all classes; None = all. For quick
+    tries: do not compare with runs on all of them."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that leave nothing to train on."""
+        if self.views < 1 or self.resolution < 1 or (self.max_pictures or 1) < 1:
+            raise ConfigError(
+                "views, resolution and max_pictures must be at least 1; got "
+                f"{self.views}, {self.resolution}, {self.max_pictures}"
+            )
 
 
 DataConfig = OpenMojiConfig

@@ -33,7 +33,8 @@ class OpenMojiSource:
         self.class_names: tuple[str, ...] = CLASSES
         pictures = pictures_of(split)
         every_tone = config.tones == "all"
-        self._items = [p for p in pictures if every_tone or not p.base]
+        items = [p for p in pictures if every_tone or not p.base]
+        self._items = _some(items, config.max_pictures)
         self._drawings: dict[str, list[str]] = defaultdict(list)
         for picture in pictures:
             self._drawings[picture.base or picture.hexcode].append(picture.hexcode)
@@ -104,6 +105,15 @@ class OpenMojiSource:
             for hexcode in drawings:
                 digest.update(hashlib.sha256(svg_bytes(hexcode)).digest())
         return digest.hexdigest()[:16]
+
+
+def _some(items: list[Picture], count: int | None) -> list[Picture]:
+    """The ``count`` items with the smallest hashes, in their own order: a mixture of classes."""
+    if count is None:
+        return items
+    ranked = sorted(items, key=lambda p: hashlib.sha256(p.hexcode.encode()).digest())
+    chosen = {picture.hexcode for picture in ranked[:count]}
+    return [picture for picture in items if picture.hexcode in chosen]
 
 
 def _pictures_per_class() -> list[int]:

@@ -78,7 +78,7 @@ class SizeProbe:
 
     small: int = 32
     large: int = 256
-    name: str = "original size"
+    name: str = "original_size"
 
     @property
     def controls(self) -> tuple[Control, Control]:
@@ -161,7 +161,7 @@ class CropProbe:
     """
 
     size: int = 240
-    name: str = "crop corner"
+    name: str = "crop_corner"
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be cut so."""

@@ -26,7 +26,12 @@ def mmdit_disentangled() -> Recipe:
             control=ControlConfig(low_gate=PowerCosineGate()),
         ),
         denoiser=mmdit("tiny"),
-        train=TrainConfig(images=200_000, learning_rate=1e-3, warmup_images=10_000),
+        train=TrainConfig(
+            images=200_000,
+            learning_rate=1e-3,
+            warmup_images=10_000,
+            precision="fp32",  # these recipes are for CPUs, and many have no bf16 units
+        ),
         sampling=SamplingConfig(guidance=GuidanceConfig(semantic_scale=2.0)),
     )
 
@@ -46,10 +51,11 @@ def mmdit_demo() -> Recipe:
     base = mmdit_disentangled()
     return replace(
         base,
-        denoiser=mmdit("tiny"),
+        data=replace(base.data, views=4),
+        denoiser=mmdit("tiny", patch_size=4),
         train=replace(base.train, images=60_000, batch_size=128),
         sampling=replace(base.sampling, solver="dpm++", steps=16),
-        evaluation=EvaluationConfig(num_samples=600, input_size=96),
+        evaluation=EvaluationConfig(num_samples=500, input_size=64),
     )
 
 

@@ -23,11 +23,16 @@ from pippin.types import Control, Images
 
 STRIP = 10
 """Pairs shown."""
-PROBED: dict[str, Probe] = {
-    "original_size": SizeProbe(),
-    "flip": FlipProbe(),
-    "crop_corner": CropProbe(),
-}
+
+
+def probes(run: LoadedRun) -> dict[str, Probe]:
+    """A probe of each control that the model reads; a small size is half the resolution."""
+    every: dict[str, Probe] = {
+        "original_size": SizeProbe(small=run.recipe.data.resolution // 2),
+        "flip": FlipProbe(),
+        "crop_corner": CropProbe(),
+    }
+    return {name: probe for name, probe in every.items() if name in run.control_names}
 
 
 def drift_measures(run: LoadedRun, folder: Path, network: EffLite0) -> list[Measure]:
@@ -36,16 +41,15 @@ def drift_measures(run: LoadedRun, folder: Path, network: EffLite0) -> list[Meas
     Writes drift/CONTROL.png: the first pairs, one column each, both values below each other;
     and the same of real pictures under real/drift/.
     """
-    names = [name for name in PROBED if name in run.control_names]
-    pairs = Pairs(run)
+    chosen, pairs = probes(run), Pairs(run)
     measures = control_measures(
-        [PROBED[name] for name in names],
+        list(chosen.values()),
         pairs.generated,
         pairs.real,
         PerceptualDistance(network),
         seed=run.recipe.evaluation.seed,
     )
-    _write_strips(pairs, names, folder)
+    _write_strips(pairs, chosen, folder)
     return measures
 
 
@@ -87,13 +91,13 @@ class Pairs:
         return self._made[key]
 
 
-def _write_strips(pairs: Pairs, names: list[str], folder: Path) -> None:
+def _write_strips(pairs: Pairs, chosen: Mapping[str, Probe], folder: Path) -> None:
     kinds = ((pairs.generated, folder / "drift"), (pairs.real, folder / "real" / "drift"))
     for render, place in kinds:
         place.mkdir(parents=True, exist_ok=True)
         rows = {}
-        for name in names:
-            first, second = PROBED[name].controls
+        for name, probe in chosen.items():
+            first, second = probe.controls
             images = [render(control.values())[:STRIP] for control in (first, second)]
             columns = len(images[0])
             save_png(grid(torch.cat(images), columns=columns), place / f"{name}.png")

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a newcomer meets it, misuse included."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pippin.cli.main import VERBS, main
+from pippin.cli.options import parse_seeds
+
+
+def pippin(*arguments, **options):
+    command = [sys.executable, "-m", "pippin.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_help_is_quick_and_lists_the_verbs():
+    took = []
+    for _ in range(3):  # the quickest of three: the machine may be busy
+        began = time.perf_counter()
+        done = pippin("--help")
+        took.append(time.perf_counter() - began)
+    assert done.returncode == 0
+    assert all(verb in done.stdout for verb in VERBS)
+    assert min(took) < 1.0
+
+
+def test_every_verb_has_help():
+    for verb in VERBS:
+        done = pippin(verb, "--help")
+        assert done.returncode == 0, (verb, done.stderr)
+        assert "usage" in done.stdout.lower(), verb
+
+
+def test_settings_of_a_recipe_are_shown_without_importing_torch():
+    code = (
+        "import sys; from pippin.cli.main import main\n"
+        "try: main(['train', 'openmoji/mmdit-entangled', '--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "--conditioning.control.low-gate.kind" in done.stdout
+    assert "--train.learning-rate" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fly"], "no verb 'fly'"),
+        (["train", "openmoji/none"], "no recipe 'openmoji/none'; there are: openmoji/"),
+        (["train", "--config", "missing.json"], "missing.json"),
+        (["train", "--config"], "needs the path"),
+        (["sample", "missing"], "no run folder"),
+        (["evaluate", "missing"], "is no folder"),
+        (["report", "missing"], "missing"),
+        (["study", "run", "none"], "no study 'none'"),
+    ],
+)
+def test_misuse_names_what_was_given_and_what_is_allowed(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_setting_is_refused_with_a_suggestion(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "openmoji/mmdit-entangled", "--train.lerning-rate", "1"])
+    assert stopped.value.code == 2
+    assert "--train.learning-rate" in capsys.readouterr().err
+
+
+def test_an_empty_folder_of_images_is_an_error(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_seeds():
+    assert parse_seeds("2:5") == [2, 3, 4]
+    assert parse_seeds("7") == [7]
+    assert parse_seeds("9,1") == [9, 1]
+    for bad in ("5:5", "", "a", "3:1", "-1"):
+        with pytest.raises(ValueError, match="0:64"):
+            parse_seeds(bad)

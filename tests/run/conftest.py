@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recipe that runs the whole line in seconds: 32 px, 24 pictures, random autoencoder."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from pippin.data.config import CacheConfig, OpenMojiConfig
+from pippin.denoisers.config import MMDiTConfig
+from pippin.encoders.affine import Affine
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.config import AutoencoderConfig
+from pippin.evaluation.config import EvaluationConfig
+from pippin.recipes.table import get_recipe
+from pippin.training.config import TrainConfig
+
+
+@pytest.fixture(scope="session")
+def autoencoder_folder(tmp_path_factory):
+    torch.manual_seed(0)
+    network = AutoencoderKL(
+        block_out_channels=(4, 4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        norm_num_groups=2,
+        latent_channels=4,
+        mid_block_add_attention=False,
+    )
+    folder = tmp_path_factory.mktemp("autoencoder")
+    affine = Affine(torch.zeros(1, 4, 1, 1), torch.ones(1, 4, 1, 1))
+    Autoencoder(network, affine).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe(autoencoder_folder, tmp_path_factory):
+    base = get_recipe("openmoji/mmdit-disentangled")
+    return replace(
+        base,
+        data=OpenMojiConfig(resolution=32, views=2, max_pictures=24),
+        autoencoder=AutoencoderConfig(source=str(autoencoder_folder)),
+        cache=CacheConfig(folder=str(tmp_path_factory.mktemp("caches"))),
+        denoiser=MMDiTConfig(depth=2, width=16, num_heads=2),
+        train=TrainConfig(
+            images=64,
+            batch_size=16,
+            precision="fp32",
+            device="cpu",
+            log_every=16,
+            validate_every=32,
+            preview_every=32,
+            checkpoint_every=32,
+        ),
+        sampling=replace(base.sampling, steps=3, solver="dpm++"),
+        evaluation=EvaluationConfig(
+            num_samples=12, input_size=32, kid_subset_size=8, kid_subsets=4, drift_pairs=3
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def finished_run(recipe, tmp_path_factory):
+    from pippin.run.train import train
+
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    train(recipe, folder)
+    return folder

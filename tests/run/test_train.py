@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From pictures to a checkpoint: the same weights with a cache, without one, and after a stop."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pippin.recipes.recipe import Recipe
+from pippin.run.parts import Parts
+from pippin.run.train import build_trainer, train
+from pippin.training.lock import FolderBusyError, folder_lock
+
+
+def final(folder: Path, part: str = "model"):
+    return load_file(folder / "checkpoints" / "64" / f"{part}.safetensors")
+
+
+def largest_difference(first, second):
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+def test_a_run_folder_has_what_the_docs_say(finished_run, recipe):
+    names = {path.name for path in finished_run.iterdir()}
+    assert {"config.json", "log.jsonl", "tensorboard", "previews", "checkpoints"} <= names
+    assert Recipe.load(finished_run / "config.json") == recipe
+    assert [p.name for p in sorted((finished_run / "previews").iterdir())] == [
+        "000000032.png",
+        "000000064.png",
+    ]
+    lines = [json.loads(x) for x in (finished_run / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    assert [line["images"] for line in steps] == [16, 32, 48, 64]
+    assert {"images_per_second", "data_wait", "grad_norm", "bad_steps"} <= set(steps[0])
+    assert [line["images"] for line in lines if "held_out_loss" in line] == [32, 64]
+
+
+def test_training_changed_the_weights(finished_run, recipe):
+    from rich.console import Console
+
+    initial = Parts(recipe, Console(quiet=True)).new_model().state_dict()
+    assert largest_difference(initial, final(finished_run)) > 1e-4
+
+
+def test_cached_and_on_the_fly_train_to_the_same_weights(finished_run, recipe, tmp_path):
+    online = replace(recipe, cache=replace(recipe.cache, enabled=False))
+    train(online, tmp_path / "online")
+    # fp32 rounding of the encoder at another batch size, through four steps of Adam
+    assert largest_difference(final(finished_run), final(tmp_path / "online")) < 1e-4
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(finished_run, recipe, tmp_path):
+    folder, half = tmp_path / "resumed", replace(recipe, train=replace(recipe.train, images=64))
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(trainer, report):
+        if report.images_seen == 48:
+            raise PowerCutError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
+        patch.setattr("pippin.run.train.preview_hook", lambda *_: cut)
+        train(half, folder)
+    assert [p.name for p in (folder / "checkpoints").iterdir()] == ["32"]
+    train(half, folder, resume=True)
+    for part in ("model", "ema", "optimizer"):
+        assert largest_difference(final(finished_run, part), final(folder, part)) == 0.0
+    images = [json.loads(x)["images"] for x in (folder / "log.jsonl").read_text().splitlines()]
+    assert images == sorted(images)
+    assert images.count(48) == 1
+
+
+def test_a_damaged_last_checkpoint_is_passed_over_and_said(recipe, tmp_path, capsys):
+    folder = tmp_path / "run"
+    train(recipe, folder)
+    wanted = final(folder)
+    (folder / "checkpoints" / "64" / "ema.safetensors").write_bytes(b"cut")
+    train(recipe, folder, resume=True)
+    said = capsys.readouterr().err.replace("\n", "")
+    assert "passed over" in said
+    assert "ema.safetensors" in said
+    assert largest_difference(wanted, final(folder)) == 0.0
+
+
+def test_a_folder_with_a_run_is_not_overwritten(finished_run, recipe):
+    with pytest.raises(ValueError, match=r"already holds a run.*--resume True"):
+        train(recipe, finished_run)
+
+
+def test_resume_refuses_other_settings_by_name(finished_run, recipe):
+    other = replace(recipe, train=replace(recipe.train, learning_rate=0.5))
+    with pytest.raises(ValueError, match=r"train\.learning_rate: 0\.001 -> 0\.5|0\.0001 -> 0\.5"):
+        train(other, finished_run, resume=True)
+
+
+def test_nothing_to_resume_is_said(recipe, tmp_path):
+    with pytest.raises(ValueError, match="nothing to resume"):
+        train(recipe, tmp_path / "new", resume=True)
+
+
+def test_a_busy_folder_is_refused(recipe, tmp_path):
+    folder = tmp_path / "busy"
+    code_path = folder / ".lock"
+    with folder_lock(folder), pytest.raises(FolderBusyError, match="in use"):
+        assert code_path.exists()
+        train(recipe, folder)
+
+
+def test_device_independent_batches_feed_the_trainer(recipe):
+    from rich.console import Console
+
+    trainer = build_trainer(Parts(recipe, Console(quiet=True)), Path("unused"))
+    assert trainer.total_steps == 4
+    assert trainer.device == torch.device("cpu")
