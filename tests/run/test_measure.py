@@ -120,3 +120,18 @@ def test_grid_places_images_row_by_row():
     assert sheet[0, 1, 11] == 2
     assert sheet[0, 6, 6] == 4
     assert sheet[0, 0, 0] == 224
+
+
+def test_cost_counts_what_a_forward_pass_does(run):
+    from pippin.run.cost import cost_measures
+
+    parameters, macs = cost_measures(run.recipe, 11, (4, 8, 8))
+    assert parameters.value == sum(p.numel() for p in run.model.parameters())
+    # width 16, 16 image + 4 class tokens, 2 blocks; the last block's context ends at its keys
+    image, context, width = 16, 4, 16
+    linear = 12 * width**2  # qkv 3, out 1, MLP 8
+    full = (image + context) * linear + 2 * (image + context) ** 2 * width
+    last = image * linear + context * 3 * width**2 + 2 * image * (image + context) * width
+    vectors = (6 + 6 + 6 + 2 + 2) * width**2  # both streams' modulations, and the output's
+    ends = 2 * image * 16 * width  # patches of 2 x 2 x 4 numbers, in and out
+    assert macs.value == full + last + vectors + ends

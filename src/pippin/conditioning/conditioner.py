@@ -87,7 +87,7 @@ class Conditioner(nn.Module):
             if token_use != "none" and not by_attention
             else None
         )
-        self.token_width = token_width
+        self.num_tokens, self.token_width = num_tokens, token_width
         control = config.control
         self.high = ControlGroup(control.high, control, modulation_width) if control.high else None
         self.low = ControlGroup(control.low, control, modulation_width) if control.low else None

@@ -21,6 +21,7 @@ from pippin.evaluation.features import FeatureExtractor, Features, build_feature
 from pippin.evaluation.folder import folder_images
 from pippin.evaluation.measure import Measure
 from pippin.rng import permutation
+from pippin.run.cost import cost_measures
 from pippin.run.drift import drift_measures
 from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun, untrained_run
@@ -52,6 +53,7 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
     write(shown, run.class_names, folder / "samples")
     reference = clean_features(run.recipe.data, config, "train", run.parts.device)
     return [
+        *cost_measures(run.recipe, len(run.class_names), run.parts.latent_shape),
         *held_out.losses(run.model),
         *_with_protocol(compare(_features(samples, extractor), reference, config), samples),
         *drift_measures(run, folder, extractor),

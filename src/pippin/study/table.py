@@ -50,6 +50,11 @@ class Line:
     """Numbers of another protocol, each with what differs."""
     comparisons: tuple[Comparison, ...]
 
+    @property
+    def detail(self) -> bool:
+        """One point of a curve whose mean has a line of its own: shown on demand."""
+        return not self.role and " at log-SNR " in self.metric
+
 
 def result_lines(source: Source) -> list[Line]:
     """All metrics: the primary one first, then its companions, then as they were measured."""
