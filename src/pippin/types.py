@@ -13,7 +13,7 @@ Units, fixed once:
 - the null class id is ``num_classes``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
@@ -25,6 +25,8 @@ NUM_TIMES = 1000
 """T: gates and time densities read t / NUM_TIMES."""
 
 Images = UInt8[Tensor, "batch 3 height width"]
+ImageStream = Iterable[UInt8[Tensor, "_ 3 _ _"]]
+"""Batches of images; their numbers and sizes may differ."""
 Pixels = Float[Tensor, "batch 3 height width"]
 Latents = Float[Tensor, "batch channels height width"]
 Times = Float[Tensor, " batch"]

@@ -112,6 +112,7 @@ OTHER_VALUES = {
     "crop_law.largest": 0.9,
     "crop_law.flip_probability": 0.0,
     "views": 4,
+    "max_pictures": 3,
     "seed": 6,
 }
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from pippin.encoders.affine import Affine
-from pippin.encoders.autoencoder import Autoencoder, to_images, to_pixels
+from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.pixels import to_images, to_pixels
 from pippin.encoders.source import WEIGHTS_FILE
 from pippin.rng import normal
 from pippin.types import Images

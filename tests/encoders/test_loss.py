@@ -6,8 +6,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch.distributions import Normal, kl_divergence
 
-from pippin.encoders.autoencoder import to_pixels
 from pippin.encoders.loss import autoencoder_loss
+from pippin.encoders.pixels import to_pixels
 from pippin.types import Images
 
 

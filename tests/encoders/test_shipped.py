@@ -11,9 +11,10 @@ from pippin.data.config import OpenMojiConfig
 from pippin.data.open import build_source
 from pippin.data.source import PictureSource
 from pippin.data.views import make_views
-from pippin.encoders.autoencoder import Autoencoder, to_pixels
+from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.measure import measure_reconstruction
+from pippin.encoders.pixels import to_pixels
 from pippin.rng import normal
 from pippin.types import Images
 

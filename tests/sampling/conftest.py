@@ -34,12 +34,6 @@ class Gaussian:
         return (end - self.state(z, grid[-1])).abs().max().item()
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(_few_threads) -> None:
-    """A second thread only slows such small tensors down."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def gaussian() -> Gaussian:
     return Gaussian()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pippin.data.source import PictureSource
 from pippin.data.views import make_views
+from pippin.encoders.pixels import to_pixels
 from pippin.types import ControlBatch, Images, Latents, Moments, Pixels
 
 
@@ -129,8 +130,3 @@ def check_range(what: str, values: Int[Tensor, " batch"], length: int) -> None:
     outside = values[(values < 0) | (values >= length)]
     if len(outside):
         raise ValueError(f"{what} must be in range({length}); got {int(outside[0])}")
-
-
-def to_pixels(images: Images) -> Pixels:
-    """uint8 0..255 -> float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1

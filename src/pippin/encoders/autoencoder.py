@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pippin.encoders.affine import Affine
 from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.pixels import to_images
 from pippin.encoders.source import WEIGHTS_FILE, find_autoencoder
 from pippin.types import Images, Latents, Moments, Pixels
 
@@ -25,17 +26,6 @@ ARCHITECTURE = (
     *("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"),
 )
 """Settings of AutoencoderKL that change what it computes."""
-
-
-def to_pixels(images: Images) -> Pixels:
-    """uint8 0..255 -> float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1
-
-
-def to_images(pixels: Pixels) -> Images:
-    """Floats, clamped to [-1, 1] -> uint8 0..255, rounded."""
-    levels = (pixels.float().clamp(-1, 1) + 1) * 127.5
-    return levels.round().to(torch.uint8)
 
 
 class Autoencoder(nn.Module):

@@ -22,12 +22,15 @@ class AutoencoderConfig(Config):
 class AutoencoderTrainConfig(Config):
     """Training of a small KL autoencoder. Lengths are counted in images."""
 
-    images: int = 20_000
+    images: int = 24_000
     """Length of the run."""
     batch_size: int = 4
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-2
+    """Of convolutions' weights (Muon)."""
+    vector_learning_rate: float = 3e-3
+    """Of biases and normalisation gains (Adam)."""
     warmup_images: int = 1_000
-    """Linear warm-up of the learning rate; afterwards it decays to zero as a cosine."""
+    """Linear warm-up of both rates; afterwards they decay to zero as a cosine."""
     grad_clip: float = 1.0
     """Largest norm of the gradient."""
     ema_share: float = 0.02
@@ -37,7 +40,7 @@ class AutoencoderTrainConfig(Config):
     block_channels: tuple[int, ...] = (8, 16, 32)
     """Channels at each resolution; n entries make the factor 2 ** (n - 1)."""
     layers_per_block: int = 1
-    norm_groups: int = 4
+    norm_groups: int = 1
     """Of every group normalisation; divides all of ``block_channels``."""
     latent_channels: int = 4
     seed: int = 0

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is measured of an autoencoder: latent statistics and reconstruction error."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pippin.encoders.affine import Affine
-from pippin.encoders.autoencoder import Autoencoder, to_pixels
-from pippin.types import Images
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.pixels import to_pixels
+from pippin.types import Images, ImageStream
 
 
 @torch.no_grad()
-def measure_affine(network: AutoencoderKL, batches: Iterable[Images]) -> Affine:
+def measure_affine(network: AutoencoderKL, batches: ImageStream) -> Affine:
     """Mean and standard deviation of each raw latent channel over pictures and places.
 
     The variance is that of a posterior sample: the variance of the means plus the mean of the
@@ -48,7 +48,7 @@ class Reconstruction:
     """dB: of the squared error averaged over all pixels of all images; never the larger one."""
 
 
-def measure_reconstruction(autoencoder: Autoencoder, batches: Iterable[Images]) -> Reconstruction:
+def measure_reconstruction(autoencoder: Autoencoder, batches: ImageStream) -> Reconstruction:
     """Encode, take the posterior's mean, decode, compare.
 
     Raises:

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
+from torch.optim import Optimizer
 
 from pippin.config import protocol
-from pippin.encoders.autoencoder import to_pixels
 from pippin.encoders.config import AutoencoderTrainConfig
 from pippin.encoders.loss import autoencoder_loss
+from pippin.encoders.muon import Muon
+from pippin.encoders.pixels import to_pixels
 from pippin.encoders.run_state import RunState, append_log, cut_log, load_state, save_state
 from pippin.rng import generator, normal
 from pippin.types import Images
@@ -51,12 +53,22 @@ def build_network(config: AutoencoderTrainConfig) -> AutoencoderKL:
     return network.to(memory_format=torch.channels_last)  # faster convolutions
 
 
-def learning_rate(config: AutoencoderTrainConfig, images: float) -> float:
-    """Linear warm-up, then a cosine to zero at ``config.images``."""
+def rate_share(config: AutoencoderTrainConfig, images: float) -> float:
+    """Share of the learning rates: linear warm-up, then a cosine to zero at ``config.images``."""
     if images < config.warmup_images:
-        return config.learning_rate * images / config.warmup_images
+        return images / config.warmup_images
     share = (images - config.warmup_images) / max(1, config.images - config.warmup_images)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
+def build_optimizers(network: AutoencoderKL, config: AutoencoderTrainConfig) -> list[Optimizer]:
+    """Muon for convolutions' weights, Adam for biases and normalisation gains."""
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.ndim == 1]
+    return [
+        Muon(matrices, lr=config.learning_rate),
+        torch.optim.Adam(vectors, lr=config.vector_learning_rate, betas=(0.9, 0.99)),
+    ]
 
 
 class AutoencoderTrainer:
@@ -77,7 +89,8 @@ class AutoencoderTrainer:
         self.network = build_network(config).to(_device(config.device)).train()
         self.device = next(self.network.parameters()).device
         self.average = {name: p.detach().clone() for name, p in self.network.named_parameters()}
-        self.optimizer = torch.optim.Adam(self.network.parameters(), betas=(0.9, 0.99))
+        self.optimizers = build_optimizers(self.network, config)
+        self.peak_rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.step_count = 0
         folder.mkdir(parents=True, exist_ok=True)
         state = load_state(folder)
@@ -123,18 +136,18 @@ class AutoencoderTrainer:
         if not math.isfinite(loss.total.item()):
             raise ValueError(
                 f"the loss is {loss.total.item()} after {self.images_seen} images; start again in "
-                "another folder with a lower learning_rate"
+                "another folder with lower learning rates"
             )
-        self.optimizer.zero_grad()
+        self.network.zero_grad()
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.grad_clip)
-        rate = learning_rate(config, self.images_seen + config.batch_size)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        share = rate_share(config, self.images_seen + config.batch_size)
+        for optimizer, peak in zip(self.optimizers, self.peak_rates, strict=True):
+            optimizer.param_groups[0]["lr"] = share * peak
+            optimizer.step()
         self.step_count += 1
         self._update_average()
-        return {"pixel": loss.pixel.item(), "kl": loss.kl.item(), "learning_rate": rate}
+        return {"pixel": loss.pixel.item(), "kl": loss.kl.item(), "rate_share": share}
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -157,9 +170,8 @@ class AutoencoderTrainer:
             **{f"network/{name}": p for name, p in self.network.named_parameters()},
             **{f"average/{name}": p for name, p in self.average.items()},
         }
-        for name, parameter in self.network.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"adam/{key}/{name}"] = value
+        for name, memory in self._memories():
+            tensors |= {f"optimizer/{name}/{key}": value for key, value in memory.items()}
         position = {"step_count": self.step_count, "config": self._protocol()}
         save_state(self.folder, RunState(tensors=tensors, position=position))
 
@@ -174,12 +186,18 @@ class AutoencoderTrainer:
         for name, parameter in self.network.named_parameters():
             parameter.copy_(state.tensors[f"network/{name}"])
             self.average[name].copy_(state.tensors[f"average/{name}"])
-            self.optimizer.state[parameter] = {
-                key: state.tensors[f"adam/{key}/{name}"].to(
-                    self.device if key != "step" else "cpu"
-                )
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+        for name, memory in self._memories():
+            prefix = f"optimizer/{name}/"
+            for key in [key for key in state.tensors if key.startswith(prefix)]:
+                value = state.tensors[key]  # Adam keeps its step count, a scalar, on the CPU
+                memory[key.removeprefix(prefix)] = value.to(self.device) if value.ndim else value
+
+    def _memories(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """What the optimizers remember of each parameter, by its name."""
+        names = {parameter: name for name, parameter in self.network.named_parameters()}
+        for optimizer in self.optimizers:
+            for parameter in optimizer.param_groups[0]["params"]:
+                yield names[parameter], optimizer.state[parameter]
 
     def _protocol(self) -> dict[str, Any]:
         return json.loads(json.dumps(protocol(self.config)))  # tuples become lists

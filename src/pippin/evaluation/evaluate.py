@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from pippin.evaluation.config import EvaluationConfig
-from pippin.evaluation.features import FeatureExtractor, Features, ImageStream, extract
+from pippin.evaluation.features import FeatureExtractor, Features, extract
 from pippin.evaluation.frechet import GaussianStatistics, frechet_distance
 from pippin.evaluation.kid import kernel_distance, subset_distances
 from pippin.evaluation.measure import NORMAL_95, Better, Jackknife, Measure, Subject
 from pippin.evaluation.prdc import prdc
+from pippin.types import ImageStream
 
 SMALL = 5000
 """Below so many images the Frechet distance's bias is too large for it to lead."""

@@ -2,20 +2,16 @@
 """From streams of images to features, with a record of what they are."""
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.efflite0 import EffLite0
-from pippin.types import Images
-
-ImageStream = Iterable[UInt8[Tensor, "_ 3 _ _"]]
-"""Batches of uint8 images, which may differ in number and size."""
+from pippin.types import Images, ImageStream
 
 
 @runtime_checkable

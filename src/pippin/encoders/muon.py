@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Muon: momentum whose matrices are made nearly orthogonal before each step.
+
+Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), with the step size of Liu et al.
+2025 (arXiv 2502.16982, eq. 4), which gives a step the root mean square of Adam's. A convolution's
+weight is one matrix, output channels times the rest.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""a, b, c of Jordan's quintic: five iterations bring singular values to about 0.7 .. 1.2."""
+ITERATIONS = 5
+STEP_SIZE = 0.2
+"""Liu et al.'s factor, about the root mean square of Adam's steps."""
+
+
+def orthogonalise(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+    """About U V^T of the singular value decomposition U S V^T, by X <- a X + (b A + c A A) X.
+
+    A is X X^T; the smaller side comes first, which makes the products small.
+    """
+    a, b, c = COEFFICIENTS
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """The optimizer of weights with two or more dimensions.
+
+    Args:
+        parameters: weights; dimensions after the first are flattened.
+        lr: learning rate.
+        momentum: of the gradient's average, used with Nesterov's look-ahead.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """One step from the gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self._update(parameter, group["lr"], group["momentum"])
+
+    def _update(self, parameter: nn.Parameter, rate: float, momentum: float) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["average"] = torch.zeros_like(parameter)
+        average = state["average"].lerp_(parameter.grad, 1 - momentum)
+        direction = parameter.grad.lerp(average, momentum).flatten(1)
+        scale = STEP_SIZE * max(direction.shape) ** 0.5
+        step = orthogonalise(direction.float()).view(parameter.shape)
+        parameter.add_(step.to(parameter.dtype), alpha=-rate * scale)
