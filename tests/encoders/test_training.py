@@ -22,10 +22,10 @@ from pippin.types import Images
 CONFIG = AutoencoderTrainConfig(
     images=24,
     batch_size=4,
-    learning_rate=1e-2,
+    learning_rate=3e-2,
+    vector_learning_rate=1e-2,
     warmup_images=4,
     block_channels=(4, 8),
-    norm_groups=2,
     latent_channels=3,
     device="cpu",
     log_every=4,
@@ -70,7 +70,7 @@ def read_log(folder: Path) -> list[dict[str, float]]:
 
 
 def test_a_few_steps_lower_the_loss(batches: Batches, tmp_path: Path) -> None:
-    config = replace(CONFIG, images=240)
+    config = replace(CONFIG, images=240, learning_rate=0.1)
     AutoencoderTrainer(config, tmp_path, resume=False).train(batches, silent)
     log = read_log(tmp_path)
     assert [line["images"] for line in log] == list(range(4, 244, 4))
@@ -139,7 +139,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(batches: Batches, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"images": 0}, {"batch_size": 0}, {"block_channels": (4, 9)}, {"block_channels": ()}]
+    "wrong",
+    [
+        {"images": 0},
+        {"batch_size": 0},
+        {"block_channels": (4, 9), "norm_groups": 4},
+        {"block_channels": ()},
+    ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be"):

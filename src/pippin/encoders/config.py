@@ -35,7 +35,7 @@ class AutoencoderTrainConfig(Config):
     """Largest norm of the gradient."""
     ema_share: float = 0.02
     """Half-life of the averaged weights, as a share of the run."""
-    kl_weight: float = 1e-4
+    kl_weight: float = 3e-4
     """Of the KL divergence per latent number, against the mean absolute error of pixels."""
     block_channels: tuple[int, ...] = (8, 16, 32)
     """Channels at each resolution; n entries make the factor 2 ** (n - 1)."""

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loss of a step and its draws."""
+
+import pytest
+import torch
+
+from pippin.conditioning.config import ConditioningConfig
+from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, MinSNRWeight
+from pippin.objective import Objective, draw_step
+from pippin.types import Prediction
+
+SHAPE = (6, 4, 8, 8)
+
+
+def draws(step=0, seed=0, config=None):
+    return draw_step(
+        config or DiffusionConfig(), ConditioningConfig(), SHAPE, seed=seed, step=step
+    )
+
+
+def latents():
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+
+
+def test_draws_depend_on_seed_and_step_only():
+    first, again = draws(3), draws(3)
+    torch.manual_seed(99)
+    assert torch.equal(first.noise, again.noise)
+    assert torch.equal(first.t, again.t)
+    assert torch.equal(first.keep.control, again.keep.control)
+    assert not torch.equal(first.noise, draws(4).noise)
+    assert not torch.equal(first.t, draws(3, seed=1).t)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "prediction"),
+    [(name, kind) for name in ("sd", "cosine", "flow") for kind in ("eps", "v", "x0")]
+    + [("flow", "flow")],
+)
+def test_a_network_that_knows_the_noise_has_no_loss(schedule, prediction):
+    config = DiffusionConfig(schedule=schedule, prediction=prediction)
+    objective, d, x0 = Objective(config), draws(config=config), latents()
+    alpha = objective.schedule.alpha(d.t)[:, None, None, None]
+    sigma = objective.schedule.sigma(d.t)[:, None, None, None]
+    # the definitions of the prediction types, written out
+    truth = {
+        "eps": d.noise,
+        "x0": x0,
+        "v": alpha * d.noise - sigma * x0,
+        "flow": d.noise - x0,
+    }[prediction]
+    losses = objective(lambda x_t, t: Prediction(mean=truth), x0, d.t, d.noise)
+    assert losses["mse"].shape == (6,)
+    assert losses["mse"].max() < 1e-10
+
+
+def test_the_network_sees_the_noised_latents_and_the_drawn_times():
+    objective, d, x0, seen = Objective(DiffusionConfig()), draws(), latents(), {}
+
+    def predict(x_t, t):
+        seen.update(x_t=x_t, t=t)
+        return Prediction(mean=torch.zeros_like(x_t))
+
+    loss = objective(predict, x0, d.t, d.noise)["mse"]
+    alpha = objective.schedule.alpha(d.t)[:, None, None, None]
+    sigma = objective.schedule.sigma(d.t)[:, None, None, None]
+    assert torch.equal(seen["t"], d.t)
+    torch.testing.assert_close(seen["x_t"], alpha * x0 + sigma * d.noise)
+    torch.testing.assert_close(loss, d.noise.square().mean(dim=(1, 2, 3)))
+
+
+def test_one_image_does_not_change_another_ones_loss():
+    objective, d, x0 = Objective(DiffusionConfig()), draws(), latents()
+
+    def predict(x_t, t):
+        return Prediction(mean=0.5 * x_t)
+
+    before = objective(predict, x0, d.t, d.noise)["mse"]
+    x0[2] += 1
+    after = objective(predict, x0, d.t, d.noise)["mse"]
+    assert torch.equal(before != after, torch.arange(6) == 2)
+
+
+def test_min_snr_weighs_noise_free_steps_down():
+    config = DiffusionConfig(loss_weight=MinSNRWeight(gamma=5.0))
+    plain, weighted = Objective(DiffusionConfig()), Objective(config)
+    t, x0, noise = torch.tensor([5.0] * 3 + [900.0] * 3), latents(), draws().noise
+
+    def predict(x_t, t):
+        return Prediction(mean=torch.zeros_like(x_t))
+
+    ratio = weighted(predict, x0, t, noise)["mse"] / plain(predict, x0, t, noise)["mse"]
+    snr = plain.schedule.log_snr(t).exp()
+    torch.testing.assert_close(ratio, snr.clamp(max=5.0) / snr)
+
+
+def test_time_density_is_used():
+    config = DiffusionConfig(schedule="flow", time_density=LogitNormalTime(mean=4.0, std=0.1))
+    assert draws(config=config).t.min() > 950
