@@ -10,6 +10,7 @@ show its help at once.
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -51,8 +52,10 @@ class Config:
             raise ConfigError(f"not a valid {cls.__name__}:\n  {reasons}") from error
 
     def save(self, path: Path) -> None:
-        """Write the tree as JSON."""
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        """Write the tree as JSON; an existing file is replaced whole."""
+        staging = path.with_name(f".{path.name}.writing")
+        staging.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        os.replace(staging, path)
 
     @classmethod
     def load(cls: type[C], path: Path) -> C:

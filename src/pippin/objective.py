@@ -67,11 +67,13 @@ class Objective:
 
         Args:
             latents: normalised, x_0.
-            noise: eps, standard normal.
+            t: best left on the CPU, where its range is checked without waiting for a GPU.
+            noise: eps, standard normal, beside ``latents``.
         """
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        prediction = predict(add_noise(latents, noise, alpha, sigma), t)
+        device = latents.device
+        alpha, sigma = self.schedule.alpha(t).to(device), self.schedule.sigma(t).to(device)
+        prediction = predict(add_noise(latents, noise, alpha, sigma), t.to(device))
         wanted = target(self.config.prediction, latents, noise, alpha, sigma)
         error = (prediction.mean.float() - wanted).square().mean(dim=(1, 2, 3))
         weight = loss_weight(self.config.loss_weight, self.config.prediction, self.schedule, t)
-        return {"mse": error * weight}
+        return {"mse": error * weight.to(device)}

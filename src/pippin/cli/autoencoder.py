@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin autoencoder train --out DIR [--a.b value ...]``."""
+"""``pippin autoencoder train [--out DIR] [--a.b value ...]``."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import tyro
 
 from pippin.cli.options import parse
 from pippin.data.config import DataConfig, OpenMojiConfig
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from pippin.encoders.training import AutoencoderTrainer
     from pippin.types import Images
 
-USAGE = """usage: pippin autoencoder train --out DIR [options]
+USAGE = """usage: pippin autoencoder train [--out DIR] [options]
 
 Train a small KL autoencoder. `pippin autoencoder train --help` shows all settings."""
 BATCH = 32
@@ -30,7 +28,7 @@ AFFINE_IMAGES = 512
 class TrainAutoencoderCommand:
     """Train a small KL autoencoder on views of the train split, and measure it on the others."""
 
-    out: Path
+    out: Path = Path("runs/autoencoder")
     """Folder of the result, in diffusers' format; the run's state and log go to DIR/run."""
     resume: bool = False
     """Go on from the run in DIR/run."""
@@ -48,14 +46,14 @@ def main(argv: list[str]) -> int:
         return 0 if argv else 2
     if argv[0] != "train":
         raise ValueError(f"pippin autoencoder has no verb {argv[0]!r}; there is: train")
-    default = TrainAutoencoderCommand(out=tyro.MISSING)
+    default = TrainAutoencoderCommand()
     command = parse(TrainAutoencoderCommand, "pippin autoencoder train", argv[1:], default)
     _train(command)
     return 0
 
 
 def _train(command: TrainAutoencoderCommand) -> None:
-    """Train to the end and leave weights, affine and model card in ``command.out``."""
+    """Train to the end, showing progress on stderr; then measure and save."""
     from rich.console import Console
     from rich.progress import Progress, TimeRemainingColumn
 

@@ -56,6 +56,8 @@ class Muon(torch.optim.Optimizer):
                 self._update(parameter, group["lr"], group["momentum"])
 
     def _update(self, parameter: nn.Parameter, rate: float, momentum: float) -> None:
+        if parameter.grad is None:
+            return
         state = self.state[parameter]
         if not state:
             state["average"] = torch.zeros_like(parameter)

@@ -9,6 +9,9 @@ from pippin.study.study import Axis, Study
 
 PRIMARY = "excess drift original_size"
 COMPANION = "effect original_size"
+SMALLEST_EFFECT = 0.05
+"""Of efflite0-distance, declared before any run: about half of what moving a picture by one pixel
+does."""
 
 
 def control_axes(gate: Gate) -> dict[str, Axis]:
@@ -37,7 +40,7 @@ def demo_study(
     seeds: tuple[int, ...] = (0,),
     primary: str = PRIMARY,
     companions: tuple[str, ...] = (COMPANION,),
-    smallest_effect: float | None = None,
+    smallest_effect: float | None = SMALLEST_EFFECT,
 ) -> Study:
     """The two corners of path x gate on one base recipe.
 

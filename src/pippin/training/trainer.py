@@ -167,7 +167,7 @@ class Trainer:
             losses = self.objective(
                 lambda x_t, t: self.model(x_t, t, prepared),
                 latents,
-                draws.t.to(self.device),
+                draws.t,
                 noise,
             )
         return torch.stack([loss.mean() for loss in losses.values()]).sum()

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin autoencoder train``: from pictures to a folder that loads."""
+
+import json
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from pippin.cli import autoencoder as verb
+from pippin.data.config import OpenMojiConfig
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
+
+TRAIN = AutoencoderTrainConfig(batch_size=3)
+DATA = OpenMojiConfig(resolution=16, max_pictures=5)
+
+
+def test_it_leaves_a_folder_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verb, "AFFINE_IMAGES", 8)
+    options = "--train.images 8 --train.batch-size 4 --train.block-channels 4 8 --train.device cpu"
+    data = "--data.resolution 16 --data.max-pictures 8"
+    assert verb.main(["train", "--out", str(tmp_path), *options.split(), *data.split()]) == 0
+    quality = json.loads((tmp_path / "quality.json").read_text())
+    loaded = Autoencoder.load(AutoencoderConfig(source=str(tmp_path)))
+    assert quality["fingerprint"] == loaded.fingerprint
+    assert quality["images_trained_on"] == 8
+    assert f"psnr_mean_of_images: {quality['psnr_mean_of_images']}" in capsys.readouterr().out
+
+
+def test_batches_depend_on_the_position_only() -> None:
+    command = verb.TrainAutoencoderCommand(train=TRAIN, data=DATA)
+    whole = list(islice(verb.training_batches(command, 0), 5))
+    assert torch.equal(next(verb.training_batches(command, 9)), whole[3])
+
+
+def test_every_epoch_shows_every_picture_once_and_anew() -> None:
+    command = verb.TrainAutoencoderCommand(train=replace(TRAIN, batch_size=5), data=DATA)
+    first, second = islice(verb.training_batches(command, 0), 2)
+    assert len(first.flatten(1).unique(dim=0)) == 5
+    assert not torch.equal(first.flatten(1).sort(0)[0], second.flatten(1).sort(0)[0])
+
+
+def test_an_unknown_verb_is_refused() -> None:
+    with pytest.raises(ValueError, match="no verb 'fly'; there is: train"):
+        verb.main(["fly"])
