@@ -33,9 +33,10 @@ def test_links_lead_to_files(page):
 
 
 def test_every_page_is_listed_in_the_map():
-    listed = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    chart = ROOT / "docs" / "architecture.md"
+    listed = chart.read_text(encoding="utf-8")
     for page in PAGES[1:]:
-        assert page.name in listed, page.name
+        assert page == chart or page.name in listed, page.name
 
 
 def test_nothing_names_a_machine():
