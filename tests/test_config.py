@@ -77,3 +77,19 @@ def test_arms_of_the_main_job_differ_on_two_axes_only():
 def test_configuration_imports_no_torch():
     code = "import sys, pippin.recipes.table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("train.keep_checkpoints", 0),  # would delete the checkpoint just written
+        ("train.checkpoint_every", 0),
+        ("train.log_every", 0),
+        ("train.max_bad_steps", 0),
+        ("train.ema.share", 0.0),
+        ("data.max_pictures", 0),
+    ],
+)
+def test_settings_that_would_lose_work_are_refused(path, value):
+    with pytest.raises(ConfigError, match=path.split(".")[-1]):
+        replace_at(get_recipe("openmoji/mmdit-entangled"), path, value)

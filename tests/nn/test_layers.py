@@ -90,3 +90,9 @@ def test_initial_distributions():
     initialise(layer, 0)
     assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert not layer.bias.any()
+
+
+def test_a_table_first_asked_for_on_the_meta_device_is_real():
+    with torch.device("meta"):
+        sincos_2d(7, 3, 8)
+    assert sincos_2d(7, 3, 8).device.type == "cpu"

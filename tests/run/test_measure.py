@@ -135,3 +135,32 @@ def test_cost_counts_what_a_forward_pass_does(run):
     vectors = (6 + 6 + 6 + 2 + 2) * width**2  # both streams' modulations, and the output's
     ends = 2 * image * 16 * width  # patches of 2 x 2 x 4 numbers, in and out
     assert macs.value == full + last + vectors + ends
+
+
+def test_a_model_that_reads_one_control_is_probed_for_that_one(recipe, tmp_path):
+    from rich.console import Console
+
+    from pippin.conditioning.config import ControlConfig
+    from pippin.evaluation.features import build_features
+    from pippin.run.drift import drift_measures
+    from pippin.run.load import untrained_run
+
+    conditioning = replace(recipe.conditioning, control=ControlConfig(high=("flip",), low=()))
+    only_flip = untrained_run(replace(recipe, conditioning=conditioning), Console(quiet=True))
+    network = build_features(recipe.evaluation, torch.device("cpu"))
+    names = {one.name for one in drift_measures(only_flip, tmp_path, network)}
+    assert "drift flip" in names
+    assert not [name for name in names if "crop" in name or "size" in name]
+
+
+def test_results_keep_the_training_seed_beside_the_evaluations(recipe, tmp_path):
+    from pippin.config import protocol
+    from pippin.evaluation.measure import mean_measure
+    from pippin.run.evaluate import write_results
+
+    measure = mean_measure("x", torch.ones(3), seed=5, unit="", better="lower")
+    write_results([measure], protocol(replace(recipe, seed=3)), tmp_path / "results.jsonl")
+    line = json.loads((tmp_path / "results.jsonl").read_text())
+    assert line["protocol"]["seed"] == 3
+    assert line["protocol"]["measure.seed"] == 5
+    assert len(line["fingerprint"]) == 16

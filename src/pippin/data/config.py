@@ -66,7 +66,8 @@ class OpenMojiConfig(Config):
 
     def __post_init__(self) -> None:
         """Refuse numbers that leave nothing to train on."""
-        if self.views < 1 or self.resolution < 1 or (self.max_pictures or 1) < 1:
+        none_left = self.max_pictures is not None and self.max_pictures < 1
+        if self.views < 1 or self.resolution < 1 or none_left:
             raise ConfigError(
                 "views, resolution and max_pictures must be at least 1; got "
                 f"{self.views}, {self.resolution}, {self.max_pictures}"

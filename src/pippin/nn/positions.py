@@ -11,7 +11,9 @@ from torch import Tensor
 def sincos_1d(positions: Float[Tensor, " length"], width: int) -> Float[Tensor, "length width"]:
     """[sin(x w_k), cos(x w_k)] with w_k = 10000^(-k / (width / 2)) (Vaswani et al. 2017)."""
     half = width // 2
-    frequencies = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequencies = 10000.0 ** (
+        -torch.arange(half, dtype=torch.float64, device=positions.device) / half
+    )
     angles = positions.to(torch.float64)[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
@@ -22,6 +24,6 @@ def sincos_2d(rows: int, columns: int, width: int) -> Float[Tensor, "tokens widt
 
     The first half of the features encodes the column, the second the row, as in DiT and MAE.
     """
-    row = torch.arange(rows, dtype=torch.float64).repeat_interleave(columns)
-    column = torch.arange(columns, dtype=torch.float64).repeat(rows)
+    row = torch.arange(rows, dtype=torch.float64, device="cpu").repeat_interleave(columns)
+    column = torch.arange(columns, dtype=torch.float64, device="cpu").repeat(rows)
     return torch.cat([sincos_1d(column, width // 2), sincos_1d(row, width // 2)], dim=-1).float()

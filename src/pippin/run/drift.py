@@ -69,12 +69,9 @@ class Pairs:
         control = Control.from_values(values)
         key = ("generated", control)
         if key not in self._made:
-            request = ControlRequest(
-                original_size=control.original_size,
-                crop_corner=control.crop_corner,
-                crop_size=control.crop_size,
-                flip=control.flip,
-            )
+            read = self.run.control_names  # a model without some field ignores it
+            asked = {name: value for name, value in vars(control).items() if name in read}
+            request = ControlRequest(**asked)
             config = replace(self.run.recipe.sampling, control=request)
             seeds = range(len(self.labels))
             self._made[key] = draw(self.run, self.labels, seeds, config).images

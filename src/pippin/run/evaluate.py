@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pippin.config import protocol
+from pippin.config import fingerprint, protocol
 from pippin.data.config import DataConfig
 from pippin.data.open import build_source
 from pippin.data.table import Split
@@ -114,7 +114,7 @@ def _with_protocol(measures: Sequence[Measure], samples: Samples) -> list[Measur
 def _untrained(
     run: LoadedRun, held_out: HeldOut, reference: Features, extractor: FeatureExtractor
 ) -> list[Measure]:
-    """Held-out loss and sample quality of the initial weights, on fewer samples."""
+    """Held-out loss and sample quality of the initial weights, on as many samples."""
     config = run.recipe.evaluation
     untrained = untrained_run(run.recipe, run.parts.console)
     samples = _samples(untrained, config.num_samples)
@@ -130,8 +130,9 @@ def write_results(
 ) -> None:
     """One JSON line a measure, each with its protocol; the file is replaced whole."""
     lines = [
-        json.dumps({**one.to_dict(), "protocol": recipe_protocol | one.protocol})
+        json.dumps({**one.to_dict(), "protocol": content, "fingerprint": fingerprint(content)})
         for one in measures
+        for content in [recipe_protocol | {f"measure.{k}": v for k, v in one.protocol.items()}]
     ]
     staging = path.with_suffix(".writing")
     staging.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -15,6 +15,11 @@ class ImagesHalfLife(Config):
     images: int = 14_000_000
     """decay 0.9999 at batch 2048 is a half-life of 14.2 million images."""
 
+    def __post_init__(self) -> None:
+        """Refuse an average without memory."""
+        if self.images < 1:
+            raise ConfigError(f"train.ema.images must be at least 1; got {self.images}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShareHalfLife(Config):
@@ -22,6 +27,11 @@ class ShareHalfLife(Config):
 
     kind: Literal["share"] = "share"
     share: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse an average without memory."""
+        if not self.share > 0:
+            raise ConfigError(f"train.ema.share must be > 0; got {self.share}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +78,9 @@ class TrainConfig(Config):
             raise ConfigError(
                 f"images and batch_size must be at least 1; got {self.images}, {self.batch_size}"
             )
+        for name in ("checkpoint_every", "keep_checkpoints", "log_every", "max_bad_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} must be at least 1; got {getattr(self, name)}")
+        for name in ("workers", "validate_every", "preview_every", "warmup_images"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"train.{name} must be 0 or more; got {getattr(self, name)}")
