@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "pippin"
 
 # A module imports only from its own layer and from layers above it in this list.
 LAYERS = [
-    {"config", "rng", "types"},
+    {"config", "muon", "rng", "types"},
     {"diffusion"},
     {"nn"},
     {"encoders"},

@@ -21,18 +21,19 @@ class SampleCommand:
     seeds: str = "0:64"
     """0:64 (64 left out), 7, or 1,5,9."""
     out: Path | None = None
-    """Folder for the images; default RUN/samples."""
+    """Folder for the images; default RUN/samples, and samples/NAME for a shipped model."""
 
 
 def main(argv: list[str]) -> int:
     """Parse, load, sample, write."""
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: pippin sample RUN [options]      pippin sample RUN --help shows them")
+        print("RUN: a run folder, an exported folder or the name of a shipped model")
         return 0 if argv else 2
-    from pippin.run.folder import RunFolder
+    from pippin.run.trained import SHIPPED_PREFIX, trained_recipe
 
-    folder, rest = Path(argv[0]), argv[1:]
-    recipe = RunFolder(folder).recipe()
+    source, rest = argv[0], argv[1:]
+    recipe = trained_recipe(source)
     default = SampleCommand(sampling=recipe.sampling)
     command = parse(SampleCommand, "pippin sample RUN", rest, default)
     seeds = parse_seeds(command.seeds)
@@ -40,11 +41,15 @@ def main(argv: list[str]) -> int:
     from pippin.run.load import load_run
     from pippin.run.sample import draw, write
 
-    run = load_run(folder, command.sampling.weights)
+    run = load_run(source, command.sampling.weights)
     wanted = [run.label_id(label) for label in command.labels] or range(len(run.class_names))
     labels = [wanted[place % len(wanted)] for place in range(len(seeds))]
     samples = draw(run, labels, seeds, command.sampling)
-    out = command.out or folder / "samples"
+    out = command.out or (
+        Path("samples") / source.removeprefix(SHIPPED_PREFIX)
+        if source.startswith(SHIPPED_PREFIX)
+        else Path(source) / "samples"
+    )
     write(samples, run.class_names, out)
     print(
         f"{len(seeds)} images in {out} ({run.weights} weights at {run.images_seen} images); "

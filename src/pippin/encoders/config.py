@@ -37,6 +37,8 @@ class AutoencoderTrainConfig(Config):
     """Half-life of the averaged weights, as a share of the run."""
     kl_weight: float = 3e-4
     """Of the KL divergence per latent number, against the mean absolute error of pixels."""
+    scale_weight: float = 0.0
+    """Of the error of decoding latents that were pooled 2 x 2, against pooled pixels; 0 = none."""
     block_channels: tuple[int, ...] = (8, 16, 32)
     """Channels at each resolution; n entries make the factor 2 ** (n - 1)."""
     layers_per_block: int = 1

@@ -20,9 +20,9 @@ from torch.optim import Optimizer
 from pippin.config import protocol
 from pippin.encoders.config import AutoencoderTrainConfig
 from pippin.encoders.loss import autoencoder_loss
-from pippin.encoders.muon import Muon
 from pippin.encoders.pixels import to_pixels
 from pippin.encoders.run_state import RunState, append_log, cut_log, load_state, save_state
+from pippin.muon import Muon
 from pippin.rng import generator, normal
 from pippin.types import Images
 
@@ -132,7 +132,13 @@ class AutoencoderTrainer:
         pixels = to_pixels(images.to(self.device)).contiguous(memory_format=torch.channels_last)
         noise = normal(self._latent_shape(pixels), "posterior", config.seed, self.step_count)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            loss = autoencoder_loss(self.network, pixels, noise.to(self.device), config.kl_weight)
+            loss = autoencoder_loss(
+                self.network,
+                pixels,
+                noise.to(self.device),
+                kl_weight=config.kl_weight,
+                scale_weight=config.scale_weight,
+            )
         if not math.isfinite(loss.total.item()):
             raise ValueError(
                 f"the loss is {loss.total.item()} after {self.images_seen} images; start again in "
@@ -147,7 +153,8 @@ class AutoencoderTrainer:
             optimizer.step()
         self.step_count += 1
         self._update_average()
-        return {"pixel": loss.pixel.item(), "kl": loss.kl.item(), "rate_share": share}
+        terms = {"pixel": loss.pixel, "kl": loss.kl, "scale": loss.scale}
+        return {name: term.item() for name, term in terms.items()} | {"rate_share": share}
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -11,16 +11,25 @@ from pippin.conditioning.config import (
 )
 from pippin.data.config import OpenMojiConfig
 from pippin.denoisers.config import dit, mmdit
+from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
-from pippin.training.config import TrainConfig
+from pippin.training.config import ShareHalfLife, TrainConfig
 
 
 def mmdit_disentangled() -> Recipe:
-    """Class by attention, low-level control under a power-cosine gate."""
+    """Class by attention, low-level control under a power-cosine gate.
+
+    Rectified flow with logit-normal time is mmDiT's own objective (Esser et al. 2024). Muon and
+    the decay are ours: at equal processor time they reach a much smaller KID than Adam alone on
+    these pictures (docs/training.md).
+    """
     return Recipe(
         data=OpenMojiConfig(),
+        diffusion=DiffusionConfig(
+            schedule="flow", prediction="flow", time_density=LogitNormalTime()
+        ),
         conditioning=ConditioningConfig(
             rules={"label": "attention"},
             control=ControlConfig(low_gate=PowerCosineGate()),
@@ -28,8 +37,12 @@ def mmdit_disentangled() -> Recipe:
         denoiser=mmdit("tiny"),
         train=TrainConfig(
             images=200_000,
+            batch_size=128,
             learning_rate=1e-3,
-            warmup_images=10_000,
+            muon_learning_rate=2e-2,
+            warmup_images=5_000,
+            decay_share=0.2,
+            ema=ShareHalfLife(share=0.02),
             precision="fp32",  # these recipes are for CPUs, and many have no bf16 units
         ),
         sampling=SamplingConfig(guidance=GuidanceConfig(semantic_scale=2.0)),

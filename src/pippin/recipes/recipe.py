@@ -11,7 +11,7 @@ from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.sampling.config import SamplingConfig
-from pippin.training.config import TrainConfig
+from pippin.training.config import InitConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,7 @@ class Recipe(Config):
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
     denoiser: DenoiserConfig
+    init: InitConfig = field(default_factory=InitConfig)
     train: TrainConfig
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -10,13 +10,11 @@ from rich.console import Console
 
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
-from pippin.run.folder import RunFolder
 from pippin.run.parts import Parts
+from pippin.run.trained import Kind, open_trained
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.sampler import Sampler
-from pippin.training.checkpoint import load_weights, newest_good
 
-WEIGHT_FILES = {"ema": "ema", "raw": "model"}
 Weights = Literal["ema", "raw", "untrained"]
 
 
@@ -63,38 +61,35 @@ class LoadedRun:
 
 
 def load_run(
-    folder: Path,
-    weights: Literal["ema", "raw"] = "ema",
+    source: Path | str,
+    weights: Kind = "ema",
     console: Console | None = None,
     recipe: Recipe | None = None,
 ) -> LoadedRun:
-    """The newest good checkpoint of a run folder.
+    """The newest good checkpoint of a run folder, or an exported or shipped model.
 
     Args:
-        folder: of the run.
+        source: a run folder, an exported folder, or a name that starts with ``pippin/``.
         weights: averaged or raw.
         console: for messages.
         recipe: the recorded one, with its sampling or evaluation replaced; None = as recorded.
 
     Raises:
-        ValueError: no run folder, or no checkpoint in it whose bytes are whole.
+        ValueError: nothing of that name, or no checkpoint in it whose bytes are whole.
     """
     console = console or Console(stderr=True)
-    run = RunFolder(folder)
-    parts = Parts(recipe or run.recipe(), console)
-    path, problems = newest_good(run.checkpoints)
-    for problem in problems:
+    trained = open_trained(str(source), weights)
+    for problem in trained.passed_over:
         console.print(f"[yellow]passed over:[/] {problem}")
-    if path is None:
-        raise ValueError(f"{folder} has no usable checkpoint yet; train it to at least one first")
+    parts = Parts(recipe or trained.recipe, console)
     model = parts.new_model()
-    model.load_state_dict(load_weights(path, WEIGHT_FILES[weights]))
+    trained.load_into(model)
     return LoadedRun(
         recipe=parts.recipe,
         parts=parts,
         model=model.eval(),
         weights=weights,
-        images_seen=int(path.name),
+        images_seen=trained.images_seen,
     )
 
 

@@ -13,6 +13,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.run.folder import RunFolder
 from pippin.run.monitor import preview_hook, validation_hook
 from pippin.run.parts import Parts
+from pippin.run.trained import open_trained
 from pippin.training.checkpoint import newest_good
 from pippin.training.hooks import LogHook, progress_hook
 from pippin.training.lock import folder_lock
@@ -41,8 +42,8 @@ def train(
         run.open_for(recipe, resume=resume)
         parts = Parts(recipe, console)
         trainer = build_trainer(parts, folder)
-        if resume:
-            _restore(trainer, run, console)
+        if not (resume and _restore(trainer, run, console)):
+            _begin(trainer, recipe, console)
         if trainer.step_count >= trainer.total_steps:
             return
         loader = LatentLoader(
@@ -59,7 +60,7 @@ def train(
 
 
 def build_trainer(parts: Parts, folder: Path) -> Trainer:
-    """A trainer at image 0."""
+    """A trainer at image 0, its weights drawn from the recipe's seed."""
     recipe = parts.recipe
     model = parts.new_model()
     if recipe.train.compile:
@@ -75,16 +76,27 @@ def build_trainer(parts: Parts, folder: Path) -> Trainer:
     )
 
 
-def _restore(trainer: Trainer, run: RunFolder, console: Console) -> None:
-    """Load the newest good checkpoint; say which were passed over."""
+def _begin(trainer: Trainer, recipe: Recipe, console: Console) -> None:
+    """Take over the weights that the recipe starts from, if it names any."""
+    if recipe.init.run is None:
+        return
+    start = open_trained(recipe.init.run, recipe.init.weights)
+    start.check_fit(trainer.model)
+    trainer.begin_from(start.tensors, start.as_parent())
+    console.print(f"starting from {start.source} ({start.images_seen} images seen)")
+
+
+def _restore(trainer: Trainer, run: RunFolder, console: Console) -> bool:
+    """Load the newest good checkpoint, if there is one; say which were passed over."""
     path, problems = newest_good(run.checkpoints)
     for problem in problems:
         console.print(f"[yellow]passed over:[/] {problem}")
     if path is None:
         console.print("no checkpoint yet: starting from image 0")
-        return
+        return False
     trainer.restore(path)
     console.print(f"resuming {run.path} at {trainer.images_seen} images")
+    return True
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ class Checkpoint:
     ema: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
-    """images_seen, step, bad steps, seed."""
+    """images_seen, step, bad steps, seed, lineage."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -64,17 +64,33 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: a part is missing, or its bytes are not those that were written.
     """
-    state = _read_state(path)
+    state = load_state(path)
     for part in PARTS:
         _verify(path / f"{part}.safetensors", state["sha256"])
     tensors = {part: load_file(path / f"{part}.safetensors") for part in PARTS}
     return Checkpoint(state=state, **tensors)
 
 
+def load_state(path: Path) -> dict[str, Any]:
+    """Position, counters, lineage and checksums of one checkpoint folder.
+
+    Raises:
+        CheckpointError: not readable, or not a checkpoint.
+    """
+    file = path / "state.json"
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: not readable ({error})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{file}: not a pippin checkpoint of format {FORMAT}")
+    return state
+
+
 def load_weights(path: Path, kind: str) -> dict[str, Tensor]:
     """The weights of one checkpoint folder: ``ema`` or ``model`` (raw), verified."""
     file = path / f"{kind}.safetensors"
-    _verify(file, _read_state(path)["sha256"])
+    _verify(file, load_state(path)["sha256"])
     return load_file(file)
 
 
@@ -89,7 +105,7 @@ def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
     problems = []
     for path in list_checkpoints(folder):
         try:
-            state = _read_state(path)
+            state = load_state(path)
             for part in PARTS:
                 _verify(path / f"{part}.safetensors", state["sha256"])
         except CheckpointError as error:
@@ -113,17 +129,6 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     (folder / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
     _sync(folder / "state.json")
     _sync(folder)
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    file = path / "state.json"
-    try:
-        state = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: not readable ({error})") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{file}: not a pippin checkpoint of format {FORMAT}")
-    return state
 
 
 def _verify(file: Path, digests: dict[str, str]) -> None:

@@ -35,6 +35,17 @@ class ShareHalfLife(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class InitConfig(Config):
+    """Where a run's weights start."""
+
+    run: str | None = None
+    """None: drawn from the seed. Otherwise a run folder, an exported folder or the name of a
+    shipped model (pippin/...), whose weights must fit this model to the last tensor."""
+    weights: Literal["ema", "raw"] = "ema"
+    """Which of a run's weights; an exported or shipped model has one kind only."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
     """Everything is counted in images, so batch size and processes change no schedule."""
 
@@ -43,10 +54,17 @@ class TrainConfig(Config):
     batch_size: int = 256
     """Global batch."""
     learning_rate: float = 1e-4
+    """Of Adam."""
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
+    """Of Adam, decoupled."""
+    muon_learning_rate: float | None = None
+    """None: Adam moves all parameters. Otherwise Muon moves the matrices of the denoiser's blocks
+    at this rate, and Adam the rest."""
     warmup_images: int = 0
-    """Linear warm-up of the learning rate."""
+    """Linear warm-up of the learning rates."""
+    decay_share: float = 0.0
+    """The last share of the run, over which the rates fall linearly to 0 (Hagele et al. 2024)."""
     grad_clip: float | None = 1.0
     """Largest norm of the gradient; None = no clipping."""
     ema: ImagesHalfLife | ShareHalfLife = ShareHalfLife()
@@ -77,6 +95,10 @@ class TrainConfig(Config):
         if self.images < 1 or self.batch_size < 1:
             raise ConfigError(
                 f"images and batch_size must be at least 1; got {self.images}, {self.batch_size}"
+            )
+        if not 0 <= self.decay_share <= 1:
+            raise ConfigError(
+                f"train.decay_share must lie between 0 and 1; got {self.decay_share}"
             )
         for name in ("checkpoint_every", "keep_checkpoints", "log_every", "max_bad_steps"):
             if getattr(self, name) < 1:

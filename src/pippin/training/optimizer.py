@@ -1,49 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adam, its learning rate as a function of images seen, and its state as named tensors."""
+"""Optimizers, their rates as a function of images seen, and their state as named tensors."""
+
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from pippin.model import LatentDenoiser
+from pippin.muon import Muon
 from pippin.training.config import TrainConfig
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam over all parameters, in the order of ``named_parameters``; decay is decoupled."""
+def build_optimizers(model: LatentDenoiser, config: TrainConfig) -> list[Optimizer]:
+    """Adam over all parameters; with ``muon_learning_rate``, Muon over the matrices of the
+    denoiser's blocks and Adam over the rest. Adam's weight decay is decoupled."""
+    if config.muon_learning_rate is None:
+        return [_adam(list(model.parameters()), config)]
+    matrices = [p for p in model.denoiser.blocks.parameters() if p.ndim > 1]
+    known = set(map(id, matrices))
+    rest = [p for p in model.parameters() if id(p) not in known]
+    return [_adam(rest, config), Muon(matrices, lr=config.muon_learning_rate)]
+
+
+def _adam(parameters: list[nn.Parameter], config: TrainConfig) -> Optimizer:
     kind = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
-    device = next(model.parameters()).device.type
     return kind(
-        model.parameters(),
+        parameters,
         lr=config.learning_rate,
         betas=config.betas,
         weight_decay=config.weight_decay,
-        fused=device in ("cpu", "cuda"),  # one pass over the weights
+        fused=parameters[0].device.type in ("cpu", "cuda"),  # one pass over the weights
     )
 
 
-def learning_rate(config: TrainConfig, images_seen: int) -> float:
-    """Linear warm-up over ``warmup_images``, then constant; at the end of the step's batch."""
-    if config.warmup_images == 0:
-        return config.learning_rate
-    return config.learning_rate * min(1.0, images_seen / config.warmup_images)
+def rate_share(config: TrainConfig, images_seen: int) -> float:
+    """Share of the learning rates at the end of a step's batch: linear warm-up, constant, and over
+    the last ``decay_share`` of the run linearly to 0."""
+    warm = images_seen / config.warmup_images if config.warmup_images else 1.0
+    left = 1 - images_seen / config.images
+    decay = left / config.decay_share if config.decay_share else 1.0
+    return max(0.0, min(1.0, warm, decay))
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as ``SLOT/PARAMETER`` tensors."""
+def set_rates(optimizers: Sequence[Optimizer], share: float) -> None:
+    """Every group's learning rate becomes a share of the one it was built with."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = share * group.setdefault("peak_lr", group["lr"])
+
+
+def optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
+    """The optimizers' state as ``SLOT/PARAMETER`` tensors."""
     return {
         f"{slot}/{name}": value
-        for name, parameter in model.named_parameters()
+        for name, parameter, optimizer in _owned(model, optimizers)
         for slot, value in optimizer.state.get(parameter, {}).items()
     }
 
 
-def restore_optimizer(
-    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+def restore_optimizers(
+    model: nn.Module, optimizers: Sequence[Optimizer], tensors: dict[str, Tensor]
 ) -> None:
     """The inverse of :func:`optimizer_tensors`, on the device of each parameter."""
     slots = sorted({key.split("/", 1)[0] for key in tensors})
-    states = {
-        number: {slot: tensors[f"{slot}/{name}"] for slot in slots}
-        for number, (name, _) in enumerate(model.named_parameters())
+    for name, parameter, optimizer in _owned(model, optimizers):
+        found = {slot: tensors[f"{slot}/{name}"] for slot in slots if f"{slot}/{name}" in tensors}
+        optimizer.state[parameter] = {  # the fused Adam wants its step count there too
+            slot: value.to(parameter.device) for slot, value in found.items()
+        }
+
+
+def _owned(
+    model: nn.Module, optimizers: Sequence[Optimizer]
+) -> Iterator[tuple[str, nn.Parameter, Optimizer]]:
+    """Each parameter by name, with the optimizer that moves it."""
+    owner = {
+        id(parameter): optimizer
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
     }
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": states if slots else {}, "param_groups": groups})
+    for name, parameter in model.named_parameters():
+        yield name, parameter, owner[id(parameter)]

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.model import LatentDenoiser
@@ -17,10 +19,11 @@ from pippin.training.config import TrainConfig
 from pippin.training.device import autocast
 from pippin.training.ema import EMA, half_life_images
 from pippin.training.optimizer import (
-    build_optimizer,
-    learning_rate,
+    build_optimizers,
     optimizer_tensors,
-    restore_optimizer,
+    rate_share,
+    restore_optimizers,
+    set_rates,
 )
 from pippin.training.stop import StopRequest
 from pippin.types import Batch
@@ -84,9 +87,10 @@ class Trainer:
     ) -> None:
         self.model, self.objective, self.conditioning = model, objective, conditioning
         self.config, self.seed, self.folder = config, seed, folder
+        self.lineage: tuple[dict[str, Any], ...] = ()
         self.device = next(model.parameters()).device
         self.ema = EMA(model, half_life_images(config.ema, config.images))
-        self.optimizer = build_optimizer(model, config)
+        self.optimizers = build_optimizers(model, config)
         self.step_count = 0
         self.bad_steps = 0
         self.bad_in_a_row = 0
@@ -140,9 +144,8 @@ class Trainer:
             seed=self.seed,
             step=self.step_count,
         )
-        rate = learning_rate(self.config, self.images_seen + self.config.batch_size)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        share = rate_share(self.config, self.images_seen + self.config.batch_size)
+        set_rates(self.optimizers, share)
         loss = self._loss(batch, draws)
         loss.backward()
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
@@ -153,7 +156,7 @@ class Trainer:
             images_seen=self.images_seen,
             loss=loss_value,
             grad_norm=norm_value,
-            learning_rate=rate,
+            learning_rate=share * self.config.learning_rate,
             finite=finite,
             bad_steps=self.bad_steps,
             data_seconds=waited,
@@ -175,12 +178,13 @@ class Trainer:
     def _apply(self, finite: bool) -> bool:
         """Take the step, or skip and count it."""
         if finite:
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             self.bad_in_a_row = 0
         else:
             self.bad_steps += 1
             self.bad_in_a_row += 1
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         self.step_count += 1
         if finite:
             batch = self.config.batch_size
@@ -198,24 +202,37 @@ class Trainer:
         checkpoint = Checkpoint(
             model=dict(self.model.state_dict()),
             ema=self.ema.weights,
-            optimizer=optimizer_tensors(self.model, self.optimizer),
+            optimizer=optimizer_tensors(self.model, self.optimizers),
             state={
                 "images_seen": self.images_seen,
                 "step": self.step_count,
                 "bad_steps": self.bad_steps,
                 "bad_in_a_row": self.bad_in_a_row,
                 "seed": self.seed,  # with the step, this is the whole random state
+                "lineage": list(self.lineage),
             },
         )
         folder = self.folder / "checkpoints"
         return save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
+
+    def begin_from(self, weights: dict[str, Tensor], lineage: tuple[dict[str, Any], ...]) -> None:
+        """Start a new run at given weights; the EMA starts there too.
+
+        Args:
+            weights: by parameter name, all of them.
+            lineage: where they come from, oldest first; it travels in every checkpoint.
+        """
+        self.model.load_state_dict(weights)
+        self.ema.restore(weights)
+        self.lineage = lineage
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint: weights, EMA, optimizer, position, counters."""
         checkpoint = load_checkpoint(path)
         self.model.load_state_dict(checkpoint.model)
         self.ema.restore(checkpoint.ema)
-        restore_optimizer(self.model, self.optimizer, checkpoint.optimizer)
+        restore_optimizers(self.model, self.optimizers, checkpoint.optimizer)
         self.step_count = checkpoint.state["step"]
         self.bad_steps = checkpoint.state["bad_steps"]
         self.bad_in_a_row = checkpoint.state["bad_in_a_row"]
+        self.lineage = tuple(checkpoint.state.get("lineage", ()))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pippin.encoders.muon import ITERATIONS, STEP_SIZE, Muon, orthogonalise
+from pippin.muon import ITERATIONS, STEP_SIZE, Muon, orthogonalise
 from pippin.rng import normal
 
 
