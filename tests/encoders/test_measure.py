@@ -48,6 +48,15 @@ def test_ratio_in_closed_form(network: AutoencoderKL) -> None:
     assert found.psnr_of_mean_error == pytest.approx(of_mean.item())
 
 
+def test_foreground_leaves_white_pixels_out(network: AutoencoderKL) -> None:
+    autoencoder = _Constant(network, Affine.from_statistics(torch.zeros(3), torch.ones(3)))
+    images = torch.full((2, 3, 16, 16), 255, dtype=torch.uint8)
+    images[0, 1, :4] = 110  # one colour of a quarter of the pixels
+    found = measure_reconstruction(autoencoder, [images])
+    of_drawn = 10 * torch.tensor(255**2 / ((2 * 155**2 + 10**2) / 3)).log10()
+    assert found.foreground_psnr == pytest.approx(of_drawn.item())
+
+
 def test_no_pictures_are_refused(network: AutoencoderKL) -> None:
     with pytest.raises(ValueError, match="at least one batch"):
         measure_affine(network, [])

@@ -5,21 +5,21 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pippin.cli.options import parse
 from pippin.data.config import DataConfig, OpenMojiConfig
-from pippin.encoders.config import AutoencoderTrainConfig
+from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
 
 if TYPE_CHECKING:
     from pippin.encoders.training import AutoencoderTrainer
     from pippin.types import Images
 
 USAGE = """usage: pippin autoencoder train [--out DIR] [options]
+       pippin autoencoder measure [--autoencoder.source SOURCE] [options]
 
-Train a small KL autoencoder. `pippin autoencoder train --help` shows all settings."""
-BATCH = 32
-"""Images encoded at once when the result is measured."""
+Train a small KL autoencoder, or measure how well one gives held-out pictures back.
+`pippin autoencoder VERB --help` shows all settings."""
 AFFINE_IMAGES = 512
 """Train views that the latent statistics are measured on."""
 
@@ -39,17 +39,43 @@ class TrainAutoencoderCommand:
     """Pictures. Every epoch draws sizes, tones, crops and flips anew, from data.seed + epoch."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasureAutoencoderCommand:
+    """Measure an autoencoder's reconstruction of view 0 of every held-out picture."""
+
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    data: DataConfig = field(default_factory=OpenMojiConfig)
+    device: str = "auto"
+
+
 def main(argv: list[str]) -> int:
-    """Parse, train, measure, save."""
+    """Parse, then train and save, or measure."""
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if argv else 2
-    if argv[0] != "train":
-        raise ValueError(f"pippin autoencoder has no verb {argv[0]!r}; there is: train")
-    default = TrainAutoencoderCommand()
-    command = parse(TrainAutoencoderCommand, "pippin autoencoder train", argv[1:], default)
-    _train(command)
+    verb, rest = argv[0], argv[1:]
+    if verb == "train":
+        default = TrainAutoencoderCommand()
+        _train(parse(TrainAutoencoderCommand, "pippin autoencoder train", rest, default))
+    elif verb == "measure":
+        wanted = MeasureAutoencoderCommand()
+        _measure(parse(MeasureAutoencoderCommand, "pippin autoencoder measure", rest, wanted))
+    else:
+        raise ValueError(f"pippin autoencoder has no verb {verb!r}; there are: train, measure")
     return 0
+
+
+def _measure(command: MeasureAutoencoderCommand) -> None:
+    from pippin.encoders.autoencoder import Autoencoder
+    from pippin.run.reconstruction import reconstruction_figures
+    from pippin.training.device import resolve_device
+
+    device = resolve_device(command.device)
+    _print(reconstruction_figures(Autoencoder.load(command.autoencoder, device), command.data))
+
+
+def _print(figures: dict[str, Any]) -> None:
+    print("\n".join(f"{name}: {value}" for name, value in figures.items()))
 
 
 def _train(command: TrainAutoencoderCommand) -> None:
@@ -99,17 +125,6 @@ def training_batches(command: TrainAutoencoderCommand, start: int) -> "Iterator[
         yield torch.stack([next(stream) for _ in range(command.train.batch_size)])
 
 
-def held_out_batches(data: DataConfig) -> "Iterator[Images]":
-    """View 0 of every held-out picture."""
-    from pippin.data.open import build_source
-    from pippin.data.views import make_views
-
-    source = build_source(data, "held-out")
-    for start in range(0, len(source), BATCH):
-        indices = range(start, min(start + BATCH, len(source)))
-        yield make_views(source, indices, [0] * len(indices)).images
-
-
 def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> None:
     """Measure the affine on train views, save, reload, measure reconstruction, say so."""
     from itertools import islice
@@ -117,7 +132,8 @@ def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> 
     import torch
 
     from pippin.encoders.autoencoder import Autoencoder
-    from pippin.encoders.measure import measure_affine, measure_reconstruction
+    from pippin.encoders.measure import measure_affine
+    from pippin.run.reconstruction import reconstruction_figures
 
     network = trainer.averaged()
     batches = AFFINE_IMAGES // command.train.batch_size + 1
@@ -125,14 +141,10 @@ def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> 
     dtype = torch.float16 if command.half_precision else torch.float32
     Autoencoder(network, affine).save(command.out, dtype=dtype)
     loaded = Autoencoder.from_folder(command.out)
-    quality = measure_reconstruction(loaded, held_out_batches(command.data))
     figures = {
         "images_trained_on": trainer.images_seen,
-        "held_out_images": quality.images,
-        "psnr_mean_of_images": round(quality.psnr, 3),
-        "psnr_of_mean_error": round(quality.psnr_of_mean_error, 3),
-        "fingerprint": loaded.fingerprint,
+        **reconstruction_figures(loaded, command.data),
     }
     (command.out / "quality.json").write_text(json.dumps(figures, indent=2) + "\n")
-    print("\n".join(f"{name}: {value}" for name, value in figures.items()))
+    _print(figures)
     print(f"saved: {command.out}; use it with --autoencoder.source {command.out}")

@@ -13,6 +13,8 @@ from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.pixels import to_pixels
 from pippin.types import Images, ImageStream
 
+WHITE = 255
+
 
 @torch.no_grad()
 def measure_affine(network: AutoencoderKL, batches: ImageStream) -> Affine:
@@ -46,6 +48,8 @@ class Reconstruction:
     """dB: mean over images of each image's own ratio."""
     psnr_of_mean_error: float
     """dB: of the squared error averaged over all pixels of all images; never the larger one."""
+    foreground_psnr: float
+    """dB: of the squared error averaged over all pixels that are not white in the original."""
 
 
 def measure_reconstruction(autoencoder: Autoencoder, batches: ImageStream) -> Reconstruction:
@@ -54,23 +58,32 @@ def measure_reconstruction(autoencoder: Autoencoder, batches: ImageStream) -> Re
     Raises:
         ValueError: no pictures.
     """
-    errors = [_squared_errors(autoencoder, images) for images in batches]
-    if not errors:
+    means, foreground = [], torch.zeros(2, dtype=torch.float64)
+    for images in batches:
+        error = _squared_error(images, reconstruct(autoencoder, images))
+        drawn = (images != WHITE).any(1).cpu()
+        means.append(error.mean((1, 2)))
+        foreground += torch.stack([error[drawn].sum(), drawn.sum()])
+    if not means:
         raise ValueError("a reconstruction error needs at least one batch of pictures")
-    error = torch.cat(errors)
+    mean = torch.cat(means)
     return Reconstruction(
-        images=len(error),
-        psnr=float(_decibels(error).mean()),
-        psnr_of_mean_error=float(_decibels(error.mean())),
+        images=len(mean),
+        psnr=float(_decibels(mean).mean()),
+        psnr_of_mean_error=float(_decibels(mean.mean())),
+        foreground_psnr=float(_decibels(foreground[0] / foreground[1])),
     )
 
 
-def _squared_errors(autoencoder: Autoencoder, images: Images) -> Float[Tensor, " batch"]:
-    """Mean squared error of each image, in levels."""
-    images = images.to(autoencoder.shift.device)
-    moments = autoencoder.encode(to_pixels(images))
-    decoded = autoencoder.decode(autoencoder.normalise(moments.mean))
-    return (decoded.double() - images.double()).pow(2).mean((1, 2, 3)).cpu()
+def reconstruct(autoencoder: Autoencoder, images: Images) -> Images:
+    """Encode, take the posterior's mean, decode."""
+    moments = autoencoder.encode(to_pixels(images.to(autoencoder.shift.device)))
+    return autoencoder.decode(autoencoder.normalise(moments.mean))
+
+
+def _squared_error(images: Images, decoded: Images) -> Float[Tensor, "batch height width"]:
+    """Of each pixel, in levels, averaged over colours."""
+    return (decoded.double().cpu() - images.double().cpu()).pow(2).mean(1)
 
 
 def _decibels(squared_error: Float[Tensor, " *shape"]) -> Float[Tensor, " *shape"]:

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How well an autoencoder gives held-out pictures back."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pippin.data.config import DataConfig
+from pippin.data.open import build_source
+from pippin.data.views import make_views
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.measure import measure_reconstruction, reconstruct
+from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.features import build_features, extract
+from pippin.evaluation.frechet import GaussianStatistics, frechet_distance
+from pippin.types import Images
+
+BATCH = 32
+"""Images encoded at once."""
+
+
+def reconstruction_figures(
+    autoencoder: Autoencoder, data: DataConfig, input_size: int = 64
+) -> dict[str, Any]:
+    """PSNR (all pixels, and foreground) and Frechet distance of reconstructions of view 0 of every
+    held-out picture.
+
+    Args:
+        autoencoder: on its device.
+        data: whose held-out pictures.
+        input_size: side at which features are taken.
+
+    Raises:
+        ValueError: the data set holds no picture out.
+    """
+    device = autoencoder.shift.device
+    quality = measure_reconstruction(autoencoder, held_out_batches(data))
+    extractor = build_features(EvaluationConfig(input_size=input_size), device)
+    originals = extract(extractor, held_out_batches(data))
+    decoded = extract(
+        extractor, (reconstruct(autoencoder, images) for images in held_out_batches(data))
+    )
+    distance = frechet_distance(
+        GaussianStatistics.of(originals.values), GaussianStatistics.of(decoded.values)
+    )
+    return {
+        "held_out_images": quality.images,
+        "psnr_mean_of_images": round(quality.psnr, 3),
+        "psnr_of_mean_error": round(quality.psnr_of_mean_error, 3),
+        "psnr_foreground": round(quality.foreground_psnr, 3),
+        f"FD-{extractor.name} of reconstructions": round(distance, 3),
+        "features_input_size": input_size,
+        "fingerprint": autoencoder.fingerprint,
+    }
+
+
+def held_out_batches(data: DataConfig) -> Iterator[Images]:
+    """View 0 of every held-out picture."""
+    source = build_source(data, "held-out")
+    for start in range(0, len(source), BATCH):
+        indices = range(start, min(start + BATCH, len(source)))
+        yield make_views(source, indices, [0] * len(indices)).images
