@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trained weights go out, come back, and start other runs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from pippin.cli.main import main
+from pippin.denoisers.config import MMDiTConfig
+from pippin.run.load import load_run
+from pippin.run.parts import Parts
+from pippin.run.sample import draw
+from pippin.run.train import build_trainer, train
+from pippin.run.trained import export, open_trained
+from pippin.training.config import InitConfig
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def exported(finished_run, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "model"
+    assert main(["export", str(finished_run), str(folder)]) == 0
+    return folder
+
+
+def test_an_exported_model_samples_what_its_run_samples(finished_run, exported):
+    images = []
+    for source in (finished_run, exported):
+        run = load_run(source, console=QUIET)
+        images.append(draw(run, [0, 1, 2], [5, 6, 7], run.recipe.sampling).images)
+        assert run.images_seen == 64
+    assert torch.equal(*images)
+
+
+def test_half_precision_rounds_and_nothing_else(finished_run, tmp_path):
+    trained = open_trained(str(finished_run))
+    export(trained, tmp_path / "half", torch.float16)
+    half = open_trained(str(tmp_path / "half"))
+    assert set(half.tensors) == set(trained.tensors)
+    for name, value in half.tensors.items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, trained.tensors[name].half().float()), name
+
+
+def test_a_run_starts_at_the_weights_it_names(recipe, exported, tmp_path):
+    begun = replace(recipe, init=InitConfig(run=str(exported)), seed=3)
+    train(replace(begun, train=replace(begun.train, learning_rate=0.0)), tmp_path / "run")
+    parent = open_trained(str(exported))
+    for part in ("model", "ema"):
+        last = load_file(tmp_path / "run" / "checkpoints" / "64" / f"{part}.safetensors")
+        for name, value in parent.tensors.items():
+            torch.testing.assert_close(last[name], value, rtol=0, atol=1e-6)
+
+
+def test_lineage_travels_through_two_generations(recipe, exported, finished_run, tmp_path):
+    child = replace(recipe, init=InitConfig(run=str(exported)))
+    train(child, tmp_path / "child")
+    state = json.loads((tmp_path / "child" / "checkpoints" / "64" / "state.json").read_text())
+    assert [one["images_seen"] for one in state["lineage"]] == [64]
+    export(open_trained(str(tmp_path / "child")), tmp_path / "exported")
+    parents = open_trained(str(tmp_path / "exported")).as_parent()
+    assert [one["source"] for one in parents] == [str(exported), str(tmp_path / "exported")]
+    assert parents[0]["sha256"] == open_trained(str(finished_run)).sha256
+
+
+def test_resuming_before_the_first_checkpoint_starts_at_the_same_weights(
+    recipe, exported, tmp_path
+):
+    begun = replace(recipe, init=InitConfig(run=str(exported)))
+    train(begun, tmp_path / "whole")
+    begun.save(tmp_path / "config.json")  # a run that was killed at once
+    train(begun, tmp_path, resume=True)
+    paths = [folder / "checkpoints" / "64" for folder in (tmp_path / "whole", tmp_path)]
+    for part in ("model", "ema", "optimizer"):
+        first, second = (load_file(path / f"{part}.safetensors") for path in paths)
+        assert all(torch.equal(first[name], second[name]) for name in first), part
+
+
+def test_weights_of_another_model_are_refused_by_name(recipe, exported, tmp_path):
+    wider = replace(
+        recipe,
+        init=InitConfig(run=str(exported)),
+        denoiser=MMDiTConfig(depth=2, width=32, num_heads=2),
+    )
+    with pytest.raises(ValueError, match=r"do not fit this model.*\n.* there, .* here"):
+        train(wider, tmp_path / "run")
+    deeper = replace(wider, denoiser=MMDiTConfig(depth=3, width=16, num_heads=2))
+    with pytest.raises(ValueError, match="absent there"):
+        open_trained(str(exported)).check_fit(Parts(deeper, QUIET).new_model())
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere", "no config.json"),
+        ("pippin/nothing", "no model 'pippin/nothing' is shipped; there are"),
+    ],
+)
+def test_what_is_not_there_is_named(source, message):
+    with pytest.raises(ValueError, match=message):
+        open_trained(source)
+
+
+def test_raw_weights_are_not_in_an_exported_average(exported):
+    with pytest.raises(ValueError, match="holds ema weights only"):
+        open_trained(str(exported), "raw")
+
+
+def test_damaged_and_foreign_files_are_refused(exported, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((exported / name).read_bytes())
+    whole = (exported / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="damaged or was not exported"):
+        open_trained(str(tmp_path))
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="damaged or was not exported"):
+        open_trained(str(tmp_path))
+
+
+def test_an_export_overwrites_nothing(finished_run, exported, capsys):
+    before = (exported / "model.safetensors").read_bytes()
+    assert main(["export", str(finished_run), str(exported)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert (exported / "model.safetensors").read_bytes() == before
+
+
+def test_a_trainer_without_a_start_has_no_lineage(recipe, tmp_path):
+    assert build_trainer(Parts(recipe, QUIET), tmp_path).lineage == ()
