@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pippin.cli.options import parse
+from pippin.cli.options import chosen_data, parse
 from pippin.data.config import DataConfig, OpenMojiConfig
 from pippin.encoders.config import AutoencoderTrainConfig
 
@@ -36,7 +36,8 @@ class TrainAutoencoderCommand:
     """Store the weights in fp16; loading casts them to fp32."""
     train: AutoencoderTrainConfig = field(default_factory=AutoencoderTrainConfig)
     data: DataConfig = field(default_factory=OpenMojiConfig)
-    """Pictures. Every epoch draws sizes, tones, crops and flips anew, from data.seed + epoch."""
+    """Pictures: OpenMoji, or with --data.path FOLDER your own. Every epoch draws sizes, tones,
+    crops and flips anew, from data.seed + epoch."""
 
 
 def main(argv: list[str]) -> int:
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
         return 0 if argv else 2
     if argv[0] != "train":
         raise ValueError(f"pippin autoencoder has no verb {argv[0]!r}; there is: train")
-    default = TrainAutoencoderCommand()
+    default = TrainAutoencoderCommand(data=chosen_data(argv))
     command = parse(TrainAutoencoderCommand, "pippin autoencoder train", argv[1:], default)
     _train(command)
     return 0
