@@ -11,11 +11,13 @@ from pippin.cli.options import parse
 from pippin.cli.train import find_recipe
 from pippin.data.config import ImagesConfig
 from pippin.encoders.config import AutoencoderConfig
+from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from pippin.data.check import Summary
     from pippin.data.scan import Scan
+    from pippin.data.table import Split
 
 USAGE = """usage: pippin data check FOLDER [options]      what is in a folder of own pictures
        pippin data prepare RECIPE [options]    build the latent cache that training will use
@@ -74,7 +76,7 @@ def _check(argv: list[str]) -> int:
         print("\n".join(_described(command.data, found, summary)))
         check_losses(found, command.data)
     except SourceRefusedError as refused:
-        print(f"\nrefused: {refused}")
+        print(f"\nrefused: {str(refused).partition(chr(10))[0]}")  # all files stand above
         return REFUSED
     if command.sample:
         print(f"\n{_reconstruction(command)}")
@@ -104,7 +106,7 @@ def _described(config: ImagesConfig, found: "Scan", summary: "Summary | None") -
         lines += ["", *_classes(summary), "", *_sizes(summary)]
         rules = ", ".join(f"{count} {rule}" for rule, count in summary.rules.items())
         lines += [f"rules applied: {rules or 'none'}", f"repeated files: {summary.repeated}"]
-        lines += [f"note: {note}" for note in summary.notes]
+        lines += [f"note: {note}" for note in (*summary.notes, *_too_few(summary.splits))]
     if found.passed_over:
         others = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.items())
         lines.append(f"files that are no pictures: {others}")
@@ -112,6 +114,22 @@ def _described(config: ImagesConfig, found: "Scan", summary: "Summary | None") -
         lines += ["", f"lost: {len(found.lost)} pictures ({found.lost_share:.1%})"]
         lines += [f"  {one.name}: {one.reason}: {one.detail}" for one in found.lost]
     return lines
+
+
+def _too_few(splits: "dict[Split, int]") -> list[str]:
+    """What an evaluation with its default settings cannot measure on so few pictures."""
+    k, notes = EvaluationConfig().neighbours, []
+    if splits["train"] < k + 1:
+        notes.append(
+            f"`pippin evaluate` needs {k + 1} pictures to train on, or --evaluation.neighbours "
+            f"below {k}"
+        )
+    if splits["held-out"] < k + 2:
+        notes.append(
+            f"the floor of an evaluation needs {k + 2} held-out pictures and is left out; "
+            "--data.held-out-share sets the share"
+        )
+    return notes
 
 
 def _classes(summary: "Summary") -> list[str]:

@@ -145,9 +145,9 @@ def check_losses(found: Scan, config: ImagesConfig) -> None:
         )
         raise SourceRefusedError(
             f"{config.path} would lose {len(found.lost)} of {total} pictures, more than the "
-            f"allowed share of {config.max_lost_share:g}: {counts}. The first:{first}\n"
-            f"`pippin data check {config.path}` lists all; mend or remove them, or allow more "
-            "with --data.max-lost-share"
+            f"allowed share of {config.max_lost_share:g}: {counts}. Mend or remove them, or allow "
+            f"more with --data.max-lost-share.\nThe first:{first}\n"
+            f"`pippin data check {config.path}` lists all"
         )
     if len({picture.sha256 for picture in found.pictures}) < 2:
         raise SourceRefusedError(

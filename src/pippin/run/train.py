@@ -41,10 +41,10 @@ def train(
     """
     console = console or Console(stderr=True)
     run = RunFolder(folder)
+    parts = Parts(recipe, console)
+    _name_lost(parts)  # before the folder is made: pictures that are refused leave none behind
     with folder_lock(folder):
         run.open_for(recipe, resume=resume)
-        parts = Parts(recipe, console)
-        _name_lost(parts)
         trainer = build_trainer(parts, folder)
         if resume:
             _restore(trainer, run, console)
