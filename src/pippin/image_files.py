@@ -30,7 +30,7 @@ Rule = Literal[
 ]
 RULES: tuple[Rule, ...] = get_args(Rule)
 
-Reason = Literal["missing", "not permitted", "broken", "16-bit grey", "enormous"]
+Reason = Literal["missing", "not permitted", "broken", "over 8 bits", "enormous"]
 """Why a file cannot be read."""
 
 ORIENTATION = 0x0112
@@ -64,8 +64,8 @@ def read_image(path: Path) -> UInt8[Tensor, "3 height width"]:
     16 bits of colour the upper eight.
 
     Raises:
-        UnreadableImageError: missing, broken, truncated, 16-bit grey, or more pixels than twice
-            ``PIL.Image.MAX_IMAGE_PIXELS``.
+        UnreadableImageError: missing, broken, truncated, 16-bit grey or floating-point, or more
+            pixels than twice ``PIL.Image.MAX_IMAGE_PIXELS``.
     """
     image, _ = _decode(path)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
@@ -87,7 +87,7 @@ def _decode(path: Path) -> tuple[Image.Image, tuple[Rule, ...]]:
             if file.mode.startswith(("I", "F")):
                 raise UnreadableImageError(
                     path,
-                    "16-bit grey",
+                    "over 8 bits",
                     f"its pixels have mode {file.mode}, of which the range is not known; save it "
                     "with 8 bits a channel",
                 )
@@ -101,6 +101,7 @@ def _decode(path: Path) -> tuple[Image.Image, tuple[Rule, ...]]:
 
 def _rules(file: Image.Image) -> tuple[Rule, ...]:
     """The rules that apply to an opened file."""
+    deep = any(";16" in str(tile[3]) for tile in getattr(file, "tile", ()))  # gone once loaded
     # Cameras' MPO files hold previews behind the picture: no animation.
     several = getattr(file, "is_animated", False) and file.format != "MPO"
     applies: dict[Rule, bool] = {
@@ -110,7 +111,7 @@ def _rules(file: Image.Image) -> tuple[Rule, ...]:
         "transparent": file.has_transparency_data,
         "rotated": file.getexif().get(ORIENTATION, 1) in range(2, 9),
         "animated": several,
-        "16-bit colour": any(";16" in str(tile[3]) for tile in getattr(file, "tile", ())),
+        "16-bit colour": deep,
     }
     return tuple(rule for rule in RULES if applies[rule])
 
