@@ -25,6 +25,8 @@ USAGE = """usage: pippin data check FOLDER [options]      what is in a folder of
 `pippin data check --help` and `pippin data prepare RECIPE --help` show all settings."""
 BATCH = 16
 """Images encoded at once when reconstruction is measured."""
+MUCH_WORSE = 3.0
+"""dB below its own record from which another autoencoder is advised: twice the squared error."""
 REFUSED = 1
 
 
@@ -121,8 +123,7 @@ def _too_few(splits: "dict[Split, int]") -> list[str]:
     k, notes = EvaluationConfig().neighbours, []
     if splits["train"] < k + 1:
         notes.append(
-            f"`pippin evaluate` needs {k + 1} pictures to train on, or --evaluation.neighbours "
-            f"below {k}"
+            f"`pippin evaluate` needs {k + 1} pictures to train on, or --neighbours below {k}"
         )
     if splits["held-out"] < k + 2:
         notes.append(
@@ -174,12 +175,15 @@ def _reconstruction(command: CheckCommand) -> str:
         f"{quality.images} views at {command.data.resolution} pixels"
     )
     record = find_autoencoder(command.autoencoder) / "quality.json"
-    if record.is_file():
-        figures = json.loads(record.read_text(encoding="utf-8"))
-        text += f"; {figures['psnr_mean_of_images']:.1f} dB on the pictures it was made for"
+    if not record.is_file():
+        return text
+    usual = float(json.loads(record.read_text(encoding="utf-8"))["psnr_mean_of_images"])
+    text += f"; {usual:.1f} dB on pictures held out of its own training"
+    if quality.psnr > usual - MUCH_WORSE:
+        return text
     return text + (
-        "\nNo sample is sharper than what the autoencoder keeps: where this is much lower, train "
-        f"one on your pictures: pippin autoencoder train --data.path {command.data.path}"
+        "\nnote: no sample is better than what the autoencoder keeps of a picture. Train one on "
+        f"yours: pippin autoencoder train --data.path {command.data.path}"
     )
 
 

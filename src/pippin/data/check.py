@@ -79,7 +79,8 @@ def _notes(found: Scan, config: ImagesConfig, classes: dict[str, dict[Split, int
             "folder/mmdit-unconditional leaves classes out"
         )
     if found.has_captions:
-        notes.append("captions are recorded; no recipe trains on them yet")
+        without = sum(not picture.caption for picture in found.pictures)
+        notes.append(f"captions are recorded ({without} are empty); no recipe trains on them yet")
     if empty := [name for name, count in classes.items() if not count["train"]]:
         notes.append(f"no picture of these classes is trained on: {', '.join(empty)}")
     if twice := _in_several_classes(found.pictures):

@@ -104,7 +104,9 @@ def _csv_rows(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
             if None in values or None in values.values():
                 wanted = len(reader.fieldnames or ())
                 raise _BadLineError(
-                    reader.line_num, f"not {wanted} cells, as the first line has; quote commas"
+                    reader.line_num,
+                    f"the first line has {wanted} cells and this one has not; cells with commas "
+                    "need quotes",
                 )
             yield reader.line_num, values
     except csv.Error as error:
@@ -118,7 +120,7 @@ def _json_rows(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             values = json.loads(line)
         except json.JSONDecodeError as error:
-            raise _BadLineError(number, f"not JSON: {error}") from error
+            raise _BadLineError(number, f"not JSON: {error.msg}") from error
         if not isinstance(values, dict):
             raise _BadLineError(number, "each line must hold one JSON object")
         yield number, values

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import PIL
-from PIL import Image
 
 from pippin.config import Config, ConfigError
 from pippin.data.config import LARGEST_SIDE, ImagesConfig
@@ -164,8 +163,7 @@ def _records(
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         with warnings.catch_warnings():
-            # Pillow warns of files that are large but still allowed
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # Pillow's: what a file is worth is judged here
             found = pool.map(lambda one: _record(one.path, before.get(one.name)), entries)
             for entry, record in zip(entries, found, strict=True):
                 files[entry.name] = record
