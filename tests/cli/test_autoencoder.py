@@ -46,5 +46,5 @@ def test_every_epoch_shows_every_picture_once_and_anew() -> None:
 
 
 def test_an_unknown_verb_is_refused() -> None:
-    with pytest.raises(ValueError, match="no verb 'fly'; there is: train"):
+    with pytest.raises(ValueError, match="no verb 'fly'; there are: train, measure"):
         verb.main(["fly"])

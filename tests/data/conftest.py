@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from pippin.data.config import OpenMojiConfig
+from pippin.data.listing import LostFile
 from pippin.rng import generator
-from pippin.types import Moments, Size
+from pippin.types import Control, Corner, Moments, Size
 
 
 @dataclass
@@ -26,6 +27,8 @@ class NoisePictures:
     class_names: tuple[str, ...] = ("a", "b", "c")
     num_pictures: int = 7
     content: str = "0123456789abcdef"
+    lost: tuple[LostFile, ...] = ()
+    probe_side: int = 8
 
     def __len__(self) -> int:
         return self.num_pictures
@@ -45,6 +48,17 @@ class NoisePictures:
         draws = generator("size", self.key(index))
         height, width = torch.randint(8, 24, (2,), generator=draws).tolist()
         return torch.randint(0, 256, (3, height, width), generator=draws, dtype=torch.uint8)
+
+    def can_show(self, index: int, original_size: Size) -> bool:
+        return original_size == self.image(index).shape[1:]
+
+    def clean_control(self, index: int) -> Control:
+        return Control(
+            original_size=Size(*self.image(index).shape[1:]),
+            crop_corner=Corner(0, 0),
+            crop_size=Size(8, 8),
+            flip=False,
+        )
 
     def source_hash(self) -> str:
         return self.content

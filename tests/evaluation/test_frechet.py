@@ -67,6 +67,19 @@ def test_shards_merge_to_the_single_pass(cuts, shift):
     assert torch.allclose(streamed.covariance, whole.covariance, rtol=1e-8, atol=1e-9)
 
 
+def test_features_that_never_vary_add_their_gap_only():
+    first, second = gaussian(24, 60, 1), gaussian(30, 60, 2)
+    wide = [torch.zeros(len(one), 1280, dtype=torch.float64) for one in (first, second)]
+    for place, one in zip(wide, (first, second), strict=True):
+        place[:, ::22][:, :58] = one[:, :58]
+    wide[1][:, 1279] = 3.0
+    of = GaussianStatistics.of
+    expected = frechet_distance(of(first[:, :58]), of(second[:, :58])) + 9
+    assert frechet_distance(of(wide[0]), of(wide[1])) == pytest.approx(expected, rel=1e-9)
+    constant = of(torch.ones(5, 4, dtype=torch.float64))
+    assert frechet_distance(constant, constant) == 0
+
+
 def test_wrong_input_is_named():
     one = GaussianStatistics.of(gaussian(1, 4, 0))
     with pytest.raises(ValueError, match="two samples"):

@@ -9,6 +9,7 @@ from diffusers import AutoencoderKL
 
 from pippin.data.config import CacheConfig, OpenMojiConfig
 from pippin.denoisers.config import MMDiTConfig
+from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.affine import Affine
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
@@ -43,6 +44,7 @@ def recipe(autoencoder_folder, tmp_path_factory):
         data=OpenMojiConfig(resolution=32, views=2, max_pictures=24),
         autoencoder=AutoencoderConfig(source=str(autoencoder_folder)),
         cache=CacheConfig(folder=str(tmp_path_factory.mktemp("caches"))),
+        diffusion=DiffusionConfig(),  # eps: zero weights have loss 1
         denoiser=MMDiTConfig(depth=2, width=16, num_heads=2),
         train=TrainConfig(
             images=64,

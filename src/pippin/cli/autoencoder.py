@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pippin.cli.options import parse
+from pippin.cli.options import chosen_data, parse
 from pippin.data.config import DataConfig, OpenMojiConfig
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
 
@@ -36,7 +36,8 @@ class TrainAutoencoderCommand:
     """Store the weights in fp16; loading casts them to fp32."""
     train: AutoencoderTrainConfig = field(default_factory=AutoencoderTrainConfig)
     data: DataConfig = field(default_factory=OpenMojiConfig)
-    """Pictures. Every epoch draws sizes, tones, crops and flips anew, from data.seed + epoch."""
+    """Pictures: OpenMoji, or with --data.path FOLDER your own. Every epoch draws sizes, tones,
+    crops and flips anew, from data.seed + epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +56,10 @@ def main(argv: list[str]) -> int:
         return 0 if argv else 2
     verb, rest = argv[0], argv[1:]
     if verb == "train":
-        default = TrainAutoencoderCommand()
+        default = TrainAutoencoderCommand(data=chosen_data(rest))
         _train(parse(TrainAutoencoderCommand, "pippin autoencoder train", rest, default))
     elif verb == "measure":
-        wanted = MeasureAutoencoderCommand()
+        wanted = MeasureAutoencoderCommand(data=chosen_data(rest))
         _measure(parse(MeasureAutoencoderCommand, "pippin autoencoder measure", rest, wanted))
     else:
         raise ValueError(f"pippin autoencoder has no verb {verb!r}; there are: train, measure")

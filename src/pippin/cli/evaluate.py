@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from pippin.cli.options import parse
-from pippin.data.config import OpenMojiConfig
+from pippin.cli.options import chosen_data, parse
+from pippin.data.config import DataConfig, OpenMojiConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.sampling.config import SamplingConfig
 
@@ -26,13 +26,14 @@ class EvaluateRunCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFolderCommand:
-    """Measure a folder of images against the clean training pictures of OpenMoji."""
+    """Measure a folder of images against the clean training pictures of a data set."""
 
     evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")] = field(
         default_factory=EvaluationConfig
     )
-    resolution: int = 64
-    """Side of the reference pictures before features are taken."""
+    data: DataConfig = field(default_factory=OpenMojiConfig)
+    """The reference: OpenMoji, or with --data.path FOLDER your own pictures. data.resolution is
+    the side of its pictures before features are taken."""
     device: str = "auto"
 
 
@@ -68,13 +69,14 @@ def _run(folder: Path, arguments: list[str]) -> "list[Measure]":
 
 
 def _folder(folder: Path, arguments: list[str]) -> "list[Measure]":
-    command = parse(EvaluateFolderCommand, "pippin evaluate FOLDER", arguments)
+    default = EvaluateFolderCommand(data=chosen_data(arguments))
+    command = parse(EvaluateFolderCommand, "pippin evaluate FOLDER", arguments, default)
 
     from pippin.run.evaluate import evaluate_folder
     from pippin.training.device import resolve_device
 
-    data = OpenMojiConfig(resolution=command.resolution)
-    return evaluate_folder(folder, data, command.evaluation, resolve_device(command.device))
+    device = resolve_device(command.device)
+    return evaluate_folder(folder, command.data, command.evaluation, device)
 
 
 def _print_table(measures: "list[Measure]") -> None:

@@ -10,6 +10,7 @@ import sys
 
 VERBS: dict[str, str] = {
     "demo": "the whole line on the embedded pictures, with a report, in minutes",
+    "data": "check own pictures, or prepare a recipe's latents",
     "train": "train a recipe",
     "sample": "draw images from a run",
     "evaluate": "measure a run or a folder of images",

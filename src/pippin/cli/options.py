@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the verbs turn arguments into configurations."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import tyro
+
+from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig
 
 T = TypeVar("T")
 
@@ -21,6 +24,12 @@ def parse(kind: type[T], prog: str, arguments: list[str], default: Any = None) -
         default=tyro.MISSING_NONPROP if default is None else default,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
     )
+
+
+def chosen_data(arguments: Sequence[str]) -> DataConfig:
+    """The kind of data whose options are shown: own pictures where --data.path is given."""
+    own = any(one.partition("=")[0] == "--data.path" for one in arguments)
+    return ImagesConfig() if own else OpenMojiConfig()
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from pippin.cli.options import parse
+from pippin.cli.options import chosen_data, parse
+from pippin.data.config import OpenMojiConfig
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 
@@ -35,15 +36,28 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE.format(recipes="\n  ".join(RECIPES)))
         return 0 if argv else 2
+    name, recipe, rest = find_recipe(argv)
+    command = parse(TrainCommand, f"pippin train {name}", rest, TrainCommand(recipe=recipe))
+    folder = command.folder or Path("runs") / name.replace("/", "-")
+    return _train(command.recipe, folder, resume=command.resume)
+
+
+def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
+    """Name and recipe of ``RECIPE ...`` or ``--config PATH ...``, and the arguments after it.
+
+    Raises:
+        ValueError: no such recipe or file, or --data.path for one without own pictures.
+    """
     if argv[0] == "--config":
         if len(argv) < 2:
             raise ValueError("--config needs the path of a config.json")
         name, recipe, rest = Path(argv[1]).parent.name, Recipe.load(Path(argv[1])), argv[2:]
     else:
         name, recipe, rest = argv[0], get_recipe(argv[0]), argv[1:]
-    command = parse(TrainCommand, f"pippin train {name}", rest, TrainCommand(recipe=recipe))
-    folder = command.folder or Path("runs") / name.replace("/", "-")
-    return _train(command.recipe, folder, resume=command.resume)
+    if type(chosen_data(rest)) not in (type(recipe.data), OpenMojiConfig):
+        own = ", ".join(one for one in RECIPES if one.startswith("folder/"))
+        raise ValueError(f"{name} is on embedded pictures; --data.path goes with: {own}")
+    return name, recipe, rest
 
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool) -> int:

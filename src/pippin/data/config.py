@@ -8,6 +8,9 @@ from pippin.config import NOT_PROTOCOL, Config, ConfigError
 
 Tones = Literal["one-per-view", "base-only", "all"]
 
+SMALLEST_SIDE, LARGEST_SIDE = 8, 8192
+"""Of source images, in pixels: what control can say of an original size."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SizeLaw(Config):
@@ -74,7 +77,54 @@ class OpenMojiConfig(Config):
             )
 
 
-DataConfig = OpenMojiConfig
+@dataclass(frozen=True, kw_only=True)
+class ImagesConfig(Config):
+    """Own pictures: a folder of class folders, one with a metadata file, or a flat one."""
+
+    kind: Literal["images"] = "images"
+    path: str = ""
+    """The folder. Files are found below it at any depth."""
+    metadata: str | None = None
+    """A .csv or .jsonl file inside the folder with a column file_name, and label, caption or text;
+    None = metadata.csv or metadata.jsonl where there is one."""
+    held_out_share: float = 0.1
+    """Expected share of pictures that are held out, by a hash of the file's name."""
+    min_side: int = 16
+    """Files with a shorter side below this are lost."""
+    max_lost_share: float = field(default=0.05, metadata=NOT_PROTOCOL)
+    """A larger share of lost files is refused."""
+    resolution: int = 64
+    """Side of a training image in pixels."""
+    crop_law: CropLaw = field(default_factory=CropLaw)
+    views: int = 8
+    """Different crops and flips cached for each picture; epoch e uses view e mod views."""
+    max_pictures: int | None = None
+    """Only so many pictures of each split, a fixed mixture of all classes; None = all. For quick
+    tries: do not compare with runs on all of them."""
+    index_folder: str = field(default="caches", metadata=NOT_PROTOCOL)
+    """Where it is remembered what was found in each file, by its size and time of change."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that leave nothing to train on."""
+        none_left = self.max_pictures is not None and self.max_pictures < 1
+        if self.views < 1 or self.resolution < 1 or none_left:
+            raise ConfigError(
+                "views, resolution and max_pictures must be at least 1; got "
+                f"{self.views}, {self.resolution}, {self.max_pictures}"
+            )
+        if self.min_side < SMALLEST_SIDE:
+            raise ConfigError(
+                f"min_side must be at least {SMALLEST_SIDE} pixels; got {self.min_side}"
+            )
+        if not 0 < self.held_out_share < 1 or not 0 <= self.max_lost_share < 1:
+            raise ConfigError(
+                "0 < held_out_share < 1 and 0 <= max_lost_share < 1; got "
+                f"{self.held_out_share}, {self.max_lost_share}"
+            )
+
+
+DataConfig = OpenMojiConfig | ImagesConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,9 @@ from pippin.data.source import PictureSource
 CACHE_VERSION = 1
 """Raised whenever the meaning of a cache's content changes."""
 
+PLACES = ("path", "metadata")
+"""Data settings that say where files lie; what is in them is in the source's hash."""
+
 MANIFEST = "manifest.json"
 Verify = Literal["size", "sha256"]
 
@@ -61,6 +64,8 @@ def cache_ingredients(
         "dtype": config.dtype,
         **{f"data.{path}": value for path, value in protocol(source.config).items()},
     }
+    for path in PLACES:
+        values.pop(f"data.{path}", None)
     return json.loads(json.dumps(values))
 
 

@@ -9,11 +9,16 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pippin.data.config import OpenMojiConfig
+from pippin.data.crop import whole_image
 from pippin.data.rasterise import rasterise, renderer, svg_bytes
 from pippin.data.size import class_scores, original_size
+from pippin.data.split import fixed_subset
 from pippin.data.table import CLASSES, Picture, Split, pictures_of, read_table
 from pippin.rng import normal, uniform
-from pippin.types import Size
+from pippin.types import Control, Size
+
+CLEAN_SIZE = Size(256, 256)
+"""The source size of clean views, in pixels."""
 
 
 class OpenMojiSource:
@@ -31,10 +36,12 @@ class OpenMojiSource:
         self.config = config
         self.split: Split = split
         self.class_names: tuple[str, ...] = CLASSES
+        self.lost = ()
+        self.probe_side = CLEAN_SIZE.height
         pictures = pictures_of(split)
         every_tone = config.tones == "all"
         items = [p for p in pictures if every_tone or not p.base]
-        self._items = _some(items, config.max_pictures)
+        self._items = fixed_subset(items, config.max_pictures, lambda picture: picture.hexcode)
         self._drawings: dict[str, list[str]] = defaultdict(list)
         for picture in pictures:
             self._drawings[picture.base or picture.hexcode].append(picture.hexcode)
@@ -92,6 +99,14 @@ class OpenMojiSource:
             raise ValueError(f"OpenMoji pictures are square; asked for {height} x {width} pixels")
         return rasterise(self.drawing(index, view), height)
 
+    def can_show(self, index: int, original_size: Size) -> bool:
+        """Any square size: the pictures are drawings."""
+        return original_size.height == original_size.width
+
+    def clean_control(self, index: int) -> Control:
+        """The whole picture at 256 pixels, unflipped."""
+        return whole_image(CLEAN_SIZE)
+
     def source_hash(self) -> str:
         """Over the drawings, labels and keys of this split, and the renderer's version."""
         return self._hash
@@ -105,15 +120,6 @@ class OpenMojiSource:
             for hexcode in drawings:
                 digest.update(hashlib.sha256(svg_bytes(hexcode)).digest())
         return digest.hexdigest()[:16]
-
-
-def _some(items: list[Picture], count: int | None) -> list[Picture]:
-    """The ``count`` items with the smallest hashes, in their own order: a mixture of classes."""
-    if count is None:
-        return items
-    ranked = sorted(items, key=lambda p: hashlib.sha256(p.hexcode.encode()).digest())
-    chosen = {picture.hexcode for picture in ranked[:count]}
-    return [picture for picture in items if picture.hexcode in chosen]
 
 
 def _pictures_per_class() -> list[int]:

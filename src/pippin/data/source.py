@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every source of labelled pictures offers to views and caches."""
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import UInt8
 from torch import Tensor
 
 from pippin.data.config import DataConfig
+from pippin.data.listing import LostFile
 from pippin.data.table import Split
-from pippin.types import Size
+from pippin.types import Control, Size
 
 
 @runtime_checkable
@@ -19,9 +21,23 @@ class PictureSource(Protocol):
     pictures does not change the draws of those that stay.
     """
 
-    config: DataConfig
     split: Split
     class_names: tuple[str, ...]
+
+    @property
+    def config(self) -> DataConfig:
+        """What the source was built from."""
+        ...
+
+    @property
+    def lost(self) -> Sequence[LostFile]:
+        """Pictures that cannot be used, of either split."""
+        ...
+
+    @property
+    def probe_side(self) -> int:
+        """A side in pixels that at least half of the pictures can be shown at, whole."""
+        ...
 
     def __len__(self) -> int:
         """How many pictures one epoch has."""
@@ -43,6 +59,14 @@ class PictureSource(Protocol):
         self, index: int, view: int | None = None, original_size: Size | None = None
     ) -> UInt8[Tensor, "3 height width"]:
         """The source image that a view is cut from; see the class of the source."""
+        ...
+
+    def can_show(self, index: int, original_size: Size) -> bool:
+        """Whether :meth:`image` knows what the picture looks like at this size."""
+        ...
+
+    def clean_control(self, index: int) -> Control:
+        """How the picture is prepared where nothing is left to chance: a square, unflipped."""
         ...
 
     def source_hash(self) -> str:

@@ -8,13 +8,10 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from pippin.data.crop import apply_control, crop_with_control, whole_image
+from pippin.data.crop import apply_control, crop_with_control
 from pippin.data.source import PictureSource
 from pippin.rng import generator
-from pippin.types import Control, ControlBatch, Images, Size, stack_controls
-
-CLEAN_SIZE = Size(256, 256)
-"""The source size of clean views, in pixels."""
+from pippin.types import Control, ControlBatch, Images, stack_controls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +41,12 @@ def make_view(source: PictureSource, index: int, view: int) -> View:
 
 
 def clean_view(source: PictureSource, index: int) -> View:
-    """The untoned picture drawn at 256 pixels, whole and unflipped, at the training resolution.
+    """A picture at the training resolution with nothing left to chance, as its source says.
 
+    OpenMoji: untoned, drawn at 256 pixels, whole. Own pictures: the centred square. Never flipped.
     The reference set of an evaluation is made of clean views.
     """
-    control = whole_image(CLEAN_SIZE)
+    control = source.clean_control(index)
     image = counterfactual(source, index, control)
     return View(image=image, control=control, label=source.label(index))
 
@@ -58,16 +56,18 @@ def counterfactual(
 ) -> UInt8[Tensor, "3 resolution resolution"]:
     """The same picture as it would look prepared in another way.
 
-    The picture is a vector drawing, so this is exact: it is drawn at ``control.original_size``
-    and then cropped, mirrored and resized as the control says. For the control of
-    ``make_view(source, index, view)`` and the same ``view`` it gives that view's image.
+    It is made at ``control.original_size`` and then cropped, mirrored and resized as the control
+    says. A vector drawing is drawn anew, so this is exact; a file of pixels is shrunk as a smaller
+    file would have been, and never enlarged. For the control of ``make_view(source, index, view)``
+    and the same ``view`` it gives that view's image.
 
     Args:
         control: in pixels of the imagined source image.
         view: which view's skin tone; None = untoned.
 
     Raises:
-        ValueError: the source size or the crop is not square, or the crop does not fit.
+        ValueError: the source does not know the picture at this size
+            (:meth:`PictureSource.can_show`), or the crop is not square or does not fit.
     """
     image = source.image(index, view, control.original_size)
     return apply_control(image, control, source.config.resolution)

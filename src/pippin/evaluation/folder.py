@@ -4,22 +4,20 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
 from torch import Tensor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+from pippin.image_files import SUFFIXES, read_image
 
 
 def folder_images(path: Path | str, batch_size: int = 64) -> Iterator[UInt8[Tensor, "_ 3 _ _"]]:
-    """All PNG, JPEG and WebP files below a folder, in the order of their paths.
+    """All image files below a folder, in the order of their paths.
 
-    Other files are passed over. Files next to one another that have one size make a batch, so a
-    folder of mixed sizes is read in smaller batches; features resize each image by itself.
-    Transparent pixels are laid on white, grey becomes RGB, EXIF rotation is applied, of an
-    animation the first frame counts.
+    Other files than those of :data:`pippin.image_files.SUFFIXES` are passed over. Files next to
+    one another that have one size make a batch, so a folder of mixed sizes is read in smaller
+    batches; features resize each image by itself. Pixels follow the rules of
+    :func:`pippin.image_files.read_image`.
 
     Raises:
         ValueError: no such folder, no image in it, or a file that cannot be read, by name.
@@ -53,24 +51,3 @@ def image_paths(folder: Path) -> list[Path]:
             f"{folder} and its subfolders hold no image; allowed are {', '.join(SUFFIXES)} files"
         )
     return found
-
-
-def read_image(path: Path) -> UInt8[Tensor, "3 height width"]:
-    """One image file as RGB on white.
-
-    Raises:
-        ValueError: the file is broken, or holds more than 8 bits a channel.
-    """
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(
-                    f"{path} has pixels of mode {image.mode}; save it with 8 bits a channel"
-                )
-            image = image.convert("RGBA")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
-    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    pixels = np.array(Image.alpha_composite(white, image).convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -91,7 +91,7 @@ def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> f
     # C_1^1/2 C_2 C_1^1/2 has the eigenvalues of R' C_2 R for every R with R R' = C_1, and those
     # which R' leaves out are zero.
     inner = root.T @ second.covariance @ root
-    overlap = torch.linalg.eigvalsh((inner + inner.T) / 2)
+    overlap, _ = _eigh((inner + inner.T) / 2)
     overlap = torch.where(overlap > _noise(overlap), overlap, 0).sqrt().sum()
     gap = (first.mean - second.mean).square().sum()
     spread = first.covariance.trace() + second.covariance.trace()
@@ -100,9 +100,25 @@ def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> f
 
 def _root(covariance: Float64[Tensor, "dim dim"]) -> Float64[Tensor, "dim rank"]:
     """R with R R' = covariance and as many columns as the rank."""
-    values, vectors = torch.linalg.eigh(covariance)
+    values, vectors = _eigh(covariance)
     kept = values > _noise(values)
-    return vectors[:, kept] * values[kept].sqrt()
+    root = covariance.new_zeros(len(covariance), int(kept.sum()))
+    root[_varies(covariance)] = vectors[:, kept] * values[kept].sqrt()
+    return root
+
+
+def _eigh(matrix: Float64[Tensor, "dim dim"]) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and vectors of the block of features that vary, values ascending.
+
+    The others add eigenvalues of exactly 0, and with many of them LAPACK may not converge.
+    """
+    block = matrix[_varies(matrix)][:, _varies(matrix)]
+    return torch.linalg.eigh(block)
+
+
+def _varies(matrix: Float64[Tensor, "dim dim"]) -> Tensor:
+    """Where a positive semi-definite matrix has other numbers than 0 in its row."""
+    return matrix.diagonal() > 0
 
 
 def _noise(values: Float64[Tensor, " n"]) -> float:

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 
 from pippin.config import ConfigError
-from pippin.recipes import openmoji
+from pippin.recipes import folder, openmoji
 from pippin.recipes.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -12,6 +12,11 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "openmoji/mmdit-entangled": openmoji.mmdit_entangled,
     "openmoji/dit-disentangled": openmoji.dit_disentangled,
     "openmoji/dit-entangled": openmoji.dit_entangled,
+    "folder/mmdit-disentangled": folder.mmdit_disentangled,
+    "folder/mmdit-entangled": folder.mmdit_entangled,
+    "folder/mmdit-unconditional": folder.mmdit_unconditional,
+    "folder/dit-disentangled": folder.dit_disentangled,
+    "folder/dit-entangled": folder.dit_entangled,
 }
 
 

@@ -19,19 +19,25 @@ from pippin.run.load import LoadedRun
 from pippin.run.pictures import grid, save_png
 from pippin.run.sample import draw
 from pippin.sampling.config import ControlRequest
-from pippin.types import Control, Images
+from pippin.types import Control, Images, Size
 
 STRIP = 10
 """Pairs shown."""
 
 
 def probes(run: LoadedRun) -> dict[str, Probe]:
-    """A probe of each control that the model reads; a small size is half the resolution."""
+    """A probe of each control that the model reads; a small size is half the resolution.
+
+    The large size is one that the source can show. Where that is no larger than the small one,
+    there is no probe of the original size.
+    """
+    small, side = run.recipe.data.resolution // 2, run.parts.train_source.probe_side
     every: dict[str, Probe] = {
-        "original_size": SizeProbe(small=run.recipe.data.resolution // 2),
-        "flip": FlipProbe(),
-        "crop_corner": CropProbe(),
+        "flip": FlipProbe(size=side),
+        "crop_corner": CropProbe(size=side // 20 * 20 or side // 5 * 5),
     }
+    if side > small:
+        every = {"original_size": SizeProbe(small=small, large=side), **every}
     return {name: probe for name, probe in every.items() if name in run.control_names}
 
 
@@ -54,13 +60,19 @@ def drift_measures(run: LoadedRun, folder: Path, network: EffLite0) -> list[Meas
 
 
 class Pairs:
-    """Renders the same seeds, or the same real pictures, under given control values."""
+    """Renders the same seeds, or the same real pictures, under given control values.
+
+    Only pictures that the source can show at every size of the probes are taken, so there may be
+    fewer than ``drift_pairs``; each measure says how many.
+    """
 
     def __init__(self, run: LoadedRun) -> None:
         self.run = run
         config, source = run.recipe.evaluation, run.parts.train_source
         order = permutation(len(source), "subset", config.seed, "drift").tolist()
-        self.pictures = order[: config.drift_pairs]
+        largest = Size(source.probe_side, source.probe_side)
+        known = [index for index in order if source.can_show(index, largest)]
+        self.pictures = known[: config.drift_pairs]
         self.labels = [source.label(index) for index in self.pictures]
         self._made: dict[tuple[str, Control], Images] = {}
 
@@ -78,7 +90,7 @@ class Pairs:
         return self._made[key]
 
     def real(self, values: Mapping[str, tuple[float, ...]]) -> Images:
-        """The vector pictures rendered as the control says."""
+        """The pictures as they would be if they had been prepared as the control says."""
         control = Control.from_values(values)
         key = ("real", control)
         if key not in self._made:

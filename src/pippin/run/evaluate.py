@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from pippin.config import fingerprint, protocol
 from pippin.data.config import DataConfig
@@ -72,9 +73,19 @@ def evaluate_folder(
 
 
 def real_floor(data: DataConfig, config: EvaluationConfig, device: torch.device) -> list[Measure]:
-    """The same distances for held-out real pictures: what a perfect model could reach."""
+    """The same distances for held-out real pictures: what a perfect model could reach.
+
+    Own pictures may hold out too few for these distances; then there is no floor, and that is
+    said.
+    """
     reference = clean_features(data, config, "train", device)
     held_out = clean_features(data, config, "held-out", device)
+    if len(held_out) < config.neighbours + 2:
+        Console(stderr=True).print(
+            f"[yellow]no floor:[/] {len(held_out)} pictures are held out, and the distances need "
+            f"{config.neighbours + 2}; more pictures or a larger data.held_out_share give one"
+        )
+        return []
     return compare(held_out, reference, config, subject="real")
 
 
@@ -87,8 +98,9 @@ def clean_features(
     Kept in memory: the arms of a study share them.
     """
     source = build_source(data, split)
-    images = torch.stack([clean_view(source, index).image for index in range(len(source))])
-    return extract(build_features(config, device), images.split(config.batch_size))
+    rows = torch.arange(len(source)).split(config.batch_size)
+    batches = (torch.stack([clean_view(source, i).image for i in part.tolist()]) for part in rows)
+    return extract(build_features(config, device), batches)
 
 
 def evaluation_labels(run: LoadedRun, count: int) -> list[int]:

@@ -37,7 +37,13 @@ class Parts:
     @cached_property
     def train_source(self) -> PictureSource:
         """Pictures to train on."""
-        return build_source(self.recipe.data, "train")
+        with Progress(console=self.console, transient=True) as progress:
+            task = progress.add_task("looking into pictures", total=None, visible=False)
+
+            def show(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total, visible=True)
+
+            return build_source(self.recipe.data, "train", show)
 
     @cached_property
     def held_out_source(self) -> PictureSource:

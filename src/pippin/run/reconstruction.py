@@ -32,24 +32,29 @@ def reconstruction_figures(
     Raises:
         ValueError: the data set holds no picture out.
     """
-    device = autoencoder.shift.device
     quality = measure_reconstruction(autoencoder, held_out_batches(data))
-    extractor = build_features(EvaluationConfig(input_size=input_size), device)
-    originals = extract(extractor, held_out_batches(data))
-    decoded = extract(
-        extractor, (reconstruct(autoencoder, images) for images in held_out_batches(data))
-    )
-    distance = frechet_distance(
-        GaussianStatistics.of(originals.values), GaussianStatistics.of(decoded.values)
-    )
-    return {
+    figures = {
         "held_out_images": quality.images,
         "psnr_mean_of_images": round(quality.psnr, 3),
         "psnr_of_mean_error": round(quality.psnr_of_mean_error, 3),
         "psnr_foreground": round(quality.foreground_psnr, 3),
-        f"FD-{extractor.name} of reconstructions": round(distance, 3),
+    }
+    if quality.images > 1:  # one picture has no distribution
+        figures |= _frechet(autoencoder, data, input_size)
+    return {**figures, "fingerprint": autoencoder.fingerprint}
+
+
+def _frechet(autoencoder: Autoencoder, data: DataConfig, input_size: int) -> dict[str, Any]:
+    config = EvaluationConfig(input_size=input_size)
+    extractor = build_features(config, autoencoder.shift.device)
+    decoded = (reconstruct(autoencoder, images) for images in held_out_batches(data))
+    first, second = (
+        GaussianStatistics.of(extract(extractor, images).values)
+        for images in (held_out_batches(data), decoded)
+    )
+    return {
+        f"FD-{extractor.name} of reconstructions": round(frechet_distance(first, second), 3),
         "features_input_size": input_size,
-        "fingerprint": autoencoder.fingerprint,
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from pippin.data.loader import LatentLoader
 from pippin.objective import Objective
@@ -19,6 +20,9 @@ from pippin.training.hooks import LogHook, progress_hook
 from pippin.training.lock import folder_lock
 from pippin.training.log import RunLog
 from pippin.training.trainer import Hook, Trainer
+
+LOST_NAMED = 10
+"""Own pictures named when a run starts that cannot be used."""
 
 
 def train(
@@ -38,9 +42,10 @@ def train(
     """
     console = console or Console(stderr=True)
     run = RunFolder(folder)
+    parts = Parts(recipe, console)
+    _name_lost(parts)  # before the folder is made: pictures that are refused leave none behind
     with folder_lock(folder):
         run.open_for(recipe, resume=resume)
-        parts = Parts(recipe, console)
         trainer = build_trainer(parts, folder)
         if not (resume and _restore(trainer, run, console)):
             _begin(trainer, recipe, console)
@@ -57,6 +62,17 @@ def train(
         )
         with _hooks(parts, trainer, run) as hooks:
             trainer.train(loader, hooks)
+
+
+def _name_lost(parts: Parts) -> None:
+    """Say which own pictures are not trained on."""
+    lost = parts.train_source.lost
+    for one in lost[:LOST_NAMED]:
+        parts.console.print(f"[yellow]left out:[/] {escape(one.name)}: {one.reason}")
+    if len(lost) > LOST_NAMED:
+        parts.console.print(
+            f"[yellow]left out:[/] {len(lost)} pictures in all; `pippin data check` lists them"
+        )
 
 
 def build_trainer(parts: Parts, folder: Path) -> Trainer:

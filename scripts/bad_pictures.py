@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Print what happens to every kind of awkward own picture, as a markdown table.
+
+    python scripts/bad_pictures.py
+
+Each case makes its own folder, scans it as `pippin data check` does, and prints what was observed.
+The table in docs/own-data.md is this output; a test compares them.
+"""
+
+import os
+import struct
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pippin.data.config import ImagesConfig
+from pippin.data.scan import scan
+
+Make = Callable[[Path], str]
+"""Puts one thing into a folder and says its name."""
+
+
+def saved(
+    name: str, mode: str = "RGB", size: tuple[int, int] = (40, 30), **options: object
+) -> Make:
+    """A plain picture, 40 wide and 30 high."""
+
+    def make(folder: Path) -> str:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, size).save(path, **options)  # type: ignore[arg-type]
+        return name
+
+    return make
+
+
+def written(name: str | bytes, content: bytes) -> Make:
+    """A file with given bytes."""
+
+    def make(folder: Path) -> str:
+        path = Path(os.fsdecode(os.path.join(os.fsencode(folder), os.fsencode(name))))
+        path.write_bytes(content)
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+    return make
+
+
+def cut(name: str) -> Make:
+    """The first half of a file of noise."""
+
+    def make(folder: Path) -> str:
+        noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / name)
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+        return name
+
+    return make
+
+
+def turned(folder: Path) -> str:
+    """A JPEG with an EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return saved("turned.jpg", exif=exif)(folder)
+
+
+def several(name: str) -> Make:
+    """A file of two different frames."""
+    return saved(name, save_all=True, append_images=[Image.new("RGB", (40, 30), "red")])
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+    """A PNG file from its parts, which Pillow does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def beside(other: str, make: Make) -> Make:
+    """A thing beside a good picture."""
+
+    def both(folder: Path) -> str:
+        saved(other)(folder)
+        return make(folder)
+
+    return both
+
+
+def linked(folder: Path) -> str:
+    """A link to a file that is not there."""
+    (folder / "link.png").symlink_to(folder / "gone")
+    return "link.png"
+
+
+def metadata(text: str, *names: str, file: str = "metadata.csv", about: str = "") -> Make:
+    """Pictures and a metadata file."""
+
+    def make(folder: Path) -> str:
+        for name in names:
+            saved(name)(folder)
+        (folder / file).write_text(text, encoding="utf-8")
+        return about
+
+    return make
+
+
+def two_metadata_files(folder: Path) -> str:
+    """Which of them counts is not known."""
+    (folder / "metadata.jsonl").write_text("{}")
+    return metadata("file_name\n")(folder)
+
+
+DEEP = png(20, 20, 16, 2, (b"\0" + b"\x80\x01" * 60) * 20)
+CASES: dict[str, Make] = {
+    "JPEG, PNG or WebP in RGB": saved("a.jpg"),
+    "BMP": saved("a.bmp"),
+    "grey": saved("a.png", "L"),
+    "grey with transparency": saved("a.png", "LA"),
+    "black and white, 1 bit": saved("a.png", "1"),
+    "RGBA": saved("a.png", "RGBA"),
+    "palette": saved("a.png", "P"),
+    "palette with a transparent colour": saved("a.png", "P", transparency=0),
+    "CMYK JPEG": saved("a.jpg", "CMYK"),
+    "turned by EXIF": turned,
+    "animated GIF": several("a.gif"),
+    "animated WebP": several("a.webp"),
+    "TIFF of two pages": several("a.tiff"),
+    "PNG with 16 bits of colour": written("a.png", DEEP),
+    "PNG with 16 bits of grey": saved("a.png", "I;16"),
+    "TIFF of floating-point numbers": saved("a.tif", "F"),
+    "JPEG named .png": saved("a.png", format="JPEG"),
+    "JPEG cut in the middle": cut("a.jpg"),
+    "PNG cut in the middle": cut("a.png"),
+    "empty file": written("a.jpg", b""),
+    "text named .jpg": written("a.jpg", b"hello"),
+    "1 x 1 pixel": saved("a.png", size=(1, 1)),
+    "shorter side of 15 pixels": saved("a.png", size=(200, 15)),
+    "longer side of 8193 pixels": saved("a.png", size=(8193, 16)),
+    "400 megapixels": written("a.png", png(20_000, 20_000, 8, 2, b"")),
+    "HEIC, AVIF, SVG, raw": written("a.heic", b""),
+    "name that is not UTF-8": written(b"\xff.png", b""),
+    "link to nothing": linked,
+    "text file": beside("b.png", written("a.txt", b"")),
+    "hidden file": beside("b.png", saved(".a.png")),
+    "picture beside class folders": beside("cats/b.png", saved("a.png")),
+    "metadata: file that is not there": metadata("file_name\na.png\n", about="a.png"),
+    "metadata: empty label": metadata("file_name,label\na.png,\n", "a.png", about="a.png"),
+    "metadata: empty caption": metadata("file_name,text\na.png,\n", "a.png", about="a.png"),
+    "metadata: file named twice": metadata("file_name\na.png\na.png\n", "a.png", about="a.png"),
+    "metadata: picture without a row": metadata(
+        "file_name\nb.png\n", "a.png", "b.png", about="a.png"
+    ),
+    "metadata: file outside the folder": metadata("file_name\n../a.png\n", about="../a.png"),
+    "metadata: no column file_name": metadata("image,label\na.png,1\n", "a.png"),
+    "metadata: no JSON": metadata("hello", file="metadata.jsonl"),
+    "metadata: label is a list": metadata(
+        '{"file_name": "a.png", "label": [1]}', file="metadata.jsonl"
+    ),
+    "metadata: too many cells": metadata("file_name\na.png,1\n"),
+    "both metadata.csv and metadata.jsonl": two_metadata_files,
+    "empty folder": lambda folder: "",
+}
+
+
+def observe(folder: Path, name: str) -> str:
+    """What a scan says of one file, or the error it stops with."""
+    config = ImagesConfig(path=str(folder), index_folder=str(folder / ".index"))
+    try:
+        found = scan(config)
+    except ValueError as error:
+        return f"error: {str(error).replace(str(folder), 'FOLDER')}"
+    lost = [f"lost: {one.reason}" for one in found.lost if one.name == name]
+    used = [p for p in found.pictures if p.name == name]
+    texts = [
+        f"used, {p.size.height} x {p.size.width}" + "".join(f", {rule}" for rule in p.rules)
+        for p in used
+    ]
+    return "; ".join([*texts, *lost]) or "passed over"
+
+
+def rows() -> Iterator[tuple[str, str]]:
+    """Each case and what was observed."""
+    for title, make in CASES.items():
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "pictures"
+            folder.mkdir()
+            yield title, observe(folder, make(folder))
+
+
+def table() -> str:
+    """The whole table."""
+    lines = ["| what is given | what happens |", "| --- | --- |"]
+    return "\n".join([*lines, *(f"| {title} | {seen} |" for title, seen in rows())]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin data check FOLDER`` and ``pippin data prepare RECIPE``."""
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from pippin.cli.options import parse
+from pippin.cli.train import find_recipe
+from pippin.data.config import ImagesConfig
+from pippin.encoders.config import AutoencoderConfig
+from pippin.evaluation.config import EvaluationConfig
+from pippin.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pippin.data.check import Summary
+    from pippin.data.scan import Scan
+    from pippin.data.table import Split
+
+USAGE = """usage: pippin data check FOLDER [options]      what is in a folder of own pictures
+       pippin data prepare RECIPE [options]    build the latent cache that training will use
+
+`pippin data check --help` and `pippin data prepare RECIPE --help` show all settings."""
+BATCH = 16
+"""Images encoded at once when reconstruction is measured."""
+MUCH_WORSE = 3.0
+"""dB below its own record from which another autoencoder is advised: twice the squared error."""
+REFUSED = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckCommand:
+    """Say what is in a folder of own pictures; exit code 1 where it would be refused."""
+
+    data: ImagesConfig = field(default_factory=ImagesConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    sample: int = 64
+    """Training pictures that the autoencoder's reconstruction is measured on; 0 = none."""
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareCommand:
+    """Build the latent cache of a recipe, or go on with it; every setting is an option."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+
+
+def main(argv: list[str]) -> int:
+    """Parse and do."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if argv else 2
+    verb, rest = argv[0], argv[1:]
+    if verb not in ("check", "prepare"):
+        raise ValueError(f"pippin data has no verb {verb!r}; there are: check, prepare")
+    if not rest:
+        print(USAGE)
+        return 2
+    return _check(rest) if verb == "check" else _prepare(rest)
+
+
+def _check(argv: list[str]) -> int:
+    """Look into every file, print what is there, measure the autoencoder on some."""
+    path, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
+    default = CheckCommand(data=ImagesConfig(path=path))
+    command = parse(CheckCommand, "pippin data check FOLDER", rest, default)
+
+    from pippin.data.check import summarise
+    from pippin.data.listing import SourceRefusedError
+    from pippin.data.scan import check_losses
+
+    try:
+        found = _scan(command.data)
+        summary = summarise(found, command.data) if found.pictures else None
+        print("\n".join(_described(command.data, found, summary)))
+        check_losses(found, command.data)
+    except SourceRefusedError as refused:
+        print(f"\nrefused: {str(refused).partition(chr(10))[0]}")  # all files stand above
+        return REFUSED
+    if command.sample:
+        print(f"\n{_reconstruction(command)}")
+    return 0
+
+
+def _scan(config: ImagesConfig) -> "Scan":
+    """Read every file anew, with a bar on stderr."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from pippin.data.scan import scan
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("reading pictures", total=None)
+        return scan(
+            config,
+            fresh=True,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+
+
+def _described(config: ImagesConfig, found: "Scan", summary: "Summary | None") -> list[str]:
+    """The lines about files, classes and sizes."""
+    lines = [f"{config.path}: {len(found.pictures)} pictures ({found.layout})"]
+    if summary:
+        lines += ["", *_classes(summary), "", *_sizes(summary)]
+        rules = ", ".join(f"{count} {rule}" for rule, count in summary.rules.items())
+        lines += [f"rules applied: {rules or 'none'}", f"repeated files: {summary.repeated}"]
+        lines += [f"note: {note}" for note in (*summary.notes, *_too_few(summary.splits))]
+    if found.passed_over:
+        others = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.items())
+        lines.append(f"files that are no pictures: {others}")
+    if found.lost:
+        lines += ["", f"lost: {len(found.lost)} pictures ({found.lost_share:.1%})"]
+        lines += [f"  {one.name}: {one.reason}: {one.detail}" for one in found.lost]
+    return lines
+
+
+def _too_few(splits: "dict[Split, int]") -> list[str]:
+    """What an evaluation with its default settings cannot measure on so few pictures."""
+    k, notes = EvaluationConfig().neighbours, []
+    if splits["train"] < k + 1:
+        notes.append(
+            f"`pippin evaluate` needs {k + 1} pictures to train on, or --neighbours below {k}"
+        )
+    if splits["held-out"] < k + 2:
+        notes.append(
+            f"the floor of an evaluation needs {k + 2} held-out pictures and is left out; "
+            "--data.held-out-share sets the share"
+        )
+    return notes
+
+
+def _classes(summary: "Summary") -> list[str]:
+    rows = [*summary.classes.items(), ("total", summary.splits)]
+    width = max(len(name) for name, _ in rows)
+    head = f"{'class':<{width}}" + "".join(f"{split:>10}" for split in summary.splits)
+    lines = (f"{name:<{width}}" + "".join(f"{n:>10}" for n in c.values()) for name, c in rows)
+    return [head, *lines]
+
+
+def _sizes(summary: "Summary") -> list[str]:
+    side, aspect = summary.shorter_side, summary.aspect
+    return [
+        f"shorter side: {side.smallest:g} to {side.largest:g} pixels, median {side.median:g}",
+        f"width / height: {aspect.smallest:.2f} to {aspect.largest:.2f}, "
+        f"median {aspect.median:.2f}",
+    ]
+
+
+def _reconstruction(command: CheckCommand) -> str:
+    """How well the autoencoder keeps some of the training pictures."""
+    from pippin.data.open import build_source
+    from pippin.data.views import make_views
+    from pippin.encoders.autoencoder import Autoencoder
+    from pippin.encoders.measure import measure_reconstruction
+    from pippin.encoders.source import find_autoencoder
+    from pippin.rng import permutation
+    from pippin.training.device import resolve_device
+
+    source = build_source(command.data, "train")
+    autoencoder = Autoencoder.load(command.autoencoder, device=resolve_device(command.device))
+    chosen = permutation(len(source), "subset", command.data.seed, "check")[: command.sample]
+    quality = measure_reconstruction(
+        autoencoder,
+        (
+            make_views(source, rows.tolist(), [0] * len(rows)).images
+            for rows in chosen.split(BATCH)
+        ),
+    )
+    text = (
+        f"autoencoder {command.autoencoder.source}: {quality.psnr:.1f} dB PSNR on "
+        f"{quality.images} views at {command.data.resolution} pixels"
+    )
+    record = find_autoencoder(command.autoencoder) / "quality.json"
+    if not record.is_file():
+        return text
+    usual = float(json.loads(record.read_text(encoding="utf-8"))["psnr_mean_of_images"])
+    text += f"; {usual:.1f} dB on pictures held out of its own training"
+    if quality.psnr > usual - MUCH_WORSE:
+        return text
+    return text + (
+        "\nnote: no sample is better than what the autoencoder keeps of a picture. Train one on "
+        f"yours: pippin autoencoder train --data.path {command.data.path}"
+    )
+
+
+def _prepare(argv: list[str]) -> int:
+    """Build or finish the cache and say where it is."""
+    if argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    name, recipe, rest = find_recipe(argv)
+    default = PrepareCommand(recipe=recipe)
+    recipe = parse(PrepareCommand, f"pippin data prepare {name}", rest, default).recipe
+
+    from rich.console import Console
+
+    from pippin.data.cache import LatentCache
+    from pippin.run.parts import Parts
+
+    enabled = replace(recipe, cache=replace(recipe.cache, enabled=True))
+    cache = Parts(enabled, Console(stderr=True)).moments
+    assert isinstance(cache, LatentCache)
+    megabytes = sum(shard.num_bytes for shard in cache.manifest.shards) / 1e6
+    print(
+        f"{len(cache)} pictures x {cache.num_views} views in {cache.folder} "
+        f"({megabytes:.1f} MB); training with the same settings reads it"
+    )
+    return 0

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Own pictures as a source: files of any size and shape, with classes."""
+
+import hashlib
+from functools import cached_property
+from statistics import median_low
+
+import PIL
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from pippin.data.config import ImagesConfig
+from pippin.data.scan import OwnPicture, Progress, check_losses, scan
+from pippin.data.split import fixed_subset, held_out
+from pippin.data.table import Split
+from pippin.image_files import read_image
+from pippin.types import Control, Corner, Size
+
+
+class ImagesSource:
+    """The own pictures of one split; see :class:`pippin.data.source.PictureSource`.
+
+    Files with the same bytes are one group, which has the name of its first file and lies in one
+    split as a whole. A group is held out by the hash of its name.
+
+    Args:
+        config: folder, split, crops and seed.
+        split: ``train`` or ``held-out``.
+        progress: told of every file while they are looked into.
+
+    Raises:
+        SourceRefusedError: too many files are lost, or too few are left.
+        ValueError, OSError: no such folder, or a metadata file that cannot be used.
+    """
+
+    def __init__(
+        self, config: ImagesConfig, split: Split, progress: Progress | None = None
+    ) -> None:
+        self.config = config
+        self.split: Split = split
+        found = scan(config, progress=progress)
+        check_losses(found, config)
+        self.class_names: tuple[str, ...] = found.class_names
+        self.lost = found.lost
+        mine = split_pictures(found.pictures, config.held_out_share)[split]
+        self._items = fixed_subset(mine, config.max_pictures, lambda picture: picture.name)
+
+    def __len__(self) -> int:
+        """How many pictures one epoch has."""
+        return len(self._items)
+
+    def picture(self, index: int) -> OwnPicture:
+        """File, class, caption and size of one picture."""
+        return self._items[index]
+
+    def key(self, index: int) -> str:
+        """The file's name below the folder."""
+        return self._items[index].name
+
+    def name(self, index: int) -> str:
+        """The caption; where there is none, the name of the class."""
+        return self._items[index].caption or self.class_names[self.label(index)]
+
+    def label(self, index: int) -> int:
+        """The class id, a place in ``class_names``."""
+        return self._items[index].label
+
+    def image(
+        self, index: int, view: int | None = None, original_size: Size | None = None
+    ) -> UInt8[Tensor, "3 height width"]:
+        """The file's pixels, or the same picture as a smaller file would hold it.
+
+        Another size than the file's own is made from the largest centred region that has its
+        shape, shrunk (bicubic, antialiased). Nothing is ever enlarged.
+
+        Args:
+            index: which picture.
+            view: has no effect; all views show the same file.
+            original_size: (height, width) in pixels; None = the file's own.
+
+        Raises:
+            ValueError: the file has too few pixels for the size, or can no longer be read.
+        """
+        pixels = read_image(self._items[index].path)
+        size = Size(*pixels.shape[1:])
+        if original_size is None or original_size == size:
+            return pixels
+        if not _reaches(size, original_size):
+            raise ValueError(
+                f"{self.key(index)} has {size.height} x {size.width} pixels: what it would be at "
+                f"{original_size.height} x {original_size.width} is not known"
+            )
+        return _shrunk(pixels, original_size)
+
+    def can_show(self, index: int, original_size: Size) -> bool:
+        """Whether the file has enough pixels for a size."""
+        return _reaches(self._items[index].size, original_size)
+
+    def clean_control(self, index: int) -> Control:
+        """The centred square of the file's shorter side, unflipped."""
+        size = self._items[index].size
+        side = min(size)
+        corner = Corner((size.height - side) // 2, (size.width - side) // 2)
+        return Control(
+            original_size=size, crop_corner=corner, crop_size=Size(side, side), flip=False
+        )
+
+    @cached_property
+    def probe_side(self) -> int:
+        """The median of the shorter sides: half of the pictures can be shown at it."""
+        return median_low(min(picture.size) for picture in self._items)
+
+    def source_hash(self) -> str:
+        """Over names, classes and bytes of the files of this split, and Pillow's version."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> str:
+        digest = hashlib.sha256(f"Pillow {PIL.__version__}".encode())
+        for picture in self._items:
+            digest.update(f"\n{picture.name}\n{picture.label} {picture.sha256}".encode())
+        return digest.hexdigest()[:16]
+
+
+def split_pictures(
+    pictures: tuple[OwnPicture, ...], held_out_share: float
+) -> dict[Split, list[OwnPicture]]:
+    """The pictures of each split, in order; files with the same bytes stay together."""
+    groups: dict[str, str] = {}
+    for picture in pictures:
+        groups.setdefault(picture.sha256, picture.name)
+    out = held_out(groups.values(), held_out_share)
+    parts: dict[Split, list[OwnPicture]] = {"train": [], "held-out": []}
+    for picture in pictures:
+        parts["held-out" if groups[picture.sha256] in out else "train"].append(picture)
+    return parts
+
+
+def _reaches(size: Size, wanted: Size) -> bool:
+    """Whether a picture of one size has the pixels for another."""
+    return wanted.height <= size.height and wanted.width <= size.width
+
+
+def _shrunk(
+    pixels: UInt8[Tensor, "3 height width"], wanted: Size
+) -> UInt8[Tensor, "3 wanted_height wanted_width"]:
+    """The largest centred region of the wanted shape, at the wanted size."""
+    height, width = pixels.shape[1:]
+    scale = min(height / wanted.height, width / wanted.width)
+    rows, columns = round(wanted.height * scale), round(wanted.width * scale)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    region = pixels[:, top : top + rows, left : left + columns]
+    resized = interpolate(region[None].float(), size=tuple(wanted), mode="bicubic", antialias=True)
+    return resized[0].round().clamp(0, 255).to(torch.uint8)

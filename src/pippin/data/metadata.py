@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metadata files of own pictures: CSV or JSON Lines, one row for each picture.
+
+The columns are those of Hugging Face's ``imagefolder``: ``file_name``, relative to the folder, and
+``label``, ``caption`` or ``text``. Other columns are passed over.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NAMES = ("metadata.csv", "metadata.jsonl")
+FILE, LABEL, CAPTIONS = "file_name", "label", ("caption", "text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What the metadata says of one picture."""
+
+    line: int
+    """Where, counted from 1."""
+    file_name: str
+    label: str | None
+    """None where the cell is empty."""
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """A whole file."""
+
+    path: Path
+    rows: tuple[Row, ...]
+    has_labels: bool
+    has_captions: bool
+
+
+def find_metadata(folder: Path, name: str | None) -> Path | None:
+    """The metadata file of a folder; None where it has none.
+
+    Args:
+        folder: of the pictures.
+        name: a file inside it; None = one of ``NAMES``.
+
+    Raises:
+        ValueError: no such file, or both of ``NAMES``.
+    """
+    if name is not None:
+        if not (folder / name).is_file():
+            raise ValueError(f"data.metadata: {folder} has no file {name!r}")
+        return folder / name
+    found = [folder / one for one in NAMES if (folder / one).is_file()]
+    if len(found) > 1:
+        raise ValueError(
+            f"{folder} has both {' and '.join(NAMES)}; say which with --data.metadata NAME"
+        )
+    return found[0] if found else None
+
+
+def read_metadata(path: Path) -> Metadata:
+    """All rows.
+
+    Raises:
+        ValueError: not CSV or JSON Lines in UTF-8, no column ``file_name``, or a value of the
+            wrong kind; with the line.
+    """
+    readers = {".csv": _csv_rows, ".jsonl": _json_rows}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"metadata must be a .csv or .jsonl file; got {path.name!r}")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            raw = list(readers[path.suffix.lower()](file))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+    except _BadLineError as error:
+        raise ValueError(f"{path}, line {error.line}: {error}") from error
+    columns = dict.fromkeys(name for _, values in raw for name in values)
+    if FILE not in columns:
+        raise ValueError(
+            f"{path} has no column {FILE!r}; it has: {', '.join(columns) or 'no rows at all'}"
+        )
+    caption = next((name for name in CAPTIONS if name in columns), None)
+    return Metadata(
+        path=path,
+        rows=tuple(_row(path, line, values, caption) for line, values in raw),
+        has_labels=LABEL in columns,
+        has_captions=caption is not None,
+    )
+
+
+class _BadLineError(Exception):
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def _csv_rows(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(file, strict=True)
+    try:
+        for values in reader:
+            if None in values or None in values.values():
+                wanted = len(reader.fieldnames or ())
+                raise _BadLineError(
+                    reader.line_num,
+                    f"the first line has {wanted} cells and this one has not; cells with commas "
+                    "need quotes",
+                )
+            yield reader.line_num, values
+    except csv.Error as error:
+        raise _BadLineError(reader.line_num, f"not CSV: {error}") from error
+
+
+def _json_rows(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise _BadLineError(number, f"not JSON: {error.msg}") from error
+        if not isinstance(values, dict):
+            raise _BadLineError(number, "each line must hold one JSON object")
+        yield number, values
+
+
+def _row(path: Path, line: int, values: dict[str, Any], caption: str | None) -> Row:
+    def text(name: str | None, *kinds: type) -> str:
+        value = values.get(name) if name else None
+        if value is None:
+            return ""
+        if type(value) not in (str, *kinds):
+            allowed = " or ".join(kind.__name__ for kind in (str, *kinds))
+            raise ValueError(f"{path}, line {line}: {name} must be {allowed}; got {value!r}")
+        return str(value).strip()
+
+    file_name = text(FILE)
+    if not file_name:
+        raise ValueError(f"{path}, line {line}: {FILE} is empty")
+    return Row(
+        line=line, file_name=file_name, label=text(LABEL, int) or None, caption=text(caption)
+    )

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin data``: what a user is told before training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pippin.cli.main import main
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sixteen pictures in two classes; the working folder is beside them."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(16):
+        path = tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+    return tmp_path / "photos"
+
+
+def test_a_good_folder_is_described_and_the_autoencoder_tried(photos, capsys):
+    (photos / "notes.txt").write_text("")
+    assert main(["data", "check", "photos", "--data.resolution", "32", "--sample", "4"]) == 0
+    said = capsys.readouterr().out
+    assert "photos: 16 pictures (class folders)" in said
+    assert "shorter side: 40 to 40 pixels, median 40" in said
+    assert "width / height: 1.25 to 1.25" in said
+    assert "files that are no pictures: 1 .txt" in said
+    assert "held-out pictures and is left out" in said
+    assert "autoencoder pippin/openmoji-f4: " in said
+    assert "dB PSNR on 4 views at 32 pixels; " in said
+    assert "pippin autoencoder train --data.path photos" in said  # nothing keeps noise
+    table = {words[0]: words[1:] for words in map(str.split, said.splitlines()) if words}
+    train, held_out = (np.array(list(map(int, table[n]))) for n in ("cat", "dog"))
+    assert (train + held_out == list(map(int, table["total"]))).all()
+
+
+def test_a_refused_folder_names_every_lost_file(photos, capsys):
+    for number in range(3):
+        (photos / "cat" / f"bad{number}.jpg").write_bytes(b"")
+    assert main(["data", "check", "photos"]) == 1
+    said = capsys.readouterr().out
+    assert "lost: 3 pictures (15.8%)" in said
+    assert all(f"  cat/bad{number}.jpg: broken: " in said for number in range(3))
+    assert "refused: photos would lose 3 of 19 pictures" in said
+    assert "dB" not in said
+    options = ["--data.max-lost-share", "0.2", "--sample", "0"]
+    assert main(["data", "check", "photos", *options]) == 0
+
+
+def test_a_folder_without_pictures_is_refused(photos, capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert main(["data", "check", "empty"]) == 1
+    assert "empty and its subfolders hold no picture" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "nowhere"], "nowhere is not there"),
+        (["check", "photos/cat/0.png"], "0.png is a file"),
+        (["chek", "photos"], "no verb 'chek'; there are: check, prepare"),
+        (["prepare", "folder/none"], "no recipe 'folder/none'"),
+        (["prepare", "folder/mmdit-disentangled"], "--data.path FOLDER"),
+        (
+            ["prepare", "openmoji/dit-entangled", "--data.path", "photos"],
+            "--data.path goes with: folder/",
+        ),
+    ],
+)
+def test_misuse_is_bad_input(photos, capsys, arguments, message):
+    assert main(["data", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_prepare_builds_the_cache_that_training_opens(photos, capsys):
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from pippin.data.cache import LatentCache
+    from pippin.recipes.table import get_recipe
+    from pippin.run.parts import Parts
+
+    options = ["--data.path", "photos", "--data.resolution", "32", "--data.views", "2"]
+    assert main(["data", "prepare", "folder/mmdit-disentangled", *options]) == 0
+    (folder,) = (path for path in Path("caches").iterdir() if path.is_dir())
+    said = capsys.readouterr().out
+    assert f"pictures x 2 views in {folder} (" in said
+    assert len(json.loads((folder / "manifest.json").read_text())["shards"]) == 1
+    recipe = get_recipe("folder/mmdit-disentangled")
+    data = replace(recipe.data, path="photos", resolution=32, views=2)
+    parts = Parts(replace(recipe, data=data), Console(quiet=True))
+    opened = LatentCache.open(parts.train_source, parts.autoencoder, recipe.cache)
+    assert opened.folder == folder
+
+
+def test_the_reference_of_a_folder_may_be_own_pictures(photos, capsys):
+    options = ["--data.path", "photos", "--input-size", "32", "--device", "cpu"]
+    assert main(["evaluate", "photos", *options]) == 0
+    assert "KID-efflite0" in capsys.readouterr().out
+
+
+def test_an_autoencoder_trains_on_own_pictures(photos, capsys, tmp_path):
+    options = "--train.images 8 --train.block-channels 4 8 --train.device cpu --data.path photos"
+    out = str(tmp_path / "autoencoder")
+    assert main(["autoencoder", "train", "--out", out, *options.split()]) == 0
+    quality = json.loads((tmp_path / "autoencoder" / "quality.json").read_text())
+    assert 0 < quality["held_out_images"] < 16

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import pytest
+
+from pippin.data.metadata import find_metadata, read_metadata
+
+CSV = '\ufefffile_name,label,text\na.png,cat,"a cat, asleep"\nsub/b.png,,\n'
+JSONL = (
+    '{"file_name": "a.png", "label": "cat", "text": "a cat, asleep", "other": [1]}\n\n'
+    '{"file_name": "sub/b.png", "label": null}\n'
+)
+
+
+@pytest.mark.parametrize(("name", "text"), [("metadata.csv", CSV), ("metadata.jsonl", JSONL)])
+def test_both_formats_say_the_same(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    found = read_metadata(tmp_path / name)
+    rows = [(row.file_name, row.label, row.caption) for row in found.rows]
+    assert rows == [("a.png", "cat", "a cat, asleep"), ("sub/b.png", None, "")]
+    assert found.has_labels
+    assert found.has_captions
+    assert find_metadata(tmp_path, None) == tmp_path / name
+
+
+def test_lines_are_counted_as_an_editor_does(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text('file_name,text\na.png,"two\nlines"\nb.png,one\n')
+    assert [row.line for row in read_metadata(tmp_path / "m.csv").rows] == [3, 4]
+    (tmp_path / "m.jsonl").write_text(JSONL)
+    assert [row.line for row in read_metadata(tmp_path / "m.jsonl").rows] == [1, 3]
+
+
+def test_a_number_is_a_label_and_caption_goes_before_text(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"file_name": "a.png", "label": 0, "text": "t", "caption": "c"}')
+    (row,) = read_metadata(path).rows
+    assert (row.label, row.caption) == ("0", "c")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("m.csv", "image,label\na,b\n", r"m\.csv has no column 'file_name'; it has: image, label"),
+        ("m.csv", "", "no column 'file_name'; it has: no rows at all"),
+        ("m.csv", "file_name\na.png,b\n", r"m\.csv, line 2: the first line has 1 cells"),
+        ("m.csv", "file_name,label\na.png\n", "line 2: the first line has 2 cells"),
+        ("m.csv", 'file_name\n"a.png', "not CSV: unexpected end"),
+        ("m.csv", "file_name,label\n,b\n", "line 2: file_name is empty"),
+        ("m.jsonl", '{"file_name": "a"}\nhello', "line 2: not JSON: Expecting value"),
+        ("m.jsonl", "[1]", "line 1: each line must hold one JSON object"),
+        ("m.jsonl", '{"file_name": "a", "label": 0.5}', "label must be str or int; got 0.5"),
+        ("m.jsonl", '{"file_name": "a", "label": true}', "label must be str or int; got True"),
+        ("m.jsonl", '{"file_name": 3}', "file_name must be str; got 3"),
+        ("m.txt", "", r"must be a \.csv or \.jsonl file; got 'm\.txt'"),
+    ],
+)
+def test_bad_files_are_refused_with_the_line(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_metadata(tmp_path / name)
+
+
+def test_other_encodings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes("file_name\nä.png\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"m\.csv is not UTF-8"):
+        read_metadata(tmp_path / "m.csv")
+
+
+def test_which_file_counts(tmp_path: Path) -> None:
+    assert find_metadata(tmp_path, None) is None
+    with pytest.raises(ValueError, match=r"has no file 'x\.csv'"):
+        find_metadata(tmp_path, "x.csv")
+    for name in ("metadata.csv", "metadata.jsonl"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(ValueError, match=r"--data\.metadata"):
+        find_metadata(tmp_path, None)
+    assert find_metadata(tmp_path, "metadata.csv") == tmp_path / "metadata.csv"

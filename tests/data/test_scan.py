@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is remembered of files, what is lost, and what is refused."""
+
+import importlib.util
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pippin.data import scan as module
+from pippin.data.check import summarise
+from pippin.data.config import LARGEST_SIDE, SMALLEST_SIDE, ImagesConfig
+from pippin.data.listing import SourceRefusedError
+from pippin.data.scan import check_losses, scan
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ImagesConfig:
+    """Eighteen good pictures in two classes, one broken and one too small."""
+    folder = tmp_path / "photos"
+    for number in range(18):
+        path = folder / ("cat", "dog")[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L" if number < 3 else "RGB", (30 + number, 20), number).save(path)
+    (folder / "cat" / "broken.png").write_bytes(b"")
+    Image.new("RGB", (1, 1)).save(folder / "dog" / "small.png")
+    return ImagesConfig(path=str(folder), index_folder=str(tmp_path / "index"))
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that a scan decodes."""
+    names: list[str] = []
+    inspect = module.inspect_image
+
+    def noted(path: Path) -> object:
+        names.append(path.name)
+        return inspect(path)
+
+    monkeypatch.setattr(module, "inspect_image", noted)
+    return names
+
+
+def test_lost_files_are_named_with_their_reason(config: ImagesConfig) -> None:
+    found = scan(config)
+    assert len(found.pictures) == 18
+    assert [(one.name, one.reason) for one in found.lost] == [
+        ("cat/broken.png", "broken"),
+        ("dog/small.png", "too small"),
+    ]
+    assert found.lost_share == 0.1
+    assert found.loss_counts() == {"broken": 1, "too small": 1}
+
+
+def test_a_source_that_loses_too_much_is_refused(config: ImagesConfig) -> None:
+    found = scan(config)
+    with pytest.raises(SourceRefusedError) as refused:
+        check_losses(found, config)
+    for part in ("2 of 20", "0.05", "1 broken, 1 too small", "cat/broken.png: broken", "--data."):
+        assert part in str(refused.value)
+    check_losses(found, replace(config, max_lost_share=0.1))
+
+
+def test_only_changed_files_are_read_again(config: ImagesConfig, read: list[str]) -> None:
+    first = scan(config)
+    assert len(read) == 20
+    read.clear()
+    assert scan(config) == first
+    assert read == []
+    Image.new("RGB", (50, 50)).save(Path(config.path) / "cat" / "00.png")
+    again = scan(config)
+    assert read == ["00.png"]
+    assert again.pictures[0].size == (50, 50)
+
+
+def test_a_change_of_the_same_length_is_seen(config: ImagesConfig, read: list[str]) -> None:
+    scan(config)
+    path = Path(config.path) / "dog" / "03.png"
+    path.write_bytes(bytes(path.stat().st_size))
+    os.utime(path, ns=(0, 1))
+    assert ("dog/03.png", "broken") in [(one.name, one.reason) for one in scan(config).lost]
+
+
+def test_a_fresh_scan_reads_everything(config: ImagesConfig, read: list[str]) -> None:
+    scan(config)
+    scan(config, fresh=True)
+    assert len(read) == 40
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"version": 0}'])
+def test_a_damaged_index_is_made_anew(
+    config: ImagesConfig, read: list[str], content: bytes
+) -> None:
+    first = scan(config)
+    (index,) = Path(config.index_folder).iterdir()
+    index.write_bytes(content)
+    assert scan(config) == first
+    assert len(read) == 40
+
+
+def test_where_nothing_can_be_remembered_all_goes_on(config: ImagesConfig, tmp_path: Path) -> None:
+    (tmp_path / "index").write_text("a file where a folder is wanted")
+    assert len(scan(config).pictures) == 18
+
+
+def test_progress_reaches_the_end(config: ImagesConfig) -> None:
+    told: list[tuple[int, int]] = []
+    scan(config, progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, 20) for done in range(1, 21)]
+
+
+def test_a_summary_counts_what_is_there(config: ImagesConfig) -> None:
+    config = replace(config, resolution=32)
+    summary = summarise(scan(config), config)
+    assert {name: sum(n.values()) for name, n in summary.classes.items()} == {"cat": 9, "dog": 9}
+    assert sum(summary.splits.values()) == 18
+    assert summary.shorter_side.smallest == summary.shorter_side.largest == 20
+    assert (summary.aspect.smallest, summary.aspect.largest) == (1.5, 47 / 20)
+    assert summary.rules == {"grey": 3}
+    assert summary.repeated == 0
+    assert "18 pictures have a shorter side below the resolution of 32" in summary.notes[-1]
+
+
+def test_links_are_followed_but_not_in_circles(config: ImagesConfig, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    Image.new("RGB", (20, 20)).save(elsewhere / "far.png")
+    (Path(config.path) / "eel").symlink_to(elsewhere)
+    (Path(config.path) / "cat" / "up").symlink_to(config.path)
+    names = [picture.name for picture in scan(config).pictures]
+    assert "eel/far.png" in names
+    assert len(names) == 19
+
+
+def test_sides_allowed_are_those_that_control_can_say() -> None:
+    from pippin.conditioning.fields import CONTROL_FIELDS
+
+    field = CONTROL_FIELDS["original_size"]
+    assert (field.low, field.high) == (SMALLEST_SIDE, LARGEST_SIDE)
+
+
+def test_the_documented_table_of_bad_pictures_is_what_happens() -> None:
+    spec = importlib.util.spec_from_file_location("bad", ROOT / "scripts" / "bad_pictures.py")
+    assert spec
+    assert spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.table() in (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")

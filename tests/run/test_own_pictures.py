@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole line on own pictures of many shapes: train, sample, evaluate, report."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from pippin.conditioning.config import ConditioningConfig, NoSemantic
+from pippin.data.config import ImagesConfig
+from pippin.data.listing import SourceRefusedError
+from pippin.run.drift import Pairs, probes
+from pippin.run.evaluate import real_floor
+from pippin.run.execute import execute
+from pippin.run.load import load_run, untrained_run
+from pippin.run.sample import draw
+from pippin.run.train import train
+from pippin.study.report import render_report
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Forty pictures with sides from 20 to 98."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(40):
+        height, width = 20 + 2 * number, 98 - 2 * number
+        noise = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+        path = folder / f"class {number % 3}" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(noise).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own(recipe, photos, tmp_path_factory):
+    data = ImagesConfig(
+        path=str(photos),
+        resolution=32,
+        views=2,
+        held_out_share=0.25,
+        index_folder=str(tmp_path_factory.mktemp("index")),
+    )
+    return replace(recipe, data=data)
+
+
+@pytest.fixture(scope="module")
+def run_and_measures(own, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own") / "run"
+    measures = execute(own, folder)
+    return folder, load_run(folder), measures
+
+
+def test_the_line_goes_from_own_pictures_to_a_report(run_and_measures):
+    folder, run, measures = run_and_measures
+    assert run.class_names == ("class 0", "class 1", "class 2")
+    names = {(one.subject, one.name) for one in measures}
+    for subject in ("arm", "real"):
+        assert {(subject, "KID-efflite0"), (subject, "drift original_size")} <= names
+    lines = (folder / "results.jsonl").read_text().splitlines()
+    assert len(lines) == len(measures)
+    assert "data.path" in json.loads(lines[0])["protocol"]
+    assert render_report(folder).is_file()
+
+
+def test_real_pairs_are_of_pictures_with_pixels_enough(run_and_measures):
+    _, run, measures = run_and_measures
+    pairs, source = Pairs(run), run.parts.train_source
+    assert 0 < len(pairs.pictures) == run.recipe.evaluation.drift_pairs
+    assert all(min(source.picture(i).size) >= source.probe_side for i in pairs.pictures)
+    wanted = replace(run.recipe.evaluation, drift_pairs=1000)
+    every = Pairs(replace(run, recipe=replace(run.recipe, evaluation=wanted)))
+    assert len(source) / 2 <= len(every.pictures) < len(source)
+    drift = {one.subject: one for one in measures if one.name == "drift original_size"}
+    assert drift["real"].n == drift["arm"].n == len(pairs.pictures)
+    assert drift["real"].protocol["second"]["original_size"] == [source.probe_side] * 2
+
+
+def test_pictures_smaller_than_the_probe_leave_it_out(own):
+    small = replace(own, data=replace(own.data, resolution=128))
+    chosen = probes(untrained_run(small, Console(quiet=True)))
+    assert set(chosen) == {"flip", "crop_corner"}
+
+
+def test_few_held_out_pictures_have_no_floor_and_that_is_said(own, capsys):
+    few = replace(own.data, held_out_share=0.001)
+    assert real_floor(few, own.evaluation, torch.device("cpu")) == []
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 pictures are held out, and the distances need 7" in said
+
+
+def test_pictures_without_labels_train_without_classes(own, tmp_path):
+    control = own.conditioning.control
+    bare = ConditioningConfig(semantic=NoSemantic(), rules={}, control=control)
+    train(replace(own, conditioning=bare), tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    assert draw(run, [0, 0], [3, 4], run.recipe.sampling).images.shape == (2, 3, 32, 32)
+
+
+def test_refused_pictures_leave_no_run_folder(own, tmp_path):
+    data = replace(own.data, min_side=60)
+    with pytest.raises(SourceRefusedError, match="too small"):
+        train(replace(own, data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_lost_pictures_are_named_when_training_starts(own, tmp_path):
+    console = Console(record=True, quiet=False, file=(tmp_path / "said").open("w"))
+    data = replace(own.data, min_side=22, max_lost_share=0.5)
+    train(replace(own, data=data), tmp_path / "run", console=console)
+    assert "left out: class 0/0.png: too small" in console.export_text()

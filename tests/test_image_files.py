@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each rule by which a file becomes RGB, on files written here."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pippin.image_files import UnreadableImageError, inspect_image, read_image
+
+NOISE = np.random.default_rng(0).integers(0, 256, (6, 9, 4), dtype=np.uint8)  # height 6, width 9
+TURNS = {  # EXIF orientation -> what makes the picture upright, on (height, width, channel)
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+def read(path: Path) -> np.ndarray:
+    """Pixels as (height, width, channel)."""
+    return read_image(path).permute(1, 2, 0).numpy()
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.png"
+
+
+def test_rgb_passes_unchanged_and_meets_no_rule(path: Path) -> None:
+    Image.fromarray(NOISE[..., :3]).save(path)
+    assert (read(path) == NOISE[..., :3]).all()
+    facts = inspect_image(path)
+    assert facts.size == (6, 9)
+    assert facts.rules == ()
+
+
+def test_transparent_pixels_are_laid_on_white(path: Path) -> None:
+    Image.fromarray(NOISE).save(path)
+    colour, share = NOISE[..., :3].astype(float), NOISE[..., 3:] / 255
+    wanted = colour * share + 255 * (1 - share)
+    assert np.abs(read(path) - wanted).max() <= 1  # Pillow rounds in integers
+    assert inspect_image(path).rules == ("transparent",)
+
+
+def test_grey_becomes_three_equal_channels(path: Path) -> None:
+    Image.fromarray(NOISE[..., 0]).save(path)
+    assert (read(path) == NOISE[..., :1]).all()
+    assert inspect_image(path).rules == ("grey",)
+
+
+def test_grey_with_transparency_meets_both_rules(path: Path) -> None:
+    Image.new("LA", (9, 6), (0, 0)).save(path)
+    assert (read(path) == 255).all()
+    assert inspect_image(path).rules == ("grey", "transparent")
+
+
+def test_a_palette_is_looked_up(path: Path) -> None:
+    image = Image.fromarray(NOISE[..., 0] % 2, mode="P")
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.save(path)
+    wanted = np.array([[10, 20, 30], [40, 50, 60]])[NOISE[..., 0] % 2]
+    assert (read(path) == wanted).all()
+    assert inspect_image(path).rules == ("palette",)
+    image.save(path, transparency=1)
+    wanted[NOISE[..., 0] % 2 == 1] = 255
+    assert (read(path) == wanted).all()
+    assert inspect_image(path).rules == ("palette", "transparent")
+
+
+def test_cmyk_is_converted_without_a_profile(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(NOISE, mode="CMYK").save(path)
+    ink, black = NOISE[..., :3].astype(float), NOISE[..., 3:].astype(float)
+    assert np.abs(read(path) - (255 - ink) * (255 - black) / 255).max() <= 1
+    assert inspect_image(path).rules == ("cmyk",)
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_exif_orientation_is_applied(path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(NOISE[..., :3]).save(path, exif=exif)
+    wanted = TURNS[orientation](NOISE[..., :3])
+    assert (read(path) == wanted).all()
+    facts = inspect_image(path)
+    assert facts.size == wanted.shape[:2]
+    assert facts.rules == ("rotated",)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.tiff", "a.png"])
+def test_the_first_frame_counts(tmp_path: Path, name: str) -> None:
+    frames = [Image.new("RGB", (9, 6), colour) for colour in ("blue", "red")]
+    options = {"lossless": True} if name == "a.webp" else {}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    assert (read(tmp_path / name) == [0, 0, 255]).all()
+    assert "animated" in inspect_image(tmp_path / name).rules
+
+
+def test_of_16_bits_of_colour_the_upper_eight_count(path: Path) -> None:
+    row = b"\0" + bytes(v for pixel in NOISE[0, :, :3] for c in pixel for v in (c, 255 - c))
+    path.write_bytes(png(9, 1, 16, 2, row))
+    assert (read(path)[0] == NOISE[0, :, :3]).all()
+    assert inspect_image(path).rules == ("16-bit colour",)
+
+
+def test_16_bit_grey_is_refused(path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16)).save(path)
+    with pytest.raises(UnreadableImageError, match=r"a\.png .*8 bits a channel") as refused:
+        read_image(path)
+    assert refused.value.reason == "over 8 bits"
+
+
+def test_more_pixels_than_pillow_allows_are_refused(path: Path) -> None:
+    path.write_bytes(png(20_000, 20_000, 8, 2, b""))
+    with pytest.raises(UnreadableImageError, match="too many pixels") as refused:
+        read_image(path)
+    assert refused.value.reason == "enormous"
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tif"])
+@settings(max_examples=25, deadline=None)
+@given(share=st.floats(0, 0.9))
+def test_a_cut_file_is_broken_and_named(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, share: float
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / f"a.{suffix}"
+    big = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(big).save(path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    for look in (read_image, inspect_image):
+        with pytest.raises(UnreadableImageError, match=rf"a\.{suffix} cannot be read") as broken:
+            look(path)
+        assert broken.value.reason == "broken"
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.integers(0, 2000), value=st.integers(0, 255))
+def test_a_changed_byte_gives_pixels_or_our_error(
+    tmp_path_factory: pytest.TempPathFactory, place: int, value: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "changed.png"
+    Image.fromarray(NOISE).save(path)
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] = value
+    path.write_bytes(content)
+    try:
+        assert read_image(path).dtype == torch.uint8
+    except UnreadableImageError as error:
+        assert error.detail
+
+
+def test_a_missing_file_is_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImageError) as missing:
+        read_image(tmp_path / "gone.png")
+    assert missing.value.reason == "missing"
