@@ -22,6 +22,7 @@ SMOOTHING = 0.05
 START = 0.15
 """Share of the run that does not set the scale: all that follows would be a flat line."""
 
+_FRAME = "; the beginning may leave the frame."
 Points = list[tuple[float, float]]
 
 CURVES = {
@@ -94,7 +95,7 @@ def _figure(title: str, explanation: str, series: dict[str, list[Points]]) -> Fi
     means = {arm: mean_line(lines) for arm, lines in smoothed.items()}
     return Figure(
         title=title,
-        caption=f"{explanation}, smoothed over {SMOOTHING:.0%} of the run{seeds}; the beginning may leave the frame.",
+        caption=f"{explanation}, smoothed over {SMOOTHING:.0%} of the run{seeds}{_FRAME}",
         svg=_draw(title, smoothed),
         legend=tuple(
             Key(arm=arm, position=position, end=f"{line[-1][1]:.3g}" if line else "")

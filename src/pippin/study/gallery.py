@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pippin.study.glossary import control_name
+from pippin.study.glossary import CONTROLS, control_name
 from pippin.study.pictures import Album, Picture
 from pippin.study.source import Run, Source
 from pippin.study.strips import Rows, read_rows
@@ -69,10 +69,9 @@ def drift_folder(folder: Path) -> Path:
     return folder / "drift"
 
 
-def gallery(source: Source) -> Gallery:
+def gallery(source: Source, album: Album) -> Gallery:
     """The pictures of the first seeds, in the order in which they are worth their bytes: where
     the page would grow too heavy, the later ones are left out and say so."""
-    album = Album()
     samples: list[Wall] = []
     drift: dict[str, list[Wall]] = {control: [] for control in _controls(source)}
     for seed in source.declaration.seeds[:SEEDS_SHOWN]:
@@ -109,7 +108,12 @@ def _shown(walls: list[Wall]) -> list[Wall]:
 def _controls(source: Source) -> list[str]:
     found = {path.stem for run in source.runs for path in drift_folder(run.folder).glob("*.png")}
     primary = source.declaration.primary or ""
-    return sorted(found, key=lambda control: (not primary.endswith(f" {control}"), control))
+    order = {control: place for place, control in enumerate(CONTROLS)}
+
+    def rank(control: str) -> tuple[bool, int, str]:
+        return not primary.endswith(f" {control}"), order.get(control, len(order)), control
+
+    return sorted(found, key=rank)
 
 
 def _sample_wall(source: Source, runs: list[Run], seed: int, album: Album) -> Wall:

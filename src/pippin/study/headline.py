@@ -7,7 +7,7 @@ from typing import Literal
 
 from pippin.study.glossary import term
 from pippin.study.source import Source
-from pippin.study.table import Line
+from pippin.study.table import ABSENT, Line
 from pippin.study.verdict import Comparison, Status
 
 Tone = Literal["good", "mixed", "bad", "same", "undecided"]
@@ -73,7 +73,7 @@ def headline(source: Source, lines: list[Line]) -> Headline:
     if better[:1] in "↓↑" and better:
         ends = ("better", "worse") if better.startswith("↓") else ("worse", "better")
     return Headline(
-        mark=MARKS[tone],
+        mark=_mark(tone, comparisons),
         sentence=sentence,
         meaning=_meaning(source),
         tone=tone,
@@ -81,15 +81,23 @@ def headline(source: Source, lines: list[Line]) -> Headline:
         strips=_strips(comparisons, source.declaration.smallest_effect),
         left=f"{ends[0]} than {first}" if ends[0] else "lower",
         right=f"{ends[1]} than {first}" if ends[1] else "higher",
-        beside=tuple(_beside(lines, {one.reason for one in comparisons})),
+        beside=tuple(_beside(source, lines, {one.reason for one in comparisons})),
         cautions=tuple(_cautions(source)),
     )
+
+
+def _mark(tone: Tone, comparisons: tuple[Comparison, ...]) -> str:
+    if not any(one.difference for one in comparisons):
+        return "No verdict yet"
+    if tone == "undecided" and any(one.diverged for one in comparisons):
+        return "No verdict"
+    return MARKS[tone]
 
 
 def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str, Tone]:
     metric = term(str(source.declaration.primary)).label
     if not any(one.difference for one in comparisons):
-        return f"No verdict yet: {metric} has not been measured on two arms.", "undecided"
+        return f"{metric} has not been measured on two arms at one seed.", "undecided"
     if len(comparisons) == 1:
         return _sentence_of_two(comparisons[0], metric)
     groups = {
@@ -154,11 +162,15 @@ def _strips(comparisons: tuple[Comparison, ...], smallest: float | None) -> tupl
 
 def _details(source: Source, line: Line) -> list[str]:
     """The numbers of every arm, then each comparison."""
-    arms = zip(source.declaration.arms, line.arms, strict=True)
-    values = ", ".join(f"{arm} {cell.text}" for arm, cell in arms)
     unit = f" (unit: {line.unit})" if line.unit else ""
     direction = line.better.lstrip("↓↑ ")
-    return [f"{values}{unit}; {direction}.", *map(_compared, line.comparisons)]
+    return [f"{_values(source, line)}{unit}; {direction}.", *map(_compared, line.comparisons)]
+
+
+def _values(source: Source, line: Line) -> str:
+    arms = zip(source.declaration.arms, line.arms, strict=True)
+    real = "" if line.real is ABSENT else f", real pictures {line.real.text}"
+    return ", ".join(f"{arm} {cell.text}" for arm, cell in arms) + real
 
 
 def _compared(one: Comparison, said: Collection[str] = ()) -> str:
@@ -177,12 +189,18 @@ def _prices(lines: list[Line]) -> list[str]:
     ]
 
 
-def _beside(lines: list[Line], said: Collection[str]) -> list[str]:
+def _beside(source: Source, lines: list[Line], said: Collection[str]) -> list[str]:
+    """One text for each companion: values, what may be claimed of them, what it is."""
     return [
-        f"{line.term.label}: {one.status}. {_compared(one, said)} {line.term.text}".strip()
+        " ".join(
+            [
+                f"{line.term.label}: {_values(source, line)}; {line.better.lstrip('↓↑ ')}.",
+                *(f"{one.status}: {_compared(one, said)}" for one in line.comparisons),
+                line.term.text,
+            ]
+        ).strip()
         for line in lines
         if line.role == "companion"
-        for one in line.comparisons
     ]
 
 

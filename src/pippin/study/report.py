@@ -12,6 +12,7 @@ from pippin.study.gallery import SEEDS_SHOWN, gallery
 from pippin.study.glossary import HEADINGS, control_name
 from pippin.study.headline import headline
 from pippin.study.page import write_page
+from pippin.study.pictures import Album
 from pippin.study.settings import differing, grouped
 from pippin.study.source import Source, open_source
 from pippin.study.start import starting_point
@@ -23,6 +24,8 @@ class RunLine:
     """How one run went."""
 
     name: str
+    known: bool
+    """Its folder or its outcome is there."""
     status: str
     message: str
     wall: str
@@ -50,7 +53,7 @@ def render_report(folder: Path, out: Path | None = None) -> Path:
 def _context(source: Source) -> dict[str, Any]:
     lines = result_lines(source)
     curves = learning_curves(source)
-    pictures = gallery(source)
+    pictures = gallery(source, Album())
     return {
         "study": source.declaration,
         "is_study": source.is_study,
@@ -62,7 +65,7 @@ def _context(source: Source) -> dict[str, Any]:
         "lines": [line for line in lines if not line.detail],
         "all_lines": lines,
         "reading": _reading(source),
-        "groups": _groups(lines),
+        "groups": grouped_details(lines),
         "curves": [(figure, Markup(figure.svg)) for figure in curves],
         "samples": pictures.samples,
         "drift": pictures.drift,
@@ -70,8 +73,8 @@ def _context(source: Source) -> dict[str, Any]:
         "shown": SEEDS_SHOWN,
         "differing": differing(source.declaration),
         "settings": grouped(source.declaration),
-        "runs": _run_lines(source),
-        "environments": _environments(source),
+        "runs": run_lines(source),
+        "environments": environments(source),
         "problems": source.problems,
     }
 
@@ -115,7 +118,7 @@ def _reading(source: Source) -> list[str]:
     ]
 
 
-def _groups(lines: list[Line]) -> dict[str, list[Line]]:
+def grouped_details(lines: list[Line]) -> dict[str, list[Line]]:
     """The lines that are shown on demand, by heading."""
     details = [line for line in lines if line.detail]
     groups = {
@@ -138,7 +141,8 @@ def _facts(source: Source) -> list[str]:
     return facts
 
 
-def _run_lines(source: Source) -> list[RunLine]:
+def run_lines(source: Source) -> list[RunLine]:
+    """Every declared run, also those that have not begun."""
     return [
         _run_line(source, arm, seed)
         for arm in source.declaration.arms
@@ -160,6 +164,7 @@ def _run_line(source: Source, arm: str, seed: int) -> RunLine:
     started = f"at {log[-1]['images']:,} images" if log else "not started"
     return RunLine(
         name=f"{arm}, seed {seed}",
+        known=run is not None or outcome is not None,
         status=outcome.status if outcome else started,
         message=outcome.message if outcome else "",
         wall=_duration(outcome.wall_seconds) if outcome else "",
@@ -175,7 +180,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _environments(source: Source) -> list[str]:
+def environments(source: Source) -> list[str]:
     """The different sets of versions that runs were made with."""
     found = (
         ", ".join(f"{name} {value}" for name, value in one.environment.items())

@@ -17,8 +17,8 @@ class Setting:
     values: tuple[str, ...]
     title: str
     """What the declared axis is about that it belongs to; empty for none."""
-    undeclared: bool = False
-    """Arms differ in it and no axis declares it."""
+    mark: str = ""
+    """What a reader must be warned of."""
 
 
 def differing(declaration: Declaration) -> list[Setting]:
@@ -54,5 +54,5 @@ def _setting(declaration: Declaration, arms: list[dict[str, Any]], path: str) ->
         path=path,
         values=texts[:1] if equal else texts,
         title=", ".join(titles),
-        undeclared=not equal and not axes,
+        mark="not declared" if not equal and not axes else "",
     )

@@ -16,21 +16,21 @@ def starting_point(declaration: Declaration) -> str:
     """
     settings = declaration.settings()
     starts = {arm: _start(values) for arm, values in settings.items()}
-    found = {arm: start for arm, start in starts.items() if start}
-    if not found:
+    if not any(starts.values()):
         return ""
-    budgets = [values.get("train.images") for values in settings.values()]
-    known = sorted({int(one) for one in budgets if _whole(one)})
+    budgets = {values.get("train.images") for values in settings.values()}
+    known = sorted(one for one in budgets if isinstance(one, int))
     here = f"{' or '.join(f'{one:,}' for one in known) or 'an unknown number of'} images here"
-    texts = set(found.values())
-    if len(found) == len(starts) == 1:
-        return f"continues from {next(iter(texts))}; {here}"
-    if len(found) < len(starts):
-        rest = [arm for arm in starts if arm not in found]
-        return f"{_each(found)}; {', '.join(rest)}: from initial weights; {here}"
-    if len(texts) == 1:
-        return f"all arms continue from {next(iter(texts))}; {here}"
-    return f"each arm continues from its own checkpoint: {_each(found)}; {here}"
+    return f"{_origins(starts)}; {here}"
+
+
+def _origins(starts: dict[str, str]) -> str:
+    texts = list(starts.values())
+    if not all(texts):
+        return _each({arm: text or "from initial weights" for arm, text in starts.items()})
+    if len(set(texts)) > 1:
+        return f"each arm continues from its own checkpoint: {_each(starts)}"
+    return f"{'continues' if len(texts) == 1 else 'all arms continue'} from {texts[0]}"
 
 
 def _each(found: dict[str, str]) -> str:

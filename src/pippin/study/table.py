@@ -82,9 +82,9 @@ def result_lines(source: Source) -> list[Line]:
 
 def _line(source: Source, metric: str, rows: list[Row]) -> Line:
     declared = source.declaration
-    main, others = _split([row for row in rows if row.subject == "arm"])
+    main, others = split_by_protocol([row for row in rows if row.subject == "arm"])
     sample = (main or rows)[0]
-    series = [_series(source, arm, main) for arm in declared.arms]
+    series = [series_of(source, arm, main) for arm in declared.arms]
     primary = metric == declared.primary
     comparisons = compare(
         series,
@@ -99,9 +99,9 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
         role=role,
         better=ARROWS.get(sample.better, "neither direction is better"),
         unit=sample.unit,
-        count=_count(main),
+        count=counted(main),
         arms=tuple(
-            _arm_cell(source, one, main, delta) for one, delta in zip(series, deltas, strict=True)
+            arm_cell(source, one, main, delta) for one, delta in zip(series, deltas, strict=True)
         ),
         untrained=_reference(rows, "untrained", sample, declared.paths),
         real=_reference(rows, "real", sample, declared.paths),
@@ -110,7 +110,7 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
     )
 
 
-def _split(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+def split_by_protocol(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     """The largest group of equal protocol (the latest of those as large), and the others."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -119,7 +119,8 @@ def _split(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     return main, [row for row in rows if row.comparable != main[0].comparable]
 
 
-def _series(source: Source, arm: str, rows: list[Row]) -> Series:
+def series_of(source: Source, arm: str, rows: list[Row]) -> Series:
+    """An arm's values by training seed, from rows of equal protocol."""
     values = {row.seed: row.value for row in rows if row.arm == arm and row.value is not None}
     diverged = {row.seed for row in rows if row.arm == arm and row.diverged}
     diverged |= {
@@ -128,7 +129,8 @@ def _series(source: Source, arm: str, rows: list[Row]) -> Series:
     return Series(arm=arm, values=values, diverged=tuple(sorted(diverged - set(values))))
 
 
-def _arm_cell(source: Source, series: Series, rows: list[Row], delta: Comparison | None) -> Cell:
+def arm_cell(source: Source, series: Series, rows: list[Row], delta: Comparison | None) -> Cell:
+    """What the table says of one arm, with the difference to what it is compared with."""
     count = len(series.values)
     if not count:
         return _empty_cell(source, series)
@@ -181,10 +183,10 @@ def _delta(delta: Comparison | None, *, fixed: bool) -> tuple[str, Tone]:
     found = delta.difference
     if fixed:
         return (f"Δ {roughly(found.mean)}" if found.mean else "equal"), "mute"
+    if not found.mean and not found.half_width:
+        return "Δ 0", "mute"
     if found.half_width is None:
         return f"Δ {roughly(found.mean)}: undecided, one seed", "mute"
-    if not found.half_width and not found.mean:
-        return "Δ 0 in every seed", "mute"
     tone: Tone = "mute"
     if delta.status in ("better", "worse"):
         tone = "good" if delta.status == "better" else "bad"
@@ -227,7 +229,8 @@ def _values(rows: dict[int, Row]) -> dict[int, float]:
     return {seed: row.value for seed, row in rows.items() if row.value is not None}
 
 
-def _count(rows: list[Row]) -> str:
+def counted(rows: list[Row]) -> str:
+    """How many samples each number is from, and over what a single seed's interval is."""
     counts = sorted({row.n for row in rows if not row.diverged})
     if not counts or rows[0].fixed:
         return ""
