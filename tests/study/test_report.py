@@ -4,9 +4,9 @@
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
+from html_page import Page
 
 from pippin.conditioning.config import PowerCosineGate
 from pippin.config import ConfigError, replace_at
@@ -19,33 +19,6 @@ from pippin.study.study import Study
 from pippin.study.table import result_lines
 
 HOSTILE = "</style><script>alert('x')</script>\"'><img src=http://evil.example/x.png>$\\frac{"
-VOID = {"meta", "img", "br", "line", "path", "use", "rect"}
-
-
-class Page(HTMLParser):
-    """Collects tags, the addresses they load, and the text outside style sheets."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.addresses, self.text, self.open = [], [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.addresses += [
-            v for k, v in attributes if k in ("src", "href", "xlink:href", "srcset")
-        ]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag in VOID:
-            return
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text.append(data)
 
 
 def page(folder):

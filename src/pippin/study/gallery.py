@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from pippin.study.glossary import CONTROLS, control_name
-from pippin.study.pictures import Album, Picture
+from pippin.study.pictures import ABSENT, Album, Picture
 from pippin.study.source import Run, Source
 from pippin.study.strips import Rows, read_rows
 
 SEEDS_SHOWN = 3
 """Pictures of the first training seeds only: a page with all of them would be too heavy."""
-REAL = "real pictures"
+GRID, REAL = "grid.png", "real pictures"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,13 +123,13 @@ def _sample_wall(source: Source, runs: list[Run], seed: int, album: Album) -> Wa
         classes = list(dict.fromkeys(str(row.get("class", "")) for row in sample_rows(run)))
         alt = f"grid of samples of {run.arm}, training seed {seed}"
         alt += f"; classes: {', '.join(classes)}" if any(classes) else ""
-        frames.append(_frame(source, run.arm, samples_folder(run) / "grid.png", alt, album))
+        frames.append(_frame(source, run.arm, samples_folder(run) / GRID, alt, album))
     return Wall(
         title=f"training seed {seed}",
         note=note,
         warning=warning,
         frames=_unless_all_missing(frames),
-        contents="" if warning or not runs else _contents(runs[0]),
+        contents="" if warning else next(filter(None, map(_contents, runs)), ""),
     )
 
 
@@ -159,7 +159,7 @@ def _drift_wall(
 
 def _unless_all_missing(frames: Iterable[Frame]) -> tuple[Frame, ...]:
     found = tuple(frames)
-    there = any(frame.picture or frame.missing != "not there" for frame in found)
+    there = any(frame.picture or frame.missing != ABSENT for frame in found)
     return found if there else ()
 
 
@@ -171,7 +171,7 @@ def _frame(source: Source, arm: str, path: Path, alt: str, album: Album) -> Fram
 
 def _real_frame(folders: list[Path], control: str, alt: str, album: Album) -> Frame:
     """The real pairs' strip lies in the study's folder, or in a run's."""
-    missing = "not there"
+    missing = ABSENT
     for folder in folders:
         picture, missing = album.embed(drift_folder(folder) / f"{control}.png")
         if picture is not None:
@@ -181,6 +181,7 @@ def _real_frame(folders: list[Path], control: str, alt: str, album: Album) -> Fr
 
 def _seeds_note(runs: list[Run]) -> tuple[str, bool]:
     """Whether the grids show equal sample seeds and labels, from the runs' manifests."""
+    runs = [run for run in runs if (samples_folder(run) / GRID).is_file()]
     shown = [[(row.get("seed"), row.get("label")) for row in sample_rows(run)] for run in runs]
     if not all(shown):
         return "no manifest says which sample seeds these are: do not compare them", True

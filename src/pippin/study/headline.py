@@ -97,7 +97,7 @@ def _mark(tone: Tone, comparisons: tuple[Comparison, ...]) -> str:
 def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str, Tone]:
     metric = term(str(source.declaration.primary)).label
     if not any(one.difference for one in comparisons):
-        return f"{metric} has not been measured on two arms at one seed.", "undecided"
+        return f"{_capital(metric)} has been measured on fewer than two arms.", "undecided"
     if len(comparisons) == 1:
         return _sentence_of_two(comparisons[0], metric)
     groups = {
@@ -133,7 +133,11 @@ def _sentence_of_two(one: Comparison, metric: str) -> tuple[str, Tone]:
 def _meaning(source: Source) -> str:
     """``Excess drift (original size): how much ...``"""
     known = term(str(source.declaration.primary))
-    return f"{known.label[:1].upper()}{known.label[1:]}: {known.text}" if known.text else ""
+    return f"{_capital(known.label)}: {known.text}" if known.text else ""
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _strips(comparisons: tuple[Comparison, ...], smallest: float | None) -> tuple[Strip, ...]:
@@ -195,7 +199,11 @@ def _beside(source: Source, lines: list[Line], said: Collection[str]) -> list[st
         " ".join(
             [
                 f"{line.term.label}: {_values(source, line)}; {line.better.lstrip('↓↑ ')}.",
-                *(f"{one.status}: {_compared(one, said)}" for one in line.comparisons),
+                *(
+                    f"{one.status.capitalize()}: {_compared(one, said)}"
+                    for one in line.comparisons
+                    if one.difference
+                ),
                 line.term.text,
             ]
         ).strip()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+ABSENT = "none was written"
 ROOM = 4_400_000
 """Characters of all pictures of one page together: a page stays below 5 MB, so that it can be
 mailed and opens on a phone."""
@@ -33,7 +34,7 @@ class Album:
         bring another file's content into the page.
         """
         if not path.is_file():
-            return None, "not there"
+            return None, ABSENT
         if 4 * path.stat().st_size / 3 > self.left:
             return None, f"left out to keep this page below 5 MB; it is {_place(path)}"
         content = path.read_bytes()
