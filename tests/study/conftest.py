@@ -64,8 +64,17 @@ def execute(measure: Callable[..., Measure]) -> Callable[[Recipe, Path], list[Me
             path = folder / f"{place}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 32), (200, 100, recipe.seed)).save(path)
-        images = [{"seed": seed, "label": seed % 3} for seed in range(4)]
+        images = []
+        for seed in range(4):
+            row = {"file": f"seed-{seed}.png", "seed": seed, "label": seed % 3}
+            images.append(row | {"class": ("cats", "dogs", "flags")[seed % 3]})
+            colour = (60 * seed, 255 * disentangled, recipe.seed)
+            Image.new("RGB", (8, 8), colour).save(folder / "samples" / row["file"])
         (folder / "samples/manifest.json").write_text(json.dumps({"images": images}))
+        rows = {
+            "original_size": "top row: original_size = (32.0, 32.0); bottom row: (256.0, 256.0)"
+        }
+        (folder / "drift/manifest.json").write_text(json.dumps(rows))
         drift = 0.06 + 0.001 * recipe.seed - disentangled * (0.02 + 0.001 * recipe.seed)
         return [
             measure("drift", drift),

@@ -15,6 +15,18 @@ def test_report(finished, capsys):
     assert (finished / "report.html").is_file()
 
 
+def test_report_of_two(finished, finished_once, tmp_path, capsys):
+    out = tmp_path / "pages" / "two.html"
+    assert report.main([str(finished), str(finished_once), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out) and out.is_file()
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_report_of_another_number_is_refused(finished, count):
+    with pytest.raises(ValueError, match=f"one folder, or two .*; got {count}"):
+        report.main([str(finished)] * count)
+
+
 def test_list_names_every_study(capsys):
     assert study_verb.main(["list"]) == 0
     assert all(name in capsys.readouterr().out for name in STUDIES)

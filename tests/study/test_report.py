@@ -4,9 +4,9 @@
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
+from html_page import Page
 
 from pippin.conditioning.config import PowerCosineGate
 from pippin.config import ConfigError, replace_at
@@ -19,51 +19,24 @@ from pippin.study.study import Study
 from pippin.study.table import result_lines
 
 HOSTILE = "</style><script>alert('x')</script>\"'><img src=http://evil.example/x.png>$\\frac{"
-VOID = {"meta", "img", "br", "line", "path", "use", "rect"}
-
-
-class Page(HTMLParser):
-    """Collects tags, the addresses they load, and the text outside style sheets."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.addresses, self.text, self.open = [], [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.addresses += [
-            v for k, v in attributes if k in ("src", "href", "xlink:href", "srcset")
-        ]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag in VOID:
-            return
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text.append(data)
 
 
 def page(folder):
     return render_report(folder).read_text(encoding="utf-8")
 
 
-def test_verdict_stands_before_the_table(finished):
+def test_verdict_then_pictures_then_numbers(finished):
     text = page(finished)
     assert "disentangled is better than entangled on drift" in text
-    order = [text.index(f'id="{name}"') for name in ("verdict", "results", "curves", "samples")]
-    order += [text.index(f'id="{name}"') for name in ("drift", "differences", "protocol", "runs")]
+    places = ("verdict", "samples", "drift", "results", "training", "runs", "differences")
+    order = [text.index(f'id="{name}"') for name in (*places, "protocol", "reproduce")]
     assert order == sorted(order)
 
 
 def test_numbers_are_means_over_paired_seeds(finished):
     drift, effect = result_lines(open_source(finished))
     first, second = (cell.text.replace("\N{NO-BREAK SPACE}", " ") for cell in drift.arms)
-    assert (first, second) == ("0.0610 ± 0.0025", "0.04000 ± 0.000")
+    assert (first, second) == ("0.0610 ± 0.0025", "0.04 ± 0")
     assert drift.arms[1].delta.startswith("Δ \N{MINUS SIGN}0.0210")
     assert drift.arms[1].tone == "good"
     assert (drift.role, effect.role) == ("primary", "companion")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin report FOLDER``: write report.html for a run or a study."""
+"""``pippin report FOLDER [FOLDER]``: the page of a run or a study, or of two side by side."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,34 @@ from pippin.cli.options import parse
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """Write report.html into the folder of a study or of a run: one file that needs no other."""
+    """Write a page about a study or a run from what its folder holds, or a page that shows two
+    studies or two runs side by side. The page is one file that needs no other."""
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """What `pippin study run` or `pippin train` wrote."""
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """One or two folders that `pippin study run`, `pippin demo` or `pippin train` wrote."""
+    out: Path | None = None
+    """The file to write; default: report.html in the folder, or A-beside-B.html here."""
 
 
 def main(argv: list[str]) -> int:
-    """Parse and render."""
-    command = parse(ReportCommand, "pippin report", argv)
+    """Parse and render.
 
+    Raises:
+        ValueError: not one or two folders.
+    """
+    command = parse(ReportCommand, "pippin report", argv)
+    if len(command.folders) not in (1, 2):
+        raise ValueError(
+            f"pippin report takes one folder, or two to show side by side; "
+            f"got {len(command.folders)}"
+        )
+
+    from pippin.study.comparison_report import render_comparison
     from pippin.study.report import render_report
 
-    print(render_report(command.folder))
+    first, *others = command.folders
+    if others:
+        print(render_comparison(first, others[0], command.out))
+    else:
+        print(render_report(first, command.out))
     return 0

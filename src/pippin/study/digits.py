@@ -5,17 +5,28 @@ import math
 
 
 def number(value: float, spread: float | None = None) -> str:
-    """A value up to its spread's second digit; with 4 digits where there is no spread."""
+    """A value up to its spread's second digit; up to 4 digits where there is no spread.
+
+    Millions are written so: ``2.358 M``.
+    """
     size = max(abs(value), abs(spread or 0.0))
+    if 1e6 <= size < 1e12:
+        return f"{number(value / 1e6, spread / 1e6 if spread else None)}\N{NO-BREAK SPACE}M"
     if size != 0 and not 1e-4 <= size < 1e6:
         return f"{value:.2e}"
-    return f"{value:.{_decimals(value, spread)}f}"
+    text = f"{value:.{_decimals(value, spread)}f}"
+    return text if spread or "." not in text else text.rstrip("0").rstrip(".")
 
 
 def signed(value: float, spread: float | None = None, plus: str = "+") -> str:
     """As :func:`number`, with a sign (a true minus)."""
     text = number(abs(value), spread)
     return f"\N{MINUS SIGN}{text}" if value < 0 else f"{plus}{text}"
+
+
+def roughly(value: float) -> str:
+    """Two digits with a sign: a difference of which nobody knows how far it can be trusted."""
+    return signed(value, abs(value))
 
 
 def plus_minus(value: float, spread: float, plus: str = "") -> str:

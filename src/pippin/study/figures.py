@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning curves as SVG that takes the page's text colour."""
+"""Learning curves as SVG that takes the page's colours."""
 
 import io
 from collections.abc import Sequence
@@ -11,23 +11,38 @@ import numpy as np
 
 from pippin.study.source import Run, Source
 
-# Okabe & Ito 2008: told apart under the common kinds of colour blindness. Yellow is left out
-# (too faint on white); black would vanish on a dark page.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = 6
+"""How many arms have a colour of their own: ``--arm-0`` ... in report.css."""
 DASHES = ((), (6, 2.5), (1.5, 2), (6, 2, 1.5, 2))
 """Lengths of strokes and gaps, in line widths; empty is a solid line."""
 _INK = "#010203"
-"""Stands for the page's text colour until the SVG is written."""
+"""Stands for the page's text colour until the SVG is written; the arms' colours alike."""
 SMOOTHING = 0.05
 """Curves are running means over this share of the run."""
 START = 0.15
 """Share of the run that does not set the scale: all that follows would be a flat line."""
 
+_FRAME = "; the beginning may leave the frame."
+Points = list[tuple[float, float]]
+
 CURVES = {
-    "loss": ("Training loss", "mean loss since the last log line"),
-    "held_out_loss": ("Held-out loss", "on held-out pictures, with fixed noise"),
+    "loss": ("Training loss", "error of the predicted noise while training"),
+    "held_out_loss": (
+        "Held-out loss",
+        "the same error on pictures kept out of training, with fixed noise",
+    ),
 }
 """Key of a log line -> title, explanation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """One line of a legend."""
+
+    arm: str
+    position: int
+    end: str
+    """The curve's last value; empty for an arm without a curve."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +52,22 @@ class Figure:
     title: str
     caption: str
     svg: str
+    legend: tuple[Key, ...]
+
+    @property
+    def alt(self) -> str:
+        """The drawing in words."""
+        ends = (f"{key.arm} ends at {key.end}" for key in self.legend if key.end)
+        return f"{self.title} against images seen: {'; '.join(ends)}"
 
 
 def colour(position: int) -> str:
-    """The colour of the arm at this position."""
-    return PALETTE[position % len(PALETTE)]
+    """The colour of the arm at this position, as CSS: it differs by the page's scheme."""
+    return f"var(--arm-{position % COLOURS})"
+
+
+def _stand_in(position: int) -> str:
+    return f"#0203{position % COLOURS:02x}"
 
 
 def dashes(position: int) -> tuple[float, ...]:
@@ -58,15 +84,24 @@ def learning_curves(source: Source) -> list[Figure]:
             for arm in source.declaration.arms
         }
         if any(points for lines in series.values() for points in lines):
-            caption = (
-                f"{explanation}; each faint line is one seed, the strong line their mean, "
-                f"smoothed over {SMOOTHING:.0%} of the run; the beginning may leave the frame"
-            )
-            figures.append(Figure(title=title, caption=caption, svg=_draw(title, series)))
+            figures.append(_figure(title, explanation, series))
     return figures
 
 
-Points = list[tuple[float, float]]
+def _figure(title: str, explanation: str, series: dict[str, list[Points]]) -> Figure:
+    smoothed = {arm: [smooth(points) for points in lines] for arm, lines in series.items()}
+    many = max(map(len, series.values()), default=0) > 1
+    seeds = "; faint lines are single seeds, strong lines their means" if many else ""
+    means = {arm: mean_line(lines) for arm, lines in smoothed.items()}
+    return Figure(
+        title=title,
+        caption=f"{explanation}, smoothed over {SMOOTHING:.0%} of the run{seeds}{_FRAME}",
+        svg=_draw(title, smoothed),
+        legend=tuple(
+            Key(arm=arm, position=position, end=f"{line[-1][1]:.3g}" if line else "")
+            for position, (arm, line) in enumerate(means.items())
+        ),
+    )
 
 
 def _points(run: Run, key: str) -> Points:
@@ -96,6 +131,7 @@ def mean_line(lines: Sequence[Points]) -> Points:
 
 
 def _draw(title: str, series: dict[str, list[Points]]) -> str:
+    """Already smoothed lines of each arm, with their means."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
@@ -103,8 +139,7 @@ def _draw(title: str, series: dict[str, list[Points]]) -> str:
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
     tops = []
-    for position, lines in enumerate(series.values()):
-        smoothed = [smooth(points) for points in lines]
+    for position, smoothed in enumerate(series.values()):
         tops += [y for points in smoothed for x, y in points if x >= START * points[-1][0]]
         for points in smoothed:
             _line(axes, points, position, linewidth=0.8, alpha=0.35)
@@ -117,7 +152,7 @@ def _line(axes: Any, points: Points, position: int, *, linewidth: float, alpha: 
     if points:
         axes.plot(
             *zip(*points, strict=True),
-            color=colour(position),
+            color=_stand_in(position),
             linestyle=(0, dashes(position)) if dashes(position) and alpha == 1.0 else "solid",
             linewidth=linewidth,
             alpha=alpha,
@@ -152,4 +187,7 @@ def _svg(figure: Any) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "pippin"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    for position in range(COLOURS):
+        text = text.replace(_stand_in(position), colour(position))
+    return text.replace("<svg ", '<svg aria-hidden="true" ', 1)

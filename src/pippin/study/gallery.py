@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures side by side: sample grids at equal seeds, and drift strips."""
+"""Pictures side by side: sample grids at equal seeds, and drift strips.
+
+Where a run keeps its pictures is decided here and nowhere else: :func:`samples_folder` and
+:func:`drift_folder`.
+"""
 
 import json
 from collections.abc import Iterable
@@ -7,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pippin.study.pictures import Picture, embed
+from pippin.study.glossary import CONTROLS, control_name
+from pippin.study.pictures import ABSENT, Album, Picture
 from pippin.study.source import Run, Source
+from pippin.study.strips import Rows, read_rows
 
 SEEDS_SHOWN = 3
 """Pictures of the first training seeds only: a page with all of them would be too heavy."""
+GRID, REAL = "grid.png", "real pictures"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +30,8 @@ class Frame:
     """Of the arm; None for real pictures."""
     picture: Picture | None
     missing: str
+    alt: str
+    """What the picture shows, for readers who do not see it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,92 +43,49 @@ class Wall:
     warning: bool
     """The note says that the pictures should not be compared."""
     frames: tuple[Frame, ...]
+    rows: Rows | None = None
+    """What the two rows of a drift strip are."""
+    contents: str = ""
+    """Seed and class of every picture of a grid, row by row."""
 
 
-def sample_walls(source: Source) -> list[Wall]:
-    """The sample grids of all arms, one wall for each training seed."""
-    walls = []
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """All pictures of a page."""
+
+    samples: tuple[Wall, ...]
+    """One for each training seed."""
+    drift: dict[str, tuple[Wall, ...]]
+    """Control -> one for each training seed; the control of the primary metric first."""
+
+
+def samples_folder(run: Run) -> Path:
+    """Where a run's evaluation keeps ``grid.png``, single samples and their manifest."""
+    return run.folder / "samples"
+
+
+def drift_folder(folder: Path) -> Path:
+    """Where the strips of a folder lie: a run's own, or those of real pictures."""
+    return folder / "drift"
+
+
+def gallery(source: Source, album: Album) -> Gallery:
+    """The pictures of the first seeds, in the order in which they are worth their bytes: where
+    the page would grow too heavy, the later ones are left out and say so."""
+    samples: list[Wall] = []
+    drift: dict[str, list[Wall]] = {control: [] for control in _controls(source)}
     for seed in source.declaration.seeds[:SEEDS_SHOWN]:
         runs = [run for run in source.runs if run.seed == seed]
-        frames = [_frame(source, run.arm, run.folder / "samples" / "grid.png") for run in runs]
-        if any(frame.picture for frame in frames):
-            note, warning = _seeds_note(runs)
-            title = f"training seed {seed}"
-            walls.append(Wall(title=title, note=note, warning=warning, frames=tuple(frames)))
-    return walls
-
-
-def drift_walls(source: Source) -> dict[str, list[Wall]]:
-    """Control -> one wall for each training seed, the real pairs' strip last."""
-    controls = sorted({path.stem for run in source.runs for path in _strips(run)})
-    found: dict[str, list[Wall]] = {}
-    for control in controls:
-        for seed in source.declaration.seeds[:SEEDS_SHOWN]:
-            runs = [run for run in source.runs if run.seed == seed]
-            frames = [
-                _frame(source, run.arm, run.folder / "drift" / f"{control}.png") for run in runs
-            ]
-            if not any(frame.picture for frame in frames):
-                continue
-            frames.append(_real_frame([source.folder, *(run.folder for run in runs)], control))
-            wall = Wall(
-                title=f"training seed {seed}",
-                note=_rows_note(runs, control),
-                warning=False,
-                frames=tuple(frames),
-            )
-            found.setdefault(control, []).append(wall)
-    return found
-
-
-def _strips(run: Run) -> Iterable[Path]:
-    return (run.folder / "drift").glob("*.png")
-
-
-def _frame(source: Source, arm: str, path: Path) -> Frame:
-    picture, missing = embed(path)
-    position = list(source.declaration.arms).index(arm)
-    return Frame(label=arm, position=position, picture=picture, missing=missing)
-
-
-def _real_frame(folders: list[Path], control: str) -> Frame:
-    """The real pairs' strip lies in the study's folder, or in a run's."""
-    missing = "not there"
-    for folder in folders:
-        picture, missing = embed(folder / "real" / "drift" / f"{control}.png")
-        if picture is not None:
-            return Frame(label="real pictures", position=None, picture=picture, missing="")
-    return Frame(label="real pictures", position=None, picture=None, missing=missing)
-
-
-def _seeds_note(runs: list[Run]) -> tuple[str, bool]:
-    """Whether the grids show equal sample seeds and labels, from the runs' manifests."""
-    shown = [_shown(_manifest(run.folder / "samples" / "manifest.json")) for run in runs]
-    if not all(shown):
-        return "no manifest says which sample seeds these are: do not compare them", True
-    if any(one != shown[0] for one in shown):
-        return "sample seeds or labels differ between these grids: do not compare them", True
-    equal = (
-        "the same sample seeds and labels in every grid: " if len(runs) > 1 else "sample seeds "
+        samples += _shown([_sample_wall(source, runs, seed, album)])
+        for control, walls in drift.items():
+            walls += _shown([_drift_wall(source, runs, seed, control, album, first=not walls)])
+    return Gallery(
+        samples=tuple(samples),
+        drift={control: tuple(walls) for control, walls in drift.items() if walls},
     )
-    return f"{equal}{_ranges([seed for seed, _ in shown[0]])}", False
 
 
-def _shown(manifest: dict[str, Any]) -> list[tuple[Any, Any]]:
-    """(sample seed, label) of every picture of a grid."""
-    images = manifest.get("images")
-    rows = images if isinstance(images, list) else []
-    return [(row.get("seed"), row.get("label")) for row in rows if isinstance(row, dict)]
-
-
-def _rows_note(runs: list[Run], control: str) -> str:
-    """What the rows of a drift strip are, as ``drift/manifest.json`` says: control -> text."""
-    manifests = (_manifest(run.folder / "drift" / "manifest.json") for run in runs)
-    texts = {str(one[control]) for one in manifests if control in one}
-    return "; ".join(sorted(texts))
-
-
-def _manifest(path: Path) -> dict[str, Any]:
+def manifest(path: Path) -> dict[str, Any]:
     """A manifest; an empty one where there is none that can be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -128,8 +94,119 @@ def _manifest(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
+def sample_rows(run: Run) -> list[dict[str, Any]]:
+    """What the manifest says of each sample: seed, label, class, file."""
+    images = manifest(samples_folder(run) / "manifest.json").get("images")
+    rows = images if isinstance(images, list) else []
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _shown(walls: list[Wall]) -> list[Wall]:
+    return [one for one in walls if any(frame.position is not None for frame in one.frames)]
+
+
+def _controls(source: Source) -> list[str]:
+    found = {path.stem for run in source.runs for path in drift_folder(run.folder).glob("*.png")}
+    primary = source.declaration.primary or ""
+    order = {control: place for place, control in enumerate(CONTROLS)}
+
+    def rank(control: str) -> tuple[bool, int, str]:
+        return not primary.endswith(f" {control}"), order.get(control, len(order)), control
+
+    return sorted(found, key=rank)
+
+
+def _sample_wall(source: Source, runs: list[Run], seed: int, album: Album) -> Wall:
+    note, warning = _seeds_note(runs)
+    frames = []
+    for run in runs:
+        classes = list(dict.fromkeys(str(row.get("class", "")) for row in sample_rows(run)))
+        alt = f"grid of samples of {run.arm}, training seed {seed}"
+        alt += f"; classes: {', '.join(classes)}" if any(classes) else ""
+        frames.append(_frame(source, run.arm, samples_folder(run) / GRID, alt, album))
+    return Wall(
+        title=f"training seed {seed}",
+        note=note,
+        warning=warning,
+        frames=_unless_all_missing(frames),
+        contents="" if warning else next(filter(None, map(_contents, runs)), ""),
+    )
+
+
+def _drift_wall(
+    source: Source, runs: list[Run], seed: int, control: str, album: Album, *, first: bool
+) -> Wall:
+    rows = read_rows(control, _row_texts(runs, control))
+    alt = f"; {rows.sentence}" if rows.sentence else ""
+    frames = [
+        _frame(
+            source,
+            run.arm,
+            drift_folder(run.folder) / f"{control}.png",
+            f"pairs of samples of {run.arm} under two values of {control_name(control)}{alt}",
+            album,
+        )
+        for run in runs
+    ]
+    shown = _unless_all_missing(frames)
+    if shown and first:  # real pictures know no training seed
+        places = [source.folder, *(run.folder for run in runs)]
+        real = f"the same pairs of real pictures{alt}"
+        shown = (*shown, _real_frame([place / "real" for place in places], control, real, album))
+    title = f"training seed {seed}"
+    return Wall(title=title, note="", warning=False, frames=shown, rows=rows)
+
+
+def _unless_all_missing(frames: Iterable[Frame]) -> tuple[Frame, ...]:
+    found = tuple(frames)
+    there = any(frame.picture or frame.missing != ABSENT for frame in found)
+    return found if there else ()
+
+
+def _frame(source: Source, arm: str, path: Path, alt: str, album: Album) -> Frame:
+    picture, missing = album.embed(path)
+    position = list(source.declaration.arms).index(arm)
+    return Frame(label=arm, position=position, picture=picture, missing=missing, alt=alt)
+
+
+def _real_frame(folders: list[Path], control: str, alt: str, album: Album) -> Frame:
+    """The real pairs' strip lies in the study's folder, or in a run's."""
+    missing = ABSENT
+    for folder in folders:
+        picture, missing = album.embed(drift_folder(folder) / f"{control}.png")
+        if picture is not None:
+            break
+    return Frame(label=REAL, position=None, picture=picture, missing=missing, alt=alt)
+
+
+def _seeds_note(runs: list[Run]) -> tuple[str, bool]:
+    """Whether the grids show equal sample seeds and labels, from the runs' manifests."""
+    runs = [run for run in runs if (samples_folder(run) / GRID).is_file()]
+    shown = [[(row.get("seed"), row.get("label")) for row in sample_rows(run)] for run in runs]
+    if not all(shown):
+        return "no manifest says which sample seeds these are: do not compare them", True
+    if any(one != shown[0] for one in shown):
+        return "sample seeds or labels differ between these grids: do not compare them", True
+    equal = "the same sample seeds and labels in every grid: " if len(runs) > 1 else "seeds "
+    return f"{equal}{_ranges([seed for seed, _ in shown[0]] if shown else [])}", False
+
+
+def _contents(run: Run) -> str:
+    """``extras-unicode (seed 0), food-drink (seed 1)``, row by row."""
+    named = [row for row in sample_rows(run) if "class" in row and "seed" in row]
+    return ", ".join(f"{row['class']} (seed {row['seed']})" for row in named)
+
+
+def _row_texts(runs: list[Run], control: str) -> str:
+    """What the rows of a drift strip are, as ``drift/manifest.json`` says: control -> text."""
+    manifests = (manifest(drift_folder(run.folder) / "manifest.json") for run in runs)
+    return "; ".join(sorted({str(one[control]) for one in manifests if control in one}))
+
+
 def _ranges(seeds: list[Any]) -> str:
     """``0 to 35``, or the first few."""
+    if not seeds:
+        return "none"
     first = seeds[0]
     if isinstance(first, int) and seeds == list(range(first, first + len(seeds))):
         return f"{first} to {seeds[-1]}"

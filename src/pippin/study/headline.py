@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verdict as a reader meets it: one sentence, then the interval it rests on."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from pippin.study.glossary import term
 from pippin.study.source import Source
-from pippin.study.table import Line
+from pippin.study.table import ABSENT, Line
 from pippin.study.verdict import Comparison, Status
 
 Tone = Literal["good", "mixed", "bad", "same", "undecided"]
@@ -14,7 +16,7 @@ MARKS: dict[Tone, str] = {
     "mixed": "Supported, at a price",
     "bad": "Supported, the other way",
     "same": "No difference that matters",
-    "undecided": "Undecided",
+    "undecided": "Undecided at this scale",
 }
 GROUPS: dict[Status, str] = {
     "better": "better",
@@ -44,6 +46,8 @@ class Headline:
 
     mark: str
     sentence: str
+    meaning: str
+    """What the primary metric is, in words."""
     tone: Tone
     details: tuple[str, ...]
     strips: tuple[Strip, ...]
@@ -69,24 +73,33 @@ def headline(source: Source, lines: list[Line]) -> Headline:
     if better[:1] in "↓↑" and better:
         ends = ("better", "worse") if better.startswith("↓") else ("worse", "better")
     return Headline(
-        mark=MARKS[tone],
+        mark=_mark(tone, comparisons),
         sentence=sentence,
+        meaning=_meaning(source),
         tone=tone,
         details=tuple(_details(source, primary)) if primary else (),
         strips=_strips(comparisons, source.declaration.smallest_effect),
         left=f"{ends[0]} than {first}" if ends[0] else "lower",
         right=f"{ends[1]} than {first}" if ends[1] else "higher",
-        beside=tuple(_beside(lines)),
+        beside=tuple(_beside(source, lines, {one.reason for one in comparisons})),
         cautions=tuple(_cautions(source)),
     )
 
 
-def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str, Tone]:
-    metric = source.declaration.primary
+def _mark(tone: Tone, comparisons: tuple[Comparison, ...]) -> str:
     if not any(one.difference for one in comparisons):
-        return f"No verdict yet: {metric} has not been measured on two arms.", "undecided"
+        return "No verdict yet"
+    if tone == "undecided" and any(one.diverged for one in comparisons):
+        return "No verdict"
+    return MARKS[tone]
+
+
+def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str, Tone]:
+    metric = term(str(source.declaration.primary)).label
+    if not any(one.difference for one in comparisons):
+        return f"{_capital(metric)} has been measured on fewer than two arms.", "undecided"
     if len(comparisons) == 1:
-        return _sentence_of_two(comparisons[0], str(metric))
+        return _sentence_of_two(comparisons[0], metric)
     groups = {
         words: [one.second for one in comparisons if one.difference and one.status == status]
         for status, words in GROUPS.items()
@@ -109,7 +122,22 @@ def _sentence_of_two(one: Comparison, metric: str) -> tuple[str, Tone]:
         return f"{one.second} differs from {one.first} on {metric}{size}.", "good"
     if one.status == "same":
         return f"{one.second} and {one.first} do not differ on {metric} as far as matters.", "same"
-    return f"Undecided at this scale: {one.second} against {one.first} on {metric}.", "undecided"
+    count = one.difference.count if one.difference else 0
+    seeds = "One training seed" if count == 1 else f"{count} training seeds"
+    if one.diverged:
+        return f"{' and '.join(one.diverged)} diverged: no verdict on {metric}.", "undecided"
+    question = f"whether {one.second} is better than {one.first} on {metric}"
+    return f"{seeds} cannot tell {question}.", "undecided"
+
+
+def _meaning(source: Source) -> str:
+    """``Excess drift (original size): how much ...``"""
+    known = term(str(source.declaration.primary))
+    return f"{_capital(known.label)}: {known.text}" if known.text else ""
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _strips(comparisons: tuple[Comparison, ...], smallest: float | None) -> tuple[Strip, ...]:
@@ -138,33 +166,49 @@ def _strips(comparisons: tuple[Comparison, ...], smallest: float | None) -> tupl
 
 def _details(source: Source, line: Line) -> list[str]:
     """The numbers of every arm, then each comparison."""
+    unit = f" (unit: {line.unit})" if line.unit else ""
+    direction = line.better.lstrip("↓↑ ")
+    return [f"{_values(source, line)}{unit}; {direction}.", *map(_compared, line.comparisons)]
+
+
+def _values(source: Source, line: Line) -> str:
     arms = zip(source.declaration.arms, line.arms, strict=True)
-    meaning = "; ".join(part for part in (line.unit, line.better.lstrip("↓↑ ")) if part)
-    values = ", ".join(f"{arm} {cell.text}" for arm, cell in arms)
-    return [f"{line.metric} ({meaning}): {values}.", *map(_compared, line.comparisons)]
+    real = "" if line.real is ABSENT else f", real pictures {line.real.text}"
+    return ", ".join(f"{arm} {cell.text}" for arm, cell in arms) + real
 
 
-def _compared(one: Comparison) -> str:
+def _compared(one: Comparison, said: Collection[str] = ()) -> str:
+    """The difference, and the reason of its status unless that has been said."""
     minus = "\N{MINUS SIGN}"
     measured = f"{one.second} {minus} {one.first}: {one.measured}. " if one.measured else ""
-    return f"{measured}{one.reason}".strip()
+    return f"{measured}{'' if one.reason in said else one.reason}".strip()
 
 
 def _prices(lines: list[Line]) -> list[str]:
     """The companions on which an arm is worse than the first."""
     return [
-        line.metric
+        line.term.label
         for line in lines
         if line.role == "companion" and any(one.status == "worse" for one in line.comparisons)
     ]
 
 
-def _beside(lines: list[Line]) -> list[str]:
+def _beside(source: Source, lines: list[Line], said: Collection[str]) -> list[str]:
+    """One text for each companion: values, what may be claimed of them, what it is."""
     return [
-        f"{line.metric}, {one.second}: {one.status}. {_compared(one)}"
+        " ".join(
+            [
+                f"{line.term.label}: {_values(source, line)}; {line.better.lstrip('↓↑ ')}.",
+                *(
+                    f"{one.status.capitalize()}: {_compared(one, said)}"
+                    for one in line.comparisons
+                    if one.difference
+                ),
+                line.term.text,
+            ]
+        ).strip()
         for line in lines
         if line.role == "companion"
-        for one in line.comparisons
     ]
 
 

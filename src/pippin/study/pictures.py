@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-LARGEST = 8 * 2**20
-"""Bytes of one embedded picture: a page with larger ones does not open on a phone."""
+ABSENT = "none was written"
+ROOM = 4_400_000
+"""Characters of all pictures of one page together: a page stays below 5 MB, so that it can be
+mailed and opens on a phone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,19 +21,31 @@ class Picture:
     height: int
 
 
-def embed(path: Path) -> tuple[Picture | None, str]:
-    """The picture as a data URI, or None and the reason why it is not shown.
+class Album:
+    """The pictures of one page, until its room is used up."""
 
-    Only the PNG signature and header are believed, so that a link named ``grid.png`` cannot bring
-    another file's content into the page.
-    """
-    if not path.is_file():
-        return None, "not there"
-    if path.stat().st_size > LARGEST:
-        return None, f"larger than {LARGEST // 2**20} MiB"
-    content = path.read_bytes()
-    if len(content) < 24 or not content.startswith(_SIGNATURE):
-        return None, "not a PNG file"
-    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-    uri = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-    return Picture(uri=uri, width=width, height=height), ""
+    def __init__(self, room: int = ROOM) -> None:
+        self.left = room
+
+    def embed(self, path: Path) -> tuple[Picture | None, str]:
+        """The picture as a data URI, or None and the reason why it is not shown.
+
+        Only the PNG signature and header are believed, so that a link named ``grid.png`` cannot
+        bring another file's content into the page.
+        """
+        if not path.is_file():
+            return None, ABSENT
+        if 4 * path.stat().st_size / 3 > self.left:
+            return None, f"left out to keep this page below 5 MB; it is {_place(path)}"
+        content = path.read_bytes()
+        if len(content) < 24 or not content.startswith(_SIGNATURE):
+            return None, "not a PNG file"
+        width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
+        uri = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+        self.left -= len(uri)
+        return Picture(uri=uri, width=width, height=height), ""
+
+
+def _place(path: Path) -> str:
+    """Enough of a path to find the file, without the folders of the machine."""
+    return "/".join(path.parts[-3:])

@@ -1,32 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``report.html``: one file that says what was found, shows it, and tells how to repeat it.
+"""``report.html``: one file that says what was found, shows it, and tells how to repeat it."""
 
-It holds everything that it shows, loads nothing, and runs no script (a content policy in the page
-forbids both). All text is escaped: names and messages may come from anywhere.
-"""
-
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pippin.study.figures import colour, dashes, learning_curves
-from pippin.study.gallery import SEEDS_SHOWN, drift_walls, sample_walls
+from pippin.study.figures import learning_curves
+from pippin.study.gallery import SEEDS_SHOWN, gallery
+from pippin.study.glossary import HEADINGS, control_name
 from pippin.study.headline import headline
+from pippin.study.page import write_page
+from pippin.study.pictures import Album
 from pippin.study.settings import differing, grouped
 from pippin.study.source import Source, open_source
-from pippin.study.table import result_lines
+from pippin.study.start import starting_point
+from pippin.study.table import Line, result_lines
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunLine:
     """How one run went."""
 
-    arm: str
-    seed: int
+    name: str
+    known: bool
+    """Its folder or its outcome is there."""
     status: str
     message: str
     wall: str
@@ -35,59 +34,104 @@ class RunLine:
     fingerprint: str
 
 
-def render_report(folder: Path) -> Path:
-    """Write ``report.html`` into the folder of a study or a run, and return its path.
+def render_report(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of a study or a run from what its folder holds, and return its path.
+
+    Needs neither the model nor its data; a folder brought from another machine will do.
+
+    Args:
+        folder: of a study or of a run.
+        out: the file to write; None = ``report.html`` in the folder.
 
     Raises:
         ConfigError: the folder is neither, or its declaration is damaged.
     """
     source = open_source(folder)
-    page = _environment().get_template("report.html.jinja").render(_context(source))
-    path, waiting = folder / "report.html", folder / ".report.html.new"
-    waiting.write_text(page, encoding="utf-8")
-    os.replace(waiting, path)
-    return path
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("pippin.study", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(colour=colour, dashes=dashes)
-    return environment
+    return write_page("report.html.jinja", _context(source), out or folder / "report.html")
 
 
 def _context(source: Source) -> dict[str, Any]:
     lines = result_lines(source)
     curves = learning_curves(source)
-    samples, drift = sample_walls(source), drift_walls(source)
+    pictures = gallery(source, Album())
     return {
         "study": source.declaration,
         "is_study": source.is_study,
         "arms": list(source.declaration.arms),
         "facts": _facts(source),
+        "start": starting_point(source.declaration),
         "headline": headline(source, lines) if source.is_study else None,
-        "lines": lines,
+        "sections": _sections(source),
+        "lines": [line for line in lines if not line.detail],
+        "all_lines": lines,
+        "reading": _reading(source),
+        "groups": grouped_details(lines),
         "curves": [(figure, Markup(figure.svg)) for figure in curves],
-        "samples": samples,
-        "drift": drift,
+        "samples": pictures.samples,
+        "drift": pictures.drift,
+        "names": {control: control_name(control) for control in pictures.drift},
         "shown": SEEDS_SHOWN,
         "differing": differing(source.declaration),
         "settings": grouped(source.declaration),
-        "runs": _run_lines(source),
-        "environments": _environments(source),
+        "runs": run_lines(source),
+        "environments": environments(source),
         "problems": source.problems,
     }
+
+
+def _sections(source: Source) -> list[tuple[str, str]]:
+    """Places of the page, by the words that lead there."""
+    differences = [("differences", "What differs")] if source.is_study else []
+    return [
+        ("samples", "Samples"),
+        ("drift", "Control drift"),
+        ("results", "Results"),
+        ("training", "Training"),
+        *differences,
+        ("protocol", "Protocol"),
+        ("reproduce", "How to repeat it"),
+    ]
+
+
+def _reading(source: Source) -> list[str]:
+    """How the numbers of the table are to be read."""
+    missing = "“\N{EN DASH}” was not measured."
+    single = "[low, high] is a 95 % interval over the samples of one trained model"
+    if not source.is_study:
+        return [f"{single}: it says nothing of another training run.", missing]
+    arms, seeds = list(source.declaration.arms), source.declaration.seeds
+    if len(seeds) == 1:
+        return [
+            f"One training seed. {single}: it says nothing of how another training run would "
+            "come out, so no difference (Δ) is called better or worse.",
+            missing,
+        ]
+    others = len(arms) - 1
+    corrected = f", corrected for {others} comparisons" if others > 1 else ""
+    return [
+        f"Mean ± half of the 95 % interval (Student t) over {len(seeds)} training seeds; "
+        f"{single}, where all seeds have the same.",
+        f"Δ is the mean paired difference to {arms[0]} over common seeds{corrected}.",
+        "Only the metric marked “decides” was chosen before the run; of many others, one Δ in "
+        "twenty leaves zero out by chance.",
+        missing,
+    ]
+
+
+def grouped_details(lines: list[Line]) -> dict[str, list[Line]]:
+    """The lines that are shown on demand, by heading."""
+    details = [line for line in lines if line.detail]
+    groups = {
+        heading: [line for line in details if line.term.group == group]
+        for group, heading in HEADINGS.items()
+    }
+    return {heading: found for heading, found in groups.items() if found}
 
 
 def _facts(source: Source) -> list[str]:
     """The size of the comparison, for the head of the page."""
     settings, seeds = list(source.declaration.settings().values()), source.declaration.seeds
-    facts = [f"{len(settings)} arms"] if source.is_study else []
+    facts = [" against ".join(source.declaration.arms)] if source.is_study else []
     facts.append(f"training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
     budgets = {arm.get("train.images") for arm in settings}
     facts += [f"{images:,} images a run" for images in budgets if isinstance(images, int)]
@@ -97,7 +141,8 @@ def _facts(source: Source) -> list[str]:
     return facts
 
 
-def _run_lines(source: Source) -> list[RunLine]:
+def run_lines(source: Source) -> list[RunLine]:
+    """Every declared run, also those that have not begun."""
     return [
         _run_line(source, arm, seed)
         for arm in source.declaration.arms
@@ -118,8 +163,8 @@ def _run_line(source: Source, arm: str, seed: int) -> RunLine:
     ]
     started = f"at {log[-1]['images']:,} images" if log else "not started"
     return RunLine(
-        arm=arm,
-        seed=seed,
+        name=f"{arm}, seed {seed}",
+        known=run is not None or outcome is not None,
         status=outcome.status if outcome else started,
         message=outcome.message if outcome else "",
         wall=_duration(outcome.wall_seconds) if outcome else "",
@@ -135,7 +180,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _environments(source: Source) -> list[str]:
+def environments(source: Source) -> list[str]:
     """The different sets of versions that runs were made with."""
     found = (
         ", ".join(f"{name} {value}" for name, value in one.environment.items())

@@ -55,6 +55,11 @@ class Row(Config):
         """What makes a later line replace an earlier one."""
         return (self.arm, self.seed, self.metric, self.subject, self.fingerprint)
 
+    @property
+    def fixed(self) -> bool:
+        """Whether no draw can change the number: the size of a model, not a measurement."""
+        return self.better == "neither" and self.interval_over == "none"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Config):

@@ -15,8 +15,10 @@ class Setting:
 
     path: str
     values: tuple[str, ...]
-    axis: str
-    """The declared axis that it belongs to; empty for none."""
+    title: str
+    """What the declared axis is about that it belongs to; empty for none."""
+    mark: str = ""
+    """What a reader must be warned of."""
 
 
 def differing(declaration: Declaration) -> list[Setting]:
@@ -47,4 +49,10 @@ def _setting(declaration: Declaration, arms: list[dict[str, Any]], path: str) ->
         if covered(path, [one for level in axis.levels.values() for one in level])
     ]
     equal = len(set(texts)) == 1
-    return Setting(path=path, values=texts[:1] if equal else texts, axis=", ".join(axes))
+    titles = [declaration.axes[name].description or name for name in axes]
+    return Setting(
+        path=path,
+        values=texts[:1] if equal else texts,
+        title=", ".join(titles),
+        mark="not declared" if not equal and not axes else "",
+    )

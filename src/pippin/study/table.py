@@ -10,7 +10,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pippin.study.digits import number, plus_minus, signed
+from pippin.study.digits import number, plus_minus, roughly, signed
+from pippin.study.glossary import HEADINGS, Term, term
 from pippin.study.results import Row
 from pippin.study.source import Source
 from pippin.study.statistics import Estimate, over_seeds
@@ -32,11 +33,17 @@ class Cell:
     """Of ``delta``, or of ``text`` where there is none."""
 
 
+ABSENT = Cell(text="\N{EN DASH}", tone="mute")
+"""A reference that nobody measured."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """One metric."""
 
     metric: str
+    term: Term
+    """The metric in words."""
     role: str
     """"primary", "companion" or empty."""
     better: str
@@ -52,25 +59,32 @@ class Line:
 
     @property
     def detail(self) -> bool:
-        """One point of a curve whose mean has a line of its own: shown on demand."""
-        return not self.role and " at log-SNR " in self.metric
+        """Shown on demand: neither declared nor among the few that a reader looks for first."""
+        return not self.role and not self.term.leads
+
+    @property
+    def has_references(self) -> bool:
+        """Whether untrained weights or real pictures were measured too."""
+        return self.untrained is not ABSENT or self.real is not ABSENT
 
 
 def result_lines(source: Source) -> list[Line]:
-    """All metrics: the primary one first, then its companions, then as they were measured."""
+    """All metrics: the primary one first, then its companions, then group by group."""
     declared = source.declaration
     first = [name for name in (declared.primary, *declared.companions) if name]
     rows: dict[str, list[Row]] = {name: [] for name in first}
     for row in source.results.rows:
         rows.setdefault(row.metric, []).append(row)
-    return [_line(source, metric, found) for metric, found in rows.items() if found]
+    lines = [_line(source, metric, found) for metric, found in rows.items() if found]
+    groups = list(HEADINGS)
+    return sorted(lines, key=lambda line: 0 if line.role else 1 + groups.index(line.term.group))
 
 
 def _line(source: Source, metric: str, rows: list[Row]) -> Line:
     declared = source.declaration
-    main, others = _split([row for row in rows if row.subject == "arm"])
+    main, others = split_by_protocol([row for row in rows if row.subject == "arm"])
     sample = (main or rows)[0]
-    series = [_series(source, arm, main) for arm in declared.arms]
+    series = [series_of(source, arm, main) for arm in declared.arms]
     primary = metric == declared.primary
     comparisons = compare(
         series,
@@ -81,12 +95,13 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
     role = "primary" if primary else "companion" if metric in declared.companions else ""
     return Line(
         metric=metric,
+        term=term(metric),
         role=role,
         better=ARROWS.get(sample.better, "neither direction is better"),
         unit=sample.unit,
-        count=_count(main),
+        count=counted(main),
         arms=tuple(
-            _arm_cell(source, one, main, delta) for one, delta in zip(series, deltas, strict=True)
+            arm_cell(source, one, main, delta) for one, delta in zip(series, deltas, strict=True)
         ),
         untrained=_reference(rows, "untrained", sample, declared.paths),
         real=_reference(rows, "real", sample, declared.paths),
@@ -95,7 +110,7 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
     )
 
 
-def _split(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+def split_by_protocol(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     """The largest group of equal protocol (the latest of those as large), and the others."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -104,7 +119,8 @@ def _split(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     return main, [row for row in rows if row.comparable != main[0].comparable]
 
 
-def _series(source: Source, arm: str, rows: list[Row]) -> Series:
+def series_of(source: Source, arm: str, rows: list[Row]) -> Series:
+    """An arm's values by training seed, from rows of equal protocol."""
     values = {row.seed: row.value for row in rows if row.arm == arm and row.value is not None}
     diverged = {row.seed for row in rows if row.arm == arm and row.diverged}
     diverged |= {
@@ -113,7 +129,8 @@ def _series(source: Source, arm: str, rows: list[Row]) -> Series:
     return Series(arm=arm, values=values, diverged=tuple(sorted(diverged - set(values))))
 
 
-def _arm_cell(source: Source, series: Series, rows: list[Row], delta: Comparison | None) -> Cell:
+def arm_cell(source: Source, series: Series, rows: list[Row], delta: Comparison | None) -> Cell:
+    """What the table says of one arm, with the difference to what it is compared with."""
     count = len(series.values)
     if not count:
         return _empty_cell(source, series)
@@ -121,7 +138,7 @@ def _arm_cell(source: Source, series: Series, rows: list[Row], delta: Comparison
     remarks = [] if count == len(source.declaration.seeds) else [f"{count} of {_seeds(source)}"]
     if series.diverged:
         remarks.append(f"diverged in {len(series.diverged)}, left out")
-    text, tone = _delta(delta)
+    text, tone = _delta(delta, fixed=rows[0].fixed)
     return Cell(text=_text(found), remark="; ".join(remarks), delta=text, tone=tone)
 
 
@@ -151,7 +168,7 @@ def _estimate(values: dict[int, float], rows: list[Row]) -> Estimate:
 
 def _text(found: Estimate) -> str:
     half = found.half_width
-    if half is None:
+    if not half:  # no interval, or one of no length
         return signed(found.mean, plus="")
     if found.over == "seeds":
         return plus_minus(found.mean, half)
@@ -160,12 +177,16 @@ def _text(found: Estimate) -> str:
     return f"{signed(found.mean, half, plus='')} [{low},\N{NO-BREAK SPACE}{high}]"
 
 
-def _delta(delta: Comparison | None) -> tuple[str, Tone]:
+def _delta(delta: Comparison | None, *, fixed: bool) -> tuple[str, Tone]:
     if delta is None or delta.difference is None:
         return "", "plain"
     found = delta.difference
+    if fixed:
+        return (f"Δ {roughly(found.mean)}" if found.mean else "equal"), "mute"
+    if not found.mean and not found.half_width:
+        return "Δ 0", "mute"
     if found.half_width is None:
-        return f"Δ {signed(found.mean)}: undecided, one seed", "mute"
+        return f"Δ {roughly(found.mean)}: undecided, one seed", "mute"
     tone: Tone = "mute"
     if delta.status in ("better", "worse"):
         tone = "good" if delta.status == "better" else "bad"
@@ -187,7 +208,7 @@ def _reference(rows: list[Row], subject: str, main: Row, declared: tuple[str, ..
         arm: _text(_estimate(_values(ours), list(ours.values()))) for arm, ours in by_arm.items()
     }
     if not texts:
-        return Cell(text="not measured", tone="mute")
+        return ABSENT
     counts = sorted({row.n for ours in by_arm.values() for row in ours.values()})
     remark = "" if counts == [main.n] else f"n = {', '.join(map(str, counts))}"
     if len(set(texts.values())) == 1:
@@ -208,9 +229,10 @@ def _values(rows: dict[int, Row]) -> dict[int, float]:
     return {seed: row.value for seed, row in rows.items() if row.value is not None}
 
 
-def _count(rows: list[Row]) -> str:
+def counted(rows: list[Row]) -> str:
+    """How many samples each number is from, and over what a single seed's interval is."""
     counts = sorted({row.n for row in rows if not row.diverged})
-    if not counts:
+    if not counts or rows[0].fixed:
         return ""
     text = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
     if len({row.seed for row in rows}) > 1:

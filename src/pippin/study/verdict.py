@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pippin.study.digits import plus_minus, signed
+from pippin.study.digits import plus_minus, roughly
 from pippin.study.statistics import LEVEL, Estimate, paired
 
 Status = Literal["better", "worse", "different", "same", "undecided"]
@@ -44,6 +44,8 @@ class Comparison:
     """Why the status is what it is; a sentence, or empty where the status says it all."""
     measured: str
     """The difference with its interval, in words; empty where there is none."""
+    diverged: tuple[str, ...] = ()
+    """Which of the two diverged in some seed."""
 
 
 def compare(
@@ -79,6 +81,7 @@ def _comparison(
         difference=found,
         reason=reason,
         measured="" if found is None else _measured(found, level),
+        diverged=tuple(one.arm for one in (first, second) if one.diverged),
     )
 
 
@@ -130,6 +133,6 @@ def _reason(status: Status, matters: bool, smallest_effect: float | None) -> str
 
 def _measured(found: Estimate, level: float) -> str:
     if found.half_width is None:
-        return f"{signed(found.mean)} (one seed, no interval)"
+        return f"{roughly(found.mean)} (one seed, no interval)"
     size = plus_minus(found.mean, found.half_width, plus="+")
     return f"{size} ({100 * level:.3g} % interval, {found.count} seeds)"

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the metrics and controls are, in words of one line: a report is read without the code."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Group = Literal["control", "samples", "loss", "cost", "other"]
+
+HEADINGS: dict[Group, str] = {
+    "control": "Control",
+    "samples": "Samples",
+    "loss": "Held-out loss",
+    "cost": "Size of the model",
+    "other": "Other numbers",
+}
+"""Group -> heading of its lines in the table, in the order of the page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One metric in words."""
+
+    label: str
+    text: str
+    """One sentence; empty for a metric that is not known here."""
+    group: Group
+    leads: bool = False
+    """Shown without being asked for."""
+
+
+CONTROLS = {
+    "original_size": ("original size", "the original size"),
+    "crop_corner": ("crop corner", "the corner of the crop"),
+    "flip": ("flip", "mirroring"),
+}
+"""Control -> how it is called, and how a sentence calls it."""
+
+_EFFECTS = {
+    "original_size": (
+        "How much sharper the pictures become when a larger original size is asked for; "
+        "0 = the request is ignored."
+    ),
+    "crop_corner": (
+        "How far the object moves, in picture sides, when another crop is asked for; "
+        "0 = the request is ignored."
+    ),
+    "flip": "Share of lopsided pictures that are mirrored on request; 0 = it is ignored.",
+}
+
+_EXACT = {
+    "coverage": Term(
+        label="coverage",
+        text="Share of real training pictures that have a sample near them: variety; 1 = all.",
+        group="samples",
+        leads=True,
+    ),
+    "precision": Term(
+        label="precision",
+        text="Share of samples that lie near real pictures: realism; 1 = all.",
+        group="samples",
+    ),
+    "recall": Term(
+        label="recall",
+        text="Share of real pictures inside the region that the samples fill; 1 = all.",
+        group="samples",
+    ),
+    "density": Term(
+        label="density",
+        text="How tightly samples lie among real pictures; real pictures reach about 1.",
+        group="samples",
+    ),
+    "held-out loss": Term(
+        label="held-out loss",
+        text=(
+            "Mean squared error of the predicted noise on pictures kept out of training, over a "
+            "fixed grid of noise levels; predicting nothing gives 1."
+        ),
+        group="loss",
+        leads=True,
+    ),
+    "held-out x0 loss": Term(
+        label="held-out x0 loss",
+        text="The same error, counted in the clean latent instead of the noise.",
+        group="loss",
+    ),
+    "parameters": Term(
+        label="parameters", text="Trained numbers in the model.", group="cost", leads=True
+    ),
+    "MACs": Term(
+        label="MACs",
+        text="Multiply-accumulates of one forward pass for one image (1 MAC = 2 FLOPs).",
+        group="cost",
+        leads=True,
+    ),
+}
+
+
+def term(metric: str) -> Term:
+    """The metric in words; an unknown one keeps its name and has no text."""
+    if metric in _EXACT:
+        return _EXACT[metric]
+    for beginning, describe in _OF_CONTROL.items():
+        if metric.startswith(f"{beginning} "):
+            return describe(metric.removeprefix(f"{beginning} "))
+    for beginning, text in _FEATURES.items():
+        if metric.startswith(beginning):
+            subsets = metric.endswith(" subsets")
+            note = "The same over random subsets, as papers report it." if subsets else text
+            leads = beginning == "KID-" and not subsets
+            return Term(label=metric, text=note, group="samples", leads=leads)
+    if " at log-SNR " in metric:
+        text = "Squared error at one noise level; a high log-SNR is little noise."
+        return Term(label=metric, text=text, group="loss")
+    return Term(label=metric, text="", group="other", leads=True)
+
+
+def control_name(control: str) -> str:
+    """How a page calls a control."""
+    return CONTROLS[control][0] if control in CONTROLS else control
+
+
+def _spoken(control: str) -> str:
+    return CONTROLS[control][1] if control in CONTROLS else control
+
+
+def _drift(control: str) -> Term:
+    return Term(
+        label=f"drift ({control_name(control)})",
+        text=(
+            f"How different two pictures of one seed and class look when {_spoken(control)} is "
+            "all that is asked to change, after undoing that change itself; 0 = identical."
+        ),
+        group="control",
+    )
+
+
+def _excess(control: str) -> Term:
+    return Term(
+        label=f"excess drift ({control_name(control)})",
+        text=(
+            f"How much else changes in a picture when {_spoken(control)} is all that is asked to "
+            "change, beyond what changes in real pictures; 0 = nothing."
+        ),
+        group="control",
+    )
+
+
+def _effect(control: str) -> Term:
+    known = f"How far {control} is obeyed; 0 = the request is ignored."
+    label = f"effect ({control_name(control)})"
+    return Term(label=label, text=_EFFECTS.get(control, known), group="control")
+
+
+def _asymmetric(control: str) -> Term:
+    return Term(
+        label=f"lopsided pictures ({control_name(control)})",
+        text="Share of pictures that differ enough from their mirror image to test mirroring on.",
+        group="control",
+    )
+
+
+_OF_CONTROL = {
+    "excess drift": _excess,
+    "drift": _drift,
+    "effect": _effect,
+    "asymmetric images": _asymmetric,
+}
+
+_FEATURES = {
+    "KID-": (
+        "Distance between samples and training pictures, in features of a small network; 0 = as "
+        "one more set of training pictures. Not comparable with published KID."
+    ),
+    "FD-": (
+        "Fréchet distance in the same features; large with few samples even for real pictures. "
+        "Not FID."
+    ),
+}
+"""Beginning of a metric's name -> its text."""

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A page is one file: it holds everything that it shows, loads nothing, and runs no script (a
+content policy in the page forbids both). All text is escaped: names and messages may come from
+anywhere.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pippin.study.figures import colour, dashes
+
+_SIZE = "@page-size@"
+"""Stands in the footer until the page is whole; a name that holds it does no harm."""
+
+
+def write_page(template: str, context: dict[str, Any], path: Path) -> Path:
+    """Render a template into a file that is replaced whole; the footer states the file's size."""
+    page = _environment().get_template(template).render(context | {"size": _SIZE})
+    size = f"{len(page.encode()) / 1e6:.1f} MB"
+    head, _, foot = page.rpartition(_SIZE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waiting = path.with_name(f".{path.name}.new")
+    waiting.write_text(f"{head}{size}{foot}", encoding="utf-8")
+    os.replace(waiting, path)
+    return path
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pippin.study", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(colour=colour, dashes=dashes)
+    return environment

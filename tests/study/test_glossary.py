@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever pippin measures is explained in the report."""
+
+import pytest
+import torch
+
+from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.evaluate import compare
+from pippin.evaluation.features import Features
+from pippin.evaluation.probes import CropProbe, FlipProbe, SizeProbe
+from pippin.study.glossary import HEADINGS, control_name, term
+
+
+def features(seed: int) -> Features:
+    values = torch.randn(12, 4, generator=torch.Generator().manual_seed(seed))
+    return Features(values=values, **FIELDS)
+
+
+FIELDS = {
+    "extractor": "efflite0",
+    "fingerprint": "0",
+    "input_size": 64,
+    "image_hash": "0",
+}
+
+
+def test_every_distance_has_words():
+    config = EvaluationConfig(kid_subsets=2, kid_subset_size=6, neighbours=2)
+    names = [one.name for one in compare(features(0), features(1), config)]
+    assert len(names) == 7
+    for name in names:
+        assert term(name).text and term(name).group == "samples", name
+    leading = {name for name in names if term(name).leads}
+    assert leading == {"KID-efflite0", "coverage"}
+
+
+@pytest.mark.parametrize("probe", [SizeProbe(), FlipProbe(), CropProbe()], ids=lambda p: p.name)
+def test_every_probe_has_words(probe):
+    """The name as people say it, and no underscore of the code."""
+    for kind in ("drift", "excess drift", "effect"):
+        found = term(f"{kind} {probe.name}")
+        assert found.label == f"{kind} ({control_name(probe.name)})"
+        assert found.group == "control" and "_" not in found.label + found.text
+    assert term(f"effect {probe.name}").text != term("effect other").text
+
+
+def test_losses_and_sizes_have_words():
+    for name in ("held-out loss", "held-out x0 loss", "eps-error at log-SNR -6", "MACs"):
+        assert term(name).text
+        assert term(name).group in HEADINGS
+
+
+def test_an_unknown_metric_keeps_its_name_and_leads():
+    """Nothing is hidden because nobody thought of it."""
+    found = term("smell")
+    assert (found.label, found.text, found.leads) == ("smell", "", True)
