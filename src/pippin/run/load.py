@@ -27,6 +27,9 @@ class LoadedRun:
     model: LatentDenoiser
     weights: Weights
     images_seen: int
+    """By this run."""
+    images_before: int = 0
+    """By all weights that the run's start descends from."""
 
     def sampler(self, config: SamplingConfig) -> Sampler:
         """A sampler with the schedule and prediction type of the training."""
@@ -90,6 +93,7 @@ def load_run(
         model=model.eval(),
         weights=weights,
         images_seen=trained.images_seen,
+        images_before=sum(parent["images_seen"] for parent in trained.lineage),
     )
 
 

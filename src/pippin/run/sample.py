@@ -77,6 +77,7 @@ def sampling_protocol(
         "sampling.evaluations_per_image": evaluations_per_image,
         "model.weights": run.weights,
         "model.images_seen": run.images_seen,
+        "model.images_before": run.images_before,
         "model.recipe": fingerprint(run.recipe),
         "autoencoder": run.parts.autoencoder.fingerprint,
     }

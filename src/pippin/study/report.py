@@ -59,7 +59,7 @@ def _context(source: Source) -> dict[str, Any]:
         "is_study": source.is_study,
         "arms": list(source.declaration.arms),
         "facts": _facts(source),
-        "start": starting_point(source.declaration),
+        "start": starting_point(source),
         "headline": headline(source, lines) if source.is_study else None,
         "sections": _sections(source),
         "lines": [line for line in lines if not line.detail],

@@ -26,6 +26,7 @@ Execute = Callable[[Recipe, Path], Sequence[Measure]]
 
 FOLLOWS = {
     "model.images_seen": "train",
+    "model.images_before": "init",
     "sampling.evaluations_per_image": "sampling",
     "autoencoder": "autoencoder",
 }

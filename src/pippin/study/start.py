@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the arms of a study start from, as their settings say: nothing, or a checkpoint."""
+"""Where the arms of a study start from: their seed, or trained weights."""
 
 from typing import Any
 
-from pippin.study.declaration import Declaration
+from pippin.study.source import Source
 
-_SETTINGS = "init."
+SETTING = "init.run"
+BEFORE = "measure.model.images_before"
+"""What a row's protocol says of the images that the starting weights descend from."""
 
 
-def starting_point(declaration: Declaration) -> str:
-    """One sentence where an arm continues from a checkpoint; empty where all start from nothing.
+def starting_point(source: Source) -> str:
+    """One sentence where an arm continues from trained weights; empty where none does.
 
-    Read from the settings below ``init.`` whatever else stands there: ``init.source`` names the
-    checkpoint, and a whole number whose name holds "images" is what it had seen before.
+    The setting ``init.run`` names the weights. How many images they had seen is known once the
+    arm has been measured.
     """
-    settings = declaration.settings()
-    starts = {arm: _start(values) for arm, values in settings.items()}
+    settings = source.declaration.settings()
+    starts = {arm: _start(arm, values, source) for arm, values in settings.items()}
     if not any(starts.values()):
         return ""
     budgets = {values.get("train.images") for values in settings.values()}
@@ -37,15 +39,11 @@ def _each(found: dict[str, str]) -> str:
     return "; ".join(f"{arm}: {start}" for arm, start in found.items())
 
 
-def _start(values: dict[str, Any]) -> str:
-    """``SOURCE, N images before``; empty where no setting says so."""
-    mine = {path: value for path, value in values.items() if path.startswith(_SETTINGS)}
-    source = mine.get(f"{_SETTINGS}source")
-    if not source:
+def _start(arm: str, settings: dict[str, Any], source: Source) -> str:
+    """``MODEL, N images before``; empty where the arm starts from its seed."""
+    model = settings.get(SETTING)
+    if not model:
         return ""
-    before = [value for path, value in mine.items() if "images" in path and _whole(value)]
-    return f"{source}, {before[0]:,} images before" if before else str(source)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    counts = {row.protocol.get(BEFORE) for row in source.results.rows if row.arm == arm}
+    before = sorted(count for count in counts if isinstance(count, int) and count)
+    return f"{model}, {before[0]:,} images before" if before else str(model)
