@@ -18,9 +18,14 @@ class Shipped(NamedTuple):
     description: str
 
 
+DEMO_MODELS = {
+    "entangled": "pippin/openmoji-mmdit-entangled",
+    "disentangled": "pippin/openmoji-mmdit-disentangled",
+}
+
 STUDIES: dict[str, Shipped] = {
     "demo": Shipped(
-        lambda: demo_study(openmoji.mmdit_demo()),
+        lambda: demo_study(openmoji.mmdit_demo(), models=DEMO_MODELS),
         "entangled against disentangled mmDiT on OpenMoji, small (two cores, minutes)",
     ),
 }
