@@ -260,7 +260,7 @@ def test_wrong_numbers_are_refused_before_any_work():
         sampler.batches(_conditions(), [1, 2], Decoder(), 16)
     with pytest.raises(ValueError, match="no seeds"):
         sampler.latents(_conditions(0), [], SHAPE)
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"sampling\.batch_size must be 1 or more; got 0"):
         _sampler(batch_size=0)
-    with pytest.raises(ValueError, match="from 1 to 1000, got 0"):
-        _sampler(steps=0)
+    with pytest.raises(ValueError, match="from 1 to 1000, got 1001"):
+        _sampler(steps=1001)

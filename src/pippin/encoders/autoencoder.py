@@ -11,13 +11,13 @@ import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pippin.encoders.affine import Affine
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.pixels import to_images
 from pippin.encoders.source import WEIGHTS_FILE, find_autoencoder
+from pippin.system.tensors import save_tensors
 from pippin.types import Images, Latents, Moments, Pixels
 
 ARCHITECTURE = (
@@ -85,12 +85,9 @@ class Autoencoder(nn.Module):
         # The affine stands in one place only; null keeps diffusers' default factor out.
         self.network.register_to_config(scaling_factor=None)
         self.network.save_config(folder)
-        weights = {
-            name: value.detach().cpu().to(dtype).contiguous()
-            for name, value in self.network.state_dict().items()
-        }
+        weights = {name: value.to(dtype) for name, value in self.network.state_dict().items()}
         affine = Affine(self.shift.cpu(), self.scale.cpu())
-        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt", **affine.metadata()})
+        save_tensors(folder / WEIGHTS_FILE, weights, {"format": "pt", **affine.metadata()})
 
     @property
     def factor(self) -> int:

@@ -75,7 +75,7 @@ class Sampler:
         config: solver, steps, guidance, precision, batch size.
 
     Raises:
-        ValueError: steps that the schedule does not have, or a batch size below 1.
+        ValueError: steps that the schedule does not have.
     """
 
     def __init__(
@@ -85,8 +85,6 @@ class Sampler:
         prediction_type: PredictionType,
         config: SamplingConfig,
     ) -> None:
-        if config.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {config.batch_size}")
         self.model = model
         self.schedule = schedule
         self.prediction_type: PredictionType = prediction_type

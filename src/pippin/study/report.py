@@ -5,7 +5,6 @@ It holds everything that it shows, loads nothing, and runs no script (a content 
 forbids both). All text is escaped: names and messages may come from anywhere.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pippin.study.headline import headline
 from pippin.study.settings import differing, grouped
 from pippin.study.source import Source, open_source
 from pippin.study.table import result_lines
+from pippin.system.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,8 @@ def render_report(folder: Path) -> Path:
     """
     source = open_source(folder)
     page = _environment().get_template("report.html.jinja").render(_context(source))
-    path, waiting = folder / "report.html", folder / ".report.html.new"
-    waiting.write_text(page, encoding="utf-8")
-    os.replace(waiting, path)
+    path = folder / "report.html"
+    write_text(path, page)
     return path
 
 
