@@ -186,10 +186,9 @@ def test_evaluations_are_counted(solver, scales, interval, evaluations):
         semantic_scale=scales[0], control_scale=scales[1], log_snr_interval=interval
     )
     sampler = _sampler(model, solver=solver, steps=10, guidance=guidance, batch_size=4)
-    with pytest.raises(ValueError, match="sample something first"):
-        _ = sampler.evaluations_per_image
-    sampler.latents(_conditions(), SEEDS, SHAPE)
     assert sampler.evaluations_per_image == evaluations
+    assert not model.seen  # nothing was computed for that
+    sampler.latents(_conditions(), SEEDS, SHAPE)
     assert len(model.seen) == 3 * evaluations
 
 

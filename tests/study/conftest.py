@@ -60,12 +60,16 @@ def execute(measure: Callable[..., Measure]) -> Callable[[Recipe, Path], list[Me
         ]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / "log.jsonl").write_text(text + '{"images": 11')
-        for place in ("samples/grid", "drift/original_size", "real/drift/original_size"):
+        for place in (
+            "evaluation/samples/grid",
+            "drift/original_size",
+            "real/drift/original_size",
+        ):
             path = folder / f"{place}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 32), (200, 100, recipe.seed)).save(path)
         images = [{"seed": seed, "label": seed % 3} for seed in range(4)]
-        (folder / "samples/manifest.json").write_text(json.dumps({"images": images}))
+        (folder / "evaluation/samples/manifest.json").write_text(json.dumps({"images": images}))
         drift = 0.06 + 0.001 * recipe.seed - disentangled * (0.02 + 0.001 * recipe.seed)
         return [
             measure("drift", drift),

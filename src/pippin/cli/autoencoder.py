@@ -69,6 +69,9 @@ def _train(command: TrainAutoencoderCommand) -> int:
         except TrainingStoppedError as stopped:
             print(f"{stopped}; go on with --resume True --out {command.out}", file=sys.stderr)
             return RESUMABLE
+        except KeyboardInterrupt:
+            print(f"stopped; go on with --resume True --out {command.out}", file=sys.stderr)
+            return RESUMABLE
         _finish(command, trainer)
     return 0
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pippin.encoders.affine import Affine
@@ -171,13 +171,18 @@ def _full_precision(device: torch.device) -> torch.autocast:
 
 def _read_network(folder: Path) -> AutoencoderKL:
     """The weights of a folder, all of them matched."""
-    network, report = AutoencoderKL.from_pretrained(
-        str(folder),
-        use_safetensors=True,
-        local_files_only=True,
-        low_cpu_mem_usage=False,  # the other way wants accelerate, and says so each time
-        output_loading_info=True,
-    )
+    try:
+        network, report = AutoencoderKL.from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            local_files_only=True,
+            low_cpu_mem_usage=False,  # the other way wants accelerate, and says so each time
+            output_loading_info=True,
+        )
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder}: its weights or config.json are damaged ({error}); fetch or write it again"
+        ) from error
     problems: dict[str, Any] = {kind: names for kind, names in report.items() if names}
     if problems:
         raise ValueError(f"{folder}: weights and config.json do not fit: {problems}")

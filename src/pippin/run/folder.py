@@ -29,6 +29,16 @@ class RunFolder:
         """Grids drawn while training."""
         return self.path / "previews"
 
+    @property
+    def evaluation(self) -> Path:
+        """What an evaluation writes beside its results."""
+        return self.path / "evaluation"
+
+    @property
+    def evaluated_samples(self) -> Path:
+        """The first images that an evaluation drew, with grid and manifest."""
+        return self.evaluation / "samples"
+
     def recipe(self) -> Recipe:
         """The recipe that the folder records.
 

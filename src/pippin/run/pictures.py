@@ -12,9 +12,12 @@ from pippin.types import Images
 
 
 def save_png(image: torch.Tensor, path: Path) -> None:
-    """Write one uint8 (3, height, width) image; a file of that name is replaced whole."""
+    """Write one uint8 (3, height, width) image; a file of that name is replaced whole.
+
+    Not flushed to the disk: pictures can be made again, and a torn one cannot be read as one.
+    """
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-    with replacing(path) as staging:
+    with replacing(path, durable=False) as staging:
         picture.save(staging, format="PNG")
 
 

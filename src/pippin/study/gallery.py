@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pippin.run.folder import RunFolder
 from pippin.study.pictures import Picture, embed
 from pippin.study.source import Run, Source
 
@@ -41,7 +42,7 @@ def sample_walls(source: Source) -> list[Wall]:
     walls = []
     for seed in source.declaration.seeds[:SEEDS_SHOWN]:
         runs = [run for run in source.runs if run.seed == seed]
-        frames = [_frame(source, run.arm, run.folder / "samples" / "grid.png") for run in runs]
+        frames = [_frame(source, run.arm, _samples(run) / "grid.png") for run in runs]
         if any(frame.picture for frame in frames):
             note, warning = _seeds_note(runs)
             title = f"training seed {seed}"
@@ -72,6 +73,12 @@ def drift_walls(source: Source) -> dict[str, list[Wall]]:
     return found
 
 
+def _samples(run: Run) -> Path:
+    """Where the evaluation's samples lie; those of ``pippin sample`` where it made none."""
+    evaluated = RunFolder(run.folder).evaluated_samples
+    return evaluated if evaluated.is_dir() else run.folder / "samples"
+
+
 def _strips(run: Run) -> Iterable[Path]:
     return (run.folder / "drift").glob("*.png")
 
@@ -94,7 +101,7 @@ def _real_frame(folders: list[Path], control: str) -> Frame:
 
 def _seeds_note(runs: list[Run]) -> tuple[str, bool]:
     """Whether the grids show equal sample seeds and labels, from the runs' manifests."""
-    shown = [_shown(_manifest(run.folder / "samples" / "manifest.json")) for run in runs]
+    shown = [_shown(_manifest(_samples(run) / "manifest.json")) for run in runs]
     if not all(shown):
         return "no manifest says which sample seeds these are: do not compare them", True
     if any(one != shown[0] for one in shown):

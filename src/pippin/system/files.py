@@ -14,14 +14,16 @@ STAGING_SUFFIX = ".writing"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a path to write to; when the block ends without error, that file becomes ``path``.
 
-    It is flushed to the disk before it gets its name, so the file is never seen half-written. On
-    any error, a full disk included, what was written is removed and an earlier file stays.
+    So the file is never seen half-written. On any error, a full disk included, what was written
+    is removed and an earlier file stays.
 
     Args:
         path: in an existing folder; replaced where it exists.
+        durable: flush to the disk before the file gets its name, and the name too: needed to
+            survive a power cut, not a kill.
 
     Raises:
         OSError: the file system's own error.
@@ -29,12 +31,14 @@ def replacing(path: Path) -> Iterator[Path]:
     staging = path.with_name(f".{path.name}.{os.getpid()}{STAGING_SUFFIX}")
     try:
         yield staging
-        sync(staging)
+        if durable:
+            sync(staging)
         os.replace(staging, path)
     except BaseException:
         staging.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

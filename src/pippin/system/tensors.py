@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Safetensors files: written whole or not at all, with errors that name the file."""
 
+import errno
+import os
+import re
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -8,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pippin.system.files import replacing
+
+_OS_ERROR = re.compile(r"os error (\d+)")
 
 
 def save_tensors(
@@ -23,7 +28,9 @@ def save_tensors(
         try:
             save_file(here, staging, metadata=metadata)
         except SafetensorError as error:  # how safetensors reports what the file system said
-            raise OSError(f"{path} cannot be written: {error}") from error
+            number = _OS_ERROR.search(str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
