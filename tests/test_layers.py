@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "pippin"
 
 # A module imports only from its own layer and from layers above it in this list.
 LAYERS = [
+    {"system"},
     {"config", "muon", "rng", "types"},
     {"image_files"},
     {"diffusion"},

@@ -10,7 +10,7 @@ show its help at once.
 import dataclasses
 import hashlib
 import json
-import os
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import cattrs
+
+from pippin.system.files import write_json
 
 C = TypeVar("C", bound="Config")
 
@@ -53,18 +55,28 @@ class Config:
 
     def save(self, path: Path) -> None:
         """Write the tree as JSON; an existing file is replaced whole."""
-        staging = path.with_name(f".{path.name}.writing")
-        staging.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-        os.replace(staging, path)
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls: type[C], path: Path) -> C:
-        """Read what :meth:`save` wrote."""
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ConfigError: the file is no JSON object or no such configuration; it is named.
+            OSError: it is not there or cannot be read.
+        """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+            values = json.loads(path.read_bytes())
+        except ValueError as error:  # no JSON, or not even text
             raise ConfigError(f"{path} is not JSON: {error}") from error
-        return cls.from_dict(values)
+        if not isinstance(values, dict):
+            raise ConfigError(
+                f"{path} must hold a JSON object; it holds a {type(values).__name__}"
+            )
+        try:
+            return cls.from_dict(values)
+        except ConfigError as error:
+            raise ConfigError(f"{path} is {error}") from error
 
 
 @cache
@@ -86,6 +98,42 @@ def _strict(kind: type, *also: type) -> Any:
         return kind(value)
 
     return structure
+
+
+def at_least(config: Config, section: str, lowest: float, *names: str) -> None:
+    """Refuse settings below a bound, and numbers that are not finite; for ``__post_init__``.
+
+    Args:
+        config: what is checked; a setting of None passes.
+        section: where it stands in a recipe, such as ``train``: messages give ``train.images``.
+        lowest: what is still allowed.
+        names: settings of ``config``.
+
+    Raises:
+        ConfigError: naming the setting, what is allowed and what was given.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not lowest <= value < math.inf:
+            raise ConfigError(f"{section}.{name} must be {lowest} or more; got {value}")
+
+
+def above(config: Config, section: str, bound: float, *names: str) -> None:
+    """As :func:`at_least` for settings that must exceed the bound."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not bound < value < math.inf:
+            raise ConfigError(f"{section}.{name} must be more than {bound}; got {value}")
+
+
+def within(config: Config, section: str, lowest: float, highest: float, *names: str) -> None:
+    """As :func:`at_least` for settings between two bounds, both allowed."""
+    for name in names:
+        value = getattr(config, name)
+        if not lowest <= value <= highest:
+            raise ConfigError(
+                f"{section}.{name} must lie between {lowest} and {highest}; got {value}"
+            )
 
 
 def leaves(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,8 @@ from pippin.cli import autoencoder as verb
 from pippin.data.config import OpenMojiConfig
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
+from pippin.encoders.source import WEIGHTS_FILE
+from pippin.system.lock import FolderBusyError, folder_lock
 
 TRAIN = AutoencoderTrainConfig(batch_size=3)
 DATA = OpenMojiConfig(resolution=16, max_pictures=5)
@@ -30,6 +32,19 @@ def test_it_leaves_a_folder_that_loads(
     assert quality["fingerprint"] == loaded.fingerprint
     assert quality["images_trained_on"] == 8
     assert f"psnr_mean_of_images: {quality['psnr_mean_of_images']}" in capsys.readouterr().out
+
+    before = (tmp_path / WEIGHTS_FILE).read_bytes()
+    with pytest.raises(ValueError, match="holds an autoencoder already"):
+        verb.main(["train", "--out", str(tmp_path)])
+    assert (tmp_path / WEIGHTS_FILE).read_bytes() == before
+
+
+def test_two_trainings_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with (
+        folder_lock(tmp_path / "run"),
+        pytest.raises(FolderBusyError, match="in use by another"),
+    ):
+        verb.main(["train", "--out", str(tmp_path), "--train.device", "cpu"])
 
 
 def test_batches_depend_on_the_position_only() -> None:

@@ -11,6 +11,7 @@ import torch
 from pippin.data.build import build_cache
 from pippin.data.cache import LatentCache
 from pippin.data.config import CacheConfig
+from pippin.data.manifest import cache_ingredients, cache_key
 from pippin.data.shards import read_shard
 from pippin.data.views import make_view
 
@@ -61,7 +62,7 @@ def test_what_a_killed_process_leaves_is_cleared(
     with pytest.raises(KeyboardInterrupt):
         build_cache(pictures, make_encoder(fail_at=7), config, encode_batch=2)
     (folder,) = Path(config.folder).iterdir()
-    (folder / "shard-00002.safetensors.123.tmp").write_bytes(b"half")
+    (folder / ".shard-00002.safetensors.123.writing").write_bytes(b"half")
     (folder / "shard-00001.safetensors").write_bytes(b"half")
     assert files(build_cache(pictures, make_encoder(), config, encode_batch=2)) == uninterrupted
 
@@ -70,8 +71,36 @@ def test_a_damaged_cache_is_mended(pictures, encoder, config, uninterrupted) -> 
     cache = build_cache(pictures, encoder, config, encode_batch=2)
     (cache.folder / "shard-00003.safetensors").write_bytes(b"damaged")
     encoder.calls = 0
-    assert files(build_cache(pictures, encoder, config, encode_batch=2)) == uninterrupted
+    said = []
+    mended = build_cache(pictures, encoder, config, encode_batch=2, say=said.append)
+    assert files(mended) == uninterrupted
     assert encoder.calls == 3
+    assert len(said) == 2
+    assert "shard-00003.safetensors has 7 bytes instead of" in said[0]
+    assert "shard-00003.safetensors is not readable" in said[1] and "made again" in said[1]
+
+
+def test_a_new_cache_is_made_and_a_stopped_one_continued_by_name(
+    pictures, make_encoder, config
+) -> None:
+    said = []
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(pictures, make_encoder(fail_at=7), config, encode_batch=2, say=said.append)
+    assert said == []
+    build_cache(pictures, make_encoder(), config, encode_batch=2, say=said.append)
+    assert len(said) == 1 and "unfinished" in said[0]
+
+
+def test_a_stale_cache_is_named_before_it_is_made_again(pictures, encoder, config) -> None:
+    cache = build_cache(pictures, encoder, config, encode_batch=2)
+    pictures.config = dataclasses.replace(pictures.config, seed=6)
+    key = cache_key(cache_ingredients(pictures, encoder, config))
+    cache.folder.rename(cache.folder.parent / key)
+    said = []
+    build_cache(pictures, encoder, config, encode_batch=2, say=said.append)
+    assert "other settings: data.seed is 5 there, 6 here" in said[0]
+    assert len(said) == 1 + 5
+    assert all("is of other settings: it is made again" in text for text in said[1:])
 
 
 def test_a_finished_cache_is_not_built_again(pictures, encoder, config) -> None:

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-import errno
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from pippin.data.shards import file_digest, is_shard, read_shard, write_atomically, write_shard
+from pippin.data.shards import read_shard, shard_fault, write_shard
+from pippin.system.files import file_digest
 
 IDENTITY = {"key": "abc", "first_row": 0, "end_row": 2}
 
@@ -35,11 +34,11 @@ def test_the_same_content_gives_the_same_file(tmp_path: Path) -> None:
 
 def test_identity_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "shard.safetensors"
-    assert not is_shard(path, IDENTITY)
+    assert shard_fault(path, IDENTITY) == "missing"
     write_shard(path, tensors(), IDENTITY)
-    assert is_shard(path, IDENTITY)
-    assert not is_shard(path, {**IDENTITY, "key": "other"})
-    assert not is_shard(path, {**IDENTITY, "end_row": 3})
+    assert shard_fault(path, IDENTITY) is None
+    assert shard_fault(path, {**IDENTITY, "key": "other"}) == "of other settings"
+    assert shard_fault(path, {**IDENTITY, "end_row": 3}) == "of other settings"
 
 
 @pytest.mark.parametrize("cut", [1, 30, 4000])
@@ -48,7 +47,7 @@ def test_a_truncated_shard_is_not_one(tmp_path: Path, cut: int) -> None:
     write_shard(path, tensors(), IDENTITY)
     content = path.read_bytes()
     path.write_bytes(content[: max(0, len(content) - cut)])
-    assert not is_shard(path, IDENTITY)
+    assert "not readable" in shard_fault(path, IDENTITY)
 
 
 def test_no_flipped_bit_goes_unseen(tmp_path: Path) -> None:
@@ -61,31 +60,4 @@ def test_no_flipped_bit_goes_unseen(tmp_path: Path) -> None:
         if flipped[place : place + 1].isspace() and content[place : place + 1].isspace():
             continue
         path.write_bytes(flipped)
-        assert not is_shard(path, IDENTITY), f"byte {place}"
-
-
-def test_a_full_disk_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(handle: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(tmp_path / "file", b"content")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_write_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_atomically(tmp_path / "file", b"old")
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(tmp_path / "file", b"new")
-    assert (tmp_path / "file").read_bytes() == b"old"
-    assert len(list(tmp_path.iterdir())) == 1
+        assert shard_fault(path, IDENTITY), f"byte {place}"

@@ -88,5 +88,7 @@ def test_times_grow_with_the_uniform_numbers():
 
 
 def test_a_density_without_width_is_refused():
-    with pytest.raises(ValueError, match=r"std of a logit-normal density must be > 0, got 0"):
+    with pytest.raises(
+        ValueError, match=r"diffusion\.time_density\.std must be more than 0; got 0"
+    ):
         draw_times(LogitNormalTime(std=0.0), torch.rand(3), make_schedule("flow"))

@@ -69,5 +69,7 @@ def test_the_uniform_weight_is_one():
 
 
 def test_a_gamma_of_zero_is_refused():
-    with pytest.raises(ValueError, match=r"gamma .* must be > 0, got 0"):
+    with pytest.raises(
+        ValueError, match=r"diffusion\.loss_weight\.gamma must be more than 0; got 0"
+    ):
         loss_weight(MinSNRWeight(gamma=0.0), "eps", make_schedule("sd"), torch.tensor([1.0]))

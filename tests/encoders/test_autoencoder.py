@@ -178,3 +178,11 @@ def test_wrong_path_says_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> Non
         Autoencoder.load(AutoencoderConfig(source="no/such-folder"))
     with pytest.raises(ValueError, match=r"'no/such/folder'.*local folder"):
         Autoencoder.load(AutoencoderConfig(source="no/such/folder"))
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, "config.json"])
+def test_damaged_files_are_an_error_that_names_the_folder(published: Path, name: str) -> None:
+    path = published / name
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"published: its weights or config\.json are damaged"):
+        Autoencoder.from_folder(published)

@@ -2,6 +2,8 @@
 """The trainer: it learns, resumes bit for bit and refuses what it cannot go on with."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from pippin.encoders.training import (
     build_network,
     rate_share,
 )
+from pippin.system.stop import TrainingStoppedError
 from pippin.types import Images
 
 CONFIG = AutoencoderTrainConfig(
@@ -120,8 +123,39 @@ def test_a_used_folder_is_not_overwritten(batches: Batches, tmp_path: Path) -> N
     AutoencoderTrainer(CONFIG, tmp_path, resume=False).train(batches, silent)
     with pytest.raises(ValueError, match="holds a run already"):
         AutoencoderTrainer(CONFIG, tmp_path, resume=False)
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match=r"other settings[^$]*train\.kl_weight: 0\.0003 -> 1\.0"):
         AutoencoderTrainer(replace(CONFIG, kl_weight=1.0), tmp_path, resume=True)
+
+
+def test_resuming_on_other_data_is_refused(batches: Batches, tmp_path: Path) -> None:
+    data = {"data.resolution": 16, "data.betas": (1, 2)}
+    AutoencoderTrainer(CONFIG, tmp_path, resume=False, data=data).train(batches, silent)
+    AutoencoderTrainer(CONFIG, tmp_path, resume=True, data=data)
+    other = data | {"data.resolution": 32}
+    with pytest.raises(ValueError, match=r"data\.resolution: 16 -> 32"):
+        AutoencoderTrainer(CONFIG, tmp_path, resume=True, data=other)
+
+
+def test_a_signal_ends_between_steps_and_the_run_goes_on(batches: Batches, tmp_path: Path) -> None:
+    whole = AutoencoderTrainer(CONFIG, tmp_path / "whole", resume=False)
+    whole.train(batches, silent)
+
+    def stopping(start: int) -> Iterator[Images]:
+        for batch in batches(start):
+            if start == 12:  # no checkpoint is due here
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+            start += 4
+
+    folder = tmp_path / "stopped"
+    with pytest.raises(TrainingStoppedError):
+        AutoencoderTrainer(CONFIG, folder, resume=False).train(stopping, silent)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    resumed = AutoencoderTrainer(CONFIG, folder, resume=True)
+    assert resumed.images_seen == 16
+    resumed.train(batches, silent)
+    for name, value in whole.averaged().state_dict().items():
+        assert torch.equal(value, resumed.averaged().state_dict()[name]), name
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
@@ -134,7 +168,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(batches: Batches, tmp_path: Pat
     trainer = AutoencoderTrainer(CONFIG, tmp_path, resume=False)
     with torch.no_grad():
         trainer.network.quant_conv.weight.fill_(float("inf"))
-    with pytest.raises(ValueError, match="the loss is nan after 0 images"):
+    with pytest.raises(FloatingPointError, match="the loss is nan after 0 images"):
         trainer.train(batches, silent)
 
 

@@ -12,7 +12,7 @@ from pippin.run.evaluate import evaluate_folder, evaluate_run
 from pippin.run.execute import execute
 from pippin.run.load import load_run
 from pippin.run.pictures import grid
-from pippin.run.sample import draw, write
+from pippin.run.sample import draw, draw_into
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,14 @@ def test_images_of_a_seed_do_not_depend_on_the_batch(run):
 
 
 def test_samples_on_disk_have_ids_and_protocol(run, tmp_path):
-    samples = draw(run, [0, 5, 5], [4, 9, 7], run.recipe.sampling)
-    write(samples, run.class_names, tmp_path)
+    images = draw(run, [0, 5, 5], [4, 9, 7], run.recipe.sampling)
+    draw_into(run, [0, 5, 5], [4, 9, 7], run.recipe.sampling, tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [row["seed"] for row in manifest["images"]] == [4, 9, 7]
     assert manifest["protocol"]["sampling.steps"] == 3
     assert manifest["protocol"]["sampling.evaluations_per_image"] == 6  # 3 steps, 2 terms
     assert manifest["protocol"]["model.weights"] == "ema"
-    for row, image in zip(manifest["images"], samples.images, strict=True):
+    for row, image in zip(manifest["images"], images, strict=True):
         with Image.open(tmp_path / row["file"]) as picture:
             assert picture.size == (32, 32)
             assert picture.getpixel((3, 2)) == tuple(image[:, 2, 3].tolist())
@@ -153,14 +153,13 @@ def test_a_model_that_reads_one_control_is_probed_for_that_one(recipe, tmp_path)
     assert not [name for name in names if "crop" in name or "size" in name]
 
 
-def test_results_keep_the_training_seed_beside_the_evaluations(recipe, tmp_path):
+def test_results_keep_the_training_seed_beside_the_evaluations(recipe):
     from pippin.config import protocol
     from pippin.evaluation.measure import mean_measure
-    from pippin.run.evaluate import write_results
+    from pippin.run.evaluate import with_fingerprints
 
     measure = mean_measure("x", torch.ones(3), seed=5, unit="", better="lower")
-    write_results([measure], protocol(replace(recipe, seed=3)), tmp_path / "results.jsonl")
-    line = json.loads((tmp_path / "results.jsonl").read_text())
+    (line,) = with_fingerprints([measure], protocol(replace(recipe, seed=3)))
     assert line["protocol"]["seed"] == 3
     assert line["protocol"]["measure.seed"] == 5
     assert len(line["fingerprint"]) == 16

@@ -52,7 +52,7 @@ def test_they_draw_flags(name):
     """Coloured in the middle, white above."""
     run = load_run(name, console=QUIET)
     flags = run.label_id("flags")
-    images = draw(run, [flags] * 8, range(8), run.recipe.sampling).images.double()
+    images = draw(run, [flags] * 8, range(8), run.recipe.sampling).double()
     centre = images[:, :, 28:36, 28:36].mean((2, 3))
     assert float((centre.amax(1) - centre.amin(1)).mean()) > 30  # coloured
     assert float(images[:, :, :6].mean()) > 235

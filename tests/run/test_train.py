@@ -9,10 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pippin.conditioning.config import ConditioningConfig, DropConfig
+from pippin.config import ConfigError
+from pippin.data.config import CacheConfig, OpenMojiConfig
+from pippin.encoders.config import AutoencoderConfig
 from pippin.recipes.recipe import Recipe
 from pippin.run.parts import Parts
 from pippin.run.train import build_trainer, train
-from pippin.training.lock import FolderBusyError, folder_lock
+from pippin.system.lock import FolderBusyError, folder_lock
 
 
 def final(folder: Path, part: str = "model"):
@@ -100,6 +104,37 @@ def test_resume_refuses_other_settings_by_name(finished_run, recipe):
 def test_nothing_to_resume_is_said(recipe, tmp_path):
     with pytest.raises(ValueError, match="nothing to resume"):
         train(recipe, tmp_path / "new", resume=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"autoencoder": AutoencoderConfig(source="pippin/none")},
+        {"data": OpenMojiConfig(resolution=33, views=1, max_pictures=24)},
+        {"conditioning": ConditioningConfig(rules={})},
+        {"cache": CacheConfig(folder="/proc/none")},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_what_cannot_be_built_leaves_the_folder_free(recipe, tmp_path, wrong):
+    with pytest.raises((ValueError, OSError)):
+        train(replace(recipe, **wrong), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} <= {".lock"}
+    short = replace(recipe, train=replace(recipe.train, images=16, validate_every=0))
+    train(short, tmp_path)
+
+
+def test_guidance_that_was_never_trained_is_refused_before_the_training(recipe, tmp_path):
+    never = DropConfig(keep=1.0, control=0.0, semantic=0.0, both=0.0)
+    undropped = replace(recipe, conditioning=replace(recipe.conditioning, drop=never))
+    with pytest.raises(ConfigError, match=r"semantic_scale 2\.0 needs .*drop\.both above 0"):
+        train(undropped, tmp_path)
+
+
+def test_checkpoints_without_their_recipe_are_not_trained_over(recipe, tmp_path):
+    (tmp_path / "checkpoints" / "64").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"checkpoints but no config\.json"):
+        train(recipe, tmp_path)
 
 
 def test_a_busy_folder_is_refused(recipe, tmp_path):

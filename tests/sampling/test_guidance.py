@@ -177,9 +177,9 @@ def test_bf16_predictions_are_combined_in_float32():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"cfg_channels": 0}, "cfg_channels must be at least 1"),
+        ({"cfg_channels": 0}, r"guidance\.cfg_channels must be 1 or more"),
         ({"cfg_channels": 5, "semantic_scale": 2.0}, "only 4 channels"),
-        ({"log_snr_interval": (1.0, -1.0)}, r"must be \(low, high\), got \(1"),
+        ({"log_snr_interval": (1.0, -1.0)}, r"must be \(low, high\) with low < high; got \(1"),
     ],
 )
 def test_wrong_settings_are_refused(config, message):

@@ -186,10 +186,9 @@ def test_evaluations_are_counted(solver, scales, interval, evaluations):
         semantic_scale=scales[0], control_scale=scales[1], log_snr_interval=interval
     )
     sampler = _sampler(model, solver=solver, steps=10, guidance=guidance, batch_size=4)
-    with pytest.raises(ValueError, match="sample something first"):
-        _ = sampler.evaluations_per_image
-    sampler.latents(_conditions(), SEEDS, SHAPE)
     assert sampler.evaluations_per_image == evaluations
+    assert not model.seen  # nothing was computed for that
+    sampler.latents(_conditions(), SEEDS, SHAPE)
     assert len(model.seen) == 3 * evaluations
 
 
@@ -260,7 +259,7 @@ def test_wrong_numbers_are_refused_before_any_work():
         sampler.batches(_conditions(), [1, 2], Decoder(), 16)
     with pytest.raises(ValueError, match="no seeds"):
         sampler.latents(_conditions(0), [], SHAPE)
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"sampling\.batch_size must be 1 or more; got 0"):
         _sampler(batch_size=0)
-    with pytest.raises(ValueError, match="from 1 to 1000, got 0"):
-        _sampler(steps=0)
+    with pytest.raises(ValueError, match="from 1 to 1000, got 1001"):
+        _sampler(steps=1001)

@@ -60,7 +60,11 @@ def execute(measure: Callable[..., Measure]) -> Callable[[Recipe, Path], list[Me
         ]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / "log.jsonl").write_text(text + '{"images": 11')
-        for place in ("samples/grid", "drift/original_size", "real/drift/original_size"):
+        for place in (
+            "evaluation/samples/grid",
+            "drift/original_size",
+            "real/drift/original_size",
+        ):
             path = folder / f"{place}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 32), (200, 100, recipe.seed)).save(path)
@@ -69,8 +73,8 @@ def execute(measure: Callable[..., Measure]) -> Callable[[Recipe, Path], list[Me
             row = {"file": f"seed-{seed}.png", "seed": seed, "label": seed % 3}
             images.append(row | {"class": ("cats", "dogs", "flags")[seed % 3]})
             colour = (60 * seed, 255 * disentangled, recipe.seed)
-            Image.new("RGB", (8, 8), colour).save(folder / "samples" / row["file"])
-        (folder / "samples/manifest.json").write_text(json.dumps({"images": images}))
+            Image.new("RGB", (8, 8), colour).save(folder / "evaluation/samples" / row["file"])
+        (folder / "evaluation/samples/manifest.json").write_text(json.dumps({"images": images}))
         rows = {
             "original_size": "top row: original_size = (32.0, 32.0); bottom row: (256.0, 256.0)"
         }

@@ -117,7 +117,7 @@ def test_one_run_each_is_no_verdict(finished, value, remark):
 
 def test_samples_stand_at_equal_seeds_and_classes(finished, finished_once):
     """The manifest of B begins elsewhere: only what both drew is shown, in pairs."""
-    path = finished / "runs/entangled-seed0/samples/manifest.json"
+    path = finished / "runs/entangled-seed0/evaluation/samples/manifest.json"
     images = json.loads(path.read_text())["images"]
     images[0]["class"] = "elephants"
     path.write_text(json.dumps({"images": images[:3]}))
@@ -129,7 +129,7 @@ def test_samples_stand_at_equal_seeds_and_classes(finished, finished_once):
 
 
 def test_tiles_come_from_the_runs_folder_only(finished, finished_once):
-    samples = finished / "runs/entangled-seed0/samples"
+    samples = finished / "runs/entangled-seed0/evaluation/samples"
     images = json.loads((samples / "manifest.json").read_text())["images"]
     images[0]["file"] = "../drift/original_size.png"
     images[1]["file"] = str(finished / "study.json")
@@ -162,7 +162,7 @@ def test_hostile_names_are_escaped(finished, tmp_path):
     hostile = "<script>alert('x')</script><img src=http://evil.example/x.png>"
     runs = [run_of(finished, seed=seed) for seed in (0, 1)]
     for run in runs:
-        path = run / "samples/manifest.json"
+        path = run / "evaluation/samples/manifest.json"
         images = [row | {"class": hostile} for row in json.loads(path.read_text())["images"]]
         path.write_text(json.dumps({"images": images}))
     page = Page(render_comparison(*runs, tmp_path / hostile.replace("/", "")).read_text("utf-8"))

@@ -87,7 +87,7 @@ def test_every_hostile_name_is_escaped(study, execute, finished):
 def test_pictures_that_are_no_pictures_are_not_embedded(finished):
     secret = finished / "secret.txt"
     secret.write_text("do not show")
-    grid = finished / "runs/entangled-seed0/samples/grid.png"
+    grid = finished / "runs/entangled-seed0/evaluation/samples/grid.png"
     grid.unlink()
     grid.symlink_to(secret)
     text = page(finished)
@@ -97,7 +97,7 @@ def test_pictures_that_are_no_pictures_are_not_embedded(finished):
 
 def test_grids_of_other_seeds_are_marked(finished):
     assert "the same sample seeds and labels in every grid: 0 to 3" in page(finished)
-    manifest = finished / "runs/entangled-seed0/samples/manifest.json"
+    manifest = finished / "runs/entangled-seed0/evaluation/samples/manifest.json"
     manifest.write_text(json.dumps({"images": [{"seed": 9, "label": 0}]}))
     assert "do not compare them" in page(finished)
 

@@ -13,7 +13,7 @@ from pippin.study.folder import run_name
 from pippin.study.results import read
 from pippin.study.runner import row_of, run_study
 from pippin.study.study import Study
-from pippin.training.lock import folder_lock
+from pippin.system.lock import folder_lock
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
 

@@ -48,6 +48,11 @@ def flip_a_bit(path):
         ("ema.safetensors", lambda p: p.unlink(), "missing"),
         ("state.json", lambda p: p.write_text("{"), "not readable"),
         ("state.json", lambda p: p.write_text("{}"), "not a pippin checkpoint"),
+        (
+            "state.json",
+            lambda p: p.write_text(p.read_text().replace('"step": 200', '"step": 201')),
+            "damaged",
+        ),
     ],
 )
 def test_the_previous_good_one_is_used_and_the_bad_one_named(tmp_path, name, spoil, message):
@@ -72,10 +77,10 @@ def test_highest_image_count_wins_not_name_order(tmp_path):
 def test_a_failed_write_leaves_the_earlier_ones(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, make(800), keep=1)
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pippin.training.checkpoint.save_file", full)
+    monkeypatch.setattr("pippin.system.tensors.save_file", full)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(tmp_path, make(1600), keep=1)
     assert [p.name for p in tmp_path.iterdir()] == ["800"]

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from pippin.training.lock import FolderBusyError, folder_lock
-from pippin.training.log import RunLog, read_log
+from pippin.system.lines import read_lines
+from pippin.system.lock import FolderBusyError, folder_lock
+from pippin.training.log import RunLog
 
 
 def test_lines_after_the_resumed_checkpoint_and_torn_ones_go(tmp_path):
@@ -18,7 +19,9 @@ def test_lines_after_the_resumed_checkpoint_and_torn_ones_go(tmp_path):
     log.close()
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"images": 40')  # a kill in the middle of a line
-    assert [line["images"] for line in read_log(tmp_path / "log.jsonl")] == [100, 200, 300]
+    found = read_lines(tmp_path / "log.jsonl")
+    assert [line["images"] for line in found.objects.values()] == [100, 200, 300]
+    assert list(found.problems) == [4]
     again = RunLog(tmp_path, 200)
     again.write(300, loss=0.5)
     again.close()
@@ -29,7 +32,7 @@ def test_lines_after_the_resumed_checkpoint_and_torn_ones_go(tmp_path):
 
 def test_a_second_process_is_refused_and_a_dead_one_frees_the_folder(tmp_path):
     code = (
-        "import sys, pathlib; from pippin.training.lock import folder_lock\n"
+        "import sys, pathlib; from pippin.system.lock import folder_lock\n"
         f"with folder_lock(pathlib.Path({str(tmp_path)!r})):\n"
         "    print('held', flush=True); sys.stdin.read()"
     )
@@ -45,3 +48,11 @@ def test_a_second_process_is_refused_and_a_dead_one_frees_the_folder(tmp_path):
     child.stdout.close()
     with folder_lock(tmp_path):
         pass
+
+
+def test_a_value_that_is_not_finite_is_null(tmp_path):
+    log = RunLog(tmp_path, 0)
+    log.write(100, held_out_loss=float("nan"), loss=1.0)
+    log.close()
+    line = json.loads((tmp_path / "log.jsonl").read_text())
+    assert line == {"images": 100, "held_out_loss": None, "loss": 1.0}

@@ -103,6 +103,34 @@ def test_sigterm_ends_between_steps_with_a_checkpoint(make_trainer):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no preview"), KeyboardInterrupt()])
+def test_a_failing_monitor_does_not_cost_the_checkpoint_of_its_step(make_trainer, error):
+    trainer = make_trainer()
+    seen = []
+
+    def preview(trainer, report):
+        seen.append(report.images_seen)
+        if report.images_seen == 40:
+            raise error
+
+    with pytest.raises(type(error)):
+        trainer.train(batches(), [], [preview])
+    assert seen == [8, 16, 24, 32, 40]
+    assert [p.name for p in (trainer.folder / "checkpoints").iterdir()] == ["40"]
+
+
+def test_a_signal_while_a_monitor_runs_stops_with_a_checkpoint(make_trainer):
+    trainer = make_trainer()
+
+    def preview(trainer, report):
+        if report.images_seen == 24:  # where no checkpoint is due
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(TrainingStoppedError):
+        trainer.train(batches(), [], [preview])
+    assert [p.name for p in (trainer.folder / "checkpoints").iterdir()] == ["24"]
+
+
 def test_learning_rate_counts_images(make_trainer):
     rates = {}
     for batch_size in (4, 8):

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin autoencoder train [--out DIR] [--a.b value ...]``."""
 
-import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pippin.cli.options import chosen_data, parse
+from pippin.config import protocol
 from pippin.data.config import DataConfig, OpenMojiConfig
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
 
@@ -57,13 +58,12 @@ def main(argv: list[str]) -> int:
     verb, rest = argv[0], argv[1:]
     if verb == "train":
         default = TrainAutoencoderCommand(data=chosen_data(rest))
-        _train(parse(TrainAutoencoderCommand, "pippin autoencoder train", rest, default))
-    elif verb == "measure":
+        return _train(parse(TrainAutoencoderCommand, "pippin autoencoder train", rest, default))
+    if verb == "measure":
         wanted = MeasureAutoencoderCommand(data=chosen_data(rest))
         _measure(parse(MeasureAutoencoderCommand, "pippin autoencoder measure", rest, wanted))
-    else:
-        raise ValueError(f"pippin autoencoder has no verb {verb!r}; there are: train, measure")
-    return 0
+        return 0
+    raise ValueError(f"pippin autoencoder has no verb {verb!r}; there are: train, measure")
 
 
 def _measure(command: MeasureAutoencoderCommand) -> None:
@@ -79,14 +79,41 @@ def _print(figures: dict[str, Any]) -> None:
     print("\n".join(f"{name}: {value}" for name, value in figures.items()))
 
 
-def _train(command: TrainAutoencoderCommand) -> None:
-    """Train to the end, showing progress on stderr; then measure and save."""
+def _train(command: TrainAutoencoderCommand) -> int:
+    """Train to the end, or to a signal; then measure and save. Returns the exit code."""
+    from pippin.cli.main import RESUMABLE
+    from pippin.encoders.run_state import STATE_FILE
+    from pippin.encoders.source import WEIGHTS_FILE
+    from pippin.system.lock import folder_lock
+    from pippin.system.stop import TrainingStoppedError
+
+    going_on = command.resume and (command.out / "run" / STATE_FILE).exists()
+    if (command.out / WEIGHTS_FILE).exists() and not going_on:
+        raise ValueError(f"{command.out} holds an autoencoder already; choose another --out")
+    with folder_lock(command.out / "run"):
+        try:
+            trainer = _trained(command)
+        except TrainingStoppedError as stopped:
+            print(f"{stopped}; go on with --resume True --out {command.out}", file=sys.stderr)
+            return RESUMABLE
+        except KeyboardInterrupt:
+            print(f"stopped; go on with --resume True --out {command.out}", file=sys.stderr)
+            return RESUMABLE
+        _finish(command, trainer)
+    return 0
+
+
+def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
+    """Train to the end, showing progress on stderr."""
     from rich.console import Console
     from rich.progress import Progress, TimeRemainingColumn
 
     from pippin.encoders.training import AutoencoderTrainer
 
-    trainer = AutoencoderTrainer(command.train, command.out / "run", resume=command.resume)
+    data = {f"data.{name}": value for name, value in protocol(command.data).items()}
+    trainer = AutoencoderTrainer(
+        command.train, command.out / "run", resume=command.resume, data=data
+    )
     columns = (*Progress.get_default_columns()[:3], TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("", total=command.train.images, completed=trainer.images_seen)
@@ -96,7 +123,7 @@ def _train(command: TrainAutoencoderCommand) -> None:
             progress.update(bar, completed=images, description=text)
 
         trainer.train(lambda start: training_batches(command, start), report)
-    _finish(command, trainer)
+    return trainer
 
 
 def training_batches(command: TrainAutoencoderCommand, start: int) -> "Iterator[Images]":
@@ -135,6 +162,7 @@ def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> 
     from pippin.encoders.autoencoder import Autoencoder
     from pippin.encoders.measure import measure_affine
     from pippin.run.reconstruction import reconstruction_figures
+    from pippin.system.files import write_json
 
     network = trainer.averaged()
     batches = AFFINE_IMAGES // command.train.batch_size + 1
@@ -146,6 +174,6 @@ def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> 
         "images_trained_on": trainer.images_seen,
         **reconstruction_figures(loaded, command.data),
     }
-    (command.out / "quality.json").write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(command.out / "quality.json", figures)
     _print(figures)
     print(f"saved: {command.out}; use it with --autoencoder.source {command.out}")

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -12,8 +12,8 @@ from pippin.data.config import DataConfig, OpenMojiConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.sampling.config import SamplingConfig
 
-if TYPE_CHECKING:
-    from pippin.evaluation.measure import Measure
+WIDEST = 130
+"""Columns of the table of measures, so that no fingerprint is cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,13 @@ class EvaluateFolderCommand:
     """The reference: OpenMoji, or with --data.path FOLDER your own pictures. data.resolution is
     the side of its pictures before features are taken."""
     device: str = "auto"
+    out: Path | None = None
+    """File of JSON lines to add the measures to. Default: FOLDER/results.jsonl where `pippin
+    sample` made the folder; into any other folder nothing is written."""
 
 
 def main(argv: list[str]) -> int:
-    """Parse, measure, print, and for a run write its results.jsonl."""
+    """Parse, measure, print and record."""
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: pippin evaluate RUN_OR_FOLDER [options]\n       add --help to see them")
         return 0 if argv else 2
@@ -46,47 +49,61 @@ def main(argv: list[str]) -> int:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give a run folder or a folder of images")
     is_run = (folder / "config.json").exists()
-    measures = _run(folder, rest) if is_run else _folder(folder, rest)
+    measures, out = _run(folder, rest) if is_run else _folder(folder, rest)
+
+    from pippin.run.evaluate import write_results
+
     _print_table(measures)
+    if out is None:
+        print("not recorded; give a file with --out to keep these numbers with their protocols")
+        return 0
+    write_results(measures, out)
+    print(f"recorded with whole protocols: {out}")
     return 0
 
 
-def _run(folder: Path, arguments: list[str]) -> "list[Measure]":
+def _run(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path]:
     from pippin.run.folder import RunFolder
 
     recipe = RunFolder(folder).recipe()
     default = EvaluateRunCommand(evaluation=recipe.evaluation, sampling=recipe.sampling)
     command = parse(EvaluateRunCommand, "pippin evaluate RUN", arguments, default)
 
-    from pippin.run.evaluate import evaluate_run, run_protocol, write_results
+    from pippin.run.evaluate import evaluate_run, run_protocol, with_fingerprints
     from pippin.run.load import load_run
 
     recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
     run = load_run(folder, recipe.sampling.weights, recipe=recipe)
     measures = evaluate_run(run, folder)
-    write_results(measures, run_protocol(run), folder / "results.jsonl")
-    return measures
+    return with_fingerprints(measures, run_protocol(run)), folder / "results.jsonl"
 
 
-def _folder(folder: Path, arguments: list[str]) -> "list[Measure]":
+def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path | None]:
     default = EvaluateFolderCommand(data=chosen_data(arguments))
     command = parse(EvaluateFolderCommand, "pippin evaluate FOLDER", arguments, default)
 
-    from pippin.run.evaluate import evaluate_folder
+    from pippin.run.evaluate import evaluate_folder, folder_protocol, with_fingerprints
+    from pippin.run.sample_folder import MANIFEST
     from pippin.training.device import resolve_device
 
     device = resolve_device(command.device)
-    return evaluate_folder(folder, command.data, command.evaluation, device)
+    measures = evaluate_folder(folder, command.data, command.evaluation, device)
+    own = folder / "results.jsonl" if (folder / MANIFEST).exists() else None
+    protocol = folder_protocol(command.data, command.evaluation)
+    return with_fingerprints(measures, protocol), command.out or own
 
 
-def _print_table(measures: "list[Measure]") -> None:
+def _print_table(measures: list[dict[str, Any]]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("measure", "of", "value", "95 % interval", "N", "better")
+    columns = ("measure", "of", "value", "95 % interval", "N", "better", "protocol")
+    table = Table(*(Column(name, no_wrap=True) for name in columns))
     for one in measures:
-        interval = (
-            "" if one.low is None else f"{one.low:.4g} to {one.high:.4g} ({one.interval_over})"
-        )
-        table.add_row(one.name, one.subject, f"{one.value:.4g}", interval, str(one.n), one.better)
-    Console().print(table)
+        low, high, value = one["low"], one["high"], one["value"]
+        interval = "" if low is None else f"{low:.4g} to {high:.4g} ({one['interval_over']})"
+        number = "not finite" if value is None else f"{value:.4g}"
+        cells = (one["name"], one["subject"], number, interval, str(one["n"]), one["better"])
+        table.add_row(*cells, one["fingerprint"])
+    console = Console()
+    Console(width=max(console.width, WIDEST)).print(table)

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin VERB ...``: finds the verb, turns errors into messages and exit codes.
 
-Exit codes: 0 done, 1 a result that says no (for example a failed arm), 2 bad input,
-75 stopped by a signal and resumable, 130 interrupted.
+Exit codes: 0 done; 1 it could not be done (a failed arm, a diverged model, no memory, a full
+disk); 2 bad input; 75 stopped by Ctrl-C or SIGTERM, to go on later.
 """
 
 import importlib
 import sys
+
+from pippin.cli.failures import BAD_INPUT, explain
+from pippin.system.stop import sigterm_interrupts
 
 VERBS: dict[str, str] = {
     "demo": "the whole line on the embedded pictures, with a report, in minutes",
@@ -19,7 +22,7 @@ VERBS: dict[str, str] = {
     "study": "run or list the shipped studies",
     "autoencoder": "train a small autoencoder",
 }
-BAD_INPUT, RESUMABLE, INTERRUPTED = 2, 75, 130
+RESUMABLE = 75
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,13 +45,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def _guarded(verb: str, arguments: list[str]) -> int:
     try:
-        return importlib.import_module(f"pippin.cli.{verb}").main(arguments)
+        with sigterm_interrupts():
+            return importlib.import_module(f"pippin.cli.{verb}").main(arguments)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except (ValueError, OSError) as error:  # ConfigError and our other messages are ValueErrors
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return RESUMABLE
+    except Exception as error:
+        failure = explain(error, verb)
+        if failure is None:
+            raise
+        print(f"error: {failure.message}", file=sys.stderr)
+        return failure.code
 
 
 def _help() -> str:

@@ -13,7 +13,11 @@ from pippin.sampling.config import SamplingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCommand:
-    """Draw images from a run: PNGs, a grid and a manifest with the protocol."""
+    """Draw images from a run: PNGs, a grid and a manifest with the protocol.
+
+    Images that are there already are kept: the same command goes on after a stop, and other
+    seeds or classes are added. Another protocol needs another folder.
+    """
 
     sampling: Annotated[SamplingConfig, tyro.conf.arg(name="")]
     labels: tuple[str, ...] = ()
@@ -39,20 +43,20 @@ def main(argv: list[str]) -> int:
     seeds = parse_seeds(command.seeds)
 
     from pippin.run.load import load_run
-    from pippin.run.sample import draw, write
+    from pippin.run.sample import draw_into
+    from pippin.run.sample_folder import GRID
 
     run = load_run(source, command.sampling.weights)
     wanted = [run.label_id(label) for label in command.labels] or range(len(run.class_names))
     labels = [wanted[place % len(wanted)] for place in range(len(seeds))]
-    samples = draw(run, labels, seeds, command.sampling)
     out = command.out or (
         Path("samples") / source.removeprefix(SHIPPED_PREFIX)
         if source.startswith(SHIPPED_PREFIX)
         else Path(source) / "samples"
     )
-    write(samples, run.class_names, out)
+    draw_into(run, labels, seeds, command.sampling, out)
     print(
         f"{len(seeds)} images in {out} ({run.weights} weights at {run.images_seen} images); "
-        f"grid: {out / 'grid.png'}"
+        f"grid: {out / GRID}"
     )
     return 0

@@ -22,7 +22,7 @@ class StudyCommand:
 
 
 def main(argv: list[str]) -> int:
-    """Parse and run; 1 where a run failed, 130 where Ctrl-C stopped it."""
+    """Parse and run; 1 where a run failed, 75 where a signal stopped it."""
     if argv == ["list"]:
         return _list()
     if len(argv) < 2 or argv[0] != "run" or argv[1] in ("-h", "--help"):
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
 
 def run(name: str, folder: Path, seeds: tuple[int, ...]) -> int:
     """Run a shipped study in a folder and render its report."""
-    from pippin.cli.main import INTERRUPTED
+    from pippin.cli.main import RESUMABLE
     from pippin.run.execute import execute
     from pippin.studies.table import get_study
     from pippin.study.report import render_report
@@ -44,7 +44,7 @@ def run(name: str, folder: Path, seeds: tuple[int, ...]) -> int:
     summary = run_study(get_study(name, seeds), folder, execute, progress=_say)
     print(f"report: {render_report(folder)}")
     if summary.interrupted:
-        return INTERRUPTED
+        return RESUMABLE
     return 1 if "failed" in summary.statuses.values() else 0
 
 

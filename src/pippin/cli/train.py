@@ -70,6 +70,14 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool) -> int:
     except TrainingStoppedError as stopped:
         print(f"{stopped}; go on with --resume True --folder {folder}", file=sys.stderr)
         return RESUMABLE
+    except KeyboardInterrupt:
+        if not (folder / "config.json").exists():
+            raise  # while preparing: nothing is trained yet
+        print(
+            f"stopped; go on from the last checkpoint with --resume True --folder {folder}",
+            file=sys.stderr,
+        )
+        return RESUMABLE
     except TrainingDivergedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

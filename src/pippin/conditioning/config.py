@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import Config, ConfigError
+from pippin.config import Config, ConfigError, above, at_least, within
 
 Mechanism = Literal["modulation", "attention"]
 ControlName = Literal["original_size", "crop_corner", "crop_size", "flip"]
@@ -26,6 +26,10 @@ class LabelSemantic(Config):
     num_tokens: int = 4
     """Tokens per class where the label goes through attention, and the number of learned constant
     tokens a joint-attention model reads where it does not."""
+
+    def __post_init__(self) -> None:
+        """Refuse a label without tokens."""
+        at_least(self, "conditioning.semantic", 1, "num_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,10 @@ class PowerCosineGate(Config):
 
     kind: Literal["power-cosine"] = "power-cosine"
     alpha: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Refuse a gate that does not open with time."""
+        above(self, "conditioning.control gate", 0, "alpha")
 
 
 Gate = ConstantGate | LinearGate | PowerCosineGate
@@ -74,7 +82,11 @@ class ControlConfig(Config):
         """Refuse a field that stands in both groups or twice."""
         names = (*self.high, *self.low)
         if len(set(names)) != len(names):
-            raise ConfigError(f"each control field may stand once, in high or low; got {names}")
+            raise ConfigError(
+                f"each field of conditioning.control may stand once, in high or low; got {names}"
+            )
+        at_least(self, "conditioning.control", 1, "num_frequencies")
+        within(self, "conditioning.control", 0, 1, "field_drop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +105,8 @@ class DropConfig(Config):
         shares = (self.keep, self.control, self.semantic, self.both)
         if min(shares) < 0 or not math.isclose(sum(shares), 1.0, abs_tol=1e-9):
             raise ConfigError(
-                f"drop: keep, control, semantic, both must be >= 0 and sum to 1; got {shares}"
+                "conditioning.drop: keep, control, semantic, both must be >= 0 and sum to 1; "
+                f"got {shares}"
             )
 
 

@@ -2,7 +2,6 @@
 """Building a latent cache: resumable, safe against crashes and against a second builder."""
 
 import fcntl
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,13 +25,16 @@ from pippin.data.manifest import (
     load_manifest,
 )
 from pippin.data.moments import Encoder, encode_images
-from pippin.data.shards import file_digest, is_shard, shard_name, write_atomically, write_shard
+from pippin.data.shards import shard_fault, shard_name, write_shard
 from pippin.data.source import PictureSource
 from pippin.data.views import ViewBatch, make_views
 from pippin.rng import generator
+from pippin.system.files import file_digest, remove_staged
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
+Say = Callable[[str], None]
+"""Called with a sentence for the user."""
 
 
 def build_cache(
@@ -45,6 +47,7 @@ def build_cache(
     workers: int = 0,
     verify: Verify = "sha256",
     progress: Progress | None = None,
+    say: Say | None = None,
 ) -> LatentCache:
     """Make the cache of these pictures and settings, or finish or mend one, and open it.
 
@@ -61,6 +64,7 @@ def build_cache(
         workers: processes that prepare images; 0 = this one.
         verify: how a finished cache is checked; see :meth:`LatentCache.open`.
         progress: told after every encoded batch and every shard that was kept.
+        say: told why a cache that was there is not used as it is, and which shards are made again.
 
     Raises:
         OSError: the disk is full or not writable; nothing half-written keeps a final name.
@@ -73,9 +77,12 @@ def build_cache(
         try:
             manifest = load_manifest(folder, ingredients)
             check_shards(folder, manifest, verify)
-        except CacheError:
+        except CacheError as error:
+            say = say or (lambda text: None)
+            if any(folder.glob("shard-*")) or (folder / MANIFEST).exists():
+                say(str(error))
             builder = _Builder(source, encoder, config, folder, device, encode_batch, workers)
-            manifest = builder.build(ingredients, progress or (lambda done, total: None))
+            manifest = builder.build(ingredients, progress or (lambda done, total: None), say)
     return LatentCache(folder, manifest)
 
 
@@ -105,17 +112,21 @@ class _Builder:
         self.dtype: torch.dtype = getattr(torch, config.dtype)
         self.total = len(source) * source.config.views
 
-    def build(self, ingredients: dict[str, Any], progress: Progress) -> Manifest:
+    def build(self, ingredients: dict[str, Any], progress: Progress, say: Say) -> Manifest:
         """Make what is missing and write the manifest."""
         key, size = cache_key(ingredients), self.config.shard_size
         ranges = [range(a, min(a + size, self.total)) for a in range(0, self.total, size)]
         identities = [{"key": key, "first_row": r.start, "end_row": r.stop} for r in ranges]
+        finished = (self.folder / MANIFEST).exists()
         self._clear(len(ranges))
-        missing = [
-            number
-            for number, identity in enumerate(identities)
-            if not is_shard(self.folder / shard_name(number), identity)
-        ]
+        missing = []
+        for number, identity in enumerate(identities):
+            path = self.folder / shard_name(number)
+            fault = shard_fault(path, identity)
+            if fault is not None:
+                missing.append(number)
+                if finished or path.exists():
+                    say(f"{path} is {fault}: it is made again")
         done = self.total - sum(len(ranges[number]) for number in missing)
         progress(done, self.total)
         batches = iter(self._batches([ranges[number] for number in missing]))
@@ -128,15 +139,15 @@ class _Builder:
             tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
             write_shard(self.folder / shard_name(number), tensors, identities[number])
         manifest = self._manifest(ingredients, ranges)
-        text = json.dumps(manifest.to_dict(), indent=2) + "\n"
-        write_atomically(self.folder / MANIFEST, text.encode())
+        manifest.save(self.folder / MANIFEST)
         return manifest
 
     def _clear(self, num_shards: int) -> None:
         """Remove what a stopped or differently sharded build left behind."""
         wanted = {shard_name(number) for number in range(num_shards)}
         (self.folder / MANIFEST).unlink(missing_ok=True)
-        for path in [*self.folder.glob("*.tmp"), *self.folder.glob("shard-*.safetensors")]:
+        remove_staged(self.folder)
+        for path in self.folder.glob("shard-*.safetensors"):
             if path.name not in wanted:
                 path.unlink()
 

@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, Config, ConfigError
+from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least
 
 Tones = Literal["one-per-view", "base-only", "all"]
 
@@ -137,3 +137,9 @@ class CacheConfig(Config):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     shard_size: int = field(default=2048, metadata=NOT_PROTOCOL)
     """Latents (picture x view) in one shard file."""
+
+    def __post_init__(self) -> None:
+        """Refuse shards that hold nothing, and a cache without a place."""
+        at_least(self, "cache", 1, "shard_size")
+        if not self.folder:
+            raise ConfigError("cache.folder must name a folder; got an empty name")

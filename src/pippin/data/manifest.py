@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pippin.config import Config, ConfigError, fingerprint, protocol
 from pippin.data.config import CacheConfig
 from pippin.data.moments import Encoder
-from pippin.data.shards import file_digest
 from pippin.data.source import PictureSource
+from pippin.system.files import file_digest
 
 CACHE_VERSION = 1
 """Raised whenever the meaning of a cache's content changes."""

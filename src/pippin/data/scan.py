@@ -29,8 +29,8 @@ from pippin.data.listing import (
     SourceRefusedError,
     list_pictures,
 )
-from pippin.data.shards import file_digest, write_atomically
 from pippin.image_files import Reason, Rule, UnreadableImageError, inspect_image
+from pippin.system.files import file_digest, replacing
 from pippin.types import Size
 
 INDEX_VERSION = 1
@@ -263,4 +263,5 @@ def _save_index(path: Path, index: Index) -> None:
     """Remember; where that cannot be written, the next scan reads the files again."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(index.to_dict()).encode())
+        with replacing(path, durable=False) as staging:
+            staging.write_text(json.dumps(index.to_dict()), encoding="utf-8")

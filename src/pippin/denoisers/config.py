@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from pippin.config import Config, ConfigError
+from pippin.config import Config, ConfigError, above, at_least
 
 
 class Dimensions(NamedTuple):
@@ -40,10 +40,12 @@ class TransformerConfig(Config):
 
     def __post_init__(self) -> None:
         """Refuse widths that do not divide."""
+        at_least(self, "denoiser", 1, "depth", "width", "num_heads", "patch_size")
+        above(self, "denoiser", 0, "mlp_ratio")
         if self.width % self.num_heads or self.width % 4:
             raise ConfigError(
-                f"width must be a multiple of 4 and of num_heads; got {self.width}, "
-                f"{self.num_heads} heads"
+                "denoiser.width must be a multiple of 4 and of denoiser.num_heads; got "
+                f"{self.width}, {self.num_heads} heads"
             )
 
 

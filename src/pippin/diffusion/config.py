@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pippin.config import Config
+from pippin.config import Config, above, within
 
 ScheduleName = Literal["sd", "ldm-f4", "ddpm", "cosine", "flow"]
 PredictionType = Literal["eps", "v", "x0", "flow"]
@@ -25,6 +25,11 @@ class LogitNormalTime(Config):
     mean: float = 0.0
     std: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse a density without spread."""
+        within(self, "diffusion.time_density", -1e3, 1e3, "mean")
+        above(self, "diffusion.time_density", 0, "std")
+
 
 @dataclass(frozen=True, kw_only=True)
 class UniformWeight(Config):
@@ -39,6 +44,10 @@ class MinSNRWeight(Config):
 
     kind: Literal["min-snr"] = "min-snr"
     gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse a weight of nothing."""
+        above(self, "diffusion.loss_weight", 0, "gamma")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,9 +23,6 @@ def draw_times(
         density: the configured density.
         uniforms: uniform numbers in [0, 1).
         schedule: the schedule that gives the times their meaning.
-
-    Raises:
-        ValueError: a logit-normal density whose std is not positive.
     """
     return schedule.time_at(_fraction(density, uniforms.double())).float()
 
@@ -35,6 +32,4 @@ def _fraction(
 ) -> Float[Tensor, " batch"]:
     if isinstance(density, UniformTime):
         return uniforms
-    if not density.std > 0:
-        raise ValueError(f"the std of a logit-normal density must be > 0, got {density.std}")
     return torch.sigmoid(density.mean + density.std * torch.special.ndtri(uniforms))

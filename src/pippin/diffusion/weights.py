@@ -24,14 +24,9 @@ def loss_weight(
     given x_t, an error e of x0 is an error -(d / sigma) e of a prediction whose determinant with
     x_t is d (see :mod:`pippin.diffusion.prediction`), so the weight of the latter is
     min(alpha^2, gamma sigma^2) / d^2. For eps that is min(1, gamma / SNR).
-
-    Raises:
-        ValueError: gamma is not positive.
     """
     if isinstance(config, UniformWeight):
         return torch.ones_like(t, dtype=torch.float32)
-    if not config.gamma > 0:
-        raise ValueError(f"gamma of the min-SNR weight must be > 0, got {config.gamma}")
     alpha = schedule.alpha(t.double()).clamp(min=_SMALLEST)
     sigma = schedule.sigma(t.double()).clamp(min=_SMALLEST)
     a, b = mixture(prediction_type, alpha, sigma)

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pippin.encoders.affine import Affine
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.pixels import to_images
 from pippin.encoders.source import WEIGHTS_FILE, find_autoencoder
+from pippin.system.tensors import save_tensors
 from pippin.types import Images, Latents, Moments, Pixels
 
 ARCHITECTURE = (
@@ -85,12 +85,9 @@ class Autoencoder(nn.Module):
         # The affine stands in one place only; null keeps diffusers' default factor out.
         self.network.register_to_config(scaling_factor=None)
         self.network.save_config(folder)
-        weights = {
-            name: value.detach().cpu().to(dtype).contiguous()
-            for name, value in self.network.state_dict().items()
-        }
+        weights = {name: value.to(dtype) for name, value in self.network.state_dict().items()}
         affine = Affine(self.shift.cpu(), self.scale.cpu())
-        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt", **affine.metadata()})
+        save_tensors(folder / WEIGHTS_FILE, weights, {"format": "pt", **affine.metadata()})
 
     @property
     def factor(self) -> int:
@@ -174,13 +171,18 @@ def _full_precision(device: torch.device) -> torch.autocast:
 
 def _read_network(folder: Path) -> AutoencoderKL:
     """The weights of a folder, all of them matched."""
-    network, report = AutoencoderKL.from_pretrained(
-        str(folder),
-        use_safetensors=True,
-        local_files_only=True,
-        low_cpu_mem_usage=False,  # the other way wants accelerate, and says so each time
-        output_loading_info=True,
-    )
+    try:
+        network, report = AutoencoderKL.from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            local_files_only=True,
+            low_cpu_mem_usage=False,  # the other way wants accelerate, and says so each time
+            output_loading_info=True,
+        )
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder}: its weights or config.json are damaged ({error}); fetch or write it again"
+        ) from error
     problems: dict[str, Any] = {kind: names for kind, names in report.items() if names}
     if problems:
         raise ValueError(f"{folder}: weights and config.json do not fit: {problems}")

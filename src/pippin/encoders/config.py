@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, Config, ConfigError
+from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,14 @@ class AutoencoderConfig(Config):
     name in diffusers' AutoencoderKL format."""
     revision: str | None = None
     """Hub revision."""
+
+    def __post_init__(self) -> None:
+        """Refuse an empty name."""
+        if not self.source.strip():
+            raise ConfigError(
+                "autoencoder.source must name a shipped autoencoder, a folder or a hub "
+                f"repository; got {self.source!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +64,13 @@ class AutoencoderTrainConfig(Config):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built or trained."""
-        if self.images < 1 or self.batch_size < 1:
+        at_least(self, "train", 1, "images", "batch_size", "layers_per_block", "norm_groups")
+        at_least(self, "train", 1, "latent_channels", "log_every", "checkpoint_every")
+        at_least(self, "train", 0, "warmup_images", "kl_weight")
+        above(self, "train", 0, "learning_rate", "vector_learning_rate", "grad_clip", "ema_share")
+        channels, groups = self.block_channels, self.norm_groups
+        if not channels or any(c < 1 or c % groups for c in channels):
             raise ConfigError(
-                f"images and batch_size must be at least 1; got {self.images}, {self.batch_size}"
-            )
-        if not self.block_channels or any(c % self.norm_groups for c in self.block_channels):
-            raise ConfigError(
-                "every number in block_channels must be a multiple of norm_groups; got "
-                f"{self.block_channels} and {self.norm_groups}"
+                "every number in train.block_channels must be a multiple of train.norm_groups, "
+                f"and there must be one or more; got {channels} and {groups}"
             )

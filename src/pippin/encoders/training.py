@@ -8,7 +8,7 @@ checkpoint with the same numbers, because data and noise are keyed by position.
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,15 @@ from pippin.config import protocol
 from pippin.encoders.config import AutoencoderTrainConfig
 from pippin.encoders.loss import autoencoder_loss
 from pippin.encoders.pixels import to_pixels
-from pippin.encoders.run_state import RunState, append_log, cut_log, load_state, save_state
+from pippin.encoders.run_state import STATE_FILE, RunState, load_state, save_state
 from pippin.muon import Muon
 from pippin.rng import generator, normal
+from pippin.system.files import remove_staged
+from pippin.system.lines import append_lines, keep_lines
+from pippin.system.stop import StopRequest, TrainingStoppedError
 from pippin.types import Images
 
+LOG_FILE = "log.jsonl"
 Batches = Callable[[int], Iterator[Images]]
 """Number of images seen -> endless batches of ``batch_size`` images from there on."""
 
@@ -78,14 +82,23 @@ class AutoencoderTrainer:
         config: architecture, length, loss.
         folder: of the run: state.safetensors and log.jsonl; must be empty or resumed.
         resume: go on from the folder's state where there is one.
+        data: what decides the batches, as protocol settings by name; resuming with others is
+            refused.
 
     Raises:
         ValueError: the folder has a state and ``resume`` is False, or that state was made with
             other settings.
     """
 
-    def __init__(self, config: AutoencoderTrainConfig, folder: Path, *, resume: bool) -> None:
-        self.config, self.folder = config, folder
+    def __init__(
+        self,
+        config: AutoencoderTrainConfig,
+        folder: Path,
+        *,
+        resume: bool,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.config, self.folder, self.data = config, folder, dict(data or {})
         self.network = build_network(config).to(_device(config.device)).train()
         self.device = next(self.network.parameters()).device
         self.average = {name: p.detach().clone() for name, p in self.network.named_parameters()}
@@ -93,6 +106,7 @@ class AutoencoderTrainer:
         self.peak_rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.step_count = 0
         folder.mkdir(parents=True, exist_ok=True)
+        remove_staged(folder)
         state = load_state(folder)
         if state is not None:
             if not resume:
@@ -100,7 +114,7 @@ class AutoencoderTrainer:
                     f"{folder} holds a run already; resume it or choose another folder"
                 )
             self._restore(state)
-        cut_log(folder, self.images_seen)
+        keep_lines(folder / LOG_FILE, lambda line: line["images"] <= self.images_seen)
 
     @property
     def images_seen(self) -> int:
@@ -111,21 +125,31 @@ class AutoencoderTrainer:
         """Train to the end of the run.
 
         Raises:
-            ValueError: the loss is not finite; the last checkpoint stands.
+            FloatingPointError: the loss is not finite; the last checkpoint stands.
+            TrainingStoppedError: SIGINT or SIGTERM, after a checkpoint.
         """
         stream = batches(self.images_seen)
-        while self.images_seen < self.config.images:
-            began = time.perf_counter()
-            figures: list[dict[str, float]] = []
-            while not figures or not self._crossed(self.config.log_every):
-                figures.append(self._step(next(stream)))
-                if self._crossed(self.config.checkpoint_every):
-                    self.save()
-            mean = {name: sum(f[name] for f in figures) / len(figures) for name in figures[0]}
-            seconds = time.perf_counter() - began
-            mean["images_per_second"] = len(figures) * self.config.batch_size / seconds
-            append_log(self.folder, self.images_seen, mean)
-            report(self.images_seen, mean)
+        with StopRequest() as stop:
+            while self.images_seen < self.config.images:
+                self._until_next_line(stream, report, stop)
+
+    def _until_next_line(
+        self, stream: Iterator[Images], report: Report, stop: StopRequest
+    ) -> None:
+        """The steps up to the next line of the log, and that line."""
+        began = time.perf_counter()
+        figures: list[dict[str, float]] = []
+        while not figures or not self._crossed(self.config.log_every):
+            figures.append(self._step(next(stream)))
+            if self._crossed(self.config.checkpoint_every) or stop.signal is not None:
+                self.save()
+            if stop.signal is not None:
+                raise TrainingStoppedError(stop.signal, self.folder / STATE_FILE)
+        mean = {name: sum(f[name] for f in figures) / len(figures) for name in figures[0]}
+        seconds = time.perf_counter() - began
+        mean["images_per_second"] = len(figures) * self.config.batch_size / seconds
+        append_lines(self.folder / LOG_FILE, [{"images": self.images_seen, **mean}])
+        report(self.images_seen, mean)
 
     def _step(self, images: Images) -> dict[str, float]:
         config = self.config
@@ -140,7 +164,7 @@ class AutoencoderTrainer:
                 scale_weight=config.scale_weight,
             )
         if not math.isfinite(loss.total.item()):
-            raise ValueError(
+            raise FloatingPointError(
                 f"the loss is {loss.total.item()} after {self.images_seen} images; start again in "
                 "another folder with lower learning rates"
             )
@@ -179,16 +203,16 @@ class AutoencoderTrainer:
         }
         for name, memory in self._memories():
             tensors |= {f"optimizer/{name}/{key}": value for key, value in memory.items()}
-        position = {"step_count": self.step_count, "config": self._protocol()}
+        position = {
+            "step_count": self.step_count,
+            "config": self._protocol(),
+            "data": _plain(self.data),
+        }
         save_state(self.folder, RunState(tensors=tensors, position=position))
 
     @torch.no_grad()
     def _restore(self, state: RunState) -> None:
-        if state.position["config"] != self._protocol():
-            raise ValueError(
-                f"{self.folder} was trained with other settings: {state.position['config']}; "
-                f"asked for {self._protocol()}"
-            )
+        self._refuse_change(state.position)
         self.step_count = state.position["step_count"]
         for name, parameter in self.network.named_parameters():
             parameter.copy_(state.tensors[f"network/{name}"])
@@ -199,6 +223,18 @@ class AutoencoderTrainer:
                 value = state.tensors[key]  # Adam keeps its step count, a scalar, on the CPU
                 memory[key.removeprefix(prefix)] = value.to(self.device) if value.ndim else value
 
+    def _refuse_change(self, recorded: dict[str, Any]) -> None:
+        """Name every setting that is not the one the state was made with."""
+        before = recorded["config"] | recorded.get("data", {})
+        now = self._protocol() | _plain(self.data)
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        if names:
+            lines = "\n".join(f"  {n}: {before.get(n)!r} -> {now.get(n)!r}" for n in names)
+            raise ValueError(
+                f"{self.folder} was trained with other settings (recorded -> given):\n{lines}\n"
+                "resume with the recorded ones, or choose another folder"
+            )
+
     def _memories(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """What the optimizers remember of each parameter, by its name."""
         names = {parameter: name for name, parameter in self.network.named_parameters()}
@@ -207,7 +243,7 @@ class AutoencoderTrainer:
                 yield names[parameter], optimizer.state[parameter]
 
     def _protocol(self) -> dict[str, Any]:
-        return json.loads(json.dumps(protocol(self.config)))  # tuples become lists
+        return {f"train.{name}": value for name, value in _plain(protocol(self.config)).items()}
 
     def _latent_shape(self, pixels: Tensor) -> tuple[int, ...]:
         factor = 2 ** (len(self.config.block_channels) - 1)
@@ -220,6 +256,11 @@ class AutoencoderTrainer:
         return self.images_seen // every > before // every or (
             self.images_seen >= self.config.images
         )
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON holds them: tuples become lists."""
+    return json.loads(json.dumps(settings))
 
 
 def _device(name: str) -> torch.device:

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of evaluation."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, Config
+from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least
+
+SMALLEST_INPUT = 32
+"""The features' network halves its input five times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,3 +31,19 @@ class EvaluationConfig(Config):
     seed: int = 0
     """Of noise, subsets and labels."""
     batch_size: int = field(default=64, metadata=NOT_PROTOCOL)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        at_least(self, "evaluation", 1, "kid_subsets", "neighbours", "drift_pairs", "batch_size")
+        at_least(self, "evaluation", 2, "num_samples", "kid_subset_size")
+        at_least(self, "evaluation", SMALLEST_INPUT, "input_size")
+        if self.neighbours >= self.num_samples:
+            raise ConfigError(
+                "evaluation.neighbours must be less than evaluation.num_samples; got "
+                f"{self.neighbours} and {self.num_samples}"
+            )
+        grid = self.loss_log_snrs
+        if not grid or not all(map(math.isfinite, grid)) or len(set(grid)) != len(grid):
+            raise ConfigError(
+                f"evaluation.loss_log_snrs must be one or more different numbers; got {grid}"
+            )

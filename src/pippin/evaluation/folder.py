@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder of image files as a stream of batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -22,10 +22,11 @@ def folder_images(path: Path | str, batch_size: int = 64) -> Iterator[UInt8[Tens
     Raises:
         ValueError: no such folder, no image in it, or a file that cannot be read, by name.
     """
-    return _batches(image_paths(Path(path)), batch_size)
+    return image_batches(image_paths(Path(path)), batch_size)
 
 
-def _batches(paths: list[Path], batch_size: int) -> Iterator[UInt8[Tensor, "_ 3 _ _"]]:
+def image_batches(paths: Sequence[Path], batch_size: int) -> Iterator[UInt8[Tensor, "_ 3 _ _"]]:
+    """The given image files in order, one batch in memory at a time; see :func:`folder_images`."""
     waiting: list[Tensor] = []
     for file in paths:
         image = read_image(file)

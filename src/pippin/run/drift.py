@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Control drift and effect of a run, beside real counterfactual pairs, with strips to look at."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from pippin.run.load import LoadedRun
 from pippin.run.pictures import grid, save_png
 from pippin.run.sample import draw
 from pippin.sampling.config import ControlRequest
+from pippin.system.files import write_json
 from pippin.types import Control, Images, Size
 
 STRIP = 10
@@ -86,7 +86,7 @@ class Pairs:
             request = ControlRequest(**asked)
             config = replace(self.run.recipe.sampling, control=request)
             seeds = range(len(self.labels))
-            self._made[key] = draw(self.run, self.labels, seeds, config).images
+            self._made[key] = draw(self.run, self.labels, seeds, config)
         return self._made[key]
 
     def real(self, values: Mapping[str, tuple[float, ...]]) -> Images:
@@ -112,5 +112,4 @@ def _write_strips(pairs: Pairs, chosen: Mapping[str, Probe], folder: Path) -> No
             save_png(grid(torch.cat(images), columns=columns), place / f"{name}.png")
             values = [control.values()[name] for control in (first, second)]
             rows[name] = f"top row: {name} = {values[0]}; bottom row: {values[1]}"
-        text = json.dumps(rows, indent=2) + "\n"
-        (place / "manifest.json").write_text(text, encoding="utf-8")
+        write_json(place / "manifest.json", rows)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin evaluate``: every measure of a run or of a folder of images, with floors beside."""
 
-import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -19,14 +19,19 @@ from pippin.data.views import clean_view
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.evaluate import compare
 from pippin.evaluation.features import FeatureExtractor, Features, build_features, extract
-from pippin.evaluation.folder import folder_images
-from pippin.evaluation.measure import Measure
+from pippin.evaluation.folder import image_batches, image_paths
+from pippin.evaluation.measure import Measure, Subject
 from pippin.rng import permutation
 from pippin.run.cost import cost_measures
 from pippin.run.drift import drift_measures
+from pippin.run.folder import RunFolder
 from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun, untrained_run
-from pippin.run.sample import Samples, draw, write
+from pippin.run.sample import draw_into, sample_rows, sampling_protocol
+from pippin.run.sample_folder import SampleFolder, read_manifest
+from pippin.run.stages import Stages
+from pippin.system.lines import read_lines, write_lines
+from pippin.system.lock import folder_lock
 
 SHOWN = 36
 """Images in the grid that goes with an evaluation."""
@@ -35,41 +40,121 @@ SHOWN = 36
 def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
     """Held-out loss, sample quality, control drift and effect of a run; floors beside.
 
-    Writes samples/ and drift/ below ``folder``.
+    Writes evaluation/samples/, drift/ and real/drift/ below ``folder``. An evaluation that was
+    interrupted goes on: finished parts are kept, and so are whole images.
 
     Args:
         run: the model that is measured; its recipe says how.
         folder: where the pictures go.
+
+    Raises:
+        ValueError: another process evaluates in the folder.
     """
-    config = run.recipe.evaluation
-    extractor = build_features(config, run.parts.device)
+    place = RunFolder(folder)
+    with folder_lock(place.evaluation):
+        content = run_protocol(run) | sampling_protocol(run, run.recipe.sampling)
+        stages = Stages(place.evaluation / "stages.jsonl", content)
+        measures = _all_measures(run, place, stages)
+        stages.done()
+    return measures
+
+
+def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Measure]:
+    config, recipe, device = run.recipe.evaluation, run.recipe, run.parts.device
+    extractor = build_features(config, device)
     held_out = HeldOut(run.parts)
-    samples = _samples(run, config.num_samples)
-    shown = replace(
-        samples,
-        seeds=samples.seeds[:SHOWN],
-        labels=samples.labels[:SHOWN],
-        images=samples.images[:SHOWN],
-    )
-    write(shown, run.class_names, folder / "samples")
-    reference = clean_features(run.recipe.data, config, "train", run.parts.device)
-    return [
-        *cost_measures(run.recipe, len(run.class_names), run.parts.latent_shape),
-        *held_out.losses(run.model),
-        *_with_protocol(compare(_features(samples, extractor), reference, config), samples),
-        *drift_measures(run, folder, extractor),
-        *real_floor(run.recipe.data, config, run.parts.device),
-        *_untrained(run, held_out, reference, extractor),
+    reference = clean_features(recipe.data, config, "train", device)
+    untrained = untrained_run(recipe, run.parts.console)
+    floor = place.evaluation / "untrained"
+
+    def quality() -> list[Measure]:
+        return _quality(run, reference, extractor, place.evaluated_samples, "arm")
+
+    def of_untrained() -> list[Measure]:
+        loss = held_out.losses(untrained.model, subject="untrained")[:1]
+        return [*loss, *_quality(untrained, reference, extractor, floor, "untrained")]
+
+    measures = [
+        *cost_measures(recipe, len(run.class_names), run.parts.latent_shape),
+        *stages.measure("held-out", lambda: held_out.losses(run.model)),
+        *stages.measure("quality", quality),
+        *stages.measure("drift", lambda: drift_measures(run, place.path, extractor)),
+        *stages.measure("real", lambda: real_floor(recipe.data, config, device)),
+        *stages.measure("untrained", of_untrained),
     ]
+    rows = sample_rows(run, evaluation_labels(run, config.num_samples), range(SHOWN))
+    SampleFolder(place.evaluated_samples, sampling_protocol(run, recipe.sampling)).keep_only(rows)
+    shutil.rmtree(floor, ignore_errors=True)
+    return measures
+
+
+def _quality(
+    run: LoadedRun,
+    reference: Features,
+    extractor: FeatureExtractor,
+    place: Path,
+    subject: Subject,
+) -> list[Measure]:
+    """Distances between samples and the reference; the samples stay in ``place`` meanwhile."""
+    config, sampling = run.recipe.evaluation, run.recipe.sampling
+    content = sampling_protocol(run, sampling)
+    _make_room(place, content)
+    labels, seeds = evaluation_labels(run, config.num_samples), range(config.num_samples)
+    draw_into(run, labels, seeds, sampling, place, shown=SHOWN)
+    files = [place / row.file for row in sample_rows(run, labels, seeds)]
+    features = extract(extractor, image_batches(files, config.batch_size))
+    extra = {**content, "labels": "as often as in training"}
+    found = compare(features, reference, config, subject)
+    return [replace(one, protocol=one.protocol | extra) for one in found]
+
+
+def _make_room(place: Path, content: dict[str, Any]) -> None:
+    """Remove what an earlier evaluation drew under another protocol, or left damaged."""
+    try:
+        SampleFolder(place, content)
+    except ValueError:
+        shutil.rmtree(place)
 
 
 def evaluate_folder(
     path: Path, data: DataConfig, config: EvaluationConfig, device: torch.device
 ) -> list[Measure]:
-    """Sample quality of a folder of images against the clean training pictures of a data set."""
-    images = extract(build_features(config, device), folder_images(path, config.batch_size))
+    """Sample quality of a folder of images against the clean training pictures of a data set.
+
+    Where the folder has a manifest of ``pippin sample``, exactly its files are measured.
+
+    Raises:
+        ValueError: a run's or a study's folder, no image, or a manifest that is damaged or of
+            samples that are not all there.
+    """
+    files, sampled = _files(path)
+    images = extract(build_features(config, device), image_batches(files, config.batch_size))
     reference = clean_features(data, config, "train", device)
-    return [*compare(images, reference, config), *real_floor(data, config, device)]
+    extra = sampled | {"images_hash": images.image_hash}
+    measures = compare(images, reference, config)
+    return [
+        *(replace(one, protocol=one.protocol | extra) for one in measures),
+        *real_floor(data, config, device),
+    ]
+
+
+def _files(path: Path) -> tuple[list[Path], dict[str, Any]]:
+    """The images of a folder, and the protocol of their sampling where it is known."""
+    if (path / "study.json").exists():
+        raise ValueError(
+            f"{path} is the folder of a study, not of images: `pippin report {path}` shows its "
+            f"measures; one of its runs is measured by `pippin evaluate {path}/runs/ARM-seedS`"
+        )
+    manifest = read_manifest(path)
+    if manifest is None:
+        return image_paths(path), {}
+    missing = [name for name in manifest.files if not (path / name).is_file()]
+    if missing or not manifest.complete:
+        raise ValueError(
+            f"{path} is not complete: {len(missing)} of {len(manifest.files)} images of its "
+            "manifest are not there; the same `pippin sample` command finishes it"
+        )
+    return [path / name for name in manifest.files], manifest.protocol
 
 
 def real_floor(data: DataConfig, config: EvaluationConfig, device: torch.device) -> list[Measure]:
@@ -110,47 +195,44 @@ def evaluation_labels(run: LoadedRun, count: int) -> list[int]:
     return [source.label(order[place % len(order)]) for place in range(count)]
 
 
-def _samples(run: LoadedRun, count: int) -> Samples:
-    return draw(run, evaluation_labels(run, count), range(count), run.recipe.sampling)
+def with_fingerprints(
+    measures: Sequence[Measure], recipe_protocol: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Each measure as JSON values, with its whole protocol and the fingerprint of that."""
+    lines = []
+    for one in measures:
+        content = recipe_protocol | {f"measure.{k}": v for k, v in one.protocol.items()}
+        own = {"protocol": content, "fingerprint": fingerprint(content)}
+        lines.append(one.to_dict() | own)
+    return lines
 
 
-def _features(samples: Samples, extractor: FeatureExtractor) -> Features:
-    return extract(extractor, samples.images.split(64))
+def write_results(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Add measures of :func:`with_fingerprints` to a file of JSON lines.
+
+    Earlier lines stay, save those of the same measure, subject and fingerprint. The last line of
+    a measure is the newest. Lines that cannot be read are kept in ``PATH.torn``.
+    """
+    before = read_lines(path)
+    if before.problems:
+        shutil.copyfile(path, path.with_name(f"{path.name}.torn"))
+    new = {_key(line) for line in lines}
+    write_lines(path, [*(x for x in before.objects.values() if _key(x) not in new), *lines])
 
 
-def _with_protocol(measures: Sequence[Measure], samples: Samples) -> list[Measure]:
-    extra = {**samples.protocol, "labels": "as often as in training"}
-    return [replace(one, protocol=one.protocol | extra) for one in measures]
-
-
-def _untrained(
-    run: LoadedRun, held_out: HeldOut, reference: Features, extractor: FeatureExtractor
-) -> list[Measure]:
-    """Held-out loss and sample quality of the initial weights, on as many samples."""
-    config = run.recipe.evaluation
-    untrained = untrained_run(run.recipe, run.parts.console)
-    samples = _samples(untrained, config.num_samples)
-    measures = compare(_features(samples, extractor), reference, config, subject="untrained")
-    return [
-        *held_out.losses(untrained.model, subject="untrained")[:1],
-        *_with_protocol(measures, samples),
-    ]
-
-
-def write_results(
-    measures: Sequence[Measure], recipe_protocol: dict[str, Any], path: Path
-) -> None:
-    """One JSON line a measure, each with its protocol; the file is replaced whole."""
-    lines = [
-        json.dumps({**one.to_dict(), "protocol": content, "fingerprint": fingerprint(content)})
-        for one in measures
-        for content in [recipe_protocol | {f"measure.{k}": v for k, v in one.protocol.items()}]
-    ]
-    staging = path.with_suffix(".writing")
-    staging.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    staging.replace(path)
+def _key(line: dict[str, Any]) -> tuple[Any, ...]:
+    return line.get("name"), line.get("subject"), line.get("fingerprint")
 
 
 def run_protocol(run: LoadedRun) -> dict[str, Any]:
-    """The whole recipe as protocol entries."""
-    return protocol(run.recipe)
+    """The whole recipe as protocol entries, and which weights are measured."""
+    of_model = {"model.weights": run.weights, "model.images_seen": run.images_seen}
+    return protocol(run.recipe) | of_model
+
+
+def folder_protocol(data: DataConfig, config: EvaluationConfig) -> dict[str, Any]:
+    """What a folder is compared with, and how, as protocol entries."""
+    return {
+        **{f"reference.{path}": value for path, value in protocol(data).items()},
+        **{f"evaluation.{path}": value for path, value in protocol(config).items()},
+    }

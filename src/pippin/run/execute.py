@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
-from pippin.run.evaluate import evaluate_run, run_protocol, write_results
+from pippin.run.evaluate import evaluate_run, run_protocol, with_fingerprints, write_results
 from pippin.run.folder import RunFolder
 from pippin.run.load import load_run
 from pippin.run.train import train
@@ -19,5 +19,6 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
     train(recipe, folder, resume=RunFolder(folder).config.exists(), console=console)
     run = load_run(folder, recipe.sampling.weights, console)
     measures = evaluate_run(run, folder)
-    write_results(measures, run_protocol(run), folder / "results.jsonl")
+    lines = with_fingerprints(measures, run_protocol(run))
+    write_results(lines, folder / "results.jsonl")
     return measures

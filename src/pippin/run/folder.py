@@ -29,6 +29,16 @@ class RunFolder:
         """Grids drawn while training."""
         return self.path / "previews"
 
+    @property
+    def evaluation(self) -> Path:
+        """What an evaluation writes beside its results."""
+        return self.path / "evaluation"
+
+    @property
+    def evaluated_samples(self) -> Path:
+        """The first images that an evaluation drew, with grid and manifest."""
+        return self.evaluation / "samples"
+
     def recipe(self) -> Recipe:
         """The recipe that the folder records.
 
@@ -42,8 +52,8 @@ class RunFolder:
             )
         return Recipe.load(self.config)
 
-    def open_for(self, recipe: Recipe, *, resume: bool) -> None:
-        """Record the recipe in a new folder, or check it against the one that is resumed.
+    def check(self, recipe: Recipe, *, resume: bool) -> None:
+        """Refuse a folder in which this recipe cannot be trained. Nothing is written.
 
         Raises:
             ValueError: the folder holds a run and ``resume`` is False, there is nothing to
@@ -51,9 +61,15 @@ class RunFolder:
         """
         if not self.config.exists():
             if resume:
-                raise ValueError(f"nothing to resume: {self.path} has no config.json")
-            self.path.mkdir(parents=True, exist_ok=True)
-            recipe.save(self.config)
+                raise ValueError(
+                    f"nothing to resume: {self.path} has no config.json, which training writes "
+                    "when its preparations are done; leave --resume out"
+                )
+            if any(self.checkpoints.glob("[0-9]*")):
+                raise ValueError(
+                    f"{self.path} holds checkpoints but no config.json: put that back, or choose "
+                    "another --folder"
+                )
             return
         if not resume:
             raise ValueError(
@@ -68,3 +84,8 @@ class RunFolder:
                 "resume with the recorded ones (`pippin train --config "
                 f"{self.config} --resume True --folder {self.path}`) or choose another --folder"
             )
+
+    def record(self, recipe: Recipe) -> None:
+        """Write the recipe that runs here, unless one is recorded: that one stands."""
+        if not self.config.exists():
+            recipe.save(self.config)

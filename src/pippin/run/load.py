@@ -12,7 +12,7 @@ from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.parts import Parts
 from pippin.run.trained import Kind, open_trained
-from pippin.sampling.config import SamplingConfig
+from pippin.sampling.config import SamplingConfig, check_guidance
 from pippin.sampling.sampler import Sampler
 
 Weights = Literal["ema", "raw", "untrained"]
@@ -32,7 +32,12 @@ class LoadedRun:
     """By all weights that the run's start descends from."""
 
     def sampler(self, config: SamplingConfig) -> Sampler:
-        """A sampler with the schedule and prediction type of the training."""
+        """A sampler with the schedule and prediction type of the training.
+
+        Raises:
+            ConfigError: guidance by a condition that the model does not have or never dropped.
+        """
+        check_guidance(config.guidance, self.recipe.conditioning)
         return Sampler(self.model, self.parts.schedule, self.recipe.diffusion.prediction, config)
 
     @cached_property

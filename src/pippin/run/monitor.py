@@ -43,11 +43,11 @@ def preview_hook(parts: Parts, folder: Path) -> Hook:
             )
             labels = [seed % len(run.class_names) for seed in range(PREVIEW_IMAGES)]
             try:
-                samples = draw(run, labels, range(PREVIEW_IMAGES), parts.recipe.sampling)
+                images = draw(run, labels, range(PREVIEW_IMAGES), parts.recipe.sampling)
             except FloatingPointError as error:  # the training may still recover
                 parts.console.print(f"[yellow]no preview:[/] {error}")
                 return
         folder.mkdir(exist_ok=True)
-        save_png(grid(samples.images), folder / f"{trainer.images_seen:09d}.png")
+        save_png(grid(images), folder / f"{trainer.images_seen:09d}.png")
 
     return every(parts.recipe.train.preview_every, preview)

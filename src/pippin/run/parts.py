@@ -5,6 +5,7 @@ from functools import cached_property
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from pippin.data.build import build_cache
@@ -15,6 +16,7 @@ from pippin.diffusion.schedules import NoiseSchedule, make_schedule
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
+from pippin.sampling.config import check_guidance
 from pippin.training.device import resolve_device
 
 
@@ -24,9 +26,13 @@ class Parts:
     Args:
         recipe: what to build.
         console: where progress of preparations is shown.
+
+    Raises:
+        ConfigError: parts of the recipe that do not fit each other.
     """
 
     def __init__(self, recipe: Recipe, console: Console) -> None:
+        check_guidance(recipe.sampling.guidance, recipe.conditioning)
         self.recipe, self.console = recipe, console
 
     @cached_property
@@ -79,6 +85,7 @@ class Parts:
                 device=self.device,
                 workers=self.recipe.train.workers,
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
+                say=lambda text: self.console.print(f"[yellow]latent cache:[/] {escape(text)}"),
             )
 
     def new_model(self) -> LatentDenoiser:

@@ -2,20 +2,23 @@
 """Images on disk: single PNGs and grids."""
 
 import math
-import os
 from pathlib import Path
 
 import torch
 from PIL import Image
 
+from pippin.system.files import replacing
 from pippin.types import Images
 
 
 def save_png(image: torch.Tensor, path: Path) -> None:
-    """Write one uint8 (3, height, width) image; a file of that name is replaced whole."""
-    staging = path.with_name(f".{path.name}.writing")
-    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(staging, format="PNG")
-    os.replace(staging, path)
+    """Write one uint8 (3, height, width) image; a file of that name is replaced whole.
+
+    Not flushed to the disk: pictures can be made again, and a torn one cannot be read as one.
+    """
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    with replacing(path, durable=False) as staging:
+        picture.save(staging, format="PNG")
 
 
 def grid(images: Images, columns: int | None = None, gap: int = 2) -> torch.Tensor:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin sample``: images of a run, a grid and a manifest with the whole protocol."""
+"""Drawing images from a run: in memory, or into a folder with a manifest of the whole protocol."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +11,101 @@ from rich.progress import Progress
 
 from pippin.config import fingerprint, protocol
 from pippin.run.load import LoadedRun
-from pippin.run.pictures import grid, save_png
+from pippin.run.sample_folder import SampleFolder, SampleRow
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.request import request_conditions
+from pippin.sampling.sampler import SampleBatch
+from pippin.system.lock import folder_lock
 from pippin.types import Images
-
-
-@dataclass(frozen=True, kw_only=True)
-class Samples:
-    """Images with what made them."""
-
-    seeds: tuple[int, ...]
-    labels: tuple[int, ...]
-    images: Images
-    protocol: dict[str, Any]
 
 
 def draw(
     run: LoadedRun, labels: Sequence[int], seeds: Sequence[int], config: SamplingConfig
-) -> Samples:
-    """One image a seed, in order.
+) -> Images:
+    """One image a seed, in order, in memory.
 
     Args:
+        run: the model.
         labels: a class id for each seed.
         seeds: image k depends on seed k, its class and the configuration, by rounding only on
             anything else.
+        config: how they are drawn.
 
     Raises:
-        ValueError: a class or control the model does not have.
+        ValueError: a class or control that the model does not have.
+        FloatingPointError: the model gave values that are not finite.
     """
+    with _drawing(run, labels, seeds, config) as batches:
+        return torch.cat([batch.images for batch in batches])
+
+
+def draw_into(
+    run: LoadedRun,
+    labels: Sequence[int],
+    seeds: Sequence[int],
+    config: SamplingConfig,
+    path: Path,
+    *,
+    shown: int | None = None,
+) -> SampleFolder:
+    """The same images as files of a folder, written as they come.
+
+    Images that are there already, whole and of the same protocol, are kept and not drawn again:
+    after a stop the same call goes on, and other seeds are added.
+
+    Args:
+        run, labels, seeds, config: as for :func:`draw`.
+        path: see :class:`SampleFolder`.
+        shown: how many of the first images the grid shows; None = all.
+
+    Raises:
+        ValueError: as :func:`draw`; the folder holds something else, or another process draws
+            into it.
+    """
+    rows = sample_rows(run, labels, seeds)
+    folder = SampleFolder(path, sampling_protocol(run, config))
+    with folder_lock(path):
+        resolution = run.recipe.data.resolution
+        # Whole batches, so that a stop changes no bit: rounding depends on a row's company.
+        size = config.batch_size
+        batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+        missing = [
+            row
+            for batch in batches
+            if not all(folder.holds(row, resolution) for row in batch)
+            for row in batch
+        ]
+        folder.begin(rows)
+        if missing:
+            _draw_missing(run, missing, config, folder)
+        folder.finish(rows[:shown])
+    return folder
+
+
+def sample_rows(run: LoadedRun, labels: Sequence[int], seeds: Sequence[int]) -> list[SampleRow]:
+    """The manifest's row of each seed; labels beyond the seeds are not looked at."""
+    names = run.class_names
+    return [
+        SampleRow(seed=seed, label=label, class_name=names[label])
+        for seed, label in zip(seeds, labels, strict=False)
+    ]
+
+
+def _draw_missing(
+    run: LoadedRun, missing: list[SampleRow], config: SamplingConfig, folder: SampleFolder
+) -> None:
+    labels, waiting = [row.label for row in missing], iter(missing)
+    with _drawing(run, labels, [row.seed for row in missing], config) as batches:
+        for batch in batches:
+            for image in batch.images:
+                folder.add(next(waiting), image)
+
+
+@contextmanager
+def _drawing(
+    run: LoadedRun, labels: Sequence[int], seeds: Sequence[int], config: SamplingConfig
+) -> Iterator[Iterator[SampleBatch]]:
+    """Batches of images with a progress bar."""
     conditional = bool(run.recipe.conditioning.rules)
     conditions = request_conditions(
         list(labels) if conditional else None,
@@ -52,51 +117,23 @@ def draw(
     sampler = run.sampler(config)
     with Progress(console=run.parts.console, transient=True) as progress:
         task = progress.add_task("sampling", total=len(seeds))
-        batches = sampler.batches(
+        yield sampler.batches(
             conditions,
             list(seeds),
             run.parts.autoencoder,
             run.recipe.data.resolution,
             progress=lambda done, total: progress.update(task, completed=done),
         )
-        images = torch.cat([batch.images for batch in batches])
-    return Samples(
-        seeds=tuple(seeds),
-        labels=tuple(labels),
-        images=images,
-        protocol=sampling_protocol(run, config, sampler.evaluations_per_image),
-    )
 
 
-def sampling_protocol(
-    run: LoadedRun, config: SamplingConfig, evaluations_per_image: int
-) -> dict[str, Any]:
+def sampling_protocol(run: LoadedRun, config: SamplingConfig) -> dict[str, Any]:
     """All that decides what the images look like, besides seed and class."""
     return {
         **{f"sampling.{path}": value for path, value in protocol(config).items()},
-        "sampling.evaluations_per_image": evaluations_per_image,
+        "sampling.evaluations_per_image": run.sampler(config).evaluations_per_image,
         "model.weights": run.weights,
         "model.images_seen": run.images_seen,
         "model.images_before": run.images_before,
         "model.recipe": fingerprint(run.recipe),
         "autoencoder": run.parts.autoencoder.fingerprint,
     }
-
-
-def write(samples: Samples, class_names: Sequence[str], folder: Path) -> Path:
-    """PNGs named by seed, grid.png and manifest.json; files of the same names are replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for seed, label, image in zip(samples.seeds, samples.labels, samples.images, strict=True):
-        name = f"seed-{seed:06d}-class-{label}.png"
-        save_png(image, folder / name)
-        rows.append({"file": name, "seed": seed, "label": label, "class": class_names[label]})
-    save_png(grid(samples.images), folder / "grid.png")
-    manifest = {
-        "protocol": samples.protocol,
-        "fingerprint": fingerprint(samples.protocol),
-        "images": rows,
-    }
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    return path

@@ -15,9 +15,10 @@ from pippin.run.folder import RunFolder
 from pippin.run.monitor import preview_hook, validation_hook
 from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
+from pippin.system.files import remove_staged
+from pippin.system.lock import folder_lock
 from pippin.training.checkpoint import newest_good
 from pippin.training.hooks import LogHook, progress_hook
-from pippin.training.lock import folder_lock
 from pippin.training.log import RunLog
 from pippin.training.trainer import Hook, Trainer
 
@@ -45,7 +46,8 @@ def train(
     parts = Parts(recipe, console)
     _name_lost(parts)  # before the folder is made: pictures that are refused leave none behind
     with folder_lock(folder):
-        run.open_for(recipe, resume=resume)
+        run.check(recipe, resume=resume)
+        remove_staged(folder)
         trainer = build_trainer(parts, folder)
         if not (resume and _restore(trainer, run, console)):
             _begin(trainer, recipe, console)
@@ -60,8 +62,9 @@ def train(
             workers=recipe.train.workers,
             device=parts.device,
         )
-        with _hooks(parts, trainer, run) as hooks:
-            trainer.train(loader, hooks)
+        run.record(recipe)  # only now: what cannot be built leaves the folder free
+        with _hooks(parts, trainer, run) as (hooks, monitors):
+            trainer.train(loader, hooks, monitors)
 
 
 def _name_lost(parts: Parts) -> None:
@@ -116,14 +119,12 @@ def _restore(trainer: Trainer, run: RunFolder, console: Console) -> bool:
 
 
 @contextlib.contextmanager
-def _hooks(parts: Parts, trainer: Trainer, run: RunFolder) -> Iterator[list[Hook]]:
-    """Log, validation, previews, bar."""
+def _hooks(
+    parts: Parts, trainer: Trainer, run: RunFolder
+) -> Iterator[tuple[list[Hook], list[Hook]]]:
+    """Log and bar; validation and previews, which come after a step's checkpoint."""
     config = parts.recipe.train
     log = RunLog(run.path, trainer.images_seen)
     with contextlib.closing(log), progress_hook(run.path.name, parts.console) as bar:
-        yield [
-            LogHook(log, config.log_every),
-            validation_hook(parts, log),
-            preview_hook(parts, run.previews),
-            bar,
-        ]
+        monitors = [validation_hook(parts, log), preview_hook(parts, run.previews)]
+        yield [LogHook(log, config.log_every), bar], monitors

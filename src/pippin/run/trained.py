@@ -17,12 +17,12 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import RunFolder
+from pippin.system.tensors import save_tensors
 from pippin.training.checkpoint import load_state, load_weights, newest_good
 
 SHIPPED_PREFIX = "pippin/"
@@ -159,6 +159,7 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
 
     Raises:
         ValueError: the folder has files already.
+        OSError: disk full or not writable.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; choose another folder")
@@ -168,9 +169,9 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
         "images_seen": trained.images_seen,
         "lineage": list(trained.lineage),
     }
-    tensors = {name: value.to(dtype).contiguous() for name, value in trained.tensors.items()}
-    save_file(
-        tensors, folder / WEIGHTS_FILE, metadata={"format": "pt", "pippin": json.dumps(facts)}
+    tensors = {name: value.to(dtype) for name, value in trained.tensors.items()}
+    save_tensors(
+        folder / WEIGHTS_FILE, tensors, metadata={"format": "pt", "pippin": json.dumps(facts)}
     )
     trained.recipe.save(folder / "config.json")
 

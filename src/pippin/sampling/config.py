@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of guidance and sampling."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, Config
+from pippin.conditioning.config import ConditioningConfig
+from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least
 
 SolverName = Literal["ddim", "dpm++", "heun", "euler"]
 
@@ -24,6 +26,59 @@ class GuidanceConfig(Config):
     cfg_channels: int | None = None
     """None guides all channels; 3 reproduces the published DiT's samples."""
 
+    def __post_init__(self) -> None:
+        """Refuse what guides nothing."""
+        at_least(self, "sampling.guidance", 1, "cfg_channels")
+        for name in ("semantic_scale", "control_scale"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(
+                    f"sampling.guidance.{name} must be a finite number (1 = off); got "
+                    f"{getattr(self, name)}"
+                )
+        if self.log_snr_interval is not None:
+            low, high = self.log_snr_interval
+            if not low < high:
+                raise ConfigError(
+                    "sampling.guidance.log_snr_interval must be (low, high) with low < high; got "
+                    f"({low}, {high})"
+                )
+
+
+def check_guidance(guidance: GuidanceConfig, conditioning: ConditioningConfig) -> None:
+    """Refuse guidance whose reference a model of this conditioning was never trained on.
+
+    A scale other than 1 needs its condition dropped in training, and a model that has it.
+
+    Raises:
+        ConfigError: naming the scale and the setting that makes it impossible.
+    """
+    drop, control = conditioning.drop, conditioning.control
+    has_control = bool(control.high or control.low)
+    if guidance.semantic_scale != 1:
+        name = f"sampling.guidance.semantic_scale {guidance.semantic_scale}"
+        if not conditioning.rules:
+            raise ConfigError(f"{name} guides nothing: conditioning.rules is empty; leave it at 1")
+        both = guidance.reference == "null" and has_control
+        share = "both" if both else "semantic"
+        dropped = drop.both if both else drop.semantic + drop.both * (not has_control)
+        _check_dropped(name, share, dropped)
+    if guidance.control_scale != 1:
+        name = f"sampling.guidance.control_scale {guidance.control_scale}"
+        if not has_control:
+            raise ConfigError(
+                f"{name} guides nothing: conditioning.control has no field; leave it at 1"
+            )
+        _check_dropped(name, "control", drop.control + drop.both * (not conditioning.rules))
+
+
+def _check_dropped(scale: str, share: str, dropped: float) -> None:
+    if not dropped > 0:
+        raise ConfigError(
+            f"{scale} needs a model that was trained with conditioning.drop.{share} above 0; here "
+            "it is 0, so the network never saw what guidance refers to: leave the scale at 1, or "
+            "train with dropping"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ControlRequest(Config):
@@ -34,6 +89,23 @@ class ControlRequest(Config):
     crop_size: tuple[int, int] | None = None
     """None: the whole image, that is, original_size."""
     flip: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a crop that lies outside the imagined source image."""
+        size, corner = self.original_size, self.crop_corner
+        if min(size) < 1:
+            raise ConfigError(f"sampling.control.original_size must be 1 or more; got {size}")
+        if self.crop_size is not None and min(self.crop_size) < 1:
+            raise ConfigError(
+                f"sampling.control.crop_size must be 1 or more; got {self.crop_size}"
+            )
+        crop = self.crop_size or (1, 1)  # no crop is so small that this corner leaves it room
+        if min(corner) < 0 or any(c + k > s for c, k, s in zip(corner, crop, size, strict=True)):
+            raise ConfigError(
+                f"sampling.control: a crop of {self.crop_size or size} at sampling.control."
+                f"crop_corner {corner} does not lie inside sampling.control.original_size {size}; "
+                "give a smaller crop_size or corner, or a larger original_size"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +121,7 @@ class SamplingConfig(Config):
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: int = field(default=64, metadata=NOT_PROTOCOL)
     """Images of one seed depend on it by rounding only."""
+
+    def __post_init__(self) -> None:
+        """Refuse what draws nothing."""
+        at_least(self, "sampling", 1, "steps", "batch_size")

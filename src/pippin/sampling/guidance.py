@@ -60,9 +60,8 @@ def guided(
         schedule: gives the interval its meaning. All rows of one call share one time.
 
     Raises:
-        ValueError: an empty interval, or a number of channels that the prediction does not have.
+        ValueError: a number of channels that the prediction does not have.
     """
-    _check(config)
     weights, once = guidance_weights(config), cache(term)
 
     def predict(x_t: Tensor, t: Tensor) -> Prediction:
@@ -110,14 +109,3 @@ def _inside(config: GuidanceConfig, schedule: NoiseSchedule, t: Tensor) -> bool:
         return True
     low, high = config.log_snr_interval
     return low <= schedule.log_snr(t[:1].double()).item() <= high
-
-
-def _check(config: GuidanceConfig) -> None:
-    if config.cfg_channels is not None and config.cfg_channels < 1:
-        raise ValueError(
-            f"cfg_channels must be at least 1, or None for all, got {config.cfg_channels}"
-        )
-    if config.log_snr_interval is not None:
-        low, high = config.log_snr_interval
-        if not low < high:
-            raise ValueError(f"log_snr_interval must be (low, high), got ({low}, {high})")

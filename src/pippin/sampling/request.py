@@ -75,6 +75,12 @@ def _check_effect(request: ControlRequest, names: Collection[str]) -> None:
             carriers.add("crop_size")
         if getattr(request, field) != getattr(default, field) and not carriers & set(names):
             wasted.append(f"{field}={getattr(request, field)}")
+    whole = request.crop_size is None and {"crop_corner", "crop_size"} <= set(names)
+    if whole and request.crop_corner != (0, 0):
+        raise ValueError(
+            f"sampling.control.crop_corner {request.crop_corner} leaves no room for a crop_size "
+            "that is the whole image; give sampling.control.crop_size too"
+        )
     if wasted:
         raise ValueError(
             f"the model is not conditioned on {', '.join(wasted)}; leave it at its default "

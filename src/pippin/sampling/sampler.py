@@ -75,7 +75,7 @@ class Sampler:
         config: solver, steps, guidance, precision, batch size.
 
     Raises:
-        ValueError: steps that the schedule does not have, or a batch size below 1.
+        ValueError: steps that the schedule does not have.
     """
 
     def __init__(
@@ -85,25 +85,31 @@ class Sampler:
         prediction_type: PredictionType,
         config: SamplingConfig,
     ) -> None:
-        if config.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {config.batch_size}")
         self.model = model
         self.schedule = schedule
         self.prediction_type: PredictionType = prediction_type
         self.config = config
         self._grid = sampling_grid(schedule, config.steps)
-        self._evaluations: int | None = None
 
     @property
     def evaluations_per_image(self) -> int:
-        """How often the network was evaluated for an image of the last batch, terms counted.
+        """How often the network is evaluated for an image, each term of guidance counted.
 
-        Raises:
-            ValueError: nothing has been sampled yet.
+        Found by walking the solver with a prediction that costs nothing.
         """
-        if self._evaluations is None:
-            raise ValueError("evaluations are counted while sampling: sample something first")
-        return self._evaluations
+        asked: list[tuple[bool, bool]] = []
+
+        def term(semantic: bool, control: bool) -> Predict:
+            def predict(x_t: Tensor, t: Tensor) -> Prediction:
+                asked.append((semantic, control))
+                return Prediction(mean=torch.zeros_like(x_t))
+
+            return predict
+
+        predict = guided(term, self.config.guidance, self.schedule)
+        nothing = torch.zeros(1, self.config.guidance.cfg_channels or 1, 1, 1)
+        SOLVERS[self.config.solver](self._denoise(predict), nothing, self._grid)
+        return len(asked)
 
     def latents(
         self, conditions: Conditions, seeds: Sequence[int], shape: tuple[int, int, int]
@@ -187,8 +193,11 @@ class Sampler:
             latents = SOLVERS[self.config.solver](self._denoise(predict), noise, self._grid)
         bad = [seed for seed, row in zip(seeds, latents, strict=True) if not row.isfinite().all()]
         if bad:
-            raise FloatingPointError(f"the model gave non-finite latents for seeds {bad}")
-        self._evaluations = terms.evaluations
+            raise FloatingPointError(
+                f"the model gave non-finite latents for seeds {bad}: train it longer or from an "
+                "earlier checkpoint, or sample with a lower sampling.guidance.semantic_scale, "
+                "another sampling.solver or sampling.precision fp32"
+            )
         return latents.clone()
 
     def _denoise(self, predict: Predict) -> Denoise:
@@ -205,7 +214,7 @@ class Sampler:
 
 
 class _Terms:
-    """The model under each choice of kept conditions; counts its evaluations."""
+    """The model under each choice of kept conditions."""
 
     def __init__(
         self,
@@ -214,7 +223,6 @@ class _Terms:
         rows: int,
         autocast: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.evaluations = 0
         self._model, self._conditions, self._rows = model, conditions, rows
         self._autocast = autocast
 
@@ -228,7 +236,6 @@ class _Terms:
             prepared = self._model.prepare(self._conditions, keep)
 
         def predict(x_t: Tensor, t: Tensor) -> Prediction:
-            self.evaluations += 1
             with self._autocast():
                 return self._model(x_t, t, prepared)
 

@@ -34,9 +34,7 @@ def declare(study: Study, folder: Path) -> None:
         _refuse_change(before, declared, path)
         seeds = tuple(sorted({*before.seeds, *declared.seeds}))
         declared = replace(declared, seeds=seeds, first_seeds=before.first_seeds)
-    waiting = path.with_suffix(".json.new")
-    declared.save(waiting)
-    waiting.replace(path)
+    declared.save(path)
 
 
 def _refuse_change(before: Declaration, declared: Declaration, path: Path) -> None:

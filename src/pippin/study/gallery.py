@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pippin.run.folder import RunFolder
 from pippin.study.glossary import CONTROLS, control_name
 from pippin.study.pictures import ABSENT, Album, Picture
 from pippin.study.source import Run, Source
@@ -60,8 +61,10 @@ class Gallery:
 
 
 def samples_folder(run: Run) -> Path:
-    """Where a run's evaluation keeps ``grid.png``, single samples and their manifest."""
-    return run.folder / "samples"
+    """Where a run's evaluation keeps ``grid.png``, single samples and their manifest; that of
+    ``pippin sample`` where nothing was evaluated."""
+    evaluated = RunFolder(run.folder).evaluated_samples
+    return evaluated if evaluated.is_dir() else run.folder / "samples"
 
 
 def drift_folder(folder: Path) -> Path:

@@ -7,13 +7,13 @@ a run either counts wholly or is run again. Nothing is ever rewritten: where a n
 twice, the later line counts.
 """
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pippin.config import Config, ConfigError
+from pippin.system.lines import append_lines, parse_object, read_lines
 
 Subject = Literal["arm", "untrained", "real"]
 
@@ -103,19 +103,8 @@ class Results:
 
 
 def append(path: Path, entries: list[Row | Outcome]) -> None:
-    """Add lines to the end of the file and wait until the disk has them.
-
-    Raises:
-        ValueError: a number in an entry is not finite (rows hold None instead).
-    """
-    lines = "".join(_line(entry) for entry in entries).encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        while lines:
-            lines = lines[os.write(descriptor, lines) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Add entries to the end of the file; see :func:`pippin.system.lines.append_lines`."""
+    append_lines(path, [_values(entry) for entry in entries])
 
 
 def repair(path: Path) -> str | None:
@@ -147,32 +136,27 @@ def read(path: Path) -> Results:
     """All that the file holds; the file is not changed. A missing file is an empty one."""
     rows: dict[tuple[str, int, str, str, str], Row] = {}
     outcomes: list[Outcome] = []
-    problems: list[str] = []
-    text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
-    # Not splitlines: a JSON string may hold U+2028, at which that would cut.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    lines, problems = read_lines(path)
+    for number, values in lines.items():
         try:
-            entry = _entry(line)
-        except ValueError as error:
-            problems.append(f"{path.name} line {number} cannot be read: {error}")
+            entry = _entry(values)
+        except ConfigError as error:
+            problems[number] = str(error)
             continue
         if isinstance(entry, Row):
             rows[entry.key] = entry
         else:
             outcomes.append(entry)
-    return Results(rows=tuple(rows.values()), outcomes=tuple(outcomes), problems=tuple(problems))
+    said = [f"{path.name} line {n} cannot be read: {problems[n]}" for n in sorted(problems)]
+    return Results(rows=tuple(rows.values()), outcomes=tuple(outcomes), problems=tuple(said))
 
 
-def _line(entry: Row | Outcome) -> str:
-    kind = "measure" if isinstance(entry, Row) else "outcome"
-    return json.dumps({"kind": kind} | entry.to_dict(), allow_nan=False) + "\n"
+def _values(entry: Row | Outcome) -> dict[str, Any]:
+    return {"kind": "measure" if isinstance(entry, Row) else "outcome"} | entry.to_dict()
 
 
-def _entry(line: str) -> Row | Outcome:
-    values = json.loads(line, parse_constant=_refuse_constant)
-    kind = values.pop("kind", None) if isinstance(values, dict) else None
+def _entry(values: dict[str, Any]) -> Row | Outcome:
+    kind = values.pop("kind", None)
     if kind == "measure":
         return Row.from_dict(values)
     if kind == "outcome":
@@ -180,12 +164,9 @@ def _entry(line: str) -> Row | Outcome:
     raise ConfigError(f'"kind" must be "measure" or "outcome"; got {kind!r}')
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number; a value that is not finite is stored as null")
-
-
 def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        parse_object(line)
     except ValueError:
         return False
+    return True

@@ -18,7 +18,7 @@ from pippin.study.environment import environment
 from pippin.study.folder import declare, run_name
 from pippin.study.results import Outcome, Results, Row, append, read, repair
 from pippin.study.study import Study, covered
-from pippin.training.lock import folder_lock
+from pippin.system.lock import folder_lock
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
 Execute = Callable[[Recipe, Path], Sequence[Measure]]

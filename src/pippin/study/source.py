@@ -14,6 +14,7 @@ from pippin.config import ConfigError, fingerprint
 from pippin.study.declaration import Declaration, flat
 from pippin.study.folder import run_name
 from pippin.study.results import Results, Row, read
+from pippin.system.lines import read_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ def _measures(
 ) -> tuple[tuple[Row, ...], list[str]]:
     """A run's own results: one measure a line, the last one of a name counts."""
     rows: dict[tuple[str, str], Row] = {}
-    lines, problems = _json_lines(path)
+    lines, problems = _objects(path)
     names = ("value", "low", "high", "interval_over", "n", "unit", "better")
     for values in lines:
         own = values.get("protocol")
@@ -142,7 +143,7 @@ def read_log(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:
     Lines of equal images are one: training and validation write their own. Where a run was killed
     and wrote some images twice, the later value counts.
     """
-    lines, problems = _json_lines(path)
+    lines, problems = _objects(path)
     entries: dict[int, dict[str, float]] = {}
     for line in lines:
         images = line.get("images")
@@ -151,22 +152,10 @@ def read_log(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:
     return tuple(entries[images] for images in sorted(entries)), problems
 
 
-def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    if not path.is_file():
-        return [], []
-    lines, unreadable = [], 0
-    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        if not text.strip():
-            continue
-        try:
-            values = json.loads(text)
-        except ValueError:
-            values = None
-        if isinstance(values, dict):
-            lines.append(values)
-        else:
-            unreadable += 1
-    return lines, [f"{path.name}: {unreadable} unreadable lines"] if unreadable else []
+def _objects(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    lines, unreadable = read_lines(path)
+    problems = [f"{path.name}: {len(unreadable)} unreadable lines"] if unreadable else []
+    return list(lines.values()), problems
 
 
 def _json_object(path: Path) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from pippin.system.files import file_digest, sync, write_json
+from pippin.system.tensors import load_tensors, save_tensors
 
 PARTS = ("model", "ema", "optimizer")
 FORMAT = 1
@@ -50,7 +52,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         if final.exists():  # an earlier, damaged one of the same place
             shutil.rmtree(final)
         staging.rename(final)
-        _sync(folder)
+        sync(folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -67,7 +69,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     state = load_state(path)
     for part in PARTS:
         _verify(path / f"{part}.safetensors", state["sha256"])
-    tensors = {part: load_file(path / f"{part}.safetensors") for part in PARTS}
+    tensors = {part: load_tensors(path / f"{part}.safetensors") for part in PARTS}
     return Checkpoint(state=state, **tensors)
 
 
@@ -84,6 +86,9 @@ def load_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file}: not readable ({error})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{file}: not a pippin checkpoint of format {FORMAT}")
+    digest = state.pop("state_sha256", None)  # the first checkpoints had none
+    if digest not in (None, _state_digest(state)) or not isinstance(state.get("sha256"), dict):
+        raise CheckpointError(f"{file}: damaged (its sha256 is not the recorded one)")
     return state
 
 
@@ -91,7 +96,7 @@ def load_weights(path: Path, kind: str) -> dict[str, Tensor]:
     """The weights of one checkpoint folder: ``ema`` or ``model`` (raw), verified."""
     file = path / f"{kind}.safetensors"
     _verify(file, load_state(path)["sha256"])
-    return load_file(file)
+    return load_tensors(file)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -119,36 +124,21 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     digests = {}
     for part in PARTS:
         file = folder / f"{part}.safetensors"
-        tensors = {
-            name: t.detach().cpu().contiguous() for name, t in getattr(checkpoint, part).items()
-        }
-        save_file(tensors, file)
-        _sync(file)
-        digests[file.name] = _sha256(file)
+        save_tensors(file, getattr(checkpoint, part))
+        digests[file.name] = file_digest(file)
     state = {"format": FORMAT, **checkpoint.state, "sha256": digests}
-    (folder / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-    _sync(folder / "state.json")
-    _sync(folder)
+    write_json(folder / "state.json", state | {"state_sha256": _state_digest(state)})
+
+
+def _state_digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _verify(file: Path, digests: dict[str, str]) -> None:
     if not file.is_file():
         raise CheckpointError(f"{file}: missing")
-    if _sha256(file) != digests.get(file.name):
+    if file_digest(file) != digests.get(file.name):
         raise CheckpointError(f"{file}: damaged (its sha256 is not the recorded one)")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _prune(folder: Path, keep: int) -> None:

@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, Config, ConfigError
+from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +17,7 @@ class ImagesHalfLife(Config):
 
     def __post_init__(self) -> None:
         """Refuse an average without memory."""
-        if self.images < 1:
-            raise ConfigError(f"train.ema.images must be at least 1; got {self.images}")
+        at_least(self, "train.ema", 1, "images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +29,7 @@ class ShareHalfLife(Config):
 
     def __post_init__(self) -> None:
         """Refuse an average without memory."""
-        if not self.share > 0:
-            raise ConfigError(f"train.ema.share must be > 0; got {self.share}")
+        above(self, "train.ema", 0, "share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,17 +90,14 @@ class TrainConfig(Config):
 
     def __post_init__(self) -> None:
         """Refuse lengths that cannot be trained."""
-        if self.images < 1 or self.batch_size < 1:
-            raise ConfigError(
-                f"images and batch_size must be at least 1; got {self.images}, {self.batch_size}"
-            )
+        at_least(self, "train", 1, "images", "batch_size", "max_bad_steps")
+        at_least(self, "train", 1, "checkpoint_every", "keep_checkpoints", "log_every")
+        at_least(self, "train", 0, "workers", "validate_every", "preview_every", "warmup_images")
+        at_least(self, "train", 0, "weight_decay")
+        above(self, "train", 0, "learning_rate", "muon_learning_rate", "grad_clip")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"train.betas must be 0 or more and below 1; got {self.betas}")
         if not 0 <= self.decay_share <= 1:
             raise ConfigError(
                 f"train.decay_share must lie between 0 and 1; got {self.decay_share}"
             )
-        for name in ("checkpoint_every", "keep_checkpoints", "log_every", "max_bad_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("workers", "validate_every", "preview_every", "warmup_images"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"train.{name} must be 0 or more; got {getattr(self, name)}")

@@ -2,9 +2,11 @@
 """What a run says while it trains: log.jsonl and TensorBoard."""
 
 import json
-import os
+import math
 from pathlib import Path
 from typing import Any
+
+from pippin.system.lines import keep_lines
 
 
 class RunLog:
@@ -20,13 +22,14 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "log.jsonl"
-        _drop_after(self.path, resume_at)
+        keep_lines(self.path, lambda line: line.get("images", 0) <= resume_at)
         self._file = self.path.open("a", encoding="utf-8")
         self._board: Any = SummaryWriter(folder / "tensorboard", purge_step=resume_at + 1)
 
     def write(self, images: int, **values: float) -> None:
-        """One line: {"images": ..., **values}."""
-        self._file.write(json.dumps({"images": images, **values}) + "\n")
+        """One line: {"images": ..., **values}; null stands for a number that is not finite."""
+        finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
+        self._file.write(json.dumps({"images": images, **finite}) + "\n")
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, images)
@@ -35,23 +38,3 @@ class RunLog:
         """Flush both."""
         self._file.close()
         self._board.close()
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; a last line cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
-    return lines
-
-
-def _drop_after(path: Path, images: int) -> None:
-    kept = [line for line in read_log(path) if line["images"] <= images]
-    staging = path.with_suffix(".writing")
-    staging.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    os.replace(staging, path)

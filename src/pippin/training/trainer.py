@@ -3,7 +3,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from pippin.conditioning.config import ConditioningConfig
 from pippin.model import LatentDenoiser
 from pippin.objective import Draws, Objective, draw_step
+from pippin.system.stop import StopRequest, TrainingStoppedError
 from pippin.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pippin.training.config import TrainConfig
 from pippin.training.device import autocast
@@ -25,20 +26,11 @@ from pippin.training.optimizer import (
     restore_optimizers,
     set_rates,
 )
-from pippin.training.stop import StopRequest
 from pippin.types import Batch
 
 
 class TrainingDivergedError(RuntimeError):
     """Too many non-finite steps in a row; the last good checkpoint stands."""
-
-
-class TrainingStoppedError(Exception):
-    """A signal asked the run to stop; a checkpoint was written first."""
-
-    def __init__(self, signal: int, checkpoint: Path) -> None:
-        super().__init__(f"stopped by signal {signal}; checkpoint {checkpoint} written")
-        self.signal = signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +97,15 @@ class Trainer:
         """The run ends with the first whole batch that reaches ``config.images``."""
         return math.ceil(self.config.images / self.config.batch_size)
 
-    def train(self, batches: Iterable[Batch], hooks: list[Hook]) -> None:
+    def train(
+        self, batches: Iterable[Batch], hooks: Sequence[Hook], monitors: Sequence[Hook] = ()
+    ) -> None:
         """Train to the end of the run.
 
         Args:
             batches: from the image ``images_seen`` on, without end.
+            hooks: called after each step, before its checkpoint: quick ones, such as the log.
+            monitors: called after the step's checkpoint, which is on the disk whatever they do.
 
         Raises:
             TrainingDivergedError: ``max_bad_steps`` non-finite steps in a row.
@@ -125,10 +121,11 @@ class Trainer:
                 report = self._step(batch, began, waited)
                 for hook in hooks:
                     hook(self, report)
-                if self._checkpoint_due() or stop.signal is not None:
-                    saved = self.save()
-                    if stop.signal is not None:
-                        raise TrainingStoppedError(stop.signal, saved)
+                saved = self.save() if self._checkpoint_due() or stop.signal else None
+                for monitor in monitors:
+                    monitor(self, report)
+                if stop.signal is not None:
+                    raise TrainingStoppedError(stop.signal, saved or self.save())
 
     def _checkpoint_due(self) -> bool:
         """At the first step at or past each multiple of ``checkpoint_every``, and at the end."""

@@ -1,8 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM end a run between two steps, never inside one."""
+"""Ctrl-C and SIGTERM: a training loop ends between two steps, all other work at once.
+
+Either way what was finished is on the disk, and the same command goes on from there.
+"""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType, TracebackType
+
+
+class TrainingStoppedError(Exception):
+    """A signal asked the run to stop; a checkpoint was written first."""
+
+    def __init__(self, signal: int, checkpoint: Path) -> None:
+        super().__init__(f"stopped by signal {signal}; checkpoint {checkpoint} written")
+        self.signal = signal
 
 
 class StopRequest:
@@ -30,3 +44,17 @@ class StopRequest:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Inside ``with``, SIGTERM acts as Ctrl-C does: it raises KeyboardInterrupt."""
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of sampled images: one protocol, any seeds and classes, and a manifest of them all.
+
+Images are written as they come and a file is whole or absent, so a stop at any moment costs the
+batch in work only, and the same request goes on where it was.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pippin.config import fingerprint
+from pippin.evaluation.folder import read_image
+from pippin.run.pictures import grid, save_png
+from pippin.system.files import remove_staged, write_json
+
+MANIFEST = "manifest.json"
+GRID = "grid.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRow:
+    """One image as the manifest lists it."""
+
+    seed: int
+    label: int
+    class_name: str
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return f"seed-{self.seed:06d}-class-{self.label}.png"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "file": self.file,
+            "seed": self.seed,
+            "label": self.label,
+            "class": self.class_name,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What made the images of a folder, and which files they are."""
+
+    protocol: dict[str, Any]
+    fingerprint: str
+    images: list[dict[str, Any]]
+    complete: bool = True
+    """False: sampling was stopped, and some of the files are not there yet."""
+
+    @property
+    def files(self) -> list[str]:
+        """Names of all images, in order."""
+        return [row["file"] for row in self.images]
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a folder that ``pippin sample`` wrote; None where there is none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        manifest = Manifest(**json.loads(path.read_bytes()))
+        if fingerprint(manifest.protocol) != manifest.fingerprint:
+            raise ValueError("its fingerprint is not that of its protocol")
+        names = [Path(name).name for name in manifest.files]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is damaged or not one of `pippin sample` ({error}): move it away together "
+            "with its images, or use another folder"
+        ) from error
+    if names != manifest.files:
+        raise ValueError(f"{path} names files outside its folder")
+    return manifest
+
+
+class SampleFolder:
+    """Images of one protocol on disk.
+
+    Args:
+        path: new, empty, or a folder of images of the same protocol, which stay.
+        protocol: all that decides what the images look like, besides seed and class.
+
+    Raises:
+        ValueError: the folder holds images of another protocol (what differs is named), or
+            files of someone else.
+    """
+
+    def __init__(self, path: Path, protocol: Mapping[str, Any]) -> None:
+        self.path, self.protocol = path, dict(protocol)
+        manifest = read_manifest(path)
+        if manifest is None:
+            _refuse_strangers(path)
+        else:
+            _refuse_change(path, manifest.protocol, self.protocol)
+        self._images = {} if manifest is None else {row["file"]: row for row in manifest.images}
+
+    def begin(self, rows: Sequence[SampleRow]) -> None:
+        """Record what the images are going to be, before the first one."""
+        remove_staged(self.path)
+        self._images |= {row.file: row.to_dict() for row in rows}
+        self._record(complete=False)
+
+    def holds(self, row: SampleRow, resolution: int) -> bool:
+        """Whether an image is there and whole."""
+        try:
+            return read_image(self.path / row.file).shape == (3, resolution, resolution)
+        except ValueError:
+            return False
+
+    def add(self, row: SampleRow, image: torch.Tensor) -> None:
+        """Write one uint8 (3, height, width) image."""
+        save_png(image, self.path / row.file)
+
+    def finish(self, shown: Sequence[SampleRow]) -> None:
+        """Write the grid of some images, and the complete manifest of all that are there."""
+        images = torch.stack([read_image(self.path / row.file) for row in shown])
+        save_png(grid(images), self.path / GRID)
+        kept = {name: row for name, row in self._images.items() if (self.path / name).is_file()}
+        self._images = kept
+        self._record(complete=True)
+
+    def keep_only(self, rows: Sequence[SampleRow]) -> None:
+        """Remove all other images, the manifest first, so that it never lists what is gone."""
+        names = {row.file for row in rows}
+        gone = [name for name in self._images if name not in names]
+        self._images = {name: row for name, row in self._images.items() if name in names}
+        self._record(complete=True)
+        for name in gone:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _record(self, *, complete: bool) -> None:
+        manifest = Manifest(
+            protocol=self.protocol,
+            fingerprint=fingerprint(self.protocol),
+            images=list(self._images.values()),
+            complete=complete,
+        )
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / MANIFEST, asdict(manifest))
+
+
+def _refuse_strangers(path: Path) -> None:
+    strangers = sorted(one.name for one in path.glob("[!.]*"))
+    if path.exists() and strangers:
+        raise ValueError(
+            f"{path} holds other files ({strangers[0]}, ...) and no {MANIFEST} of `pippin "
+            "sample`; give a new or empty folder with --out"
+        )
+
+
+def _refuse_change(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    here = json.loads(json.dumps(here))  # tuples become lists
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    if names:
+        lines = "\n".join(f"  {n}: {there.get(n)!r} there, {here.get(n)!r} here" for n in names)
+        raise ValueError(
+            f"{path} holds images that were made in another way:\n{lines}\n"
+            "they are not overwritten: give another folder with --out"
+        )

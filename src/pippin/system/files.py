@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are whole or absent: the one way in which pippin replaces a file."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+STAGING_SUFFIX = ".writing"
+"""Ends the name of a file that is being written."""
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a path to write to; when the block ends without error, that file becomes ``path``.
+
+    So the file is never seen half-written. On any error, a full disk included, what was written
+    is removed and an earlier file stays.
+
+    Args:
+        path: in an existing folder; replaced where it exists.
+        durable: flush to the disk before the file gets its name, and the name too: needed to
+            survive a power cut, not a kill.
+
+    Raises:
+        OSError: the file system's own error.
+    """
+    staging = path.with_name(f".{path.name}.{os.getpid()}{STAGING_SUFFIX}")
+    try:
+        yield staging
+        if durable:
+            sync(staging)
+        os.replace(staging, path)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file whole; see :func:`replacing`."""
+    with replacing(path) as staging:
+        staging.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole, in UTF-8; see :func:`replacing`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Replace a file by indented JSON; see :func:`replacing`."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def remove_staged(folder: Path) -> None:
+    """Remove what killed writers left in a folder. Only where no other process writes."""
+    for path in folder.glob(f".*{STAGING_SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

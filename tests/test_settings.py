@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings that cannot work are refused when they are given, by the name they have in a recipe."""
+
+import math
+import re
+
+import pytest
+
+from pippin.conditioning.config import (
+    ConditioningConfig,
+    ControlConfig,
+    DropConfig,
+    LabelSemantic,
+    NoSemantic,
+    PowerCosineGate,
+)
+from pippin.config import ConfigError
+from pippin.data.config import CacheConfig, OpenMojiConfig
+from pippin.denoisers.config import mmdit
+from pippin.diffusion.config import LogitNormalTime, MinSNRWeight
+from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
+from pippin.evaluation.config import EvaluationConfig
+from pippin.sampling.config import (
+    ControlRequest,
+    GuidanceConfig,
+    SamplingConfig,
+    check_guidance,
+)
+from pippin.training.config import ImagesHalfLife, ShareHalfLife, TrainConfig
+
+
+def train(**settings):
+    return TrainConfig(**{"images": 10, **settings})
+
+
+def tiny(**settings):
+    return mmdit("tiny", **settings)
+
+
+IMPOSSIBLE = [
+    *[(train, "train", {name: 0}) for name in ("images", "batch_size", "checkpoint_every")],
+    *[(train, "train", {name: 0}) for name in ("keep_checkpoints", "log_every", "max_bad_steps")],
+    *[(train, "train", {name: -1}) for name in ("workers", "validate_every", "preview_every")],
+    *[(train, "train", {name: -1}) for name in ("warmup_images", "weight_decay")],
+    *[(train, "train", {"learning_rate": x}) for x in (0.0, -1.0, math.nan, math.inf)],
+    (train, "train", {"grad_clip": 0.0}),
+    (train, "train", {"betas": (0.9, 1.0)}),
+    (ImagesHalfLife, "train.ema", {"images": 0}),
+    (ShareHalfLife, "train.ema", {"share": 0.0}),
+    *[
+        (AutoencoderTrainConfig, "train", {name: 0})
+        for name in ("layers_per_block", "norm_groups", "latent_channels", "log_every")
+    ],
+    *[
+        (AutoencoderTrainConfig, "train", {name: 0.0})
+        for name in ("learning_rate", "vector_learning_rate", "grad_clip", "ema_share")
+    ],
+    (AutoencoderTrainConfig, "train", {"kl_weight": -1.0}),
+    (AutoencoderTrainConfig, "train", {"block_channels": (0, 8)}),
+    (AutoencoderTrainConfig, "train", {"checkpoint_every": 0}),
+    (AutoencoderConfig, "autoencoder", {"source": " "}),
+    *[
+        (EvaluationConfig, "evaluation", {name: 0})
+        for name in ("kid_subsets", "neighbours", "drift_pairs", "batch_size", "num_samples")
+    ],
+    (EvaluationConfig, "evaluation", {"kid_subset_size": 1}),
+    (EvaluationConfig, "evaluation", {"input_size": 31}),
+    (EvaluationConfig, "evaluation", {"neighbours": 1000}),
+    *[
+        (EvaluationConfig, "evaluation", {"loss_log_snrs": x})
+        for x in ((), (0.0, 0.0), (math.nan,))
+    ],
+    (SamplingConfig, "sampling", {"steps": 0}),
+    (SamplingConfig, "sampling", {"batch_size": 0}),
+    (GuidanceConfig, "sampling.guidance", {"cfg_channels": 0}),
+    (GuidanceConfig, "sampling.guidance", {"semantic_scale": math.nan}),
+    (GuidanceConfig, "sampling.guidance", {"control_scale": math.inf}),
+    (GuidanceConfig, "sampling.guidance", {"log_snr_interval": (1.0, 1.0)}),
+    (ControlRequest, "sampling.control", {"original_size": (0, 64)}),
+    (ControlRequest, "sampling.control", {"crop_size": (64, 0)}),
+    (ControlRequest, "sampling.control", {"crop_corner": (-1, 0)}),
+    (ControlRequest, "sampling.control", {"crop_corner": (0, 256)}),
+    (CacheConfig, "cache", {"shard_size": 0}),
+    (CacheConfig, "cache", {"folder": ""}),
+    (OpenMojiConfig, "max_pictures", {"max_pictures": 0}),
+    (LogitNormalTime, "diffusion.time_density", {"std": 0.0}),
+    (LogitNormalTime, "diffusion.time_density", {"mean": math.nan}),
+    (MinSNRWeight, "diffusion.loss_weight", {"gamma": 0.0}),
+    (LabelSemantic, "conditioning.semantic", {"num_tokens": 0}),
+    (PowerCosineGate, "conditioning.control gate", {"alpha": 0.0}),
+    (ControlConfig, "conditioning.control", {"num_frequencies": 0}),
+    (ControlConfig, "conditioning.control", {"field_drop": 1.5}),
+    (ControlConfig, "conditioning.control", {"high": ("flip", "flip")}),
+    *[(tiny, "denoiser", {"patch_size": 0}), (tiny, "denoiser", {"mlp_ratio": 0.0})],
+]
+
+
+@pytest.mark.parametrize(("build", "section", "settings"), IMPOSSIBLE)
+def test_what_cannot_work_is_refused_by_name(build, section, settings):
+    build()
+    with pytest.raises(ConfigError) as refused:
+        build(**settings)
+    (name,) = settings
+    assert section in str(refused.value) and name in str(refused.value)
+
+
+@pytest.mark.parametrize(("depth", "width", "heads"), [(0, 8, 2), (2, 0, 2), (2, 8, 0), (2, 8, 3)])
+def test_a_network_of_nothing_is_refused(depth, width, heads):
+    from pippin.denoisers.config import DiTConfig
+
+    with pytest.raises(ConfigError, match=r"denoiser\.\w+ must be"):
+        DiTConfig(depth=depth, width=width, num_heads=heads)
+
+
+@pytest.mark.parametrize(
+    ("corner", "crop", "size"),
+    [
+        ((200, 0), (64, 64), (256, 256)),
+        ((0, 1), (256, 256), (256, 256)),
+        ((0, 0), (65, 9), (64, 9)),
+    ],
+)
+def test_a_crop_outside_the_image_is_refused_by_all_three_names(corner, crop, size):
+    with pytest.raises(ConfigError) as refused:
+        ControlRequest(original_size=size, crop_corner=corner, crop_size=crop)
+    for name in ("crop_corner", "crop_size", "original_size", str(corner), str(size)):
+        assert name in str(refused.value)
+    ControlRequest(original_size=(256, 256), crop_corner=(192, 0), crop_size=(64, 64))
+
+
+NEVER = DropConfig(keep=1.0, control=0.0, semantic=0.0, both=0.0)
+NO_CONTROL = ControlConfig(high=(), low=())
+
+
+@pytest.mark.parametrize(
+    ("guidance", "conditioning", "named"),
+    [
+        ({"semantic_scale": 2.0}, {"drop": NEVER}, "conditioning.drop.both"),
+        (
+            {"semantic_scale": 2.0, "reference": "control"},
+            {"drop": DropConfig(keep=0.9, control=0.0, semantic=0.0, both=0.1)},
+            "conditioning.drop.semantic",
+        ),
+        (
+            {"control_scale": 2.0},
+            {"drop": DropConfig(keep=0.8, control=0.0, semantic=0.1, both=0.1)},
+            "conditioning.drop.control",
+        ),
+        ({"control_scale": 0.5}, {"control": NO_CONTROL}, "conditioning.control"),
+        (
+            {"semantic_scale": 2.0},
+            {"semantic": NoSemantic(), "rules": {}},
+            "conditioning.rules is empty",
+        ),
+    ],
+)
+def test_guidance_needs_what_training_dropped(guidance, conditioning, named):
+    (scale,) = [name for name in guidance if name.endswith("scale")]
+    with pytest.raises(ConfigError, match=re.escape(named)) as refused:
+        check_guidance(GuidanceConfig(**guidance), ConditioningConfig(**conditioning))
+    assert f"sampling.guidance.{scale} {guidance[scale]}" in str(refused.value)
+    check_guidance(GuidanceConfig(), ConditioningConfig(**conditioning))
+
+
+@pytest.mark.parametrize(
+    "conditioning",
+    [
+        {},
+        {
+            "control": NO_CONTROL,
+            "drop": DropConfig(keep=0.9, control=0.0, semantic=0.1, both=0.0),
+        },
+    ],
+)
+def test_guidance_by_what_was_dropped_is_allowed(conditioning):
+    check_guidance(GuidanceConfig(semantic_scale=4.0), ConditioningConfig(**conditioning))
