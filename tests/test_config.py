@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from pippin.config import ConfigError, difference, fingerprint, leaves, protocol, replace_at
+from pippin.config import ConfigError, difference, fingerprint, protocol, replace_at
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
+from pippin.study.declaration import flat
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -56,7 +57,7 @@ def test_every_protocol_setting_changes_the_fingerprint():
     settings = protocol(recipe)
     assert {"train.batch_size", "data.crop_law.smallest", "conditioning.rules"} <= set(settings)
     assert not {"train.device", "cache.folder", "sampling.batch_size"} & set(settings)
-    assert set(settings) <= {path for path, _ in leaves(recipe)}
+    assert set(settings) <= set(dict(flat(recipe.to_dict())))
 
 
 def test_replace_at_names_the_missing_setting():
@@ -93,3 +94,14 @@ def test_configuration_imports_no_torch():
 def test_settings_that_would_lose_work_are_refused(path, value):
     with pytest.raises(ConfigError, match=path.split(".")[-1]):
         replace_at(get_recipe("openmoji/mmdit-entangled"), path, value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"{", "is not JSON"), (b"\xff\x00g", "is not JSON"), (b"[1]", "must hold a JSON object")],
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path, content, message):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"config\.json {message}"):
+        Recipe.load(path)

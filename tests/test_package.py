@@ -1,19 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wheel has what an installed user needs."""
 
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
+ONE_STEP = [
+    *("train", "openmoji/mmdit-disentangled", "--train.images", "4", "--train.batch-size", "4"),
+    *("--data.resolution", "16", "--data.views", "1", "--data.max-pictures", "8"),
+    *("--denoiser.depth", "1", "--denoiser.width", "16", "--train.device", "cpu"),
+    *("--folder", "run"),
+]
 
 
-def test_the_wheel_carries_weights_tables_and_templates(tmp_path):
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def succeeded(command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("pippin-*.whl")
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    succeeded(command, cwd=ROOT)
+    (found,) = folder.glob("pippin-*.whl")
+    return found
+
+
+def test_the_installed_wheel_helps_and_trains(wheel, tmp_path):
+    """From a folder of its own: the sources are not on the path."""
+    place = tmp_path / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    succeeded([*pip, "--target", str(place), str(wheel)])
+    options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(place)}}
+    shown = succeeded([sys.executable, "-c", "import pippin; print(pippin.__file__)"], **options)
+    assert Path(shown.strip()).is_relative_to(place)
+    script = [sys.executable, str(place / "bin" / "pippin")]
+    assert "train a recipe" in succeeded([*script, "--help"], **options)
+    succeeded([*script, *ONE_STEP], **options)
+    assert (tmp_path / "run" / "checkpoints" / "4" / "state.json").is_file()
+
+
+def test_the_wheel_carries_weights_tables_and_templates(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     for name in (

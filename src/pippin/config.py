@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,7 +66,7 @@ class Config:
             OSError: it is not there or cannot be read.
         """
         try:
-            values = json.loads(path.read_bytes())
+            values = json.loads(path.read_bytes().decode("utf-8"))
         except ValueError as error:  # no JSON, or not even text
             raise ConfigError(f"{path} is not JSON: {error}") from error
         if not isinstance(values, dict):
@@ -134,16 +134,6 @@ def within(config: Config, section: str, lowest: float, highest: float, *names: 
             raise ConfigError(
                 f"{section}.{name} must lie between {lowest} and {highest}; got {value}"
             )
-
-
-def leaves(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All settings of the tree as (dotted path, value), depth first."""
-    for field in dataclasses.fields(config):
-        value, path = getattr(config, field.name), f"{prefix}{field.name}"
-        if isinstance(value, Config):
-            yield from leaves(value, f"{path}.")
-        else:
-            yield path, value
 
 
 def protocol(config: Config, prefix: str = "") -> dict[str, Any]:

@@ -15,8 +15,6 @@ from pippin.diffusion.prediction import (
     add_noise,
     convert,
     target,
-    to_eps,
-    to_x0,
     to_x0_and_eps,
 )
 from pippin.diffusion.schedules import make_schedule
@@ -81,9 +79,9 @@ def test_the_predicted_quantity_comes_back_bit_for_bit(kind):
     a, s = torch.tensor([0.3, 0.7, 0.0]), torch.tensor([0.9, 0.7, 1.0])
     assert convert(kind, kind, x_t, prediction, a, s) is prediction
     if kind == "x0":
-        assert to_x0(kind, x_t, prediction, a, s) is prediction
+        assert to_x0_and_eps(kind, x_t, prediction, a, s)[0] is prediction
     if kind == "eps":
-        assert to_eps(kind, x_t, prediction, a, s) is prediction
+        assert to_x0_and_eps(kind, x_t, prediction, a, s)[1] is prediction
 
 
 @pytest.mark.parametrize("kind", KINDS)

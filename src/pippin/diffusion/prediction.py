@@ -62,20 +62,6 @@ def to_x0_and_eps(
     return x0, eps
 
 
-def to_x0(
-    kind: PredictionType, x_t: Field, prediction: Field, alpha: PerRow, sigma: PerRow
-) -> Field:
-    """The data part of :func:`to_x0_and_eps`."""
-    return to_x0_and_eps(kind, x_t, prediction, alpha, sigma)[0]
-
-
-def to_eps(
-    kind: PredictionType, x_t: Field, prediction: Field, alpha: PerRow, sigma: PerRow
-) -> Field:
-    """The noise part of :func:`to_x0_and_eps`."""
-    return to_x0_and_eps(kind, x_t, prediction, alpha, sigma)[1]
-
-
 def convert(
     source: PredictionType,
     wanted: PredictionType,

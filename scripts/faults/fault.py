@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a fault is, and the ways to make one."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+SMALL = [
+    *("--data.resolution", "32", "--data.views", "1", "--data.max-pictures", "64"),
+    *("--denoiser.depth", "2", "--denoiser.width", "16", "--denoiser.num-heads", "2"),
+    *("--denoiser.patch-size", "4", "--train.batch-size", "16", "--train.device", "cpu"),
+    *("--train.images", "128", "--train.checkpoint-every", "64", "--train.validate-every", "0"),
+    *("--train.preview-every", "0", "--sampling.steps", "2", "--evaluation.num-samples", "12"),
+    *("--evaluation.input-size", "32", "--evaluation.drift-pairs", "3"),
+]
+RECIPE = "openmoji/mmdit-disentangled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One fault, and how it is to be met. ``{run}`` in arguments is a trained run's folder."""
+
+    what: str
+    arguments: list[str]
+    code: int
+    says: str
+    """A regular expression that the messages match."""
+    prepare: Callable[[Path], None] = lambda run: None
+    """Does the damage, in a copy of the run."""
+    file_limit: int | None = None
+    """Bytes of the largest file that can be written: stands for a full disk."""
+    signal: int | None = None
+    """Sent to the process ..."""
+    when: Callable[[Path], bool] = lambda run: True
+    """... as soon as this is true."""
+    quick: bool = False
+    """Needs no run and no torch: part of the test suite."""
+    untouched: bool = True
+    """No file that was there before may change."""
+
+
+def train(*arguments: str) -> list[str]:
+    """Arguments that train the small recipe."""
+    return ["train", RECIPE, *SMALL, "--cache.folder", "{run}-caches", *arguments]
+
+
+RESUME = train("--folder", "{run}", "--resume", "True")
+LONGER = ["--train.images", "1000000", "--train.log-every", "16"]
+SAMPLE = ["sample", "{run}", "--seeds", "0:8"]
+
+
+def newest(run: Path) -> Path:
+    """The last checkpoint."""
+    return max((run / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+
+
+def cut(path: Path) -> None:
+    """Take the second half away."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def in_checkpoint(spoil: Callable[[Path], None], name: str) -> Callable[[Path], None]:
+    """Damage to a part of the last checkpoint."""
+    return lambda run: spoil(newest(run) / name)
+
+
+def shard(run: Path) -> Path:
+    """The first shard of the run's cache."""
+    return next(Path(f"{run}-caches").glob("*/shard-*"))
+
+
+def locked(folder: str) -> Callable[[Path], None]:
+    """Another process at work in a folder of the run, for half a minute."""
+    code = (
+        "import sys, time, pathlib; from pippin.system.lock import folder_lock\n"
+        "with folder_lock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(30)"
+    )
+
+    def hold(run: Path) -> None:
+        command = [sys.executable, "-c", code, str(run / folder)]
+        holder = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert holder.stdout is not None
+        holder.stdout.readline()
+
+    return hold
+
+
+def mistake(what: str, arguments: list[str], says: str, **more: object) -> Fault:
+    """Wrong input: exit code 2."""
+    return Fault(what=what, arguments=arguments, code=2, says=says, **more)  # type: ignore[arg-type]
+
+
+def written(name: str, text: bytes) -> Callable[[Path], None]:
+    """A file beside the run."""
+
+    def write(run: Path) -> None:
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_bytes(text)
+
+    return write
+
+
+def lines_of(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0

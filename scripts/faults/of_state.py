@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of what is on the disk, and of a disk that is full."""
+
+import shutil
+from pathlib import Path
+
+from fault import RESUME, SAMPLE, Fault, cut, flip, in_checkpoint, mistake, shard, train, written
+
+
+def broken_autoencoder(folder: Path) -> None:
+    import pippin
+
+    weights = Path(pippin.__file__).parent / "encoders" / "weights" / "openmoji-f4"
+    shutil.copytree(weights, folder)
+    cut(folder / "diffusion_pytorch_model.safetensors")
+
+
+DAMAGE = [
+    *(
+        Fault(
+            what=f"{name} of the last checkpoint {text}",
+            arguments=RESUME,
+            code=0,
+            says=rf"passed over: .*{name}.*resuming .* at 64 images",
+            prepare=in_checkpoint(spoil, name),
+            untouched=False,
+        )
+        for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
+        for spoil, text in ((cut, "cut"), (flip, "with a flipped bit"))
+    ),
+    Fault(
+        what="both checkpoints cut",
+        arguments=SAMPLE,
+        code=2,
+        says="passed over: .*no usable checkpoint",
+        prepare=lambda run: [cut(p) for p in run.glob("checkpoints/*/model.safetensors")] and None,
+    ),
+    *(
+        Fault(
+            what=f"cache shard {text}",
+            arguments=train("--folder", "{run}-new"),
+            code=0,
+            says=r"latent cache: .*shard-00000.safetensors.*made again",
+            prepare=lambda run, spoil=spoil: spoil(shard(run)),
+            untouched=False,
+        )
+        for spoil, text in ((cut, "cut"), (flip, "with a flipped bit"), (Path.unlink, "deleted"))
+    ),
+    Fault(
+        what="manifest of the cache cut",
+        arguments=train("--folder", "{run}-new"),
+        code=0,
+        says=r"latent cache: .*damaged manifest.json",
+        prepare=lambda run: cut(shard(run).with_name("manifest.json")),
+        untouched=False,
+    ),
+    mistake(
+        "config.json of the run cut",
+        SAMPLE,
+        "config.json is not JSON",
+        prepare=lambda run: cut(run / "config.json"),
+    ),
+    mistake(
+        "config.json of the run deleted",
+        RESUME,
+        "nothing to resume",
+        prepare=lambda run: (run / "config.json").unlink(),
+    ),
+    mistake(
+        "manifest of samples cut",
+        SAMPLE,
+        "manifest.json is damaged",
+        prepare=lambda run: cut(run / "samples" / "manifest.json"),
+    ),
+    Fault(
+        what="sampled image cut",
+        arguments=SAMPLE,
+        code=0,
+        says="8 images in",
+        prepare=lambda run: cut(next((run / "samples").glob("seed-*"))),
+        untouched=False,
+    ),
+    Fault(
+        what="results.jsonl with a torn line",
+        arguments=["report", "{run}"],
+        code=0,
+        says="report.html",
+        prepare=written("results.jsonl", b'{"name": "KID", "val'),
+    ),
+    mistake(
+        "study.json cut",
+        ["report", "{run}/study"],
+        "study.json is not JSON",
+        prepare=lambda run: (
+            (run / "study").mkdir() or written("study/study.json", '{"name":')(run)
+        ),
+    ),
+    mistake(
+        "autoencoder's weights cut",
+        train("--folder", "{run}-new", "--autoencoder.source", "{run}/autoencoder"),
+        "damaged",
+        prepare=lambda run: broken_autoencoder(run / "autoencoder"),
+    ),
+]
+
+
+FULL = [
+    Fault(
+        what="while a checkpoint is saved",
+        arguments=train("--folder", "{run}-new"),
+        code=1,
+        says="model.safetensors: File too large; make room",
+        file_limit=20_000,
+    ),
+    Fault(
+        what="while a shard of the cache is saved",
+        arguments=train("--folder", "{run}-new", "--cache.folder", "{run}-other"),
+        code=1,
+        says="shard-00000.safetensors: File too large; make room",
+        file_limit=20_000,
+    ),
+    Fault(
+        what="while images are sampled",
+        arguments=["sample", "{run}", "--seeds", "0:8", "--out", "{run}/more"],
+        code=1,
+        says="File too large; make room",
+        file_limit=1_000,
+    ),
+    Fault(
+        what="while results are written",
+        arguments=["evaluate", "{run}"],
+        code=1,
+        says="File too large; make room",
+        file_limit=12_000,
+    ),
+]

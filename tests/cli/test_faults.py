@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mistakes at the command line: one clear message, the documented exit code, no traceback.
+
+``scripts/faults`` provokes many more, on a trained run; these are the quick ones of its table.
+"""
+
+import errno
+import re
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from pippin.cli import failures, main
+from pippin.cli.failures import explain
+
+FAULTS = Path(__file__).parents[2] / "scripts" / "faults"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _table_on_the_path():
+    sys.path.insert(0, str(FAULTS))
+    yield
+    sys.path.remove(str(FAULTS))
+
+
+def quick_mistakes():
+    sys.path.insert(0, str(FAULTS))
+    try:
+        return [
+            one for one in runpy.run_path(str(FAULTS / "of_input.py"))["MISTAKES"] if one.quick
+        ]
+    finally:
+        sys.path.remove(str(FAULTS))
+
+
+@pytest.mark.parametrize("fault", quick_mistakes(), ids=lambda fault: fault.what)
+def test_a_mistake_is_one_message(fault, tmp_path):
+    from meet import meet
+
+    seen = meet(fault, tmp_path)
+    assert not seen.faults, seen.text
+    assert seen.code == 2
+
+
+def test_every_fault_has_its_row_and_an_exit_code_of_the_documentation():
+    documented = (FAULTS.parents[1] / "docs" / "faults.md").read_text()
+    groups = runpy.run_path(str(FAULTS / "__main__.py"), run_name="faults")["GROUPS"]
+    assert set(groups) == {"mistakes", "damage", "full disk", "stops", "two at once"}
+    for fault in (one for group in groups.values() for one in group):
+        assert f"| {fault.code} |" in documented, fault.what
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (OutOfMemoryError("CUDA out of memory. Tried"), 1, "--train.batch-size"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), 1, "--train.batch-size"),
+        (RuntimeError("[enforce fail] not enough memory: you"), 1, "--train.batch-size"),
+        (MemoryError(), 1, "MemoryError"),
+        (FloatingPointError("non-finite latents for seeds [3]"), 1, r"seeds \[3\]"),
+        (OSError(errno.ENOSPC, "No space left on device", "a/b"), 1, "a/b: No space.*make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), 2, "a/b: Permission denied"),
+        (FileExistsError(errno.EEXIST, "File exists", "a"), 2, "a folder is needed"),
+        (ValueError("steps must be"), 2, "steps must be"),
+    ],
+)
+def test_failures_name_what_helps(error, code, says):
+    failure = explain(error, "train")
+    assert failure.code == code
+    assert re.search(says, failure.message)
+
+
+def test_a_damaged_safetensors_file_is_a_message(tmp_path):
+    from safetensors import SafetensorError, safe_open
+
+    (tmp_path / "x").write_bytes(b"damaged file")
+    with pytest.raises(SafetensorError) as raised:
+        safe_open(tmp_path / "x", framework="pt").__enter__()
+    assert "is damaged" in explain(raised.value, "sample").message
+
+
+def test_real_torch_errors_of_memory_are_known():
+    import torch
+
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**50, dtype=torch.uint8)
+    assert explain(raised.value, "sample").code == failures.FAILED
+
+
+def test_a_bug_keeps_its_traceback():
+    assert explain(RuntimeError("shapes do not match"), "train") is None
+    assert explain(KeyError("x"), "train") is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_outside_of_training_exits_with_75(monkeypatch, capsys, number):
+    import pippin.cli.report as verb
+
+    monkeypatch.setattr(verb, "main", lambda arguments: signal.raise_signal(number))
+    before = signal.getsignal(signal.SIGTERM)
+    assert main.main(["report", "x"]) == 75
+    assert "the same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
