@@ -13,6 +13,7 @@ VERBS: dict[str, str] = {
     "train": "train a recipe",
     "sample": "draw images from a run",
     "evaluate": "measure a run or a folder of images",
+    "bench": "measure how fast a recipe trains",
     "report": "write report.html for a run or a study",
     "study": "run or list the shipped studies",
     "autoencoder": "train a small autoencoder",
