@@ -27,6 +27,7 @@ LAYERS = [
     {"run"},
     {"study"},
     {"studies"},
+    {"bench"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

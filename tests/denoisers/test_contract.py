@@ -130,3 +130,16 @@ def test_builds_on_the_meta_device():
                 conditioning, denoiser, num_classes=3, latent_channels=4, seed=None
             )
         assert all(p.device.type == "meta" for p in model.parameters())
+
+
+def test_the_residual_stream_stays_in_fp32_under_autocast(model):
+    """Rounded between blocks, small updates of a large stream would be lost."""
+    dtypes = []
+    for block in model.denoiser.blocks:
+        block.register_forward_hook(
+            lambda _, __, out: dtypes.append(out[0].dtype if isinstance(out, tuple) else out.dtype)
+        )
+    x, t, conditions = inputs()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(x, t, model.prepare(conditions))
+    assert set(dtypes) == {torch.float32}

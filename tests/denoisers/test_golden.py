@@ -104,7 +104,7 @@ def test_mmdit_reproduces_the_published_outputs(name, config, side, monkeypatch)
     inputs, expected, weights = read(name, MMDIT)
     table = weights.pop("pos_embed").reshape(side, side, config.width)
 
-    def cropped(rows, columns, width):
+    def cropped(rows, columns, width, device):
         top, left = (side - rows) // 2, (side - columns) // 2
         return table[top : top + rows, left : left + columns].reshape(-1, width)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pippin.nn import attention
 from pippin.nn.attention import RMSNorm, _explicit, _fused, attend
 from pippin.nn.fourier import time_features
 from pippin.nn.initialise import Linear, initialise, normal
@@ -96,3 +97,36 @@ def test_a_table_first_asked_for_on_the_meta_device_is_real():
     with torch.device("meta"):
         sincos_2d(7, 3, 8)
     assert sincos_2d(7, 3, 8).device.type == "cpu"
+    meta = sincos_2d(7, 3, 8, torch.device("meta"))  # as a model on the meta device asks
+    assert meta.device.type == "meta"
+    assert sincos_2d(7, 3, 8).device.type == "cpu"
+
+
+def test_a_table_first_asked_for_while_sampling_serves_training():
+    with torch.inference_mode():
+        sincos_2d(3, 7, 8)
+    table = sincos_2d(3, 7, 8)
+    assert not table.is_inference()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_takes_the_quicker_kernel_of_the_cpu(dtype, monkeypatch):
+    used = []
+    for name in ("_explicit", "_fused"):
+        kernel = getattr(attention, name)
+        monkeypatch.setattr(
+            attention, name, lambda *a, n=name, f=kernel: (used.append(n), f(*a))[1]
+        )
+    q, k, v = (heads(5, seed).to(dtype) for seed in range(3))
+    result = attend(q, k, v)
+    assert used == ["_explicit" if dtype == torch.bfloat16 else "_fused"]
+    exact = _explicit(q.double(), k.double(), v.double(), None).transpose(1, 2).flatten(2)
+    tolerance = 1e-6 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(result.double(), exact, atol=tolerance, rtol=0)
+
+
+def test_modulation_rounds_for_the_layer_and_not_the_stream():
+    x = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
+    shift, scale = torch.zeros(2, 8), torch.ones(2, 8)
+    assert modulate(x, shift.bfloat16(), scale.bfloat16()).dtype == torch.bfloat16
+    assert modulate(x.double(), shift.double(), scale.double()).dtype == torch.float64

@@ -3,12 +3,14 @@
 
 import os
 import signal
+import time
 
 import pytest
 import torch
 from small_trainer import batches
 
-from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
+from pippin.objective import draw_step
+from pippin.training.trainer import Trainer, TrainingDivergedError, TrainingStoppedError
 
 
 def same(first, second):
@@ -156,3 +158,47 @@ def test_old_checkpoints_are_pruned_and_the_last_step_is_kept(make_trainer):
     trainer.train(batches(), [])
     names = sorted(int(p.name) for p in (trainer.folder / "checkpoints").iterdir())
     assert names == [120, 152]
+
+
+def test_the_wait_for_random_numbers_counts_as_data_wait(make_trainer, monkeypatch):
+    def slow(*arguments, **settings):
+        time.sleep(0.05)
+        return draw_step(*arguments, **settings)
+
+    monkeypatch.setattr("pippin.training.trainer.draw_step", slow)
+    reports = []
+    make_trainer(images=24).train(batches(), [lambda _, report: reports.append(report)])
+    assert all(0.05 <= r.data_seconds <= r.step_seconds for r in reports)
+    assert reports[0].data_seconds >= 0.1  # its own draws, and the next step's
+
+
+def test_draws_made_ahead_are_the_steps_own(make_trainer, monkeypatch):
+    """Whatever was drawn ahead, step k computes with the draws keyed by k."""
+    seen = []
+
+    def recorded(self, batch, draws):
+        seen.append((self.step_count, draws))
+        return original(self, batch, draws)
+
+    original = Trainer._loss
+    monkeypatch.setattr(Trainer, "_loss", recorded)
+    trainer = make_trainer(images=40)
+    trainer.train(batches(), [])
+    trainer.restore(trainer.folder / "checkpoints" / "40")
+    trainer.step_count = 2  # as if an older checkpoint had been restored
+    trainer.train(batches(2), [])
+    assert [step for step, _ in seen] == [0, 1, 2, 3, 4, 2, 3, 4]
+    for step, draws in seen:
+        expected = draw_step(
+            trainer.objective.config, trainer.conditioning, (8, 4, 8, 8), seed=0, step=step
+        )
+        assert torch.equal(draws.noise, expected.noise)
+        assert torch.equal(draws.t, expected.t)
+
+
+def test_a_step_names_its_parts(make_trainer):
+    trainer, names = make_trainer(images=16), []
+    trainer.mark = names.append
+    trainer.train(batches(), [])
+    one = ["forward", "backward", "optimizer", "draw", "optimizer", "ema"]
+    assert names == ["draw", *one, *one]  # the first draws are made when they are needed

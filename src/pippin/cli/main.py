@@ -18,6 +18,7 @@ VERBS: dict[str, str] = {
     "sample": "draw images from a run",
     "evaluate": "measure a run or a folder of images",
     "export": "write the weights of a run as a folder of their own",
+    "bench": "measure how fast a recipe trains",
     "report": "write report.html for a run or a study",
     "study": "run or list the shipped studies",
     "autoencoder": "train a small autoencoder",

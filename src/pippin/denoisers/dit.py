@@ -65,7 +65,7 @@ class DiT(Denoiser):
         """(B, C, H, W) -> mean (B, C, H, W), and as many variance channels where learnt."""
         grid = (x_t.shape[-2] // self.patch_size, x_t.shape[-1] // self.patch_size)
         x = self.patches(x_t)  # (B, N, D)
-        x = x + sincos_2d(*grid, x.shape[-1]).to(x)
+        x = x + sincos_2d(*grid, x.shape[-1], x.device)  # from here on fp32, in bf16 autocast too
         for block in self.blocks:
             x = block(x, embedded.modulation, embedded.tokens, embedded.mask)
         x = from_patches(self.output(x, embedded.modulation), grid, self.patch_size)

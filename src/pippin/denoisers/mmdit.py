@@ -104,7 +104,7 @@ class MMDiT(Denoiser):
             embedded.tokens,
             embedded.mask,
         )  # (B, N, D), (B, L, D)
-        x = x + sincos_2d(*grid, x.shape[-1]).to(x)
+        x = x + sincos_2d(*grid, x.shape[-1], x.device)  # from here on fp32, in bf16 autocast too
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(x.shape[:2])], dim=1)
         for block in self.blocks:

@@ -18,8 +18,12 @@ def modulate(
     shift: Float[Tensor, "batch width"],
     scale: Float[Tensor, "batch width"],
 ) -> Float[Tensor, "batch tokens width"]:
-    """x (1 + scale) + shift, the same for all tokens of an image."""
-    return x * (1 + scale[:, None]) + shift[:, None]
+    """x (1 + scale) + shift, the same for all tokens of an image.
+
+    In the dtype of the vectors, which is that of matrix products: under bf16 autocast the residual
+    stream stays in fp32 and what leaves it for a layer is rounded here.
+    """
+    return x.to(scale.dtype) * (1 + scale[:, None]) + shift[:, None]
 
 
 class Modulation(nn.Module):

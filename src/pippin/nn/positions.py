@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+CPU = torch.device("cpu")
+
 
 def sincos_1d(positions: Float[Tensor, " length"], width: int) -> Float[Tensor, "length width"]:
     """[sin(x w_k), cos(x w_k)] with w_k = 10000^(-k / (width / 2)) (Vaswani et al. 2017)."""
@@ -19,11 +21,16 @@ def sincos_1d(positions: Float[Tensor, " length"], width: int) -> Float[Tensor, 
 
 
 @lru_cache(maxsize=16)
-def sincos_2d(rows: int, columns: int, width: int) -> Float[Tensor, "tokens width"]:
-    """A table for a grid with unit steps, tokens in rows, then columns, fp32 on the CPU.
+@torch.inference_mode(False)  # a table kept from sampling must serve training too
+def sincos_2d(
+    rows: int, columns: int, width: int, device: torch.device = CPU
+) -> Float[Tensor, "tokens width"]:
+    """A table for a grid with unit steps, tokens in rows, then columns, in fp32.
 
     The first half of the features encodes the column, the second the row, as in DiT and MAE.
+    Computed on the CPU in fp64 whatever the default device, and kept for each ``device``.
     """
     row = torch.arange(rows, dtype=torch.float64, device="cpu").repeat_interleave(columns)
     column = torch.arange(columns, dtype=torch.float64, device="cpu").repeat(rows)
-    return torch.cat([sincos_1d(column, width // 2), sincos_1d(row, width // 2)], dim=-1).float()
+    table = torch.cat([sincos_1d(column, width // 2), sincos_1d(row, width // 2)], dim=-1)
+    return table.float().to(device)

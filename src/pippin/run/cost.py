@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model costs: parameters, and multiply-accumulates of one forward pass for one image."""
+"""What a model costs: parameters, and FLOPs for one image, forward or a whole step."""
 
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from pippin.conditioning.config import ConditioningConfig
+from pippin.denoisers.config import DenoiserConfig
 from pippin.evaluation.measure import Measure
-from pippin.model import build_model
+from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
 from pippin.types import Embedded
 
@@ -15,29 +17,52 @@ from pippin.types import Embedded
 def cost_measures(
     recipe: Recipe, num_classes: int, latent_shape: tuple[int, int, int]
 ) -> list[Measure]:
-    """``parameters`` of the whole model, and ``MACs`` of the denoiser (1 MAC = 2 FLOPs).
-
-    Counted on the meta device, where nothing is computed and attention is counted too.
-    """
-    with torch.device("meta"):
-        model = build_model(
-            recipe.conditioning,
-            recipe.denoiser,
-            num_classes=num_classes,
-            latent_channels=latent_shape[0],
-            seed=None,
-        )
-        widths, door = model.denoiser.widths, model.conditioner
-        table = door.label_tokens or door.constant_tokens
-        tokens = None if table is None else torch.empty(1, door.num_tokens, widths.token)
-        embedded = Embedded(tokens=tokens, modulation=torch.empty(1, widths.modulation))
-        with FlopCounterMode(display=False) as counter:
-            model.denoiser(torch.empty(1, *latent_shape), embedded)
+    """``parameters`` of the whole model, and ``MACs`` of the denoiser (1 MAC = 2 FLOPs)."""
+    model = meta_model(recipe.conditioning, recipe.denoiser, num_classes, latent_shape[0])
     parameters = sum(p.numel() for p in model.parameters())
     return [
         _exact("parameters", parameters, ""),
-        _exact("MACs", counter.get_total_flops() // 2, "multiply-accumulates per image"),
+        _exact("MACs", denoiser_flops(model, latent_shape) // 2, "multiply-accumulates per image"),
     ]
+
+
+def meta_model(
+    conditioning: ConditioningConfig, denoiser: DenoiserConfig, num_classes: int, channels: int
+) -> LatentDenoiser:
+    """On the meta device nothing is computed, and attention is counted too."""
+    with torch.device("meta"):
+        return build_model(
+            conditioning, denoiser, num_classes=num_classes, latent_channels=channels, seed=None
+        )
+
+
+def denoiser_flops(
+    model: LatentDenoiser, latent_shape: tuple[int, int, int], *, backward: bool = False
+) -> int:
+    """FLOPs of the denoiser for one image: forward, or forward and backward.
+
+    The conditioner, which works on one vector an image, and all elementwise work are left out, as
+    is customary.
+
+    Args:
+        model: of :func:`meta_model`.
+        latent_shape: (channels, height, width).
+        backward: count the gradients of weights and conditions too.
+    """
+    widths, door = model.denoiser.widths, model.conditioner
+    has_tokens = door.label_tokens is not None or door.constant_tokens is not None
+    trained: dict[str, Any] = {
+        "device": "meta",
+        "requires_grad": backward,
+    }  # gradients flow to the conditioner
+    tokens = torch.empty(1, door.num_tokens, widths.token, **trained) if has_tokens else None
+    embedded = Embedded(tokens=tokens, modulation=torch.empty(1, widths.modulation, **trained))
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
+        prediction = model.denoiser(torch.empty(1, *latent_shape, device="meta"), embedded)
+        if backward:
+            outputs = [prediction.mean, prediction.variance]
+            torch.stack([x.sum() for x in outputs if x is not None]).sum().backward()
+    return counter.get_total_flops()
 
 
 def _exact(name: str, value: int, unit: str) -> Measure:

@@ -46,13 +46,16 @@ class StepReport:
     bad_steps: int
     """Skipped so far."""
     data_seconds: float
-    """Waiting for the batch."""
+    """Waiting for the batch and for the step's random numbers."""
     step_seconds: float
     """All of it, waiting included."""
 
 
 Hook = Callable[["Trainer", StepReport], None]
 """Called after each step."""
+
+Mark = Callable[[str], None]
+"""Called with a part's name when that part of a step has been issued; names may come again."""
 
 
 class Trainer:
@@ -86,6 +89,9 @@ class Trainer:
         self.step_count = 0
         self.bad_steps = 0
         self.bad_in_a_row = 0
+        self.mark: Mark = lambda _: None
+        """Replace it to time a step's parts: draw, forward, backward, optimizer, ema."""
+        self._drawn: tuple[int, tuple[int, ...], Draws] | None = None
 
     @property
     def images_seen(self) -> int:
@@ -118,7 +124,7 @@ class Trainer:
                 began = time.perf_counter()
                 batch = next(iterator)
                 waited = time.perf_counter() - began
-                report = self._step(batch, began, waited)
+                report = self.step(batch, began, waited)
                 for hook in hooks:
                     hook(self, report)
                 saved = self.save() if self._checkpoint_due() or stop.signal else None
@@ -133,20 +139,30 @@ class Trainer:
         crossed = self.images_seen // every > (self.images_seen - batch) // every
         return crossed or self.step_count == self.total_steps
 
-    def _step(self, batch: Batch, began: float, waited: float) -> StepReport:
-        draws = draw_step(
-            self.objective.config,
-            self.conditioning,
-            tuple(batch.latents.shape),
-            seed=self.seed,
-            step=self.step_count,
-        )
+    def step(self, batch: Batch, began: float, waited: float) -> StepReport:
+        """One step, or a skipped one where the loss or the gradient is not finite.
+
+        Whether it was finite is known before the next step begins: waiting for that value is the
+        one synchronisation of a step, and it makes skipping, counting and checkpoints exact. The
+        next step's random numbers are drawn before the wait, while a GPU still computes.
+
+        Args:
+            batch: the one that follows ``images_seen``.
+            began: ``time.perf_counter()`` when the step began.
+            waited: seconds of it spent waiting for the batch.
+        """
+        shape = tuple(batch.latents.shape)
+        draws, late = self._take_draws(shape)
         share = rate_share(self.config, self.images_seen + self.config.batch_size)
         set_rates(self.optimizers, share)
         loss = self._loss(batch, draws)
+        self.mark("forward")
         loss.backward()
+        self.mark("backward")
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.mark("optimizer")
+        late += self._draw(self.step_count + 1, shape)
         loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()
         finite = self._apply(math.isfinite(loss_value) and math.isfinite(norm_value))
         return StepReport(
@@ -156,9 +172,29 @@ class Trainer:
             learning_rate=share * self.config.learning_rate,
             finite=finite,
             bad_steps=self.bad_steps,
-            data_seconds=waited,
+            data_seconds=waited + late,
             step_seconds=time.perf_counter() - began,
         )
+
+    def _take_draws(self, shape: tuple[int, ...]) -> tuple[Draws, float]:
+        """This step's random numbers, and the seconds they were waited for now."""
+        late = 0.0
+        if self._drawn is None or self._drawn[:2] != (self.step_count, shape):
+            late = self._draw(self.step_count, shape)  # first step, or restored
+        assert self._drawn is not None
+        return self._drawn[2], late
+
+    def _draw(self, step: int, shape: tuple[int, ...]) -> float:
+        """Draw a step's random numbers; the seconds in which nothing else was computed."""
+        began = time.perf_counter()
+        draws = draw_step(
+            self.objective.config, self.conditioning, shape, seed=self.seed, step=step
+        )
+        self._drawn = step, shape, draws
+        seconds = time.perf_counter() - began
+        hidden = self.device.type == "cuda" and not torch.cuda.current_stream(self.device).query()
+        self.mark("draw")
+        return 0.0 if hidden else seconds
 
     def _loss(self, batch: Batch, draws: Draws) -> torch.Tensor:
         latents, noise = batch.latents.to(self.device), draws.noise.to(self.device)
@@ -182,10 +218,12 @@ class Trainer:
             self.bad_steps += 1
             self.bad_in_a_row += 1
         self.model.zero_grad(set_to_none=True)
+        self.mark("optimizer")
         self.step_count += 1
         if finite:
             batch = self.config.batch_size
             self.ema.update(self.model, batch_size=batch, images_seen=self.images_seen)
+        self.mark("ema")
         if self.bad_in_a_row >= self.config.max_bad_steps:
             raise TrainingDivergedError(
                 f"{self.bad_in_a_row} non-finite steps in a row at {self.images_seen} images; "

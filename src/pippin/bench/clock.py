@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time, memory and matmul peak of a device."""
+
+import contextlib
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
+"""Large enough to reach a plateau, small enough to fit between two windows."""
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Laps:
+    """Seconds between marks, by name; a name may come several times."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def start(self) -> None:
+        """Time from here."""
+        synchronise(self.device)
+        self._last = time.perf_counter()
+
+    def mark(self, name: str) -> None:
+        """Wait for the device and credit the time since the last mark to ``name``."""
+        synchronise(self.device)
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+
+def matmul_peak(device: torch.device, precision: str, side: int = 0) -> float:
+    """FLOP/s of a square matrix product: the better of two.
+
+    Args:
+        device: where.
+        precision: fp32 or bf16, of both factors.
+        side: of the matrices; 0 = large for the device.
+    """
+    n = side or MATMUL_SIDE.get(device.type, 2048)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    factors = [torch.randn(n, n, device=device).to(dtype) for _ in range(2)]
+    best = 0.0
+    for _ in range(2):
+        synchronise(device)
+        began = time.perf_counter()
+        torch.mm(*factors)
+        synchronise(device)
+        best = max(best, 2 * n**3 / (time.perf_counter() - began))
+    return best
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new high-water mark; outside Linux and CUDA the process's own goes on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at most since the reset: allocated (CUDA), or resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random moments in the place of a latent cache, for measurements of speed only."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from pippin.data.moments import MomentBatch, check_range
+from pippin.types import Control, Corner, Moments, Size, stack_controls
+
+CONTROL = Control(
+    original_size=Size(256, 256), crop_corner=Corner(0, 0), crop_size=Size(256, 256), flip=False
+)
+
+
+class MadeUpMoments:
+    """Looks like a latent cache in memory; shows no picture.
+
+    Args:
+        latent_shape: (channels, height, width).
+        num_classes: labels are spread over them.
+        pictures: length of an epoch.
+    """
+
+    num_views = 1
+
+    def __init__(
+        self, latent_shape: tuple[int, int, int], num_classes: int, pictures: int = 1024
+    ) -> None:
+        draws = torch.Generator().manual_seed(0)
+        self._mean = torch.randn(pictures, *latent_shape, generator=draws)
+        self._label = torch.arange(pictures) % num_classes
+
+    def __len__(self) -> int:
+        """Pictures in one epoch."""
+        return len(self._mean)
+
+    def fetch(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> MomentBatch:
+        """See :class:`pippin.data.moments.MomentSource`."""
+        check_range("picture index", indices, len(self))
+        check_range("view", views, self.num_views)
+        mean = self._mean[indices]
+        return MomentBatch(
+            moments=Moments(mean=mean, std=torch.full_like(mean, 0.1)),
+            control=stack_controls([CONTROL] * len(indices)),
+            label=self._label[indices],
+        )
