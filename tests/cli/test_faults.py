@@ -99,6 +99,15 @@ def test_a_bug_keeps_its_traceback():
     assert explain(KeyError("x"), "train") is None
 
 
+@pytest.fixture
+def python_sigint():
+    """Python's own handler, also where a shell started the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_sigint")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_outside_of_training_exits_with_75(monkeypatch, capsys, number):
     import pippin.cli.report as verb
