@@ -27,8 +27,8 @@ class Fault:
     code: int
     says: str
     """A regular expression that the messages match."""
-    prepare: Callable[[Path], None] = lambda run: None
-    """Does the damage, in a copy of the run."""
+    prepare: Callable[[Path], subprocess.Popen[bytes] | None] = lambda run: None
+    """Does the damage, in a copy of the run; a process that it starts is ended afterwards."""
     file_limit: int | None = None
     """Bytes of the largest file that can be written: stands for a full disk."""
     signal: int | None = None
@@ -78,18 +78,19 @@ def shard(run: Path) -> Path:
     return next(Path(f"{run}-caches").glob("*/shard-*"))
 
 
-def locked(folder: str) -> Callable[[Path], None]:
-    """Another process at work in a folder of the run, for half a minute."""
+def locked(folder: str) -> Callable[[Path], subprocess.Popen[bytes]]:
+    """Another process at work in a folder of the run."""
     code = (
         "import sys, time, pathlib; from pippin.system.lock import folder_lock\n"
-        "with folder_lock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(30)"
+        "with folder_lock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
 
-    def hold(run: Path) -> None:
+    def hold(run: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", code, str(run / folder)]
         holder = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert holder.stdout is not None
         holder.stdout.readline()
+        return holder
 
     return hold
 

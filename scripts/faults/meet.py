@@ -12,6 +12,8 @@ from pathlib import Path
 
 from fault import Fault
 
+LONGEST = 300
+"""Seconds after which a process is killed, which is no exit code of the table."""
 LIMITED = (
     "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}));"
     "from pippin.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -30,7 +32,7 @@ class Seen:
 
 def meet(fault: Fault, run: Path) -> Seen:
     """Provoke a fault and watch. ``run`` is a copy that may be spoiled."""
-    fault.prepare(run)
+    other = fault.prepare(run)
     before = digests(run)
     arguments = [text.replace("{run}", str(run)) for text in fault.arguments]
     start = ["-m", "pippin.cli.main"]
@@ -46,7 +48,14 @@ def meet(fault: Fault, run: Path) -> Seen:
     )
     if fault.signal is not None:
         _signal_when(process, fault, run)
-    out, err = process.communicate(timeout=300)
+    try:
+        out, err = process.communicate(timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+    if other is not None:
+        other.kill()
+        other.wait()
     after = digests(run)
     untouched = all(after.get(name) == digest for name, digest in before.items())
     text = " ".join(f"{err} {out}".split())
