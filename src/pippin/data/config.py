@@ -69,12 +69,7 @@ class OpenMojiConfig(Config):
 
     def __post_init__(self) -> None:
         """Refuse numbers that leave nothing to train on."""
-        none_left = self.max_pictures is not None and self.max_pictures < 1
-        if self.views < 1 or self.resolution < 1 or none_left:
-            raise ConfigError(
-                "views, resolution and max_pictures must be at least 1; got "
-                f"{self.views}, {self.resolution}, {self.max_pictures}"
-            )
+        at_least(self, "data", 1, "views", "resolution", "max_pictures")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +102,8 @@ class ImagesConfig(Config):
 
     def __post_init__(self) -> None:
         """Refuse numbers that leave nothing to train on."""
-        none_left = self.max_pictures is not None and self.max_pictures < 1
-        if self.views < 1 or self.resolution < 1 or none_left:
-            raise ConfigError(
-                "views, resolution and max_pictures must be at least 1; got "
-                f"{self.views}, {self.resolution}, {self.max_pictures}"
-            )
-        if self.min_side < SMALLEST_SIDE:
-            raise ConfigError(
-                f"min_side must be at least {SMALLEST_SIDE} pixels; got {self.min_side}"
-            )
+        at_least(self, "data", 1, "views", "resolution", "max_pictures")
+        at_least(self, "data", SMALLEST_SIDE, "min_side")
         if not 0 < self.held_out_share < 1 or not 0 <= self.max_lost_share < 1:
             raise ConfigError(
                 "0 < held_out_share < 1 and 0 <= max_lost_share < 1; got "
