@@ -63,7 +63,7 @@ DAMAGE = [
     mistake(
         "config.json of the run deleted",
         RESUME,
-        "nothing to resume",
+        r"holds checkpoints but no config\.json",
         prepare=lambda run: (run / "config.json").unlink(),
     ),
     mistake(
@@ -91,9 +91,7 @@ DAMAGE = [
         "study.json cut",
         ["report", "{run}/study"],
         "study.json is not JSON",
-        prepare=lambda run: (
-            (run / "study").mkdir() or written("study/study.json", '{"name":')(run)
-        ),
+        prepare=written("study/study.json", b'{"name":'),
     ),
     mistake(
         "autoencoder's weights cut",

@@ -100,6 +100,6 @@ def test_a_file_system_that_takes_no_more_leaves_the_old_content(
     before = path.read_bytes()
     code = LIMITED.format(module=module, name=name, content=content)
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
-    assert "too large" in done.stdout, done.stderr
+    assert "too large" in done.stdout and str(path) in done.stdout, done.stderr
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == ["file"]

@@ -60,15 +60,15 @@ class RunFolder:
                 resume, or the recorded recipe differs in a setting that matters.
         """
         if not self.config.exists():
-            if resume:
-                raise ValueError(
-                    f"nothing to resume: {self.path} has no config.json, which training writes "
-                    "when its preparations are done; leave --resume out"
-                )
             if any(self.checkpoints.glob("[0-9]*")):
                 raise ValueError(
                     f"{self.path} holds checkpoints but no config.json: put that back, or choose "
                     "another --folder"
+                )
+            if resume:
+                raise ValueError(
+                    f"nothing to resume: {self.path} has no config.json, which training writes "
+                    "when its preparations are done; leave --resume out"
                 )
             return
         if not resume:

@@ -34,8 +34,10 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             sync(staging)
         os.replace(staging, path)
-    except BaseException:
+    except BaseException as error:
         staging.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(staging)):
+            error.filename = str(path)  # the name that the user knows
         raise
     if durable:
         sync(path.parent)

@@ -64,8 +64,9 @@ def append_lines(path: Path, objects: Iterable[Mapping[str, Any]]) -> None:
             while content:
                 content = content[os.write(descriptor, content) :]
             os.fsync(descriptor)
-        except OSError:
+        except OSError as error:
             os.ftruncate(descriptor, before)  # the part that found room
+            error.filename = str(path)
             raise
     finally:
         os.close(descriptor)
