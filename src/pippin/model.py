@@ -9,7 +9,7 @@ from pippin.denoisers.build import build_denoiser
 from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.denoiser import Denoiser
 from pippin.nn.initialise import initialise
-from pippin.types import Conditions, Keep, Latents, Prediction, Times
+from pippin.types import Conditions, Keep, Latents, Masking, Prediction, Times
 
 
 class LatentDenoiser(nn.Module):
@@ -26,18 +26,22 @@ class LatentDenoiser(nn.Module):
             keep = keep_all(_batch_size(conditions))
         return self.conditioner.prepare(conditions, keep)
 
-    def forward(self, x_t: Latents, t: Times, prepared: Prepared) -> Prediction:
-        """Predict from a noisy latent at time t in [0, 1000]."""
-        return self.denoiser(x_t, prepared.at(t))
+    def forward(
+        self, x_t: Latents, t: Times, prepared: Prepared, masking: Masking | None = None
+    ) -> Prediction:
+        """Predict from a noisy latent at time t in [0, 1000].
+
+        Args:
+            masking: asks a masked model for its second prediction, ``aux``.
+        """
+        return self.denoiser(x_t, prepared.at(t), masking)
 
 
 def _batch_size(conditions: Conditions) -> int:
-    tensors = [*conditions.control.values()]
-    if conditions.label is not None:
-        tensors.append(conditions.label)
+    tensors = list(conditions.columns().values())
     if not tensors:
         raise ValueError(
-            "conditions without label and control do not say how many images; pass keep"
+            "conditions without label, text and control do not say how many images; pass keep"
         )
     return len(tensors[0])
 

@@ -98,13 +98,52 @@ class Moments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextFeatures:
+    """What a text encoder made of a batch of captions."""
+
+    tokens: Float[Tensor, "batch tokens features"] | None = None
+    mask: Bool[Tensor, "batch tokens"] | None = None
+    """True where a token may be attended to; None = all."""
+    pooled: Float[Tensor, "batch pooled_features"] | None = None
+    """One vector a caption."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Conditions:
     """What a batch is conditioned on, before any embedding."""
 
     label: Int[Tensor, " batch"] | None = None
     """Class ids in [0, num_classes)."""
+    text: TextFeatures | None = None
     control: ControlBatch
     """Raw control values; empty where a model takes none."""
+
+    def columns(self) -> dict[str, Tensor]:
+        """Every tensor by a name; each has one row an image."""
+        text = self.text or TextFeatures()
+        named = {
+            "label": self.label,
+            "text tokens": text.tokens,
+            "text mask": text.mask,
+            "pooled text": text.pooled,
+        }
+        return {
+            name: values for name, values in named.items() if values is not None
+        } | self.control
+
+    def rows(self, rows: slice) -> "Conditions":
+        """The conditions of some of the images."""
+
+        def part(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[rows]
+
+        text = self.text
+        if text is not None:
+            text = TextFeatures(
+                tokens=part(text.tokens), mask=part(text.mask), pooled=part(text.pooled)
+            )
+        control = {name: values[rows] for name, values in self.control.items()}
+        return Conditions(label=part(self.label), text=text, control=control)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +176,20 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Masking:
+    """The random numbers of a pass in which a denoiser hides some of its tokens (MDT)."""
+
+    order: Float[Tensor, "batch tokens"]
+    """Their ascending order is the shuffle; the tokens that come first in it are kept."""
+    ratio: float
+    """In [0, 1): where between its smallest and largest value the share of hidden tokens lies."""
+
+    def to(self, device: torch.device | str) -> "Masking":
+        """The same numbers on another device."""
+        return Masking(order=self.order.to(device), ratio=self.ratio)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Embedded:
     """All that a denoiser learns about its conditions and time."""
 
@@ -156,5 +209,5 @@ class Prediction:
     """eps, v, x0 or flow, with the latents' channels."""
     variance: Float[Tensor, "batch channels height width"] | None = None
     """Where a recipe learns it (interpolation coefficient of Nichol & Dhariwal 2021, eq. 15)."""
-    aux: Float[Tensor, "batch channels height width"] | None = None
-    """A second prediction that the objective adds to the loss (MDT's masked branch)."""
+    aux: "Prediction | None" = None
+    """A second prediction of the same, whose loss the objective adds (MDT's masked pass)."""

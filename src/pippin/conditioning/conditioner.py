@@ -14,13 +14,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pippin.conditioning.config import ConditioningConfig, Gate, LabelSemantic
+from pippin.conditioning.config import ConditioningConfig, Gate, NoSemantic, TextSemantic
 from pippin.conditioning.control import ControlGroup
 from pippin.conditioning.gates import gate_value
-from pippin.conditioning.semantic import ConstantTokens, LabelTable
+from pippin.conditioning.image_shape import ImageShape
+from pippin.conditioning.semantic import ConstantTokens, LabelTable, PooledText, TextTokens
 from pippin.config import ConfigError
 from pippin.nn.fourier import TimeEmbedding
-from pippin.types import Conditions, Embedded, Keep, Times
+from pippin.types import Conditions, Embedded, Keep, TextFeatures, Times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +74,17 @@ class Conditioner(nn.Module):
         _check_rules(config, token_use)
         self.config = config
         mechanism = config.rules.get("label")
-        num_tokens = (
-            config.semantic.num_tokens if isinstance(config.semantic, LabelSemantic) else 1
-        )
+        num_tokens = 1 if isinstance(config.semantic, NoSemantic) else config.semantic.num_tokens
         by_attention, by_modulation = mechanism == "attention", mechanism == "modulation"
+        text = config.semantic if isinstance(config.semantic, TextSemantic) else None
+        self.text_tokens = (
+            TextTokens(text, token_width) if text and text.token_features is not None else None
+        )
+        self.text_vector = (
+            PooledText(text.pooled_features, modulation_width)
+            if text and text.pooled_features is not None
+            else None
+        )
         self.time = TimeEmbedding(time_features, modulation_width)
         self.label_tokens = (
             LabelTable(num_classes, num_tokens * token_width) if by_attention else None
@@ -84,10 +92,13 @@ class Conditioner(nn.Module):
         self.label_vector = LabelTable(num_classes, modulation_width) if by_modulation else None
         self.constant_tokens = (
             ConstantTokens(num_tokens, token_width)
-            if token_use != "none" and not by_attention
+            if token_use != "none" and not by_attention and self.text_tokens is None
             else None
         )
         self.num_tokens, self.token_width = num_tokens, token_width
+        self.image_shape = (
+            ImageShape(time_features, modulation_width) if config.image_shape else None
+        )
         control = config.control
         self.high = ControlGroup(control.high, control, modulation_width) if control.high else None
         self.low = ControlGroup(control.low, control, modulation_width) if control.low else None
@@ -103,26 +114,36 @@ class Conditioner(nn.Module):
         device = next(self.parameters()).device
         keep = keep.to(device)
         with torch.autocast(device.type, enabled=False):
+            tokens, mask = self._tokens(conditions, keep)
             return Prepared(
                 conditioner=self,
-                tokens=self._tokens(conditions, keep),
-                mask=None,
+                tokens=tokens,
+                mask=mask,
                 semantic=self._semantic(conditions, keep),
                 control=self._control(conditions, keep),
             )
 
-    def _tokens(self, conditions: Conditions, keep: Keep) -> Tensor | None:
+    def _tokens(self, conditions: Conditions, keep: Keep) -> tuple[Tensor | None, Tensor | None]:
+        """Condition tokens and their mask."""
+        if self.text_tokens is not None:
+            return self.text_tokens(_text(conditions), keep.semantic)
         if self.label_tokens is not None:
             rows = self.label_tokens(_label(conditions), keep.semantic)  # (B, L * D)
-            return rows.unflatten(-1, (-1, self.token_width))
+            return rows.unflatten(-1, (-1, self.token_width)), None
         if self.constant_tokens is not None:
-            return self.constant_tokens(len(keep.semantic))
-        return None
+            return self.constant_tokens(len(keep.semantic)), None
+        return None, None
 
     def _semantic(self, conditions: Conditions, keep: Keep) -> Tensor | None:
-        if self.label_vector is None:
-            return None
-        return self.label_vector(_label(conditions), keep.semantic)
+        """What enters modulation whatever the time: semantics, and PixArt's image shape."""
+        parts = []
+        if self.label_vector is not None:
+            parts.append(self.label_vector(_label(conditions), keep.semantic))
+        if self.text_vector is not None:
+            parts.append(self.text_vector(_text(conditions), keep.semantic))
+        if self.image_shape is not None:
+            parts.append(self.image_shape(conditions.control))
+        return torch.stack(parts).sum(dim=0) if parts else None
 
     def _control(self, conditions: Conditions, keep: Keep) -> tuple[tuple[Gate, Tensor], ...]:
         gates = self.config.control
@@ -144,13 +165,25 @@ def _label(conditions: Conditions) -> Tensor:
     return conditions.label
 
 
+def _text(conditions: Conditions) -> TextFeatures:
+    if conditions.text is None:
+        raise ValueError("this model is conditioned on text, and the batch has no text features")
+    return conditions.text
+
+
 def _check_rules(config: ConditioningConfig, token_use: str) -> None:
-    outputs = {"label"} if isinstance(config.semantic, LabelSemantic) else set()
+    outputs = config.semantic.outputs
     if set(config.rules) != outputs:
         raise ConfigError(
             f"conditioning.rules must name exactly the outputs of semantic "
             f"{config.semantic.kind!r}: {sorted(outputs)}; got {sorted(config.rules)}"
         )
+    for output, only in (("text", "attention"), ("pooled", "modulation")):
+        if config.rules.get(output, only) != only:
+            raise ConfigError(
+                f"conditioning.rules: {output!r} can go by {only!r} only; got "
+                f"{config.rules[output]!r}"
+            )
     if "attention" in config.rules.values() and token_use == "none":
         raise ConfigError(
             "a rule says 'attention', but this denoiser reads no tokens: use the rule "

@@ -17,6 +17,11 @@ class NoSemantic(Config):
 
     kind: Literal["none"] = "none"
 
+    @property
+    def outputs(self) -> set[str]:
+        """What rules must name: nothing."""
+        return set()
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSemantic(Config):
@@ -30,6 +35,41 @@ class LabelSemantic(Config):
     def __post_init__(self) -> None:
         """Refuse a label without tokens."""
         at_least(self, "conditioning.semantic", 1, "num_tokens")
+
+    @property
+    def outputs(self) -> set[str]:
+        """What rules must name."""
+        return {"label"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSemantic(Config):
+    """A caption as features of a text encoder; its outputs are `text` (tokens) and `pooled`."""
+
+    kind: Literal["text"] = "text"
+    token_features: int | None
+    """Width of the encoder's tokens; None = no tokens, and no output `text`."""
+    pooled_features: int | None = None
+    """Width of the encoder's vector; None = no output `pooled`."""
+    num_tokens: int = 77
+    """Length of the learned null caption."""
+    projection: Literal["none", "linear", "mlp"] = "linear"
+    """From the encoder's width to the denoiser's: linear (SD3), mlp (PixArt-alpha), none (LDM)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a caption that says nothing."""
+        at_least(self, "conditioning.semantic", 1, "token_features", "pooled_features")
+        at_least(self, "conditioning.semantic", 1, "num_tokens")
+        if self.token_features is None and self.pooled_features is None:
+            raise ConfigError(
+                "conditioning.semantic: text needs token_features, pooled_features or both"
+            )
+
+    @property
+    def outputs(self) -> set[str]:
+        """What rules must name."""
+        named = {"text": self.token_features, "pooled": self.pooled_features}
+        return {name for name, width in named.items() if width is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +154,11 @@ class DropConfig(Config):
 class ConditioningConfig(Config):
     """The only door between conditions and denoisers."""
 
-    semantic: NoSemantic | LabelSemantic = field(default_factory=LabelSemantic)
+    semantic: NoSemantic | LabelSemantic | TextSemantic = field(default_factory=LabelSemantic)
     rules: dict[str, Mechanism] = field(default_factory=lambda: {"label": "attention"})
     """Semantic output -> mechanism; exactly the outputs that `semantic` has."""
     control: ControlConfig = field(default_factory=ControlConfig)
+    image_shape: bool = False
+    """Add PixArt-alpha's embedding of the source's height and width and the crop's aspect ratio
+    to time; it knows no null and no gate, unlike `control`."""
     drop: DropConfig = field(default_factory=DropConfig)

@@ -4,10 +4,15 @@
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from pippin.nn.initialise import Init, normal
+from pippin.conditioning.config import TextSemantic
+from pippin.config import ConfigError
+from pippin.nn.initialise import Init, Linear, normal
+from pippin.nn.mlp import MLP
+from pippin.types import TextFeatures
 
 
 class LabelTable(nn.Module):
@@ -47,3 +52,78 @@ class ConstantTokens(nn.Module):
     def forward(self, batch: int) -> Float[Tensor, "batch tokens width"]:
         """The same tokens for each image."""
         return self.weight.expand(batch, -1, -1)
+
+
+class TextTokens(nn.Module):
+    """A text encoder's tokens, projected to the denoiser's width; a learned null caption."""
+
+    inits: ClassVar[dict[str, Init]] = {"null": normal(0.02)}
+
+    def __init__(self, config: TextSemantic, token_width: int) -> None:
+        super().__init__()
+        assert config.token_features is not None
+        features = config.token_features
+        self.null = nn.Parameter(torch.zeros(config.num_tokens, features))
+        self.projection = _projection(config.projection, features, token_width)
+
+    def forward(
+        self, text: TextFeatures, keep: Bool[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch tokens token_width"], Bool[Tensor, "batch tokens"] | None]:
+        """Tokens and their mask; the null caption is read whole.
+
+        Raises:
+            ValueError: no tokens, or another number of them than the null caption has while a
+                caption is dropped.
+        """
+        if text.tokens is None:
+            raise ValueError("this model reads text tokens, and the batch has none")
+        tokens = text.tokens.to(self.null)
+        mask = None if text.mask is None else text.mask.to(self.null.device)
+        if not bool(keep.all()):
+            if tokens.shape[1] != len(self.null):
+                raise ValueError(
+                    f"captions have {tokens.shape[1]} tokens, the null caption {len(self.null)}: "
+                    "pad captions to that length, or set conditioning.semantic.num_tokens"
+                )
+            tokens = torch.where(keep[:, None, None], tokens, self.null)
+            mask = None if mask is None else mask | ~keep[:, None]
+        return self.projection(tokens), mask
+
+
+class PooledText(nn.Module):
+    """A text encoder's vector through Linear, SiLU, Linear; a learned null (SD3's has none)."""
+
+    inits: ClassVar[dict[str, Init]] = {"null": normal(0.02)}
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.null = nn.Parameter(torch.zeros(features))
+        self.linear_in = Linear(features, width, init=normal(0.02))
+        self.linear_out = Linear(width, width, init=normal(0.02))
+
+    def forward(
+        self, text: TextFeatures, keep: Bool[Tensor, " batch"]
+    ) -> Float[Tensor, "batch width"]:
+        """Pooled features to vectors.
+
+        Raises:
+            ValueError: the batch has none.
+        """
+        if text.pooled is None:
+            raise ValueError("this model reads a pooled text vector, and the batch has none")
+        pooled = torch.where(keep[:, None], text.pooled.to(self.null), self.null)
+        return self.linear_out(F.silu(self.linear_in(pooled)))
+
+
+def _projection(kind: str, features: int, width: int) -> nn.Module:
+    if kind == "linear":
+        return Linear(features, width)
+    if kind == "mlp":
+        return MLP(features, out_features=width)
+    if features != width:
+        raise ConfigError(
+            "conditioning.semantic.projection none needs a denoiser whose tokens have the "
+            f"encoder's {features} features; this one has {width}: set denoiser.token_width or "
+            "another projection"
+        )
+    return nn.Identity()

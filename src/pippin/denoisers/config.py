@@ -62,19 +62,157 @@ class DiTConfig(TransformerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MDTv2Config(TransformerConfig):
+    """MDTv2, the masked diffusion transformer (Gao et al. 2023)."""
+
+    kind: Literal["mdtv2"] = "mdtv2"
+    grid: tuple[int, int]
+    """(rows, columns) of patches: positions are learned for this grid."""
+    decoder_depth: int = 4
+    """How many of the blocks come after the interpolater; of the others, half are the encoder's
+    first and half its second part, and an odd one is left out."""
+    mask_ratio: float | None = 0.3
+    """Smallest share of hidden tokens in the masked pass; None = no masked pass."""
+    mask_ratio_range: float = 0.2
+    """How much larger that share may be."""
+    cross_attention: bool = False
+    """As for DiT; ours."""
+    learn_variance: bool = False
+    """As for DiT."""
+
+    def __post_init__(self) -> None:
+        """Refuse parts that leave no encoder, and shares that hide everything."""
+        super().__post_init__()
+        at_least(self, "denoiser", 1, "decoder_depth")
+        if self.depth - self.decoder_depth < 2:
+            raise ConfigError(
+                "denoiser.depth must exceed denoiser.decoder_depth by 2 or more, or there is no "
+                f"encoder; got {self.depth} and {self.decoder_depth}"
+            )
+        if min(self.grid) < 1:
+            raise ConfigError(f"denoiser.grid must be 1 or more each way; got {self.grid}")
+        low = 0.0 if self.mask_ratio is None else self.mask_ratio
+        if not (low >= 0 and self.mask_ratio_range >= 0 and low + self.mask_ratio_range < 1):
+            raise ConfigError(
+                "denoiser.mask_ratio and denoiser.mask_ratio_range must be 0 or more and sum to "
+                f"less than 1; got {self.mask_ratio} and {self.mask_ratio_range}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixArtConfig(TransformerConfig):
+    """PixArt-alpha, with adaLN-single (Chen et al. 2023)."""
+
+    kind: Literal["pixart"] = "pixart"
+    base_grid: int | None = None
+    """None: positions in unit steps. Otherwise every grid is laid over 0 .. base_grid each way."""
+    interpolation: float = 1.0
+    """Positions are divided by it."""
+    learn_variance: bool = False
+    """As for DiT."""
+
+    def __post_init__(self) -> None:
+        """Refuse positions that do not exist."""
+        super().__post_init__()
+        at_least(self, "denoiser", 1, "base_grid")
+        above(self, "denoiser", 0, "interpolation")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MMDiTConfig(TransformerConfig):
     """mmDiT, the joint-attention transformer of SD3 (Esser et al. 2024)."""
 
     kind: Literal["mmdit"] = "mmdit"
     qk_norm: bool = True
+    table_side: int | None = None
+    """None: positions in unit steps, from the upper left. Otherwise a square table of so many
+    positions each way, of which a grid reads its centre (SD3)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a table without places."""
+        super().__post_init__()
+        at_least(self, "denoiser", 1, "table_side")
 
 
-DenoiserConfig = DiTConfig | MMDiTConfig
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig(Config):
+    """The UNet of latent diffusion (Rombach et al. 2022)."""
+
+    kind: Literal["unet"] = "unet"
+    channels: int
+    """At the first level."""
+    channel_multiples: tuple[int, ...]
+    """Of ``channels`` at each level; each level has half the sides of the one before."""
+    blocks_per_level: int = 2
+    """Residual blocks down; up it is one more."""
+    attention_factors: tuple[int, ...]
+    """By how much the sides have shrunk (1, 2, 4, ...) where there is attention; the middle
+    always has it."""
+    token_width: int
+    """Features of a condition token."""
+    num_heads: int | None = 8
+    """Of each attention; or give ``head_width``."""
+    head_width: int | None = None
+    transformer_depth: int = 1
+    """Transformer blocks at each place with attention."""
+    norm_groups: int = 32
+    """Of every group normalisation."""
+    qk_norm: bool = False
+    """As for transformers."""
+
+    def __post_init__(self) -> None:
+        """Refuse channels that do not divide."""
+        at_least(self, "denoiser", 1, "channels", "blocks_per_level", "token_width", "norm_groups")
+        at_least(self, "denoiser", 1, "num_heads", "head_width", "transformer_depth")
+        if (self.num_heads is None) == (self.head_width is None):
+            raise ConfigError(
+                "give one of denoiser.num_heads and denoiser.head_width, None for the other; got "
+                f"{self.num_heads} and {self.head_width}"
+            )
+        if not self.channel_multiples or min(self.channel_multiples) < 1:
+            raise ConfigError(
+                f"denoiser.channel_multiples must be 1 or more; got {self.channel_multiples}"
+            )
+        for channels in (self.channels, *(self.channels * m for m in self.channel_multiples)):
+            if channels % self.norm_groups or channels % (self.num_heads or self.head_width or 1):
+                raise ConfigError(
+                    f"{channels} channels are no multiple of denoiser.norm_groups "
+                    f"({self.norm_groups}) and of heads; change denoiser.channels"
+                )
+
+    @property
+    def modulation_width(self) -> int:
+        """Four times the channels, as published."""
+        return 4 * self.channels
+
+    def heads_for(self, channels: int) -> int:
+        """Attention heads where there are so many channels."""
+        return self.num_heads or channels // (self.head_width or channels)
+
+
+DenoiserConfig = DiTConfig | MDTv2Config | PixArtConfig | MMDiTConfig | UNetConfig
+
+
+def learns_variance(config: DenoiserConfig) -> bool:
+    """Whether the denoiser predicts a variance beside the mean."""
+    return bool(getattr(config, "learn_variance", False))
 
 
 def dit(size: SizeName, **settings: Any) -> DiTConfig:
     """DiT of a named size."""
     return DiTConfig(**SIZES[size]._asdict(), **settings)
+
+
+def mdtv2(size: SizeName, grid: tuple[int, int], **settings: Any) -> MDTv2Config:
+    """MDTv2 of a named size, for a grid of patches."""
+    if size == "tiny":
+        settings = {"decoder_depth": 2} | settings
+    return MDTv2Config(**SIZES[size]._asdict(), grid=grid, **settings)
+
+
+def pixart(size: SizeName, **settings: Any) -> PixArtConfig:
+    """PixArt-alpha of a named size; published is XL only."""
+    return PixArtConfig(**SIZES[size]._asdict(), **settings)
 
 
 def mmdit(size: SizeName, **settings: Any) -> MMDiTConfig:

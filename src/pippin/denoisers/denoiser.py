@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
-from pippin.types import Embedded, Latents, Prediction
+from pippin.types import Embedded, Latents, Masking, Prediction
 
 
 class Widths(NamedTuple):
@@ -34,5 +34,16 @@ class Denoiser(nn.Module, ABC):
     """The repeated part: what is compiled, checkpointed or sharded block by block."""
 
     @abstractmethod
-    def forward(self, x_t: Latents, embedded: Embedded) -> Prediction:
-        """Predict, in the unit of the recipe's prediction type."""
+    def forward(
+        self, x_t: Latents, embedded: Embedded, masking: Masking | None = None
+    ) -> Prediction:
+        """Predict, in the unit of the recipe's prediction type.
+
+        Args:
+            masking: for a denoiser that has a masked pass, which then gives ``aux``; the others
+                leave it alone.
+        """
+
+    def num_maskable(self, shape: tuple[int, ...]) -> int:
+        """How many tokens of latents (..., height, width) a masked pass shuffles; 0 = none."""
+        return 0

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from pippin.denoisers.config import MMDiTConfig
 from pippin.denoisers.denoiser import Denoiser, TokenUse, Widths
 from pippin.nn.attention import QueryKeyValue, attend
-from pippin.nn.initialise import Linear
+from pippin.nn.initialise import Init, Linear
 from pippin.nn.mlp import MLP
 from pippin.nn.modulation import ModulatedOutput, Modulation, layer_norm, modulate
-from pippin.nn.patches import PatchEmbedding, from_patches
+from pippin.nn.patches import PatchEmbedding, from_patches, patch_grid
 from pippin.nn.positions import sincos_2d
-from pippin.types import Embedded, Latents, Prediction
+from pippin.types import Embedded, Latents, Masking, Prediction
 
 Tokens = Float[Tensor, "batch tokens width"]
 Context = Float[Tensor, "batch condition_tokens width"]
@@ -79,6 +79,39 @@ class JointBlock(nn.Module):
         return x, self.context.update(context, attended[:, :length], tuple(rest_c))
 
 
+class CroppedTable(nn.Module):
+    """A square table of positions, of which a grid reads its centre; not trained.
+
+    Starts as the sine-cosine table of unit steps. Published weights bring their own numbers.
+    """
+
+    def __init__(self, side: int, width: int) -> None:
+        super().__init__()
+        self.side = side
+        self.weight = nn.Parameter(torch.empty(side * side, width), requires_grad=False)
+
+        def fill(tensor: Tensor, _: torch.Generator) -> None:
+            tensor.copy_(sincos_2d(side, side, width))
+
+        self.inits: dict[str, Init] = {"weight": fill}
+
+    def forward(self, grid: tuple[int, int]) -> Float[Tensor, "tokens width"]:
+        """Positions of a grid (rows, columns).
+
+        Raises:
+            ValueError: a grid larger than the table.
+        """
+        rows, columns = grid
+        if max(grid) > self.side:
+            raise ValueError(
+                f"a grid of {rows} x {columns} patches does not fit into the table of "
+                f"{self.side} x {self.side} positions; set a larger denoiser.table_side"
+            )
+        top, left = (self.side - rows) // 2, (self.side - columns) // 2
+        table = self.weight.unflatten(0, (self.side, self.side))
+        return table[top : top + rows, left : left + columns].flatten(0, 1)
+
+
 class MMDiT(Denoiser):
     """The multimodal diffusion transformer of SD3."""
 
@@ -93,21 +126,25 @@ class MMDiT(Denoiser):
         self.blocks = nn.ModuleList(
             JointBlock(config, last=i == config.depth - 1) for i in range(config.depth)
         )
+        self.table = CroppedTable(config.table_side, width) if config.table_side else None
         self.output = ModulatedOutput(width, width, config.patch_size**2 * latent_channels)
 
-    def forward(self, x_t: Latents, embedded: Embedded) -> Prediction:
+    def forward(
+        self, x_t: Latents, embedded: Embedded, masking: Masking | None = None
+    ) -> Prediction:
         """(B, C, H, W) -> mean (B, C, H, W)."""
         assert embedded.tokens is not None
-        grid = (x_t.shape[-2] // self.patch_size, x_t.shape[-1] // self.patch_size)
-        x, context, mask = (
-            self.patches(x_t),
-            embedded.tokens,
-            embedded.mask,
-        )  # (B, N, D), (B, L, D)
-        x = x + sincos_2d(*grid, x.shape[-1], x.device)  # from here on fp32, in bf16 autocast too
+        grid = patch_grid(x_t, self.patch_size)
+        x, context, mask = self.patches(x_t), embedded.tokens, embedded.mask  # (B, N | L, D)
+        x = x + self._positions(grid, x)  # from here on fp32, in bf16 autocast too
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(x.shape[:2])], dim=1)
         for block in self.blocks:
             x, context = block(x, context, embedded.modulation, mask)
         output = self.output(x, embedded.modulation)
         return Prediction(mean=from_patches(output, grid, self.patch_size))
+
+    def _positions(self, grid: tuple[int, int], x: Tokens) -> Float[Tensor, "tokens width"]:
+        if self.table is None:
+            return sincos_2d(*grid, x.shape[-1], x.device)
+        return self.table(grid)

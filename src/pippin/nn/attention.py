@@ -19,29 +19,43 @@ def attend(
     key: Keys,
     value: Keys,
     mask: Bool[Tensor, "batch keys"] | None = None,
+    bias: Float[Tensor, "_ heads queries keys"] | None = None,
 ) -> Float[Tensor, "batch queries width"]:
-    """softmax(q k^T / sqrt(dim)) v, heads side by side in the last axis.
+    """softmax(q k^T / sqrt(dim) + bias) v, heads side by side in the last axis.
 
     The fused kernel, but on a CPU in bf16: there it is the slower one, most of all backward.
 
     Args:
         mask: True where a key may be read. Each row must allow at least one key.
+        bias: added to the scaled scores; the first axis is the batch, or 1.
     """
     slow = query.device.type == "cpu" and query.dtype == torch.bfloat16
     attended = _explicit if slow else _fused
-    result = attended(query, key, value, None if mask is None else mask[:, None, None, :])
+    result = attended(query, key, value, _added(mask, bias))
     return result.transpose(1, 2).flatten(2)
 
 
-def _explicit(query: Queries, key: Keys, value: Keys, mask: Tensor | None) -> Queries:
+def _added(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    """A boolean mask, or what is added to the scores."""
+    if mask is None:
+        return bias
+    mask = mask[:, None, None, :]
+    return mask if bias is None else bias.masked_fill(~mask, -torch.inf)
+
+
+def _explicit(query: Queries, key: Keys, value: Keys, added: Tensor | None) -> Queries:
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+    if added is not None and added.dtype == torch.bool:
+        scores = scores.masked_fill(~added, -torch.inf)
+    elif added is not None:
+        scores = scores + added
     return scores.softmax(dim=-1).to(value.dtype) @ value
 
 
-def _fused(query: Queries, key: Keys, value: Keys, mask: Tensor | None) -> Queries:
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+def _fused(query: Queries, key: Keys, value: Keys, added: Tensor | None) -> Queries:
+    if added is not None and added.dtype != torch.bool:
+        added = added.to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=added)
 
 
 class RMSNorm(nn.Module):
@@ -63,10 +77,12 @@ class RMSNorm(nn.Module):
 class QueryKeyValue(nn.Module):
     """One linear layer to queries, keys and values, split into heads; optional QK-norm."""
 
-    def __init__(self, width: int, num_heads: int, *, qk_norm: bool = False) -> None:
+    def __init__(
+        self, width: int, num_heads: int, *, qk_norm: bool = False, bias: bool = True
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = Linear(width, 3 * width)
+        self.qkv = Linear(width, 3 * width, bias=bias)
         self.norm = QueryKeyNorm(width // num_heads) if qk_norm else None
 
     def forward(self, x: Float[Tensor, "batch tokens width"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,30 +108,49 @@ class QueryKeyNorm(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention among the tokens of one stream."""
+    """Multi-head attention among the tokens of one stream.
 
-    def __init__(self, width: int, num_heads: int, *, qk_norm: bool = False) -> None:
+    Args:
+        qkv_bias: whether queries, keys and values have a bias.
+    """
+
+    def __init__(
+        self, width: int, num_heads: int, *, qk_norm: bool = False, qkv_bias: bool = True
+    ) -> None:
         super().__init__()
-        self.project_in = QueryKeyValue(width, num_heads, qk_norm=qk_norm)
+        self.project_in = QueryKeyValue(width, num_heads, qk_norm=qk_norm, bias=qkv_bias)
         self.project_out = Linear(width, width)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens width"]
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        bias: Float[Tensor, "_ heads tokens tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
-        """Attend and project."""
-        return self.project_out(attend(*self.project_in(x)))
+        """Attend, with a bias of the scores where one is given, and project."""
+        q, k, v = self.project_in(x)
+        return self.project_out(attend(q, k, v, bias=bias))
 
 
 class CrossAttention(nn.Module):
-    """Image tokens read condition tokens; the output starts at 0, so a block starts without it."""
+    """Image tokens read condition tokens; the output starts at 0, so a block starts without it.
+
+    Args:
+        qkv_bias: whether queries, keys and values have a bias.
+    """
 
     def __init__(
-        self, width: int, token_width: int, num_heads: int, *, qk_norm: bool = False
+        self,
+        width: int,
+        token_width: int,
+        num_heads: int,
+        *,
+        qk_norm: bool = False,
+        qkv_bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query = Linear(width, width)
-        self.key_value = Linear(token_width, 2 * width)
+        self.query = Linear(width, width, bias=qkv_bias)
+        self.key_value = Linear(token_width, 2 * width, bias=qkv_bias)
         self.norm = QueryKeyNorm(width // num_heads) if qk_norm else None
         self.project_out = Linear(width, width, init=zeros)
 

@@ -6,6 +6,7 @@ else differs: the arms of a study are paired from the first step.
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,12 @@ def xavier(tensor: Tensor, draws: torch.Generator) -> None:
     nn.init.xavier_uniform_(tensor, generator=draws)
 
 
+def fan_in_uniform(tensor: Tensor, draws: torch.Generator) -> None:
+    """Uniform in +-1 / sqrt(inputs of a number), torch's own start of convolutions."""
+    bound = (tensor[0].numel()) ** -0.5
+    tensor.uniform_(-bound, bound, generator=draws)
+
+
 def normal(std: float) -> Init:
     """Normal with mean 0."""
 
@@ -48,6 +55,38 @@ class Linear(nn.Linear):
     ) -> None:
         super().__init__(in_features, out_features, bias=bias)
         self.inits: dict[str, Init] = {"weight": init, "bias": zeros}
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution that says how its weight starts; its bias starts at 0.
+
+    Args:
+        size: side of the kernel; the padding keeps height and width at stride 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        *,
+        stride: int = 1,
+        init: Init = fan_in_uniform,
+    ) -> None:
+        super().__init__(in_channels, out_channels, size, stride=stride, padding=size // 2)
+        self.inits: dict[str, Init] = {"weight": init, "bias": zeros}
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation with a gain that starts at 1 and a bias that starts at 0."""
+
+    inits: ClassVar[dict[str, Init]] = {"weight": ones, "bias": zeros}
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm with a gain that starts at 1 and a bias that starts at 0."""
+
+    inits: ClassVar[dict[str, Init]] = {"weight": ones, "bias": zeros}
 
 
 @torch.no_grad()

@@ -9,16 +9,20 @@ from pippin.nn.initialise import Linear
 
 
 class MLP(nn.Module):
-    """Linear, GELU (tanh approximation), Linear."""
+    """Linear, GELU (tanh approximation), Linear.
 
-    def __init__(self, width: int, ratio: float = 4.0) -> None:
+    Args:
+        width: of the input, and of the output where nothing else is said.
+        ratio: hidden features for each of ``width``.
+        out_features: another width of the output; the hidden layer then has it too.
+    """
+
+    def __init__(self, width: int, ratio: float = 4.0, out_features: int | None = None) -> None:
         super().__init__()
-        hidden = int(width * ratio)
+        hidden = out_features or int(width * ratio)
         self.linear_in = Linear(width, hidden)
-        self.linear_out = Linear(hidden, width)
+        self.linear_out = Linear(hidden, out_features or width)
 
-    def forward(
-        self, x: Float[Tensor, "batch tokens width"]
-    ) -> Float[Tensor, "batch tokens width"]:
+    def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens _"]:
         """Token by token."""
         return self.linear_out(F.gelu(self.linear_in(x), approximate="tanh"))

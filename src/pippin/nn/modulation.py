@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adaptive layer norm: shift, scale and gate computed from the modulation vector."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pippin.nn.initialise import Linear, zeros
+from pippin.nn.initialise import Init, Linear, normal, zeros
 
 
 def layer_norm(x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
@@ -57,3 +58,22 @@ class ModulatedOutput(nn.Module):
         """Tokens to the numbers of their patches."""
         shift, scale = self.modulation(modulation)
         return self.linear(modulate(layer_norm(x), shift, scale))
+
+
+class ModulationTable(nn.Module):
+    """Vectors of a block's own, added to vectors that all blocks share (adaLN-single, PixArt)."""
+
+    def __init__(self, width: int, num_vectors: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(num_vectors, width))
+        self.inits: dict[str, Init] = {"table": normal(width**-0.5)}
+
+    def forward(
+        self, shared: Float[Tensor, "batch _ width"]
+    ) -> tuple[Float[Tensor, "batch width"], ...]:
+        """The sums, one vector for each row of the table.
+
+        Args:
+            shared: one vector for each row, or one for all.
+        """
+        return (self.table.to(shared.dtype) + shared).unbind(1)

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pippin.nn.initialise import Linear
-from pippin.types import Latents
+from pippin.types import Latents, Prediction
 
 
 def to_patches(x: Latents, patch_size: int) -> Float[Tensor, "batch tokens features"]:
@@ -31,6 +31,17 @@ def from_patches(
     # (B, gh * gw, p * p * C) -> (B, gh, gw, p, p, C) -> (B, C, gh, p, gw, p)
     x = x.unflatten(1, grid).unflatten(-1, (patch_size, patch_size, -1))
     return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+
+
+def patch_grid(x: Latents, patch_size: int) -> tuple[int, int]:
+    """(rows, columns) of patches."""
+    return x.shape[-2] // patch_size, x.shape[-1] // patch_size
+
+
+def split_variance(x: Latents, latent_channels: int) -> Prediction:
+    """Output channels to a prediction: the first are the mean, any further ones the variance."""
+    mean, variance = x[:, :latent_channels], x[:, latent_channels:]
+    return Prediction(mean=mean, variance=variance if variance.shape[1] else None)
 
 
 class PatchEmbedding(nn.Module):

@@ -23,14 +23,21 @@ def sincos_1d(positions: Float[Tensor, " length"], width: int) -> Float[Tensor, 
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)  # a table kept from sampling must serve training too
 def sincos_2d(
-    rows: int, columns: int, width: int, device: torch.device = CPU
+    rows: int,
+    columns: int,
+    width: int,
+    device: torch.device = CPU,
+    *,
+    row_step: float = 1.0,
+    column_step: float = 1.0,
 ) -> Float[Tensor, "tokens width"]:
-    """A table for a grid with unit steps, tokens in rows, then columns, in fp32.
+    """A table for a grid of equal steps, tokens in rows, then columns, in fp32.
 
     The first half of the features encodes the column, the second the row, as in DiT and MAE.
     Computed on the CPU in fp64 whatever the default device, and kept for each ``device``.
     """
     row = torch.arange(rows, dtype=torch.float64, device="cpu").repeat_interleave(columns)
     column = torch.arange(columns, dtype=torch.float64, device="cpu").repeat(rows)
-    table = torch.cat([sincos_1d(column, width // 2), sincos_1d(row, width // 2)], dim=-1)
+    halves = (sincos_1d(column * column_step, width // 2), sincos_1d(row * row_step, width // 2))
+    table = torch.cat(halves, dim=-1)
     return table.float().to(device)

@@ -11,7 +11,7 @@ from pippin.denoisers.config import DenoiserConfig
 from pippin.evaluation.measure import Measure
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
-from pippin.types import Embedded
+from pippin.types import Embedded, Masking
 
 
 def cost_measures(
@@ -42,7 +42,8 @@ def denoiser_flops(
     """FLOPs of the denoiser for one image: forward, or forward and backward.
 
     The conditioner, which works on one vector an image, and all elementwise work are left out, as
-    is customary.
+    is customary. A masked pass, which only training makes, is counted with ``backward``, at the
+    mean share of hidden tokens.
 
     Args:
         model: of :func:`meta_model`.
@@ -50,7 +51,8 @@ def denoiser_flops(
         backward: count the gradients of weights and conditions too.
     """
     widths, door = model.denoiser.widths, model.conditioner
-    has_tokens = door.label_tokens is not None or door.constant_tokens is not None
+    sources = (door.label_tokens, door.text_tokens, door.constant_tokens)
+    has_tokens = any(source is not None for source in sources)
     trained: dict[str, Any] = {
         "device": "meta",
         "requires_grad": backward,
@@ -58,9 +60,15 @@ def denoiser_flops(
     tokens = torch.empty(1, door.num_tokens, widths.token, **trained) if has_tokens else None
     embedded = Embedded(tokens=tokens, modulation=torch.empty(1, widths.modulation, **trained))
     with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
-        prediction = model.denoiser(torch.empty(1, *latent_shape, device="meta"), embedded)
+        x_t = torch.empty(1, *latent_shape, device="meta")
+        count = model.denoiser.num_maskable(latent_shape) if backward else 0
+        order = torch.empty(1, count, device="meta")
+        masking = Masking(order=order, ratio=0.5) if count else None
+        prediction = model.denoiser(x_t, embedded, masking)
         if backward:
+            aux = prediction.aux
             outputs = [prediction.mean, prediction.variance]
+            outputs += [] if aux is None else [aux.mean, aux.variance]
             torch.stack([x.sum() for x in outputs if x is not None]).sum().backward()
     return counter.get_total_flops()
 

@@ -17,7 +17,8 @@ def build_optimizers(model: LatentDenoiser, config: TrainConfig) -> list[Optimiz
     denoiser's blocks and Adam over the rest. Adam's weight decay is decoupled."""
     if config.muon_learning_rate is None:
         return [_adam(list(model.parameters()), config)]
-    matrices = [p for p in model.denoiser.blocks.parameters() if p.ndim > 1]
+    named = model.denoiser.blocks.named_parameters()
+    matrices = [p for name, p in named if name.endswith("weight") and p.ndim > 1]  # no tables
     known = set(map(id, matrices))
     rest = [p for p in model.parameters() if id(p) not in known]
     return [_adam(rest, config), Muon(matrices, lr=config.muon_learning_rate)]

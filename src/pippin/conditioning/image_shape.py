@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PixArt-alpha's conditions on the shape of an image, as its multi-scale variant has them."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pippin.nn.fourier import TimeEmbedding
+from pippin.types import ControlBatch
+
+
+class ImageShape(nn.Module):
+    """Height, width and aspect ratio, each through time features and a small perceptron, side by
+    side in one vector (Chen et al. 2023, section 2.4, and its code).
+
+    Height and width are those of the source image (``original_size``) and share their perceptron;
+    the aspect ratio is that of the crop.
+    """
+
+    def __init__(self, num_features: int, width: int) -> None:
+        super().__init__()
+        self.size = TimeEmbedding(num_features, width // 3)
+        self.aspect = TimeEmbedding(num_features, width // 3)
+
+    def forward(self, control: ControlBatch) -> Float[Tensor, "batch width"]:
+        """Raw control values of a batch to vectors.
+
+        Raises:
+            ValueError: a field is missing.
+        """
+        missing = {"original_size", "crop_size"} - set(control)
+        if missing:
+            raise ValueError(f"this model reads the image's shape; the batch lacks {missing}")
+        device = self.size.linear_in.weight.device
+        size, crop = control["original_size"].to(device), control["crop_size"].to(device)
+        parts = [
+            self.size(size[:, 0]),
+            self.size(size[:, 1]),
+            self.aspect(crop[:, 0] / crop[:, 1]),
+        ]
+        return torch.cat(parts, dim=-1)

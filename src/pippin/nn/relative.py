@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A learned bias of attention scores for each offset between two places of a grid."""
+
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from pippin.nn.initialise import Init, normal
+
+
+class RelativePositionBias(nn.Module):
+    """One number for each head and each offset (rows, columns) of key from query.
+
+    The published table of MDTv2, which comes from BEiT, has three rows more, for a class token
+    that this family lacks; they are kept, never read, so that its weights fit.
+    """
+
+    inits: ClassVar[dict[str, Init]] = {"table": normal(0.02)}
+
+    def __init__(self, grid: tuple[int, int], num_heads: int) -> None:
+        super().__init__()
+        self.grid = grid
+        rows, columns = grid
+        self.table = nn.Parameter(torch.zeros((2 * rows - 1) * (2 * columns - 1) + 3, num_heads))
+
+    def forward(
+        self, kept: Int[Tensor, "batch kept"] | None = None
+    ) -> Float[Tensor, "_ heads tokens tokens"]:
+        """The bias of all pairs, the first axis 1; or of the pairs among each image's kept tokens.
+
+        Args:
+            kept: numbers of the tokens that take part, in their order.
+        """
+        bias = self.table[_offsets(*self.grid, self.table.device)]  # (N, N, H)
+        if kept is None:
+            return bias.permute(2, 0, 1)[None]
+        return bias[kept[:, :, None], kept[:, None, :]].permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # kept from sampling, it must serve training too
+def _offsets(rows: int, columns: int, device: torch.device) -> Int[Tensor, "tokens tokens"]:
+    """Row of the table for each query and key; computed on the CPU, kept for each device."""
+    row = torch.arange(rows, device="cpu").repeat_interleave(columns)
+    column = torch.arange(columns, device="cpu").repeat(rows)
+    down = row[:, None] - row[None, :] + rows - 1
+    right = column[:, None] - column[None, :] + columns - 1
+    return (down * (2 * columns - 1) + right).to(device)
