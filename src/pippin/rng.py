@@ -25,8 +25,8 @@ Stream = Literal[
     "noise",  # (seed, step)
     "drop",  # (seed, step)
     "padding",  # (seed, step)
-    "mask",  # (seed, step)
-    "sample",  # (sample seed,)
+    "mask",  # (seed, step), and with "ratio"
+    "sample",  # (sample seed,): the first noise; with a step, ancestral sampling's
     "subset",  # (seed, purpose): which pictures or samples a measurement uses
 ]
 

@@ -255,7 +255,7 @@ def test_non_finite_latents_name_their_seeds():
 
 def test_wrong_numbers_are_refused_before_any_work():
     sampler = _sampler()
-    with pytest.raises(ValueError, match=r"2 seeds.*\{'flip': 10, 'label': 10\}"):
+    with pytest.raises(ValueError, match=r"2 seeds.*\{'label': 10, 'flip': 10\}"):
         sampler.batches(_conditions(), [1, 2], Decoder(), 16)
     with pytest.raises(ValueError, match="no seeds"):
         sampler.latents(_conditions(0), [], SHAPE)

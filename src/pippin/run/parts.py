@@ -15,6 +15,7 @@ from pippin.data.source import PictureSource
 from pippin.diffusion.schedules import NoiseSchedule, make_schedule
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.model import LatentDenoiser, build_model
+from pippin.objective import check_objective
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import check_guidance
 from pippin.training.device import resolve_device
@@ -33,6 +34,7 @@ class Parts:
 
     def __init__(self, recipe: Recipe, console: Console) -> None:
         check_guidance(recipe.sampling.guidance, recipe.conditioning)
+        check_objective(recipe.diffusion, recipe.denoiser)
         self.recipe, self.console = recipe, console
 
     @cached_property

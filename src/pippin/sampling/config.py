@@ -8,7 +8,8 @@ from typing import Literal
 from pippin.conditioning.config import ConditioningConfig
 from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least
 
-SolverName = Literal["ddim", "dpm++", "heun", "euler"]
+SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm"]
+SpacingName = Literal["trailing", "leading", "linspace"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,10 @@ class SamplingConfig(Config):
     """How images are drawn from a model."""
 
     solver: SolverName = "ddim"
+    """ddpm is ancestral sampling, with fresh noise at every step; the others solve an ODE."""
+    spacing: SpacingName = "trailing"
+    """Which times are visited, as the word means in diffusers; linspace is the published DiT's
+    respacing. Rectified flow has trailing only."""
     steps: int = 50
     """Solver steps; network evaluations are counted and reported beside."""
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)

@@ -20,7 +20,7 @@ from pippin.diffusion.prediction import to_x0_and_eps
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.guidance import Predict, guided
-from pippin.sampling.solvers import SOLVERS, Denoise, Point, sampling_grid
+from pippin.sampling.solvers import SOLVERS, Denoise, Estimate, Point, sampling_grid
 from pippin.types import Conditions, Images, Keep, Latents, Prediction
 
 Progress = Callable[[int, int], None]
@@ -89,7 +89,12 @@ class Sampler:
         self.schedule = schedule
         self.prediction_type: PredictionType = prediction_type
         self.config = config
-        self._grid = sampling_grid(schedule, config.steps)
+        if config.solver == "ddpm" and not schedule.variance_preserving:
+            raise ValueError(
+                "sampling.solver ddpm needs a schedule of 1000 indices; rectified flow is sampled "
+                "with ddim (its other name is euler), heun or dpm++"
+            )
+        self._grid = sampling_grid(schedule, config.steps, config.spacing)
 
     @property
     def evaluations_per_image(self) -> int:
@@ -108,7 +113,8 @@ class Sampler:
 
         predict = guided(term, self.config.guidance, self.schedule)
         nothing = torch.zeros(1, self.config.guidance.cfg_channels or 1, 1, 1)
-        SOLVERS[self.config.solver](self._denoise(predict), nothing, self._grid)
+        solver = SOLVERS[self.config.solver]
+        solver(self._denoise(predict), nothing, self._grid, lambda _: nothing)
         return len(asked)
 
     def latents(
@@ -127,7 +133,7 @@ class Sampler:
         """
         _check_rows(conditions, seeds)
         parts = [
-            self._draw(_rows(conditions, rows), seeds[rows], shape)
+            self._draw(conditions.rows(rows), seeds[rows], shape)
             for rows in self._slices(len(seeds))
         ]
         return torch.cat(parts)
@@ -168,7 +174,7 @@ class Sampler:
         progress: Progress | None,
     ) -> Iterator[SampleBatch]:
         for rows in self._slices(len(seeds)):
-            part = _rows(conditions, rows)
+            part = conditions.rows(rows)
             latents = self._draw(part, seeds[rows], shape)
             with torch.inference_mode():
                 images = autoencoder.decode(latents).cpu()
@@ -186,11 +192,15 @@ class Sampler:
     ) -> Latents:
         """The latents of one batch."""
         device = _device(self.model)
-        noise = torch.stack([rng.normal(shape, "sample", seed) for seed in seeds]).to(device)
         with torch.inference_mode(), _evaluating(self.model):
             terms = _Terms(self.model, conditions, len(seeds), self._autocast(device))
             predict = guided(terms, self.config.guidance, self.schedule)
-            latents = SOLVERS[self.config.solver](self._denoise(predict), noise, self._grid)
+            latents = SOLVERS[self.config.solver](
+                self._denoise(predict),
+                _noise(shape, seeds, device),
+                self._grid,
+                lambda step: _noise(shape, seeds, device, step),
+            )
         bad = [seed for seed, row in zip(seeds, latents, strict=True) if not row.isfinite().all()]
         if bad:
             raise FloatingPointError(
@@ -201,10 +211,11 @@ class Sampler:
         return latents.clone()
 
     def _denoise(self, predict: Predict) -> Denoise:
-        def denoise(x_t: Tensor, point: Point) -> tuple[Tensor, Tensor]:
+        def denoise(x_t: Tensor, point: Point) -> Estimate:
             t, alpha, sigma = (x_t.new_full((len(x_t),), value) for value in point[:3])
-            mean = predict(x_t, t).mean.float()
-            return to_x0_and_eps(self.prediction_type, x_t, mean, alpha, sigma)
+            found = predict(x_t, t)
+            pair = to_x0_and_eps(self.prediction_type, x_t, found.mean.float(), alpha, sigma)
+            return Estimate(*pair, variance=found.variance)
 
         return denoise
 
@@ -242,6 +253,13 @@ class _Terms:
         return predict
 
 
+def _noise(
+    shape: tuple[int, int, int], seeds: Sequence[int], device: torch.device, *step: int
+) -> Latents:
+    """Each sample's noise: the first, or that of a step of ancestral sampling."""
+    return torch.stack([rng.normal(shape, "sample", seed, *step) for seed in seeds]).to(device)
+
+
 @contextmanager
 def _evaluating(model: ConditionalModel) -> Iterator[None]:
     """Evaluation mode inside; each module's own mode again afterwards, whatever happens."""
@@ -260,18 +278,10 @@ def _device(model: ConditionalModel) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def _rows(conditions: Conditions, rows: slice) -> Conditions:
-    label = None if conditions.label is None else conditions.label[rows]
-    control = {name: values[rows] for name, values in conditions.control.items()}
-    return Conditions(label=label, control=control)
-
-
 def _check_rows(conditions: Conditions, seeds: Sequence[int]) -> None:
     if len(seeds) == 0:
         raise ValueError("no seeds: there is nothing to sample")
-    found = {name: len(values) for name, values in conditions.control.items()}
-    if conditions.label is not None:
-        found["label"] = len(conditions.label)
+    found = {name: len(values) for name, values in conditions.columns().items()}
     wrong = {name: rows for name, rows in found.items() if rows != len(seeds)}
     if wrong:
         raise ValueError(f"{len(seeds)} seeds, but conditions with other numbers of rows: {wrong}")

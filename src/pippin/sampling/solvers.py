@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Solvers of the probability-flow ODE, from noise to data.
+"""Solvers of the probability-flow ODE, from noise to data, and ancestral sampling.
 
-All have one calling convention: ``solver(denoise, x, grid) -> x`` walks through the points of
-the grid. ``denoise`` gives the estimates (x0, eps) for a state at a point; it is not called at
-the last point. The state stays in its own dtype, float32 in the sampler; the factors are
-float64 numbers.
+All have one calling convention: ``solver(denoise, x, grid, draw) -> x`` walks through the points
+of the grid. ``denoise`` gives the estimates (x0, eps, variance) for a state at a point; it is not
+called at the last point. ``draw`` gives the noise of a step, for ancestral sampling only. The
+state stays in its own dtype, float32 in the sampler; the factors are float64 numbers.
 """
 
 import math
@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from pippin.diffusion.posterior import step_back
 from pippin.diffusion.schedules import NoiseSchedule, Spacing
 from pippin.sampling.config import SolverName
 from pippin.types import Latents
@@ -37,9 +39,19 @@ class Point(NamedTuple):
         return math.inf if self.sigma == 0 else math.log(self.alpha / self.sigma)
 
 
-Denoise = Callable[[Tensor, Point], tuple[Tensor, Tensor]]
-"""(x_t, point) -> (x0, eps)."""
-Solver = Callable[[Denoise, Tensor, Sequence[Point]], Tensor]
+class Estimate(NamedTuple):
+    """What the network makes of a state."""
+
+    x0: Tensor
+    eps: Tensor
+    variance: Tensor | None = None
+    """The coefficient of a learned variance."""
+
+
+Denoise = Callable[[Tensor, Point], Estimate]
+Draw = Callable[[int], Tensor]
+"""Standard normal noise of a step, counted from 0, in the state's shape."""
+Solver = Callable[[Denoise, Tensor, Sequence[Point], Draw], Tensor]
 
 
 def sampling_grid(
@@ -55,18 +67,18 @@ def sampling_grid(
     return [*points, Point(t=0.0, alpha=1.0, sigma=0.0, scale=1.0)]
 
 
-def ddim(denoise: Denoise, x: Latents, grid: Sequence[Point]) -> Latents:
+def ddim(denoise: Denoise, x: Latents, grid: Sequence[Point], draw: Draw) -> Latents:
     """DDIM with eta = 0 (Song et al. 2021, eq. 12); one evaluation a step, first order.
 
     This is also Euler's method: in sigma / alpha for variance-preserving schedules, and in
     sigma for rectified flow, where it reads x + (sigma' - sigma)(eps - x0).
     """
     for here, ahead in pairwise(grid):
-        x = _mix(ahead, *denoise(x, here))
+        x = _mix(ahead, denoise(x, here))
     return x
 
 
-def heun(denoise: Denoise, x: Latents, grid: Sequence[Point]) -> Latents:
+def heun(denoise: Denoise, x: Latents, grid: Sequence[Point], draw: Draw) -> Latents:
     """Heun's method (Karras et al. 2022, algorithm 1); second order.
 
     Two evaluations a step, one in the last. The trapezoid rule is written without slopes: the
@@ -74,15 +86,15 @@ def heun(denoise: Denoise, x: Latents, grid: Sequence[Point]) -> Latents:
     """
     last = len(grid) - 2
     for step, (here, ahead) in enumerate(pairwise(grid)):
-        reached = _mix(ahead, *denoise(x, here))
+        reached = _mix(ahead, denoise(x, here))
         if step < last:
-            back = _mix(here, *denoise(reached, ahead))
+            back = _mix(here, denoise(reached, ahead))
             reached = reached + 0.5 * (ahead.scale / here.scale) * (x - back)
         x = reached
     return x
 
 
-def dpm_solver_pp(denoise: Denoise, x: Latents, grid: Sequence[Point]) -> Latents:
+def dpm_solver_pp(denoise: Denoise, x: Latents, grid: Sequence[Point], draw: Draw) -> Latents:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2); second order.
 
     One evaluation a step, whose x0 is extrapolated with the one before it. The first step, and
@@ -90,7 +102,7 @@ def dpm_solver_pp(denoise: Denoise, x: Latents, grid: Sequence[Point]) -> Latent
     """
     before, width_before = None, math.inf
     for here, ahead in pairwise(grid):
-        x0, _ = denoise(x, here)
+        x0 = denoise(x, here).x0
         width = ahead.half_log_snr - here.half_log_snr
         guess = x0
         if before is not None and ahead.sigma > 0:
@@ -101,15 +113,37 @@ def dpm_solver_pp(denoise: Denoise, x: Latents, grid: Sequence[Point]) -> Latent
     return x
 
 
+def ancestral(denoise: Denoise, x: Latents, grid: Sequence[Point], draw: Draw) -> Latents:
+    """DDPM's own sampler (Ho et al. 2020, algorithm 2), respaced to the grid.
+
+    With the variance that the network learned, or, where it learned none, the posterior's own.
+    The last step, to the clean end, is without noise.
+    """
+    for number, (here, ahead) in enumerate(pairwise(grid)):
+        points = (here.alpha, here.sigma, ahead.alpha, ahead.sigma)
+        step = step_back(*(x.new_tensor([value], dtype=torch.float64) for value in points))
+        found = denoise(x, here)
+        mean = step.mean(found.x0, x)
+        if ahead.sigma == 0:
+            return mean
+        if found.variance is None:
+            log_variance = step.log_posterior.reshape(-1, 1, 1, 1)
+        else:
+            log_variance = step.log_variance(found.variance)
+        x = mean + (log_variance / 2).exp() * draw(number)
+    return x
+
+
 SOLVERS: dict[SolverName, Solver] = {
     "ddim": ddim,
     "euler": ddim,
     "heun": heun,
     "dpm++": dpm_solver_pp,
+    "ddpm": ancestral,
 }
 """euler is ddim under the name it has in flow matching."""
 
 
-def _mix(point: Point, x0: Tensor, eps: Tensor) -> Tensor:
+def _mix(point: Point, found: Estimate) -> Tensor:
     """The state at a point that holds this data and this noise."""
-    return point.alpha * x0 + point.sigma * eps
+    return point.alpha * found.x0 + point.sigma * found.eps

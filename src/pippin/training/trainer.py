@@ -188,7 +188,12 @@ class Trainer:
         """Draw a step's random numbers; the seconds in which nothing else was computed."""
         began = time.perf_counter()
         draws = draw_step(
-            self.objective.config, self.conditioning, shape, seed=self.seed, step=step
+            self.objective.config,
+            self.conditioning,
+            shape,
+            num_maskable=self.model.denoiser.num_maskable(shape),
+            seed=self.seed,
+            step=step,
         )
         self._drawn = step, shape, draws
         seconds = time.perf_counter() - began
@@ -198,10 +203,11 @@ class Trainer:
 
     def _loss(self, batch: Batch, draws: Draws) -> torch.Tensor:
         latents, noise = batch.latents.to(self.device), draws.noise.to(self.device)
+        masking = None if draws.masking is None else draws.masking.to(self.device)
         with autocast(self.device, self.config.precision):
             prepared = self.model.prepare(batch.conditions, draws.keep)
             losses = self.objective(
-                lambda x_t, t: self.model(x_t, t, prepared),
+                lambda x_t, t: self.model(x_t, t, prepared, masking),
                 latents,
                 draws.t,
                 noise,

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way back of a DDPM from one index to an earlier one, with a learned variance.
+
+For two points of a variance-preserving schedule, here (noisier) and ahead, the forward step
+between them has beta = 1 - alpha_here^2 / alpha_ahead^2, and the posterior of the state ahead
+given the state here and the data is normal with variance
+
+    beta~ = sigma_ahead^2 / sigma_here^2 beta
+
+(Ho et al. 2020, eq. 7, written for any two points, which is what respacing means). A network that
+learns the variance gives an interpolation coefficient v, usually in [-1, 1], for each number:
+log variance = f log beta + (1 - f) log beta~ with f = (v + 1) / 2 (Nichol & Dhariwal 2021,
+arXiv 2102.09672, eq. 15).
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pippin.diffusion.schedules import NoiseSchedule
+from pippin.types import Times
+
+States = Float[Tensor, "batch *rest"]
+PerRow = Float[Tensor, " batch"]
+
+
+class Step(NamedTuple):
+    """One step back, row by row; computed in fp64, kept in fp32."""
+
+    of_data: PerRow
+    """Factor of x0 in the posterior's mean."""
+    of_state: PerRow
+    """Factor of x_t in the posterior's mean."""
+    log_beta: PerRow
+    """Logarithm of the largest sensible variance."""
+    log_posterior: PerRow
+    """Logarithm of the smallest, the posterior's own."""
+
+    def mean(self, x0: States, x_t: States) -> States:
+        """Of the state ahead."""
+        return _rows(self.of_data, x0) * x0 + _rows(self.of_state, x0) * x_t
+
+    def log_variance(self, coefficient: States) -> States:
+        """Nichol & Dhariwal 2021, eq. 15."""
+        share = (coefficient.float() + 1) / 2
+        low, high = _rows(self.log_posterior, share), _rows(self.log_beta, share)
+        return share * high + (1 - share) * low
+
+
+def step_back(alpha: PerRow, sigma: PerRow, alpha_ahead: PerRow, sigma_ahead: PerRow) -> Step:
+    """The step between two points of a variance-preserving schedule; all in fp64.
+
+    A step to the clean end (sigma_ahead = 0) has no variance: its logarithm is -inf.
+    """
+    kept = alpha / alpha_ahead  # of the state ahead, in x_t
+    beta = 1 - kept.square()
+    variance = sigma.square()
+    posterior = beta * sigma_ahead.square() / variance
+    parts = (
+        alpha_ahead * beta / variance,
+        kept * sigma_ahead.square() / variance,
+        beta.log(),
+        posterior.log(),
+    )
+    return Step(*(part.float() for part in parts))
+
+
+def training_step(schedule: NoiseSchedule, t: Times) -> Step:
+    """The step from index t to index t - 1, as training weighs it.
+
+    At index 0 the posterior has no variance; the published code puts that of index 1 there.
+
+    Args:
+        t: whole numbers, on the CPU.
+    """
+
+    def point(times: Times) -> tuple[PerRow, PerRow]:
+        return schedule.alpha(times.double()), schedule.sigma(times.double())
+
+    first = t == 0
+    alpha_ahead, sigma_ahead = point((t - 1).clamp(min=0))
+    alpha_ahead, sigma_ahead = alpha_ahead.masked_fill(first, 1), sigma_ahead.masked_fill(first, 0)
+    step = step_back(*point(t), alpha_ahead, sigma_ahead)
+    lowest = step_back(*point(torch.ones(1)), *point(torch.zeros(1))).log_posterior
+    return step._replace(log_posterior=torch.where(first, lowest, step.log_posterior))
+
+
+def variational_bound(
+    step: Step,
+    first: Bool[Tensor, " batch"],
+    x0: States,
+    x_t: States,
+    x0_guess: States,
+    coefficient: States,
+) -> PerRow:
+    """The terms of the variational bound, in bits for each number (Nichol & Dhariwal 2021, eq. 4).
+
+    The divergence of the model's step from the posterior; at index 0 the likelihood of x0 itself,
+    as a normal distribution over bins of 2/255, which is how the published code treats latents
+    too, as if they were pixels.
+
+    Args:
+        step: of :func:`training_step`, on the states' device.
+        first: True where the index is 0.
+        x0_guess: the data as the network sees it. Detach it: the bound is to train the variance
+            only.
+        coefficient: the network's v.
+    """
+    mean, log_variance = step.mean(x0_guess, x_t), step.log_variance(coefficient)
+    posterior = _rows(step.log_posterior, x0)
+    divergence = _normal_divergence(step.mean(x0, x_t), posterior, mean, log_variance)
+    surprise = -_binned_log_likelihood(x0, mean, log_variance / 2)
+    nats = torch.where(_rows(first, x0), surprise, divergence)
+    return nats.flatten(1).mean(dim=1) / math.log(2)
+
+
+def _normal_divergence(mean1: States, log1: Tensor, mean2: States, log2: States) -> States:
+    """KL of N(mean1, exp log1) from N(mean2, exp log2)."""
+    spread = (log1 - log2).exp() + (mean1 - mean2).square() * (-log2).exp()
+    return 0.5 * (log2 - log1 + spread - 1)
+
+
+def _binned_log_likelihood(x: States, mean: States, log_std: States) -> States:
+    """log of the mass of a normal distribution in a bin of 2/255 around x; the bins at -1 and 1
+    reach to infinity."""
+    inverse, centred = (-log_std).exp(), x - mean
+    below = _normal_cdf(inverse * (centred - 1 / 255))
+    above = _normal_cdf(inverse * (centred + 1 / 255))
+    mass = torch.where(x < -0.999, above, torch.where(x > 0.999, 1 - below, above - below))
+    return mass.clamp(min=1e-12).log()
+
+
+def _normal_cdf(x: States) -> States:
+    """The tanh approximation that the published code uses."""
+    return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _rows(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (like.dim() - 1))
