@@ -24,6 +24,7 @@ LAYERS = [
     {"training"},
     {"evaluation"},
     {"recipes"},
+    {"interop"},
     {"run"},
     {"study"},
     {"studies"},

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tensor of a published implementation is which of ours."""
+
+from collections.abc import Iterator, Mapping
+
+from pippin.denoisers.config import (
+    DiTConfig,
+    MDTv2Config,
+    MMDiTConfig,
+    PixArtConfig,
+    UNetConfig,
+)
+from pippin.interop.mapping import Entry, layers
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def dit_table(config: DiTConfig, shapes: Shapes) -> Iterator[Entry]:
+    """facebookresearch/DiT, class ``DiT``."""
+    yield from _ends(shapes)
+    for i in range(config.depth):
+        yield from _adaln_block(f"denoiser.blocks.{i}", f"blocks.{i}", shapes)
+
+
+def mdtv2_table(config: MDTv2Config, shapes: Shapes) -> Iterator[Entry]:
+    """sail-sg/MDT, class ``MDTv2``."""
+    yield from _ends(shapes)
+    half = (config.depth - config.decoder_depth) // 2
+    theirs = [
+        *(f"en_inblocks.{i}" for i in range(half)),
+        *(f"en_outblocks.{i}" for i in range(half)),
+        *(f"de_blocks.{i}" for i in range(config.decoder_depth)),
+    ]
+    for i, name in enumerate(theirs):
+        yield from _mdt_block(f"denoiser.blocks.{i}", name, shapes)
+    yield Entry(ours="denoiser.positions.weight", theirs=("pos_embed",))
+    yield Entry(ours="denoiser.decoder_positions.weight", theirs=("decoder_pos_embed",))
+    if config.mask_ratio is not None:
+        yield Entry(ours="denoiser.interpolater.mask_token", theirs=("mask_token",))
+        yield from _mdt_block("denoiser.interpolater.block", "sideblocks.0", shapes)
+
+
+def pixart_table(config: PixArtConfig, shapes: Shapes) -> Iterator[Entry]:
+    """PixArt-alpha/PixArt-alpha, classes ``PixArt`` and ``PixArtMS``."""
+    yield from _time_and_patches(shapes)
+    caption = "conditioner.text_tokens"
+    yield Entry(ours=f"{caption}.null", theirs=("y_embedder.y_embedding",))
+    yield from _mlp(f"{caption}.projection", "y_embedder.y_proj", shapes)
+    for ours, theirs in (("size", "csize_embedder"), ("aspect", "ar_embedder")):
+        yield from _perceptron(f"conditioner.image_shape.{ours}", theirs, shapes)
+    yield from layers("denoiser.shared", "t_block.1", shapes=shapes)
+    for i in range(config.depth):
+        ours, theirs = f"denoiser.blocks.{i}", f"blocks.{i}"
+        table = f"{theirs}.scale_shift_table"
+        yield Entry(ours=f"{ours}.modulation.table", theirs=(table,))
+        yield from _self_attention(f"{ours}.attention", f"{theirs}.attn", shapes)
+        for a, b in (("query", "q_linear"), ("key_value", "kv_linear"), ("project_out", "proj")):
+            yield from layers(f"{ours}.cross.{a}", f"{theirs}.cross_attn.{b}", shapes=shapes)
+        yield from _mlp(f"{ours}.mlp", f"{theirs}.mlp", shapes)
+    table = "final_layer.scale_shift_table"
+    yield Entry(ours="denoiser.output.modulation.table", theirs=(table,))
+    yield from layers("denoiser.output.linear", "final_layer.linear", shapes=shapes)
+
+
+def mmdit_table(config: MMDiTConfig, shapes: Shapes) -> Iterator[Entry]:
+    """Stability-AI/sd3-ref, class ``MMDiT``."""
+    yield from _time_and_patches(shapes)
+    yield from _output(shapes)
+    yield from _perceptron("conditioner.text_vector", "y_embedder", shapes)
+    projection = "conditioner.text_tokens.projection"
+    yield from layers(projection, "context_embedder", shapes=shapes)
+    yield Entry(ours="denoiser.table.weight", theirs=("pos_embed",))
+    for i in range(config.depth):
+        for ours, theirs in (("image", "x_block"), ("context", "context_block")):
+            ours, theirs = f"denoiser.blocks.{i}.{ours}", f"joint_blocks.{i}.{theirs}"
+            yield from _modulation(f"{ours}.modulation", theirs, shapes)
+            yield from layers(f"{ours}.attention_in.qkv", f"{theirs}.attn.qkv", shapes=shapes)
+            yield from layers(f"{ours}.attention_out", f"{theirs}.attn.proj", shapes=shapes)
+            if f"{ours}.mlp.linear_in.weight" in shapes:
+                yield from _mlp(f"{ours}.mlp", f"{theirs}.mlp", shapes)
+            for a, b in (("query", "ln_q"), ("key", "ln_k")):
+                if config.qk_norm:
+                    gain = f"{ours}.attention_in.norm.{a}.gain"
+                    yield Entry(ours=gain, theirs=(f"{theirs}.attn.{b}.weight",))
+
+
+def unet_table(config: UNetConfig, shapes: Shapes) -> Iterator[Entry]:
+    """CompVis/latent-diffusion, class ``UNetModel`` with spatial transformers."""
+    for ours, theirs in (("linear_in", "time_embed.0"), ("linear_out", "time_embed.2")):
+        yield from layers(f"conditioner.time.{ours}", theirs, shapes=shapes)
+    for ours, theirs in (("conv_in", "input_blocks.0.0"), ("norm_out", "out.0")):
+        yield from layers(f"denoiser.{ours}", theirs, shapes=shapes)
+    yield from layers("denoiser.conv_out", "out.2", shapes=shapes)
+    top, count = len(config.channel_multiples) - 1, config.blocks_per_level
+    number, place = 0, 1
+    for level in range(top + 1):
+        for _ in range(count):
+            yield from _unet_block(number, f"input_blocks.{place}", 0, config, shapes)
+            number, place = number + 1, place + 1
+        if level < top:
+            down = f"denoiser.down.{level}"
+            yield from layers(down, f"input_blocks.{place}.0.op", shapes=shapes)
+            place += 1
+    yield from _unet_block(number, "middle_block", 0, config, shapes)
+    yield from _unet_block(number + 1, "middle_block", 2, config, shapes)
+    number, place = number + 2, 0
+    for level in reversed(range(top + 1)):
+        for _ in range(count + 1):
+            theirs = f"output_blocks.{place}"
+            yield from _unet_block(number, theirs, 0, config, shapes)
+            number, place = number + 1, place + 1
+        if level > 0:
+            attends = 2**level in config.attention_factors
+            conv = f"{theirs}.{2 if attends else 1}.conv"
+            yield from layers(f"denoiser.up.{level - 1}", conv, shapes=shapes)
+
+
+def _unet_block(
+    number: int, theirs: str, first: int, config: UNetConfig, shapes: Shapes
+) -> Iterator[Entry]:
+    """A residual block at ``theirs.first``, and a transformer, where there is one, after it."""
+    ours = f"denoiser.blocks.{number}"
+    for a, b in (
+        ("norm_in", "in_layers.0"),
+        ("conv_in", "in_layers.2"),
+        ("modulation", "emb_layers.1"),
+        ("norm_out", "out_layers.0"),
+        ("conv_out", "out_layers.3"),
+        ("shortcut", "skip_connection"),
+    ):
+        yield from layers(f"{ours}.residual.{a}", f"{theirs}.{first}.{b}", shapes=shapes)
+    if f"{ours}.transformer.norm.weight" not in shapes:
+        return
+    ours, theirs = f"{ours}.transformer", f"{theirs}.{first + 1}"
+    for a, b in (("norm", "norm"), ("project_in", "proj_in"), ("project_out", "proj_out")):
+        yield from layers(f"{ours}.{a}", f"{theirs}.{b}", shapes=shapes)
+    for i in range(config.transformer_depth):
+        yield from spatial_transformer_block(
+            f"{ours}.blocks.{i}", f"{theirs}.transformer_blocks.{i}", shapes
+        )
+
+
+def spatial_transformer_block(ours: str, theirs: str, shapes: Shapes) -> Iterator[Entry]:
+    """Names that latent diffusion and diffusers share."""
+    qkv = [f"{theirs}.attn1.to_{x}" for x in "qkv"]
+    yield from layers(f"{ours}.attention.project_in.qkv", *qkv, shapes=shapes)
+    yield from layers(f"{ours}.cross.query", f"{theirs}.attn2.to_q", shapes=shapes)
+    keys = [f"{theirs}.attn2.to_{x}" for x in "kv"]
+    yield from layers(f"{ours}.cross.key_value", *keys, shapes=shapes)
+    for a, b in (
+        ("attention.project_out", "attn1.to_out.0"),
+        ("cross.project_out", "attn2.to_out.0"),
+        ("mlp.linear_in", "ff.net.0.proj"),
+        ("mlp.linear_out", "ff.net.2"),
+        ("norm_self", "norm1"),
+        ("norm_cross", "norm2"),
+        ("norm_mlp", "norm3"),
+    ):
+        yield from layers(f"{ours}.{a}", f"{theirs}.{b}", shapes=shapes)
+
+
+def _ends(shapes: Shapes) -> Iterator[Entry]:
+    """What DiT and MDTv2 have before and after their blocks."""
+    yield from _time_and_patches(shapes)
+    yield from _output(shapes)
+    table = "y_embedder.embedding_table.weight"
+    yield Entry(ours="conditioner.label_vector.weight", theirs=(table,))
+
+
+def _time_and_patches(shapes: Shapes) -> Iterator[Entry]:
+    yield from layers("denoiser.patches.linear", "x_embedder.proj", shapes=shapes)
+    yield from _perceptron("conditioner.time", "t_embedder", shapes)
+
+
+def _output(shapes: Shapes) -> Iterator[Entry]:
+    yield from _modulation("denoiser.output.modulation", "final_layer", shapes)
+    yield from layers("denoiser.output.linear", "final_layer.linear", shapes=shapes)
+
+
+def _perceptron(ours: str, theirs: str, shapes: Shapes) -> Iterator[Entry]:
+    yield from layers(f"{ours}.linear_in", f"{theirs}.mlp.0", shapes=shapes)
+    yield from layers(f"{ours}.linear_out", f"{theirs}.mlp.2", shapes=shapes)
+
+
+def _modulation(ours: str, theirs: str, shapes: Shapes) -> Iterator[Entry]:
+    yield from layers(f"{ours}.linear", f"{theirs}.adaLN_modulation.1", shapes=shapes)
+
+
+def _mlp(ours: str, theirs: str, shapes: Shapes) -> Iterator[Entry]:
+    yield from layers(f"{ours}.linear_in", f"{theirs}.fc1", shapes=shapes)
+    yield from layers(f"{ours}.linear_out", f"{theirs}.fc2", shapes=shapes)
+
+
+def _self_attention(ours: str, theirs: str, shapes: Shapes) -> Iterator[Entry]:
+    yield from layers(f"{ours}.project_in.qkv", f"{theirs}.qkv", shapes=shapes)
+    yield from layers(f"{ours}.project_out", f"{theirs}.proj", shapes=shapes)
+
+
+def _adaln_block(ours: str, theirs: str, shapes: Shapes) -> Iterator[Entry]:
+    yield from _modulation(f"{ours}.modulation", theirs, shapes)
+    yield from _self_attention(f"{ours}.attention", f"{theirs}.attn", shapes)
+    yield from _mlp(f"{ours}.mlp", f"{theirs}.mlp", shapes)
+
+
+def _mdt_block(ours: str, theirs: str, shapes: Shapes) -> Iterator[Entry]:
+    yield from _adaln_block(f"{ours}.block", theirs, shapes)
+    table = f"{theirs}.attn.rel_pos_bias.relative_position_bias_table"
+    yield Entry(ours=f"{ours}.bias.table", theirs=(table,))
+    yield from layers(f"{ours}.skip", f"{theirs}.skip_linear", shapes=shapes)

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published weights as our models, called as the published classes are called."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pippin.conditioning.conditioner import Prepared, keep_all
+from pippin.denoisers.config import PixArtConfig
+from pippin.interop.arguments import Configured, configure
+from pippin.interop.mapping import Entry, from_theirs, shapes_of
+from pippin.interop.published import (
+    dit_table,
+    mdtv2_table,
+    mmdit_table,
+    pixart_table,
+    unet_table,
+)
+from pippin.model import LatentDenoiser, build_model
+from pippin.nn.positions import sincos_2d
+from pippin.types import Conditions, Masking, Prediction, TextFeatures
+
+TABLES: dict[str, Callable[[Any, Any], Iterable[Entry]]] = {
+    "dit": dit_table,
+    "mdtv2": mdtv2_table,
+    "pixart": pixart_table,
+    "pixart_ms": pixart_table,
+    "mmdit_sd3": mmdit_table,
+    "ldm_unet": unet_table,
+}
+MADE_BY_US = {
+    "mmdit_sd3": {"conditioner.text_tokens.null", "conditioner.text_vector.null"},
+    "ldm_unet": {"conditioner.text_tokens.null"},
+}
+"""What the published class leaves to its caller: the null caption."""
+
+
+def load_reference(
+    source: str, state_dict: Mapping[str, Tensor], **constructor_arguments: Any
+) -> "Reference":
+    """A published model's weights in a model of ours.
+
+    Args:
+        source: dit, mdtv2, pixart, pixart_ms, mmdit_sd3 or ldm_unet.
+        state_dict: under the published names.
+        constructor_arguments: of the published class; what is left out has its default.
+
+    Raises:
+        ValueError: an unknown source or argument, a value that we do not support, or weights that
+            do not fit; the message names it.
+    """
+    configured = configure(source, constructor_arguments)
+    model = build_model(
+        configured.conditioning,
+        configured.denoiser,
+        num_classes=configured.num_classes,
+        latent_channels=configured.latent_channels,
+        seed=0,
+    )
+    shapes = shapes_of(model)
+    table = [e for e in TABLES[source](configured.denoiser, shapes) if e.ours in shapes]
+    state = _with_null_class(state_dict, shapes)
+    converted = from_theirs(table, state, shapes)
+    lacking = set(converted.missing) - MADE_BY_US.get(source, set())
+    if lacking:
+        raise ValueError(f"{source}: the weights say nothing of {', '.join(sorted(lacking))}")
+    null = {name: torch.zeros(shapes[name]) for name in converted.missing}
+    model.load_state_dict(converted.tensors | null)
+    if source in ("dit", "pixart") and "pos_embed" in state:
+        _check_positions(state["pos_embed"], configured)
+    return Reference(
+        source=source,
+        model=model.eval(),
+        configured=configured,
+        unplaced=converted.unplaced,
+        made_by_us=converted.missing,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A converted model with what belongs to its weights, and the published calling convention."""
+
+    source: str
+    model: LatentDenoiser
+    configured: Configured
+    """Schedule, prediction type, variance and the autoencoder's affine are here."""
+    unplaced: tuple[str, ...]
+    """Tensors of the source that ours has no place for; none is dropped silently."""
+    made_by_us: tuple[str, ...]
+    """Tensors of ours that the source lacks, set to zero: the null caption."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor | None = None,
+        *,
+        timestep: Tensor | None = None,
+        timesteps: Tensor | None = None,
+        y: Tensor | None = None,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        img_hw: Tensor | None = None,
+        aspect_ratio: Tensor | None = None,
+        enable_mask: bool = False,
+        mask_noise: Tensor | None = None,
+        mask_ratio_draw: Tensor | float | None = None,
+    ) -> Tensor:
+        """What the published ``forward`` returns, learned variance channels included.
+
+        Args:
+            x: (N, C, H, W).
+            t, timestep, timesteps: (N,), under the name that the published class has.
+            y: class ids (dit, mdtv2; the null class is num_classes), caption features (pixart) or
+                the pooled vector (mmdit_sd3).
+            context: tokens (mmdit_sd3, ldm_unet).
+            mask: of caption tokens (pixart), non-zero where one takes part.
+            img_hw, aspect_ratio: of pixart_ms.
+            enable_mask, mask_noise, mask_ratio_draw: MDT's masked pass and its random numbers.
+
+        Raises:
+            ValueError: an input that the model needs is missing.
+        """
+        time = next((v for v in (t, timestep, timesteps) if v is not None), None)
+        if time is None:
+            raise ValueError("give the times as t, timestep or timesteps")
+        times = torch.as_tensor(time).float().expand(len(x))
+        prepared = self._prepare(len(x), y, context, mask, img_hw, aspect_ratio)
+        if not enable_mask:
+            return _joined(self.model(x, times, prepared))
+        if mask_noise is None or mask_ratio_draw is None:
+            raise ValueError("enable_mask=True needs mask_noise and mask_ratio_draw")
+        masking = Masking(order=mask_noise, ratio=float(mask_ratio_draw))
+        prediction = self.model(x, times, prepared, masking)
+        assert prediction.aux is not None
+        return _joined(prediction.aux)
+
+    def guided(self, x: Tensor, t: Tensor, y: Tensor, cfg_scale: Tensor | float) -> Tensor:
+        """The published guided call: halves of the batch are conditional and unconditional.
+
+        The first half of ``x`` serves both. Three channels are guided, however many there are;
+        MDT's scale grows with time from 1 (Gao et al. 2023, power-cosine with exponent 4).
+
+        Raises:
+            ValueError: a source whose published class has no such call.
+        """
+        if self.source not in ("dit", "mdtv2"):
+            raise ValueError(f"{self.source} has no guided call; dit and mdtv2 have one")
+        half = x[: len(x) // 2]
+        out = self(torch.cat([half, half]), t, y=y)
+        scale = torch.as_tensor(cfg_scale, dtype=out.dtype, device=out.device)
+        if self.source == "mdtv2":
+            power = (1 - torch.as_tensor(t).float()[: len(half)] / 1000) ** 4
+            scale = (1 + (scale - 1) * (1 - torch.cos(math.pi * power)) / 2)[:, None, None, None]
+        kept, rest = out[:, :3], out[:, 3:]
+        conditional, unconditional = kept.chunk(2)
+        mixed = unconditional + scale * (conditional - unconditional)
+        return torch.cat([torch.cat([mixed, mixed]), rest], dim=1)
+
+    def _prepare(
+        self,
+        batch: int,
+        y: Tensor | None,
+        context: Tensor | None,
+        mask: Tensor | None,
+        img_hw: Tensor | None,
+        aspect_ratio: Tensor | None,
+    ) -> Prepared:
+        """The published inputs as conditions."""
+        keep = keep_all(batch)
+        if self.source in ("dit", "mdtv2"):
+            label = torch.as_tensor(_needed("y", y)).cpu()
+            keep.semantic.copy_(label != self.configured.num_classes)
+            label = label.where(keep.semantic, torch.zeros_like(label))
+            return self.model.prepare(Conditions(label=label, control={}), keep)
+        if self.source in ("pixart", "pixart_ms"):
+            tokens = _needed("y", y).squeeze(1)
+            flags = None if mask is None else mask.reshape(batch, -1) != 0
+            text = TextFeatures(tokens=tokens, mask=flags)
+        else:
+            tokens = _needed("context", context)
+            pooled = _needed("y", y) if self.source == "mmdit_sd3" else None
+            text = TextFeatures(tokens=tokens, pooled=pooled)
+        control = {}
+        if self.source == "pixart_ms":
+            ratio = _needed("aspect_ratio", aspect_ratio).reshape(-1, 1)
+            control = {
+                "original_size": _needed("img_hw", img_hw),
+                "crop_size": torch.cat([ratio, torch.ones_like(ratio)], dim=1),
+            }
+        return self.model.prepare(Conditions(text=text, control=control), keep)
+
+
+def _needed(name: str, value: Tensor | None) -> Tensor:
+    if value is None:
+        raise ValueError(f"this model needs the input {name}")
+    return value
+
+
+def _joined(prediction: Prediction) -> Tensor:
+    parts = [prediction.mean, prediction.variance]
+    return torch.cat([part for part in parts if part is not None], dim=1)
+
+
+def _with_null_class(
+    state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
+    """A class table trained without dropping has no null row; ours gets one of zeros."""
+    found, name = dict(state), "y_embedder.embedding_table.weight"
+    wanted = shapes.get("conditioner.label_vector.weight")
+    if wanted is not None and name in found and len(found[name]) == wanted[0] - 1:
+        found[name] = torch.cat([found[name], torch.zeros_like(found[name][:1])])
+    return found
+
+
+def _check_positions(stored: Tensor, configured: Configured) -> None:
+    """Refuse weights whose fixed table is not the one that we compute."""
+    side = math.isqrt(stored.shape[-2])
+    denoiser = configured.denoiser
+    step = 1.0
+    if isinstance(denoiser, PixArtConfig):
+        step = (denoiser.base_grid or side) / side / denoiser.interpolation
+    table = sincos_2d(side, side, stored.shape[-1], row_step=step, column_step=step)
+    if not torch.allclose(stored.reshape(table.shape).float().cpu(), table, atol=1e-4):
+        raise ValueError(
+            "pos_embed is not the sine-cosine table of its grid; ours would read it wrongly"
+        )
