@@ -218,3 +218,36 @@ def pixart(size: SizeName, **settings: Any) -> PixArtConfig:
 def mmdit(size: SizeName, **settings: Any) -> MMDiTConfig:
     """mmDiT of a named size."""
     return MMDiTConfig(**SIZES[size]._asdict(), **settings)
+
+
+# LDM-4 is the class-conditional UNet of latent diffusion, SD1 Stable Diffusion 1's (CompVis'
+# configurations cin256-v2 and v1-inference); tiny is ours, for two CPU cores.
+UNET_SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "channels": 32,
+        "channel_multiples": (1, 2),
+        "attention_factors": (1, 2),
+        "token_width": 128,
+        "num_heads": 4,
+        "norm_groups": 8,
+    },
+    "LDM-4": {
+        "channels": 192,
+        "channel_multiples": (1, 2, 3, 5),
+        "attention_factors": (2, 4, 8),
+        "token_width": 512,
+        "num_heads": 1,
+    },
+    "SD1": {
+        "channels": 320,
+        "channel_multiples": (1, 2, 4, 4),
+        "attention_factors": (1, 2, 4),
+        "token_width": 768,
+        "num_heads": 8,
+    },
+}
+
+
+def unet(size: Literal["tiny", "LDM-4", "SD1"], **settings: Any) -> UNetConfig:
+    """UNet of a named size."""
+    return UNetConfig(**UNET_SIZES[size] | settings)

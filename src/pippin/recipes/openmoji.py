@@ -10,7 +10,7 @@ from pippin.conditioning.config import (
     PowerCosineGate,
 )
 from pippin.data.config import OpenMojiConfig
-from pippin.denoisers.config import dit, mmdit
+from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
@@ -91,3 +91,38 @@ def dit_disentangled() -> Recipe:
     """DiT with cross-attention to class tokens."""
     denoiser = dit("tiny", qk_norm=True, cross_attention=True)
     return replace(mmdit_disentangled(), denoiser=denoiser)
+
+
+GRID = (8, 8)
+"""Patches of an OpenMoji latent, which has 16 x 16 places."""
+
+
+def mdtv2_entangled() -> Recipe:
+    """MDTv2 with its masked pass."""
+    return replace(mmdit_entangled(), denoiser=mdtv2("tiny", GRID, qk_norm=True))
+
+
+def mdtv2_disentangled() -> Recipe:
+    """MDTv2 with cross-attention to class tokens."""
+    denoiser = mdtv2("tiny", GRID, qk_norm=True, cross_attention=True)
+    return replace(mmdit_disentangled(), denoiser=denoiser)
+
+
+def pixart_entangled() -> Recipe:
+    """PixArt-alpha's blocks; their cross-attention reads tokens that say nothing."""
+    return replace(mmdit_entangled(), denoiser=pixart("tiny", qk_norm=True))
+
+
+def pixart_disentangled() -> Recipe:
+    """PixArt-alpha's blocks with class tokens for text."""
+    return replace(mmdit_disentangled(), denoiser=pixart("tiny", qk_norm=True))
+
+
+def unet_entangled() -> Recipe:
+    """Latent diffusion's UNet; its cross-attention reads tokens that say nothing."""
+    return replace(mmdit_entangled(), denoiser=unet("tiny", qk_norm=True))
+
+
+def unet_disentangled() -> Recipe:
+    """Latent diffusion's UNet with cross-attention to class tokens."""
+    return replace(mmdit_disentangled(), denoiser=unet("tiny", qk_norm=True))

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 
 from pippin.config import ConfigError
-from pippin.recipes import folder, openmoji
+from pippin.recipes import folder, openmoji, paper, published
 from pippin.recipes.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -12,11 +12,25 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "openmoji/mmdit-entangled": openmoji.mmdit_entangled,
     "openmoji/dit-disentangled": openmoji.dit_disentangled,
     "openmoji/dit-entangled": openmoji.dit_entangled,
+    "openmoji/mdtv2-disentangled": openmoji.mdtv2_disentangled,
+    "openmoji/mdtv2-entangled": openmoji.mdtv2_entangled,
+    "openmoji/pixart-disentangled": openmoji.pixart_disentangled,
+    "openmoji/pixart-entangled": openmoji.pixart_entangled,
+    "openmoji/unet-disentangled": openmoji.unet_disentangled,
+    "openmoji/unet-entangled": openmoji.unet_entangled,
     "folder/mmdit-disentangled": folder.mmdit_disentangled,
     "folder/mmdit-entangled": folder.mmdit_entangled,
     "folder/mmdit-unconditional": folder.mmdit_unconditional,
     "folder/dit-disentangled": folder.dit_disentangled,
     "folder/dit-entangled": folder.dit_entangled,
+    "published/dit-xl-256": published.dit_xl_256,
+    "published/dit-xl-512": published.dit_xl_512,
+    "published/mdtv2-xl-256": published.mdtv2_xl_256,
+    "published/pixart-xl-256": published.pixart_xl_256,
+    "published/pixart-xl-512": published.pixart_xl_512,
+    "published/mmdit-sd3-d24-256": published.mmdit_sd3_d24_256,
+    "published/ldm-4-imagenet-256": published.ldm_4_imagenet_256,
+    **paper.recipes(),
 }
 
 

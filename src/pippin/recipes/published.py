@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published models as they were trained: ``pippin train published/NAME --data.path FOLDER``.
+
+Values are those of the papers and of the code released with them. A comment stands where a value
+differs, and where no source for it could be read. What holds for all recipes here:
+
+- Control is off: none of these models reads it. Adam's epsilon is 1e-8.
+- EMA decays of 0.9999 for each step are half-lives in images, at the recipe's batch size.
+- Crops are squares of the full shorter side at a uniform place along the longer one, where DiT,
+  MDT and PixArt-alpha crop the centre. Each picture has 8 cached views, where they draw a new flip
+  every time. One in a hundred training pictures is held out, where they hold out none.
+- The text models cannot be trained yet: no data gives text features. They are here to be shown,
+  and as the base of what loads their weights.
+"""
+
+import math
+from dataclasses import replace
+
+from pippin.conditioning.config import (
+    ConditioningConfig,
+    ControlConfig,
+    DropConfig,
+    LabelSemantic,
+    Mechanism,
+    TextSemantic,
+)
+from pippin.data.config import CropLaw, ImagesConfig
+from pippin.denoisers.config import MMDiTConfig, dit, mdtv2, pixart, unet
+from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, MinSNRWeight
+from pippin.encoders.config import AutoencoderConfig
+from pippin.evaluation.config import EvaluationConfig
+from pippin.recipes.recipe import Recipe
+from pippin.sampling.config import GuidanceConfig, SamplingConfig
+from pippin.training.config import ImagesHalfLife, TrainConfig
+
+LATENTS: dict[str, tuple[int, int]] = {
+    "stabilityai/sd-vae-ft-ema": (8, 4),
+    "stabilityai/sd-vae-ft-mse": (8, 4),
+    "kl-f4": (4, 3),
+    "sd3-vae": (8, 16),
+}
+"""Factor and channels of the autoencoders that recipes name and the package does not hold. The
+last two are folders that a user makes: their originals are no AutoencoderKL folder of their own.
+"""
+
+TORCH_BETAS = (0.9, 0.999)
+"""Adam's defaults in PyTorch."""
+NO_CONTROL = ControlConfig(high=(), low=())
+
+
+def half_life(decay: float, batch_size: int) -> ImagesHalfLife:
+    """The EMA half-life of a decay for each step."""
+    return ImagesHalfLife(images=round(math.log(2) / -math.log(decay) * batch_size))
+
+
+def pictures(resolution: int, *, flip_probability: float = 0.5) -> ImagesConfig:
+    """A folder of class folders, ImageNet's as an example; its path is still to be given."""
+    return ImagesConfig(
+        resolution=resolution,
+        crop_law=CropLaw(smallest=1.0, largest=1.0, flip_probability=flip_probability),
+        held_out_share=0.01,
+    )
+
+
+def by_label(mechanism: Mechanism = "modulation", *, num_tokens: int = 4) -> ConditioningConfig:
+    """Classes and nothing else, one in ten dropped."""
+    return ConditioningConfig(
+        semantic=LabelSemantic(num_tokens=num_tokens),
+        rules={"label": mechanism},
+        control=NO_CONTROL,
+        drop=DropConfig(keep=0.9, control=0.0, semantic=0.1, both=0.0),
+    )
+
+
+def dit_xl_256() -> Recipe:
+    """DiT-XL/2 at 256 pixels (Peebles & Xie 2023, section 4, and their train.py)."""
+    batch_size = 256
+    return Recipe(
+        data=pictures(256),
+        autoencoder=AutoencoderConfig(source="stabilityai/sd-vae-ft-ema"),
+        diffusion=DiffusionConfig(schedule="ddpm"),
+        conditioning=by_label(),
+        denoiser=dit("XL", learn_variance=True),
+        train=TrainConfig(
+            images=7_000_000 * batch_size,
+            batch_size=batch_size,
+            learning_rate=1e-4,
+            betas=TORCH_BETAS,
+            grad_clip=None,
+            ema=half_life(0.9999, batch_size),
+            precision="fp32",  # the released script's; the paper trained on TPUs
+        ),
+        sampling=SamplingConfig(
+            solver="ddpm",
+            spacing="linspace",
+            steps=250,
+            guidance=GuidanceConfig(semantic_scale=1.5, cfg_channels=3),
+        ),
+        evaluation=EvaluationConfig(num_samples=50_000),
+    )
+
+
+def dit_xl_512() -> Recipe:
+    """DiT-XL/2 at 512 pixels: as at 256, but for 3 million steps."""
+    base = dit_xl_256()
+    return replace(
+        base,
+        data=pictures(512),
+        train=replace(base.train, images=3_000_000 * base.train.batch_size),
+    )
+
+
+def mdtv2_xl_256() -> Recipe:
+    """MDTv2-XL/2 at 256 pixels (Gao et al. 2023), as its released code trains it.
+
+    The values are the code's: the paper's own text could not be read.
+    """
+    base = dit_xl_256()
+    return replace(
+        base,
+        autoencoder=AutoencoderConfig(source="stabilityai/sd-vae-ft-mse"),
+        diffusion=DiffusionConfig(schedule="ddpm", loss_weight=MinSNRWeight(gamma=5.0)),
+        # decoder_depth 4: the scripts' and the sampling code's; the README says 2 for XL.
+        # The full and the masked pass share their noise and dropped classes; the code draws anew.
+        denoiser=mdtv2("XL", (16, 16), decoder_depth=4, learn_variance=True),
+        train=replace(
+            base.train,
+            images=4_600_000 * base.train.batch_size,  # unverified: at second hand
+            # The code's optimizer is Adan at 3e-4, which is not built. Adam at DiT's rate stands
+            # for it: unverified.
+            learning_rate=1e-4,
+            grad_clip=1.0,
+        ),
+        # The published guidance grows along the path (scale 3.8, power 4), which is not built;
+        # this is DiT's constant scale.
+        sampling=replace(
+            base.sampling, guidance=GuidanceConfig(semantic_scale=1.5, cfg_channels=3)
+        ),
+    )
+
+
+def pixart_xl_256() -> Recipe:
+    """PixArt-alpha at 256 pixels (Chen et al. 2023, table 4), the text-image alignment stage.
+
+    The stage before it, ImageNet at 2e-5 from DiT's weights, and the one after it, on finer
+    pictures, have the same settings but for batch size and length.
+    """
+    batch_size = 178 * 64
+    return Recipe(
+        data=pictures(256, flip_probability=0.0),
+        autoencoder=AutoencoderConfig(source="stabilityai/sd-vae-ft-ema"),
+        diffusion=DiffusionConfig(schedule="ddpm"),
+        conditioning=ConditioningConfig(
+            semantic=TextSemantic(token_features=4096, num_tokens=120, projection="mlp"),
+            rules={"text": "attention"},
+            control=NO_CONTROL,
+            # The paper's null caption is fixed noise; ours is learned.
+            drop=DropConfig(keep=0.9, control=0.0, semantic=0.1, both=0.0),
+        ),
+        denoiser=pixart("XL", base_grid=16, learn_variance=True),
+        train=TrainConfig(
+            images=150_000 * batch_size,
+            batch_size=batch_size,
+            learning_rate=2e-5,
+            betas=TORCH_BETAS,
+            weight_decay=0.03,
+            warmup_images=1_000 * batch_size,  # the code's
+            grad_clip=0.01,  # the code's
+            ema=half_life(0.9999, batch_size),  # the code's
+            precision="bf16",  # the code's is fp16, which is not built
+        ),
+        sampling=SamplingConfig(
+            solver="dpm++",
+            # The paper does not name its times. The code's are even in t.
+            spacing="linspace",
+            steps=20,
+            guidance=GuidanceConfig(semantic_scale=4.5),  # the code's
+        ),
+        evaluation=EvaluationConfig(num_samples=30_000),  # unverified
+    )
+
+
+def pixart_xl_512() -> Recipe:
+    """PixArt-alpha at 512 pixels, the aesthetics stage; init.run is to name the 256 run.
+
+    The paper embeds picture sizes and trains on many aspect ratios in this stage; here crops are
+    square, and sizes are left out so that the weights of 256 fit.
+    """
+    base, batch_size = pixart_xl_256(), 40 * 64
+    return replace(
+        base,
+        data=pictures(512, flip_probability=0.0),
+        denoiser=pixart("XL", base_grid=32, learn_variance=True),
+        train=replace(
+            base.train,
+            images=100_000 * batch_size,
+            batch_size=batch_size,
+            warmup_images=1_000 * batch_size,
+            ema=half_life(0.9999, batch_size),
+        ),
+    )
+
+
+def mmdit_sd3_d24_256() -> Recipe:
+    """The mmDiT of depth 24 at 256 pixels (Esser et al. 2024), about 2 billion parameters."""
+    batch_size = 4096
+    return Recipe(
+        data=pictures(256, flip_probability=0.0),  # flips: unverified
+        autoencoder=AutoencoderConfig(source="sd3-vae"),
+        diffusion=DiffusionConfig(
+            schedule="flow", prediction="flow", time_density=LogitNormalTime()
+        ),
+        conditioning=ConditioningConfig(
+            semantic=TextSemantic(token_features=4096, pooled_features=2048, num_tokens=154),
+            rules={"text": "attention", "pooled": "modulation"},
+            control=NO_CONTROL,
+            # The paper drops each of three encoders at 46.4 %, so that all are dropped in about
+            # one caption of ten. Here all are dropped together.
+            drop=DropConfig(keep=0.9, control=0.0, semantic=0.1, both=0.0),
+        ),
+        denoiser=MMDiTConfig(
+            depth=24,
+            width=1536,
+            num_heads=24,
+            qk_norm=False,  # the paper names it for the stages of high resolution only
+            table_side=192,  # the code's
+        ),
+        train=TrainConfig(
+            images=500_000 * batch_size,
+            batch_size=batch_size,
+            learning_rate=1e-4,  # of the study of formulations
+            betas=TORCH_BETAS,  # unverified
+            weight_decay=0.0,  # unverified
+            warmup_images=1_000 * batch_size,  # of the study of formulations
+            grad_clip=1.0,  # unverified
+            ema=half_life(0.9999, batch_size),  # unverified: ours
+            precision="bf16",
+        ),
+        sampling=SamplingConfig(
+            solver="euler", steps=50, guidance=GuidanceConfig(semantic_scale=5.0)
+        ),
+        evaluation=EvaluationConfig(num_samples=30_000),  # unverified
+    )
+
+
+def ldm_4_imagenet_256() -> Recipe:
+    """LDM-4 on ImageNet at 256 pixels (Rombach et al. 2022, tables 10 and 15; cin256-v2)."""
+    batch_size = 1200
+    return Recipe(
+        # The code crops at a random place, as here. Flips: unverified.
+        data=pictures(256, flip_probability=0.0),
+        # The paper's autoencoder is quantised (f4, 3 channels), which is not built. This stands
+        # for a folder with a KL autoencoder of the same shape.
+        autoencoder=AutoencoderConfig(source="kl-f4"),
+        diffusion=DiffusionConfig(schedule="ldm-f4"),
+        conditioning=by_label("attention", num_tokens=1),  # dropping one in ten: unverified
+        denoiser=unet("LDM-4"),
+        train=TrainConfig(
+            images=178_000 * batch_size,
+            batch_size=batch_size,
+            learning_rate=1e-4,
+            betas=TORCH_BETAS,
+            weight_decay=0.01,  # PyTorch's default, which the code leaves
+            grad_clip=None,
+            ema=half_life(0.9999, batch_size),  # the code's
+            precision="fp32",  # unverified
+        ),
+        sampling=SamplingConfig(
+            solver="ddim",  # eta 0: the paper's eta for these samples is unverified
+            spacing="leading",  # the code's times are later by one
+            steps=250,
+            guidance=GuidanceConfig(semantic_scale=1.5),
+        ),
+        evaluation=EvaluationConfig(num_samples=50_000),
+    )
