@@ -69,7 +69,8 @@ def comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Reci
         ),
         denoiser=model.build(side, disentangled),
         # At 512, init.run is to be set to the run at 256, so that training goes on from it. MDTv2
-        # learns a position for each patch, so it starts anew.
+        # has learned positions, one for each patch, so those weights do not fit: it starts anew,
+        # and this short run is no equal match for the others.
         train=TrainConfig(
             images=IMAGES[resolution],
             batch_size=BATCH_SIZE,

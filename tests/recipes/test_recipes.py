@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every recipe builds; the class-conditional ones train; the comparison is one protocol."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from small_trainer import batches
+
+from pippin.conditioning.config import TextSemantic
+from pippin.config import ConfigError, difference
+from pippin.denoisers.config import UNetConfig
+from pippin.model import build_model
+from pippin.objective import Objective, check_objective
+from pippin.recipes.published import half_life
+from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import RECIPES, get_recipe
+from pippin.run.cost import meta_model
+from pippin.run.train import train
+from pippin.sampling.config import check_guidance
+from pippin.training.trainer import Trainer
+
+TEXT = [n for n in RECIPES if isinstance(get_recipe(n).conditioning.semantic, TextSemantic)]
+TRAINED = [n for n in RECIPES if n.startswith(("published/", "paper/")) and n not in TEXT]
+SMALL_UNET = {
+    "channels": 8,
+    "channel_multiples": (1, 2),
+    "attention_factors": (1, 2),
+    "token_width": 16,
+    "norm_groups": 4,
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_and_survives_its_record(name):
+    recipe = get_recipe(name)
+    check_guidance(recipe.sampling.guidance, recipe.conditioning)
+    check_objective(recipe.diffusion, recipe.denoiser)
+    model = meta_model(recipe.conditioning, recipe.denoiser, 1000, 4)
+    assert all(p.device.type == "meta" for p in model.parameters())
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+def small(config):
+    """The same architecture, tiny, for latents of 8 x 8."""
+    if isinstance(config, UNetConfig):
+        return replace(config, **SMALL_UNET)
+    settings = {"grid": (4, 4), "decoder_depth": 2} if config.kind == "mdtv2" else {}
+    return replace(config, depth=4, width=16, num_heads=2, **settings)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_shrunk_recipes_train(name, tmp_path):
+    recipe = get_recipe(name)
+    torch.manual_seed(0)
+    model = build_model(
+        recipe.conditioning, small(recipe.denoiser), num_classes=3, latent_channels=4, seed=0
+    )
+    config = replace(recipe.train, images=16, batch_size=8, precision="fp32", device="cpu")
+    trainer = Trainer(
+        model, Objective(recipe.diffusion), recipe.conditioning, config, seed=0, folder=tmp_path
+    )
+    before = [p.detach().clone() for p in model.parameters()]
+    losses = []
+    for batch in itertools.islice(batches(), 2):
+        report = trainer.step(batch, 0.0, 0.0)
+        assert report.finite
+        losses.append(report.loss)
+    assert len(losses) == 2 and all(map(math.isfinite, losses))
+    moved = [bool((p != old).any()) for p, old in zip(model.parameters(), before, strict=True)]
+    assert any(moved)
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_text_is_refused_before_anything_is_read(name, tmp_path):
+    with pytest.raises(ConfigError, match="text cannot be trained yet"):
+        train(get_recipe(name), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def names(resolution):
+    return [n for n in RECIPES if n.startswith("paper/") and f"-{resolution}" in n]
+
+
+@pytest.mark.parametrize("resolution", [256, 512])
+def test_the_comparison_differs_in_denoiser_and_conditioning_only(resolution):
+    assert len(names(resolution)) == 10
+    for a, b in itertools.combinations(map(get_recipe, names(resolution)), 2):
+        different = difference(a, b)
+        assert different
+        allowed = ("denoiser.", "conditioning.rules", "conditioning.control.low_gate.")
+        assert all(path.startswith(allowed) for path in different), different
+
+
+def test_resolutions_differ_in_what_depends_on_them():
+    for name in names(256):
+        a, b = get_recipe(name), get_recipe(name.replace("-256", "-512"))
+        grid = {"denoiser.grid"} if "mdtv2" in name else set()
+        assert set(difference(a, b)) == grid | {
+            "data.resolution",
+            "sampling.control.original_size",
+            "train.images",
+        }
+
+
+@pytest.mark.parametrize("kind", ["dit", "mdtv2", "pixart", "mmdit", "unet"])
+def test_openmoji_arms_differ_on_two_axes(kind):
+    a, b = (get_recipe(f"openmoji/{kind}-{arm}") for arm in ("entangled", "disentangled"))
+    assert set(difference(a, b)) - {"denoiser.cross_attention"} == {
+        "conditioning.rules",
+        "conditioning.control.low_gate.kind",
+        "conditioning.control.low_gate.alpha",
+    }
+
+
+@pytest.mark.parametrize("batch_size", [256, 2048])
+def test_half_life_is_that_of_the_decay(batch_size):
+    half = half_life(0.9999, batch_size)
+    assert 0.5 ** (batch_size / half.images) == pytest.approx(0.9999, abs=1e-9)
