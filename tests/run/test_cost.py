@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FLOPs of a DiT against the closed form."""
+"""FLOPs of a DiT against the closed form, published counts, memory against autograd's."""
 
 import pytest
+import torch
 
-from pippin.conditioning.config import ConditioningConfig, ControlConfig
-from pippin.denoisers.config import DiTConfig, dit
-from pippin.run.cost import denoiser_flops, meta_model
+from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
+from pippin.denoisers.config import DiTConfig, dit, mdtv2, unet
+from pippin.model import build_model
+from pippin.recipes.table import get_recipe
+from pippin.run.cost import activation_bytes, denoiser_flops, meta_model
+from pippin.types import Embedded
 
 CONDITIONING = ConditioningConfig(
     rules={"label": "modulation"}, control=ControlConfig(high=(), low=())
+)
+CLIP = ConditioningConfig(
+    semantic=TextSemantic(token_features=768, projection="none"),
+    rules={"text": "attention"},
+    control=ControlConfig(high=(), low=()),
 )
 
 
@@ -34,3 +43,76 @@ def test_flops_of_a_dit_are_the_closed_form(config):
 def test_the_published_size():
     flops = denoiser_flops(meta_model(CONDITIONING, dit("XL"), 1000, 4), (4, 32, 32))
     assert flops / 2 == pytest.approx(118.6e9, rel=0.005)  # Peebles & Xie 2023, table 1
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "conditioning", "shape", "parameters", "giga"),
+    [
+        # counts and MACs of the published code, attention included (docs/denoisers.md)
+        (dit("S", learn_variance=True), CONDITIONING, (4, 32, 32), 32.87, 6.06),
+        (dit("B", learn_variance=True), CONDITIONING, (4, 32, 32), 130.32, 23.01),
+        (dit("L", learn_variance=True), CONDITIONING, (4, 32, 32), 457.84, 80.71),
+        (dit("XL", learn_variance=True), CONDITIONING, (4, 32, 32), 674.83, 118.64),
+        (dit("XL", learn_variance=True), CONDITIONING, (4, 64, 64), 674.83, 524.60),
+        (mdtv2("XL", (16, 16), learn_variance=True), CONDITIONING, (4, 32, 32), 742.26, 129.49),
+        (
+            mdtv2("XL", (16, 16), learn_variance=True, mask_ratio=None),
+            CONDITIONING,
+            (4, 32, 32),
+            718.34,
+            129.49,
+        ),
+        (
+            get_recipe("published/pixart-xl-256").denoiser,
+            get_recipe("published/pixart-xl-256").conditioning,
+            (4, 32, 32),
+            611.35,
+            148.33,
+        ),
+        (
+            unet("LDM-4"),
+            get_recipe("published/ldm-4-imagenet-256").conditioning,
+            (3, 64, 64),
+            401.43,
+            104.23,
+        ),
+        (unet("SD1"), CLIP, (4, 64, 64), 859.52, 401.64),
+    ],
+)
+def test_published_counts(denoiser, conditioning, shape, parameters, giga):
+    model = meta_model(conditioning, denoiser, 1000, shape[0])
+    count = sum(p.numel() for p in model.parameters())
+    assert count / 1e6 == pytest.approx(parameters, rel=0.005)
+    assert denoiser_flops(model, shape) / 2e9 == pytest.approx(giga, rel=0.005)
+
+
+def test_activations_are_what_autograd_keeps():
+    """Of a model on the CPU, whose attention is fused: its softmax statistics come on top."""
+    config = DiTConfig(depth=2, width=64, num_heads=2)
+    estimate = activation_bytes(meta_model(CONDITIONING, config, 10, 4), (4, 32, 32))
+    model = build_model(CONDITIONING, config, num_classes=10, latent_channels=4, seed=0)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    modulation = torch.zeros(1, 64, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        prediction = model.denoiser(
+            torch.zeros(1, 4, 32, 32), Embedded(tokens=None, modulation=modulation)
+        )
+    assert prediction.mean.requires_grad
+    found = sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in weights)
+    assert estimate == pytest.approx(found, rel=0.05)
+
+
+def test_activations_grow_with_depth_and_places():
+    def kept(depth, side):
+        config = DiTConfig(depth=depth, width=64, num_heads=2)
+        return activation_bytes(meta_model(CONDITIONING, config, 10, 4), (4, side, side))
+
+    assert kept(4, 16) - kept(3, 16) == kept(3, 16) - kept(2, 16) > 0
+    # no scores are kept, so four times the places are four times the memory
+    assert kept(4, 32) / kept(4, 16) == pytest.approx(4, rel=0.05)

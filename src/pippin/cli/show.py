@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin show RECIPE [--latent-shape C H W] [--num-classes N] [--a.b value ...]``."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from pippin.cli.options import parse
+from pippin.cli.train import find_recipe
+from pippin.data.config import OpenMojiConfig
+from pippin.recipes.published import LATENTS
+from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import RECIPES
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+USAGE = """usage: pippin show RECIPE [options]      pippin show RECIPE --help shows all settings
+       pippin show --config RUN/config.json [options]
+
+recipes:
+  {recipes}"""
+IMAGENET_CLASSES = 1000
+DEFAULT_LATENTS = (8, 4)
+"""Factor and channels of Stable Diffusion's autoencoder."""
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowCommand:
+    """Show what a recipe is and what it costs; no data and no weights are read."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    latent_shape: Shape | None = None
+    """Channels, height, width; None = by the autoencoder where it is known, otherwise 4 channels
+    and an eighth of the resolution."""
+    num_classes: int | None = None
+    """None = OpenMoji's groups, or ImageNet's 1000."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse and print."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE.format(recipes="\n  ".join(RECIPES)))
+        return 0 if argv else 2
+    name, recipe, rest = find_recipe(argv)
+    command = parse(ShowCommand, f"pippin show {name}", rest, ShowCommand(recipe=recipe))
+    if min(command.latent_shape or (1,)) < 1 or (command.num_classes or 1) < 1:
+        raise ValueError("--latent-shape and --num-classes must be 1 or more")
+
+    from rich.console import Console
+
+    Console().print(_table(name, command))
+    return 0
+
+
+def latent_shape_of(recipe: Recipe) -> Shape:
+    """(channels, height, width) of a recipe's latents, without loading an autoencoder.
+
+    A shipped one is read from its config.json; of others, those that recipes name are known.
+    """
+    from pippin.encoders.source import CONFIG_FILE, SHIPPED_PREFIX, find_autoencoder
+
+    source, side = recipe.autoencoder.source, recipe.data.resolution
+    if source.startswith(SHIPPED_PREFIX):
+        path = find_autoencoder(recipe.autoencoder) / CONFIG_FILE
+        config = json.loads(path.read_text(encoding="utf-8"))
+        factor = 2 ** (len(config["block_out_channels"]) - 1)
+        channels = int(config["latent_channels"])
+    else:
+        factor, channels = LATENTS.get(source, DEFAULT_LATENTS)
+    if side % factor:
+        raise ValueError(f"data.resolution {side} is no multiple of {factor}; give --latent-shape")
+    return channels, side // factor, side // factor
+
+
+def _table(name: str, command: ShowCommand) -> "Table":
+    from rich.table import Table
+
+    table = Table("", name, show_lines=False)
+    shape = command.latent_shape or latent_shape_of(command.recipe)
+    for left, right in (*_described(command.recipe), *_costs(command, shape)):
+        table.add_row(left, right)
+    return table
+
+
+def _described(recipe: Recipe) -> list[tuple[str, str]]:
+    """What the recipe is."""
+    diffusion, conditioning, train = recipe.diffusion, recipe.conditioning, recipe.train
+    control, sampling = conditioning.control, recipe.sampling
+    rules = ", ".join(f"{what} by {how}" for what, how in conditioning.rules.items())
+    gates = [
+        f"{group}: {', '.join(fields)} ({gate.kind} gate)"
+        for group, fields, gate in (
+            ("high", control.high, control.high_gate),
+            ("low", control.low, control.low_gate),
+        )
+        if fields
+    ]
+    return [
+        ("denoiser", recipe.denoiser.kind),
+        ("autoencoder", recipe.autoencoder.source),
+        ("resolution", f"{recipe.data.resolution} pixels"),
+        ("schedule", diffusion.schedule),
+        ("prediction", diffusion.prediction),
+        ("times", diffusion.time_density.kind),
+        ("loss weight", diffusion.loss_weight.kind),
+        ("semantics", rules or "none"),
+        ("control", "; ".join(gates) or "none"),
+        ("training", f"{train.images:,} images, batches of {train.batch_size}, {train.precision}"),
+        (
+            "sampling",
+            f"{sampling.solver}, {sampling.steps} steps, "
+            f"guidance {sampling.guidance.semantic_scale:g}",
+        ),
+    ]
+
+
+def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
+    """What the recipe costs for one image."""
+    from pippin.run.cost import activation_bytes, denoiser_flops, meta_model
+
+    recipe, classes = command.recipe, command.num_classes
+    if classes is None:
+        classes = IMAGENET_CLASSES
+        if isinstance(recipe.data, OpenMojiConfig):
+            from pippin.data.openmoji import CLASSES
+
+            classes = len(CLASSES)
+    model = meta_model(recipe.conditioning, recipe.denoiser, classes, shape[0])
+    parts = {"denoiser": model.denoiser, "conditioner": model.conditioner}
+    counts = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
+    forward = denoiser_flops(model, shape)
+    step = denoiser_flops(model, shape, backward=True)
+    kept = activation_bytes(model, shape)
+    return [
+        ("latent", " x ".join(map(str, shape))),
+        ("classes", str(classes) if "label" in recipe.conditioning.rules else "none"),
+        *((f"parameters, {part}", f"{count / 1e6:.2f} M") for part, count in counts.items()),
+        ("parameters", f"{sum(counts.values()) / 1e6:.2f} M"),
+        ("forward", f"{forward / 2e9:.4g} GMACs = {forward / 1e9:.4g} GFLOPs an image"),
+        ("training", f"{step / 2e9:.4g} GMACs = {step / 1e9:.4g} GFLOPs an image"),
+        ("activations", f"about {kept / 2**20:.4g} MiB an image in training, fp32"),
+    ]
