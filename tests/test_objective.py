@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from pippin.conditioning.config import ConditioningConfig
+from pippin.config import ConfigError
+from pippin.denoisers.config import dit
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, MinSNRWeight
-from pippin.objective import Objective, draw_step
+from pippin.objective import Objective, check_objective, draw_step
 from pippin.types import Prediction
 
 SHAPE = (6, 4, 8, 8)
@@ -97,3 +99,54 @@ def test_min_snr_weighs_noise_free_steps_down():
 def test_time_density_is_used():
     config = DiffusionConfig(schedule="flow", time_density=LogitNormalTime(mean=4.0, std=0.1))
     assert draws(config=config).t.min() > 950
+
+
+def learned(scale):
+    """A network whose mean and variance are two parameters."""
+    parts = torch.full((2,), scale, requires_grad=True)
+
+    def predict(x_t, t):
+        mean, variance = parts[0] * x_t, parts[1] * x_t
+        aux = Prediction(mean=0.5 * mean, variance=variance)
+        return Prediction(mean=mean, variance=variance, aux=aux)
+
+    return parts, predict
+
+
+def test_a_learned_variance_adds_the_bound_which_trains_the_variance_alone():
+    objective = Objective(DiffusionConfig(schedule="ddpm"))
+    x0 = torch.randn(6, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    t = torch.tensor([0.0, 1.0, 10.0, 300.0, 700.0, 999.0])
+    parts, predict = learned(0.3)
+    losses = objective(predict, x0, t, draws().noise)
+    assert set(losses) == {"mse", "vlb", "aux mse", "aux vlb"}
+    assert all(loss.shape == (6,) and loss.isfinite().all() for loss in losses.values())
+    (gradient,) = torch.autograd.grad(losses["vlb"].sum(), parts, retain_graph=True)
+    assert gradient[0] == 0
+    assert gradient[1] != 0
+    (gradient,) = torch.autograd.grad(losses["mse"].sum(), parts)
+    assert gradient[0] != 0
+    assert gradient[1] == 0
+
+
+def test_a_learned_variance_needs_indices():
+    with pytest.raises(ConfigError, match="learn_variance True needs a schedule of 1000"):
+        check_objective(DiffusionConfig(schedule="flow"), dit("tiny", learn_variance=True))
+    check_objective(DiffusionConfig(schedule="sd"), dit("tiny", learn_variance=True))
+    check_objective(DiffusionConfig(schedule="flow"), dit("tiny"))
+
+
+def test_masks_are_drawn_for_those_who_mask_and_depend_on_seed_and_step_only():
+    def masking(step, count=16):
+        conditioning = ConditioningConfig()
+        shape = (3, 4, 8, 8)
+        return draw_step(
+            DiffusionConfig(), conditioning, shape, num_maskable=count, seed=1, step=step
+        ).masking
+
+    assert masking(0, count=0) is None
+    assert masking(0).order.shape == (3, 16)
+    assert torch.equal(masking(0).order, masking(0).order)
+    assert not torch.equal(masking(0).order, masking(1).order)
+    assert 0 <= masking(5).ratio < 1
+    assert masking(5).ratio != masking(6).ratio

@@ -8,7 +8,7 @@ NEVER_DROPPED = [
     *("--conditioning.drop.semantic", "0", "--conditioning.drop.both", "0"),
 ]
 MISTAKES = [
-    mistake("unknown verb", ["fly"], "no verb 'fly'; there are: demo, data, train", quick=True),
+    mistake("unknown verb", ["fly"], "no verb 'fly'; there are: demo, data, show", quick=True),
     mistake(
         "unknown option",
         ["train", RECIPE, "--train.lerning-rate", "1"],

@@ -229,3 +229,30 @@ def test_flow_euler_by_its_own_formula():
         x = x + (following - sigma) * _network(x, 1000 * sigma)
     ours = SOLVERS["euler"](_flow_denoise, _noise(), grid, no_draw)
     torch.testing.assert_close(ours, x, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_ancestral_sampling_keeps_a_gaussian(gaussian, learned):
+    """With the exact x0 the samples have the data's mean and spread: within 0.05 of 4096 draws.
+
+    A learned coefficient of -1 is the posterior's own variance.
+    """
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 1, 64, 64, generator=draws)
+    grid = sampling_grid(make_schedule("ddpm"), 250, "linspace")
+
+    def denoise(state, point):
+        found = gaussian.denoise(state, point)
+        variance = torch.full_like(state, -1.0) if learned else None
+        return Estimate(found.x0, found.eps, variance)
+
+    steps = []
+
+    def draw(step):
+        steps.append(step)
+        return torch.randn(x.shape, generator=draws)
+
+    end = SOLVERS["ddpm"](denoise, x, grid, draw)
+    assert steps == list(range(249))  # none in the last step
+    assert abs(end.mean().item() - gaussian.mean) < 0.05
+    assert abs(end.std().item() - gaussian.std) < 0.05
