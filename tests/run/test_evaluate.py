@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluating a run leaves the user's samples alone, goes on after a stop and keeps old numbers."""
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -57,6 +58,24 @@ def test_an_evaluation_goes_on_after_a_stop_and_spares_the_users_samples(folder,
     assert not (folder / "evaluation" / "untrained").exists()
     assert not (folder / "evaluation" / "stages.jsonl").exists()
     assert {p.name: p.read_bytes() for p in (folder / "samples").glob("*.*")} == mine
+
+
+def test_results_that_find_no_room_cost_no_part_of_the_evaluation(folder, monkeypatch):
+    run = load_run(folder)
+
+    def no_room(lines, path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as full:
+        full.setattr(module, "write_results", no_room)
+        with pytest.raises(OSError, match=r"No space left on device: .*results\.jsonl"):
+            evaluate_run(run, folder)
+    assert not (folder / "results.jsonl").exists()
+    monkeypatch.setattr(module, "_quality", None)  # to call it would be an error
+    measures = evaluate_run(run, folder)
+    lines = [json.loads(text) for text in (folder / "results.jsonl").read_text().splitlines()]
+    assert len(lines) == len(measures)
+    assert not (folder / "evaluation" / "stages.jsonl").exists()
 
 
 def test_samples_of_an_earlier_protocol_make_room_for_the_evaluations_own(folder):

@@ -57,7 +57,8 @@ def main(argv: list[str]) -> int:
     if out is None:
         print("not recorded; give a file with --out to keep these numbers with their protocols")
         return 0
-    write_results(measures, out)
+    if not is_run:  # a run's evaluation has recorded its own
+        write_results(measures, out)
     print(f"recorded with whole protocols: {out}")
     return 0
 
@@ -65,7 +66,8 @@ def main(argv: list[str]) -> int:
 def _run(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path]:
     from pippin.run.folder import RunFolder
 
-    recipe = RunFolder(folder).recipe()
+    place = RunFolder(folder)
+    recipe = place.recipe()
     default = EvaluateRunCommand(evaluation=recipe.evaluation, sampling=recipe.sampling)
     command = parse(EvaluateRunCommand, "pippin evaluate RUN", arguments, default)
 
@@ -75,7 +77,7 @@ def _run(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path
     recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
     run = load_run(folder, recipe.sampling.weights, recipe=recipe)
     measures = evaluate_run(run, folder)
-    return with_fingerprints(measures, run_protocol(run)), folder / "results.jsonl"
+    return with_fingerprints(measures, run_protocol(run)), place.results
 
 
 def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path | None]:

@@ -40,21 +40,25 @@ SHOWN = 36
 def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
     """Held-out loss, sample quality, control drift and effect of a run; floors beside.
 
-    Writes evaluation/samples/, drift/ and real/drift/ below ``folder``. An evaluation that was
-    interrupted goes on: finished parts are kept, and so are whole images.
+    Writes evaluation/samples/, drift/ and real/drift/ below ``folder``, and adds the measures to
+    its results.jsonl. An evaluation that was interrupted goes on: finished parts are kept, and so
+    are whole images.
 
     Args:
         run: the model that is measured; its recipe says how.
-        folder: where the pictures go.
+        folder: where results and pictures go.
 
     Raises:
         ValueError: another process evaluates in the folder.
+        OSError: disk full or not writable; finished parts and earlier results stay.
     """
     place = RunFolder(folder)
     with folder_lock(place.evaluation):
         content = run_protocol(run) | sampling_protocol(run, run.recipe.sampling)
         stages = Stages(place.evaluation / "stages.jsonl", content)
         measures = _all_measures(run, place, stages)
+        # Results first: where they find no room, the parts are still there for the next try.
+        write_results(with_fingerprints(measures, run_protocol(run)), place.results)
         stages.done()
     return measures
 

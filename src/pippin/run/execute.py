@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
-from pippin.run.evaluate import evaluate_run, run_protocol, with_fingerprints, write_results
+from pippin.run.evaluate import evaluate_run
 from pippin.run.folder import RunFolder
 from pippin.run.load import load_run
 from pippin.run.train import train
@@ -18,7 +18,4 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
     console = Console(stderr=True)
     train(recipe, folder, resume=RunFolder(folder).config.exists(), console=console)
     run = load_run(folder, recipe.sampling.weights, console)
-    measures = evaluate_run(run, folder)
-    lines = with_fingerprints(measures, run_protocol(run))
-    write_results(lines, folder / "results.jsonl")
-    return measures
+    return evaluate_run(run, folder)

@@ -30,6 +30,11 @@ class RunFolder:
         return self.path / "previews"
 
     @property
+    def results(self) -> Path:
+        """The measures of all evaluations, as JSON lines."""
+        return self.path / "results.jsonl"
+
+    @property
     def evaluation(self) -> Path:
         """What an evaluation writes beside its results."""
         return self.path / "evaluation"
