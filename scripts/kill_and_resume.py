@@ -154,8 +154,9 @@ def finish(phase: Phase, folder: Path) -> float:
     return time.monotonic() - began
 
 
-def killed(phase: Phase, folder: Path, longest: float, draws: random.Random) -> bool:
-    """Start or go on, and kill after a random time; False where the work was done before."""
+def killed(phase: Phase, folder: Path, longest: float, draws: random.Random) -> float | None:
+    """Start or go on, and kill after a random time; the seconds it took where it ended before."""
+    began = time.monotonic()
     process = subprocess.Popen(
         phase.command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -166,28 +167,33 @@ def killed(phase: Phase, folder: Path, longest: float, draws: random.Random) -> 
         process.send_signal(signal.SIGKILL)
         process.wait()
         print(f"  killed after {wait:.1f} s", file=sys.stderr, flush=True)
-        return True
+        return None
     if process.returncode != 0:
         raise SystemExit(f"{folder}: exit code {process.returncode}")
-    return False
+    return time.monotonic() - began
 
 
 def compare(name: str, folder: Path, run: Path | None, kills: int, draws: random.Random) -> bool:
     """Unbroken and killed ways through a phase, as a row of the table.
 
     Where a killed way comes to its end it is compared, and a new one begins, until all kills have
-    hit a process at work.
+    hit a process at work. The moments are drawn from the shortest unbroken time seen: the first
+    one may have been slow, and longer draws would hit nothing.
     """
     phase = PHASES[name]
     whole = _start(folder / name / "whole", run)
     seconds = finish(phase, whole)
-    wanted, unlike, ways, done = phase.digests(whole), [], 0, 0
+    wanted, unlike, ways, done, longest = phase.digests(whole), [], 0, 0, seconds
     while done < kills:
         ways += 1
         parts = _start(folder / name / f"killed-{ways}", run)
-        while done < kills and killed(phase, parts, seconds, draws):
-            done += 1
-        finish(phase, parts)
+        ended, fresh = None, True
+        while done < kills and (ended := killed(phase, parts, longest, draws)) is None:
+            done, fresh = done + 1, False
+        if ended is None:
+            finish(phase, parts)
+        elif fresh:
+            longest = min(longest, ended)
         found = phase.digests(parts)
         unlike += [key for key in {**wanted, **found} if wanted.get(key) != found.get(key)]
     verdict = f"DIFFERENT: {unlike[:3]}" if unlike else f"all {len(wanted)} equal"
