@@ -81,8 +81,9 @@ def test_a_failed_write_leaves_the_earlier_ones(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pippin.system.tensors.save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as raised:
         save_checkpoint(tmp_path, make(1600), keep=1)
+    assert raised.value.filename == str(tmp_path / "1600" / "model.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["800"]
     assert newest_good(tmp_path)[0].name == "800"
 

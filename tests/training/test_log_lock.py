@@ -4,12 +4,14 @@
 import json
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 
 from pippin.system.lines import read_lines
 from pippin.system.lock import FolderBusyError, folder_lock
-from pippin.training.log import RunLog
+from pippin.training.log import RunLog, _leave_to_the_next_write
 
 
 def test_lines_after_the_resumed_checkpoint_and_torn_ones_go(tmp_path):
@@ -28,6 +30,33 @@ def test_lines_after_the_resumed_checkpoint_and_torn_ones_go(tmp_path):
     lines = [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["images"] for line in lines] == [100, 200, 300]
     assert lines[-1]["loss"] == 0.5
+
+
+def test_a_log_that_finds_no_room_names_its_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    log = RunLog(tmp_path, 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(log._board, "add_scalar", full)
+        with pytest.raises(OSError, match=r"No space left on device: .*tensorboard"):
+            log.write(100, loss=0.5)
+        patched.setattr(log, "_file", SimpleNamespace(write=full))
+        with pytest.raises(OSError, match=r"No space left on device: .*log\.jsonl"):
+            log.write(200, loss=0.5)
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"), [(OSError(28, "No space left on device"), False), (KeyError(), True)]
+)
+def test_only_a_full_disk_in_the_thread_of_tensorboard_prints_nothing(monkeypatch, error, shown):
+    seen = []
+    monkeypatch.setattr("threading.excepthook", seen.append)
+    _leave_to_the_next_write.__wrapped__()
+    thread = type("_AsyncWriterThread", (threading.Thread,), {})()
+    threading.excepthook(threading.ExceptHookArgs((type(error), error, None, thread)))
+    assert bool(seen) == shown
 
 
 def test_a_second_process_is_refused_and_a_dead_one_frees_the_folder(tmp_path):

@@ -4,13 +4,13 @@ content policy in the page forbids both). All text is escaped: names and message
 anywhere.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pippin.study.figures import colour, dashes
+from pippin.system.files import write_text
 
 _SIZE = "@page-size@"
 """Stands in the footer until the page is whole; a name that holds it does no harm."""
@@ -22,9 +22,7 @@ def write_page(template: str, context: dict[str, Any], path: Path) -> Path:
     size = f"{len(page.encode()) / 1e6:.1f} MB"
     head, _, foot = page.rpartition(_SIZE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    waiting = path.with_name(f".{path.name}.new")
-    waiting.write_text(f"{head}{size}{foot}", encoding="utf-8")
-    os.replace(waiting, path)
+    write_text(path, f"{head}{size}{foot}")
     return path
 
 

@@ -18,6 +18,7 @@ from pippin.study.environment import environment
 from pippin.study.folder import declare, run_name
 from pippin.study.results import Outcome, Results, Row, append, read, repair
 from pippin.study.study import Study, covered
+from pippin.system.files import write_text
 from pippin.system.lock import folder_lock
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
@@ -107,7 +108,7 @@ def _one(
         status, message = "diverged", str(error)
     except Exception as error:  # whatever happens in one run must not cost the others
         status, message = "failed", f"{type(error).__name__}: {error}"
-        (run_folder / "failure.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        write_text(run_folder / "failure.txt", traceback.format_exc())
     outcome = Outcome.from_dict(
         {
             "arm": arm,

@@ -43,6 +43,16 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         sync(path.parent)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Where an error of the file system inside the block names no file, let it name this one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file whole; see :func:`replacing`."""
     with replacing(path) as staging:

@@ -53,8 +53,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             shutil.rmtree(final)
         staging.rename(final)
         sync(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, OSError) and error.filename:  # the name that the user knows
+            error.filename = str(error.filename).replace(str(staging), str(final))
         raise
     _prune(folder, keep)
     return final

@@ -3,9 +3,12 @@
 
 import json
 import math
+import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pippin.system.files import naming
 from pippin.system.lines import keep_lines
 
 
@@ -24,17 +27,41 @@ class RunLog:
         self.path = folder / "log.jsonl"
         keep_lines(self.path, lambda line: line.get("images", 0) <= resume_at)
         self._file = self.path.open("a", encoding="utf-8")
-        self._board: Any = SummaryWriter(folder / "tensorboard", purge_step=resume_at + 1)
+        self._events = folder / "tensorboard"
+        _leave_to_the_next_write()
+        with naming(self._events):
+            self._board: Any = SummaryWriter(self._events, purge_step=resume_at + 1)
 
     def write(self, images: int, **values: float) -> None:
-        """One line: {"images": ..., **values}; null stands for a number that is not finite."""
+        """One line: {"images": ..., **values}; null stands for a number that is not finite.
+
+        Raises:
+            OSError: disk full or not writable; it names the file.
+        """
         finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
-        self._file.write(json.dumps({"images": images, **finite}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, images)
+        with naming(self.path):
+            self._file.write(json.dumps({"images": images, **finite}) + "\n")
+            self._file.flush()
+        with naming(self._events):
+            for name, value in values.items():
+                self._board.add_scalar(name, value, images)
 
     def close(self) -> None:
         """Flush both."""
-        self._file.close()
-        self._board.close()
+        with naming(self.path):
+            self._file.close()
+        with naming(self._events):
+            self._board.close()
+
+
+@cache
+def _leave_to_the_next_write() -> None:
+    """No traceback where TensorBoard's thread finds no room: its next write raises the error."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        ours = type(args.thread).__name__ == "_AsyncWriterThread"
+        if not (ours and isinstance(args.exc_value, OSError)):
+            before(args)
+
+    threading.excepthook = hook
