@@ -29,8 +29,15 @@ class Fault:
     """A regular expression that the messages match."""
     prepare: Callable[[Path], subprocess.Popen[bytes] | None] = lambda run: None
     """Does the damage, in a copy of the run; a process that it starts is ended afterwards."""
+    room: int | None = None
+    """Bytes left on the disk."""
     file_limit: int | None = None
-    """Bytes of the largest file that can be written: stands for a full disk."""
+    """Bytes of the largest file that can be written: stands for ``room`` where no disk can be
+    mounted."""
+    again: list[str] | None = None
+    """Arguments that come to an end once there is room ..."""
+    complete: Callable[[Path], bool] = lambda run: True
+    """... and this is true then."""
     signal: int | None = None
     """Sent to the process ..."""
     when: Callable[[Path], bool] = lambda run: True

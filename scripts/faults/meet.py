@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from disk import Disk
 from fault import Fault
 
 LONGEST = 300
@@ -30,41 +31,74 @@ class Seen:
     faults: list[str] = field(default_factory=list)
 
 
-def meet(fault: Fault, run: Path) -> Seen:
-    """Provoke a fault and watch. ``run`` is a copy that may be spoiled."""
+def meet(fault: Fault, run: Path, disk: Disk | None = None) -> Seen:
+    """Provoke a fault and watch.
+
+    Args:
+        fault: what goes wrong.
+        run: a copy that may be spoiled.
+        disk: the one that holds the copy, to be filled; without it the size of files is limited.
+    """
     other = fault.prepare(run)
     before = digests(run)
-    arguments = [text.replace("{run}", str(run)) for text in fault.arguments]
-    start = ["-m", "pippin.cli.main"]
-    if fault.file_limit is not None:
-        start = ["-c", LIMITED.format(fault.file_limit)]
+    if disk is not None and fault.room is not None:
+        disk.fill(fault.room)
+    limit = fault.file_limit if disk is None else None
+    try:
+        code, text = _call(fault.arguments, run, limit, fault)
+    finally:
+        if other is not None:
+            other.kill()
+            other.wait()
+        if disk is not None:
+            disk.empty()
+    after = digests(run)
+    untouched = all(after.get(name) == digest for name, digest in before.items())
+    faults = _unmet(fault, code, text, untouched)
+    if fault.again is not None:
+        faults += _left_behind(run) + _not_mended(fault, fault.again, run)
+    return Seen(code=code, text=text, untouched=untouched, faults=faults)
+
+
+def _call(
+    arguments: list[str], run: Path, limit: int | None = None, fault: Fault | None = None
+) -> tuple[int, str]:
+    """Exit code and messages of one command, which gets the signal of a fault."""
+    start = ["-m", "pippin.cli.main"] if limit is None else ["-c", LIMITED.format(limit)]
     process = subprocess.Popen(
-        [sys.executable, *start, *arguments],
+        [sys.executable, *start, *(text.replace("{run}", str(run)) for text in arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"COLUMNS": "400"},
         cwd=run,
     )
-    if fault.signal is not None:
-        _signal_when(process, fault, run)
     try:
+        if fault is not None and fault.signal is not None:
+            _signal_when(process, fault, run)
         out, err = process.communicate(timeout=LONGEST)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
-    if other is not None:
-        other.kill()
-        other.wait()
-    after = digests(run)
-    untouched = all(after.get(name) == digest for name, digest in before.items())
-    text = " ".join(f"{err} {out}".split())
-    return Seen(
-        code=process.returncode,
-        text=text,
-        untouched=untouched,
-        faults=_unmet(fault, process.returncode, text, untouched),
-    )
+    except BaseException:  # Ctrl-C: leave no process behind, which would hold the disk
+        process.kill()
+        process.wait()
+        raise
+    return process.returncode, " ".join(f"{err} {out}".split())
+
+
+def _left_behind(run: Path) -> list[str]:
+    """Files that are half-written, in the run and beside it."""
+    found = [path.name for path in run.parent.glob(f"{run.name}*/**/.*writing*")]
+    return [f"left behind: {found[0]}"] if found else []
+
+
+def _not_mended(fault: Fault, arguments: list[str], run: Path) -> list[str]:
+    """Why the work did not come to its end when there was room again."""
+    code, text = _call(arguments, run)
+    if code != 0:
+        return [f"again with room: exit code {code}, {message(text)}"]
+    return [] if fault.complete(run) else ["again with room: not complete"]
 
 
 def _signal_when(process: subprocess.Popen[str], fault: Fault, run: Path) -> None:
@@ -101,6 +135,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def message(text: str) -> str:
     """The first sentence of what was said, short enough for a table."""
+    text = text.split("┏")[0]  # a table of measures
     text = " ".join(re.sub("[╭╮╰╯│─]+", " ", text).split())  # frames that tyro draws
     found = re.search(r"(error: .*|passed over: .*|latent cache: .*|stopped.*)", text)
     shown = found[1] if found else text

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A disk that is full while each kind of file is written, and that has room again afterwards."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from fault import RESUME, SAMPLE, Fault, newest, train
+
+NO_ROOM = "(No space left on device|File too large); make room"
+PAGE = 4096
+"""Bytes of a block: a file of one byte takes one."""
+RESULTS_LIMIT = 150_000
+"""Bytes. Pictures and parts of an evaluation are smaller, and its results, with earlier ones, are
+larger: so the limit on the size of files hits these alone."""
+
+
+def without_newest(run: Path) -> None:
+    """Put a run back to its last but one checkpoint, before the first line of its log."""
+    shutil.rmtree(newest(run))
+    (run / "log.jsonl").unlink()
+
+
+def earlier_results(path: Path) -> None:
+    """Lines of earlier evaluations, almost as large as the limit."""
+    line = {"name": "earlier", "subject": "arm", "value": 1.0, "padding": "x" * 1000}
+    size = len(json.dumps(line)) + 50
+    numbers = range((RESULTS_LIMIT - 2000) // size)
+    path.write_text("".join(json.dumps(line | {"fingerprint": str(n)}) + "\n" for n in numbers))
+
+
+def pictures_elsewhere(run: Path) -> None:
+    """Leave only results.jsonl of an evaluation on the disk that is full."""
+    elsewhere = run.parent.parent / f"elsewhere-{run.name}"
+    for name in ("evaluation", "drift", "real"):
+        (elsewhere / name).mkdir(parents=True)
+        (run / name).symlink_to(elsewhere / name)
+    earlier_results(run / "results.jsonl")
+
+
+def all_results(folder: str) -> Callable[[Path], bool]:
+    """Whether results.jsonl holds the earlier lines and new ones, all of them valid."""
+
+    def complete(run: Path) -> bool:
+        lines = (run / folder / "results.jsonl").read_text().splitlines()
+        names = [json.loads(line)["name"] for line in lines]
+        earlier = [json.loads(line)["fingerprint"] for line in lines if '"earlier"' in line]
+        return earlier == [str(n) for n in range(len(earlier))] and len(earlier) < len(names)
+
+    return complete
+
+
+def sampled(run: Path) -> bool:
+    """Whether all samples are there, and the manifest says so."""
+    manifest = json.loads((run / "more" / "manifest.json").read_text())
+    return manifest["complete"] and len(list((run / "more").glob("seed-*.png"))) == 8
+
+
+FIRST = train("--folder", "{run}-new")
+CACHE = [*FIRST, "--cache.folder", "{run}-other", "--cache.shard-size", "16"]
+MORE = [*SAMPLE, "--out", "{run}/more", "--batch-size", "4"]
+
+FULL = [
+    Fault(
+        what="while a checkpoint is saved: the one before stays",
+        arguments=RESUME,
+        code=1,
+        says=rf"/(64|128)/\w+\.safetensors: {NO_ROOM}",
+        prepare=without_newest,
+        room=12 * PAGE,
+        file_limit=20_000,
+        again=RESUME,
+        complete=lambda run: newest(run).name == "128",
+    ),
+    Fault(
+        what="while the first checkpoint is saved",
+        arguments=FIRST,
+        code=1,
+        says=rf"/(64|128)/\w+\.safetensors: {NO_ROOM}",
+        room=12 * PAGE,
+        file_limit=20_000,
+        again=[*FIRST, "--resume", "True"],
+        complete=lambda run: newest(Path(f"{run}-new")).name == "128",
+    ),
+    *(
+        Fault(
+            what=f"while {what} of a training is written",
+            arguments=RESUME,
+            code=1,
+            says=rf"/({what}|log.jsonl): {NO_ROOM}",  # the thread of TensorBoard may be late
+            prepare=without_newest,
+            room=room,
+            file_limit=limit,
+            again=RESUME,
+            complete=lambda run: newest(run).name == "128",
+        )
+        for what, room, limit in (("log.jsonl", PAGE, 150), ("tensorboard", 0, 10))
+    ),
+    Fault(
+        what="while a shard of the cache is saved",
+        arguments=CACHE,
+        code=1,
+        says=rf"shard-0000\d\.safetensors: {NO_ROOM}",
+        room=24 * PAGE,
+        file_limit=20_000,
+        again=CACHE,
+        complete=lambda run: any(Path(f"{run}-other").glob("*/manifest.json")),
+    ),
+    Fault(
+        what="while images are sampled",
+        arguments=MORE,
+        code=1,
+        says=rf"more/\S+: {NO_ROOM}",
+        room=4 * PAGE,
+        file_limit=1_000,
+        again=MORE,
+        complete=sampled,
+    ),
+    Fault(
+        what="while results of a run are written",
+        arguments=["evaluate", "{run}"],
+        code=1,
+        says=rf"results\.jsonl: {NO_ROOM}",
+        prepare=pictures_elsewhere,
+        room=PAGE,
+        file_limit=RESULTS_LIMIT,
+        again=["evaluate", "{run}"],
+        complete=all_results("."),
+    ),
+    Fault(
+        what="while results of a folder of images are written",
+        arguments=["evaluate", "{run}/samples"],
+        code=1,
+        says=rf"results\.jsonl: {NO_ROOM}",
+        prepare=lambda run: earlier_results(run / "samples" / "results.jsonl"),
+        room=PAGE,
+        file_limit=RESULTS_LIMIT,
+        again=["evaluate", "{run}/samples"],
+        complete=all_results("samples"),
+    ),
+    Fault(
+        what="while a report is written",
+        arguments=["report", "{run}"],
+        code=1,
+        says=rf"report\.html: {NO_ROOM}",
+        room=0,
+        file_limit=1_000,
+        again=["report", "{run}"],
+        complete=lambda run: "</html>" in (run / "report.html").read_text(),
+    ),
+]
