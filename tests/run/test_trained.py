@@ -2,6 +2,7 @@
 """Trained weights go out, come back, and start other runs."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,3 +134,14 @@ def test_an_export_overwrites_nothing(finished_run, exported, capsys):
 
 def test_a_trainer_without_a_start_has_no_lineage(recipe, tmp_path):
     assert build_trainer(Parts(recipe, QUIET), tmp_path).lineage == ()
+
+
+def test_a_run_without_a_good_checkpoint_says_whether_there_was_one(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    for path in (run / "checkpoints").glob("*/ema.safetensors"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no usable checkpoint: (.|\n)*passed over: .*ema"):
+        open_trained(str(run))
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(ValueError, match="no checkpoint yet; train it"):
+        open_trained(str(run))

@@ -133,9 +133,11 @@ def open_trained(source: str, weights: Kind = "ema") -> Trained:
         return _exported(source, folder, recipe, weights)
     path, problems = newest_good(RunFolder(folder).checkpoints)
     if path is None:
-        reasons = "".join(f"\n  {problem}" for problem in problems)
+        if not problems:
+            raise ValueError(f"{source} has no checkpoint yet; train it to at least one first")
+        reasons = "".join(f"\n  passed over: {problem}" for problem in problems)
         raise ValueError(
-            f"{source} has no usable checkpoint yet; train it to at least one first{reasons}"
+            f"{source} has no usable checkpoint: put one back, or train in another folder{reasons}"
         )
     state = load_state(path)
     return Trained(
