@@ -18,7 +18,7 @@ from pippin.nn.block import AdaLNBlock
 from pippin.nn.initialise import Init, Linear, normal
 from pippin.nn.modulation import ModulatedOutput
 from pippin.nn.patches import PatchEmbedding, from_patches, patch_grid, split_variance
-from pippin.nn.positions import sincos_2d
+from pippin.nn.positions import PositionTable
 from pippin.nn.relative import RelativePositionBias
 from pippin.types import Embedded, Latents, Masking, Prediction
 
@@ -64,19 +64,6 @@ class MDTBlock(nn.Module):
         return self.block(x, modulation, tokens, mask, self.bias(kept))
 
 
-class LearnedPositions(nn.Module):
-    """A trained vector for each place, which starts as the sine-cosine table."""
-
-    def __init__(self, grid: tuple[int, int], width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(grid[0] * grid[1], width))
-
-        def fill(tensor: Tensor, _: torch.Generator) -> None:
-            tensor.copy_(sincos_2d(*grid, width))
-
-        self.inits: dict[str, Init] = {"weight": fill}
-
-
 class Interpolater(nn.Module):
     """Fills the hidden places with a learned token, and lets one block guess their content."""
 
@@ -120,8 +107,8 @@ class MDTv2(Denoiser):
         self.token_use: TokenUse = "cross" if config.cross_attention else "none"
         self.config, self.latent_channels = config, latent_channels
         self.patches = PatchEmbedding(latent_channels, config.patch_size, width)
-        self.positions = LearnedPositions(config.grid, width)
-        self.decoder_positions = LearnedPositions(config.grid, width)
+        self.positions = PositionTable(config.grid, width, trained=True)
+        self.decoder_positions = PositionTable(config.grid, width, trained=True)
         half = (config.depth - config.decoder_depth) // 2
         skips = [False] * half + [True] * (half + config.decoder_depth)
         self.stage = half

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from pippin.denoisers.config import MMDiTConfig
 from pippin.denoisers.denoiser import Denoiser, TokenUse, Widths
 from pippin.nn.attention import QueryKeyValue, attend
-from pippin.nn.initialise import Init, Linear
+from pippin.nn.initialise import Linear
 from pippin.nn.mlp import MLP
 from pippin.nn.modulation import ModulatedOutput, Modulation, layer_norm, modulate
 from pippin.nn.patches import PatchEmbedding, from_patches, patch_grid
-from pippin.nn.positions import sincos_2d
+from pippin.nn.positions import PositionTable, sincos_2d
 from pippin.types import Embedded, Latents, Masking, Prediction
 
 Tokens = Float[Tensor, "batch tokens width"]
@@ -79,21 +79,15 @@ class JointBlock(nn.Module):
         return x, self.context.update(context, attended[:, :length], tuple(rest_c))
 
 
-class CroppedTable(nn.Module):
+class CroppedTable(PositionTable):
     """A square table of positions, of which a grid reads its centre; not trained.
 
-    Starts as the sine-cosine table of unit steps. Published weights bring their own numbers.
+    Published weights bring their own numbers.
     """
 
     def __init__(self, side: int, width: int) -> None:
-        super().__init__()
+        super().__init__((side, side), width, trained=False)
         self.side = side
-        self.weight = nn.Parameter(torch.empty(side * side, width), requires_grad=False)
-
-        def fill(tensor: Tensor, _: torch.Generator) -> None:
-            tensor.copy_(sincos_2d(side, side, width))
-
-        self.inits: dict[str, Init] = {"weight": fill}
 
     def forward(self, grid: tuple[int, int]) -> Float[Tensor, "tokens width"]:
         """Positions of a grid (rows, columns).

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pippin.diffusion.prediction import per_row
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.types import Times
 
@@ -41,12 +42,12 @@ class Step(NamedTuple):
 
     def mean(self, x0: States, x_t: States) -> States:
         """Of the state ahead."""
-        return _rows(self.of_data, x0) * x0 + _rows(self.of_state, x0) * x_t
+        return per_row(self.of_data, x0) * x0 + per_row(self.of_state, x0) * x_t
 
     def log_variance(self, coefficient: States) -> States:
         """Nichol & Dhariwal 2021, eq. 15."""
         share = (coefficient.float() + 1) / 2
-        low, high = _rows(self.log_posterior, share), _rows(self.log_beta, share)
+        low, high = per_row(self.log_posterior, share), per_row(self.log_beta, share)
         return share * high + (1 - share) * low
 
 
@@ -110,10 +111,10 @@ def variational_bound(
         coefficient: the network's v.
     """
     mean, log_variance = step.mean(x0_guess, x_t), step.log_variance(coefficient)
-    posterior = _rows(step.log_posterior, x0)
+    posterior = per_row(step.log_posterior, x0)
     divergence = _normal_divergence(step.mean(x0, x_t), posterior, mean, log_variance)
     surprise = -_binned_log_likelihood(x0, mean, log_variance / 2)
-    nats = torch.where(_rows(first, x0), surprise, divergence)
+    nats = torch.where(first.reshape(-1, *[1] * (x0.dim() - 1)), surprise, divergence)
     return nats.flatten(1).mean(dim=1) / math.log(2)
 
 
@@ -136,7 +137,3 @@ def _binned_log_likelihood(x: States, mean: States, log_std: States) -> States:
 def _normal_cdf(x: States) -> States:
     """The tanh approximation that the published code uses."""
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-
-
-def _rows(values: Tensor, like: Tensor) -> Tensor:
-    return values.reshape(-1, *[1] * (like.dim() - 1))

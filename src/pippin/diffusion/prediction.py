@@ -27,7 +27,7 @@ PerRow = Float[Tensor, "batch *ones"]
 
 def add_noise(x0: Field, eps: Field, alpha: PerRow, sigma: PerRow) -> Field:
     """x_t = alpha x0 + sigma eps; in float32 at least."""
-    return _rows(alpha, x0) * x0 + _rows(sigma, x0) * eps
+    return per_row(alpha, x0) * x0 + per_row(sigma, x0) * eps
 
 
 def target(kind: PredictionType, x0: Field, eps: Field, alpha: PerRow, sigma: PerRow) -> Field:
@@ -37,7 +37,7 @@ def target(kind: PredictionType, x0: Field, eps: Field, alpha: PerRow, sigma: Pe
     if kind == "x0":
         return x0
     a, b = mixture(kind, alpha, sigma)
-    return _rows(a, x0) * x0 + _rows(b, x0) * eps
+    return per_row(a, x0) * x0 + per_row(b, x0) * eps
 
 
 def to_x0_and_eps(
@@ -56,9 +56,9 @@ def to_x0_and_eps(
     inverse = torch.where(known, 1 / torch.where(known, determinant, 1), 0)
     x0, eps = prediction, prediction
     if kind != "x0":
-        x0 = _rows(b * inverse, x_t) * x_t - _rows(sigma * inverse, x_t) * prediction
+        x0 = per_row(b * inverse, x_t) * x_t - per_row(sigma * inverse, x_t) * prediction
     if kind != "eps":
-        eps = _rows(alpha * inverse, x_t) * prediction - _rows(a * inverse, x_t) * x_t
+        eps = per_row(alpha * inverse, x_t) * prediction - per_row(a * inverse, x_t) * x_t
     return x0, eps
 
 
@@ -88,7 +88,7 @@ def mixture(kind: PredictionType, alpha: PerRow, sigma: PerRow) -> tuple[PerRow,
     }[kind]
 
 
-def _rows(values: Tensor, like: Tensor) -> Tensor:
+def per_row(values: Tensor, like: Tensor) -> Tensor:
     """One number a row, shaped to multiply a batch; float32 at least, so bf16 is promoted."""
     values = values if values.dtype == torch.float64 else values.float()
     return values.reshape(-1, *[1] * (like.dim() - 1))

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a token stands: sine-cosine features of two-dimensional grids."""
+"""Where a token stands: sine-cosine features of two-dimensional grids, computed or as a table."""
 
 from functools import lru_cache
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+from pippin.nn.initialise import Init
 
 CPU = torch.device("cpu")
 
@@ -41,3 +43,23 @@ def sincos_2d(
     halves = (sincos_1d(column * column_step, width // 2), sincos_1d(row * row_step, width // 2))
     table = torch.cat(halves, dim=-1)
     return table.float().to(device)
+
+
+class PositionTable(nn.Module):
+    """A vector for each place of a grid, tokens in rows, then columns; starts as the sine-cosine
+    table of unit steps.
+
+    Args:
+        grid: (rows, columns).
+        trained: whether training moves it.
+    """
+
+    def __init__(self, grid: tuple[int, int], width: int, *, trained: bool) -> None:
+        super().__init__()
+        places = torch.empty(grid[0] * grid[1], width)
+        self.weight = nn.Parameter(places, requires_grad=trained)
+
+        def fill(tensor: Tensor, _: torch.Generator) -> None:
+            tensor.copy_(sincos_2d(*grid, width))
+
+        self.inits: dict[str, Init] = {"weight": fill}
