@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from pippin.interop.arguments import configure
 from pippin.interop.reference import load_reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -138,6 +139,15 @@ def test_what_belongs_to_the_weights_comes_with_them():
     )
 
 
+def test_the_unets_schedule_follows_from_its_latents():
+    """The f4 models of latent diffusion would be sampled wrongly with Stable Diffusion's."""
+    shape = {"model_channels": 32, "context_dim": 8, "num_heads": 4}
+    f4 = configure("ldm_unet", shape | {"in_channels": 3, "out_channels": 3})
+    sd = configure("ldm_unet", shape | {"in_channels": 4, "out_channels": 4})
+    assert (f4.diffusion.schedule, f4.latent_scale) == ("ldm-f4", 1.0)
+    assert (sd.diffusion.schedule, sd.latent_scale) == ("sd", 0.18215)
+
+
 @pytest.mark.parametrize(
     ("name", "argument", "value"),
     [
@@ -213,6 +223,11 @@ def test_other_shapes_convert_as_well(patch):
     )
     with torch.no_grad():
         out = reference(new(2, 3, 8, 16), torch.tensor([1, 999]), y=torch.tensor([0, 4]))
+    qkv = reference.model.denoiser.blocks[1].attention.project_in.qkv
+    assert torch.equal(qkv.weight, state["blocks.1.attn.qkv.weight"])
+    table = reference.model.conditioner.label_vector.weight
+    assert torch.equal(table[:5], state["y_embedder.embedding_table.weight"])
+    assert not table[5].any()  # the null class, which the source lacks
     assert out.shape == (2, 3, 8, 16)
     assert out.isfinite().all()
     assert out.std() > 0.001

@@ -88,14 +88,7 @@ def of_dit(a: Arguments) -> Configured:
     """facebookresearch/DiT; its defaults are those of XL/2."""
     a.ignore("input_size", "class_dropout_prob")
     denoiser = DiTConfig(**_transformer(a), learn_variance=a.take("learn_sigma", True))
-    return Configured(
-        denoiser=denoiser,
-        conditioning=BY_CLASS,
-        diffusion=DiffusionConfig(schedule="ddpm"),
-        latent_channels=a.take("in_channels", 4),
-        num_classes=a.take("num_classes", 1000),
-        latent_scale=SD_VAE_SCALE,
-    )
+    return _of_classes(a, denoiser)
 
 
 def of_mdtv2(a: Arguments) -> Configured:
@@ -110,6 +103,10 @@ def of_mdtv2(a: Arguments) -> Configured:
         mask_ratio=a.take("mask_ratio", None),
         learn_variance=a.take("learn_sigma", True),
     )
+    return _of_classes(a, denoiser)
+
+
+def _of_classes(a: Arguments, denoiser: DenoiserConfig) -> Configured:
     return Configured(
         denoiser=denoiser,
         conditioning=BY_CLASS,
@@ -217,7 +214,11 @@ def of_mmdit_sd3(a: Arguments) -> Configured:
 
 
 def of_ldm_unet(a: Arguments) -> Configured:
-    """CompVis/latent-diffusion, with spatial transformers."""
+    """CompVis/latent-diffusion, with spatial transformers.
+
+    Latents of 3 channels are those of its f4 models, which have a schedule of their own and whose
+    released configurations scale nothing; 4 channels are Stable Diffusion's.
+    """
     a.ignore("image_size", "use_checkpoint", "use_fp16", "legacy")
     a.only("use_spatial_transformer", True)
     a.only("dims", 2)
@@ -255,9 +256,9 @@ def of_ldm_unet(a: Arguments) -> Configured:
         conditioning=ConditioningConfig(
             semantic=semantic, rules={"text": "attention"}, control=NO_CONTROL
         ),
-        diffusion=DiffusionConfig(schedule="sd"),
+        diffusion=DiffusionConfig(schedule="ldm-f4" if channels == 3 else "sd"),
         latent_channels=channels,
-        latent_scale=SD_VAE_SCALE,
+        latent_scale=1.0 if channels == 3 else SD_VAE_SCALE,
     )
 
 

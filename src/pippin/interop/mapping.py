@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables that say which tensor of another implementation is which of ours, read both ways.
+"""Tables that say which tensor of another implementation is which of ours.
 
 A line of a table names one tensor of ours and those of theirs that make it up: several where ours
 holds them stacked along the first axis, such as queries, keys and values. Values are never
-computed with, so the way there and back is exact.
+computed with.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,10 +19,6 @@ class Entry:
 
     ours: str
     theirs: tuple[str, ...]
-    swapped: bool = False
-    """Their halves along the first axis stand the other way round (scale before shift)."""
-    copies: tuple[tuple[str, ...], ...] = ()
-    """Where they keep the same numbers again; each has the form of ``theirs``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +56,12 @@ def from_theirs(
         shapes: of our tensors.
 
     Raises:
-        ValueError: a tensor that is missing, has another number of elements, or whose copies
-            differ; it is named.
+        ValueError: a tensor that is missing or has another number of elements; it is named.
     """
     tensors: dict[str, Tensor] = {}
     used: set[str] = set()
     for entry in table:
-        value = _gathered(state, entry.theirs, entry.swapped)
-        for copy in entry.copies:
-            if not torch.equal(_gathered(state, copy, entry.swapped), value):
-                raise ValueError(f"{copy[0]} should equal {entry.theirs[0]}, and does not")
-            used.update(copy)
+        value = _gathered(state, entry.theirs)
         shape = shapes[entry.ours]
         if value.numel() != torch.Size(shape).numel():
             raise ValueError(
@@ -86,28 +77,7 @@ def from_theirs(
     )
 
 
-def to_theirs(
-    table: Iterable[Entry], tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, Tensor]:
-    """The inverse of :func:`from_theirs`.
-
-    Args:
-        table: of the source.
-        tensors: ours by name.
-        shapes: of their tensors.
-    """
-    found: dict[str, Tensor] = {}
-    for entry in table:
-        value = tensors[entry.ours]
-        for names in (entry.theirs, *entry.copies):
-            rows = [torch.Size(shapes[name]).numel() for name in names]
-            parts = _halves_swapped(value, entry.swapped).reshape(-1).split(rows)
-            for name, part in zip(names, parts, strict=True):
-                found[name] = part.reshape(shapes[name]).clone()
-    return found
-
-
-def _gathered(state: Mapping[str, Tensor], names: tuple[str, ...], swapped: bool) -> Tensor:
+def _gathered(state: Mapping[str, Tensor], names: tuple[str, ...]) -> Tensor:
     absent = [name for name in names if name not in state]
     if absent:
         raise ValueError(
@@ -115,8 +85,4 @@ def _gathered(state: Mapping[str, Tensor], names: tuple[str, ...], swapped: bool
             "arguments"
         )
     parts = [state[name] for name in names]
-    return _halves_swapped(parts[0] if len(parts) == 1 else torch.cat(parts), swapped)
-
-
-def _halves_swapped(value: Tensor, swapped: bool) -> Tensor:
-    return torch.cat(value.chunk(2)[::-1]) if swapped else value
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
