@@ -118,11 +118,9 @@ def check_objective(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> Non
     """Refuse a learned variance where no step back is defined.
 
     Raises:
-        ConfigError: rectified flow, or times between the indices of the schedule.
+        ConfigError: rectified flow.
     """
-    if not learns_variance(denoiser):
-        return
-    if diffusion.schedule == "flow":
+    if learns_variance(denoiser) and diffusion.schedule == "flow":
         raise ConfigError(
             "denoiser.learn_variance True needs a schedule of 1000 indices (sd, ldm-f4, ddpm, "
             "cosine); diffusion.schedule flow has no step back whose variance could be learned"

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from pippin.conditioning.config import TextSemantic
+from pippin.config import ConfigError
 from pippin.data.build import build_cache
 from pippin.data.moments import EncodedViews, MomentSource
 from pippin.data.open import build_source
@@ -18,6 +20,7 @@ from pippin.model import LatentDenoiser, build_model
 from pippin.objective import check_objective
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import check_guidance
+from pippin.sampling.sampler import grid_of
 from pippin.training.device import resolve_device
 
 
@@ -29,12 +32,19 @@ class Parts:
         console: where progress of preparations is shown.
 
     Raises:
-        ConfigError: parts of the recipe that do not fit each other.
+        ConfigError: parts of the recipe that do not fit each other, or a model of text.
+        ValueError: sampling that the schedule does not have.
     """
 
     def __init__(self, recipe: Recipe, console: Console) -> None:
         check_guidance(recipe.sampling.guidance, recipe.conditioning)
         check_objective(recipe.diffusion, recipe.denoiser)
+        grid_of(recipe.sampling, make_schedule(recipe.diffusion.schedule))
+        if isinstance(recipe.conditioning.semantic, TextSemantic):
+            raise ConfigError(
+                "conditioning.semantic text cannot be trained yet: no data here gives text "
+                "features. Choose a recipe whose semantic is label or none"
+            )
         self.recipe, self.console = recipe, console
 
     @cached_property

@@ -8,8 +8,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from pippin.conditioning.config import TextSemantic
-from pippin.config import ConfigError
 from pippin.data.loader import LatentLoader
 from pippin.objective import Objective
 from pippin.recipes.recipe import Recipe
@@ -46,7 +44,6 @@ def train(
     """
     console = console or Console(stderr=True)
     run = RunFolder(folder)
-    _check_text(recipe)
     parts = Parts(recipe, console)
     _name_lost(parts)  # before the folder is made: pictures that are refused leave none behind
     with folder_lock(folder):
@@ -69,15 +66,6 @@ def train(
         run.record(recipe)  # only now: what cannot be built leaves the folder free
         with _hooks(parts, trainer, run) as (hooks, monitors):
             trainer.train(loader, hooks, monitors)
-
-
-def _check_text(recipe: Recipe) -> None:
-    """Refuse a model of text before any picture is read: no data gives it what it reads."""
-    if isinstance(recipe.conditioning.semantic, TextSemantic):
-        raise ConfigError(
-            "conditioning.semantic text cannot be trained yet: no data here gives text features. "
-            "Choose a recipe whose semantic is label or none"
-        )
 
 
 def _name_lost(parts: Parts) -> None:

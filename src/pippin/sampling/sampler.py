@@ -55,6 +55,20 @@ class Decoder(Protocol):
         """Normalised latents to uint8 images (batch, 3, height, width)."""
 
 
+def grid_of(config: SamplingConfig, schedule: NoiseSchedule) -> list[Point]:
+    """The points at which a configuration samples.
+
+    Raises:
+        ValueError: a solver, a number of steps or a spacing that the schedule does not have.
+    """
+    if config.solver == "ddpm" and not schedule.variance_preserving:
+        raise ValueError(
+            "sampling.solver ddpm needs a schedule of 1000 indices; rectified flow is sampled "
+            "with ddim (its other name is euler), heun or dpm++"
+        )
+    return sampling_grid(schedule, config.steps, config.spacing)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleBatch:
     """Some of the images asked for, in the order asked for."""
@@ -75,7 +89,7 @@ class Sampler:
         config: solver, steps, guidance, precision, batch size.
 
     Raises:
-        ValueError: steps that the schedule does not have.
+        ValueError: as :func:`grid_of`.
     """
 
     def __init__(
@@ -89,12 +103,7 @@ class Sampler:
         self.schedule = schedule
         self.prediction_type: PredictionType = prediction_type
         self.config = config
-        if config.solver == "ddpm" and not schedule.variance_preserving:
-            raise ValueError(
-                "sampling.solver ddpm needs a schedule of 1000 indices; rectified flow is sampled "
-                "with ddim (its other name is euler), heun or dpm++"
-            )
-        self._grid = sampling_grid(schedule, config.steps, config.spacing)
+        self._grid = grid_of(config, schedule)
 
     @property
     def evaluations_per_image(self) -> int:
