@@ -231,28 +231,40 @@ def test_flow_euler_by_its_own_formula():
     torch.testing.assert_close(ours, x, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("learned", [False, True])
-def test_ancestral_sampling_keeps_a_gaussian(gaussian, learned):
-    """With the exact x0 the samples have the data's mean and spread: within 0.05 of 4096 draws.
-
-    A learned coefficient of -1 is the posterior's own variance.
-    """
+def test_ancestral_sampling_keeps_a_gaussian(gaussian):
+    """With the exact x0 the samples have the data's mean and spread: within 0.05 of 4096 draws."""
     draws = torch.Generator().manual_seed(0)
     x = torch.randn(1, 1, 64, 64, generator=draws)
     grid = sampling_grid(make_schedule("ddpm"), 250, "linspace")
-
-    def denoise(state, point):
-        found = gaussian.denoise(state, point)
-        variance = torch.full_like(state, -1.0) if learned else None
-        return Estimate(found.x0, found.eps, variance)
-
     steps = []
 
     def draw(step):
         steps.append(step)
         return torch.randn(x.shape, generator=draws)
 
-    end = SOLVERS["ddpm"](denoise, x, grid, draw)
+    end = SOLVERS["ddpm"](gaussian.denoise, x, grid, draw)
     assert steps == list(range(249))  # none in the last step
     assert abs(end.mean().item() - gaussian.mean) < 0.05
     assert abs(end.std().item() - gaussian.std) < 0.05
+
+
+@pytest.mark.parametrize("coefficient", [-1.0, 0.3, 1.0])
+def test_ancestral_sampling_uses_the_learned_variance(gaussian, coefficient):
+    """The noise of the first of two steps is scaled by it: between beta~ and beta, 1e-5."""
+    grid = sampling_grid(make_schedule("ddpm"), 2, "linspace")
+    here, ahead = grid[:2]
+    x, noise, reached = _noise(), torch.ones(SHAPE), []
+
+    def denoise(state, point):
+        reached.append(state)
+        found = gaussian.denoise(state, point)
+        return Estimate(found.x0, found.eps, torch.full_like(state, coefficient))
+
+    SOLVERS["ddpm"](denoise, x, grid, lambda step: noise)
+    SOLVERS["ddpm"](denoise, x, grid, lambda step: 0 * noise)
+    beta = 1 - (here.alpha / ahead.alpha) ** 2
+    smallest = beta * (ahead.sigma / here.sigma) ** 2
+    share = (coefficient + 1) / 2
+    expected = math.sqrt(beta**share * smallest ** (1 - share))
+    found = reached[1] - reached[3]
+    torch.testing.assert_close(found, torch.full(SHAPE, expected), atol=1e-5, rtol=1e-4)
