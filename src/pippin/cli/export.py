@@ -12,12 +12,16 @@ from pippin.cli.options import parse
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCommand:
-    """Write config.json and model.safetensors: what sampling or another run's start needs."""
+    """Write config.json and weights: what sampling, another run's start, or diffusers needs."""
 
     run: Annotated[str, tyro.conf.Positional]
-    """A run folder (its newest good checkpoint), or an exported folder."""
+    """A run folder (its newest good checkpoint), an exported or converted folder, or the name of
+    a shipped model."""
     out: Annotated[Path, tyro.conf.Positional]
     """New folder."""
+    to: Literal["pippin", "diffusers"] = "pippin"
+    """diffusers: the folder of a model class of diffusers, where there is one that computes what
+    this model does."""
     weights: Literal["ema", "raw"] = "ema"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights on disk; loading casts them to float32."""
@@ -29,12 +33,26 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from pippin.run.trained import export, open_trained
+    from pippin.run.trained import export, open_trained, refuse_full
 
+    refuse_full(command.out)
     trained = open_trained(command.run, command.weights)
-    export(trained, command.out, getattr(torch, command.dtype))
+    dtype = getattr(torch, command.dtype)
+    if command.to == "pippin":
+        export(trained, command.out, dtype)
+        advice = f"next: pippin sample {command.out}, or pippin train ... --init.run {command.out}"
+    else:
+        from pippin.interop.convert import configured_of
+        from pippin.interop.diffusers_format import EXTRA_FILE, write_folder
+
+        tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
+        configured = configured_of(trained.recipe, tensors)
+        exported = write_folder(command.out, configured, tensors)
+        if exported.extra:
+            print(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
+        advice = f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
     print(
         f"exported: {command.out} ({trained.weights} weights at {trained.images_seen} images); "
-        f"next: pippin sample {command.out}, or pippin train ... --init.run {command.out}"
+        f"{advice}"
     )
     return 0

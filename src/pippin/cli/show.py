@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin show RECIPE [--latent-shape C H W] [--num-classes N] [--a.b value ...]``."""
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import tyro
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe
 from pippin.data.config import OpenMojiConfig
-from pippin.recipes.published import LATENTS
+from pippin.recipes.latents import Shape, latent_shape_of
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES
 
@@ -23,9 +22,6 @@ USAGE = """usage: pippin show RECIPE [options]      pippin show RECIPE --help sh
 recipes:
   {recipes}"""
 IMAGENET_CLASSES = 1000
-DEFAULT_LATENTS = (8, 4)
-"""Factor and channels of Stable Diffusion's autoencoder."""
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,26 +50,6 @@ def main(argv: list[str]) -> int:
 
     Console().print(_table(name, command))
     return 0
-
-
-def latent_shape_of(recipe: Recipe) -> Shape:
-    """(channels, height, width) of a recipe's latents, without loading an autoencoder.
-
-    A shipped one is read from its config.json; of others, those that recipes name are known.
-    """
-    from pippin.encoders.source import CONFIG_FILE, SHIPPED_PREFIX, find_autoencoder
-
-    source, side = recipe.autoencoder.source, recipe.data.resolution
-    if source.startswith(SHIPPED_PREFIX):
-        path = find_autoencoder(recipe.autoencoder) / CONFIG_FILE
-        config = json.loads(path.read_text(encoding="utf-8"))
-        factor = 2 ** (len(config["block_out_channels"]) - 1)
-        channels = int(config["latent_channels"])
-    else:
-        factor, channels = LATENTS.get(source, DEFAULT_LATENTS)
-    if side % factor:
-        raise ValueError(f"data.resolution {side} is no multiple of {factor}; give --latent-shape")
-    return channels, side // factor, side // factor
 
 
 def _table(name: str, command: ShowCommand) -> "Table":

@@ -115,6 +115,21 @@ DataConfig = OpenMojiConfig | ImagesConfig
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoDataConfig(Config):
+    """No pictures: a model that was trained elsewhere, which can be drawn from and continued."""
+
+    kind: Literal["none"] = "none"
+    resolution: int
+    """Side in pixels of the images that the model draws."""
+    num_classes: int = 1
+    """Their names are their numbers."""
+
+    def __post_init__(self) -> None:
+        """Refuse an empty image and a model of no class."""
+        at_least(self, "data", 1, "resolution", "num_classes")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CacheConfig(Config):
     """Whether and how latents are cached before training."""
 

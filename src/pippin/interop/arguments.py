@@ -30,9 +30,12 @@ class Configured:
     conditioning: ConditioningConfig
     diffusion: DiffusionConfig
     latent_channels: int
+    latent_side: int
+    """That the class was built for; ours takes other sides too, where positions allow."""
     num_classes: int = 1
-    latent_scale: float
-    """(moments - shift) * scale are the latents that its published weights were trained on."""
+    latent_scale: float | None = None
+    """(moments - shift) * scale are the latents that its published weights were trained on;
+    None = not known."""
     latent_shift: float = 0.0
 
 
@@ -82,36 +85,39 @@ BY_CLASS = ConditioningConfig(
     semantic=LabelSemantic(), rules={"label": "modulation"}, control=NO_CONTROL
 )
 SD_VAE_SCALE = 0.18215
+SD3_SCALE, SD3_SHIFT = 1.5305, 0.0609
 
 
 def of_dit(a: Arguments) -> Configured:
     """facebookresearch/DiT; its defaults are those of XL/2."""
-    a.ignore("input_size", "class_dropout_prob")
+    a.ignore("class_dropout_prob")
     denoiser = DiTConfig(**_transformer(a), learn_variance=a.take("learn_sigma", True))
-    return _of_classes(a, denoiser)
+    return _of_classes(a, denoiser, a.take("input_size", 32))
 
 
 def of_mdtv2(a: Arguments) -> Configured:
     """sail-sg/MDT, second version."""
     a.ignore("class_dropout_prob")
     shape = _transformer(a)
-    side = a.take("input_size", 32) // shape["patch_size"]
+    side = a.take("input_size", 32)
+    grid = side // shape["patch_size"]
     denoiser = MDTv2Config(
         **shape,
-        grid=(side, side),
+        grid=(grid, grid),
         decoder_depth=a.take("decode_layer", 4),
         mask_ratio=a.take("mask_ratio", None),
         learn_variance=a.take("learn_sigma", True),
     )
-    return _of_classes(a, denoiser)
+    return _of_classes(a, denoiser, side)
 
 
-def _of_classes(a: Arguments, denoiser: DenoiserConfig) -> Configured:
+def _of_classes(a: Arguments, denoiser: DenoiserConfig, side: int) -> Configured:
     return Configured(
         denoiser=denoiser,
         conditioning=BY_CLASS,
         diffusion=DiffusionConfig(schedule="ddpm"),
         latent_channels=a.take("in_channels", 4),
+        latent_side=side,
         num_classes=a.take("num_classes", 1000),
         latent_scale=SD_VAE_SCALE,
     )
@@ -133,10 +139,10 @@ def _pixart(a: Arguments, *, image_shape: bool) -> Configured:
     a.only("window_size", 0)
     a.only("window_block_indexes", None, [], ())
     a.only("use_rel_pos", False)
-    shape = _transformer(a)
+    shape, side = _transformer(a), a.take("input_size", 32)
     denoiser = PixArtConfig(
         **shape,
-        base_grid=a.take("input_size", 32) // shape["patch_size"],
+        base_grid=side // shape["patch_size"],
         interpolation=a.take("lewei_scale", 1.0),
         learn_variance=a.take("pred_sigma", True),
     )
@@ -156,13 +162,14 @@ def _pixart(a: Arguments, *, image_shape: bool) -> Configured:
         conditioning=conditioning,
         diffusion=DiffusionConfig(schedule="ddpm"),
         latent_channels=a.take("in_channels", 4),
+        latent_side=side,
         latent_scale=SD_VAE_SCALE,
     )
 
 
 def of_mmdit_sd3(a: Arguments) -> Configured:
     """sd3-ref; its width is 64 times its depth, and it has as many heads as blocks."""
-    a.ignore("input_size", "num_patches", "attn_mode", "device", "dtype", "verbose")
+    a.ignore("num_patches", "attn_mode", "device", "dtype", "verbose")
     a.only("register_length", 0)
     a.only("learn_sigma", False)
     a.only("rmsnorm", False)
@@ -208,8 +215,9 @@ def of_mmdit_sd3(a: Arguments) -> Configured:
             schedule="flow", prediction="flow", time_density=LogitNormalTime()
         ),
         latent_channels=channels,
-        latent_scale=1.5305,
-        latent_shift=0.0609,
+        latent_side=a.take("input_size", None) or 128,
+        latent_scale=SD3_SCALE,
+        latent_shift=SD3_SHIFT,
     )
 
 
@@ -219,7 +227,7 @@ def of_ldm_unet(a: Arguments) -> Configured:
     Latents of 3 channels are those of its f4 models, which have a schedule of their own and whose
     released configurations scale nothing; 4 channels are Stable Diffusion's.
     """
-    a.ignore("image_size", "use_checkpoint", "use_fp16", "legacy")
+    a.ignore("use_checkpoint", "use_fp16", "legacy")
     a.only("use_spatial_transformer", True)
     a.only("dims", 2)
     a.only("conv_resample", True)
@@ -258,6 +266,7 @@ def of_ldm_unet(a: Arguments) -> Configured:
         ),
         diffusion=DiffusionConfig(schedule="ldm-f4" if channels == 3 else "sd"),
         latent_channels=channels,
+        latent_side=a.take("image_size", 64),
         latent_scale=1.0 if channels == 3 else SD_VAE_SCALE,
     )
 

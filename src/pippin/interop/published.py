@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tensor of a published implementation is which of ours."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from pippin.denoisers.config import (
     DiTConfig,
@@ -10,9 +10,7 @@ from pippin.denoisers.config import (
     PixArtConfig,
     UNetConfig,
 )
-from pippin.interop.mapping import Entry, layers
-
-Shapes = Mapping[str, tuple[int, ...]]
+from pippin.interop.mapping import Entry, Shapes, layers
 
 
 def dit_table(config: DiTConfig, shapes: Shapes) -> Iterator[Entry]:

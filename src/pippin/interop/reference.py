@@ -2,8 +2,7 @@
 """Published weights as our models, called as the published classes are called."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from pippin.conditioning.conditioner import Prepared, keep_all
 from pippin.denoisers.config import PixArtConfig
 from pippin.interop.arguments import Configured, configure
-from pippin.interop.mapping import Entry, from_theirs, shapes_of
+from pippin.interop.place import Placed, Table, place
 from pippin.interop.published import (
     dit_table,
     mdtv2_table,
@@ -20,11 +19,10 @@ from pippin.interop.published import (
     pixart_table,
     unet_table,
 )
-from pippin.model import LatentDenoiser, build_model
 from pippin.nn.positions import sincos_2d
 from pippin.types import Conditions, Masking, Prediction, TextFeatures
 
-TABLES: dict[str, Callable[[Any, Any], Iterable[Entry]]] = {
+TABLES: dict[str, Table] = {
     "dit": dit_table,
     "mdtv2": mdtv2_table,
     "pixart": pixart_table,
@@ -33,8 +31,8 @@ TABLES: dict[str, Callable[[Any, Any], Iterable[Entry]]] = {
     "ldm_unet": unet_table,
 }
 MADE_BY_US = {
-    "mmdit_sd3": {"conditioner.text_tokens.null", "conditioner.text_vector.null"},
-    "ldm_unet": {"conditioner.text_tokens.null"},
+    "mmdit_sd3": ("conditioner.text_tokens.null", "conditioner.text_vector.null"),
+    "ldm_unet": ("conditioner.text_tokens.null",),
 }
 """What the published class leaves to its caller: the null caption."""
 
@@ -54,45 +52,16 @@ def load_reference(
             do not fit; the message names it.
     """
     configured = configure(source, constructor_arguments)
-    model = build_model(
-        configured.conditioning,
-        configured.denoiser,
-        num_classes=configured.num_classes,
-        latent_channels=configured.latent_channels,
-        seed=0,
-    )
-    shapes = shapes_of(model)
-    table = [e for e in TABLES[source](configured.denoiser, shapes) if e.ours in shapes]
-    state = _with_null_class(state_dict, shapes)
-    converted = from_theirs(table, state, shapes)
-    lacking = set(converted.missing) - MADE_BY_US.get(source, set())
-    if lacking:
-        raise ValueError(f"{source}: the weights say nothing of {', '.join(sorted(lacking))}")
-    null = {name: torch.zeros(shapes[name]) for name in converted.missing}
-    model.load_state_dict(converted.tensors | null)
+    state = _with_null_class(state_dict, configured)
+    may_lack = MADE_BY_US.get(source, ())
+    placed = place(source, configured, TABLES[source], state, may_lack=may_lack)
     if source in ("dit", "pixart") and "pos_embed" in state:
         _check_positions(state["pos_embed"], configured)
-    return Reference(
-        source=source,
-        model=model.eval(),
-        configured=configured,
-        unplaced=converted.unplaced,
-        made_by_us=converted.missing,
-    )
+    return Reference(**vars(placed))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reference:
+class Reference(Placed):
     """A converted model with what belongs to its weights, and the published calling convention."""
-
-    source: str
-    model: LatentDenoiser
-    configured: Configured
-    """Schedule, prediction type, variance and the autoencoder's affine are here."""
-    unplaced: tuple[str, ...]
-    """Tensors of the source that ours has no place for; none is dropped silently."""
-    made_by_us: tuple[str, ...]
-    """Tensors of ours that the source lacks, set to zero: the null caption."""
 
     def __call__(
         self,
@@ -206,13 +175,10 @@ def _joined(prediction: Prediction) -> Tensor:
     return torch.cat([part for part in parts if part is not None], dim=1)
 
 
-def _with_null_class(
-    state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, Tensor]:
+def _with_null_class(state: Mapping[str, Tensor], configured: Configured) -> dict[str, Tensor]:
     """A class table trained without dropping has no null row; ours gets one of zeros."""
     found, name = dict(state), "y_embedder.embedding_table.weight"
-    wanted = shapes.get("conditioner.label_vector.weight")
-    if wanted is not None and name in found and len(found[name]) == wanted[0] - 1:
+    if name in found and len(found[name]) == configured.num_classes:
         found[name] = torch.cat([found[name], torch.zeros_like(found[name][:1])])
     return found
 

@@ -64,7 +64,7 @@ def mmdit_demo() -> Recipe:
     base = mmdit_disentangled()
     return replace(
         base,
-        data=replace(base.data, views=2),
+        data=OpenMojiConfig(views=2),
         train=replace(
             base.train,
             images=10_000,

@@ -33,16 +33,6 @@ from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
 from pippin.training.config import ImagesHalfLife, TrainConfig
 
-LATENTS: dict[str, tuple[int, int]] = {
-    "stabilityai/sd-vae-ft-ema": (8, 4),
-    "stabilityai/sd-vae-ft-mse": (8, 4),
-    "kl-f4": (4, 3),
-    "sd3-vae": (8, 16),
-}
-"""Factor and channels of the autoencoders that recipes name and the package does not hold. The
-last two are folders that a user makes: their originals are no AutoencoderKL folder of their own.
-"""
-
 TORCH_BETAS = (0.9, 0.999)
 """Adam's defaults in PyTorch."""
 NO_CONTROL = ControlConfig(high=(), low=())

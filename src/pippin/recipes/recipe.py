@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.config import Config
-from pippin.data.config import CacheConfig, DataConfig
+from pippin.data.config import CacheConfig, DataConfig, NoDataConfig
 from pippin.denoisers.config import DenoiserConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.config import AutoencoderConfig
@@ -18,7 +18,7 @@ from pippin.training.config import InitConfig, TrainConfig
 class Recipe(Config):
     """All that decides what a run is; a run folder's config.json holds one."""
 
-    data: DataConfig
+    data: DataConfig | NoDataConfig
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)

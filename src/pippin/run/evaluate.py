@@ -67,7 +67,7 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
     config, recipe, device = run.recipe.evaluation, run.recipe, run.parts.device
     extractor = build_features(config, device)
     held_out = HeldOut(run.parts)
-    reference = clean_features(recipe.data, config, "train", device)
+    reference = clean_features(run.parts.data, config, "train", device)
     untrained = untrained_run(recipe, run.parts.console)
     floor = place.evaluation / "untrained"
 
@@ -83,7 +83,7 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
         *stages.measure("held-out", lambda: held_out.losses(run.model)),
         *stages.measure("quality", quality),
         *stages.measure("drift", lambda: drift_measures(run, place.path, extractor)),
-        *stages.measure("real", lambda: real_floor(recipe.data, config, device)),
+        *stages.measure("real", lambda: real_floor(run.parts.data, config, device)),
         *stages.measure("untrained", of_untrained),
     ]
     rows = sample_rows(run, evaluation_labels(run, config.num_samples), range(SHOWN))

@@ -52,7 +52,7 @@ class LoadedRun:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Class id -> name."""
-        return self.parts.train_source.class_names
+        return self.parts.class_names
 
     def label_id(self, label: str) -> int:
         """A class by name or number.

@@ -11,6 +11,7 @@ from rich.progress import Progress
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
 from pippin.data.build import build_cache
+from pippin.data.config import DataConfig, NoDataConfig
 from pippin.data.moments import EncodedViews, MomentSource
 from pippin.data.open import build_source
 from pippin.data.source import PictureSource
@@ -52,6 +53,30 @@ class Parts:
         """Where the model lives."""
         return resolve_device(self.recipe.train.device)
 
+    @property
+    def data(self) -> DataConfig:
+        """Which pictures.
+
+        Raises:
+            ConfigError: the recipe is that of a model without pictures.
+        """
+        data = self.recipe.data
+        if isinstance(data, NoDataConfig):
+            raise ConfigError(
+                "this model was trained elsewhere and brought no pictures: it can be sampled, "
+                "and other runs can start from it (pippin train RECIPE --init.run); to measure "
+                "its samples, use pippin evaluate SAMPLES --data.path FOLDER"
+            )
+        return data
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class id -> name."""
+        data = self.recipe.data
+        if isinstance(data, NoDataConfig):
+            return tuple(map(str, range(data.num_classes)))
+        return self.train_source.class_names
+
     @cached_property
     def train_source(self) -> PictureSource:
         """Pictures to train on."""
@@ -61,12 +86,12 @@ class Parts:
             def show(done: int, total: int) -> None:
                 progress.update(task, completed=done, total=total, visible=True)
 
-            return build_source(self.recipe.data, "train", show)
+            return build_source(self.data, "train", show)
 
     @cached_property
     def held_out_source(self) -> PictureSource:
         """Pictures never trained on."""
-        return build_source(self.recipe.data, "held-out")
+        return build_source(self.data, "held-out")
 
     @cached_property
     def autoencoder(self) -> Autoencoder:
@@ -106,7 +131,7 @@ class Parts:
         model = build_model(
             recipe.conditioning,
             recipe.denoiser,
-            num_classes=len(self.train_source.class_names),
+            num_classes=len(self.class_names),
             latent_channels=self.latent_shape[0],
             seed=recipe.seed,
         )

@@ -163,8 +163,7 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
         ValueError: the folder has files already.
         OSError: disk full or not writable.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; choose another folder")
+    refuse_full(folder)
     folder.mkdir(parents=True, exist_ok=True)
     facts = {
         "weights": trained.weights,
@@ -176,6 +175,16 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
         folder / WEIGHTS_FILE, tensors, metadata={"format": "pt", "pippin": json.dumps(facts)}
     )
     trained.recipe.save(folder / "config.json")
+
+
+def refuse_full(folder: Path) -> None:
+    """Refuse to write where something lies.
+
+    Raises:
+        ValueError: the folder has files already, or is a file.
+    """
+    if folder.is_file() or (folder.exists() and any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty; choose another folder")
 
 
 def _exported(source: str, folder: Path, recipe: Recipe, weights: Kind) -> Trained:

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin convert PATH OUT --from dit``: weights of another implementation as a model of ours."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from pippin.cli.options import parse
+
+Format = Literal["diffusers", "dit", "mdtv2", "pixart", "pixart_ms", "mmdit_sd3", "ldm_unet"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertCommand:
+    """Write config.json and model.safetensors: what sampling or another run's start needs."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """A file of weights (.safetensors, .pt, .pth, .ckpt, .bin); for diffusers the folder of a
+    model or a pipeline."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """New folder."""
+    source: Annotated[Format, tyro.conf.arg(name="from")]
+    """The implementation that the weights come from."""
+    arguments: tuple[str, ...] = ()
+    """Of the published class's constructor, as hidden_size=384 depth=12; what is left out has the
+    class's default."""
+    key: str | None = None
+    """The entry of a checkpoint file that holds the weights; None = averaged weights, if any."""
+    autoencoder: str | None = None
+    """Where the latents come from: a folder or a hub name; None = the pipeline's own, or the
+    published one."""
+    images_seen: int = 0
+    """How many images the weights were trained on, for the lineage of what starts from them;
+    0 = not known."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Of the weights on disk; loading casts them to float32."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse, read, write, and list what was not taken over as it was."""
+    command = parse(ConvertCommand, "pippin convert", argv)
+    if command.images_seen < 0:
+        raise ValueError(f"--images-seen must be 0 or more; got {command.images_seen}")
+    arguments = parse_arguments(command.arguments)
+
+    import torch
+
+    from pippin.interop.convert import convert
+    from pippin.run.trained import Trained, export, refuse_full
+
+    refuse_full(command.out)
+    incoming = convert(
+        command.source,
+        command.path,
+        arguments=arguments,
+        key=command.key,
+        autoencoder=command.autoencoder,
+    )
+    placed = incoming.placed
+    trained = Trained(
+        source=f"{placed.source}: {command.path}",
+        recipe=incoming.recipe,
+        tensors=dict(placed.model.state_dict()),
+        weights="ema",
+        images_seen=command.images_seen,
+        lineage=(),
+    )
+    export(trained, command.out, getattr(torch, command.dtype))
+    for note in incoming.notes:
+        print(f"note: {note}")
+    _list("without a place in pippin", placed.unplaced)
+    _list("not in these weights, set to zero", placed.made_by_us)
+    count = sum(tensor.numel() for tensor in trained.tensors.values())
+    diffusion = incoming.recipe.diffusion
+    print(
+        f"converted: {command.out} ({placed.source}, {count / 1e6:.2f} M parameters, schedule "
+        f"{diffusion.schedule}, prediction {diffusion.prediction}, autoencoder "
+        f"{incoming.recipe.autoencoder.source}); next: {_next(command.out, placed)}"
+    )
+    return 0
+
+
+def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE as a constructor argument; the value as JSON, Python's words, or text.
+
+    Raises:
+        ValueError: no = in it.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--arguments are NAME=VALUE; got {pair!r}")
+        words = {"None": None, "True": True, "False": False}
+        try:
+            found[name] = words[text] if text in words else json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
+
+
+def _list(what: str, names: Sequence[str]) -> None:
+    if names:
+        print(f"{what}: {', '.join(names)}")
+
+
+def _next(out: Path, placed: Any) -> str:
+    if placed.configured.conditioning.semantic.kind == "text":
+        return f"pippin export {out} ELSEWHERE --to diffusers; models of text are not sampled yet"
+    return f"pippin sample {out}, or pippin train ... --init.run {out}"

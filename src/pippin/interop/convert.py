@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the weights of another implementation to a recipe and tensors of ours."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pippin.data.config import NoDataConfig
+from pippin.denoisers.config import UNetConfig
+from pippin.encoders.config import AutoencoderConfig
+from pippin.interop.arguments import SOURCES, Configured
+from pippin.interop.diffusers_format import read_folder
+from pippin.interop.place import Placed
+from pippin.interop.reference import load_reference
+from pippin.interop.weight_files import read_weights
+from pippin.recipes import published
+from pippin.recipes.latents import factor_and_channels, latent_shape_of
+from pippin.recipes.recipe import Recipe
+from pippin.sampling.config import SamplingConfig, SolverName
+
+DIFFUSERS = "diffusers"
+FORMATS = (DIFFUSERS, *SOURCES)
+"""What weights can come from."""
+NEAREST: dict[str, Callable[[], Recipe]] = {
+    "dit": published.dit_xl_256,
+    "mdtv2": published.mdtv2_xl_256,
+    "pixart": published.pixart_xl_256,
+    "mmdit": published.mmdit_sd3_d24_256,
+    "unet": published.ldm_4_imagenet_256,
+}
+"""What a converted model's recipe takes from: training, sampling and evaluation settings."""
+SD_VAE = "stabilityai/sd-vae-ft-mse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incoming:
+    """A converted model with all that is known of it."""
+
+    placed: Placed
+    recipe: Recipe
+    notes: tuple[str, ...]
+    """What was chosen and left out."""
+
+
+def convert(
+    source: str,
+    path: Path,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    key: str | None = None,
+    autoencoder: str | None = None,
+) -> Incoming:
+    """Read weights of another implementation.
+
+    Args:
+        source: one of ``FORMATS``.
+        path: a file of weights, or for diffusers the folder of a model or pipeline.
+        arguments: of the published class's constructor; diffusers' folders hold theirs.
+        key: the entry of a checkpoint file that holds the weights.
+        autoencoder: source of the autoencoder that its latents come from; None = the pipeline's,
+            or the published one.
+
+    Raises:
+        ValueError: an unknown source, arguments that ours cannot honour, or weights that do not
+            fit; the message names them.
+        OSError: no such file.
+    """
+    if source not in FORMATS:
+        raise ValueError(f"no format {source!r}; there are: {', '.join(FORMATS)}")
+    if source == DIFFUSERS:
+        if arguments or key is not None:
+            raise ValueError(
+                "a folder of diffusers says what it holds: leave --arguments and --key out"
+            )
+        placed, notes = read_folder(path)
+        if autoencoder is None and (path / "vae").is_dir():
+            autoencoder = str(path / "vae")
+    else:
+        weights = read_weights(path, key)
+        placed = load_reference(source, weights.tensors, **(arguments or {}))
+        notes = weights.notes
+    recipe = recipe_of(placed.configured, autoencoder)
+    wanted, (_, given) = placed.configured.latent_channels, factor_and_channels(recipe)
+    if wanted != given:
+        notes = (
+            *notes,
+            f"the model's latents have {wanted} channels and those of {recipe.autoencoder.source} "
+            f"{given}: name their own with --autoencoder before sampling",
+        )
+    return Incoming(placed=placed, recipe=recipe, notes=notes)
+
+
+def recipe_of(configured: Configured, autoencoder: str | None = None) -> Recipe:
+    """The recipe of a converted model.
+
+    What the weights decide is theirs; training, sampling and evaluation are those of the nearest
+    published recipe.
+    """
+    base = NEAREST[configured.denoiser.kind]()
+    diffusion, sampling = base.diffusion, base.sampling
+    if configured.diffusion != replace(diffusion, loss_weight=configured.diffusion.loss_weight):
+        diffusion = configured.diffusion
+        solver: SolverName = "euler" if diffusion.schedule == "flow" else "ddim"
+        sampling = SamplingConfig(solver=solver, guidance=sampling.guidance)
+    if autoencoder is None:
+        autoencoder = base.autoencoder.source
+        if configured.denoiser.kind == "unet" and configured.latent_channels == 4:
+            autoencoder = SD_VAE
+    recipe = replace(
+        base,
+        data=NoDataConfig(resolution=1, num_classes=configured.num_classes),
+        autoencoder=AutoencoderConfig(source=autoencoder),
+        diffusion=diffusion,
+        conditioning=replace(configured.conditioning, drop=base.conditioning.drop),
+        denoiser=configured.denoiser,
+        sampling=sampling,
+    )
+    factor, _ = factor_and_channels(recipe)
+    data = replace(recipe.data, resolution=factor * configured.latent_side)
+    return replace(recipe, data=data)
+
+
+def configured_of(recipe: Recipe, tensors: Mapping[str, Tensor]) -> Configured:
+    """What a trained model of ours is, as the tables need it."""
+    _, side, _ = latent_shape_of(recipe)
+    rows = [len(tensors[name]) for name in _CLASS_TABLES if name in tensors]
+    return Configured(
+        denoiser=recipe.denoiser,
+        conditioning=recipe.conditioning,
+        diffusion=recipe.diffusion,
+        latent_channels=_latent_channels(recipe, tensors),
+        latent_side=side,
+        num_classes=rows[0] - 1 if rows else 1,  # the last row is the null class
+    )
+
+
+def _latent_channels(recipe: Recipe, tensors: Mapping[str, Tensor]) -> int:
+    """That the first layer reads."""
+    if isinstance(recipe.denoiser, UNetConfig):
+        return tensors["denoiser.conv_in.weight"].shape[1]
+    width = tensors["denoiser.patches.linear.weight"].shape[1]
+    return width // recipe.denoiser.patch_size**2
+
+
+_CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models in diffusers' format, in and out.
+
+A folder holds config.json and diffusion_pytorch_model.safetensors; a pipeline's folder holds such
+a folder in ``transformer`` or ``unet``, and ``scheduler/scheduler_config.json``, which decides the
+process. What our model has and diffusers' classes have no place for (null captions, class tokens)
+is written beside them, under our names, in ``pippin_extra.safetensors``.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pippin.conditioning.config import TextSemantic
+from pippin.config import ConfigError
+from pippin.interop import diffusers_tables as tables
+from pippin.interop.arguments import Configured
+from pippin.interop.diffusers_config import CLASSES, read_config, to_scheduler, write_config
+from pippin.interop.mapping import shapes_of, to_theirs
+from pippin.interop.place import Placed, Table, lines, place
+from pippin.interop.weight_files import INDEX_SUFFIX, read_weights
+from pippin.system.files import write_json
+from pippin.system.tensors import load_tensors, save_tensors
+
+CONFIG_FILE = "config.json"
+SCHEDULER_FILE = Path("scheduler") / "scheduler_config.json"
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+EXTRA_FILE = "pippin_extra.safetensors"
+
+TABLES: dict[str, Table] = {
+    "dit": tables.dit_table,
+    "pixart": tables.pixart_table,
+    "mmdit": tables.mmdit_table,
+    "unet": tables.unet_table,
+}
+MAY_LACK = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
+"""diffusers' pipelines encode the empty caption instead."""
+
+
+def read_folder(folder: Path) -> tuple[Placed, tuple[str, ...]]:
+    """The model of a folder, and notes on what was chosen and left out.
+
+    Raises:
+        ValueError: no such model, or one that ours cannot be; the message names why.
+        OSError: a file cannot be read.
+    """
+    inner = _model_folder(folder)
+    config = _json(inner / CONFIG_FILE)
+    schedulers = [one / SCHEDULER_FILE for one in (folder, inner.parent, inner)]
+    scheduler = next((_json(path) for path in schedulers if path.is_file()), None)
+    configured = read_config(config, scheduler)
+    weights = read_weights(_weights_file(inner))
+    extra = inner / EXTRA_FILE
+    own = load_tensors(extra) if extra.is_file() else {}
+    placed = from_diffusers(_with_null_length(configured, own), weights.tensors, own=own)
+    notes = weights.notes
+    if scheduler is None:
+        notes = (
+            *notes,
+            f"no {SCHEDULER_FILE}: the process is the one that {placed.source} was published "
+            f"with, schedule {configured.diffusion.schedule}, prediction "
+            f"{configured.diffusion.prediction}",
+        )
+    return placed, notes
+
+
+def from_diffusers(
+    configured: Configured,
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor] | None = None,
+) -> Placed:
+    """A model of ours with the weights of a class of diffusers.
+
+    Args:
+        configured: from the class's configuration.
+        state: its tensors.
+        own: tensors under our names, for what the class lacks.
+
+    Raises:
+        ValueError: weights that do not fit.
+    """
+    kind = configured.denoiser.kind
+    source = next(name for name, known in CLASSES.items() if known.kind == kind)
+    return place(source, configured, TABLES[kind], state, may_lack=MAY_LACK, own=own)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A model in diffusers' terms."""
+
+    class_name: str
+    arguments: dict[str, Any]
+    """Of its constructor."""
+    tensors: dict[str, Tensor]
+    extra: dict[str, Tensor]
+    """Ours, under our names, that the class has no place for."""
+
+    def build(self) -> nn.Module:
+        """The class of diffusers with these weights."""
+        theirs = _class(self.class_name)(**self.arguments)
+        theirs.load_state_dict(self.tensors)
+        return theirs.eval()
+
+
+def to_diffusers(configured: Configured, ours: Mapping[str, Tensor]) -> Exported:
+    """A model of ours as a class of diffusers.
+
+    Args:
+        configured: what ours is.
+        ours: its tensors.
+
+    Raises:
+        ConfigError: no class of diffusers computes what ours does; the setting is named.
+    """
+    name, arguments = write_config(configured)
+    with torch.device("meta"):
+        theirs = _class(name)(**arguments)
+    wanted = shapes_of(theirs)
+    shapes = {key: tuple(value.shape) for key, value in ours.items()}
+    table = lines(TABLES[configured.denoiser.kind], configured, shapes)
+    tensors = to_theirs(table, ours, wanted)
+    if odd := sorted(set(wanted) ^ set(tensors)):
+        raise ConfigError(
+            f"diffusers' {name} and this model differ in {len(odd)} tensors, such as {odd[0]}"
+        )
+    placed = {entry.ours for entry in table}
+    extra = {key: value for key, value in ours.items() if key not in placed}
+    if lost := sorted(key for key in extra if key.startswith("denoiser.")):
+        raise ConfigError(f"diffusers' {name} has no place for {', '.join(lost)}")
+    return Exported(class_name=name, arguments=arguments, tensors=tensors, extra=extra)
+
+
+def write_folder(folder: Path, configured: Configured, ours: Mapping[str, Tensor]) -> Exported:
+    """Write a model of ours in diffusers' format.
+
+    Raises:
+        ConfigError: as :func:`to_diffusers`, or a process that diffusers does not have.
+        OSError: disk full or not writable.
+    """
+    scheduler = to_scheduler(configured.diffusion)
+    exported = to_diffusers(configured, ours)
+    from diffusers import __version__
+
+    about = {"_class_name": exported.class_name, "_diffusers_version": __version__}
+    (folder / SCHEDULER_FILE).parent.mkdir(parents=True)
+    save_tensors(folder / WEIGHTS_FILE, exported.tensors, metadata={"format": "pt"})
+    if exported.extra:
+        save_tensors(folder / EXTRA_FILE, exported.extra, metadata={"format": "pt"})
+    write_json(folder / SCHEDULER_FILE, scheduler)
+    write_json(folder / CONFIG_FILE, about | exported.arguments)
+    return exported
+
+
+def _with_null_length(configured: Configured, own: Mapping[str, Tensor]) -> Configured:
+    """The null caption is as long as the one that was written."""
+    semantic, null = configured.conditioning.semantic, own.get(MAY_LACK[0])
+    if null is None or not isinstance(semantic, TextSemantic):
+        return configured
+    semantic = replace(semantic, num_tokens=len(null))
+    return replace(configured, conditioning=replace(configured.conditioning, semantic=semantic))
+
+
+def _class(name: str) -> Any:
+    import diffusers
+
+    return getattr(diffusers, name)
+
+
+def _model_folder(folder: Path) -> Path:
+    """The folder itself, or the part of a pipeline that is the denoiser."""
+    candidates = (folder, folder / "transformer", folder / "unet")
+    for one in candidates:
+        if (one / CONFIG_FILE).is_file():
+            return one
+    raise ValueError(
+        f"{folder} holds no {CONFIG_FILE}, nor does a folder transformer or unet in it; give the "
+        "folder of a diffusers model or pipeline"
+    )
+
+
+def _weights_file(folder: Path) -> Path:
+    stem = WEIGHTS_FILE.removesuffix(".safetensors")
+    names = (WEIGHTS_FILE, stem + INDEX_SUFFIX, f"{stem}.bin")
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise ValueError(f"{folder} holds none of {', '.join(names)}")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return content

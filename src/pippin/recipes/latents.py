@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What latents a recipe has, known without loading its autoencoder."""
+
+import json
+from pathlib import Path
+
+from pippin.recipes.recipe import Recipe
+
+Shape = tuple[int, int, int]
+LATENTS: dict[str, tuple[int, int]] = {
+    "stabilityai/sd-vae-ft-ema": (8, 4),
+    "stabilityai/sd-vae-ft-mse": (8, 4),
+    "kl-f4": (4, 3),
+    "sd3-vae": (8, 16),
+}
+"""Factor and channels of the autoencoders that recipes name and the package does not hold. The
+last two are folders that a user makes: their originals are no AutoencoderKL folder of their own.
+"""
+DEFAULT = (8, 4)
+"""Of Stable Diffusion's autoencoder."""
+
+
+def factor_and_channels(recipe: Recipe) -> tuple[int, int]:
+    """How much smaller a latent's sides are than an image's, and how many channels it has.
+
+    A shipped autoencoder and a local folder are read from their config.json; of others, those
+    that recipes name are known, and the rest is taken for one like Stable Diffusion's.
+    """
+    from pippin.encoders.source import CONFIG_FILE, SHIPPED_PREFIX, find_autoencoder
+
+    source = recipe.autoencoder.source
+    if not source.startswith(SHIPPED_PREFIX) and not Path(source).is_dir():
+        return LATENTS.get(source, DEFAULT)
+    path = find_autoencoder(recipe.autoencoder) / CONFIG_FILE
+    config = json.loads(path.read_text(encoding="utf-8"))
+    return 2 ** (len(config["block_out_channels"]) - 1), int(config["latent_channels"])
+
+
+def latent_shape_of(recipe: Recipe) -> Shape:
+    """(channels, height, width) of a recipe's latents at its resolution.
+
+    Raises:
+        ValueError: a resolution that does not divide.
+    """
+    factor, channels = factor_and_channels(recipe)
+    side = recipe.data.resolution
+    if side % factor:
+        raise ValueError(f"data.resolution {side} is no multiple of the autoencoder's {factor}")
+    return channels, side // factor, side // factor

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin convert`` and ``pippin export --to diffusers`` through their files."""
+
+import json
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pippin.cli.convert import parse_arguments
+from pippin.cli.main import main
+from pippin.conditioning.config import ControlConfig, TextSemantic
+from pippin.config import ConfigError
+from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
+from pippin.interop.convert import FORMATS, configured_of, convert
+from pippin.interop.diffusers_format import to_diffusers
+from pippin.model import build_model
+from pippin.recipes.table import get_recipe
+from pippin.run.trained import open_trained
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+TINY = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 8,
+    "num_layers": 2,
+    "sample_size": 16,
+    "num_embeds_ada_norm": 3,
+}
+
+
+def folder_of(path, **scheduler):
+    """A pipeline's folder with a tiny DiT, and optionally a scheduler."""
+    torch.manual_seed(0)
+    model = diffusers.DiTTransformer2DModel(**TINY)
+    state = model.state_dict()
+    for name in state:
+        if ".1.norm1.emb." in name:
+            state[name] = state[name.replace(".1.", ".0.", 1)]
+    model.load_state_dict(state)
+    model.save_pretrained(path / "transformer")
+    if scheduler:
+        diffusers.DDIMScheduler(**scheduler).save_pretrained(path / "scheduler")
+    return model
+
+
+def test_a_pipeline_becomes_a_model_that_samples(tmp_path, capsys):
+    theirs = folder_of(
+        tmp_path / "pipe",
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+    )
+    out = tmp_path / "ours"
+    arguments = ["--from", "diffusers", "--autoencoder", "pippin/openmoji-f4"]
+    assert main(["convert", str(tmp_path / "pipe"), str(out), *arguments]) == 0
+    trained = open_trained(str(out))
+    assert trained.recipe.diffusion.schedule == "sd"
+    assert trained.recipe.diffusion.prediction == "v"
+    assert (trained.recipe.data.resolution, trained.recipe.data.num_classes) == (64, 3)
+    place = ["--out", str(tmp_path / "samples"), "--seeds", "0:3", "--steps", "2"]
+    assert main(["sample", str(out), "--labels", "2", *place]) == 0
+    assert len(list((tmp_path / "samples").glob("seed-*-class-2.png"))) == 3
+    back = tmp_path / "back"
+    assert main(["export", str(out), str(back), "--to", "diffusers"]) == 0
+    again = diffusers.DiTTransformer2DModel.from_pretrained(back, low_cpu_mem_usage=False)
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    scheduler = diffusers.DDIMScheduler.from_pretrained(back / "scheduler")
+    assert scheduler.config.prediction_type == "v_prediction"
+    assert scheduler.config.beta_end == 0.012
+    capsys.readouterr()
+    assert main(["evaluate", str(out)]) == 2
+    assert "brought no pictures" in capsys.readouterr().err
+
+
+def test_no_scheduler_is_said(tmp_path, capsys):
+    folder_of(tmp_path / "pipe")
+    out = [str(tmp_path / "pipe" / "transformer"), str(tmp_path / "ours"), "--from", "diffusers"]
+    assert main(["convert", *out]) == 0
+    assert "note: no scheduler/scheduler_config.json: the process is" in capsys.readouterr().out
+    assert main(["convert", *out]) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_blocks_that_differ_in_what_ours_shares_are_refused(tmp_path):
+    torch.manual_seed(0)
+    diffusers.DiTTransformer2DModel(**TINY).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"transformer_blocks\.1\.norm1.* differ"):
+        convert("diffusers", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["dit", "mdtv2", "pixart", "mmdit_sd3", "ldm_unet"])
+def test_published_weights_become_a_folder(tmp_path, name, capsys):
+    from safetensors import safe_open
+
+    with safe_open(GOLDEN / f"{name}.safetensors", framework="pt") as file:
+        facts = json.loads(file.metadata()["golden"])
+        weights = {
+            key.removeprefix("weights."): file.get_tensor(key)
+            for key in file.keys()  # noqa: SIM118
+            if key.startswith("weights.")
+        }
+    overrides = {k: v for k, v in facts["hard_coded_overrides"].items() if k != "original_rule"}
+    arguments = facts["constructor_arguments"] | overrides
+    pairs = [f"{key}={json.dumps(value)}" for key, value in arguments.items()]
+    save_file(weights, tmp_path / "weights.safetensors")
+    command = [str(tmp_path / "weights.safetensors"), str(tmp_path / "out"), "--from", name]
+    pairs = [pair.replace("null", "None") for pair in pairs]
+    assert main(["convert", *command, "--images-seen", "640", "--arguments", *pairs]) == 0
+    trained = open_trained(str(tmp_path / "out"))
+    assert trained.images_seen == 640 and trained.recipe.data.kind == "none"
+    placed = convert(name, tmp_path / "weights.safetensors", arguments=arguments).placed
+    for key, value in placed.model.state_dict().items():
+        assert torch.equal(trained.tensors[key], value)
+    printed = capsys.readouterr().out
+    for tensor in (*placed.unplaced, *placed.made_by_us):
+        assert tensor in printed
+    if name != "mdtv2":  # which has no class in diffusers
+        there, back = tmp_path / "there", tmp_path / "back"
+        assert main(["export", str(tmp_path / "out"), str(there), "--to", "diffusers"]) == 0
+        assert main(["convert", str(there), str(back), "--from", "diffusers"]) == 0
+        again = load_file(back / "model.safetensors")
+        assert set(again) == set(trained.tensors)
+        for key, value in again.items():
+            assert torch.equal(trained.tensors[key], value), key
+
+
+def test_arguments_of_the_command_line():
+    pairs = ["depth=12", "x=None", "y=[1, 2]", "z=abc", "w=True", "v=0.5"]
+    expected = {"depth": 12, "x": None, "y": [1, 2], "z": "abc", "w": True, "v": 0.5}
+    assert parse_arguments(pairs) == expected
+    with pytest.raises(ValueError, match="NAME=VALUE; got 'depth'"):
+        parse_arguments(["depth"])
+
+
+def test_formats_of_the_command_line_are_all_formats():
+    from typing import get_args
+
+    from pippin.cli.convert import Format
+
+    assert get_args(Format) == FORMATS
+
+
+NO_CONTROL = ControlConfig(high=(), low=())
+REFUSED = {
+    "denoiser.kind mdtv2": {"denoiser": mdtv2("tiny", (8, 8))},
+    "denoiser.qk_norm": {"denoiser": dit("tiny", qk_norm=True)},
+    "denoiser.mlp_ratio 2": {"denoiser": dit("tiny", mlp_ratio=2)},
+    "denoiser.cross_attention": {"denoiser": dit("tiny", cross_attention=True)},
+    "conditioning.control .crop_corner": {"control": ControlConfig()},
+    "conditioning.semantic is label": {"denoiser": pixart("tiny")},
+    "denoiser.table_side None": {
+        "denoiser": mmdit("tiny"),
+        "semantic": TextSemantic(token_features=8, pooled_features=8),
+        "rules": {"text": "attention", "pooled": "modulation"},
+    },
+    "conditioning.rules": {"denoiser": unet("tiny"), "rules": {"label": "modulation"}},
+}
+
+
+@pytest.mark.parametrize("setting", REFUSED)
+def test_what_diffusers_cannot_say_is_refused_by_name(setting):
+    from dataclasses import replace
+
+    given = {"denoiser": dit("tiny"), "rules": {"label": "modulation"}, "control": NO_CONTROL}
+    given |= REFUSED[setting]
+    recipe = get_recipe("openmoji/dit-entangled")
+    denoiser = given.pop("denoiser")
+    conditioning = replace(recipe.conditioning, **given)
+    recipe = replace(recipe, denoiser=denoiser, conditioning=conditioning)
+    model = build_model(conditioning, denoiser, num_classes=3, latent_channels=4, seed=0)
+    tensors = model.state_dict()
+    with pytest.raises(ConfigError, match=setting):
+        to_diffusers(configured_of(recipe, tensors), tensors)
