@@ -29,7 +29,8 @@ def test_report_of_another_number_is_refused(finished, count):
 
 def test_list_names_every_study(capsys):
     assert study_verb.main(["list"]) == 0
-    assert all(name in capsys.readouterr().out for name in STUDIES)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in STUDIES)
 
 
 @pytest.mark.parametrize(("argv", "code"), [([], 2), (["--help"], 0), (["go", "x"], 2)])

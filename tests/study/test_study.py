@@ -8,7 +8,9 @@ import pytest
 from pippin.conditioning.config import ConstantGate, PowerCosineGate
 from pippin.config import ConfigError, difference
 from pippin.denoisers.config import dit
+from pippin.recipes.table import get_recipe
 from pippin.studies.demo import control_axes
+from pippin.studies.table import STUDIES, get_study
 from pippin.study.declaration import Declaration
 from pippin.study.study import Axis, Study, covered
 
@@ -55,6 +57,18 @@ def test_from_recipes_refuses_another_difference(base):
 def test_settings_that_change_no_number_may_differ(base):
     other = replace(base, denoiser=dit("tiny"), train=replace(base.train, device="cuda"))
     Study.from_recipes({"a": base, "b": other}, axes={"model": ("denoiser",)}, **DECLARED)
+
+
+def test_recipes_of_two_families_are_not_compared_by_silence():
+    recipes = {name: get_recipe(f"{name}/dit-entangled") for name in ("openmoji", "folder")}
+    with pytest.raises(ConfigError, match="family: 'openmoji' and 'folder'"):
+        Study.from_recipes(recipes, axes={"data": ("data",)}, **DECLARED)
+    Study.from_recipes(recipes, axes={"recipe": ("family", "data")}, **DECLARED)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_shipped_studies_are_fair(name):
+    get_study(name).check()
 
 
 @pytest.mark.parametrize("paths", [("train",), ("train.learning_rate",)])

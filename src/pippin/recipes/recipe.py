@@ -18,6 +18,9 @@ from pippin.training.config import InitConfig, TrainConfig
 class Recipe(Config):
     """All that decides what a run is; a run folder's config.json holds one."""
 
+    family: str = ""
+    """The protocol that the recipe belongs to, the first part of its name: published, paper, ...
+    A study compares within one family, unless this is on one of its axes."""
     data: DataConfig | NoDataConfig
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)

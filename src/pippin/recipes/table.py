@@ -2,6 +2,7 @@
 """All recipes by name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pippin.config import ConfigError
 from pippin.recipes import folder, openmoji, paper, published
@@ -42,4 +43,4 @@ def get_recipe(name: str) -> Recipe:
     """
     if name not in RECIPES:
         raise ConfigError(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
-    return RECIPES[name]()
+    return replace(RECIPES[name](), family=name.partition("/")[0])

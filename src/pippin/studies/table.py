@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pippin.config import ConfigError
 from pippin.recipes import openmoji
+from pippin.studies.architectures import architectures_study
 from pippin.studies.demo import demo_study
 from pippin.study.study import Study
 
@@ -27,6 +28,10 @@ STUDIES: dict[str, Shipped] = {
     "demo": Shipped(
         lambda: demo_study(openmoji.mmdit_demo(), models=DEMO_MODELS),
         "entangled against disentangled mmDiT on OpenMoji, small (two cores, minutes)",
+    ),
+    "architectures": Shipped(
+        architectures_study,
+        "five denoisers under both conditionings on OpenMoji, small (two cores, an hour)",
     ),
 }
 
