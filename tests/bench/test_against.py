@@ -1,38 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our DiT beside diffusers': they compute the same, and are not timed where they do not."""
+"""Our denoisers beside diffusers': they compute the same, and are not timed where they do not."""
+
+from typing import get_args
 
 import pytest
 import torch
 from rich.console import Console
 
-from pippin.bench.against import Pair, against_diffusers
+from pippin.bench.against import against_diffusers, check_equal
 from pippin.bench.config import AgainstConfig
+from pippin.bench.diffusers_pairs import Kind, Pair
 
 TINY = AgainstConfig(
     size="tiny", side=8, batch_size=3, rounds=2, precisions=("bf16",), matmul_side=32, device="cpu"
 )
 
 
-def test_every_weight_of_ours_reaches_theirs():
-    pair = Pair(TINY, torch.device("cpu"))
-    pair.check_equal()
-    draws = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in pair.ours.parameters():
-            kept = weight.clone()
-            weight.add_(0.1 * torch.randn(weight.shape, generator=draws))
-            with pytest.raises(ValueError, match="differ by"):  # theirs has the old one
-                pair.check_equal()
-            weight.copy_(kept)
-            pair.check_equal()
+def pair_of(kind):
+    return Pair(kind, "tiny", 8, 3, torch.device("cpu"))
 
 
-def test_models_that_differ_are_not_timed():
-    pair = Pair(TINY, torch.device("cpu"))
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_both_compute_the_same_or_are_not_timed(kind):
+    pair = pair_of(kind)
+    check_equal(pair)
     with torch.no_grad():
-        pair.theirs.proj_out_2.bias += 1e-3
+        for weight in list(pair.ours.denoiser.parameters())[-2:]:
+            weight.add_(1e-2)
     with pytest.raises(ValueError, match="differ by"):
-        pair.check_equal()
+        check_equal(pair)
 
 
 def test_forward_and_backward_are_timed_in_turns():

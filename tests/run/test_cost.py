@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """FLOPs of a DiT against the closed form, published counts, memory against autograd's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
-from pippin.denoisers.config import DiTConfig, dit, mdtv2, unet
+from pippin.denoisers.config import DiTConfig, dit, mdtv2, mmdit, unet
 from pippin.model import build_model
 from pippin.recipes.table import get_recipe
 from pippin.run.cost import activation_bytes, denoiser_flops, meta_model
@@ -116,3 +118,43 @@ def test_activations_grow_with_depth_and_places():
     assert kept(4, 16) - kept(3, 16) == kept(3, 16) - kept(2, 16) > 0
     # no scores are kept, so four times the places are four times the memory
     assert kept(4, 32) / kept(4, 16) == pytest.approx(4, rel=0.05)
+
+
+def cost(denoiser, conditioning):
+    """Parameters of the denoiser, and MACs."""
+    model = meta_model(conditioning, denoiser, 10, 4)
+    parameters = sum(p.numel() for p in model.denoiser.parameters())
+    return parameters, denoiser_flops(model, (4, 32, 32)) // 2
+
+
+@pytest.mark.parametrize("size", ["S", "B", "L", "XL"])
+def test_matched_sizes_are_as_near_as_whole_blocks_come(size):
+    by_class = replace(CONDITIONING, rules={"label": "attention"})
+    tokens = TextSemantic(token_features=64, num_tokens=154)
+    by_text = replace(CONDITIONING, semantic=tokens, rules={"text": "attention"})
+    for match, conditioning, which in (("parameters", by_class, 0), ("flops", by_text, 1)):
+        wanted = along_depth(dit(size), CONDITIONING, which)(dit(size).depth)
+        of_depth = along_depth(mmdit(size), conditioning, which)
+        depth = mmdit(size, match).depth
+        assert of_depth(depth) == pytest.approx(wanted, rel=0.07)
+        nearest = min(range(1, 30), key=lambda blocks: abs(of_depth(blocks) - wanted))
+        assert depth == nearest
+    macs = along_depth(dit(size), CONDITIONING, 1)(dit(size).depth)
+    of_depth = along_depth(mmdit(size), by_class, 1)
+    assert of_depth(mmdit(size).depth) == pytest.approx(macs, rel=0.02)  # few tokens cost little
+
+
+def along_depth(config, conditioning, which):
+    """Costs as a function of depth, which is linear; from two shallow models."""
+    two, three = (cost(replace(config, depth=d), conditioning)[which] for d in (2, 3))
+    return lambda depth: two + (depth - 2) * (three - two)
+
+
+@pytest.mark.parametrize("size", ["S", "B", "L", "XL"])
+def test_unet_sizes_are_as_near_to_dit_as_groups_of_channels_come(size):
+    config, wanted = unet(size), cost(dit(size), CONDITIONING)[0]
+    found = cost(config, CLIP)[0]
+    assert found == pytest.approx(wanted, rel=0.17)
+    for channels in (config.channels - 32, config.channels + 32):
+        distance = abs(cost(replace(config, channels=channels), CLIP)[0] - wanted)
+        assert distance > abs(found - wanted), channels

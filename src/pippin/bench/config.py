@@ -41,6 +41,8 @@ class AgainstConfig(Config):
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
     compile: bool = False
     """Measure with compiled blocks too, after eager."""
+    denoiser: Literal["dit", "pixart", "mmdit", "unet"] = "dit"
+    """Conditions are those of the published model: class, or 120, 154 and 77 tokens of text."""
     size: SizeName = "S"
     side: int = 32
     """Of the latent: 32 and patches of 2 make 256 tokens."""

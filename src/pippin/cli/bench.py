@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 USAGE = """usage: pippin bench RECIPE [options]                speed of training; --help: options
        pippin bench --compare OLD.json NEW.json     ratios of two records
-       pippin bench --against diffusers [options]   our DiT beside theirs, equal weights
+       pippin bench --against diffusers [options]   ours beside theirs, equal weights
 
 recipes:
   {recipes}"""

@@ -16,7 +16,7 @@ class Dimensions(NamedTuple):
 
 
 # S to XL are DiT's (Peebles & Xie 2023, table 1); tiny is ours, for two CPU cores.
-SIZES = {
+SIZES: dict["SizeName", Dimensions] = {
     "tiny": Dimensions(4, 128, 4),
     "S": Dimensions(12, 384, 6),
     "B": Dimensions(12, 768, 12),
@@ -215,13 +215,32 @@ def pixart(size: SizeName, **settings: Any) -> PixArtConfig:
     return PixArtConfig(**SIZES[size]._asdict(), **settings)
 
 
-def mmdit(size: SizeName, **settings: Any) -> MMDiTConfig:
-    """mmDiT of a named size."""
-    return MMDiTConfig(**SIZES[size]._asdict(), **settings)
+Match = Literal["shape", "parameters", "flops"]
+# A block of mmDiT has two streams and so twice the parameters of DiT's. With few condition tokens
+# it costs no more, with the 154 of SD3's text about 1.6 times as much (at 256 image tokens).
+MMDIT_DEPTHS: dict[Match, dict[SizeName, int]] = {
+    "shape": {size: dimensions.depth for size, dimensions in SIZES.items()},
+    "parameters": {"tiny": 2, "S": 6, "B": 6, "L": 12, "XL": 14},
+    "flops": {"tiny": 2, "S": 7, "B": 8, "L": 15, "XL": 17},
+}
+
+
+def mmdit(size: SizeName, match: Match = "shape", **settings: Any) -> MMDiTConfig:
+    """mmDiT of a named size.
+
+    Args:
+        size: of the DiT that it is to be compared with.
+        match: ``shape`` has that DiT's depth and width; the others have its width and as many
+            blocks as come nearest to its parameters, or to its FLOPs with 154 text tokens (ours).
+        settings: of :class:`MMDiTConfig`.
+    """
+    dimensions = SIZES[size]._replace(depth=MMDIT_DEPTHS[match][size])
+    return MMDiTConfig(**dimensions._asdict(), **settings)
 
 
 # LDM-4 is the class-conditional UNet of latent diffusion, SD1 Stable Diffusion 1's (CompVis'
-# configurations cin256-v2 and v1-inference); tiny is ours, for two CPU cores.
+# configurations cin256-v2 and v1-inference). The others are ours: tiny for two CPU cores, S to XL
+# of SD1's form, as near to the parameters of DiT's sizes as groups of 32 channels allow.
 UNET_SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
         "channels": 32,
@@ -245,9 +264,21 @@ UNET_SIZES: dict[str, dict[str, Any]] = {
         "token_width": 768,
         "num_heads": 8,
     },
+    **{
+        size: {
+            "channels": channels,
+            "channel_multiples": (1, 2, 4, 4),
+            "attention_factors": (1, 2, 4),
+            "token_width": 768,
+            "num_heads": None,
+            "head_width": 32,
+        }
+        for size, channels in {"S": 64, "B": 128, "L": 224, "XL": 288}.items()
+    },
 }
+UNetSizeName = Literal["tiny", "S", "B", "L", "XL", "LDM-4", "SD1"]
 
 
-def unet(size: Literal["tiny", "LDM-4", "SD1"], **settings: Any) -> UNetConfig:
+def unet(size: UNetSizeName, **settings: Any) -> UNetConfig:
     """UNet of a named size."""
     return UNetConfig(**UNET_SIZES[size] | settings)
