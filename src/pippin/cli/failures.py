@@ -13,8 +13,8 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """Errors of a file system that is full or broken."""
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 LEVERS = {
-    "train": "--train.batch-size, --train.precision bf16, a smaller --denoiser.width, or another "
-    "--train.device",
+    "train": "--train.gradient-checkpointing 1, --train.batch-size, --train.precision bf16, a "
+    "smaller --denoiser.width, or another --train.device",
     "sample": "--batch-size or --precision bf16",
     "evaluate": "--batch-size, or --sampling.batch-size of a run",
     "autoencoder": "--train.batch-size or --data.resolution",

@@ -97,6 +97,7 @@ def _described(recipe: Recipe) -> list[tuple[str, str]]:
 def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
     """What the recipe costs for one image."""
     from pippin.run.cost import activation_bytes, denoiser_flops, meta_model
+    from pippin.training.recompute import recompute_blocks
 
     recipe, classes = command.recipe, command.num_classes
     if classes is None:
@@ -110,7 +111,10 @@ def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
     counts = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
     forward = denoiser_flops(model, shape)
     step = denoiser_flops(model, shape, backward=True)
+    every = recipe.train.gradient_checkpointing
+    recompute_blocks(model.denoiser.blocks, every)
     kept = activation_bytes(model, shape)
+    how = f", every {every}. block computed again" if every else ""
     return [
         ("latent", " x ".join(map(str, shape))),
         ("classes", str(classes) if "label" in recipe.conditioning.rules else "none"),
@@ -118,5 +122,5 @@ def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
         ("parameters", f"{sum(counts.values()) / 1e6:.2f} M"),
         ("forward", f"{forward / 2e9:.4g} GMACs = {forward / 1e9:.4g} GFLOPs an image"),
         ("training", f"{step / 2e9:.4g} GMACs = {step / 1e9:.4g} GFLOPs an image"),
-        ("activations", f"about {kept / 2**20:.4g} MiB an image in training, fp32"),
+        ("activations", f"about {kept / 2**20:.4g} MiB an image in training, fp32{how}"),
     ]

@@ -20,6 +20,7 @@ from pippin.system.lock import folder_lock
 from pippin.training.checkpoint import newest_good
 from pippin.training.hooks import LogHook, progress_hook
 from pippin.training.log import RunLog
+from pippin.training.recompute import recompute_blocks
 from pippin.training.trainer import Hook, Trainer
 
 LOST_NAMED = 10
@@ -83,6 +84,7 @@ def build_trainer(parts: Parts, folder: Path) -> Trainer:
     """A trainer at image 0, its weights drawn from the recipe's seed."""
     recipe = parts.recipe
     model = parts.new_model()
+    recompute_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
         for block in model.denoiser.blocks:
             block.compile()

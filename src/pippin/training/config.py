@@ -73,6 +73,9 @@ class TrainConfig(Config):
 
     compile: bool = field(default=False, metadata=NOT_PROTOCOL)
     """torch.compile each block."""
+    gradient_checkpointing: int = field(default=0, metadata=NOT_PROTOCOL)
+    """n: every n-th block computes its activations again in the backward pass instead of keeping
+    them, which saves memory and costs time; 0 = off, 1 = all blocks."""
     device: str = field(default="auto", metadata=NOT_PROTOCOL)
     """auto: cuda where there is one, otherwise cpu."""
     workers: int = field(default=0, metadata=NOT_PROTOCOL)
@@ -93,7 +96,7 @@ class TrainConfig(Config):
         at_least(self, "train", 1, "images", "batch_size", "max_bad_steps")
         at_least(self, "train", 1, "checkpoint_every", "keep_checkpoints", "log_every")
         at_least(self, "train", 0, "workers", "validate_every", "preview_every", "warmup_images")
-        at_least(self, "train", 0, "weight_decay")
+        at_least(self, "train", 0, "weight_decay", "gradient_checkpointing")
         above(self, "train", 0, "learning_rate", "muon_learning_rate", "grad_clip")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"train.betas must be 0 or more and below 1; got {self.betas}")
