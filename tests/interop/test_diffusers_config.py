@@ -5,7 +5,8 @@ import torch
 
 from pippin.diffusion.config import DiffusionConfig
 from pippin.diffusion.schedules import make_schedule
-from pippin.interop.diffusers_config import BETAS, of_scheduler, read_config, to_scheduler
+from pippin.interop.diffusers_config import read_config
+from pippin.interop.diffusers_schedulers import BETAS, of_scheduler, to_scheduler
 
 
 @pytest.mark.parametrize("schedule", BETAS)

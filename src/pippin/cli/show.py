@@ -114,7 +114,7 @@ def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
     every = recipe.train.gradient_checkpointing
     recompute_blocks(model.denoiser.blocks, every)
     kept = activation_bytes(model, shape)
-    how = f", every {every}. block computed again" if every else ""
+    how = f"; gradient checkpointing {every}" if every else ""
     return [
         ("latent", " x ".join(map(str, shape))),
         ("classes", str(classes) if "label" in recipe.conditioning.rules else "none"),

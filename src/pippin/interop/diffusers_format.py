@@ -20,7 +20,8 @@ from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
 from pippin.interop import diffusers_tables as tables
 from pippin.interop.arguments import Configured
-from pippin.interop.diffusers_config import CLASSES, read_config, to_scheduler, write_config
+from pippin.interop.diffusers_config import CLASSES, read_config, write_config
+from pippin.interop.diffusers_schedulers import to_scheduler
 from pippin.interop.mapping import shapes_of, to_theirs
 from pippin.interop.place import Placed, Table, lines, place
 from pippin.interop.weight_files import INDEX_SUFFIX, read_weights
