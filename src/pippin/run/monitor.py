@@ -11,6 +11,7 @@ from pippin.run.sample import draw
 from pippin.training.hooks import Hook, every
 from pippin.training.log import RunLog
 from pippin.training.trainer import Trainer
+from pippin.types import Prompt
 
 PREVIEW_IMAGES = 36
 
@@ -30,7 +31,8 @@ def validation_hook(parts: Parts, log: RunLog) -> Hook:
 
 
 def preview_hook(parts: Parts, folder: Path) -> Hook:
-    """Writes ``previews/IMAGES.png`` every ``preview_every`` images; classes in turn, seeds 0.."""
+    """Writes ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
+    in turn, or with held-out captions."""
 
     def preview(trainer: Trainer) -> None:
         with trainer.ema.swapped_into(trainer.model):
@@ -41,9 +43,11 @@ def preview_hook(parts: Parts, folder: Path) -> Hook:
                 weights="ema",
                 images_seen=trainer.images_seen,
             )
-            labels = [seed % len(run.class_names) for seed in range(PREVIEW_IMAGES)]
+            prompts: list[Prompt] = [n % len(run.class_names) for n in range(PREVIEW_IMAGES)]
+            if parts.held_out_captions is not None:
+                prompts = list(parts.held_out_captions.first[:PREVIEW_IMAGES])
             try:
-                images = draw(run, labels, range(PREVIEW_IMAGES), parts.recipe.sampling)
+                images = draw(run, prompts, range(len(prompts)), parts.recipe.sampling)
             except FloatingPointError as error:  # the training may still recover
                 parts.console.print(f"[yellow]no preview:[/] {error}")
                 return

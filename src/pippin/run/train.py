@@ -39,7 +39,7 @@ def train(
             as without the stop.
 
     Raises:
-        ConfigError: parts that do not fit, or a model of text.
+        ConfigError: parts that do not fit.
         ValueError: the folder is in use, holds another run, or nothing can be resumed.
         TrainingDivergedError, TrainingStoppedError: see :class:`Trainer`.
     """
@@ -63,6 +63,7 @@ def train(
             start_image=trainer.images_seen,
             workers=recipe.train.workers,
             device=parts.device,
+            captions=parts.captions,
         )
         run.record(recipe)  # only now: what cannot be built leaves the folder free
         with _hooks(parts, trainer, run) as (hooks, monitors):
