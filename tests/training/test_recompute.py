@@ -121,10 +121,20 @@ def test_keeps_less():
     assert kept[1] < 0.3 * kept[0] < kept[2] < 0.8 * kept[0]
 
 
-@pytest.mark.parametrize(("kind", "every"), [("dit", 1), ("unet", 0)])
-def test_compiled_blocks_give_the_same(kind, every):
+def test_a_unet_of_many_kinds_of_blocks_is_compiled_whole(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda _, **options: asked.append(options))
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    blocks = model_of("unet").denoiser.blocks
+    compile_blocks(blocks)
+    assert asked == [{"dynamic": False}] * len(blocks)  # compiling them for real takes minutes
+    assert torch._dynamo.config.recompile_limit >= len(blocks) > 8
+
+
+def test_compiled_blocks_give_the_same():
+    kind = "dit"
     plain, expected, _ = gradients(model_of(kind), kind)
-    model = model_of(kind, every)
+    model = model_of(kind, 1)
     compile_blocks(model.denoiser.blocks)
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         output, found, _ = gradients(model, kind)
