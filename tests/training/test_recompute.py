@@ -124,11 +124,11 @@ def test_keeps_less():
 def test_a_unet_of_many_kinds_of_blocks_is_compiled_whole(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda _, **options: asked.append(options))
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
     blocks = model_of("unet").denoiser.blocks
-    compile_blocks(blocks)
+    with torch._dynamo.config.patch(recompile_limit=8):
+        compile_blocks(blocks)
+        assert torch._dynamo.config.recompile_limit >= len(blocks) > 8
     assert asked == [{"dynamic": False}] * len(blocks)  # compiling them for real takes minutes
-    assert torch._dynamo.config.recompile_limit >= len(blocks) > 8
 
 
 def test_compiled_blocks_give_the_same():
