@@ -14,6 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.table import get_recipe
 from pippin.run.execute import execute
 from pippin.study.report import render_report
@@ -28,7 +29,12 @@ def latent_study(sources: dict[str, str], images: int, seeds: tuple[int, ...]) -
         name="latents",
         title="Latent spaces",
         question="Behind which autoencoder does the same model draw better pictures?",
-        base=replace(base, train=replace(base.train, images=images)),
+        base=replace(
+            base,
+            train=replace(base.train, images=images, preview_every=0),
+            sampling=replace(base.sampling, solver="dpm++", steps=16),
+            evaluation=EvaluationConfig(num_samples=400, input_size=64),
+        ),
         axes={
             "autoencoder": Axis(
                 levels={name: {"autoencoder.source": source} for name, source in sources.items()},

@@ -66,7 +66,7 @@ def test_the_loader_of_the_recipe_is_timed(small_recipe, record):
 
 def test_compiled_blocks_are_a_mode_of_their_own(small_recipe, monkeypatch):
     compiled = []
-    monkeypatch.setattr(AdaLNBlock, "compile", lambda self: compiled.append(self))
+    monkeypatch.setattr(AdaLNBlock, "compile", lambda self, **_: compiled.append(self))
     config = BenchConfig(data="made-up", windows=1, steps=1, warmup=1, matmul_side=8, compile=True)
     only = replace(config, precisions=("fp32",))
     found = bench(small_recipe, "small", only, Console(quiet=True))

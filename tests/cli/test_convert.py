@@ -11,11 +11,21 @@ from safetensors.torch import load_file, save_file
 
 from pippin.cli.convert import parse_arguments
 from pippin.cli.main import main
-from pippin.conditioning.config import ControlConfig, TextSemantic
+from pippin.conditioning.config import (
+    ConditioningConfig,
+    ControlConfig,
+    LabelSemantic,
+    NoSemantic,
+    TextSemantic,
+)
 from pippin.config import ConfigError
 from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
+from pippin.diffusion.config import DiffusionConfig
+from pippin.interop.arguments import Configured, configure
 from pippin.interop.convert import FORMATS, configured_of, convert
-from pippin.interop.diffusers_format import to_diffusers
+from pippin.interop.diffusers_format import to_diffusers, write_folder
+from pippin.interop.mapping import shapes_of
+from pippin.interop.published import dit_table
 from pippin.model import build_model
 from pippin.recipes.table import get_recipe
 from pippin.run.trained import open_trained
@@ -126,6 +136,52 @@ def test_published_weights_become_a_folder(tmp_path, name, capsys):
         assert set(again) == set(trained.tensors)
         for key, value in again.items():
             assert torch.equal(trained.tensors[key], value), key
+
+
+@pytest.mark.parametrize("semantic", [LabelSemantic(num_tokens=3), NoSemantic()])
+def test_a_unet_of_classes_or_of_nothing_comes_back(tmp_path, semantic):
+    rules = {"label": "attention"} if semantic.kind == "label" else {}
+    conditioning = ConditioningConfig(semantic=semantic, rules=rules, control=NO_CONTROL)
+    denoiser = unet("tiny")
+    model = build_model(conditioning, denoiser, num_classes=5, latent_channels=4, seed=0)
+    configured = Configured(
+        denoiser=denoiser,
+        conditioning=conditioning,
+        diffusion=DiffusionConfig(schedule="cosine", prediction="x0"),
+        latent_channels=4,
+        latent_side=16,
+        num_classes=5,
+    )
+    write_folder(tmp_path, configured, model.state_dict())
+    back = convert("diffusers", tmp_path).placed
+    assert back.configured.conditioning == conditioning
+    assert back.configured.diffusion == configured.diffusion
+    state = back.model.state_dict()
+    assert set(state) == set(model.state_dict())
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+    (tmp_path / "pippin_extra.safetensors").write_bytes(b"x")
+    with pytest.raises(ValueError, match="is damaged or was not written by pippin"):
+        convert("diffusers", tmp_path)
+
+
+def test_a_table_without_a_null_row_is_not_guided_by(tmp_path):
+    arguments = {"hidden_size": 32, "depth": 1, "num_heads": 2, "num_classes": 4}
+    configured = configure("dit", arguments)
+    model = build_model(
+        configured.conditioning, configured.denoiser, num_classes=4, latent_channels=4, seed=0
+    )
+    ours = model.state_dict()
+    table = dit_table(configured.denoiser, shapes_of(model))
+    state = {entry.theirs[0]: ours[entry.ours] for entry in table}
+    state["y_embedder.embedding_table.weight"] = state["y_embedder.embedding_table.weight"][:-1]
+    save_file(state, tmp_path / "w.safetensors")
+    incoming = convert("dit", tmp_path / "w.safetensors", arguments=arguments)
+    assert incoming.placed.made_by_us == ("conditioner.label_vector.weight, its null row",)
+    assert incoming.recipe.sampling.guidance.semantic_scale == 1
+    assert incoming.recipe.conditioning.drop.keep == 1
+    for wrong in ({"source": 1}, {"depth": None}, {"mlp_ratio": "abc"}, {"learn_sigma": "yes"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            convert("dit", tmp_path / "w.safetensors", arguments=arguments | wrong)
 
 
 def test_arguments_of_the_command_line():

@@ -6,7 +6,12 @@ import torch
 from pippin.diffusion.config import DiffusionConfig
 from pippin.diffusion.schedules import make_schedule
 from pippin.interop.diffusers_config import read_config
-from pippin.interop.diffusers_schedulers import BETAS, of_scheduler, to_scheduler
+from pippin.interop.diffusers_schedulers import (
+    BETAS,
+    left_out,
+    of_scheduler,
+    to_scheduler,
+)
 
 
 @pytest.mark.parametrize("schedule", BETAS)
@@ -26,9 +31,11 @@ def test_a_written_scheduler_has_our_noise(schedule):
 
 
 def test_flow_schedulers_come_back():
-    diffusion = of_scheduler({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0})
+    config = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+    diffusion = of_scheduler(config)
     assert diffusion.schedule == diffusion.prediction == "flow"
     assert of_scheduler(to_scheduler(diffusion)) == diffusion
+    assert left_out(config) == ["shift 3.0"] and left_out(to_scheduler(diffusion)) == []
 
 
 @pytest.mark.parametrize(
@@ -39,11 +46,16 @@ def test_flow_schedulers_come_back():
         {"rescale_betas_zero_snr": True},
         {"prediction_type": "score"},
         {"beta_schedule": "sigmoid"},
+        {"beta_schedule": None},
+        {"snr_shift_scale": 3.0},
+        {"_class_name": "EDMEulerScheduler"},
+        {"_class_name": "ScoreSdeVeScheduler"},
+        {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 100},
     ],
 )
 def test_other_schedulers_are_refused(change):
     config = to_scheduler(DiffusionConfig(schedule="sd")) | change
-    with pytest.raises(ValueError, match="scheduler DDIMScheduler is not supported"):
+    with pytest.raises(ValueError, match=r"scheduler .* is not supported, for "):
         of_scheduler(config)
 
 
@@ -59,6 +71,18 @@ def test_other_schedulers_are_refused(change):
         ("SD3Transformer2DModel", {"qk_norm": "layer"}, "qk_norm='layer'"),
         ("UNet2DConditionModel", {"addition_embed_type": "text_time"}, "addition_embed_type"),
         ("UNet2DConditionModel", {"attention_head_dim": [5, 5, 20, 20]}, "attention_head_dim"),
+        ("UNet2DConditionModel", {"attention_head_dim": [5, 10, 20]}, "attention_head_dim"),
+        ("UNet2DConditionModel", {"layers_per_block": [2, 2, 2, 3]}, "layers_per_block"),
+        ("UNet2DConditionModel", {"block_out_channels": [320, 640]}, "differ in length"),
+        ("UNet2DConditionModel", {"norm_num_groups": None}, "norm_num_groups=None must be int"),
+        ("DiTTransformer2DModel", {"sample_size": [8, 16]}, "sample_size"),
+        ("DiTTransformer2DModel", {"num_layers": 2.0}, "num_layers=2.0 must be int"),
+        ("Transformer2DModel", {}, "Transformer2DModel is not supported"),
+        (
+            "Transformer2DModel",
+            {"norm_type": "ada_norm_zero", "num_vector_embeds": 9},
+            "num_vector_embeds=9",
+        ),
         ("UNet2DConditionModel", {"block_out_channels": [64, 96]}, "block_out_channels"),
         (
             "UNet2DConditionModel",
@@ -81,3 +105,39 @@ def test_stable_diffusion_two_has_equal_head_widths():
     }
     denoiser = read_config(config, None).denoiser
     assert (denoiser.head_width, denoiser.num_heads) == (64, None)
+
+
+def test_lists_of_equal_values_are_one_value():
+    plain = read_config({"_class_name": "UNet2DConditionModel"}, None)
+    listed = {
+        "layers_per_block": [2] * 4,
+        "transformer_layers_per_block": [1] * 4,
+        "cross_attention_dim": [1280] * 4,
+        "sample_size": [64, 64],
+    }
+    assert read_config({"_class_name": "UNet2DConditionModel"} | listed, None) == plain
+
+
+@pytest.mark.parametrize(
+    ("norm", "name", "more"),
+    [
+        ("ada_norm_zero", "DiTTransformer2DModel", {"cross_attention_dim": None}),
+        (
+            "ada_norm_single",
+            "PixArtTransformer2DModel",
+            {"caption_channels": 4096, "cross_attention_dim": 1152, "sample_size": 64},
+        ),
+    ],
+)
+def test_folders_of_the_former_class(norm, name, more):
+    former = {
+        "norm_type": norm,
+        "num_vector_embeds": None,
+        "only_cross_attention": False,
+        "double_self_attention": False,
+        "use_linear_projection": False,
+        "attention_type": "default",
+    }
+    found = read_config({"_class_name": "Transformer2DModel"} | former | more, None)
+    more = {key: value for key, value in more.items() if value is not None}
+    assert found == read_config({"_class_name": name} | more, None)

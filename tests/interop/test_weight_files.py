@@ -61,9 +61,24 @@ def test_finds_the_denoiser_of_a_pipeline(tmp_path):
     )
     read = read_weights(tmp_path / "w.ckpt")
     assert same(read.tensors, WEIGHTS)
-    assert read.notes[1] == "1 tensors outside 'model.diffusion_model.' were left out"
-    torch.save({f"module.{name}": value for name, value in WEIGHTS.items()}, tmp_path / "d.bin")
+    assert read.notes[1] == "1 other tensors of the file were left out"
+    averages = {
+        "model_ema.diffusion_modelaweight": OTHER["a.weight"],
+        "model_ema.diffusion_modelb": OTHER["b"],
+        "model_ema.num_updates": torch.ones(1),
+    }
+    torch.save({"state_dict": inner | averages}, tmp_path / "e.ckpt")
+    read = read_weights(tmp_path / "e.ckpt")
+    assert same(read.tensors, OTHER) and "averaged weights" in read.notes[0]
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_wrappers_are_taken_off(tmp_path, prefix):
+    torch.save({prefix + name: value for name, value in WEIGHTS.items()}, tmp_path / "d.bin")
     assert same(read_weights(tmp_path / "d.bin").tensors, WEIGHTS)
+    nested = {"ema": {"num": torch.ones(1), "module": WEIGHTS}, "model": OTHER}
+    torch.save(nested, tmp_path / "n.pt")
+    assert same(read_weights(tmp_path / "n.pt").tensors, WEIGHTS)
 
 
 class Evil:
@@ -87,6 +102,9 @@ def test_never_runs_code_from_a_file(tmp_path, capfd):
         ("w.pt", b"", "damaged or no file of torch.save"),
         ("w.pt", b"x" * 100, "damaged or no file of torch.save"),
         ("w.ckpt", b"PK\x03\x04" + b"x" * 100, "damaged or no file of torch.save"),
+        ("w.ckpt", b"epoch: 3\n", "damaged or no file of torch.save"),
+        ("w.pt", b"\x80\x02.", "damaged or no file of torch.save"),
+        ("w.pt", b"\x80\x02J\x01", "damaged or no file of torch.save"),
         ("w.safetensors.index.json", b"[]", "no index"),
         ("w.txt", b"", "the ending .txt; weights are read from .safetensors"),
         ("w", b"", "the ending none"),

@@ -5,11 +5,13 @@ import copy
 
 import pytest
 import torch
+import torch._dynamo
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
 from pippin.model import build_model
 from pippin.run.cost import activation_bytes
+from pippin.training.compile import compile_blocks
 from pippin.training.recompute import recompute_blocks
 from pippin.types import Conditions, Control, Corner, Masking, Size, stack_controls
 
@@ -37,6 +39,20 @@ def model_of(kind, every=0):
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=draws))
     recompute_blocks(model.denoiser.blocks, every)
     return model
+
+
+def test_samples_keep_nothing_to_recompute(monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("checkpointed without a gradient to compute")
+
+    monkeypatch.setattr("pippin.training.recompute.checkpoint", never)
+    model = model_of("dit", 1)
+    with pytest.raises(AssertionError, match="without a gradient"):
+        gradients(model, "dit")
+    with torch.no_grad():
+        block = model.denoiser.blocks[0]
+        x = torch.randn(1, 4, 128)
+        assert block(x, torch.zeros(1, 128), torch.zeros(1, 2, 128), None).shape == x.shape
 
 
 def gradients(model, kind):
@@ -82,7 +98,7 @@ def test_numbers_stay_and_blocks_run_again(kind):
         assert runs == [count * factor for count, factor in zip(once, again, strict=True)]
 
 
-def test_a_copy_runs_its_own_weights_and_samples_run_once():
+def test_a_copy_runs_its_own_weights():
     model = model_of("dit", 1)
     twin = copy.deepcopy(model)
     with torch.no_grad():
@@ -91,8 +107,6 @@ def test_a_copy_runs_its_own_weights_and_samples_run_once():
     output, _, runs = gradients(twin, "dit")
     assert torch.equal(output, torch.zeros_like(output)) and set(runs) == {2}
     assert list(model.state_dict()) == list(model_of("dit").state_dict())
-    with torch.no_grad(), pytest.raises(RuntimeError, match="does not require grad"):
-        gradients(model, "dit")
 
 
 def test_keeps_less():
@@ -107,12 +121,23 @@ def test_keeps_less():
     assert kept[1] < 0.3 * kept[0] < kept[2] < 0.8 * kept[0]
 
 
+def test_a_unet_of_many_kinds_of_blocks_is_compiled_whole(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda _, **options: asked.append(options))
+    blocks = model_of("unet").denoiser.blocks
+    with torch._dynamo.config.patch(recompile_limit=8):
+        compile_blocks(blocks)
+        assert torch._dynamo.config.recompile_limit >= len(blocks) > 8
+    assert asked == [{"dynamic": False}] * len(blocks)  # compiling them for real takes minutes
+
+
 def test_compiled_blocks_give_the_same():
-    plain, expected, _ = gradients(model_of("dit"), "dit")
-    model = model_of("dit", 1)
-    for block in model.denoiser.blocks:
-        block.compile()
-    output, found, _ = gradients(model, "dit")
+    kind = "dit"
+    plain, expected, _ = gradients(model_of(kind), kind)
+    model = model_of(kind, 1)
+    compile_blocks(model.denoiser.blocks)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        output, found, _ = gradients(model, kind)
     torch.testing.assert_close(output, plain, rtol=1e-4, atol=1e-5)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)

@@ -8,6 +8,8 @@ from pippin.config import Config, ConfigError
 from pippin.denoisers.config import SizeName
 
 Precision = Literal["fp32", "bf16"]
+Kind = Literal["dit", "pixart", "mmdit", "unet"]
+"""Denoisers that diffusers has a class for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class AgainstConfig(Config):
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
     compile: bool = False
     """Measure with compiled blocks too, after eager."""
-    denoiser: Literal["dit", "pixart", "mmdit", "unet"] = "dit"
+    denoiser: Kind = "dit"
     """Conditions are those of the published model: class, or 120, 154 and 77 tokens of text."""
     size: SizeName = "S"
     side: int = 32

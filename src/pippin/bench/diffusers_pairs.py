@@ -2,22 +2,22 @@
 """Our denoisers and diffusers' model classes with equal weights, on equal inputs."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
+from pippin.bench.config import Kind
+from pippin.conditioning.config import ConditioningConfig, LabelSemantic, TextSemantic
 from pippin.denoisers.config import DenoiserConfig, SizeName, dit, mmdit, pixart, unet
 from pippin.diffusion.config import DiffusionConfig
-from pippin.interop.arguments import Configured
+from pippin.interop.arguments import NO_CONTROL, Configured
 from pippin.interop.diffusers_format import to_diffusers
 from pippin.model import LatentDenoiser, build_model
+from pippin.training.compile import compile_blocks
 from pippin.types import Conditions, TextFeatures
 
-Kind = Literal["dit", "pixart", "mmdit", "unet"]
 NUM_CLASSES, CHANNELS = 1000, 4
-NO_CONTROL = ControlConfig(high=(), low=())
 
 
 def shape_of(kind: Kind, size: SizeName, side: int) -> tuple[DenoiserConfig, ConditioningConfig]:
@@ -25,14 +25,14 @@ def shape_of(kind: Kind, size: SizeName, side: int) -> tuple[DenoiserConfig, Con
     by_text = {"text": "attention"}
     match kind:
         case "dit":
-            return dit(size), _conditioned(None, {"label": "modulation"})
+            return dit(size), _conditioned(LabelSemantic(), {"label": "modulation"})
         case "pixart":
             text = TextSemantic(token_features=4096, num_tokens=120, projection="mlp")
             return pixart(size, base_grid=side // 2), _conditioned(text, by_text)
         case "mmdit":
             text = TextSemantic(token_features=4096, pooled_features=2048, num_tokens=154)
             rules = by_text | {"pooled": "modulation"}
-            return mmdit(size, qk_norm=False, table_side=side), _conditioned(text, rules)
+            return mmdit(size, qk_norm=False, table_side=side // 2), _conditioned(text, rules)
         case "unet":
             denoiser = unet(size)
             text = TextSemantic(token_features=denoiser.token_width, projection="none")
@@ -111,13 +111,12 @@ class Pair:
 
     def compile(self) -> None:
         """Compile the blocks of both, as the trainer compiles ours."""
-        for block in [*self.ours.denoiser.blocks, *_blocks(self.theirs)]:
-            block.compile()
+        compile_blocks([*self.ours.denoiser.blocks, *_blocks(self.theirs)])
 
 
-def _conditioned(semantic: TextSemantic | None, rules: dict[str, Any]) -> ConditioningConfig:
-    if semantic is None:
-        return ConditioningConfig(rules=rules, control=NO_CONTROL)
+def _conditioned(
+    semantic: LabelSemantic | TextSemantic, rules: dict[str, Any]
+) -> ConditioningConfig:
     return ConditioningConfig(semantic=semantic, rules=rules, control=NO_CONTROL)
 
 

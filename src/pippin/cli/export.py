@@ -24,7 +24,7 @@ class ExportCommand:
     this model does."""
     weights: Literal["ema", "raw"] = "ema"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Of the weights on disk; loading casts them to float32."""
+    """Of the weights on disk; pippin casts them to float32 when it loads them."""
 
 
 def main(argv: list[str]) -> int:
@@ -43,13 +43,15 @@ def main(argv: list[str]) -> int:
         advice = f"next: pippin sample {command.out}, or pippin train ... --init.run {command.out}"
     else:
         from pippin.interop.convert import configured_of
-        from pippin.interop.diffusers_format import EXTRA_FILE, write_folder
+        from pippin.interop.diffusers_format import DIT_NOTE, EXTRA_FILE, write_folder
 
         tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
         configured = configured_of(trained.recipe, tensors)
         exported = write_folder(command.out, configured, tensors)
         if exported.extra:
             print(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
+        if trained.recipe.denoiser.kind == "dit":
+            print(f"note: {DIT_NOTE}")
         advice = f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
     print(
         f"exported: {command.out} ({trained.weights} weights at {trained.images_seen} images); "

@@ -39,6 +39,16 @@ class Configured:
     latent_shift: float = 0.0
 
 
+_LIKE: dict[type, tuple[type, ...]] = {
+    int: (int,),
+    float: (float, int),
+    bool: (bool,),
+    str: (str,),
+    tuple: (tuple, list),
+}
+"""Type of a default -> types of values."""
+
+
 class Arguments:
     """Constructor arguments, each of which must be asked for.
 
@@ -51,10 +61,36 @@ class Arguments:
         self.source, self._left = source, dict(given)
 
     def take(self, name: str, default: Any) -> Any:
-        """An argument, or the default of the published class."""
-        return self._left.pop(name, default)
+        """An argument, or the default of the published class.
 
-    def only(self, name: str, *allowed: Any) -> None:
+        Raises:
+            ValueError: a value of another type than the default's.
+        """
+        value = self._left.pop(name, default)
+        allowed = _LIKE.get(type(default), (object,))
+        right = type(value) in allowed or allowed == (object,)
+        if not right and value != default:
+            raise ValueError(
+                f"{self.source}: {name}={value!r} must be {allowed[0].__name__}, as {default!r}"
+            )
+        return value
+
+    def take_one(self, name: str, default: Any) -> Any:
+        """An argument that may be given for each level, where ours has one for all.
+
+        Raises:
+            ValueError: levels that differ, or as :meth:`take`.
+        """
+        values = self._left.get(name)
+        if isinstance(values, (list, tuple)):
+            if len(set(map(str, values))) != 1:
+                raise ValueError(
+                    f"{self.source}: {name}={list(values)} is not supported; only equal values"
+                )
+            self._left[name] = values[0]
+        return self.take(name, default)
+
+    def one_of(self, name: str, *allowed: Any) -> Any:
         """An argument of which we have some values only; the first is the default.
 
         Raises:
@@ -64,6 +100,11 @@ class Arguments:
         if value not in allowed:
             listed = " or ".join(map(repr, allowed))
             raise ValueError(f"{self.source}: {name}={value!r} is not supported; only {listed}")
+        return value
+
+    def only(self, name: str, *allowed: Any) -> None:
+        """As :meth:`one_of`, where the values make no difference to ours."""
+        self.one_of(name, *allowed)
 
     def ignore(self, *names: str) -> None:
         """Arguments that change training or speed only."""
@@ -180,9 +221,7 @@ def of_mmdit_sd3(a: Arguments) -> Configured:
     a.only("pos_embed_offset", None)
     depth, channels = a.take("depth", 28), a.take("in_channels", 4)
     a.only("out_channels", None, channels)
-    qk_norm = a.take("qk_norm", None)
-    if qk_norm not in (None, "rms"):
-        raise ValueError(f"{a.source}: qk_norm={qk_norm!r} is not supported; only None or 'rms'")
+    qk_norm = a.one_of("qk_norm", None, "rms")
     denoiser = MMDiTConfig(
         depth=depth,
         width=a.take("hidden_size", 64 * depth),
@@ -193,7 +232,8 @@ def of_mmdit_sd3(a: Arguments) -> Configured:
         table_side=a.take("pos_embed_max_size", None),
     )
     context = a.take("context_embedder_config", None)
-    if context is None or context.get("target") != "torch.nn.Linear":
+    features = _linear_features(context)
+    if features is None:
         raise ValueError(
             f"{a.source}: context_embedder_config={context!r} is not supported; only a "
             "torch.nn.Linear with its in_features"
@@ -202,7 +242,7 @@ def of_mmdit_sd3(a: Arguments) -> Configured:
         raise ValueError(f"{a.source}: pos_embed_max_size=None is not supported; give its side")
     pooled = a.take("adm_in_channels", None)
     semantic = TextSemantic(
-        token_features=context["params"]["in_features"],
+        token_features=features,
         pooled_features=pooled,
         num_tokens=154,  # CLIP's 77 and T5's 77
         projection="linear",
@@ -219,6 +259,14 @@ def of_mmdit_sd3(a: Arguments) -> Configured:
         latent_scale=SD3_SCALE,
         latent_shift=SD3_SHIFT,
     )
+
+
+def _linear_features(config: Any) -> int | None:
+    """The width that a torch.nn.Linear reads, from how configurations of that code name one."""
+    match config:
+        case {"target": "torch.nn.Linear", "params": {"in_features": int(features)}}:
+            return features
+    return None
 
 
 def of_ldm_unet(a: Arguments) -> Configured:
@@ -242,11 +290,9 @@ def of_ldm_unet(a: Arguments) -> Configured:
     a.only("out_channels", channels)
     head_width = a.take("num_head_channels", -1)
     heads = a.take("num_heads", -1)
-    context = a.take("context_dim", None)
-    if context is None:
-        raise ValueError(f"{a.source}: context_dim=None is not supported; give its width")
-    if isinstance(context, (list, tuple)):
-        context = context[0]
+    context = a.take_one("context_dim", None)
+    if not isinstance(context, int):
+        raise ValueError(f"{a.source}: context_dim={context!r} is not supported; give its width")
     denoiser = UNetConfig(
         channels=a.take("model_channels", 320),
         channel_multiples=tuple(a.take("channel_mult", (1, 2, 4, 8))),

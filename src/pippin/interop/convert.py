@@ -8,18 +8,19 @@ from typing import Any
 
 from torch import Tensor
 
+from pippin.conditioning.config import DropConfig
 from pippin.data.config import NoDataConfig
 from pippin.denoisers.config import UNetConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.interop.arguments import SOURCES, Configured
 from pippin.interop.diffusers_format import read_folder
 from pippin.interop.place import Placed
-from pippin.interop.reference import load_reference
+from pippin.interop.reference import NULL_CLASS, load_reference
 from pippin.interop.weight_files import read_weights
 from pippin.recipes import published
-from pippin.recipes.latents import factor_and_channels, latent_shape_of
+from pippin.recipes.latents import factor_and_channels, is_known, latent_shape_of
 from pippin.recipes.recipe import Recipe
-from pippin.sampling.config import SamplingConfig, SolverName
+from pippin.sampling.config import GuidanceConfig, SamplingConfig, SolverName
 
 DIFFUSERS = "diffusers"
 FORMATS = (DIFFUSERS, *SOURCES)
@@ -76,21 +77,51 @@ def convert(
                 "a folder of diffusers says what it holds: leave --arguments and --key out"
             )
         placed, notes = read_folder(path)
-        if autoencoder is None and (path / "vae").is_dir():
-            autoencoder = str(path / "vae")
+        beside = [one / "vae" for one in (path, path.parent) if (one / "vae").is_dir()]
+        if autoencoder is None and beside:
+            autoencoder = str(beside[0].resolve())
     else:
         weights = read_weights(path, key)
-        placed = load_reference(source, weights.tensors, **(arguments or {}))
+        placed = load_reference(source, weights.tensors, **_arguments(arguments))
         notes = weights.notes
     recipe = recipe_of(placed.configured, autoencoder)
-    wanted, (_, given) = placed.configured.latent_channels, factor_and_channels(recipe)
+    if NULL_CLASS in placed.made_by_us:  # never trained: nothing to guide away from
+        recipe = _unguided(recipe)
+    return Incoming(
+        placed=placed, recipe=recipe, notes=(*notes, *_of_autoencoder(recipe, placed.configured))
+    )
+
+
+def _arguments(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    found = dict(given or {})
+    if odd := sorted({"source", "state_dict"} & set(found)):
+        raise ValueError(f"no published class has an argument {', '.join(odd)}")
+    return found
+
+
+def _unguided(recipe: Recipe) -> Recipe:
+    return replace(
+        recipe,
+        conditioning=replace(
+            recipe.conditioning, drop=DropConfig(keep=1.0, control=0.0, semantic=0.0, both=0.0)
+        ),
+        sampling=replace(recipe.sampling, guidance=GuidanceConfig()),
+    )
+
+
+def _of_autoencoder(recipe: Recipe, configured: Configured) -> list[str]:
+    """What must be known of the autoencoder that the recipe names."""
+    source, wanted = recipe.autoencoder.source, configured.latent_channels
+    factor, given = factor_and_channels(recipe)
+    notes = []
+    if not is_known(recipe):
+        notes.append(f"autoencoder {source} was not read: taken for one of factor {factor}")
     if wanted != given:
-        notes = (
-            *notes,
-            f"the model's latents have {wanted} channels and those of {recipe.autoencoder.source} "
-            f"{given}: name their own with --autoencoder before sampling",
+        notes.append(
+            f"the model's latents have {wanted} channels and those of {source} {given}: name "
+            "their own with --autoencoder before sampling"
         )
-    return Incoming(placed=placed, recipe=recipe, notes=notes)
+    return notes
 
 
 def recipe_of(configured: Configured, autoencoder: str | None = None) -> Recipe:

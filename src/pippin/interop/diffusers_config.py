@@ -41,7 +41,7 @@ def of_dit(a: Arguments) -> Configured:
         conditioning=BY_CLASS,
         diffusion=DiffusionConfig(schedule="ddpm"),
         latent_channels=channels,
-        latent_side=a.take("sample_size", 32),
+        latent_side=a.take_one("sample_size", 32),
         num_classes=a.take("num_embeds_ada_norm", 1000),
         latent_scale=SD_VAE_SCALE,
     )
@@ -75,7 +75,7 @@ def of_pixart(a: Arguments) -> Configured:
     a.only("attention_type", "default")
     shape = _transformer(a, depth=28, heads=16, head_width=72)
     a.only("cross_attention_dim", shape["width"])
-    side = a.take("sample_size", 128)
+    side = a.take_one("sample_size", 128)
     scale = a.take("interpolation_scale", None)
     denoiser = PixArtConfig(
         **shape,
@@ -128,11 +128,7 @@ def of_mmdit(a: Arguments) -> Configured:
     a.only("dual_attention_layers", (), [])
     heads, head_width = a.take("num_attention_heads", 18), a.take("attention_head_dim", 64)
     a.only("caption_projection_dim", heads * head_width)
-    qk_norm = a.take("qk_norm", None)
-    if qk_norm not in (None, "rms_norm"):
-        raise ValueError(
-            f"{a.source}: qk_norm={qk_norm!r} is not supported; only None or 'rms_norm'"
-        )
+    qk_norm = a.one_of("qk_norm", None, "rms_norm")
     return Configured(
         denoiser=MMDiTConfig(
             depth=a.take("num_layers", 18),
@@ -155,7 +151,7 @@ def of_mmdit(a: Arguments) -> Configured:
             schedule="flow", prediction="flow", time_density=LogitNormalTime()
         ),
         latent_channels=channels,
-        latent_side=a.take("sample_size", 128),
+        latent_side=a.take_one("sample_size", 128),
         latent_scale=SD3_SCALE,
         latent_shift=SD3_SHIFT,
     )
@@ -200,19 +196,23 @@ def of_unet(a: Arguments) -> Configured:
         )
     a.only("up_block_types", *_both([name.replace("Down", "Up") for name in reversed(down)]))
     a.only("mid_block_type", "UNetMidBlock2DCrossAttn")
+    if len(widths) != len(down):
+        raise ValueError(
+            f"{a.source}: block_out_channels={widths} and down_block_types={down} differ in length"
+        )
     if any(width % widths[0] for width in widths):
         raise ValueError(
             f"{a.source}: block_out_channels={widths} is not supported; each must be a multiple "
             "of the first"
         )
-    features = a.take("cross_attention_dim", 1280)
+    features = a.take_one("cross_attention_dim", 1280)
     denoiser = UNetConfig(
         channels=widths[0],
         channel_multiples=tuple(width // widths[0] for width in widths),
-        blocks_per_level=a.take("layers_per_block", 2),
+        blocks_per_level=a.take_one("layers_per_block", 2),
         attention_factors=tuple(2**i for i, name in enumerate(down) if known[name]),
         token_width=features,
-        transformer_depth=a.take("transformer_layers_per_block", 1),
+        transformer_depth=a.take_one("transformer_layers_per_block", 1),
         norm_groups=a.take("norm_num_groups", 32),
         **_heads(a, widths),
     )
@@ -225,7 +225,7 @@ def of_unet(a: Arguments) -> Configured:
         ),
         diffusion=DiffusionConfig(schedule="sd"),
         latent_channels=channels,
-        latent_side=a.take("sample_size", None) or 64,
+        latent_side=a.take_one("sample_size", None) or 64,
         latent_scale=SD_VAE_SCALE,
     )
 
@@ -287,6 +287,13 @@ CLASSES = {
 }
 
 
+_TODAY = {
+    "ada_norm_zero": "DiTTransformer2DModel",
+    "ada_norm_single": "PixArtTransformer2DModel",
+}
+"""norm_type -> what the class Transformer2DModel became, which older folders still name."""
+
+
 def read_config(config: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> Configured:
     """What a config.json of diffusers describes.
 
@@ -298,15 +305,31 @@ def read_config(config: Mapping[str, Any], scheduler: Mapping[str, Any] | None) 
         ValueError: a class, an argument or a scheduler that we do not have; it is named.
     """
     name = str(config.get("_class_name"))
+    given = {key: value for key, value in config.items() if not key.startswith("_")}
+    if name == "Transformer2DModel":
+        name, given = _today(given)
     if name not in CLASSES:
         raise ValueError(f"diffusers' {name} is not supported; only {', '.join(CLASSES)}")
-    given = {key: value for key, value in config.items() if not key.startswith("_")}
     arguments = Arguments(name, given)
     arguments.ignore("decay", "inv_gamma", "min_decay", "optimization_step", "power")
     arguments.ignore("update_after_step", "use_ema_warmup")  # of diffusers' averaged weights
     found = CLASSES[name].read(arguments)
     arguments.done()
     return found if scheduler is None else replace(found, diffusion=of_scheduler(scheduler))
+
+
+def _today(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Class and arguments of a folder of the class Transformer2DModel."""
+    name = _TODAY.get(str(given.get("norm_type")), "Transformer2DModel")
+    neutral: dict[str, Any] = {"num_vector_embeds": None} | dict.fromkeys(
+        ("only_cross_attention", "double_self_attention", "use_linear_projection"), False
+    )
+    if name == "DiTTransformer2DModel":
+        neutral |= {"cross_attention_dim": None, "attention_type": "default"}
+    for key, value in neutral.items():
+        if given.get(key, value) != value:
+            raise ValueError(f"{name}: {key}={given[key]!r} is not supported; only {value!r}")
+    return name, {key: value for key, value in given.items() if key not in neutral}
 
 
 def write_config(model: Configured) -> tuple[str, dict[str, Any]]:
@@ -321,7 +344,7 @@ def write_config(model: Configured) -> tuple[str, dict[str, Any]]:
     control = conditioning.control
     fields = ", ".join((*control.high, *control.low))
     _refuse_unless(not fields, f"conditioning.control ({fields})")
-    if kind not in ("mmdit",):
+    if kind != "mmdit":
         _refuse_unless(not model.denoiser.qk_norm, "denoiser.qk_norm")
     if kind != "pixart":
         _refuse_unless(not conditioning.image_shape, "conditioning.image_shape")
@@ -390,11 +413,12 @@ def _of_transformer(denoiser: TransformerConfig, side: int) -> dict[str, Any]:
 
 def _heads(a: Arguments, widths: list[int]) -> dict[str, Any]:
     """The class calls a number of heads attention_head_dim."""
-    heads = a.take("attention_head_dim", 8)
+    heads = a.take("attention_head_dim", None)
     if not isinstance(heads, (list, tuple)):
-        return {"num_heads": heads, "head_width": None}
-    head_widths = {width // count for width, count in zip(widths, heads, strict=True)}
-    if len(head_widths) > 1:
+        return {"num_heads": 8 if heads is None else heads, "head_width": None}
+    pairs = zip(widths, heads, strict=False)
+    head_widths = {width // count for width, count in pairs if isinstance(count, int) and count}
+    if len(head_widths) != 1 or len(heads) != len(widths):
         raise ValueError(
             f"{a.source}: attention_head_dim={list(heads)} is not supported; heads must have one "
             "width, or there must be one number of heads"

@@ -4,7 +4,8 @@
 A folder holds config.json and diffusion_pytorch_model.safetensors; a pipeline's folder holds such
 a folder in ``transformer`` or ``unet``, and ``scheduler/scheduler_config.json``, which decides the
 process. What our model has and diffusers' classes have no place for (null captions, class tokens)
-is written beside them, under our names, in ``pippin_extra.safetensors``.
+is written beside them, under our names, in ``pippin_extra.safetensors``, with our conditioning in
+its metadata.
 """
 
 import json
@@ -14,24 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pippin.conditioning.config import TextSemantic
+from pippin.conditioning.config import ConditioningConfig
 from pippin.config import ConfigError
 from pippin.interop import diffusers_tables as tables
 from pippin.interop.arguments import Configured
 from pippin.interop.diffusers_config import CLASSES, read_config, write_config
-from pippin.interop.diffusers_schedulers import to_scheduler
+from pippin.interop.diffusers_schedulers import left_out, to_scheduler
 from pippin.interop.mapping import shapes_of, to_theirs
 from pippin.interop.place import Placed, Table, lines, place
 from pippin.interop.weight_files import INDEX_SUFFIX, read_weights
 from pippin.system.files import write_json
-from pippin.system.tensors import load_tensors, save_tensors
+from pippin.system.tensors import save_tensors
 
 CONFIG_FILE = "config.json"
 SCHEDULER_FILE = Path("scheduler") / "scheduler_config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
-EXTRA_FILE = "pippin_extra.safetensors"
+EXTRA_FILE, EXTRA_KEY = "pippin_extra.safetensors", "pippin"
 
 TABLES: dict[str, Table] = {
     "dit": tables.dit_table,
@@ -39,6 +41,11 @@ TABLES: dict[str, Table] = {
     "mmdit": tables.mmdit_table,
     "unet": tables.unet_table,
 }
+DIT_NOTE = (
+    "diffusers' DiT divides time features by 127 where the published DiT and ours divide by 128: "
+    "as it stands it computes something else from the same weights; equal is, in diffusers, "
+    "block.norm1.emb.time_proj.downscale_freq_shift = 0 for each block"
+)
 MAY_LACK = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
 """diffusers' pipelines encode the empty caption instead."""
 
@@ -51,23 +58,35 @@ def read_folder(folder: Path) -> tuple[Placed, tuple[str, ...]]:
         OSError: a file cannot be read.
     """
     inner = _model_folder(folder)
-    config = _json(inner / CONFIG_FILE)
-    schedulers = [one / SCHEDULER_FILE for one in (folder, inner.parent, inner)]
-    scheduler = next((_json(path) for path in schedulers if path.is_file()), None)
+    config, scheduler = _json(inner / CONFIG_FILE), None
+    for path in (one / SCHEDULER_FILE for one in (folder, inner.parent, inner)):
+        scheduler = scheduler or (_json(path) if path.is_file() else None)
     configured = read_config(config, scheduler)
     weights = read_weights(_weights_file(inner))
-    extra = inner / EXTRA_FILE
-    own = load_tensors(extra) if extra.is_file() else {}
-    placed = from_diffusers(_with_null_length(configured, own), weights.tensors, own=own)
-    notes = weights.notes
+    own: dict[str, Tensor] = {}
+    if (inner / EXTRA_FILE).is_file():
+        configured, own = _read_extra(inner / EXTRA_FILE, configured)
+    placed = from_diffusers(configured, weights.tensors, own=own)
+    return placed, (*weights.notes, *_notes(placed, config, scheduler))
+
+
+def _notes(
+    placed: Placed, config: Mapping[str, Any], scheduler: Mapping[str, Any] | None
+) -> list[str]:
+    """What a reader must know of a folder that was read."""
+    notes, diffusion = [], placed.configured.diffusion
     if scheduler is None:
-        notes = (
-            *notes,
+        notes.append(
             f"no {SCHEDULER_FILE}: the process is the one that {placed.source} was published "
-            f"with, schedule {configured.diffusion.schedule}, prediction "
-            f"{configured.diffusion.prediction}",
+            f"with, schedule {diffusion.schedule}, prediction {diffusion.prediction}"
         )
-    return placed, notes
+    elif settings := left_out(scheduler):
+        notes.append(f"of the scheduler, what says how to sample is left out: {settings}")
+    if placed.configured.denoiser.kind == "dit":
+        notes.append(DIT_NOTE)
+        if config.get("norm_eps", 1e-5) != 1e-6:
+            notes.append("its norms add 1e-5 to the variance, ours 1e-6")
+    return notes
 
 
 def from_diffusers(
@@ -151,19 +170,28 @@ def write_folder(folder: Path, configured: Configured, ours: Mapping[str, Tensor
     (folder / SCHEDULER_FILE).parent.mkdir(parents=True)
     save_tensors(folder / WEIGHTS_FILE, exported.tensors, metadata={"format": "pt"})
     if exported.extra:
-        save_tensors(folder / EXTRA_FILE, exported.extra, metadata={"format": "pt"})
+        facts = {
+            "conditioning": configured.conditioning.to_dict(),
+            "num_classes": configured.num_classes,
+        }
+        extra = {"format": "pt", EXTRA_KEY: json.dumps(facts)}
+        save_tensors(folder / EXTRA_FILE, exported.extra, metadata=extra)
     write_json(folder / SCHEDULER_FILE, scheduler)
     write_json(folder / CONFIG_FILE, about | exported.arguments)
     return exported
 
 
-def _with_null_length(configured: Configured, own: Mapping[str, Tensor]) -> Configured:
-    """The null caption is as long as the one that was written."""
-    semantic, null = configured.conditioning.semantic, own.get(MAY_LACK[0])
-    if null is None or not isinstance(semantic, TextSemantic):
-        return configured
-    semantic = replace(semantic, num_tokens=len(null))
-    return replace(configured, conditioning=replace(configured.conditioning, semantic=semantic))
+def _read_extra(path: Path, configured: Configured) -> tuple[Configured, dict[str, Tensor]]:
+    """Our conditioning, and the tensors of it that diffusers has no place for."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})[EXTRA_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        conditioning = ConditioningConfig.from_dict(facts["conditioning"])
+        classes = int(facts["num_classes"])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged or was not written by pippin: {error}") from error
+    return replace(configured, conditioning=conditioning, num_classes=classes), tensors
 
 
 def _class(name: str) -> Any:

@@ -21,34 +21,70 @@ PREDICTIONS: dict[PredictionType, str] = {
 }
 
 
+FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+DISCRETE = tuple(
+    f"{name}Scheduler"
+    for name in (
+        *("DDPM", "DDIM", "PNDM", "LCM", "DEISMultistep", "UniPCMultistep"),
+        *("DPMSolverMultistep", "DPMSolverSinglestep", "DPMSolverSDE"),
+        *("EulerDiscrete", "EulerAncestralDiscrete", "LMSDiscrete", "HeunDiscrete"),
+        *("KDPM2Discrete", "KDPM2AncestralDiscrete"),
+    )
+)
+"""Different samplers of one process, which their betas and prediction type define."""
+OF_SAMPLERS = (
+    *("clip_sample", "thresholding", "set_alpha_to_one", "steps_offset", "timestep_spacing"),
+    *("variance_type", "solver_order", "algorithm_type", "use_karras_sigmas", "skip_prk_steps"),
+)
+"""Settings that say how to sample, which a recipe of ours says in its own terms."""
+
+
 def of_scheduler(config: Mapping[str, Any]) -> DiffusionConfig:
     """The process that a scheduler_config.json describes.
 
     Raises:
         ValueError: one that we do not have; its values are named.
     """
-    name = str(config.get("_class_name", ""))
-    if name.startswith("FlowMatch"):
+    name = str(config.get("_class_name", "without a name"))
+    if config.get("num_train_timesteps", 1000) != 1000:
+        raise _unsupported(name, f"num_train_timesteps {config['num_train_timesteps']}")
+    if name in FLOW:
         return DiffusionConfig(schedule="flow", prediction="flow", time_density=LogitNormalTime())
-    betas = (
-        config.get("beta_schedule", "linear"),
-        config.get("beta_start", 0.0001),
-        config.get("beta_end", 0.02),
-    )
-    kind = config.get("prediction_type", "epsilon")
+    if name not in DISCRETE:
+        raise _unsupported(name, "its class")
+    for key in ("trained_betas", "rescale_betas_zero_snr", "snr_shift_scale"):
+        if config.get(key):
+            raise _unsupported(name, f"{key} {config[key]}")
+    betas = tuple(config.get(key) for key in ("beta_schedule", "beta_start", "beta_end"))
     schedules = [ours for ours, theirs in BETAS.items() if theirs == betas]
     if betas[0] == "squaredcos_cap_v2":
         schedules = ["cosine"]
+    if not schedules:
+        raise _unsupported(name, f"betas {betas}")
+    kind = config.get("prediction_type", "epsilon")
     predictions = [ours for ours, theirs in PREDICTIONS.items() if theirs == kind]
-    odd = config.get("num_train_timesteps", 1000) != 1000 or config.get("trained_betas")
-    if not schedules or not predictions or odd or config.get("rescale_betas_zero_snr"):
-        listed = "; ".join(" ".join(map(str, theirs)) for theirs in BETAS.values())
-        raise ValueError(
-            f"scheduler {name or 'without a name'} is not supported: betas {betas}, prediction "
-            f"{kind!r}; supported are 1000 times, betas {listed}, predictions "
-            f"{', '.join(PREDICTIONS.values())}, and FlowMatch schedulers"
-        )
+    if not predictions:
+        raise _unsupported(name, f"prediction_type {kind}")
     return DiffusionConfig(schedule=schedules[0], prediction=predictions[0])
+
+
+def left_out(config: Mapping[str, Any]) -> list[str]:
+    """What of a scheduler says how to sample and is therefore not taken over."""
+    found = [f"{key} {config[key]}" for key in OF_SAMPLERS if config.get(key) is not None]
+    if config.get("shift", 1.0) != 1.0:
+        found.append(f"shift {config['shift']}")
+    if config.get("use_dynamic_shifting"):
+        found.append("use_dynamic_shifting")
+    return found
+
+
+def _unsupported(name: str, what: str) -> ValueError:
+    listed = "; ".join(" ".join(map(str, theirs)) for theirs in BETAS.values())
+    return ValueError(
+        f"scheduler {name} is not supported, for {what}; supported are 1000 times, betas "
+        f"{listed}, predictions {', '.join(PREDICTIONS.values())} ({', '.join(DISCRETE)}), and "
+        f"{', '.join(FLOW)}"
+    )
 
 
 def to_scheduler(diffusion: DiffusionConfig) -> dict[str, Any]:

@@ -56,6 +56,9 @@ def place(
     shapes = shapes_of(model)
     converted = from_theirs(lines(table, configured, shapes), state, shapes)
     mine = dict(own or {})
+    odd = sorted(key for key in mine if shapes.get(key) != tuple(mine[key].shape))
+    if odd:
+        raise ValueError(f"{source}: {', '.join(odd)} do not fit this model")
     missing = tuple(name for name in converted.missing if name not in mine)
     if set(missing) - set(may_lack):
         lacking = sorted(set(missing) - set(may_lack))

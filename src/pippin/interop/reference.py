@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ MADE_BY_US = {
     "ldm_unet": ("conditioner.text_tokens.null",),
 }
 """What the published class leaves to its caller: the null caption."""
+NULL_CLASS = "conditioner.label_vector.weight, its null row"
 
 
 def load_reference(
@@ -52,12 +54,13 @@ def load_reference(
             do not fit; the message names it.
     """
     configured = configure(source, constructor_arguments)
-    state = _with_null_class(state_dict, configured)
+    state, null_class = _with_null_class(state_dict, configured)
     may_lack = MADE_BY_US.get(source, ())
     placed = place(source, configured, TABLES[source], state, may_lack=may_lack)
     if source in ("dit", "pixart") and "pos_embed" in state:
         _check_positions(state["pos_embed"], configured)
-    return Reference(**vars(placed))
+    made_by_us = (*placed.made_by_us, *null_class)
+    return Reference(**vars(replace(placed, made_by_us=made_by_us)))
 
 
 class Reference(Placed):
@@ -175,12 +178,15 @@ def _joined(prediction: Prediction) -> Tensor:
     return torch.cat([part for part in parts if part is not None], dim=1)
 
 
-def _with_null_class(state: Mapping[str, Tensor], configured: Configured) -> dict[str, Tensor]:
+def _with_null_class(
+    state: Mapping[str, Tensor], configured: Configured
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """A class table trained without dropping has no null row; ours gets one of zeros."""
     found, name = dict(state), "y_embedder.embedding_table.weight"
-    if name in found and len(found[name]) == configured.num_classes:
-        found[name] = torch.cat([found[name], torch.zeros_like(found[name][:1])])
-    return found
+    if name not in found or len(found[name]) != configured.num_classes:
+        return found, ()
+    found[name] = torch.cat([found[name], torch.zeros_like(found[name][:1])])
+    return found, (NULL_CLASS,)
 
 
 def _check_positions(stored: Tensor, configured: Configured) -> None:

@@ -20,8 +20,10 @@ INDEX_SUFFIX = ".safetensors.index.json"
 AVERAGED = ("ema", "state_dict_ema", "model_ema")
 """What checkpoints call averaged weights; they are preferred."""
 RAW = ("model", "state_dict", "module")
-PREFIXES = ("model.diffusion_model.", "module.")
-"""Of the denoiser in the checkpoint of a whole pipeline, and of any model under DDP."""
+WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")
+"""What compiled models and models under DDP have before all names."""
+DENOISER, EMA = "model.diffusion_model.", "model_ema."
+"""Of the denoiser in the checkpoint of a whole pipeline, and of averages there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +77,8 @@ def _read_shards(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is damaged or no index of safetensors files: {error}") from error
     if not inside:
         raise ValueError(f"{path} names files outside its folder")
-    return {
-        k: v for name in sorted(names) for k, v in _read_safetensors(path.parent / name).items()
-    }
+    shards = [_read_safetensors(path.parent / name) for name in sorted(names)]
+    return {name: tensor for shard in shards for name, tensor in shard.items()}
 
 
 def _read_pickled(path: Path) -> Any:
@@ -95,8 +96,10 @@ def _read_pickled(path: Path) -> Any:
             f"pippin never does ({needs[0]}). Where you trust the file, load it yourself and "
             "save its weights alone: safetensors.torch.save_file(state, 'weights.safetensors')"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is damaged or no file of torch.save: {error}") from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged pickle may raise anything
+        raise ValueError(f"{path} is damaged or no file of torch.save: {error!r}") from error
 
 
 def _unwrapped(
@@ -112,6 +115,8 @@ def _unwrapped(
     for name in wanted:
         found = content.get(name)
         if isinstance(found, Mapping):
+            if any(isinstance(value, Mapping) for value in found.values()):
+                return _unwrapped(path, found, None)
             tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)}
             if tensors:
                 others = sorted(str(one) for one in content if one != name)
@@ -124,15 +129,21 @@ def _unwrapped(
 
 
 def _without_prefix(tensors: Mapping[str, Tensor], notes: tuple[str, ...]) -> WeightFile:
-    for prefix in PREFIXES:
-        inner = {
-            name.removeprefix(prefix): value
-            for name, value in tensors.items()
-            if name.startswith(prefix)
-        }
-        if inner:
-            others = len(tensors) - len(inner)
-            if others:
-                notes = (*notes, f"{others} tensors outside {prefix!r} were left out")
-            return WeightFile(tensors=inner, notes=notes)
-    return WeightFile(tensors=dict(tensors), notes=notes)
+    for prefix in WRAPPERS:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    inner = [name for name in tensors if name.startswith(DENOISER)]
+    if not inner:
+        return WeightFile(tensors=dict(tensors), notes=notes)
+    names = {name.removeprefix(DENOISER): name for name in inner}
+    averaged = {name: _averaged_name(name) for name in names}
+    if all(name in tensors for name in averaged.values()):
+        names, notes = averaged, (*notes, f"the averaged weights, {EMA}..., were taken")
+    if others := len(tensors) - len(names):
+        notes = (*notes, f"{others} other tensors of the file were left out")
+    return WeightFile(tensors={n: tensors[theirs] for n, theirs in names.items()}, notes=notes)
+
+
+def _averaged_name(name: str) -> str:
+    """What latent diffusion's code calls the average of a tensor of the denoiser."""
+    return EMA + f"diffusion_model.{name}".replace(".", "")

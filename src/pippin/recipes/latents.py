@@ -32,18 +32,30 @@ def factor_and_channels(recipe: Recipe) -> tuple[int, int]:
     if not source.startswith(SHIPPED_PREFIX) and not Path(source).is_dir():
         return LATENTS.get(source, DEFAULT)
     path = find_autoencoder(recipe.autoencoder) / CONFIG_FILE
-    config = json.loads(path.read_text(encoding="utf-8"))
-    return 2 ** (len(config["block_out_channels"]) - 1), int(config["latent_channels"])
+    try:
+        config = json.loads(path.read_bytes())
+        return 2 ** (len(config["block_out_channels"]) - 1), int(config["latent_channels"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged or no AutoencoderKL's: {error!r}") from error
+
+
+def is_known(recipe: Recipe) -> bool:
+    """Whether :func:`factor_and_channels` knows rather than assumes."""
+    source = recipe.autoencoder.source
+    return source in LATENTS or source.startswith("pippin/") or Path(source).is_dir()
 
 
 def latent_shape_of(recipe: Recipe) -> Shape:
     """(channels, height, width) of a recipe's latents at its resolution.
 
     Raises:
-        ValueError: a resolution that does not divide.
+        ValueError: a resolution that does not divide, or an autoencoder's folder that is damaged.
     """
     factor, channels = factor_and_channels(recipe)
     side = recipe.data.resolution
     if side % factor:
-        raise ValueError(f"data.resolution {side} is no multiple of the autoencoder's {factor}")
+        raise ValueError(
+            f"data.resolution {side} is no multiple of the autoencoder's {factor}; "
+            "choose another, or tell `pippin show` the --latent-shape"
+        )
     return channels, side // factor, side // factor

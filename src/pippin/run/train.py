@@ -18,6 +18,7 @@ from pippin.run.trained import open_trained
 from pippin.system.files import remove_staged
 from pippin.system.lock import folder_lock
 from pippin.training.checkpoint import newest_good
+from pippin.training.compile import compile_blocks
 from pippin.training.hooks import LogHook, progress_hook
 from pippin.training.log import RunLog
 from pippin.training.recompute import recompute_blocks
@@ -87,8 +88,7 @@ def build_trainer(parts: Parts, folder: Path) -> Trainer:
     model = parts.new_model()
     recompute_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
-        for block in model.denoiser.blocks:
-            block.compile()
+        compile_blocks(model.denoiser.blocks)
     return Trainer(
         model,
         Objective(recipe.diffusion),
