@@ -53,9 +53,11 @@ class TextSemantic(Config):
     pooled_features: int | None = None
     """Width of the encoder's vector; None = no output `pooled`."""
     num_tokens: int = 77
-    """To how many tokens captions are cut and padded; the learned null caption has as many."""
+    """To how many tokens captions are cut and padded; the null caption has as many."""
     projection: Literal["none", "linear", "mlp"] = "linear"
     """From the encoder's width to the denoiser's: linear (SD3), mlp (PixArt-alpha), none (LDM)."""
+    null: Literal["learned", "empty"] = "learned"
+    """What a dropped caption becomes: trained numbers, or what the encoder makes of an empty one."""
     padding: PaddingRule = "native"
     """What stands in the places that a short caption leaves; see pippin.conditioning.padding."""
     padding_noise: float = 0.02

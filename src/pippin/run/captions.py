@@ -56,7 +56,7 @@ class PictureCaptions:
         self.first: list[str] = next(iter(texts.values()))
         """Each picture's caption of the first kind, in order."""
         self._bank: CaptionBank = build_bank(
-            [text for column in texts.values() for text in column],
+            ["", *(text for column in texts.values() for text in column)],
             encoder,
             folder=Path(config.folder),
             fingerprint=encoder_fingerprint(config),
@@ -78,6 +78,11 @@ class PictureCaptions:
             shape = (batch_size, self._rule.num_tokens, self._rule.token_features or 1)
             noise = rng.normal(shape, "padding", self._seed, step)[part]
         return pad_captions(self._bank.fetch(self._rows[kind, indices]), self._rule, noise)
+
+    def empty(self) -> TextFeatures:
+        """The empty caption, a batch of one."""
+        features = self._bank.fetch(self._bank.rows([""]))
+        return pad_captions(features, self._rule, _noise(self._rule, [0]))
 
     def vectors(self) -> Float[Tensor, "pictures features"] | None:
         """Each picture's first caption as one vector; None where the encoder has none."""

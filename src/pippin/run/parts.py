@@ -21,7 +21,7 @@ from pippin.encoders.text import TextEncoder
 from pippin.model import LatentDenoiser, build_model
 from pippin.objective import check_objective
 from pippin.recipes.recipe import Recipe
-from pippin.run.captions import PictureCaptions, check_encoder
+from pippin.run.captions import PictureCaptions, check_encoder, prompt_features
 from pippin.sampling.config import check_guidance
 from pippin.sampling.sampler import grid_of
 from pippin.training.device import resolve_device
@@ -145,6 +145,25 @@ class Parts:
     def held_out_captions(self) -> PictureCaptions | None:
         """Of the held-out pictures, for a model of text."""
         return self._captions_of(self.held_out_source) if self.text_rule else None
+
+    def set_null(self, model: LatentDenoiser) -> None:
+        """Give a model of text its null caption, where that is the encoder's empty one.
+
+        Call it again whenever weights were loaded: converted ones do not hold it.
+        """
+        rule = self.text_rule
+        if rule is None or rule.null != "empty":
+            return
+        if self.captions_at_hand:
+            assert self.captions is not None
+            model.conditioner.set_null(self.captions.empty())
+        else:
+            model.conditioner.set_null(prompt_features(self.text_encoder, rule, [""], [0]))
+
+    @property
+    def captions_at_hand(self) -> bool:
+        """Whether there are pictures with captions."""
+        return not isinstance(self.recipe.data, NoDataConfig)
 
     def _captions_of(self, source: PictureSource) -> PictureCaptions:
         assert self.text_rule is not None

@@ -53,7 +53,7 @@ def train(
         remove_staged(folder)
         trainer = build_trainer(parts, folder)
         if not (resume and _restore(trainer, run, console)):
-            _begin(trainer, recipe, console)
+            _begin(trainer, parts)
         if trainer.step_count >= trainer.total_steps:
             return
         loader = LatentLoader(
@@ -86,6 +86,7 @@ def build_trainer(parts: Parts, folder: Path) -> Trainer:
     """A trainer at image 0, its weights drawn from the recipe's seed."""
     recipe = parts.recipe
     model = parts.new_model()
+    parts.set_null(model)
     recompute_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
         compile_blocks(model.denoiser.blocks)
@@ -99,13 +100,15 @@ def build_trainer(parts: Parts, folder: Path) -> Trainer:
     )
 
 
-def _begin(trainer: Trainer, recipe: Recipe, console: Console) -> None:
+def _begin(trainer: Trainer, parts: Parts) -> None:
     """Take over the weights that the recipe starts from, if it names any."""
+    recipe, console = parts.recipe, parts.console
     if recipe.init.run is None:
         return
     start = open_trained(recipe.init.run, recipe.init.weights)
     start.check_fit(trainer.model)
     trainer.begin_from(start.tensors, start.as_parent())
+    parts.set_null(trainer.model)
     console.print(f"starting from {start.source} ({start.images_seen} images seen)")
 
 
