@@ -126,7 +126,7 @@ def test_a_unet_of_many_kinds_of_blocks_is_compiled_whole(monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda _, **options: asked.append(options))
     blocks = model_of("unet").denoiser.blocks
     with torch._dynamo.config.patch(recompile_limit=8):
-        compile_blocks(blocks)
+        compile_blocks(KINDS["unet"], blocks)
         assert torch._dynamo.config.recompile_limit >= len(blocks) > 8
     assert asked == [{"dynamic": False}] * len(blocks)  # compiling them for real takes minutes
 
@@ -135,7 +135,7 @@ def test_compiled_blocks_give_the_same():
     kind = "dit"
     plain, expected, _ = gradients(model_of(kind), kind)
     model = model_of(kind, 1)
-    compile_blocks(model.denoiser.blocks)
+    compile_blocks(KINDS[kind], model.denoiser.blocks)
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         output, found, _ = gradients(model, kind)
     torch.testing.assert_close(output, plain, rtol=1e-4, atol=1e-5)

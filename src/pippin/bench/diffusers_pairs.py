@@ -111,7 +111,7 @@ class Pair:
 
     def compile(self) -> None:
         """Compile the blocks of both, as the trainer compiles ours."""
-        compile_blocks([*self.ours.denoiser.blocks, *_blocks(self.theirs)])
+        compile_blocks(self.denoiser, [*self.ours.denoiser.blocks, *_blocks(self.theirs)])
 
 
 def _conditioned(

@@ -89,7 +89,7 @@ def build_trainer(parts: Parts, folder: Path) -> Trainer:
     parts.set_null(model)
     recompute_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
-        compile_blocks(model.denoiser.blocks)
+        compile_blocks(recipe.denoiser, model.denoiser.blocks)
     return Trainer(
         model,
         Objective(recipe.diffusion),

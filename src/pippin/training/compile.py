@@ -6,20 +6,26 @@ from collections.abc import Iterable
 import torch._dynamo
 from torch import nn
 
+from pippin.denoisers.config import DenoiserConfig, UNetConfig
+
 SHAPES = 8
 """Batches of how many shapes a block is compiled for: training, validation, previews, ..."""
 
 
-def compile_blocks(blocks: Iterable[nn.Module]) -> None:
-    """Compile each block by itself, for fixed shapes.
+def compile_blocks(denoiser: DenoiserConfig, blocks: Iterable[nn.Module]) -> None:
+    """Compile each block by itself.
 
     Blocks of one class share their code, and torch counts what it compiled for a code: where
     blocks differ, as in a UNet, its limit of 8 is reached at once and the rest would stay eager.
-    Shapes are fixed because all blocks of a UNet differ in them, which torch would otherwise take
-    for shapes that change.
+    A UNet's shapes are fixed, and that is said, because torch would take blocks that differ in
+    theirs for one whose shapes change. MDTv2's do change: each step hides another share of tokens.
+
+    Args:
+        denoiser: whose blocks they are.
+        blocks: what is called, ours or another implementation's of the same denoiser.
     """
     every = list(blocks)
     config = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, SHAPES * len(every))
     for block in every:
-        block.compile(dynamic=False)
+        block.compile(dynamic=False if isinstance(denoiser, UNetConfig) else None)
