@@ -92,9 +92,9 @@ def test_noise_is_needed_and_decides():
 
 
 def test_masked_captions_do_not_depend_on_how_far_they_are_padded():
+    from pippin.conditioning.config import ConditioningConfig, ControlConfig
     from pippin.denoisers.config import mmdit
     from pippin.model import build_model
-    from pippin.conditioning.config import ConditioningConfig, ControlConfig
     from pippin.types import Conditions
 
     outputs = []
@@ -105,9 +105,7 @@ def test_masked_captions_do_not_depend_on_how_far_they_are_padded():
             rules={"text": "attention"},
             control=ControlConfig(high=(), low=()),
         )
-        model = build_model(
-            conditioning, mmdit("tiny"), num_classes=1, latent_channels=4, seed=0
-        )
+        model = build_model(conditioning, mmdit("tiny"), num_classes=1, latent_channels=4, seed=0)
         draws = torch.Generator().manual_seed(3)
         with torch.no_grad():
             for name, weight in model.named_parameters():

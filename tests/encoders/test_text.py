@@ -124,7 +124,15 @@ def test_a_pair_stands_side_by_side(tmp_path):
 
 @pytest.mark.parametrize(
     "caption",
-    ["", " ", "red " * 10_000, "<b>red</b> & <script>", "\x00\x07\u202e\n", "\udcff\udc80 red", "🍎"],
+    [
+        "",
+        " ",
+        "red " * 10_000,
+        "<b>red</b> & <script>",
+        "\x00\x07\u202e\n",
+        "\udcff\udc80 red",
+        "🍎",
+    ],
 )
 def test_hostile_captions(tmp_path, caption):
     source, _ = checkpoint(tmp_path, "bert")
@@ -144,7 +152,7 @@ def test_fingerprint_follows_weights_and_needs_no_loading(tmp_path, monkeypatch)
 
 
 def test_what_is_no_encoder_is_refused_by_name(tmp_path):
-    with pytest.raises(ValueError, match="has no config.json"):
+    with pytest.raises(ValueError, match=r"has no config\.json"):
         TextEncoder(TextConfig(source=(str(tmp_path),)))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     with pytest.raises(ValueError, match="is a 'gpt2'; known are bert, clip"):

@@ -69,9 +69,7 @@ def test_shrunk_recipes_train(name, tmp_path):
     denoiser, semantic = small(recipe.denoiser), recipe.conditioning.semantic
     if isinstance(semantic, TextSemantic) and semantic.projection == "none":
         denoiser = replace(denoiser, token_width=semantic.token_features)
-    model = build_model(
-        recipe.conditioning, denoiser, num_classes=3, latent_channels=4, seed=0
-    )
+    model = build_model(recipe.conditioning, denoiser, num_classes=3, latent_channels=4, seed=0)
     config = replace(recipe.train, images=16, batch_size=8, precision="fp32", device="cpu")
     trainer = Trainer(
         model, Objective(recipe.diffusion), recipe.conditioning, config, seed=0, folder=tmp_path

@@ -113,7 +113,7 @@ def test_sample_by_prompt(trained, tmp_path, capsys):
         (["--labels", "flags"], "reads text, not classes"),
         (["--prompts", "x", "--text-source", "nowhere/at/all"], "text encoder 'nowhere/at/all'"),
     ):
-        assert main([*command, *wrong]) == 2
+        assert main([*command, *wrong, "--out", str(tmp_path / "wrong")]) == 2
         assert message in capsys.readouterr().err
 
 
@@ -161,7 +161,12 @@ def test_a_killed_build_of_features_goes_on(text_recipe, tmp_path, monkeypatch):
     captions, before = build(), list(asked)
     build()
     assert asked == before and asked[:2] == [8, 8]
-    total = len({c for i in range(len(parts.train_source))
-                 for c in parts.train_source.captions(i).values()})
-    assert sum(asked) == total + asked[2]
+    total = len(
+        {
+            c
+            for i in range(len(parts.train_source))
+            for c in parts.train_source.captions(i).values()
+        }
+    )
+    assert sum(asked) == total + 1 + asked[2]  # the empty caption is one more
     assert captions.vectors().shape == (len(parts.train_source), 384)

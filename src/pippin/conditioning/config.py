@@ -57,7 +57,7 @@ class TextSemantic(Config):
     projection: Literal["none", "linear", "mlp"] = "linear"
     """From the encoder's width to the denoiser's: linear (SD3), mlp (PixArt-alpha), none (LDM)."""
     null: Literal["learned", "empty"] = "learned"
-    """What a dropped caption becomes: trained numbers, or what the encoder makes of an empty one."""
+    """What a dropped caption becomes: trained numbers, or the encoder's empty caption."""
     padding: PaddingRule = "native"
     """What stands in the places that a short caption leaves; see pippin.conditioning.padding."""
     padding_noise: float = 0.02

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -21,6 +21,7 @@ BATCH = 64
 Progress = Callable[[int, int], None]
 
 
+@runtime_checkable
 class CaptionEncoder(Protocol):
     """What data needs of a text encoder."""
 
@@ -107,7 +108,11 @@ def build_bank(
         if shard_fault(path, identity) is not None:
             made = made or encoder()
             place.mkdir(parents=True, exist_ok=True)
-            write_shard(path, _encoded(made, part, num_tokens, dtype, start, len(ordered), progress), identity)
+            write_shard(
+                path,
+                _encoded(made, part, num_tokens, dtype, start, len(ordered), progress),
+                identity,
+            )
     return CaptionBank(place, ordered)
 
 

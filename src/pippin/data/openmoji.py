@@ -66,7 +66,10 @@ class OpenMojiSource:
     def captions(self, index: int) -> dict[str, str]:
         """``name``, and ``tags``: the name followed by OpenMoji's tags."""
         picture = self._items[index]
-        return {"name": picture.name, "tags": ", ".join(filter(None, [picture.name, picture.tags]))}
+        return {
+            "name": picture.name,
+            "tags": ", ".join(filter(None, [picture.name, picture.tags])),
+        }
 
     def label(self, index: int) -> int:
         """The class id, a place in ``class_names``."""

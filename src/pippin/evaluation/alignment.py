@@ -41,7 +41,7 @@ class RidgeMap:
 
 
 def fit_ridge(
-    images: Float[Tensor, "count image_features"], texts: Float[Tensor, "count text_features"]
+    images: Float[Tensor, "count image_features"], texts: Float[Tensor, "captions text_features"]
 ) -> RidgeMap:
     """The map with the penalty whose leave-one-out error is smallest.
 

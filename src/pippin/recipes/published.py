@@ -9,7 +9,7 @@ differs, and where no source for it could be read. What holds for all recipes he
 - Crops are squares of the full shorter side at a uniform place along the longer one, where DiT,
   MDT and PixArt-alpha crop the centre. Each picture has 8 cached views, where they draw a new flip
   every time. One in a hundred training pictures is held out, where they hold out none.
-- The text models need their encoders in a folder, named by text.source, and pictures with captions.
+- Models of text need their encoders (text.source) and pictures with captions.
 """
 
 import math

@@ -14,7 +14,7 @@ from pippin.evaluation.alignment import (
 )
 from pippin.evaluation.features import FeatureExtractor, Features, extract
 from pippin.evaluation.folder import image_batches
-from pippin.evaluation.measure import Measure
+from pippin.evaluation.measure import Measure, Subject
 from pippin.rng import permutation
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
@@ -61,7 +61,11 @@ def alignment_measures(
     }
     mine = shared | sampling_protocol(run, sampling)
     measures = []
-    for features, subject, protocol in ((drawn, "arm", mine), (real, "real", shared)):
+    sides: list[tuple[Features, Subject, dict[str, Any]]] = [
+        (drawn, "arm", mine),
+        (real, "real", shared),
+    ]
+    for features, subject, protocol in sides:
         predicted = ridge(features.values)
         for answers, shuffled in ((own, False), (own[order], True)):
             ranks = caption_ranks(predicted, texts, answers)

@@ -3,6 +3,8 @@
 
 from pathlib import Path
 
+import torch
+
 from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun
 from pippin.run.parts import Parts
@@ -44,10 +46,12 @@ def preview_hook(parts: Parts, folder: Path) -> Hook:
                 images_seen=trainer.images_seen,
             )
             prompts: list[Prompt] = [n % len(run.class_names) for n in range(PREVIEW_IMAGES)]
-            if parts.held_out_captions is not None:
-                prompts = list(parts.held_out_captions.first[:PREVIEW_IMAGES])
+            text, captions = None, parts.held_out_captions
+            if captions is not None:
+                prompts = list(captions.first[:PREVIEW_IMAGES])
+                text = captions.measured(torch.arange(len(prompts)))
             try:
-                images = draw(run, prompts, range(len(prompts)), parts.recipe.sampling)
+                images = draw(run, prompts, range(len(prompts)), parts.recipe.sampling, text)
             except FloatingPointError as error:  # the training may still recover
                 parts.console.print(f"[yellow]no preview:[/] {error}")
                 return

@@ -21,7 +21,11 @@ from pippin.types import Images, Prompt, TextFeatures
 
 
 def draw(
-    run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int], config: SamplingConfig
+    run: LoadedRun,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    config: SamplingConfig,
+    text: TextFeatures | None = None,
 ) -> Images:
     """One image a seed, in order, in memory.
 
@@ -31,12 +35,13 @@ def draw(
         seeds: image k depends on seed k, its class and the configuration, by rounding only on
             anything else.
         config: how they are drawn.
+        text: features of the prompts, where they are at hand; otherwise the encoder is loaded.
 
     Raises:
         ValueError: a class or control that the model does not have.
         FloatingPointError: the model gave values that are not finite.
     """
-    with _drawing(run, prompts, seeds, config) as batches:
+    with _drawing(run, prompts, seeds, config, text) as batches:
         return torch.cat([batch.images for batch in batches])
 
 
@@ -83,7 +88,9 @@ def draw_into(
     return folder
 
 
-def sample_rows(run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[SampleRow]:
+def sample_rows(
+    run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int]
+) -> list[SampleRow]:
     """The manifest's row of each seed; prompts beyond the seeds are not looked at."""
     return [
         SampleRow(
@@ -107,7 +114,11 @@ def _draw_missing(
 
 @contextmanager
 def _drawing(
-    run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int], config: SamplingConfig
+    run: LoadedRun,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    config: SamplingConfig,
+    text: TextFeatures | None = None,
 ) -> Iterator[Iterator[SampleBatch]]:
     """Batches of images with a progress bar."""
     conditions = request_conditions(
@@ -116,7 +127,7 @@ def _drawing(
         run.control_names,
         num_classes=len(run.class_names),
         count=len(seeds),
-        text=_text(run, prompts, seeds),
+        text=_text(run, prompts, seeds) if text is None else text,
     )
     sampler = run.sampler(config)
     with Progress(console=run.parts.console, transient=True) as progress:
@@ -140,9 +151,7 @@ def _classes(run: LoadedRun, prompts: Sequence[Prompt]) -> list[int] | None:
     return [prompt for prompt in prompts if isinstance(prompt, int)]
 
 
-def _text(
-    run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int]
-) -> TextFeatures | None:
+def _text(run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int]) -> TextFeatures | None:
     """Features of prompts, for a model of text."""
     rule = run.parts.text_rule
     if rule is None:

@@ -6,7 +6,15 @@ from collections.abc import Collection, Sequence
 import torch
 
 from pippin.sampling.config import ControlRequest
-from pippin.types import Conditions, Control, ControlBatch, Corner, Size, TextFeatures, stack_controls
+from pippin.types import (
+    Conditions,
+    Control,
+    ControlBatch,
+    Corner,
+    Size,
+    TextFeatures,
+    stack_controls,
+)
 
 
 def request_conditions(
