@@ -24,7 +24,8 @@ Stream = Literal[
     "time",  # (seed, step)
     "noise",  # (seed, step)
     "drop",  # (seed, step)
-    "padding",  # (seed, step)
+    "padding",  # (seed, step); with "sample", of a sample seed
+    "caption",  # (seed, step): which of a picture's captions
     "mask",  # (seed, step), and with "ratio"
     "sample",  # (sample seed,): the first noise; with a step, ancestral sampling's
     "subset",  # (seed, purpose): which pictures or samples a measurement uses

@@ -79,6 +79,8 @@ class Control:
         )
 
 
+Prompt = int | str
+"""What an image is asked to show: a class id, or text."""
 ControlBatch = dict[str, Float[Tensor, "batch _"]]
 """Field name -> the batch's raw values, in the units of :class:`Control`."""
 

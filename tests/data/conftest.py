@@ -39,6 +39,9 @@ class NoisePictures:
     def name(self, index: int) -> str:
         return self.key(index)
 
+    def captions(self, index: int) -> dict[str, str]:
+        return {"name": self.name(index)}
+
     def label(self, index: int) -> int:
         return index % len(self.class_names)
 

@@ -25,7 +25,7 @@ class MadeUpMoments:
     num_views = 1
 
     def __init__(
-        self, latent_shape: tuple[int, int, int], num_classes: int, pictures: int = 1024
+        self, latent_shape: tuple[int, int, int], num_classes: int, pictures: int
     ) -> None:
         draws = torch.Generator().manual_seed(0)
         self._mean = torch.randn(pictures, *latent_shape, generator=draws)

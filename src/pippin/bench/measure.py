@@ -68,8 +68,9 @@ def bench(recipe: Recipe, name: str, config: BenchConfig, console: Console) -> B
 def _parts(recipe: Recipe, config: BenchConfig, console: Console) -> Parts:
     parts = Parts(recipe, console)
     if config.data == "made-up":
-        classes = len(parts.train_source.class_names)
-        parts.moments = MadeUpMoments(parts.latent_shape, classes)
+        source = parts.train_source
+        pictures, classes = min(len(source), 1024), len(source.class_names)
+        parts.moments = MadeUpMoments(parts.latent_shape, classes, pictures)
     return parts
 
 
@@ -91,6 +92,7 @@ def _loader(parts: Parts) -> Iterator[Batch]:
             seed=parts.recipe.seed,
             workers=train.workers,
             device=parts.device,
+            captions=parts.captions,
         )
     )
 

@@ -110,5 +110,5 @@ def _list(what: str, names: Sequence[str]) -> None:
 
 def _next(out: Path, placed: Any) -> str:
     if placed.configured.conditioning.semantic.kind == "text":
-        return f"pippin export {out} ELSEWHERE --to diffusers; models of text are not sampled yet"
+        return f"pippin sample {out} --prompts ... --text-source ENCODER"
     return f"pippin sample {out}, or pippin train ... --init.run {out}"

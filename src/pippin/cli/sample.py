@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin sample RUN --labels ... --control.flip False --seeds 0:64``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from pippin.cli.options import parse, parse_seeds
 from pippin.sampling.config import SamplingConfig
+
+if TYPE_CHECKING:
+    from pippin.run.load import LoadedRun
+    from pippin.types import Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,12 @@ class SampleCommand:
     sampling: Annotated[SamplingConfig, tyro.conf.arg(name="")]
     labels: tuple[str, ...] = ()
     """Classes by name or number, used in turn; none given = all classes in turn."""
+    prompts: tuple[str, ...] = ()
+    """For a model of text: captions, used in turn."""
+    prompts_file: Path | None = None
+    """A text file with one caption a line."""
+    text_source: tuple[str, ...] = ()
+    """For a converted model of text: where its text encoders are; see text.source of recipes."""
     seeds: str = "0:64"
     """0:64 (64 left out), 7, or 1,5,9."""
     out: Path | None = None
@@ -46,17 +56,40 @@ def main(argv: list[str]) -> int:
     from pippin.run.sample import draw_into
     from pippin.run.sample_folder import GRID
 
-    run = load_run(source, command.sampling.weights)
-    wanted = [run.label_id(label) for label in command.labels] or range(len(run.class_names))
-    labels = [wanted[place % len(wanted)] for place in range(len(seeds))]
+    if command.text_source:
+        recipe = replace(recipe, text=replace(recipe.text, source=command.text_source))
+    run = load_run(source, command.sampling.weights, recipe=recipe)
+    wanted = _wanted(run, command)
+    prompts = [wanted[place % len(wanted)] for place in range(len(seeds))]
     out = command.out or (
         Path("samples") / source.removeprefix(SHIPPED_PREFIX)
         if source.startswith(SHIPPED_PREFIX)
         else Path(source) / "samples"
     )
-    draw_into(run, labels, seeds, command.sampling, out)
+    draw_into(run, prompts, seeds, command.sampling, out)
     print(
         f"{len(seeds)} images in {out} ({run.weights} weights at {run.images_seen} images); "
         f"grid: {out / GRID}"
     )
     return 0
+
+
+def _wanted(run: "LoadedRun", command: SampleCommand) -> "list[Prompt]":
+    """What is asked for in turn.
+
+    Raises:
+        ValueError: classes of a model of text, text of a model of classes, or no text.
+    """
+    texts = list(command.prompts)
+    if command.prompts_file is not None:
+        lines = command.prompts_file.read_bytes().decode("utf-8", "replace").splitlines()
+        texts += [line.strip() for line in lines if line.strip()]
+    if run.parts.text_rule is None:
+        if texts:
+            raise ValueError("this model reads classes, not text: use --labels")
+        return [run.label_id(one) for one in command.labels] or list(range(len(run.class_names)))
+    if command.labels:
+        raise ValueError("this model reads text, not classes: use --prompts")
+    if not texts:
+        raise ValueError('this model reads text: give --prompts "a red apple" ..., or a file')
+    return list(texts)

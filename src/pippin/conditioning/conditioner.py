@@ -81,7 +81,7 @@ class Conditioner(nn.Module):
             TextTokens(text, token_width) if text and text.token_features is not None else None
         )
         self.text_vector = (
-            PooledText(text.pooled_features, modulation_width)
+            PooledText(text.pooled_features, modulation_width, learned=text.null == "learned")
             if text and text.pooled_features is not None
             else None
         )
@@ -102,6 +102,14 @@ class Conditioner(nn.Module):
         control = config.control
         self.high = ControlGroup(control.high, control, modulation_width) if control.high else None
         self.low = ControlGroup(control.low, control, modulation_width) if control.low else None
+
+    def set_null(self, text: TextFeatures) -> None:
+        """Make one caption, a batch of one, the null caption; its mask is not kept."""
+        with torch.no_grad():
+            if self.text_tokens is not None and text.tokens is not None:
+                self.text_tokens.null.copy_(text.tokens[0])
+            if self.text_vector is not None and text.pooled is not None:
+                self.text_vector.null.copy_(text.pooled[0])
 
     def prepare(self, conditions: Conditions, keep: Keep) -> Prepared:
         """Embed all that does not depend on time; what is not kept becomes its null.

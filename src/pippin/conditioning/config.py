@@ -8,6 +8,7 @@ from typing import Literal
 from pippin.config import Config, ConfigError, above, at_least, within
 
 Mechanism = Literal["modulation", "attention"]
+PaddingRule = Literal["native", "zero", "mask", "replicate", "noisy_replicate"]
 ControlName = Literal["original_size", "crop_corner", "crop_size", "flip"]
 
 
@@ -52,12 +53,22 @@ class TextSemantic(Config):
     pooled_features: int | None = None
     """Width of the encoder's vector; None = no output `pooled`."""
     num_tokens: int = 77
-    """Length of the learned null caption."""
+    """To how many tokens captions are cut and padded; the null caption has as many."""
     projection: Literal["none", "linear", "mlp"] = "linear"
     """From the encoder's width to the denoiser's: linear (SD3), mlp (PixArt-alpha), none (LDM)."""
+    null: Literal["learned", "empty"] = "learned"
+    """What a dropped caption becomes: trained numbers, or the encoder's empty caption."""
+    padding: PaddingRule = "native"
+    """What stands in the places that a short caption leaves; see pippin.conditioning.padding."""
+    padding_noise: float = 0.02
+    """beta of noisy_replicate: standard deviation of the noise on copies, in units of each
+    channel's own over the caption's tokens."""
+    padding_growth: bool = False
+    """noisy_replicate: the k-th copy gets sqrt(k) times the noise."""
 
     def __post_init__(self) -> None:
         """Refuse a caption that says nothing."""
+        at_least(self, "conditioning.semantic", 0, "padding_noise")
         at_least(self, "conditioning.semantic", 1, "token_features", "pooled_features")
         at_least(self, "conditioning.semantic", 1, "num_tokens")
         if self.token_features is None and self.pooled_features is None:

@@ -55,7 +55,7 @@ class ConstantTokens(nn.Module):
 
 
 class TextTokens(nn.Module):
-    """A text encoder's tokens, projected to the denoiser's width; a learned null caption."""
+    """A text encoder's tokens, projected to the denoiser's width, and a null caption."""
 
     inits: ClassVar[dict[str, Init]] = {"null": normal(0.02)}
 
@@ -63,7 +63,8 @@ class TextTokens(nn.Module):
         super().__init__()
         assert config.token_features is not None
         features = config.token_features
-        self.null = nn.Parameter(torch.zeros(config.num_tokens, features))
+        learned = config.null == "learned"
+        self.null = nn.Parameter(torch.zeros(config.num_tokens, features), requires_grad=learned)
         self.projection = _projection(config.projection, features, token_width)
 
     def forward(
@@ -95,9 +96,9 @@ class PooledText(nn.Module):
 
     inits: ClassVar[dict[str, Init]] = {"null": normal(0.02)}
 
-    def __init__(self, features: int, width: int) -> None:
+    def __init__(self, features: int, width: int, *, learned: bool = True) -> None:
         super().__init__()
-        self.null = nn.Parameter(torch.zeros(features))
+        self.null = nn.Parameter(torch.zeros(features), requires_grad=learned)
         self.linear_in = Linear(features, width, init=normal(0.02))
         self.linear_out = Linear(width, width, init=normal(0.02))
 

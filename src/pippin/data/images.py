@@ -63,6 +63,10 @@ class ImagesSource:
         """The caption; where there is none, the name of the class."""
         return self._items[index].caption or self.class_names[self.label(index)]
 
+    def captions(self, index: int) -> dict[str, str]:
+        """The caption alone, as ``name``."""
+        return {"name": self.name(index)}
+
     def label(self, index: int) -> int:
         """The class id, a place in ``class_names``."""
         return self._items[index].label

@@ -7,7 +7,7 @@ generator or a loader is stored.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import torch
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pippin.data.moments import Encoder, MomentBatch, MomentSource
 from pippin.rng import generator, normal, permutation
-from pippin.types import Batch, Conditions, Moments
+from pippin.types import Batch, Conditions, Moments, TextFeatures
 
 
 def sample_keys(
@@ -45,6 +45,10 @@ def sample_keys(
     return torch.cat(indices), torch.cat(views)
 
 
+Captions = Callable[[Int[Tensor, " batch"], int, int, slice], TextFeatures]
+"""(picture indices of a part, step, global batch size, the part) -> what a model of text reads."""
+
+
 class LatentLoader:
     """Batches of latents and conditions, without end.
 
@@ -59,6 +63,7 @@ class LatentLoader:
             batch. Orders and noise are drawn for the global batch and sliced.
         world_size: how many processes share each batch.
         device: where latents are drawn and returned; the rest of a batch stays on the CPU.
+        captions: for models of text.
 
     Raises:
         ValueError: an empty source, or numbers that do not divide.
@@ -76,6 +81,7 @@ class LatentLoader:
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | str = "cpu",
+        captions: Captions | None = None,
     ) -> None:
         if len(source) == 0:
             raise ValueError("there is nothing to load: the source has no pictures")
@@ -88,7 +94,7 @@ class LatentLoader:
                 f"batch_size must be a multiple of the {world_size} processes; got {batch_size}"
             )
         self._source, self._encoder, self._device = source, encoder, device
-        self._batch_size, self._seed = batch_size, seed
+        self._batch_size, self._seed, self._captions = batch_size, seed, captions
         self._first_step, self._workers = start_image // batch_size, workers
         share = batch_size // world_size
         self._part = slice(rank * share, (rank + 1) * share)
@@ -113,9 +119,12 @@ class LatentLoader:
         mean, std = fetched.moments.mean, fetched.moments.std
         noise = normal((self._batch_size, *mean.shape[1:]), "posterior", self._seed, step)
         moments = Moments(mean=mean.to(self._device), std=std.to(self._device))
+        text = None
+        if self._captions is not None:
+            text = self._captions(indices, step, self._batch_size, self._part)
         return Batch(
             latents=self._encoder.draw(moments, noise[self._part].to(self._device)),
-            conditions=Conditions(label=fetched.label, control=fetched.control),
+            conditions=Conditions(label=fetched.label, text=text, control=fetched.control),
             index=indices,
         )
 

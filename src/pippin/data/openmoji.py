@@ -63,6 +63,14 @@ class OpenMojiSource:
         """OpenMoji's annotation, such as "cat face"."""
         return self._items[index].name
 
+    def captions(self, index: int) -> dict[str, str]:
+        """``name``, and ``tags``: the name followed by OpenMoji's tags."""
+        picture = self._items[index]
+        return {
+            "name": picture.name,
+            "tags": ", ".join(filter(None, [picture.name, picture.tags])),
+        }
+
     def label(self, index: int) -> int:
         """The class id, a place in ``class_names``."""
         return CLASSES.index(self._items[index].group)

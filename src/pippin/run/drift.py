@@ -19,7 +19,7 @@ from pippin.run.pictures import grid, save_png
 from pippin.run.sample import draw
 from pippin.sampling.config import ControlRequest
 from pippin.system.files import write_json
-from pippin.types import Control, Images, Size
+from pippin.types import Control, Images, Prompt, Size
 
 STRIP = 10
 """Pairs shown."""
@@ -73,11 +73,15 @@ class Pairs:
         largest = Size(source.probe_side, source.probe_side)
         known = [index for index in order if source.can_show(index, largest)]
         self.pictures = known[: config.drift_pairs]
-        self.labels = [source.label(index) for index in self.pictures]
+        captions = run.parts.captions
+        self.prompts: list[Prompt] = [
+            captions.first[index] if captions is not None else source.label(index)
+            for index in self.pictures
+        ]
         self._made: dict[tuple[str, Control], Images] = {}
 
     def generated(self, values: Mapping[str, tuple[float, ...]]) -> Images:
-        """Seed k with the class of real picture k; drawn once for each control."""
+        """Seed k with the class or caption of real picture k; drawn once for each control."""
         control = Control.from_values(values)
         key = ("generated", control)
         if key not in self._made:
@@ -85,8 +89,8 @@ class Pairs:
             asked = {name: value for name, value in vars(control).items() if name in read}
             request = ControlRequest(**asked)
             config = replace(self.run.recipe.sampling, control=request)
-            seeds = range(len(self.labels))
-            self._made[key] = draw(self.run, self.labels, seeds, config)
+            seeds = range(len(self.prompts))
+            self._made[key] = draw(self.run, self.prompts, seeds, config)
         return self._made[key]
 
     def real(self, values: Mapping[str, tuple[float, ...]]) -> Images:

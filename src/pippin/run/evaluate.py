@@ -22,6 +22,7 @@ from pippin.evaluation.features import FeatureExtractor, Features, build_feature
 from pippin.evaluation.folder import image_batches, image_paths
 from pippin.evaluation.measure import Measure, Subject
 from pippin.rng import permutation
+from pippin.run.alignment import alignment_measures
 from pippin.run.cost import cost_measures
 from pippin.run.drift import drift_measures
 from pippin.run.folder import RunFolder
@@ -32,6 +33,7 @@ from pippin.run.sample_folder import SampleFolder, read_manifest
 from pippin.run.stages import Stages
 from pippin.system.lines import read_lines, write_lines
 from pippin.system.lock import folder_lock
+from pippin.types import Prompt
 
 SHOWN = 36
 """Images in the grid that goes with an evaluation."""
@@ -74,6 +76,12 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
     def quality() -> list[Measure]:
         return _quality(run, reference, extractor, place.evaluated_samples, "arm")
 
+    def alignment() -> list[Measure]:
+        real = clean_features(run.parts.data, config, "held-out", device)
+        kept = place.evaluation / "captions"
+        _make_room(kept, sampling_protocol(run, recipe.sampling))
+        return alignment_measures(run, extractor, reference, real, kept)
+
     def of_untrained() -> list[Measure]:
         loss = held_out.losses(untrained.model, subject="untrained")[:1]
         return [*loss, *_quality(untrained, reference, extractor, floor, "untrained")]
@@ -83,10 +91,11 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
         *stages.measure("held-out", lambda: held_out.losses(run.model)),
         *stages.measure("quality", quality),
         *stages.measure("drift", lambda: drift_measures(run, place.path, extractor)),
+        *(stages.measure("alignment", alignment) if run.parts.text_rule else []),
         *stages.measure("real", lambda: real_floor(run.parts.data, config, device)),
         *stages.measure("untrained", of_untrained),
     ]
-    rows = sample_rows(run, evaluation_labels(run, config.num_samples), range(SHOWN))
+    rows = sample_rows(run, evaluation_prompts(run, config.num_samples), range(SHOWN))
     SampleFolder(place.evaluated_samples, sampling_protocol(run, recipe.sampling)).keep_only(rows)
     shutil.rmtree(floor, ignore_errors=True)
     return measures
@@ -103,9 +112,9 @@ def _quality(
     config, sampling = run.recipe.evaluation, run.recipe.sampling
     content = sampling_protocol(run, sampling)
     _make_room(place, content)
-    labels, seeds = evaluation_labels(run, config.num_samples), range(config.num_samples)
-    draw_into(run, labels, seeds, sampling, place, shown=SHOWN)
-    files = [place / row.file for row in sample_rows(run, labels, seeds)]
+    prompts, seeds = evaluation_prompts(run, config.num_samples), range(config.num_samples)
+    draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
+    files = [place / row.file for row in sample_rows(run, prompts, seeds)]
     features = extract(extractor, image_batches(files, config.batch_size))
     extra = {**content, "labels": "as often as in training"}
     found = compare(features, reference, config, subject)
@@ -192,11 +201,14 @@ def clean_features(
     return extract(build_features(config, device), batches)
 
 
-def evaluation_labels(run: LoadedRun, count: int) -> list[int]:
-    """Classes as often as among the training pictures, in an order of the evaluation's seed."""
+def evaluation_prompts(run: LoadedRun, count: int) -> list[Prompt]:
+    """Classes as often as among the training pictures, or their captions, in an order of the
+    evaluation's seed."""
     source = run.parts.train_source
     order = permutation(len(source), "subset", run.recipe.evaluation.seed, "labels").tolist()
-    return [source.label(order[place % len(order)]) for place in range(count)]
+    shown = [order[place % len(order)] for place in range(count)]
+    captions = run.parts.captions
+    return [captions.first[i] if captions is not None else source.label(i) for i in shown]
 
 
 def with_fingerprints(

@@ -31,7 +31,11 @@ class HeldOut:
 
         def predict_for(rows: Tensor) -> Predict:
             control = {name: value[rows] for name, value in self.batch.control.items()}
-            prepared = model.prepare(Conditions(label=self.batch.label[rows], control=control))
+            text = None
+            if self.parts.held_out_captions is not None:
+                text = self.parts.held_out_captions.measured(rows.cpu())
+            label = self.batch.label[rows]
+            prepared = model.prepare(Conditions(label=label, text=text, control=control))
             return lambda x_t, t: model(x_t, t, prepared)
 
         return denoising_loss(

@@ -92,6 +92,7 @@ def load_run(
     parts = Parts(recipe or trained.recipe, console)
     model = parts.new_model()
     trained.load_into(model)
+    parts.set_null(model)
     return LoadedRun(
         recipe=parts.recipe,
         parts=parts,
@@ -106,4 +107,5 @@ def untrained_run(recipe: Recipe, console: Console) -> LoadedRun:
     """The same model at its initial weights: the floor of every measure."""
     parts = Parts(recipe, console)
     model = parts.new_model().eval()
+    parts.set_null(model)
     return LoadedRun(recipe=recipe, parts=parts, model=model, weights="untrained", images_seen=0)

@@ -3,6 +3,8 @@
 
 from pathlib import Path
 
+import torch
+
 from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun
 from pippin.run.parts import Parts
@@ -11,6 +13,7 @@ from pippin.run.sample import draw
 from pippin.training.hooks import Hook, every
 from pippin.training.log import RunLog
 from pippin.training.trainer import Trainer
+from pippin.types import Prompt
 
 PREVIEW_IMAGES = 36
 
@@ -30,7 +33,8 @@ def validation_hook(parts: Parts, log: RunLog) -> Hook:
 
 
 def preview_hook(parts: Parts, folder: Path) -> Hook:
-    """Writes ``previews/IMAGES.png`` every ``preview_every`` images; classes in turn, seeds 0.."""
+    """Writes ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
+    in turn, or with held-out captions."""
 
     def preview(trainer: Trainer) -> None:
         with trainer.ema.swapped_into(trainer.model):
@@ -41,9 +45,13 @@ def preview_hook(parts: Parts, folder: Path) -> Hook:
                 weights="ema",
                 images_seen=trainer.images_seen,
             )
-            labels = [seed % len(run.class_names) for seed in range(PREVIEW_IMAGES)]
+            prompts: list[Prompt] = [n % len(run.class_names) for n in range(PREVIEW_IMAGES)]
+            text, captions = None, parts.held_out_captions
+            if captions is not None:
+                prompts = list(captions.first[:PREVIEW_IMAGES])
+                text = captions.measured(torch.arange(len(prompts)))
             try:
-                images = draw(run, labels, range(PREVIEW_IMAGES), parts.recipe.sampling)
+                images = draw(run, prompts, range(len(prompts)), parts.recipe.sampling, text)
             except FloatingPointError as error:  # the training may still recover
                 parts.console.print(f"[yellow]no preview:[/] {error}")
                 return

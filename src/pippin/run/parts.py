@@ -17,9 +17,11 @@ from pippin.data.open import build_source
 from pippin.data.source import PictureSource
 from pippin.diffusion.schedules import NoiseSchedule, make_schedule
 from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.text import TextEncoder
 from pippin.model import LatentDenoiser, build_model
 from pippin.objective import check_objective
 from pippin.recipes.recipe import Recipe
+from pippin.run.captions import PictureCaptions, check_encoder, prompt_features
 from pippin.sampling.config import check_guidance
 from pippin.sampling.sampler import grid_of
 from pippin.training.device import resolve_device
@@ -33,7 +35,7 @@ class Parts:
         console: where progress of preparations is shown.
 
     Raises:
-        ConfigError: parts of the recipe that do not fit each other, or a model of text.
+        ConfigError: parts of the recipe that do not fit each other.
         ValueError: sampling that the schedule does not have.
     """
 
@@ -41,11 +43,6 @@ class Parts:
         check_guidance(recipe.sampling.guidance, recipe.conditioning)
         check_objective(recipe.diffusion, recipe.denoiser)
         grid_of(recipe.sampling, make_schedule(recipe.diffusion.schedule))
-        if isinstance(recipe.conditioning.semantic, TextSemantic):
-            raise ConfigError(
-                "conditioning.semantic text cannot be trained yet: no data here gives text "
-                "features. Choose a recipe whose semantic is label or none"
-            )
         self.recipe, self.console = recipe, console
 
     @cached_property
@@ -123,6 +120,64 @@ class Parts:
                 workers=self.recipe.train.workers,
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
                 say=lambda text: self.console.print(f"[yellow]latent cache:[/] {escape(text)}"),
+            )
+
+    @property
+    def text_rule(self) -> TextSemantic | None:
+        """How the model reads text; None for a model of classes, or of nothing."""
+        semantic = self.recipe.conditioning.semantic
+        return semantic if isinstance(semantic, TextSemantic) else None
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder:
+        """Frozen, on the device; not loaded where all captions are cached."""
+        assert self.text_rule is not None
+        encoder = TextEncoder(self.recipe.text, self.device)
+        check_encoder(encoder, self.text_rule)
+        return encoder
+
+    @cached_property
+    def captions(self) -> PictureCaptions | None:
+        """Of the training pictures, for a model of text."""
+        return self._captions_of(self.train_source) if self.text_rule else None
+
+    @cached_property
+    def held_out_captions(self) -> PictureCaptions | None:
+        """Of the held-out pictures, for a model of text."""
+        return self._captions_of(self.held_out_source) if self.text_rule else None
+
+    def set_null(self, model: LatentDenoiser) -> None:
+        """Give a model of text its null caption, where that is the encoder's empty one.
+
+        Call it again whenever weights were loaded: converted ones do not hold it.
+        """
+        rule = self.text_rule
+        if rule is None or rule.null != "empty":
+            return
+        if self.captions_at_hand:
+            assert self.captions is not None
+            model.conditioner.set_null(self.captions.empty())
+        else:
+            model.conditioner.set_null(prompt_features(self.text_encoder, rule, [""], [0]))
+
+    @property
+    def captions_at_hand(self) -> bool:
+        """Whether there are pictures with captions."""
+        return not isinstance(self.recipe.data, NoDataConfig)
+
+    def _captions_of(self, source: PictureSource) -> PictureCaptions:
+        assert self.text_rule is not None
+        with Progress(console=self.console, transient=True) as progress:
+            task = progress.add_task("encoding captions", total=None, visible=False)
+            return PictureCaptions(
+                source,
+                self.recipe.text,
+                self.text_rule,
+                lambda: self.text_encoder,
+                self.recipe.seed,
+                lambda done, total: progress.update(
+                    task, completed=done, total=total, visible=True
+                ),
             )
 
     def new_model(self) -> LatentDenoiser:

@@ -10,38 +10,44 @@ import torch
 from rich.progress import Progress
 
 from pippin.config import fingerprint, protocol
+from pippin.run.captions import prompt_features
 from pippin.run.load import LoadedRun
 from pippin.run.sample_folder import SampleFolder, SampleRow
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.request import request_conditions
 from pippin.sampling.sampler import SampleBatch
 from pippin.system.lock import folder_lock
-from pippin.types import Images
+from pippin.types import Images, Prompt, TextFeatures
 
 
 def draw(
-    run: LoadedRun, labels: Sequence[int], seeds: Sequence[int], config: SamplingConfig
+    run: LoadedRun,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    config: SamplingConfig,
+    text: TextFeatures | None = None,
 ) -> Images:
     """One image a seed, in order, in memory.
 
     Args:
         run: the model.
-        labels: a class id for each seed.
+        prompts: a class id for each seed, or text for a model of text.
         seeds: image k depends on seed k, its class and the configuration, by rounding only on
             anything else.
         config: how they are drawn.
+        text: features of the prompts, where they are at hand; otherwise the encoder is loaded.
 
     Raises:
         ValueError: a class or control that the model does not have.
         FloatingPointError: the model gave values that are not finite.
     """
-    with _drawing(run, labels, seeds, config) as batches:
+    with _drawing(run, prompts, seeds, config, text) as batches:
         return torch.cat([batch.images for batch in batches])
 
 
 def draw_into(
     run: LoadedRun,
-    labels: Sequence[int],
+    prompts: Sequence[Prompt],
     seeds: Sequence[int],
     config: SamplingConfig,
     path: Path,
@@ -54,7 +60,7 @@ def draw_into(
     after a stop the same call goes on, and other seeds are added.
 
     Args:
-        run, labels, seeds, config: as for :func:`draw`.
+        run, prompts, seeds, config: as for :func:`draw`.
         path: see :class:`SampleFolder`.
         shown: how many of the first images the grid shows; None = all.
 
@@ -62,7 +68,7 @@ def draw_into(
         ValueError: as :func:`draw`; the folder holds something else, or another process draws
             into it.
     """
-    rows = sample_rows(run, labels, seeds)
+    rows = sample_rows(run, prompts, seeds)
     folder = SampleFolder(path, sampling_protocol(run, config))
     with folder_lock(path):
         resolution = run.recipe.data.resolution
@@ -82,20 +88,25 @@ def draw_into(
     return folder
 
 
-def sample_rows(run: LoadedRun, labels: Sequence[int], seeds: Sequence[int]) -> list[SampleRow]:
-    """The manifest's row of each seed; labels beyond the seeds are not looked at."""
-    names = run.class_names
+def sample_rows(
+    run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int]
+) -> list[SampleRow]:
+    """The manifest's row of each seed; prompts beyond the seeds are not looked at."""
     return [
-        SampleRow(seed=seed, label=label, class_name=names[label])
-        for seed, label in zip(seeds, labels, strict=False)
+        SampleRow(
+            seed=seed,
+            prompt=prompt,
+            class_name=None if isinstance(prompt, str) else run.class_names[prompt],
+        )
+        for seed, prompt in zip(seeds, prompts, strict=False)
     ]
 
 
 def _draw_missing(
     run: LoadedRun, missing: list[SampleRow], config: SamplingConfig, folder: SampleFolder
 ) -> None:
-    labels, waiting = [row.label for row in missing], iter(missing)
-    with _drawing(run, labels, [row.seed for row in missing], config) as batches:
+    prompts, waiting = [row.prompt for row in missing], iter(missing)
+    with _drawing(run, prompts, [row.seed for row in missing], config) as batches:
         for batch in batches:
             for image in batch.images:
                 folder.add(next(waiting), image)
@@ -103,16 +114,20 @@ def _draw_missing(
 
 @contextmanager
 def _drawing(
-    run: LoadedRun, labels: Sequence[int], seeds: Sequence[int], config: SamplingConfig
+    run: LoadedRun,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    config: SamplingConfig,
+    text: TextFeatures | None = None,
 ) -> Iterator[Iterator[SampleBatch]]:
     """Batches of images with a progress bar."""
-    conditional = bool(run.recipe.conditioning.rules)
     conditions = request_conditions(
-        list(labels) if conditional else None,
+        _classes(run, prompts),
         config.control,
         run.control_names,
         num_classes=len(run.class_names),
         count=len(seeds),
+        text=_text(run, prompts, seeds) if text is None else text,
     )
     sampler = run.sampler(config)
     with Progress(console=run.parts.console, transient=True) as progress:
@@ -124,6 +139,28 @@ def _drawing(
             run.recipe.data.resolution,
             progress=lambda done, total: progress.update(task, completed=done),
         )
+
+
+def _classes(run: LoadedRun, prompts: Sequence[Prompt]) -> list[int] | None:
+    """Class ids, for a model of classes."""
+    if run.recipe.conditioning.semantic.kind != "label":
+        return None
+    odd = [prompt for prompt in prompts if isinstance(prompt, str)]
+    if odd:
+        raise ValueError(f"this model reads classes, not text; got {odd[0]!r}")
+    return [prompt for prompt in prompts if isinstance(prompt, int)]
+
+
+def _text(run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int]) -> TextFeatures | None:
+    """Features of prompts, for a model of text."""
+    rule = run.parts.text_rule
+    if rule is None:
+        return None
+    odd = [prompt for prompt in prompts if not isinstance(prompt, str)]
+    if odd:
+        raise ValueError(f"this model reads text, not classes; got class {odd[0]}")
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    return prompt_features(run.parts.text_encoder, rule, texts, seeds)
 
 
 def sampling_protocol(run: LoadedRun, config: SamplingConfig) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Images are written as they come and a file is whole or absent, so a stop at any 
 batch in work only, and the same request goes on where it was.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from pippin.config import fingerprint
 from pippin.evaluation.folder import read_image
 from pippin.run.pictures import grid, save_png
 from pippin.system.files import remove_staged, write_json
+from pippin.types import Prompt
 
 MANIFEST = "manifest.json"
 GRID = "grid.png"
@@ -27,22 +29,24 @@ class SampleRow:
     """One image as the manifest lists it."""
 
     seed: int
-    label: int
-    class_name: str
+    prompt: Prompt
+    class_name: str | None
+    """None for text."""
 
     @property
     def file(self) -> str:
-        """The name of its file."""
-        return f"seed-{self.seed:06d}-class-{self.label}.png"
+        """The name of its file; text, which may hold anything, goes in as a hash."""
+        if isinstance(self.prompt, str):
+            name = hashlib.sha256(self.prompt.encode("utf-8", "replace")).hexdigest()[:8]
+            return f"seed-{self.seed:06d}-text-{name}.png"
+        return f"seed-{self.seed:06d}-class-{self.prompt}.png"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {
-            "file": self.file,
-            "seed": self.seed,
-            "label": self.label,
-            "class": self.class_name,
-        }
+        shown: dict[str, Any] = {"label": self.prompt, "class": self.class_name}
+        if isinstance(self.prompt, str):
+            shown = {"prompt": self.prompt.encode("utf-8", "replace").decode("utf-8")}
+        return {"file": self.file, "seed": self.seed, **shown}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ def train(
             as without the stop.
 
     Raises:
-        ConfigError: parts that do not fit, or a model of text.
+        ConfigError: parts that do not fit.
         ValueError: the folder is in use, holds another run, or nothing can be resumed.
         TrainingDivergedError, TrainingStoppedError: see :class:`Trainer`.
     """
@@ -53,7 +53,7 @@ def train(
         remove_staged(folder)
         trainer = build_trainer(parts, folder)
         if not (resume and _restore(trainer, run, console)):
-            _begin(trainer, recipe, console)
+            _begin(trainer, parts)
         if trainer.step_count >= trainer.total_steps:
             return
         loader = LatentLoader(
@@ -64,6 +64,7 @@ def train(
             start_image=trainer.images_seen,
             workers=recipe.train.workers,
             device=parts.device,
+            captions=parts.captions,
         )
         run.record(recipe)  # only now: what cannot be built leaves the folder free
         with _hooks(parts, trainer, run) as (hooks, monitors):
@@ -85,6 +86,7 @@ def build_trainer(parts: Parts, folder: Path) -> Trainer:
     """A trainer at image 0, its weights drawn from the recipe's seed."""
     recipe = parts.recipe
     model = parts.new_model()
+    parts.set_null(model)
     recompute_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
         compile_blocks(recipe.denoiser, model.denoiser.blocks)
@@ -98,13 +100,15 @@ def build_trainer(parts: Parts, folder: Path) -> Trainer:
     )
 
 
-def _begin(trainer: Trainer, recipe: Recipe, console: Console) -> None:
+def _begin(trainer: Trainer, parts: Parts) -> None:
     """Take over the weights that the recipe starts from, if it names any."""
+    recipe, console = parts.recipe, parts.console
     if recipe.init.run is None:
         return
     start = open_trained(recipe.init.run, recipe.init.weights)
     start.check_fit(trainer.model)
     trainer.begin_from(start.tensors, start.as_parent())
+    parts.set_null(trainer.model)
     console.print(f"starting from {start.source} ({start.images_seen} images seen)")
 
 

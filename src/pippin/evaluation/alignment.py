@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does an image show its caption? Retrieval of captions by images.
+
+A ridge regression (Hoerl & Kennard 1970) from image features to features of captions is fitted on
+real training pictures. For an image, all captions of a set are ordered by their cosine to what
+the map gives, and R@k is the share of images whose own caption is among the first k. The number
+depends on features, captions and map: it is read between its value on real held-out pictures (the
+ceiling) and on captions that were exchanged among the images (the floor).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pippin.evaluation.measure import NORMAL_95, Measure, Subject
+
+RANKS = (1, 5, 10)
+STRENGTHS = tuple(10.0**power for power in range(-4, 5))
+"""Ridge penalties that are tried, in units of the mean variance of an image feature."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RidgeMap:
+    """y ~ (x - image_mean) weight + text_mean, in fp64."""
+
+    weight: Float[Tensor, "image_features text_features"]
+    image_mean: Float[Tensor, " image_features"]
+    text_mean: Float[Tensor, " text_features"]
+    strength: float
+
+    def __call__(
+        self, images: Float[Tensor, "count image_features"]
+    ) -> Float[Tensor, "count text_features"]:
+        """Predicted features of captions."""
+        return (images.double() - self.image_mean) @ self.weight + self.text_mean
+
+
+def fit_ridge(
+    images: Float[Tensor, "count image_features"], texts: Float[Tensor, "captions text_features"]
+) -> RidgeMap:
+    """The map with the penalty whose leave-one-out error is smallest.
+
+    With X = U S V', the residual of picture i when it is left out is its residual divided by
+    1 - h_i, where h_i = 1/n + sum_k U_ik^2 s_k^2 / (s_k^2 + penalty) (Golub, Heath & Wahba 1979).
+
+    Raises:
+        ValueError: fewer than 3 pictures, or not one caption a picture.
+    """
+    count = len(images)
+    if count != len(texts) or count < 3:
+        raise ValueError(f"a map needs 3 pairs or more; got {count} images, {len(texts)} captions")
+    x, y = images.double(), texts.double()
+    image_mean, text_mean = x.mean(dim=0), y.mean(dim=0)
+    x, y = x - image_mean, y - text_mean
+    u, s, vt = torch.linalg.svd(x, full_matrices=False)
+    unit = float((s**2).sum() / x.shape[1])  # of a feature's squares over all pictures
+    projected = u.T @ y
+    best = (math.inf, STRENGTHS[0])
+    for strength in STRENGTHS:
+        shrink = s**2 / (s**2 + strength * unit)
+        residual = y - u @ (shrink[:, None] * projected)
+        leverage = 1 / count + (u**2 * shrink).sum(dim=1)
+        error = float((residual / (1 - leverage).clamp(min=1e-9)[:, None]).square().sum())
+        best = min(best, (error, strength))
+    scale = s / (s**2 + best[1] * unit)
+    return RidgeMap(
+        weight=vt.T @ (scale[:, None] * projected),
+        image_mean=image_mean,
+        text_mean=text_mean,
+        strength=best[1],
+    )
+
+
+def caption_ranks(
+    predicted: Float[Tensor, "images features"],
+    texts: Float[Tensor, "captions features"],
+    own: Int[Tensor, " images"],
+) -> Int[Tensor, " images"]:
+    """How many captions lie nearer to each image than its own; a tie counts as nearer.
+
+    Args:
+        predicted: of the map.
+        texts: different captions.
+        own: the place of each image's own caption.
+    """
+    cosine = normalize(predicted, dim=-1) @ normalize(texts.double(), dim=-1).T
+    mine = cosine.gather(1, own[:, None])
+    return (cosine >= mine).sum(dim=1) - 1
+
+
+def retrieval_measures(
+    ranks: Int[Tensor, " images"],
+    num_captions: int,
+    *,
+    subject: Subject,
+    shuffled: bool = False,
+    protocol: dict[str, object],
+) -> list[Measure]:
+    """R@k with Wilson's interval over images (Wilson 1927)."""
+    count = len(ranks)
+    measures = []
+    for k in RANKS:
+        if k >= num_captions:
+            continue
+        share = float((ranks < k).double().mean())
+        low, high = wilson(share, count)
+        measures.append(
+            Measure(
+                name=f"caption R@{k}" + (" shuffled" if shuffled else ""),
+                value=share,
+                low=low,
+                high=high,
+                interval_over="samples",
+                n=count,
+                unit="share",
+                better="neither" if shuffled else "higher",
+                subject=subject,
+                protocol=dict(protocol) | {"captions": num_captions},
+            )
+        )
+    return measures
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """A 95 % interval of a proportion."""
+    z = NORMAL_95**2 / count
+    centre = (share + z / 2) / (1 + z)
+    half = math.sqrt(share * (1 - share) * z + z * z / 4) / (1 + z)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def places(captions: Sequence[str]) -> tuple[list[int], Int[Tensor, " captions"]]:
+    """Where each different caption stands first, and each caption's place among them."""
+    order = {caption: place for place, caption in enumerate(dict.fromkeys(captions))}
+    first = [captions.index(caption) for caption in order]
+    return first, torch.tensor([order[caption] for caption in captions])

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model of text reads: captions of pictures from a cache, prompts from the encoder."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pippin import rng
+from pippin.conditioning.config import TextSemantic
+from pippin.conditioning.padding import needs_noise, pad_captions
+from pippin.config import ConfigError
+from pippin.data.captions import CaptionBank, Progress, build_bank
+from pippin.data.source import PictureSource
+from pippin.encoders.config import TextConfig
+from pippin.encoders.text import TextEncoder, encoder_fingerprint
+from pippin.types import TextFeatures
+
+
+class PictureCaptions:
+    """The captions of a source's pictures as a model reads them.
+
+    Args:
+        source: the pictures.
+        config: encoders and kinds of captions.
+        rule: of the model.
+        encoder: made only where captions are not cached yet.
+        seed: of the choice of captions and the noise of padding.
+        progress: told of captions done and in all.
+
+    Raises:
+        ConfigError: a kind of caption that the source does not have.
+    """
+
+    def __init__(
+        self,
+        source: PictureSource,
+        config: TextConfig,
+        rule: TextSemantic,
+        encoder: Callable[[], TextEncoder],
+        seed: int,
+        progress: Progress | None = None,
+    ) -> None:
+        self._rule, self._seed = rule, seed
+        self._weights = torch.tensor(list(config.captions.values()))
+        kinds = [source.captions(index) for index in range(len(source))]
+        missing = sorted(set(config.captions) - set(kinds[0]))
+        if missing:
+            raise ConfigError(
+                f"text.captions names {', '.join(missing)}; the pictures have "
+                f"{', '.join(kinds[0])}"
+            )
+        texts = {kind: [captions[kind] for captions in kinds] for kind in config.captions}
+        self.first: list[str] = next(iter(texts.values()))
+        """Each picture's caption of the first kind, in order."""
+        self._bank: CaptionBank = build_bank(
+            ["", *(text for column in texts.values() for text in column)],
+            encoder,
+            folder=Path(config.folder),
+            fingerprint=encoder_fingerprint(config),
+            num_tokens=rule.num_tokens,
+            dtype=getattr(torch, config.dtype),
+            progress=progress,
+        )
+        self._rows = torch.stack([self._bank.rows(column) for column in texts.values()])
+
+    def __call__(
+        self, indices: Int[Tensor, " part"], step: int, batch_size: int, part: slice
+    ) -> TextFeatures:
+        """A training step's captions: see :class:`pippin.data.loader.LatentLoader`."""
+        share = rng.uniform((batch_size,), "caption", self._seed, step)[part]
+        bounds = (self._weights / self._weights.sum()).cumsum(0)
+        kind = torch.searchsorted(bounds, share, right=True).clamp(max=len(bounds) - 1)
+        noise = None
+        if needs_noise(self._rule):
+            shape = (batch_size, self._rule.num_tokens, self._rule.token_features or 1)
+            noise = rng.normal(shape, "padding", self._seed, step)[part]
+        return pad_captions(self._bank.fetch(self._rows[kind, indices]), self._rule, noise)
+
+    def empty(self) -> TextFeatures:
+        """The empty caption, a batch of one."""
+        features = self._bank.fetch(self._bank.rows([""]))
+        return pad_captions(features, self._rule, _noise(self._rule, [0]))
+
+    def vectors(self) -> Float[Tensor, "pictures features"] | None:
+        """Each picture's first caption as one vector; None where the encoder has none."""
+        return self._bank.fetch(self._rows[0]).pooled
+
+    def measured(self, indices: Int[Tensor, " batch"]) -> TextFeatures:
+        """Captions of the first kind, their padding's noise the same every time."""
+        features = self._bank.fetch(self._rows[0, indices])
+        return pad_captions(features, self._rule, _noise(self._rule, indices.tolist()))
+
+
+def prompt_features(
+    encoder: TextEncoder, rule: TextSemantic, prompts: Sequence[str], seeds: Sequence[int]
+) -> TextFeatures:
+    """Prompts as a model reads them; the noise of padding comes from each sample's seed.
+
+    Args:
+        encoder: that the model was trained with.
+        rule: of the model.
+        prompts, seeds: one of each a sample.
+    """
+    different = list(dict.fromkeys(prompts))
+    found = encoder.encode(different, rule.num_tokens)
+    rows = torch.tensor([different.index(prompt) for prompt in prompts])
+    chosen = TextFeatures(
+        tokens=None if found.tokens is None else found.tokens[rows],
+        mask=None if found.mask is None else found.mask[rows],
+        pooled=None if found.pooled is None else found.pooled[rows],
+    )
+    return pad_captions(chosen, rule, _noise(rule, seeds))
+
+
+def check_encoder(encoder: TextEncoder, rule: TextSemantic) -> None:
+    """Refuse an encoder whose features the model does not read.
+
+    Raises:
+        ConfigError: widths that differ, or a pooled vector that the encoder does not have.
+    """
+    pairs = (
+        ("token_features", rule.token_features, encoder.token_features),
+        ("pooled_features", rule.pooled_features, encoder.pooled_features),
+    )
+    for name, wanted, given in pairs:
+        if wanted is not None and wanted != given:
+            raise ConfigError(
+                f"conditioning.semantic.{name} is {wanted}; text.source "
+                f"{', '.join(encoder.config.source)} gives {given or 'none'}"
+            )
+
+
+def _noise(rule: TextSemantic, keys: Sequence[int]) -> Tensor | None:
+    if not needs_noise(rule):
+        return None
+    shape = (rule.num_tokens, rule.token_features or 1)
+    return torch.stack([rng.normal(shape, "padding", "sample", key) for key in keys])

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text encoders through the real loading code, on tiny checkpoints of random weights."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from pippin.encoders.config import TextConfig
+from pippin.encoders.text import MINILM, TextEncoder, encoder_fingerprint
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "apple", "car", "<", ">"]
+CAPTIONS = ["red apple", "blue car red apple blue", ""]
+
+
+def save_tokenizer(folder):
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    ).save_pretrained(folder)
+
+
+def bert():
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    return transformers.BertModel(config)
+
+
+def clip(width=16, projection=12):
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(WORDS),
+        hidden_size=width,
+        intermediate_size=32,
+        projection_dim=projection,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        eos_token_id=3,
+        bos_token_id=2,
+        pad_token_id=0,
+    )
+    return transformers.CLIPTextModelWithProjection(config)
+
+
+def t5():
+    config = transformers.T5Config(
+        vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2
+    )
+    return transformers.T5EncoderModel(config)
+
+
+MODELS = {"bert": bert, "clip": clip, "t5": t5}
+
+
+def checkpoint(folder, kind, seed=0, **settings):
+    torch.manual_seed(seed)
+    model = MODELS[kind](**settings).eval()
+    model.save_pretrained(folder)
+    save_tokenizer(folder)
+    return str(folder), model
+
+
+@pytest.fixture(autouse=True)
+def quiet_generator():
+    with torch.random.fork_rng():
+        yield
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_gives_what_the_library_gives(tmp_path, kind):
+    source, model = checkpoint(tmp_path, kind)
+    encoder = TextEncoder(TextConfig(source=(source,)))
+    found = encoder.encode(CAPTIONS, 9)
+    ids = torch.tensor(
+        [[2, 4, 6, 3, 0, 0, 0, 0, 0], [2, 5, 7, 4, 6, 5, 3, 0, 0], [2, 3, 0, 0, 0, 0, 0, 0, 0]]
+    )
+    mask = ids != 0
+    with torch.no_grad():
+        given = {} if kind == "clip" else {"attention_mask": mask}
+        expected = model(input_ids=ids, **given).last_hidden_state
+    torch.testing.assert_close(found.tokens, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(found.mask, mask)
+    assert encoder.token_features == 16
+    assert encoder.pooled_features == {"bert": 16, "clip": 12, "t5": None}[kind]
+    if kind == "t5":
+        assert found.pooled is None
+    elif kind == "bert":
+        mean = torch.stack([row[m].mean(0) for row, m in zip(expected, mask, strict=True)])
+        torch.testing.assert_close(found.pooled, mean / mean.norm(dim=1, keepdim=True))
+    else:
+        with torch.no_grad():
+            torch.testing.assert_close(found.pooled, model(input_ids=ids).text_embeds)
+
+
+def test_a_pair_stands_side_by_side(tmp_path):
+    first, small = checkpoint(tmp_path / "a", "clip", width=8)
+    second, large = checkpoint(tmp_path / "b", "clip", 1, width=16, projection=20)
+    encoder = TextEncoder(TextConfig(source=(first, second), layer="penultimate"))
+    found = encoder.encode(["red car"], 6)
+    ids = torch.tensor([[2, 4, 7, 3, 0, 0]])
+    with torch.no_grad():
+        parts = [m(input_ids=ids, output_hidden_states=True) for m in (small, large)]
+    expected = torch.cat([part.hidden_states[-2] for part in parts], dim=-1)
+    torch.testing.assert_close(found.tokens, expected)
+    torch.testing.assert_close(found.pooled, parts[1].text_embeds)
+    assert (encoder.token_features, encoder.pooled_features) == (24, 20)
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "",
+        " ",
+        "red " * 10_000,
+        "<b>red</b> & <script>",
+        "\x00\x07\u202e\n",
+        "\udcff\udc80 red",
+        "🍎",
+    ],
+)
+def test_hostile_captions(tmp_path, caption):
+    source, _ = checkpoint(tmp_path, "bert")
+    found = TextEncoder(TextConfig(source=(source,))).encode([caption, "red"], 7)
+    assert found.tokens.shape == (2, 7, 16) and found.tokens.isfinite().all()
+    assert found.mask.any(dim=1).all() and found.pooled.isfinite().all()
+
+
+def test_fingerprint_follows_weights_and_needs_no_loading(tmp_path, monkeypatch):
+    first, _ = checkpoint(tmp_path / "a", "bert")
+    same, _ = checkpoint(tmp_path / "b", "bert")
+    other, _ = checkpoint(tmp_path / "c", "bert", 1)
+    monkeypatch.setattr(transformers.BertModel, "from_pretrained", None)
+    prints = [encoder_fingerprint(TextConfig(source=(s,))) for s in (first, same, other)]
+    assert prints[0] == prints[1] != prints[2]
+    assert encoder_fingerprint(TextConfig(source=(first,), layer="penultimate")) != prints[0]
+
+
+def test_what_is_no_encoder_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=r"has no config\.json"):
+        TextEncoder(TextConfig(source=(str(tmp_path),)))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(ValueError, match="is a 'gpt2'; known are bert, clip"):
+        TextEncoder(TextConfig(source=(str(tmp_path),)))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        TextEncoder(TextConfig(source=(str(tmp_path),)))
+
+
+def test_the_embedded_encoder_knows_what_words_mean():
+    encoder = TextEncoder(TextConfig())
+    assert TextConfig().source == (MINILM,) and encoder.token_features == 384
+    cat, kitten, truck = encoder.encode(["a cat", "a kitten", "a truck"], 8).pooled
+    assert cat @ kitten > 0.7 > 0.4 > cat @ truck

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole line with captions: cache, train, resume, sample by prompt, evaluate."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from pippin.cli.main import main
+from pippin.conditioning.config import TextSemantic
+from pippin.config import ConfigError
+from pippin.encoders.config import TextConfig
+from pippin.encoders.text import TextEncoder
+from pippin.run.captions import PictureCaptions, prompt_features
+from pippin.run.evaluate import evaluate_run
+from pippin.run.load import load_run
+from pippin.run.parts import Parts
+from pippin.run.train import train
+
+RULE = TextSemantic(token_features=384, num_tokens=8, padding="noisy_replicate")
+
+
+@pytest.fixture(scope="module")
+def text_recipe(recipe, tmp_path_factory):
+    text = TextConfig(
+        captions={"name": 1.0, "tags": 3.0}, folder=str(tmp_path_factory.mktemp("text"))
+    )
+    conditioning = replace(recipe.conditioning, semantic=RULE, rules={"text": "attention"})
+    return replace(recipe, conditioning=conditioning, text=text)
+
+
+@pytest.fixture(scope="module")
+def trained(text_recipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "text"
+    train(text_recipe, folder, console=Console(quiet=True))
+    return folder
+
+
+@pytest.fixture
+def no_encoder(monkeypatch):
+    """Whoever makes an encoder fails."""
+
+    def fail(*_):
+        raise AssertionError("the encoder was loaded")
+
+    monkeypatch.setattr("pippin.run.parts.TextEncoder", fail)
+
+
+def test_training_never_loads_an_encoder_where_captions_are_cached(
+    text_recipe, trained, tmp_path, no_encoder
+):
+    train(text_recipe, tmp_path / "again", console=Console(quiet=True))
+    weights = [
+        load_file(sorted(f.glob("checkpoints/*"))[-1] / "model.safetensors")
+        for f in (trained, tmp_path / "again")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_captions_are_mixed_padded_and_drawn_for_the_global_batch(text_recipe, trained):
+    parts = Parts(text_recipe, Console(quiet=True))
+    captions = parts.captions
+    indices = torch.arange(8)
+    whole = captions(indices, 3, 8, slice(0, 8))
+    halves = [captions(indices[p], 3, 8, p) for p in (slice(0, 4), slice(4, 8))]
+    assert torch.equal(whole.tokens, torch.cat([half.tokens for half in halves]))
+    other = captions(indices, 4, 8, slice(0, 8))
+    assert not torch.equal(whole.tokens, other.tokens)
+    steps = [captions(torch.zeros(64).long(), step, 64, slice(0, 64)).tokens for step in range(9)]
+    first = torch.cat(steps)[:, :3]  # a caption's own tokens: the start and two more
+    kinds = first.flatten(1).unique(dim=0)
+    assert len(kinds) == 2  # name and tags
+    shares = (first.flatten(1) == kinds[0]).all(dim=1).double().mean()
+    assert min(shares, 1 - shares) == pytest.approx(0.25, abs=0.06)  # 576 draws: sd 0.018
+
+
+def test_a_prompt_is_read_as_captions_are_and_its_seed_decides_the_noise(text_recipe, trained):
+    parts = Parts(text_recipe, Console(quiet=True))
+    caption = parts.captions.first[0]
+    encoder = parts.text_encoder
+    a, b, c = (
+        prompt_features(encoder, RULE, [caption, "x"], seeds).tokens[0]
+        for seeds in ([5, 1], [5, 2], [6, 1])
+    )
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    silent = replace(RULE, padding="replicate")
+    measured = PictureCaptions(
+        parts.train_source, text_recipe.text, silent, lambda: encoder, 0
+    ).measured(torch.tensor([0]))
+    here = prompt_features(encoder, silent, [caption], [0])
+    torch.testing.assert_close(measured.tokens, here.tokens, rtol=2e-3, atol=2e-3)  # fp16 cache
+
+
+def test_sample_by_prompt(trained, tmp_path, capsys):
+    out = tmp_path / "samples"
+    command = ["sample", str(trained), "--out", str(out), "--seeds", "0:4", "--steps", "2"]
+    assert main([*command, "--prompts", "a red apple", "<b>\udcff"]) == 0
+    rows = json.loads((out / "manifest.json").read_text())["images"]
+    assert [row["prompt"] for row in rows] == ["a red apple", "<b>?"] * 2
+    assert all((out / row["file"]).is_file() for row in rows)
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_bytes(b"one\n\n  two \xff\n")
+    more = ["--out", str(tmp_path / "more"), "--prompts-file", str(prompts)]
+    assert main([*command[:2], *more, "--seeds", "0:2", "--steps", "2"]) == 0
+    rows = json.loads((tmp_path / "more" / "manifest.json").read_text())["images"]
+    assert [row["prompt"] for row in rows] == ["one", "two \ufffd"]
+    capsys.readouterr()
+    for wrong, message in (
+        ([], "reads text: give --prompts"),
+        (["--labels", "flags"], "reads text, not classes"),
+        (["--prompts", "x", "--text-source", "nowhere/at/all"], "text encoder 'nowhere/at/all'"),
+    ):
+        assert main([*command, *wrong, "--out", str(tmp_path / "wrong")]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_evaluation_has_retrieval_between_ceiling_and_floor(trained, tmp_path):
+    run = load_run(trained, console=Console(quiet=True))
+    found = {(m.name, m.subject): m for m in evaluate_run(run, trained)}
+    for name in ("caption R@1", "caption R@5", "caption R@1 shuffled"):
+        for subject in ("arm", "real"):
+            measure = found[name, subject]
+            assert measure.low <= measure.value <= measure.high
+            assert measure.n == len(run.parts.held_out_source)
+    assert (trained / "evaluation" / "captions" / "grid.png").is_file()
+
+
+def test_encoders_and_captions_that_do_not_fit_are_refused(text_recipe, tmp_path):
+    rule = replace(RULE, token_features=100)
+    conditioning = replace(text_recipe.conditioning, semantic=rule)
+    text = replace(text_recipe.text, folder=str(tmp_path))
+    recipe = replace(text_recipe, conditioning=conditioning, text=text)
+    with pytest.raises(ConfigError, match=r"token_features is 100; text\.source .* gives 384"):
+        train(recipe, tmp_path / "a", console=Console(quiet=True))
+    recipe = replace(text_recipe, text=replace(text_recipe.text, captions={"poem": 1.0}))
+    with pytest.raises(ConfigError, match="names poem; the pictures have name, tags"):
+        train(recipe, tmp_path / "b", console=Console(quiet=True))
+
+
+def test_a_killed_build_of_features_goes_on(text_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("pippin.data.captions.SHARD", 8)
+    parts = Parts(text_recipe, Console(quiet=True))
+    text = replace(text_recipe.text, folder=str(tmp_path))
+    asked = []
+
+    class Counting(TextEncoder):
+        def encode(self, captions, num_tokens):
+            asked.append(len(captions))
+            if len(asked) == 3:
+                raise KeyboardInterrupt
+            return super().encode(captions, num_tokens)
+
+    def build():
+        return PictureCaptions(parts.train_source, text, RULE, lambda: Counting(text), 0)
+
+    with pytest.raises(KeyboardInterrupt):
+        build()
+    captions, before = build(), list(asked)
+    build()
+    assert asked == before and asked[:2] == [8, 8]
+    total = len(
+        {
+            c
+            for i in range(len(parts.train_source))
+            for c in parts.train_source.captions(i).values()
+        }
+    )
+    assert sum(asked) == total + 1 + asked[2]  # the empty caption is one more
+    assert captions.vectors().shape == (len(parts.train_source), 384)
