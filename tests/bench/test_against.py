@@ -31,6 +31,14 @@ def test_both_compute_the_same_or_are_not_timed(kind):
         check_equal(pair)
 
 
+def test_diffusers_own_time_features_are_not_the_published_ones():
+    pair = pair_of("dit")
+    for block in pair.theirs.transformer_blocks:
+        block.norm1.emb.time_proj.downscale_freq_shift = 1
+    with pytest.raises(ValueError, match="differ by"):
+        check_equal(pair)
+
+
 def test_forward_and_backward_are_timed_in_turns():
     forward, both = against_diffusers(TINY, Console(quiet=True))
     assert (forward.backward, both.backward) == (False, True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from pippin.denoisers.config import DiTConfig, MMDiTConfig, PixArtConfig, UNetConfig
 from pippin.interop.mapping import Entry, Shapes, layers
-from pippin.interop.published import spatial_transformer_block
+from pippin.interop.published import spatial_transformer
 
 
 def dit_table(config: DiTConfig, shapes: Shapes) -> Iterator[Entry]:
@@ -138,15 +138,8 @@ def _unet_block(
         ("shortcut", "conv_shortcut"),
     ):
         yield from layers(f"{ours}.residual.{a}", f"{theirs}.resnets.{place}.{b}", shapes=shapes)
-    if f"{ours}.transformer.norm.weight" not in shapes:
-        return
-    ours, theirs = f"{ours}.transformer", f"{theirs}.attentions.{place}"
-    for a, b in (("norm", "norm"), ("project_in", "proj_in"), ("project_out", "proj_out")):
-        yield from layers(f"{ours}.{a}", f"{theirs}.{b}", shapes=shapes)
-    for i in range(config.transformer_depth):
-        yield from spatial_transformer_block(
-            f"{ours}.blocks.{i}", f"{theirs}.transformer_blocks.{i}", shapes
-        )
+    transformer = f"{theirs}.attentions.{place}"
+    yield from spatial_transformer(f"{ours}.transformer", transformer, config, shapes)
 
 
 _PERCEPTRON = (("linear_in", "linear_1"), ("linear_out", "linear_2"))

@@ -127,19 +127,23 @@ def _unet_block(
         ("shortcut", "skip_connection"),
     ):
         yield from layers(f"{ours}.residual.{a}", f"{theirs}.{first}.{b}", shapes=shapes)
-    if f"{ours}.transformer.norm.weight" not in shapes:
+    yield from spatial_transformer(f"{ours}.transformer", f"{theirs}.{first + 1}", config, shapes)
+
+
+def spatial_transformer(
+    ours: str, theirs: str, config: UNetConfig, shapes: Shapes
+) -> Iterator[Entry]:
+    """Where there is one; its names are those of latent diffusion and of diffusers."""
+    if f"{ours}.norm.weight" not in shapes:
         return
-    ours, theirs = f"{ours}.transformer", f"{theirs}.{first + 1}"
     for a, b in (("norm", "norm"), ("project_in", "proj_in"), ("project_out", "proj_out")):
         yield from layers(f"{ours}.{a}", f"{theirs}.{b}", shapes=shapes)
     for i in range(config.transformer_depth):
-        yield from spatial_transformer_block(
-            f"{ours}.blocks.{i}", f"{theirs}.transformer_blocks.{i}", shapes
-        )
+        block = f"{theirs}.transformer_blocks.{i}"
+        yield from _spatial_transformer_block(f"{ours}.blocks.{i}", block, shapes)
 
 
-def spatial_transformer_block(ours: str, theirs: str, shapes: Shapes) -> Iterator[Entry]:
-    """Names that latent diffusion and diffusers share."""
+def _spatial_transformer_block(ours: str, theirs: str, shapes: Shapes) -> Iterator[Entry]:
     qkv = [f"{theirs}.attn1.to_{x}" for x in "qkv"]
     yield from layers(f"{ours}.attention.project_in.qkv", *qkv, shapes=shapes)
     yield from layers(f"{ours}.cross.query", f"{theirs}.attn2.to_q", shapes=shapes)
