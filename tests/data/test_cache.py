@@ -104,6 +104,8 @@ def test_indices_and_views_out_of_range_are_refused(cache: LatentCache) -> None:
 OTHER_VALUES = {
     "kind": None,  # one kind so far
     "resolution": 16,
+    "art": ("openmoji", "twemoji"),
+    "left_out": ("green apple",),
     "tones": "all",
     "size_law.smallest": 10,
     "size_law.largest": 300,

@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 import torch
 
+from pippin.config import ConfigError
 from pippin.data.config import CropLaw, OpenMojiConfig, SizeLaw
 from pippin.data.openmoji import OpenMojiSource
 from pippin.data.table import CLASSES
@@ -111,7 +112,9 @@ def test_the_hash_sees_one_changed_drawing(monkeypatch: pytest.MonkeyPatch) -> N
 
     real = openmoji.svg_bytes
     monkeypatch.setattr(
-        openmoji, "svg_bytes", lambda code: real(code) + b" " * (code == "1F64B-1F3FD")
+        openmoji,
+        "svg_bytes",
+        lambda code, art: real(code, art) + b" " * (code == "1F64B-1F3FD"),
     )
     assert source().source_hash() != before
 
@@ -126,3 +129,56 @@ def test_max_pictures_is_a_fixed_mixture_and_leaves_draws_alone():
     assert len({few.label(index) for index in range(60)}) >= 8
     place = [whole.key(index) for index in range(len(whole))].index(keys[5])
     assert few.original_size(5) == whole.original_size(place)
+
+
+BOTH = ("openmoji", "twemoji")
+
+
+def test_two_arts_show_a_picture_twice_in_the_same_split() -> None:
+    for split, own in (("train", 2237), ("held-out", 219)):
+        one, both = source(split), source(split, art=BOTH)
+        assert [both.key(i) for i in range(own)] == [one.key(i) for i in range(own)]
+        names = {one.key(i) for i in range(own)}
+        others = [both.key(i) for i in range(own, len(both))]
+        assert own / 2 < len(others) < own
+        assert {key.removesuffix("/twemoji") for key in others} < names
+
+
+def test_captions_tell_the_art_apart_in_their_style_alone() -> None:
+    pictures = source("train", art=BOTH)
+    first = place(pictures, "red apple")
+    other = next(i for i in range(first + 1, len(pictures)) if pictures.name(i) == "red apple")
+    here, there = pictures.captions(first), pictures.captions(other)
+    assert here["style"] == "red apple, openmoji"
+    assert there["style"] == "red apple, twemoji"
+    assert (here["name"], here["tags"]) == (there["name"], there["tags"])
+    assert not torch.equal(pictures.image(first), pictures.image(other))
+
+
+def test_views_of_twemoji_show_its_own_skin_tones() -> None:
+    pictures = source("train", art=BOTH)
+    index = next(i for i in range(len(pictures)) if pictures.key(i) == "1F3C3/twemoji")
+    drawn = {pictures.drawing(index, view) for view in range(40)}
+    assert len(drawn) == 6
+    assert all(code.startswith("1F3C3") for code in drawn)
+
+
+def test_left_out_pairs_are_not_trained_on() -> None:
+    left_out = ("green apple", "rocket, twemoji")
+    pictures = source("train", art=BOTH, left_out=left_out)
+    styled = {pictures.captions(i)["style"] for i in range(len(pictures))}
+    assert len(pictures) == len(source("train", art=BOTH)) - 3
+    assert "rocket, openmoji" in styled
+    assert not styled & {"green apple, openmoji", "green apple, twemoji", "rocket, twemoji"}
+    assert len(source(left_out=left_out)) == 219
+
+
+def test_a_pair_that_no_picture_shows_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"called 'green aple'; the nearest: 'green apple'"):
+        source("train", left_out=("green aple",))
+
+
+@pytest.mark.parametrize("art", [(), ("twemoji", "twemoji")])
+def test_no_art_and_one_named_twice_are_refused(art: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"data\.art must name openmoji, twemoji or both"):
+        source(art=art)

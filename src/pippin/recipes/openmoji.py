@@ -149,6 +149,34 @@ def with_text(recipe: Recipe) -> Recipe:
     return replace(recipe, conditioning=conditioning)
 
 
+NEW_PAIRS = (
+    # a colour and an object, in either art
+    *("green apple", "blue book", "purple circle", "large blue diamond"),
+    *("white exclamation mark", "yellow flag", "blue hexagon"),
+    *("jar with purple content", "white chess knight"),
+    # an art and an object
+    *("rocket, openmoji", "banana, openmoji", "owl, openmoji", "guitar, openmoji"),
+    *("umbrella, openmoji", "house, openmoji", "camera, openmoji", "pizza, openmoji"),
+    *("elephant, openmoji", "cactus, openmoji", "sailboat, openmoji", "carrot, openmoji"),
+    *("strawberry, twemoji", "penguin, twemoji", "snowman, twemoji", "hammer, twemoji"),
+    *("key, twemoji", "bell, twemoji", "crown, twemoji", "snail, twemoji"),
+    *("hot beverage, twemoji", "fish, twemoji", "bus, twemoji", "cherries, twemoji"),
+)
+"""Left out of :func:`mmdit_disentangled_text_styles`, while other pictures show each attribute and
+each object: can the model put together what it has not seen together?"""
+
+
+def mmdit_disentangled_text_styles() -> Recipe:
+    """Text to image of OpenMoji and Twemoji, whose names are caption words."""
+    base = with_text(mmdit_disentangled())
+    captions = {"style": 2.0, "name": 1.0, "tags": 1.0}
+    return replace(
+        base,
+        data=OpenMojiConfig(art=("openmoji", "twemoji"), left_out=NEW_PAIRS),
+        text=replace(base.text, captions=captions),
+    )
+
+
 def mmdit_entangled_text() -> Recipe:
     """As SD3 reads text: tokens by attention, a pooled vector by modulation with all control."""
     base = mmdit_entangled()

@@ -21,6 +21,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "openmoji/unet-disentangled": openmoji.unet_disentangled,
     "openmoji/unet-entangled": openmoji.unet_entangled,
     "openmoji/mmdit-disentangled-text": lambda: with_text(openmoji.mmdit_disentangled()),
+    "openmoji/mmdit-disentangled-text-styles": openmoji.mmdit_disentangled_text_styles,
     "openmoji/mmdit-entangled-text": openmoji.mmdit_entangled_text,
     "openmoji/dit-disentangled-text": lambda: with_text(openmoji.dit_disentangled()),
     "openmoji/mdtv2-disentangled-text": lambda: with_text(openmoji.mdtv2_disentangled()),
