@@ -13,6 +13,7 @@ from pippin.conditioning.config import (
     LabelSemantic,
     NoSemantic,
     PowerCosineGate,
+    TextSemantic,
 )
 from pippin.config import ConfigError
 from pippin.data.config import CacheConfig, OpenMojiConfig
@@ -157,9 +158,11 @@ NO_CONTROL = ControlConfig(high=(), low=())
 def test_guidance_needs_what_training_dropped(guidance, conditioning, named):
     (scale,) = [name for name in guidance if name.endswith("scale")]
     with pytest.raises(ConfigError, match=re.escape(named)) as refused:
-        check_guidance(GuidanceConfig(**guidance), ConditioningConfig(**conditioning))
+        check_guidance(
+            SamplingConfig(guidance=GuidanceConfig(**guidance)), ConditioningConfig(**conditioning)
+        )
     assert f"sampling.guidance.{scale} {guidance[scale]}" in str(refused.value)
-    check_guidance(GuidanceConfig(), ConditioningConfig(**conditioning))
+    check_guidance(SamplingConfig(guidance=GuidanceConfig()), ConditioningConfig(**conditioning))
 
 
 @pytest.mark.parametrize(
@@ -173,4 +176,23 @@ def test_guidance_needs_what_training_dropped(guidance, conditioning, named):
     ],
 )
 def test_guidance_by_what_was_dropped_is_allowed(conditioning):
-    check_guidance(GuidanceConfig(semantic_scale=4.0), ConditioningConfig(**conditioning))
+    check_guidance(
+        SamplingConfig(guidance=GuidanceConfig(semantic_scale=4.0)),
+        ConditioningConfig(**conditioning),
+    )
+
+
+TEXT = {"semantic": TextSemantic(token_features=8, num_tokens=4), "rules": {"text": "attention"}}
+
+
+@pytest.mark.parametrize(
+    ("scale", "conditioning", "message"),
+    [(2.0, {}, "is for models of text"), (1.0, TEXT, "has no effect without guidance")],
+)
+def test_a_negative_prompt_that_cannot_work_is_refused(scale, conditioning, message):
+    guidance = GuidanceConfig(semantic_scale=scale)
+    with pytest.raises(ConfigError, match=f"sampling.negative_prompt {message}"):
+        check_guidance(
+            SamplingConfig(guidance=guidance, negative_prompt="blurry"),
+            ConditioningConfig(**conditioning),
+        )

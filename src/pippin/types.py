@@ -109,6 +109,17 @@ class TextFeatures:
     pooled: Float[Tensor, "batch pooled_features"] | None = None
     """One vector a caption."""
 
+    def rows(self, rows: slice | Tensor) -> "TextFeatures":
+        """Those of some of the captions."""
+        return TextFeatures(
+            **{name: None if v is None else v[rows] for name, v in self.columns().items()}
+        )
+
+    def columns(self, prefix: str = "") -> dict[str, Tensor | None]:
+        """Every tensor by its name, after a prefix where one is given."""
+        lead = f"{prefix} " if prefix else ""
+        return {f"{lead}{entry.name}": getattr(self, entry.name) for entry in fields(self)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
@@ -117,35 +128,26 @@ class Conditions:
     label: Int[Tensor, " batch"] | None = None
     """Class ids in [0, num_classes)."""
     text: TextFeatures | None = None
+    negative_text: TextFeatures | None = None
+    """What samples are guided away from in the place of the null caption (a negative prompt)."""
     control: ControlBatch
     """Raw control values; empty where a model takes none."""
 
     def columns(self) -> dict[str, Tensor]:
         """Every tensor by a name; each has one row an image."""
-        text = self.text or TextFeatures()
-        named = {
-            "label": self.label,
-            "text tokens": text.tokens,
-            "text mask": text.mask,
-            "pooled text": text.pooled,
-        }
-        return {
-            name: values for name, values in named.items() if values is not None
-        } | self.control
+        text, negative = self.text or TextFeatures(), self.negative_text or TextFeatures()
+        named = {"label": self.label} | text.columns("text") | negative.columns("negative text")
+        present = {name: values for name, values in named.items() if values is not None}
+        return present | self.control
 
     def rows(self, rows: slice) -> "Conditions":
         """The conditions of some of the images."""
-
-        def part(values: Tensor | None) -> Tensor | None:
-            return None if values is None else values[rows]
-
-        text = self.text
-        if text is not None:
-            text = TextFeatures(
-                tokens=part(text.tokens), mask=part(text.mask), pooled=part(text.pooled)
-            )
-        control = {name: values[rows] for name, values in self.control.items()}
-        return Conditions(label=part(self.label), text=text, control=control)
+        return Conditions(
+            label=None if self.label is None else self.label[rows],
+            text=self.text and self.text.rows(rows),
+            negative_text=self.negative_text and self.negative_text.rows(rows),
+            control={name: values[rows] for name, values in self.control.items()},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ SMALL_UNET = {
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_builds_and_survives_its_record(name):
     recipe = get_recipe(name)
-    check_guidance(recipe.sampling.guidance, recipe.conditioning)
+    check_guidance(recipe.sampling, recipe.conditioning)
     check_objective(recipe.diffusion, recipe.denoiser)
     model = meta_model(recipe.conditioning, recipe.denoiser, 1000, 4)
     assert all(p.device.type == "meta" for p in model.parameters())

@@ -14,6 +14,7 @@ from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
 from pippin.encoders.config import TextConfig
 from pippin.encoders.text import TextEncoder
+from pippin.evaluation.folder import read_image
 from pippin.run.captions import PictureCaptions, prompt_features
 from pippin.run.evaluate import evaluate_run
 from pippin.run.load import load_run
@@ -107,13 +108,28 @@ def test_sample_by_prompt(trained, tmp_path, capsys):
     assert main([*command[:2], *more, "--seeds", "0:2", "--steps", "2"]) == 0
     rows = json.loads((tmp_path / "more" / "manifest.json").read_text())["images"]
     assert [row["prompt"] for row in rows] == ["one", "two \ufffd"]
+    asked = [*command[:2], "--prompts", "red", "--seeds", "0:1", "--steps", "2"]
+    shapes = {}
+    for name, options in (
+        ("plain", []),
+        ("away", ["--negative-prompt", "blue"]),
+        ("wide", ["--size", "16x32"]),
+    ):
+        guided = ["--guidance.semantic-scale", "3", *options, "--out", str(tmp_path / name)]
+        assert main([*asked, *guided]) == 0
+        (file,) = (tmp_path / name).glob("seed-*.png")
+        shapes[name] = read_image(file).shape
+    assert shapes == {"plain": (3, 32, 32), "away": (3, 32, 32), "wide": (3, 16, 32)}
+    protocol = json.loads((tmp_path / "away" / "manifest.json").read_text())["protocol"]
+    assert protocol["sampling.negative_prompt"] == "blue"
     capsys.readouterr()
     for wrong, message in (
         ([], "reads text: give --prompts"),
         (["--labels", "flags"], "reads text, not classes"),
         (["--prompts", "x", "--text-source", "nowhere/at/all"], "text encoder 'nowhere/at/all'"),
+        (["--prompts", "x", "--size", "13x16"], "multiples of 4 pixels; got 13"),
     ):
-        assert main([*command, *wrong, "--out", str(tmp_path / "wrong")]) == 2
+        assert main([*command, *wrong, "--out", str(tmp_path / message[:5])]) == 2
         assert message in capsys.readouterr().err
 
 
@@ -136,7 +152,7 @@ def test_encoders_and_captions_that_do_not_fit_are_refused(text_recipe, tmp_path
     with pytest.raises(ConfigError, match=r"token_features is 100; text\.source .* gives 384"):
         train(recipe, tmp_path / "a", console=Console(quiet=True))
     recipe = replace(text_recipe, text=replace(text_recipe.text, captions={"poem": 1.0}))
-    with pytest.raises(ConfigError, match="names poem; the pictures have name, tags"):
+    with pytest.raises(ConfigError, match="names poem; the pictures have name, style, tags"):
         train(recipe, tmp_path / "b", console=Console(quiet=True))
 
 
@@ -165,7 +181,7 @@ def test_a_killed_build_of_features_goes_on(text_recipe, tmp_path, monkeypatch):
         {
             c
             for i in range(len(parts.train_source))
-            for c in parts.train_source.captions(i).values()
+            for c in map(parts.train_source.captions(i).get, text.captions)
         }
     )
     assert sum(asked) == total + 1 + asked[2]  # the empty caption is one more

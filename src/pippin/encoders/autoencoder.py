@@ -94,15 +94,20 @@ class Autoencoder(nn.Module):
         """Pixels to a latent's side: 4 for f4."""
         return 2 ** (len(self.network.config.block_out_channels) - 1)
 
-    def latent_shape(self, resolution: int) -> tuple[int, int, int]:
-        """(channels, height, width) of the latents of a square image.
+    def latent_shape(self, height: int, width: int | None = None) -> tuple[int, int, int]:
+        """(channels, height, width) of the latents of an image of these sides in pixels.
+
+        Args:
+            height, width: one side alone is that of a square.
 
         Raises:
-            ValueError: the resolution is not a multiple of the factor.
+            ValueError: a side is not a multiple of the factor.
         """
-        self._check_side(resolution)
-        side = resolution // self.factor
-        return self.network.config.latent_channels, side, side
+        sides = (height, height if width is None else width)
+        for side in sides:
+            self._check_side(side)
+        channels = self.network.config.latent_channels
+        return channels, sides[0] // self.factor, sides[1] // self.factor
 
     @torch.no_grad()
     def encode(self, pixels: Pixels) -> Moments:

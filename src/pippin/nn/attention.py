@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention: self, cross and joint, over one core whose backend can switch."""
 
-from typing import ClassVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -141,6 +143,14 @@ class SelfAttention(nn.Module):
         return self.project_out(attend(q, k, v, bias=bias))
 
 
+@runtime_checkable
+class HasModules(Protocol):
+    """What :func:`keys_values_kept` needs of a model."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """As :meth:`torch.nn.Module.modules`."""
+
+
 class CrossAttention(nn.Module):
     """Image tokens read condition tokens; the output starts at 0, so a block starts without it.
 
@@ -163,6 +173,8 @@ class CrossAttention(nn.Module):
         self.key_value = Linear(token_width, 2 * width, bias=qkv_bias)
         self.norm = QueryKeyNorm(width // num_heads) if qk_norm else None
         self.project_out = Linear(width, width, init=zeros)
+        self.kept: list[tuple[Tensor, Tensor, Tensor]] | None = None
+        """Tokens with their keys and values, inside of :func:`keys_values_kept`."""
 
     def forward(
         self,
@@ -172,7 +184,38 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "batch tokens width"]:
         """Attend from ``x`` to ``tokens``."""
         q = self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        if self.norm is not None:
+            q = self.norm.query(q)
+        k, v = self._keys_values(tokens)
+        return self.project_out(attend(q, k, v, mask))
+
+    def _keys_values(self, tokens: Tensor) -> tuple[Keys, Keys]:
+        # A compiled block would be compiled again for each length of the list.
+        kept = None if torch.compiler.is_compiling() else self.kept
+        for known, k, v in kept or ():
+            if known is tokens:
+                return k, v
         k, v = self.key_value(tokens).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         if self.norm is not None:
-            q, k = self.norm(q, k)
-        return self.project_out(attend(q, k, v, mask))
+            k = self.norm.key(k)
+        if kept is not None:
+            kept.append((tokens, k, v))
+        return k, v
+
+
+@contextmanager
+def keys_values_kept(model: HasModules) -> Iterator[None]:
+    """Inside, each cross-attention computes keys and values of the same tokens only once.
+
+    For sampling, where the tokens of a prompt stay while time goes on. "The same" means the same
+    tensor, which must not be written to. Not for training: what is kept holds its graph. Compiled
+    blocks compute them anew.
+    """
+    layers = [module for module in model.modules() if isinstance(module, CrossAttention)]
+    for layer in layers:
+        layer.kept = []
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.kept = None

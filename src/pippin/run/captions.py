@@ -107,12 +107,7 @@ def prompt_features(
     different = list(dict.fromkeys(prompts))
     found = encoder.encode(different, rule.num_tokens)
     rows = torch.tensor([different.index(prompt) for prompt in prompts])
-    chosen = TextFeatures(
-        tokens=None if found.tokens is None else found.tokens[rows],
-        mask=None if found.mask is None else found.mask[rows],
-        pooled=None if found.pooled is None else found.pooled[rows],
-    )
-    return pad_captions(chosen, rule, _noise(rule, seeds))
+    return pad_captions(found.rows(rows), rule, _noise(rule, seeds))
 
 
 def check_encoder(encoder: TextEncoder, rule: TextSemantic) -> None:

@@ -37,7 +37,7 @@ class LoadedRun:
         Raises:
             ConfigError: guidance by a condition that the model does not have or never dropped.
         """
-        check_guidance(config.guidance, self.recipe.conditioning)
+        check_guidance(config, self.recipe.conditioning)
         return Sampler(self.model, self.parts.schedule, self.recipe.diffusion.prediction, config)
 
     @cached_property

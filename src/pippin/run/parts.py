@@ -40,7 +40,7 @@ class Parts:
     """
 
     def __init__(self, recipe: Recipe, console: Console) -> None:
-        check_guidance(recipe.sampling.guidance, recipe.conditioning)
+        check_guidance(recipe.sampling, recipe.conditioning)
         check_objective(recipe.diffusion, recipe.denoiser)
         grid_of(recipe.sampling, make_schedule(recipe.diffusion.schedule))
         self.recipe, self.console = recipe, console

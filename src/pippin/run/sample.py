@@ -71,14 +71,14 @@ def draw_into(
     rows = sample_rows(run, prompts, seeds)
     folder = SampleFolder(path, sampling_protocol(run, config))
     with folder_lock(path):
-        resolution = run.recipe.data.resolution
+        pixels = config.pixels(run.recipe.data.resolution)
         # Whole batches, so that a stop changes no bit: rounding depends on a row's company.
         size = config.batch_size
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         missing = [
             row
             for batch in batches
-            if not all(folder.holds(row, resolution) for row in batch)
+            if not all(folder.holds(row, pixels) for row in batch)
             for row in batch
         ]
         folder.begin(rows)
@@ -128,6 +128,7 @@ def _drawing(
         num_classes=len(run.class_names),
         count=len(seeds),
         text=_text(run, prompts, seeds) if text is None else text,
+        negative_text=_negative(run, config, seeds),
     )
     sampler = run.sampler(config)
     with Progress(console=run.parts.console, transient=True) as progress:
@@ -161,6 +162,12 @@ def _text(run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Te
         raise ValueError(f"this model reads text, not classes; got class {odd[0]}")
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
     return prompt_features(run.parts.text_encoder, rule, texts, seeds)
+
+
+def _negative(run: LoadedRun, config: SamplingConfig, seeds: Sequence[int]) -> TextFeatures | None:
+    if config.negative_prompt is None or run.parts.text_rule is None:
+        return None
+    return _text(run, [config.negative_prompt] * len(seeds), seeds)
 
 
 def sampling_protocol(run: LoadedRun, config: SamplingConfig) -> dict[str, Any]:

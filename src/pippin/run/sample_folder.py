@@ -116,10 +116,10 @@ class SampleFolder:
         self._images |= {row.file: row.to_dict() for row in rows}
         self._record(complete=False)
 
-    def holds(self, row: SampleRow, resolution: int) -> bool:
-        """Whether an image is there and whole."""
+    def holds(self, row: SampleRow, pixels: tuple[int, int]) -> bool:
+        """Whether an image of this (height, width) is there and whole."""
         try:
-            return read_image(self.path / row.file).shape == (3, resolution, resolution)
+            return read_image(self.path / row.file).shape == (3, *pixels)
         except ValueError:
             return False
 

@@ -2,10 +2,11 @@
 """Configuration of guidance and sampling."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.conditioning.config import ConditioningConfig
+from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least
 
 SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm"]
@@ -45,15 +46,24 @@ class GuidanceConfig(Config):
                 )
 
 
-def check_guidance(guidance: GuidanceConfig, conditioning: ConditioningConfig) -> None:
+def check_guidance(sampling: "SamplingConfig", conditioning: ConditioningConfig) -> None:
     """Refuse guidance whose reference a model of this conditioning was never trained on.
 
-    A scale other than 1 needs its condition dropped in training, and a model that has it.
+    A scale other than 1 needs its condition dropped in training, and a model that has it. A
+    negative prompt needs a model of text, and a scale to push away from it.
 
     Raises:
         ConfigError: naming the scale and the setting that makes it impossible.
     """
-    drop, control = conditioning.drop, conditioning.control
+    guidance, drop, control = sampling.guidance, conditioning.drop, conditioning.control
+    if sampling.negative_prompt is not None:
+        if not isinstance(conditioning.semantic, TextSemantic):
+            raise ConfigError("sampling.negative_prompt is for models of text: leave it out")
+        if guidance.semantic_scale == 1:
+            raise ConfigError(
+                "sampling.negative_prompt has no effect without guidance: give a "
+                "sampling.guidance.semantic_scale above 1"
+            )
     has_control = bool(control.high or control.low)
     if guidance.semantic_scale != 1:
         name = f"sampling.guidance.semantic_scale {guidance.semantic_scale}"
@@ -122,6 +132,10 @@ class SamplingConfig(Config):
     """Solver steps; network evaluations are counted and reported beside."""
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     control: ControlRequest = field(default_factory=ControlRequest)
+    negative_prompt: str | None = None
+    """For models of text: what guidance leads away from, in the place of the null caption."""
+    size: str | None = None
+    """HxW in pixels, such as 64x96, where the model's positions allow; None = its resolution."""
     weights: Literal["ema", "raw"] = "ema"
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: int = field(default=64, metadata=NOT_PROTOCOL)
@@ -130,3 +144,14 @@ class SamplingConfig(Config):
     def __post_init__(self) -> None:
         """Refuse what draws nothing."""
         at_least(self, "sampling", 1, "steps", "batch_size")
+        if self.size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
+            raise ConfigError(
+                f"sampling.size must be HEIGHTxWIDTH in pixels, such as 64x96; got {self.size!r}"
+            )
+
+    def pixels(self, resolution: int) -> tuple[int, int]:
+        """(height, width) of the images that a model of this resolution draws."""
+        if self.size is None:
+            return resolution, resolution
+        height, width = self.size.split("x")
+        return int(height), int(width)

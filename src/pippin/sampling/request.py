@@ -25,6 +25,7 @@ def request_conditions(
     num_classes: int,
     count: int | None = None,
     text: TextFeatures | None = None,
+    negative_text: TextFeatures | None = None,
 ) -> Conditions:
     """Conditions for one sample a label, all under the same control.
 
@@ -34,7 +35,7 @@ def request_conditions(
         control_names: the fields of :class:`pippin.types.Control` that the model takes.
         num_classes: how many classes the model knows.
         count: how many samples; needed only without labels.
-        text: for a model of text, one row a sample.
+        text, negative_text: for a model of text, one row a sample.
 
     Raises:
         ValueError: a label that does not exist, an unknown control name, or a control value
@@ -48,6 +49,7 @@ def request_conditions(
     return Conditions(
         label=None if labels is None else _checked_labels(labels, num_classes),
         text=text,
+        negative_text=negative_text,
         control=_control_batch(request, control_names, rows),
     )
 

@@ -7,7 +7,7 @@ company change it by rounding only.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -18,6 +18,7 @@ from pippin import rng
 from pippin.diffusion.config import PredictionType
 from pippin.diffusion.prediction import to_x0_and_eps
 from pippin.diffusion.schedules import NoiseSchedule
+from pippin.nn.attention import keys_values_kept
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.guidance import Predict, guided
 from pippin.sampling.solvers import SOLVERS, Denoise, Estimate, Point, sampling_grid
@@ -48,8 +49,8 @@ class ConditionalModel(Protocol):
 class Decoder(Protocol):
     """What the sampler needs of an autoencoder."""
 
-    def latent_shape(self, resolution: int) -> tuple[int, int, int]:
-        """(channels, height, width) of the latents of a square image."""
+    def latent_shape(self, height: int, width: int | None = None) -> tuple[int, int, int]:
+        """(channels, height, width) of the latents of an image; one side alone: of a square."""
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents to uint8 images (batch, 3, height, width)."""
@@ -164,14 +165,14 @@ class Sampler:
             conditions: one row a seed.
             seeds: what each sample's noise is drawn from.
             autoencoder: decodes; on the model's device.
-            resolution: side of the square images, in pixels.
+            resolution: side of the square images in pixels, unless the configuration has a size.
             progress: called after each batch.
 
         Raises:
             ValueError, FloatingPointError: as :meth:`latents`.
         """
         _check_rows(conditions, seeds)
-        shape = autoencoder.latent_shape(resolution)
+        shape = autoencoder.latent_shape(*self.config.pixels(resolution))
         return self._images(conditions, seeds, autoencoder, shape, progress)
 
     def _images(
@@ -201,7 +202,7 @@ class Sampler:
     ) -> Latents:
         """The latents of one batch."""
         device = _device(self.model)
-        with torch.inference_mode(), _evaluating(self.model):
+        with torch.inference_mode(), _evaluating(self.model), keys_values_kept(self.model):
             terms = _Terms(self.model, conditions, len(seeds), self._autocast(device))
             predict = guided(terms, self.config.guidance, self.schedule)
             latents = SOLVERS[self.config.solver](
@@ -247,13 +248,15 @@ class _Terms:
         self._autocast = autocast
 
     def __call__(self, semantic: bool, control: bool) -> Predict:
-        device = _device(self._model)
+        device, conditions = _device(self._model), self._conditions
+        if not semantic and conditions.negative_text is not None:
+            conditions, semantic = replace(conditions, text=conditions.negative_text), True
         keep = Keep(
             semantic=torch.full((self._rows,), semantic, device=device),
             control=torch.full((self._rows,), control, device=device),
         )
         with self._autocast():
-            prepared = self._model.prepare(self._conditions, keep)
+            prepared = self._model.prepare(conditions, keep)
 
         def predict(x_t: Tensor, t: Tensor) -> Prediction:
             with self._autocast():
