@@ -186,6 +186,31 @@ def test_several_arms_get_one_sentence(base, measure, tmp_path):
     ) in page(tmp_path)
 
 
+def test_one_seed_of_several_arms_is_said_once(base, measure, tmp_path):
+    study = Study(
+        name="corners",
+        title="Corners",
+        question="Which?",
+        base=base,
+        axes=control_axes(PowerCosineGate()),
+        seeds=(0,),
+        primary="drift",
+        companions=("effect",),
+    )
+
+    def run(recipe, folder):
+        by_attention = recipe.conditioning.rules["label"] == "attention"
+        return [measure("drift", 0.06 - 0.02 * by_attention), measure("effect", 0.8)]
+
+    run_study(study, tmp_path, run, lambda text: None)
+    text = page(tmp_path)
+    assert "One training seed cannot rank 4 arms by drift." in text
+    assert text.count("With one training seed nothing is known") == 1
+    assert text.count("(one seed, no interval)") == 2  # of the primary and the companion
+    minus = "\N{MINUS SIGN}"
+    assert f"attention-constant {minus} modulation-constant: {minus}0.020" in text
+
+
 def test_a_worse_companion_is_the_price(study, measure, tmp_path):
     def run(recipe, folder):
         disentangled = recipe.conditioning.rules["label"] == "attention"

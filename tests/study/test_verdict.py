@@ -59,7 +59,7 @@ def test_several_arms_are_corrected():
     found = compare([FIRST, SMALL, SMALL], better="lower")
     assert len(found) == 2
     assert found[0].difference == paired(FIRST.values, SMALL.values, level=0.975)
-    assert "97.5 % interval" in found[0].measured
+    assert "97.5 % interval" in found[0].basis
 
 
 def test_null_data_give_few_false_claims():

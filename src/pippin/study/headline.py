@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verdict as a reader meets it: one sentence, then the interval it rests on."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -105,6 +105,11 @@ def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str,
         for status, words in GROUPS.items()
     }
     groups["not measured"] = [one.second for one in comparisons if not one.difference]
+    if all(one.difference and one.difference.count == 1 for one in comparisons):
+        return (
+            f"One training seed cannot rank {len(comparisons) + 1} arms by {metric}.",
+            "undecided",
+        )
     parts = [f"{words}: {', '.join(arms)}" for words, arms in groups.items() if arms]
     tones: dict[str, Tone] = {"better": "good", "worse": "bad", "different": "good"}
     tones |= {"no difference that matters": "same"}
@@ -168,7 +173,7 @@ def _details(source: Source, line: Line) -> list[str]:
     """The numbers of every arm, then each comparison."""
     unit = f" (unit: {line.unit})" if line.unit else ""
     direction = line.better.lstrip("↓↑ ")
-    return [f"{_values(source, line)}{unit}; {direction}.", *map(_compared, line.comparisons)]
+    return [f"{_values(source, line)}{unit}; {direction}.", *_compared(line.comparisons)]
 
 
 def _values(source: Source, line: Line) -> str:
@@ -177,11 +182,22 @@ def _values(source: Source, line: Line) -> str:
     return ", ".join(f"{arm} {cell.text}" for arm, cell in arms) + real
 
 
-def _compared(one: Comparison, said: Collection[str] = ()) -> str:
-    """The difference, and the reason of its status unless that has been said."""
-    minus = "\N{MINUS SIGN}"
-    measured = f"{one.second} {minus} {one.first}: {one.measured}. " if one.measured else ""
-    return f"{measured}{'' if one.reason in said else one.reason}".strip()
+def _compared(comparisons: Sequence[Comparison], said: Collection[str] = ()) -> list[str]:
+    """The differences from the first arm, then each reason of a status that was not said yet."""
+    minus, texts = "\N{MINUS SIGN}", []
+    for basis in dict.fromkeys(one.basis for one in comparisons if one.size):
+        sizes = [
+            f"{one.second} {minus} {one.first}: {one.size}"
+            for one in comparisons
+            if one.size and one.basis == basis
+        ]
+        texts.append(f"{', '.join(sizes)} ({basis}).")
+    for reason in dict.fromkeys(one.reason for one in comparisons if one.reason):
+        arms = [one.second for one in comparisons if one.reason == reason]
+        whose = "" if len(arms) == len(comparisons) else f"{', '.join(arms)}: "
+        if reason not in said:
+            texts.append(f"{whose}{reason}")
+    return texts
 
 
 def _prices(lines: list[Line]) -> list[str]:
@@ -199,17 +215,22 @@ def _beside(source: Source, lines: list[Line], said: Collection[str]) -> list[st
         " ".join(
             [
                 f"{line.term.label}: {_values(source, line)}; {line.better.lstrip('↓↑ ')}.",
-                *(
-                    f"{one.status.capitalize()}: {_compared(one, said)}"
-                    for one in line.comparisons
-                    if one.difference
-                ),
+                *_by_status(line.comparisons, said),
                 line.term.text,
             ]
         ).strip()
         for line in lines
         if line.role == "companion"
     ]
+
+
+def _by_status(comparisons: Sequence[Comparison], said: Collection[str]) -> list[str]:
+    """What may be claimed of the arms, those of one status together."""
+    texts = []
+    for status in dict.fromkeys(one.status for one in comparisons if one.difference):
+        found = [one for one in comparisons if one.difference and one.status == status]
+        texts.append(f"{status.capitalize()}: {' '.join(_compared(found, said))}")
+    return texts
 
 
 def _cautions(source: Source) -> list[str]:

@@ -42,8 +42,10 @@ class Comparison:
     """second - first over common seeds; None where they share none."""
     reason: str
     """Why the status is what it is; a sentence, or empty where the status says it all."""
-    measured: str
-    """The difference with its interval, in words; empty where there is none."""
+    size: str
+    """The difference and the half-width of its interval; empty where there is none."""
+    basis: str
+    """What the interval is and how many seeds it rests on."""
     diverged: tuple[str, ...] = ()
     """Which of the two diverged in some seed."""
 
@@ -80,7 +82,8 @@ def _comparison(
         matters=matters,
         difference=found,
         reason=reason,
-        measured="" if found is None else _measured(found, level),
+        size="" if found is None else _size(found),
+        basis="" if found is None else _basis(found, level),
         diverged=tuple(one.arm for one in (first, second) if one.diverged),
     )
 
@@ -131,8 +134,13 @@ def _reason(status: Status, matters: bool, smallest_effect: float | None) -> str
     return f"Whether it is as large as {effect} is undecided."
 
 
-def _measured(found: Estimate, level: float) -> str:
+def _size(found: Estimate) -> str:
     if found.half_width is None:
-        return f"{roughly(found.mean)} (one seed, no interval)"
-    size = plus_minus(found.mean, found.half_width, plus="+")
-    return f"{size} ({100 * level:.3g} % interval, {found.count} seeds)"
+        return roughly(found.mean)
+    return plus_minus(found.mean, found.half_width, plus="+")
+
+
+def _basis(found: Estimate, level: float) -> str:
+    if found.half_width is None:
+        return "one seed, no interval"
+    return f"{100 * level:.3g} % interval, {found.count} seeds"
