@@ -26,7 +26,7 @@ $(VENV)/bin/python:
 # torch and torchvision go in together, so that pip picks a matching pair.
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet torch torchvision
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[text]'
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed

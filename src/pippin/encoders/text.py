@@ -40,6 +40,11 @@ def encoder_fingerprint(config: TextConfig) -> str:
     return digest.hexdigest()[:16]
 
 
+def minilm_installed() -> bool:
+    """Whether the encoder of shipped models can be loaded."""
+    return all(find_spec(name) is not None for name in ("transformers", MINILM_PACKAGE))
+
+
 class TextEncoder:
     """One encoder or several, frozen.
 

@@ -29,7 +29,7 @@ from pippin.run.folder import RunFolder
 from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SampleFolder, read_manifest
+from pippin.run.sample_folder import SampleFolder, make_room, read_manifest
 from pippin.run.stages import Stages
 from pippin.system.lines import read_lines, write_lines
 from pippin.system.lock import folder_lock
@@ -79,7 +79,7 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
     def alignment() -> list[Measure]:
         real = clean_features(run.parts.data, config, "held-out", device)
         kept = place.evaluation / "captions"
-        _make_room(kept, sampling_protocol(run, recipe.sampling))
+        make_room(kept, sampling_protocol(run, recipe.sampling))
         return alignment_measures(run, extractor, reference, real, kept)
 
     def of_untrained() -> list[Measure]:
@@ -111,7 +111,7 @@ def _quality(
     """Distances between samples and the reference; the samples stay in ``place`` meanwhile."""
     config, sampling = run.recipe.evaluation, run.recipe.sampling
     content = sampling_protocol(run, sampling)
-    _make_room(place, content)
+    make_room(place, content)
     prompts, seeds = evaluation_prompts(run, config.num_samples), range(config.num_samples)
     draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
     files = [place / row.file for row in sample_rows(run, prompts, seeds)]
@@ -119,14 +119,6 @@ def _quality(
     extra = {**content, "labels": "as often as in training"}
     found = compare(features, reference, config, subject)
     return [replace(one, protocol=one.protocol | extra) for one in found]
-
-
-def _make_room(place: Path, content: dict[str, Any]) -> None:
-    """Remove what an earlier evaluation drew under another protocol, or left damaged."""
-    try:
-        SampleFolder(place, content)
-    except ValueError:
-        shutil.rmtree(place)
 
 
 def evaluate_folder(

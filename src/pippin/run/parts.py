@@ -11,10 +11,11 @@ from rich.progress import Progress
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
 from pippin.data.build import build_cache
-from pippin.data.config import DataConfig, NoDataConfig
+from pippin.data.config import DataConfig, NoDataConfig, OpenMojiConfig
 from pippin.data.moments import EncodedViews, MomentSource
 from pippin.data.open import build_source
 from pippin.data.source import PictureSource
+from pippin.data.table import CLASSES
 from pippin.diffusion.schedules import NoiseSchedule, make_schedule
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.text import TextEncoder
@@ -72,6 +73,8 @@ class Parts:
         data = self.recipe.data
         if isinstance(data, NoDataConfig):
             return tuple(map(str, range(data.num_classes)))
+        if isinstance(data, OpenMojiConfig):  # whatever art is installed
+            return CLASSES
         return self.train_source.class_names
 
     @cached_property

@@ -7,6 +7,7 @@ batch in work only, and the same request goes on where it was.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -153,6 +154,14 @@ class SampleFolder:
         )
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / MANIFEST, asdict(manifest))
+
+
+def make_room(path: Path, protocol: Mapping[str, Any]) -> None:
+    """Remove a folder of our own that was drawn under another protocol, or is damaged."""
+    try:
+        SampleFolder(path, protocol)
+    except ValueError:
+        shutil.rmtree(path)
 
 
 def _refuse_strangers(path: Path) -> None:

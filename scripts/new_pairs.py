@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pairs of attribute and object that training left out (data.left_out): does a model draw them?
+
+    python scripts/new_pairs.py --run pippin/emoji-mmdit-text --folder runs/new-pairs
+
+Draws each pair from several seeds and measures, beside real pictures of the pairs (ceiling) and
+captions exchanged among images (floor):
+
+- R@k of the pair's caption among the captions of all pairs, which asks for the object;
+- right attribute: the share of images that lie nearer to their own caption than to every trained
+  caption of the same object with another attribute ("red apple" for "green apple").
+
+Nearness is that of caption R@k (docs/text.md). Images of one caption are averaged first; intervals
+are over captions. Writes pairs.png, whose rows hold the samples of one pair, the training picture
+nearest to the first of them, and the real picture; and results.jsonl. A stopped run goes on.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pippin.data.config import OpenMojiConfig
+from pippin.data.open import build_source
+from pippin.data.source import PictureSource
+from pippin.data.views import clean_view
+from pippin.evaluation.alignment import RANKS, caption_ranks, fit_ridge
+from pippin.evaluation.features import Features, build_features, extract
+from pippin.evaluation.folder import image_batches, read_image
+from pippin.evaluation.measure import Measure, mean_measure
+from pippin.rng import permutation
+from pippin.run.evaluate import run_protocol, with_fingerprints, write_results
+from pippin.run.load import LoadedRun, load_run
+from pippin.run.sample import draw_into, sample_rows, sampling_protocol
+from pippin.types import Images
+
+COLOURS = re.compile(
+    r"\b(red|orange|yellow|green|light blue|blue|purple|brown|black|white|grey|pink)\b"
+)
+SIDE, LABEL, GAP = 64, 190, 3
+"""Of a picture, of the text beside a row, and between pictures, in pixels of the sheet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A caption that was left out, and those of the same object that were not."""
+
+    caption: str
+    trained: tuple[str, ...]
+    picture: int
+    """Its place in the source that leaves nothing out."""
+
+
+def find_pairs(data: OpenMojiConfig) -> tuple[PictureSource, list[Pair]]:
+    """The source with every picture, and the pairs that ``data.left_out`` names."""
+    whole = build_source(replace(data, left_out=()), "train")
+    kept = build_source(data, "train")
+    captions = [whole.captions(index)["style"] for index in range(len(whole))]
+    trained = list(dict.fromkeys(kept.captions(index)["style"] for index in range(len(kept))))
+    pairs = []
+    for index in range(len(whole)):
+        caption, name = captions[index], whole.name(index)
+        if caption in trained:
+            continue
+        by_colour = name in data.left_out
+        mine = _object(caption, by_colour=by_colour)
+        others = [one for one in trained if _object(one, by_colour=by_colour) == mine]
+        if others:
+            pairs.append(Pair(caption=caption, trained=tuple(others), picture=index))
+    return whole, pairs
+
+
+def _object(caption: str, *, by_colour: bool) -> str:
+    """A caption without its attribute: the colour, or the art."""
+    return COLOURS.sub("", caption) if by_colour else caption.rsplit(", ", 1)[0]
+
+
+def measures_of(
+    predicted: Float[Tensor, "images features"],
+    pairs: Sequence[Pair],
+    vectors: dict[str, Tensor],
+    answers: Int[Tensor, " images"],
+    *,
+    suffix: str = "",
+    **settings: object,
+) -> list[Measure]:
+    """R@k and right attribute of images whose own captions are those of ``pairs[answers]``."""
+    texts = torch.stack([vectors[pair.caption] for pair in pairs])
+    ranks = caption_ranks(predicted, texts, answers)
+    found = {f"pair R@{k}": ranks < k for k in RANKS[:2]}
+    found["right attribute"] = _right_attribute(predicted, pairs, vectors, answers)
+    return [
+        mean_measure(
+            f"{name}{suffix}",
+            _by_caption(values, answers, len(pairs)),
+            seed=0,
+            unit="share",
+            better="neither" if suffix else "higher",
+            **settings,
+        )
+        for name, values in found.items()
+    ]
+
+
+def _right_attribute(
+    predicted: Tensor, pairs: Sequence[Pair], vectors: dict[str, Tensor], answers: Tensor
+) -> Bool[Tensor, " images"]:
+    right = []
+    for image, place in zip(normalize(predicted, dim=-1), answers.tolist(), strict=True):
+        pair = pairs[place]
+        texts = torch.stack([vectors[one] for one in (pair.caption, *pair.trained)])
+        near = normalize(texts.to(image), dim=-1) @ image
+        right.append(bool(near[0] > near[1:].max()))
+    return torch.tensor(right)
+
+
+def _by_caption(values: Bool[Tensor, " images"], answers: Tensor, count: int) -> Tensor:
+    sums = torch.zeros(count).index_add_(0, answers, values.float())
+    return sums / torch.bincount(answers, minlength=count)
+
+
+def chance(pairs: Sequence[Pair]) -> float:
+    """Right attribute of a guess."""
+    return sum(1 / (1 + len(pair.trained)) for pair in pairs) / len(pairs)
+
+
+def sheet(rows: Sequence[tuple[str, Sequence[UInt8[Tensor, "3 height width"]]]]) -> Image.Image:
+    """Labelled rows of pictures, in two columns."""
+    half = -(-len(rows) // 2)
+    step, wide = SIDE + GAP, LABEL + max(len(pictures) for _, pictures in rows) * (SIDE + GAP)
+    page = Image.new("RGB", (2 * wide + 10, half * step + GAP), "white")
+    draw = ImageDraw.Draw(page)
+    for number, (label, pictures) in enumerate(rows):
+        left, top = (number // half) * (wide + 10), (number % half) * step + GAP
+        draw.text((left + 4, top + SIDE // 2 - 6), label, fill="black")
+        for place, picture in enumerate(pictures):
+            image = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize((SIDE, SIDE))
+            page.paste(image, (left + LABEL + place * step, top))
+    return page
+
+
+def draw_pairs(
+    run: LoadedRun, pairs: Sequence[Pair], samples: int, place: Path
+) -> tuple[list[Path], Int[Tensor, " images"]]:
+    """The files of all samples, pair by pair, and the pair of each."""
+    answers = torch.arange(len(pairs)).repeat_interleave(samples)
+    prompts = [pairs[at].caption for at in answers.tolist()]
+    seeds = range(len(prompts))
+    draw_into(run, prompts, seeds, run.recipe.sampling, place)
+    return [place / row.file for row in sample_rows(run, prompts, seeds)], answers
+
+
+def clean_images(source: PictureSource, places: Sequence[int]) -> Images:
+    """Clean views of some pictures."""
+    return torch.stack([clean_view(source, place).image for place in places])
+
+
+def main() -> int:
+    """Draw, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", required=True, help="run folder, exported folder, shipped model")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--samples", type=int, default=4, help="for each pair")
+    options = parser.parse_args()
+    run = load_run(options.run)
+    data = run.recipe.data
+    if not isinstance(data, OpenMojiConfig) or not data.left_out or run.parts.text_rule is None:
+        parser.error(f"{options.run} is no model of text whose training left pairs out")
+    whole, pairs = find_pairs(data)
+    files, answers = draw_pairs(run, pairs, options.samples, options.folder / "samples")
+
+    config = run.recipe.evaluation
+    extractor = build_features(config, run.parts.device)
+    kept = run.parts.train_source
+    batches = torch.arange(len(kept)).split(config.batch_size)
+    training = extract(extractor, (clean_images(kept, part.tolist()) for part in batches))
+    drawn = extract(extractor, image_batches(files, config.batch_size))
+    truth = clean_images(whole, [pair.picture for pair in pairs])
+    real = extract(extractor, [truth])
+
+    words = list(dict.fromkeys(w for pair in pairs for w in (pair.caption, *pair.trained)))
+    rule = run.parts.text_rule
+    encoded = run.parts.text_encoder.encode(words, rule.num_tokens).pooled
+    captions = run.parts.captions
+    assert captions is not None
+    assert encoded is not None
+    vectors = dict(zip(words, encoded, strict=True))
+    texts = captions.vectors()
+    assert texts is not None
+    ridge = fit_ridge(training.values, texts)
+    protocol = {**real.protocol(), "pairs": len(pairs), "chance of right attribute": chance(pairs)}
+    mine = protocol | sampling_protocol(run, run.recipe.sampling)
+    measures = []
+    sides: list[tuple[Features, Tensor, str, dict[str, object]]] = [
+        (drawn, answers, "arm", mine),
+        (real, torch.arange(len(pairs)), "real", protocol),
+    ]
+    for features, own, subject, content in sides:
+        predicted = ridge(features.values)
+        shuffled = own[permutation(len(own), "subset", 0, "shuffled")]
+        for asked, suffix in ((own, ""), (shuffled, " shuffled")):
+            measures += measures_of(
+                predicted,
+                pairs,
+                vectors,
+                asked,
+                suffix=suffix,
+                subject=subject,
+                protocol=content,
+            )
+    write_results(with_fingerprints(measures, run_protocol(run)), options.folder / "results.jsonl")
+    nearest = torch.cdist(drawn.values, training.values).argmin(dim=1)
+    rows = []
+    for number, pair in enumerate(pairs):
+        first = number * options.samples
+        shown = [read_image(file) for file in files[first : first + options.samples]]
+        near = clean_images(kept, [int(nearest[first])])[0]
+        rows.append((pair.caption, [*shown, near, truth[number]]))
+    sheet(rows).save(options.folder / "pairs.png")
+    print(f"{len(pairs)} pairs; a guess has the right attribute in {chance(pairs):.2f}")
+    for one in measures:
+        interval = "" if one.low is None else f" [{one.low:.3f}, {one.high:.3f}]"
+        print(f"{one.name:<24} {one.subject:<5} {one.value:.3f}{interval}")
+    print(f"samples, nearest training picture, real picture: {options.folder / 'pairs.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
