@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Five denoisers under two conditionings, everything else equal, as small as the demo."""
+"""Five denoisers, everything else equal, as small as the demo: of classes and of text."""
 
 from dataclasses import replace
 
@@ -53,6 +53,35 @@ def architectures_study() -> Study:
         primary="KID-efflite0",
         companions=("coverage", "held-out loss"),
         reproduce=("pip install pippin", "pippin study run architectures"),
+    )
+
+
+def text_architectures_study() -> Study:
+    """One seed: the same captions through all five, read by attention."""
+    arms = {name: get_recipe(f"openmoji/{name}-disentangled-text") for name in DENOISERS}
+    return Study(
+        name="text-architectures",
+        title="Five denoisers of text",
+        question="How far does one small budget take each denoiser from captions to pictures?",
+        base=_small(arms[DENOISERS[0]]),
+        axes={
+            "architecture": Axis(
+                levels={
+                    name: {
+                        "denoiser": recipe.denoiser,
+                        # The UNet's cross-attention projects tokens by itself.
+                        "conditioning.semantic": recipe.conditioning.semantic,
+                    }
+                    for name, recipe in arms.items()
+                },
+                description="the denoiser, at the size for two processor cores; these sizes "
+                "differ in parameters and FLOPs",
+            ),
+        },
+        seeds=(0,),
+        primary="KID-efflite0",
+        companions=("caption R@10", "held-out loss"),
+        reproduce=("pip install 'pippin[text]'", "pippin study run text-architectures"),
     )
 
 

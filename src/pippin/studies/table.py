@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pippin.config import ConfigError
 from pippin.recipes import openmoji
-from pippin.studies.architectures import architectures_study
+from pippin.studies.architectures import architectures_study, text_architectures_study
 from pippin.studies.demo import demo_study
 from pippin.study.study import Study
 
@@ -32,6 +32,10 @@ STUDIES: dict[str, Shipped] = {
     "architectures": Shipped(
         architectures_study,
         "five denoisers under both conditionings on OpenMoji, small (two cores, an hour)",
+    ),
+    "text-architectures": Shipped(
+        text_architectures_study,
+        "five denoisers of text on OpenMoji, small (two cores, half an hour)",
     ),
 }
 

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sampling with keys and values of the prompt kept, against computing them at every step.
+
+    python scripts/time_sampling.py
+    python scripts/time_sampling.py --against-diffusers --size S
+
+The first times whole draws of latents (DDIM, guidance 2) of each denoiser with cross-attention at
+random weights, with and without, in turns. The second times ours against the denoising loop of
+diffusers' PixArtAlphaPipeline with equal weights, steps and guidance. Ratios are within rounds;
+above 1, what is named first is faster.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from unittest.mock import patch
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, PixArtAlphaPipeline
+
+from pippin import rng
+from pippin.bench.diffusers_pairs import CHANNELS, Pair
+from pippin.conditioning.config import TextSemantic
+from pippin.diffusion.schedules import make_schedule
+from pippin.model import LatentDenoiser, build_model
+from pippin.recipes.table import get_recipe
+from pippin.sampling import sampler as sampler_module
+from pippin.sampling.config import GuidanceConfig, SamplingConfig
+from pippin.sampling.sampler import Sampler
+from pippin.types import Conditions, TextFeatures
+
+KINDS = ("dit", "mdtv2", "pixart", "unet")
+SCALE = 2.0
+Draw = Callable[[], object]
+
+
+def our_draw(model: LatentDenoiser, text: TextFeatures, side: int, steps: int) -> Draw:
+    """All latents of a batch."""
+    assert text.tokens is not None
+    count = len(text.tokens)
+    config = SamplingConfig(
+        steps=steps, guidance=GuidanceConfig(semantic_scale=SCALE), batch_size=count
+    )
+    sampler = Sampler(model, make_schedule("sd"), "eps", config)
+    conditions = Conditions(text=text, control={})
+    return lambda: sampler.latents(conditions, range(count), (CHANNELS, side, side))
+
+
+def recomputing(draw: Draw) -> Draw:
+    """The same without keeping anything."""
+
+    def call() -> object:
+        with patch.object(sampler_module, "keys_values_kept", lambda model: nullcontext()):
+            return draw()
+
+    return call
+
+
+def text_model(kind: str, num_tokens: int) -> tuple[LatentDenoiser, TextSemantic]:
+    """A small model of text without control, its zero layers moved."""
+    recipe = get_recipe(f"openmoji/{kind}-disentangled-text")
+    conditioning = recipe.conditioning
+    semantic = conditioning.semantic
+    assert isinstance(semantic, TextSemantic)
+    semantic = replace(semantic, num_tokens=num_tokens)
+    control = replace(conditioning.control, high=(), low=())
+    model = build_model(
+        replace(conditioning, semantic=semantic, control=control),
+        recipe.denoiser,
+        num_classes=1,
+        latent_channels=CHANNELS,
+        seed=0,
+    )
+    for place, weight in enumerate(model.parameters()):
+        weight.data += 0.02 * rng.normal(tuple(weight.shape), "init", 0, place)
+    return model.eval(), semantic
+
+
+def ratios(first: Draw, second: Draw, rounds: int) -> tuple[list[float], float]:
+    """Seconds of the second by those of the first in each round, and the first's median."""
+    found, seconds = [], []
+    for number in range(rounds + 1):
+        times = []
+        for draw in (first, second):
+            began = time.perf_counter()
+            draw()
+            times.append(time.perf_counter() - began)
+        if number:  # the first one warms up
+            found.append(times[1] / times[0])
+            seconds.append(times[0])
+    return found, statistics.median(seconds)
+
+
+def keeping(options: argparse.Namespace) -> None:
+    """Each denoiser with and without."""
+    for kind in KINDS:
+        model, semantic = text_model(kind, options.tokens)
+        shape = (options.images, options.tokens, semantic.token_features or 1)
+        text = TextFeatures(tokens=rng.normal(shape, "noise", 0))
+        draw = our_draw(model, text, options.side, options.steps)
+        show(f"{kind} kept / recomputed", *ratios(draw, recomputing(draw), options.rounds))
+
+
+def against_diffusers(options: argparse.Namespace) -> None:
+    """Our sampler and diffusers' pipeline on one PixArt."""
+    pair = Pair("pixart", options.size, options.side, options.images, torch.device("cpu"))
+    text = pair.text
+    assert text is not None
+    assert text.tokens is not None
+    ours = our_draw(pair.ours, text, options.side, options.steps)
+    pipeline = PixArtAlphaPipeline(
+        tokenizer=None,
+        text_encoder=None,
+        vae=AutoencoderKL(block_out_channels=(32,) * 4, norm_num_groups=8),
+        transformer=pair.theirs,
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    null = pair.ours.conditioner.text_tokens
+    assert null is not None
+    mask = torch.ones(text.tokens.shape[:2])
+
+    def theirs() -> object:
+        return pipeline(
+            prompt=None,
+            negative_prompt=None,
+            prompt_embeds=text.tokens,
+            prompt_attention_mask=mask,
+            negative_prompt_embeds=null.null[None].expand_as(text.tokens),
+            negative_prompt_attention_mask=mask,
+            num_inference_steps=options.steps,
+            guidance_scale=SCALE,
+            height=8 * options.side,
+            width=8 * options.side,
+            use_resolution_binning=False,
+            output_type="latent",
+        )
+
+    show("PixArt, ours / diffusers", *ratios(ours, theirs, options.rounds))
+
+
+def show(name: str, found: list[float], seconds: float) -> None:
+    """One line."""
+    middle, low, high = statistics.median(found), min(found), max(found)
+    print(f"{name:<28} {middle:.2f} ({low:.2f} to {high:.2f}); {seconds:.1f} s a draw", flush=True)
+
+
+def main() -> int:
+    """Time and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--against-diffusers", action="store_true")
+    parser.add_argument("--size", default="S", help="of PixArt, against diffusers")
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--tokens", type=int, default=77, help="of a prompt; 120 with diffusers")
+    parser.add_argument("--side", type=int, default=16, help="of the latents")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    (against_diffusers if options.against_diffusers else keeping)(options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
