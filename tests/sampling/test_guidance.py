@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two-scale guidance against the written formula, and what it computes."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pippin import rng
+from pippin.config import ConfigError
 from pippin.diffusion.schedules import make_schedule
 from pippin.sampling.config import GuidanceConfig
 from pippin.sampling.guidance import guidance_weights, guided
@@ -185,3 +188,24 @@ def test_bf16_predictions_are_combined_in_float32():
 def test_wrong_settings_are_refused(config, message):
     with pytest.raises(ValueError, match=message):
         Toy()(**config)
+
+
+@pytest.mark.parametrize("t", [0.0, 250.0, 700.0, 999.0])
+def test_the_power_cosine_scale_of_mdt(t):
+    toy, share = Toy(), (1 - t / 1000) ** 4
+    scale = 1 + (3.8 - 1) * (1 - math.cos(math.pi * share)) / 2
+    found = toy(torch.full((2,), t), semantic_scale=3.8, semantic_power=4.0).mean
+    e_cs, e_00 = toy.mean(True, True), toy.mean(False, False)
+    torch.testing.assert_close(found, e_00 + scale * (e_cs - e_00), rtol=1e-5, atol=1e-5)
+
+
+def test_the_power_cosine_scale_costs_one_evaluation_where_it_is_off():
+    toy = Toy()
+    toy(torch.full((2,), 1000.0), semantic_scale=3.8, semantic_power=4.0)
+    assert toy.calls == [(True, True)]
+
+
+@pytest.mark.parametrize("power", [0.0, -1.0, math.inf])
+def test_a_power_that_is_none_is_refused(power):
+    with pytest.raises(ConfigError, match="semantic_power must be more than 0"):
+        GuidanceConfig(semantic_power=power)

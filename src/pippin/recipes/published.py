@@ -120,10 +120,9 @@ def mdtv2_xl_256() -> Recipe:
             learning_rate=1e-4,
             grad_clip=1.0,
         ),
-        # The published guidance grows along the path (scale 3.8, power 4), which is not built;
-        # this is DiT's constant scale.
         sampling=replace(
-            base.sampling, guidance=GuidanceConfig(semantic_scale=1.5, cfg_channels=3)
+            base.sampling,
+            guidance=GuidanceConfig(semantic_scale=3.8, semantic_power=4, cfg_channels=3),
         ),
     )
 

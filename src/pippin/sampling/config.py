@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
-from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least
+from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least
 
 SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm"]
 SpacingName = Literal["trailing", "leading", "linspace"]
@@ -19,6 +19,9 @@ class GuidanceConfig(Config):
 
     semantic_scale: float = 1.0
     """lambda; 1 = off."""
+    semantic_power: float | None = None
+    """None: constant. p: MDTv2's power-cosine, 1 + (lambda - 1) (1 - cos(pi u^p)) / 2 with
+    u = 1 - t / 1000, which grows from 1 at the noisy end to lambda at the clean one."""
     control_scale: float = 1.0
     """beta; 1 = off."""
     reference: Literal["null", "control"] = "null"
@@ -31,6 +34,7 @@ class GuidanceConfig(Config):
     def __post_init__(self) -> None:
         """Refuse what guides nothing."""
         at_least(self, "sampling.guidance", 1, "cfg_channels")
+        above(self, "sampling.guidance", 0, "semantic_power")
         for name in ("semantic_scale", "control_scale"):
             if not math.isfinite(getattr(self, name)):
                 raise ConfigError(

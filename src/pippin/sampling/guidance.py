@@ -11,7 +11,9 @@ The formula is linear, and so are the conversions between prediction types: it d
 in which unit the model predicts.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.sampling.config import GuidanceConfig
-from pippin.types import Prediction
+from pippin.types import NUM_TIMES, Prediction
 
 Predict = Callable[[Tensor, Tensor], Prediction]
 """(x_t (batch, channels, height, width), t (batch,)) -> Prediction."""
@@ -44,6 +46,15 @@ def guidance_weights(config: GuidanceConfig) -> dict[tuple[bool, bool], float]:
     return {term: weight for term, weight in weights.items() if weight != 0}
 
 
+def at_time(config: GuidanceConfig, t: Float[Tensor, " batch"]) -> GuidanceConfig:
+    """The same guidance with the scale that holds at a time (MDTv2: Gao et al. 2023)."""
+    if config.semantic_power is None:
+        return config
+    share = (1 - float(t[0]) / NUM_TIMES) ** config.semantic_power
+    scale = 1 + (config.semantic_scale - 1) * (1 - math.cos(math.pi * share)) / 2
+    return replace(config, semantic_scale=scale, semantic_power=None)
+
+
 def guided(
     term: Callable[[bool, bool], Predict], config: GuidanceConfig, schedule: NoiseSchedule
 ) -> Predict:
@@ -62,9 +73,10 @@ def guided(
     Raises:
         ValueError: a number of channels that the prediction does not have.
     """
-    weights, once = guidance_weights(config), cache(term)
+    once = cache(term)
 
     def predict(x_t: Tensor, t: Tensor) -> Prediction:
+        weights = guidance_weights(at_time(config, t))
         if weights.keys() == {CONDITIONAL} or not _inside(config, schedule, t):
             alone = once(*CONDITIONAL)(x_t, t)
             return Prediction(mean=alone.mean, variance=alone.variance)
