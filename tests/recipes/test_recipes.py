@@ -10,7 +10,7 @@ import torch
 from small_trainer import batches
 
 from pippin.conditioning.config import TextSemantic
-from pippin.config import difference
+from pippin.config import ConfigError, difference
 from pippin.denoisers.config import UNetConfig
 from pippin.model import build_model
 from pippin.objective import Objective, check_objective
@@ -19,6 +19,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 from pippin.run.cost import meta_model
 from pippin.sampling.config import check_guidance
+from pippin.study.study import Study
 from pippin.training.trainer import Trainer
 from pippin.types import TextFeatures
 
@@ -86,22 +87,54 @@ def test_shrunk_recipes_train(name, tmp_path):
     assert any(moved)
 
 
-def names(resolution):
-    return [n for n in RECIPES if n.startswith("paper/") and f"-{resolution}" in n]
+ENDS = ("", "-disentangled")
+KINDS = ("dit", "mdtv2", "pixart", "mmdit", "unet")
+
+
+def names(resolution, data=""):
+    heads = tuple(f"paper/{data}{kind}-{resolution}" for kind in KINDS)
+    return [n for n in RECIPES if n.startswith(heads)]
 
 
 @pytest.mark.parametrize("resolution", [256, 512])
-def test_the_comparison_differs_in_denoiser_and_conditioning_only(resolution):
-    assert len(names(resolution)) == 10
-    for a, b in itertools.combinations(map(get_recipe, names(resolution)), 2):
-        different = difference(a, b)
-        assert different
-        allowed = ("denoiser.", "conditioning.rules", "conditioning.control.low_gate.")
-        assert all(path.startswith(allowed) for path in different), different
+@pytest.mark.parametrize("data", ["", "cc12m-"])
+def test_the_comparison_differs_in_denoiser_and_conditioning_only(resolution, data):
+    allowed = {"rules", *(f"control.low_gate.{name}" for name in ("kind", "alpha"))}
+    if data:
+        allowed |= {f"semantic.{name}" for name in ("padding", "projection", "pooled_features")}
+    assert len(names(resolution, data)) == 10
+    for a, b in itertools.combinations(map(get_recipe, names(resolution, data)), 2):
+        different = {path for path in difference(a, b) if not path.startswith("denoiser.")}
+        assert difference(a, b)
+        assert different <= {f"conditioning.{name}" for name in allowed}, different
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("resolution", [256, 512])
+def test_disentangled_text_is_attention_alone_with_noisy_copies_and_a_gate(kind, resolution):
+    plain, ours = (get_recipe(f"paper/cc12m-{kind}-{resolution}{end}") for end in ENDS)
+    assert ours.conditioning.rules == {"text": "attention"}
+    assert ours.conditioning.semantic.padding == "noisy_replicate"
+    assert ours.conditioning.control.low_gate.kind == "power-cosine"
+    assert plain.conditioning.semantic.padding == "native"
+    assert plain.conditioning.control.low_gate.kind == "constant"
+    assert ("pooled" in plain.conditioning.rules) == (kind == "mmdit")
+    assert ours.denoiser == plain.denoiser and ours.data.kind == "images"
+
+
+@pytest.mark.parametrize("path", ["", "photos"])
+def test_a_study_of_imagenet_and_cc12m_is_refused(path):
+    pair = {name: get_recipe(f"paper/{name}") for name in ("dit-256", "cc12m-dit-256")}
+    assert {recipe.family for recipe in pair.values()} == {"paper"}
+    other = pair["cc12m-dit-256"]
+    pair["cc12m-dit-256"] = replace(other, data=replace(other.data, path=path))
+    axes = {name: (name,) for name in ("denoiser", "conditioning", "sampling")}
+    with pytest.raises(ConfigError, match=r"data\.path" if path else r"text\.source"):
+        Study.from_recipes(pair, axes=axes, name="mixed", title="", question="", primary="x")
 
 
 def test_resolutions_differ_in_what_depends_on_them():
-    for name in names(256):
+    for name in (*names(256), *names(256, "cc12m-")):
         a, b = get_recipe(name), get_recipe(name.replace("-256", "-512"))
         grid = {"denoiser.grid"} if "mdtv2" in name else set()
         assert set(difference(a, b)) == grid | {
@@ -111,7 +144,7 @@ def test_resolutions_differ_in_what_depends_on_them():
         }
 
 
-@pytest.mark.parametrize("kind", ["dit", "mdtv2", "pixart", "mmdit", "unet"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_openmoji_arms_differ_on_two_axes(kind):
     a, b = (get_recipe(f"openmoji/{kind}-{arm}") for arm in ("entangled", "disentangled"))
     assert set(difference(a, b)) - {"denoiser.cross_attention"} == {

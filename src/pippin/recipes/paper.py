@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Five denoisers under one protocol on ImageNet: ``pippin train paper/MODEL-SIDE[-disentangled]``.
+"""Five denoisers under one protocol, on ImageNet and on CC12M:
+``pippin train paper/[cc12m-]MODEL-SIDE[-disentangled]``.
 
-At one resolution the recipes differ in denoiser and conditioning alone. The plain ones read the
-class as their own papers do, and control constant in time; the disentangled ones read it by
-attention, and low-level control under a power-cosine gate (the method of Berrada et al. 2024).
+On one data set at one resolution the recipes differ in denoiser and conditioning alone. The plain
+ones read class or text as their own papers do, and control constant in time; the disentangled ones
+read it by attention, and low-level control under a power-cosine gate (the method of Berrada et al.
+2024). The paper itself could not be read again: values with a comment are ours.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -16,11 +19,12 @@ from pippin.conditioning.config import (
     ControlConfig,
     Mechanism,
     PowerCosineGate,
+    TextSemantic,
 )
 from pippin.data.config import ImagesConfig
 from pippin.denoisers.config import DenoiserConfig, dit, mdtv2, mmdit, pixart, unet
 from pippin.diffusion.config import DiffusionConfig
-from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.published import half_life
 from pippin.recipes.recipe import Recipe
@@ -30,7 +34,11 @@ from pippin.training.config import TrainConfig
 Resolution = Literal[256, 512]
 BATCH_SIZE = 2048
 IMAGES: dict[Resolution, int] = {256: 102_400_000, 512: 25_600_000}
-"""At 256 as many as 400 thousand steps of DiT's sweep, 80 epochs; at 512 a quarter. Both ours."""
+"""At 256 as many as 400 thousand steps of DiT's sweep, which are 80 epochs of ImageNet and 9 of
+CC12M; at 512 a quarter. Both ours."""
+CLIP = "openai/clip-vit-large-patch14"  # ViT-L/14: unconfirmed
+CLIP_FEATURES = 768
+"""Width of its tokens and of its pooled vector."""
 
 
 class Model(NamedTuple):
@@ -39,24 +47,30 @@ class Model(NamedTuple):
     route: Mechanism
     """How its own paper reads a class, or where it has text only, the text's tokens."""
     build: Callable[[int, bool], DenoiserConfig]
-    """From the side of the grid of patches, and whether class tokens need a cross-attention."""
+    """From the side of the grid of patches, and whether tokens need a cross-attention."""
+    projection: Literal["none", "linear", "mlp"] = "linear"
+    """Of text, as in its own paper; linear is ours for DiT and MDTv2, which have no text."""
+    pooled: bool = False
+    """Whether its own paper has a pooled vector of the text in modulation."""
 
 
 MODELS = {
-    "unet": Model("attention", lambda side, crossing: unet("SD1")),
+    "unet": Model("attention", lambda side, crossing: unet("SD1"), projection="none"),
     "dit": Model("modulation", lambda side, crossing: dit("XL", cross_attention=crossing)),
     "mdtv2": Model(
         "modulation", lambda side, crossing: mdtv2("XL", (side, side), cross_attention=crossing)
     ),
     # One base grid: at 512 the positions lie between those of 256, whose weights it starts from.
-    "pixart": Model("attention", lambda side, crossing: pixart("XL", base_grid=16)),
-    "mmdit": Model("attention", lambda side, crossing: mmdit("XL")),
+    "pixart": Model(
+        "attention", lambda side, crossing: pixart("XL", base_grid=16), projection="mlp"
+    ),
+    "mmdit": Model("attention", lambda side, crossing: mmdit("XL"), pooled=True),
 }
 """All of size XL, without learned variance; the UNet is Stable Diffusion 1's."""
 
 
 def comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Recipe:
-    """A denoiser of :data:`MODELS` under the common protocol."""
+    """A denoiser of :data:`MODELS` under the common protocol, by class."""
     model = MODELS[name]
     side = resolution // 16  # factor 8 of the autoencoder, patches of 2
     return Recipe(
@@ -89,13 +103,52 @@ def comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Reci
     )
 
 
+def text_comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Recipe:
+    """The same by text: pictures in ``data.path`` with captions in a metadata file.
+
+    No text reaches DiT and MDTv2 but by our cross-attention, so that their two recipes differ in
+    padding and gate alone; so do PixArt-alpha's and the UNet's, as all of these read tokens by
+    attention. mmDiT's plain recipe has a pooled vector too.
+    """
+    model, base = MODELS[name], comparison(name, resolution, disentangled=disentangled)
+    pooled = model.pooled and not disentangled
+    rules: dict[str, Mechanism] = {"text": "attention"}
+    if pooled:
+        rules["pooled"] = "modulation"
+    semantic = TextSemantic(
+        token_features=CLIP_FEATURES,
+        pooled_features=CLIP_FEATURES if pooled else None,
+        num_tokens=77,  # all that CLIP has: unconfirmed
+        projection=model.projection,
+        null="learned",  # ours: most published models have the encoder's empty caption
+        # PixArt-alpha's paper masks what is native here, so that all read equally many tokens.
+        padding="noisy_replicate" if disentangled else "native",
+        padding_noise=0.02,  # unconfirmed
+    )
+    return replace(
+        base,
+        # Original captions of CC12M. Other columns of a metadata file are mixed in by
+        # text.captions. Tokens of the last layer, as in Stable Diffusion 1: unconfirmed.
+        text=TextConfig(source=(CLIP,)),
+        conditioning=replace(base.conditioning, semantic=semantic, rules=rules),
+        denoiser=model.build(resolution // 16, True),
+        # At 512, init.run is to be set to the run at 256, as above.
+        sampling=replace(
+            base.sampling,
+            steps=50,  # unconfirmed
+            guidance=GuidanceConfig(semantic_scale=5.0),  # ours: to be searched for each model
+        ),
+    )
+
+
 def recipes() -> dict[str, Callable[[], Recipe]]:
     """All of them by name."""
     resolutions: tuple[Resolution, ...] = (256, 512)
     return {
-        f"paper/{name}-{resolution}{'-disentangled' * disentangled}": partial(
-            comparison, name, resolution, disentangled=disentangled
+        f"paper/{data}{name}-{resolution}{'-disentangled' * disentangled}": partial(
+            build, name, resolution, disentangled=disentangled
         )
+        for data, build in (("", comparison), ("cc12m-", text_comparison))
         for name in MODELS
         for resolution in resolutions
         for disentangled in (False, True)
