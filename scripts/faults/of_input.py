@@ -25,6 +25,18 @@ MISTAKES = [
         quick=True,
     ),
     mistake("unknown recipe", ["train", "openmoji/none"], "there are: openmoji/", quick=True),
+    mistake(
+        "recaption without a captioner",
+        ["data", "recaption", "photos", "--column", "caption_x"],
+        "give one of --captioner MODEL and --captions FILE.jsonl",
+        quick=True,
+    ),
+    mistake(
+        "column that can hold no captions",
+        ["data", "recaption", "photos", "--captioner", "x", "--column", "label"],
+        "--column must be caption_ and a name of letters.*got 'label'",
+        quick=True,
+    ),
     mistake("unknown study", ["study", "run", "none"], "no study 'none'; there are: demo"),
     mistake("run folder that is none", ["sample", "nowhere"], "no run folder", quick=True),
     mistake("folder that is none", ["evaluate", "nowhere"], "is no folder", quick=True),

@@ -9,6 +9,7 @@ passed over.
 import csv
 import json
 import posixpath
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,19 @@ def picture_name(file_name: str) -> str:
     return unicodedata.normalize("NFC", posixpath.normpath(file_name.replace("\\", "/")))
 
 
+def check_column(column: str) -> None:
+    """Refuse what cannot name a further column of captions.
+
+    Raises:
+        ValueError: it does not begin with ``caption_``, or has other signs.
+    """
+    if not re.fullmatch(rf"{MORE_CAPTIONS}[A-Za-z0-9_.-]+", column):
+        raise ValueError(
+            f"--column must be {MORE_CAPTIONS} and a name of letters, digits, '_', '.' and '-', "
+            f"such as {MORE_CAPTIONS}blip; got {column!r}"
+        )
+
+
 def find_metadata(folder: Path, name: str | None) -> Path | None:
     """The metadata file of a folder; None where it has none.
 
@@ -84,7 +98,7 @@ def read_metadata(path: Path) -> Metadata:
     """
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
     if path.suffix.lower() not in readers:
-        raise ValueError(f"metadata must be a .csv or .jsonl file; got {path.name!r}")
+        raise ValueError(f"metadata or captions must be a .csv or .jsonl file; got {path.name!r}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             raw = list(readers[path.suffix.lower()](file))
