@@ -37,6 +37,12 @@ MISTAKES = [
         "--column must be caption_ and a name of letters.*got 'label'",
         quick=True,
     ),
+    mistake(
+        "kinds of captions without weights",
+        ["train", RECIPE, "--text.captions", "name", "0.5", "caption_x"],
+        "give each name once, with its weight",
+        quick=True,
+    ),
     mistake("unknown study", ["study", "run", "none"], "no study 'none'; there are: demo"),
     mistake("run folder that is none", ["sample", "nowhere"], "no run folder", quick=True),
     mistake("folder that is none", ["evaluate", "nowhere"], "is no folder", quick=True),

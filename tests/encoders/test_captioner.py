@@ -41,6 +41,12 @@ def test_captions_are_those_of_the_model_and_the_same_each_time(source):
     assert captioner.describe([]) == []
 
 
+def test_more_tokens_than_the_model_has_places_are_refused(source):
+    Captioner(source, max_tokens=31).describe(images())
+    with pytest.raises(ValueError, match="fewer than 32 tokens; got --max-tokens 32"):
+        Captioner(source, max_tokens=32)
+
+
 def test_fingerprint_follows_weights_and_length(source, tmp_path):
     other = str(save_blip(tmp_path / "other", seed=1))
     copied = str(shutil.copytree(source, tmp_path / "copied"))

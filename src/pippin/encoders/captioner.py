@@ -41,6 +41,14 @@ class Captioner:
                 "other models come from a file: --captions FILE.jsonl"
             )
         model, self._processor, self._tokenizer = _load(folder)
+        longest = getattr(
+            model.config.get_text_config(decoder=True), "max_position_embeddings", max_tokens + 1
+        )
+        if max_tokens >= longest:
+            raise ValueError(
+                f"captioner {source!r} writes fewer than {longest} tokens; got --max-tokens "
+                f"{max_tokens}"
+            )
         self._model = model.to(self.device).eval().requires_grad_(False)
 
     @torch.no_grad()
