@@ -8,7 +8,8 @@ import time
 import pytest
 
 from pippin.cli.main import VERBS, main
-from pippin.cli.options import parse_seeds
+from pippin.cli.options import parse, parse_seeds
+from pippin.encoders.config import TextConfig
 
 
 def pippin(*arguments, **options):
@@ -77,6 +78,17 @@ def test_an_unknown_setting_is_refused_with_a_suggestion(capsys):
 def test_an_empty_folder_of_images_is_an_error(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_any_kinds_of_captions_can_be_weighted(capsys):
+    default = TextConfig(captions={"style": 1.0})
+    mixed = parse(TextConfig, "x", ["--captions", "name", "1", "caption_a", "0.5"], default)
+    assert mixed.captions == {"name": 1.0, "caption_a": 0.5}
+    assert parse(TextConfig, "x", [], default) == default
+    for bad in (["name"], ["name", "x"], ["a", "1", "a", "2"], []):
+        with pytest.raises(SystemExit):
+            parse(TextConfig, "x", ["--captions", *bad], default)
+        assert "give each name once, with its weight" in " ".join(capsys.readouterr().err.split())
 
 
 def test_seeds():

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from pippin.data.build import build_cache
+from pippin.data.check import summarise
 from pippin.data.config import CacheConfig, ImagesConfig
 from pippin.data.crop import apply_control
 from pippin.data.images import ImagesSource, split_pictures
@@ -122,7 +123,30 @@ def test_captions_without_labels_are_one_class(
     rows = ['{"file_name": "a.png", "text": "one"}', '{"file_name": "b.png", "text": "two"}']
     (folder / "metadata.jsonl").write_text("\n".join(rows))
     assert scan(config).class_names == ("picture",)
-    assert {p.caption for p in scan(config).pictures} == {"one", "two"}
+    assert {p.captions["name"] for p in scan(config).pictures} == {"one", "two"}
+
+
+def test_kinds_of_captions_fall_back_on_the_main_one(
+    draw: Draw, config: ImagesConfig, folder: Path
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        draw(name)
+    place = folder / "metadata.csv"
+    place.write_text("file_name,label,caption\na.png,cat,tom\nb.png,cat,tim\nc.png,dog,\n")
+    before = [source.source_hash() for source in both(config)]
+    head = "file_name,label,caption,caption_blip,caption_short\n"
+    place.write_text(f"{head}a.png,cat,tom,a cat,\nb.png,cat,tim,,cat\nc.png,dog,,,\n")
+    sources = both(config)
+    found = {s.key(i): s.captions(i) for s in sources for i in range(len(s))}
+    assert found == {
+        "a.png": {"name": "tom", "caption_blip": "a cat", "caption_short": "tom"},
+        "b.png": {"name": "tim", "caption_blip": "tim", "caption_short": "cat"},
+        "c.png": {"name": "dog", "caption_blip": "dog", "caption_short": "dog"},
+    }
+    assert [source.source_hash() for source in sources] == before  # latents stay good
+    (note,) = (n for n in summarise(scan(config), config).notes if "caption" in n)
+    assert "name (1 empty), caption_blip (2 empty), caption_short (2 empty)" in note
+    assert "folder/mmdit-disentangled-text" in note
 
 
 def test_more_pictures_move_none(photos: ImagesConfig, draw: Draw) -> None:

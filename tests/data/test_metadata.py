@@ -16,10 +16,10 @@ JSONL = (
 def test_both_formats_say_the_same(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     found = read_metadata(tmp_path / name)
-    rows = [(row.file_name, row.label, row.caption) for row in found.rows]
-    assert rows == [("a.png", "cat", "a cat, asleep"), ("sub/b.png", None, "")]
+    rows = [(row.file_name, row.label, row.captions.get("name")) for row in found.rows]
+    assert rows == [("a.png", "cat", "a cat, asleep"), ("sub/b.png", None, None)]
     assert found.has_labels
-    assert found.has_captions
+    assert found.caption_kinds == ("name",)
     assert find_metadata(tmp_path, None) == tmp_path / name
 
 
@@ -34,7 +34,23 @@ def test_a_number_is_a_label_and_caption_goes_before_text(tmp_path: Path) -> Non
     path = tmp_path / "m.jsonl"
     path.write_text('{"file_name": "a.png", "label": 0, "text": "t", "caption": "c"}')
     (row,) = read_metadata(path).rows
-    assert (row.label, row.caption) == ("0", "c")
+    assert (row.label, row.captions) == ("0", {"name": "c"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("m.csv", "caption_blip,file_name,caption,caption_2\nan owl,a.png,owl,\n"),
+        ("m.jsonl", '{"file_name": "a.png", "caption_2": null, "caption": "owl"'),
+    ],
+)
+def test_further_columns_are_kinds_of_captions(tmp_path: Path, name: str, text: str) -> None:
+    more = ', "caption_blip": "an owl "}' if name == "m.jsonl" else ""
+    (tmp_path / name).write_text(text + more)
+    found = read_metadata(tmp_path / name)
+    assert found.caption_kinds[0] == "name"
+    assert set(found.caption_kinds) == {"name", "caption_2", "caption_blip"}
+    assert found.rows[0].captions == {"name": "owl", "caption_blip": "an owl"}
 
 
 @pytest.mark.parametrize(
@@ -51,6 +67,11 @@ def test_a_number_is_a_label_and_caption_goes_before_text(tmp_path: Path) -> Non
         ("m.jsonl", '{"file_name": "a", "label": 0.5}', "label must be str or int; got 0.5"),
         ("m.jsonl", '{"file_name": "a", "label": true}', "label must be str or int; got True"),
         ("m.jsonl", '{"file_name": 3}', "file_name must be str; got 3"),
+        (
+            "m.jsonl",
+            '{"file_name": "a", "caption_score": 0.3}',
+            "caption_score must be str, or the column another name; got 0.3",
+        ),
         ("m.txt", "", r"must be a \.csv or \.jsonl file; got 'm\.txt'"),
     ],
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin data check FOLDER`` and ``pippin data prepare RECIPE``."""
+"""``pippin data check FOLDER``, ``data recaption FOLDER`` and ``data prepare RECIPE``."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from pippin.cli import recaption
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe
 from pippin.data.config import ImagesConfig
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from pippin.data.table import Split
 
 USAGE = """usage: pippin data check FOLDER [options]      what is in a folder of own pictures
+       pippin data recaption FOLDER [options]  add a column of captions to its metadata file
        pippin data prepare RECIPE [options]    build the latent cache that training will use
 
-`pippin data check --help` and `pippin data prepare RECIPE --help` show all settings."""
+`pippin data check --help`, `pippin data recaption --help` and `pippin data prepare RECIPE --help`
+show all settings."""
 BATCH = 16
 """Images encoded at once when reconstruction is measured."""
 MUCH_WORSE = 3.0
@@ -53,13 +56,14 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if argv else 2
+    verbs = {"check": _check, "recaption": recaption.main, "prepare": _prepare}
     verb, rest = argv[0], argv[1:]
-    if verb not in ("check", "prepare"):
-        raise ValueError(f"pippin data has no verb {verb!r}; there are: check, prepare")
+    if verb not in verbs:
+        raise ValueError(f"pippin data has no verb {verb!r}; there are: {', '.join(verbs)}")
     if not rest:
         print(USAGE)
         return 2
-    return _check(rest) if verb == "check" else _prepare(rest)
+    return verbs[verb](rest)
 
 
 def _check(argv: list[str]) -> int:

@@ -13,7 +13,7 @@ from pippin.system.stop import sigterm_interrupts
 
 VERBS: dict[str, str] = {
     "demo": "the whole line on the embedded pictures, with a report, in minutes",
-    "data": "check own pictures, or prepare a recipe's latents",
+    "data": "check or recaption own pictures, or prepare a recipe's latents",
     "show": "what a recipe is and costs: parameters, FLOPs, memory",
     "train": "train a recipe",
     "sample": "draw images from a run",

@@ -5,10 +5,45 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig
 
 T = TypeVar("T")
+_registry = ConstructorRegistry()
+
+
+@_registry.primitive_rule
+def _weights(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, float]] | None:
+    """``name 0.5 caption_blip 0.5``: any names, where tyro would admit those of the default."""
+    if info.type != dict[str, float]:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME WEIGHT [NAME WEIGHT ...]",
+        instance_from_str=parse_weights,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [str(one) for pair in value.items() for one in pair],
+    )
+
+
+def parse_weights(words: list[str]) -> dict[str, float]:
+    """Names and numbers in turn.
+
+    Raises:
+        ValueError: no pairs, or a name that stands twice.
+    """
+    names, weights = words[::2], words[1::2]
+    try:
+        found = {name: float(weight) for name, weight in zip(names, weights, strict=True)}
+    except ValueError:
+        found = {}
+    if len(found) < len(names) or not found:
+        raise ValueError(
+            "give each name once, with its weight, such as: name 0.5 caption_blip 0.5; got "
+            f"{' '.join(words) or 'nothing'}"
+        )
+    return found
 
 
 def parse(kind: type[T], prog: str, arguments: list[str], default: Any = None) -> T:
@@ -22,6 +57,7 @@ def parse(kind: type[T], prog: str, arguments: list[str], default: Any = None) -
         prog=prog,
         args=arguments,
         default=tyro.MISSING_NONPROP if default is None else default,
+        registry=_registry,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
     )
 

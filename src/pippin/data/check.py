@@ -78,9 +78,15 @@ def _notes(found: Scan, config: ImagesConfig, classes: dict[str, dict[Split, int
             "there is one class only: guidance by class has nothing to tell apart; the recipe "
             "folder/mmdit-unconditional leaves classes out"
         )
-    if found.has_captions:
-        without = sum(not picture.caption for picture in found.pictures)
-        notes.append(f"captions are recorded ({without} are empty); no recipe trains on them yet")
+    if found.caption_kinds:
+        lacking = (
+            f"{kind} ({sum(kind not in p.captions for p in found.pictures)} empty)"
+            for kind in found.caption_kinds
+        )
+        notes.append(
+            f"kinds of captions: {', '.join(lacking)}; the recipe folder/mmdit-disentangled-text "
+            "trains on them, and text.captions mixes kinds"
+        )
     if empty := [name for name, count in classes.items() if not count["train"]]:
         notes.append(f"no picture of these classes is trained on: {', '.join(empty)}")
     if twice := _in_several_classes(found.pictures):

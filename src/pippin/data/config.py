@@ -91,8 +91,8 @@ class ImagesConfig(Config):
     path: str = ""
     """The folder. Files are found below it at any depth."""
     metadata: str | None = None
-    """A .csv or .jsonl file inside the folder with a column file_name, and label, caption or text;
-    None = metadata.csv or metadata.jsonl where there is one."""
+    """A .csv or .jsonl file inside the folder with a column file_name, and label, caption or text,
+    caption_...; None = metadata.csv or metadata.jsonl where there is one."""
     held_out_share: float = 0.1
     """Expected share of pictures that are held out, by a hash of the file's name."""
     min_side: int = 16

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pippin.data.config import ImagesConfig
+from pippin.data.metadata import MAIN
 from pippin.data.scan import OwnPicture, Progress, check_losses, scan
 from pippin.data.split import fixed_subset, held_out
 from pippin.data.table import Split
@@ -42,6 +43,7 @@ class ImagesSource:
         self.split: Split = split
         found = scan(config, progress=progress)
         check_losses(found, config)
+        self._kinds = tuple(dict.fromkeys((MAIN, *found.caption_kinds)))
         self.class_names: tuple[str, ...] = found.class_names
         self.lost = found.lost
         mine = split_pictures(found.pictures, config.held_out_share)[split]
@@ -60,12 +62,13 @@ class ImagesSource:
         return self._items[index].name
 
     def name(self, index: int) -> str:
-        """The caption; where there is none, the name of the class."""
-        return self._items[index].caption or self.class_names[self.label(index)]
+        """The main caption; where there is none, the name of the class."""
+        return self._items[index].captions.get(MAIN) or self.class_names[self.label(index)]
 
     def captions(self, index: int) -> dict[str, str]:
-        """The caption alone, as ``name``."""
-        return {"name": self.name(index)}
+        """``name`` and one for each further column of captions; the name where a cell is empty."""
+        own = self._items[index].captions
+        return {kind: own.get(kind) or self.name(index) for kind in self._kinds}
 
     def label(self, index: int) -> int:
         """The class id, a place in ``class_names``."""

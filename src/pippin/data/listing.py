@@ -6,7 +6,6 @@ it; or the folder is flat, and then all pictures are of one class.
 """
 
 import os
-import posixpath
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from pippin.data.config import ImagesConfig
-from pippin.data.metadata import Metadata, Row, find_metadata, read_metadata
+from pippin.data.metadata import Metadata, Row, find_metadata, picture_name, read_metadata
 from pippin.image_files import SUFFIXES, Reason
 
 Layout = Literal["metadata", "class folders", "flat"]
@@ -66,7 +65,8 @@ class Entry:
     """Below the folder, with forward slashes, in Unicode's composed form."""
     path: Path
     label: str
-    caption: str = ""
+    captions: Mapping[str, str] = field(default_factory=dict)
+    """Kind -> caption, of those that the picture has."""
 
 
 @dataclass(kw_only=True)
@@ -74,7 +74,7 @@ class Listing:
     """All files of a folder."""
 
     layout: Layout
-    has_captions: bool = False
+    caption_kinds: tuple[str, ...] = ()
     entries: list[Entry] = field(default_factory=list)
     lost: list[LostFile] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
@@ -174,7 +174,7 @@ def _by_folder(listing: Listing, files: Mapping[str, Path]) -> None:
 
 def _by_metadata(listing: Listing, metadata: Metadata, files: Mapping[str, Path]) -> None:
     """What the rows say; pictures that no row names are lost."""
-    listing.has_captions = metadata.has_captions
+    listing.caption_kinds = metadata.caption_kinds
     named: set[str] = set()
     for row in metadata.rows:
         _add_row(listing, row, metadata, files, named)
@@ -187,7 +187,7 @@ def _add_row(
     listing: Listing, row: Row, metadata: Metadata, files: Mapping[str, Path], named: set[str]
 ) -> None:
     """One row: an entry, or a lost file."""
-    name = unicodedata.normalize("NFC", posixpath.normpath(row.file_name.replace("\\", "/")))
+    name = picture_name(row.file_name)
     label = row.label if metadata.has_labels else ONE_CLASS
     loss: tuple[str, LossReason, str] | None = None
     if not _is_unicode(name) or "\0" in name:
@@ -206,5 +206,5 @@ def _add_row(
     else:
         path = files.get(name, metadata.path.parent / name)
         listing.entries.append(
-            Entry(name=name, path=path, label=label or ONE_CLASS, caption=row.caption)
+            Entry(name=name, path=path, label=label or ONE_CLASS, captions=row.captions)
         )

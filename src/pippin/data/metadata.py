@@ -2,18 +2,26 @@
 """Metadata files of own pictures: CSV or JSON Lines, one row for each picture.
 
 The columns are those of Hugging Face's ``imagefolder``: ``file_name``, relative to the folder, and
-``label``, ``caption`` or ``text``. Other columns are passed over.
+``label``, ``caption`` or ``text``. Further captions stand in columns ``caption_...``; others are
+passed over.
 """
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 NAMES = ("metadata.csv", "metadata.jsonl")
 FILE, LABEL, CAPTIONS = "file_name", "label", ("caption", "text")
+MORE_CAPTIONS = "caption_"
+"""Begins the name of a column of further captions."""
+MAIN = "name"
+"""The kind of caption that a column of ``CAPTIONS`` holds; others' kinds are their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +33,8 @@ class Row:
     file_name: str
     label: str | None
     """None where the cell is empty."""
-    caption: str
+    captions: Mapping[str, str]
+    """Kind -> caption; those of empty cells are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +44,27 @@ class Metadata:
     path: Path
     rows: tuple[Row, ...]
     has_labels: bool
-    has_captions: bool
+    caption_kinds: tuple[str, ...]
+    """Of the columns that hold captions, the main one first."""
+
+
+def picture_name(file_name: str) -> str:
+    """What a cell of ``file_name`` names: below the folder, with forward slashes, in Unicode's
+    composed form."""
+    return unicodedata.normalize("NFC", posixpath.normpath(file_name.replace("\\", "/")))
+
+
+def check_column(column: str) -> None:
+    """Refuse what cannot name a further column of captions.
+
+    Raises:
+        ValueError: it does not begin with ``caption_``, or has other signs.
+    """
+    if not re.fullmatch(rf"{MORE_CAPTIONS}[A-Za-z0-9_.-]+", column):
+        raise ValueError(
+            f"--column must be {MORE_CAPTIONS} and a name of letters, digits, '_', '.' and '-', "
+            f"such as {MORE_CAPTIONS}blip; got {column!r}"
+        )
 
 
 def find_metadata(folder: Path, name: str | None) -> Path | None:
@@ -69,7 +98,7 @@ def read_metadata(path: Path) -> Metadata:
     """
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
     if path.suffix.lower() not in readers:
-        raise ValueError(f"metadata must be a .csv or .jsonl file; got {path.name!r}")
+        raise ValueError(f"metadata or captions must be a .csv or .jsonl file; got {path.name!r}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             raw = list(readers[path.suffix.lower()](file))
@@ -82,13 +111,20 @@ def read_metadata(path: Path) -> Metadata:
         raise ValueError(
             f"{path} has no column {FILE!r}; it has: {', '.join(columns) or 'no rows at all'}"
         )
-    caption = next((name for name in CAPTIONS if name in columns), None)
+    captions = _caption_columns(columns)
     return Metadata(
         path=path,
-        rows=tuple(_row(path, line, values, caption) for line, values in raw),
+        rows=tuple(_row(path, line, values, captions) for line, values in raw),
         has_labels=LABEL in columns,
-        has_captions=caption is not None,
+        caption_kinds=tuple(captions),
     )
+
+
+def _caption_columns(columns: Iterable[str]) -> dict[str, str]:
+    """Kind of caption -> column."""
+    main = next((name for name in CAPTIONS if name in columns), None)
+    more = {name: name for name in columns if name.startswith(MORE_CAPTIONS)}
+    return ({MAIN: main} if main else {}) | more
 
 
 class _BadLineError(Exception):
@@ -126,19 +162,26 @@ def _json_rows(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, values
 
 
-def _row(path: Path, line: int, values: dict[str, Any], caption: str | None) -> Row:
-    def text(name: str | None, *kinds: type) -> str:
-        value = values.get(name) if name else None
+def _row(path: Path, line: int, values: dict[str, Any], columns: Mapping[str, str]) -> Row:
+    def text(name: str, *kinds: type) -> str:
+        value = values.get(name)
         if value is None:
             return ""
         if type(value) not in (str, *kinds):
             allowed = " or ".join(kind.__name__ for kind in (str, *kinds))
-            raise ValueError(f"{path}, line {line}: {name} must be {allowed}; got {value!r}")
+            advice = ", or the column another name" if name.startswith(MORE_CAPTIONS) else ""
+            raise ValueError(
+                f"{path}, line {line}: {name} must be {allowed}{advice}; got {value!r}"
+            )
         return str(value).strip()
 
     file_name = text(FILE)
     if not file_name:
         raise ValueError(f"{path}, line {line}: {FILE} is empty")
+    captions = {kind: text(column) for kind, column in columns.items()}
     return Row(
-        line=line, file_name=file_name, label=text(LABEL, int) or None, caption=text(caption)
+        line=line,
+        file_name=file_name,
+        label=text(LABEL, int) or None,
+        captions={kind: caption for kind, caption in captions.items() if caption},
     )

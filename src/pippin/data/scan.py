@@ -77,7 +77,8 @@ class OwnPicture:
     path: Path
     label: int
     """A place in the scan's class names."""
-    caption: str
+    captions: Mapping[str, str]
+    """Kind -> caption, of those that the picture has."""
     size: Size
     """Of the file as stored, after EXIF rotation."""
     sha256: str
@@ -97,7 +98,8 @@ class Scan:
     lost: tuple[LostFile, ...]
     passed_over: Mapping[str, int]
     """Suffix -> how many files that are no pictures."""
-    has_captions: bool
+    caption_kinds: tuple[str, ...]
+    """Of the source's columns."""
 
     @property
     def lost_share(self) -> float:
@@ -208,7 +210,7 @@ def _judged(listing: Listing, files: Mapping[str, FileRecord], min_side: int) ->
             name=entry.name,
             path=entry.path,
             label=ids[entry.label],
-            caption=entry.caption,
+            captions=entry.captions,
             size=Size(record.height, record.width),
             sha256=record.sha256,
             rules=record.rules,
@@ -221,7 +223,7 @@ def _judged(listing: Listing, files: Mapping[str, FileRecord], min_side: int) ->
         class_names=class_names,
         lost=tuple(sorted(lost, key=lambda one: one.name)),
         passed_over=dict(listing.passed_over.most_common()),
-        has_captions=listing.has_captions,
+        caption_kinds=listing.caption_kinds,
     )
 
 

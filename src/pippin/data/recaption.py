@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A further column of captions in the metadata file of own pictures.
+
+The file is replaced whole: it keeps all rows, columns and values, and captions that the column has
+already stay as they are.
+"""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pippin.data.config import ImagesConfig
+from pippin.data.listing import Listing, list_pictures
+from pippin.data.metadata import (
+    FILE,
+    LABEL,
+    MAIN,
+    NAMES,
+    find_metadata,
+    picture_name,
+    read_metadata,
+)
+from pippin.system.files import replacing
+
+BOM = "\ufeff"
+
+
+def given_captions(path: Path) -> dict[str, str]:
+    """Picture -> caption, of a .jsonl or .csv file with ``file_name`` and ``caption`` or ``text``.
+
+    Raises:
+        ValueError: no such columns, or a picture that is named twice.
+        OSError: it cannot be read.
+    """
+    found, captions = read_metadata(path), dict[str, str]()
+    if MAIN not in found.caption_kinds:
+        raise ValueError(f"{path} has no column 'caption' or 'text', so there is nothing to take")
+    for row in found.rows:
+        name = picture_name(row.file_name)
+        if name in captions:
+            raise ValueError(f"{path}, line {row.line} names {name} again; leave one of them")
+        captions[name] = " ".join(row.captions.get(MAIN, "").split())
+    return captions
+
+
+def set_column(data: ImagesConfig, column: str, captions: Mapping[str, str]) -> Path:
+    """Write captions where the column has none yet; without a metadata file a new one names all
+    pictures, with their classes.
+
+    Args:
+        data: the folder, and which metadata file.
+        column: that :func:`pippin.data.metadata.check_column` allows.
+        captions: picture -> caption.
+
+    Returns:
+        The metadata file.
+
+    Raises:
+        ValueError: a metadata file that cannot be used, or a picture that none can name.
+        OSError: disk full or not writable; the file stays as it was.
+    """
+    folder = Path(data.path)
+    place = find_metadata(folder, data.metadata)
+    if place is None:
+        _write(folder / NAMES[0], _new_rows(list_pictures(data), column, captions))
+        return folder / NAMES[0]
+    read_metadata(place)  # with the line of whatever is wrong
+    text = place.read_bytes().decode("utf-8")
+    mark = BOM if text.startswith(BOM) else ""
+    change = _changed_csv if place.suffix.lower() == ".csv" else _changed_json
+    _write(place.resolve(), mark + change(text.removeprefix(BOM), column, captions))
+    return place
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as staging:
+        staging.write_bytes(text.encode())
+        if path.exists():
+            shutil.copymode(path, staging)
+
+
+def _new_rows(listing: Listing, column: str, captions: Mapping[str, str]) -> str:
+    """CSV with a row for each picture."""
+    labelled = listing.layout == "class folders"
+    rows = [[FILE, LABEL, column] if labelled else [FILE, column]]
+    for entry in listing.entries:
+        name, label = entry.name, entry.label
+        if picture_name(name) != name or (name.strip(), label.strip()) != (name, label):
+            raise ValueError(
+                f"{name!r} cannot be named by a metadata file, for a backslash or an outer space; "
+                "rename it"
+            )
+        rows.append([name, *([label] if labelled else []), captions.get(name, "")])
+    return _csv(rows, "\n")
+
+
+def _changed_csv(text: str, column: str, captions: Mapping[str, str]) -> str:
+    head, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    where = _last(head, FILE)
+    if column not in head:
+        head, rows = [*head, column], [[*row, ""] if row else row for row in rows]
+    cell = _last(head, column)
+    for row in filter(None, rows):
+        if not row[cell].strip():
+            row[cell] = _caption(row[where], captions)
+    return _csv([head, *rows], "\r\n" if "\r\n" in text else "\n")
+
+
+def _changed_json(text: str, column: str, captions: Mapping[str, str]) -> str:
+    """Lines that get no caption keep every byte."""
+    lines = []
+    for line in io.StringIO(text, newline=""):
+        values = json.loads(line) if line.strip() else {}
+        caption = _caption(values.get(FILE, ""), captions)
+        if caption and not (values.get(column) or "").strip():
+            line = _json_line(values | {column: caption}) + line[len(line.rstrip("\r\n")) :]
+        lines.append(line)
+    return "".join(lines)
+
+
+def _caption(cell: str, captions: Mapping[str, str]) -> str:
+    return captions.get(picture_name(cell.strip()), "")
+
+
+def _json_line(values: Mapping[str, object]) -> str:
+    """Readable, unless a string is no Unicode text."""
+    text = json.dumps(values, ensure_ascii=False)
+    return text if _is_text(text) else json.dumps(values)
+
+
+def _is_text(text: str) -> bool:
+    return text.encode("utf-8", "replace").decode() == text
+
+
+def _csv(rows: list[list[str]], end: str) -> str:
+    file = io.StringIO(newline="")
+    csv.writer(file, lineterminator=end).writerows(rows)
+    return file.getvalue()
+
+
+def _last(head: list[str], column: str) -> int:
+    """Of two columns of one name the last counts, as where the file is read."""
+    return len(head) - 1 - head[::-1].index(column)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captioning models of the transformers library: images to captions."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from pippin.encoders.hub import model_fingerprint, model_folder, transformers_library
+
+KINDS = ("blip", "blip-2", "git", "vision-encoder-decoder")
+"""model_type of a config.json: models that write a caption of an image without being asked."""
+
+
+class Captioner:
+    """A captioning model, frozen, that writes the likeliest token each time: the same image gives
+    the same caption.
+
+    Args:
+        source: a folder or a hub name; weights in safetensors.
+        max_tokens: after so many tokens a caption is cut.
+        device: where it runs.
+
+    Raises:
+        ValueError: nothing of that name, another kind of model, or transformers is not installed.
+    """
+
+    def __init__(
+        self, source: str, *, max_tokens: int = 40, device: torch.device | str = "cpu"
+    ) -> None:
+        self.device, self._max_tokens = torch.device(device), max_tokens
+        folder = model_folder(source, "captioner")
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        if kind not in KINDS:
+            raise ValueError(
+                f"captioner {source!r} is a {kind!r}; known are {', '.join(KINDS)}. Captions of "
+                "other models come from a file: --captions FILE.jsonl"
+            )
+        model, self._processor, self._tokenizer = _load(folder)
+        longest = getattr(
+            model.config.get_text_config(decoder=True), "max_position_embeddings", max_tokens + 1
+        )
+        if max_tokens >= longest:
+            raise ValueError(
+                f"captioner {source!r} writes fewer than {longest} tokens; got --max-tokens "
+                f"{max_tokens}"
+            )
+        self._model = model.to(self.device).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def describe(self, images: Sequence[UInt8[Tensor, "3 _ _"]]) -> list[str]:
+        """A caption of each image, in one line; an image may have any size."""
+        if not images:
+            return []
+        pixels = self._processor(
+            images=list(images), input_data_format="channels_first", return_tensors="pt"
+        )["pixel_values"]
+        ids = self._model.generate(
+            pixel_values=pixels.to(self.device),
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=self._max_tokens,
+        )
+        captions = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [" ".join(caption.split()) for caption in captions]
+
+
+def captioner_fingerprint(source: str, max_tokens: int) -> str:
+    """Of a captioner's files and how it is asked, without loading it.
+
+    Raises:
+        ValueError: nothing of that name.
+    """
+    return model_fingerprint(f"captions of {max_tokens}", model_folder(source, "captioner"))
+
+
+def _load(folder: Path) -> tuple[Any, Any, Any]:
+    """Model, image processor, tokenizer."""
+    transformers = transformers_library("captioning")
+    try:
+        model = transformers.AutoModelForImageTextToText.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, use_safetensors=True
+        )
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"captioner in {folder} cannot be loaded ({reason}); wanted are config.json, "
+            "safetensors weights, an image processor and a tokenizer in transformers' format"
+        ) from error
+    return model, processor, tokenizer

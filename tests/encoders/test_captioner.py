@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captioners through the real loading code, on a tiny BLIP of random weights."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from tiny_blip import save_blip
+
+from pippin.encoders.captioner import Captioner, captioner_fingerprint
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return str(save_blip(tmp_path_factory.mktemp("blip")))
+
+
+def images():
+    draws = torch.Generator().manual_seed(0)
+    sizes = [(40, 50), (3, 90), (64, 33)]
+    return [torch.randint(0, 256, (3, *s), generator=draws, dtype=torch.uint8) for s in sizes]
+
+
+def test_captions_are_those_of_the_model_and_the_same_each_time(source):
+    import transformers
+
+    captioner = Captioner(source, max_tokens=6)
+    found = captioner.describe(images())
+    assert found == Captioner(source, max_tokens=6).describe(images())
+    assert all(caption and "\n" not in caption for caption in found)
+    model = transformers.BlipForConditionalGeneration.from_pretrained(source).eval()
+    processor = transformers.BlipProcessor.from_pretrained(source)
+    for caption, image in zip(found, images(), strict=True):
+        pixels = processor(images=image, return_tensors="pt", input_data_format="channels_first")
+        ids = model.generate(**pixels, max_new_tokens=6, num_beams=1, do_sample=False)
+        assert processor.decode(ids[0], skip_special_tokens=True).strip() == caption
+    assert max(len(c.split()) for c in found) > max(
+        len(c.split()) for c in Captioner(source, max_tokens=2).describe(images())
+    )
+    assert captioner.describe([]) == []
+
+
+def test_more_tokens_than_the_model_has_places_are_refused(source):
+    Captioner(source, max_tokens=31).describe(images())
+    with pytest.raises(ValueError, match="fewer than 32 tokens; got --max-tokens 32"):
+        Captioner(source, max_tokens=32)
+
+
+def test_fingerprint_follows_weights_and_length(source, tmp_path):
+    other = str(save_blip(tmp_path / "other", seed=1))
+    copied = str(shutil.copytree(source, tmp_path / "copied"))
+    prints = [captioner_fingerprint(one, 6) for one in (source, copied, other)]
+    assert prints[0] == prints[1] != prints[2]
+    assert captioner_fingerprint(source, 7) != prints[0]
+
+
+def test_what_is_no_captioner_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=r"captioner '.*' *: the folder has no config\.json"):
+        Captioner(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava"}))
+    with pytest.raises(ValueError, match=r"is a 'llava'; known are blip, .* --captions FILE"):
+        Captioner(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip"}))
+    with pytest.raises(ValueError, match=r"captioner in .* cannot be loaded"):
+        Captioner(str(tmp_path))
