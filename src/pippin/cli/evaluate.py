@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin evaluate RUN`` and ``pippin evaluate FOLDER``."""
+"""``pippin evaluate RUN``, with a preset or without, and ``pippin evaluate FOLDER``."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import tyro
 
 from pippin.cli.options import chosen_data, parse
-from pippin.data.config import DataConfig, OpenMojiConfig
+from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig
 from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.presets import PRESETS, PresetName
 from pippin.sampling.config import SamplingConfig
 
 WIDEST = 130
@@ -20,6 +21,18 @@ WIDEST = 130
 class EvaluateRunCommand:
     """Measure a run: held-out loss, sample quality, control drift and effect."""
 
+    evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")]
+    sampling: SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatePresetCommand:
+    """Measure a run of text on the captions of a folder that it was not trained on."""
+
+    preset: PresetName
+    data: ImagesConfig
+    """The folder: one caption a picture. data.resolution is the side at which pictures and
+    samples are compared."""
     evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")]
     sampling: SamplingConfig
 
@@ -49,7 +62,11 @@ def main(argv: list[str]) -> int:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give a run folder or a folder of images")
     is_run = (folder / "config.json").exists()
-    measures, out = _run(folder, rest) if is_run else _folder(folder, rest)
+    name = _preset_name(rest)
+    if name is not None:
+        measures, out = _preset(folder, name, rest)
+    else:
+        measures, out = _run(folder, rest) if is_run else _folder(folder, rest)
 
     from pippin.run.evaluate import write_results
 
@@ -77,6 +94,44 @@ def _run(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path
     recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
     run = load_run(folder, recipe.sampling.weights, recipe=recipe)
     measures = evaluate_run(run, folder)
+    return with_fingerprints(measures, run_protocol(run)), place.results
+
+
+def _preset_name(arguments: list[str]) -> PresetName | None:
+    """What follows --preset, before the other options, whose defaults depend on it."""
+    for place, one in enumerate(arguments):
+        option, equals, value = one.partition("=")
+        if option == "--preset":
+            given = value if equals else next(iter(arguments[place + 1 :]), "")
+            for name in PRESETS:
+                if name == given:
+                    return name
+            raise ValueError(f"no preset {given!r}; there are: {', '.join(PRESETS)}")
+    return None
+
+
+def _preset(
+    folder: Path, name: PresetName, arguments: list[str]
+) -> tuple[list[dict[str, Any]], Path]:
+    from pippin.run.folder import RunFolder
+
+    place, preset = RunFolder(folder), PRESETS[name]
+    recipe = place.recipe()
+    default = EvaluatePresetCommand(
+        preset=name,
+        data=preset.data,
+        evaluation=preset.evaluation,
+        sampling=replace(recipe.sampling, steps=preset.steps),
+    )
+    command = parse(EvaluatePresetCommand, "pippin evaluate RUN", arguments, default)
+
+    from pippin.run.evaluate import run_protocol, with_fingerprints
+    from pippin.run.load import load_run
+    from pippin.run.zero_shot import evaluate_zero_shot
+
+    recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
+    run = load_run(folder, recipe.sampling.weights, recipe=recipe)
+    measures = evaluate_zero_shot(run, command.data, folder, name)
     return with_fingerprints(measures, run_protocol(run)), place.results
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Views: what a training step sees of one picture, and its exact counterfactuals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch

@@ -9,7 +9,7 @@ image report 100. The number depends on the CLIP: those of two CLIPs are not com
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from pippin.encoders.pretrained import (
     signature,
     transformers_library,
 )
+from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.measure import Measure, Subject, mean_measure
 from pippin.rng import permutation
 from pippin.types import Images, ImageStream
@@ -134,8 +135,37 @@ def clip_scores(
 
 
 def clip_measures(
+    clip: Clip,
+    captions: Sequence[str],
+    sides: Mapping[Subject, tuple[ImageStream, dict[str, Any]]],
+    config: EvaluationConfig,
+) -> list[Measure]:
+    """The scores of several sets of images for one list of captions.
+
+    Args:
+        clip: of images and captions.
+        captions: one an image, in order.
+        sides: whose images, the images as uint8 batches, and all else that can change the number.
+        config: seed and batch size.
+
+    Raises:
+        ValueError: not one caption an image.
+    """
+    texts = clip.texts(captions, config.batch_size)
+    listed = hashlib.sha256(json.dumps(list(captions)).encode()).hexdigest()[:16]
+    about = clip.protocol() | {"captions_hash": listed}
+    measures = []
+    for subject, (images, protocol) in sides.items():
+        found = clip.images(images)
+        measures += score_measures(
+            found, texts, seed=config.seed, subject=subject, protocol=about | protocol
+        )
+    return measures
+
+
+def score_measures(
     images: Float[Tensor, "count dim"],
-    texts: Float[Tensor, "count dim"],
+    texts: Float[Tensor, "captions dim"],
     *,
     seed: int,
     subject: Subject = "arm",
@@ -164,11 +194,6 @@ def clip_measures(
         mean_measure("CLIP score", own, better="higher", protocol=protocol, **shared),
         mean_measure("CLIP score shuffled", floor, better="neither", protocol=protocol, **shared),
     ]
-
-
-def captions_hash(captions: Sequence[str]) -> str:
-    """16 hexadecimal digits of captions in their order."""
-    return hashlib.sha256(json.dumps(list(captions)).encode()).hexdigest()[:16]
 
 
 def _load(folder: Path) -> tuple[Any, Any, Any]:

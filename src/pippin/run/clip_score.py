@@ -2,12 +2,13 @@
 """The CLIP score of a model of text, between real pictures and captions that were exchanged."""
 
 from pathlib import Path
+from typing import Any
 
 from pippin.config import ConfigError
 from pippin.data.views import clean_images
-from pippin.evaluation.clip_score import Clip, captions_hash, clip_measures
+from pippin.evaluation.clip_score import Clip, clip_measures
 from pippin.evaluation.folder import image_batches
-from pippin.evaluation.measure import Measure
+from pippin.evaluation.measure import Measure, Subject
 from pippin.run.alignment import caption_samples
 from pippin.run.load import LoadedRun
 from pippin.run.sample import sampling_protocol
@@ -41,16 +42,9 @@ def held_out_clip_measures(run: LoadedRun, clip: Clip, place: Path) -> list[Meas
     """
     config, held_out = run.recipe.evaluation, run.parts.held_out_captions
     assert held_out is not None
-    files = caption_samples(run, place)
-    texts = clip.texts(held_out.first, config.batch_size)
-    shared = clip.protocol() | {
-        "captions_of": "held-out pictures",
-        "captions_hash": captions_hash(held_out.first),
-    }
+    drawn = image_batches(caption_samples(run, place), config.batch_size)
+    real = clean_images(run.parts.held_out_source, config.batch_size)
+    shared: dict[str, Any] = {"captions_of": "held-out pictures"}
     mine = shared | sampling_protocol(run, run.recipe.sampling)
-    drawn = clip.images(image_batches(files, config.batch_size))
-    real = clip.images(clean_images(run.parts.held_out_source, config.batch_size))
-    return [
-        *clip_measures(drawn, texts, seed=config.seed, protocol=mine),
-        *clip_measures(real, texts, seed=config.seed, subject="real", protocol=shared),
-    ]
+    sides: dict[Subject, Any] = {"arm": (drawn, mine), "real": (real, shared)}
+    return clip_measures(clip, held_out.first, sides, config)
