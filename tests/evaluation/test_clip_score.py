@@ -15,6 +15,11 @@ from pippin.evaluation.config import EvaluationConfig
 CAPTIONS = ["red apple", "blue car red apple blue", "car", ""]
 
 
+def rewrite(folder, name, **settings):
+    path = folder / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return save_clip(tmp_path_factory.mktemp("clip"))
@@ -89,6 +94,11 @@ def test_neither_batches_nor_company_matter(clip):
         clip.images([])
 
 
+def test_images_of_another_scale_are_refused(clip):
+    with pytest.raises(ValueError, match=r"uint8 images; got torch\.float32"):
+        clip.images(iter([images().float()]))
+
+
 def test_long_captions_are_cut_and_still_end(clip):
     room = clip.text_tokens - 2
     fits, long = "red " * room, "red " * (room + 50)
@@ -130,9 +140,15 @@ def test_the_preprocessor_may_lie_in_the_processors_file(clip, tmp_path):
     assert not torch.allclose(Clip(str(nested)).pixels(images()), clip.pixels(images()))
 
 
-def rewrite(folder, name, **settings):
-    path = folder / name
-    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+def test_older_files_are_read_as_they_were_meant(clip, tmp_path):
+    """The first published CLIPs give sizes as numbers, and 2 as the end of a caption."""
+    old = save_clip(tmp_path)
+    rewrite(old, "preprocessor_config.json", size=32, crop_size=32)
+    text = json.loads((old / "config.json").read_text())["text_config"]
+    rewrite(old, "config.json", text_config=text | {"eos_token_id": 2})
+    found = Clip(str(old))
+    torch.testing.assert_close(found.images([images()]), clip.images([images()]))
+    torch.testing.assert_close(found.texts(CAPTIONS, 8), clip.texts(CAPTIONS, 8))
 
 
 def test_what_is_no_clip_is_refused_by_name(tmp_path, monkeypatch):

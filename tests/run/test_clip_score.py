@@ -13,6 +13,7 @@ from rich.console import Console
 from pippin.cli.main import main
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
+from pippin.data.config import NoDataConfig
 from pippin.encoders.config import TextConfig
 from pippin.run.evaluate import evaluate_run
 from pippin.run.load import load_run
@@ -148,6 +149,20 @@ def test_the_preset_measures_on_the_captions_of_another_folder(
     assert {row["prompt"] for row in manifest.images} == {f"red car, {n}" for n in range(9)}
     monkeypatch.setattr("pippin.run.sample._draw_missing", None)  # all are drawn already
     assert main(["evaluate", str(trained), *options]) == 0
+
+
+def test_the_preset_needs_no_pictures_of_the_models_own(trained, coco, tmp_path):
+    """As a converted model has none."""
+    out = tmp_path / "exported"
+    assert main(["export", str(trained), str(out)]) == 0
+    config = json.loads((out / "config.json").read_text())
+    config["data"] = NoDataConfig(resolution=32).to_dict()
+    (out / "config.json").write_text(json.dumps(config))
+    options = ["--preset", "coco-zero-shot", "--data.path", str(coco), "--num-samples", "8"]
+    options += ["--data.index-folder", str(tmp_path / "index"), "--data.resolution", "32"]
+    options += ["--input-size", "32", "--sampling.steps", "2"]
+    assert main(["evaluate", str(out), *options]) == 0
+    assert "zero-shot KID-efflite0" in (out / "results.jsonl").read_text()
 
 
 def test_the_presets_numbers():

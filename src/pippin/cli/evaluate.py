@@ -26,15 +26,13 @@ class EvaluateRunCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluatePresetCommand:
+class EvaluatePresetCommand(EvaluateRunCommand):
     """Measure a run of text on the captions of a folder that it was not trained on."""
 
     preset: PresetName
     data: ImagesConfig
     """The folder: one caption a picture. data.resolution is the side at which pictures and
     samples are compared."""
-    evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")]
-    sampling: SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +54,18 @@ class EvaluateFolderCommand:
 def main(argv: list[str]) -> int:
     """Parse, measure, print and record."""
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: pippin evaluate RUN_OR_FOLDER [options]\n       add --help to see them")
+        print(
+            "usage: pippin evaluate RUN_OR_FOLDER [options]\n"
+            f"       pippin evaluate RUN --preset {'|'.join(PRESETS)} --data.path FOLDER ...\n"
+            "       add --help to see them"
+        )
         return 0 if argv else 2
     folder, rest = Path(argv[0]), argv[1:]
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give a run folder or a folder of images")
-    is_run = (folder / "config.json").exists()
-    name = _preset_name(rest)
-    if name is not None:
-        measures, out = _preset(folder, name, rest)
-    else:
-        measures, out = _run(folder, rest) if is_run else _folder(folder, rest)
+    preset = _preset_name(rest)
+    is_run = preset is not None or (folder / "config.json").exists()
+    measures, out = _run(folder, preset, rest) if is_run else _folder(folder, rest)
 
     from pippin.run.evaluate import write_results
 
@@ -80,20 +79,28 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path]:
+def _run(
+    folder: Path, preset: PresetName | None, arguments: list[str]
+) -> tuple[list[dict[str, Any]], Path]:
     from pippin.run.folder import RunFolder
 
     place = RunFolder(folder)
     recipe = place.recipe()
     default = EvaluateRunCommand(evaluation=recipe.evaluation, sampling=recipe.sampling)
-    command = parse(EvaluateRunCommand, "pippin evaluate RUN", arguments, default)
+    if preset is not None:
+        default = _preset_command(preset, recipe.sampling)
+    command = parse(type(default), "pippin evaluate RUN", arguments, default)
 
     from pippin.run.evaluate import evaluate_run, run_protocol, with_fingerprints
     from pippin.run.load import load_run
+    from pippin.run.zero_shot import evaluate_zero_shot
 
     recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
     run = load_run(folder, recipe.sampling.weights, recipe=recipe)
-    measures = evaluate_run(run, folder)
+    if isinstance(command, EvaluatePresetCommand):
+        measures = evaluate_zero_shot(run, command.data, folder, command.preset)
+    else:
+        measures = evaluate_run(run, folder)
     return with_fingerprints(measures, run_protocol(run)), place.results
 
 
@@ -110,29 +117,14 @@ def _preset_name(arguments: list[str]) -> PresetName | None:
     return None
 
 
-def _preset(
-    folder: Path, name: PresetName, arguments: list[str]
-) -> tuple[list[dict[str, Any]], Path]:
-    from pippin.run.folder import RunFolder
-
-    place, preset = RunFolder(folder), PRESETS[name]
-    recipe = place.recipe()
-    default = EvaluatePresetCommand(
+def _preset_command(name: PresetName, sampling: SamplingConfig) -> EvaluatePresetCommand:
+    preset = PRESETS[name]
+    return EvaluatePresetCommand(
         preset=name,
         data=preset.data,
         evaluation=preset.evaluation,
-        sampling=replace(recipe.sampling, steps=preset.steps),
+        sampling=replace(sampling, steps=preset.steps),
     )
-    command = parse(EvaluatePresetCommand, "pippin evaluate RUN", arguments, default)
-
-    from pippin.run.evaluate import run_protocol, with_fingerprints
-    from pippin.run.load import load_run
-    from pippin.run.zero_shot import evaluate_zero_shot
-
-    recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
-    run = load_run(folder, recipe.sampling.weights, recipe=recipe)
-    measures = evaluate_zero_shot(run, command.data, folder, name)
-    return with_fingerprints(measures, run_protocol(run)), place.results
 
 
 def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path | None]:

@@ -105,10 +105,12 @@ class Clip:
         """Embeddings of length 1 of a stream of uint8 images of any size, on the CPU.
 
         Raises:
-            ValueError: no images at all.
+            ValueError: no images at all, or something else than uint8.
         """
         rows = []
         for batch in batches:
+            if batch.dtype != torch.uint8:  # it would be scaled wrongly
+                raise ValueError(f"a CLIP score is taken of uint8 images; got {batch.dtype}")
             found = self._model.get_image_features(self.pixels(batch).to(self._device))
             rows.append(normalize(found.pooler_output.float(), dim=-1).cpu())
         if not rows:
