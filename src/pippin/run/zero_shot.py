@@ -91,7 +91,7 @@ def evaluate_zero_shot(
     """
     _check(run, preset)
     clip, pictures, place = clip_for(run), CaptionedPictures(data), RunFolder(folder)
-    _say_what_is_there(run, pictures)
+    _check_pictures(run, pictures)
     with folder_lock(place.evaluation):
         found = _measures(run, pictures, clip, place.evaluation / preset, preset)
         # The run's own evaluation has measures of these names against its own pictures.
@@ -145,7 +145,7 @@ def _check(run: LoadedRun, preset: PresetName) -> None:
         )
 
 
-def _say_what_is_there(run: LoadedRun, pictures: CaptionedPictures) -> None:
+def _check_pictures(run: LoadedRun, pictures: CaptionedPictures) -> None:
     config, say = run.recipe.evaluation, run.parts.console.print
     count = len(pictures)
     if count < config.neighbours + 2:
