@@ -31,7 +31,7 @@ from torch.nn.functional import normalize
 from pippin.data.config import OpenMojiConfig
 from pippin.data.open import build_source
 from pippin.data.source import PictureSource
-from pippin.data.views import clean_view
+from pippin.data.views import clean_images, clean_view
 from pippin.evaluation.alignment import RANKS, caption_ranks, fit_ridge
 from pippin.evaluation.features import Features, build_features, extract
 from pippin.evaluation.folder import image_batches, read_image
@@ -158,7 +158,7 @@ def draw_pairs(
     return [place / row.file for row in sample_rows(run, prompts, seeds)], answers
 
 
-def clean_images(source: PictureSource, places: Sequence[int]) -> Images:
+def shown(source: PictureSource, places: Sequence[int]) -> Images:
     """Clean views of some pictures."""
     return torch.stack([clean_view(source, place).image for place in places])
 
@@ -180,10 +180,9 @@ def main() -> int:
     config = run.recipe.evaluation
     extractor = build_features(config, run.parts.device)
     kept = run.parts.train_source
-    batches = torch.arange(len(kept)).split(config.batch_size)
-    training = extract(extractor, (clean_images(kept, part.tolist()) for part in batches))
+    training = extract(extractor, clean_images(kept, config.batch_size))
     drawn = extract(extractor, image_batches(files, config.batch_size))
-    truth = clean_images(whole, [pair.picture for pair in pairs])
+    truth = shown(whole, [pair.picture for pair in pairs])
     real = extract(extractor, [truth])
 
     words = list(dict.fromkeys(w for pair in pairs for w in (pair.caption, *pair.trained)))
@@ -221,9 +220,9 @@ def main() -> int:
     rows = []
     for number, pair in enumerate(pairs):
         first = number * options.samples
-        shown = [read_image(file) for file in files[first : first + options.samples]]
-        near = clean_images(kept, [int(nearest[first])])[0]
-        rows.append((pair.caption, [*shown, near, truth[number]]))
+        drawings = [read_image(file) for file in files[first : first + options.samples]]
+        near = shown(kept, [int(nearest[first])])[0]
+        rows.append((pair.caption, [*drawings, near, truth[number]]))
     sheet(rows).save(options.folder / "pairs.png")
     print(f"{len(pairs)} pairs; a guess has the right attribute in {chance(pairs):.2f}")
     for one in measures:

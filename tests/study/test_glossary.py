@@ -34,6 +34,12 @@ def test_every_distance_has_words():
     assert leading == {"KID-efflite0", "coverage"}
 
 
+def test_scores_of_captions_have_words():
+    names = ("CLIP score", "CLIP score shuffled", "zero-shot CLIP score", "zero-shot KID-efflite0")
+    assert all(term(name).text and term(name).group == "samples" for name in names)
+    assert [name for name in names if term(name).leads] == ["CLIP score"]
+
+
 @pytest.mark.parametrize("probe", [SizeProbe(), FlipProbe(), CropProbe()], ids=lambda p: p.name)
 def test_every_probe_has_words(probe):
     """The name as people say it, and no underscore of the code."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin evaluate RUN`` and ``pippin evaluate FOLDER``."""
+"""``pippin evaluate RUN``, with a preset or without, and ``pippin evaluate FOLDER``."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import tyro
 
 from pippin.cli.options import chosen_data, parse
-from pippin.data.config import DataConfig, OpenMojiConfig
+from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig
 from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.presets import PRESETS, PresetName
 from pippin.sampling.config import SamplingConfig
 
 WIDEST = 130
@@ -22,6 +23,16 @@ class EvaluateRunCommand:
 
     evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")]
     sampling: SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatePresetCommand(EvaluateRunCommand):
+    """Measure a run of text on the captions of a folder that it was not trained on."""
+
+    preset: PresetName
+    data: ImagesConfig
+    """The folder: one caption a picture. data.resolution is the side at which pictures and
+    samples are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +54,18 @@ class EvaluateFolderCommand:
 def main(argv: list[str]) -> int:
     """Parse, measure, print and record."""
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: pippin evaluate RUN_OR_FOLDER [options]\n       add --help to see them")
+        print(
+            "usage: pippin evaluate RUN_OR_FOLDER [options]\n"
+            f"       pippin evaluate RUN --preset {'|'.join(PRESETS)} --data.path FOLDER ...\n"
+            "       add --help to see them"
+        )
         return 0 if argv else 2
     folder, rest = Path(argv[0]), argv[1:]
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give a run folder or a folder of images")
-    is_run = (folder / "config.json").exists()
-    measures, out = _run(folder, rest) if is_run else _folder(folder, rest)
+    preset = _preset_name(rest)
+    is_run = preset is not None or (folder / "config.json").exists()
+    measures, out = _run(folder, preset, rest) if is_run else _folder(folder, rest)
 
     from pippin.run.evaluate import write_results
 
@@ -63,21 +79,52 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path]:
+def _run(
+    folder: Path, preset: PresetName | None, arguments: list[str]
+) -> tuple[list[dict[str, Any]], Path]:
     from pippin.run.folder import RunFolder
 
     place = RunFolder(folder)
     recipe = place.recipe()
     default = EvaluateRunCommand(evaluation=recipe.evaluation, sampling=recipe.sampling)
-    command = parse(EvaluateRunCommand, "pippin evaluate RUN", arguments, default)
+    if preset is not None:
+        default = _preset_command(preset, recipe.sampling)
+    command = parse(type(default), "pippin evaluate RUN", arguments, default)
 
     from pippin.run.evaluate import evaluate_run, run_protocol, with_fingerprints
     from pippin.run.load import load_run
+    from pippin.run.zero_shot import evaluate_zero_shot
 
     recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
     run = load_run(folder, recipe.sampling.weights, recipe=recipe)
-    measures = evaluate_run(run, folder)
+    if isinstance(command, EvaluatePresetCommand):
+        measures = evaluate_zero_shot(run, command.data, folder, command.preset)
+    else:
+        measures = evaluate_run(run, folder)
     return with_fingerprints(measures, run_protocol(run)), place.results
+
+
+def _preset_name(arguments: list[str]) -> PresetName | None:
+    """What follows --preset, before the other options, whose defaults depend on it."""
+    for place, one in enumerate(arguments):
+        option, equals, value = one.partition("=")
+        if option == "--preset":
+            given = value if equals else next(iter(arguments[place + 1 :]), "")
+            for name in PRESETS:
+                if name == given:
+                    return name
+            raise ValueError(f"no preset {given!r}; there are: {', '.join(PRESETS)}")
+    return None
+
+
+def _preset_command(name: PresetName, sampling: SamplingConfig) -> EvaluatePresetCommand:
+    preset = PRESETS[name]
+    return EvaluatePresetCommand(
+        preset=name,
+        data=preset.data,
+        evaluation=preset.evaluation,
+        sampling=replace(sampling, steps=preset.steps),
+    )
 
 
 def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path | None]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Views: what a training step sees of one picture, and its exact counterfactuals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,12 @@ def clean_view(source: PictureSource, index: int) -> View:
     control = source.clean_control(index)
     image = counterfactual(source, index, control)
     return View(image=image, control=control, label=source.label(index))
+
+
+def clean_images(source: PictureSource, batch_size: int) -> Iterator[Images]:
+    """The clean views of all pictures in order, one batch in memory at a time."""
+    for part in torch.arange(len(source)).split(batch_size):
+        yield torch.stack([clean_view(source, index).image for index in part.tolist()])
 
 
 def counterfactual(

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captioning models of the transformers library: images to captions."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,12 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from pippin.encoders.hub import model_fingerprint, model_folder, transformers_library
+from pippin.encoders.hub import (
+    model_fingerprint,
+    model_folder,
+    model_type,
+    transformers_library,
+)
 
 KINDS = ("blip", "blip-2", "git", "vision-encoder-decoder")
 """model_type of a config.json: models that write a caption of an image without being asked."""
@@ -34,7 +38,7 @@ class Captioner:
     ) -> None:
         self.device, self._max_tokens = torch.device(device), max_tokens
         folder = model_folder(source, "captioner")
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        kind = model_type(folder)
         if kind not in KINDS:
             raise ValueError(
                 f"captioner {source!r} is a {kind!r}; known are {', '.join(KINDS)}. Captions of "

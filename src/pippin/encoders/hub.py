@@ -2,6 +2,7 @@
 """Folders of models in transformers' format, here or on the hub, and their library."""
 
 import hashlib
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,19 @@ def model_folder(source: str, what: str, also: str = "") -> Path:
             f"({reason}); give {also}a folder, or a hub name with network access"
         ) from error
     return Path(found)
+
+
+def model_type(folder: Path) -> str:
+    """What kind of model a folder's config.json says it is; empty where it does not say.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    path = folder / "config.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type", ""))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is no JSON object: {error}") from error
 
 
 def model_fingerprint(setting: str, *folders: Path) -> str:

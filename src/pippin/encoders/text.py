@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text encoders of the transformers library: captions to features."""
 
-import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from pippin.encoders.config import TextConfig
-from pippin.encoders.hub import model_fingerprint, model_folder, transformers_library
+from pippin.encoders.hub import (
+    model_fingerprint,
+    model_folder,
+    model_type,
+    transformers_library,
+)
 from pippin.types import TextFeatures
 
 MINILM = "pippin/minilm"
@@ -94,12 +98,11 @@ class _Part:
         self.source, self.layer, self.device = source, layer, device
         folder = _folder(source)
         self.folder = folder
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self.kind = KINDS.get(settings.get("model_type", ""), "")
+        found = model_type(folder)
+        self.kind = KINDS.get(found, "")
         if not self.kind:
             raise ValueError(
-                f"text encoder {source!r} is a {settings.get('model_type')!r}; known are "
-                f"{', '.join(KINDS)}"
+                f"text encoder {source!r} is a {found!r}; known are {', '.join(KINDS)}"
             )
         self.model, self.tokenizer = _load(folder, self.kind)
         self.model = self.model.to(device).eval().requires_grad_(False)

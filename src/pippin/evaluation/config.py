@@ -28,6 +28,9 @@ class EvaluationConfig(Config):
     """The fixed grid of the held-out denoising loss."""
     drift_pairs: int = 64
     """Seeds of control drift and effect, for each control."""
+    clip: str | None = field(default=None, metadata=NOT_PROTOCOL)
+    """Folder or hub name of a CLIP in transformers' format, for the CLIP score of models of text;
+    None = no CLIP score. Its files' hash is part of the score's protocol."""
     seed: int = 0
     """Of noise, subsets and labels."""
     batch_size: int = field(default=64, metadata=NOT_PROTOCOL)
@@ -37,6 +40,10 @@ class EvaluationConfig(Config):
         at_least(self, "evaluation", 1, "kid_subsets", "neighbours", "drift_pairs", "batch_size")
         at_least(self, "evaluation", 2, "num_samples", "kid_subset_size")
         at_least(self, "evaluation", SMALLEST_INPUT, "input_size")
+        if self.clip is not None and not self.clip.strip():
+            raise ConfigError(
+                f"evaluation.clip must name a folder or a hub repository; got {self.clip!r}"
+            )
         if self.neighbours >= self.num_samples:
             raise ConfigError(
                 "evaluation.neighbours must be less than evaluation.num_samples; got "

@@ -18,8 +18,22 @@ from pippin.evaluation.measure import Measure, Subject
 from pippin.rng import permutation
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
+from pippin.run.sample_folder import make_room
 
 SHOWN = 36
+
+
+def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
+    """The files of one sample a held-out picture's caption, seed k with caption k.
+
+    Those that are in ``place`` already, of the same protocol, are not drawn again.
+    """
+    held_out, sampling = run.parts.held_out_captions, run.recipe.sampling
+    assert held_out is not None
+    seeds = range(len(held_out.first))
+    make_room(place, sampling_protocol(run, sampling))
+    draw_into(run, held_out.first, seeds, sampling, place, shown=SHOWN)
+    return [place / row.file for row in sample_rows(run, held_out.first, seeds)]
 
 
 def alignment_measures(
@@ -37,7 +51,7 @@ def alignment_measures(
         extractor: of images.
         reference: training pictures' clean views, in order.
         real: held-out pictures' clean views, in order.
-        place: where samples are kept; one a held-out picture, seed k with caption k.
+        place: where samples are kept; see :func:`caption_samples`.
     """
     train, held_out = run.parts.captions, run.parts.held_out_captions
     assert train is not None and held_out is not None
@@ -47,10 +61,7 @@ def alignment_measures(
     ridge = fit_ridge(reference.values, of_train)
     first, own = places(held_out.first)
     texts = of_held_out[torch.tensor(first)]
-    sampling = run.recipe.sampling
-    seeds = range(len(held_out.first))
-    draw_into(run, held_out.first, seeds, sampling, place, shown=SHOWN)
-    files = [place / row.file for row in sample_rows(run, held_out.first, seeds)]
+    files = caption_samples(run, place)
     drawn = extract(extractor, image_batches(files, run.recipe.evaluation.batch_size))
     order = permutation(len(own), "subset", run.recipe.evaluation.seed, "shuffled")
     shared: dict[str, Any] = {
@@ -59,7 +70,7 @@ def alignment_measures(
         "captions_of": "held-out pictures",
         "text": list(run.recipe.text.source),
     }
-    mine = shared | sampling_protocol(run, sampling)
+    mine = shared | sampling_protocol(run, run.recipe.sampling)
     measures = []
     sides: list[tuple[Features, Subject, dict[str, Any]]] = [
         (drawn, "arm", mine),

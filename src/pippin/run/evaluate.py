@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from pippin.config import fingerprint, protocol
+from pippin.config import ConfigError, fingerprint, protocol
 from pippin.data.config import DataConfig
 from pippin.data.open import build_source
 from pippin.data.table import Split
-from pippin.data.views import clean_view
+from pippin.data.views import clean_images
+from pippin.evaluation.clip_score import Clip, clip_measures
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.evaluate import compare
 from pippin.evaluation.features import FeatureExtractor, Features, build_features, extract
@@ -23,6 +24,7 @@ from pippin.evaluation.folder import image_batches, image_paths
 from pippin.evaluation.measure import Measure, Subject
 from pippin.rng import permutation
 from pippin.run.alignment import alignment_measures
+from pippin.run.clip_score import clip_for, held_out_clip_measures
 from pippin.run.cost import cost_measures
 from pippin.run.drift import drift_measures
 from pippin.run.folder import RunFolder
@@ -67,20 +69,23 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
 
 def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Measure]:
     config, recipe, device = run.recipe.evaluation, run.recipe, run.parts.device
+    clip = clip_for(run)  # first: what is wrong with it is said before anything is drawn
     extractor = build_features(config, device)
     held_out = HeldOut(run.parts)
     reference = clean_features(run.parts.data, config, "train", device)
     untrained = untrained_run(recipe, run.parts.console)
-    floor = place.evaluation / "untrained"
+    floor, captions = place.evaluation / "untrained", place.evaluation / "captions"
 
     def quality() -> list[Measure]:
         return _quality(run, reference, extractor, place.evaluated_samples, "arm")
 
     def alignment() -> list[Measure]:
         real = clean_features(run.parts.data, config, "held-out", device)
-        kept = place.evaluation / "captions"
-        make_room(kept, sampling_protocol(run, recipe.sampling))
-        return alignment_measures(run, extractor, reference, real, kept)
+        return alignment_measures(run, extractor, reference, real, captions)
+
+    def clip_score() -> list[Measure]:
+        assert clip is not None
+        return held_out_clip_measures(run, clip, captions)
 
     def of_untrained() -> list[Measure]:
         loss = held_out.losses(untrained.model, subject="untrained")[:1]
@@ -92,6 +97,7 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
         *stages.measure("quality", quality),
         *stages.measure("drift", lambda: drift_measures(run, place.path, extractor)),
         *(stages.measure("alignment", alignment) if run.parts.text_rule else []),
+        *(stages.measure(f"clip {clip.fingerprint}", clip_score) if clip else []),
         *stages.measure("real", lambda: real_floor(run.parts.data, config, device)),
         *stages.measure("untrained", of_untrained),
     ]
@@ -129,22 +135,32 @@ def evaluate_folder(
     Where the folder has a manifest of ``pippin sample``, exactly its files are measured.
 
     Raises:
-        ValueError: a run's or a study's folder, no image, or a manifest that is damaged or of
-            samples that are not all there.
+        ValueError: a run's or a study's folder, no image, a manifest that is damaged or of
+            samples that are not all there, or a CLIP without captions.
     """
-    files, sampled = _files(path)
+    files, sampled, captions = _files(path)
+    if config.clip is not None and captions is None:
+        raise ConfigError(
+            f"--clip {config.clip} needs the caption of every image, and {path} has none: leave "
+            "it out, or give a folder that `pippin sample RUN --prompts ...` made"
+        )
+    clip = Clip(config.clip, device) if config.clip is not None else None
     images = extract(build_features(config, device), image_batches(files, config.batch_size))
     reference = clean_features(data, config, "train", device)
     extra = sampled | {"images_hash": images.image_hash}
     measures = compare(images, reference, config)
+    if clip is not None and captions is not None:
+        again = image_batches(files, config.batch_size)
+        measures += clip_measures(clip, captions, {"arm": (again, {})}, config)
     return [
         *(replace(one, protocol=one.protocol | extra) for one in measures),
         *real_floor(data, config, device),
     ]
 
 
-def _files(path: Path) -> tuple[list[Path], dict[str, Any]]:
-    """The images of a folder, and the protocol of their sampling where it is known."""
+def _files(path: Path) -> tuple[list[Path], dict[str, Any], list[str] | None]:
+    """The images of a folder, the protocol of their sampling where it is known, and their
+    captions where they have some."""
     if (path / "study.json").exists():
         raise ValueError(
             f"{path} is the folder of a study, not of images: `pippin report {path}` shows its "
@@ -152,14 +168,16 @@ def _files(path: Path) -> tuple[list[Path], dict[str, Any]]:
         )
     manifest = read_manifest(path)
     if manifest is None:
-        return image_paths(path), {}
+        return image_paths(path), {}, None
     missing = [name for name in manifest.files if not (path / name).is_file()]
     if missing or not manifest.complete:
         raise ValueError(
             f"{path} is not complete: {len(missing)} of {len(manifest.files)} images of its "
             "manifest are not there; the same `pippin sample` command finishes it"
         )
-    return [path / name for name in manifest.files], manifest.protocol
+    captions = [row["prompt"] for row in manifest.images if "prompt" in row]
+    whole = captions if len(captions) == len(manifest.images) else None
+    return [path / name for name in manifest.files], manifest.protocol, whole
 
 
 def real_floor(data: DataConfig, config: EvaluationConfig, device: torch.device) -> list[Measure]:
@@ -188,9 +206,7 @@ def clean_features(
     Kept in memory: the arms of a study share them.
     """
     source = build_source(data, split)
-    rows = torch.arange(len(source)).split(config.batch_size)
-    batches = (torch.stack([clean_view(source, i).image for i in part.tolist()]) for part in rows)
-    return extract(build_features(config, device), batches)
+    return extract(build_features(config, device), clean_images(source, config.batch_size))
 
 
 def evaluation_prompts(run: LoadedRun, count: int) -> list[Prompt]:

@@ -90,6 +90,14 @@ def read_manifest(folder: Path) -> Manifest | None:
     return manifest
 
 
+def make_room(path: Path, protocol: Mapping[str, Any]) -> None:
+    """Remove a folder of images of another protocol, or a damaged one."""
+    try:
+        SampleFolder(path, protocol)
+    except ValueError:
+        shutil.rmtree(path)
+
+
 class SampleFolder:
     """Images of one protocol on disk.
 
@@ -154,14 +162,6 @@ class SampleFolder:
         )
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / MANIFEST, asdict(manifest))
-
-
-def make_room(path: Path, protocol: Mapping[str, Any]) -> None:
-    """Remove a folder of our own that was drawn under another protocol, or is damaged."""
-    try:
-        SampleFolder(path, protocol)
-    except ValueError:
-        shutil.rmtree(path)
 
 
 def _refuse_strangers(path: Path) -> None:

@@ -69,6 +69,20 @@ _EXACT = {
         text="How tightly samples lie among real pictures; real pictures reach about 1.",
         group="samples",
     ),
+    "CLIP score": Term(
+        label="CLIP score",
+        text=(
+            "Does a picture show its caption? 100 times the cosine of the two in a CLIP; scores "
+            "of different CLIPs cannot be compared."
+        ),
+        group="samples",
+        leads=True,
+    ),
+    "CLIP score shuffled": Term(
+        label="CLIP score shuffled",
+        text="The same with captions exchanged among the pictures: what any caption reaches.",
+        group="samples",
+    ),
     "held-out loss": Term(
         label="held-out loss",
         text=(
@@ -99,6 +113,10 @@ def term(metric: str) -> Term:
     """The metric in words; an unknown one keeps its name and has no text."""
     if metric in _EXACT:
         return _EXACT[metric]
+    if metric.startswith("zero-shot "):
+        inner = metric.removeprefix("zero-shot ")
+        text = f"{inner} of samples for another folder's captions, against that folder's pictures."
+        return Term(label=metric, text=text, group="samples")
     for beginning, describe in _OF_CONTROL.items():
         if metric.startswith(f"{beginning} "):
             return describe(metric.removeprefix(f"{beginning} "))
