@@ -9,9 +9,9 @@ from pippin.cli.options import parse
 from pippin.cli.sample import TEXT_MODEL
 
 PROMPTS = (
-    *("red apple", "cat face", "smiling face with sunglasses", "rocket, openmoji"),
-    *("sunflower", "birthday cake, twemoji", "flag: Japan", "house with garden"),
-    *("woman scientist", "penguin, twemoji", "blue book", "hot beverage"),
+    *("cat face", "dog face", "grinning face", "birthday cake, twemoji"),
+    *("green apple, openmoji", "green apple, twemoji", "blue book, openmoji", "red circle"),
+    *("jar with purple content", "yellow flag", "house with garden", "woman scientist"),
 )
 """Two samples of each stand on the first page."""
 
