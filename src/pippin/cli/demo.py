@@ -42,7 +42,7 @@ def _first_page(folder: Path) -> None:
     from pippin.encoders.text import minilm_installed
     from pippin.run.load import load_run
     from pippin.run.sample import draw_into, sampling_protocol
-    from pippin.run.sample_folder import make_room
+    from pippin.run.sample_folder import MANIFEST, make_room
     from pippin.study.samples_report import render_samples
 
     if not minilm_installed():
@@ -52,7 +52,8 @@ def _first_page(folder: Path) -> None:
     seeds = range(2 * len(PROMPTS))
     prompts = [PROMPTS[seed % len(PROMPTS)] for seed in seeds]
     samples = folder / "from-text"
-    make_room(samples, sampling_protocol(run, run.recipe.sampling))
+    if (samples / MANIFEST).exists():  # of an earlier demo; anything else there is refused
+        make_room(samples, sampling_protocol(run, run.recipe.sampling))
     draw_into(run, prompts, seeds, run.recipe.sampling, samples)
     page = render_samples(samples, title="Pictures from text")
     print(f"drawn from text by {TEXT_MODEL}: {page}", file=sys.stderr, flush=True)
