@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pippin.encoders.hub import (
+    loading,
     model_fingerprint,
     model_folder,
     model_type,
@@ -85,16 +86,10 @@ def captioner_fingerprint(source: str, max_tokens: int) -> str:
 def _load(folder: Path) -> tuple[Any, Any, Any]:
     """Model, image processor, tokenizer."""
     transformers = transformers_library("captioning")
-    try:
+    with loading("captioner", folder, "an image processor and a tokenizer"):
         model = transformers.AutoModelForImageTextToText.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32, use_safetensors=True
         )
         processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"captioner in {folder} cannot be loaded ({reason}); wanted are config.json, "
-            "safetensors weights, an image processor and a tokenizer in transformers' format"
-        ) from error
     return model, processor, tokenizer

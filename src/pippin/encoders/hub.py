@@ -3,6 +3,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,28 @@ def model_type(folder: Path) -> str:
         return str(json.loads(path.read_text(encoding="utf-8")).get("model_type", ""))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no JSON object: {error}") from error
+
+
+@contextmanager
+def loading(what: str, folder: Path, parts: str) -> Iterator[None]:
+    """Say which model it is that the library cannot load, and what a folder of one holds.
+
+    Args:
+        what: is loaded: "text encoder".
+        folder: of the model.
+        parts: besides config.json and weights: "a tokenizer".
+
+    Raises:
+        ValueError: in the place of what the library raises.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{what} in {folder} cannot be loaded ({reason}); wanted are config.json, safetensors "
+            f"weights, {parts} in transformers' format"
+        ) from error
 
 
 def model_fingerprint(setting: str, *folders: Path) -> str:

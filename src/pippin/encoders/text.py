@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pippin.encoders.config import TextConfig
 from pippin.encoders.hub import (
+    loading,
     model_fingerprint,
     model_folder,
     model_type,
@@ -160,17 +161,11 @@ class _Part:
 
 def _load(folder: Path, kind: str) -> tuple[Any, Any]:
     transformers = transformers_library("text")
-    try:
+    with loading("text encoder", folder, "a tokenizer"):
         model = getattr(transformers, CLASSES[kind]).from_pretrained(
             folder, local_files_only=True, dtype=torch.float32, use_safetensors=True
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"text encoder in {folder} cannot be loaded ({reason}); wanted are config.json, "
-            "safetensors weights and a tokenizer in transformers' format"
-        ) from error
     return model, tokenizer
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pippin.encoders.hub import (
+    loading,
     model_fingerprint,
     model_folder,
     model_type,
@@ -201,7 +202,7 @@ def score_measures(
 def _load(folder: Path) -> tuple[Any, Any, Any]:
     """Model, tokenizer and image processor."""
     transformers = transformers_library("CLIP score")
-    try:
+    with loading("the CLIP", folder, "a tokenizer"):
         model, report = transformers.CLIPModel.from_pretrained(
             folder,
             local_files_only=True,
@@ -211,12 +212,6 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         processor = _image_processor(folder, model.config.vision_config.image_size)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"the CLIP in {folder} cannot be loaded ({reason}); wanted are config.json, "
-            "safetensors weights and a tokenizer in transformers' format"
-        ) from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(

@@ -21,6 +21,7 @@ from pippin.interop.published import (
     unet_table,
 )
 from pippin.nn.positions import sincos_2d
+from pippin.sampling.guidance import power_cosine
 from pippin.types import Conditions, Masking, Prediction, TextFeatures
 
 TABLES: dict[str, Table] = {
@@ -126,8 +127,8 @@ class Reference(Placed):
         out = self(torch.cat([half, half]), t, y=y)
         scale = torch.as_tensor(cfg_scale, dtype=out.dtype, device=out.device)
         if self.source == "mdtv2":
-            power = (1 - torch.as_tensor(t).float()[: len(half)] / 1000) ** 4
-            scale = (1 + (scale - 1) * (1 - torch.cos(math.pi * power)) / 2)[:, None, None, None]
+            grown = power_cosine(scale, torch.as_tensor(t)[: len(half)], power=4)
+            scale = grown.to(out)[:, None, None, None]
         kept, rest = out[:, :3], out[:, 3:]
         conditional, unconditional = kept.chunk(2)
         mixed = unconditional + scale * (conditional - unconditional)

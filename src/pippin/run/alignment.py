@@ -18,9 +18,7 @@ from pippin.evaluation.measure import Measure, Subject
 from pippin.rng import permutation
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import make_room
-
-SHOWN = 36
+from pippin.run.sample_folder import SHOWN, make_room
 
 
 def caption_samples(run: LoadedRun, place: Path) -> list[Path]:

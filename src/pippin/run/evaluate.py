@@ -31,14 +31,11 @@ from pippin.run.folder import RunFolder
 from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SampleFolder, make_room, read_manifest
+from pippin.run.sample_folder import SHOWN, SampleFolder, make_room, read_manifest
 from pippin.run.stages import Stages
 from pippin.system.lines import read_lines, write_lines
 from pippin.system.lock import folder_lock
 from pippin.types import Prompt
-
-SHOWN = 36
-"""Images in the grid that goes with an evaluation."""
 
 
 def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:

@@ -23,6 +23,8 @@ from pippin.types import Prompt
 
 MANIFEST = "manifest.json"
 GRID = "grid.png"
+SHOWN = 36
+"""Images in the grid that goes with an evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)

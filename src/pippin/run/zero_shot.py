@@ -12,6 +12,7 @@ from pippin.config import ConfigError, protocol
 from pippin.data.config import ImagesConfig
 from pippin.data.crop import apply_control, whole_image
 from pippin.data.images import ImagesSource
+from pippin.data.metadata import MAIN
 from pippin.data.views import clean_view
 from pippin.evaluation.clip_score import Clip, clip_measures
 from pippin.evaluation.evaluate import compare
@@ -25,11 +26,10 @@ from pippin.run.evaluate import run_protocol, with_fingerprints, write_results
 from pippin.run.folder import RunFolder
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import make_room
+from pippin.run.sample_folder import SHOWN, make_room
 from pippin.system.lock import folder_lock
 from pippin.types import Images, Size
 
-SHOWN = 36
 BATCHES = 16
 """Batches whose captions are encoded at once: features of 30 000 long captions fill a memory."""
 
@@ -49,7 +49,7 @@ class CaptionedPictures:
         self._items = sorted(items, key=lambda item: item[0].key(item[1]))
         self.lost = len(sources[0].lost)
         named = [source.picture(index).captions for source, index in self._items]
-        self.captions = [captions.get("name", "") for captions in named]
+        self.captions = [captions.get(MAIN, "") for captions in named]
         pairs = zip(self._items, self.captions, strict=True)
         silent = [source.key(index) for (source, index), caption in pairs if not caption]
         if silent:

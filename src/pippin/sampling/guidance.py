@@ -46,13 +46,20 @@ def guidance_weights(config: GuidanceConfig) -> dict[tuple[bool, bool], float]:
     return {term: weight for term, weight in weights.items() if weight != 0}
 
 
+def power_cosine(
+    scale: Tensor | float, t: Float[Tensor, " batch"], power: float
+) -> Float[Tensor, " batch"]:
+    """1 + (scale - 1) (1 - cos(pi u^power)) / 2 with u = 1 - t / 1000 (MDTv2: Gao et al. 2023)."""
+    share = (1 - t.double() / NUM_TIMES) ** power
+    return 1 + (scale - 1) * (1 - torch.cos(math.pi * share)) / 2
+
+
 def at_time(config: GuidanceConfig, t: Float[Tensor, " batch"]) -> GuidanceConfig:
-    """The same guidance with the scale that holds at a time (MDTv2: Gao et al. 2023)."""
+    """The same guidance with the scale that holds at a time."""
     if config.semantic_power is None:
         return config
-    share = (1 - float(t[0]) / NUM_TIMES) ** config.semantic_power
-    scale = 1 + (config.semantic_scale - 1) * (1 - math.cos(math.pi * share)) / 2
-    return replace(config, semantic_scale=scale, semantic_power=None)
+    scale = power_cosine(config.semantic_scale, t[:1], config.semantic_power)
+    return replace(config, semantic_scale=float(scale), semantic_power=None)
 
 
 def guided(

@@ -10,6 +10,9 @@ from pippin.study.study import Axis, Study
 
 DENOISERS = ("mmdit", "dit", "mdtv2", "pixart", "unet")
 CONDITIONINGS = ("disentangled", "entangled")
+ARCHITECTURE = (
+    "the denoiser, at the size for two processor cores; these sizes differ in parameters and FLOPs"
+)
 
 
 def architectures_study() -> Study:
@@ -33,8 +36,7 @@ def architectures_study() -> Study:
         axes={
             "architecture": Axis(
                 levels=architectures,
-                description="the denoiser, at the size for two processor cores; these sizes "
-                "differ in parameters and FLOPs",
+                description=ARCHITECTURE,
             ),
             "conditioning": Axis(
                 levels={
@@ -74,8 +76,7 @@ def text_architectures_study() -> Study:
                     }
                     for name, recipe in arms.items()
                 },
-                description="the denoiser, at the size for two processor cores; these sizes "
-                "differ in parameters and FLOPs",
+                description=ARCHITECTURE,
             ),
         },
         seeds=(0,),
