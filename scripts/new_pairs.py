@@ -26,9 +26,9 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from pippin.data.config import OpenMojiConfig
+from pippin.data.families import COLOURS
 from pippin.data.open import build_source
 from pippin.data.source import PictureSource
 from pippin.data.views import clean_images, clean_view
@@ -42,9 +42,7 @@ from pippin.run.load import LoadedRun, load_run
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
 from pippin.types import Images
 
-COLOURS = re.compile(
-    r"\b(red|orange|yellow|green|light blue|blue|purple|brown|black|white|grey|pink)\b"
-)
+COLOUR = re.compile(rf"\b({COLOURS})\b")
 SIDE, LABEL, GAP = 64, 190, 3
 """Of a picture, of the text beside a row, and between pictures, in pixels of the sheet."""
 
@@ -80,7 +78,7 @@ def find_pairs(data: OpenMojiConfig) -> tuple[PictureSource, list[Pair]]:
 
 def _object(caption: str, *, by_colour: bool) -> str:
     """A caption without its attribute: the colour, or the art."""
-    return COLOURS.sub("", caption) if by_colour else caption.rsplit(", ", 1)[0]
+    return COLOUR.sub("", caption) if by_colour else caption.rsplit(", ", 1)[0]
 
 
 def measures_of(
@@ -114,12 +112,11 @@ def _right_attribute(
     predicted: Tensor, pairs: Sequence[Pair], vectors: dict[str, Tensor], answers: Tensor
 ) -> Bool[Tensor, " images"]:
     right = []
-    for image, place in zip(normalize(predicted, dim=-1), answers.tolist(), strict=True):
+    for image, place in zip(predicted, answers.tolist(), strict=True):
         pair = pairs[place]
         texts = torch.stack([vectors[one] for one in (pair.caption, *pair.trained)])
-        near = normalize(texts.to(image), dim=-1) @ image
-        right.append(bool(near[0] > near[1:].max()))
-    return torch.tensor(right)
+        right.append(caption_ranks(image[None], texts, torch.zeros(1, dtype=torch.long)) == 0)
+    return torch.cat(right)
 
 
 def _by_caption(values: Bool[Tensor, " images"], answers: Tensor, count: int) -> Tensor:

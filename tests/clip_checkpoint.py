@@ -3,7 +3,7 @@
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tiny_tokenizer import word_tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "red", "blue", "apple", "car", "<", ">", "[BOS]", "[EOS]"]
 BOS, EOS = WORDS.index("[BOS]"), WORDS.index("[EOS]")
@@ -33,15 +33,6 @@ def save_clip(folder, seed=0):
 
 def save_tokenizer(folder):
     """One token a word of WORDS, with a start and an end."""
-    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(
-        single="[BOS] $A [EOS]", special_tokens=[("[BOS]", BOS), ("[EOS]", EOS)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        bos_token="[BOS]",
-        eos_token="[EOS]",
-    ).save_pretrained(folder)
+    ends = ("[BOS]", "[EOS]")
+    found = word_tokenizer(WORDS, ends, bos_token="[BOS]", eos_token="[EOS]")
+    found.save_pretrained(folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tiny_tokenizer import word_tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]", "red", "blue", "apple", "car", "a", "the"]
 SMALL = {
@@ -19,16 +19,7 @@ SMALL = {
 
 def save_blip(folder: Path, seed: int = 0) -> Path:
     """Model, image processor and tokenizer."""
-    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        bos_token="[DEC]",
-    )
+    tokenizer = word_tokenizer(WORDS, cls_token="[CLS]", sep_token="[SEP]", bos_token="[DEC]")
     text = {
         **SMALL,
         "encoder_hidden_size": 16,

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tiny_tokenizer import word_tokenizer
 
 from pippin.encoders.config import TextConfig
 from pippin.encoders.text import MINILM, TextEncoder, encoder_fingerprint
@@ -16,18 +16,9 @@ CAPTIONS = ["red apple", "blue car red apple blue", ""]
 
 
 def save_tokenizer(folder):
-    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    ).save_pretrained(folder)
+    ends = ("[CLS]", "[SEP]")
+    found = word_tokenizer(WORDS, ends, cls_token="[CLS]", sep_token="[SEP]")
+    found.save_pretrained(folder)
 
 
 def bert():

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from pippin import rng
 from pippin.cli.main import main
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
@@ -19,7 +20,9 @@ from pippin.run.captions import PictureCaptions, prompt_features
 from pippin.run.evaluate import evaluate_run
 from pippin.run.load import load_run
 from pippin.run.parts import Parts
+from pippin.run.sample import draw
 from pippin.run.train import train
+from pippin.sampling.config import GuidanceConfig
 
 RULE = TextSemantic(token_features=384, num_tokens=8, padding="noisy_replicate")
 
@@ -186,3 +189,20 @@ def test_a_killed_build_of_features_goes_on(text_recipe, tmp_path, monkeypatch):
     )
     assert sum(asked) == total + 1 + asked[2]  # the empty caption is one more
     assert captions.vectors().shape == (len(parts.train_source), 384)
+
+
+def test_a_negative_prompt_reaches_the_model(trained):
+    run = load_run(trained, console=Console(quiet=True))
+    with torch.no_grad():
+        for place, weight in enumerate(run.model.parameters()):  # zero layers would hear nothing
+            weight.add_(0.1 * rng.normal(tuple(weight.shape), "init", 0, place))
+    guidance = GuidanceConfig(semantic_scale=4.0, reference="control")
+    guided = replace(run.recipe.sampling, guidance=guidance)
+
+    def drawn(negative):
+        return draw(run, ["red"], [0], replace(guided, negative_prompt=negative))
+
+    assert not torch.equal(drawn("blue"), drawn(None))
+    plain = draw(run, ["red"], [0], replace(guided, guidance=GuidanceConfig()))
+    away = (drawn("red").int() - plain.int()).abs().max()  # from itself: no guidance, but rounding
+    assert int(away) <= 1

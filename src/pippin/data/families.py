@@ -68,13 +68,14 @@ _ALIASES = {
 }
 _ALIAS_OF = {code: alias for alias, codes in _ALIASES.items() for code in codes}
 
-_COLOURS = "red|orange|yellow|green|light blue|blue|purple|brown|black|white|grey|pink|deep"
+COLOURS = "red|orange|yellow|green|light blue|blue|purple|brown|black|white|grey|pink|deep"
+"""Words for colours in names of pictures, as alternatives of a regular expression."""
 _VARIANT_WORDS = re.compile(
     r"(?<![\w-])("
     r"m[ae]n|wom[ae]n|persons?|people|boys?|girls?|male|female"
     r"|(left|right|up|down)(-(left|right|up|down))*(-facing|-pointing|wards)?"
     r"|facing|upwards|downwards|oncoming|(counter|anti)?clockwise"
-    rf"|{_COLOURS}"
+    rf"|{COLOURS}"
     r"|large|small|medium|medium-small|low|high|1st|2nd|3rd|open|closed"
     r")(?![\w-])"
 )
