@@ -7,13 +7,14 @@ from pathlib import Path
 
 from pippin import rng
 from pippin.conditioning.config import ConditioningConfig
+from pippin.control import Control, Corner, Size
 from pippin.denoisers.config import MMDiTConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.model import build_model
 from pippin.objective import Objective
 from pippin.training.config import TrainConfig
 from pippin.training.trainer import Trainer
-from pippin.types import Batch, Conditions, Control, Corner, Size, stack_controls
+from pippin.types import Batch, Conditions, stack_controls
 
 CONFIG = TrainConfig(
     images=160,

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "pippin"
 # A module imports only from its own layer and from layers above it in this list.
 LAYERS = [
     {"system"},
+    {"control"},
     {"config", "muon", "rng", "types"},
     {"image_files"},
     {"diffusion"},

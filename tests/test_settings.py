@@ -16,7 +16,8 @@ from pippin.conditioning.config import (
     TextSemantic,
 )
 from pippin.config import ConfigError
-from pippin.data.config import CacheConfig, OpenMojiConfig
+from pippin.control import ColourJitter
+from pippin.data.config import CacheConfig, LookLaw, OpenMojiConfig
 from pippin.denoisers.config import mmdit
 from pippin.diffusion.config import LogitNormalTime, MinSNRWeight
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
@@ -81,6 +82,12 @@ IMPOSSIBLE = [
     (ControlRequest, "sampling.control", {"crop_size": (64, 0)}),
     (ControlRequest, "sampling.control", {"crop_corner": (-1, 0)}),
     (ControlRequest, "sampling.control", {"crop_corner": (0, 256)}),
+    (ControlRequest, "sampling.control", {"jpeg_quality": 0}),
+    (ControlRequest, "sampling.control", {"colour_jitter": ColourJitter(1.0, 9.0, 1.0)}),
+    (LookLaw, "data.look", {"colour_jitter": -0.5}),
+    (LookLaw, "data.look", {"colour_jitter": 4.0}),
+    (LookLaw, "data.look", {"jpeg_share": 1.5}),
+    (LookLaw, "data.look", {"jpeg_largest": 101}),
     (CacheConfig, "cache", {"shard_size": 0}),
     (CacheConfig, "cache", {"folder": ""}),
     (OpenMojiConfig, "max_pictures", {"max_pictures": 0}),
@@ -92,6 +99,7 @@ IMPOSSIBLE = [
     (ControlConfig, "conditioning.control", {"num_frequencies": 0}),
     (ControlConfig, "conditioning.control", {"field_drop": 1.5}),
     (ControlConfig, "conditioning.control", {"high": ("flip", "flip")}),
+    (ControlConfig, "conditioning.control", {"low": ("blur",)}),
     *[(tiny, "denoiser", {"patch_size": 0}), (tiny, "denoiser", {"mlp_ratio": 0.0})],
 ]
 
@@ -127,6 +135,11 @@ def test_a_crop_outside_the_image_is_refused_by_all_three_names(corner, crop, si
     for name in ("crop_corner", "crop_size", "original_size", str(corner), str(size)):
         assert name in str(refused.value)
     ControlRequest(original_size=(256, 256), crop_corner=(192, 0), crop_size=(64, 64))
+
+
+def test_a_value_is_no_request_where_the_data_decide():
+    with pytest.raises(ConfigError, match=r"ask training.*jpeg_quality, flip would have no"):
+        ControlRequest(ask="training", jpeg_quality=40, flip=True)
 
 
 NEVER = DropConfig(keep=1.0, control=0.0, semantic=0.0, both=0.0)

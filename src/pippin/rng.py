@@ -27,7 +27,8 @@ Stream = Literal[
     "padding",  # (seed, step); with "sample", of a sample seed
     "caption",  # (seed, step): which of a picture's captions
     "mask",  # (seed, step), and with "ratio"
-    "sample",  # (sample seed,): the first noise; with a step, ancestral sampling's
+    "sample",  # (sample seed,): the first noise; with a step, ancestral sampling's; with
+    # "control", which training view's control is asked for
     "subset",  # (seed, purpose): which pictures or samples a measurement uses
 ]
 

@@ -13,13 +13,14 @@ Units, fixed once:
 - the null class id is ``num_classes``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+
+from pippin.control import Control
 
 NUM_TIMES = 1000
 """T: gates and time densities read t / NUM_TIMES."""
@@ -32,60 +33,13 @@ Latents = Float[Tensor, "batch channels height width"]
 Times = Float[Tensor, " batch"]
 
 
-class Size(NamedTuple):
-    """(height, width) in pixels of the source image."""
-
-    height: int
-    width: int
-
-
-class Corner(NamedTuple):
-    """(top, left) in pixels of the source image."""
-
-    top: int
-    left: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Control:
-    """How one training image was prepared from its source.
-
-    The crop is taken from the source image as it is stored; ``flip`` mirrors the *cropped* region
-    left-right. ``crop_corner`` therefore never depends on the flip.
-    """
-
-    original_size: Size
-    crop_corner: Corner
-    crop_size: Size
-    flip: bool
-
-    def values(self) -> dict[str, tuple[float, ...]]:
-        """Each field's numbers, in the units above, by field name."""
-        found: dict[str, tuple[float, ...]] = {}
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            found[entry.name] = tuple(map(float, value if isinstance(value, tuple) else (value,)))
-        return found
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, tuple[float, ...]]) -> "Control":
-        """The inverse of :meth:`values`."""
-        numbers = {name: tuple(map(int, value)) for name, value in values.items()}
-        return cls(
-            original_size=Size(*numbers["original_size"]),
-            crop_corner=Corner(*numbers["crop_corner"]),
-            crop_size=Size(*numbers["crop_size"]),
-            flip=bool(numbers["flip"][0]),
-        )
-
-
 Prompt = int | str
 """What an image is asked to show: a class id, or text."""
 ControlBatch = dict[str, Float[Tensor, "batch _"]]
 """Field name -> the batch's raw values, in the units of :class:`Control`."""
 
 
-def stack_controls(controls: list[Control]) -> ControlBatch:
+def stack_controls(controls: Sequence[Control]) -> ControlBatch:
     """One tensor (batch, parts) for each field."""
     rows = [control.values() for control in controls]
     return {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}

@@ -18,12 +18,13 @@ from pippin.conditioning.config import (
     PowerCosineGate,
 )
 from pippin.conditioning.drop import draw_keep
-from pippin.conditioning.fields import CONTROL_FIELDS, unit_values
+from pippin.conditioning.fields import unit_values
 from pippin.conditioning.gates import gate_value
 from pippin.config import ConfigError
+from pippin.control import CONTROL_FIELDS, Control, Corner, Size, recorded
 from pippin.denoisers.config import dit, mmdit
 from pippin.model import build_model
-from pippin.types import Conditions, Control, Corner, Keep, Size, stack_controls
+from pippin.types import Conditions, Keep, stack_controls
 
 ENTANGLED = ConditioningConfig(rules={"label": "modulation"})
 DISENTANGLED = ConditioningConfig(
@@ -125,6 +126,28 @@ def test_unit_values_lie_in_the_unit_interval(height, width, a, b):
     assert torch.allclose(
         unit_values("crop_corner", batch) + unit_values("crop_size", batch), torch.ones(2)
     )
+
+
+def test_the_aspect_ratio_is_that_of_the_original_cut_to_its_range():
+    sizes = torch.tensor([[64.0, 64.0], [64.0, 16.0], [16.0, 64.0], [4096.0, 8.0]])
+    found = unit_values("aspect_ratio", {"original_size": sizes})
+    assert torch.allclose(found[:, 0], torch.tensor([0.5, 0.75, 0.25, 1.0]))
+
+
+@pytest.mark.parametrize("name", CONTROL_FIELDS)
+def test_every_declared_field_can_be_read_in_either_group(name):
+    for groups in ({"high": (name,), "low": ()}, {"high": (), "low": (name,)}):
+        config = replace(ENTANGLED, control=ControlConfig(output_init="xavier", **groups))
+        model = build_model(config, dit("tiny"), num_classes=5, latent_channels=4, seed=0)
+        whole = conditions(2)
+        changed = replace(whole, control={k: v.clone() for k, v in whole.control.items()})
+        source = recorded((name,))[0]
+        changed.control[source][1, 0] = changed.control[source][1, 0] * 0.5 + 0.25
+        first, second = (
+            model.prepare(one).at(torch.full((2,), 100.0)).modulation for one in (whole, changed)
+        )
+        assert torch.equal(first[0], second[0])
+        assert not torch.equal(first[1], second[1])
 
 
 def test_a_value_outside_its_range_is_named():

@@ -10,10 +10,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from pippin.control import Control, Corner, Size
 from pippin.data.config import OpenMojiConfig
 from pippin.data.listing import LostFile
 from pippin.rng import generator
-from pippin.types import Control, Corner, Moments, Size
+from pippin.types import Moments
 
 
 @dataclass
@@ -44,6 +45,9 @@ class NoisePictures:
 
     def label(self, index: int) -> int:
         return index % len(self.class_names)
+
+    def original_size(self, index: int) -> Size:
+        return Size(*self.image(index).shape[1:])
 
     def image(
         self, index: int, view: int | None = None, original_size: Size | None = None

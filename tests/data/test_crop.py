@@ -4,13 +4,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pippin.control import ColourJitter, Control, Corner, Look, Size
 from pippin.data.config import CropLaw
-from pippin.data.crop import apply_control, crop_with_control, draw_control, whole_image
-from pippin.types import Control, Corner, Size
+from pippin.data.crop import apply_control, draw_control, whole_image
 
 sizes = st.integers(2, 60)
 laws = st.tuples(st.floats(0.05, 1), st.floats(0.05, 1), st.sampled_from([0.0, 0.5, 1.0])).map(
     lambda t: CropLaw(smallest=min(t[:2]), largest=max(t[:2]), flip_probability=t[2])
+)
+factors = st.floats(0.25, 4)
+looks = st.builds(
+    Look,
+    colour_jitter=st.just(ColourJitter()) | st.builds(ColourJitter, factors, factors, factors),
+    jpeg_quality=st.integers(1, 100),
 )
 seeds = st.integers(0, 2**31)
 
@@ -32,14 +38,17 @@ def control(
 
 
 @settings(max_examples=25, deadline=None)
-@given(sizes, sizes, laws, seeds, st.integers(1, 40))
+@given(sizes, sizes, laws, looks, seeds, st.integers(1, 40))
 def test_replaying_the_control_gives_the_identical_tensor(
-    height: int, width: int, law: CropLaw, seed: int, resolution: int
+    height: int, width: int, law: CropLaw, look: Look, seed: int, resolution: int
 ) -> None:
     draws = torch.Generator().manual_seed(seed)
     source = torch.randint(0, 256, (3, height, width), generator=draws, dtype=torch.uint8)
-    image, recorded = crop_with_control(source, law, draws, resolution)
+    drawn = draw_control(Size(height, width), law, draws, look)
+    image = apply_control(source, drawn, resolution)
     assert image.shape == (3, resolution, resolution)
+    recorded = Control.from_values(drawn.values())
+    assert recorded == drawn
     assert torch.equal(apply_control(source, recorded, resolution), image)
 
 

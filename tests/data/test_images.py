@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pippin.control import Control, Corner, Size
 from pippin.data.build import build_cache
 from pippin.data.check import summarise
 from pippin.data.config import CacheConfig, ImagesConfig
@@ -21,7 +22,6 @@ from pippin.data.moments import EncodedViews
 from pippin.data.scan import scan
 from pippin.data.source import PictureSource
 from pippin.data.views import clean_view, counterfactual, make_view
-from pippin.types import Control, Corner, Size
 
 Draw = Callable[..., Path]
 

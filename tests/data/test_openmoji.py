@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from pippin.config import ConfigError
+from pippin.control import Size
 from pippin.data.config import CropLaw, OpenMojiConfig, SizeLaw
 from pippin.data.openmoji import OpenMojiSource
 from pippin.data.table import CLASSES
-from pippin.types import Size
 
 
 def source(split: str = "held-out", **settings: object) -> OpenMojiSource:

@@ -137,7 +137,7 @@ def test_links_are_followed_but_not_in_circles(config: ImagesConfig, tmp_path: P
 
 
 def test_sides_allowed_are_those_that_control_can_say() -> None:
-    from pippin.conditioning.fields import CONTROL_FIELDS
+    from pippin.control import CONTROL_FIELDS
 
     field = CONTROL_FIELDS["original_size"]
     assert (field.low, field.high) == (SMALLEST_SIDE, LARGEST_SIDE)

@@ -2,12 +2,12 @@
 import pytest
 import torch
 
+from pippin.control import Control, Corner, Size
 from pippin.data.config import CropLaw, OpenMojiConfig
 from pippin.data.crop import apply_control
 from pippin.data.openmoji import OpenMojiSource
 from pippin.data.rasterise import rasterise
 from pippin.data.views import clean_view, counterfactual, make_view, make_views
-from pippin.types import Control, Corner, Size
 
 
 @pytest.fixture(scope="module")

@@ -13,20 +13,13 @@ from pippin.conditioning.config import (
     LabelSemantic,
     TextSemantic,
 )
+from pippin.control import Control, Corner, Size
 from pippin.denoisers.config import DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig, UNetConfig
 from pippin.denoisers.mdtv2 import MDTv2
 from pippin.denoisers.unet import UNet
 from pippin.model import build_model
 from pippin.nn.initialise import initialise
-from pippin.types import (
-    Conditions,
-    Control,
-    Corner,
-    Masking,
-    Size,
-    TextFeatures,
-    stack_controls,
-)
+from pippin.types import Conditions, Masking, TextFeatures, stack_controls
 
 SMALL = {"depth": 2, "width": 32, "num_heads": 4}
 MDT = {"depth": 4, "width": 32, "num_heads": 4, "grid": (4, 4), "decoder_depth": 2}

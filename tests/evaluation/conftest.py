@@ -4,10 +4,11 @@
 import pytest
 import torch
 
+from pippin.control import Size
 from pippin.data.config import OpenMojiConfig
 from pippin.data.openmoji import OpenMojiSource
 from pippin.evaluation.efflite0 import EffLite0
-from pippin.types import Images, Size
+from pippin.types import Images
 
 
 @pytest.fixture(scope="session")

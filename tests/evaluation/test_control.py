@@ -4,13 +4,13 @@ import json
 import pytest
 import torch
 
+from pippin.control import Control, Corner, Size
 from pippin.data.config import OpenMojiConfig
 from pippin.data.openmoji import OpenMojiSource
 from pippin.data.views import counterfactual
 from pippin.evaluation.control import control_measures, observe
 from pippin.evaluation.perceptual import PerceptualDistance
 from pippin.evaluation.probes import CropProbe, FlipProbe, SizeProbe
-from pippin.types import Control, Corner, Size
 
 PROBES = [SizeProbe(large=96), FlipProbe(size=64), CropProbe(size=80)]
 

@@ -4,9 +4,10 @@
 import pytest
 import torch
 
+from pippin.control import Control, Corner, Size
 from pippin.sampling.config import ControlRequest
-from pippin.sampling.request import request_conditions
-from pippin.types import Control, Corner, Size, stack_controls
+from pippin.sampling.request import fixed_control, request_conditions
+from pippin.types import stack_controls
 
 ALL = ("original_size", "crop_corner", "crop_size", "flip")
 
@@ -24,8 +25,8 @@ def test_values_are_those_of_a_training_control():
     )
     wanted = stack_controls([control, control])
     assert found.label.tolist() == [3, 1]
-    assert found.control.keys() == wanted.keys()
-    assert all(torch.equal(found.control[name], wanted[name]) for name in wanted)
+    assert found.control.keys() == set(ALL)
+    assert all(torch.equal(found.control[name], wanted[name]) for name in ALL)
 
 
 def test_the_whole_image_is_the_default_crop():
@@ -71,6 +72,24 @@ def test_unknown_labels_are_refused(num_classes, wrong):
 def test_a_control_without_effect_is_refused(request_, names, message):
     with pytest.raises(ValueError, match=message):
         request_conditions([0], request_, names, num_classes=1)
+
+
+def test_a_look_is_asked_for_where_the_model_reads_it():
+    asked = ControlRequest(jpeg_quality=40)
+    found = request_conditions([0], asked, [*ALL, "jpeg_quality"], num_classes=1)
+    assert found.control["jpeg_quality"].tolist() == [[40.0]]
+    with pytest.raises(ValueError, match="not conditioned on jpeg_quality=40"):
+        request_conditions([0], asked, ALL, num_classes=1)
+
+
+def test_controls_of_single_samples_take_the_place_of_the_request():
+    controls = [fixed_control(ControlRequest(flip=flip)) for flip in (True, False)]
+    asked = ControlRequest(ask="training")
+    found = request_conditions([0, 0], asked, ["flip"], num_classes=1, controls=controls)
+    assert found.control["flip"].tolist() == [[1.0], [0.0]]
+    for request, given in ((asked, None), (asked, controls[:1]), (ControlRequest(), controls)):
+        with pytest.raises(ValueError, match="controls must be"):
+            request_conditions([0, 0], request, ["flip"], num_classes=1, controls=given)
 
 
 @pytest.mark.parametrize(("labels", "count"), [(None, None), ([0, 0], 3)])

@@ -5,8 +5,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from pippin.control import Control, Corner, Size
 from pippin.data.moments import MomentBatch, check_range
-from pippin.types import Control, Corner, Moments, Size, stack_controls
+from pippin.types import Moments, stack_controls
 
 CONTROL = Control(
     original_size=Size(256, 256), crop_corner=Corner(0, 0), crop_size=Size(256, 256), flip=False

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pippin.config import Config, ConfigError, above, at_least, within
+from pippin.control import CONTROL_FIELDS
 
 Mechanism = Literal["modulation", "attention"]
 PaddingRule = Literal["native", "zero", "mask", "replicate", "noisy_replicate"]
-ControlName = Literal["original_size", "crop_corner", "crop_size", "flip"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +116,11 @@ Gate = ConstantGate | LinearGate | PowerCosineGate
 class ControlConfig(Config):
     """Which control fields the model reads, in which group, and each group's time schedule."""
 
-    high: tuple[ControlName, ...] = ("crop_corner", "crop_size", "flip")
-    """Fields that change composition."""
-    low: tuple[ControlName, ...] = ("original_size",)
-    """Fields that change detail."""
+    high: tuple[str, ...] = ("crop_corner", "crop_size", "flip")
+    """Fields that change composition; those of pippin.control, aspect_ratio besides."""
+    low: tuple[str, ...] = ("original_size",)
+    """Fields that change detail; colour_jitter and jpeg_quality besides. Any may stand in either
+    group."""
     high_gate: Gate = ConstantGate()
     low_gate: Gate = ConstantGate()
     output_init: Literal["zero", "xavier"] = "zero"
@@ -130,8 +131,14 @@ class ControlConfig(Config):
     """Probability that one field alone is replaced by its null, on top of the categorical drop."""
 
     def __post_init__(self) -> None:
-        """Refuse a field that stands in both groups or twice."""
+        """Refuse a field that does not exist, or stands in both groups or twice."""
         names = (*self.high, *self.low)
+        unknown = [name for name in names if name not in CONTROL_FIELDS]
+        if unknown:
+            raise ConfigError(
+                f"conditioning.control has no field {unknown[0]!r}; high and low take: "
+                f"{', '.join(CONTROL_FIELDS)}"
+            )
         if len(set(names)) != len(names):
             raise ConfigError(
                 f"each field of conditioning.control may stand once, in high or low; got {names}"

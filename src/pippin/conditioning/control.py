@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pippin.conditioning.config import ControlConfig, ControlName
-from pippin.conditioning.fields import CONTROL_FIELDS, unit_values
+from pippin.conditioning.config import ControlConfig
+from pippin.conditioning.fields import unit_values
+from pippin.control import CONTROL_FIELDS
 from pippin.nn.initialise import Init, Linear, xavier, zeros
 from pippin.types import ControlBatch, Keep
 
@@ -32,7 +33,7 @@ class FieldEmbedding(nn.Module):
 
     inits: ClassVar[dict[str, Init]] = {"null": zeros}
 
-    def __init__(self, name: ControlName, config: ControlConfig, width: int) -> None:
+    def __init__(self, name: str, config: ControlConfig, width: int) -> None:
         super().__init__()
         self.name, self.num_frequencies = name, config.num_frequencies
         parts = CONTROL_FIELDS[name].parts
@@ -55,7 +56,7 @@ class FieldEmbedding(nn.Module):
 class ControlGroup(nn.Module):
     """Sum of the embeddings of the fields of one group: E_h(c_h) or E_l(c_l)."""
 
-    def __init__(self, names: tuple[ControlName, ...], config: ControlConfig, width: int) -> None:
+    def __init__(self, names: tuple[str, ...], config: ControlConfig, width: int) -> None:
         super().__init__()
         self.fields = nn.ModuleDict({name: FieldEmbedding(name, config, width) for name in names})
 

@@ -4,12 +4,14 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least
+from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least, within
+from pippin.control import CONTROL_FIELDS
 
 Tones = Literal["one-per-view", "base-only", "all"]
 Art = Literal["openmoji", "twemoji"]
 
-SMALLEST_SIDE, LARGEST_SIDE = 8, 8192
+SMALLEST_SIDE = int(CONTROL_FIELDS["original_size"].low)
+LARGEST_SIDE = int(CONTROL_FIELDS["original_size"].high)
 """Of source images, in pixels: what control can say of an original size."""
 
 
@@ -50,6 +52,31 @@ class CropLaw(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LookLaw(Config):
+    """What is done to the pixels of a view once it has its training size; nothing by default."""
+
+    colour_jitter: float = 0.0
+    """s: brightness, contrast and saturation are each multiplied by a number drawn log-uniformly
+    from 1 / (1 + s) to 1 + s."""
+    jpeg_share: float = 0.0
+    """How many of the views are compressed as JPEG."""
+    jpeg_smallest: int = 10
+    jpeg_largest: int = 95
+    """Their quality is uniform between the two."""
+
+    def __post_init__(self) -> None:
+        """Refuse what control could not say."""
+        strongest = CONTROL_FIELDS["colour_jitter"].high - 1
+        within(self, "data.look", 0, strongest, "colour_jitter")
+        within(self, "data.look", 0, 1, "jpeg_share")
+        if not 1 <= self.jpeg_smallest <= self.jpeg_largest <= 100:
+            raise ConfigError(
+                "data.look: 1 <= jpeg_smallest <= jpeg_largest <= 100; got "
+                f"{self.jpeg_smallest} and {self.jpeg_largest}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class OpenMojiConfig(Config):
     """The embedded set: OpenMoji 17 pictures with their groups as classes."""
 
@@ -67,6 +94,7 @@ class OpenMojiConfig(Config):
     ("rocket, twemoji"). So that a pair of attribute and object is new to the model."""
     size_law: SizeLaw = field(default_factory=SizeLaw)
     crop_law: CropLaw = field(default_factory=CropLaw)
+    look: LookLaw = field(default_factory=LookLaw)
     views: int = 8
     """Different crops, flips and tones cached for each picture; epoch e uses view e mod views."""
     max_pictures: int | None = None
@@ -102,6 +130,7 @@ class ImagesConfig(Config):
     resolution: int = 64
     """Side of a training image in pixels."""
     crop_law: CropLaw = field(default_factory=CropLaw)
+    look: LookLaw = field(default_factory=LookLaw)
     views: int = 8
     """Different crops and flips cached for each picture; epoch e uses view e mod views."""
     max_pictures: int | None = None

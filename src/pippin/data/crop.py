@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crops: pixels and their control metadata, always from one call.
+"""Pixels and their control metadata.
 
-:func:`draw_control` draws how an image is prepared, :func:`apply_control` does it, and
-:func:`crop_with_control` is the two together. Applying a recorded Control to the same source image
-gives the identical tensor again.
+:func:`draw_control` draws how an image is prepared, :func:`apply_control` does it. Applying a
+recorded Control to the same source image gives the identical tensor again.
 """
 
 import torch
@@ -11,11 +10,14 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from pippin.control import Control, Corner, Look, Size
 from pippin.data.config import CropLaw
-from pippin.types import Control, Corner, Size
+from pippin.data.look import CLEAN, apply_look
 
 
-def draw_control(original_size: Size, law: CropLaw, generator: torch.Generator) -> Control:
+def draw_control(
+    original_size: Size, law: CropLaw, generator: torch.Generator, look: Look = CLEAN
+) -> Control:
     """Draw a square crop and a flip.
 
     The side is uniform in ``law.smallest`` to ``law.largest`` times the shorter side, rounded to
@@ -26,6 +28,7 @@ def draw_control(original_size: Size, law: CropLaw, generator: torch.Generator) 
         original_size: of the source image.
         law: shares of the shorter side, and how often to flip.
         generator: of the view's own stream.
+        look: recorded beside; see :func:`pippin.data.look.draw_look`.
     """
     share, top, left, flip = torch.rand(4, generator=generator).tolist()
     height, width = original_size
@@ -36,13 +39,14 @@ def draw_control(original_size: Size, law: CropLaw, generator: torch.Generator) 
         crop_corner=Corner(int(top * (height - side + 1)), int(left * (width - side + 1))),
         crop_size=Size(side, side),
         flip=flip < law.flip_probability,
+        **vars(look),
     )
 
 
 def apply_control(
     source: UInt8[Tensor, "3 height width"], control: Control, resolution: int
 ) -> UInt8[Tensor, "3 resolution resolution"]:
-    """Crop, then mirror where ``control.flip``, then resize to the training resolution.
+    """Crop, mirror where ``control.flip``, resize to the training resolution, give it its look.
 
     The resize is bicubic and antialiased (the filter widens when the image shrinks), computed in
     float32 and rounded once. A crop that has the training resolution passes unchanged.
@@ -62,18 +66,7 @@ def apply_control(
         align_corners=False,
         antialias=True,
     )
-    return resized[0].round().clamp(0, 255).to(torch.uint8)
-
-
-def crop_with_control(
-    source: UInt8[Tensor, "3 height width"],
-    law: CropLaw,
-    generator: torch.Generator,
-    resolution: int,
-) -> tuple[UInt8[Tensor, "3 resolution resolution"], Control]:
-    """A random crop of an image, and the record of how it was made."""
-    control = draw_control(Size(*source.shape[1:]), law, generator)
-    return apply_control(source, control, resolution), control
+    return apply_look(resized[0].round().clamp(0, 255).to(torch.uint8), control)
 
 
 def whole_image(original_size: Size) -> Control:

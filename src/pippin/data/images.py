@@ -11,13 +11,13 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from pippin.control import Control, Corner, Size
 from pippin.data.config import ImagesConfig
 from pippin.data.metadata import MAIN
 from pippin.data.scan import OwnPicture, Progress, check_losses, scan
 from pippin.data.split import fixed_subset, held_out
 from pippin.data.table import Split
 from pippin.image_files import read_image
-from pippin.types import Control, Corner, Size
 
 
 class ImagesSource:
@@ -73,6 +73,10 @@ class ImagesSource:
     def label(self, index: int) -> int:
         """The class id, a place in ``class_names``."""
         return self._items[index].label
+
+    def original_size(self, index: int) -> Size:
+        """Of the file, in pixels."""
+        return self._items[index].size
 
     def image(
         self, index: int, view: int | None = None, original_size: Size | None = None

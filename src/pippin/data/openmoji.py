@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pippin.config import ConfigError
+from pippin.control import Control, Size
 from pippin.data.config import Art, OpenMojiConfig
 from pippin.data.crop import whole_image
 from pippin.data.rasterise import has_drawing, rasterise, renderer, svg_bytes
@@ -18,7 +19,6 @@ from pippin.data.size import class_scores, original_size
 from pippin.data.split import fixed_subset
 from pippin.data.table import CLASSES, Picture, Split, pictures_of, read_table
 from pippin.rng import normal, uniform
-from pippin.types import Control, Size
 
 CLEAN_SIZE = Size(256, 256)
 """The source size of clean views, in pixels."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import PIL
 
 from pippin.config import Config, ConfigError
+from pippin.control import Size
 from pippin.data.config import LARGEST_SIDE, ImagesConfig
 from pippin.data.listing import (
     Entry,
@@ -31,7 +32,6 @@ from pippin.data.listing import (
 )
 from pippin.image_files import Reason, Rule, UnreadableImageError, inspect_image
 from pippin.system.files import file_digest, replacing
-from pippin.types import Size
 
 INDEX_VERSION = 1
 """Raised whenever the rules by which files are read change."""

@@ -18,8 +18,8 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
+from pippin.control import Size
 from pippin.data.config import SizeLaw
-from pippin.types import Size
 
 
 def class_scores(counts: Sequence[int]) -> tuple[float, ...]:

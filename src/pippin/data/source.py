@@ -7,10 +7,10 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import UInt8
 from torch import Tensor
 
+from pippin.control import Control, Size
 from pippin.data.config import DataConfig
 from pippin.data.listing import LostFile
 from pippin.data.table import Split
-from pippin.types import Control, Size
 
 
 @runtime_checkable
@@ -57,6 +57,10 @@ class PictureSource(Protocol):
 
     def label(self, index: int) -> int:
         """The class id, in range(len(class_names))."""
+        ...
+
+    def original_size(self, index: int) -> Size:
+        """Of the source image that the picture's views are cut from."""
         ...
 
     def image(

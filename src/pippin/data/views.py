@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from pippin.data.crop import apply_control, crop_with_control
+from pippin.control import Control
+from pippin.data.crop import apply_control, draw_control
+from pippin.data.look import draw_look
 from pippin.data.source import PictureSource
 from pippin.rng import generator
-from pippin.types import Control, ControlBatch, Images, stack_controls
+from pippin.types import ControlBatch, Images, stack_controls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +26,8 @@ class View:
     label: int
 
 
-def make_view(source: PictureSource, index: int, view: int) -> View:
-    """View ``view`` of a picture: its tone, crop and flip depend on (seed, picture, view) only.
+def view_control(source: PictureSource, index: int, view: int) -> Control:
+    """How view ``view`` of a picture is prepared; depends on (seed, picture, view) only.
 
     Raises:
         ValueError: the view is not in range(config.views).
@@ -33,10 +35,20 @@ def make_view(source: PictureSource, index: int, view: int) -> View:
     config = source.config
     if not 0 <= view < config.views:
         raise ValueError(f"view must be in range({config.views}); got {view}")
-    draws = generator("view", config.seed, source.key(index), view, "crop")
-    image, control = crop_with_control(
-        source.image(index, view), config.crop_law, draws, config.resolution
-    )
+    key = (config.seed, source.key(index), view)
+    look = draw_look(config.look, generator("view", *key, "look"))
+    size = source.original_size(index)
+    return draw_control(size, config.crop_law, generator("view", *key, "crop"), look)
+
+
+def make_view(source: PictureSource, index: int, view: int) -> View:
+    """View ``view`` of a picture; its tone too depends on (seed, picture, view) only.
+
+    Raises:
+        ValueError: as :func:`view_control`.
+    """
+    control = view_control(source, index, view)
+    image = apply_control(source.image(index, view), control, source.config.resolution)
     return View(image=image, control=control, label=source.label(index))
 
 

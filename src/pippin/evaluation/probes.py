@@ -13,9 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pippin.control import Control, Corner, Size
 from pippin.evaluation.appearance import blur_to, log_sharpness, mass_centre, mirror
 from pippin.evaluation.measure import Better
-from pippin.types import Control, Corner, Images, Size
+from pippin.types import Images
 
 Distance = Callable[[Images, Images], Float[Tensor, " batch"]]
 """How different the images of each pair look, from 0."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from pippin.control import Control, Size
 from pippin.data.views import counterfactual
 from pippin.evaluation.control import control_measures
 from pippin.evaluation.efflite0 import EffLite0
@@ -19,7 +20,7 @@ from pippin.run.pictures import grid, save_png
 from pippin.run.sample import draw
 from pippin.sampling.config import ControlRequest
 from pippin.system.files import write_json
-from pippin.types import Control, Images, Prompt, Size
+from pippin.types import Images, Prompt
 
 STRIP = 10
 """Pairs shown."""

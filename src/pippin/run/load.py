@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from pippin.control import recorded
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.parts import Parts
@@ -42,12 +43,10 @@ class LoadedRun:
 
     @cached_property
     def control_names(self) -> tuple[str, ...]:
-        """The control fields the model reads, and what they are measured relative to."""
+        """The recorded control fields that the model reads, or that these are computed from."""
         control = self.recipe.conditioning.control
-        names = dict.fromkeys([*control.high, *control.low])
-        if "crop_corner" in names or "crop_size" in names:
-            names["original_size"] = None
-        return tuple(names)
+        shape = ("original_size", "crop_size") if self.recipe.conditioning.image_shape else ()
+        return recorded([*control.high, *control.low, *shape])
 
     @property
     def class_names(self) -> tuple[str, ...]:

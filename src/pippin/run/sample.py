@@ -10,6 +10,7 @@ import torch
 from rich.progress import Progress
 
 from pippin.config import fingerprint, protocol
+from pippin.run.asked import asked_controls
 from pippin.run.captions import prompt_features
 from pippin.run.load import LoadedRun
 from pippin.run.sample_folder import SampleFolder, SampleRow
@@ -121,12 +122,14 @@ def _drawing(
     text: TextFeatures | None = None,
 ) -> Iterator[Iterator[SampleBatch]]:
     """Batches of images with a progress bar."""
+    controls = asked_controls(run, config.control, prompts, seeds)
     conditions = request_conditions(
         _classes(run, prompts),
         config.control,
         run.control_names,
         num_classes=len(run.class_names),
         count=len(seeds),
+        controls=controls,
         text=_text(run, prompts, seeds) if text is None else text,
         negative_text=_negative(run, config, seeds),
     )

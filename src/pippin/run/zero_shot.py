@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pippin.config import ConfigError, protocol
+from pippin.control import Size
 from pippin.data.config import ImagesConfig
 from pippin.data.crop import apply_control, whole_image
 from pippin.data.images import ImagesSource
@@ -28,7 +29,7 @@ from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import SHOWN, make_room
 from pippin.system.lock import folder_lock
-from pippin.types import Images, Size
+from pippin.types import Images
 
 BATCHES = 16
 """Batches whose captions are encoded at once: features of 30 000 long captions fill a memory."""

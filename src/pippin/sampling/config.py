@@ -3,11 +3,12 @@
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least
+from pippin.control import CONTROL_FIELDS, LOOKS, Look
 
 SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm"]
 SpacingName = Literal["trailing", "leading", "linspace"]
@@ -96,9 +97,14 @@ def _check_dropped(scale: str, share: str, dropped: float) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControlRequest(Config):
-    """Which control values a sample asks for, in pixels of an imagined source image."""
+class ControlRequest(Config, Look):
+    """Which control values samples ask for, in pixels of an imagined source image."""
 
+    ask: Literal["fixed", "training", "clean"] = "fixed"
+    """fixed: the values given here, for every sample; training: those of a training view that
+    the sample's seed picks, of its own class where the model has classes; clean: the whole
+    picture, unflipped and untouched, at a size that the data can show. The last two take no
+    values."""
     original_size: tuple[int, int] = (256, 256)
     crop_corner: tuple[int, int] = (0, 0)
     crop_size: tuple[int, int] | None = None
@@ -106,7 +112,24 @@ class ControlRequest(Config):
     flip: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a crop that lies outside the imagined source image."""
+        """Refuse a crop outside the imagined source image, and a look outside its range."""
+        if self.ask != "fixed":
+            given = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+            values = ", ".join(name for name in given if name != "ask")
+            if values:
+                raise ConfigError(
+                    f"sampling.control.ask {self.ask} takes its values from the data, so "
+                    f"sampling.control: {values} would have no effect: leave them out, or use "
+                    "sampling.control.ask fixed"
+                )
+        for name in LOOKS:
+            declared, value = CONTROL_FIELDS[name], getattr(self, name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(declared.low <= number <= declared.high for number in numbers):
+                raise ConfigError(
+                    f"sampling.control.{name} must lie between {declared.low} and "
+                    f"{declared.high} ({declared.unit}); got {value}"
+                )
         size, corner = self.original_size, self.crop_corner
         if min(size) < 1:
             raise ConfigError(f"sampling.control.original_size must be 1 or more; got {size}")

@@ -2,19 +2,13 @@
 """From what a user asks for to the conditions of a batch of samples."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import fields
 
 import torch
 
+from pippin.control import LOOKS, Control, Corner, Size
 from pippin.sampling.config import ControlRequest
-from pippin.types import (
-    Conditions,
-    Control,
-    ControlBatch,
-    Corner,
-    Size,
-    TextFeatures,
-    stack_controls,
-)
+from pippin.types import Conditions, ControlBatch, TextFeatures, stack_controls
 
 
 def request_conditions(
@@ -24,17 +18,19 @@ def request_conditions(
     *,
     num_classes: int,
     count: int | None = None,
+    controls: Sequence[Control] | None = None,
     text: TextFeatures | None = None,
     negative_text: TextFeatures | None = None,
 ) -> Conditions:
-    """Conditions for one sample a label, all under the same control.
+    """Conditions for one sample a label.
 
     Args:
         labels: class ids in [0, num_classes), one a sample; None for a model without classes.
-        request: the control values, in pixels of an imagined source image.
-        control_names: the fields of :class:`pippin.types.Control` that the model takes.
+        request: the control values of every sample, in pixels of an imagined source image.
+        control_names: the fields of :class:`pippin.control.Control` that the model takes.
         num_classes: how many classes the model knows.
         count: how many samples; needed only without labels.
+        controls: of each sample, where the request leaves them to the data.
         text, negative_text: for a model of text, one row a sample.
 
     Raises:
@@ -50,7 +46,7 @@ def request_conditions(
         label=None if labels is None else _checked_labels(labels, num_classes),
         text=text,
         negative_text=negative_text,
-        control=_control_batch(request, control_names, rows),
+        control=_control_batch(request, control_names, rows, controls),
     )
 
 
@@ -61,17 +57,30 @@ def _checked_labels(labels: Sequence[int], num_classes: int) -> torch.Tensor:
     return torch.tensor(list(labels), dtype=torch.long)
 
 
-def _control_batch(request: ControlRequest, names: Collection[str], rows: int) -> ControlBatch:
-    stacked = stack_controls([_control(request)])
+def _control_batch(
+    request: ControlRequest,
+    names: Collection[str],
+    rows: int,
+    controls: Sequence[Control] | None,
+) -> ControlBatch:
+    if (request.ask == "fixed") != (controls is None) or len(controls or ()) not in (0, rows):
+        raise ValueError(
+            f"sampling.control.ask {request.ask}: controls must "
+            + ("be left out" if request.ask == "fixed" else f"be given, one for each of {rows}")
+        )
+    stacked = stack_controls(controls or [fixed_control(request)] * rows)
     unknown = sorted(set(names) - set(stacked))
     if unknown:
         raise ValueError(f"unknown controls {unknown}; there are: {', '.join(stacked)}")
-    _check_effect(request, names)
-    return {name: stacked[name].repeat(rows, 1) for name in stacked if name in names}
+    if request.ask == "fixed":
+        _check_effect(request, names)
+    return {name: stacked[name] for name in stacked if name in names}
 
 
-def _control(request: ControlRequest) -> Control:
+def fixed_control(request: ControlRequest) -> Control:
+    """The one control that a request with ``ask`` fixed names."""
     return Control(
+        **{name: getattr(request, name) for name in LOOKS},
         original_size=Size(*request.original_size),
         crop_corner=Corner(*request.crop_corner),
         crop_size=Size(*(request.crop_size or request.original_size)),
@@ -82,7 +91,7 @@ def _control(request: ControlRequest) -> Control:
 def _check_effect(request: ControlRequest, names: Collection[str]) -> None:
     """Refuse a value that was asked for and that no input of the model would carry."""
     default, wasted = ControlRequest(), []
-    for field in ("original_size", "crop_corner", "crop_size", "flip"):
+    for field in (entry.name for entry in fields(Control)):
         carriers = {field}
         if field == "original_size" and request.crop_size is None:
             carriers.add("crop_size")

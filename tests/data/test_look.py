@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+
+from pippin.control import ColourJitter, Look
+from pippin.data.config import LookLaw, OpenMojiConfig
+from pippin.data.look import CLEAN, apply_look, draw_look
+from pippin.data.moments import EncodedViews
+from pippin.data.views import make_view, view_control
+
+NOISE = torch.randint(0, 256, (3, 24, 24), generator=torch.Generator().manual_seed(0)).to(
+    torch.uint8
+)
+STRONG = LookLaw(colour_jitter=1.0, jpeg_share=0.5, jpeg_smallest=20, jpeg_largest=30)
+
+
+def looks(law: LookLaw, count: int = 2000) -> list[Look]:
+    draws = torch.Generator().manual_seed(1)
+    return [draw_look(law, draws) for _ in range(count)]
+
+
+def test_clean_is_the_same_tensor():
+    assert torch.equal(apply_look(NOISE, CLEAN), NOISE)
+    assert looks(LookLaw(), 5) == [CLEAN] * 5
+
+
+def test_jitter_is_log_uniform_between_its_ends():
+    factors = torch.tensor([look.colour_jitter for look in looks(STRONG)])
+    assert factors.min() >= 0.5 and factors.max() <= 2
+    logs = factors.log() / torch.tensor(2.0).log()
+    # uniform in [-1, 1]: mean 0, variance 1/3; 5 standard errors of 6000 numbers
+    assert abs(logs.mean()) < 5 * (1 / 3 / 6000) ** 0.5
+    assert abs(logs.square().mean() - 1 / 3) < 5 * (4 / 45 / 6000) ** 0.5
+
+
+def test_the_stated_share_is_compressed_at_the_stated_qualities():
+    qualities = [look.jpeg_quality for look in looks(STRONG)]
+    compressed = [quality for quality in qualities if quality < 100]
+    assert abs(len(compressed) / 2000 - 0.5) < 5 * (0.25 / 2000) ** 0.5
+    assert set(compressed) == set(range(20, 31))
+
+
+@pytest.mark.parametrize(
+    ("look", "wanted"),
+    [
+        (ColourJitter(brightness=0.5), lambda x: x * 0.5),
+        (ColourJitter(saturation=0.25), None),
+    ],
+)
+def test_factors_do_what_their_names_say(look, wanted):
+    image = NOISE // 2
+    found = apply_look(image, Look(colour_jitter=look)).float()
+    if wanted is not None:
+        assert (found - wanted(image.float())).abs().max() <= 1
+    spread = image.float().std(0).mean(), found.std(0).mean()
+    assert abs(spread[1] / spread[0] - look.brightness * look.saturation) < 0.05
+
+
+def test_lower_quality_is_farther_from_the_picture():
+    errors = [
+        (apply_look(NOISE, Look(jpeg_quality=quality)).float() - NOISE).square().mean()
+        for quality in (90, 50, 10)
+    ]
+    assert 0 < errors[0] < errors[1] < errors[2]
+
+
+def test_views_have_the_look_that_their_control_records(make_pictures, make_encoder):
+    pictures = make_pictures(config=OpenMojiConfig(resolution=8, views=3, seed=5, look=STRONG))
+    plain = make_pictures()
+    views = [make_view(pictures, index, 1) for index in range(7)]
+    assert len({view.control.colour_jitter for view in views}) == 7
+    for index, view in enumerate(views):
+        assert view.control == view_control(pictures, index, 1)
+        before = make_view(plain, index, 1)  # the look leaves the draws of crops as they are
+        assert before.control.crop_corner == view.control.crop_corner
+        assert torch.equal(apply_look(before.image, view.control), view.image)
+    batch = EncodedViews(pictures, make_encoder()).fetch(torch.arange(7), torch.ones(7).long())
+    recorded = [tuple(row) for row in batch.control["colour_jitter"].tolist()]
+    assert recorded == [tuple(view.control.colour_jitter) for view in views]

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One declaration of each control field, and everything that follows from it."""
+
+from dataclasses import fields
+
+from pippin.conditioning.config import ControlConfig
+from pippin.control import (
+    CONTROL_FIELDS,
+    LOOKS,
+    ColourJitter,
+    Control,
+    Corner,
+    Look,
+    Size,
+    recorded,
+)
+from pippin.data.crop import whole_image
+from pippin.sampling.config import ControlRequest
+
+ODD = Control(
+    original_size=Size(30, 70),
+    crop_corner=Corner(3, 4),
+    crop_size=Size(20, 20),
+    flip=True,
+    colour_jitter=ColourJitter(0.5, 2.0, 1.25),
+    jpeg_quality=17,
+)
+
+
+def test_values_come_back_as_they_were_with_their_types():
+    again = Control.from_values(ODD.values())
+    assert again == ODD and isinstance(again.colour_jitter, ColourJitter)
+    assert type(again.jpeg_quality) is int and type(again.flip) is bool
+
+
+def test_a_record_from_before_a_look_was_declared_is_clean():
+    values = {name: value for name, value in ODD.values().items() if name not in LOOKS}
+    assert Control.from_values(values).values() | {} == {
+        **whole_image(Size(8, 8)).values(),
+        **values,
+    }
+
+
+def test_declared_parts_are_those_of_the_values():
+    for name, numbers in ODD.values().items():
+        assert CONTROL_FIELDS[name].parts == len(numbers), name
+
+
+def test_clean_values_lie_in_their_declared_ranges():
+    for entry in fields(Look):
+        clean, declared = entry.default, CONTROL_FIELDS[entry.name]
+        numbers = clean if isinstance(clean, tuple) else (clean,)
+        assert all(declared.low <= number <= declared.high for number in numbers)
+
+
+def test_a_look_is_asked_for_under_the_name_it_is_declared_by():
+    assert set(LOOKS) <= {entry.name for entry in fields(ControlRequest)}
+
+
+def test_the_fields_read_by_default_stand_in_the_group_they_declare():
+    for group in ("high", "low"):
+        assert {CONTROL_FIELDS[name].group for name in getattr(ControlConfig(), group)} == {group}
+
+
+def test_fields_are_computed_from_what_is_recorded():
+    assert recorded(["aspect_ratio"]) == ("original_size",)
+    assert recorded(["flip", "crop_size"]) == ("flip", "crop_size", "original_size")
