@@ -15,7 +15,7 @@ from pippin.conditioning.config import (
     PowerCosineGate,
     TextSemantic,
 )
-from pippin.config import ConfigError
+from pippin.config import ConfigError, protocol
 from pippin.control import ColourJitter
 from pippin.data.config import CacheConfig, LookLaw, OpenMojiConfig
 from pippin.denoisers.config import mmdit
@@ -67,6 +67,9 @@ IMPOSSIBLE = [
     ],
     (EvaluationConfig, "evaluation", {"kid_subset_size": 1}),
     (EvaluationConfig, "evaluation", {"input_size": 31}),
+    (EvaluationConfig, "evaluation", {"scale_samples": 1}),
+    (EvaluationConfig, "evaluation", {"scales": (1.0, 1.0)}),
+    (EvaluationConfig, "evaluation", {"size_curve": (0,)}),
     (EvaluationConfig, "evaluation", {"neighbours": 1000}),
     *[
         (EvaluationConfig, "evaluation", {"loss_log_snrs": x})
@@ -135,6 +138,14 @@ def test_a_crop_outside_the_image_is_refused_by_all_three_names(corner, crop, si
     for name in ("crop_corner", "crop_size", "original_size", str(corner), str(size)):
         assert name in str(refused.value)
     ControlRequest(original_size=(256, 256), crop_corner=(192, 0), crop_size=(64, 64))
+
+
+def test_a_named_tuple_is_recorded_as_json_gives_it_back():
+    config = ControlRequest(colour_jitter=ColourJitter(0.5, 1.0, 2.0))
+    assert (
+        config.to_dict()["colour_jitter"] == protocol(config)["colour_jitter"] == [0.5, 1.0, 2.0]
+    )
+    assert ControlRequest.from_dict(config.to_dict()) == config
 
 
 def test_a_value_is_no_request_where_the_data_decide():

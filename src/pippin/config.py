@@ -86,6 +86,9 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(int, _strict(int))
     converter.register_structure_hook(str, _strict(str))
     converter.register_structure_hook(float, _strict(float, int))
+    converter.register_unstructure_hook_func(
+        lambda kind: hasattr(kind, "_fields") and issubclass(kind, tuple), list
+    )  # what JSON gives back
     return converter
 
 

@@ -69,6 +69,16 @@ class TextFeatures:
             **{name: None if v is None else v[rows] for name, v in self.columns().items()}
         )
 
+    @classmethod
+    def cat(cls, parts: Sequence["TextFeatures"]) -> "TextFeatures":
+        """One batch after the other; all have the same tensors."""
+        joined: dict[str, Tensor] = {}
+        for entry in fields(cls):
+            present = [value for part in parts if (value := getattr(part, entry.name)) is not None]
+            if present:
+                joined[entry.name] = torch.cat(present)
+        return cls(**joined)
+
     def columns(self, prefix: str = "") -> dict[str, Tensor | None]:
         """Every tensor by its name, after a prefix where one is given."""
         lead = f"{prefix} " if prefix else ""
@@ -93,6 +103,20 @@ class Conditions:
         named = {"label": self.label} | text.columns("text") | negative.columns("negative text")
         present = {name: values for name, values in named.items() if values is not None}
         return present | self.control
+
+    @classmethod
+    def cat(cls, parts: Sequence["Conditions"]) -> "Conditions":
+        """One batch after the other; all have the same conditions, and no negative text."""
+        first = parts[0]
+        labels = [part.label for part in parts if part.label is not None]
+        texts = [part.text for part in parts if part.text is not None]
+        return cls(
+            label=torch.cat(labels) if labels else None,
+            text=TextFeatures.cat(texts) if texts else None,
+            control={
+                name: torch.cat([part.control[name] for part in parts]) for name in first.control
+            },
+        )
 
     def rows(self, rows: slice) -> "Conditions":
         """The conditions of some of the images."""

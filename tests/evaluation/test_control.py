@@ -1,18 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import math
 
 import pytest
 import torch
 
-from pippin.control import Control, Corner, Size
+from pippin.control import Control
 from pippin.data.config import OpenMojiConfig
 from pippin.data.openmoji import OpenMojiSource
 from pippin.data.views import counterfactual
 from pippin.evaluation.control import control_measures, observe
 from pippin.evaluation.perceptual import PerceptualDistance
-from pippin.evaluation.probes import CropProbe, FlipProbe, SizeProbe
+from pippin.evaluation.probes import CropProbe, FlipProbe, JitterProbe, JpegProbe, SizeProbe
 
-PROBES = [SizeProbe(large=96), FlipProbe(size=64), CropProbe(size=80)]
+PROBES = [
+    SizeProbe(large=96),
+    FlipProbe(size=64),
+    CropProbe(size=80),
+    JpegProbe(size=96),
+    JitterProbe(size=96),
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +32,13 @@ def source():
     return OpenMojiSource(OpenMojiConfig(resolution=64), "held-out")
 
 
-def control_of(values):
-    return Control(
-        original_size=Size(*map(int, values["original_size"])),
-        crop_corner=Corner(*map(int, values["crop_corner"])),
-        crop_size=Size(*map(int, values["crop_size"])),
-        flip=bool(values["flip"][0]),
-    )
-
-
 def renderer(source, indices):
     """Real pictures under the asked-for control, as a model that obeys would draw them."""
 
     drawn = {}
 
     def render(values):
-        control = control_of(values)
+        control = Control.from_values(values)
         if control not in drawn:
             images = [counterfactual(source, i, control) for i in indices]
             drawn[control] = torch.stack(images)
@@ -76,7 +74,10 @@ def test_an_obedient_model_has_effects_and_no_excess_drift(obedient):
     assert obedient["drift flip", "arm"].value < 0.01
     assert obedient["effect original_size", "arm"].value > 0.5
     assert obedient["effect crop_corner", "arm"].value > 0.05
-    for name in ("original_size", "flip", "crop_corner"):
+    assert obedient["effect jpeg_quality", "arm"].value > 1
+    # Dark pixels round to whole numbers; white stays 255, so the mean follows the factor.
+    assert obedient["effect colour_jitter", "arm"].value == pytest.approx(-math.log(0.6), abs=0.01)
+    for name in ("original_size", "flip", "crop_corner", "jpeg_quality", "colour_jitter"):
         excess = obedient[f"excess drift {name}", "arm"]
         assert excess.low <= 0 <= excess.high
         drifts = obedient[f"drift {name}", "arm"], obedient[f"drift {name}", "real"]
@@ -96,6 +97,8 @@ def test_a_deaf_model_has_neither_effect_nor_drift(real, distance):
     assert found["drift original_size", "arm"].value == 0
     assert found["effect flip", "arm"].value == 0
     assert found["effect crop_corner", "arm"].value == 0
+    assert found["effect jpeg_quality", "arm"].value == 0
+    assert found["effect colour_jitter", "arm"].value == 0
     assert found["excess drift original_size", "arm"].value < 0
 
 

@@ -12,7 +12,7 @@ from pippin import rng
 from pippin.config import ConfigError
 from pippin.diffusion.schedules import make_schedule
 from pippin.sampling.config import GuidanceConfig
-from pippin.sampling.guidance import guidance_weights, guided
+from pippin.sampling.guidance import apart, guidance_weights, guided, scale_at_resolution
 from pippin.types import Prediction
 
 SCALES = st.floats(-3, 8)
@@ -48,7 +48,7 @@ class Toy:
         return predict
 
     def __call__(self, t=T, **config):
-        predict = guided(self.term, GuidanceConfig(**config), SCHEDULE)
+        predict = guided(apart(self.term), GuidanceConfig(**config), SCHEDULE)
         return predict(torch.zeros_like(self.base), t)
 
 
@@ -104,7 +104,7 @@ def test_only_terms_with_weight_are_prepared_and_computed(lam, beta, terms):
 
 def test_terms_are_prepared_once():
     toy = Toy()
-    predict = guided(toy.term, GuidanceConfig(semantic_scale=2.0), SCHEDULE)
+    predict = guided(apart(toy.term), GuidanceConfig(semantic_scale=2.0), SCHEDULE)
     for _ in range(3):
         predict(toy.base, T)
     assert len(toy.prepared) == 2 and len(toy.calls) == 6
@@ -209,3 +209,16 @@ def test_the_power_cosine_scale_costs_one_evaluation_where_it_is_off():
 def test_a_power_that_is_none_is_refused(power):
     with pytest.raises(ConfigError, match="semantic_power must be more than 0"):
         GuidanceConfig(semantic_power=power)
+
+
+@pytest.mark.parametrize(
+    ("scale", "ratio", "wanted"), [(1.5, 2, 2.0), (4.0, 0.5, 2.5), (1.0, 4, 1)]
+)
+def test_the_scale_at_another_resolution(scale, ratio, wanted):
+    assert scale_at_resolution(scale, ratio) == wanted
+    assert scale_at_resolution(scale_at_resolution(scale, ratio), 1 / ratio) == scale
+
+
+def test_a_ratio_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="above 0; got 0"):
+        scale_at_resolution(2.0, 0)

@@ -64,8 +64,9 @@ class Texts(nn.Module):
         return Prediction(mean=torch.tanh(self.mix(x_t) + prepared[:, :, None, None]))
 
 
-def sampler(scale):
-    config = SamplingConfig(steps=4, guidance=GuidanceConfig(semantic_scale=scale))
+def sampler(scale, terms="auto"):
+    guidance = GuidanceConfig(semantic_scale=scale)
+    config = SamplingConfig(steps=4, guidance=guidance, terms=terms)
     return Sampler(Texts(), make_schedule("sd"), "eps", config)
 
 
@@ -73,7 +74,7 @@ def test_a_negative_prompt_stands_in_the_place_of_the_null_caption():
     def features(value):
         return TextFeatures(tokens=torch.full((2, 1, 4), value))
 
-    def latents(negative):
+    def latents(negative, terms="auto"):
         asked = request_conditions(
             None,
             ControlRequest(),
@@ -83,11 +84,13 @@ def test_a_negative_prompt_stands_in_the_place_of_the_null_caption():
             text=features(1.0),
             negative_text=negative,
         )
-        return sampler(2.0).latents(asked, [0, 1], (4, 8, 8))
+        return sampler(2.0, terms).latents(asked, [0, 1], (4, 8, 8))
 
     null = latents(None)
     torch.testing.assert_close(latents(features(0.0)), null)
     assert (latents(features(-1.0)) - null).abs().max() > 0.01
+    together = latents(features(-1.0), "together")
+    torch.testing.assert_close(together, latents(features(-1.0)))
     # Guided away from itself, a prompt is drawn as without guidance.
     asked = request_conditions(
         None, ControlRequest(), [], num_classes=1, count=2, text=features(1.0)

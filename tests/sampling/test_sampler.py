@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sampler with small models: seeds, batches, counts, units, precision."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -275,3 +277,27 @@ def test_images_have_the_size_asked_for():
 def test_a_size_that_is_none_is_refused(size):
     with pytest.raises(ConfigError, match="HEIGHTxWIDTH in pixels, such as 64x96"):
         SamplingConfig(size=size)
+
+
+TWO_SCALES = GuidanceConfig(semantic_scale=3.0, control_scale=1.5, log_snr_interval=(-2.0, 3.0))
+
+
+@pytest.mark.parametrize("reference", ["null", "control"])
+def test_terms_together_are_those_apart_to_rounding(reference):
+    """1e-5 of the largest latent; one call of the network a step in the place of three."""
+    found, calls = [], []
+    for terms in ("apart", "together"):
+        model = Network()
+        sampler = _sampler(model, terms=terms, guidance=replace(TWO_SCALES, reference=reference))
+        found.append(sampler.latents(_conditions(), SEEDS, SHAPE))
+        calls.append(len(model.seen))
+        assert sum(len(t) for t, _, _ in model.seen) == 10 * sampler.evaluations_per_image
+    assert (found[0] - found[1]).abs().max() < 1e-5 * found[0].abs().max()
+    assert calls[1] == 4 and 4 < calls[0] <= 12
+
+
+def test_on_a_cpu_terms_stay_apart_unless_asked():
+    for terms, calls in (("auto", 8), ("together", 4)):
+        model = Network()
+        _sampler(model, terms=terms).latents(_conditions(), SEEDS, SHAPE)
+        assert len(model.seen) == calls

@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
+from torchvision.transforms.v2 import functional
 
 from pippin.types import Images
 
@@ -28,6 +29,16 @@ def blur_to(images: Images, side: int) -> Images:
 def mirror(images: Images) -> Images:
     """Left-right."""
     return images.flip(-1)
+
+
+def jpeg(images: Images, quality: int) -> Images:
+    """Compressed as JPEG and read again."""
+    return functional.jpeg(images.cpu(), quality).to(images.device)
+
+
+def brighten(images: Images, factor: float) -> Images:
+    """Every value multiplied, cut to 255."""
+    return functional.adjust_brightness(images, factor)
 
 
 def log_sharpness(images: Images, side: int) -> Float[Tensor, " batch"]:

@@ -28,6 +28,14 @@ class EvaluationConfig(Config):
     """The fixed grid of the held-out denoising loss."""
     drift_pairs: int = 64
     """Seeds of control drift and effect, for each control."""
+    size_curve: tuple[int, ...] = ()
+    """Further original sizes, in pixels below the resolution: drift and effect of each against the
+    large one, for the curve of one against the other."""
+    scales: tuple[float, ...] = ()
+    """Semantic scales of which the best is looked for on a split of its own; none = no search.
+    Quality is then reported at the best one and at 1, beside that of the recipe's sampling."""
+    scale_samples: int = 200
+    """Images drawn at each of them."""
     clip: str | None = field(default=None, metadata=NOT_PROTOCOL)
     """Folder or hub name of a CLIP in transformers' format, for the CLIP score of models of text;
     None = no CLIP score. Its files' hash is part of the score's protocol."""
@@ -38,8 +46,16 @@ class EvaluationConfig(Config):
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
         at_least(self, "evaluation", 1, "kid_subsets", "neighbours", "drift_pairs", "batch_size")
-        at_least(self, "evaluation", 2, "num_samples", "kid_subset_size")
+        at_least(self, "evaluation", 2, "num_samples", "kid_subset_size", "scale_samples")
         at_least(self, "evaluation", SMALLEST_INPUT, "input_size")
+        if not all(map(math.isfinite, self.scales)) or len(set(self.scales)) != len(self.scales):
+            raise ConfigError(
+                f"evaluation.scales must be different finite numbers; got {self.scales}"
+            )
+        if any(side < 1 for side in self.size_curve):
+            raise ConfigError(
+                f"evaluation.size_curve must be sides in pixels, 1 or more; got {self.size_curve}"
+            )
         if self.clip is not None and not self.clip.strip():
             raise ConfigError(
                 f"evaluation.clip must name a folder or a hub repository; got {self.clip!r}"

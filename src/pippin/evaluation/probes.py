@@ -7,14 +7,22 @@ drift; ``effects`` measures, image by image, whether the control acted at all.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from pippin.control import Control, Corner, Size
-from pippin.evaluation.appearance import blur_to, log_sharpness, mass_centre, mirror
+from pippin.control import ColourJitter, Control, Corner, Size
+from pippin.evaluation.appearance import (
+    ROUNDING_VARIANCE,
+    blur_to,
+    brighten,
+    jpeg,
+    log_sharpness,
+    mass_centre,
+    mirror,
+)
 from pippin.evaluation.measure import Better
 from pippin.types import Images
 
@@ -198,6 +206,75 @@ class CropProbe:
             crop_size=Size(side, side),
             flip=False,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JpegProbe:
+    """Compressed against clean: the artefacts should come and nothing else.
+
+    Drift: the clean image compressed, against the one that was asked for so. Effect: compression
+    changes little in what was compressed before, so with e(x) the mean squared change by
+    compressing x, ln (e(clean) / e(compressed)), each with the energy of 8-bit rounding added.
+    """
+
+    size: int = 256
+    quality: int = 15
+    name: str = "jpeg_quality"
+
+    @property
+    def controls(self) -> tuple[Control, Control]:
+        """The whole picture, compressed and clean."""
+        return replace(_whole(self.size), jpeg_quality=self.quality), _whole(self.size)
+
+    def align(self, first: Images, second: Images) -> Aligned:
+        """The clean one compressed."""
+        return first, jpeg(second, self.quality)
+
+    def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
+        """How much less the compressed one changes when it is compressed."""
+        gain = self._change(second).log() - self._change(first).log()
+        return [Effect(name="effect", values=gain.cpu(), unit="nat", better="higher")]
+
+    def protocol(self) -> dict[str, Any]:
+        """Nothing more."""
+        return {}
+
+    def _change(self, images: Images) -> Float[Tensor, " batch"]:
+        changed = jpeg(images, self.quality).double() - images.double()
+        return changed.square().mean((1, 2, 3)) + ROUNDING_VARIANCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class JitterProbe:
+    """Darkened against clean colours: brightness should change and nothing else.
+
+    Drift: the clean image darkened, against the one that was asked for so. Effect: ln of the mean
+    of the clean image over that of the darkened one; -ln brightness where the model obeys.
+    """
+
+    size: int = 256
+    brightness: float = 0.6
+    name: str = "colour_jitter"
+
+    @property
+    def controls(self) -> tuple[Control, Control]:
+        """The whole picture, darkened and clean."""
+        darkened = ColourJitter(brightness=self.brightness)
+        return replace(_whole(self.size), colour_jitter=darkened), _whole(self.size)
+
+    def align(self, first: Images, second: Images) -> Aligned:
+        """The clean one darkened."""
+        return first, brighten(second, self.brightness)
+
+    def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
+        """How much darker."""
+        dark, light = (x.double().mean((1, 2, 3)).clamp(min=1) for x in (first, second))
+        gain = light.log() - dark.log()
+        return [Effect(name="effect", values=gain.cpu(), unit="nat", better="higher")]
+
+    def protocol(self) -> dict[str, Any]:
+        """Nothing more."""
+        return {}
 
 
 def _whole(side: int, flip: bool = False) -> Control:

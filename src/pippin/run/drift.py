@@ -7,13 +7,21 @@ from pathlib import Path
 
 import torch
 
+from pippin.config import ConfigError
 from pippin.control import Control, Size
 from pippin.data.views import counterfactual
 from pippin.evaluation.control import control_measures
 from pippin.evaluation.efflite0 import EffLite0
 from pippin.evaluation.measure import Measure
 from pippin.evaluation.perceptual import PerceptualDistance
-from pippin.evaluation.probes import CropProbe, FlipProbe, Probe, SizeProbe
+from pippin.evaluation.probes import (
+    CropProbe,
+    FlipProbe,
+    JitterProbe,
+    JpegProbe,
+    Probe,
+    SizeProbe,
+)
 from pippin.rng import permutation
 from pippin.run.load import LoadedRun
 from pippin.run.pictures import grid, save_png
@@ -36,10 +44,32 @@ def probes(run: LoadedRun) -> dict[str, Probe]:
     every: dict[str, Probe] = {
         "flip": FlipProbe(size=side),
         "crop_corner": CropProbe(size=side // 20 * 20 or side // 5 * 5),
+        "jpeg_quality": JpegProbe(size=side),
+        "colour_jitter": JitterProbe(size=side),
     }
     if side > small:
         every = {"original_size": SizeProbe(small=small, large=side), **every}
     return {name: probe for name, probe in every.items() if name in run.control_names}
+
+
+def curve(run: LoadedRun) -> list[Probe]:
+    """Probes of further original sizes, ``evaluation.size_curve`` of the recipe.
+
+    Raises:
+        ConfigError: a size at which the images cannot show the difference.
+    """
+    asked, side = run.recipe.evaluation.size_curve, run.parts.train_source.probe_side
+    below = min(run.recipe.data.resolution, side)
+    if any(small >= below for small in asked):
+        raise ConfigError(
+            f"evaluation.size_curve must lie below {below}, the resolution or the size that the "
+            f"others are held against; got {asked}"
+        )
+    if "original_size" not in run.control_names:
+        return []
+    return [
+        SizeProbe(small=small, large=side, name=f"original_size at {small}") for small in asked
+    ]
 
 
 def drift_measures(run: LoadedRun, folder: Path, network: EffLite0) -> list[Measure]:
@@ -50,7 +80,7 @@ def drift_measures(run: LoadedRun, folder: Path, network: EffLite0) -> list[Meas
     """
     chosen, pairs = probes(run), Pairs(run)
     measures = control_measures(
-        list(chosen.values()),
+        [*chosen.values(), *curve(run)],
         pairs.generated,
         pairs.real,
         PerceptualDistance(network),

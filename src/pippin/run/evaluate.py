@@ -22,8 +22,10 @@ from pippin.evaluation.evaluate import compare
 from pippin.evaluation.features import FeatureExtractor, Features, build_features, extract
 from pippin.evaluation.folder import image_batches, image_paths
 from pippin.evaluation.measure import Measure, Subject
+from pippin.evaluation.memorisation import memorisation_measures
 from pippin.rng import permutation
 from pippin.run.alignment import alignment_measures
+from pippin.run.best_scale import best_scale_measures
 from pippin.run.clip_score import clip_for, held_out_clip_measures
 from pippin.run.cost import cost_measures
 from pippin.run.drift import drift_measures
@@ -74,7 +76,12 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
     floor, captions = place.evaluation / "untrained", place.evaluation / "captions"
 
     def quality() -> list[Measure]:
-        return _quality(run, reference, extractor, place.evaluated_samples, "arm")
+        real = clean_features(run.parts.data, config, "held-out", device)
+        return _quality(run, reference, extractor, place.evaluated_samples, "arm", real)
+
+    def best_scale() -> list[Measure]:
+        prompts = evaluation_prompts(run, config.num_samples)
+        return best_scale_measures(run, prompts, extractor, reference)
 
     def alignment() -> list[Measure]:
         real = clean_features(run.parts.data, config, "held-out", device)
@@ -92,6 +99,7 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
         *cost_measures(recipe, len(run.class_names), run.parts.latent_shape),
         *stages.measure("held-out", lambda: held_out.losses(run.model)),
         *stages.measure("quality", quality),
+        *(stages.measure("best scale", best_scale) if config.scales else []),
         *stages.measure("drift", lambda: drift_measures(run, place.path, extractor)),
         *(stages.measure("alignment", alignment) if run.parts.text_rule else []),
         *(stages.measure(f"clip {clip.fingerprint}", clip_score) if clip else []),
@@ -110,8 +118,12 @@ def _quality(
     extractor: FeatureExtractor,
     place: Path,
     subject: Subject,
+    held_out: Features | None = None,
 ) -> list[Measure]:
-    """Distances between samples and the reference; the samples stay in ``place`` meanwhile."""
+    """Distances between samples and the reference; the samples stay in ``place`` meanwhile.
+
+    With held-out pictures at hand, also how near samples come to single training pictures.
+    """
     config, sampling = run.recipe.evaluation, run.recipe.sampling
     content = sampling_protocol(run, sampling)
     make_room(place, content)
@@ -121,6 +133,8 @@ def _quality(
     features = extract(extractor, image_batches(files, config.batch_size))
     extra = {**content, "labels": "as often as in training"}
     found = compare(features, reference, config, subject)
+    if held_out is not None:
+        found += memorisation_measures(features, held_out, reference, seed=config.seed)
     return [replace(one, protocol=one.protocol | extra) for one in found]
 
 

@@ -27,11 +27,31 @@ from pippin.types import NUM_TIMES, Prediction
 Predict = Callable[[Tensor, Tensor], Prediction]
 """(x_t (batch, channels, height, width), t (batch,)) -> Prediction."""
 
-CONDITIONAL = (True, True)
-"""The key of e(c, s): (semantic kept, control kept)."""
+Term = tuple[bool, bool]
+"""(semantic kept, control kept)."""
+Predictions = Callable[[Tensor, Tensor], dict[Term, Prediction]]
+"""As :data:`Predict`, for several terms."""
+
+CONDITIONAL: Term = (True, True)
+"""e(c, s)."""
 
 
-def guidance_weights(config: GuidanceConfig) -> dict[tuple[bool, bool], float]:
+def scale_at_resolution(scale: float, ratio: float) -> float:
+    """lambda' = 1 + s (lambda - 1): the semantic scale at s times the side (Berrada et al. 2024).
+
+    Args:
+        scale: lambda, the best one at the resolution that it was found at.
+        ratio: s, the new side over that one.
+
+    Raises:
+        ValueError: a ratio that is not above 0.
+    """
+    if not ratio > 0:
+        raise ValueError(f"ratio is the new side over the old one, above 0; got {ratio}")
+    return 1 + ratio * (scale - 1)
+
+
+def guidance_weights(config: GuidanceConfig) -> dict[Term, float]:
     """The factor of each prediction, by (semantic kept, control kept).
 
     They sum to 1. Terms of weight zero are left out.
@@ -62,33 +82,45 @@ def at_time(config: GuidanceConfig, t: Float[Tensor, " batch"]) -> GuidanceConfi
     return replace(config, semantic_scale=float(scale), semantic_power=None)
 
 
+def apart(term: Callable[[bool, bool], Predict]) -> Callable[[tuple[Term, ...]], Predictions]:
+    """Terms that are computed one after the other, each prepared when it is first needed."""
+    once = cache(term)
+
+    def prepare(keys: tuple[Term, ...]) -> Predictions:
+        return lambda x_t, t: {key: once(*key)(x_t, t) for key in keys}
+
+    return prepare
+
+
 def guided(
-    term: Callable[[bool, bool], Predict], config: GuidanceConfig, schedule: NoiseSchedule
+    terms: Callable[[tuple[Term, ...]], Predictions],
+    config: GuidanceConfig,
+    schedule: NoiseSchedule,
 ) -> Predict:
     """The guided prediction as a function of state and time.
 
-    A term is asked for when it is first needed and then kept; one whose weight is zero is never
+    Terms are asked for when they are first needed and then kept; one whose weight is zero is never
     asked for. The guided ``mean`` is float32, except that without guidance the conditional
     prediction's own ``mean`` is returned, bit for bit. ``variance`` is the conditional
     prediction's (None where that one is not computed); ``aux`` is dropped.
 
     Args:
-        term: gives the prediction with (semantic kept, control kept).
+        terms: gives the predictions with (semantic kept, control kept); see :func:`apart`.
         config: the scales, the reference, the interval and the channels.
         schedule: gives the interval its meaning. All rows of one call share one time.
 
     Raises:
         ValueError: a number of channels that the prediction does not have.
     """
-    once = cache(term)
+    once = cache(terms)
 
     def predict(x_t: Tensor, t: Tensor) -> Prediction:
         weights = guidance_weights(at_time(config, t))
         if weights.keys() == {CONDITIONAL} or not _inside(config, schedule, t):
-            alone = once(*CONDITIONAL)(x_t, t)
+            alone = once((CONDITIONAL,))(x_t, t)[CONDITIONAL]
             return Prediction(mean=alone.mean, variance=alone.variance)
         keys = set(weights) if config.cfg_channels is None else {*weights, CONDITIONAL}
-        found = {key: once(*key)(x_t, t) for key in sorted(keys, reverse=True)}
+        found = once(tuple(sorted(keys, reverse=True)))(x_t, t)
         mean = _combine({key: found[key].mean for key in weights}, weights)
         conditional = found.get(CONDITIONAL)
         if conditional is None:
@@ -99,9 +131,7 @@ def guided(
     return predict
 
 
-def _combine(
-    means: dict[tuple[bool, bool], Tensor], weights: dict[tuple[bool, bool], float]
-) -> Tensor:
+def _combine(means: dict[Term, Tensor], weights: dict[Term, float]) -> Tensor:
     """The weighted sum, in float32: guidance amplifies differences of close numbers."""
     terms = [weight * means[key].float() for key, weight in weights.items()]
     return torch.stack(terms).sum(0)

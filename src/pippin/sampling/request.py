@@ -68,13 +68,15 @@ def _control_batch(
             f"sampling.control.ask {request.ask}: controls must "
             + ("be left out" if request.ask == "fixed" else f"be given, one for each of {rows}")
         )
-    stacked = stack_controls(controls or [fixed_control(request)] * rows)
+    stacked = stack_controls(controls or [fixed_control(request)])
     unknown = sorted(set(names) - set(stacked))
     if unknown:
         raise ValueError(f"unknown controls {unknown}; there are: {', '.join(stacked)}")
     if request.ask == "fixed":
         _check_effect(request, names)
-    return {name: stacked[name] for name in stacked if name in names}
+    return {
+        name: value.expand(rows, -1).clone() for name, value in stacked.items() if name in names
+    }
 
 
 def fixed_control(request: ControlRequest) -> Control:

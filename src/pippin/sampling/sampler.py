@@ -20,7 +20,7 @@ from pippin.diffusion.prediction import to_x0_and_eps
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.nn.attention import keys_values_kept
 from pippin.sampling.config import SamplingConfig
-from pippin.sampling.guidance import Predict, guided
+from pippin.sampling.guidance import Predict, Predictions, Term, apart, guided
 from pippin.sampling.solvers import SOLVERS, Denoise, Estimate, Point, sampling_grid
 from pippin.types import Conditions, Images, Keep, Latents, Prediction
 
@@ -112,16 +112,16 @@ class Sampler:
 
         Found by walking the solver with a prediction that costs nothing.
         """
-        asked: list[tuple[bool, bool]] = []
+        asked: list[Term] = []
 
-        def term(semantic: bool, control: bool) -> Predict:
-            def predict(x_t: Tensor, t: Tensor) -> Prediction:
-                asked.append((semantic, control))
-                return Prediction(mean=torch.zeros_like(x_t))
+        def terms(keys: tuple[Term, ...]) -> Predictions:
+            def predict(x_t: Tensor, t: Tensor) -> dict[Term, Prediction]:
+                asked.extend(keys)
+                return dict.fromkeys(keys, Prediction(mean=torch.zeros_like(x_t)))
 
             return predict
 
-        predict = guided(term, self.config.guidance, self.schedule)
+        predict = guided(terms, self.config.guidance, self.schedule)
         nothing = torch.zeros(1, self.config.guidance.cfg_channels or 1, 1, 1)
         solver = SOLVERS[self.config.solver]
         solver(self._denoise(predict), nothing, self._grid, lambda _: nothing)
@@ -203,8 +203,13 @@ class Sampler:
         """The latents of one batch."""
         device = _device(self.model)
         with torch.inference_mode(), _evaluating(self.model), keys_values_kept(self.model):
+            together = self.config.terms == "together" or (
+                self.config.terms == "auto" and device.type != "cpu"
+            )
             terms = _Terms(self.model, conditions, len(seeds), self._autocast(device))
-            predict = guided(terms, self.config.guidance, self.schedule)
+            predict = guided(
+                terms.together if together else apart(terms), self.config.guidance, self.schedule
+            )
             latents = SOLVERS[self.config.solver](
                 self._denoise(predict),
                 _noise(shape, seeds, device),
@@ -248,13 +253,44 @@ class _Terms:
         self._autocast = autocast
 
     def __call__(self, semantic: bool, control: bool) -> Predict:
-        device, conditions = _device(self._model), self._conditions
+        """One term: a batch of its own."""
+        return self._predict(*self._asked((semantic, control)))
+
+    def together(self, keys: tuple[Term, ...]) -> Predictions:
+        """All terms in one batch, one after the other along its rows."""
+        parts, keeps = zip(*map(self._asked, keys), strict=True)
+        keep = Keep(
+            semantic=torch.cat([one.semantic for one in keeps]),
+            control=torch.cat([one.control for one in keeps]),
+        )
+        at_once = self._predict(Conditions.cat(parts), keep)
+
+        def predict(x_t: Tensor, t: Tensor) -> dict[Term, Prediction]:
+            found = at_once(x_t.repeat(len(keys), 1, 1, 1), t.repeat(len(keys)))
+            means = found.mean.chunk(len(keys))
+            if found.variance is None:
+                return {key: Prediction(mean=mean) for key, mean in zip(keys, means, strict=True)}
+            variances = found.variance.chunk(len(keys))
+            return {
+                key: Prediction(mean=mean, variance=variance)
+                for key, mean, variance in zip(keys, means, variances, strict=True)
+            }
+
+        return predict
+
+    def _asked(self, key: Term) -> tuple[Conditions, Keep]:
+        """The conditions of a term, and what of them is kept."""
+        (semantic, control), conditions = key, self._conditions
         if not semantic and conditions.negative_text is not None:
             conditions, semantic = replace(conditions, text=conditions.negative_text), True
+        device = _device(self._model)
         keep = Keep(
             semantic=torch.full((self._rows,), semantic, device=device),
             control=torch.full((self._rows,), control, device=device),
         )
+        return replace(conditions, negative_text=None), keep
+
+    def _predict(self, conditions: Conditions, keep: Keep) -> Predict:
         with self._autocast():
             prepared = self._model.prepare(conditions, keep)
 

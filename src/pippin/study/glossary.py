@@ -32,6 +32,8 @@ CONTROLS = {
     "original_size": ("original size", "the original size"),
     "crop_corner": ("crop corner", "the corner of the crop"),
     "flip": ("flip", "mirroring"),
+    "jpeg_quality": ("JPEG quality", "the quality of compression"),
+    "colour_jitter": ("colour jitter", "a change of colours"),
 }
 """Control -> how it is called, and how a sentence calls it."""
 
@@ -42,6 +44,14 @@ _EFFECTS = {
     ),
     "crop_corner": (
         "How far the object moves, in picture sides, when another crop is asked for; "
+        "0 = the request is ignored."
+    ),
+    "jpeg_quality": (
+        "How much less compression changes in pictures that were asked for compressed; "
+        "0 = the request is ignored."
+    ),
+    "colour_jitter": (
+        "How much darker pictures become when darkened colours are asked for; "
         "0 = the request is ignored."
     ),
     "flip": "Share of lopsided pictures that are mirrored on request; 0 = it is ignored.",
@@ -67,6 +77,24 @@ _EXACT = {
     "density": Term(
         label="density",
         text="How tightly samples lie among real pictures; real pictures reach about 1.",
+        group="samples",
+    ),
+    "nearest training distance": Term(
+        label="nearest training distance",
+        text="Mean distance from a sample to the nearest training picture, in features.",
+        group="samples",
+    ),
+    "near copies": Term(
+        label="near copies",
+        text=(
+            "Share of samples nearer to a training picture than all but 5 % of real held-out "
+            "pictures are: far above 0.05 means memorised."
+        ),
+        group="samples",
+    ),
+    "best semantic scale": Term(
+        label="best semantic scale",
+        text="The guidance scale with the smallest KID, found on samples of its own.",
         group="samples",
     ),
     "CLIP score": Term(
@@ -126,6 +154,13 @@ def term(metric: str) -> Term:
             note = "The same over random subsets, as papers report it." if subsets else text
             leads = beginning == "KID-" and not subsets
             return Term(label=metric, text=note, group="samples", leads=leads)
+    if metric.startswith("search "):
+        text = "What the best scale was chosen by; not to be reported as quality."
+        return Term(label=metric, text=text, group="samples")
+    if metric.endswith((" at best scale", " at scale 1")):
+        inner, _, scale = metric.partition(" at ")
+        text = f"{inner} at {scale} of guidance, on the half of the reference kept for it."
+        return Term(label=metric, text=text, group="samples")
     if " at log-SNR " in metric:
         text = "Squared error at one noise level; a high log-SNR is little noise."
         return Term(label=metric, text=text, group="loss")
@@ -133,12 +168,14 @@ def term(metric: str) -> Term:
 
 
 def control_name(control: str) -> str:
-    """How a page calls a control."""
-    return CONTROLS[control][0] if control in CONTROLS else control
+    """How a page calls a control; "original_size at 24" is a point of that control's curve."""
+    name, at, value = control.partition(" at ")
+    return (CONTROLS[name][0] if name in CONTROLS else name) + at + value
 
 
 def _spoken(control: str) -> str:
-    return CONTROLS[control][1] if control in CONTROLS else control
+    name, at, value = control.partition(" at ")
+    return (CONTROLS[name][1] if name in CONTROLS else name) + at + value
 
 
 def _drift(control: str) -> Term:
@@ -166,7 +203,8 @@ def _excess(control: str) -> Term:
 def _effect(control: str) -> Term:
     known = f"How far {control} is obeyed; 0 = the request is ignored."
     label = f"effect ({control_name(control)})"
-    return Term(label=label, text=_EFFECTS.get(control, known), group="control")
+    text = _EFFECTS.get(control.partition(" at ")[0], known)
+    return Term(label=label, text=text, group="control")
 
 
 def _asymmetric(control: str) -> Term:

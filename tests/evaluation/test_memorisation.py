@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How near samples come to single training pictures."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pippin.evaluation.features import Features, extract
+from pippin.evaluation.memorisation import memorisation_measures, nearest_distances
+
+
+def features(values) -> Features:
+    return Features(
+        values=torch.as_tensor(values, dtype=torch.float32),
+        extractor="toy",
+        fingerprint="f",
+        input_size=8,
+        image_hash="h",
+    )
+
+
+def normal(count, seed):
+    return torch.randn(count, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def by_name(measures):
+    return {(one.name, one.subject): one.value for one in measures}
+
+
+def test_the_distance_is_that_to_the_nearest_one():
+    found = nearest_distances(features([[0.0, 0.0], [5.0, 1.0]]), features([[3.0, 4.0], [5.0, 0]]))
+    assert found.tolist() == [5.0, 1.0]
+
+
+def test_a_copy_has_distance_zero_exactly():
+    """Large features far from the origin: differences are taken before squares."""
+    values = 1000 + normal(20, 0)
+    assert nearest_distances(features(values[:5]), features(values)).max() == 0
+
+
+def test_fresh_draws_are_no_copies_and_copies_are():
+    training, held_out = features(normal(2000, 1)), features(normal(1000, 2))
+    fresh = by_name(memorisation_measures(features(normal(1000, 3)), held_out, training, seed=0))
+    assert fresh["near copies", "real"] == pytest.approx(0.05, abs=0.002)
+    error = (2 * 0.05 * 0.95 / 1000) ** 0.5  # of the difference of two shares of 1000
+    assert fresh["near copies", "arm"] == pytest.approx(0.05, abs=5 * error)
+    half = torch.cat([training.values[:500] + 1e-3, normal(500, 4)])
+    copied = by_name(memorisation_measures(features(half), held_out, training, seed=0))
+    assert copied["near copies", "arm"] > 0.5
+    distance = "nearest training distance"
+    assert copied[distance, "arm"] < 0.6 * fresh[distance, "arm"]
+
+
+def test_features_of_two_networks_are_refused():
+    with pytest.raises(ValueError, match="different extractors"):
+        nearest_distances(features([[0.0]]), replace(features([[0.0]]), input_size=9))
+
+
+def test_a_training_picture_is_found_again_in_real_features(network, pictures):
+    training = extract(network, [pictures[:80]])
+    again = extract(network, [pictures[:3]])
+    assert nearest_distances(again, training).max() < 1e-3
+    assert nearest_distances(extract(network, [pictures[80:]]), training).min() > 0.1
