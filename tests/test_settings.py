@@ -70,6 +70,8 @@ IMPOSSIBLE = [
     (EvaluationConfig, "evaluation", {"scale_samples": 1}),
     (EvaluationConfig, "evaluation", {"scales": (1.0, 1.0)}),
     (EvaluationConfig, "evaluation", {"size_curve": (0,)}),
+    (EvaluationConfig, "evaluation", {"parts": ()}),
+    (EvaluationConfig, "evaluation", {"control_scales": (1.0, math.inf)}),
     (EvaluationConfig, "evaluation", {"neighbours": 1000}),
     *[
         (EvaluationConfig, "evaluation", {"loss_log_snrs": x})

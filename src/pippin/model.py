@@ -5,6 +5,7 @@ from torch import nn
 
 from pippin.conditioning.conditioner import Conditioner, Prepared, keep_all
 from pippin.conditioning.config import ConditioningConfig
+from pippin.conditioning.registry import find_conditioner
 from pippin.denoisers.build import build_denoiser
 from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.denoiser import Denoiser
@@ -57,10 +58,10 @@ def build_model(
     """A model with its initial weights; seed None leaves them as torch's layers do (for loading).
 
     Raises:
-        ConfigError: conditioning and denoiser do not fit.
+        ConfigError: conditioning and denoiser do not fit, or a conditioner that nobody registered.
     """
     body = build_denoiser(denoiser, latent_channels)
-    door = Conditioner(
+    door = find_conditioner(conditioning.conditioner)(
         conditioning,
         num_classes=num_classes,
         token_width=body.widths.token,

@@ -103,6 +103,12 @@ class Conditioner(nn.Module):
         self.high = ControlGroup(control.high, control, modulation_width) if control.high else None
         self.low = ControlGroup(control.low, control, modulation_width) if control.low else None
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the denoiser is given tokens, ``num_tokens`` of them."""
+        sources = (self.label_tokens, self.text_tokens, self.constant_tokens)
+        return any(source is not None for source in sources)
+
     def set_null(self, text: TextFeatures) -> None:
         """Make one caption, a batch of one, the null caption; its mask is not kept."""
         with torch.no_grad():

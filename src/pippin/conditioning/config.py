@@ -172,6 +172,8 @@ class DropConfig(Config):
 class ConditioningConfig(Config):
     """The only door between conditions and denoisers."""
 
+    conditioner: str = "pippin"
+    """Which class embeds conditions: ours, or one that the program registered under this name."""
     semantic: NoSemantic | LabelSemantic | TextSemantic = field(default_factory=LabelSemantic)
     rules: dict[str, Mechanism] = field(default_factory=lambda: {"label": "attention"})
     """Semantic output -> mechanism; exactly the outputs that `semantic` has."""

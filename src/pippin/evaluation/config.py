@@ -3,10 +3,12 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least
 
+Part = Literal["held-out", "quality", "drift", "alignment", "real", "untrained"]
+PARTS: tuple[Part, ...] = get_args(Part)
 SMALLEST_INPUT = 32
 """The features' network halves its input five times."""
 
@@ -15,6 +17,10 @@ SMALLEST_INPUT = 32
 class EvaluationConfig(Config):
     """What is measured, on how many images, against which reference."""
 
+    parts: tuple[Part, ...] = PARTS
+    """What of a run is measured: held-out loss; quality, the distances of samples; drift and
+    effect of controls; alignment with captions, of models of text; and two floors, the same of
+    real pictures and of the untrained model."""
     num_samples: int = 1000
     features: Literal["efflite0"] = "efflite0"
     """efflite0: EfficientNet-lite0 trained on ImageNet, 1280 pooled features."""
@@ -31,6 +37,9 @@ class EvaluationConfig(Config):
     size_curve: tuple[int, ...] = ()
     """Further original sizes, in pixels below the resolution: drift and effect of each against the
     large one, for the curve of one against the other."""
+    control_scales: tuple[float, ...] = ()
+    """Control guidance scales, beta, at which drift and effect of the original size are measured
+    too; with them, the drift at which the model reaches half the effect of real pairs."""
     scales: tuple[float, ...] = ()
     """Semantic scales of which the best is looked for on a split of its own; none = no search.
     Quality is then reported at the best one and at 1, beside that of the recipe's sampling."""
@@ -45,13 +54,20 @@ class EvaluationConfig(Config):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
+        if not self.parts or len(set(self.parts)) != len(self.parts):
+            raise ConfigError(
+                f"evaluation.parts must name one or more of {', '.join(PARTS)}, each once; got "
+                f"{list(self.parts)}"
+            )
         at_least(self, "evaluation", 1, "kid_subsets", "neighbours", "drift_pairs", "batch_size")
         at_least(self, "evaluation", 2, "num_samples", "kid_subset_size", "scale_samples")
         at_least(self, "evaluation", SMALLEST_INPUT, "input_size")
-        if not all(map(math.isfinite, self.scales)) or len(set(self.scales)) != len(self.scales):
-            raise ConfigError(
-                f"evaluation.scales must be different finite numbers; got {self.scales}"
-            )
+        for name in ("scales", "control_scales"):
+            given = getattr(self, name)
+            if not all(map(math.isfinite, given)) or len(set(given)) != len(given):
+                raise ConfigError(
+                    f"evaluation.{name} must be different finite numbers; got {given}"
+                )
         if any(side < 1 for side in self.size_curve):
             raise ConfigError(
                 f"evaluation.size_curve must be sides in pixels, 1 or more; got {self.size_curve}"

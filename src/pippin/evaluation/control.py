@@ -62,10 +62,10 @@ def control_measures(
     for probe in probes:
         ours = observe(probe, generated, distance)
         theirs = observe(probe, real, distance)
+        found += subject_measures(probe, ours, distance, seed, "arm")
         protocol = _protocol(probe, distance)
-        found += _measures(probe.name, ours, seed, "arm", protocol)
         found.append(_excess(probe.name, ours.drift, theirs.drift, seed, protocol))
-        found += _measures(probe.name, theirs, seed, "real", protocol)
+        found += subject_measures(probe, theirs, distance, seed, "real")
     return found
 
 
@@ -83,19 +83,24 @@ def observe(probe: Probe, render: Render, distance: PerceptualDistance) -> Obser
     )
 
 
-def _measures(
-    name: str, seen: Observation, seed: int, subject: Subject, protocol: dict[str, Any]
+def subject_measures(
+    probe: Probe,
+    seen: Observation,
+    distance: PerceptualDistance,
+    seed: int,
+    subject: Subject,
 ) -> list[Measure]:
+    """``drift NAME`` and ``effect NAME`` of what was observed under one probe."""
     drift = Effect(name="drift", values=seen.drift, unit="efflite0-distance", better="lower")
     return [
         mean_measure(
-            f"{one.name} {name}",
+            f"{one.name} {probe.name}",
             one.values,
             seed=seed,
             unit=one.unit,
             better=one.better,
             subject=subject,
-            protocol=protocol,
+            protocol=_protocol(probe, distance),
         )
         for one in (drift, *seen.effects)
         if len(one.values)

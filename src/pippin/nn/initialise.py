@@ -103,7 +103,10 @@ def initialise(model: nn.Module, seed: int) -> None:
         for name, parameter in module.named_parameters(recurse=False):
             full = f"{module_name}.{name}" if module_name else name
             if name not in inits:
-                raise ValueError(f"{full}: {type(module).__name__} does not say how it starts")
+                raise ValueError(
+                    f"{full}: {type(module).__name__} does not say how it starts; give it a "
+                    "dictionary `inits`, or use the layers of pippin.nn.initialise"
+                )
             value = torch.empty(parameter.shape, dtype=torch.float32)
             inits[name](value, generator("init", seed, full))
             parameter.copy_(value)

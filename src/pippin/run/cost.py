@@ -92,13 +92,11 @@ def _outputs(
 ) -> list[Tensor]:
     """What the denoiser predicts of one image; in training also by its masked pass."""
     widths, door = model.denoiser.widths, model.conditioner
-    sources = (door.label_tokens, door.text_tokens, door.constant_tokens)
-    has_tokens = any(source is not None for source in sources)
     trained: dict[str, Any] = {
         "device": "meta",
         "requires_grad": training,
     }  # gradients flow to the conditioner
-    tokens = torch.empty(1, door.num_tokens, widths.token, **trained) if has_tokens else None
+    tokens = torch.empty(1, door.num_tokens, widths.token, **trained) if door.has_tokens else None
     embedded = Embedded(tokens=tokens, modulation=torch.empty(1, widths.modulation, **trained))
     x_t = torch.empty(1, *latent_shape, device="meta")
     count = model.denoiser.num_maskable(latent_shape) if training else 0

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,8 +11,9 @@ import torch
 from pippin.config import ConfigError
 from pippin.control import Control, Size
 from pippin.data.views import counterfactual
-from pippin.evaluation.control import control_measures
+from pippin.evaluation.control import control_measures, observe, subject_measures
 from pippin.evaluation.efflite0 import EffLite0
+from pippin.evaluation.matched import Point, matched_drift
 from pippin.evaluation.measure import Measure
 from pippin.evaluation.perceptual import PerceptualDistance
 from pippin.evaluation.probes import (
@@ -87,7 +89,31 @@ def drift_measures(run: LoadedRun, folder: Path, network: EffLite0) -> list[Meas
         seed=run.recipe.evaluation.seed,
     )
     _write_strips(pairs, chosen, folder)
+    size = chosen.get("original_size")
+    if isinstance(size, SizeProbe) and run.recipe.evaluation.control_scales:
+        measures += _along_guidance(pairs, size, measures, network)
     return measures
+
+
+def _along_guidance(
+    pairs: "Pairs", probe: SizeProbe, measures: list[Measure], network: EffLite0
+) -> list[Measure]:
+    """Drift and effect of a control at each scale of its guidance, and the matched drift."""
+    config, distance = pairs.run.recipe.evaluation, PerceptualDistance(network)
+    points, found = [], []
+    real = {one.name: one for one in measures if one.subject == "real"}[f"effect {probe.name}"]
+    for scale in config.control_scales:
+        seen = observe(probe, partial(pairs.generated, control_scale=scale), distance)
+        (effect,) = seen.effects
+        points.append(Point(scale=scale, drift=seen.drift, effect=effect.values))
+        at = replace(probe, name=f"{probe.name} at beta {scale:g}")
+        found += [
+            replace(one, protocol=one.protocol | {"control_scale": scale})
+            for one in subject_measures(at, seen, distance, config.seed, "arm")
+        ]
+    shared = real.protocol | {"control_scales": list(config.control_scales)}
+    matched = matched_drift(probe.name, points, real.value, seed=config.seed, protocol=shared)
+    return [*matched, *found]
 
 
 class Pairs:
@@ -111,15 +137,25 @@ class Pairs:
         ]
         self._made: dict[tuple[str, Control], Images] = {}
 
-    def generated(self, values: Mapping[str, tuple[float, ...]]) -> Images:
-        """Seed k with the class or caption of real picture k; drawn once for each control."""
+    def generated(
+        self, values: Mapping[str, tuple[float, ...]], control_scale: float | None = None
+    ) -> Images:
+        """Seed k with the class or caption of real picture k; drawn once for each control.
+
+        Args:
+            values: of the control.
+            control_scale: beta; None = the recipe's.
+        """
         control = Control.from_values(values)
-        key = ("generated", control)
+        guidance = self.run.recipe.sampling.guidance
+        if control_scale is not None:
+            guidance = replace(guidance, control_scale=control_scale)
+        key = (f"generated {guidance.control_scale}", control)
         if key not in self._made:
             read = self.run.control_names  # a model without some field ignores it
             asked = {name: value for name, value in vars(control).items() if name in read}
             request = ControlRequest(**asked)
-            config = replace(self.run.recipe.sampling, control=request)
+            config = replace(self.run.recipe.sampling, control=request, guidance=guidance)
             seeds = range(len(self.prompts))
             self._made[key] = draw(self.run, self.prompts, seeds, config)
         return self._made[key]

@@ -2,7 +2,7 @@
 """``pippin evaluate``: every measure of a run or of a folder of images, with floors beside."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from pippin.data.open import build_source
 from pippin.data.table import Split
 from pippin.data.views import clean_images
 from pippin.evaluation.clip_score import Clip, clip_measures
-from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.config import PARTS, EvaluationConfig
 from pippin.evaluation.evaluate import compare
 from pippin.evaluation.features import FeatureExtractor, Features, build_features, extract
 from pippin.evaluation.folder import image_batches, image_paths
@@ -95,19 +95,24 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
         loss = held_out.losses(untrained.model, subject="untrained")[:1]
         return [*loss, *_quality(untrained, reference, extractor, floor, "untrained")]
 
-    measures = [
-        *cost_measures(recipe, len(run.class_names), run.parts.latent_shape),
-        *stages.measure("held-out", lambda: held_out.losses(run.model)),
-        *stages.measure("quality", quality),
-        *(stages.measure("best scale", best_scale) if config.scales else []),
-        *stages.measure("drift", lambda: drift_measures(run, place.path, extractor)),
-        *(stages.measure("alignment", alignment) if run.parts.text_rule else []),
-        *(stages.measure(f"clip {clip.fingerprint}", clip_score) if clip else []),
-        *stages.measure("real", lambda: real_floor(run.parts.data, config, device)),
-        *stages.measure("untrained", of_untrained),
-    ]
-    rows = sample_rows(run, evaluation_prompts(run, config.num_samples), range(SHOWN))
-    SampleFolder(place.evaluated_samples, sampling_protocol(run, recipe.sampling)).keep_only(rows)
+    makers: dict[str, Callable[[], list[Measure]]] = {
+        "held-out": lambda: held_out.losses(run.model),
+        "quality": quality,
+        **({"best scale": best_scale} if config.scales else {}),
+        "drift": lambda: drift_measures(run, place.path, extractor),
+        **({"alignment": alignment} if run.parts.text_rule else {}),
+        **({f"clip {clip.fingerprint}": clip_score} if clip else {}),
+        "real": lambda: real_floor(run.parts.data, config, device),
+        "untrained": of_untrained,
+    }
+    measures = cost_measures(recipe, len(run.class_names), run.parts.latent_shape)
+    for name, make in makers.items():
+        if name in config.parts or name not in PARTS:
+            measures += stages.measure(name, make)
+    if "quality" in config.parts:
+        rows = sample_rows(run, evaluation_prompts(run, config.num_samples), range(SHOWN))
+        folder = SampleFolder(place.evaluated_samples, sampling_protocol(run, recipe.sampling))
+        folder.keep_only(rows)
     shutil.rmtree(floor, ignore_errors=True)
     return measures
 

@@ -1,21 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run of a study: train it, or go on, and measure it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from pippin.config import ConfigError, fingerprint
+from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
 from pippin.run.evaluate import evaluate_run
 from pippin.run.folder import RunFolder
 from pippin.run.load import load_run
 from pippin.run.train import train
+from pippin.sampling.config import SamplingConfig
+from pippin.training.checkpoint import newest_good
 
 
 def execute(recipe: Recipe, folder: Path) -> list[Measure]:
-    """Train to the end (from the newest good checkpoint, if there is one), then evaluate."""
+    """Train to the end (from the newest good checkpoint, if there is one), then evaluate.
+
+    Where a finished run beside this one was trained alike, so that the two differ in sampling and
+    evaluation alone, its weights are taken: the same training would give the same bits.
+    """
     console = Console(stderr=True)
-    train(recipe, folder, resume=RunFolder(folder).config.exists(), console=console)
-    run = load_run(folder, recipe.sampling.weights, console)
+    twin = _trained_alike(recipe, folder)
+    if twin is None:
+        train(recipe, folder, resume=RunFolder(folder).config.exists(), console=console)
+    else:
+        console.print(f"{folder.name} is trained as {twin.name} was, and takes its weights")
+    run = load_run(twin or folder, recipe.sampling.weights, console, recipe)
     return evaluate_run(run, folder)
+
+
+def _trained_alike(recipe: Recipe, folder: Path) -> Path | None:
+    """A finished run in the same folder of runs whose training has the same protocol."""
+    if RunFolder(folder).config.exists():
+        return None
+    for config in sorted(folder.parent.glob("*/config.json")):
+        try:
+            other = Recipe.load(config)
+        except ConfigError:
+            continue
+        if _training(other) == _training(recipe) and _finished(config.parent, recipe):
+            return config.parent
+    return None
+
+
+def _finished(folder: Path, recipe: Recipe) -> bool:
+    newest, _ = newest_good(RunFolder(folder).checkpoints)
+    return newest is not None and int(newest.name) >= recipe.train.images
+
+
+def _training(recipe: Recipe) -> str:
+    """The fingerprint of all that training depends on."""
+    return fingerprint(replace(recipe, sampling=SamplingConfig(), evaluation=EvaluationConfig()))

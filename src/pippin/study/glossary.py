@@ -215,7 +215,20 @@ def _asymmetric(control: str) -> Term:
     )
 
 
+def _matched(control: str) -> Term:
+    return Term(
+        label=f"matched drift ({control_name(control)})",
+        text=(
+            f"Drift when {_spoken(control)} is obeyed half as much as real pictures show, by the "
+            "scale of control guidance that it takes: models are compared at equal effect."
+        ),
+        group="control",
+        leads=True,
+    )
+
+
 _OF_CONTROL = {
+    "matched drift": _matched,
     "excess drift": _excess,
     "drift": _drift,
     "effect": _effect,

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drift at equal effect, on curves that are known."""
+
+import pytest
+import torch
+
+from pippin.evaluation.matched import Point, matched_drift
+
+GENERATOR = torch.Generator().manual_seed(0)
+NOISE = torch.randn(200, generator=GENERATOR)
+
+
+def curve(slope, scales=(0.5, 1.0, 2.0), spread=0.0, bend=1.0):
+    """Effect beta, drift slope * beta ** bend, with the same noise in every pair's drift."""
+    return [
+        Point(
+            scale=beta,
+            drift=slope * torch.full((200,), beta) ** bend * (1 + spread * NOISE),
+            effect=torch.full((200,), beta),
+        )
+        for beta in scales
+    ]
+
+
+def matched(points, real_effect=1.5):
+    return matched_drift("size", points, real_effect, seed=0, protocol={})
+
+
+def test_a_straight_line_is_met_exactly_whatever_its_points():
+    for scales in ((0.5, 1.0, 2.0), (2.0,), (1.0, 0.25)):
+        (found,) = matched(curve(0.2, scales))
+        assert found.value == pytest.approx(0.2 * 0.75)
+        assert found.low == pytest.approx(found.value) and found.high == pytest.approx(found.value)
+        assert found.name == "matched drift size" and found.protocol["effect"] == 0.75
+
+
+def test_a_model_that_obeys_more_is_not_punished_for_it():
+    """Twice the effect and twice the drift at each beta is the same curve."""
+    twice = [
+        Point(scale=one.scale, drift=2 * one.drift, effect=2 * one.effect) for one in curve(0.2)
+    ]
+    assert matched(twice)[0].value == pytest.approx(matched(curve(0.2))[0].value)
+
+
+def test_between_points_of_a_bent_curve_it_is_linear():
+    (found,) = matched(curve(0.2, bend=2.0))
+    assert found.value == pytest.approx(0.2 * (0.25 + 1.0) / 2)
+
+
+def test_the_interval_covers_the_noise_of_pairs():
+    (found,) = matched(curve(0.2, spread=0.5))
+    mean = 0.15 * (1 + 0.5 * NOISE.mean())
+    half = 1.96 * 0.15 * 0.5 * NOISE.std() / 200**0.5
+    assert found.value == pytest.approx(float(mean), rel=1e-6)
+    assert found.low == pytest.approx(float(mean - half), abs=0.003)
+    assert found.high == pytest.approx(float(mean + half), abs=0.003)
+
+
+def test_a_model_that_does_not_obey_has_no_matched_drift():
+    deaf = [
+        Point(scale=beta, drift=torch.zeros(8), effect=torch.zeros(8)) for beta in (0.5, 1.0, 2.0)
+    ]
+    assert matched(deaf) == []
+    assert matched(curve(0.2), real_effect=8.0) == []

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arms that differ in sampling alone are trained once."""
+
+from dataclasses import replace
+
+import pytest
+
+from pippin.run import execute as module
+from pippin.run.execute import execute
+
+QUICK = {"parts": ("quality",), "num_samples": 8}
+
+
+@pytest.fixture(scope="module")
+def first(recipe):
+    return replace(recipe, evaluation=replace(recipe.evaluation, **QUICK))
+
+
+def with_scale(recipe, scale):
+    guidance = replace(recipe.sampling.guidance, semantic_scale=scale)
+    return replace(recipe, sampling=replace(recipe.sampling, guidance=guidance))
+
+
+def values(measures):
+    return {one.name: one.value for one in measures if one.subject == "arm"}
+
+
+def test_another_scale_takes_the_weights_and_gives_its_own_numbers(first, tmp_path, monkeypatch):
+    trained, real = [], module.train
+
+    def train(recipe, folder, **options):
+        trained.append(folder.name)
+        real(recipe, folder, **options)
+
+    monkeypatch.setattr(module, "train", train)
+    one = execute(first, tmp_path / "one-seed0")
+    two = execute(with_scale(first, 5.0), tmp_path / "two-seed0")
+    assert trained == ["one-seed0"]
+    assert values(one)["KID-efflite0"] != values(two)["KID-efflite0"]
+    assert values(one)["parameters"] == values(two)["parameters"]
+    samplings = [
+        {m.protocol["sampling.guidance.semantic_scale"] for m in found if "KID" in m.name}
+        for found in (one, two)
+    ]
+    assert samplings == [{2.0}, {5.0}]
+    assert (tmp_path / "two-seed0" / "evaluation" / "samples" / "grid.png").is_file()
+    # alone, in a folder where nothing was trained, the same arm gives the same numbers
+    alone = execute(with_scale(first, 5.0), tmp_path / "elsewhere" / "two-seed0")
+    assert values(alone) == values(two)
+    # another seed is another training
+    execute(replace(first, seed=1), tmp_path / "one-seed1")
+    assert trained == ["one-seed0", "two-seed0", "one-seed1"]
+
+
+def test_only_the_parts_asked_for_are_measured(first, tmp_path):
+    found = execute(
+        replace(first, evaluation=replace(first.evaluation, parts=("held-out",))), tmp_path / "a"
+    )
+    names = {one.name for one in found}
+    assert "held-out loss" in names and not any("KID" in name for name in names)
+    assert {one.subject for one in found} == {"arm"}
