@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Curves: means over seeds, smoothing, and SVG that needs nothing else."""
 
+import json
+import shutil
+
 import pytest
 
 from pippin.study.figures import learning_curves, mean_line, smooth
+from pippin.study.report import render_report
 from pippin.study.source import open_source, read_log
+from pippin.study.tradeoff import tradeoffs
 
 
 def test_smoothing_keeps_a_line_straight_inside():
@@ -37,3 +42,34 @@ def test_svg_is_drawn_in_the_pages_colour_and_repeats(finished):
     assert figure.svg.startswith("<svg") and "currentColor" in figure.svg
     assert "<metadata" not in figure.svg and "images seen" in figure.svg
     assert learning_curves(open_source(finished))[0].svg == figure.svg
+
+
+def test_a_tradeoff_runs_from_the_origin_through_the_means_of_seeds(finished, tmp_path):
+    rows = [json.loads(line) for line in (finished / "results.jsonl").read_text().splitlines()]
+    first = next(row for row in rows if row.get("metric") == "drift" and row["subject"] == "arm")
+    added = []
+    for arm, slope in (("entangled", 0.4), ("disentangled", 0.1)):
+        for seed in (0, 1, 2):
+            for beta in (1.0, 2.0):
+                effect = beta * (1 + 0.1 * seed)
+                for metric, value in (("effect", effect), ("drift", slope * effect)):
+                    name = f"{metric} original_size at beta {beta:g}"
+                    values = {"metric": name, "value": value, "arm": arm, "seed": seed}
+                    added.append(first | values)
+    for metric, value in (("effect", 1.8), ("drift", 0.05)):
+        added.append(
+            first | {"metric": f"{metric} original_size", "value": value, "subject": "real"}
+        )
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    with (folder / "results.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in added)
+    (figure,) = tradeoffs(open_source(folder))
+    assert [(key.arm, key.end) for key in figure.legend] == [
+        ("entangled", "0.88 at 2.2"),
+        ("disentangled", "0.22 at 2.2"),
+    ]
+    assert "against effect: entangled ends at 0.88 at 2.2" in figure.alt
+    assert "the cross is real pairs" in figure.caption
+    assert tradeoffs(open_source(finished)) == []
+    page = render_report(folder).read_text()
+    assert "Drift against effect (original size)" in page

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin study list`` and ``pippin study run NAME [--folder F] [--seeds 0 1 2]``."""
+"""``pippin study list`` and ``pippin study run NAME [--scale S] [--folder F] [--seeds 0 1]``."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pippin.cli.options import parse
+from pippin.studies.scales import ScaleName
 
 USAGE = """usage: pippin study list
        pippin study run NAME [options]      pippin study run NAME --help shows them"""
@@ -15,8 +16,11 @@ USAGE = """usage: pippin study list
 class StudyCommand:
     """Run what of a study has not finished yet, and write its report."""
 
+    scale: ScaleName | None = None
+    """demo (minutes of two cores), cpu (hours), gpu-hour (hours of one card), paper; None = the
+    smallest that the study has."""
     folder: Path | None = None
-    """Study folder; default studies/NAME."""
+    """Study folder; default studies/NAME, with the scale behind it where one is given."""
     seeds: tuple[int, ...] = ()
     """Training seeds; none given = the study's own. Seeds can be added later."""
 
@@ -30,10 +34,12 @@ def main(argv: list[str]) -> int:
         return 0 if set(argv) & {"-h", "--help"} else 2
     name, rest = argv[1], argv[2:]
     command = parse(StudyCommand, f"pippin study run {name}", rest, StudyCommand())
-    return run(name, command.folder or Path("studies") / name, command.seeds)
+    place = f"{name}-{command.scale}" if command.scale else name
+    folder = command.folder or Path("studies") / place
+    return run(name, folder, command.seeds, command.scale)
 
 
-def run(name: str, folder: Path, seeds: tuple[int, ...]) -> int:
+def run(name: str, folder: Path, seeds: tuple[int, ...], scale: "ScaleName | None" = None) -> int:
     """Run a shipped study in a folder and render its report."""
     from pippin.cli.main import RESUMABLE
     from pippin.run.execute import execute
@@ -41,7 +47,7 @@ def run(name: str, folder: Path, seeds: tuple[int, ...]) -> int:
     from pippin.study.report import render_report
     from pippin.study.runner import run_study
 
-    summary = run_study(get_study(name, seeds), folder, execute, progress=_say)
+    summary = run_study(get_study(name, seeds, scale), folder, execute, progress=_say)
     print(f"report: {render_report(folder)}")
     if summary.interrupted:
         return RESUMABLE
@@ -53,7 +59,7 @@ def _list() -> int:
 
     width = max(map(len, STUDIES))
     for name, shipped in STUDIES.items():
-        print(f"{name:<{width}}  {shipped.description}")
+        print(f"{name:<{width}}  {shipped.description} ({', '.join(shipped.scales)})")
     return 0
 
 

@@ -1,43 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Five denoisers, everything else equal, as small as the demo: of classes and of text."""
+"""Five denoisers, everything else equal: of classes and of text."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from pippin.evaluation.config import EvaluationConfig
+from pippin.denoisers.config import DenoiserConfig, UNetConfig, dit, mdtv2, mmdit, pixart, unet
+from pippin.recipes.openmoji import GRID
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
+from pippin.studies.control import commands
+from pippin.studies.scales import SEEDS, ScaleName, class_base, text_base
 from pippin.study.study import Axis, Study
 
 DENOISERS = ("mmdit", "dit", "mdtv2", "pixart", "unet")
 CONDITIONINGS = ("disentangled", "entangled")
-ARCHITECTURE = (
-    "the denoiser, at the size for two processor cores; these sizes differ in parameters and FLOPs"
-)
+ARCHITECTURE = "the denoiser; sizes of one name differ in parameters and FLOPs"
 
 
-def architectures_study() -> Study:
-    """One seed: what each costs and how it does at one budget, not which is best."""
-    base = _small(get_recipe(f"openmoji/{DENOISERS[0]}-{CONDITIONINGS[0]}"))
+def architectures_study(scale: ScaleName) -> Study:
+    """What each costs, and how far one budget takes it under both conditionings."""
     architectures, combinations = {}, {}
-    for denoiser in DENOISERS:
+    for name in DENOISERS:
         for conditioning in CONDITIONINGS:
-            arm = f"{denoiser}-{conditioning}"
+            arm = f"{name}-{conditioning}"
             # DiT and MDTv2 have cross-attention only where something is read through it.
-            architectures[arm] = {"denoiser": get_recipe(f"openmoji/{arm}").denoiser}
+            architectures[arm] = {"denoiser": _of_classes(scale, name, conditioning).denoiser}
             combinations[arm] = {"architecture": arm, "conditioning": conditioning}
     levels = {
         name: get_recipe(f"openmoji/{DENOISERS[0]}-{name}").conditioning for name in CONDITIONINGS
     }
     return Study(
-        name="architectures",
+        name=f"architectures-{scale}",
         title="Five denoisers, two conditionings",
-        question="What does each denoiser cost, and how far does one small budget take it?",
-        base=base,
+        question="What does each denoiser cost, and how far does one budget take it?",
+        base=class_base(scale),
         axes={
-            "architecture": Axis(
-                levels=architectures,
-                description=ARCHITECTURE,
-            ),
+            "architecture": Axis(levels=architectures, description=ARCHITECTURE),
             "conditioning": Axis(
                 levels={
                     name: {
@@ -51,21 +49,21 @@ def architectures_study() -> Study:
             ),
         },
         combinations=combinations,
-        seeds=(0,),
+        seeds=SEEDS[scale],
         primary="KID-efflite0",
         companions=("coverage", "held-out loss"),
-        reproduce=("pip install pippin", "pippin study run architectures"),
+        reproduce=commands("architectures", scale),
     )
 
 
-def text_architectures_study() -> Study:
-    """One seed: the same captions through all five, read by attention."""
-    arms = {name: get_recipe(f"openmoji/{name}-disentangled-text") for name in DENOISERS}
+def text_architectures_study(scale: ScaleName) -> Study:
+    """The same captions through all five, read by attention."""
+    recipes = {name: _of_text(scale, name) for name in DENOISERS}
     return Study(
-        name="text-architectures",
+        name=f"text-architectures-{scale}",
         title="Five denoisers of text",
-        question="How far does one small budget take each denoiser from captions to pictures?",
-        base=_small(arms[DENOISERS[0]]),
+        question="How far does one budget take each denoiser from captions to pictures?",
+        base=text_base(scale),
         axes={
             "architecture": Axis(
                 levels={
@@ -74,23 +72,46 @@ def text_architectures_study() -> Study:
                         # The UNet's cross-attention projects tokens by itself.
                         "conditioning.semantic": recipe.conditioning.semantic,
                     }
-                    for name, recipe in arms.items()
+                    for name, recipe in recipes.items()
                 },
                 description=ARCHITECTURE,
             ),
         },
-        seeds=(0,),
+        seeds=SEEDS[scale],
         primary="KID-efflite0",
         companions=("caption R@10", "held-out loss"),
-        reproduce=("pip install 'pippin[text]'", "pippin study run text-architectures"),
+        reproduce=("pip install 'pippin[text]'", *commands("text-architectures", scale)[1:]),
     )
 
 
-def _small(recipe: Recipe) -> Recipe:
-    """Minutes an arm, from scratch."""
-    return replace(
-        recipe,
-        train=replace(recipe.train, images=20_000, preview_every=0, checkpoint_every=10_000),
-        sampling=replace(recipe.sampling, solver="dpm++", steps=16),
-        evaluation=EvaluationConfig(num_samples=400, input_size=64),
-    )
+def _of_classes(scale: ScaleName, name: str, conditioning: str) -> Recipe:
+    if scale == "paper":
+        suffix = "-disentangled" if conditioning == "disentangled" else ""
+        return get_recipe(f"paper/{name}-256{suffix}")
+    return _sized(get_recipe(f"openmoji/{name}-{conditioning}"), scale)
+
+
+def _of_text(scale: ScaleName, name: str) -> Recipe:
+    if scale == "paper":
+        return get_recipe(f"paper/cc12m-{name}-256-disentangled")
+    return _sized(get_recipe(f"openmoji/{name}-disentangled-text"), scale)
+
+
+def _sized(recipe: Recipe, scale: ScaleName) -> Recipe:
+    """On two cores the small denoisers of the recipes; on a card those of size B."""
+    if scale in ("demo", "cpu"):
+        return recipe
+    large = _LARGE[recipe.denoiser.kind](getattr(recipe.denoiser, "cross_attention", False))
+    if isinstance(large, UNetConfig) and isinstance(recipe.denoiser, UNetConfig):
+        large = replace(large, token_width=recipe.denoiser.token_width)
+    return replace(recipe, denoiser=large)
+
+
+_LARGE: dict[str, Callable[[bool], DenoiserConfig]] = {
+    "mmdit": lambda crossing: mmdit("B"),
+    "dit": lambda crossing: dit("B", qk_norm=True, cross_attention=crossing),
+    "mdtv2": lambda crossing: mdtv2("B", GRID, qk_norm=True, cross_attention=crossing),
+    "pixart": lambda crossing: pixart("B", qk_norm=True),
+    "unet": lambda crossing: unet("B", qk_norm=True),
+}
+"""Kind -> whether tokens need a cross-attention -> configuration."""

@@ -15,7 +15,7 @@ COLOURS = 6
 """How many arms have a colour of their own: ``--arm-0`` ... in report.css."""
 DASHES = ((), (6, 2.5), (1.5, 2), (6, 2, 1.5, 2))
 """Lengths of strokes and gaps, in line widths; empty is a solid line."""
-_INK = "#010203"
+INK = "#010203"
 """Stands for the page's text colour until the SVG is written; the arms' colours alike."""
 SMOOTHING = 0.05
 """Curves are running means over this share of the run."""
@@ -53,12 +53,14 @@ class Figure:
     caption: str
     svg: str
     legend: tuple[Key, ...]
+    against: str = "images seen"
+    """What the horizontal axis shows."""
 
     @property
     def alt(self) -> str:
         """The drawing in words."""
         ends = (f"{key.arm} ends at {key.end}" for key in self.legend if key.end)
-        return f"{self.title} against images seen: {'; '.join(ends)}"
+        return f"{self.title} against {self.against}: {'; '.join(ends)}"
 
 
 def colour(position: int) -> str:
@@ -132,23 +134,29 @@ def mean_line(lines: Sequence[Points]) -> Points:
 
 def _draw(title: str, series: dict[str, list[Points]]) -> str:
     """Already smoothed lines of each arm, with their means."""
+    figure, axes = canvas()
+    tops = []
+    for position, smoothed in enumerate(series.values()):
+        tops += [y for points in smoothed for x, y in points if x >= START * points[-1][0]]
+        for points in smoothed:
+            draw_line(axes, points, position, linewidth=0.8, alpha=0.35)
+        draw_line(axes, mean_line(smoothed), position, linewidth=2.0, alpha=1.0)
+    _style(axes, title, tops)
+    return to_svg(figure)
+
+
+def canvas() -> tuple[Any, Any]:
+    """An empty figure and its axes."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
     figure = Canvas(figsize=(4.8, 3.0), layout="constrained")
     FigureCanvasSVG(figure)
-    axes = figure.add_subplot()
-    tops = []
-    for position, smoothed in enumerate(series.values()):
-        tops += [y for points in smoothed for x, y in points if x >= START * points[-1][0]]
-        for points in smoothed:
-            _line(axes, points, position, linewidth=0.8, alpha=0.35)
-        _line(axes, mean_line(smoothed), position, linewidth=2.0, alpha=1.0)
-    _style(axes, title, tops)
-    return _svg(figure)
+    return figure, figure.add_subplot()
 
 
-def _line(axes: Any, points: Points, position: int, *, linewidth: float, alpha: float) -> None:
+def draw_line(axes: Any, points: Points, position: int, *, linewidth: float, alpha: float) -> None:
+    """One line in the colour and strokes of the arm at this position."""
     if points:
         axes.plot(
             *zip(*points, strict=True),
@@ -161,24 +169,29 @@ def _line(axes: Any, points: Points, position: int, *, linewidth: float, alpha: 
 
 
 def _style(axes: Any, title: str, values: list[float]) -> None:
-    axes.set_xlabel("images seen", color=_INK, fontsize=11)
-    axes.set_ylabel(title.lower(), color=_INK, fontsize=11)
+    label_axes(axes, "images seen", title.lower())
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
-    axes.tick_params(colors=_INK, labelsize=10, length=3)
     axes.set_xlim(left=0)
-    axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.7)
-    axes.patch.set_alpha(0)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_INK)
-        axes.spines[side].set_alpha(0.4)
     if len(set(values)) > 1:
         margin = 0.06 * (max(values) - min(values))
         axes.set_ylim(min(values) - margin, max(values) + margin)
 
 
-def _svg(figure: Any) -> str:
+def label_axes(axes: Any, horizontal: str, vertical: str) -> None:
+    """Labels, ticks and frame as every figure of a page has them."""
+    axes.set_xlabel(horizontal, color=INK, fontsize=11)
+    axes.set_ylabel(vertical, color=INK, fontsize=11)
+    axes.tick_params(colors=INK, labelsize=10, length=3)
+    axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.7)
+    axes.patch.set_alpha(0)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(INK)
+        axes.spines[side].set_alpha(0.4)
+
+
+def to_svg(figure: Any) -> str:
     """The drawing alone: no prologue, no metadata with addresses, text as text."""
     import matplotlib
 
@@ -187,7 +200,7 @@ def _svg(figure: Any) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "pippin"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
     for position in range(COLOURS):
         text = text.replace(_stand_in(position), colour(position))
     return text.replace("<svg ", '<svg aria-hidden="true" ', 1)

@@ -17,6 +17,7 @@ from pippin.study.settings import differing, grouped
 from pippin.study.source import Source, open_source
 from pippin.study.start import starting_point
 from pippin.study.table import Line, result_lines
+from pippin.study.tradeoff import tradeoffs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ def _context(source: Source) -> dict[str, Any]:
         "reading": _reading(source),
         "groups": grouped_details(lines),
         "curves": [(figure, Markup(figure.svg)) for figure in curves],
+        "tradeoffs": [(figure, Markup(figure.svg)) for figure in tradeoffs(source)],
         "samples": pictures.samples,
         "drift": pictures.drift,
         "names": {control: control_name(control) for control in pictures.drift},

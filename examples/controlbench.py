@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Score a conditioner of one's own: control as one more token that attention reads.
+
+    python examples/controlbench.py controlbench/tokens          # minutes of two cores
+    python examples/controlbench.py controlbench/tokens --scale cpu
+
+Stopped, the same command goes on. The report stands beside what the paper's two ways reach.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from pippin.conditioning.conditioner import Conditioner, Prepared
+from pippin.nn.initialise import Linear
+from pippin.run.execute import execute
+from pippin.studies.controlbench import controlbench_study
+from pippin.study.report import render_report
+from pippin.study.runner import run_study
+from pippin.types import Conditions, Keep
+
+
+class ControlToken(Conditioner):
+    """Control goes nowhere near modulation: it is a token beside those of the class."""
+
+    def __init__(self, config, *, token_width, modulation_width, **sizes):
+        super().__init__(
+            config, token_width=token_width, modulation_width=modulation_width, **sizes
+        )
+        self.control_token = Linear(modulation_width, token_width)
+        self.num_tokens += 1
+
+    def prepare(self, conditions: Conditions, keep: Keep) -> Prepared:
+        prepared = super().prepare(conditions, keep)
+        vector = torch.stack([group for _, group in prepared.control]).sum(0)  # (B, D)
+        token = self.control_token(vector)[:, None]  # (B, 1, token width)
+        return replace(prepared, tokens=torch.cat([prepared.tokens, token], 1), control=())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--scale", choices=("demo", "cpu", "gpu-hour"), default="demo")
+    parser.add_argument("--correlation", type=float, default=1.0)
+    given = parser.parse_args()
+    study = controlbench_study(
+        {"control-token": ControlToken}, scale=given.scale, correlation=given.correlation
+    )
+    run_study(study, given.folder, execute, print)
+    print(f"report: {render_report(given.folder)}")
+
+
+if __name__ == "__main__":
+    main()

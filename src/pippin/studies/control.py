@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How control enters: semantic path and gate, the gate's schedule, its start, which fields, and
+what samples should ask for (Berrada et al. 2024; our questions, declared before any run)."""
+
+from dataclasses import replace
+
+from pippin.conditioning.config import ConstantGate, LinearGate, PowerCosineGate
+from pippin.recipes.recipe import Recipe
+from pippin.sampling.config import ControlRequest
+from pippin.studies.demo import SMALLEST_EFFECT, control_axes
+from pippin.studies.scales import SEEDS, ScaleName, class_base, with_correlation
+from pippin.study.study import Axis, Study
+
+PRIMARY = "matched drift original_size"
+COMPANIONS = (
+    "excess drift original_size",
+    "effect original_size",
+    "KID-efflite0",
+    "held-out loss",
+)
+BETAS = (0.5, 1.0, 2.0)
+"""Where drift is measured against effect."""
+SIZES = (24, 48)
+"""Further points of drift against size, in pixels of 64."""
+CORNERS = {
+    "entangled": {"path": "modulation", "gate": "constant"},
+    "gate-alone": {"path": "modulation", "gate": "scheduled"},
+    "attention-alone": {"path": "attention", "gate": "constant"},
+    "disentangled": {"path": "attention", "gate": "scheduled"},
+}
+
+
+def control_study(scale: ScaleName, *, independent: bool = False) -> Study:
+    """The four corners of semantic path x gate.
+
+    Args:
+        scale: of base and budget.
+        independent: whether sizes say nothing of the class; otherwise the class decides them, and
+            there is something to entangle. The paper's data have one natural law.
+    """
+    name = "control-independent" if independent else "control"
+    relation = "says nothing of its class" if independent else "is decided by its class"
+    return Study(
+        name=f"{name}-{scale}",
+        title=f"Semantic path and control gate, where a picture's size {relation}",
+        question=(
+            "Do semantics by attention and control under a time schedule lower the drift that "
+            "asking for another original size causes, at equal effect?"
+        ),
+        base=measured(with_correlation(class_base(scale), 0.0 if independent else 1.0)),
+        axes=control_axes(PowerCosineGate()),
+        combinations=CORNERS,
+        seeds=SEEDS[scale],
+        primary=PRIMARY,
+        companions=COMPANIONS,
+        smallest_effect=SMALLEST_EFFECT,
+        reproduce=commands(name, scale),
+    )
+
+
+def gates_study(scale: ScaleName) -> Study:
+    """Schedule and alpha of the low-level gate, semantics by attention."""
+    gates = {
+        "constant": ConstantGate(),
+        "linear": LinearGate(),
+        **{f"alpha-{alpha:g}": PowerCosineGate(alpha=alpha) for alpha in (1.0, 2.0, 4.0, 8.0)},
+    }
+    return _one_axis(
+        "control-gates",
+        scale,
+        title="Schedules of the control gate",
+        question="Which gamma, and which alpha, gives the least drift at equal effect?",
+        axis="gate",
+        levels={name: {"conditioning.control.low_gate": gate} for name, gate in gates.items()},
+        description="gamma(t) of low-level control",
+    )
+
+
+def init_study(scale: ScaleName) -> Study:
+    """Initial weights of the control embeddings' last layers."""
+    return _one_axis(
+        "control-init",
+        scale,
+        title="Initial weights of the control embeddings",
+        question="Does it matter whether control starts without effect?",
+        axis="start",
+        levels={name: {"conditioning.control.output_init": name} for name in ("zero", "xavier")},
+        description="of each field's output layer",
+    )
+
+
+def fields_study(scale: ScaleName) -> Study:
+    """Which fields a model reads."""
+    every = class_base(scale).conditioning.control
+    groups = {
+        "all": (every.high, every.low),
+        "none": ((), ()),
+        "size": ((), ("original_size",)),
+        "crop": (("crop_corner", "crop_size"), ()),
+        "flip": (("flip",), ()),
+    }
+    study = _one_axis(
+        "control-fields",
+        scale,
+        title="Which control fields are read",
+        question="What does each field of control do for the quality of samples?",
+        axis="fields",
+        levels={
+            name: {"conditioning.control.high": high, "conditioning.control.low": low}
+            for name, (high, low) in groups.items()
+        },
+        description="fields in the high-level and the low-level group",
+    )
+    companions = ("coverage", "held-out loss")
+    return replace(study, primary="KID-efflite0", companions=companions, smallest_effect=0.5)
+
+
+def sampling_control_study(scale: ScaleName) -> Study:
+    """What to ask for at sampling: the same trained models under other requests."""
+    base = class_base(scale)
+    large = base.sampling.control
+    small = (base.data.resolution // 2,) * 2
+    asked = {
+        "large": large,
+        "small": replace(large, original_size=small),
+        "training": ControlRequest(ask="training"),
+    }
+    study = _one_axis(
+        "sampling-control",
+        scale,
+        title="What control samples ask for",
+        question=(
+            "Are samples closer to clean training pictures when they ask for the values of "
+            "training, or for a large, whole and unflipped picture?"
+        ),
+        axis="ask",
+        levels={name: {"sampling.control": request} for name, request in asked.items()},
+        description="the control values of every sample",
+    )
+    quality = replace(base.evaluation, parts=("quality", "real"))
+    return replace(
+        study,
+        base=replace(study.base, evaluation=quality),
+        primary="KID-efflite0",
+        companions=("coverage", "precision", "recall"),
+        smallest_effect=0.5,
+    )
+
+
+def measured(base: Recipe) -> Recipe:
+    """The base with the curve of drift against effect and the best guidance scale."""
+    evaluation = replace(
+        base.evaluation,
+        control_scales=BETAS,
+        size_curve=SIZES if base.data.resolution == 64 else (),
+        scales=(1.0, 1.5, 2.0, 3.0),
+    )
+    return replace(base, evaluation=evaluation)
+
+
+def commands(name: str, scale: ScaleName) -> tuple[str, ...]:
+    """What repeats a study."""
+    return ("pip install pippin", f"pippin study run {name} --scale {scale}")
+
+
+def _one_axis(
+    name: str,
+    scale: ScaleName,
+    *,
+    title: str,
+    question: str,
+    axis: str,
+    levels: dict[str, dict[str, object]],
+    description: str,
+) -> Study:
+    """One axis on the disentangled base, size decided by class."""
+    return Study(
+        name=f"{name}-{scale}",
+        title=title,
+        question=question,
+        base=measured(with_correlation(class_base(scale), 1.0)),
+        axes={axis: Axis(levels=levels, description=description)},
+        seeds=SEEDS[scale],
+        primary=PRIMARY,
+        companions=COMPANIONS,
+        smallest_effect=SMALLEST_EFFECT,
+        reproduce=commands(name, scale),
+    )

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ControlBench: a conditioner of anybody's, beside the two that the method compares.
+
+The embedded pictures are a benchmark of conditioning: they are drawings, so the same picture under
+two control values is known exactly, and a dial ties original size to class as hard as wanted.
+"""
+
+from collections.abc import Mapping
+
+from pippin.conditioning.conditioner import Conditioner
+from pippin.conditioning.config import ConstantGate, PowerCosineGate
+from pippin.conditioning.registry import register_conditioner
+from pippin.recipes.recipe import Recipe
+from pippin.studies.control import COMPANIONS, PRIMARY, measured
+from pippin.studies.demo import SMALLEST_EFFECT
+from pippin.studies.scales import SEEDS, ScaleName, class_base, with_correlation
+from pippin.study.study import Axis, Study
+
+CONDITIONINGS = {
+    "entangled": {
+        "conditioning.rules": {"label": "modulation"},
+        "conditioning.control.low_gate": ConstantGate(),
+    },
+    "disentangled": {
+        "conditioning.rules": {"label": "attention"},
+        "conditioning.control.low_gate": PowerCosineGate(),
+    },
+}
+
+
+def controlbench_study(
+    conditioners: Mapping[str, type[Conditioner]],
+    *,
+    correlation: float = 1.0,
+    scale: ScaleName = "demo",
+    base: Recipe | None = None,
+    seeds: tuple[int, ...] = (),
+) -> Study:
+    """Entangled, disentangled, and every conditioner given, trained and measured alike.
+
+    Args:
+        conditioners: arm name -> class, see
+            :func:`pippin.conditioning.registry.register_conditioner`, which is called for each.
+            They are built with the disentangled arm's settings and may read or ignore them.
+        correlation: the dial between class and original size, 0 to 1.
+        scale: of base, budget and seeds; on the embedded pictures.
+        base: another recipe of classes to depart from.
+        seeds: training seeds; none given = the scale's.
+
+    Raises:
+        ConfigError: a name that is taken.
+    """
+    for name, kind in conditioners.items():
+        register_conditioner(name, kind)
+    known = {"pippin": {"conditioning.conditioner": "pippin"}}
+    theirs = {name: {"conditioning.conditioner": name} for name in conditioners}
+    arms = {
+        **{name: {"settings": name, "conditioner": "pippin"} for name in CONDITIONINGS},
+        **{name: {"settings": "disentangled", "conditioner": name} for name in conditioners},
+    }
+    axes = {"settings": Axis(levels=dict(CONDITIONINGS), description="semantic path and gate")}
+    if theirs:
+        axes["conditioner"] = Axis(levels=known | theirs, description="which class embeds")
+    else:
+        arms = {name: {"settings": name} for name in CONDITIONINGS}
+    return Study(
+        name=f"controlbench-{correlation:g}",
+        title=f"ControlBench, size and class correlated by {correlation:g}",
+        question="How much does each way of conditioning drift, when it obeys equally much?",
+        base=measured(with_correlation(base or class_base(scale), correlation)),
+        axes=axes,
+        combinations=arms,
+        seeds=seeds or SEEDS[scale],
+        primary=PRIMARY,
+        companions=COMPANIONS,
+        smallest_effect=SMALLEST_EFFECT,
+        reproduce=("pip install pippin", "see docs/controlbench.md"),
+    )

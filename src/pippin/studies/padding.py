@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which padding of captions? native, zero, mask, replicate, noisy replicate and its noise."""
+
+from pippin.studies.control import commands
+from pippin.studies.scales import SEEDS, ScaleName, text_base
+from pippin.study.study import Axis, Study
+
+BETAS = (0.02, 0.1, 0.5)
+"""Of noisy replicate: the default, and more."""
+
+
+def padding_study(scale: ScaleName) -> Study:
+    """Every rule on one token budget; at equal seeds the same captions, noise and order."""
+    rules = {rule: (rule, 0.02) for rule in ("native", "zero", "mask", "replicate")}
+    rules |= {f"noisy-{beta:g}": ("noisy_replicate", beta) for beta in BETAS}
+    return Study(
+        name=f"padding-{scale}",
+        title="Padding of captions",
+        question=(
+            "Does filling the places that a short caption leaves with noisy copies of its tokens "
+            "give a better model than the encoder's own padding?"
+        ),
+        base=text_base(scale),
+        axes={
+            "padding": Axis(
+                levels={
+                    name: {
+                        "conditioning.semantic.padding": rule,
+                        "conditioning.semantic.padding_noise": beta,
+                    }
+                    for name, (rule, beta) in rules.items()
+                },
+                description="what stands in the places that a caption leaves, and the noise of "
+                "copies in units of each channel's standard deviation over the caption",
+            )
+        },
+        seeds=SEEDS[scale],
+        primary="held-out loss",
+        companions=("KID-efflite0", "caption R@10"),
+        smallest_effect=0.002,
+        reproduce=commands("padding", scale),
+    )

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same studies at four scales: minutes and hours of two cores, hours of a card, the paper.
+
+The first three run on the embedded pictures, anywhere; ``paper`` is built from the ``paper/``
+recipes and needs their data.
+"""
+
+from dataclasses import replace
+from typing import Literal, get_args
+
+from pippin.data.config import OpenMojiConfig
+from pippin.denoisers.config import mmdit
+from pippin.evaluation.config import EvaluationConfig, Part
+from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import get_recipe
+
+ScaleName = Literal["demo", "cpu", "gpu-hour", "paper"]
+SCALES: tuple[ScaleName, ...] = get_args(ScaleName)
+SEEDS: dict[ScaleName, tuple[int, ...]] = {
+    "demo": (0,),
+    "cpu": (0, 1, 2, 3, 4),
+    "gpu-hour": (0, 1, 2, 3, 4),
+    "paper": (0, 1, 2),
+}
+MEASURED: tuple[Part, ...] = ("held-out", "quality", "drift", "alignment", "real")
+
+
+def class_base(scale: ScaleName) -> Recipe:
+    """mmDiT of classes, disentangled: what the arms of a study depart from."""
+    if scale == "paper":
+        return get_recipe("paper/mmdit-256-disentangled")
+    return _embedded(get_recipe("openmoji/mmdit-disentangled"), scale)
+
+
+def text_base(scale: ScaleName) -> Recipe:
+    """mmDiT of text, disentangled."""
+    if scale == "paper":
+        return get_recipe("paper/cc12m-mmdit-256-disentangled")
+    return _embedded(get_recipe("openmoji/mmdit-disentangled-text"), scale)
+
+
+def _embedded(recipe: Recipe, scale: ScaleName) -> Recipe:
+    """A recipe on the embedded pictures at a budget."""
+    train = replace(recipe.train, preview_every=0)
+    sampling = replace(recipe.sampling, solver="dpm++", steps=16)
+    evaluation = EvaluationConfig(parts=MEASURED, num_samples=400, input_size=64)
+    if scale == "demo":
+        train = replace(train, images=20_000, checkpoint_every=10_000)
+    elif scale == "cpu":
+        # Patches of 4 leave a quarter of the tokens and pass four times as many pictures.
+        recipe = replace(recipe, denoiser=mmdit("tiny", patch_size=4))
+        train = replace(train, images=100_000, batch_size=64, checkpoint_every=50_000)
+    else:
+        recipe = replace(recipe, denoiser=mmdit("B"))
+        train = replace(
+            train, images=2_000_000, batch_size=512, precision="bf16", checkpoint_every=500_000
+        )
+        evaluation = replace(evaluation, num_samples=5000, input_size=128)
+    return replace(recipe, train=train, sampling=sampling, evaluation=evaluation)
+
+
+def with_correlation(recipe: Recipe, correlation: float) -> Recipe:
+    """The recipe on pictures whose size is tied to their class, where these pictures have a dial
+    for it."""
+    if not isinstance(recipe.data, OpenMojiConfig):
+        return recipe
+    law = replace(recipe.data.size_law, class_correlation=correlation)
+    return replace(recipe, data=replace(recipe.data, size_law=law))
