@@ -4,7 +4,11 @@
 from dataclasses import replace
 
 import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
 
+from pippin.config import ConfigError
 from pippin.run import execute as module
 from pippin.run.execute import execute
 
@@ -50,6 +54,23 @@ def test_another_scale_takes_the_weights_and_gives_its_own_numbers(first, tmp_pa
     # another seed is another training
     execute(replace(first, seed=1), tmp_path / "one-seed1")
     assert trained == ["one-seed0", "two-seed0", "one-seed1"]
+
+
+def test_drift_in_lpips_where_a_backbone_is_at_hand(first, tmp_path):
+    torch.manual_seed(0)
+    features = torchvision.models.alexnet(weights=None).features
+    tensors = {f"features.{name}": value for name, value in features.state_dict().items()}
+    save_file(tensors, tmp_path / "alexnet.safetensors")
+    evaluation = replace(
+        first.evaluation, parts=("drift",), lpips=str(tmp_path / "alexnet.safetensors")
+    )
+    found = execute(replace(first, evaluation=evaluation), tmp_path / "a")
+    drift = [one for one in found if one.name == "LPIPS drift original_size"]
+    assert {one.subject for one in drift} == {"arm", "real"}
+    assert {one.unit for one in drift} == {"LPIPS-alex"}
+    absent = replace(evaluation, lpips="absent.pth")
+    with pytest.raises(ConfigError, match=r"there is no file absent\.pth"):
+        execute(replace(first, evaluation=absent), tmp_path / "b")
 
 
 def test_only_the_parts_asked_for_are_measured(first, tmp_path):

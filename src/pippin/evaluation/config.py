@@ -48,6 +48,9 @@ class EvaluationConfig(Config):
     clip: str | None = field(default=None, metadata=NOT_PROTOCOL)
     """Folder or hub name of a CLIP in transformers' format, for the CLIP score of models of text;
     None = no CLIP score. Its files' hash is part of the score's protocol."""
+    lpips: str | None = field(default=None, metadata=NOT_PROTOCOL)
+    """torchvision's weights of AlexNet or VGG16, for drift in LPIPS beside our own distance; needs
+    pip install 'pippin[lpips]'. The file's hash is part of the measures' protocol."""
     seed: int = 0
     """Of noise, subsets and labels."""
     batch_size: int = field(default=64, metadata=NOT_PROTOCOL)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pippin.evaluation.measure import Measure, Subject, bootstrap_means, mean_measure, middle
-from pippin.evaluation.perceptual import PerceptualDistance
+from pippin.evaluation.perceptual import PairDistance
 from pippin.evaluation.probes import Effect, Probe
 from pippin.types import Images
 
@@ -37,7 +37,7 @@ def control_measures(
     probes: Sequence[Probe],
     generated: Render,
     real: Render,
-    distance: PerceptualDistance,
+    distance: PairDistance,
     *,
     seed: int,
 ) -> list[Measure]:
@@ -64,12 +64,12 @@ def control_measures(
         theirs = observe(probe, real, distance)
         found += subject_measures(probe, ours, distance, seed, "arm")
         protocol = _protocol(probe, distance)
-        found.append(_excess(probe.name, ours.drift, theirs.drift, seed, protocol))
+        found.append(_excess(probe.name, ours.drift, theirs.drift, seed, distance.name, protocol))
         found += subject_measures(probe, theirs, distance, seed, "real")
     return found
 
 
-def observe(probe: Probe, render: Render, distance: PerceptualDistance) -> Observation:
+def observe(probe: Probe, render: Render, distance: PairDistance) -> Observation:
     """Per-image drift and effects under one probe."""
     first, second = (render(control.values()) for control in probe.controls)
     if first.shape != second.shape:
@@ -86,12 +86,12 @@ def observe(probe: Probe, render: Render, distance: PerceptualDistance) -> Obser
 def subject_measures(
     probe: Probe,
     seen: Observation,
-    distance: PerceptualDistance,
+    distance: PairDistance,
     seed: int,
     subject: Subject,
 ) -> list[Measure]:
     """``drift NAME`` and ``effect NAME`` of what was observed under one probe."""
-    drift = Effect(name="drift", values=seen.drift, unit="efflite0-distance", better="lower")
+    drift = Effect(name="drift", values=seen.drift, unit=distance.name, better="lower")
     return [
         mean_measure(
             f"{one.name} {probe.name}",
@@ -107,7 +107,9 @@ def subject_measures(
     ]
 
 
-def _excess(name: str, ours: Tensor, real: Tensor, seed: int, protocol: dict[str, Any]) -> Measure:
+def _excess(
+    name: str, ours: Tensor, real: Tensor, seed: int, unit: str, protocol: dict[str, Any]
+) -> Measure:
     """Generated minus real; the two sets are resampled apart, for they show other pictures."""
     purpose = f"excess drift {name}"
     low, high = middle(
@@ -121,13 +123,13 @@ def _excess(name: str, ours: Tensor, real: Tensor, seed: int, protocol: dict[str
         high=high,
         interval_over="samples",
         n=len(ours),
-        unit="efflite0-distance",
+        unit=unit,
         better="lower",
         protocol=protocol | {"seed": seed, "real_pairs": len(real)},
     )
 
 
-def _protocol(probe: Probe, distance: PerceptualDistance) -> dict[str, Any]:
+def _protocol(probe: Probe, distance: PairDistance) -> dict[str, Any]:
     first, second = (control.values() for control in probe.controls)
     return probe.protocol() | {
         "distance": distance.name,

@@ -7,6 +7,8 @@ channels are scaled to unit length; the squared differences are summed over chan
 over places, then over the maps. 0 for equal images, 4 at the most.
 """
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,8 +18,22 @@ from pippin.evaluation.efflite0 import EffLite0
 from pippin.types import Images
 
 
+@runtime_checkable
+class PairDistance(Protocol):
+    """How different the two images of each pair look."""
+
+    name: str
+    fingerprint: str
+    input_size: int | None
+    """Side that images are resized to; None = they pass at their own."""
+
+    def __call__(self, first: Images, second: Images) -> Float[Tensor, " batch"]:
+        """One float32 number for each pair, on the CPU; 0 for equal images."""
+        ...
+
+
 class PerceptualDistance:
-    """Distances of image pairs.
+    """Distances of image pairs; a :class:`PairDistance`.
 
     Args:
         network: whose maps are compared, at its own input size.
@@ -30,7 +46,7 @@ class PerceptualDistance:
         self._network = network
         self._batch_size = batch_size
         self.fingerprint = network.fingerprint
-        self.input_size = network.input_size
+        self.input_size: int | None = network.input_size
 
     def __call__(self, first: Images, second: Images) -> Float[Tensor, " batch"]:
         """One float32 number for each pair, on the CPU."""

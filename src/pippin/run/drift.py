@@ -13,6 +13,7 @@ from pippin.control import Control, Size
 from pippin.data.views import counterfactual
 from pippin.evaluation.control import control_measures, observe, subject_measures
 from pippin.evaluation.efflite0 import EffLite0
+from pippin.evaluation.lpips_distance import Lpips
 from pippin.evaluation.matched import Point, matched_drift
 from pippin.evaluation.measure import Measure
 from pippin.evaluation.perceptual import PerceptualDistance
@@ -74,7 +75,9 @@ def curve(run: LoadedRun) -> list[Probe]:
     ]
 
 
-def drift_measures(run: LoadedRun, folder: Path, network: EffLite0) -> list[Measure]:
+def drift_measures(
+    run: LoadedRun, folder: Path, network: EffLite0, lpips: Lpips | None = None
+) -> list[Measure]:
     """Drift, effect and excess drift of every control that the model reads.
 
     Writes drift/CONTROL.png: the first pairs, one column each, both values below each other;
@@ -88,11 +91,20 @@ def drift_measures(run: LoadedRun, folder: Path, network: EffLite0) -> list[Meas
         PerceptualDistance(network),
         seed=run.recipe.evaluation.seed,
     )
+    if lpips is not None:
+        measures += _in_lpips(pairs, list(chosen.values()), lpips)
     _write_strips(pairs, chosen, folder)
     size = chosen.get("original_size")
     if isinstance(size, SizeProbe) and run.recipe.evaluation.control_scales:
         measures += _along_guidance(pairs, size, measures, network)
     return measures
+
+
+def _in_lpips(pairs: "Pairs", probes: list[Probe], distance: Lpips) -> list[Measure]:
+    """Drift and excess drift once more, in LPIPS."""
+    seed = pairs.run.recipe.evaluation.seed
+    found = control_measures(probes, pairs.generated, pairs.real, distance, seed=seed)
+    return [replace(one, name=f"LPIPS {one.name}") for one in found if one.unit == distance.name]
 
 
 def _along_guidance(

@@ -21,6 +21,7 @@ from pippin.evaluation.config import PARTS, EvaluationConfig
 from pippin.evaluation.evaluate import compare
 from pippin.evaluation.features import FeatureExtractor, Features, build_features, extract
 from pippin.evaluation.folder import image_batches, image_paths
+from pippin.evaluation.lpips_distance import Lpips
 from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.memorisation import memorisation_measures
 from pippin.rng import permutation
@@ -69,6 +70,7 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
 def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Measure]:
     config, recipe, device = run.recipe.evaluation, run.recipe, run.parts.device
     clip = clip_for(run)  # first: what is wrong with it is said before anything is drawn
+    lpips = None if config.lpips is None else Lpips(config.lpips, device)
     extractor = build_features(config, device)
     held_out = HeldOut(run.parts)
     reference = clean_features(run.parts.data, config, "train", device)
@@ -99,7 +101,7 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
         "held-out": lambda: held_out.losses(run.model),
         "quality": quality,
         **({"best scale": best_scale} if config.scales else {}),
-        "drift": lambda: drift_measures(run, place.path, extractor),
+        "drift": lambda: drift_measures(run, place.path, extractor, lpips),
         **({"alignment": alignment} if run.parts.text_rule else {}),
         **({f"clip {clip.fingerprint}": clip_score} if clip else {}),
         "real": lambda: real_floor(run.parts.data, config, device),

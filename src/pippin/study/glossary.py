@@ -154,6 +154,10 @@ def term(metric: str) -> Term:
             note = "The same over random subsets, as papers report it." if subsets else text
             leads = beginning == "KID-" and not subsets
             return Term(label=metric, text=note, group="samples", leads=leads)
+    if metric.startswith("LPIPS "):
+        same = term(metric.removeprefix("LPIPS "))
+        text = f"{same.text} Measured by LPIPS."
+        return Term(label=f"{same.label}, LPIPS", text=text, group="control")
     if metric.startswith("search "):
         text = "What the best scale was chosen by; not to be reported as quality."
         return Term(label=metric, text=text, group="samples")

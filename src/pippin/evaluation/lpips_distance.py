@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LPIPS (Zhang et al. 2018), where the weights of its backbone lie on this disk.
+
+The package ``lpips`` brings the distance and its learned weights, version 0.1; the backbone,
+AlexNet or VGG16 trained on ImageNet, it would download. Here it is read from torchvision's file.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from pippin.config import ConfigError
+from pippin.system.files import file_digest
+from pippin.types import Images
+
+NETWORKS: dict[tuple[int, ...], str] = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
+"""Shape of the first layer -> what ``lpips`` calls the network."""
+FILES = "torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth, or such a .safetensors"
+SMALLEST = 64
+
+
+class Lpips:
+    """Distances of image pairs; see :class:`pippin.evaluation.perceptual.PairDistance`.
+
+    Args:
+        path: torchvision's weights of AlexNet or VGG16; the classifier may be missing.
+        device: where it is computed.
+        batch_size: pairs at a time.
+
+    Raises:
+        ConfigError: ``lpips`` is not installed, or the file is none of these.
+    """
+
+    input_size: int | None = None
+    """Images pass at their own size; those below :data:`SMALLEST` pixels are enlarged to it."""
+
+    def __init__(
+        self, path: Path | str, device: torch.device | str = "cpu", batch_size: int = 64
+    ) -> None:
+        tensors = _read(Path(path))
+        self.network = NETWORKS[tuple(tensors["features.0.weight"].shape)]
+        self.name = f"LPIPS-{self.network}"
+        self.fingerprint = file_digest(Path(path))[:16]
+        self._model = _build(self.network, tensors, Path(path)).to(device)
+        self._device, self._batch_size = device, batch_size
+
+    def __call__(self, first: Images, second: Images) -> Float[Tensor, " batch"]:
+        """One float32 number for each pair, on the CPU."""
+        pairs = zip(first.split(self._batch_size), second.split(self._batch_size), strict=True)
+        return torch.cat([self._distance(a, b) for a, b in pairs])
+
+    @torch.inference_mode()
+    def _distance(self, first: Images, second: Images) -> Float[Tensor, " batch"]:
+        pixels = (_enlarged(x.to(self._device).float() / 127.5 - 1) for x in (first, second))
+        found: Tensor = self._model(*pixels)
+        return found.flatten(1).mean(1).cpu()
+
+
+def _enlarged(pixels: Tensor) -> Tensor:
+    """At least as large as the networks can halve."""
+    if min(pixels.shape[-2:]) >= SMALLEST:
+        return pixels
+    return interpolate(pixels, size=(SMALLEST, SMALLEST), mode="bilinear", align_corners=False)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ConfigError(f"evaluation.lpips: there is no file {path}; give {FILES}")
+    try:
+        if path.suffix == ".safetensors":
+            tensors = load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        known = tuple(tensors["features.0.weight"].shape) in NETWORKS
+    except Exception as error:  # torch, pickle and safetensors raise kinds of their own
+        raise ConfigError(f"evaluation.lpips: {path} holds no such weights: {error}") from error
+    if not known:
+        raise ConfigError(f"evaluation.lpips: {path} is neither AlexNet nor VGG16; give {FILES}")
+    return {name: value for name, value in tensors.items() if name.startswith("features.")}
+
+
+def _build(network: str, tensors: dict[str, Tensor], path: Path) -> Any:
+    try:
+        import lpips
+    except ImportError as error:
+        raise ConfigError(
+            "evaluation.lpips needs the package lpips: pip install 'pippin[lpips]'"
+        ) from error
+    model = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
+    own = dict(model.net.named_parameters())  # slice2.5.weight: layer 5 of torchvision's features
+    wanted = {name: "features." + name.partition(".")[2] for name in own}
+    missing = sorted(set(wanted.values()) - tensors.keys())
+    if missing:
+        raise ConfigError(f"evaluation.lpips: {path} lacks {', '.join(missing)}; give {FILES}")
+    for name, theirs in wanted.items():
+        own[name].data.copy_(tensors[theirs])
+    return model.eval()
