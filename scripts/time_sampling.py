@@ -3,11 +3,14 @@
 
     python scripts/time_sampling.py
     python scripts/time_sampling.py --against-diffusers --size S
+    python scripts/time_sampling.py --two-scales
 
 The first times whole draws of latents (DDIM, guidance 2) of each denoiser with cross-attention at
 random weights, with and without, in turns. The second times ours against the denoising loop of
-diffusers' PixArtAlphaPipeline with equal weights, steps and guidance. Ratios are within rounds;
-above 1, what is named first is faster.
+diffusers' PixArtAlphaPipeline with equal weights, steps and guidance. The third times guidance with
+two scales, three terms a step, against three plain calls that prepare their conditions anew at
+every step, and against the terms in one batch. Ratios are within rounds; above 1, what is named
+first is faster.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Literal
 from unittest.mock import patch
 
 import torch
@@ -25,11 +29,14 @@ from diffusers import AutoencoderKL, DDIMScheduler, PixArtAlphaPipeline
 from pippin import rng
 from pippin.bench.diffusers_pairs import CHANNELS, Pair
 from pippin.conditioning.config import TextSemantic
+from pippin.control import CONTROL_FIELDS, recorded
 from pippin.diffusion.schedules import make_schedule
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.table import get_recipe
 from pippin.sampling import sampler as sampler_module
-from pippin.sampling.config import GuidanceConfig, SamplingConfig
+from pippin.sampling.config import ControlRequest, GuidanceConfig, SamplingConfig
+from pippin.sampling.guidance import Predict
+from pippin.sampling.request import request_conditions
 from pippin.sampling.sampler import Sampler
 from pippin.types import Conditions, TextFeatures
 
@@ -143,6 +150,53 @@ def against_diffusers(options: argparse.Namespace) -> None:
     show("PixArt, ours / diffusers", *ratios(ours, theirs, options.rounds))
 
 
+def two_scales(options: argparse.Namespace) -> None:
+    """Our loop against three plain calls a step, and against the terms in one batch."""
+    recipe = get_recipe("openmoji/mmdit-disentangled")
+    model = build_model(
+        recipe.conditioning, recipe.denoiser, num_classes=11, latent_channels=CHANNELS, seed=0
+    ).eval()
+    labels = [k % 11 for k in range(options.images)]
+    conditions = request_conditions(
+        labels, ControlRequest(), recorded(CONTROL_FIELDS), num_classes=11
+    )
+    guidance = GuidanceConfig(semantic_scale=SCALE, control_scale=1.5)
+
+    def draw(precision: Literal["fp32", "bf16"], terms: Literal["apart", "together"]) -> Draw:
+        config = SamplingConfig(
+            steps=options.steps,
+            guidance=guidance,
+            batch_size=options.images,
+            precision=precision,
+            terms=terms,
+        )
+        sampler = Sampler(model, make_schedule("flow"), "flow", config)
+        shape = (CHANNELS, options.side, options.side)
+        return lambda: sampler.latents(conditions, range(options.images), shape)
+
+    for precision in ("fp32", "bf16"):
+        ours = draw(precision, "apart")
+        naive, together = plain_calls(ours), draw(precision, "together")
+        show(f"{precision}, ours / three calls", *ratios(ours, naive, options.rounds))
+        show(f"{precision}, apart / together", *ratios(ours, together, options.rounds))
+
+
+def plain_calls(draw: Draw) -> Draw:
+    """The same, with every term's conditions prepared anew at every step, and nothing kept."""
+
+    def anew(term: Callable[[bool, bool], Predict]) -> object:
+        return lambda keys: lambda x_t, t: {key: term(*key)(x_t, t) for key in keys}
+
+    def call() -> object:
+        with (
+            patch.object(sampler_module, "keys_values_kept", lambda model: nullcontext()),
+            patch.object(sampler_module, "apart", anew),
+        ):
+            return draw()
+
+    return call
+
+
 def show(name: str, found: list[float], seconds: float) -> None:
     """One line."""
     middle, low, high = statistics.median(found), min(found), max(found)
@@ -153,6 +207,7 @@ def main() -> int:
     """Time and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against-diffusers", action="store_true")
+    parser.add_argument("--two-scales", action="store_true")
     parser.add_argument("--size", default="S", help="of PixArt, against diffusers")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--steps", type=int, default=50)
@@ -160,7 +215,8 @@ def main() -> int:
     parser.add_argument("--side", type=int, default=16, help="of the latents")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    (against_diffusers if options.against_diffusers else keeping)(options)
+    chosen = against_diffusers if options.against_diffusers else keeping
+    (two_scales if options.two_scales else chosen)(options)
     return 0
 
 
