@@ -5,8 +5,8 @@
 
 Draws the same seeds and classes of a trained model (the shipped disentangled one) under each
 setting, after DDIM in 50 steps with two-scale guidance. KID is to the clean training pictures; its
-interval is over samples. The last column, the mean efflite0-distance of an image to its counterpart
-of the first row, says how much the images themselves change.
+interval is over samples. The last column, the mean efflite0-distance of an image to that of the
+first row, says how much the images themselves change.
 """
 
 import argparse

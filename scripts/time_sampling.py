@@ -7,9 +7,9 @@
 
 The first times whole draws of latents (DDIM, guidance 2) of each denoiser with cross-attention at
 random weights, with and without, in turns. The second times ours against the denoising loop of
-diffusers' PixArtAlphaPipeline with equal weights, steps and guidance. The third times guidance with
-two scales, three terms a step, against three plain calls that prepare their conditions anew at
-every step, and against the terms in one batch. Ratios are within rounds; above 1, what is named
+diffusers' PixArtAlphaPipeline with equal weights, steps and guidance. The third times guidance
+with two scales, three terms a step, against three plain calls that prepare their conditions anew
+at every step, and against the terms in one batch. Ratios are within rounds; above 1, what is named
 first is faster.
 """
 

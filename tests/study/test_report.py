@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -243,3 +244,26 @@ def test_torn_log_lines_are_counted(finished):
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"neither study\.json nor"):
         render_report(tmp_path)
+
+
+def test_a_model_that_ignores_a_control_is_said_to_have_no_drift_for_that_reason(
+    finished, tmp_path
+):
+    rows = [json.loads(line) for line in (finished / "results.jsonl").read_text().splitlines()]
+    like = next(row for row in rows if row.get("metric") == "effect" and row["subject"] == "arm")
+
+    def effect(arm, value, subject="arm"):
+        named = {"metric": "effect original_size", "arm": arm, "value": value}
+        return like | named | {"subject": subject, "protocol": {}}
+
+    added = [
+        effect("entangled", 0.0),
+        effect("disentangled", 1.0),
+        effect("entangled", 1.8, subject="real"),
+    ]
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    with (folder / "results.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in added)
+    page = render_report(folder).read_text()
+    assert "entangled hardly acts on original size: effect 0, real pairs 1.8" in page
+    assert "disentangled hardly acts" not in page

@@ -3,9 +3,11 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
-from pippin.study.glossary import term
+from pippin.study.digits import roughly
+from pippin.study.glossary import control_name, term
 from pippin.study.source import Source
 from pippin.study.table import ABSENT, Line
 from pippin.study.verdict import Comparison, Status
@@ -25,6 +27,10 @@ GROUPS: dict[Status, str] = {
     "same": "no difference that matters",
     "undecided": "undecided",
 }
+
+
+DEAF = 0.1
+"""Share of real pairs' effect below which a model is said to ignore a control."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,4 +255,25 @@ def _cautions(source: Source) -> list[str]:
         )
     if declared.smallest_effect is None:
         cautions.append("No smallest effect that matters was declared before the run.")
-    return cautions
+    return [*cautions, *deaf_arms(source)]
+
+
+def deaf_arms(source: Source) -> list[str]:
+    """Arms that hardly act on a control, whose low drift therefore says nothing."""
+    effects: dict[str, dict[str, list[float]]] = {}
+    for row in source.results.rows:
+        kind, _, control = row.metric.partition(" ")
+        if kind == "effect" and " " not in control and row.value is not None:
+            who = row.arm if row.subject == "arm" else row.subject
+            effects.setdefault(control, {}).setdefault(who, []).append(row.value)
+    said = []
+    for control, found in effects.items():
+        real = fmean(found.get("real", [0.0]))
+        for arm in source.declaration.arms:
+            if arm in found and real > 0 and fmean(found[arm]) < DEAF * real:
+                said.append(
+                    f"{arm} hardly acts on {control_name(control)}: effect "
+                    f"{roughly(fmean(found[arm]))}, real pairs {roughly(real)}. Low drift says "
+                    "nothing there: a model that ignores a control has none."
+                )
+    return said

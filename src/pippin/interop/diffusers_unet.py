@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""diffusers' UNet as a configuration of ours, and back."""
+
+from typing import Any
+
+from pippin.conditioning.config import ConditioningConfig, TextSemantic
+from pippin.denoisers.config import UNetConfig
+from pippin.diffusion.config import DiffusionConfig
+from pippin.interop.arguments import NO_CONTROL, SD_VAE_SCALE, Arguments, Configured
+from pippin.interop.diffusers_refusals import refuse_unless, text_of
+
+
+def of_unet(a: Arguments) -> Configured:
+    """``UNet2DConditionModel`` with cross-attention to text; Stable Diffusion's is one."""
+    for name, default in _UNET_FIXED.items():
+        a.only(name, default)
+    a.ignore("use_linear_projection", "upcast_attention")
+    channels = a.take("in_channels", 4)
+    a.only("out_channels", channels)
+    widths = list(a.take("block_out_channels", (320, 640, 1280, 1280)))
+    down = list(a.take("down_block_types", ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)))
+    known = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
+    if not set(down) <= set(known):
+        raise ValueError(
+            f"{a.source}: down_block_types={down} is not supported; only {' and '.join(known)}"
+        )
+    a.only("up_block_types", *_both([name.replace("Down", "Up") for name in reversed(down)]))
+    a.only("mid_block_type", "UNetMidBlock2DCrossAttn")
+    if len(widths) != len(down):
+        raise ValueError(
+            f"{a.source}: block_out_channels={widths} and down_block_types={down} differ in length"
+        )
+    if any(width % widths[0] for width in widths):
+        raise ValueError(
+            f"{a.source}: block_out_channels={widths} is not supported; each must be a multiple "
+            "of the first"
+        )
+    features = a.take_one("cross_attention_dim", 1280)
+    denoiser = UNetConfig(
+        channels=widths[0],
+        channel_multiples=tuple(width // widths[0] for width in widths),
+        blocks_per_level=a.take_one("layers_per_block", 2),
+        attention_factors=tuple(2**i for i, name in enumerate(down) if known[name]),
+        token_width=features,
+        transformer_depth=a.take_one("transformer_layers_per_block", 1),
+        norm_groups=a.take("norm_num_groups", 32),
+        **_heads(a, widths),
+    )
+    return Configured(
+        denoiser=denoiser,
+        conditioning=ConditioningConfig(
+            semantic=TextSemantic(token_features=features, num_tokens=77, projection="none"),
+            rules={"text": "attention"},
+            control=NO_CONTROL,
+        ),
+        diffusion=DiffusionConfig(schedule="sd"),
+        latent_channels=channels,
+        latent_side=a.take_one("sample_size", None) or 64,
+        latent_scale=SD_VAE_SCALE,
+    )
+
+
+def from_unet(model: Configured) -> dict[str, Any]:
+    """The arguments of ``UNet2DConditionModel``."""
+    denoiser = model.denoiser
+    assert isinstance(denoiser, UNetConfig)
+    if isinstance(model.conditioning.semantic, TextSemantic):
+        text = text_of(model, "none")
+        refuse_unless(text.pooled_features is None, "conditioning.semantic.pooled_features")
+    else:
+        refuse_unless(
+            model.conditioning.rules in ({"label": "attention"}, {}),
+            f"conditioning.rules {model.conditioning.rules}",
+        )
+    widths = [denoiser.channels * multiple for multiple in denoiser.channel_multiples]
+    attends = [2**level in denoiser.attention_factors for level in range(len(widths))]
+    heads = denoiser.num_heads or [width // (denoiser.head_width or width) for width in widths]
+    return {
+        "sample_size": model.latent_side,
+        "in_channels": model.latent_channels,
+        "out_channels": model.latent_channels,
+        "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
+        "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]],
+        "block_out_channels": widths,
+        "layers_per_block": denoiser.blocks_per_level,
+        "cross_attention_dim": denoiser.token_width,
+        "transformer_layers_per_block": denoiser.transformer_depth,
+        # In this class the word means a number of heads.
+        "attention_head_dim": heads,
+        "norm_num_groups": denoiser.norm_groups,
+    }
+
+
+def _heads(a: Arguments, widths: list[int]) -> dict[str, Any]:
+    """The class calls a number of heads attention_head_dim."""
+    heads = a.take("attention_head_dim", None)
+    if not isinstance(heads, (list, tuple)):
+        return {"num_heads": 8 if heads is None else heads, "head_width": None}
+    pairs = zip(widths, heads, strict=False)
+    head_widths = {width // count for width, count in pairs if isinstance(count, int) and count}
+    if len(head_widths) != 1 or len(heads) != len(widths):
+        raise ValueError(
+            f"{a.source}: attention_head_dim={list(heads)} is not supported; heads must have one "
+            "width, or there must be one number of heads"
+        )
+    return {"num_heads": None, "head_width": head_widths.pop()}
+
+
+def _both(names: list[str]) -> tuple[Any, ...]:
+    """As JSON has it and as Python has it."""
+    return names, tuple(names)
+
+
+_UNET_FIXED: dict[str, Any] = {
+    "center_input_sample": False,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "only_cross_attention": False,
+    "downsample_padding": 1,
+    "mid_block_scale_factor": 1,
+    "dropout": 0.0,
+    "act_fn": "silu",
+    "norm_eps": 1e-5,
+    "reverse_transformer_layers_per_block": None,
+    "encoder_hid_dim": None,
+    "encoder_hid_dim_type": None,
+    "num_attention_heads": None,
+    "dual_cross_attention": False,
+    "class_embed_type": None,
+    "addition_embed_type": None,
+    "addition_time_embed_dim": None,
+    "num_class_embeds": None,
+    "resnet_time_scale_shift": "default",
+    "resnet_skip_time_act": False,
+    "resnet_out_scale_factor": 1.0,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "time_embedding_act_fn": None,
+    "timestep_post_act": None,
+    "time_cond_proj_dim": None,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "projection_class_embeddings_input_dim": None,
+    "attention_type": "default",
+    "class_embeddings_concat": False,
+    "mid_block_only_cross_attention": None,
+    "cross_attention_norm": None,
+    "addition_embed_type_num_heads": 64,
+}
+"""Arguments that ours has one value of: the class's default."""
