@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from pippin.study.digits import roughly
 from pippin.study.glossary import control_name, term
 from pippin.study.source import Source
 from pippin.study.table import ABSENT, Line
@@ -273,7 +272,7 @@ def deaf_arms(source: Source) -> list[str]:
             if arm in found and real > 0 and fmean(found[arm]) < DEAF * real:
                 said.append(
                     f"{arm} hardly acts on {control_name(control)}: effect "
-                    f"{roughly(fmean(found[arm]))}, real pairs {roughly(real)}. Low drift says "
-                    "nothing there: a model that ignores a control has none."
+                    f"{fmean(found[arm]):.2g}, real pairs {real:.2g}. Low drift says nothing "
+                    "there: a model that ignores a control has none."
                 )
     return said
