@@ -15,7 +15,7 @@ from pippin.denoisers.config import DenoiserConfig, learns_variance
 from pippin.diffusion.config import DiffusionConfig
 from pippin.diffusion.posterior import Step, training_step, variational_bound
 from pippin.diffusion.prediction import add_noise, target, to_x0_and_eps
-from pippin.diffusion.schedules import make_schedule
+from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.times import draw_times
 from pippin.diffusion.weights import loss_weight
 from pippin.types import Keep, Latents, Masking, Prediction, Times
@@ -56,7 +56,7 @@ def draw_step(
     drops = rng.uniform((batch, 1 + num_fields), "drop", seed, step)
     times = rng.uniform((batch,), "time", seed, step)
     return Draws(
-        t=draw_times(diffusion.time_density, times, make_schedule(diffusion.schedule)),
+        t=draw_times(diffusion.time_density, times, build_schedule(diffusion)),
         noise=rng.normal(shape, "noise", seed, step),
         keep=draw_keep(conditioning, drops[:, 0], drops[:, 1:]),
         masking=_draw_masking(batch, num_maskable, seed, step) if num_maskable else None,
@@ -79,7 +79,7 @@ class Objective:
 
     def __init__(self, config: DiffusionConfig) -> None:
         self.config = config
-        self.schedule = make_schedule(config.schedule)
+        self.schedule = build_schedule(config)
 
     def __call__(self, predict: Predict, latents: Latents, t: Times, noise: Latents) -> Losses:
         """Named losses per image: x_t = alpha x_0 + sigma eps is made here.

@@ -9,6 +9,7 @@ import tyro
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe
 from pippin.data.config import OpenMojiConfig
+from pippin.diffusion.config import DiffusionConfig
 from pippin.recipes.latents import Shape, latent_shape_of
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES
@@ -79,7 +80,7 @@ def _described(recipe: Recipe) -> list[tuple[str, str]]:
         ("denoiser", recipe.denoiser.kind),
         ("autoencoder", recipe.autoencoder.source),
         ("resolution", f"{recipe.data.resolution} pixels"),
-        ("schedule", diffusion.schedule),
+        ("schedule", _schedule(diffusion)),
         ("prediction", diffusion.prediction),
         ("times", diffusion.time_density.kind),
         ("loss weight", diffusion.loss_weight.kind),
@@ -124,3 +125,8 @@ def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
         ("training", f"{step / 2e9:.4g} GMACs = {step / 1e9:.4g} GFLOPs an image"),
         ("activations", f"about {kept / 2**20:.4g} MiB an image in training, fp32{how}"),
     ]
+
+
+def _schedule(diffusion: DiffusionConfig) -> str:
+    rescaled = f", SNR / {diffusion.rescale:g}^2" if diffusion.rescale != 1 else ""
+    return f"{diffusion.schedule}{rescaled}"

@@ -57,6 +57,13 @@ class DiffusionConfig(Config):
     schedule: ScheduleName = "sd"
     """sd: scaled-linear 0.00085-0.012; ldm-f4: scaled-linear 0.0015-0.0195; ddpm: linear
     0.0001-0.02; cosine (Nichol & Dhariwal 2021); flow: rectified flow."""
+    rescale: float = 1.0
+    """s: by how much the side differs from the resolution that the schedule is made for; every
+    index then has SNR / s^2, so that content is hidden as it was there. 1 = as it is."""
     prediction: PredictionType = "eps"
     time_density: UniformTime | LogitNormalTime = UniformTime()
     loss_weight: UniformWeight | MinSNRWeight = UniformWeight()
+
+    def __post_init__(self) -> None:
+        """Refuse a side of nothing."""
+        above(self, "diffusion", 0, "rescale")

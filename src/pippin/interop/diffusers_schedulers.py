@@ -91,8 +91,14 @@ def to_scheduler(diffusion: DiffusionConfig) -> dict[str, Any]:
     """scheduler_config.json of a process.
 
     Raises:
-        ConfigError: a prediction that diffusers does not have on that schedule.
+        ConfigError: a prediction that diffusers does not have on that schedule, or a rescaled
+            one: its networks are fed the shifted time, ours the index.
     """
+    if diffusion.rescale != 1:
+        raise ConfigError(
+            f"diffusers has no scheduler for diffusion.rescale {diffusion.rescale:g}; export "
+            "without --to keeps everything"
+        )
     if diffusion.schedule == "flow":
         if diffusion.prediction != "flow":
             raise ConfigError(

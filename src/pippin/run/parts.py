@@ -16,7 +16,8 @@ from pippin.data.moments import EncodedViews, MomentSource
 from pippin.data.open import build_source
 from pippin.data.source import PictureSource
 from pippin.data.table import CLASSES
-from pippin.diffusion.schedules import NoiseSchedule, make_schedule
+from pippin.diffusion.rescale import build_schedule
+from pippin.diffusion.schedules import NoiseSchedule
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.text import TextEncoder
 from pippin.model import LatentDenoiser, build_model
@@ -43,7 +44,7 @@ class Parts:
     def __init__(self, recipe: Recipe, console: Console) -> None:
         check_guidance(recipe.sampling, recipe.conditioning)
         check_objective(recipe.diffusion, recipe.denoiser)
-        grid_of(recipe.sampling, make_schedule(recipe.diffusion.schedule))
+        grid_of(recipe.sampling, build_schedule(recipe.diffusion))
         self.recipe, self.console = recipe, console
 
     @cached_property
@@ -106,7 +107,7 @@ class Parts:
     @cached_property
     def schedule(self) -> NoiseSchedule:
         """The recipe's noise schedule."""
-        return make_schedule(self.recipe.diffusion.schedule)
+        return build_schedule(self.recipe.diffusion)
 
     @cached_property
     def moments(self) -> MomentSource:
