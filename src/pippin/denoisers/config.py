@@ -37,10 +37,13 @@ class TransformerConfig(Config):
     mlp_ratio: float = 4.0
     qk_norm: bool = False
     """RMS-normalise queries and keys of each head, with a learned gain."""
+    base_grid: int | None = None
+    """None: positions in unit steps. Otherwise every grid is laid over 0 .. base_grid each way, so
+    that weights trained on that grid meet the positions they know (not for learned positions)."""
 
     def __post_init__(self) -> None:
         """Refuse widths that do not divide."""
-        at_least(self, "denoiser", 1, "depth", "width", "num_heads", "patch_size")
+        at_least(self, "denoiser", 1, "depth", "width", "num_heads", "patch_size", "base_grid")
         above(self, "denoiser", 0, "mlp_ratio")
         if self.width % self.num_heads or self.width % 4:
             raise ConfigError(
@@ -84,6 +87,11 @@ class MDTv2Config(TransformerConfig):
         """Refuse parts that leave no encoder, and shares that hide everything."""
         super().__post_init__()
         at_least(self, "denoiser", 1, "decoder_depth")
+        if self.base_grid is not None:
+            raise ConfigError(
+                "denoiser.base_grid is for computed positions; mdtv2 learns its own for "
+                "denoiser.grid, and init.transfer positions resamples them"
+            )
         if self.depth - self.decoder_depth < 2:
             raise ConfigError(
                 "denoiser.depth must exceed denoiser.decoder_depth by 2 or more, or there is no "
@@ -104,8 +112,6 @@ class PixArtConfig(TransformerConfig):
     """PixArt-alpha, with adaLN-single (Chen et al. 2023)."""
 
     kind: Literal["pixart"] = "pixart"
-    base_grid: int | None = None
-    """None: positions in unit steps. Otherwise every grid is laid over 0 .. base_grid each way."""
     interpolation: float = 1.0
     """Positions are divided by it."""
     learn_variance: bool = False
@@ -114,7 +120,6 @@ class PixArtConfig(TransformerConfig):
     def __post_init__(self) -> None:
         """Refuse positions that do not exist."""
         super().__post_init__()
-        at_least(self, "denoiser", 1, "base_grid")
         above(self, "denoiser", 0, "interpolation")
 
 
@@ -129,9 +134,14 @@ class MMDiTConfig(TransformerConfig):
     positions each way, of which a grid reads its centre (SD3)."""
 
     def __post_init__(self) -> None:
-        """Refuse a table without places."""
+        """Refuse a table without places, and two ways to lay positions."""
         super().__post_init__()
         at_least(self, "denoiser", 1, "table_side")
+        if self.table_side is not None and self.base_grid is not None:
+            raise ConfigError(
+                "denoiser.table_side and denoiser.base_grid are two ways to lay positions; give "
+                f"one of them; got {self.table_side} and {self.base_grid}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

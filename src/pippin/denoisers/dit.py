@@ -8,7 +8,7 @@ from pippin.denoisers.denoiser import Denoiser, TokenUse, Widths
 from pippin.nn.block import AdaLNBlock
 from pippin.nn.modulation import ModulatedOutput
 from pippin.nn.patches import PatchEmbedding, from_patches, patch_grid, split_variance
-from pippin.nn.positions import sincos_2d
+from pippin.nn.positions import laid_positions
 from pippin.types import Embedded, Latents, Masking, Prediction
 
 
@@ -20,7 +20,7 @@ class DiT(Denoiser):
         width, out_channels = config.width, latent_channels * (2 if config.learn_variance else 1)
         self.widths = Widths(token=width, modulation=width, time_features=256)
         self.token_use: TokenUse = "cross" if config.cross_attention else "none"
-        self.patch_size = config.patch_size
+        self.patch_size, self.base_grid = config.patch_size, config.base_grid
         self.latent_channels = latent_channels
         self.patches = PatchEmbedding(latent_channels, config.patch_size, width)
         self.blocks = nn.ModuleList(
@@ -41,7 +41,8 @@ class DiT(Denoiser):
         """(B, C, H, W) -> mean (B, C, H, W), and as many variance channels where learnt."""
         grid = patch_grid(x_t, self.patch_size)
         x = self.patches(x_t)  # (B, N, D)
-        x = x + sincos_2d(*grid, x.shape[-1], x.device)  # from here on fp32, in bf16 autocast too
+        # from here on fp32, in bf16 autocast too
+        x = x + laid_positions(grid, x.shape[-1], x.device, self.base_grid)
         for block in self.blocks:
             x = block(x, embedded.modulation, embedded.tokens, embedded.mask)
         x = from_patches(self.output(x, embedded.modulation), grid, self.patch_size)

@@ -13,7 +13,7 @@ from pippin.nn.initialise import Linear
 from pippin.nn.mlp import MLP
 from pippin.nn.modulation import ModulatedOutput, Modulation, layer_norm, modulate
 from pippin.nn.patches import PatchEmbedding, from_patches, patch_grid
-from pippin.nn.positions import PositionTable, sincos_2d
+from pippin.nn.positions import PositionTable, laid_positions
 from pippin.types import Embedded, Latents, Masking, Prediction
 
 Tokens = Float[Tensor, "batch tokens width"]
@@ -115,7 +115,7 @@ class MMDiT(Denoiser):
         super().__init__()
         width = config.width
         self.widths = Widths(token=width, modulation=width, time_features=256)
-        self.patch_size = config.patch_size
+        self.patch_size, self.base_grid = config.patch_size, config.base_grid
         self.patches = PatchEmbedding(latent_channels, config.patch_size, width)
         self.blocks = nn.ModuleList(
             JointBlock(config, last=i == config.depth - 1) for i in range(config.depth)
@@ -140,5 +140,5 @@ class MMDiT(Denoiser):
 
     def _positions(self, grid: tuple[int, int], x: Tokens) -> Float[Tensor, "tokens width"]:
         if self.table is None:
-            return sincos_2d(*grid, x.shape[-1], x.device)
+            return laid_positions(grid, x.shape[-1], x.device, self.base_grid)
         return self.table(grid)

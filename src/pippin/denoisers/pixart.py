@@ -12,7 +12,7 @@ from pippin.nn.initialise import Linear, normal, zeros
 from pippin.nn.mlp import MLP
 from pippin.nn.modulation import ModulationTable, layer_norm, modulate
 from pippin.nn.patches import PatchEmbedding, from_patches, patch_grid, split_variance
-from pippin.nn.positions import sincos_2d
+from pippin.nn.positions import laid_positions
 from pippin.types import Embedded, Latents, Masking, Prediction
 
 Tokens = Float[Tensor, "batch tokens width"]
@@ -92,7 +92,5 @@ class PixArt(Denoiser):
         return split_variance(x, self.latent_channels)
 
     def _positions(self, grid: tuple[int, int], x: Tokens) -> Float[Tensor, "tokens width"]:
-        """Unit steps, or any grid laid over the same limits as the base grid's."""
-        base, scale = self.config.base_grid, self.config.interpolation
-        steps = [(base or side) / side / scale for side in grid]
-        return sincos_2d(*grid, x.shape[-1], x.device, row_step=steps[0], column_step=steps[1])
+        config = self.config
+        return laid_positions(grid, x.shape[-1], x.device, config.base_grid, config.interpolation)

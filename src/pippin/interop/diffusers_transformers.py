@@ -43,6 +43,7 @@ def from_dit(model: Configured) -> dict[str, Any]:
     denoiser = model.denoiser
     assert isinstance(denoiser, DiTConfig)
     refuse_unless(not denoiser.cross_attention, "denoiser.cross_attention")
+    refuse_unless(denoiser.base_grid is None, f"denoiser.base_grid {denoiser.base_grid}")
     refuse_unless(
         model.conditioning.rules == {"label": "modulation"},
         f"conditioning.rules {model.conditioning.rules}",

@@ -45,6 +45,26 @@ def sincos_2d(
     return table.float().to(device)
 
 
+def laid_positions(
+    grid: tuple[int, int],
+    width: int,
+    device: torch.device,
+    base_grid: int | None = None,
+    interpolation: float = 1.0,
+) -> Float[Tensor, "tokens width"]:
+    """The table of a grid in unit steps, or laid over the limits of a base grid.
+
+    Laid over them, a grid of twice the side has half the step: positions are resampled where unit
+    steps would extrapolate (Berrada et al. 2024).
+
+    Args:
+        base_grid: None = unit steps; otherwise every grid covers 0 .. base_grid each way.
+        interpolation: positions are divided by it (PixArt-alpha).
+    """
+    steps = [(base_grid or side) / side / interpolation for side in grid]
+    return sincos_2d(*grid, width, device, row_step=steps[0], column_step=steps[1])
+
+
 class PositionTable(nn.Module):
     """A vector for each place of a grid, tokens in rows, then columns; starts as the sine-cosine
     table of unit steps.

@@ -11,10 +11,10 @@ from rich.markup import escape
 from pippin.data.loader import LatentLoader
 from pippin.objective import Objective
 from pippin.recipes.recipe import Recipe
+from pippin.run.begin import begin
 from pippin.run.folder import RunFolder
 from pippin.run.monitor import preview_hook, validation_hook
 from pippin.run.parts import Parts
-from pippin.run.trained import open_trained
 from pippin.system.files import remove_staged
 from pippin.system.lock import folder_lock
 from pippin.training.checkpoint import newest_good
@@ -53,7 +53,7 @@ def train(
         remove_staged(folder)
         trainer = build_trainer(parts, folder)
         if not (resume and _restore(trainer, run, console)):
-            _begin(trainer, parts)
+            begin(trainer, parts, folder)
         if trainer.step_count >= trainer.total_steps:
             return
         loader = LatentLoader(
@@ -98,18 +98,6 @@ def build_trainer(parts: Parts, folder: Path) -> Trainer:
         seed=recipe.seed,
         folder=folder,
     )
-
-
-def _begin(trainer: Trainer, parts: Parts) -> None:
-    """Take over the weights that the recipe starts from, if it names any."""
-    recipe, console = parts.recipe, parts.console
-    if recipe.init.run is None:
-        return
-    start = open_trained(recipe.init.run, recipe.init.weights)
-    start.check_fit(trainer.model)
-    trainer.begin_from(start.tensors, start.as_parent())
-    parts.set_null(trainer.model)
-    console.print(f"starting from {start.source} ({start.images_seen} images seen)")
 
 
 def _restore(trainer: Trainer, run: RunFolder, console: Console) -> bool:

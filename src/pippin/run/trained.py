@@ -82,7 +82,8 @@ class Trained:
             )
             raise ValueError(
                 f"the weights of {self.source} do not fit this model; {len(odd)} tensors differ:"
-                f"{lines}\nuse the denoiser, conditioning and classes of their recipe"
+                f"{lines}\nuse the denoiser, conditioning and classes of their recipe, or say "
+                "with init.transfer what may differ"
             )
 
     def load_into(self, model: LatentDenoiser) -> None:

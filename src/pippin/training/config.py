@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least
+from pippin.transfer.config import RuleName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +39,19 @@ class InitConfig(Config):
 
     run: str | None = None
     """None: drawn from the seed. Otherwise a run folder, an exported folder or the name of a
-    shipped model (pippin/...), whose weights must fit this model to the last tensor."""
+    shipped model (pippin/...), whose weights must fit this model but for what transfer allows."""
     weights: Literal["ema", "raw"] = "ema"
     """Which of a run's weights; an exported or shipped model has one kind only."""
+    transfer: tuple[RuleName, ...] = ()
+    """What may differ: positions (learned ones are resampled to the new grid), classes (a new
+    table; the null class stays), semantics (class to text, or another text encoder), control
+    (other fields), patches (another patch size or other latent channels). transfer.json of the
+    run says what became of every tensor."""
+
+    def __post_init__(self) -> None:
+        """Refuse rules that have nothing to work on."""
+        if self.transfer and self.run is None:
+            raise ConfigError("init.transfer needs init.run, the weights to transfer")
 
 
 @dataclass(frozen=True, kw_only=True)

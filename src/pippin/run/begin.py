@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a run starts that goes on from trained weights: as they are, or by rules of transfer."""
+
+from pathlib import Path
+
+from rich.markup import escape
+
+from pippin.recipes.recipe import Recipe
+from pippin.run.parts import Parts
+from pippin.run.trained import open_trained
+from pippin.sampling.guidance import scale_at_resolution
+from pippin.system.files import write_json
+from pippin.training.trainer import Trainer
+from pippin.transfer.merge import merge
+from pippin.transfer.rules import Between
+
+REPORT = "transfer.json"
+"""Beside a run's config.json: what became of every tensor."""
+
+
+def begin(trainer: Trainer, parts: Parts, folder: Path) -> None:
+    """Take over the weights that the recipe starts from, if it names any.
+
+    Raises:
+        ValueError: nothing of that name, or weights that do not fit.
+    """
+    recipe, console = parts.recipe, parts.console
+    if recipe.init.run is None:
+        return
+    start = open_trained(recipe.init.run, recipe.init.weights)
+    tensors, lineage = start.tensors, start.as_parent()
+    if recipe.init.transfer:
+        ends = Between(old=start.recipe.denoiser, new=recipe.denoiser)
+        tensors, report = merge(start.tensors, trainer.model, ends, recipe.init.transfer)
+        *before, own = lineage
+        lineage = (*before, own | {"transfer": report.counts()})
+        write_json(folder / REPORT, report.to_dict())
+        for line in report.lines():
+            console.print(escape(line))
+        if report.unused:
+            console.print(f"[yellow]no tensor needed[/] init.transfer {', '.join(report.unused)}")
+    else:
+        start.check_fit(trainer.model)
+    trainer.begin_from(tensors, lineage)
+    parts.set_null(trainer.model)
+    console.print(f"starting from {start.source} ({start.images_seen} images seen)")
+    for line in suggestions(start.recipe, recipe):
+        console.print(f"[yellow]note:[/] {escape(line)}")
+
+
+def suggestions(old: Recipe, new: Recipe) -> list[str]:
+    """What the method's laws say of another resolution, where the recipe says otherwise."""
+    ratio = new.data.resolution / old.data.resolution
+    if ratio == 1:
+        return []
+    said = []
+    noise = old.diffusion.rescale * ratio
+    if new.diffusion.rescale != noise:
+        said.append(
+            f"at {ratio:g} times the side, diffusion.rescale {noise:g} keeps the signal-to-noise "
+            f"ratio that content is seen at; it is {new.diffusion.rescale:g}"
+        )
+    scale = old.sampling.guidance.semantic_scale
+    wanted = scale_at_resolution(scale, ratio)
+    if scale != 1 and new.sampling.guidance.semantic_scale != wanted:
+        said.append(
+            f"the law 1 + s (lambda - 1) takes sampling.guidance.semantic_scale {scale:g} to "
+            f"{wanted:g}; it is {new.sampling.guidance.semantic_scale:g}"
+        )
+    return said

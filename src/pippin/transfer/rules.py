@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may differ between trained weights and the model that they go into, rule by rule.
+
+A rule names the tensors that it may touch and says what becomes of each. Whatever no rule of a
+transfer names must be there on both sides, in one shape.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from pippin.denoisers.config import DenoiserConfig, MDTv2Config
+from pippin.transfer.config import RuleName
+from pippin.transfer.resample import resample_biases, resample_positions
+
+Action = Literal["copied", "resampled", "initialised", "dropped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """The two ends of a transfer."""
+
+    old: DenoiserConfig
+    new: DenoiserConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """What becomes of one tensor."""
+
+    value: Tensor | None
+    """None: the model's own initial value stays."""
+    action: Action
+    detail: str = ""
+
+
+Place = Callable[[str, Tensor, Tensor, Between], Placed]
+"""(name, trained, initial, ends) -> what the model gets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One permitted difference."""
+
+    pattern: re.Pattern[str]
+    """Of the names that it may touch."""
+    says: str
+    """In words, for messages."""
+    place: Place | None = None
+    """For a tensor of both sides; None: it keeps its initial value where shapes differ."""
+    always: bool = False
+    """Whether ``place`` decides for tensors of one shape too; otherwise those are copied."""
+
+
+def _positions(name: str, trained: Tensor, initial: Tensor, ends: Between) -> Placed:
+    if name == "denoiser.table.weight":
+        return Placed(value=None, action="initialised", detail="a computed table, larger")
+    assert isinstance(ends.old, MDTv2Config) and isinstance(ends.new, MDTv2Config)
+    old, new = ends.old.grid, ends.new.grid
+    resample = resample_biases if name.endswith("bias.table") else resample_positions
+    return Placed(
+        value=resample(trained, old, new),
+        action="resampled",
+        detail=f"grid {old[0]} x {old[1]} to {new[0]} x {new[1]}, bicubic",
+    )
+
+
+def _classes(name: str, trained: Tensor, initial: Tensor, ends: Between) -> Placed:
+    """New classes start anew; the null class, the last row, means what it meant."""
+    value = initial.clone()
+    if trained.shape[1:] != initial.shape[1:]:
+        return Placed(value=None, action="initialised", detail="another width")
+    value[-1] = trained[-1]
+    return Placed(value=value, action="initialised", detail="the null class copied")
+
+
+_SEMANTIC = r"conditioner\.(label_tokens|label_vector|text_tokens|text_vector|constant_tokens)\..*"
+_CROSS = r"denoiser\..*\b(cross|norm_cross)\..*"
+RULES: dict[RuleName, Rule] = {
+    "positions": Rule(
+        pattern=re.compile(
+            r"denoiser\.((decoder_)?positions\.weight|table\.weight|.*\bbias\.table)"
+        ),
+        says="learned positions, resampled to the new grid",
+        place=_positions,
+    ),
+    "classes": Rule(
+        pattern=re.compile(r"conditioner\.label_(tokens|vector)\.weight"),
+        says="a new class table; the null class stays",
+        place=_classes,
+        always=True,
+    ),
+    "semantics": Rule(
+        pattern=re.compile(f"{_SEMANTIC}|{_CROSS}"),
+        says="class to text, or another text encoder: what embeds semantics, and cross-attention",
+    ),
+    "control": Rule(
+        pattern=re.compile(r"conditioner\.(high|low|image_shape)\..*"),
+        says="other control fields",
+    ),
+    "patches": Rule(
+        pattern=re.compile(r"denoiser\.(patches|conv_in|conv_out|output\.linear)\b.*"),
+        says="another patch size or other latent channels: first and last layer start anew",
+    ),
+}

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run that starts from another by rules, and what it says and records."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from pippin.config import ConfigError
+from pippin.run.begin import suggestions
+from pippin.run.load import load_run
+from pippin.run.train import train
+from pippin.training.config import InitConfig
+
+
+def starting(recipe, source, *rules):
+    return replace(recipe, init=InitConfig(run=str(source), transfer=rules))
+
+
+def test_a_run_of_other_control_goes_on_from_weights_and_says_what_became_of_them(
+    recipe, finished_run, tmp_path
+):
+    control = replace(recipe.conditioning.control, high=())
+    fewer = replace(recipe, conditioning=replace(recipe.conditioning, control=control))
+    with pytest.raises(ValueError, match=r"init\.transfer what may differ"):
+        train(starting(fewer, finished_run), tmp_path / "refused")
+    console = Console(record=True, width=200, file=(tmp_path / "said").open("w"))
+    train(starting(fewer, finished_run, "control"), tmp_path / "run", console=console)
+    report = json.loads((tmp_path / "run" / "transfer.json").read_text())
+    assert report["counts"]["dropped"] == 15 and report["rules"] == ["control"]
+    assert "dropped     conditioner.high.fields.flip.null" in console.export_text()
+    state = sorted((tmp_path / "run" / "checkpoints").glob("*/state.json"))[-1]
+    (parent,) = json.loads(state.read_text())["lineage"]
+    assert parent["transfer"] == report["counts"] and parent["images_seen"] == 64
+    assert load_run(tmp_path / "run").images_before == 64
+
+
+def test_laws_of_another_resolution_are_suggested_where_a_recipe_differs(recipe):
+    large = replace(recipe, data=replace(recipe.data, resolution=64))
+    noise, scale = suggestions(recipe, large)
+    assert "diffusion.rescale 2 keeps" in noise and "it is 1" in noise
+    assert "semantic_scale 2 to 3; it is 2" in scale
+    follows = replace(
+        large,
+        diffusion=replace(large.diffusion, rescale=2.0),
+        sampling=replace(
+            large.sampling, guidance=replace(large.sampling.guidance, semantic_scale=3.0)
+        ),
+    )
+    assert suggestions(recipe, follows) == suggestions(recipe, recipe) == []
+
+
+def test_rules_without_weights_are_refused():
+    with pytest.raises(ConfigError, match=r"init\.transfer needs init\.run"):
+        InitConfig(transfer=("classes",))

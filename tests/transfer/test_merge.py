@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every tensor of both sides once, by the rules given and no others."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
+from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
+from pippin.model import build_model
+from pippin.nn.positions import laid_positions, sincos_2d
+from pippin.transfer.merge import merge
+from pippin.transfer.resample import resample_biases, resample_positions
+from pippin.transfer.rules import Between
+
+BY_CLASS = ConditioningConfig()
+TEXT = TextSemantic(token_features=24, num_tokens=6)
+BY_TEXT = ConditioningConfig(semantic=TEXT, rules={"text": "attention"})
+SIZED = {"depth": 3, "width": 16, "num_heads": 2}
+SMALL = {
+    "mmdit": replace(mmdit("tiny"), **SIZED),
+    "dit": replace(dit("tiny", cross_attention=True), **SIZED),
+    "mdtv2": replace(
+        mdtv2("tiny", (4, 4), cross_attention=True), **SIZED | {"depth": 4}, decoder_depth=2
+    ),
+    "pixart": replace(pixart("tiny"), **SIZED),
+    "unet": replace(unet("tiny"), channels=16, token_width=16, num_heads=2, norm_groups=4),
+}
+
+
+def build(denoiser, conditioning=BY_CLASS, *, classes=5, channels=4, seed=0):
+    return build_model(
+        conditioning, denoiser, num_classes=classes, latent_channels=channels, seed=seed
+    )
+
+
+def trained(denoiser, *args, **settings):
+    """Weights that no initial ones equal."""
+    model = build(denoiser, *args, **settings, seed=1)
+    for place, weight in enumerate(model.parameters()):
+        weight.data += 0.1 + place / 1000
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def moved(denoiser, new, rules, **settings):
+    model = build(new, **settings)
+    ends = Between(old=denoiser, new=new)
+    given = trained(denoiser)
+    weights, report = merge(given, model, ends, rules)
+    model.load_state_dict(weights)
+    assert [one.name for one in report.moved] == list(dict.fromkeys([*weights, *given]))
+    return given, weights, report
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_to_the_same_model_everything_is_copied(kind):
+    given, weights, report = moved(SMALL[kind], SMALL[kind], ())
+    assert report.counts() == {"copied": len(given)}
+    assert all(torch.equal(weights[name], given[name]) for name in given)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_class_to_text_keeps_all_but_what_reads_semantics(kind):
+    new = SMALL[kind]
+    conditioning = BY_TEXT
+    if kind == "unet":  # it projects tokens by itself
+        new = replace(new, token_width=24)
+        conditioning = replace(BY_TEXT, semantic=replace(TEXT, projection="none"))
+    given, weights, report = moved(SMALL[kind], new, ("semantics",), conditioning=conditioning)
+    changed = {one.name for one in report.moved if one.action != "copied"}
+    assert all(one.rule == "semantics" for one in report.moved if one.action != "copied")
+    assert "conditioner.label_tokens.weight" in changed
+    own = build(new, conditioning).state_dict()
+    for name in set(weights) & set(given):
+        same = given[name] if name not in changed else own[name]
+        assert torch.equal(weights[name], same), name
+    with pytest.raises(ValueError, match=r"init\.transfer \(no rule\)"):
+        moved(SMALL[kind], new, (), conditioning=conditioning)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_a_new_class_table_keeps_the_null_class(kind):
+    for classes in (5, 9):
+        given, weights, report = moved(SMALL[kind], SMALL[kind], ("classes",), classes=classes)
+        table = "conditioner.label_tokens.weight"
+        own = build(SMALL[kind], classes=classes).state_dict()[table]
+        assert weights[table].shape[0] == classes + 1
+        assert torch.equal(weights[table][-1], given[table][-1])
+        assert torch.equal(weights[table][:-1], own[:-1])
+        assert report.counts() == {"initialised": 1, "copied": len(given) - 1}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_other_latents_start_first_and_last_layer_anew(kind):
+    _, _, report = moved(SMALL[kind], SMALL[kind], ("patches",), channels=8)
+    changed = {one.name for one in report.moved if one.action != "copied"}
+    assert changed and all("patches" in n or "conv_" in n or "output" in n for n in changed)
+    assert len(changed) <= 4
+
+
+def test_other_fields_of_control():
+    fewer = replace(BY_CLASS, control=ControlConfig(high=(), low=("original_size", "flip")))
+    _, _, report = moved(SMALL["dit"], SMALL["dit"], ("control",), conditioning=fewer)
+    actions = {one.name.split(".linear")[0]: one.action for one in report.moved if one.rule}
+    assert actions["conditioner.high.fields.crop_corner"] == "dropped"
+    assert actions["conditioner.low.fields.flip"] == "initialised"
+
+
+def test_learned_positions_and_biases_of_mdtv2_are_resampled():
+    new = replace(SMALL["mdtv2"], grid=(8, 8))
+    given, weights, report = moved(SMALL["mdtv2"], new, ("positions",))
+    resampled = [one.name for one in report.moved if one.action == "resampled"]
+    # two tables of positions, and a bias in each of the blocks and in the interpolater
+    assert len(resampled) == 2 + 4 + 1
+    assert report.counts()["copied"] == len(given) - 7
+    name = "denoiser.positions.weight"
+    wanted = resample_positions(given[name], (4, 4), (8, 8))
+    assert torch.equal(weights[name], wanted)
+
+
+def test_resampled_positions_keep_a_linear_field():
+    """Bicubic leaves a plane a plane away from the border."""
+    rows = torch.arange(8.0).repeat_interleave(8)
+    found = resample_positions(rows[:, None], (8, 8), (16, 16))[:, 0].reshape(16, 16)
+    wanted = (torch.arange(16.0) + 0.5) / 2 - 0.5
+    torch.testing.assert_close(found[4:-4, 3], wanted[4:-4])
+
+
+def test_biases_keep_no_offset_and_the_class_tokens_rows():
+    table = torch.randn(7 * 7 + 3, 2, generator=torch.Generator().manual_seed(0))
+    found = resample_biases(table, (4, 4), (8, 8))
+    assert found.shape == (15 * 15 + 3, 2)
+    assert torch.equal(found[-3:], table[-3:])
+    torch.testing.assert_close(found[15 * 7 + 7], table[7 * 3 + 3])
+    assert torch.equal(resample_biases(table, (4, 4), (4, 4)), table)
+
+
+def test_a_larger_computed_table_is_computed():
+    old, new = (replace(SMALL["mmdit"], table_side=side) for side in (4, 8))
+    _, weights, report = moved(old, new, ("positions",))
+    (one,) = [one for one in report.moved if one.action != "copied"]
+    assert (one.name, one.action) == ("denoiser.table.weight", "initialised")
+    assert torch.equal(weights[one.name], sincos_2d(8, 8, 16))
+
+
+def test_a_grid_laid_over_the_base_has_its_positions_between_those_it_knows():
+    base = laid_positions((4, 4), 16, torch.device("cpu"), base_grid=4)
+    assert torch.equal(base, sincos_2d(4, 4, 16))
+    fine = laid_positions((8, 8), 16, torch.device("cpu"), base_grid=4).reshape(8, 8, 16)
+    torch.testing.assert_close(fine[::2, ::2].reshape(16, 16), base)
+    fresh = sincos_2d(8, 8, 16, row_step=0.5, column_step=0.5)
+    assert torch.equal(fine.flatten(0, 1), fresh)
+
+
+def test_what_no_rule_names_is_refused_by_name_with_the_rule_that_would_allow_it():
+    wider = replace(SMALL["dit"], mlp_ratio=2.0)
+    with pytest.raises(ValueError) as refused:
+        moved(SMALL["dit"], wider, ("classes",))
+    text = str(refused.value)
+    assert "denoiser.blocks.0.mlp.linear_in.weight: [64, 16] trained, [32, 16] here\n" in text
+    assert "classes" in text and "semantics: class to text" in text
+    with pytest.raises(ValueError, match=r"positions\.weight: .*\(init\.transfer positions\)"):
+        moved(SMALL["mdtv2"], replace(SMALL["mdtv2"], grid=(8, 8)), ())
+
+
+def test_a_rule_that_touches_nothing_is_named():
+    _, _, report = moved(SMALL["dit"], SMALL["dit"], ("positions", "patches"))
+    assert report.unused == ("positions", "patches")
+    assert report.lines()[0].endswith(f"{len(report.moved)} copied")
