@@ -17,7 +17,7 @@ from pippin.conditioning.config import (
 )
 from pippin.config import ConfigError, protocol
 from pippin.control import ColourJitter
-from pippin.data.config import CacheConfig, LookLaw, OpenMojiConfig
+from pippin.data.config import CacheConfig, CropLaw, LookLaw, OpenMojiConfig
 from pippin.denoisers.config import mmdit
 from pippin.diffusion.config import LogitNormalTime, MinSNRWeight
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
@@ -92,6 +92,7 @@ IMPOSSIBLE = [
     (LookLaw, "data.look", {"colour_jitter": -0.5}),
     (LookLaw, "data.look", {"colour_jitter": 4.0}),
     (LookLaw, "data.look", {"jpeg_share": 1.5}),
+    (CropLaw, "data.crop_law", {"local_share": -0.1}),
     (LookLaw, "data.look", {"jpeg_largest": 101}),
     (CacheConfig, "cache", {"shard_size": 0}),
     (CacheConfig, "cache", {"folder": ""}),

@@ -113,6 +113,7 @@ OTHER_VALUES = {
     "crop_law.smallest": 0.5,
     "crop_law.largest": 0.9,
     "crop_law.flip_probability": 0.0,
+    "crop_law.local_share": 0.5,
     "look.colour_jitter": 0.5,
     "look.jpeg_share": 0.5,
     "look.jpeg_smallest": 20,

@@ -21,6 +21,10 @@ looks = st.builds(
 seeds = st.integers(0, 2**31)
 
 
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def ramps(height: int, width: int) -> torch.Tensor:
     """Channel 0 holds each pixel's column, channel 1 its row."""
     image = torch.zeros(3, height, width, dtype=torch.uint8)
@@ -44,7 +48,7 @@ def test_replaying_the_control_gives_the_identical_tensor(
 ) -> None:
     draws = torch.Generator().manual_seed(seed)
     source = torch.randint(0, 256, (3, height, width), generator=draws, dtype=torch.uint8)
-    drawn = draw_control(Size(height, width), law, draws, look)
+    drawn = draw_control(Size(height, width), law, draws, resolution=resolution, look=look)
     image = apply_control(source, drawn, resolution)
     assert image.shape == (3, resolution, resolution)
     recorded = Control.from_values(drawn.values())
@@ -58,7 +62,7 @@ def test_corner_and_flip_are_found_back_from_the_pixels(
     height: int, width: int, law: CropLaw, seed: int
 ) -> None:
     source = ramps(height, width)
-    drawn = draw_control(Size(height, width), law, torch.Generator().manual_seed(seed))
+    drawn = draw_control(Size(height, width), law, seeded(seed), resolution=16)
     side = drawn.crop_size.height
     image = apply_control(source, drawn, side)  # no resize: pixels are coordinates
     columns = image[0, 0].flip(0) if drawn.flip else image[0, 0]
@@ -85,7 +89,7 @@ def test_a_resized_ramp_still_tells_the_corner(resolution: int) -> None:
 @settings(max_examples=25, deadline=None)
 @given(sizes, sizes, laws, seeds)
 def test_drawn_crops_follow_the_law(height: int, width: int, law: CropLaw, seed: int) -> None:
-    drawn = draw_control(Size(height, width), law, torch.Generator().manual_seed(seed))
+    drawn = draw_control(Size(height, width), law, seeded(seed), resolution=16)
     (top, left), (side, other) = drawn.crop_corner, drawn.crop_size
     assert side == other
     assert 0 <= top <= height - side
@@ -100,7 +104,7 @@ def test_drawn_crops_follow_the_law(height: int, width: int, law: CropLaw, seed:
 def test_corners_are_uniform_over_all_places() -> None:
     draws = torch.Generator().manual_seed(0)
     law = CropLaw(smallest=0.5, largest=0.5)
-    drawn = [draw_control(Size(8, 9), law, draws) for _ in range(3000)]
+    drawn = [draw_control(Size(8, 9), law, draws, resolution=16) for _ in range(3000)]
     top = torch.tensor([d.crop_corner.top for d in drawn]).bincount(minlength=5)
     left = torch.tensor([d.crop_corner.left for d in drawn]).bincount(minlength=6)
     assert len(top) == 5
@@ -111,7 +115,7 @@ def test_corners_are_uniform_over_all_places() -> None:
 
 def test_other_settings_do_not_move_the_other_draws() -> None:
     draw = [
-        draw_control(Size(50, 70), CropLaw(flip_probability=p), torch.Generator().manual_seed(3))
+        draw_control(Size(50, 70), CropLaw(flip_probability=p), seeded(3), resolution=16)
         for p in (0.0, 1.0)
     ]
     assert draw[0].crop_corner == draw[1].crop_corner
@@ -152,3 +156,29 @@ def test_a_control_that_does_not_fit_is_refused(wrong: Control, message: str) ->
 def test_a_whole_image_that_is_not_square_is_refused() -> None:
     with pytest.raises(ValueError, match="square"):
         whole_image(Size(20, 30))
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes, sizes, seeds, st.integers(1, 40))
+def test_a_local_view_has_the_pixels_of_the_source(
+    height: int, width: int, seed: int, resolution: int
+) -> None:
+    law = CropLaw(local_share=1.0, flip_probability=0.0)
+    drawn = draw_control(Size(height, width), law, seeded(seed), resolution=resolution)
+    side = min(resolution, height, width)
+    assert drawn.crop_size == (side, side)
+    source = torch.randint(0, 256, (3, height, width), generator=seeded(seed)).to(torch.uint8)
+    image = apply_control(source, drawn, resolution)
+    if side == resolution:
+        top, left = drawn.crop_corner
+        assert torch.equal(image, source[:, top : top + side, left : left + side])
+
+
+def test_a_mixture_has_its_share_of_local_views_and_leaves_the_others_as_they_are() -> None:
+    size = Size(200, 240)
+    plain, mixed = (CropLaw(local_share=share) for share in (0.0, 0.3))
+    first = [draw_control(size, plain, seeded(k), resolution=16) for k in range(2000)]
+    second = [draw_control(size, mixed, seeded(k), resolution=16) for k in range(2000)]
+    local = [drawn.crop_size == (16, 16) for drawn in second]
+    assert abs(sum(local) / 2000 - 0.3) < 5 * (0.3 * 0.7 / 2000) ** 0.5
+    assert all(a == b for a, b, part in zip(first, second, local, strict=True) if not part)

@@ -41,9 +41,13 @@ class CropLaw(Config):
     smallest: float = 0.75
     largest: float = 1.0
     flip_probability: float = 0.5
+    local_share: float = 0.0
+    """How many of the views are local ones: as many pixels of the source as a training image has,
+    not resized, instead of a share of its side. A source that is no larger gives its square."""
 
     def __post_init__(self) -> None:
         """Refuse shares outside (0, 1]."""
+        within(self, "data.crop_law", 0, 1, "local_share")
         if not (0 < self.smallest <= self.largest <= 1) or not 0 <= self.flip_probability <= 1:
             raise ConfigError(
                 "crop law: 0 < smallest <= largest <= 1 and 0 <= flip_probability <= 1; got "

@@ -16,24 +16,33 @@ from pippin.data.look import CLEAN, apply_look
 
 
 def draw_control(
-    original_size: Size, law: CropLaw, generator: torch.Generator, look: Look = CLEAN
+    original_size: Size,
+    law: CropLaw,
+    generator: torch.Generator,
+    *,
+    resolution: int,
+    look: Look = CLEAN,
 ) -> Control:
     """Draw a square crop and a flip.
 
     The side is uniform in ``law.smallest`` to ``law.largest`` times the shorter side, rounded to
-    whole pixels; the corner is uniform over all places where the crop fits. Four uniform numbers
-    are taken from the generator, whatever the law.
+    whole pixels; that of a local view is ``resolution``, as far as the source reaches. The corner
+    is uniform over all places where the crop fits. Five uniform numbers are taken from the
+    generator, whatever the law.
 
     Args:
         original_size: of the source image.
-        law: shares of the shorter side, and how often to flip.
+        law: shares of the shorter side, how often to flip and to look at a part.
         generator: of the view's own stream.
+        resolution: of training images, in pixels.
         look: recorded beside; see :func:`pippin.data.look.draw_look`.
     """
-    share, top, left, flip = torch.rand(4, generator=generator).tolist()
+    share, top, left, flip, local = torch.rand(5, generator=generator).tolist()
     height, width = original_size
     shorter = min(height, width)
     side = max(1, round((law.smallest + share * (law.largest - law.smallest)) * shorter))
+    if local < law.local_share:
+        side = min(resolution, shorter)
     return Control(
         original_size=original_size,
         crop_corner=Corner(int(top * (height - side + 1)), int(left * (width - side + 1))),

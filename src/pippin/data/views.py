@@ -38,7 +38,8 @@ def view_control(source: PictureSource, index: int, view: int) -> Control:
     key = (config.seed, source.key(index), view)
     look = draw_look(config.look, generator("view", *key, "look"))
     size = source.original_size(index)
-    return draw_control(size, config.crop_law, generator("view", *key, "crop"), look)
+    draws = generator("view", *key, "crop")
+    return draw_control(size, config.crop_law, draws, resolution=config.resolution, look=look)
 
 
 def make_view(source: PictureSource, index: int, view: int) -> View:
