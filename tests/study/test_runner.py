@@ -12,8 +12,9 @@ from pippin.study.declaration import Declaration
 from pippin.study.folder import run_name
 from pippin.study.results import read
 from pippin.study.runner import row_of, run_study
-from pippin.study.study import Study
+from pippin.study.study import Axis, Study
 from pippin.system.lock import folder_lock
+from pippin.training.config import InitConfig, TrainConfig
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
 
@@ -191,3 +192,78 @@ def test_what_follows_from_a_declared_setting_may_differ(study, measure, base):
         for (arm, recipe), seen in zip(of_length.arms().items(), (10_000, 20_000), strict=True)
     ]
     assert rows[0].comparable == rows[1].comparable
+
+
+# -- starts ----------------------------------------------------------------------------------
+
+
+def with_start(base):
+    low = replace(base, train=TrainConfig(images=500))
+    start = {"init.run": "@low"}, {"init.run": None}
+    return Study(
+        name="pretraining",
+        title="",
+        question="",
+        base=base,
+        axes={"start": Axis(levels={"low": start[0], "scratch": start[1]})},
+        starts={"low": low},
+        seeds=(0, 1),
+        primary="drift",
+    )
+
+
+def test_a_start_is_trained_once_a_seed_and_its_path_is_no_part_of_the_record(
+    base, execute, tmp_path
+):
+    trained, executed = [], []
+
+    def pretrain(recipe, folder):
+        if folder.name not in trained:
+            trained.append(folder.name)
+        assert recipe.train.images == 500 and folder.name == f"low-seed{recipe.seed}"
+
+    def run(recipe, folder):
+        executed.append((folder.name, recipe.init.run))
+        return execute(recipe, folder)
+
+    study = with_start(base)
+    run_study(study, tmp_path, run, print, pretrain)
+    assert trained == ["low-seed0", "low-seed1"]
+    places = dict(executed)
+    assert places["low-seed1"] == str(tmp_path / "starts" / "low-seed1")
+    assert places["scratch-seed0"] is None
+    rows = read(tmp_path / "results.jsonl").rows
+    assert {row.protocol["init.run"] for row in rows if row.arm == "low"} == {"@low"}
+    executed.clear()
+    assert set(run_study(study, tmp_path, run, print, pretrain).statuses.values()) == {"skipped"}
+    assert executed == []
+
+
+def test_a_start_that_fails_is_the_failure_of_the_arms_that_need_it(base, execute, tmp_path):
+    def pretrain(recipe, folder):
+        raise ValueError("no such data")
+
+    summary = run_study(with_start(base), tmp_path, execute, print, pretrain)
+    assert summary.statuses["low-seed0"] == "failed"
+    assert summary.statuses["scratch-seed0"] == "finished"
+
+
+def test_starts_are_named_and_used(base, execute, tmp_path):
+    study = with_start(base)
+    with pytest.raises(ConfigError, match="has runs to start from: give pretrain"):
+        run_study(study, tmp_path, execute, print)
+    with pytest.raises(ConfigError, match=r"'low' starts from @low, but .* none"):
+        replace(study, starts={}).check()
+    more = study.starts | {"idle": study.starts["low"]}
+    with pytest.raises(ConfigError, match="no arm starts from idle"):
+        replace(study, starts=more).check()
+    chained = replace(study.starts["low"], init=InitConfig(run="@first"))
+    replace(study, starts={"first": base, "low": chained}).check()
+
+
+def test_another_start_needs_another_folder(base, execute, tmp_path):
+    study = with_start(base)
+    run_study(study, tmp_path, execute, print, lambda recipe, folder: None)
+    longer = replace(study.starts["low"], train=TrainConfig(images=900))
+    with pytest.raises(ConfigError, match="use another folder"):
+        run_study(replace(study, starts={"low": longer}), tmp_path, execute, print, print)

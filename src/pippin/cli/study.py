@@ -42,12 +42,12 @@ def main(argv: list[str]) -> int:
 def run(name: str, folder: Path, seeds: tuple[int, ...], scale: "ScaleName | None" = None) -> int:
     """Run a shipped study in a folder and render its report."""
     from pippin.cli.main import RESUMABLE
-    from pippin.run.execute import execute
+    from pippin.run.execute import execute, pretrain
     from pippin.studies.table import get_study
     from pippin.study.report import render_report
     from pippin.study.runner import run_study
 
-    summary = run_study(get_study(name, seeds, scale), folder, execute, progress=_say)
+    summary = run_study(get_study(name, seeds, scale), folder, execute, _say, pretrain)
     print(f"report: {render_report(folder)}")
     if summary.interrupted:
         return RESUMABLE

@@ -34,6 +34,12 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
     return evaluate_run(run, folder)
 
 
+def pretrain(recipe: Recipe, folder: Path) -> None:
+    """Train a run that others start from, unless it is finished."""
+    if not _finished(folder, recipe):
+        train(recipe, folder, resume=RunFolder(folder).config.exists())
+
+
 def _trained_alike(recipe: Recipe, folder: Path) -> Path | None:
     """A finished run in the same folder of runs whose training has the same protocol."""
     if RunFolder(folder).config.exists():

@@ -2,7 +2,7 @@
 """What a study declared before its first run: the content of ``study.json``."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pippin.config import Config
@@ -28,6 +28,8 @@ class Declaration(Config):
     """Arm -> axis -> level."""
     arms: dict[str, dict[str, Any]]
     """Arm -> complete recipe; the first arm is the one that the others are compared with."""
+    starts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name -> complete recipe of a run that arms go on from."""
     seeds: tuple[int, ...]
     first_seeds: tuple[int, ...]
     """The seeds declared before the first run; others in ``seeds`` were added later."""

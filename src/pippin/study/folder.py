@@ -3,6 +3,7 @@
 
 STUDY/ study.json  results.jsonl  report.html
        runs/ARM-seedS/  config.json  log.jsonl  samples/  drift/  real/drift/
+       starts/NAME-seedS/  what arms go on from
 """
 
 from dataclasses import replace
@@ -39,6 +40,11 @@ def declare(study: Study, folder: Path) -> None:
 
 def _refuse_change(before: Declaration, declared: Declaration, path: Path) -> None:
     """What was declared before the first run stands."""
+    if set(before.starts) != set(declared.starts):
+        raise ConfigError(
+            f"{path} declares the starts {sorted(before.starts)}, this study "
+            f"{sorted(declared.starts)}: use another folder"
+        )
     for name in ("name", "axes", "combinations", "primary", "companions", "smallest_effect"):
         old, new = getattr(before, name), getattr(declared, name)
         if old != new:
@@ -46,8 +52,9 @@ def _refuse_change(before: Declaration, declared: Declaration, path: Path) -> No
                 f"{path} declares {name} = {old!r}, this study {new!r}; what was declared before "
                 "the first run cannot be changed: use another folder"
             )
-    for arm, recipe in declared.arms.items():
-        changed = difference(Recipe.from_dict(before.arms[arm]), Recipe.from_dict(recipe))
+    old_recipes = before.arms | before.starts
+    for arm, recipe in (declared.arms | declared.starts).items():
+        changed = difference(Recipe.from_dict(old_recipes[arm]), Recipe.from_dict(recipe))
         if changed:
             lines = "".join(f"\n  {p}: {a!r} there, {b!r} here" for p, (a, b) in changed.items())
             raise ConfigError(

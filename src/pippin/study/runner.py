@@ -10,20 +10,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pippin.config import fingerprint, protocol
+from pippin.config import ConfigError, fingerprint, protocol
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
 from pippin.study.declaration import flat
 from pippin.study.environment import environment
 from pippin.study.folder import declare, run_name
 from pippin.study.results import Outcome, Results, Row, append, read, repair
-from pippin.study.study import Study, covered
+from pippin.study.study import Study, covered, start_of
 from pippin.system.files import write_text
 from pippin.system.lock import folder_lock
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
 Execute = Callable[[Recipe, Path], Sequence[Measure]]
 """Train (or go on training) the recipe in the folder, and measure it."""
+Pretrain = Callable[[Recipe, Path], None]
+"""Train the recipe in the folder unless it is finished there."""
 
 FOLLOWS = {
     "model.images_seen": "train",
@@ -45,18 +47,26 @@ class Summary:
 
 
 def run_study(
-    study: Study, folder: Path, execute: Execute, progress: Callable[[str], None]
+    study: Study,
+    folder: Path,
+    execute: Execute,
+    progress: Callable[[str], None],
+    pretrain: Pretrain | None = None,
 ) -> Summary:
     """Run what of the study has not finished yet, seed by seed, so that pairs complete together.
+
+    ``pretrain`` makes the runs that arms start from; only a study that has such needs it.
 
     A run that raises is recorded as failed with its message and the rest goes on; the next call
     tries it again. Ctrl-C stops after recording nothing false.
 
     Raises:
-        ConfigError: the study is no fair comparison, the folder holds another study, or another
-            process is at work in it.
+        ConfigError: the study is no fair comparison, it has runs to start from and nothing trains
+            them, the folder holds another study, or another process is at work in it.
     """
     study.check()
+    if study.starts and pretrain is None:
+        raise ConfigError(f"study {study.name!r} has runs to start from: give pretrain")
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder):
         declare(study, folder)
@@ -64,7 +74,24 @@ def run_study(
         before = read(folder / "results.jsonl")
         for line in [*([note] if note else []), *before.problems]:
             progress(line)
-        return _run_all(study, folder, execute, progress, before)
+        complete = _starting(study, folder, execute, pretrain)
+        return _run_all(study, folder, complete, progress, before)
+
+
+def _starting(study: Study, folder: Path, execute: Execute, pretrain: Pretrain | None) -> Execute:
+    """The same, after the runs that a recipe starts from."""
+
+    def located(recipe: Recipe) -> Recipe:
+        name = start_of(recipe)
+        if name is None:
+            return recipe
+        assert pretrain is not None
+        start = located(dataclasses.replace(study.starts[name], seed=recipe.seed))
+        place = folder / "starts" / run_name(name, recipe.seed)
+        pretrain(start, place)
+        return dataclasses.replace(recipe, init=dataclasses.replace(recipe.init, run=str(place)))
+
+    return lambda recipe, place: execute(located(recipe), place)
 
 
 def _run_all(

@@ -8,7 +8,7 @@ of its axes' levels replaced, and :meth:`Study.check` refuses arms that differ a
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -19,6 +19,8 @@ from pippin.study.declaration import Declaration, DeclaredAxis
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 BUDGET = "train.images"
 """The setting that is a run's budget."""
+START = "@"
+"""Begins an ``init.run`` that names a run of the study itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,9 @@ class Study:
     combinations: dict[str, dict[str, str]] | None = None
     """Arm name -> axis name -> level name; None = all combinations of levels. The first arm is the
     one that the others are compared with."""
+    starts: dict[str, Recipe] = field(default_factory=dict)
+    """Runs that arms go on from: name -> recipe. An arm, or a later one of these, says so by
+    ``init.run`` ``@name``; each is trained once for every training seed, and not measured."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds; every arm runs on each of them, so that differences are paired."""
     primary: str
@@ -171,6 +176,7 @@ class Study:
             )
         if self.smallest_effect is not None and not self.smallest_effect > 0:
             raise ConfigError(f"smallest_effect must be > 0; got {self.smallest_effect}")
+        _refuse_starts(self.starts, arms)
         _refuse_overlap(self.paths)
         refuse_other_differences(arms, self.paths)
         _refuse_twins(arms)
@@ -188,6 +194,7 @@ class Study:
             axes=axes,
             combinations=self.arm_levels(),
             arms={arm: _plain(recipe) for arm, recipe in self.arms().items()},
+            starts={name: _plain(recipe) for name, recipe in self.starts.items()},
             seeds=self.seeds,
             first_seeds=self.seeds,
             primary=self.primary,
@@ -247,6 +254,32 @@ def _refuse_names(names: list[str]) -> None:
                 f"{name!r} cannot name a study or an arm: use letters, digits, '.', '_' and '-', "
                 "starting with a letter or a digit"
             )
+
+
+def _refuse_starts(starts: Mapping[str, Recipe], arms: Mapping[str, Recipe]) -> None:
+    """Every start is named by somebody after it, and every name is a start."""
+    _refuse_names([*starts])
+    known: list[str] = []
+    used = set()
+    for name, recipe in [*starts.items(), *arms.items()]:
+        wanted = start_of(recipe)
+        if wanted is not None and wanted not in known:
+            raise ConfigError(
+                f"{name!r} starts from {START}{wanted}, but the runs to start from before it are: "
+                f"{', '.join(known) or 'none'}"
+            )
+        used.add(wanted)
+        if name in starts:
+            known.append(name)
+    idle = [name for name in starts if name not in used]
+    if idle:
+        raise ConfigError(f"no arm starts from {', '.join(idle)}: leave it out, or name it")
+
+
+def start_of(recipe: Recipe) -> str | None:
+    """The name of the run that a recipe goes on from, where it is one of the study's own."""
+    run = recipe.init.run
+    return run.removeprefix(START) if run is not None and run.startswith(START) else None
 
 
 def _refuse_overlap(paths: tuple[str, ...]) -> None:
