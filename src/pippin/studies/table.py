@@ -20,6 +20,14 @@ from pippin.studies.demo import demo_study
 from pippin.studies.guidance import guidance_study
 from pippin.studies.padding import padding_study
 from pippin.studies.scales import SCALES, ScaleName
+from pippin.studies.transfer import (
+    cropping_study,
+    datasets_study,
+    guidance_law_study,
+    length_study,
+    resolution_study,
+    text_datasets_study,
+)
 from pippin.study.study import Study
 
 
@@ -55,6 +63,14 @@ STUDIES: dict[str, Shipped] = {
     "sampling-control": Shipped(sampling_control_study, "what control samples ask for"),
     "guidance": Shipped(guidance_study, "scales of semantics and control, interval, reference"),
     "padding": Shipped(padding_study, "rules of padding captions, and their noise"),
+    "resolution": Shipped(
+        resolution_study, "positions x noise after pre-training at half the side; from scratch"
+    ),
+    "pretraining-length": Shipped(length_study, "which share of a budget at half the side"),
+    "cropping": Shipped(cropping_study, "shrunken pictures or local views at low resolution"),
+    "datasets": Shipped(datasets_study, "half of a budget on other pictures first"),
+    "class-to-text": Shipped(text_datasets_study, "half of a budget on classes first"),
+    "guidance-law": Shipped(guidance_law_study, "the best scale at two resolutions"),
     "architectures": Shipped(architectures_study, "five denoisers under both conditionings"),
     "text-architectures": Shipped(text_architectures_study, "five denoisers of text"),
 }

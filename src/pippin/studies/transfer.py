@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From small and low to large and high: positions, noise, data, crops and length of pre-training
+(Berrada et al. 2024), at equal total compute.
+
+Compute is counted in tokens: an image at half the side costs a quarter. Questions, primary metrics
+and smallest effects are declared here, before any run.
+"""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from pippin.config import replace_at
+from pippin.data.config import CropLaw, OpenMojiConfig, SizeLaw
+from pippin.denoisers.config import mmdit
+from pippin.recipes.recipe import Recipe
+from pippin.studies.control import commands
+from pippin.studies.scales import SEEDS, ScaleName, class_base, text_base
+from pippin.study.study import Axis, Study, value_at
+from pippin.training.config import InitConfig
+
+SMALLEST_EFFECT = 0.5
+"""Of KID-efflite0."""
+COST = 4
+"""Images at half the side that cost as much as one image."""
+
+
+class Budget(NamedTuple):
+    """Images of each stage."""
+
+    low: int
+    """At half the side, or on the other data."""
+    high: int
+    """After it."""
+
+    @property
+    def total(self) -> int:
+        """Images at the full side that cost as much as both."""
+        return self.high + self.low // COST
+
+
+BUDGETS: dict[ScaleName, Budget] = {
+    "demo": Budget(low=20_000, high=5_000),
+    "cpu": Budget(low=160_000, high=20_000),
+    "gpu-hour": Budget(low=4_000_000, high=500_000),
+    "paper": Budget(low=102_400_000, high=25_600_000),
+}
+LOW_GRID: dict[ScaleName, int] = {"demo": 4, "cpu": 4, "gpu-hour": 4, "paper": 16}
+"""Patches a side at the low resolution."""
+
+
+def resolution_study(scale: ScaleName) -> Study:
+    """Positions x noise, and from scratch, at equal total compute."""
+    budget, high = BUDGETS[scale], _high(scale)
+    axes = {
+        "positions": Axis(
+            levels={
+                "extrapolated": {"denoiser.base_grid": None},
+                "resampled": {"denoiser.base_grid": LOW_GRID[scale]},
+            },
+            description="unit steps beyond the known grid, or the known limits in finer steps",
+        ),
+        "noise": Axis(
+            levels={"kept": {"diffusion.rescale": 1.0}, "rescaled": {"diffusion.rescale": 2.0}},
+            description="the low resolution's schedule as it is, or SNR / 4",
+        ),
+        "start": _starts({"low": ("@low", budget.high), "scratch": (None, budget.total)}),
+    }
+    arms = {
+        f"{positions}-{noise}": {"positions": positions, "noise": noise, "start": "low"}
+        for positions in ("extrapolated", "resampled")
+        for noise in ("kept", "rescaled")
+    }
+    arms["scratch"] = {"positions": "extrapolated", "noise": "kept", "start": "scratch"}
+    return _study(
+        "resolution",
+        scale,
+        title="From half the side",
+        question=(
+            "Do resampled positions and a rescaled noise schedule make more of pre-training at "
+            "half the side, and does that beat training at the full side at equal compute?"
+        ),
+        base=high,
+        axes=axes,
+        combinations=arms,
+        starts={"low": _low(scale, budget.low)},
+    )
+
+
+def datasets_study(scale: ScaleName) -> Study:
+    """Twemoji, then OpenMoji, against OpenMoji alone."""
+    budget = BUDGETS[scale]
+    each = budget.total // 2
+    base = _high(scale)
+    twemoji = base
+    if isinstance(base.data, OpenMojiConfig):
+        twemoji = replace(base, data=replace(base.data, art=("twemoji",)))
+    return _study(
+        "datasets",
+        scale,
+        title="Pre-training on other pictures",
+        question="Is half of a budget well spent on other pictures first?",
+        base=base,
+        axes={"start": _starts({"scratch": (None, 2 * each), "pretrained": ("@other", each)})},
+        starts={"other": _budget(twemoji, each)},
+    )
+
+
+def text_datasets_study(scale: ScaleName) -> Study:
+    """Classes, then captions, against captions alone."""
+    budget = BUDGETS[scale]
+    each = budget.total // 2
+    base = text_base(scale)
+    levels: dict[str, dict[str, Any]] = {
+        "scratch": {"init": InitConfig(), "train.images": 2 * each},
+        "from-classes": {
+            "init": InitConfig(run="@classes", transfer=("semantics",)),
+            "train.images": each,
+        },
+    }
+    return _study(
+        "class-to-text",
+        scale,
+        title="From classes to captions",
+        question="Is half of a budget of captions better spent on classes first?",
+        base=base,
+        axes={"start": Axis(levels=levels, description="what training starts from")},
+        starts={"classes": _budget(replace(class_base(scale), data=base.data), each)},
+    )
+
+
+def cropping_study(scale: ScaleName) -> Study:
+    """How low-resolution images are made: whole pictures shrunk, local views, or both."""
+    budget = BUDGETS[scale]
+    laws = {
+        "shrunk": CropLaw(),
+        "local": CropLaw(local_share=1.0),
+        "mixed": CropLaw(local_share=0.5),
+    }
+    low = _low(scale, budget.low)
+    starts = {name: replace_at(low, "data.crop_law", law) for name, law in laws.items()}
+    base = _followed(_high(scale), scale)
+    return _study(
+        "cropping",
+        scale,
+        title="Crops at low resolution",
+        question="Does pre-training on local views beat pre-training on shrunken pictures?",
+        base=base,
+        axes={"start": _starts({name: (f"@{name}", budget.high) for name in laws})},
+        starts=starts,
+    )
+
+
+def length_study(scale: ScaleName) -> Study:
+    """How much of a budget to spend at half the side."""
+    budget = BUDGETS[scale]
+    shares = {"0": 0.0, "25": 0.25, "50": 0.5, "75": 0.75}
+    levels: dict[str, tuple[str | None, int]] = {}
+    starts = {}
+    for name, share in shares.items():
+        low = round(share * budget.total) * COST
+        levels[f"low-{name}"] = (f"@low-{name}" if low else None, budget.total - low // COST)
+        if low:
+            starts[f"low-{name}"] = _low(scale, low)
+    return _study(
+        "pretraining-length",
+        scale,
+        title="Length of pre-training",
+        question="Which share of a budget is best spent at half the side?",
+        base=_followed(_high(scale), scale),
+        axes={"start": _starts(levels)},
+        starts=starts,
+    )
+
+
+def guidance_law_study(scale: ScaleName) -> Study:
+    """The best scale at two resolutions, from models of the same budget in images."""
+    high, low = _high(scale), _low(scale, BUDGETS[scale].total)
+    paths = ["data.resolution", "sampling.control"]
+    if isinstance(high.data, OpenMojiConfig):
+        paths.append("data.size_law")
+    levels = {
+        name: {path: value_at(recipe, path) for path in paths}
+        for name, recipe in {"low": low, "high": high}.items()
+    }
+    evaluation = replace(
+        high.evaluation,
+        parts=("quality", "real"),
+        scales=(1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0),
+        scale_samples=high.evaluation.num_samples,
+    )
+    return Study(
+        name=f"guidance-law-{scale}",
+        title="The best scale at another resolution",
+        question="Is lambda' - 1 at twice the side twice lambda - 1?",
+        base=replace(_budget(high, BUDGETS[scale].total), evaluation=evaluation),
+        axes={"resolution": Axis(levels=levels, description="side of the images")},
+        seeds=SEEDS[scale],
+        primary="best semantic scale",
+        companions=("KID-efflite0 at best scale", "KID-efflite0 at scale 1"),
+        smallest_effect=0.25,
+        reproduce=commands("guidance-law", scale),
+    )
+
+
+def _study(name: str, scale: ScaleName, **parts: Any) -> Study:
+    return Study(
+        name=f"{name}-{scale}",
+        seeds=SEEDS[scale],
+        primary="KID-efflite0",
+        companions=("coverage", "held-out loss"),
+        smallest_effect=SMALLEST_EFFECT,
+        reproduce=commands(name, scale),
+        **parts,
+    )
+
+
+def _starts(levels: dict[str, tuple[str | None, int]]) -> Axis:
+    """Where an arm starts, and how many images are left to it."""
+    return Axis(
+        levels={
+            name: {"init.run": run, "train.images": images}
+            for name, (run, images) in levels.items()
+        },
+        description="what training starts from, and how many images then follow",
+    )
+
+
+def _budget(recipe: Recipe, images: int) -> Recipe:
+    train = replace(recipe.train, images=images)
+    return replace(recipe, train=train)
+
+
+def _high(scale: ScaleName) -> Recipe:
+    """The recipe at the full side."""
+    base = class_base(scale)
+    if scale == "paper":
+        return replace(
+            base,
+            data=replace(base.data, resolution=512),
+            sampling=replace(
+                base.sampling,
+                control=replace(base.sampling.control, original_size=(512, 512)),
+            ),
+        )
+    denoiser = mmdit("B") if scale == "gpu-hour" else mmdit("tiny")
+    return replace(base, denoiser=denoiser)
+
+
+def _low(scale: ScaleName, images: int) -> Recipe:
+    """The same at half the side: sizes of sources, and what samples ask for, halved too."""
+    base = _budget(_high(scale), images)
+    data = replace(base.data, resolution=base.data.resolution // 2)
+    if isinstance(data, OpenMojiConfig):
+        law = data.size_law
+        halved = SizeLaw(
+            smallest=law.smallest // 2,
+            largest=law.largest // 2,
+            class_correlation=law.class_correlation,
+        )
+        data = replace(data, size_law=halved)
+    height, width = base.sampling.control.original_size
+    control = replace(base.sampling.control, original_size=(height // 2, width // 2))
+    return replace(base, data=data, sampling=replace(base.sampling, control=control))
+
+
+def _followed(high: Recipe, scale: ScaleName) -> Recipe:
+    """Positions resampled from the low grid and noise rescaled, as the method advises."""
+    laid: Recipe = replace_at(high, "denoiser.base_grid", LOW_GRID[scale])
+    return replace(laid, diffusion=replace(high.diffusion, rescale=2.0))
