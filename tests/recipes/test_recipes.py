@@ -141,9 +141,11 @@ def test_resolutions_differ_in_what_depends_on_them():
         grid = {"denoiser.grid"} if "mdtv2" in name else set()
         assert set(difference(a, b)) == grid | {
             "data.resolution",
+            "diffusion.rescale",
             "sampling.control.original_size",
             "train.images",
         }
+        assert (a.diffusion.rescale, b.diffusion.rescale) == (1.0, 2.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

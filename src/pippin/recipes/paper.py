@@ -37,6 +37,8 @@ IMAGES: dict[Resolution, int] = {256: 102_400_000, 512: 25_600_000}
 """At 256 as many as 400 thousand steps of DiT's sweep, which are 80 epochs of ImageNet and 9 of
 CC12M; at 512 a quarter. Both ours."""
 CLIP = "openai/clip-vit-large-patch14"  # ViT-L/14: unconfirmed
+BASE_GRID = 16
+"""Patches a side at 256."""
 CLIP_FEATURES = 768
 """Width of its tokens and of its pooled vector."""
 
@@ -56,15 +58,20 @@ class Model(NamedTuple):
 
 MODELS = {
     "unet": Model("attention", lambda side, crossing: unet("SD1"), projection="none"),
-    "dit": Model("modulation", lambda side, crossing: dit("XL", cross_attention=crossing)),
+    # One base grid for computed positions: at 512 they lie between those of 256.
+    "dit": Model(
+        "modulation",
+        lambda side, crossing: dit("XL", cross_attention=crossing, base_grid=BASE_GRID),
+    ),
     "mdtv2": Model(
         "modulation", lambda side, crossing: mdtv2("XL", (side, side), cross_attention=crossing)
     ),
-    # One base grid: at 512 the positions lie between those of 256, whose weights it starts from.
     "pixart": Model(
-        "attention", lambda side, crossing: pixart("XL", base_grid=16), projection="mlp"
+        "attention", lambda side, crossing: pixart("XL", base_grid=BASE_GRID), projection="mlp"
     ),
-    "mmdit": Model("attention", lambda side, crossing: mmdit("XL"), pooled=True),
+    "mmdit": Model(
+        "attention", lambda side, crossing: mmdit("XL", base_grid=BASE_GRID), pooled=True
+    ),
 }
 """All of size XL, without learned variance; the UNet is Stable Diffusion 1's."""
 
@@ -76,15 +83,14 @@ def comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Reci
     return Recipe(
         data=ImagesConfig(resolution=resolution, held_out_share=0.01),
         autoencoder=AutoencoderConfig(source="stabilityai/sd-vae-ft-ema"),
-        diffusion=DiffusionConfig(schedule="sd", prediction="eps"),
+        diffusion=DiffusionConfig(schedule="sd", prediction="eps", rescale=resolution / 256),
         conditioning=ConditioningConfig(
             rules={"label": "attention" if disentangled else model.route},
             control=ControlConfig(low_gate=PowerCosineGate() if disentangled else ConstantGate()),
         ),
         denoiser=model.build(side, disentangled),
-        # At 512, init.run is to be set to the run at 256, so that training goes on from it. MDTv2
-        # has learned positions, one for each patch, so those weights do not fit: it starts anew,
-        # and this short run is no equal match for the others.
+        # At 512, init.run is to be set to the run at 256, so that training goes on from it; MDTv2,
+        # whose positions are learned, takes init.transfer positions besides.
         train=TrainConfig(
             images=IMAGES[resolution],
             batch_size=BATCH_SIZE,
