@@ -247,8 +247,11 @@ def _high(scale: ScaleName) -> Recipe:
 
 
 def _low(scale: ScaleName, images: int) -> Recipe:
+    return at_half_the_side(_budget(_high(scale), images))
+
+
+def at_half_the_side(base: Recipe) -> Recipe:
     """The same at half the side: sizes of sources, and what samples ask for, halved too."""
-    base = _budget(_high(scale), images)
     data = replace(base.data, resolution=base.data.resolution // 2)
     if isinstance(data, OpenMojiConfig):
         law = data.size_law

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What weights from half the side are worth at the full side before any training there.
+
+    python scripts/day_zero.py --folder runs/day-zero [--images 60000]
+
+Each of the five denoisers is trained at 32 pixels, then put into a model at 64 pixels with
+positions extrapolated or resampled, and with the noise schedule kept or rescaled. Measured on
+held-out pictures: the x0-error at fixed log-SNRs of the 64-pixel latents. One log-SNR means that content is
+hidden equally, whatever index a schedule has for it, so all columns compare (losses over a
+schedule's own times would not). Beside them: the same model at its initial weights.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pippin.config import replace_at
+from pippin.denoisers.config import MDTv2Config
+from pippin.model import LatentDenoiser
+from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import get_recipe
+from pippin.run.execute import pretrain
+from pippin.run.held_out import HeldOut
+from pippin.run.parts import Parts
+from pippin.run.trained import open_trained
+from pippin.studies.transfer import at_half_the_side
+from pippin.transfer.merge import merge
+from pippin.transfer.rules import Between
+
+KINDS = ("mmdit", "dit", "mdtv2", "pixart", "unet")
+LOW_GRID = 4
+"""Patches a side at 32 pixels."""
+LOG_SNRS = (-6.0, -4.0, -2.0, 0.0, 2.0)
+
+
+def low_recipe(kind: str, images: int, caches: str) -> Recipe:
+    """What is trained at 32 pixels."""
+    high = get_recipe(f"openmoji/{kind}-disentangled")
+    low = at_half_the_side(high)
+    if isinstance(low.denoiser, MDTv2Config):
+        low = replace(low, denoiser=replace(low.denoiser, grid=(LOW_GRID, LOW_GRID)))
+    train = replace(
+        low.train, images=images, batch_size=64, preview_every=0, checkpoint_every=images
+    )
+    return replace(low, train=train, cache=replace(low.cache, folder=caches))
+
+
+def arms(kind: str) -> dict[str, Recipe]:
+    """Positions x noise at 64 pixels; a UNet has no positions."""
+    high = get_recipe(f"openmoji/{kind}-disentangled")
+    evaluation = replace(high.evaluation, loss_log_snrs=LOG_SNRS)
+    high = replace(high, evaluation=evaluation)
+    positions: dict[str, Recipe] = {"convolution": high}
+    if kind == "mdtv2":
+        positions = {"resampled": high}
+    elif kind != "unet":
+        laid = replace_at(high, "denoiser.base_grid", LOW_GRID)
+        positions = {"extrapolated": high, "resampled": laid}
+    return {
+        f"{where}, {noise}": replace(recipe, diffusion=replace(recipe.diffusion, rescale=ratio))
+        for where, recipe in positions.items()
+        for noise, ratio in (("noise kept", 1.0), ("noise rescaled", 2.0))
+    }
+
+
+def errors(held_out: HeldOut, model: LatentDenoiser) -> list[str]:
+    """The x0-error at each log-SNR, with its interval over pictures."""
+    found = {one.name: one for one in held_out.losses(model.eval())}
+    cells = []
+    for level in LOG_SNRS:
+        one = found[f"x0-error at log-SNR {level:g}"]
+        cells.append(f"{one.value:.3f} ± {(one.high - one.low) / 2:.3f}")  # type: ignore[operator]
+    return cells
+
+
+def main() -> int:
+    """Train what is missing, transfer, measure, print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=60_000)
+    options = parser.parse_args()
+    console: Any = Console(stderr=True)
+    print("| denoiser | transfer | " + " | ".join(f"log-SNR {x:g}" for x in LOG_SNRS) + " |")
+    print("| --- " * (len(LOG_SNRS) + 2) + "|")
+    for kind in KINDS:
+        low = low_recipe(kind, options.images, str(options.folder / "caches"))
+        place = options.folder / f"{kind}-low"
+        pretrain(low, place)
+        start = open_trained(str(place))
+        for name, recipe in arms(kind).items():
+            parts = Parts(recipe, console)
+            held_out, model = HeldOut(parts), parts.new_model()
+            if name.endswith("kept") and ("extrapolated" in name or kind in ("unet", "mdtv2")):
+                print(f"| {kind} | initial weights | {' | '.join(errors(held_out, model))} |")
+            ends = Between(old=low.denoiser, new=recipe.denoiser)
+            rules = ("positions",) if kind == "mdtv2" else ()
+            weights, _ = merge(start.tensors, model, ends, rules)
+            model.load_state_dict(weights)
+            print(f"| {kind} | {name} | {' | '.join(errors(held_out, model))} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
