@@ -5,9 +5,9 @@
 
 Each of the five denoisers is trained at 32 pixels, then put into a model at 64 pixels with
 positions extrapolated or resampled, and with the noise schedule kept or rescaled. Measured on
-held-out pictures: the x0-error at fixed log-SNRs of the 64-pixel latents. One log-SNR means that content is
-hidden equally, whatever index a schedule has for it, so all columns compare (losses over a
-schedule's own times would not). Beside them: the same model at its initial weights.
+held-out pictures: the x0-error at fixed log-SNRs of the 64-pixel latents. One log-SNR means that
+content is hidden equally, whatever index a schedule has for it, so all columns compare; losses
+over a schedule's own times would not. Beside them: the same model at its initial weights.
 """
 
 import argparse

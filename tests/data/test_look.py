@@ -56,6 +56,25 @@ def test_factors_do_what_their_names_say(look, wanted):
     assert abs(spread[1] / spread[0] - look.brightness * look.saturation) < 0.05
 
 
+def test_looks_are_applied_in_their_documented_order():
+    """By hand, on a grey picture that none of the factors drives out of range."""
+    grey = torch.full((3, 8, 8), 100, dtype=torch.uint8)
+    grey[:, ::2] = 60
+    brighter = 1.2 * grey.float()  # 120 and 72, mean 96
+    wanted = 96 + 0.5 * (brighter - 96)  # 108 and 84; saturation leaves grey as it is
+    look = Look(colour_jitter=ColourJitter(brightness=1.2, contrast=0.5, saturation=2.0))
+    found = apply_look(grey, look).float()
+    assert (found - wanted).abs().max() <= 1
+    dark = torch.full((3, 8, 8), 240, dtype=torch.uint8)
+    dark[:, ::2] = 40
+    cut = apply_look(dark, Look(colour_jitter=ColourJitter(brightness=2.0, contrast=0.5))).float()
+    # brightness first: 255 (cut) and 80, mean 167.5, so 211 and 124; contrast first would give 380
+    assert (cut[0, 1, 0], cut[0, 0, 0]) == (pytest.approx(211, abs=1), pytest.approx(124, abs=1))
+    after = apply_look(NOISE, Look(colour_jitter=look.colour_jitter, jpeg_quality=30))
+    jittered = apply_look(NOISE, look)
+    assert torch.equal(after, apply_look(jittered, Look(jpeg_quality=30)))
+
+
 def test_lower_quality_is_farther_from_the_picture():
     errors = [
         (apply_look(NOISE, Look(jpeg_quality=quality)).float() - NOISE).square().mean()

@@ -23,7 +23,8 @@ def curve(slope, scales=(0.5, 1.0, 2.0), spread=0.0, bend=1.0):
 
 
 def matched(points, real_effect=1.5):
-    return matched_drift("size", points, real_effect, seed=0, protocol={})
+    real = torch.full((len(points[0].drift),), real_effect)
+    return matched_drift("size", points, real, seed=0, protocol={})
 
 
 def test_a_straight_line_is_met_exactly_whatever_its_points():
@@ -31,7 +32,7 @@ def test_a_straight_line_is_met_exactly_whatever_its_points():
         (found,) = matched(curve(0.2, scales))
         assert found.value == pytest.approx(0.2 * 0.75)
         assert found.low == pytest.approx(found.value) and found.high == pytest.approx(found.value)
-        assert found.name == "matched drift size" and found.protocol["effect"] == 0.75
+        assert found.name == "matched drift size" and found.protocol["share_of_real_effect"] == 0.5
 
 
 def test_a_model_that_obeys_more_is_not_punished_for_it():
@@ -62,3 +63,28 @@ def test_a_model_that_does_not_obey_has_no_matched_drift():
     ]
     assert matched(deaf) == []
     assert matched(curve(0.2), real_effect=8.0) == []
+
+
+def test_real_pairs_are_resampled_with_the_others():
+    """All pairs with one drift a beta: what varies is the effect that is to be reached."""
+    real = 1.5 + 0.5 * NOISE
+    (found,) = matched_drift("size", curve(0.2), real, seed=0, protocol={})
+    mean, error = 0.1 * real.mean(), 0.1 * real.std() / 200**0.5
+    assert found.value == pytest.approx(float(mean), rel=1e-5)
+    assert found.low == pytest.approx(float(mean - 1.96 * error), abs=0.003)
+
+
+def test_an_upper_end_that_resamples_do_not_reach_is_none():
+    weak = [
+        Point(
+            scale=2.0,
+            drift=torch.full((200,), 0.4),
+            effect=0.76 + 0.5 * NOISE - 0.5 * NOISE.mean(),
+        )
+    ]
+    (found,) = matched(weak)
+    assert found.value < 0.4 and found.high is None and found.low is not None
+
+
+def test_real_pairs_without_effect_give_nothing():
+    assert matched(curve(0.2), real_effect=0.0) == []

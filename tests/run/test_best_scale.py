@@ -8,10 +8,13 @@ import pytest
 from pippin.config import ConfigError
 from pippin.evaluation.features import build_features
 from pippin.run import best_scale as module
-from pippin.run.best_scale import SEARCH_SEEDS, best_scale_measures
+from pippin.run.best_scale import SEARCH_SEEDS, at_scale, best_scale_measures
 from pippin.run.drift import curve
 from pippin.run.evaluate import clean_features, evaluation_prompts
 from pippin.run.load import load_run
+from pippin.sampling.config import GuidanceConfig, SamplingConfig
+from pippin.studies.demo import demo_study
+from pippin.study.runner import row_of
 
 
 def loaded(folder, **settings):
@@ -23,13 +26,19 @@ def loaded(folder, **settings):
 @pytest.fixture(scope="module")
 def searched(finished_run):
     run = loaded(finished_run, scales=(1.0, 3.0), scale_samples=8)
+    sampling = replace(run.recipe.sampling, batch_size=5)
+    run = replace(run, recipe=replace(run.recipe, sampling=sampling))
     config = run.recipe.evaluation
     extractor = build_features(config)
     reference = clean_features(run.parts.data, config, "train", run.parts.device)
     asked, real = [], module.draw
 
     def draw(run, prompts, seeds, sampling):
-        asked.append((list(seeds), sampling.guidance.semantic_scale))
+        scale = sampling.guidance.semantic_scale
+        if asked and asked[-1][1] == scale and asked[-1][0][-1] + 1 == seeds[0]:
+            asked[-1][0].extend(seeds)  # the next batch of the same
+        else:
+            asked.append((list(seeds), scale))
         return real(run, prompts, seeds, sampling)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -43,7 +52,8 @@ def test_the_search_has_seeds_and_a_reference_of_its_own(searched):
     found, asked = searched
     best = found["best semantic scale"].value
     search, report = list(range(SEARCH_SEEDS, SEARCH_SEEDS + 8)), list(range(12))
-    assert asked == [(search, 1.0), (search, 3.0), (report, best), (report, 1.0)]
+    reported = [(report, best)] if best == 1 else [(report, best), (report, 1.0)]
+    assert asked == [(search, 1.0), (search, 3.0), *reported]
     hashes = {name: one.protocol["reference_hash"] for name, one in found.items()}
     by_search = {hashes[f"search KID-efflite0 at scale {scale}"] for scale in (1, 3)}
     reported = {hashes["KID-efflite0 at best scale"], hashes["coverage at scale 1"]}
@@ -60,11 +70,32 @@ def test_the_best_is_the_smallest_of_the_search(searched):
     assert at_one.protocol["scales"] == [1.0, 3.0]
 
 
+def test_runs_that_chose_other_scales_can_still_be_compared(searched, recipe):
+    found, _ = searched
+    study = demo_study(recipe, seeds=(0,), primary="KID-efflite0 at best scale", companions=())
+    one = found["KID-efflite0 at best scale"]
+    chosen = {"chosen.sampling.guidance.semantic_scale": 2.5}
+    other = replace(one, protocol=one.protocol | chosen)
+    rows = [row_of(study, "entangled", recipe, measure) for measure in (one, other)]
+    assert rows[0].comparable == rows[1].comparable
+    assert rows[0].fingerprint != rows[1].fingerprint
+    assert "sampling.guidance.semantic_scale" not in one.protocol
+    assert "sampling.guidance.semantic_scale" not in found["best semantic scale"].protocol
+
+
+def test_at_scale_one_there_is_nothing_to_be_negative_about():
+    config = SamplingConfig(
+        guidance=GuidanceConfig(semantic_scale=3.0), negative_prompt="a blurry picture"
+    )
+    assert at_scale(config, 1.0).negative_prompt is None
+    assert at_scale(config, 2.0).negative_prompt == "a blurry picture"
+
+
 def test_points_of_the_size_curve(finished_run):
     probes = curve(loaded(finished_run, size_curve=(12, 24)))
     assert [(probe.name, probe.small, probe.large) for probe in probes] == [
         ("original_size at 12", 12, 256),
         ("original_size at 24", 24, 256),
     ]
-    with pytest.raises(ConfigError, match=r"size_curve must lie below 32.*got \(12, 32\)"):
-        curve(loaded(finished_run, size_curve=(12, 32)))
+    with pytest.raises(ConfigError, match=r"size_curve must lie below 256.*got \(12, 256\)"):
+        curve(loaded(finished_run, size_curve=(12, 256)))

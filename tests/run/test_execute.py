@@ -9,8 +9,13 @@ import torchvision
 from safetensors.torch import save_file
 
 from pippin.config import ConfigError
+from pippin.recipes.recipe import Recipe
 from pippin.run import execute as module
-from pippin.run.execute import execute
+from pippin.run.evaluate import evaluate_run
+from pippin.run.execute import execute, pretrain
+from pippin.run.load import load_run
+from pippin.run.stages import Stages
+from pippin.training.config import InitConfig
 
 QUICK = {"parts": ("quality",), "num_samples": 8}
 
@@ -54,6 +59,53 @@ def test_another_scale_takes_the_weights_and_gives_its_own_numbers(first, tmp_pa
     # another seed is another training
     execute(replace(first, seed=1), tmp_path / "one-seed1")
     assert trained == ["one-seed0", "two-seed0", "one-seed1"]
+
+
+def test_a_run_without_weights_of_its_own_says_whose_it_measured(first, tmp_path):
+    execute(first, tmp_path / "one-seed0")
+    execute(with_scale(first, 5.0), tmp_path / "two-seed0")
+    with pytest.raises(ValueError, match=r"weights of one-seed0, which was trained alike; give"):
+        load_run(tmp_path / "two-seed0")
+
+
+def test_a_start_is_trained_once_and_found_by_the_layout_of_the_study(recipe, tmp_path):
+    low, place = recipe, tmp_path / "starts" / "low-seed0"
+    pretrain(low, place)
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*.safetensors")}
+    pretrain(low, place)
+    assert before == {path: path.stat().st_mtime_ns for path in place.rglob("*.safetensors")}
+    longer = replace(low, train=replace(low.train, images=96))
+    with pytest.raises(ValueError, match="was started with other settings"):
+        pretrain(longer, place)
+    arm = replace(
+        recipe, init=InitConfig(run="@low"), evaluation=replace(recipe.evaluation, **QUICK)
+    )
+    execute(arm, tmp_path / "runs" / "arm-seed0")
+    moved = tmp_path.rename(tmp_path.with_name("moved")) / "runs" / "arm-seed0"
+    assert load_run(moved).images_before == 64
+    assert Recipe.load(moved / "config.json").init.run == "@low"
+
+
+def test_another_lpips_is_another_measurement(first, tmp_path):
+    torch.manual_seed(0)
+    for name in ("a", "b"):
+        features = torchvision.models.alexnet(weights=None).features
+        tensors = {f"features.{key}": value for key, value in features.state_dict().items()}
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+    execute(
+        replace(first, evaluation=replace(first.evaluation, parts=("held-out",))), tmp_path / "run"
+    )
+    run = load_run(tmp_path / "run")
+    seen = []
+    for name in (None, "a", "b"):
+        lpips = name and str(tmp_path / f"{name}.safetensors")
+        config = replace(first.evaluation, parts=("drift",), lpips=lpips)
+        measured = replace(run, recipe=replace(run.recipe, evaluation=config))
+        with pytest.MonkeyPatch.context() as patch:  # as a kill after the part would leave it
+            patch.setattr(Stages, "done", lambda self: None)
+            found = evaluate_run(measured, tmp_path / "run")
+        seen.append({m.name: m.value for m in found}.get("LPIPS drift original_size"))
+    assert seen[0] is None and seen[1] is not None and seen[2] not in (None, seen[1])
 
 
 def test_drift_in_lpips_where_a_backbone_is_at_hand(first, tmp_path):

@@ -89,3 +89,8 @@ def test_without_a_conditioner_the_two_ways_alone():
 def test_a_taken_name_is_refused():
     with pytest.raises(ConfigError, match="registered already"):
         controlbench_study({"pippin": type("Other", (Conditioner,), {})})
+
+
+def test_the_arms_that_are_there_keep_their_names():
+    with pytest.raises(ConfigError, match="'disentangled' is an arm of ControlBench already"):
+        controlbench_study({"disentangled": type("Other", (Conditioner,), {})})

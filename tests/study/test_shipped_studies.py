@@ -5,7 +5,7 @@ import pytest
 
 from pippin.config import ConfigError, difference
 from pippin.studies.scales import SCALES
-from pippin.studies.table import STUDIES, get_study
+from pippin.studies.table import STUDIES, get_study, on_data
 
 ALL = [(name, scale) for name, shipped in STUDIES.items() for scale in shipped.scales]
 
@@ -16,13 +16,50 @@ def test_every_scale_is_a_fair_comparison_declared_beforehand(name, scale):
     study.check()
     assert study.primary and study.companions
     assert name == "demo" or study.name == f"{name}-{scale}"
-    assert name == "demo" or f"pippin study run {name} --scale {scale}" in study.reproduce
+    if name != "demo":
+        place = " --data-path FOLDER" if scale == "paper" else ""
+        assert f"pippin study run {name} --scale {scale}{place}" == study.reproduce[-1]
+    recipes = [*study.arms().values(), *study.starts.values()]
+    extras = study.reproduce[0]
+    assert ("text" in extras) == any(one.conditioning.semantic.kind == "text" for one in recipes)
+    arts = {art for one in recipes for art in getattr(one.data, "art", ())}
+    assert ("twemoji" in extras) == ("twemoji" in arts)
 
 
 def test_a_verdict_rests_on_five_seeds_where_studies_are_run():
     for name, shipped in STUDIES.items():
         for scale in {"cpu", "gpu-hour"} & set(shipped.scales):
             assert len(get_study(name, scale=scale).seeds) >= 5
+
+
+@pytest.mark.parametrize(("name", "scale"), ALL)
+def test_stages_add_up_to_equal_totals(name, scale):
+    """Image tokens (an image at half the side has a quarter), or images where sides are equal."""
+    study = get_study(name, scale=scale)
+    if not study.starts or name == "cropping":  # whose arms all have the same two stages
+        return
+
+    def tokens(recipe):
+        run = recipe.init.run
+        side = recipe.data.resolution / study.base.data.resolution
+        before = tokens(study.starts[run[1:]]) if run else 0
+        return recipe.train.images * side**2 + before
+
+    totals = [tokens(arm) for arm in study.arms().values()]
+    assert max(totals) - min(totals) <= 2
+    for recipe in [*study.arms().values(), *study.starts.values()]:
+        assert recipe.train.warmup_images == pytest.approx(0.05 * recipe.train.images, abs=1)
+
+
+def test_pictures_are_given_where_a_study_needs_some(tmp_path):
+    study = get_study("resolution", scale="paper")
+    with pytest.raises(ConfigError, match="needs pictures: give --data-path"):
+        on_data(study, None)
+    given = on_data(study, "photos")
+    paths = {one.data.path for one in [*given.arms().values(), *given.starts.values()]}
+    assert paths == {"photos"}
+    with pytest.raises(ConfigError, match="runs on the embedded pictures; leave"):
+        on_data(get_study("resolution", scale="cpu"), "photos")
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -73,3 +73,11 @@ def test_null_data_give_few_false_claims():
         series = [Series(arm=str(i), values=one) for i, one in enumerate(values)]
         claims += compare(series, better="lower")[0].status != "undecided"
     assert 5 <= claims <= 40
+
+
+def test_seeds_in_which_a_number_is_missing_are_no_reason_to_leave_them_out():
+    whole = Series(arm="a", values={0: 1.0, 1: 1.1, 2: 0.9})
+    partly = Series(arm="b", values={0: 0.1, 1: 0.2}, absent=(2,))
+    (found,) = compare([whole, partly], better="lower")
+    assert found.status == "undecided"
+    assert "b has no such number in 1 of 3 seeds" in found.reason

@@ -136,6 +136,14 @@ def test_biases_keep_no_offset_and_the_class_tokens_rows():
     assert torch.equal(resample_biases(table, (4, 4), (4, 4)), table)
 
 
+def test_a_bias_keeps_its_value_at_every_share_of_the_picture():
+    """2 d new patches are d old ones, so every second new offset is an old one."""
+    table = torch.randn(7 * 7 + 3, 2, generator=torch.Generator().manual_seed(0))
+    old = table[:-3].reshape(7, 7, 2)
+    new = resample_biases(table, (4, 4), (8, 8))[:-3].reshape(15, 15, 2)
+    torch.testing.assert_close(new[1:14:2, 1:14:2], old, rtol=1e-5, atol=1e-5)
+
+
 def test_a_larger_computed_table_is_computed():
     old, new = (replace(SMALL["mmdit"], table_side=side) for side in (4, 8))
     _, weights, report = moved(old, new, ("positions",))
@@ -162,6 +170,17 @@ def test_what_no_rule_names_is_refused_by_name_with_the_rule_that_would_allow_it
     assert "classes" in text and "semantics: class to text" in text
     with pytest.raises(ValueError, match=r"positions\.weight: .*\(init\.transfer positions\)"):
         moved(SMALL["mdtv2"], replace(SMALL["mdtv2"], grid=(8, 8)), ())
+
+
+def test_another_encoder_of_the_same_width_starts_its_projection_anew():
+    given = trained(SMALL["dit"], BY_TEXT)
+    model = build(SMALL["dit"], BY_TEXT)
+    own = {name: value.detach().clone() for name, value in model.named_parameters()}
+    ends = Between(old=SMALL["dit"], new=SMALL["dit"])
+    weights, report = merge(given, model, ends, ("semantics",))
+    anew = {one.name for one in report.moved if one.action == "initialised"}
+    assert anew == {name for name in own if name.startswith("conditioner.text_tokens.")}
+    assert all(torch.equal(weights[name], own[name]) for name in anew)
 
 
 def test_a_rule_that_touches_nothing_is_named():

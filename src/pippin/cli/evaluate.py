@@ -64,7 +64,8 @@ def main(argv: list[str]) -> int:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give a run folder or a folder of images")
     preset = _preset_name(rest)
-    is_run = preset is not None or (folder / "config.json").exists()
+    names = ("config.json", "twin.json")
+    is_run = preset is not None or any((folder / name).exists() for name in names)
     measures, out = _run(folder, preset, rest) if is_run else _folder(folder, rest)
 
     from pippin.run.evaluate import write_results

@@ -23,6 +23,8 @@ class StudyCommand:
     """Study folder; default studies/NAME, with the scale behind it where one is given."""
     seeds: tuple[int, ...] = ()
     """Training seeds; none given = the study's own. Seeds can be added later."""
+    data_path: str | None = None
+    """Folder of the pictures, for a study that does not run on the embedded ones."""
 
 
 def main(argv: list[str]) -> int:
@@ -36,18 +38,25 @@ def main(argv: list[str]) -> int:
     command = parse(StudyCommand, f"pippin study run {name}", rest, StudyCommand())
     place = f"{name}-{command.scale}" if command.scale else name
     folder = command.folder or Path("studies") / place
-    return run(name, folder, command.seeds, command.scale)
+    return run(name, folder, command.seeds, command.scale, command.data_path)
 
 
-def run(name: str, folder: Path, seeds: tuple[int, ...], scale: "ScaleName | None" = None) -> int:
+def run(
+    name: str,
+    folder: Path,
+    seeds: tuple[int, ...],
+    scale: ScaleName | None = None,
+    data_path: str | None = None,
+) -> int:
     """Run a shipped study in a folder and render its report."""
     from pippin.cli.main import RESUMABLE
     from pippin.run.execute import execute, pretrain
-    from pippin.studies.table import get_study
+    from pippin.studies.table import get_study, on_data
     from pippin.study.report import render_report
     from pippin.study.runner import run_study
 
-    summary = run_study(get_study(name, seeds, scale), folder, execute, _say, pretrain)
+    study = on_data(get_study(name, seeds, scale), data_path)
+    summary = run_study(study, folder, execute, _say, pretrain)
     print(f"report: {render_report(folder)}")
     if summary.interrupted:
         return RESUMABLE

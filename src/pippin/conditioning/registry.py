@@ -26,10 +26,12 @@ def register_conditioner(name: str, kind: type[Conditioner]) -> None:
     Raises:
         ConfigError: the name is taken by another class.
     """
-    if _REGISTERED.setdefault(name, kind) is not kind:
+    known = _REGISTERED.get(name, kind)
+    if (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__):
         raise ConfigError(
             f"a conditioner called {name!r} is registered already; choose another name"
         )
+    _REGISTERED[name] = kind  # a class that was defined anew, as in a notebook, takes its place
 
 
 def find_conditioner(name: str) -> type[Conditioner]:

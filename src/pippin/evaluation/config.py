@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least
+from pippin.control import CONTROL_FIELDS
 
 Part = Literal["held-out", "quality", "drift", "alignment", "real", "untrained"]
 PARTS: tuple[Part, ...] = get_args(Part)
+SMALLEST_SIDE = int(CONTROL_FIELDS["original_size"].low)
 SMALLEST_INPUT = 32
 """The features' network halves its input five times."""
 
@@ -71,9 +73,22 @@ class EvaluationConfig(Config):
                 raise ConfigError(
                     f"evaluation.{name} must be different finite numbers; got {given}"
                 )
-        if any(side < 1 for side in self.size_curve):
+        if any(side < SMALLEST_SIDE for side in self.size_curve) or len(
+            set(self.size_curve)
+        ) != len(self.size_curve):
             raise ConfigError(
-                f"evaluation.size_curve must be sides in pixels, 1 or more; got {self.size_curve}"
+                f"evaluation.size_curve must be different sides of {SMALLEST_SIDE} pixels or "
+                f"more; got {self.size_curve}"
+            )
+        if any(scale <= 0 for scale in self.control_scales):
+            raise ConfigError(
+                "evaluation.control_scales must lie above 0, where control is ignored; got "
+                f"{self.control_scales}"
+            )
+        if self.scales and self.scale_samples > self.num_samples:
+            raise ConfigError(
+                "evaluation.scale_samples must not exceed evaluation.num_samples; got "
+                f"{self.scale_samples} and {self.num_samples}"
             )
         if self.clip is not None and not self.clip.strip():
             raise ConfigError(

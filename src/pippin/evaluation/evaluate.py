@@ -54,11 +54,7 @@ def compare(
             "features of different extractors cannot be compared: "
             f"{generated.protocol()} and {reference.protocol()}"
         )
-    shared = generated.protocol() | {
-        "samples": len(generated),
-        "reference_samples": len(reference),
-        "reference_hash": reference.image_hash,
-    }
+    shared = _shared(generated, reference)
     kid, coverage, *rest = [
         _kernel(generated, reference, shared),
         *_neighbours(generated, reference, shared, config.neighbours),
@@ -68,6 +64,20 @@ def compare(
     small = min(len(generated), len(reference)) < SMALL
     ordered = [kid, coverage, *rest, frechet] if small else [frechet, kid, coverage, *rest]
     return [replace(one, subject=subject) for one in ordered]
+
+
+def kernel_measure(generated: Features, reference: Features) -> Measure:
+    """KID alone, with its interval."""
+    return _kernel(generated, reference, _shared(generated, reference))
+
+
+def _shared(generated: Features, reference: Features) -> dict[str, Any]:
+    """What every distance between two sets depends on."""
+    return generated.protocol() | {
+        "samples": len(generated),
+        "reference_samples": len(reference),
+        "reference_hash": reference.image_hash,
+    }
 
 
 def _features(images: ImageStream | Features, extractor: FeatureExtractor) -> Features:

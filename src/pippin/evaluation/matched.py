@@ -16,13 +16,11 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from pippin.evaluation.measure import RESAMPLES, Measure, middle
+from pippin.evaluation.measure import RESAMPLES, Measure
 from pippin.rng import generator
 
 SHARE = 0.5
 """Of the effect of real pairs: what models are compared at."""
-LARGEST = 4.0
-"""No efflite0-distance is larger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,44 +34,53 @@ class Point:
 
 
 def matched_drift(
-    name: str, points: Sequence[Point], real_effect: float, *, seed: int, protocol: dict[str, Any]
+    name: str,
+    points: Sequence[Point],
+    real_effect: Float[Tensor, " pairs"],
+    *,
+    seed: int,
+    protocol: dict[str, Any],
 ) -> list[Measure]:
     """``matched drift NAME``: by linear interpolation between the points of rising beta, from
     (0, 0) on, where the effect first reaches ``SHARE`` of that of real pairs.
 
-    Nothing is returned where no point reaches it. The interval is a bootstrap over pairs, of the
-    whole curve; resamples that do not reach the effect count as larger than any that do.
+    Nothing is returned where no point reaches it, or real pairs show no effect. The interval is a
+    bootstrap over pairs, generated and real ones together; its upper end is None where more than
+    one resample in forty does not reach the effect.
 
     Args:
         name: of the control.
-        points: of one model.
-        real_effect: mean effect of real pairs.
+        points: of one model, at beta above 0; beta = 0 ignores the control, which gives (0, 0).
+        real_effect: of the real pairs, in the order of the points' pairs.
         seed: of the bootstrap.
         protocol: of the measures that the points come from.
     """
     ordered = sorted(points, key=lambda point: point.scale)
     drifts = torch.stack([point.drift.double() for point in ordered])  # (points, pairs)
     effects = torch.stack([point.effect.double() for point in ordered])
-    target = SHARE * real_effect
-    value = float(_reached(drifts.mean(1)[None], effects.mean(1)[None], target))
-    if value == torch.inf:
+    target = SHARE * real_effect.double()
+    value = float(_reached(drifts.mean(1)[None], effects.mean(1)[None], target.mean()[None]))
+    if not target.mean() > 0 or value == torch.inf:
         return []
     pairs = drifts.shape[1]
     draws = generator("subset", seed, "bootstrap", f"matched drift {name}")
     rows = torch.randint(pairs, (RESAMPLES, pairs), generator=draws)
-    resampled = _reached(drifts[:, rows].mean(2).T, effects[:, rows].mean(2).T, target)
-    low, high = middle(resampled.clamp(max=LARGEST))
+    resampled = _reached(
+        drifts[:, rows].mean(2).T, effects[:, rows].mean(2).T, target[rows].mean(1)
+    )
+    ordered_values = resampled.sort().values  # a quantile between inf and inf would be nan
+    low, high = (float(ordered_values[round(q * (RESAMPLES - 1))]) for q in (0.025, 0.975))
     return [
         Measure(
             name=f"matched drift {name}",
             value=value,
             low=low,
-            high=high,
+            high=None if high == torch.inf else high,
             interval_over="samples",
             n=pairs,
             unit="efflite0-distance",
             better="lower",
-            protocol=protocol | {"effect": target, "seed": seed},
+            protocol=protocol | {"share_of_real_effect": SHARE, "seed": seed},
         )
     ]
 
@@ -81,7 +88,7 @@ def matched_drift(
 def _reached(
     drifts: Float64[Tensor, "curves points"],
     effects: Float64[Tensor, "curves points"],
-    target: float,
+    target: Float64[Tensor, " curves"],
 ) -> Float64[Tensor, " curves"]:
     """The drift where each curve first reaches the target effect; infinite where none does."""
     origin = drifts.new_zeros(len(drifts), 1)

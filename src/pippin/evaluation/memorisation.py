@@ -3,9 +3,9 @@
 
 For every image the distance to the nearest training picture, in the space of features. Held-out
 real pictures say how near a training picture is that was never copied: an image that is nearer
-than all but 5 % of them is called a near copy, so real pictures have 0.05 of these by definition
-and a share far above that means memorisation. Features see what a picture shows and little of
-where: a near copy need not be one pixel by pixel.
+than all but 5 % of them is called a near copy, and a share far above 0.05 means memorisation.
+Features see what a picture shows and little of where: a near copy need not be one pixel by pixel.
+Samples have passed a decoder and real pictures have not, which moves samples away and hides some.
 """
 
 from typing import Any
@@ -15,12 +15,15 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from pippin.evaluation.features import Features
-from pippin.evaluation.measure import Measure, Subject, mean_measure
+from pippin.evaluation.measure import RESAMPLES, Measure, Subject, mean_measure, middle
+from pippin.rng import generator
 
 NEAR = 0.05
 """Share of held-out pictures whose nearest training picture is a near copy."""
 ROWS = 512
 """Images compared at once."""
+FEWEST = 100
+"""Held-out pictures from which on their 5 % quantile means something."""
 
 
 def nearest_distances(images: Features, training: Features) -> Float64[Tensor, " images"]:
@@ -45,7 +48,8 @@ def nearest_distances(images: Features, training: Features) -> Float64[Tensor, "
 def memorisation_measures(
     generated: Features, held_out: Features, training: Features, *, seed: int
 ) -> list[Measure]:
-    """``nearest training distance`` and ``near copies``, of samples and of held-out pictures.
+    """``nearest training distance`` of samples and of held-out pictures; ``near copies`` of
+    samples, where at least :data:`FEWEST` pictures are held out.
 
     Args:
         generated: of samples.
@@ -53,24 +57,50 @@ def memorisation_measures(
         training: of the training pictures' clean views.
         seed: of the bootstrap over images.
     """
-    real = nearest_distances(held_out, training)
-    threshold = torch.quantile(real, NEAR)
+    distances: dict[Subject, Tensor] = {
+        "arm": nearest_distances(generated, training),
+        "real": nearest_distances(held_out, training),
+    }
     shared = generated.protocol() | {
         "reference_samples": len(training),
         "reference_hash": training.image_hash,
         "held_out_samples": len(held_out),
-        "near_below": float(threshold),
+        "held_out_hash": held_out.image_hash,
     }
-    sides: list[tuple[Tensor, Subject]] = [
-        (nearest_distances(generated, training), "arm"),
-        (real, "real"),
+    means = [
+        mean_measure(
+            "nearest training distance",
+            values,
+            seed=seed,
+            unit="features",
+            better="neither",
+            subject=subject,
+            protocol=shared,
+        )
+        for subject, values in distances.items()
     ]
-    found = []
-    for distances, subject in sides:
-        common: dict[str, Any] = {"seed": seed, "subject": subject, "protocol": shared}
-        name, near = "nearest training distance", (distances < threshold).double()
-        found += [
-            mean_measure(name, distances, unit="features", better="neither", **common),
-            mean_measure("near copies", near, unit="share", better="lower", **common),
-        ]
-    return found
+    if len(held_out) < FEWEST:  # the quantile would be one picture's
+        return means
+    return [*means, _near_copies(distances["arm"], distances["real"], seed, shared)]
+
+
+def _near_copies(generated: Tensor, real: Tensor, seed: int, protocol: dict[str, Any]) -> Measure:
+    """The share, with a bootstrap over samples and over the held-out pictures that set the bar."""
+    draws = generator("subset", seed, "bootstrap", "near copies")
+    shares = []
+    for _ in range(RESAMPLES):
+        bar = real[torch.randint(len(real), (len(real),), generator=draws)].quantile(NEAR)
+        mine = generated[torch.randint(len(generated), (len(generated),), generator=draws)]
+        shares.append((mine < bar).double().mean())
+    low, high = middle(torch.stack(shares))
+    return Measure(
+        name="near copies",
+        value=float((generated < real.quantile(NEAR)).double().mean()),
+        low=low,
+        high=high,
+        interval_over="samples",
+        n=len(generated),
+        unit="share",
+        better="lower",
+        protocol=protocol | {"near_share": NEAR, "seed": seed},
+    )

@@ -27,7 +27,7 @@ def begin(trainer: Trainer, parts: Parts, folder: Path) -> None:
     recipe, console = parts.recipe, parts.console
     if recipe.init.run is None:
         return
-    start = open_trained(recipe.init.run, recipe.init.weights)
+    start = open_trained(str(located(recipe, folder)), recipe.init.weights)
     tensors, lineage = start.tensors, start.as_parent()
     if recipe.init.transfer:
         ends = Between(old=start.recipe.denoiser, new=recipe.denoiser)
@@ -48,6 +48,14 @@ def begin(trainer: Trainer, parts: Parts, folder: Path) -> None:
         console.print(f"[yellow]note:[/] {escape(line)}")
 
 
+def located(recipe: Recipe, folder: Path) -> str:
+    """What ``init.run`` names; ``@NAME`` is a start of the study that the run's folder lies in."""
+    run = str(recipe.init.run)
+    if not run.startswith("@"):
+        return run
+    return str(folder.parent.parent / "starts" / f"{run[1:]}-seed{recipe.seed}")
+
+
 def suggestions(old: Recipe, new: Recipe) -> list[str]:
     """What the method's laws say of another resolution, where the recipe says otherwise."""
     ratio = new.data.resolution / old.data.resolution
@@ -55,7 +63,13 @@ def suggestions(old: Recipe, new: Recipe) -> list[str]:
         return []
     said = []
     noise = old.diffusion.rescale * ratio
-    if new.diffusion.rescale != noise:
+    if noise < 1 and new.diffusion.schedule != "flow":
+        said.append(
+            f"at {ratio:g} times the side, diffusion.rescale {noise:g} would keep the "
+            "signal-to-noise ratio that content is seen at, which a discrete schedule cannot have "
+            "below 1: the model meets other noise than it knows"
+        )
+    elif new.diffusion.rescale != noise:
         said.append(
             f"at {ratio:g} times the side, diffusion.rescale {noise:g} keeps the signal-to-noise "
             f"ratio that content is seen at; it is {new.diffusion.rescale:g}"

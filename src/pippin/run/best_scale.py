@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The best semantic scale of a model, found on one half of everything and measured on the other.
+"""The best semantic scale of a model, found on half of the reference, measured on the other half.
 
 Which scale is best differs from model to model, so a comparison at one scale favours the model
 that happens to fit it. The search has its own samples (their seeds begin at :data:`SEARCH_SEEDS`)
@@ -7,30 +7,36 @@ and its own half of the reference; what is reported at the best scale, and at 1 
 seeds and the half that the search never saw.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from pippin.config import fingerprint
-from pippin.evaluation.evaluate import compare
+from pippin.evaluation.evaluate import compare, kernel_measure
 from pippin.evaluation.features import FeatureExtractor, Features, extract
 from pippin.evaluation.measure import Measure
 from pippin.rng import permutation
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw, sampling_protocol
 from pippin.sampling.config import SamplingConfig
-from pippin.types import Prompt
+from pippin.types import Images, Prompt
 
 SEARCH_SEEDS = 1_000_000
 REPORTED = ("KID-", "FD-", "coverage", "precision", "recall")
 """Beginnings of the measures that are reported."""
+CHOSEN = ("sampling.guidance.semantic_scale", "sampling.evaluations_per_image")
+"""Entries of a protocol that follow from the scale that was found. They are recorded as
+``chosen.ENTRY``, which numbers of several models may differ in and still be compared."""
 
 
 def best_scale_measures(
     run: LoadedRun, prompts: list[Prompt], extractor: FeatureExtractor, reference: Features
 ) -> list[Measure]:
     """``best semantic scale``; KID of the search at every scale; quality at the best one and at 1.
+
+    Images are drawn in batches and not kept; a stop loses them.
 
     Args:
         run: ``evaluation.scales`` and ``scale_samples`` of its recipe say what is searched.
@@ -42,55 +48,87 @@ def best_scale_measures(
     ours, theirs = (_part(reference, rows) for rows in order.tensor_split(2))
     searched = prompts[: config.scale_samples]
     seeds = range(SEARCH_SEEDS, SEARCH_SEEDS + len(searched))
-    measures, found = [], {}
+    search: list[Measure] = []
+    found: dict[float, float] = {}
     for scale in config.scales:
-        sampling = _at(run, scale)
-        features = extract(extractor, [draw(run, searched, seeds, sampling)])
-        kid = compare(features, ours, config)[0]
+        sampling = at_scale(run.recipe.sampling, scale)
+        features = extract(extractor, _images(run, searched, seeds, sampling))
+        kid = kernel_measure(features, ours)
         found[scale] = kid.value
-        measures.append(_named(kid, f"search {kid.name} at scale {scale:g}", run, sampling))
+        protocol = kid.protocol | sampling_protocol(run, sampling)
+        name = f"search {kid.name} at scale {scale:g}"
+        search.append(replace(kid, name=name, protocol=protocol))
     best = min(found, key=lambda scale: found[scale])
-    searched_by = {"scales": list(config.scales), "scale_samples": len(searched)}
-    chosen = Measure(
+    asked = {"scales": list(config.scales), "scale_samples": len(searched)}
+    at_best = _quality(run, prompts, best, extractor, theirs)
+    at_one = at_best if best == 1 else _quality(run, prompts, 1.0, extractor, theirs)
+    return [
+        _chosen(best, search[0], asked),
+        *search,
+        *(_named(one, "best scale", _of_choice(one.protocol) | asked) for one in at_best),
+        *(_named(one, "scale 1", one.protocol | asked) for one in at_one),
+    ]
+
+
+def at_scale(sampling: SamplingConfig, scale: float) -> SamplingConfig:
+    """The same sampling at another semantic scale; at 1 nothing is guided away from."""
+    guidance = replace(sampling.guidance, semantic_scale=scale)
+    negative = sampling.negative_prompt if scale != 1 else None
+    return replace(sampling, guidance=guidance, negative_prompt=negative)
+
+
+def _images(
+    run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int], sampling: SamplingConfig
+) -> Iterator[Images]:
+    """One batch in memory at a time."""
+    for start in range(0, len(prompts), sampling.batch_size):
+        rows = slice(start, start + sampling.batch_size)
+        yield draw(run, prompts[rows], seeds[rows], sampling)
+
+
+def _quality(
+    run: LoadedRun,
+    prompts: list[Prompt],
+    scale: float,
+    extractor: FeatureExtractor,
+    reference: Features,
+) -> list[Measure]:
+    sampling = at_scale(run.recipe.sampling, scale)
+    images = _images(run, prompts, range(len(prompts)), sampling)
+    protocol = sampling_protocol(run, sampling)
+    return [
+        replace(one, protocol=one.protocol | protocol)
+        for one in compare(extract(extractor, images), reference, run.recipe.evaluation)
+        if one.name.startswith(REPORTED) and not one.name.endswith("subsets")
+    ]
+
+
+def _chosen(best: float, search: Measure, asked: dict[str, Any]) -> Measure:
+    """The scale itself, as a measure."""
+    protocol = {name: value for name, value in search.protocol.items() if name not in CHOSEN}
+    return Measure(
         name="best semantic scale",
         value=best,
         low=None,
         high=None,
         interval_over="none",
-        n=len(searched),
+        n=search.n,
         unit="",
         better="neither",
-        protocol=measures[0].protocol | searched_by,
+        protocol=protocol | asked,
     )
-    for scale, place in ((best, "best scale"), (1.0, "scale 1")):
-        sampling = _at(run, scale)
-        images = draw(run, prompts, range(len(prompts)), sampling)
-        quality = compare(extract(extractor, [images]), theirs, config)
-        measures += [
-            _named(one, f"{one.name} at {place}", run, sampling, searched_by)
-            for one in quality
-            if one.name.startswith(REPORTED) and not one.name.endswith("subsets")
-        ]
-    return [chosen, *measures]
 
 
-def _at(run: LoadedRun, scale: float) -> SamplingConfig:
-    sampling = run.recipe.sampling
-    return replace(sampling, guidance=replace(sampling.guidance, semantic_scale=scale))
+def _of_choice(protocol: dict[str, Any]) -> dict[str, Any]:
+    """What follows from the scale under names of its own."""
+    return {f"chosen.{n}" if n in CHOSEN else n: value for n, value in protocol.items()}
+
+
+def _named(measure: Measure, place: str, protocol: dict[str, Any]) -> Measure:
+    return replace(measure, name=f"{measure.name} at {place}", protocol=protocol)
 
 
 def _part(features: Features, rows: Tensor) -> Features:
     kept = rows.sort().values
     name = fingerprint({"of": features.image_hash, "rows": kept.tolist()})
     return replace(features, values=features.values[kept], image_hash=name)
-
-
-def _named(
-    measure: Measure,
-    name: str,
-    run: LoadedRun,
-    sampling: SamplingConfig,
-    extra: dict[str, Any] | None = None,
-) -> Measure:
-    content = sampling_protocol(run, sampling) | (extra or {})
-    return replace(measure, name=name, protocol=measure.protocol | content)

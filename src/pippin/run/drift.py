@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,6 +36,9 @@ from pippin.types import Images, Prompt
 
 STRIP = 10
 """Pairs shown."""
+ALONG: dict[str, Any] = {"reference": "null", "log_snr_interval": None}
+"""Guidance along which drift is measured against effect, whatever the recipe's is: with another
+reference, or outside an interval, the control would act at beta = 0 too."""
 
 
 def probes(run: LoadedRun) -> dict[str, Probe]:
@@ -52,7 +56,7 @@ def probes(run: LoadedRun) -> dict[str, Probe]:
     }
     if side > small:
         every = {"original_size": SizeProbe(small=small, large=side), **every}
-    return {name: probe for name, probe in every.items() if name in run.control_names}
+    return {name: probe for name, probe in every.items() if name in run.read_names}
 
 
 def curve(run: LoadedRun) -> list[Probe]:
@@ -62,13 +66,12 @@ def curve(run: LoadedRun) -> list[Probe]:
         ConfigError: a size at which the images cannot show the difference.
     """
     asked, side = run.recipe.evaluation.size_curve, run.parts.train_source.probe_side
-    below = min(run.recipe.data.resolution, side)
-    if any(small >= below for small in asked):
+    if any(small >= side for small in asked):
         raise ConfigError(
-            f"evaluation.size_curve must lie below {below}, the resolution or the size that the "
-            f"others are held against; got {asked}"
+            f"evaluation.size_curve must lie below {side}, the size that the others are held "
+            f"against; got {asked}"
         )
-    if "original_size" not in run.control_names:
+    if "original_size" not in run.read_names:
         return []
     return [
         SizeProbe(small=small, large=side, name=f"original_size at {small}") for small in asked
@@ -96,7 +99,7 @@ def drift_measures(
     _write_strips(pairs, chosen, folder)
     size = chosen.get("original_size")
     if isinstance(size, SizeProbe) and run.recipe.evaluation.control_scales:
-        measures += _along_guidance(pairs, size, measures, network)
+        measures += _along_guidance(pairs, size, network)
     return measures
 
 
@@ -107,24 +110,23 @@ def _in_lpips(pairs: "Pairs", probes: list[Probe], distance: Lpips) -> list[Meas
     return [replace(one, name=f"LPIPS {one.name}") for one in found if one.unit == distance.name]
 
 
-def _along_guidance(
-    pairs: "Pairs", probe: SizeProbe, measures: list[Measure], network: EffLite0
-) -> list[Measure]:
+def _along_guidance(pairs: "Pairs", probe: SizeProbe, network: EffLite0) -> list[Measure]:
     """Drift and effect of a control at each scale of its guidance, and the matched drift."""
     config, distance = pairs.run.recipe.evaluation, PerceptualDistance(network)
     points, found = [], []
-    real = {one.name: one for one in measures if one.subject == "real"}[f"effect {probe.name}"]
+    (real,) = observe(probe, pairs.real, distance).effects
     for scale in config.control_scales:
         seen = observe(probe, partial(pairs.generated, control_scale=scale), distance)
         (effect,) = seen.effects
         points.append(Point(scale=scale, drift=seen.drift, effect=effect.values))
         at = replace(probe, name=f"{probe.name} at beta {scale:g}")
         found += [
-            replace(one, protocol=one.protocol | {"control_scale": scale})
+            replace(one, protocol=one.protocol | ALONG | {"control_scale": scale})
             for one in subject_measures(at, seen, distance, config.seed, "arm")
         ]
-    shared = real.protocol | {"control_scales": list(config.control_scales)}
-    matched = matched_drift(probe.name, points, real.value, seed=config.seed, protocol=shared)
+    shared = found[0].protocol | {"control_scales": list(config.control_scales)}
+    del shared["control_scale"]
+    matched = matched_drift(probe.name, points, real.values, seed=config.seed, protocol=shared)
     return [*matched, *found]
 
 
@@ -160,9 +162,9 @@ class Pairs:
         """
         control = Control.from_values(values)
         guidance = self.run.recipe.sampling.guidance
-        if control_scale is not None:
-            guidance = replace(guidance, control_scale=control_scale)
-        key = (f"generated {guidance.control_scale}", control)
+        if control_scale is not None:  # beta = 0 must ignore the control altogether
+            guidance = replace(guidance, control_scale=control_scale, **ALONG)
+        key = (f"generated {guidance}", control)
         if key not in self._made:
             read = self.run.control_names  # a model without some field ignores it
             asked = {name: value for name, value in vars(control).items() if name in read}

@@ -4,7 +4,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pippin.data.open import build_source
 from pippin.data.table import Split
 from pippin.data.views import clean_images
 from pippin.evaluation.clip_score import Clip, clip_measures
-from pippin.evaluation.config import PARTS, EvaluationConfig
+from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.evaluate import compare
 from pippin.evaluation.features import FeatureExtractor, Features, build_features, extract
 from pippin.evaluation.folder import image_batches, image_paths
@@ -42,7 +42,7 @@ from pippin.types import Prompt
 
 
 def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
-    """Held-out loss, sample quality, control drift and effect of a run; floors beside.
+    """What ``evaluation.parts`` names of a run; with scales the best one, with a CLIP its score.
 
     Writes evaluation/samples/, drift/ and real/drift/ below ``folder``, and adds the measures to
     its results.jsonl. An evaluation that was interrupted goes on: finished parts are kept, and so
@@ -72,44 +72,49 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
     clip = clip_for(run)  # first: what is wrong with it is said before anything is drawn
     lpips = None if config.lpips is None else Lpips(config.lpips, device)
     extractor = build_features(config, device)
-    held_out = HeldOut(run.parts)
-    reference = clean_features(run.parts.data, config, "train", device)
-    untrained = untrained_run(recipe, run.parts.console)
+    held_out = cache(lambda: HeldOut(run.parts))  # what no part asks for is not made
     floor, captions = place.evaluation / "untrained", place.evaluation / "captions"
 
+    def clean(split: Split) -> Features:
+        return clean_features(run.parts.data, config, split, device)
+
     def quality() -> list[Measure]:
-        real = clean_features(run.parts.data, config, "held-out", device)
-        return _quality(run, reference, extractor, place.evaluated_samples, "arm", real)
+        samples = place.evaluated_samples
+        return _quality(run, clean("train"), extractor, samples, "arm", clean("held-out"))
 
     def best_scale() -> list[Measure]:
         prompts = evaluation_prompts(run, config.num_samples)
-        return best_scale_measures(run, prompts, extractor, reference)
+        return best_scale_measures(run, prompts, extractor, clean("train"))
 
     def alignment() -> list[Measure]:
-        real = clean_features(run.parts.data, config, "held-out", device)
-        return alignment_measures(run, extractor, reference, real, captions)
+        return alignment_measures(run, extractor, clean("train"), clean("held-out"), captions)
 
     def clip_score() -> list[Measure]:
         assert clip is not None
         return held_out_clip_measures(run, clip, captions)
 
     def of_untrained() -> list[Measure]:
-        loss = held_out.losses(untrained.model, subject="untrained")[:1]
-        return [*loss, *_quality(untrained, reference, extractor, floor, "untrained")]
+        untrained = untrained_run(recipe, run.parts.console)
+        loss = held_out().losses(untrained.model, subject="untrained")[:1]
+        return [*loss, *_quality(untrained, clean("train"), extractor, floor, "untrained")]
 
-    makers: dict[str, Callable[[], list[Measure]]] = {
-        "held-out": lambda: held_out.losses(run.model),
-        "quality": quality,
-        **({"best scale": best_scale} if config.scales else {}),
-        "drift": lambda: drift_measures(run, place.path, extractor, lpips),
-        **({"alignment": alignment} if run.parts.text_rule else {}),
-        **({f"clip {clip.fingerprint}": clip_score} if clip else {}),
-        "real": lambda: real_floor(run.parts.data, config, device),
-        "untrained": of_untrained,
+    drift = "drift" if lpips is None else f"drift {lpips.fingerprint}"
+    stage: dict[str, tuple[bool, Callable[[], list[Measure]]]] = {
+        "held-out": ("held-out" in config.parts, lambda: held_out().losses(run.model)),
+        "quality": ("quality" in config.parts, quality),
+        "best scale": (bool(config.scales), best_scale),
+        drift: (
+            "drift" in config.parts,
+            lambda: drift_measures(run, place.path, extractor, lpips),
+        ),
+        "alignment": ("alignment" in config.parts and run.parts.text_rule is not None, alignment),
+        f"clip {clip.fingerprint if clip else ''}": (clip is not None, clip_score),
+        "real": ("real" in config.parts, lambda: real_floor(run.parts.data, config, device)),
+        "untrained": ("untrained" in config.parts, of_untrained),
     }
     measures = cost_measures(recipe, len(run.class_names), run.parts.latent_shape)
-    for name, make in makers.items():
-        if name in config.parts or name not in PARTS:
+    for name, (wanted, make) in stage.items():
+        if wanted:
             measures += stages.measure(name, make)
     if "quality" in config.parts:
         rows = sample_rows(run, evaluation_prompts(run, config.num_samples), range(SHOWN))

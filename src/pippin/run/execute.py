@@ -11,10 +11,11 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
 from pippin.run.evaluate import evaluate_run
-from pippin.run.folder import RunFolder
+from pippin.run.folder import TWIN, RunFolder
 from pippin.run.load import load_run
 from pippin.run.train import train
 from pippin.sampling.config import SamplingConfig
+from pippin.system.files import write_json
 from pippin.training.checkpoint import newest_good
 
 
@@ -30,14 +31,23 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
         train(recipe, folder, resume=RunFolder(folder).config.exists(), console=console)
     else:
         console.print(f"{folder.name} is trained as {twin.name} was, and takes its weights")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / TWIN, {"run": twin.name})
     run = load_run(twin or folder, recipe.sampling.weights, console, recipe)
     return evaluate_run(run, folder)
 
 
 def pretrain(recipe: Recipe, folder: Path) -> None:
-    """Train a run that others start from, unless it is finished."""
-    if not _finished(folder, recipe):
-        train(recipe, folder, resume=RunFolder(folder).config.exists())
+    """Train a run that others start from, unless it is finished.
+
+    Raises:
+        ValueError: the folder holds a run of other settings.
+    """
+    started = RunFolder(folder).config.exists()
+    if started:
+        RunFolder(folder).check(recipe, resume=True)
+    if not (started and _finished(folder, recipe)):
+        train(recipe, folder, resume=started)
 
 
 def _trained_alike(recipe: Recipe, folder: Path) -> Path | None:

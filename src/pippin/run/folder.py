@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run folder: where its parts lie, and how a finished or stopped run is opened again."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from pippin.config import difference
 from pippin.recipes.recipe import Recipe
+
+TWIN = "twin.json"
+"""In a study's run that takes the weights of another one: which."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,12 @@ class RunFolder:
         Raises:
             ValueError: the folder is no run folder.
         """
+        if (self.path / TWIN).is_file():
+            name = json.loads((self.path / TWIN).read_text()).get("run")
+            raise ValueError(
+                f"{self.path} holds measures of the weights of {name}, which was trained alike; "
+                f"give {self.path.parent / str(name)}"
+            )
         if not self.config.is_file():
             raise ValueError(
                 f"{self.path} is no run folder: it has no config.json; "

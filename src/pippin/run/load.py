@@ -48,6 +48,13 @@ class LoadedRun:
         shape = ("original_size", "crop_size") if self.recipe.conditioning.image_shape else ()
         return recorded([*control.high, *control.low, *shape])
 
+    @cached_property
+    def read_names(self) -> tuple[str, ...]:
+        """The control fields the model reads themselves."""
+        conditioning = self.recipe.conditioning
+        shape = ("original_size",) if conditioning.image_shape else ()
+        return (*conditioning.control.high, *conditioning.control.low, *shape)
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Class id -> name."""

@@ -45,7 +45,11 @@ def preview_hook(parts: Parts, folder: Path) -> Hook:
                 weights="ema",
                 images_seen=trainer.images_seen,
             )
-            prompts: list[Prompt] = [n % len(run.class_names) for n in range(PREVIEW_IMAGES)]
+            shown = list(range(len(run.class_names)))
+            if parts.recipe.sampling.control.ask == "training":  # of which some may have no law
+                source = parts.train_source
+                shown = sorted({source.label(index) for index in range(len(source))})
+            prompts: list[Prompt] = [shown[n % len(shown)] for n in range(PREVIEW_IMAGES)]
             text, captions = None, parts.held_out_captions
             if captions is not None:
                 prompts = list(captions.first[:PREVIEW_IMAGES])

@@ -21,11 +21,9 @@ from pippin.diffusion.schedules import NoiseSchedule
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.text import TextEncoder
 from pippin.model import LatentDenoiser, build_model
-from pippin.objective import check_objective
 from pippin.recipes.recipe import Recipe
 from pippin.run.captions import PictureCaptions, check_encoder, prompt_features
-from pippin.sampling.config import check_guidance
-from pippin.sampling.sampler import grid_of
+from pippin.run.checks import check_recipe
 from pippin.training.device import resolve_device
 
 
@@ -42,9 +40,7 @@ class Parts:
     """
 
     def __init__(self, recipe: Recipe, console: Console) -> None:
-        check_guidance(recipe.sampling, recipe.conditioning)
-        check_objective(recipe.diffusion, recipe.denoiser)
-        grid_of(recipe.sampling, build_schedule(recipe.diffusion))
+        check_recipe(recipe)
         self.recipe, self.console = recipe, console
 
     @cached_property

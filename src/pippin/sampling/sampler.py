@@ -7,12 +7,12 @@ company change it by rounding only.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from pippin import rng
 from pippin.diffusion.config import PredictionType
@@ -22,27 +22,11 @@ from pippin.nn.attention import keys_values_kept
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.guidance import Predict, Predictions, Term, apart, guided
 from pippin.sampling.solvers import SOLVERS, Denoise, Estimate, Point, sampling_grid
-from pippin.types import Conditions, Images, Keep, Latents, Prediction
+from pippin.sampling.terms import ConditionalModel, Terms, device_of
+from pippin.types import Conditions, Images, Latents, Prediction
 
 Progress = Callable[[int, int], None]
 """Called as progress(images done, images in all) after each batch."""
-
-
-@runtime_checkable
-class ConditionalModel(Protocol):
-    """What the sampler needs of a model."""
-
-    def prepare(self, conditions: Conditions, keep: Keep | None = None) -> Any:
-        """Embed the conditions (on the CPU) once; what is not kept becomes its null."""
-
-    def __call__(self, x_t: Tensor, t: Tensor, prepared: Any) -> Prediction:
-        """Predict for states (batch, channels, height, width) at times (batch,)."""
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """As :meth:`torch.nn.Module.parameters`."""
-
-    def modules(self) -> Iterator[nn.Module]:
-        """As :meth:`torch.nn.Module.modules`."""
 
 
 @runtime_checkable
@@ -201,12 +185,12 @@ class Sampler:
         self, conditions: Conditions, seeds: Sequence[int], shape: tuple[int, int, int]
     ) -> Latents:
         """The latents of one batch."""
-        device = _device(self.model)
+        device = device_of(self.model)
         with torch.inference_mode(), _evaluating(self.model), keys_values_kept(self.model):
             together = self.config.terms == "together" or (
                 self.config.terms == "auto" and device.type != "cpu"
             )
-            terms = _Terms(self.model, conditions, len(seeds), self._autocast(device))
+            terms = Terms(self.model, conditions, len(seeds), self._autocast(device))
             predict = guided(
                 terms.together if together else apart(terms), self.config.guidance, self.schedule
             )
@@ -239,68 +223,6 @@ class Sampler:
         return lambda: torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-class _Terms:
-    """The model under each choice of kept conditions."""
-
-    def __init__(
-        self,
-        model: ConditionalModel,
-        conditions: Conditions,
-        rows: int,
-        autocast: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        self._model, self._conditions, self._rows = model, conditions, rows
-        self._autocast = autocast
-
-    def __call__(self, semantic: bool, control: bool) -> Predict:
-        """One term: a batch of its own."""
-        return self._predict(*self._asked((semantic, control)))
-
-    def together(self, keys: tuple[Term, ...]) -> Predictions:
-        """All terms in one batch, one after the other along its rows."""
-        parts, keeps = zip(*map(self._asked, keys), strict=True)
-        keep = Keep(
-            semantic=torch.cat([one.semantic for one in keeps]),
-            control=torch.cat([one.control for one in keeps]),
-        )
-        at_once = self._predict(Conditions.cat(parts), keep)
-
-        def predict(x_t: Tensor, t: Tensor) -> dict[Term, Prediction]:
-            found = at_once(x_t.repeat(len(keys), 1, 1, 1), t.repeat(len(keys)))
-            means = found.mean.chunk(len(keys))
-            if found.variance is None:
-                return {key: Prediction(mean=mean) for key, mean in zip(keys, means, strict=True)}
-            variances = found.variance.chunk(len(keys))
-            return {
-                key: Prediction(mean=mean, variance=variance)
-                for key, mean, variance in zip(keys, means, variances, strict=True)
-            }
-
-        return predict
-
-    def _asked(self, key: Term) -> tuple[Conditions, Keep]:
-        """The conditions of a term, and what of them is kept."""
-        (semantic, control), conditions = key, self._conditions
-        if not semantic and conditions.negative_text is not None:
-            conditions, semantic = replace(conditions, text=conditions.negative_text), True
-        device = _device(self._model)
-        keep = Keep(
-            semantic=torch.full((self._rows,), semantic, device=device),
-            control=torch.full((self._rows,), control, device=device),
-        )
-        return replace(conditions, negative_text=None), keep
-
-    def _predict(self, conditions: Conditions, keep: Keep) -> Predict:
-        with self._autocast():
-            prepared = self._model.prepare(conditions, keep)
-
-        def predict(x_t: Tensor, t: Tensor) -> Prediction:
-            with self._autocast():
-                return self._model(x_t, t, prepared)
-
-        return predict
-
-
 def _noise(
     shape: tuple[int, int, int], seeds: Sequence[int], device: torch.device, *step: int
 ) -> Latents:
@@ -319,11 +241,6 @@ def _evaluating(model: ConditionalModel) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def _device(model: ConditionalModel) -> torch.device:
-    first = next(iter(model.parameters()), None)
-    return torch.device("cpu") if first is None else first.device
 
 
 def _check_rows(conditions: Conditions, seeds: Sequence[int]) -> None:

@@ -80,7 +80,7 @@ def text_architectures_study(scale: ScaleName) -> Study:
         seeds=SEEDS[scale],
         primary="KID-efflite0",
         companions=("caption R@10", "held-out loss"),
-        reproduce=("pip install 'pippin[text]'", *commands("text-architectures", scale)[1:]),
+        reproduce=commands("text-architectures", scale, "text"),
     )
 
 

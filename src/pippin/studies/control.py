@@ -102,6 +102,7 @@ def fields_study(scale: ScaleName) -> Study:
     study = _one_axis(
         "control-fields",
         scale,
+        correlation=0.0,
         title="Which control fields are read",
         question="What does each field of control do for the quality of samples?",
         axis="fields",
@@ -128,6 +129,7 @@ def sampling_control_study(scale: ScaleName) -> Study:
     study = _one_axis(
         "sampling-control",
         scale,
+        correlation=0.0,
         title="What control samples ask for",
         question=(
             "Are samples closer to clean training pictures when they ask for the values of "
@@ -154,31 +156,40 @@ def measured(base: Recipe) -> Recipe:
         control_scales=BETAS,
         size_curve=SIZES if base.data.resolution == 64 else (),
         scales=(1.0, 1.5, 2.0, 3.0),
+        scale_samples=min(200, base.evaluation.num_samples),
     )
     return replace(base, evaluation=evaluation)
 
 
-def commands(name: str, scale: ScaleName) -> tuple[str, ...]:
-    """What repeats a study."""
-    return ("pip install pippin", f"pippin study run {name} --scale {scale}")
+def commands(name: str, scale: ScaleName, *extras: str) -> tuple[str, ...]:
+    """What repeats a study; ``extras`` are those of the package that it needs."""
+    package = f"'pippin[{','.join(extras)}]'" if extras else "pippin"
+    place = " --data-path FOLDER" if scale == "paper" else ""
+    return (f"pip install {package}", f"pippin study run {name} --scale {scale}{place}")
 
 
 def _one_axis(
     name: str,
     scale: ScaleName,
     *,
+    correlation: float = 1.0,
     title: str,
     question: str,
     axis: str,
     levels: dict[str, dict[str, object]],
     description: str,
 ) -> Study:
-    """One axis on the disentangled base, size decided by class."""
+    """One axis on the disentangled base.
+
+    Args:
+        correlation: between class and original size, where the pictures have a dial for it. Where
+            the question is what size itself does, it must say something that the class does not.
+    """
     return Study(
         name=f"{name}-{scale}",
         title=title,
         question=question,
-        base=measured(with_correlation(class_base(scale), 1.0)),
+        base=measured(with_correlation(class_base(scale), correlation)),
         axes={axis: Axis(levels=levels, description=description)},
         seeds=SEEDS[scale],
         primary=PRIMARY,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pippin.conditioning.conditioner import Conditioner
 from pippin.conditioning.config import ConstantGate, PowerCosineGate
 from pippin.conditioning.registry import register_conditioner
+from pippin.config import ConfigError
 from pippin.recipes.recipe import Recipe
 from pippin.studies.control import COMPANIONS, PRIMARY, measured
 from pippin.studies.demo import SMALLEST_EFFECT
@@ -51,6 +52,8 @@ def controlbench_study(
         ConfigError: a name that is taken.
     """
     for name, kind in conditioners.items():
+        if name in CONDITIONINGS:
+            raise ConfigError(f"{name!r} is an arm of ControlBench already; choose another name")
         register_conditioner(name, kind)
     known = {"pippin": {"conditioning.conditioner": "pippin"}}
     theirs = {name: {"conditioning.conditioner": name} for name in conditioners}

@@ -38,5 +38,5 @@ def padding_study(scale: ScaleName) -> Study:
         primary="held-out loss",
         companions=("KID-efflite0", "caption R@10"),
         smallest_effect=0.002,
-        reproduce=commands("padding", scale),
+        reproduce=commands("padding", scale, "text"),
     )

@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from pippin.config import ConfigError
+from pippin.config import ConfigError, replace_at
+from pippin.data.config import ImagesConfig
 from pippin.recipes import openmoji
 from pippin.studies.architectures import architectures_study, text_architectures_study
 from pippin.studies.control import (
@@ -23,7 +24,6 @@ from pippin.studies.scales import SCALES, ScaleName
 from pippin.studies.transfer import (
     cropping_study,
     datasets_study,
-    guidance_law_study,
     length_study,
     resolution_study,
     text_datasets_study,
@@ -40,6 +40,9 @@ class Shipped(NamedTuple):
     """At which it can be run; the first is the one that it is run at unasked."""
 
 
+EMBEDDED: tuple[ScaleName, ...] = ("demo", "cpu", "gpu-hour")
+"""Of studies that ask what only the embedded pictures can answer."""
+
 DEMO_MODELS = {
     "entangled": "pippin/openmoji-mmdit-entangled",
     "disentangled": "pippin/openmoji-mmdit-disentangled",
@@ -55,7 +58,9 @@ STUDIES: dict[str, Shipped] = {
         control_study, "semantic path x control gate, where a picture's class decides its size"
     ),
     "control-independent": Shipped(
-        partial(control_study, independent=True), "the same, where size and class are independent"
+        partial(control_study, independent=True),
+        "the same, where size and class are independent",
+        EMBEDDED,
     ),
     "control-gates": Shipped(gates_study, "schedules of the control gate, and alpha"),
     "control-init": Shipped(init_study, "initial weights of the control embeddings"),
@@ -68,9 +73,8 @@ STUDIES: dict[str, Shipped] = {
     ),
     "pretraining-length": Shipped(length_study, "which share of a budget at half the side"),
     "cropping": Shipped(cropping_study, "shrunken pictures or local views at low resolution"),
-    "datasets": Shipped(datasets_study, "half of a budget on other pictures first"),
-    "class-to-text": Shipped(text_datasets_study, "half of a budget on classes first"),
-    "guidance-law": Shipped(guidance_law_study, "the best scale at two resolutions"),
+    "datasets": Shipped(datasets_study, "half of a budget on other pictures first", EMBEDDED),
+    "class-to-text": Shipped(text_datasets_study, "half of a budget on classes first", EMBEDDED),
     "architectures": Shipped(architectures_study, "five denoisers under both conditionings"),
     "text-architectures": Shipped(text_architectures_study, "five denoisers of text"),
 }
@@ -97,3 +101,28 @@ def get_study(name: str, seeds: tuple[int, ...] = (), scale: ScaleName | None = 
         )
     study = shipped.build(scale)
     return replace(study, seeds=seeds) if seeds else study
+
+
+def on_data(study: Study, path: str | None) -> Study:
+    """The study on the pictures of a folder.
+
+    Args:
+        study: on own pictures, or on the embedded ones, which need no folder.
+        path: the folder; None = none given.
+
+    Raises:
+        ConfigError: a folder for the embedded pictures, or none for own ones.
+    """
+    data = study.base.data
+    if not isinstance(data, ImagesConfig):
+        if path is not None:
+            raise ConfigError(
+                f"study {study.name!r} runs on the embedded pictures; leave --data-path {path} out"
+            )
+        return study
+    if not (path or data.path):
+        raise ConfigError(f"study {study.name!r} needs pictures: give --data-path FOLDER")
+    if path is None:
+        return study
+    starts = {name: replace_at(one, "data.path", path) for name, one in study.starts.items()}
+    return replace(study, base=replace_at(study.base, "data.path", path), starts=starts)

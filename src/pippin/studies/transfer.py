@@ -1,27 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """From small and low to large and high: positions, noise, data, crops and length of pre-training
-(Berrada et al. 2024), at equal total compute.
+(Berrada et al. 2024), at equal totals of image tokens.
 
-Compute is counted in tokens: an image at half the side costs a quarter. Questions, primary metrics
-and smallest effects are declared here, before any run.
+An image at half the side has a quarter of the tokens. Conditions' tokens and attention make the
+compute differ from that by some percent: parameters and MACs stand in every table. Questions,
+primary metrics and smallest effects are declared here, before any run.
 """
 
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pippin.config import replace_at
-from pippin.data.config import CropLaw, OpenMojiConfig, SizeLaw
+from pippin.data.config import CropLaw
 from pippin.denoisers.config import mmdit
 from pippin.recipes.recipe import Recipe
 from pippin.studies.control import commands
 from pippin.studies.scales import SEEDS, ScaleName, class_base, text_base
-from pippin.study.study import Axis, Study, value_at
+from pippin.study.study import Axis, Study
 from pippin.training.config import InitConfig
 
 SMALLEST_EFFECT = 0.5
 """Of KID-efflite0."""
 COST = 4
-"""Images at half the side that cost as much as one image."""
+"""Images at half the side that have as many tokens as one image."""
+WARMUP = 0.05
+"""Share of every stage over which its rates rise, so that short stages lose no more than long."""
 
 
 class Budget(NamedTuple):
@@ -34,7 +37,7 @@ class Budget(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Images at the full side that cost as much as both."""
+        """Images at the full side that have as many tokens as both."""
         return self.high + self.low // COST
 
 
@@ -49,37 +52,43 @@ LOW_GRID: dict[ScaleName, int] = {"demo": 4, "cpu": 4, "gpu-hour": 4, "paper": 1
 
 
 def resolution_study(scale: ScaleName) -> Study:
-    """Positions x noise, and from scratch, at equal total compute."""
-    budget, high = BUDGETS[scale], _high(scale)
+    """Positions x noise, and from scratch, at equal totals of image tokens.
+
+    The first arm follows the method's advice; every other one, scratch among them, is compared
+    with it. Scratch has the first arm's noise, and its own noise besides.
+    """
+    budget = BUDGETS[scale]
     axes = {
         "positions": Axis(
             levels={
-                "extrapolated": {"denoiser.base_grid": None},
                 "resampled": {"denoiser.base_grid": LOW_GRID[scale]},
+                "extrapolated": {"denoiser.base_grid": None},
             },
-            description="unit steps beyond the known grid, or the known limits in finer steps",
+            description="the known limits in finer steps, or unit steps beyond the known grid",
         ),
         "noise": Axis(
-            levels={"kept": {"diffusion.rescale": 1.0}, "rescaled": {"diffusion.rescale": 2.0}},
-            description="the low resolution's schedule as it is, or SNR / 4",
+            levels={"rescaled": {"diffusion.rescale": 2.0}, "kept": {"diffusion.rescale": 1.0}},
+            description="SNR / 4, or the low resolution's schedule as it is",
         ),
         "start": _starts({"low": ("@low", budget.high), "scratch": (None, budget.total)}),
     }
     arms = {
         f"{positions}-{noise}": {"positions": positions, "noise": noise, "start": "low"}
-        for positions in ("extrapolated", "resampled")
-        for noise in ("kept", "rescaled")
+        for positions in ("resampled", "extrapolated")
+        for noise in ("rescaled", "kept")
     }
-    arms["scratch"] = {"positions": "extrapolated", "noise": "kept", "start": "scratch"}
+    for noise in ("rescaled", "kept"):
+        name = f"scratch-{noise}"
+        arms[name] = {"positions": "resampled", "noise": noise, "start": "scratch"}
     return _study(
         "resolution",
         scale,
         title="From half the side",
         question=(
             "Do resampled positions and a rescaled noise schedule make more of pre-training at "
-            "half the side, and does that beat training at the full side at equal compute?"
+            "half the side, and does that beat training at the full side on as many tokens?"
         ),
-        base=high,
+        base=_high(scale),
         axes=axes,
         combinations=arms,
         starts={"low": _low(scale, budget.low)},
@@ -88,12 +97,9 @@ def resolution_study(scale: ScaleName) -> Study:
 
 def datasets_study(scale: ScaleName) -> Study:
     """Twemoji, then OpenMoji, against OpenMoji alone."""
-    budget = BUDGETS[scale]
-    each = budget.total // 2
+    each = BUDGETS[scale].total // 2
     base = _high(scale)
-    twemoji = base
-    if isinstance(base.data, OpenMojiConfig):
-        twemoji = replace(base, data=replace(base.data, art=("twemoji",)))
+    twemoji = replace_at(base, "data.art", ("twemoji",))
     return _study(
         "datasets",
         scale,
@@ -102,13 +108,13 @@ def datasets_study(scale: ScaleName) -> Study:
         base=base,
         axes={"start": _starts({"scratch": (None, 2 * each), "pretrained": ("@other", each)})},
         starts={"other": _budget(twemoji, each)},
+        extras=("twemoji",),
     )
 
 
 def text_datasets_study(scale: ScaleName) -> Study:
-    """Classes, then captions, against captions alone."""
-    budget = BUDGETS[scale]
-    each = budget.total // 2
+    """Classes, then captions, against captions alone, on as many images."""
+    each = BUDGETS[scale].total // 2
     base = text_base(scale)
     levels: dict[str, dict[str, Any]] = {
         "scratch": {"init": InitConfig(), "train.images": 2 * each},
@@ -117,6 +123,8 @@ def text_datasets_study(scale: ScaleName) -> Study:
             "train.images": each,
         },
     }
+    for level in levels.values():
+        level["train.warmup_images"] = round(WARMUP * level["train.images"])
     return _study(
         "class-to-text",
         scale,
@@ -125,6 +133,7 @@ def text_datasets_study(scale: ScaleName) -> Study:
         base=base,
         axes={"start": Axis(levels=levels, description="what training starts from")},
         starts={"classes": _budget(replace(class_base(scale), data=base.data), each)},
+        extras=("text",),
     )
 
 
@@ -172,44 +181,14 @@ def length_study(scale: ScaleName) -> Study:
     )
 
 
-def guidance_law_study(scale: ScaleName) -> Study:
-    """The best scale at two resolutions, from models of the same budget in images."""
-    high, low = _high(scale), _low(scale, BUDGETS[scale].total)
-    paths = ["data.resolution", "sampling.control"]
-    if isinstance(high.data, OpenMojiConfig):
-        paths.append("data.size_law")
-    levels = {
-        name: {path: value_at(recipe, path) for path in paths}
-        for name, recipe in {"low": low, "high": high}.items()
-    }
-    evaluation = replace(
-        high.evaluation,
-        parts=("quality", "real"),
-        scales=(1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0),
-        scale_samples=high.evaluation.num_samples,
-    )
-    return Study(
-        name=f"guidance-law-{scale}",
-        title="The best scale at another resolution",
-        question="Is lambda' - 1 at twice the side twice lambda - 1?",
-        base=replace(_budget(high, BUDGETS[scale].total), evaluation=evaluation),
-        axes={"resolution": Axis(levels=levels, description="side of the images")},
-        seeds=SEEDS[scale],
-        primary="best semantic scale",
-        companions=("KID-efflite0 at best scale", "KID-efflite0 at scale 1"),
-        smallest_effect=0.25,
-        reproduce=commands("guidance-law", scale),
-    )
-
-
-def _study(name: str, scale: ScaleName, **parts: Any) -> Study:
+def _study(name: str, scale: ScaleName, extras: tuple[str, ...] = (), **parts: Any) -> Study:
     return Study(
         name=f"{name}-{scale}",
         seeds=SEEDS[scale],
         primary="KID-efflite0",
         companions=("coverage", "held-out loss"),
         smallest_effect=SMALLEST_EFFECT,
-        reproduce=commands(name, scale),
+        reproduce=commands(name, scale, *extras),
         **parts,
     )
 
@@ -218,7 +197,11 @@ def _starts(levels: dict[str, tuple[str | None, int]]) -> Axis:
     """Where an arm starts, and how many images are left to it."""
     return Axis(
         levels={
-            name: {"init.run": run, "train.images": images}
+            name: {
+                "init.run": run,
+                "train.images": images,
+                "train.warmup_images": round(WARMUP * images),
+            }
             for name, (run, images) in levels.items()
         },
         description="what training starts from, and how many images then follow",
@@ -226,7 +209,7 @@ def _starts(levels: dict[str, tuple[str | None, int]]) -> Axis:
 
 
 def _budget(recipe: Recipe, images: int) -> Recipe:
-    train = replace(recipe.train, images=images)
+    train = replace(recipe.train, images=images, warmup_images=round(WARMUP * images))
     return replace(recipe, train=train)
 
 
@@ -251,19 +234,8 @@ def _low(scale: ScaleName, images: int) -> Recipe:
 
 
 def at_half_the_side(base: Recipe) -> Recipe:
-    """The same at half the side: sizes of sources, and what samples ask for, halved too."""
-    data = replace(base.data, resolution=base.data.resolution // 2)
-    if isinstance(data, OpenMojiConfig):
-        law = data.size_law
-        halved = SizeLaw(
-            smallest=law.smallest // 2,
-            largest=law.largest // 2,
-            class_correlation=law.class_correlation,
-        )
-        data = replace(data, size_law=halved)
-    height, width = base.sampling.control.original_size
-    control = replace(base.sampling.control, original_size=(height // 2, width // 2))
-    return replace(base, data=data, sampling=replace(base.sampling, control=control))
+    """The same pictures at half the side; their original sizes stay what they are."""
+    return replace(base, data=replace(base.data, resolution=base.data.resolution // 2))
 
 
 def _followed(high: Recipe, scale: ScaleName) -> Recipe:

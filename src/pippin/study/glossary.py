@@ -87,8 +87,8 @@ _EXACT = {
     "near copies": Term(
         label="near copies",
         text=(
-            "Share of samples nearer to a training picture than all but 5 % of real held-out "
-            "pictures are: far above 0.05 means memorised."
+            "Share of samples that lie nearer to a training picture than all but 5 % of real "
+            "held-out pictures do: far above 0.05 means memorised."
         ),
         group="samples",
     ),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``report.html``: one file that says what was found, shows it, and tells how to repeat it."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pippin.study.headline import headline
 from pippin.study.page import write_page
 from pippin.study.pictures import Album
 from pippin.study.settings import differing, grouped
-from pippin.study.source import Source, open_source
+from pippin.study.source import Run, Source, open_source
 from pippin.study.start import starting_point
 from pippin.study.table import Line, result_lines
 from pippin.study.tradeoff import tradeoffs
@@ -168,12 +169,23 @@ def _run_line(source: Source, arm: str, seed: int) -> RunLine:
         name=f"{arm}, seed {seed}",
         known=run is not None or outcome is not None,
         status=outcome.status if outcome else started,
-        message=outcome.message if outcome else "",
+        message=outcome.message if outcome and outcome.message else _twin(run),
         wall=_duration(outcome.wall_seconds) if outcome else "",
         speed=f"{speeds[len(speeds) // 2]:,.0f}" if speeds else "",
         bad_steps=f"{bad_steps[-1]:g}" if bad_steps else "",
         fingerprint=outcome.fingerprint if outcome else "",
     )
+
+
+def _twin(run: Run | None) -> str:
+    """Whose weights a run measured, where it trained none."""
+    path = run.folder / "twin.json" if run else None
+    if path is None or not path.is_file():
+        return ""
+    try:
+        return f"weights of {json.loads(path.read_text())['run']}"
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _duration(seconds: float) -> str:

@@ -81,17 +81,18 @@ def run_study(
 def _starting(study: Study, folder: Path, execute: Execute, pretrain: Pretrain | None) -> Execute:
     """The same, after the runs that a recipe starts from."""
 
-    def located(recipe: Recipe) -> Recipe:
+    def prepare(recipe: Recipe) -> None:
         name = start_of(recipe)
-        if name is None:
-            return recipe
-        assert pretrain is not None
-        start = located(dataclasses.replace(study.starts[name], seed=recipe.seed))
-        place = folder / "starts" / run_name(name, recipe.seed)
-        pretrain(start, place)
-        return dataclasses.replace(recipe, init=dataclasses.replace(recipe.init, run=str(place)))
+        if name is not None and pretrain is not None:
+            start = dataclasses.replace(study.starts[name], seed=recipe.seed)
+            prepare(start)
+            pretrain(start, folder / "starts" / run_name(name, recipe.seed))
 
-    return lambda recipe, place: execute(located(recipe), place)
+    def run(recipe: Recipe, place: Path) -> Sequence[Measure]:
+        prepare(recipe)
+        return execute(recipe, place)
+
+    return run
 
 
 def _run_all(
@@ -184,6 +185,8 @@ def _varies(path: str, declared: tuple[str, ...]) -> bool:
         return path == "seed" or covered(path, declared)
     entry = path.removeprefix("measure.")
     if entry == "model.recipe":  # the fingerprint of all settings, which stand here themselves
+        return True
+    if entry.startswith("chosen."):  # what an arm chose for itself, by a rule that all share
         return True
     section = FOLLOWS.get(entry)
     return covered(entry, declared) or any(one.split(".")[0] == section for one in declared)

@@ -126,7 +126,15 @@ def series_of(source: Source, arm: str, rows: list[Row]) -> Series:
     diverged |= {
         one.seed for one in source.results.outcomes if one.arm == arm and one.status == "diverged"
     }
-    return Series(arm=arm, values=values, diverged=tuple(sorted(diverged - set(values))))
+    finished = {
+        one.seed for one in source.results.outcomes if one.arm == arm and one.status == "finished"
+    }
+    return Series(
+        arm=arm,
+        values=values,
+        diverged=tuple(sorted(diverged - set(values))),
+        absent=tuple(sorted(finished - diverged - set(values))),
+    )
 
 
 def arm_cell(source: Source, series: Series, rows: list[Row], delta: Comparison | None) -> Cell:

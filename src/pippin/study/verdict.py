@@ -26,6 +26,8 @@ class Series:
     """Training seed -> finite value."""
     diverged: tuple[int, ...] = ()
     """Seeds whose value is not finite."""
+    absent: tuple[int, ...] = ()
+    """Seeds whose run finished without this metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,12 @@ def _obstacle(first: Series, second: Series, found: Estimate | None) -> str:
             return (
                 f"{one.arm} diverged in {len(one.diverged)} of {total} seeds, and the mean of the "
                 "runs that remain would flatter it."
+            )
+        if one.absent and one.values:
+            total = len(one.absent) + len(one.values)
+            return (
+                f"{one.arm} has no such number in {len(one.absent)} of {total} seeds, and the "
+                "mean of the runs that remain would flatter it."
             )
     if found is None:
         return f"{second.arm} and {first.arm} have no seed in common yet."

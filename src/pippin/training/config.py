@@ -39,7 +39,8 @@ class InitConfig(Config):
 
     run: str | None = None
     """None: drawn from the seed. Otherwise a run folder, an exported folder or the name of a
-    shipped model (pippin/...), whose weights must fit this model but for what transfer allows."""
+    shipped model (pippin/...), whose weights must fit this model but for what transfer allows; in
+    a study also @NAME, one of its own runs."""
     weights: Literal["ema", "raw"] = "ema"
     """Which of a run's weights; an exported or shipped model has one kind only."""
     transfer: tuple[RuleName, ...] = ()

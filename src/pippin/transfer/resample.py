@@ -4,7 +4,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import grid_sample, interpolate
 
 Grid = tuple[int, int]
 """(rows, columns) of patches."""
@@ -23,32 +23,35 @@ def resample_positions(
 def resample_biases(
     table: Float[Tensor, "offsets heads"], old: Grid, new: Grid
 ) -> Float[Tensor, "new_offsets heads"]:
-    """A number for each offset within a grid, bicubic: offsets mean shares of the picture.
+    """A number for each offset within a grid, bicubic: an offset means a share of the picture.
 
-    The offset of zero is the middle of either table and keeps its value; the rows for a class
+    d patches of the new grid are d times old / new patches of the old one. The rows for a class
     token are copied.
     """
     offsets, rest = table[:-CLASS_TOKEN_ROWS], table[-CLASS_TOKEN_ROWS:]
-    old_sides, new_sides = (_offsets(grid) for grid in (old, new))
-    assert len(offsets) == old_sides[0] * old_sides[1], (table.shape, old)
-    return torch.cat([_bicubic(offsets, old_sides, new_sides, align_corners=True), rest])
+    sides = tuple(2 * side - 1 for side in old)
+    assert len(offsets) == sides[0] * sides[1], (table.shape, old)
+    if old == new:
+        return table
+    image = offsets.T.reshape(1, -1, *sides).float()
+    down, right = (_places(a, b) for a, b in zip(old, new, strict=True))
+    places = torch.stack(torch.meshgrid(down, right, indexing="ij"), -1).flip(-1)[None]
+    sampled = grid_sample(
+        image, places.float(), mode="bicubic", padding_mode="border", align_corners=True
+    )
+    return torch.cat([sampled.flatten(2)[0].T.to(table.dtype), rest])
 
 
-def _offsets(grid: Grid) -> Grid:
-    return 2 * grid[0] - 1, 2 * grid[1] - 1
+def _places(old: int, new: int) -> Float[Tensor, " offsets"]:
+    """Where each new offset lies in the old table, from -1 (its first row) to 1 (its last)."""
+    offsets = torch.arange(-(new - 1), new, dtype=torch.float64) * old / new
+    return offsets / max(old - 1, 1)
 
 
-def _bicubic(table: Tensor, old: Grid, new: Grid, *, align_corners: bool = False) -> Tensor:
+def _bicubic(table: Tensor, old: Grid, new: Grid) -> Tensor:
     if old == new:
         return table
     image = table.T.reshape(1, -1, *old).float()
-    # antialias also chooses the kernel that keeps a straight line straight (Keys 1981); with
-    # aligned corners it misses the middle
-    resized = interpolate(
-        image,
-        size=new,
-        mode="bicubic",
-        align_corners=align_corners,
-        antialias=not align_corners,
-    )
+    # antialias also chooses the kernel that keeps a straight line straight (Keys 1981)
+    resized = interpolate(image, size=new, mode="bicubic", antialias=True)
     return resized.flatten(2)[0].T.to(table.dtype)

@@ -77,6 +77,13 @@ def _classes(name: str, trained: Tensor, initial: Tensor, ends: Between) -> Plac
     return Placed(value=value, action="initialised", detail="the null class copied")
 
 
+def _semantics(name: str, trained: Tensor, initial: Tensor, ends: Between) -> Placed:
+    """What embeds semantics starts anew at any shape; cross-attention where it does not fit."""
+    if name.startswith("conditioner.") or trained.shape != initial.shape:
+        return Placed(value=None, action="initialised")
+    return Placed(value=trained.to(initial.dtype), action="copied")
+
+
 _SEMANTIC = r"conditioner\.(label_tokens|label_vector|text_tokens|text_vector|constant_tokens)\..*"
 _CROSS = r"denoiser\..*\b(cross|norm_cross)\..*"
 RULES: dict[RuleName, Rule] = {
@@ -95,7 +102,10 @@ RULES: dict[RuleName, Rule] = {
     ),
     "semantics": Rule(
         pattern=re.compile(f"{_SEMANTIC}|{_CROSS}"),
-        says="class to text, or another text encoder: what embeds semantics, and cross-attention",
+        says="class to text, or another text encoder: what embeds semantics starts anew, and "
+        "cross-attention where it is new or of another width",
+        place=_semantics,
+        always=True,
     ),
     "control": Rule(
         pattern=re.compile(r"conditioner\.(high|low|image_shape)\..*"),
