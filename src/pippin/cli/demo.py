@@ -9,9 +9,10 @@ from pippin.cli.options import parse
 from pippin.cli.sample import TEXT_MODEL
 
 PROMPTS = (
-    *("cat face", "dog face", "grinning face", "birthday cake, twemoji"),
-    *("green apple, openmoji", "green apple, twemoji", "blue book, openmoji", "red circle"),
-    *("jar with purple content", "yellow flag", "house with garden", "woman scientist"),
+    *("grinning face", "smiling cat", "person, openmoji", "red heart, twemoji"),
+    *("green circle, twemoji", "blue square, openmoji", "green book, twemoji", "yellow circle"),
+    # pairs of attribute and object that training left out
+    *("blue book, openmoji", "yellow flag", "green apple, openmoji", "jar with purple content"),
 )
 """Two samples of each stand on the first page."""
 
