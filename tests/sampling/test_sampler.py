@@ -296,8 +296,11 @@ def test_terms_together_are_those_apart_to_rounding(reference):
     assert calls[1] == 4 and 4 < calls[0] <= 12
 
 
-def test_on_a_cpu_terms_stay_apart_unless_asked():
-    for terms, calls in (("auto", 8), ("together", 4)):
-        model = Network()
-        _sampler(model, terms=terms).latents(_conditions(), SEEDS, SHAPE)
-        assert len(model.seen) == calls
+@pytest.mark.parametrize(
+    ("terms", "precision", "calls"),
+    [("auto", "fp32", 8), ("auto", "bf16", 4), ("together", "fp32", 4), ("apart", "bf16", 8)],
+)
+def test_on_a_cpu_terms_stay_apart_in_fp32_unless_asked(terms, precision, calls):
+    model = Network()
+    _sampler(model, terms=terms, precision=precision).latents(_conditions(), SEEDS, SHAPE)
+    assert len(model.seen) == calls

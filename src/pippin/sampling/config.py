@@ -165,7 +165,8 @@ class SamplingConfig(Config):
     """HxW in pixels, such as 64x96, where the model's positions allow; None = its resolution."""
     terms: Literal["auto", "apart", "together"] = field(default="auto", metadata=NOT_PROTOCOL)
     """Whether the terms of guidance go through the network as one batch; changes images by
-    rounding only. auto: together on a GPU, apart on a CPU, where the larger batch is no faster."""
+    rounding only. auto: apart on a CPU in fp32, where the larger batch is slower, otherwise
+    together (docs/bench.md)."""
     weights: Literal["ema", "raw"] = "ema"
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: int = field(default=64, metadata=NOT_PROTOCOL)

@@ -187,9 +187,8 @@ class Sampler:
         """The latents of one batch."""
         device = device_of(self.model)
         with torch.inference_mode(), _evaluating(self.model), keys_values_kept(self.model):
-            together = self.config.terms == "together" or (
-                self.config.terms == "auto" and device.type != "cpu"
-            )
+            fast = device.type != "cpu" or self.config.precision == "bf16"
+            together = self.config.terms == "together" or (self.config.terms == "auto" and fast)
             terms = Terms(self.model, conditions, len(seeds), self._autocast(device))
             predict = guided(
                 terms.together if together else apart(terms), self.config.guidance, self.schedule
