@@ -73,7 +73,8 @@ def errors(held_out: HeldOut, model: LatentDenoiser) -> list[str]:
     cells = []
     for level in LOG_SNRS:
         one = found[f"x0-error at log-SNR {level:g}"]
-        cells.append(f"{one.value:.3f} ± {(one.high - one.low) / 2:.3f}")  # type: ignore[operator]
+        assert one.low is not None and one.high is not None
+        cells.append(f"{one.value:.3f} ± {(one.high - one.low) / 2:.3f}")
     return cells
 
 

@@ -64,7 +64,9 @@ def main(argv: list[str]) -> int:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give a run folder or a folder of images")
     preset = _preset_name(rest)
-    names = ("config.json", "twin.json")
+    from pippin.run.folder import TWIN
+
+    names = ("config.json", TWIN)
     is_run = preset is not None or any((folder / name).exists() for name in names)
     measures, out = _run(folder, preset, rest) if is_run else _folder(folder, rest)
 

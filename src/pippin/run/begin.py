@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from pippin.recipes.recipe import Recipe
+from pippin.run.folder import START, start_folder
 from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
 from pippin.sampling.guidance import scale_at_resolution
@@ -51,9 +52,9 @@ def begin(trainer: Trainer, parts: Parts, folder: Path) -> None:
 def located(recipe: Recipe, folder: Path) -> str:
     """What ``init.run`` names; ``@NAME`` is a start of the study that the run's folder lies in."""
     run = str(recipe.init.run)
-    if not run.startswith("@"):
+    if not run.startswith(START):
         return run
-    return str(folder.parent.parent / "starts" / f"{run[1:]}-seed{recipe.seed}")
+    return str(start_folder(folder.parent.parent, run.removeprefix(START), recipe.seed))
 
 
 def suggestions(old: Recipe, new: Recipe) -> list[str]:

@@ -10,6 +10,13 @@ from pippin.recipes.recipe import Recipe
 
 TWIN = "twin.json"
 """In a study's run that takes the weights of another one: which."""
+START = "@"
+"""Begins an ``init.run`` that names a run of the study itself."""
+
+
+def start_folder(study: Path, name: str, seed: int) -> Path:
+    """Where the run lies that arms of a study go on from as ``@name``."""
+    return study / "starts" / f"{name}-seed{seed}"
 
 
 @dataclass(frozen=True)

@@ -8,25 +8,17 @@ two control values is known exactly, and a dial ties original size to class as h
 from collections.abc import Mapping
 
 from pippin.conditioning.conditioner import Conditioner
-from pippin.conditioning.config import ConstantGate, PowerCosineGate
+from pippin.conditioning.config import PowerCosineGate
 from pippin.conditioning.registry import register_conditioner
 from pippin.config import ConfigError
 from pippin.recipes.recipe import Recipe
-from pippin.studies.control import COMPANIONS, PRIMARY, measured
-from pippin.studies.demo import SMALLEST_EFFECT
+from pippin.studies.control import COMPANIONS, CORNERS, PRIMARY, measured
+from pippin.studies.demo import SMALLEST_EFFECT, control_axes
 from pippin.studies.scales import SEEDS, ScaleName, class_base, with_correlation
 from pippin.study.study import Axis, Study
 
-CONDITIONINGS = {
-    "entangled": {
-        "conditioning.rules": {"label": "modulation"},
-        "conditioning.control.low_gate": ConstantGate(),
-    },
-    "disentangled": {
-        "conditioning.rules": {"label": "attention"},
-        "conditioning.control.low_gate": PowerCosineGate(),
-    },
-}
+WAYS = ("entangled", "disentangled")
+"""Of :data:`pippin.studies.control.CORNERS`."""
 
 
 def controlbench_study(
@@ -52,20 +44,17 @@ def controlbench_study(
         ConfigError: a name that is taken.
     """
     for name, kind in conditioners.items():
-        if name in CONDITIONINGS:
+        if name in WAYS:
             raise ConfigError(f"{name!r} is an arm of ControlBench already; choose another name")
         register_conditioner(name, kind)
-    known = {"pippin": {"conditioning.conditioner": "pippin"}}
-    theirs = {name: {"conditioning.conditioner": name} for name in conditioners}
-    arms = {
-        **{name: {"settings": name, "conditioner": "pippin"} for name in CONDITIONINGS},
-        **{name: {"settings": "disentangled", "conditioner": name} for name in conditioners},
-    }
-    axes = {"settings": Axis(levels=dict(CONDITIONINGS), description="semantic path and gate")}
-    if theirs:
-        axes["conditioner"] = Axis(levels=known | theirs, description="which class embeds")
-    else:
-        arms = {name: {"settings": name} for name in CONDITIONINGS}
+    arms = {name: dict(CORNERS[name]) for name in WAYS}
+    axes = control_axes(PowerCosineGate())
+    if conditioners:
+        ours, *_ = known = ("pippin", *conditioners)
+        levels = {name: {"conditioning.conditioner": name} for name in known}
+        axes["conditioner"] = Axis(levels=levels, description="which class embeds")
+        arms = {name: levels | {"conditioner": ours} for name, levels in arms.items()}
+        arms |= {name: CORNERS["disentangled"] | {"conditioner": name} for name in conditioners}
     return Study(
         name=f"controlbench-{correlation:g}",
         title=f"ControlBench, size and class correlated by {correlation:g}",

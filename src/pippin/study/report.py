@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pippin.run.folder import TWIN
 from pippin.study.figures import learning_curves
 from pippin.study.gallery import SEEDS_SHOWN, gallery
 from pippin.study.glossary import HEADINGS, control_name
@@ -179,7 +180,7 @@ def _run_line(source: Source, arm: str, seed: int) -> RunLine:
 
 def _twin(run: Run | None) -> str:
     """Whose weights a run measured, where it trained none."""
-    path = run.folder / "twin.json" if run else None
+    path = run.folder / TWIN if run else None
     if path is None or not path.is_file():
         return ""
     try:

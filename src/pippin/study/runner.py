@@ -13,6 +13,7 @@ from pathlib import Path
 from pippin.config import ConfigError, fingerprint, protocol
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
+from pippin.run.folder import start_folder
 from pippin.study.declaration import flat
 from pippin.study.environment import environment
 from pippin.study.folder import declare, run_name
@@ -86,7 +87,7 @@ def _starting(study: Study, folder: Path, execute: Execute, pretrain: Pretrain |
         if name is not None and pretrain is not None:
             start = dataclasses.replace(study.starts[name], seed=recipe.seed)
             prepare(start)
-            pretrain(start, folder / "starts" / run_name(name, recipe.seed))
+            pretrain(start, start_folder(folder, name, recipe.seed))
 
     def run(recipe: Recipe, place: Path) -> Sequence[Measure]:
         prepare(recipe)

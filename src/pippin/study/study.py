@@ -14,13 +14,12 @@ from typing import Any
 
 from pippin.config import Config, ConfigError, difference, replace_at
 from pippin.recipes.recipe import Recipe
+from pippin.run.folder import START
 from pippin.study.declaration import Declaration, DeclaredAxis
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 BUDGET = "train.images"
 """The setting that is a run's budget."""
-START = "@"
-"""Begins an ``init.run`` that names a run of the study itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
