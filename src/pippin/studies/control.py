@@ -18,8 +18,9 @@ COMPANIONS = (
     "KID-efflite0",
     "held-out loss",
 )
-BETAS = (0.5, 1.0, 2.0)
-"""Where drift is measured against effect."""
+BETAS = (0.5, 1.0, 2.0, 4.0)
+"""Where drift is measured against effect: so far that models which hear a control late, and obey
+it less, reach half the effect of real pairs too."""
 SIZES = (24, 48)
 """Further points of drift against size, in pixels of 64."""
 CORNERS = {
@@ -156,7 +157,7 @@ def measured(base: Recipe) -> Recipe:
         control_scales=BETAS,
         size_curve=SIZES if base.data.resolution == 64 else (),
         scales=(1.0, 1.5, 2.0, 3.0),
-        scale_samples=min(200, base.evaluation.num_samples),
+        scale_samples=min(128, base.evaluation.num_samples),
     )
     return replace(base, evaluation=evaluation)
 

@@ -43,13 +43,13 @@ def _embedded(recipe: Recipe, scale: ScaleName) -> Recipe:
     """A recipe on the embedded pictures at a budget."""
     train = replace(recipe.train, preview_every=0)
     sampling = replace(recipe.sampling, solver="dpm++", steps=16)
-    evaluation = EvaluationConfig(parts=MEASURED, num_samples=400, input_size=64)
+    evaluation = EvaluationConfig(parts=MEASURED, num_samples=256, input_size=64)
     if scale == "demo":
         train = replace(train, images=20_000, checkpoint_every=10_000)
     elif scale == "cpu":
         # Patches of 4 leave a quarter of the tokens and pass four times as many pictures.
         recipe = replace(recipe, denoiser=mmdit("tiny", patch_size=4))
-        train = replace(train, images=100_000, batch_size=64, checkpoint_every=50_000)
+        train = replace(train, images=40_000, batch_size=64, checkpoint_every=20_000)
     else:
         recipe = replace(recipe, denoiser=mmdit("B"))
         train = replace(
