@@ -4,9 +4,11 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from pippin.config import ConfigError
 from pippin.evaluation.features import build_features
+from pippin.evaluation.measure import Jackknife
 from pippin.run import best_scale as module
 from pippin.run.best_scale import SEARCH_SEEDS, at_scale, best_scale_measures
 from pippin.run.drift import curve
@@ -14,6 +16,7 @@ from pippin.run.evaluate import clean_features, evaluation_prompts
 from pippin.run.load import load_run
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
 from pippin.studies.demo import demo_study
+from pippin.studies.table import get_study
 from pippin.study.runner import row_of
 
 
@@ -99,3 +102,37 @@ def test_points_of_the_size_curve(finished_run):
     ]
     with pytest.raises(ConfigError, match=r"size_curve must lie below 256.*got \(12, 256\)"):
         curve(loaded(finished_run, size_curve=(12, 256)))
+
+
+def test_the_fitted_scale_is_compared_between_resolutions(finished_run, monkeypatch):
+    scales = (1.0, 1.5, 2.0, 3.0, 4.0)
+    run = loaded(finished_run, scales=scales, scale_samples=4)
+    distances = iter(scales)
+
+    def parabola(images, reference):
+        value = (next(distances) - 2.3) ** 2
+        return Jackknife(value=value, left_out=torch.full((4,), value, dtype=torch.float64))
+
+    monkeypatch.setattr(module, "kernel_distance", parabola)
+    config = run.recipe.evaluation
+    reference = clean_features(run.parts.data, config, "train", run.parts.device)
+    prompts = evaluation_prompts(run, config.num_samples)
+    extractor = build_features(config)
+    found = {one.name: one for one in best_scale_measures(run, prompts, extractor, reference)}
+    fitted, per_side = found["fitted semantic scale"], found["fitted guidance per 64 px"]
+    assert fitted.value == pytest.approx(2.3) and fitted.low == pytest.approx(2.3)
+    assert per_side.value == pytest.approx(1.3 * 64 / run.recipe.data.resolution)
+    assert "reference_hash" not in fitted.protocol and fitted.protocol["scales"] == list(scales)
+    study = get_study("guidance-law", scale="cpu")
+    rows = [
+        row_of(study, arm, recipe, replace(per_side, protocol=per_side.protocol | arm_only))
+        for (arm, recipe), arm_only in zip(
+            study.arms().items(), ({"model.recipe": "a"}, {"model.recipe": "b"}), strict=True
+        )
+    ]
+    assert rows[0].comparable == rows[1].comparable
+
+
+def test_few_scales_are_not_fitted(searched):
+    found, _ = searched
+    assert not any(name.startswith("fitted") for name in found)

@@ -36,7 +36,9 @@ def test_a_verdict_rests_on_five_seeds_where_studies_are_run():
 def test_stages_add_up_to_equal_totals(name, scale):
     """Image tokens (an image at half the side has a quarter), or images where sides are equal."""
     study = get_study(name, scale=scale)
-    if not study.starts or name == "cropping":  # whose arms all have the same two stages
+    # Arms of cropping all have the same two stages, and those of guidance-law are not compared
+    # by how good they are.
+    if not study.starts or name in ("cropping", "guidance-law"):
         return
 
     def tokens(recipe):
@@ -85,6 +87,12 @@ def test_arms_that_differ_in_sampling_train_alike(name):
     first, *others = get_study(name, scale="cpu").arms().values()
     for other in others:
         assert all(path.startswith("sampling.") for path in difference(first, other))
+
+
+def test_the_arms_of_the_law_of_scales_differ_in_side_and_its_noise():
+    half, full = get_study("guidance-law", scale="cpu").arms().values()
+    assert difference(half, full) == {"data.resolution": (32, 64), "diffusion.rescale": (1.0, 2.0)}
+    assert len(half.evaluation.scales) >= 5
 
 
 def test_a_scale_that_a_study_lacks_is_refused():

@@ -16,7 +16,10 @@ from torch import Tensor
 from pippin.config import fingerprint
 from pippin.evaluation.evaluate import compare, kernel_measure
 from pippin.evaluation.features import FeatureExtractor, Features, extract
-from pippin.evaluation.measure import Measure
+from pippin.evaluation.fitted_scale import FEWEST, fitted_scale
+from pippin.evaluation.kid import kernel_distance
+from pippin.evaluation.measure import Jackknife, Measure
+from pippin.recipes.recipe import Recipe
 from pippin.rng import permutation
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw, sampling_protocol
@@ -26,6 +29,8 @@ from pippin.types import Images, Prompt
 SEARCH_SEEDS = 1_000_000
 REPORTED = ("KID-", "FD-", "coverage", "precision", "recall")
 """Beginnings of the measures that are reported."""
+SIDE = 64
+"""Pixels; the embedded pictures' usual side."""
 CHOSEN = ("sampling.guidance.semantic_scale", "sampling.evaluations_per_image")
 """Entries of a protocol that follow from the scale that was found. They are recorded as
 ``chosen.ENTRY``, which numbers of several models may differ in and still be compared."""
@@ -35,6 +40,9 @@ def best_scale_measures(
     run: LoadedRun, prompts: list[Prompt], extractor: FeatureExtractor, reference: Features
 ) -> list[Measure]:
     """``best semantic scale``; KID of the search at every scale; quality at the best one and at 1.
+
+    From five scales on, where KID has a minimum inside them, ``fitted semantic scale`` and
+    ``fitted guidance per 64 px``: the vertex of a parabola through the KIDs of the search.
 
     Images are drawn in batches and not kept; a stop loses them.
 
@@ -49,21 +57,22 @@ def best_scale_measures(
     searched = prompts[: config.scale_samples]
     seeds = range(SEARCH_SEEDS, SEARCH_SEEDS + len(searched))
     search: list[Measure] = []
-    found: dict[float, float] = {}
+    found: dict[float, Jackknife] = {}
     for scale in config.scales:
         sampling = at_scale(run.recipe.sampling, scale)
         features = extract(extractor, _images(run, searched, seeds, sampling))
         kid = kernel_measure(features, ours)
-        found[scale] = kid.value
+        found[scale] = kernel_distance(features.values, ours.values)
         protocol = kid.protocol | sampling_protocol(run, sampling)
         name = f"search {kid.name} at scale {scale:g}"
         search.append(replace(kid, name=name, protocol=protocol))
-    best = min(found, key=lambda scale: found[scale])
+    best = min(found, key=lambda scale: found[scale].value)
     asked = {"scales": list(config.scales), "scale_samples": len(searched)}
     at_best = _quality(run, prompts, best, extractor, theirs)
     at_one = at_best if best == 1 else _quality(run, prompts, 1.0, extractor, theirs)
     return [
         _chosen(best, search[0], asked),
+        *_fitted(found, search[0], run.recipe, asked),
         *search,
         *(_named(one, "best scale", _of_choice(one.protocol) | asked) for one in at_best),
         *(_named(one, "scale 1", one.protocol | asked) for one in at_one),
@@ -117,6 +126,29 @@ def _chosen(best: float, search: Measure, asked: dict[str, Any]) -> Measure:
         better="neither",
         protocol=protocol | asked,
     )
+
+
+def _fitted(
+    found: dict[float, Jackknife], search: Measure, recipe: Recipe, asked: dict[str, Any]
+) -> list[Measure]:
+    """The vertex, and how far it lies above 1 for every 64 pixels of the pictures' side: under
+    the law of scales the latter is the same at all resolutions."""
+    seed = recipe.evaluation.seed
+    if len(found) < FEWEST:
+        return []
+    vertex = fitted_scale(tuple(found), tuple(found.values()), seed=seed)
+    if vertex is None:
+        return []
+    chosen = _chosen(0.0, search, asked | {"seed": seed})
+    # The reference follows from the data's resolution, which the protocol holds already: scales,
+    # unlike distances, are compared between resolutions.
+    del chosen.protocol["reference_hash"]
+    per_side = [(one - 1) * SIDE / recipe.data.resolution for one in vertex]
+    fits = {"fitted semantic scale": vertex, f"fitted guidance per {SIDE} px": per_side}
+    return [
+        replace(chosen, name=name, value=value, low=low, high=high, interval_over="samples")
+        for name, (value, low, high) in fits.items()
+    ]
 
 
 def _of_choice(protocol: dict[str, Any]) -> dict[str, Any]:

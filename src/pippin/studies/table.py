@@ -19,6 +19,7 @@ from pippin.studies.control import (
 )
 from pippin.studies.demo import demo_study
 from pippin.studies.guidance import guidance_study
+from pippin.studies.guidance_law import guidance_law_study
 from pippin.studies.padding import padding_study
 from pippin.studies.scales import SCALES, ScaleName
 from pippin.studies.transfer import (
@@ -73,6 +74,7 @@ STUDIES: dict[str, Shipped] = {
     ),
     "pretraining-length": Shipped(length_study, "which share of a budget at half the side"),
     "cropping": Shipped(cropping_study, "shrunken pictures or local views at low resolution"),
+    "guidance-law": Shipped(guidance_law_study, "does the best scale follow the side"),
     "datasets": Shipped(datasets_study, "half of a budget on other pictures first", EMBEDDED),
     "class-to-text": Shipped(text_datasets_study, "half of a budget on classes first", EMBEDDED),
     "architectures": Shipped(architectures_study, "five denoisers under both conditionings"),

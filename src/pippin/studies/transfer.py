@@ -43,7 +43,7 @@ class Budget(NamedTuple):
 
 BUDGETS: dict[ScaleName, Budget] = {
     "demo": Budget(low=20_000, high=5_000),
-    "cpu": Budget(low=160_000, high=20_000),
+    "cpu": Budget(low=80_000, high=10_000),
     "gpu-hour": Budget(low=4_000_000, high=500_000),
     "paper": Budget(low=102_400_000, high=25_600_000),
 }
@@ -88,17 +88,17 @@ def resolution_study(scale: ScaleName) -> Study:
             "Do resampled positions and a rescaled noise schedule make more of pre-training at "
             "half the side, and does that beat training at the full side on as many tokens?"
         ),
-        base=_high(scale),
+        base=full_side(scale),
         axes=axes,
         combinations=arms,
-        starts={"low": _low(scale, budget.low)},
+        starts={"low": half_side_start(scale, budget.low)},
     )
 
 
 def datasets_study(scale: ScaleName) -> Study:
     """Twemoji, then OpenMoji, against OpenMoji alone."""
     each = BUDGETS[scale].total // 2
-    base = _high(scale)
+    base = full_side(scale)
     twemoji = replace_at(base, "data.art", ("twemoji",))
     return _study(
         "datasets",
@@ -107,7 +107,7 @@ def datasets_study(scale: ScaleName) -> Study:
         question="Is half of a budget well spent on other pictures first?",
         base=base,
         axes={"start": _starts({"scratch": (None, 2 * each), "pretrained": ("@other", each)})},
-        starts={"other": _budget(twemoji, each)},
+        starts={"other": stage(twemoji, each)},
         extras=("twemoji",),
     )
 
@@ -132,7 +132,7 @@ def text_datasets_study(scale: ScaleName) -> Study:
         question="Is half of a budget of captions better spent on classes first?",
         base=base,
         axes={"start": Axis(levels=levels, description="what training starts from")},
-        starts={"classes": _budget(replace(class_base(scale), data=base.data), each)},
+        starts={"classes": stage(replace(class_base(scale), data=base.data), each)},
         extras=("text",),
     )
 
@@ -145,9 +145,9 @@ def cropping_study(scale: ScaleName) -> Study:
         "local": CropLaw(local_share=1.0),
         "mixed": CropLaw(local_share=0.5),
     }
-    low = _low(scale, budget.low)
+    low = half_side_start(scale, budget.low)
     starts = {name: replace_at(low, "data.crop_law", law) for name, law in laws.items()}
-    base = _followed(_high(scale), scale)
+    base = followed(full_side(scale), scale)
     return _study(
         "cropping",
         scale,
@@ -169,13 +169,13 @@ def length_study(scale: ScaleName) -> Study:
         low = round(share * budget.total) * COST
         levels[f"low-{name}"] = (f"@low-{name}" if low else None, budget.total - low // COST)
         if low:
-            starts[f"low-{name}"] = _low(scale, low)
+            starts[f"low-{name}"] = half_side_start(scale, low)
     return _study(
         "pretraining-length",
         scale,
         title="Length of pre-training",
         question="Which share of a budget is best spent at half the side?",
-        base=_followed(_high(scale), scale),
+        base=followed(full_side(scale), scale),
         axes={"start": _starts(levels)},
         starts=starts,
     )
@@ -208,12 +208,13 @@ def _starts(levels: dict[str, tuple[str | None, int]]) -> Axis:
     )
 
 
-def _budget(recipe: Recipe, images: int) -> Recipe:
+def stage(recipe: Recipe, images: int) -> Recipe:
+    """The recipe for so many images, with the warm-up of its share."""
     train = replace(recipe.train, images=images, warmup_images=round(WARMUP * images))
     return replace(recipe, train=train)
 
 
-def _high(scale: ScaleName) -> Recipe:
+def full_side(scale: ScaleName) -> Recipe:
     """The recipe at the full side."""
     base = class_base(scale)
     if scale == "paper":
@@ -229,8 +230,9 @@ def _high(scale: ScaleName) -> Recipe:
     return replace(base, denoiser=denoiser)
 
 
-def _low(scale: ScaleName, images: int) -> Recipe:
-    return at_half_the_side(_budget(_high(scale), images))
+def half_side_start(scale: ScaleName, images: int) -> Recipe:
+    """Training at half the side that others go on from."""
+    return at_half_the_side(stage(full_side(scale), images))
 
 
 def at_half_the_side(base: Recipe) -> Recipe:
@@ -238,7 +240,7 @@ def at_half_the_side(base: Recipe) -> Recipe:
     return replace(base, data=replace(base.data, resolution=base.data.resolution // 2))
 
 
-def _followed(high: Recipe, scale: ScaleName) -> Recipe:
+def followed(high: Recipe, scale: ScaleName) -> Recipe:
     """Positions resampled from the low grid and noise rescaled, as the method advises."""
     laid: Recipe = replace_at(high, "denoiser.base_grid", LOW_GRID[scale])
     return replace(laid, diffusion=replace(high.diffusion, rescale=2.0))

@@ -97,6 +97,20 @@ _EXACT = {
         text="The guidance scale with the smallest KID, found on samples of its own.",
         group="samples",
     ),
+    "fitted semantic scale": Term(
+        label="fitted semantic scale",
+        text="Where a parabola through the KIDs of the search has its smallest value.",
+        group="samples",
+    ),
+    "fitted guidance per 64 px": Term(
+        label="fitted guidance per 64 px",
+        text=(
+            "How far the fitted scale lies above 1, for 64 pixels of side: the same at all "
+            "resolutions if the law of scales holds."
+        ),
+        group="samples",
+        leads=True,
+    ),
     "CLIP score": Term(
         label="CLIP score",
         text=(
