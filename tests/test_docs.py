@@ -2,11 +2,17 @@
 """The examples of the documentation run, and its links lead somewhere."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from pippin.cli.options import parse
+from pippin.cli.train import TrainCommand, find_recipe
+from pippin.recipes.recipe import Recipe
+from pippin.run.checks import check_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,6 +36,22 @@ def test_python_examples_run(page, tmp_path):
 def test_links_lead_to_files(page):
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_chains_of_training_name_recipes_runs_and_rules_that_exist():
+    lines = re.findall(
+        r"^    pippin train (paper/.+)$", (ROOT / "docs/transfer.md").read_text(), re.M
+    )
+    made: dict[str, Recipe] = {}
+    for line in lines:
+        _, recipe, rest = find_recipe(shlex.split(line))
+        command = parse(TrainCommand, "pippin train", rest, TrainCommand(recipe=recipe))
+        check_recipe(command.recipe)
+        start = command.recipe.init.run
+        if start in made:
+            assert type(made[start].denoiser) is type(command.recipe.denoiser), line
+        made[str(command.folder)] = command.recipe
+    assert len(made) == len(lines) >= 5
 
 
 def test_every_page_is_listed_in_the_map():
