@@ -265,5 +265,5 @@ def test_a_model_that_ignores_a_control_is_said_to_have_no_drift_for_that_reason
     with (folder / "results.jsonl").open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in added)
     page = render_report(folder).read_text()
-    assert "entangled hardly acts on original size: effect 0, real pairs 1.8" in page
-    assert "disentangled hardly acts" not in page
+    said = "Original size is hardly acted on (effect, where real pairs have 1.8): entangled 0. Low"
+    assert said in page

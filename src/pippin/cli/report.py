@@ -19,7 +19,8 @@ class ReportCommand:
     """One or two folders that `pippin study run`, `pippin demo` or `pippin train` wrote, or one
     of `pippin sample`."""
     out: Path | None = None
-    """The file to write; default: report.html in the folder, or A-beside-B.html here."""
+    """The file to write; default: report.html in the folder, or A-beside-B.html here. A name that
+    ends in .md gets a study's verdict and table as Markdown."""
 
 
 def main(argv: list[str]) -> int:
@@ -36,11 +37,14 @@ def main(argv: list[str]) -> int:
         )
 
     from pippin.study.comparison_report import render_comparison
+    from pippin.study.markdown import SUFFIX, render_markdown
     from pippin.study.report import render_report
     from pippin.study.samples_report import holds_samples, render_samples
 
     first, *others = command.folders
-    if others:
+    if command.out is not None and command.out.suffix == SUFFIX and not others:
+        print(render_markdown(first, command.out))
+    elif others:
         print(render_comparison(first, others[0], command.out))
     elif holds_samples(first):
         print(render_samples(first, command.out))

@@ -268,11 +268,12 @@ def deaf_arms(source: Source) -> list[str]:
     said = []
     for control, found in effects.items():
         real = fmean(found.get("real", [0.0]))
-        for arm in source.declaration.arms:
-            if arm in found and real > 0 and fmean(found[arm]) < DEAF * real:
-                said.append(
-                    f"{arm} hardly acts on {control_name(control)}: effect "
-                    f"{fmean(found[arm]):.2g}, real pairs {real:.2g}. Low drift says nothing "
-                    "there: a model that ignores a control has none."
-                )
+        means = {arm: fmean(found[arm]) for arm in source.declaration.arms if arm in found}
+        deaf = [f"{arm} {mean:.2g}" for arm, mean in means.items() if mean < DEAF * real]
+        if deaf and real > 0:
+            said.append(
+                f"{control_name(control).capitalize()} is hardly acted on (effect, where real "
+                f"pairs have {real:.2g}): {', '.join(deaf)}. Low drift says nothing there: a "
+                "model that ignores a control has none."
+            )
     return said

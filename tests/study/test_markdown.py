@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of a study as Markdown: the page's numbers, one row for each arm."""
+
+import pytest
+
+from pippin.cli.main import main
+from pippin.config import ConfigError
+from pippin.study.headline import headline
+from pippin.study.markdown import markdown, render_markdown
+from pippin.study.source import open_source
+from pippin.study.table import result_lines
+
+
+def cells(row):
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_rows_are_arms_and_columns_are_what_was_declared(finished):
+    source = open_source(finished)
+    text = markdown(source)
+    head, rule, *rows = (line for line in text.splitlines() if line.startswith("|"))
+    assert [cell.split()[0] for cell in cells(head)] == ["arm", "drift", "effect"]
+    assert set(cells(rule)) == {"---"}
+    assert [cells(row)[0] for row in rows] == [
+        "entangled",
+        "disentangled",
+        "*real pictures*",
+        "*untrained*",
+    ]
+    drift = next(line for line in result_lines(source) if line.metric == "drift")
+    assert cells(rows[0])[1] == " ".join(drift.arms[0].text.split())
+    assert cells(rows[1])[1].endswith(": better")
+
+
+def test_verdict_basis_and_runs_stand_around_the_table(finished):
+    source = open_source(finished)
+    text = markdown(source)
+    found = headline(source, result_lines(source))
+    assert text.startswith(f"**{found.mark}.** {found.sentence}")
+    assert "- Δ: 95 % interval, 3 seeds." in text
+    assert "- 6 of 6 runs, " in text and f"`{source.declaration.reproduce[-1]}`" in text
+
+
+def test_the_command_writes_it_where_the_name_says_so(finished, capsys):
+    out = finished / "table.md"
+    assert main(["report", str(finished), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert out.read_text(encoding="utf-8") == markdown(open_source(finished))
+
+
+def test_a_run_has_no_arms_to_compare(finished, tmp_path):
+    run = next((finished / "runs").iterdir())
+    with pytest.raises(ConfigError, match=r"folder of a run.*give the folder of one"):
+        render_markdown(run, tmp_path / "table.md")
