@@ -4,6 +4,7 @@
 import pytest
 
 from pippin.study.results import Outcome, Row, append, read, repair
+from pippin.system.lines import append_lines
 
 ROW = Row(
     study="s",
@@ -79,14 +80,40 @@ def test_reading_changes_nothing_and_names_bad_lines(path):
     path.write_bytes(content)
     results = read(path)
     assert results.rows == (ROW,)
-    assert [problem.split()[2] for problem in results.problems] == ["1", "2", "3", "4", "7"]
+    assert [problem.split()[2] for problem in results.problems] == ["1", "2", "3", "4", "8"]
     assert path.read_bytes() == content
 
 
 def test_a_value_of_a_wrong_kind_is_a_named_problem(path):
     path.write_text(path.read_text().replace("0.5", '"<b>"'))
     (problem,) = read(path).problems
-    assert "line 1" in problem and "expected float" in problem
+    assert "line 2" in problem and "expected float" in problem
+
+
+def test_settings_that_rows_share_stand_once(path):
+    protocol = ROW.protocol | {"measure.samples": 10}
+    others = [
+        Row.from_dict(ROW.to_dict() | {"metric": name, "protocol": protocol}) for name in "xy"
+    ]
+    before = path.stat().st_size
+    append(path, [*others, OUTCOME])
+    assert read(path).rows == (ROW, *others)
+    assert path.read_text()[before:].count("train.images") == 1
+
+
+def test_rows_with_all_their_settings_are_read(tmp_path):
+    """As earlier versions wrote them."""
+    old = tmp_path / "results.jsonl"
+    append_lines(old, [{"kind": "measure"} | ROW.to_dict()])
+    assert read(old).rows == (ROW,)
+
+
+def test_rows_whose_settings_are_lost_are_a_named_problem(path):
+    lines = path.read_text().split("\n")
+    path.write_text("\n".join(line for line in lines if '"kind": "settings"' not in line))
+    results = read(path)
+    assert results.rows == () and results.outcomes == (OUTCOME,)
+    assert "line 1" in results.problems[0] and "on no line before it" in results.problems[0]
 
 
 def test_not_finite_numbers_never_reach_the_file(path):

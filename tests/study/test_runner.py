@@ -172,7 +172,7 @@ def test_a_value_that_is_not_finite_is_null(study, measure, tmp_path):
         return [measure("kid", float("inf"))]
 
     run_study(replace(study, seeds=(0,)), tmp_path, diverging, quiet)
-    line = json.loads((tmp_path / "results.jsonl").read_text().split("\n")[0])
+    line = json.loads((tmp_path / "results.jsonl").read_text().split("\n")[1])  # after settings
     assert line["value"] is None and line["low"] is None and line["diverged"] is True
 
 

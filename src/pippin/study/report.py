@@ -14,7 +14,7 @@ from pippin.study.gallery import SEEDS_SHOWN, gallery
 from pippin.study.glossary import HEADINGS, control_name
 from pippin.study.headline import headline
 from pippin.study.page import write_page
-from pippin.study.pictures import Album
+from pippin.study.pictures import ROOM, Album
 from pippin.study.settings import differing, grouped
 from pippin.study.source import Run, Source, open_source
 from pippin.study.start import starting_point
@@ -37,7 +37,7 @@ class RunLine:
     fingerprint: str
 
 
-def render_report(folder: Path, out: Path | None = None) -> Path:
+def render_report(folder: Path, out: Path | None = None, room: int = ROOM) -> Path:
     """Write the page of a study or a run from what its folder holds, and return its path.
 
     Needs neither the model nor its data; a folder brought from another machine will do.
@@ -45,18 +45,20 @@ def render_report(folder: Path, out: Path | None = None) -> Path:
     Args:
         folder: of a study or of a run.
         out: the file to write; None = ``report.html`` in the folder.
+        room: characters of all pictures together; those that find none are named instead.
 
     Raises:
         ConfigError: the folder is neither, or its declaration is damaged.
     """
     source = open_source(folder)
-    return write_page("report.html.jinja", _context(source), out or folder / "report.html")
+    context = _context(source, Album(room))
+    return write_page("report.html.jinja", context, out or folder / "report.html")
 
 
-def _context(source: Source) -> dict[str, Any]:
+def _context(source: Source, album: Album) -> dict[str, Any]:
     lines = result_lines(source)
     curves = learning_curves(source)
-    pictures = gallery(source, Album())
+    pictures = gallery(source, album)
     return {
         "study": source.declaration,
         "is_study": source.is_study,

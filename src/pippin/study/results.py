@@ -5,6 +5,10 @@ One JSON object a line. ``"kind": "measure"`` is a :class:`Row`; ``"kind": "outc
 arm finished or failed on a seed. The rows of a run and its outcome are appended by one write, so
 a run either counts wholly or is run again. Nothing is ever rewritten: where a number was measured
 twice, the later line counts.
+
+A run's rows share all that its recipe says of their protocols. That stands once, in a line of
+``"kind": "settings"`` before them, and each row names it; otherwise nine tenths of the file would
+be repetition.
 """
 
 import os
@@ -12,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pippin.config import Config, ConfigError
+from pippin.config import Config, ConfigError, fingerprint
 from pippin.system.lines import append_lines, parse_object, read_lines
 
 Subject = Literal["arm", "untrained", "real"]
@@ -104,7 +108,10 @@ class Results:
 
 def append(path: Path, entries: list[Row | Outcome]) -> None:
     """Add entries to the end of the file; see :func:`pippin.system.lines.append_lines`."""
-    append_lines(path, [_values(entry) for entry in entries])
+    settings: dict[str, dict[str, Any]] = {}
+    lines = [_values(entry, settings) for entry in entries]
+    said = [{"kind": "settings", "name": name, "of": of} for name, of in settings.items()]
+    append_lines(path, [*said, *lines])
 
 
 def repair(path: Path) -> str | None:
@@ -137,9 +144,13 @@ def read(path: Path) -> Results:
     rows: dict[tuple[str, int, str, str, str], Row] = {}
     outcomes: list[Outcome] = []
     lines, problems = read_lines(path)
+    settings: dict[str, dict[str, Any]] = {}
     for number, values in lines.items():
+        if values.get("kind") == "settings" and isinstance(values.get("of"), dict):
+            settings[str(values.get("name"))] = values["of"]
+            continue
         try:
-            entry = _entry(values)
+            entry = _entry(values, settings)
         except ConfigError as error:
             problems[number] = str(error)
             continue
@@ -151,13 +162,28 @@ def read(path: Path) -> Results:
     return Results(rows=tuple(rows.values()), outcomes=tuple(outcomes), problems=tuple(said))
 
 
-def _values(entry: Row | Outcome) -> dict[str, Any]:
-    return {"kind": "measure" if isinstance(entry, Row) else "outcome"} | entry.to_dict()
+def _values(entry: Row | Outcome, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """An entry's line; a row's settings go into the table, under the name that its line has."""
+    values = entry.to_dict()
+    if isinstance(entry, Outcome):
+        return {"kind": "outcome"} | values
+    content = values["protocol"]
+    own = {path: value for path, value in content.items() if path.startswith("measure.")}
+    shared = {path: value for path, value in content.items() if path not in own}
+    name = fingerprint(shared)
+    settings[name] = shared
+    return {"kind": "measure"} | values | {"protocol": own, "settings": name}
 
 
-def _entry(values: dict[str, Any]) -> Row | Outcome:
+def _entry(values: dict[str, Any], settings: dict[str, dict[str, Any]]) -> Row | Outcome:
     kind = values.pop("kind", None)
     if kind == "measure":
+        name = values.pop("settings", None)  # files of earlier versions have none
+        if name is not None:
+            if name not in settings:
+                raise ConfigError(f"the settings {name!r} are on no line before it")
+            if isinstance(own := values.get("protocol"), dict):
+                values["protocol"] = settings[name] | own
         return Row.from_dict(values)
     if kind == "outcome":
         return Outcome.from_dict(values)
