@@ -1,41 +1,96 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep what a study found without its checkpoints and pictures.
+"""Keep what a study found without its checkpoints and pictures, and put it into docs/results.md.
 
-    python scripts/keep_results.py studies/control-cpu results/control-cpu
+    python scripts/keep_results.py studies/control-cpu
 
-Copies the declaration, the results and the page. With study.json and results.jsonl put back into
-an empty folder, `pippin study run` goes on with what is missing, and runs nothing twice.
+Copies declaration and results to results/NAME, writes the page and the figures of drift against
+effect there, and renews the study's table in docs/results.md. With study.json and results.jsonl
+put back into an empty folder, `pippin study run` goes on with what is missing, and runs nothing
+twice.
 """
 
+import re
 import shutil
 import sys
+from html import escape
 from pathlib import Path
 
+from pippin.study.figures import Figure, colour
+from pippin.study.markdown import markdown
 from pippin.study.report import render_report
-from pippin.study.results import append, read
+from pippin.study.results import append
+from pippin.study.source import Source, open_source
+from pippin.study.tradeoff import tradeoffs
 
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "results.md"
 ROOM = 1_500_000
 """Characters of the page's pictures: those of the first seed."""
+COLOURS = re.compile(r"--arm-\d: #\w+;")
 
 
 def main() -> int:
-    """Copy one study; existing files are replaced."""
-    if len(sys.argv) != 3:
+    """Keep one study; what was kept of it before is replaced."""
+    if len(sys.argv) != 2:
         print(__doc__)
         return 2
-    study, kept = map(Path, sys.argv[1:])
-    results = read(study / "results.jsonl")
-    if results.problems:
-        print("\n".join(results.problems), file=sys.stderr)
+    source = open_source(Path(sys.argv[1]))
+    if source.problems:
+        print("\n".join(source.problems), file=sys.stderr)
         return 1
+    kept = ROOT / "results" / source.declaration.name
     kept.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(study / "study.json", kept / "study.json")
+    _copy(source, kept)
+    for figure in tradeoffs(source):
+        (kept / "drift-against-effect.svg").write_text(_standalone(figure), encoding="utf-8")
+    print(render_report(source.folder, kept / "report.html", ROOM))
+    _renew(source.declaration.name, markdown(open_source(kept)))
+    return 0
+
+
+def _copy(source: Source, kept: Path) -> None:
+    """Declaration and results; whatever an earlier version wrote is stored as this one does."""
+    shutil.copyfile(source.folder / "study.json", kept / "study.json")
     (kept / "results.jsonl").unlink(missing_ok=True)
-    entries = [*results.rows, *results.outcomes]
+    entries = [*source.results.rows, *source.results.outcomes]
     for run in dict.fromkeys((one.arm, one.seed) for one in entries):
         append(kept / "results.jsonl", [one for one in entries if (one.arm, one.seed) == run])
-    print(render_report(study, kept / "report.html", ROOM))
-    return 0
+
+
+def _renew(name: str, table: str) -> None:
+    """Replace what stands between the two marks of a study."""
+    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    text = PAGE.read_text(encoding="utf-8")
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise SystemExit(
+            f"{PAGE} must hold {start.strip()} and {end} once, to put the table there"
+        )
+    before, _, rest = text.partition(start)
+    PAGE.write_text(before + start + table + end + rest.partition(end)[2], encoding="utf-8")
+
+
+def _standalone(figure: Figure) -> str:
+    """The drawing with colours, ground and legend of its own, as a file that a page shows."""
+    css = (ROOT / "src/pippin/study/report.css").read_text(encoding="utf-8")
+    colours = " ".join({one.split(":")[0]: one for one in reversed(COLOURS.findall(css))}.values())
+    width, height, step = 345.6, 216, 14
+    points = f'width="{width}pt" height="{height}pt"'
+    drawing = figure.svg.replace(points, points.replace("pt", ""), 1)
+    legend = [
+        f'<rect x="42" y="{height + step * row + 2}" width="12" height="4" '
+        f'fill="{colour(key.position)}"/>'
+        f'<text x="60" y="{height + step * row + 8}" font-size="10" font-family="sans-serif" '
+        f'fill="currentColor">{escape(key.arm)}</text>'
+        for row, key in enumerate(figure.legend)
+    ]
+    whole = height + step * len(legend) + 6
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {whole}" width="560" '
+        f'role="img"><title>{escape(figure.alt)}</title>'
+        f"<style>svg {{ color: #1c1e21; {colours} }}</style>"
+        f'<rect width="{width}" height="{whole}" fill="#ffffff"/>'
+    )
+    return f"{head}{drawing}{''.join(legend)}</svg>\n"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from pippin.cli.options import parse
 from pippin.cli.train import TrainCommand, find_recipe
 from pippin.recipes.recipe import Recipe
 from pippin.run.checks import check_recipe
+from pippin.study.markdown import markdown
+from pippin.study.source import open_source
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,3 +67,16 @@ def test_nothing_names_a_machine():
     pattern = re.compile(r"/(?:home|root|work|tmp|Users)/[A-Za-z.]")
     for page in PAGES:
         assert not pattern.search(page.read_text(encoding="utf-8")), page.name
+
+
+@pytest.mark.parametrize(
+    "folder", sorted((ROOT / "results").glob("*/study.json")), ids=lambda p: p.parent.name
+)
+def test_tables_of_results_are_those_of_their_files(folder):
+    source = open_source(folder.parent)
+    assert not source.problems
+    assert folder.parent.name == source.declaration.name
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    assert markdown(source) in page, "python scripts/keep_results.py STUDY renews it"
+    for file in folder.parent.iterdir():
+        assert file.stat().st_size < 5_000_000, file

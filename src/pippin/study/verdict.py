@@ -99,7 +99,9 @@ def _obstacle(first: Series, second: Series, found: Estimate | None) -> str:
                 f"{one.arm} diverged in {len(one.diverged)} of {total} seeds, and the mean of the "
                 "runs that remain would flatter it."
             )
-        if one.absent and one.values:
+        if one.absent and not one.values:
+            return f"{one.arm} has no such number in any of its {len(one.absent)} seeds."
+        if one.absent:
             total = len(one.absent) + len(one.values)
             return (
                 f"{one.arm} has no such number in {len(one.absent)} of {total} seeds, and the "
