@@ -5,15 +5,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from pippin import rng
 from pippin.conditioning.config import ConditioningConfig
 from pippin.control import Control, Corner, Size
-from pippin.denoisers.config import MMDiTConfig
+from pippin.denoisers.config import DenoiserConfig, MMDiTConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.model import build_model
 from pippin.objective import Objective
 from pippin.training.config import TrainConfig
 from pippin.training.trainer import Trainer
+from pippin.training.world import ALONE, World
 from pippin.types import Batch, Conditions, stack_controls
 
 CONFIG = TrainConfig(
@@ -24,6 +27,8 @@ CONFIG = TrainConfig(
     checkpoint_every=40,
     device="cpu",
 )
+
+SMALL = MMDiTConfig(depth=2, width=16, num_heads=2)
 
 
 def batches(start_step: int = 0, batch_size: int = 8) -> Iterator[Batch]:
@@ -40,11 +45,21 @@ def batches(start_step: int = 0, batch_size: int = 8) -> Iterator[Batch]:
         step += 1
 
 
-def make_trainer(folder: Path, **settings) -> Trainer:
+def parts_of(batches: Iterator[Batch], world: World) -> Iterator[Batch]:
+    """The rows of one process."""
+    return (batch.rows(world.part(len(batch.index))) for batch in batches)
+
+
+def make_trainer(
+    folder: Path,
+    world: World = ALONE,
+    denoiser: DenoiserConfig = SMALL,
+    dtype: torch.dtype = torch.float32,
+    **settings,
+) -> Trainer:
     """Trainer at image 0 with settings replaced."""
     conditioning = ConditioningConfig()
-    denoiser = MMDiTConfig(depth=2, width=16, num_heads=2)
-    model = build_model(conditioning, denoiser, num_classes=3, latent_channels=4, seed=0)
+    model = build_model(conditioning, denoiser, num_classes=3, latent_channels=4, seed=0).to(dtype)
     config = replace(CONFIG, **settings)
     objective = Objective(DiffusionConfig())
-    return Trainer(model, objective, conditioning, config, seed=0, folder=folder)
+    return Trainer(model, objective, conditioning, config, seed=0, folder=folder, world=world)

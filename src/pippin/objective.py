@@ -35,6 +35,15 @@ class Draws:
     masking: Masking | None = None
     """Of a denoiser that has a masked pass."""
 
+    def rows(self, rows: slice) -> "Draws":
+        """Those of some of the images."""
+        masking = self.masking
+        if masking is not None:
+            masking = Masking(order=masking.order[rows], ratio=masking.ratio)
+        return Draws(
+            t=self.t[rows], noise=self.noise[rows], keep=self.keep.rows(rows), masking=masking
+        )
+
 
 def draw_step(
     diffusion: DiffusionConfig,

@@ -138,6 +138,14 @@ class Keep:
     fields: dict[str, Bool[Tensor, " batch"]] = field(default_factory=dict)
     """Single control fields, on top; a field that is not named is kept."""
 
+    def rows(self, rows: slice) -> "Keep":
+        """The flags of some of the images."""
+        return Keep(
+            semantic=self.semantic[rows],
+            control=self.control[rows],
+            fields={name: flag[rows] for name, flag in self.fields.items()},
+        )
+
     def to(self, device: torch.device | str) -> "Keep":
         """The same flags on another device."""
         fields = {name: flag.to(device) for name, flag in self.fields.items()}
@@ -155,6 +163,14 @@ class Batch:
     conditions: Conditions
     index: Int[Tensor, " batch"]
     """Which picture of the data set each row shows."""
+
+    def rows(self, rows: slice) -> "Batch":
+        """Some of the images."""
+        return Batch(
+            latents=self.latents[rows],
+            conditions=self.conditions.rows(rows),
+            index=self.index[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -180,8 +180,8 @@ def test_draws_made_ahead_are_the_steps_own(make_trainer, monkeypatch):
         seen.append((self.step_count, draws))
         return original(self, batch, draws)
 
-    original = Trainer._loss
-    monkeypatch.setattr(Trainer, "_loss", recorded)
+    original = Trainer._backward
+    monkeypatch.setattr(Trainer, "_backward", recorded)
     trainer = make_trainer(images=40)
     trainer.train(batches(), [])
     trainer.restore(trainer.folder / "checkpoints" / "40")

@@ -35,7 +35,8 @@ def begin(trainer: Trainer, parts: Parts, folder: Path) -> None:
         tensors, report = merge(start.tensors, trainer.model, ends, recipe.init.transfer)
         *before, own = lineage
         lineage = (*before, own | {"transfer": report.counts()})
-        write_json(folder / REPORT, report.to_dict())
+        if trainer.world.first:
+            write_json(folder / REPORT, report.to_dict())
         for line in report.lines():
             console.print(escape(line))
         if report.unused:

@@ -3,6 +3,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +24,7 @@ from pippin.training.hooks import LogHook, progress_hook
 from pippin.training.log import RunLog
 from pippin.training.recompute import recompute_blocks
 from pippin.training.trainer import Hook, Trainer
+from pippin.training.world import ALONE, World, joined
 
 LOST_NAMED = 10
 """Own pictures named when a run starts that cannot be used."""
@@ -44,18 +46,31 @@ def train(
         ValueError: the folder is in use, holds another run, or nothing can be resumed.
         TrainingDivergedError, TrainingStoppedError: see :class:`Trainer`.
     """
-    console = console or Console(stderr=True)
-    run = RunFolder(folder)
+    with joined(recipe.train.device) as world:
+        console = console or Console(stderr=True)
+        shown = console if world.first else Console(quiet=True)
+        _train(recipe, RunFolder(folder), resume=resume, console=shown, world=world)
+
+
+def _train(
+    recipe: Recipe, run: RunFolder, *, resume: bool, console: Console, world: World
+) -> None:
+    folder = run.path
     parts = Parts(recipe, console)
-    _name_lost(parts)  # before the folder is made: pictures that are refused leave none behind
-    with folder_lock(folder):
-        run.check(recipe, resume=resume)
-        remove_staged(folder)
-        trainer = build_trainer(parts, folder)
+    with ExitStack() as held:
+        with world.first_alone():
+            _name_lost(parts)  # before the folder is made: refused pictures leave none behind
+            if world.first:
+                held.enter_context(folder_lock(folder))
+                run.check(recipe, resume=resume)
+                remove_staged(folder)
+        trainer = build_trainer(parts, folder, world)
         if not (resume and _restore(trainer, run, console)):
             begin(trainer, parts, folder)
         if trainer.step_count >= trainer.total_steps:
             return
+        with world.first_alone():  # latents and captions are cached by one process
+            _ = parts.moments, parts.captions
         loader = LatentLoader(
             parts.moments,
             parts.autoencoder,
@@ -63,9 +78,14 @@ def train(
             seed=recipe.seed,
             start_image=trainer.images_seen,
             workers=recipe.train.workers,
+            rank=world.rank,
+            world_size=world.size,
             device=parts.device,
             captions=parts.captions,
         )
+        if not world.first:
+            trainer.train(loader, ())
+            return
         run.record(recipe)  # only now: what cannot be built leaves the folder free
         with _hooks(parts, trainer, run) as (hooks, monitors):
             trainer.train(loader, hooks, monitors)
@@ -82,7 +102,7 @@ def _name_lost(parts: Parts) -> None:
         )
 
 
-def build_trainer(parts: Parts, folder: Path) -> Trainer:
+def build_trainer(parts: Parts, folder: Path, world: World = ALONE) -> Trainer:
     """A trainer at image 0, its weights drawn from the recipe's seed."""
     recipe = parts.recipe
     model = parts.new_model()
@@ -97,6 +117,7 @@ def build_trainer(parts: Parts, folder: Path) -> Trainer:
         recipe.train,
         seed=recipe.seed,
         folder=folder,
+        world=world,
     )
 
 

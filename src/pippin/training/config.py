@@ -85,6 +85,9 @@ class TrainConfig(Config):
 
     compile: bool = field(default=False, metadata=NOT_PROTOCOL)
     """torch.compile each block."""
+    micro_batch_size: int | None = field(default=None, metadata=NOT_PROTOCOL)
+    """Images that a process computes at once; gradients are accumulated over its share of the
+    batch. None = the whole share. Less saves memory and changes rounding only."""
     gradient_checkpointing: int = field(default=0, metadata=NOT_PROTOCOL)
     """n: every n-th block computes its activations again in the backward pass instead of keeping
     them, which saves memory and costs time; 0 = off, 1 = all blocks."""
@@ -107,6 +110,7 @@ class TrainConfig(Config):
         """Refuse lengths that cannot be trained."""
         at_least(self, "train", 1, "images", "batch_size", "max_bad_steps")
         at_least(self, "train", 1, "checkpoint_every", "keep_checkpoints", "log_every")
+        at_least(self, "train", 1, "micro_batch_size")
         at_least(self, "train", 0, "workers", "validate_every", "preview_every", "warmup_images")
         at_least(self, "train", 0, "weight_decay", "gradient_checkpointing")
         above(self, "train", 0, "learning_rate", "muon_learning_rate", "grad_clip")

@@ -4,12 +4,14 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.model import LatentDenoiser
@@ -17,7 +19,6 @@ from pippin.objective import Draws, Objective, draw_step
 from pippin.system.stop import StopRequest, TrainingStoppedError
 from pippin.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pippin.training.config import TrainConfig
-from pippin.training.device import autocast
 from pippin.training.ema import EMA, half_life_images
 from pippin.training.optimizer import (
     build_optimizers,
@@ -26,6 +27,8 @@ from pippin.training.optimizer import (
     restore_optimizers,
     set_rates,
 )
+from pippin.training.step_loss import StepLoss
+from pippin.training.world import ALONE, World, replicated
 from pippin.types import Batch
 
 
@@ -68,6 +71,11 @@ class Trainer:
         config: length, batch, optimizer, EMA.
         seed: of the draws (time, noise, drops).
         folder: of the run; checkpoints go below it.
+        world: the processes that share each batch. All of them hold the whole model and take the
+            same steps; the first one writes.
+
+    Raises:
+        ValueError: a batch that cannot be shared equally.
     """
 
     def __init__(
@@ -79,9 +87,15 @@ class Trainer:
         *,
         seed: int,
         folder: Path,
+        world: World = ALONE,
     ) -> None:
+        if config.batch_size % world.size:
+            raise ValueError(
+                f"train.batch_size must be a multiple of the {world.size} processes; got "
+                f"{config.batch_size}"
+            )
         self.model, self.objective, self.conditioning = model, objective, conditioning
-        self.config, self.seed, self.folder = config, seed, folder
+        self.config, self.seed, self.folder, self.world = config, seed, folder, world
         self.lineage: tuple[dict[str, Any], ...] = ()
         self.device = next(model.parameters()).device
         self.ema = EMA(model, half_life_images(config.ema, config.images))
@@ -92,6 +106,12 @@ class Trainer:
         self.mark: Mark = lambda _: None
         """Replace it to time a step's parts: draw, forward, backward, optimizer, ema."""
         self._drawn: tuple[int, tuple[int, ...], Draws] | None = None
+        self._loss: nn.Module = StepLoss(model, objective, config.precision)
+        if world.size > 1:
+            self._loss = replicated(self._loss)
+        self._stop = StopRequest()
+        self._stop_signal: int | None = None
+        """What all processes agreed on in the last step."""
 
     @property
     def images_seen(self) -> int:
@@ -109,7 +129,7 @@ class Trainer:
         """Train to the end of the run.
 
         Args:
-            batches: from the image ``images_seen`` on, without end.
+            batches: from the image ``images_seen`` on, without end; this process's rows.
             hooks: called after each step, before its checkpoint: quick ones, such as the log.
             monitors: called after the step's checkpoint, which is on the disk whatever they do.
 
@@ -119,7 +139,8 @@ class Trainer:
         """
         self.model.train()
         iterator = iter(batches)
-        with StopRequest() as stop:
+        self._stop = StopRequest()
+        with self._stop:
             while self.step_count < self.total_steps:
                 began = time.perf_counter()
                 batch = next(iterator)
@@ -127,11 +148,14 @@ class Trainer:
                 report = self.step(batch, began, waited)
                 for hook in hooks:
                     hook(self, report)
-                saved = self.save() if self._checkpoint_due() or stop.signal else None
+                stop = self._stop_signal if self.world.size > 1 else self._stop.signal
+                saved = self.save() if self._checkpoint_due() or stop else None
                 for monitor in monitors:
                     monitor(self, report)
-                if stop.signal is not None:
-                    raise TrainingStoppedError(stop.signal, saved or self.save())
+                if self.world.size == 1:
+                    stop = self._stop.signal
+                if stop is not None:
+                    raise TrainingStoppedError(stop, saved or self.save())
 
     def _checkpoint_due(self) -> bool:
         """At the first step at or past each multiple of ``checkpoint_every``, and at the end."""
@@ -147,23 +171,20 @@ class Trainer:
         next step's random numbers are drawn before the wait, while a GPU still computes.
 
         Args:
-            batch: the one that follows ``images_seen``.
+            batch: the one that follows ``images_seen``; this process's rows of it.
             began: ``time.perf_counter()`` when the step began.
             waited: seconds of it spent waiting for the batch.
         """
-        shape = tuple(batch.latents.shape)
+        shape = (self.config.batch_size, *batch.latents.shape[1:])
         draws, late = self._take_draws(shape)
         share = rate_share(self.config, self.images_seen + self.config.batch_size)
         set_rates(self.optimizers, share)
-        loss = self._loss(batch, draws)
-        self.mark("forward")
-        loss.backward()
-        self.mark("backward")
+        loss = self._backward(batch, draws.rows(self.world.part(self.config.batch_size)))
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.mark("optimizer")
         late += self._draw(self.step_count + 1, shape)
-        loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()
+        loss_value, norm_value = self._agreed(loss, norm)
         finite = self._apply(math.isfinite(loss_value) and math.isfinite(norm_value))
         return StepReport(
             images_seen=self.images_seen,
@@ -201,18 +222,41 @@ class Trainer:
         self.mark("draw")
         return 0.0 if hidden else seconds
 
-    def _loss(self, batch: Batch, draws: Draws) -> torch.Tensor:
-        latents, noise = batch.latents.to(self.device), draws.noise.to(self.device)
-        masking = None if draws.masking is None else draws.masking.to(self.device)
-        with autocast(self.device, self.config.precision):
-            prepared = self.model.prepare(batch.conditions, draws.keep)
-            losses = self.objective(
-                lambda x_t, t: self.model(x_t, t, prepared, masking),
-                latents,
-                draws.t,
-                noise,
-            )
-        return torch.stack([loss.mean() for loss in losses.values()]).sum()
+    def _backward(self, batch: Batch, draws: Draws) -> Tensor:
+        """Gradients of the mean loss over the global batch, in micro-batches; the mean over this
+        process's rows is returned."""
+        count = len(batch.index)
+        size = self.config.micro_batch_size or count
+        total = torch.zeros((), device=self.device)
+        for start in range(0, count, size):
+            rows = slice(start, min(start + size, count))
+            share = (rows.stop - start) / count
+            with self._sharing(last=rows.stop == count):
+                loss = self._loss(batch.rows(rows), draws.rows(rows))
+                self.mark("forward")
+                (loss if share == 1 else share * loss).backward()
+            self.mark("backward")
+            total = total + share * loss.detach()
+        return total
+
+    def _sharing(self, *, last: bool) -> AbstractContextManager[None]:
+        """Gradients are averaged over the processes with the last micro-batch alone."""
+        if last or not isinstance(self._loss, DistributedDataParallel):
+            return nullcontext()
+        return self._loss.no_sync()
+
+    def _agreed(self, loss: Tensor, norm: Tensor) -> tuple[float, float]:
+        """Loss of the global batch and the gradient's norm; all processes hear of a stop in the
+        same step, so that none waits for one that has ended."""
+        if self.world.size == 1:
+            loss_value, norm_value = torch.stack([loss, norm]).tolist()
+            return loss_value, norm_value
+        asked = self._stop.signal
+        mine = torch.stack([loss.double(), loss.new_tensor(asked or 0).double()])
+        heard = self.world.sum(torch.cat([mine, mine.new_tensor([float(asked is not None)])]))
+        total, signals, stopped, norm_value = [*heard.tolist(), float(norm)]
+        self._stop_signal = round(signals / stopped) if stopped else None
+        return total / self.world.size, norm_value
 
     def _apply(self, finite: bool) -> bool:
         """Take the step, or skip and count it."""
@@ -239,7 +283,14 @@ class Trainer:
         return finite
 
     def save(self) -> Path:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint of this moment; the first process does, and the others wait."""
+        folder = self.folder / "checkpoints"
+        if self.world.first:
+            self._write(folder)
+        self.world.barrier()
+        return folder / str(self.images_seen)
+
+    def _write(self, folder: Path) -> None:
         checkpoint = Checkpoint(
             model=dict(self.model.state_dict()),
             ema=self.ema.weights,
@@ -253,8 +304,7 @@ class Trainer:
                 "lineage": list(self.lineage),
             },
         )
-        folder = self.folder / "checkpoints"
-        return save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
+        save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
 
     def begin_from(self, weights: dict[str, Tensor], lineage: tuple[dict[str, Any], ...]) -> None:
         """Start a new run at given weights; the EMA starts there too.

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processes that train one model together: started by torchrun, or one alone.
+
+``torchrun --nproc-per-node 4 -m pippin train ...`` sets RANK, WORLD_SIZE and LOCAL_RANK; without
+them there is one process, and the same code runs without a process group.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+PATIENCE = timedelta(hours=2)
+"""How long a process waits for the others: the first one encodes a data set meanwhile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process among those that share each batch."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and shows progress."""
+        return self.rank == 0
+
+    def part(self, count: int) -> slice:
+        """This process's rows of a global batch."""
+        share = count // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def barrier(self) -> None:
+        """Wait for all."""
+        if self.size > 1:
+            dist.barrier()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in all of them; in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """The first process runs the body before the others do: it prepares what they share."""
+        if not self.first:
+            self.barrier()
+        yield
+        if self.first:
+            self.barrier()
+
+
+ALONE = World()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[World]:
+    """The world that torchrun's variables describe; the process group ends with the body.
+
+    Args:
+        device: as in ``train.device``; cuda and auto take the card of LOCAL_RANK.
+
+    Raises:
+        ValueError: variables that do not fit, or fewer cards than processes on this machine.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or dist.is_initialized():
+        yield _current()
+        return
+    on_cards = torch.cuda.is_available() and not device.startswith("cpu")
+    if on_cards:
+        _take_card(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if on_cards else "gloo", timeout=PATIENCE)
+    try:
+        world = _current()
+        if world.size != size:
+            raise ValueError(f"WORLD_SIZE is {size}, but {world.size} processes met")
+        yield world
+    finally:
+        dist.destroy_process_group()
+
+
+def replicated(module: nn.Module) -> DistributedDataParallel:
+    """The module in every process, its gradients averaged over all while they are computed."""
+    with warnings.catch_warnings():
+        # Newer versions of torch rename the option and older ones do not know the new name.
+        warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+        return DistributedDataParallel(module, broadcast_buffers=False)
+
+
+def _current() -> World:
+    if not dist.is_initialized():
+        return World()
+    return World(rank=dist.get_rank(), size=dist.get_world_size())
+
+
+def _take_card(local_rank: int) -> None:
+    cards = torch.cuda.device_count()
+    if local_rank >= cards:
+        raise ValueError(
+            f"process {local_rank} of this machine has no card: there are {cards}; start torchrun "
+            f"with --nproc-per-node {cards} or less"
+        )
+    torch.cuda.set_device(local_rank)

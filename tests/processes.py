@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes in one test: forked, so that torch is imported once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from pippin.training.world import World
+
+
+def in_processes(size: int, work: Callable[[World, Path], Any], folder: Path) -> list[Any]:
+    """What each of ``size`` processes returns, in the order of their ranks.
+
+    ``work(world, folder)`` runs in a gloo group; a process that raises ends them all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if size == 1:
+        return [work(World(), folder)]
+    mp.start_processes(_enter, (size, work, folder), nprocs=size, start_method="fork")
+    return [torch.load(folder / f"result-{rank}", weights_only=True) for rank in range(size)]
+
+
+def _enter(rank: int, size: int, work: Callable[[World, Path], Any], folder: Path) -> None:
+    torch.set_num_threads(1)
+    place = f"file://{folder.resolve()}/meeting"
+    dist.init_process_group("gloo", init_method=place, rank=rank, world_size=size)
+    try:
+        torch.save(work(World(rank=rank, size=size), folder), folder / f"result-{rank}")
+    finally:
+        dist.destroy_process_group()
