@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pippin.system.sharded import laid_out_as, whole
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of Jordan's quintic: five iterations bring singular values to about 0.7 .. 1.2."""
 ITERATIONS = 5
@@ -64,5 +66,8 @@ class Muon(torch.optim.Optimizer):
         average = state["average"].lerp_(parameter.grad, 1 - momentum)
         direction = parameter.grad.lerp(average, momentum).flatten(1)
         scale = STEP_SIZE * max(direction.shape) ** 0.5
-        step = orthogonalise(direction.float()).view(parameter.shape)
-        parameter.add_(step.to(parameter.dtype), alpha=-rate * scale)
+        # A matrix of which each process holds a part is put together: its orthogonal factor needs
+        # all of it.
+        step = orthogonalise(whole(direction).float()).view(parameter.shape)
+        step = laid_out_as(step.to(parameter.dtype), parameter)
+        parameter.add_(step, alpha=-rate * scale)

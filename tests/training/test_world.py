@@ -9,9 +9,12 @@ import pytest
 import torch
 from processes import in_processes
 from small_trainer import CONFIG, batches, make_trainer, parts_of
+from torch.distributed.tensor import DTensor
 
 from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
+from pippin.system.sharded import whole
 from pippin.system.stop import TrainingStoppedError
+from pippin.training.checkpoint import load_weights
 from pippin.training.world import World
 
 SIZED = {"depth": 2, "width": 16, "num_heads": 2}
@@ -26,39 +29,37 @@ SMALL = {
 }
 
 
-def first_gradients(world, folder, denoiser, micro):
+def first_gradients(world, folder, denoiser, **settings):
     """Of every parameter, before the optimizer moves it."""
-    trainer = make_trainer(folder, world, denoiser, micro_batch_size=micro, grad_clip=None)
-    found = {}
-
-    def look(_):
-        found.update({n: p.grad.clone() for n, p in trainer.model.named_parameters()})
-
+    trainer = make_trainer(folder, world, denoiser, **settings)
     trainer._draw(0, (CONFIG.batch_size, 4, 8, 8))
     batch = next(parts_of(batches(), world))
     trainer._backward(batch, trainer._drawn[2].rows(world.part(CONFIG.batch_size)))
-    look(None)
-    return found
+    return {name: whole(p.grad).clone() for name, p in trainer.model.named_parameters()}
 
 
 @pytest.mark.parametrize("kind", SMALL)
-@pytest.mark.parametrize(("size", "micro"), [(1, 3), (2, None), (2, 1)])
-def test_first_gradients_are_those_of_one_process(kind, size, micro, tmp_path):
+@pytest.mark.parametrize(
+    ("size", "micro", "parallel"),
+    [(1, 3, "ddp"), (2, None, "ddp"), (2, 1, "ddp"), (2, None, "fsdp"), (2, 2, "fsdp")],
+)
+def test_first_gradients_are_those_of_one_process(kind, size, micro, parallel, tmp_path):
     """1e-6 of the largest gradient, in fp32."""
-    whole = first_gradients(World(), tmp_path, SMALL[kind], None)
-    shared = in_processes(
-        size, lambda world, at: first_gradients(world, at, SMALL[kind], micro), tmp_path / "many"
+    alone = first_gradients(World(), tmp_path, SMALL[kind])
+    settings = {"micro_batch_size": micro, "parallel": parallel}
+    found = in_processes(
+        size, lambda world, at: first_gradients(world, at, SMALL[kind], **settings), tmp_path / "n"
     )
-    largest = max(grad.abs().max() for grad in whole.values())
-    for rank in shared:
-        assert set(rank) == set(whole)
-        for name, grad in whole.items():
+    largest = max(grad.abs().max() for grad in alone.values())
+    for rank in found:
+        assert set(rank) == set(alone)
+        for name, grad in alone.items():
             torch.testing.assert_close(rank[name], grad, rtol=0, atol=1e-6 * largest.item())
 
 
-def trace(world, folder, micro=None, steps=12):
+def trace(world, folder, steps=12, **settings):
     """Losses of a run in float64, where rounding has no say, and the last weights."""
-    settings = {"micro_batch_size": micro, "images": steps * CONFIG.batch_size}
+    settings["images"] = steps * CONFIG.batch_size
     trainer = make_trainer(folder / "run", world, dtype=torch.float64, **settings)
     for module in trainer.model.modules():
         module.register_forward_pre_hook(in_double)
@@ -67,7 +68,7 @@ def trace(world, folder, micro=None, steps=12):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)
         trainer.train(parts_of(batches(), world), [lambda _, report: losses.append(report.loss)])
-    weight = next(trainer.model.parameters()).detach()
+    weight = whole(next(trainer.model.parameters()).detach())
     assert weight.dtype == torch.float64
     return {"losses": torch.tensor(losses, dtype=torch.float64), "weight": weight}
 
@@ -79,21 +80,29 @@ def in_double(_, inputs):
     )
 
 
-@pytest.mark.parametrize(("size", "micro"), [(1, 3), (2, None), (4, 1)])
-def test_in_float64_the_loss_trace_is_that_of_one_process(size, micro, tmp_path):
-    whole = trace(World(), tmp_path / "one")
-    for rank in in_processes(size, lambda w, at: trace(w, at, micro), tmp_path / "many"):
-        torch.testing.assert_close(rank["losses"], whole["losses"], rtol=1e-10, atol=0)
-        torch.testing.assert_close(rank["weight"], whole["weight"], rtol=1e-8, atol=1e-10)
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize(
+    ("size", "micro", "parallel"), [(1, 3, "ddp"), (2, None, "ddp"), (4, 1, "ddp"), (2, 2, "fsdp")]
+)
+def test_in_float64_the_loss_trace_is_that_of_one_process(
+    size, micro, parallel, optimizer, tmp_path
+):
+    muon = {"muon_learning_rate": 1e-2 if optimizer == "muon" else None}
+    settings = {"micro_batch_size": micro, "parallel": parallel} | muon
+    alone = trace(World(), tmp_path / "one", **muon)
+    for rank in in_processes(size, lambda w, at: trace(w, at, **settings), tmp_path / "many"):
+        torch.testing.assert_close(rank["losses"], alone["losses"], rtol=1e-10, atol=0)
+        torch.testing.assert_close(rank["weight"], alone["weight"], rtol=1e-8, atol=1e-10)
 
 
-def test_one_process_writes_and_another_number_goes_on(tmp_path):
+@pytest.mark.parametrize(("saved", "resumed"), [("ddp", "ddp"), ("fsdp", "ddp"), ("ddp", "fsdp")])
+def test_one_process_writes_and_another_number_goes_on(saved, resumed, tmp_path):
     """Saved by two, resumed by one and by four: the same run within rounding."""
-    whole = run_to_the_end(World(), tmp_path / "whole")
+    alone = run_to_the_end(World(), tmp_path / "whole")
     first = tmp_path / "first"
 
     def halfway(world, at):
-        trainer = make_trainer(first, world, images=80)
+        trainer = make_trainer(first, world, images=80, parallel=saved)
         trainer.train(parts_of(batches(), world), ())
         return {"images": trainer.images_seen}
 
@@ -101,21 +110,40 @@ def test_one_process_writes_and_another_number_goes_on(tmp_path):
     assert sorted(path.name for path in (first / "checkpoints").iterdir()) == ["40", "80"]
     for size in (1, 4):
 
-        def resumed(world, at, size=size):
-            folder = at / "run"
-            return run_to_the_end(world, folder, first / "checkpoints/80")
+        def go_on(world, at):
+            return run_to_the_end(world, at / "run", first / "checkpoints/80", resumed)
 
-        for rank in in_processes(size, resumed, tmp_path / f"go-on-{size}"):
-            torch.testing.assert_close(rank["weight"], whole["weight"], rtol=1e-3, atol=1e-4)
-            assert rank["images"] == whole["images"]
+        for rank in in_processes(size, go_on, tmp_path / f"go-on-{size}"):
+            torch.testing.assert_close(rank["weight"], alone["weight"], rtol=1e-3, atol=1e-4)
+            assert rank["images"] == alone["images"]
 
 
-def run_to_the_end(world, folder, start=None):
-    trainer = make_trainer(folder, world)
+def run_to_the_end(world, folder, start=None, parallel="ddp"):
+    trainer = make_trainer(folder, world, parallel=parallel)
     if start is not None:
         trainer.restore(start)
     trainer.train(parts_of(batches(trainer.step_count), world), ())
-    return {"weight": next(trainer.model.parameters()).detach(), "images": trainer.images_seen}
+    weight = whole(next(trainer.model.parameters()).detach())
+    return {"weight": weight, "images": trainer.images_seen}
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_the_first_process_shows_the_averaged_model(parallel, tmp_path):
+    def shown(world, at):
+        trainer = make_trainer(at / "run", world, parallel=parallel, images=16)
+        trainer.train(parts_of(batches(), world), ())
+        own = next(trainer.model.parameters())
+        assert isinstance(own, DTensor) == (parallel == "fsdp")
+        held = own.to_local() if isinstance(own, DTensor) else own
+        with trainer.averaged(lambda: make_trainer(at / "other").model) as model:
+            found = None if model is None else next(model.parameters()).detach().clone()
+        return {"held": held.numel(), "all": own.numel(), "shown": found}
+
+    first, second = in_processes(2, shown, tmp_path)
+    average = load_weights(tmp_path / "run/checkpoints/16", "ema")
+    names = [name for name, _ in make_trainer(tmp_path / "names").model.named_parameters()]
+    assert torch.equal(first["shown"], average[names[0]]) and second["shown"] is None
+    assert (first["held"] < first["all"]) == (parallel == "fsdp")
 
 
 def test_all_stop_after_the_same_step_when_one_is_asked_to(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin train RECIPE [--folder F] [--resume True] [--a.b value ...]``."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,5 +82,6 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool) -> int:
     except TrainingDivergedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"trained: {folder}; next: pippin sample {folder} or pippin evaluate {folder}")
+    if os.environ.get("RANK", "0") == "0":  # under torchrun there are several of us
+        print(f"trained: {folder}; next: pippin sample {folder} or pippin evaluate {folder}")
     return 0

@@ -2,16 +2,17 @@
 """Where a run starts that goes on from trained weights: as they are, or by rules of transfer."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 
+from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import START, start_folder
 from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
 from pippin.sampling.guidance import scale_at_resolution
 from pippin.system.files import write_json
-from pippin.training.trainer import Trainer
 from pippin.transfer.merge import merge
 from pippin.transfer.rules import Between
 
@@ -19,35 +20,47 @@ REPORT = "transfer.json"
 """Beside a run's config.json: what became of every tensor."""
 
 
-def begin(trainer: Trainer, parts: Parts, folder: Path) -> None:
-    """Take over the weights that the recipe starts from, if it names any.
+def begin(
+    model: LatentDenoiser, parts: Parts, folder: Path, *, report: bool = True
+) -> tuple[dict[str, Any], ...]:
+    """Give a new model the weights that the recipe starts from, if it names any.
+
+    Args:
+        model: with its initial weights.
+        parts: of the run.
+        folder: of the run.
+        report: write transfer.json there.
+
+    Returns:
+        Where the weights come from, oldest first.
 
     Raises:
         ValueError: nothing of that name, or weights that do not fit.
     """
     recipe, console = parts.recipe, parts.console
     if recipe.init.run is None:
-        return
+        return ()
     start = open_trained(str(located(recipe, folder)), recipe.init.weights)
     tensors, lineage = start.tensors, start.as_parent()
     if recipe.init.transfer:
         ends = Between(old=start.recipe.denoiser, new=recipe.denoiser)
-        tensors, report = merge(start.tensors, trainer.model, ends, recipe.init.transfer)
+        tensors, moved = merge(start.tensors, model, ends, recipe.init.transfer)
         *before, own = lineage
-        lineage = (*before, own | {"transfer": report.counts()})
-        if trainer.world.first:
-            write_json(folder / REPORT, report.to_dict())
-        for line in report.lines():
+        lineage = (*before, own | {"transfer": moved.counts()})
+        if report:
+            write_json(folder / REPORT, moved.to_dict())
+        for line in moved.lines():
             console.print(escape(line))
-        if report.unused:
-            console.print(f"[yellow]no tensor needed[/] init.transfer {', '.join(report.unused)}")
+        if moved.unused:
+            console.print(f"[yellow]no tensor needed[/] init.transfer {', '.join(moved.unused)}")
     else:
-        start.check_fit(trainer.model)
-    trainer.begin_from(tensors, lineage)
-    parts.set_null(trainer.model)
+        start.check_fit(model)
+    model.load_state_dict(tensors)
+    parts.set_null(model)
     console.print(f"starting from {start.source} ({start.images_seen} images seen)")
     for line in suggestions(start.recipe, recipe):
         console.print(f"[yellow]note:[/] {escape(line)}")
+    return lineage
 
 
 def located(recipe: Recipe, folder: Path) -> str:

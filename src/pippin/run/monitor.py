@@ -18,15 +18,22 @@ from pippin.types import Prompt
 PREVIEW_IMAGES = 36
 
 
-def validation_hook(parts: Parts, log: RunLog) -> Hook:
-    """Writes ``held_out_loss`` to the log every ``validate_every`` images."""
+def validation_hook(parts: Parts, log: RunLog | None) -> Hook:
+    """Writes ``held_out_loss`` to the log every ``validate_every`` images.
+
+    Args:
+        parts: of the run.
+        log: None in processes that only take part.
+    """
     held_out: list[HeldOut] = []  # encoded when it is first needed
 
     def validate(trainer: Trainer) -> None:
-        if not held_out:
-            held_out.append(HeldOut(parts))
-        with trainer.ema.swapped_into(trainer.model):
-            headline = held_out[0].losses(trainer.model)[0]
+        with trainer.averaged(parts.new_model) as model:
+            if model is None or log is None:
+                return
+            if not held_out:
+                held_out.append(HeldOut(parts))
+            headline = held_out[0].losses(model)[0]
         log.write(trainer.images_seen, held_out_loss=headline.value)
 
     return every(parts.recipe.train.validate_every, validate)
@@ -37,11 +44,13 @@ def preview_hook(parts: Parts, folder: Path) -> Hook:
     in turn, or with held-out captions."""
 
     def preview(trainer: Trainer) -> None:
-        with trainer.ema.swapped_into(trainer.model):
+        with trainer.averaged(parts.new_model) as model:
+            if model is None:
+                return
             run = LoadedRun(
                 recipe=parts.recipe,
                 parts=parts,
-                model=trainer.model,
+                model=model,
                 weights="ema",
                 images_seen=trainer.images_seen,
             )

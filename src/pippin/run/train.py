@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin train``: one run from its recipe to its last checkpoint."""
 
-import contextlib
-from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from pippin.data.loader import LatentLoader
+from pippin.model import LatentDenoiser
 from pippin.objective import Objective
 from pippin.recipes.recipe import Recipe
 from pippin.run.begin import begin
@@ -64,9 +64,7 @@ def _train(
                 held.enter_context(folder_lock(folder))
                 run.check(recipe, resume=resume)
                 remove_staged(folder)
-        trainer = build_trainer(parts, folder, world)
-        if not (resume and _restore(trainer, run, console)):
-            begin(trainer, parts, folder)
+        trainer = _trainer(parts, run, world, resume=resume)
         if trainer.step_count >= trainer.total_steps:
             return
         with world.first_alone():  # latents and captions are cached by one process
@@ -84,11 +82,13 @@ def _train(
             captions=parts.captions,
         )
         if not world.first:
-            trainer.train(loader, ())
+            trainer.train(loader, (), _monitors(parts, None, run))
             return
         run.record(recipe)  # only now: what cannot be built leaves the folder free
-        with _hooks(parts, trainer, run) as (hooks, monitors):
-            trainer.train(loader, hooks, monitors)
+        log = RunLog(run.path, trainer.images_seen)
+        with closing(log), progress_hook(run.path.name, console) as bar:
+            hooks: list[Hook] = [LogHook(log, recipe.train.log_every), bar]
+            trainer.train(loader, hooks, _monitors(parts, log, run))
 
 
 def _name_lost(parts: Parts) -> None:
@@ -102,11 +102,31 @@ def _name_lost(parts: Parts) -> None:
         )
 
 
-def build_trainer(parts: Parts, folder: Path, world: World = ALONE) -> Trainer:
-    """A trainer at image 0, its weights drawn from the recipe's seed."""
-    recipe = parts.recipe
+def _trainer(parts: Parts, run: RunFolder, world: World, *, resume: bool) -> Trainer:
+    """At the newest good checkpoint, at the weights that the recipe starts from, or at its own."""
+    start = _newest(run, parts.console) if resume else None
     model = parts.new_model()
     parts.set_null(model)
+    lineage = begin(model, parts, run.path, report=world.first) if start is None else ()
+    trainer = build_trainer(parts, run.path, world, model, lineage)
+    if start is not None:
+        trainer.restore(start)
+        parts.console.print(f"resuming {run.path} at {trainer.images_seen} images")
+    return trainer
+
+
+def build_trainer(
+    parts: Parts,
+    folder: Path,
+    world: World = ALONE,
+    model: LatentDenoiser | None = None,
+    lineage: tuple[dict[str, Any], ...] = (),
+) -> Trainer:
+    """A trainer at image 0; without a model, one whose weights the recipe's seed draws."""
+    recipe = parts.recipe
+    if model is None:
+        model = parts.new_model()
+        parts.set_null(model)
     recompute_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
         compile_blocks(recipe.denoiser, model.denoiser.blocks)
@@ -117,30 +137,21 @@ def build_trainer(parts: Parts, folder: Path, world: World = ALONE) -> Trainer:
         recipe.train,
         seed=recipe.seed,
         folder=folder,
+        lineage=lineage,
         world=world,
     )
 
 
-def _restore(trainer: Trainer, run: RunFolder, console: Console) -> bool:
-    """Load the newest good checkpoint, if there is one; say which were passed over."""
+def _newest(run: RunFolder, console: Console) -> Path | None:
+    """The newest good checkpoint, if there is one; it is said which were passed over."""
     path, problems = newest_good(run.checkpoints)
     for problem in problems:
         console.print(f"[yellow]passed over:[/] {problem}")
     if path is None:
         console.print("no checkpoint yet: starting from image 0")
-        return False
-    trainer.restore(path)
-    console.print(f"resuming {run.path} at {trainer.images_seen} images")
-    return True
+    return path
 
 
-@contextlib.contextmanager
-def _hooks(
-    parts: Parts, trainer: Trainer, run: RunFolder
-) -> Iterator[tuple[list[Hook], list[Hook]]]:
-    """Log and bar; validation and previews, which come after a step's checkpoint."""
-    config = parts.recipe.train
-    log = RunLog(run.path, trainer.images_seen)
-    with contextlib.closing(log), progress_hook(run.path.name, parts.console) as bar:
-        monitors = [validation_hook(parts, log), preview_hook(parts, run.previews)]
-        yield [LogHook(log, config.log_every), bar], monitors
+def _monitors(parts: Parts, log: RunLog | None, run: RunFolder) -> list[Hook]:
+    """Validation and previews, which come after a step's checkpoint; all processes take part."""
+    return [validation_hook(parts, log), preview_hook(parts, run.previews)]

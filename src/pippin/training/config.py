@@ -85,6 +85,9 @@ class TrainConfig(Config):
 
     compile: bool = field(default=False, metadata=NOT_PROTOCOL)
     """torch.compile each block."""
+    parallel: Literal["ddp", "fsdp"] = field(default="ddp", metadata=NOT_PROTOCOL)
+    """Under torchrun. ddp: every process holds the whole model and optimizer; fsdp: a part of
+    each, for models that do not fit otherwise."""
     micro_batch_size: int | None = field(default=None, metadata=NOT_PROTOCOL)
     """Images that a process computes at once; gradients are accumulated over its share of the
     batch. None = the whole share. Less saves memory and changes rounding only."""

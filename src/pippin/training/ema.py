@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from pippin.system.sharded import laid_out_as
 from pippin.training.config import ImagesHalfLife, ShareHalfLife
 
 RAMP = 0.1
@@ -50,7 +51,7 @@ class EMA:
             unlike = sorted(set(weights) ^ set(self.weights))
             raise ValueError(f"saved EMA and model differ in the parameters {unlike[:5]}")
         for name, average in self.weights.items():
-            average.copy_(weights[name])
+            average.copy_(laid_out_as(weights[name], average))
 
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Iterator[None]:

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from pippin.model import LatentDenoiser
 from pippin.muon import Muon
+from pippin.system.sharded import laid_out_as
 from pippin.training.config import TrainConfig
 
 
@@ -68,7 +69,8 @@ def restore_optimizers(
     for name, parameter, optimizer in _owned(model, optimizers):
         found = {slot: tensors[f"{slot}/{name}"] for slot in slots if f"{slot}/{name}" in tensors}
         optimizer.state[parameter] = {  # the fused Adam wants its step count there too
-            slot: value.to(parameter.device) for slot, value in found.items()
+            slot: laid_out_as(value.to(parameter.device), parameter)
+            for slot, value in found.items()
         }
 
 

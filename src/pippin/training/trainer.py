@@ -3,19 +3,21 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.model import LatentDenoiser
 from pippin.objective import Draws, Objective, draw_step
+from pippin.system.sharded import gathered, laid_out_as, whole
 from pippin.system.stop import StopRequest, TrainingStoppedError
 from pippin.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pippin.training.config import TrainConfig
@@ -28,7 +30,7 @@ from pippin.training.optimizer import (
     set_rates,
 )
 from pippin.training.step_loss import StepLoss
-from pippin.training.world import ALONE, World, replicated
+from pippin.training.world import ALONE, World, shared
 from pippin.types import Batch
 
 
@@ -71,8 +73,8 @@ class Trainer:
         config: length, batch, optimizer, EMA.
         seed: of the draws (time, noise, drops).
         folder: of the run; checkpoints go below it.
-        world: the processes that share each batch. All of them hold the whole model and take the
-            same steps; the first one writes.
+        lineage: where the model's weights come from, oldest first; it travels in every checkpoint.
+        world: the processes that share each batch and take the same steps; the first one writes.
 
     Raises:
         ValueError: a batch that cannot be shared equally.
@@ -87,6 +89,7 @@ class Trainer:
         *,
         seed: int,
         folder: Path,
+        lineage: tuple[dict[str, Any], ...] = (),
         world: World = ALONE,
     ) -> None:
         if config.batch_size % world.size:
@@ -96,8 +99,11 @@ class Trainer:
             )
         self.model, self.objective, self.conditioning = model, objective, conditioning
         self.config, self.seed, self.folder, self.world = config, seed, folder, world
-        self.lineage: tuple[dict[str, Any], ...] = ()
+        self.lineage = lineage
         self.device = next(model.parameters()).device
+        self._loss: nn.Module = StepLoss(model, objective, config.precision)
+        if world.size > 1:
+            self._loss = shared(self._loss, world, config.parallel)
         self.ema = EMA(model, half_life_images(config.ema, config.images))
         self.optimizers = build_optimizers(model, config)
         self.step_count = 0
@@ -106,9 +112,6 @@ class Trainer:
         self.mark: Mark = lambda _: None
         """Replace it to time a step's parts: draw, forward, backward, optimizer, ema."""
         self._drawn: tuple[int, tuple[int, ...], Draws] | None = None
-        self._loss: nn.Module = StepLoss(model, objective, config.precision)
-        if world.size > 1:
-            self._loss = replicated(self._loss)
         self._stop = StopRequest()
         self._stop_signal: int | None = None
         """What all processes agreed on in the last step."""
@@ -181,7 +184,7 @@ class Trainer:
         set_rates(self.optimizers, share)
         loss = self._backward(batch, draws.rows(self.world.part(self.config.batch_size)))
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self.mark("optimizer")
         late += self._draw(self.step_count + 1, shape)
         loss_value, norm_value = self._agreed(loss, norm)
@@ -241,6 +244,8 @@ class Trainer:
 
     def _sharing(self, *, last: bool) -> AbstractContextManager[None]:
         """Gradients are averaged over the processes with the last micro-batch alone."""
+        if isinstance(self._loss, FSDPModule):
+            self._loss.set_requires_gradient_sync(last)
         if last or not isinstance(self._loss, DistributedDataParallel):
             return nullcontext()
         return self._loss.no_sync()
@@ -285,16 +290,11 @@ class Trainer:
     def save(self) -> Path:
         """Write a checkpoint of this moment; the first process does, and the others wait."""
         folder = self.folder / "checkpoints"
-        if self.world.first:
-            self._write(folder)
-        self.world.barrier()
-        return folder / str(self.images_seen)
-
-    def _write(self, folder: Path) -> None:
+        first = self.world.first
         checkpoint = Checkpoint(
-            model=dict(self.model.state_dict()),
-            ema=self.ema.weights,
-            optimizer=optimizer_tensors(self.model, self.optimizers),
+            model=gathered(self.model.state_dict(), keep=first),
+            ema=gathered(self.ema.weights, keep=first),
+            optimizer=gathered(optimizer_tensors(self.model, self.optimizers), keep=first),
             state={
                 "images_seen": self.images_seen,
                 "step": self.step_count,
@@ -304,23 +304,38 @@ class Trainer:
                 "lineage": list(self.lineage),
             },
         )
-        save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
+        if first:
+            save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
+        self.world.barrier()
+        return folder / str(self.images_seen)
 
-    def begin_from(self, weights: dict[str, Tensor], lineage: tuple[dict[str, Any], ...]) -> None:
-        """Start a new run at given weights; the EMA starts there too.
+    @contextmanager
+    def averaged(self, build: Callable[[], LatentDenoiser]) -> Iterator[LatentDenoiser | None]:
+        """The model with the averaged weights, in the first process; None in the others, which
+        must take part where each holds a share.
 
         Args:
-            weights: by parameter name, all of them.
-            lineage: where they come from, oldest first; it travels in every checkpoint.
+            build: a model of the same shape, for weights that are gathered from all.
         """
-        self.model.load_state_dict(weights)
-        self.ema.restore(weights)
-        self.lineage = lineage
+        if not isinstance(self._loss, FSDPModule):
+            if not self.world.first:
+                yield None
+                return
+            with self.ema.swapped_into(self.model):
+                yield self.model
+            return
+        weights = gathered(self.ema.weights, keep=self.world.first)
+        model = build() if self.world.first else None
+        if model is not None:
+            model.load_state_dict(weights)
+        yield model
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint: weights, EMA, optimizer, position, counters."""
         checkpoint = load_checkpoint(path)
-        self.model.load_state_dict(checkpoint.model)
+        own = self.model.state_dict()
+        placed = {name: laid_out_as(x, own[name]) for name, x in checkpoint.model.items()}
+        self.model.load_state_dict(placed)
         self.ema.restore(checkpoint.ema)
         restore_optimizers(self.model, self.optimizers, checkpoint.optimizer)
         self.step_count = checkpoint.state["step"]

@@ -15,7 +15,11 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
+
+from pippin.training.step_loss import StepLoss
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: the first one encodes a data set meanwhile."""
@@ -89,12 +93,28 @@ def joined(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def replicated(module: nn.Module) -> DistributedDataParallel:
-    """The module in every process, its gradients averaged over all while they are computed."""
+def shared(loss: StepLoss, world: World, parallel: str) -> nn.Module:
+    """The loss with gradients averaged over all processes, see ``train.parallel``. Build
+    optimizers and averages afterwards: FSDP replaces the parameters by parts."""
+    if parallel == "fsdp":
+        _shard(loss, world)
+        return loss
+    return _replicated(loss)
+
+
+def _replicated(module: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         # Newer versions of torch rename the option and older ones do not know the new name.
         warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
         return DistributedDataParallel(module, broadcast_buffers=False)
+
+
+def _shard(loss: StepLoss, world: World) -> None:
+    """Block by block, then the rest."""
+    mesh = init_device_mesh(next(loss.parameters()).device.type, (world.size,))
+    for block in loss.model.denoiser.blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(loss, mesh=mesh)
 
 
 def _current() -> World:
