@@ -2,12 +2,15 @@
 """``pippin study list`` and ``pippin study run NAME [--scale S] [--folder F] [--seeds 0 1]``."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pippin.cli.options import parse
 from pippin.studies.scales import ScaleName
+from pippin.study.executors import Executor, LocalExecutor, SlurmConfig, SlurmExecutor
 
+ExecutorName = Literal["inline", "local", "slurm"]
 USAGE = """usage: pippin study list
        pippin study run NAME [options]      pippin study run NAME --help shows them"""
 
@@ -25,6 +28,12 @@ class StudyCommand:
     """Training seeds; none given = the study's own. Seeds can be added later."""
     data_path: str | None = None
     """Folder of the pictures, for a study that does not run on the embedded ones."""
+    executor: ExecutorName = "inline"
+    """inline: one run after the other; local: --jobs processes of this machine; slurm: a Slurm job
+    for each run (needs pippin[cluster])."""
+    jobs: int = 2
+    """Runs at once, of local and slurm."""
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
 
 
 def main(argv: list[str]) -> int:
@@ -38,7 +47,16 @@ def main(argv: list[str]) -> int:
     command = parse(StudyCommand, f"pippin study run {name}", rest, StudyCommand())
     place = f"{name}-{command.scale}" if command.scale else name
     folder = command.folder or Path("studies") / place
-    return run(name, folder, command.seeds, command.scale, command.data_path)
+    executor = _executor(command, folder)
+    return run(name, folder, command.seeds, command.scale, command.data_path, executor)
+
+
+def _executor(command: StudyCommand, folder: Path) -> Executor | None:
+    if command.executor == "local":
+        return LocalExecutor(command.jobs)
+    if command.executor == "slurm":
+        return SlurmExecutor(folder / "jobs", command.slurm, command.jobs)
+    return None
 
 
 def run(
@@ -47,6 +65,7 @@ def run(
     seeds: tuple[int, ...],
     scale: ScaleName | None = None,
     data_path: str | None = None,
+    executor: Executor | None = None,
 ) -> int:
     """Run a shipped study in a folder and render its report."""
     from pippin.cli.main import RESUMABLE
@@ -56,7 +75,7 @@ def run(
     from pippin.study.runner import run_study
 
     study = on_data(get_study(name, seeds, scale), data_path)
-    summary = run_study(study, folder, execute, _say, pretrain)
+    summary = run_study(study, folder, execute, _say, pretrain, executor)
     print(f"report: {render_report(folder)}")
     if summary.interrupted:
         return RESUMABLE

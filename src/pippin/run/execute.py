@@ -59,7 +59,8 @@ def _trained_alike(recipe: Recipe, folder: Path) -> Path | None:
             other = Recipe.load(config)
         except ConfigError:
             continue
-        if _training(other) == _training(recipe) and _finished(config.parent, recipe):
+        alike = training_fingerprint(other) == training_fingerprint(recipe)
+        if alike and _finished(config.parent, recipe):
             return config.parent
     return None
 
@@ -69,6 +70,6 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
     return newest is not None and int(newest.name) >= recipe.train.images
 
 
-def _training(recipe: Recipe) -> str:
+def training_fingerprint(recipe: Recipe) -> str:
     """The fingerprint of all that training depends on."""
     return fingerprint(replace(recipe, sampling=SamplingConfig(), evaluation=EvaluationConfig()))

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the runs of a study are executed: in processes of this machine, or as Slurm jobs.
+
+A job is started, asked whether it is done, and gives what its function returned; what dies does
+not take the study with it.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pippin.config import Config, ConfigError, at_least
+from pippin.system.stop import sigterm_interrupts
+
+GRACE = 120.0
+"""Seconds that a stopped job has to write its checkpoint."""
+
+
+@runtime_checkable
+class Job(Protocol):
+    """One running function."""
+
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+
+    def result(self) -> Any:
+        """What it returned.
+
+        Raises:
+            Exception: it raised, or its process died.
+        """
+
+    def cancel(self) -> Any:
+        """Ask it to stop; it may go on with its last words."""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Starts jobs."""
+
+    jobs: int
+    """How many run at once."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Job:
+        """Start a function that can be imported, with arguments that can be pickled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmConfig(Config):
+    """What a run of a study asks of Slurm."""
+
+    partition: str | None = None
+    """None = the cluster's default."""
+    minutes: int = 24 * 60
+    """Time limit of one run; a run that was cut goes on when the study is run again."""
+    gpus: int = 1
+    cpus: int = 8
+    memory_gb: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse jobs without time, processor or memory."""
+        at_least(self, "slurm", 1, "minutes", "cpus", "memory_gb")
+        at_least(self, "slurm", 0, "gpus")
+
+
+class LocalExecutor:
+    """A process for each run; the machine's cores are shared equally.
+
+    Args:
+        jobs: processes at once.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        if jobs < 1:
+            raise ConfigError(f"--jobs must be 1 or more; got {jobs}")
+        self.jobs = jobs
+        self.threads = max(1, (os.cpu_count() or 1) // jobs)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> "LocalJob":
+        """Start a process."""
+        return LocalJob(function, arguments, self.threads)
+
+
+class LocalJob:
+    """One process; it has a process group of its own, so that Ctrl-C reaches its parent only."""
+
+    def __init__(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int
+    ) -> None:
+        # A server that has imported torch and touched no card is forked: each start is quick.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["pippin.run.execute"])
+        self._answer, answer = context.Pipe(duplex=False)
+        self._process = context.Process(
+            target=_work, args=(answer, function, arguments, threads), daemon=False
+        )
+        self._process.start()
+        answer.close()  # only the child holds it now: its death is seen as an end
+
+    def done(self) -> bool:
+        """An answer is there, or the process is gone."""
+        return self._answer.poll() or not self._process.is_alive()
+
+    def result(self) -> Any:
+        """The function's, or an error that says how the process ended."""
+        try:
+            found, value = self._answer.recv()
+        except EOFError:
+            self._process.join()
+            code = self._process.exitcode
+            raise RuntimeError(
+                f"its process ended with exit code {code}"
+                + (" (killed: out of memory?)" if code == -9 else "")
+            ) from None
+        self._process.join()
+        if not found:
+            raise RuntimeError(value)
+        return value
+
+    def cancel(self) -> None:
+        """SIGTERM, then time for a checkpoint."""
+        self._process.terminate()
+        self._process.join(GRACE)
+
+
+def _work(
+    answer: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int
+) -> None:
+    os.setsid()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    with sigterm_interrupts(), suppress(KeyboardInterrupt, BrokenPipeError):
+        try:
+            value = (True, function(*arguments))
+        except Exception as error:  # not every exception can be pickled
+            value = (False, f"{type(error).__name__}: {error}")
+        answer.send(value)
+
+
+class SlurmExecutor:
+    """A Slurm job for each run, by submitit.
+
+    Args:
+        folder: where submitit keeps its scripts and logs.
+        config: what each job asks for.
+        jobs: at once.
+        cluster: slurm; submitit's "local" and "debug" are for trying it out.
+
+    Raises:
+        ConfigError: submitit is not installed, or there is no Slurm here.
+    """
+
+    def __init__(
+        self, folder: Path, config: SlurmConfig, jobs: int, cluster: str = "slurm"
+    ) -> None:
+        try:
+            import submitit
+        except ImportError as error:
+            raise ConfigError(
+                "--executor slurm needs submitit: pip install 'pippin[cluster]'"
+            ) from error
+        self.jobs = jobs
+        try:
+            self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"no Slurm can be reached from here ({error}); use --executor local"
+            ) from error
+        self._executor.update_parameters(
+            timeout_min=config.minutes,
+            cpus_per_task=config.cpus,
+            mem_gb=config.memory_gb,
+            gpus_per_node=config.gpus,
+            **({"slurm_partition": config.partition} if config.partition else {}),
+        )
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Job:
+        """Hand a job to Slurm."""
+        job: Job = self._executor.submit(function, *arguments)
+        return job

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executions that train nothing, importable by the processes of an executor."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from pippin.evaluation.measure import Measure
+from pippin.recipes.recipe import Recipe
+
+
+def execute(recipe: Recipe, folder: Path) -> list[Measure]:
+    """A number of the seed; the time at which it was made is on the disk. Seed 1 of the first arm
+    is killed, and that of the second one raises."""
+    attention = recipe.conditioning.rules["label"] == "attention"
+    if recipe.seed == 1 and not attention:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if recipe.seed == 1:
+        raise OSError("disk on fire")
+    (folder / "began").write_text(str(time.time()))
+    time.sleep(0.5)
+    (folder / "ended").write_text(str(time.time()))
+    return [
+        Measure(
+            name="drift",
+            value=0.1 * recipe.seed + attention,
+            low=None,
+            high=None,
+            interval_over="none",
+            n=4,
+            unit="distance",
+            better="lower",
+        )
+    ]
+
+
+def pretrain(recipe: Recipe, folder: Path) -> None:
+    """Made once, or it is an error."""
+    if not (folder / "done").exists():
+        folder.mkdir(parents=True)  # raises where another process is at it
+        time.sleep(0.5)
+        (folder / "done").touch()
