@@ -17,7 +17,7 @@ from pippin.run.load import load_run
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
 from pippin.studies.demo import demo_study
 from pippin.studies.table import get_study
-from pippin.study.runner import row_of
+from pippin.study.one_run import row_of
 
 
 def loaded(folder, **settings):

@@ -105,7 +105,7 @@ def test_grids_of_other_seeds_are_marked(finished):
 
 def test_rows_of_another_protocol_are_not_ranked(study, measure, finished):
     """One arm measured again on another number of steps: listed, and out of every mean."""
-    from pippin.study.runner import row_of
+    from pippin.study.one_run import row_of
 
     before = result_lines(open_source(finished))[0]
     arm = replace_at(study.arms()["disentangled"], "sampling.steps", 9)

@@ -10,8 +10,9 @@ import pytest
 from pippin.config import ConfigError, replace_at
 from pippin.study.declaration import Declaration
 from pippin.study.folder import run_name
+from pippin.study.one_run import row_of
 from pippin.study.results import read
-from pippin.study.runner import row_of, run_study
+from pippin.study.runner import run_study
 from pippin.study.study import Axis, Study
 from pippin.system.lock import folder_lock
 from pippin.training.config import InitConfig, TrainConfig

@@ -2,46 +2,32 @@
 """Run every arm of a study on every seed, so that it can be stopped anywhere and goes on."""
 
 import dataclasses
-import math
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from pippin.config import ConfigError, fingerprint, protocol
+from pippin.config import ConfigError, fingerprint
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
 from pippin.run.execute import training_fingerprint
 from pippin.run.folder import start_folder
-from pippin.study.declaration import flat
-from pippin.study.environment import environment
 from pippin.study.executors import Executor, Job
 from pippin.study.folder import declare, run_name
+from pippin.study.one_run import Execute, one_run, outcome_of
 from pippin.study.results import Outcome, Results, Row, append, read, repair
-from pippin.study.study import Study, covered, start_of
-from pippin.system.files import write_text
+from pippin.study.study import Study, start_of
 from pippin.system.lock import folder_lock
-from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
+from pippin.training.trainer import TrainingStoppedError
 
-Execute = Callable[[Recipe, Path], Sequence[Measure]]
-"""Train (or go on training) the recipe in the folder, and measure it."""
 Pretrain = Callable[[Recipe, Path], None]
 """Train the recipe in the folder unless it is finished there."""
 
 PAUSE = 0.1
 """Seconds between two looks at running jobs."""
-FOLLOWS = {
-    "model.images_seen": "train",
-    "model.images_before": "init",
-    "sampling.evaluations_per_image": "sampling",
-    "autoencoder": "autoencoder",
-}
-"""What a metric's protocol says that follows from settings -> the section of these settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +163,7 @@ def _in_turn(runs: Runs, pending: Sequence[Pending], progress: Callable[[str], N
     """One run after the other, in this process."""
     for one in pending:
         progress(one.number)
-        rows, outcome = _one(runs.study, runs.folder, one.arm, one.recipe, runs.execute)
+        rows, outcome = one_run(runs.study, runs.folder, one.arm, one.recipe, runs.execute)
         runs.record(rows, outcome)
         yield one.name, outcome
 
@@ -208,7 +194,7 @@ def _at_once(
                     one = queues[key][0]
                     progress(one.number)
                     job = executor.submit(
-                        _one, runs.study, runs.folder, one.arm, one.recipe, runs.execute
+                        one_run, runs.study, runs.folder, one.arm, one.recipe, runs.execute
                     )
                     running[key] = job, one
             time.sleep(PAUSE)
@@ -245,84 +231,4 @@ def _result(job: Job, one: Pending) -> tuple[list[Row], Outcome]:
         rows, outcome = job.result()
         return rows, outcome
     except Exception as error:  # whatever happens to one job must not cost the others
-        return [], _outcome(one.arm, one.recipe, "failed", str(error), 0.0)
-
-
-def _one(
-    study: Study, folder: Path, arm: str, recipe: Recipe, execute: Execute
-) -> tuple[list[Row], Outcome]:
-    """One run's rows and how it ended."""
-    run_folder = folder / "runs" / run_name(arm, recipe.seed)
-    run_folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    rows: list[Row] = []
-    status, message = "finished", ""
-    try:
-        rows = [row_of(study, arm, recipe, measure) for measure in execute(recipe, run_folder)]
-    except TrainingStoppedError:
-        raise
-    except (TrainingDivergedError, FloatingPointError) as error:
-        status, message = "diverged", str(error)
-    except Exception as error:  # whatever happens in one run must not cost the others
-        status, message = "failed", f"{type(error).__name__}: {error}"
-        write_text(run_folder / "failure.txt", traceback.format_exc())
-    return rows, _outcome(arm, recipe, status, message, time.monotonic() - started)
-
-
-def _outcome(arm: str, recipe: Recipe, status: str, message: str, seconds: float) -> Outcome:
-    return Outcome.from_dict(
-        {
-            "arm": arm,
-            "seed": recipe.seed,
-            "status": status,
-            "message": message,
-            "fingerprint": fingerprint(recipe),
-            "wall_seconds": round(seconds, 3),
-            "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": environment(),
-        }
-    )
-
-
-def row_of(study: Study, arm: str, recipe: Recipe, measure: Measure) -> Row:
-    """A measure with the protocol that it was made under."""
-    own = {"name": measure.name, "unit": measure.unit}
-    content = protocol(recipe) | dict(flat({"measure": {**own, **measure.protocol}}))
-    declared = study.paths
-    shared = {path: value for path, value in content.items() if not _varies(path, declared)}
-    value = _finite(measure.value)
-    return Row(
-        study=study.name,
-        arm=arm,
-        seed=recipe.seed,
-        metric=measure.name,
-        value=value,
-        low=_finite(measure.low),
-        high=_finite(measure.high),
-        interval_over=measure.interval_over,
-        n=measure.n,
-        unit=measure.unit,
-        better=measure.better,
-        subject=measure.subject,
-        diverged=value is None,
-        protocol=content,
-        fingerprint=fingerprint(content),
-        comparable=fingerprint(shared),
-    )
-
-
-def _varies(path: str, declared: tuple[str, ...]) -> bool:
-    """Whether arms or seeds may differ in this entry of a protocol."""
-    if not path.startswith("measure."):
-        return path == "seed" or covered(path, declared)
-    entry = path.removeprefix("measure.")
-    if entry == "model.recipe":  # the fingerprint of all settings, which stand here themselves
-        return True
-    if entry.startswith("chosen."):  # what an arm chose for itself, by a rule that all share
-        return True
-    section = FOLLOWS.get(entry)
-    return covered(entry, declared) or any(one.split(".")[0] == section for one in declared)
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+        return [], outcome_of(one.arm, one.recipe, "failed", str(error), 0.0)
