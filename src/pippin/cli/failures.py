@@ -13,8 +13,8 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """Errors of a file system that is full or broken."""
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 LEVERS = {
-    "train": "--train.micro-batch-size 1 or --train.gradient-checkpointing 1, which change rounding "
-    "only, --train.precision bf16, several processes under torchrun with --train.parallel fsdp, a "
+    "train": "--train.micro-batch-size 1 or --train.gradient-checkpointing 1, which change "
+    "rounding only, --train.precision bf16, torchrun with --train.parallel fsdp, a "
     "smaller --train.batch-size or --denoiser.width, or another --train.device",
     "sample": "--batch-size or --precision bf16",
     "evaluate": "--batch-size, or --sampling.batch-size of a run",
