@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin data check FOLDER``, ``data recaption FOLDER`` and ``data prepare RECIPE``."""
+"""``pippin data import SOURCE``, ``data check``, ``data recaption`` and ``data prepare``."""
 
 import json
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -10,7 +11,7 @@ import tyro
 from pippin.cli import recaption
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe
-from pippin.data.config import ImagesConfig
+from pippin.data.config import ImagesConfig, ImportConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
@@ -20,17 +21,19 @@ if TYPE_CHECKING:
     from pippin.data.scan import Scan
     from pippin.data.table import Split
 
-USAGE = """usage: pippin data check FOLDER [options]      what is in a folder of own pictures
+USAGE = """usage: pippin data import SOURCE [options]     parquet, WebDataset or hub, into a folder
+       pippin data check FOLDER [options]      what is in a folder of own pictures
        pippin data recaption FOLDER [options]  add a column of captions to its metadata file
        pippin data prepare RECIPE [options]    build the latent cache that training will use
 
-`pippin data check --help`, `pippin data recaption --help` and `pippin data prepare RECIPE --help`
-show all settings."""
+`pippin data import SOURCE --help`, `pippin data check --help`, `pippin data recaption --help` and
+`pippin data prepare RECIPE --help` show all settings."""
 BATCH = 16
 """Images encoded at once when reconstruction is measured."""
 MUCH_WORSE = 3.0
 """dB below its own record from which another autoencoder is advised: twice the squared error."""
 REFUSED = 1
+LOST_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,17 @@ class CheckCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImportCommand:
+    """Write the pictures of a source into a folder with a metadata file, or go on with it."""
+
+    what: Annotated[ImportConfig, tyro.conf.arg(name="")]
+    folder: Path = Path("pictures")
+    """New, or that of the same command before."""
+    processes: int = 1
+    """Shards at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrepareCommand:
     """Build the latent cache of a recipe, or go on with it; every setting is an option."""
 
@@ -56,7 +70,12 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if argv else 2
-    verbs = {"check": _check, "recaption": recaption.main, "prepare": _prepare}
+    verbs = {
+        "import": _import,
+        "check": _check,
+        "recaption": recaption.main,
+        "prepare": _prepare,
+    }
     verb, rest = argv[0], argv[1:]
     if verb not in verbs:
         raise ValueError(f"pippin data has no verb {verb!r}; there are: {', '.join(verbs)}")
@@ -64,6 +83,35 @@ def main(argv: list[str]) -> int:
         print(USAGE)
         return 2
     return verbs[verb](rest)
+
+
+def _import(argv: list[str]) -> int:
+    """Import, and say what was lost and what comes next."""
+    source, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
+    default = ImportCommand(what=ImportConfig(source=source))
+    command = parse(ImportCommand, "pippin data import SOURCE", rest, default)
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from pippin.data.importing import import_pictures
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("importing shards", total=None)
+        found = import_pictures(
+            command.what,
+            command.folder,
+            processes=command.processes,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    before = f", {found.before} of them before" if found.before else ""
+    print(f"{command.folder}: {found.pictures} pictures of {found.shards} shards{before}")
+    for line in found.lost[:LOST_SHOWN]:
+        print(f"  lost, shard and row {line}")
+    if len(found.lost) > LOST_SHOWN:
+        print(f"  and {len(found.lost) - LOST_SHOWN} more")
+    print(f"next: pippin data check {command.folder}")
+    return 0
 
 
 def _check(argv: list[str]) -> int:

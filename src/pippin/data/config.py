@@ -159,6 +159,30 @@ DataConfig = OpenMojiConfig | ImagesConfig
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImportConfig(Config):
+    """What of a source is taken."""
+
+    source: str
+    """A .parquet or .tar file, a folder of such, or the hub name of a data set."""
+    split: str = "train"
+    """Of a data set of the hub."""
+    image: str | None = None
+    """Column of pictures; None = the first that holds some."""
+    caption: str | None = None
+    """Column of captions, json.KEY inside a WebDataset's json; None = caption, text or txt."""
+    more_captions: tuple[str, ...] = ()
+    """Further columns of captions; each becomes caption_NAME."""
+    label: str | None = None
+    """Column of classes; None = label or cls."""
+    shards: int | None = None
+    """Only the first so many; None = all."""
+
+    def __post_init__(self) -> None:
+        """Refuse to import nothing."""
+        at_least(self, "import", 1, "shards")
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoDataConfig(Config):
     """No pictures: a model that was trained elsewhere, which can be drawn from and continued."""
 

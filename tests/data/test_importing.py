@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archives become folders of own pictures: the same by any number of processes, after any stop."""
+
+import io
+import json
+import tarfile
+
+import pytest
+from PIL import Image
+
+from pippin.cli.main import main
+from pippin.config import ConfigError
+from pippin.data import importing
+from pippin.data.config import ImagesConfig, ImportConfig
+from pippin.data.importing import import_pictures
+from pippin.data.scan import scan
+
+datasets = pytest.importorskip("datasets")
+
+
+def picture(number, kind="PNG"):
+    content = io.BytesIO()
+    Image.new("RGB", (24, 20 + number), (40 * number, 0, 255)).save(content, kind)
+    return content.getvalue()
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory):
+    """Three shards of two rows, with class names, captions, and one broken picture."""
+    folder = tmp_path_factory.mktemp("parquet")
+    features = datasets.Features(
+        image=datasets.Image(),
+        label=datasets.ClassLabel(names=["cat", "dog"]),
+        caption=datasets.Value("string"),
+        long=datasets.Value("string"),
+    )
+    for shard in range(3):
+        rows = {
+            "image": [{"bytes": picture(2 * shard + n), "path": None} for n in range(2)],
+            "label": [0, 1],
+            "caption": [f"picture {2 * shard}", " two\nlines "],
+            "long": ["a long one", ""],
+        }
+        if shard == 2:
+            rows["image"][1] = {"bytes": b"no picture at all", "path": None}
+        table = datasets.Dataset.from_dict(rows, features=features)
+        table.to_parquet(folder / f"part-{shard}.parquet")
+    return folder
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_parquet_becomes_own_pictures(parquet, tmp_path):
+    config = ImportConfig(source=str(parquet), more_captions=("long",))
+    found = import_pictures(config, tmp_path / "out")
+    assert (found.pictures, found.shards, found.before) == (5, 3, 0)
+    assert found.lost == ("2 1: not a picture that Pillow knows",)
+    rows = [json.loads(x) for x in (tmp_path / "out/metadata.jsonl").read_text().splitlines()]
+    assert rows[0] == {
+        "file_name": "00000/0000000.png",
+        "text": "picture 0",
+        "caption_long": "a long one",
+        "label": "cat",
+    }
+    assert rows[1]["text"] == "two lines" and "caption_long" not in rows[1]
+    pictures = scan(
+        ImagesConfig(path=str(tmp_path / "out"), index_folder=str(tmp_path / "i"))
+    ).pictures
+    assert [one.size.height for one in pictures] == [20, 21, 22, 23, 24]
+    assert [one.label for one in pictures] == [0, 1, 0, 1, 0]
+
+
+def test_two_processes_and_a_stop_give_the_same_files(parquet, tmp_path, monkeypatch):
+    config = ImportConfig(source=str(parquet))
+    import_pictures(config, tmp_path / "one")
+    import_pictures(config, tmp_path / "two", processes=2)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+    real = importing._import_shard
+
+    def fails(config, folder, index):
+        if index == 1:
+            (folder / "00001").mkdir()
+            (folder / "00001/0000000.png").write_bytes(b"half a pic")
+            raise OSError(28, "No space left on device")
+        real(config, folder, index)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(importing, "_import_shard", fails)
+        import_pictures(config, tmp_path / "stopped")
+    assert not (tmp_path / "stopped/metadata.jsonl").exists()
+    assert import_pictures(config, tmp_path / "stopped").before == 1
+    assert files(tmp_path / "stopped") == files(tmp_path / "one")
+
+
+def test_an_archive_cannot_choose_where_it_is_written(tmp_path, capsys):
+    archive = tmp_path / "shards" / "00000.tar"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w") as tar:
+        for key in ("0001", "../../outside"):
+            for suffix, content in {
+                "jpg": picture(1, "JPEG"),
+                "txt": f"caption of {key}".encode(),
+                "json": json.dumps({"alt": "seen", "cls": 3}).encode(),
+            }.items():
+                member = tarfile.TarInfo(f"{key}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    out = tmp_path / "deep" / "out"
+    asked = ["--folder", str(out), "--more-captions", "json.alt"]
+    assert main(["data", "import", str(archive.parent), *asked]) == 0
+    said = capsys.readouterr().out
+    assert f"{out}: 2 pictures of 1 shards" in said and "next: pippin data check" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "shards"]
+    rows = [json.loads(x) for x in (out / "metadata.jsonl").read_text().splitlines()]
+    assert rows[1] == {
+        "file_name": "00000/0000001.jpg",
+        "text": "caption of ../../outside",
+        "caption_alt": "seen",
+        "label": "3",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"caption": "words"}, r"--caption words: .* has no such column; it has: image, label"),
+        ({"image": "photo"}, "--image photo"),
+        ({"more_captions": ("alt",)}, "--more-captions alt"),
+    ],
+)
+def test_a_column_that_is_not_there_is_named(parquet, tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        import_pictures(ImportConfig(source=str(parquet), **change), tmp_path / "out")
+
+
+def test_folders_that_hold_something_else_are_refused(parquet, tmp_path):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty"):
+        import_pictures(ImportConfig(source=str(parquet)), full)
+    import_pictures(ImportConfig(source=str(parquet), shards=1), tmp_path / "out")
+    with pytest.raises(ConfigError, match="with other settings"):
+        import_pictures(ImportConfig(source=str(parquet)), tmp_path / "out")
+    with pytest.raises(ConfigError, match="a folder of picture files needs no import"):
+        import_pictures(ImportConfig(source=str(full)), tmp_path / "other")
+
+
+def test_damage_is_named(tmp_path):
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ConfigError, match=r"broken\.parquet cannot be read as parquet"):
+        import_pictures(ImportConfig(source=str(tmp_path / "broken.parquet")), tmp_path / "out")
