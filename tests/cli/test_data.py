@@ -64,7 +64,7 @@ def test_a_folder_without_pictures_is_refused(photos, capsys, tmp_path):
     [
         (["check", "nowhere"], "nowhere is not there"),
         (["check", "photos/cat/0.png"], "0.png is a file"),
-        (["chek", "photos"], "no verb 'chek'; there are: check, recaption, prepare"),
+        (["chek", "photos"], "no verb 'chek'; there are: import, check, recaption"),
         (["prepare", "folder/none"], "no recipe 'folder/none'"),
         (["prepare", "folder/mmdit-disentangled"], "--data.path FOLDER"),
         (
