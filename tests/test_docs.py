@@ -80,3 +80,12 @@ def test_tables_of_results_are_those_of_their_files(folder):
     assert markdown(source) in page, "python scripts/keep_results.py STUDY renews it"
     for file in folder.parent.iterdir():
         assert file.stat().st_size < 5_000_000, file
+
+
+def test_requirements_name_tests_that_exist():
+    page = (ROOT / "docs/requirements.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", page)
+    assert len(re.findall(r"^\| \d+ \|", page, re.M)) == 25 and len(named) >= 40
+    for file, test in named:
+        text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert f"def {test or 'test_'}" in text, f"{file}::{test}"
