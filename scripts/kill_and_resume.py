@@ -87,7 +87,7 @@ def of_results(folder: Path) -> dict[str, str]:
             f"{x['value']} {x['low']} {x['high']} {x['fingerprint']}"
         )
         for x in lines
-        if x.get("kind") != "outcome"
+        if x.get("kind") not in ("outcome", "settings")
     }
 
 

@@ -55,11 +55,16 @@ def make_trainer(
     world: World = ALONE,
     denoiser: DenoiserConfig = SMALL,
     dtype: torch.dtype = torch.float32,
+    conditioning: ConditioningConfig = ConditioningConfig(),  # noqa: B008 (frozen)
+    awake: bool = False,
     **settings,
 ) -> Trainer:
-    """Trainer at image 0 with settings replaced."""
-    conditioning = ConditioningConfig()
+    """Trainer at image 0 with settings replaced; awake: no weight is zero, all have gradients."""
     model = build_model(conditioning, denoiser, num_classes=3, latent_channels=4, seed=0).to(dtype)
+    if awake:
+        with torch.no_grad():
+            for place, weight in enumerate(model.parameters()):
+                weight += 0.05 * rng.normal(tuple(weight.shape), "init", place).to(dtype)
     config = replace(CONFIG, **settings)
     objective = Objective(DiffusionConfig())
     return Trainer(model, objective, conditioning, config, seed=0, folder=folder, world=world)

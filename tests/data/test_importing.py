@@ -3,6 +3,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 
 import pytest
@@ -95,6 +96,8 @@ def test_two_processes_and_a_stop_give_the_same_files(parquet, tmp_path, monkeyp
         patch.setattr(importing, "_import_shard", fails)
         import_pictures(config, tmp_path / "stopped")
     assert not (tmp_path / "stopped/metadata.jsonl").exists()
+    with pytest.raises(ValueError, match="is an import that was stopped"):
+        scan(ImagesConfig(path=str(tmp_path / "stopped"), index_folder=str(tmp_path / "i")))
     assert import_pictures(config, tmp_path / "stopped").before == 1
     assert files(tmp_path / "stopped") == files(tmp_path / "one")
 
@@ -153,7 +156,35 @@ def test_folders_that_hold_something_else_are_refused(parquet, tmp_path):
         import_pictures(ImportConfig(source=str(full)), tmp_path / "other")
 
 
+def test_a_source_that_changed_since_is_refused(parquet, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(parquet, source)
+    import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
+    shutil.copy(source / "part-0.parquet", source / "a-new-first-one.parquet")
+    with pytest.raises(ConfigError, match=r"was part-0\.parquet.*is a-new-first-one\.parquet"):
+        import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
+
+
+def test_several_captions_are_kinds_and_minus_one_is_no_class(tmp_path):
+    features = datasets.Features(
+        image=datasets.Image(),
+        label=datasets.ClassLabel(names=["cat", "dog"]),
+        caption=datasets.List(datasets.Value("string")),
+    )
+    row = {"bytes": picture(0), "path": None}
+    rows = {"image": [row, row], "label": [-1, 1], "caption": [["one", "two"], []]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
+    import_pictures(ImportConfig(source=str(tmp_path / "a.parquet")), tmp_path / "out")
+    lines = (tmp_path / "out/metadata.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"file_name": "00000/0000000.png", "text": "one", "caption_text_1": "two"},
+        {"file_name": "00000/0000001.png", "label": "dog"},
+    ]
+
+
 def test_damage_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="say what to import"):
+        ImportConfig(source=" ")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ConfigError, match=r"broken\.parquet cannot be read as parquet"):
         import_pictures(ImportConfig(source=str(tmp_path / "broken.parquet")), tmp_path / "out")

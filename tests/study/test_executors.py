@@ -80,6 +80,9 @@ def test_a_stop_cancels_what_runs(study, tmp_path, monkeypatch):
         def done(self):
             raise KeyboardInterrupt
 
+        def result(self):
+            raise AssertionError
+
         def cancel(self):
             cancelled.append(self)
 

@@ -11,11 +11,14 @@ from processes import in_processes
 from small_trainer import CONFIG, batches, make_trainer, parts_of
 from torch.distributed.tensor import DTensor
 
+from pippin import rng
+from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
 from pippin.system.sharded import whole
 from pippin.system.stop import TrainingStoppedError
 from pippin.training.checkpoint import load_weights
 from pippin.training.world import World
+from pippin.types import TextFeatures
 
 SIZED = {"depth": 2, "width": 16, "num_heads": 2}
 SMALL = {
@@ -31,7 +34,7 @@ SMALL = {
 
 def first_gradients(world, folder, denoiser, **settings):
     """Of every parameter, before the optimizer moves it."""
-    trainer = make_trainer(folder, world, denoiser, **settings)
+    trainer = make_trainer(folder, world, denoiser, awake=True, **settings)
     trainer._draw(0, (CONFIG.batch_size, 4, 8, 8))
     batch = next(parts_of(batches(), world))
     trainer._backward(batch, trainer._drawn[2].rows(world.part(CONFIG.batch_size)))
@@ -55,6 +58,30 @@ def test_first_gradients_are_those_of_one_process(kind, size, micro, parallel, t
         assert set(rank) == set(alone)
         for name, grad in alone.items():
             torch.testing.assert_close(rank[name], grad, rtol=0, atol=1e-6 * largest.item())
+
+
+def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
+    """Of two processes the second keeps all its captions; neither waits for the other."""
+    rule = TextSemantic(token_features=6, num_tokens=3)
+    conditioning = ConditioningConfig(semantic=rule, rules={"text": "attention"})
+
+    def gradient(world, folder):
+        trainer = make_trainer(folder, world, conditioning=conditioning, awake=True)
+        trainer._draw(0, (CONFIG.batch_size, 4, 8, 8))
+        keep = trainer._drawn[2].keep
+        keep.semantic[:] = True
+        keep.semantic[0] = False
+        batch = next(batches())
+        text = TextFeatures(tokens=rng.normal((CONFIG.batch_size, 3, 6), "posterior", 1))
+        batch = replace(batch, conditions=replace(batch.conditions, label=None, text=text))
+        part = world.part(CONFIG.batch_size)
+        trainer._backward(batch.rows(part), trainer._drawn[2].rows(part))
+        return {"null": whole(trainer.model.conditioner.text_tokens.null.grad).clone()}
+
+    alone = gradient(World(), tmp_path / "one")
+    assert alone["null"].abs().max() > 0
+    for rank in in_processes(2, gradient, tmp_path / "two"):
+        torch.testing.assert_close(rank["null"], alone["null"], rtol=1e-4, atol=1e-8)
 
 
 def trace(world, folder, steps=12, **settings):

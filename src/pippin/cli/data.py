@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
 def _import(argv: list[str]) -> int:
     """Import, and say what was lost and what comes next."""
     source, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
-    default = ImportCommand(what=ImportConfig(source=source))
+    default = ImportCommand(what=ImportConfig(source=source or "SOURCE"))
     command = parse(ImportCommand, "pippin data import SOURCE", rest, default)
 
     from rich.console import Console
@@ -110,6 +110,9 @@ def _import(argv: list[str]) -> int:
         print(f"  lost, shard and row {line}")
     if len(found.lost) > LOST_SHOWN:
         print(f"  and {len(found.lost) - LOST_SHOWN} more")
+    if not found.pictures:
+        print("nothing was imported; of the hub, parquet and WebDataset can be, not picture files")
+        return REFUSED
     print(f"next: pippin data check {command.folder}")
     return 0
 

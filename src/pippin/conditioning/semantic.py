@@ -80,14 +80,15 @@ class TextTokens(nn.Module):
             raise ValueError("this model reads text tokens, and the batch has none")
         tokens = text.tokens.to(self.null)
         mask = None if text.mask is None else text.mask.to(self.null.device)
-        if not bool(keep.all()):
-            if tokens.shape[1] != len(self.null):
-                raise ValueError(
-                    f"captions have {tokens.shape[1]} tokens, the null caption {len(self.null)}: "
-                    "pad captions to that length, or set conditioning.semantic.num_tokens"
-                )
+        if tokens.shape[1] == len(self.null):
+            # Also where all are kept: processes that share gradients must all use the null.
             tokens = torch.where(keep[:, None, None], tokens, self.null)
             mask = None if mask is None else mask | ~keep[:, None]
+        elif not bool(keep.all()):
+            raise ValueError(
+                f"captions have {tokens.shape[1]} tokens, the null caption {len(self.null)}: "
+                "pad captions to that length, or set conditioning.semantic.num_tokens"
+            )
         return self.projection(tokens), mask
 
 

@@ -164,22 +164,32 @@ class ImportConfig(Config):
 
     source: str
     """A .parquet or .tar file, a folder of such, or the hub name of a data set."""
+    subset: str | None = None
+    """Configuration of a data set of the hub that has several."""
+    revision: str | None = None
+    """Of a data set of the hub; None = the newest."""
     split: str = "train"
     """Of a data set of the hub."""
     image: str | None = None
     """Column of pictures; None = the first that holds some."""
     caption: str | None = None
-    """Column of captions, json.KEY inside a WebDataset's json; None = caption, text or txt."""
+    """Column of captions, json.KEY inside a WebDataset's json; None = caption, text, txt or
+    prompt, also inside json."""
     more_captions: tuple[str, ...] = ()
     """Further columns of captions; each becomes caption_NAME."""
     label: str | None = None
-    """Column of classes; None = label or cls."""
+    """Column of classes; None = label, cls or class, also inside json."""
     shards: int | None = None
     """Only the first so many; None = all."""
 
     def __post_init__(self) -> None:
         """Refuse to import nothing."""
         at_least(self, "import", 1, "shards")
+        if not self.source.strip():
+            raise ConfigError(
+                "say what to import: pippin data import SOURCE, a .parquet or .tar file, a folder "
+                "of such, or a data set of the hub"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

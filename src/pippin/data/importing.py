@@ -75,8 +75,8 @@ def import_pictures(
         raise ConfigError(f"--processes must be 1 or more; got {processes}")
     count = count_shards(config)
     _claim(folder, config)
-    there = [index for index in range(count) if _part(folder, index).exists()]
-    missing = [index for index in range(count) if index not in set(there)]
+    there = [index for index in range(count) if _is_there(config, folder, index)]
+    missing = sorted(set(range(count)) - set(there))
     for done, _ in enumerate(_all(config, folder, missing, processes), start=len(there) + 1):
         if progress is not None:
             progress(done, count)
@@ -99,6 +99,28 @@ def count_shards(config: ImportConfig) -> int:
     files = _files(config.source)
     count = len(files) if files else _hub(config).num_shards
     return min(count, config.shards or count)
+
+
+def _is_there(config: ImportConfig, folder: Path, index: int) -> bool:
+    """Whether a shard was imported; it must be the one that has this number now."""
+    part = _part(folder, index)
+    if not part.exists():
+        return False
+    before, now = json.loads(part.read_text(encoding="utf-8"))["of"], _identity(config, index)
+    if before != now:
+        raise ConfigError(
+            f"shard {index} of {folder} was {before}, and is {now} now: the source has changed "
+            "since; import it into a new folder"
+        )
+    return True
+
+
+def _identity(config: ImportConfig, index: int) -> str:
+    """What a shard is, as far as can be seen from outside."""
+    files = _files(config.source)
+    if not files:
+        return f"{config.source} {config.revision or ''} shard {index}"
+    return f"{files[index].name}, {files[index].stat().st_size} bytes"
 
 
 def _all(config: ImportConfig, folder: Path, missing: list[int], processes: int) -> Iterator[None]:
@@ -124,10 +146,10 @@ def _import_shard(config: ImportConfig, folder: Path, index: int) -> None:
     place = folder / f"{index:05d}"
     place.mkdir(parents=True, exist_ok=True)
     stream = _shard(config, index)
-    columns = _columns(config, stream)
+    columns = _columns(config, stream, index)
     rows: list[dict[str, Any]] = []
     lost: list[str] = []
-    for number, row in enumerate(stream):
+    for number, row in enumerate(_read(config, index, stream)):
         content = _bytes(row.get(columns.image))
         suffix = _suffix(content)
         if content is None or suffix is None:
@@ -137,7 +159,21 @@ def _import_shard(config: ImportConfig, folder: Path, index: int) -> None:
         name = f"{index:05d}/{number:07d}{suffix}"
         _write(folder / name, content)
         rows.append({"file_name": name} | columns.of(row))
-    write_text(_part(folder, index), json.dumps({"rows": rows, "lost": lost}))
+    write_text(
+        _part(folder, index),
+        json.dumps({"of": _identity(config, index), "rows": rows, "lost": lost}),
+    )
+
+
+def _read(config: ImportConfig, index: int, stream: Any) -> Iterator[dict[str, Any]]:
+    """Rows; what a reader meets in a damaged file is said with its name."""
+    try:
+        yield from stream
+    except Exception as error:  # of many kinds, by format
+        raise ConfigError(
+            f"{_identity(config, index)}, cannot be read to its end: {error}; other shards that "
+            "are whole stay"
+        ) from error
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -161,18 +197,26 @@ class Columns:
 
     def of(self, row: dict[str, Any]) -> dict[str, str]:
         """What metadata.jsonl says of a picture; empty cells are left out."""
-        found = {ours: _text(_cell(row, theirs)) for ours, theirs in self.captions.items()}
+        found: dict[str, str] = {}
+        for ours, theirs in self.captions.items():
+            value = _cell(row, theirs)
+            # Several captions of one picture: each is a kind of its own.
+            for place, one in enumerate(value if isinstance(value, list) else [value]):
+                name = ours if place == 0 else f"caption_{ours.removeprefix('caption_')}_{place}"
+                found[name] = _text(one)
         if self.label is not None:
             label = _cell(row, self.label)
-            named = self.names is not None and isinstance(label, int)
-            found["label"] = self.names[label] if named and self.names else _text(label)
+            if self.names is None or not isinstance(label, int):
+                found["label"] = _text(label)
+            elif 0 <= label < len(self.names):  # -1 means that there is none
+                found["label"] = self.names[label]
         return {name: text for name, text in found.items() if text}
 
 
-def _columns(config: ImportConfig, stream: Any) -> Columns:
+def _columns(config: ImportConfig, stream: Any, index: int) -> Columns:
     """Named ones, or those that are looked for."""
     features = stream.features or {}
-    first: dict[str, Any] = next(iter(stream), {})
+    first: dict[str, Any] = next(_read(config, index, stream), {})
     names = list(features) or list(first)
     inner = first.get("json")
     known = [*names, *(f"json.{key}" for key in (inner if isinstance(inner, dict) else ()))]
@@ -273,7 +317,13 @@ def _files(source: str) -> list[Path]:
 def _hub(config: ImportConfig) -> Any:
     library = _datasets()
     try:
-        return library.load_dataset(config.source, split=config.split, streaming=True)
+        return library.load_dataset(
+            config.source,
+            config.subset,
+            split=config.split,
+            revision=config.revision,
+            streaming=True,
+        )
     except Exception as error:  # no network, no such name, no such split, code that is refused
         raise ConfigError(
             f"{config.source} is no file or folder here, and as a data set of the hub it cannot "

@@ -40,6 +40,8 @@ UNSUPPORTED = (
 )
 """Picture files that are not read: they are lost, where other files are passed over."""
 
+UNFINISHED = ".parts/import.json"
+"""In a folder that is being imported, beside its metadata once all is there."""
 ONE_CLASS = "picture"
 """The name of the only class of a source without labels."""
 
@@ -100,6 +102,10 @@ def list_pictures(config: ImagesConfig) -> Listing:
         what = "a file" if folder.exists() else "not there"
         raise ValueError(f"data.path must be a folder of pictures; {folder} is {what}")
     place = find_metadata(folder, config.metadata)
+    if place is None and (folder / UNFINISHED).exists():
+        raise ValueError(
+            f"{folder} is an import that was stopped: the same `pippin data import` finishes it"
+        )
     metadata = read_metadata(place) if place else None
     listing = Listing(layout="metadata" if metadata else "flat")
     files = dict(_pictures(folder, listing))

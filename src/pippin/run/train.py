@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 
@@ -65,6 +66,7 @@ def _train(
                 run.check(recipe, resume=resume)
                 remove_staged(folder)
         trainer = _trainer(parts, run, world, resume=resume)
+        _agree(trainer, world)
         if trainer.step_count >= trainer.total_steps:
             return
         with world.first_alone():  # latents and captions are cached by one process
@@ -99,6 +101,17 @@ def _name_lost(parts: Parts) -> None:
     if len(lost) > LOST_NAMED:
         parts.console.print(
             f"[yellow]left out:[/] {len(lost)} pictures in all; `pippin data check` lists them"
+        )
+
+
+def _agree(trainer: Trainer, world: World) -> None:
+    """Refuse processes that would go on from different places."""
+    mine = trainer.step_count
+    total = world.sum(torch.tensor([float(mine)], device=trainer.device, dtype=torch.float64))
+    if total.item() != world.size * mine:
+        raise ValueError(
+            f"process {world.rank} would go on from step {mine}, others from elsewhere: all "
+            "machines must see one run folder"
         )
 
 

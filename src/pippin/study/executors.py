@@ -7,6 +7,7 @@ not take the study with it.
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Job(Protocol):
         """
 
     def cancel(self) -> Any:
-        """Ask it to stop; it may go on with its last words."""
+        """Ask it to stop, without waiting."""
 
 
 @runtime_checkable
@@ -80,24 +81,26 @@ class LocalExecutor:
             raise ConfigError(f"--jobs must be 1 or more; got {jobs}")
         self.jobs = jobs
         self.threads = max(1, (os.cpu_count() or 1) // jobs)
+        self._started = 0
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> "LocalJob":
-        """Start a process."""
-        return LocalJob(function, arguments, self.threads)
+        """Start a process; on a machine with cards the jobs take them in turn."""
+        self._started += 1
+        return LocalJob(function, arguments, self.threads, self._started - 1)
 
 
 class LocalJob:
     """One process; it has a process group of its own, so that Ctrl-C reaches its parent only."""
 
     def __init__(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int, number: int
     ) -> None:
         # A server that has imported torch and touched no card is forked: each start is quick.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["pippin.run.execute"])
         self._answer, answer = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_work, args=(answer, function, arguments, threads), daemon=False
+            target=_work, args=(answer, function, arguments, threads, number), daemon=False
         )
         self._process.start()
         answer.close()  # only the child holds it now: its death is seen as an end
@@ -123,19 +126,31 @@ class LocalJob:
         return value
 
     def cancel(self) -> None:
-        """SIGTERM, then time for a checkpoint."""
+        """SIGTERM: it writes a checkpoint."""
         self._process.terminate()
-        self._process.join(GRACE)
+
+    def end(self, deadline: float) -> None:
+        """Wait until a time of the monotonic clock, then kill."""
+        self._process.join(max(0.0, deadline - time.monotonic()))
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
 
 
 def _work(
-    answer: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int
+    answer: Connection,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    threads: int,
+    number: int,
 ) -> None:
     os.setsid()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
     torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
     with sigterm_interrupts(), suppress(KeyboardInterrupt, BrokenPipeError):
         try:
             value = (True, function(*arguments))

@@ -5,7 +5,6 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
 from pippin.run.execute import training_fingerprint
 from pippin.run.folder import start_folder
-from pippin.study.executors import Executor, Job
+from pippin.study.executors import GRACE, Executor, Job, LocalJob
 from pippin.study.folder import declare, run_name
 from pippin.study.one_run import Execute, one_run, outcome_of
 from pippin.study.results import Outcome, Results, Row, append, read, repair
@@ -200,10 +199,14 @@ def _at_once(
             time.sleep(PAUSE)
             for key in [key for key, (job, _) in running.items() if job.done()]:
                 job, finished = running.pop(key)
-                if finished is None:  # the runs try it again, and say what is wrong
-                    with suppress(RuntimeError):
-                        job.result()
+                if finished is None:
                     del starting[int(str(key))]
+                    wrong = _trouble(job)
+                    for waiting in [k for k in queues if k[0] == key and wrong]:  # type: ignore[index]
+                        for one in queues.pop(waiting):
+                            outcome = outcome_of(one.arm, one.recipe, "failed", wrong, 0.0)
+                            runs.record([], outcome)
+                            yield one.name, outcome
                     continue
                 rows, outcome = _result(job, finished)
                 runs.record(rows, outcome)
@@ -212,8 +215,17 @@ def _at_once(
                     del queues[key]
                 yield finished.name, outcome
     finally:
-        for job, _ in running.values():
-            job.cancel()
+        _end([job for job, _ in running.values()])
+
+
+def _end(jobs: Sequence[Job]) -> None:
+    """Ask all to stop before any is waited for."""
+    for job in jobs:
+        job.cancel()
+    deadline = time.monotonic() + GRACE
+    for job in jobs:
+        if isinstance(job, LocalJob):
+            job.end(deadline)
 
 
 def _starts(runs: Runs, pending: Sequence[Pending]) -> dict[int, list[Recipe]]:
@@ -223,6 +235,15 @@ def _starts(runs: Runs, pending: Sequence[Pending]) -> dict[int, list[Recipe]]:
         if start_of(one.recipe) is not None:
             found.setdefault(one.recipe.seed, []).append(one.recipe)
     return found
+
+
+def _trouble(job: Job) -> str:
+    """What went wrong in a job; empty where nothing did."""
+    try:
+        job.result()
+    except Exception as error:  # whatever it is, the runs that wait for it cannot be made
+        return f"what it starts from could not be trained: {error}"
+    return ""
 
 
 def _result(job: Job, one: Pending) -> tuple[list[Row], Outcome]:

@@ -10,6 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 
+STOPS = (int(signal.SIGTERM), int(signal.SIGINT))
+"""The signals that ask for an end."""
+
+
+class TrainingDivergedError(RuntimeError):
+    """Too many non-finite steps in a row; the last good checkpoint stands."""
+
 
 class TrainingStoppedError(Exception):
     """A signal asked the run to stop; a checkpoint was written first."""
@@ -27,7 +34,7 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPS:
             self._previous[number] = signal.signal(number, self._remember)
         return self
 

@@ -18,7 +18,12 @@ from pippin.conditioning.config import ConditioningConfig
 from pippin.model import LatentDenoiser
 from pippin.objective import Draws, Objective, draw_step
 from pippin.system.sharded import gathered, laid_out_as, whole
-from pippin.system.stop import StopRequest, TrainingStoppedError
+from pippin.system.stop import (
+    STOPS,
+    StopRequest,
+    TrainingDivergedError,
+    TrainingStoppedError,
+)
 from pippin.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA, half_life_images
@@ -32,10 +37,6 @@ from pippin.training.optimizer import (
 from pippin.training.step_loss import StepLoss
 from pippin.training.world import ALONE, World, shared
 from pippin.types import Batch
-
-
-class TrainingDivergedError(RuntimeError):
-    """Too many non-finite steps in a row; the last good checkpoint stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,12 +257,11 @@ class Trainer:
         if self.world.size == 1:
             loss_value, norm_value = torch.stack([loss, norm]).tolist()
             return loss_value, norm_value
-        asked = self._stop.signal
-        mine = torch.stack([loss.double(), loss.new_tensor(asked or 0).double()])
-        heard = self.world.sum(torch.cat([mine, mine.new_tensor([float(asked is not None)])]))
-        total, signals, stopped, norm_value = [*heard.tolist(), float(norm)]
-        self._stop_signal = round(signals / stopped) if stopped else None
-        return total / self.world.size, norm_value
+        told = self._stop.signal
+        flags = loss.new_tensor([told == one for one in STOPS]).double()
+        heard = self.world.sum(torch.cat([loss.double()[None], flags])).tolist()
+        self._stop_signal = next((s for s, n in zip(STOPS, heard[1:], strict=True) if n), None)
+        return heard[0] / self.world.size, float(norm)
 
     def _apply(self, finite: bool) -> bool:
         """Take the step, or skip and count it."""

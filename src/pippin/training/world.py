@@ -19,6 +19,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from pippin.system.stop import TrainingDivergedError, TrainingStoppedError
 from pippin.training.step_loss import StepLoss
 
 PATIENCE = timedelta(hours=2)
@@ -73,24 +74,35 @@ def joined(device: str) -> Iterator[World]:
     Args:
         device: as in ``train.device``; cuda and auto take the card of LOCAL_RANK.
 
+    An error in one process leaves the group as it is: ending it waits for all, and the others may
+    wait in the middle of a step. torchrun ends them when this process has said what is wrong.
+
     Raises:
-        ValueError: variables that do not fit, or fewer cards than processes on this machine.
+        ValueError: variables that do not fit, a single card for all, or fewer cards than
+            processes on this machine.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or dist.is_initialized():
         yield _current()
         return
-    on_cards = torch.cuda.is_available() and not device.startswith("cpu")
+    if ":" in device:
+        raise ValueError(
+            f"train.device {device} would put {size} processes on one card: give cuda, and each "
+            "takes the card of its LOCAL_RANK"
+        )
+    on_cards = torch.cuda.is_available() and device != "cpu"
     if on_cards:
         _take_card(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if on_cards else "gloo", timeout=PATIENCE)
+    world = _current()
+    if world.size != size:
+        raise ValueError(f"WORLD_SIZE is {size}, but {world.size} processes met")
     try:
-        world = _current()
-        if world.size != size:
-            raise ValueError(f"WORLD_SIZE is {size}, but {world.size} processes met")
         yield world
-    finally:
+    except (TrainingStoppedError, TrainingDivergedError):  # which all raise after the same step
         dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def shared(loss: StepLoss, world: World, parallel: str) -> nn.Module:
