@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small sets of real pictures and feature networks, made once."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from random_inception import blobs, write_inception
+from random_inception import blobs
 
 from pippin.control import Size
 from pippin.data.config import OpenMojiConfig
@@ -34,11 +32,6 @@ def pictures() -> Images:
 def inception_images() -> tuple[Images, Images]:
     """Generated and reference: smooth noise of two kinds, 20 images each."""
     return blobs(20, 3, 3), blobs(20, 5, 5)
-
-
-@pytest.fixture(scope="session")
-def inception_file(tmp_path_factory) -> Path:
-    return write_inception(tmp_path_factory.mktemp("inception") / "random.pth")
 
 
 @pytest.fixture(scope="session")

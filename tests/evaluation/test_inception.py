@@ -2,6 +2,9 @@
 """FID, sFID, IS, KID and precision/recall with Inception of random weights: against torch-fidelity
 from images to numbers, and against the published graph written out."""
 
+import sys
+from dataclasses import replace
+
 import pytest
 import torch
 import torch_fidelity
@@ -16,7 +19,7 @@ from torch.nn.functional import (
     max_pool2d,
 )
 
-from pippin.config import ConfigError
+from pippin.config import ConfigError, fingerprint, protocol
 from pippin.evaluation import inception as module
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.evaluate import compare
@@ -103,8 +106,6 @@ def test_random_weights_earn_no_published_name(measures, inception_file, monkeyp
 
 
 def test_with_the_published_weights_the_names_are_those_of_papers(inception_features):
-    from dataclasses import replace
-
     published = [replace(one, extractor="inception") for one in inception_features]
     config = EvaluationConfig(kid_subset_size=8, kid_subsets=2, neighbours=K)
     names = {one.name for one in compare(*published, config)}
@@ -243,6 +244,19 @@ def test_what_is_no_such_inception_is_refused_with_what_to_give(inception_file, 
     torch.save({name: tensors[name] for name in module.SHAPES}, half)
     with pytest.raises(ConfigError, match=r"half.pth: .*Missing key.*give weights-inception"):
         Inception(half)
+
+
+def test_without_the_library_the_extra_is_named(inception_file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(ConfigError, match=r"pip install 'pippin\[fid\]'"):
+        Inception(inception_file)
+
+
+def test_where_the_file_lies_is_no_part_of_a_recipes_protocol():
+    """Its hash is part of each measure's; recipes that name no file are what they were."""
+    assert not {"inception", "dinov2"} & set(protocol(EvaluationConfig()))
+    one, two = (EvaluationConfig(features="inception", inception=name) for name in "ab")
+    assert fingerprint(one) == fingerprint(two) != fingerprint(EvaluationConfig())
 
 
 def test_settings_that_do_not_belong_together_are_refused():

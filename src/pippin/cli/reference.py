@@ -14,7 +14,7 @@ from pippin.evaluation.config import EvaluationConfig
 @dataclass(frozen=True, kw_only=True)
 class ReferenceCommand:
     """Take features of images and keep their mean and covariance, in the format of ADM's
-    evaluator: for `pippin evaluate FOLDER --reference FILE.npz`."""
+    reference batches: for `pippin evaluate FOLDER --reference FILE.npz`."""
 
     images: Annotated[Path, tyro.conf.Positional]
     """A folder of image files, or a .npz of uint8 images (arr_0)."""

@@ -49,8 +49,20 @@ def compare(
     reference: Features,
     config: EvaluationConfig,
     subject: Subject = "arm",
+    statistics: ReferenceStatistics | None = None,
 ) -> list[Measure]:
-    """The measures of :func:`evaluate` from features."""
+    """The measures of :func:`evaluate` from features.
+
+    Args:
+        generated, reference: of two sets of images, by one extractor.
+        config: subsets, neighbours, seed.
+        subject: whose images the generated ones are.
+        statistics: for the Frechet distances in the place of those of ``reference``, which may be
+            a part of the images that they are of.
+
+    Raises:
+        ValueError: too few images on a side, or features of two different extractors.
+    """
     if generated.protocol() != reference.protocol():
         raise ValueError(
             "features of different extractors cannot be compared: "
@@ -62,8 +74,11 @@ def compare(
         *_neighbours(generated, reference, shared, config.neighbours),
         _kernel_subsets(generated, reference, shared, config),
     ]
-    frechet = frechet_measures(generated, statistics_of(reference), shared)
-    frechet += score_measures(generated)
+    if statistics is not None:
+        frechet = compare_statistics(generated, statistics)
+    else:
+        frechet = frechet_measures(generated, statistics_of(reference), shared)
+        frechet += score_measures(generated)
     small = min(len(generated), len(reference)) < SMALL
     ordered = [kid, coverage, *rest, *frechet] if small else [*frechet, kid, coverage, *rest]
     return [replace(one, subject=subject) for one in ordered]

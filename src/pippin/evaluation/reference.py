@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statistics of a reference's features, kept in a file.
 
-The file is a ``.npz`` in the format of ADM's evaluator (Dhariwal & Nichol 2021): ``mu`` and
-``sigma`` of pooled Inception features, ``mu_s`` and ``sigma_s`` of spatial ones. Ours say besides
+The file is a ``.npz`` with the arrays that ADM's reference batches (Dhariwal & Nichol 2021) have:
+``mu`` and ``sigma`` of pooled Inception features, ``mu_s`` and ``sigma_s`` of spatial ones. Ours say besides
 which features they are, of how many images and of which; those of others do not, and are taken to
 be of the published Inception, which the format was made for.
 """
@@ -20,7 +20,7 @@ from pippin.evaluation.inception import NAME as INCEPTION
 from pippin.evaluation.npz import npz_array, npz_names
 from pippin.system.files import file_digest, replacing
 
-WANTED = "mu and sigma, as `pippin reference` and ADM's evaluator write them"
+WANTED = "mu and sigma, as `pippin reference` writes them and ADM's reference batches hold them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def statistics_of(features: Features) -> ReferenceStatistics:
 
 
 def save_statistics(statistics: ReferenceStatistics, path: Path, note: str) -> None:
-    """Write a file that :func:`load_statistics` and ADM's evaluator read.
+    """Write a file that :func:`load_statistics` reads.
 
     Args:
         statistics: with a count, a fingerprint and an input size.
@@ -88,7 +88,7 @@ def save_statistics(statistics: ReferenceStatistics, path: Path, note: str) -> N
 
 
 def load_statistics(path: Path) -> ReferenceStatistics:
-    """Read a file of :func:`save_statistics`, of ADM's evaluator or of pytorch-fid.
+    """Read a file of :func:`save_statistics`, of ADM's reference batches or of pytorch-fid.
 
     Raises:
         ValueError: no such file, no ``mu`` and ``sigma``, arrays that do not fit each other or

@@ -69,12 +69,12 @@ def evaluate_against(
     if statistics is not None:  # before any work
         check_features(statistics, extractor.name, extractor.fingerprint, extractor.dim)
     found = extract(extractor, images.batches(config.batch_size))
-    measures = [] if statistics is None else compare_statistics(found, statistics)
     if IMAGES in kinds:
         theirs = extract(extractor, open_images(reference).batches(config.batch_size))
-        named = {one.name for one in measures}
-        measures += [one for one in compare(found, theirs, config) if one.name not in named]
+        measures = compare(found, theirs, config, statistics=statistics)
     else:
+        assert statistics is not None
+        measures = compare_statistics(found, statistics)
         Console(stderr=True).print(
             "[yellow]statistics only:[/] KID, precision, recall, density and coverage need the "
             "reference's images; --reference takes a folder of them too"
