@@ -14,7 +14,7 @@ from pippin.run.pictures import save_png
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, images in (("made", blobs(8, 3, 3)), ("real", blobs(8, 5, 5))):
+    for name, images in (("made", blobs(6, 3, 3)), ("real", blobs(6, 5, 5))):
         (tmp_path / name).mkdir()
         for index, image in enumerate(images):
             save_png(image, tmp_path / name / f"{index}.png")
@@ -25,9 +25,9 @@ def test_statistics_are_written_and_evaluated_against(folders, inception_file, c
     weights = ["--features", "inception", "--inception", str(inception_file)]
     assert main(["reference", "real", "--out", "kept.npz", *weights]) == 0
     said = capsys.readouterr().out
-    assert "written: kept.npz (inception-" in said and "2048 features of 8 images" in said
+    assert "written: kept.npz (inception-" in said and "2048 features of 6 images" in said
     assert "pippin evaluate FOLDER --reference kept.npz --features inception" in said
-    assert "note: 8 images cannot fill 2048 dimensions" in said
+    assert "note: 6 images cannot fill 2048 dimensions" in said
     options = ["--reference", "kept.npz", *weights, "--out", "results.jsonl"]
     assert main(["evaluate", "made", *options]) == 0
     said = capsys.readouterr()
@@ -35,12 +35,12 @@ def test_statistics_are_written_and_evaluated_against(folders, inception_file, c
     lines = [json.loads(line) for line in (folders / "results.jsonl").read_text().splitlines()]
     assert [line["name"].split("-")[0] for line in lines] == ["FD", "sFD", "IS"]
     own = lines[0]["protocol"]
-    assert own["reference.kind"] == "given" and own["measure.reference_samples"] == 8
+    assert own["reference.kind"] == "given" and own["measure.reference_samples"] == 6
     assert not [key for key in own if key.startswith("reference.data")]
 
 
 def test_an_array_of_images_is_measured_as_a_folder_is(folders, capsys):
-    np.savez("made.npz", blobs(8, 3, 3).permute(0, 2, 3, 1).numpy())
+    np.savez("made.npz", blobs(6, 3, 3).permute(0, 2, 3, 1).numpy())
     options = ["--reference", "real", "--input-size", "32", "--neighbours", "3"]
     said = []
     for images in ("made", "made.npz"):

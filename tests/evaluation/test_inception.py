@@ -84,7 +84,7 @@ def test_the_measures_are_those_of_torch_fidelity(measures, theirs, inception_fe
     found = {ours: measures[ours].value for ours in pairs}
     wanted = {ours: theirs[name] for ours, name in pairs.items()}
     assert found == pytest.approx(wanted, rel=1e-3)
-    assert wanted[f"FD-{extractor}"] > 10 and wanted[f"IS-{extractor}"] > 1.3
+    assert wanted[f"FD-{extractor}"] > 10 and wanted[f"IS-{extractor}"] > 1.2
     assert 0.1 < wanted["precision"] < 0.96 and 0.1 < wanted["recall"] < 0.96
 
 

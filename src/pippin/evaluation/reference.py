@@ -2,9 +2,9 @@
 """Statistics of a reference's features, kept in a file.
 
 The file is a ``.npz`` with the arrays that ADM's reference batches (Dhariwal & Nichol 2021) have:
-``mu`` and ``sigma`` of pooled Inception features, ``mu_s`` and ``sigma_s`` of spatial ones. Ours say besides
-which features they are, of how many images and of which; those of others do not, and are taken to
-be of the published Inception, which the format was made for.
+``mu`` and ``sigma`` of pooled Inception features, ``mu_s`` and ``sigma_s`` of spatial ones. Ours
+say besides which features they are, of how many images and of which; those of others do not, and
+are taken to be of the published Inception, which the format was made for.
 """
 
 from dataclasses import dataclass
