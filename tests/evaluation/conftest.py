@@ -30,8 +30,8 @@ def pictures() -> Images:
 
 @pytest.fixture(scope="session")
 def inception_images() -> tuple[Images, Images]:
-    """Generated and reference: smooth noise of two kinds, 16 images each."""
-    return blobs(16, 3, 3), blobs(16, 5, 5)
+    """Generated and reference: smooth noise of two kinds, 20 images each."""
+    return blobs(20, 3, 3), blobs(20, 5, 5)
 
 
 @pytest.fixture(scope="session")
@@ -42,4 +42,4 @@ def inception(inception_file) -> Inception:
 @pytest.fixture(scope="session")
 def inception_features(inception, inception_images) -> tuple[Features, Features]:
     generated, reference = inception_images
-    return extract(inception, generated.split(8)), extract(inception, reference.split(8))
+    return extract(inception, generated.split(10)), extract(inception, reference.split(10))
