@@ -63,8 +63,8 @@ def evaluate_against(
         ValueError: as :func:`evaluate_folder`; the reference is none of these, or its statistics
             are of other features.
     """
-    images, clip = open_images(path), _clip(path, config, device)
-    extractor, kinds = build_features(config, device), _kinds(reference)
+    kinds, images = _kinds(reference), open_images(path)
+    clip, extractor = _clip(path, config, device), build_features(config, device)
     statistics = load_statistics(reference) if "mu" in kinds else None
     if statistics is not None:  # before any work
         check_features(statistics, extractor.name, extractor.fingerprint, extractor.dim)
