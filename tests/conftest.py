@@ -5,6 +5,14 @@ from jaxtyping import install_import_hook
 
 _hook = install_import_hook("pippin", "shape_checks.check")
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
+from random_inception import write_inception  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def inception_file(tmp_path_factory):
+    """Weights of Inception, drawn at random."""
+    return write_inception(tmp_path_factory.mktemp("inception") / "random.pth")

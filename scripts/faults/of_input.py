@@ -47,6 +47,18 @@ MISTAKES = [
     mistake("run folder that is none", ["sample", "nowhere"], "no run folder", quick=True),
     mistake("folder that is none", ["evaluate", "nowhere"], "is no folder", quick=True),
     mistake(
+        "features of Inception without its weights",
+        ["reference", "photos", "--out", "x.npz", "--features", "inception"],
+        "features inception and evaluation.inception, a file of its weights, belong together",
+        quick=True,
+    ),
+    mistake(
+        "reference that is none",
+        ["evaluate", "{run}/samples", "--reference", "none.npz"],
+        "there is no file none.npz",
+        prepare=written("samples/note.txt", b""),
+    ),
+    mistake(
         "--config that is not there", ["train", "--config", "none.json"], "none.json", quick=True
     ),
     mistake(

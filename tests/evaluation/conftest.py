@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small sets of real pictures and one feature network, made once."""
+"""Small sets of real pictures and feature networks, made once."""
 
 import pytest
 import torch
+from random_inception import blobs
 
 from pippin.control import Size
 from pippin.data.config import OpenMojiConfig
 from pippin.data.openmoji import OpenMojiSource
 from pippin.evaluation.efflite0 import EffLite0
+from pippin.evaluation.features import Features, extract
+from pippin.evaluation.inception import Inception
 from pippin.types import Images
 
 
@@ -23,3 +26,20 @@ def pictures() -> Images:
     step = len(source) // 160
     drawn = [source.image(step * i, None, Size(64, 64)) for i in range(160)]
     return torch.stack(drawn)[torch.randperm(160, generator=torch.Generator().manual_seed(0))]
+
+
+@pytest.fixture(scope="session")
+def inception_images() -> tuple[Images, Images]:
+    """Generated and reference: smooth noise of two kinds, 20 images each."""
+    return blobs(20, 3, 3), blobs(20, 5, 5)
+
+
+@pytest.fixture(scope="session")
+def inception(inception_file) -> Inception:
+    return Inception(inception_file)
+
+
+@pytest.fixture(scope="session")
+def inception_features(inception, inception_images) -> tuple[Features, Features]:
+    generated, reference = inception_images
+    return extract(inception, generated.split(10)), extract(inception, reference.split(10))

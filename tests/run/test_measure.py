@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pippin.run.evaluate import evaluate_folder, evaluate_run
+from pippin.run.evaluate import evaluate_run
+from pippin.run.evaluate_folder import evaluate_folder
 from pippin.run.execute import execute
 from pippin.run.load import load_run
 from pippin.run.pictures import grid

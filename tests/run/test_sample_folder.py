@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pippin.evaluation.folder import read_image
-from pippin.run.evaluate import evaluate_folder
+from pippin.run.evaluate_folder import evaluate_folder
 from pippin.run.load import load_run
 from pippin.run.sample import draw, draw_into
 from pippin.run.sample_folder import SampleFolder, read_manifest

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever pippin measures is explained in the report."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -60,3 +62,15 @@ def test_an_unknown_metric_keeps_its_name_and_leads():
     """Nothing is hidden because nobody thought of it."""
     found = term("smell")
     assert (found.label, found.text, found.leads) == ("smell", "", True)
+
+
+@pytest.mark.parametrize("extractor", ["inception", "inception-ab12cd34"])
+def test_measures_of_inception_have_words(extractor):
+    parts = {"spatial": torch.rand(12, 3), "logits": torch.rand(12, 3)}
+    sides = [replace(features(seed), extractor=extractor, **parts) for seed in (0, 1)]
+    config = EvaluationConfig(kid_subsets=2, kid_subset_size=6, neighbours=2)
+    names = [one.name for one in compare(*sides, config)]
+    assert len(names) == 9
+    assert all(term(name).text and term(name).group == "samples" for name in names)
+    assert ("Not comparable" in term(f"KID-{extractor}").text) is False
+    assert term("FID").leads and term("KID-inception").leads

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin evaluate RUN``, with a preset or without, and ``pippin evaluate FOLDER``."""
+"""``pippin evaluate RUN``, with a preset or without, and ``pippin evaluate FOLDER``, with a
+reference or without."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,7 +38,8 @@ class EvaluatePresetCommand(EvaluateRunCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFolderCommand:
-    """Measure a folder of images against the clean training pictures of a data set."""
+    """Measure a folder of images, or a .npz of them (arr_0), against the clean training pictures
+    of a data set, or against --reference."""
 
     evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")] = field(
         default_factory=EvaluationConfig
@@ -45,6 +47,9 @@ class EvaluateFolderCommand:
     data: DataConfig = field(default_factory=OpenMojiConfig)
     """The reference: OpenMoji, or with --data.path FOLDER your own pictures. data.resolution is
     the side of its pictures before features are taken."""
+    reference: Path | None = None
+    """Instead of a data set: a .npz of statistics (`pippin reference` writes them, and ADM's are
+    read) or of images (arr_0), or a folder of images."""
     device: str = "auto"
     out: Path | None = None
     """File of JSON lines to add the measures to. Default: FOLDER/results.jsonl where `pippin
@@ -61,8 +66,10 @@ def main(argv: list[str]) -> int:
         )
         return 0 if argv else 2
     folder, rest = Path(argv[0]), argv[1:]
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; give a run folder or a folder of images")
+    if not folder.is_dir() and (folder.suffix != ".npz" or not folder.is_file()):
+        raise ValueError(
+            f"{folder} is no folder; give a run folder, a folder of images or a .npz of them"
+        )
     preset = _preset_name(rest)
     from pippin.run.folder import TWIN
 
@@ -134,14 +141,28 @@ def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], P
     default = EvaluateFolderCommand(data=chosen_data(arguments))
     command = parse(EvaluateFolderCommand, "pippin evaluate FOLDER", arguments, default)
 
-    from pippin.run.evaluate import evaluate_folder, folder_protocol, with_fingerprints
+    named = [one for one in arguments if one.startswith("--data.")]
+    if command.reference is not None and named:
+        raise ValueError(f"{named[0]} has no effect with --reference; leave one of them out")
+
+    from pippin.run.evaluate import with_fingerprints
+    from pippin.run.evaluate_folder import (
+        evaluate_against,
+        evaluate_folder,
+        folder_protocol,
+        reference_protocol,
+    )
     from pippin.run.sample_folder import MANIFEST
     from pippin.training.device import resolve_device
 
-    device = resolve_device(command.device)
-    measures = evaluate_folder(folder, command.data, command.evaluation, device)
+    device, config = resolve_device(command.device), command.evaluation
+    if command.reference is not None:
+        measures = evaluate_against(folder, command.reference, config, device)
+        protocol = reference_protocol(config)
+    else:
+        measures = evaluate_folder(folder, command.data, config, device)
+        protocol = folder_protocol(command.data, config)
     own = folder / "results.jsonl" if (folder / MANIFEST).exists() else None
-    protocol = folder_protocol(command.data, command.evaluation)
     return with_fingerprints(measures, protocol), command.out or own
 
 

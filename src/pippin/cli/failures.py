@@ -18,6 +18,7 @@ LEVERS = {
     "smaller --train.batch-size or --denoiser.width, or another --train.device",
     "sample": "--batch-size or --precision bf16",
     "evaluate": "--batch-size, or --sampling.batch-size of a run",
+    "reference": "--batch-size",
     "data": "--batch-size of recaption, or --data.resolution",
     "autoencoder": "--train.batch-size or --data.resolution",
 }

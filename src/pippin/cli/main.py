@@ -18,6 +18,7 @@ VERBS: dict[str, str] = {
     "train": "train a recipe",
     "sample": "draw images from a run",
     "evaluate": "measure a run or a folder of images",
+    "reference": "keep statistics of a folder of images, to evaluate against",
     "convert": "read the weights of another implementation",
     "export": "write the weights of a run as a folder of their own",
     "bench": "measure how fast a recipe trains",

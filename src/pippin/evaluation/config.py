@@ -14,6 +14,9 @@ SMALLEST_SIDE = int(CONTROL_FIELDS["original_size"].low)
 SMALLEST_INPUT = 32
 """The features' network halves its input five times."""
 
+NETWORKS = {"inception": "a file of its weights", "dinov2": "a folder of the model"}
+"""Features whose network is not shipped -> what their setting of the same name gives."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Config):
@@ -24,10 +27,13 @@ class EvaluationConfig(Config):
     effect of controls; alignment with captions, of models of text; and two floors, the same of
     real pictures and of the untrained model."""
     num_samples: int = 1000
-    features: Literal["efflite0"] = "efflite0"
-    """efflite0: EfficientNet-lite0 trained on ImageNet, 1280 pooled features."""
+    features: Literal["efflite0", "inception", "dinov2"] = "efflite0"
+    """efflite0: EfficientNet-lite0 trained on ImageNet, 1280 pooled features. inception: the
+    network of FID, from the file that evaluation.inception names. dinov2: from the folder that
+    evaluation.dinov2 names."""
     input_size: int = 128
-    """Images are resized (bilinear, antialiased) to this side before features are taken."""
+    """Images are resized (bilinear, antialiased) to this side before efflite0's features and
+    distances are taken; the other networks have sides of their own."""
     kid_subsets: int = 50
     kid_subset_size: int = 200
     neighbours: int = 5
@@ -50,6 +56,13 @@ class EvaluationConfig(Config):
     clip: str | None = field(default=None, metadata=NOT_PROTOCOL)
     """Folder or hub name of a CLIP in transformers' format, for the CLIP score of models of text;
     None = no CLIP score. Its files' hash is part of the score's protocol."""
+    inception: str | None = field(default=None, metadata=NOT_PROTOCOL)
+    """File of the weights of Inception, weights-inception-2015-12-05-6726825d.pth, for FID, sFID
+    and Inception score; needs pip install 'pippin[fid]'. The file's hash is part of the measures'
+    protocol, and of their names where it is another file."""
+    dinov2: str | None = field(default=None, metadata=NOT_PROTOCOL)
+    """Folder or hub name of a DINOv2 in transformers' format. Its files' hash is part of the
+    measures' protocol."""
     lpips: str | None = field(default=None, metadata=NOT_PROTOCOL)
     """torchvision's weights of AlexNet or VGG16, for drift in LPIPS beside our own distance; needs
     pip install 'pippin[lpips]'. The file's hash is part of the measures' protocol."""
@@ -94,6 +107,13 @@ class EvaluationConfig(Config):
             raise ConfigError(
                 f"evaluation.clip must name a folder or a hub repository; got {self.clip!r}"
             )
+        for name, what in NETWORKS.items():
+            given = getattr(self, name)
+            if (given is not None) != (self.features == name):
+                raise ConfigError(
+                    f"evaluation.features {name} and evaluation.{name}, {what}, belong together; "
+                    f"got features {self.features} and {name} {given}"
+                )
         if self.neighbours >= self.num_samples:
             raise ConfigError(
                 "evaluation.neighbours must be less than evaluation.num_samples; got "

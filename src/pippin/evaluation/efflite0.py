@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from pippin.evaluation.images import check_images
 from pippin.types import Images
 
 SMALLEST_INPUT = 32
@@ -74,11 +75,7 @@ class EffLite0:
                 yield state
 
     def _input(self, images: Images) -> Float[Tensor, "batch 3 side side"]:
-        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
-            raise ValueError(
-                "features are taken of uint8 images (batch, 3, height, width); got "
-                f"{images.dtype} {tuple(images.shape)}"
-            )
+        check_images(images)
         pixels = images.to(self._device).float()
         if images.shape[-2:] != (self.input_size, self.input_size):
             side = (self.input_size, self.input_size)

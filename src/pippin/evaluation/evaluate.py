@@ -10,10 +10,11 @@ from typing import Any
 
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.features import FeatureExtractor, Features, extract
-from pippin.evaluation.frechet import GaussianStatistics, frechet_distance
+from pippin.evaluation.frechet_measures import frechet_measures, score_measures
 from pippin.evaluation.kid import kernel_distance, subset_distances
 from pippin.evaluation.measure import NORMAL_95, Better, Jackknife, Measure, Subject
 from pippin.evaluation.prdc import prdc
+from pippin.evaluation.reference import ReferenceStatistics, check_features, statistics_of
 from pippin.types import ImageStream
 
 SMALL = 5000
@@ -35,6 +36,7 @@ def evaluate(
     Returns:
         KID and coverage first below 5000 images, the Frechet distance first from there on; each
         measure with the numbers of images, the reference's hash and the features' fingerprint.
+        Inception adds sFID and the Inception score.
 
     Raises:
         ValueError: too few images on a side, or features of two different extractors.
@@ -47,8 +49,20 @@ def compare(
     reference: Features,
     config: EvaluationConfig,
     subject: Subject = "arm",
+    statistics: ReferenceStatistics | None = None,
 ) -> list[Measure]:
-    """The measures of :func:`evaluate` from features."""
+    """The measures of :func:`evaluate` from features.
+
+    Args:
+        generated, reference: of two sets of images, by one extractor.
+        config: subsets, neighbours, seed.
+        subject: whose images the generated ones are.
+        statistics: for the Frechet distances in the place of those of ``reference``, which may be
+            a part of the images that they are of.
+
+    Raises:
+        ValueError: too few images on a side, or features of two different extractors.
+    """
     if generated.protocol() != reference.protocol():
         raise ValueError(
             "features of different extractors cannot be compared: "
@@ -60,10 +74,36 @@ def compare(
         *_neighbours(generated, reference, shared, config.neighbours),
         _kernel_subsets(generated, reference, shared, config),
     ]
-    frechet = _frechet(generated, reference, shared)
+    if statistics is not None:
+        frechet = compare_statistics(generated, statistics)
+    else:
+        frechet = frechet_measures(generated, statistics_of(reference), shared)
+        frechet += score_measures(generated)
     small = min(len(generated), len(reference)) < SMALL
-    ordered = [kid, coverage, *rest, frechet] if small else [frechet, kid, coverage, *rest]
+    ordered = [kid, coverage, *rest, *frechet] if small else [*frechet, kid, coverage, *rest]
     return [replace(one, subject=subject) for one in ordered]
+
+
+def compare_statistics(
+    generated: Features, reference: ReferenceStatistics, subject: Subject = "arm"
+) -> list[Measure]:
+    """What statistics of a reference allow: the Frechet distances; and the Inception score.
+
+    KID, precision, recall, density and coverage need the reference's images.
+
+    Raises:
+        ValueError: statistics of other features, or fewer than two generated images.
+    """
+    dim = generated.values.shape[1]
+    check_features(reference, generated.extractor, generated.fingerprint, dim)
+    shared = generated.protocol() | {
+        "samples": len(generated),
+        "reference_samples": reference.count,
+        "reference_hash": reference.image_hash,
+        "reference_features": "stated" if reference.fingerprint else "by the file's format",
+    }
+    found = frechet_measures(generated, reference, shared) + score_measures(generated)
+    return [replace(one, subject=subject) for one in found]
 
 
 def kernel_measure(generated: Features, reference: Features) -> Measure:
@@ -129,23 +169,6 @@ def _kernel_subsets(
         better="lower",
         protocol=shared
         | {"kid_subsets": config.kid_subsets, "kid_subset_size": size, "seed": config.seed},
-    )
-
-
-def _frechet(generated: Features, reference: Features, shared: dict[str, Any]) -> Measure:
-    value = frechet_distance(
-        GaussianStatistics.of(generated.values), GaussianStatistics.of(reference.values)
-    )
-    return Measure(
-        name=f"FD-{generated.extractor}",
-        value=value,
-        low=None,
-        high=None,
-        interval_over="none",
-        n=len(generated),
-        unit="",
-        better="lower",
-        protocol=shared,
     )
 
 

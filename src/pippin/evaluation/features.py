@@ -2,15 +2,17 @@
 """From streams of images to features, with a record of what they are."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.dinov2 import Dinov2
 from pippin.evaluation.efflite0 import EffLite0
+from pippin.evaluation.inception import Inception
 from pippin.types import Images, ImageStream
 
 
@@ -42,6 +44,10 @@ class Features:
     input_size: int
     image_hash: str
     """16 hexadecimal digits of the set of images: neither order nor batches change them."""
+    spatial: Float32[Tensor, "count places"] | None = None
+    """Where the extractor is Inception: what sFID is made of."""
+    logits: Float32[Tensor, "count classes"] | None = None
+    """Where the extractor is Inception: what the Inception score is made of."""
 
     def __len__(self) -> int:
         """How many images."""
@@ -55,6 +61,16 @@ class Features:
             "input_size": self.input_size,
         }
 
+    def part(self, rows: Int[Tensor, " rows"], image_hash: str) -> "Features":
+        """Of some of the images, in the order of ``rows``."""
+        return replace(
+            self,
+            values=self.values[rows],
+            image_hash=image_hash,
+            spatial=None if self.spatial is None else self.spatial[rows],
+            logits=None if self.logits is None else self.logits[rows],
+        )
+
 
 def extract(extractor: FeatureExtractor, batches: ImageStream) -> Features:
     """Features of a stream of image batches, one batch in memory at a time.
@@ -64,15 +80,19 @@ def extract(extractor: FeatureExtractor, batches: ImageStream) -> Features:
     Raises:
         ValueError: no images at all, or something else than uint8 (batch, 3, height, width).
     """
-    rows: list[Tensor] = []
+    parts: dict[str, list[Tensor]] = {}
     digests: list[bytes] = []
     for images in batches:
-        rows.append(extractor(images).float().cpu())
+        for name, rows in _outputs(extractor, images).items():
+            parts.setdefault(name, []).append(rows.float().cpu())
         digests += [_image_digest(image) for image in images.cpu()]
     if not digests:
         raise ValueError("there are no images to take features of: the stream was empty")
+    whole = {name: torch.cat(rows) for name, rows in parts.items()}
     return Features(
-        values=torch.cat(rows),
+        values=whole["values"],
+        spatial=whole.get("spatial"),
+        logits=whole.get("logits"),
         extractor=extractor.name,
         fingerprint=extractor.fingerprint,
         input_size=extractor.input_size,
@@ -80,10 +100,28 @@ def extract(extractor: FeatureExtractor, batches: ImageStream) -> Features:
     )
 
 
-def build_features(config: EvaluationConfig, device: torch.device | str = "cpu") -> EffLite0:
-    """The extractor that the configuration names."""
-    assert config.features == "efflite0", config.features
+def build_features(
+    config: EvaluationConfig, device: torch.device | str = "cpu"
+) -> FeatureExtractor:
+    """The extractor that the configuration names.
+
+    Raises:
+        ConfigError, ValueError: its files are missing or are others, or its library is.
+    """
+    if config.features == "inception":
+        assert config.inception is not None
+        return Inception(config.inception, device)
+    if config.features == "dinov2":
+        assert config.dinov2 is not None
+        return Dinov2(config.dinov2, device)
     return EffLite0(config.input_size, device)
+
+
+def _outputs(extractor: FeatureExtractor, images: Images) -> dict[str, Tensor]:
+    if isinstance(extractor, Inception):
+        found = extractor.outputs(images)
+        return {"values": found.pooled, "spatial": found.spatial, "logits": found.logits}
+    return {"values": extractor(images)}
 
 
 def _image_digest(image: Tensor) -> bytes:

@@ -16,6 +16,15 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
+class FittedGaussian:
+    """A mean and a covariance, of however many samples."""
+
+    mean: Float64[Tensor, " dim"]
+    covariance: Float64[Tensor, "dim dim"]
+    """It may be singular."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GaussianStatistics:
     """Count, mean and scatter of a set of features; grows by batches, merges across shards."""
 
@@ -69,6 +78,10 @@ class GaussianStatistics:
         return self.scatter / (self.count - 1)
 
 
+Gaussian = GaussianStatistics | FittedGaussian
+"""What a Frechet distance is between."""
+
+
 def statistics(batches: Iterable[Float[Tensor, "batch dim"]], dim: int) -> GaussianStatistics:
     """Of a stream of feature batches."""
     found = GaussianStatistics.empty(dim)
@@ -77,7 +90,7 @@ def statistics(batches: Iterable[Float[Tensor, "batch dim"]], dim: int) -> Gauss
     return found
 
 
-def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> float:
+def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     """The squared Frechet distance, as is usual; covariances may be singular.
 
     Raises:
@@ -87,14 +100,15 @@ def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> f
         raise ValueError(
             f"features of {len(first.mean)} and of {len(second.mean)} dimensions have no distance"
         )
-    root = _root(first.covariance)
+    one, other = first.covariance, second.covariance
+    root = _root(one)
     # C_1^1/2 C_2 C_1^1/2 has the eigenvalues of R' C_2 R for every R with R R' = C_1, and those
     # which R' leaves out are zero.
-    inner = root.T @ second.covariance @ root
+    inner = root.T @ other @ root
     overlap, _ = _eigh((inner + inner.T) / 2)
     overlap = torch.where(overlap > _noise(overlap), overlap, 0).sqrt().sum()
     gap = (first.mean - second.mean).square().sum()
-    spread = first.covariance.trace() + second.covariance.trace()
+    spread = one.trace() + other.trace()
     return float(gap + spread - 2 * overlap)
 
 

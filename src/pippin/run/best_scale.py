@@ -27,7 +27,7 @@ from pippin.sampling.config import SamplingConfig
 from pippin.types import Images, Prompt
 
 SEARCH_SEEDS = 1_000_000
-REPORTED = ("KID-", "FD-", "coverage", "precision", "recall")
+REPORTED = ("KID-", "FD-", "FID", "sF", "IS", "coverage", "precision", "recall")
 """Beginnings of the measures that are reported."""
 SIDE = 64
 """Pixels; the embedded pictures' usual side."""
@@ -163,4 +163,4 @@ def _named(measure: Measure, place: str, protocol: dict[str, Any]) -> Measure:
 def _part(features: Features, rows: Tensor) -> Features:
     kept = rows.sort().values
     name = fingerprint({"of": features.image_hash, "rows": kept.tolist()})
-    return replace(features, values=features.values[kept], image_hash=name)
+    return features.part(kept, name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin evaluate``: every measure of a run or of a folder of images, with floors beside."""
+"""``pippin evaluate RUN``: every measure of a run, with floors beside."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from pippin.config import ConfigError, fingerprint, protocol
+from pippin.config import fingerprint, protocol
 from pippin.data.config import DataConfig
 from pippin.data.open import build_source
 from pippin.data.table import Split
 from pippin.data.views import clean_images
-from pippin.evaluation.clip_score import Clip, clip_measures
 from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.efflite0 import EffLite0
 from pippin.evaluation.evaluate import compare
 from pippin.evaluation.features import FeatureExtractor, Features, build_features, extract
-from pippin.evaluation.folder import image_batches, image_paths
+from pippin.evaluation.folder import image_batches
 from pippin.evaluation.lpips_distance import Lpips
 from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.memorisation import memorisation_measures
@@ -34,7 +34,7 @@ from pippin.run.folder import RunFolder
 from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SHOWN, SampleFolder, make_room, read_manifest
+from pippin.run.sample_folder import SHOWN, SampleFolder, make_room
 from pippin.run.stages import Stages
 from pippin.system.lines import read_lines, write_lines
 from pippin.system.lock import folder_lock
@@ -59,19 +59,23 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
     place = RunFolder(folder)
     with folder_lock(place.evaluation):
         content = run_protocol(run) | sampling_protocol(run, run.recipe.sampling)
+        extractor = build_features(run.recipe.evaluation, run.parts.device)
+        if not isinstance(extractor, EffLite0):  # whose file the recipe's protocol leaves out
+            content |= {"features_fingerprint": extractor.fingerprint}
         stages = Stages(place.evaluation / "stages.jsonl", content)
-        measures = _all_measures(run, place, stages)
+        measures = _all_measures(run, place, stages, extractor)
         # Results first: where they find no room, the parts are still there for the next try.
         write_results(with_fingerprints(measures, run_protocol(run)), place.results)
         stages.done()
     return measures
 
 
-def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Measure]:
+def _all_measures(
+    run: LoadedRun, place: RunFolder, stages: Stages, extractor: FeatureExtractor
+) -> list[Measure]:
     config, recipe, device = run.recipe.evaluation, run.recipe, run.parts.device
     clip = clip_for(run)  # first: what is wrong with it is said before anything is drawn
     lpips = None if config.lpips is None else Lpips(config.lpips, device)
-    extractor = build_features(config, device)
     held_out = cache(lambda: HeldOut(run.parts))  # what no part asks for is not made
     floor, captions = place.evaluation / "untrained", place.evaluation / "captions"
 
@@ -89,6 +93,12 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
     def alignment() -> list[Measure]:
         return alignment_measures(run, extractor, clean("train"), clean("held-out"), captions)
 
+    def of_controls() -> list[Measure]:
+        """In our own distance, whatever the features of samples are."""
+        own = extractor if isinstance(extractor, EffLite0) else None
+        network = own or EffLite0(config.input_size, device)
+        return drift_measures(run, place.path, network, lpips)
+
     def clip_score() -> list[Measure]:
         assert clip is not None
         return held_out_clip_measures(run, clip, captions)
@@ -103,10 +113,7 @@ def _all_measures(run: LoadedRun, place: RunFolder, stages: Stages) -> list[Meas
         "held-out": ("held-out" in config.parts, lambda: held_out().losses(run.model)),
         "quality": ("quality" in config.parts, quality),
         "best scale": (bool(config.scales), best_scale),
-        drift: (
-            "drift" in config.parts,
-            lambda: drift_measures(run, place.path, extractor, lpips),
-        ),
+        drift: ("drift" in config.parts, of_controls),
         "alignment": ("alignment" in config.parts and run.parts.text_rule is not None, alignment),
         f"clip {clip.fingerprint if clip else ''}": (clip is not None, clip_score),
         "real": ("real" in config.parts, lambda: real_floor(run.parts.data, config, device)),
@@ -148,59 +155,6 @@ def _quality(
     if held_out is not None:
         found += memorisation_measures(features, held_out, reference, seed=config.seed)
     return [replace(one, protocol=one.protocol | extra) for one in found]
-
-
-def evaluate_folder(
-    path: Path, data: DataConfig, config: EvaluationConfig, device: torch.device
-) -> list[Measure]:
-    """Sample quality of a folder of images against the clean training pictures of a data set.
-
-    Where the folder has a manifest of ``pippin sample``, exactly its files are measured.
-
-    Raises:
-        ValueError: a run's or a study's folder, no image, a manifest that is damaged or of
-            samples that are not all there, or a CLIP without captions.
-    """
-    files, sampled, captions = _files(path)
-    if config.clip is not None and captions is None:
-        raise ConfigError(
-            f"--clip {config.clip} needs the caption of every image, and {path} has none: leave "
-            "it out, or give a folder that `pippin sample RUN --prompts ...` made"
-        )
-    clip = Clip(config.clip, device) if config.clip is not None else None
-    images = extract(build_features(config, device), image_batches(files, config.batch_size))
-    reference = clean_features(data, config, "train", device)
-    extra = sampled | {"images_hash": images.image_hash}
-    measures = compare(images, reference, config)
-    if clip is not None and captions is not None:
-        again = image_batches(files, config.batch_size)
-        measures += clip_measures(clip, captions, {"arm": (again, {})}, config)
-    return [
-        *(replace(one, protocol=one.protocol | extra) for one in measures),
-        *real_floor(data, config, device),
-    ]
-
-
-def _files(path: Path) -> tuple[list[Path], dict[str, Any], list[str] | None]:
-    """The images of a folder, the protocol of their sampling where it is known, and their
-    captions where they have some."""
-    if (path / "study.json").exists():
-        raise ValueError(
-            f"{path} is the folder of a study, not of images: `pippin report {path}` shows its "
-            f"measures; one of its runs is measured by `pippin evaluate {path}/runs/ARM-seedS`"
-        )
-    manifest = read_manifest(path)
-    if manifest is None:
-        return image_paths(path), {}, None
-    missing = [name for name in manifest.files if not (path / name).is_file()]
-    if missing or not manifest.complete:
-        raise ValueError(
-            f"{path} is not complete: {len(missing)} of {len(manifest.files)} images of its "
-            "manifest are not there; the same `pippin sample` command finishes it"
-        )
-    captions = [row["prompt"] for row in manifest.images if "prompt" in row]
-    whole = captions if len(captions) == len(manifest.images) else None
-    return [path / name for name in manifest.files], manifest.protocol, whole
 
 
 def real_floor(data: DataConfig, config: EvaluationConfig, device: torch.device) -> list[Measure]:
@@ -275,11 +229,3 @@ def run_protocol(run: LoadedRun) -> dict[str, Any]:
     """The whole recipe as protocol entries, and which weights are measured."""
     of_model = {"model.weights": run.weights, "model.images_seen": run.images_seen}
     return protocol(run.recipe) | of_model
-
-
-def folder_protocol(data: DataConfig, config: EvaluationConfig) -> dict[str, Any]:
-    """What a folder is compared with, and how, as protocol entries."""
-    return {
-        **{f"reference.{path}": value for path, value in protocol(data).items()},
-        **{f"evaluation.{path}": value for path, value in protocol(config).items()},
-    }

@@ -125,6 +125,25 @@ _EXACT = {
         text="The same with captions exchanged among the pictures: what any caption reaches.",
         group="samples",
     ),
+    "FID": Term(
+        label="FID",
+        text=(
+            "Fréchet distance in features of the published Inception; as papers' where reference "
+            "and number of images are theirs."
+        ),
+        group="samples",
+        leads=True,
+    ),
+    "sFID": Term(
+        label="sFID",
+        text="The same in features that know where: the first channels of an inner map.",
+        group="samples",
+    ),
+    "IS": Term(
+        label="IS",
+        text="Inception score: sure and varied classes of ImageNet; knows no reference.",
+        group="samples",
+    ),
     "held-out loss": Term(
         label="held-out loss",
         text=(
@@ -166,7 +185,7 @@ def term(metric: str) -> Term:
         if metric.startswith(beginning):
             subsets = metric.endswith(" subsets")
             note = "The same over random subsets, as papers report it." if subsets else text
-            leads = beginning == "KID-" and not subsets
+            leads = beginning.startswith("KID-") and not subsets
             return Term(label=metric, text=note, group="samples", leads=leads)
     if metric.startswith("LPIPS "):
         same = term(metric.removeprefix("LPIPS "))
@@ -254,10 +273,20 @@ _OF_CONTROL = {
 }
 
 _FEATURES = {
-    "KID-": (
-        "Distance between samples and training pictures, in features of a small network; 0 = as "
-        "one more set of training pictures. Not comparable with published KID."
+    "KID-inception": (
+        "Distance between samples and reference in features of Inception; 0 = as one more set of "
+        "the reference's pictures."
     ),
+    "KID-": (
+        "Distance between samples and training pictures, in features of another network than "
+        "papers take; 0 = as one more set of training pictures. Not comparable with published "
+        "KID."
+    ),
+    "FD-inception": (
+        "Fréchet distance in features of an Inception that is not the published one: not FID."
+    ),
+    "sFD-": "Fréchet distance in spatial features of an Inception that is not the published one.",
+    "IS-": "Inception score by an Inception that is not the published one.",
     "FD-": (
         "Fréchet distance in the same features; large with few samples even for real pictures. "
         "Not FID."

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Inception of published FID, from a file of its weights on this disk.
+
+It is InceptionV3 as trained in TensorFlow and published on 2015-12-05, not torchvision's. The
+network and its TensorFlow 1 resize are those of torch-fidelity (Obukhov et al. 2020, Apache-2.0),
+which holds them to the original graph. Three of its outputs are taken:
+
+- ``pool_3``, 2048 pooled features: FID (Heusel et al. 2017), KID, precision and recall;
+- the first 7 channels of ``mixed_6/conv``, a 17 x 17 map, as 2023 numbers in the order row,
+  column, channel: sFID (Nash et al. 2021, as in the evaluator of Dhariwal & Nichol 2021);
+- 1008 logits without the last layer's bias: the Inception score (Salimans et al. 2016), as the
+  published code computes it.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pippin.config import ConfigError
+from pippin.evaluation.images import check_images
+from pippin.system.files import file_digest
+from pippin.types import Images
+
+NAME = "inception"
+"""Of the features where the file is the published one; FID, sFID and IS are of these only."""
+PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+"""SHA-256 of the published weights."""
+FILE = (
+    "weights-inception-2015-12-05-6726825d.pth of torch-fidelity's releases, which is also "
+    "pytorch-fid's pt_inception-2015-12-05-6726825d.pth"
+)
+PREPROCESSING = (
+    "TensorFlow 1 bilinear resize to 299 without antialiasing, (x - 128) / 128; pool_3, "
+    "mixed_6/conv[..., :7], logits without bias"
+)
+SPATIAL_CHANNELS = 7
+SHAPES = {"fc.weight": (1008, 2048), "Mixed_6d.branch1x1.conv.weight": (192, 768, 1, 1)}
+"""By these a file is told from other Inceptions."""
+
+
+class InceptionOutputs(NamedTuple):
+    """What is taken of the network, float32, on its device."""
+
+    pooled: Float[Tensor, "batch 2048"]
+    spatial: Float[Tensor, "batch 2023"]
+    logits: Float[Tensor, "batch 1008"]
+
+
+class Inception:
+    """A :class:`pippin.evaluation.features.FeatureExtractor` with two further outputs.
+
+    Images of any size are resized to 299 as TensorFlow 1 did: bilinear, not antialiased, the
+    corners not aligned, the aspect ratio not kept.
+
+    Args:
+        path: of the weights, by torch-fidelity's names: ``.pth`` or ``.safetensors``.
+        device: where the network runs.
+
+    Raises:
+        ConfigError: torch-fidelity is not installed, or the file is none of these.
+    """
+
+    dim = 2048
+    input_size = 299
+
+    def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:
+        tensors = _read(Path(path))
+        digest = file_digest(Path(path))
+        self.name = NAME if digest == PUBLISHED else f"{NAME}-{digest[:8]}"
+        self.fingerprint = hashlib.sha256(f"{PREPROCESSING}, {digest}".encode()).hexdigest()[:16]
+        self._device = torch.device(device)
+        self._network = _build(tensors, Path(path)).to(self._device)
+
+    def __call__(self, images: Images) -> Float[Tensor, "batch 2048"]:
+        """Pooled features."""
+        return self.outputs(images).pooled
+
+    @torch.inference_mode()
+    def outputs(self, images: Images) -> InceptionOutputs:
+        """All that is taken of the network, in one pass.
+
+        Raises:
+            ValueError: not uint8 images (batch, 3, height, width).
+        """
+        check_images(images)
+        maps: list[Tensor] = []
+        branch = self._network.Mixed_6d.branch1x1  # mixed_6/conv of the graph
+        hook = branch.register_forward_hook(lambda _layer, _inputs, output: maps.append(output))
+        try:
+            pooled, logits = self._network(images.to(self._device))
+        finally:
+            hook.remove()
+        spatial = maps[0][:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1)  # (batch, 17, 17, 7)
+        return InceptionOutputs(pooled, spatial.flatten(1), logits)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Its tensors; what would run code is not read."""
+    if not path.is_file():
+        raise ConfigError(f"evaluation.inception: there is no file {path}; give {FILE}")
+    try:
+        if path.suffix == ".safetensors":
+            tensors = load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        shapes = {name: tuple(tensors[name].shape) for name in SHAPES if name in tensors}
+    except Exception as error:  # torch, pickle and safetensors raise kinds of their own
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"evaluation.inception: {path} holds no weights that can be read ({reason}); give "
+            f"{FILE}"
+        ) from error
+    if shapes != SHAPES:
+        raise ConfigError(
+            f"evaluation.inception: {path} is not the Inception that FID is made of "
+            f"(torchvision's is another network); give {FILE}"
+        )
+    return tensors
+
+
+def _build(tensors: dict[str, Tensor], path: Path) -> Any:
+    try:
+        from torch_fidelity import FeatureExtractorInceptionV3
+    except ImportError as error:
+        raise ConfigError(
+            "evaluation.inception needs the package torch-fidelity: pip install 'pippin[fid]'"
+        ) from error
+    # The library unpickles what it is given, so it is given what was read without.
+    safe = io.BytesIO()
+    torch.save(dict(tensors), safe)
+    safe.seek(0)
+    try:
+        return FeatureExtractorInceptionV3(NAME, ["2048", "logits_unbiased"], safe)
+    except RuntimeError as error:  # tensors that are missing, or of other shapes
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"evaluation.inception: {path}: {reason}; give {FILE}") from error

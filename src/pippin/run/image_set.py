@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A set of images on the disk: a folder of files, samples of a run, or an array in a ``.npz``."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pippin.evaluation.folder import image_batches, image_paths
+from pippin.evaluation.npz import npz_images
+from pippin.run.sample_folder import read_manifest
+from pippin.types import Images
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """Images, and what is known of how they came about."""
+
+    batches: Callable[[int], Iterator[Images]]
+    """From a batch size; each call reads them anew."""
+    protocol: dict[str, Any] = field(default_factory=dict)
+    """Of their sampling, where `pippin sample` made them."""
+    captions: list[str] | None = None
+    """One an image, where each has one."""
+
+
+def open_images(path: Path) -> ImageSet:
+    """A folder of image files, or a ``.npz`` with images in ``arr_0``.
+
+    Where the folder has a manifest of ``pippin sample``, exactly its files are taken.
+
+    Raises:
+        ValueError: a study's folder, no image, or a manifest that is damaged or of samples that
+            are not all there.
+    """
+    if path.suffix == ".npz":
+        return ImageSet(batches=lambda size: npz_images(path, size))
+    if (path / "study.json").exists():
+        raise ValueError(
+            f"{path} is the folder of a study, not of images: `pippin report {path}` shows its "
+            f"measures; one of its runs is measured by `pippin evaluate {path}/runs/ARM-seedS`"
+        )
+    manifest = read_manifest(path)
+    if manifest is None:
+        files = image_paths(path)
+        return ImageSet(batches=lambda size: image_batches(files, size))
+    missing = [name for name in manifest.files if not (path / name).is_file()]
+    if missing or not manifest.complete:
+        raise ValueError(
+            f"{path} is not complete: {len(missing)} of {len(manifest.files)} images of its "
+            "manifest are not there; the same `pippin sample` command finishes it"
+        )
+    captions = [row["prompt"] for row in manifest.images if "prompt" in row]
+    files = [path / name for name in manifest.files]
+    return ImageSet(
+        batches=lambda size: image_batches(files, size),
+        protocol=manifest.protocol,
+        captions=captions if len(captions) == len(manifest.images) else None,
+    )

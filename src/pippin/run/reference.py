@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin reference``: statistics of a set of images, kept for many evaluations."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from pippin.control import Control, Corner, Size
+from pippin.data.crop import apply_control
+from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.features import build_features, extract
+from pippin.evaluation.reference import ReferenceStatistics, save_statistics, statistics_of
+from pippin.run.image_set import open_images
+from pippin.types import Images
+
+
+def write_reference(
+    images: Path,
+    out: Path,
+    config: EvaluationConfig,
+    resolution: int | None = None,
+    device: torch.device | str = "cpu",
+) -> ReferenceStatistics:
+    """Fit Gaussians to the features of images and write them.
+
+    Args:
+        images: a folder of image files, or a ``.npz`` with uint8 images in ``arr_0``.
+        out: a new ``.npz``.
+        config: its features, and at how many images at a time.
+        resolution: the centred square of each image is brought to this side (bicubic,
+            antialiased) before features are taken; None = images are taken as they are.
+        device: where the network runs.
+
+    Raises:
+        ValueError: ``out`` exists or has another ending, no or only one image, or features that
+            cannot be taken.
+        OSError: disk full or not writable.
+    """
+    if out.suffix != ".npz" or out.exists() or not out.parent.is_dir():
+        raise ValueError(
+            f"--out {out} must be a new file that ends in .npz, in a folder that exists"
+        )
+    if resolution is not None and resolution < 1:
+        raise ValueError(f"--resolution must be 1 or more; got {resolution}")
+    extractor = build_features(config, device)
+    batches = open_images(images).batches(config.batch_size)
+    if resolution is not None:
+        batches = _squares(batches, resolution)
+    features = extract(extractor, batches)
+    if len(features) < 2:
+        raise ValueError(f"{images} holds one image; statistics need two or more")
+    statistics = statistics_of(features)
+    square = f"centred squares at {resolution} pixels, bicubic and antialiased"
+    save_statistics(statistics, out, "as they are" if resolution is None else square)
+    return statistics
+
+
+def _squares(batches: Iterator[Images], resolution: int) -> Iterator[Images]:
+    """As the clean views of own pictures."""
+    for images in batches:
+        size = Size(*images.shape[-2:])
+        side = min(size)
+        corner = Corner((size.height - side) // 2, (size.width - side) // 2)
+        control = Control(
+            original_size=size, crop_corner=corner, crop_size=Size(side, side), flip=False
+        )
+        yield torch.stack([apply_control(image, control, resolution) for image in images])

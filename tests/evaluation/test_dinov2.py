@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DINOv2 of random weights from a local folder."""
+
+import json
+
+import pytest
+import torch
+import transformers
+
+from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.dinov2 import Dinov2
+from pippin.evaluation.evaluate import compare
+from pippin.evaluation.features import build_features, extract
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("dinov2")
+    config = transformers.Dinov2Config(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.Dinov2Model(config).save_pretrained(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def extractor(folder):
+    return build_features(EvaluationConfig(features="dinov2", dinov2=str(folder)))
+
+
+def test_features_are_the_class_token_of_normalised_pixels(folder, extractor, pictures):
+    from torchvision.transforms.v2.functional import normalize, resize
+
+    model = transformers.Dinov2Model.from_pretrained(folder)
+    assert isinstance(extractor, Dinov2) and extractor.dim == 24 and extractor.input_size == 224
+    pixels = resize(pictures[:3].float(), [224, 224], interpolation=3, antialias=True)
+    pixels = normalize(pixels.clamp(0, 255) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    with torch.no_grad():
+        wanted = model(pixels).pooler_output
+    torch.testing.assert_close(extractor(pictures[:3]), wanted, rtol=1e-4, atol=1e-5)
+    assert wanted.std(dim=0).mean() > 1e-3
+
+
+def test_measures_carry_its_name_and_files(folder, extractor, pictures):
+    generated, reference = (extract(extractor, [pictures[a : a + 12]]) for a in (0, 12))
+    config = EvaluationConfig(kid_subset_size=6, kid_subsets=2, neighbours=2)
+    found = {one.name: one for one in compare(generated, reference, config)}
+    assert {"FD-dinov2", "KID-dinov2"} <= set(found) and not {"FID", "IS"} & set(found)
+    assert found["FD-dinov2"].protocol["features_fingerprint"] == extractor.fingerprint
+
+
+def test_another_model_is_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"the folder has no config.json"):
+        Dinov2(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(ValueError, match=r"is a 'vit' model; give a folder with a model of type"):
+        Dinov2(str(tmp_path))
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    with pytest.raises(ValueError, match=r"the DINOv2 in .* cannot be loaded"):
+        Dinov2(str(tmp_path))

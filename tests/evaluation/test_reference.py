@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statistics that are kept give the numbers that features give, and strange files are refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.evaluate import compare, compare_statistics
+from pippin.evaluation.features import Features
+from pippin.evaluation.reference import load_statistics, save_statistics, statistics_of
+
+
+def features(seed, count=30, extractor="inception", **more):
+    draws = torch.Generator().manual_seed(seed)
+    values = torch.rand(count, 16, generator=draws)
+    about = {"extractor": extractor, "fingerprint": "0123456789abcdef", "input_size": 299}
+    parts = {"spatial": values[:, :9] ** 2, "logits": 5 * values}
+    return Features(values=values, image_hash=f"images {seed}", **about, **(parts | more))
+
+
+@pytest.fixture
+def kept(tmp_path):
+    path = tmp_path / "kept.npz"
+    save_statistics(statistics_of(features(1)), path, "as they are")
+    return path
+
+
+def test_stored_statistics_give_the_same_distances_and_say_what_they_are_of(kept):
+    direct = {one.name: one for one in compare(features(0), features(1), EvaluationConfig())}
+    stored = {one.name: one for one in compare_statistics(features(0), load_statistics(kept))}
+    assert list(stored) == ["FID", "sFID", "IS"]
+    for name, one in stored.items():
+        assert one.value == pytest.approx(direct[name].value, rel=1e-12)
+    own = stored["FID"].protocol
+    assert own["reference_samples"] == 30 and own["reference_hash"] == "images 1"
+    assert own["reference_features"] == "stated"
+    with np.load(kept, allow_pickle=False) as file:
+        assert file["mu"].dtype == file["sigma"].dtype == np.float64
+        assert str(file["features"]) == "inception" and int(file["images"]) == 30
+        assert str(file["preparation"]) == "as they are"
+
+
+def test_a_file_of_adms_format_is_of_the_published_inception(tmp_path):
+    values = features(1).values.double().numpy()
+    arrays = {"mu": values.mean(0), "sigma": np.cov(values, rowvar=False)}
+    np.savez(tmp_path / "adm.npz", **arrays)
+    found = load_statistics(tmp_path / "adm.npz")
+    fid, score = compare_statistics(features(0), found)
+    direct = compare(features(0), features(1), EvaluationConfig())
+    wanted = next(one.value for one in direct if one.name == "FID")
+    assert (fid.name, score.name) == ("FID", "IS")
+    assert fid.value == pytest.approx(wanted, rel=1e-9)
+    assert fid.protocol["reference_features"] == "by the file's format"
+    assert len(fid.protocol["reference_hash"]) == 16 and fid.protocol["reference_samples"] is None
+    other = replace(features(0), extractor="inception-ab12cd34")
+    with pytest.raises(ValueError, match=r"does not say.*--features inception --inception PATH"):
+        compare_statistics(other, found)
+
+
+def test_statistics_of_other_features_are_refused(kept):
+    found = load_statistics(kept)
+    other = replace(features(0), fingerprint="fedcba9876543210")
+    with pytest.raises(ValueError, match=r"inception \(0123.*\) cannot be compared .* \(fedc"):
+        compare_statistics(other, found)
+    narrow = replace(features(0), values=features(0).values[:, :12])
+    with pytest.raises(ValueError, match="statistics are of 16 features, and inception has 12"):
+        compare_statistics(narrow, found)
+    with pytest.raises(ValueError, match="two samples or more, got 1"):
+        compare_statistics(features(0, count=1), found)
+
+
+SQUARE = np.eye(3)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"sigma": SQUARE}, r"holds no statistics but sigma; wanted are mu and sigma"),
+        ({"mu": np.zeros(4), "sigma": SQUARE}, r"shapes \(d\) and \(d, d\); they have \(4,\)"),
+        ({"mu": np.float64(1), "sigma": SQUARE}, r"shapes \(d\) and \(d, d\)"),
+        ({"mu": np.zeros(3), "sigma": SQUARE * np.nan}, "must be finite real numbers"),
+        ({"mu": np.zeros(3), "sigma": np.eye(3, dtype=object)}, "what is pickled is never read"),
+        ({"mu": np.array(["a", "b", "c"]), "sigma": SQUARE}, "must be finite real numbers"),
+        ({"mu": np.zeros(3), "sigma": SQUARE, "mu_s": np.zeros(3)}, "no array 'sigma_s'"),
+    ],
+)
+def test_what_is_no_statistics_is_refused_by_name(tmp_path, arrays, message):
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        load_statistics(tmp_path / "wrong.npz")
+
+
+def test_a_file_that_is_no_npz_is_refused(tmp_path, kept):
+    with pytest.raises(ValueError, match=r"there is no file .*absent.npz"):
+        load_statistics(tmp_path / "absent.npz")
+    (tmp_path / "text.npz").write_text("mu")
+    with pytest.raises(ValueError, match=r"text.npz is no .npz file, or a damaged one"):
+        load_statistics(tmp_path / "text.npz")
+    content = bytearray(kept.read_bytes())
+    content[200:260] = b"x" * 60  # inside of mu
+    kept.write_bytes(content)
+    with pytest.raises(ValueError, match=r"'mu' of .*kept.npz cannot be read"):
+        load_statistics(kept)

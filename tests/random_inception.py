@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random weights of torch-fidelity's Inception in its file format, and images they tell apart."""
+
+from unittest.mock import patch
+
+import torch
+from torch import nn
+from torch.nn.functional import interpolate
+
+GAIN = 4.0
+"""Of the last layer: the classes of different images differ."""
+
+
+def write_inception(path, seed=0):
+    """A file as ``weights-inception-2015-12-05-6726825d.pth``: tensors by name, no counters.
+
+    Convolutions are drawn as by He et al. (2015). Means and variances of the normalisations are
+    those of a few images, as after training: without them all images would look alike from deep
+    inside.
+    """
+    from torch_fidelity import FeatureExtractorInceptionV3
+
+    with torch.random.fork_rng(), patch("torch.load", return_value={}):
+        torch.manual_seed(seed)
+        with patch.object(nn.Module, "load_state_dict"):
+            network = FeatureExtractorInceptionV3("x", ["logits"], "no file is read")
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = 1.0
+        nn.init.normal_(network.fc.weight, std=GAIN / network.fc.in_features**0.5)
+        with torch.no_grad():
+            network.train()(torch.cat([blobs(4, 100, 4), blobs(4, 101, 7)]))
+    tensors = network.state_dict()
+    torch.save({k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}, path)
+    return path
+
+
+def blobs(count, seed, cells, side=48):
+    """Smooth coloured noise, uint8 (count, 3, side, side): a coarse grid of cells, enlarged."""
+    draws = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, cells, cells, generator=draws)
+    fine = interpolate(coarse, size=(side, side), mode="bilinear")
+    return (fine * 255).round().to(torch.uint8)
