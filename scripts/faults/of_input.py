@@ -24,6 +24,12 @@ MISTAKES = [
         "train.batch_size must be 1 or more; got 0",
         quick=True,
     ),
+    mistake(
+        "unknown device of a plan",
+        ["plan", RECIPE, "--device", "v100"],
+        "no device 'v100'; there are: a100-40, a100-80, h100",
+        quick=True,
+    ),
     mistake("unknown recipe", ["train", "openmoji/none"], "there are: openmoji/", quick=True),
     mistake(
         "recaption without a captioner",

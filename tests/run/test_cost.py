@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FLOPs of a DiT against the closed form, published counts, memory against autograd's."""
+"""FLOPs of a DiT against the closed form, and published counts."""
 
 from dataclasses import replace
 
 import pytest
-import torch
 
 from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
 from pippin.denoisers.config import DiTConfig, dit, mdtv2, mmdit, unet
-from pippin.model import build_model
 from pippin.recipes.table import get_recipe
-from pippin.run.cost import activation_bytes, denoiser_flops, meta_model
-from pippin.types import Embedded
+from pippin.run.cost import denoiser_flops, meta_model
 
 CONDITIONING = ConditioningConfig(
     rules={"label": "modulation"}, control=ControlConfig(high=(), low=())
@@ -86,38 +83,6 @@ def test_published_counts(denoiser, conditioning, shape, parameters, giga):
     count = sum(p.numel() for p in model.parameters())
     assert count / 1e6 == pytest.approx(parameters, rel=0.005)
     assert denoiser_flops(model, shape) / 2e9 == pytest.approx(giga, rel=0.005)
-
-
-def test_activations_are_what_autograd_keeps():
-    """Of a model on the CPU, whose attention is fused: its softmax statistics come on top."""
-    config = DiTConfig(depth=2, width=64, num_heads=2)
-    estimate = activation_bytes(meta_model(CONDITIONING, config, 10, 4), (4, 32, 32))
-    model = build_model(CONDITIONING, config, num_classes=10, latent_channels=4, seed=0)
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept = {}
-
-    def keep(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    modulation = torch.zeros(1, 64, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        prediction = model.denoiser(
-            torch.zeros(1, 4, 32, 32), Embedded(tokens=None, modulation=modulation)
-        )
-    assert prediction.mean.requires_grad
-    found = sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in weights)
-    assert estimate == pytest.approx(found, rel=0.05)
-
-
-def test_activations_grow_with_depth_and_places():
-    def kept(depth, side):
-        config = DiTConfig(depth=depth, width=64, num_heads=2)
-        return activation_bytes(meta_model(CONDITIONING, config, 10, 4), (4, side, side))
-
-    assert kept(4, 16) - kept(3, 16) == kept(3, 16) - kept(2, 16) > 0
-    # no scores are kept, so four times the places are four times the memory
-    assert kept(4, 32) / kept(4, 16) == pytest.approx(4, rel=0.05)
 
 
 def cost(denoiser, conditioning):

@@ -11,7 +11,7 @@ from pippin.conditioning.config import ConditioningConfig
 from pippin.control import Control, Corner, Size
 from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
 from pippin.model import build_model
-from pippin.run.cost import activation_bytes
+from pippin.run.activations import activation_bytes
 from pippin.training.compile import compile_blocks
 from pippin.training.recompute import recompute_blocks
 from pippin.types import Conditions, Masking, stack_controls

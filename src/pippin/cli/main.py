@@ -15,6 +15,7 @@ VERBS: dict[str, str] = {
     "demo": "the whole line on the embedded pictures, with a report, in minutes",
     "data": "check or recaption own pictures, or prepare a recipe's latents",
     "show": "what a recipe is and costs: parameters, FLOPs, memory",
+    "plan": "what training a recipe takes: memory, hours and disk on many devices",
     "train": "train a recipe",
     "sample": "draw images from a run",
     "evaluate": "measure a run or a folder of images",

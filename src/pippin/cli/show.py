@@ -8,7 +8,6 @@ import tyro
 
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe
-from pippin.data.config import OpenMojiConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.recipes.latents import Shape, latent_shape_of
 from pippin.recipes.recipe import Recipe
@@ -22,7 +21,6 @@ USAGE = """usage: pippin show RECIPE [options]      pippin show RECIPE --help sh
 
 recipes:
   {recipes}"""
-IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +95,13 @@ def _described(recipe: Recipe) -> list[tuple[str, str]]:
 
 def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
     """What the recipe costs for one image."""
-    from pippin.run.cost import activation_bytes, denoiser_flops, meta_model
+    from pippin.run.activations import activation_bytes
+    from pippin.run.cost import denoiser_flops, meta_model
+    from pippin.run.states import classes_of
     from pippin.training.recompute import recompute_blocks
 
-    recipe, classes = command.recipe, command.num_classes
-    if classes is None:
-        classes = IMAGENET_CLASSES
-        if isinstance(recipe.data, OpenMojiConfig):
-            from pippin.data.openmoji import CLASSES
-
-            classes = len(CLASSES)
+    recipe = command.recipe
+    classes = command.num_classes or classes_of(recipe)
     model = meta_model(recipe.conditioning, recipe.denoiser, classes, shape[0])
     parts = {"denoiser": model.denoiser, "conditioner": model.conditioner}
     counts = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin plan RECIPE [--devices 8] [--device h100] [--utilisation 0.4] [--a.b value ...]``."""
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from pippin.cli.options import parse
+from pippin.cli.train import find_recipe
+from pippin.recipes.latents import Shape, is_known
+from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import RECIPES
+from pippin.run.devices import DEVICES, Cluster
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pippin.run.plan import Placement, Plan
+
+USAGE = """usage: pippin plan RECIPE [options]      pippin plan RECIPE --help shows all settings
+       pippin plan --config RUN/config.json [options]
+
+devices: {devices}
+
+recipes:
+  {recipes}"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanCommand:
+    """Plan the training of a recipe on many devices; no data and no weights are read."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
+    latent_shape: Shape | None = None
+    """Channels, height, width; None = by the autoencoder where it is known, otherwise 4 channels
+    and an eighth of the resolution."""
+    num_classes: int | None = None
+    """None = OpenMoji's groups, or ImageNet's 1000."""
+    pictures: int | None = None
+    """Of the training set, for the size of caches; None = OpenMoji's, or for recipes that follow a
+    paper ImageNet's or CC12M's."""
+    json: bool = False
+    """Print JSON: bytes, FLOPs, hours."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse, plan and print."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE.format(devices=", ".join(DEVICES), recipes="\n  ".join(RECIPES)))
+        return 0 if argv else 2
+    name, recipe, rest = find_recipe(argv)
+    command = parse(PlanCommand, f"pippin plan {name}", rest, PlanCommand(recipe=recipe))
+    counts = (*(command.latent_shape or ()), command.num_classes, command.pictures)
+    if any(one is not None and one < 1 for one in counts):
+        raise ValueError("--latent-shape, --num-classes and --pictures must be 1 or more")
+
+    from pippin.run.plan import plan
+
+    planned = plan(
+        command.recipe,
+        command.cluster,
+        latent_shape=command.latent_shape,
+        num_classes=command.num_classes,
+        pictures=command.pictures,
+    )
+    if command.json:
+        print(json.dumps({"recipe": name} | planned.to_json(), indent=2))
+        return 0
+
+    from rich.console import Console
+
+    console = Console()
+    console.print(_summary(name, command, planned))
+    console.print(_placements(planned))
+    return 0
+
+
+def _summary(name: str, command: PlanCommand, planned: "Plan") -> "Table":
+    from rich.table import Table
+
+    table = Table("", name)
+    for left, right in (*_work(command, planned), *_disk(command, planned)):
+        table.add_row(left, right)
+    return table
+
+
+def _work(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
+    """What is computed, where and how fast."""
+    cluster, device = planned.cluster, DEVICES[planned.cluster.device]
+    peak = device.bf16 if planned.precision == "bf16" else device.fp32
+    guess = "" if command.latent_shape or is_known(command.recipe) else " (assumed: factor 8)"
+    rows = [
+        (
+            "devices",
+            f"{cluster.devices} x {cluster.device}: {peak / 1e12:.4g} TFLOP/s dense "
+            f"{planned.precision}, {_bytes(device.memory)} each ({device.source})",
+        ),
+        (
+            "assumed",
+            f"{cluster.utilisation:.0%} of the peak, {cluster.headroom:.0%} of memory left free",
+        ),
+        ("latent", " x ".join(map(str, planned.latent_shape)) + guess),
+        ("parameters", f"{planned.parameters / 1e6:.2f} M"),
+        (
+            "batch",
+            f"{planned.batch_size}, {planned.local_batch} on each device; {planned.steps:,} steps",
+        ),
+        (
+            "an image",
+            f"forward {_flops(planned.forward_flops)}, training {_flops(planned.training_flops)}",
+        ),
+        ("a step", f"{_flops(planned.step_flops)} in all"),
+    ]
+    if planned.optimizer_flops:
+        muon = f"Muon {_flops(planned.optimizer_flops)} on each device, in fp32"
+        rows.append(("", muon))
+    return rows
+
+
+def _disk(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
+    """What is written."""
+    keep = command.recipe.train.keep_checkpoints
+    each = f"latents {_bytes(planned.latent_bytes)}"
+    if planned.text_bytes:
+        each += f", captions {_bytes(planned.text_bytes)}"
+    total, pictures = planned.cache_bytes, planned.pictures
+    if total is None or pictures is None:
+        caches = f"{each} a picture; --pictures N gives the whole"
+    else:
+        source = "" if command.pictures else " (assumed, see --pictures)"
+        caches = f"{_bytes(total)}: {each} a picture, {pictures:,} pictures{source}"
+    return [
+        (
+            "checkpoints",
+            f"{_bytes(planned.checkpoints_bytes)}: {_bytes(planned.checkpoint_bytes)} each, "
+            f"{keep} kept and one in writing",
+        ),
+        ("caches", caches),
+    ]
+
+
+def _placements(planned: "Plan") -> "Table":
+    from rich.table import Table
+
+    ways = planned.placements
+    table = Table("each device", *(label(one).replace(", ", "\n") for one in ways))
+    for name in ("weights", "gradients", "optimizer", "ema", "activations", "passing", "memory"):
+        table.add_row(name, *(_bytes(getattr(one, name)) for one in ways))
+    usable = _bytes(planned.cluster.usable)
+    table.add_row(f"fits in {usable}", *("yes" if one.fits else "NO" for one in ways))
+    table.add_row("largest batch", *(str(one.largest_local_batch) for one in ways))
+    table.add_row("hours, whole run", *(_count(one.hours) for one in ways))
+    table.add_row("device-hours", *(_count(one.device_hours) for one in ways))
+    return table
+
+
+def label(placement: "Placement") -> str:
+    """Such as ``FSDP, checkpointing 1``."""
+    every = placement.checkpointing
+    return f"{placement.layout}, checkpointing {every}" if every else placement.layout
+
+
+def _count(number: float) -> str:
+    """Three digits, or all whole ones."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _bytes(count: float) -> str:
+    """In powers of 1000, as data sheets count."""
+    units = ("B", "kB", "MB", "GB", "TB")
+    place = 0
+    while count >= 999.5 and place < len(units) - 1:
+        count, place = count / 1000, place + 1
+    return f"{count:.3g} {units[place]}"
+
+
+def _flops(count: float) -> str:
+    units = ("FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "TFLOPs", "PFLOPs", "EFLOPs")
+    place = 0
+    while count >= 9999.5 and place < len(units) - 1:
+        count, place = count / 1000, place + 1
+    return f"{count:.4g} {units[place]}"

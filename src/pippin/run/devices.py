@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accelerators by name: peak speed and memory as their vendor states them. No torch here."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pippin.config import Config, ConfigError
+
+
+class Device(NamedTuple):
+    """One accelerator."""
+
+    bf16: float
+    """FLOP/s of dense bf16 products that are summed in fp32, at most."""
+    fp32: float
+    """FLOP/s in fp32 outside tensor cores: torch's products in fp32 unless TF32 is allowed."""
+    memory: int
+    """Bytes, reading the data sheet's GB as 10^9: cards report a little more."""
+    source: str
+
+
+DEVICES: dict[str, Device] = {
+    "a100-40": Device(312e12, 19.5e12, 40 * 10**9, "NVIDIA A100 data sheet, SXM"),
+    "a100-80": Device(312e12, 19.5e12, 80 * 10**9, "NVIDIA A100 data sheet, SXM"),
+    # These sheets give figures with sparsity for bf16: dense is half of 1979.
+    "h100": Device(989.5e12, 67e12, 80 * 10**9, "NVIDIA H100 data sheet, SXM"),
+    "h200": Device(989.5e12, 67e12, 141 * 10**9, "NVIDIA H200 data sheet, SXM"),
+    "l40s": Device(362.05e12, 91.6e12, 48 * 10**9, "NVIDIA L40S data sheet"),
+    # A GeForce has half the speed where sums are in fp32.
+    "4090": Device(165.2e12, 82.6e12, 24 * 10**9, "NVIDIA Ada architecture paper, appendix A"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster(Config):
+    """What a recipe would be trained on, and how well that is assumed to be used."""
+
+    devices: int = 8
+    """How many train together; each takes an equal part of the batch."""
+    device: str = "h100"
+    """One of: a100-40, a100-80, h100, h200, l40s, 4090."""
+    utilisation: float = 0.4
+    """Assumed share of the peak, waiting for data and other devices included. Measure your own:
+    pippin bench."""
+    headroom: float = 0.1
+    """Share of the memory left free: the context, work space of kernels, fragments."""
+
+    def __post_init__(self) -> None:
+        """Refuse devices that are not known, and shares outside (0, 1]."""
+        if self.device not in DEVICES:
+            raise ConfigError(f"no device {self.device!r}; there are: {', '.join(DEVICES)}")
+        if self.devices < 1:
+            raise ConfigError(f"devices must be 1 or more; got {self.devices}")
+        if not 0 < self.utilisation <= 1:
+            raise ConfigError(
+                f"utilisation must be more than 0 and at most 1; got {self.utilisation}"
+            )
+        if not 0 <= self.headroom < 1:
+            raise ConfigError(f"headroom must be 0 or more and below 1; got {self.headroom}")
+
+    @property
+    def usable(self) -> int:
+        """Bytes of each device that a run may take."""
+        return int(DEVICES[self.device].memory * (1 - self.headroom))
+
+    def speed(self, precision: str) -> float:
+        """FLOP/s of each device at the assumed utilisation, in fp32 or bf16."""
+        device = DEVICES[self.device]
+        return self.utilisation * (device.bf16 if precision == "bf16" else device.fp32)

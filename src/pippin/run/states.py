@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training run holds beside activations: in memory, and on the disk."""
+
+from typing import NamedTuple
+
+import torch
+
+from pippin.conditioning.config import TextSemantic
+from pippin.control import Size
+from pippin.data.config import ImagesConfig, NoDataConfig, OpenMojiConfig
+from pippin.data.crop import whole_image
+from pippin.model import LatentDenoiser
+from pippin.muon import ITERATIONS, Muon
+from pippin.recipes.latents import Shape
+from pippin.recipes.recipe import Recipe
+from pippin.training.config import TrainConfig
+from pippin.training.optimizer import build_optimizers
+from pippin.types import stack_controls
+
+IMAGENET_CLASSES = 1000
+IMAGENET_PICTURES = 1_281_167
+"""Training images of ILSVRC 2012 (Russakovsky et al. 2015, arXiv 1409.0575)."""
+CC12M_PICTURES = 12_423_374
+"""Pairs of the published list of Conceptual 12M (Changpinyo et al. 2021, arXiv 2102.08981)."""
+FP32 = 4
+"""Bytes: weights, gradients, optimizer and EMA are in fp32 at every precision."""
+
+
+class States(NamedTuple):
+    """Bytes of one full copy of each, and what the optimizer computes in a step."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    ema: int
+    optimizer_flops: int
+    """Of Muon's products; elementwise work is left out."""
+
+    @property
+    def checkpoint(self) -> int:
+        """Bytes of a checkpoint: weights, EMA, optimizer."""
+        return self.weights + self.ema + self.optimizer
+
+
+def training_states(model: LatentDenoiser, train: TrainConfig) -> States:
+    """What training a model keeps.
+
+    Adam has two averages of each number and a step count of each tensor, Muon one average of each
+    number.
+
+    Args:
+        model: of :func:`pippin.run.cost.meta_model`.
+        train: says which optimizer moves what.
+    """
+    parameters = FP32 * sum(p.numel() for p in model.parameters())
+    buffers = sum(b.numel() * b.element_size() for b in model.buffers())
+    optimizer = flops = 0
+    for one in build_optimizers(model, train):
+        owned = [p for group in one.param_groups for p in group["params"]]
+        numbers = sum(p.numel() for p in owned)
+        if isinstance(one, Muon):
+            optimizer += FP32 * numbers
+            flops += sum(orthogonalise_flops(p.shape[0], p.numel() // p.shape[0]) for p in owned)
+        else:
+            optimizer += 2 * FP32 * numbers + FP32 * len(owned)
+    return States(
+        weights=parameters + buffers,
+        gradients=parameters,
+        optimizer=optimizer,
+        ema=parameters,
+        optimizer_flops=flops,
+    )
+
+
+def orthogonalise_flops(rows: int, columns: int) -> int:
+    """FLOPs of :func:`pippin.muon.orthogonalise`: with m the smaller side and n the other, an
+    iteration multiplies (m, n) (n, m), (m, m) (m, m) and (m, m) (m, n)."""
+    m, n = sorted((rows, columns))
+    return ITERATIONS * (4 * m * m * n + 2 * m * m * m)
+
+
+def classes_of(recipe: Recipe) -> int:
+    """OpenMoji's groups, a foreign model's classes, or ImageNet's where the data say nothing."""
+    if isinstance(recipe.data, NoDataConfig):
+        return recipe.data.num_classes
+    if isinstance(recipe.data, OpenMojiConfig):
+        from pippin.data.openmoji import CLASSES
+
+        return len(CLASSES)
+    return IMAGENET_CLASSES
+
+
+def pictures_of(recipe: Recipe) -> int | None:
+    """Training pictures: OpenMoji's own count; of recipes that follow a paper ImageNet's, or where
+    they read text CC12M's; None where it is not known."""
+    if isinstance(recipe.data, OpenMojiConfig):
+        from pippin.data.openmoji import OpenMojiSource
+
+        return len(OpenMojiSource(recipe.data, "train"))
+    if not isinstance(recipe.data, ImagesConfig) or recipe.family not in ("paper", "published"):
+        return None
+    by_text = isinstance(recipe.conditioning.semantic, TextSemantic)
+    count = CC12M_PICTURES if by_text else IMAGENET_PICTURES
+    return min(count, recipe.data.max_pictures or count)
+
+
+def latent_bytes(recipe: Recipe, shape: Shape) -> int:
+    """Bytes that the latent cache holds of one picture: all its views, of each the moments' means
+    and deviations, the control record, and three whole numbers. 0 where nothing is cached."""
+    if isinstance(recipe.data, NoDataConfig) or not recipe.cache.enabled:
+        return 0
+    item = torch.empty((), dtype=getattr(torch, recipe.cache.dtype)).element_size()
+    control = stack_controls([whole_image(Size(256, 256))]).values()
+    channels, height, width = shape
+    view = 2 * channels * height * width * item + sum(x.nbytes for x in control) + 3 * 8
+    return recipe.data.views * view
+
+
+def text_bytes(recipe: Recipe) -> int:
+    """Bytes that the cache of captions holds of one picture, if no two pictures share a caption:
+    of each kind of caption tokens, mask and, where the model reads it, the pooled vector."""
+    semantic = recipe.conditioning.semantic
+    if not isinstance(semantic, TextSemantic):
+        return 0
+    item = torch.empty((), dtype=getattr(torch, recipe.text.dtype)).element_size()
+    tokens = semantic.num_tokens * ((semantic.token_features or 0) * item + 1)
+    return len(recipe.text.captions) * (tokens + (semantic.pooled_features or 0) * item)

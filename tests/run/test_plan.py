@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans against closed forms, against each other, and against the page that lists them."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pippin.conditioning.config import ConditioningConfig, ControlConfig
+from pippin.config import ConfigError
+from pippin.denoisers.config import DiTConfig
+from pippin.recipes.table import get_recipe
+from pippin.run.cost import denoiser_flops, meta_model
+from pippin.run.devices import DEVICES, Cluster
+from pippin.run.plan import plan
+
+ROOT = Path(__file__).parents[2]
+SMALL = DiTConfig(depth=3, width=64, num_heads=2, patch_size=2)
+
+
+def recipe_of(**train):
+    base = get_recipe("published/dit-xl-256")
+    settings = {"batch_size": 64, "images": 6400, "precision": "bf16"} | train
+    return replace(
+        base,
+        denoiser=SMALL,
+        conditioning=ConditioningConfig(
+            rules={"label": "modulation"}, control=ControlConfig(high=(), low=())
+        ),
+        train=replace(base.train, **settings),
+    )
+
+
+def test_flops_of_a_step_are_the_closed_form():
+    """Counted by hand from the matrices of a DiT; attention is two products of its own."""
+    tokens, width, numbers = 16 * 16, SMALL.width, 2 * 2 * 4
+    first = tokens * numbers * width
+    block = tokens * width * width * (4 + 2 * 4) + 2 * tokens * tokens * width + 6 * width**2
+    last = tokens * width * numbers + 2 * width**2
+    planned = plan(recipe_of(), Cluster(devices=4))
+    forward = 2 * (first + 3 * block + last)
+    training = 2 * (2 * first + 3 * (3 * block + last))
+    assert planned.forward_flops == forward
+    assert planned.step_flops == 64 * training
+    plain, again = planned.placements[:2]
+    assert plain.flops_per_step == 16 * training
+    # computing again runs every block forward once more, but for nothing else
+    assert again.flops_per_step == 16 * (training + 2 * 3 * block)
+
+
+def test_hours_are_work_over_speed():
+    cluster = Cluster(devices=4, device="a100-80", utilisation=0.5)
+    planned = plan(recipe_of(), cluster)
+    plain = planned.placements[0]
+    seconds = 100 * 64 * planned.training_flops / (4 * 0.5 * 312e12)
+    assert planned.steps == 100
+    assert plain.hours == pytest.approx(seconds / 3600)
+    assert plain.device_hours == pytest.approx(4 * plain.hours)
+    slow = plan(recipe_of(precision="fp32"), cluster).placements[0]
+    assert slow.hours / plain.hours == pytest.approx(312 / 19.5)
+
+
+def test_muon_costs_every_device_the_same_whatever_its_batch():
+    few, many = (
+        plan(recipe_of(muon_learning_rate=1e-2), Cluster(devices=count)) for count in (1, 8)
+    )
+    assert few.optimizer_flops == many.optimizer_flops > 0
+    for planned in (few, many):
+        own = planned.local_batch * planned.training_flops
+        assert planned.placements[0].flops_per_step == own + planned.optimizer_flops
+    assert many.placements[0].device_hours > few.placements[0].device_hours
+
+
+def test_fsdp_divides_states_and_not_activations():
+    planned = plan(recipe_of(), Cluster(devices=8))
+    whole, _, divided, _ = planned.placements
+    assert [one.layout for one in planned.placements] == ["DDP", "DDP", "FSDP", "FSDP"]
+    for part in ("weights", "gradients", "optimizer", "ema"):
+        assert 8 * getattr(divided, part) == pytest.approx(getattr(whole, part), abs=8)
+    assert divided.activations == whole.activations
+    alone = plan(recipe_of(batch_size=8), Cluster(devices=1)).placements
+    assert [(one.layout, one.checkpointing) for one in alone] == [
+        ("one device", 0),
+        ("one device", 1),
+    ]
+    assert alone[0].memory == whole.memory
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_largest_batch_fits_and_one_more_does_not(precision):
+    cluster = Cluster(devices=2, device="4090", headroom=0.95)
+    placements = plan(recipe_of(precision=precision), cluster).placements
+    for way, one in [(1, placements[1]), (2, placements[2])]:
+        largest = one.largest_local_batch
+        assert largest > 0
+        fits = [
+            plan(recipe_of(precision=precision, batch_size=2 * local), cluster)
+            .placements[way]
+            .fits
+            for local in (largest, largest + 1)
+        ]
+        assert fits == [True, False], (one.layout, one.checkpointing)
+
+
+def test_a_model_that_is_too_large_fits_nowhere_but_divided():
+    wide = replace(recipe_of(batch_size=8), denoiser=replace(SMALL, depth=2, width=6144))
+    planned = plan(wide, Cluster(devices=8, device="4090"))
+    assert [one.fits for one in planned.placements] == [False, False, True, True]
+    assert planned.placements[0].largest_local_batch == 0
+
+
+def test_a_recipe_that_checkpoints_is_planned_with_its_own_share():
+    planned = plan(recipe_of(gradient_checkpointing=2), Cluster(devices=1))
+    assert [one.checkpointing for one in planned.placements] == [0, 2]
+
+
+def test_the_published_run_of_dit_at_256_pixels():
+    """7 million steps of 256, three times 118.64 GMACs an image (Peebles & Xie 2023, table 1)."""
+    recipe = get_recipe("published/dit-xl-256")
+    model = meta_model(recipe.conditioning, recipe.denoiser, 1000, 4)
+    work = recipe.train.images * denoiser_flops(model, (4, 32, 32), backward=True)
+    assert work == pytest.approx(7e6 * 256 * 3 * 2 * 118.64e9, rel=0.005)
+    # what docs/scaling.md says of it
+    assert work / Cluster().speed("bf16") / 3600 == pytest.approx(895, rel=0.001)
+    a_second = 5.7 * 256 * work / recipe.train.images
+    assert a_second / (128 * 123e12) == pytest.approx(0.066, abs=0.001)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(ConfigError, match=r"train\.batch_size 64 is not divided by 7 devices"):
+        plan(recipe_of(), Cluster(devices=7))
+
+
+@pytest.fixture
+def table():
+    """The script that makes the page's table."""
+    path = ROOT / "scripts" / "plan_table.py"
+    spec = importlib.util.spec_from_file_location("plan_table", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_lists_every_paper_recipe_and_the_plan_of_today(table):
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    recipes = table.recipes()
+    assert sum(name.startswith("`paper/") for name in recipes) == 40
+    for name in recipes:
+        assert f"\n| {name} | " in page, "python scripts/plan_table.py docs/scaling.md renews it"
+    name = "`gpu-hour`, class"  # the others take seconds each
+    assert table.row(name, recipes[name]) in page
+
+
+def test_the_page_states_the_devices():
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    for name, device in DEVICES.items():
+        figures = f"{device.bf16 / 1e12:g} | {device.fp32 / 1e12:g} | {device.memory / 1e9:g}"
+        assert f"| `{name}` | {figures} |" in page
