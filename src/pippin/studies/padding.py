@@ -2,7 +2,7 @@
 """Which padding of captions? native, zero, mask, replicate, noisy replicate and its noise."""
 
 from pippin.studies.control import commands
-from pippin.studies.scales import SEEDS, ScaleName, text_base
+from pippin.studies.scales import SEEDS, ScaleName, lean, text_base
 from pippin.study.study import Axis, Study
 
 BETAS = (0.02, 0.1, 0.5)
@@ -20,7 +20,7 @@ def padding_study(scale: ScaleName) -> Study:
             "Does filling the places that a short caption leaves with noisy copies of its tokens "
             "give a better model than the encoder's own padding?"
         ),
-        base=text_base(scale),
+        base=lean(text_base(scale), scale),
         axes={
             "padding": Axis(
                 levels={

@@ -39,6 +39,14 @@ def text_base(scale: ScaleName) -> Recipe:
     return _embedded(get_recipe("openmoji/mmdit-disentangled-text"), scale)
 
 
+def lean(recipe: Recipe, scale: ScaleName) -> Recipe:
+    """The recipe for a question that is not of control: without drift, and on a processor in bf16,
+    which trains half as fast again."""
+    parts = tuple(part for part in recipe.evaluation.parts if part != "drift")
+    train = replace(recipe.train, precision="bf16") if scale == "cpu" else recipe.train
+    return replace(recipe, train=train, evaluation=replace(recipe.evaluation, parts=parts))
+
+
 def _embedded(recipe: Recipe, scale: ScaleName) -> Recipe:
     """A recipe on the embedded pictures at a budget."""
     train = replace(recipe.train, preview_every=0)

@@ -15,7 +15,7 @@ from pippin.data.config import CropLaw
 from pippin.denoisers.config import mmdit
 from pippin.recipes.recipe import Recipe
 from pippin.studies.control import commands
-from pippin.studies.scales import SEEDS, ScaleName, class_base, text_base
+from pippin.studies.scales import SEEDS, ScaleName, class_base, lean, text_base
 from pippin.study.study import Axis, Study
 from pippin.training.config import InitConfig
 
@@ -212,14 +212,6 @@ def stage(recipe: Recipe, images: int) -> Recipe:
     """The recipe for so many images, with the warm-up of its share."""
     train = replace(recipe.train, images=images, warmup_images=round(WARMUP * images))
     return replace(recipe, train=train)
-
-
-def lean(recipe: Recipe, scale: ScaleName) -> Recipe:
-    """The recipe without what these questions do not need: drift of controls, and on processors
-    fp32, where bf16 trains half as fast again."""
-    parts = tuple(part for part in recipe.evaluation.parts if part != "drift")
-    train = replace(recipe.train, precision="bf16") if scale == "cpu" else recipe.train
-    return replace(recipe, train=train, evaluation=replace(recipe.evaluation, parts=parts))
 
 
 def full_side(scale: ScaleName) -> Recipe:
