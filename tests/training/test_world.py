@@ -60,6 +60,23 @@ def test_first_gradients_are_those_of_one_process(kind, size, micro, parallel, t
             torch.testing.assert_close(rank[name], grad, rtol=0, atol=1e-6 * largest.item())
 
 
+@pytest.mark.parametrize("kind", SMALL)
+def test_shared_weights_in_bf16_have_the_gradients_of_one_process(kind, tmp_path):
+    """4 % of each tensor's norm away from fp32, or of the average norm; one process under autocast
+    is as far away. What fp32 has to stay, the gradients of parts, is."""
+    exact = first_gradients(World(), tmp_path, SMALL[kind])
+    alone = first_gradients(World(), tmp_path, SMALL[kind], precision="bf16")
+    settings = {"precision": "bf16", "parallel": "fsdp"}
+    shared = in_processes(
+        2, lambda world, at: first_gradients(world, at, SMALL[kind], **settings), tmp_path / "n"
+    )[0]
+    typical = sum(grad.norm() for grad in exact.values()) / len(exact)
+    for name, grad in exact.items():
+        assert shared[name].dtype == torch.float32
+        for found in (alone, shared):
+            assert (found[name] - grad).norm() <= 0.04 * max(grad.norm(), typical), name
+
+
 def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
     """Of two processes the second keeps all its captions; neither waits for the other."""
     rule = TextSemantic(token_features=6, num_tokens=3)

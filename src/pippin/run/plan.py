@@ -214,7 +214,7 @@ def _place(
     held += [math.ceil(x / share) for x in (states.optimizer, states.ema)]
     item = 2 if train.precision == "bf16" else FP32
     # Gathered: the block at work, the next one, its gradients, and those on their way in fp32.
-    gathered = blocks.largest * (3 * item + FP32) + blocks.outside * item
+    gathered = blocks.largest * (3 * item + FP32) + blocks.outside * FP32
     always = gathered if layout == "FSDP" else 0
     copies = 0 if layout == "FSDP" else plain.fixed  # FSDP's gathered weights are bf16 themselves
     again = plain.largest_block if way.every else 0

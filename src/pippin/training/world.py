@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from pippin.system.stop import TrainingDivergedError, TrainingStoppedError
@@ -118,14 +118,22 @@ def _replicated(module: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         # Newer versions of torch rename the option and older ones do not know the new name.
         warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
-        return DistributedDataParallel(module, broadcast_buffers=False)
+        return DistributedDataParallel(
+            module, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
 
 
 def _shard(loss: StepLoss, world: World) -> None:
-    """Block by block, then the rest."""
+    """Block by block, then the rest, which stays in fp32 as autocast leaves it. Gathered weights of
+    blocks are in the precision of the forward pass, and gradients add up in fp32."""
     mesh = init_device_mesh(next(loss.parameters()).device.type, (world.size,))
+    policy = MixedPrecisionPolicy()
+    if loss.precision == "bf16":
+        policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
     for block in loss.model.denoiser.blocks:
-        fully_shard(block, mesh=mesh)
+        fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(loss, mesh=mesh)
 
 
