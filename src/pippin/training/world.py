@@ -124,8 +124,8 @@ def _replicated(module: nn.Module) -> nn.Module:
 
 
 def _shard(loss: StepLoss, world: World) -> None:
-    """Block by block, then the rest, which stays in fp32 as autocast leaves it. Gathered weights of
-    blocks are in the precision of the forward pass, and gradients add up in fp32."""
+    """Block by block, then the rest, which stays in fp32 as autocast leaves it. Gathered weights
+    of blocks are in the precision of the forward pass, and gradients add up in fp32."""
     mesh = init_device_mesh(next(loss.parameters()).device.type, (world.size,))
     policy = MixedPrecisionPolicy()
     if loss.precision == "bf16":
