@@ -83,6 +83,12 @@ def _standalone(figure: Figure) -> str:
         f'fill="currentColor">{escape(key.arm)}</text>'
         for row, key in enumerate(figure.legend)
     ]
+    legend.append(
+        f'<text x="43" y="{height + step * len(legend) + 9}" font-size="15" '
+        'font-family="sans-serif" fill="currentColor">+</text>'
+        f'<text x="60" y="{height + step * len(legend) + 8}" font-size="10" '
+        'font-family="sans-serif" fill="currentColor">real pairs</text>'
+    )
     whole = height + step * len(legend) + 6
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {whole}" width="560" '
