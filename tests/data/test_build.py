@@ -3,6 +3,8 @@ import dataclasses
 import errno
 import multiprocessing
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -174,27 +176,80 @@ def test_moments_that_are_not_finite_stop_the_build(pictures, make_encoder, conf
         build_cache(pictures, Broken(), config)
 
 
-def test_two_builders_at_once_share_the_work(
-    pictures, make_encoder, config, uninterrupted
+@pytest.mark.parametrize(
+    ("workers", "killed", "calls"),
+    [((0, 0), False, 13), ((0, 1), True, 15)],
+    ids=["both live", "one is killed"],
+)
+def test_two_builders_share_the_work(
+    pictures, make_encoder, config, uninterrupted, workers, killed, calls
 ) -> None:
+    """Each encodes a batch while the other has a shard in work; a killed one (its worker lives on
+    a while) has encoded two batches of its shard, which the other then makes."""
     context = multiprocessing.get_context("fork")
-    counted = context.Value("i", 0)
+    counted, both = context.Value("i", 0), context.Barrier(2)
 
     class Counting(make_encoder):
         def encode(self, pixels):
             with counted.get_lock():
                 counted.value += 1
+            if self.calls == 0:
+                both.wait(30)
+            if killed and self.calls == 1 and multiprocessing.current_process().name == "1":
+                os.kill(os.getpid(), signal.SIGKILL)
             return super().encode(pixels)
 
-    def build() -> None:
+    def build(place: int) -> None:
         torch.set_num_threads(1)
-        build_cache(pictures, Counting(), config, encode_batch=2)
+        build_cache(pictures, Counting(), config, encode_batch=2, workers=workers[place])
 
-    processes = [context.Process(target=build) for _ in range(2)]
+    processes = [context.Process(target=build, args=(n,), name=str(n)) for n in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL if killed else 0]
     assert files(LatentCache.open(pictures, make_encoder(), config)) == uninterrupted
-    assert counted.value == 13
+    assert counted.value == calls
+
+
+def test_a_builder_that_comes_later_takes_the_shard_size_of_the_first(
+    pictures, make_encoder, config, uninterrupted
+) -> None:
+    """Here the first is killed while the second waits for it, and said what it has begun."""
+    context = multiprocessing.get_context("fork")
+    begun = context.Event()
+
+    class Endless(make_encoder):
+        def encode(self, pixels):
+            if self.calls == 6:  # two shards are done
+                begun.set()
+                time.sleep(60)
+            return super().encode(pixels)
+
+    def build() -> None:
+        torch.set_num_threads(1)
+        build_cache(pictures, Endless(), config, encode_batch=2)
+
+    first = context.Process(target=build)
+    first.start()
+    assert begun.wait(30)
+    said, told = [], []
+
+    def end(missing: int) -> None:
+        told.append(missing)
+        first.kill()
+
+    encoder, other = make_encoder(), dataclasses.replace(config, shard_size=4)
+    cache = build_cache(pictures, encoder, other, encode_batch=2, say=said.append, ready=end)
+    first.join(60)
+    assert files(cache) == uninterrupted
+    assert told == [3] and encoder.calls == 13 - 6
+    assert len(said) == 1 and "is being built: this process takes part" in said[0]
+
+
+def test_it_is_said_when_others_may_come(pictures, encoder, config) -> None:
+    told = []
+    for _ in range(2):
+        build_cache(pictures, encoder, config, ready=told.append)
+    assert told == [5, 0]

@@ -18,7 +18,9 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 def command(recipe, path, folder, **settings):
     path.mkdir(parents=True)
-    replace(recipe, train=replace(recipe.train, **settings)).save(path / "config.json")
+    cache = replace(recipe.cache, folder=str(path / "caches"), shard_size=8)  # built by both
+    train = replace(recipe.train, **settings)
+    replace(recipe, train=train, cache=cache).save(path / "config.json")
     given = ["--config", str(path / "config.json"), "--folder", str(folder)]
     return [*TORCHRUN, "-m", "pippin", "train", *given]
 

@@ -2,7 +2,8 @@
 """``pippin data import SOURCE``, ``data check``, ``data recaption`` and ``data prepare``."""
 
 import json
-from dataclasses import dataclass, field, replace
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 USAGE = """usage: pippin data import SOURCE [options]     parquet, WebDataset or hub, into a folder
        pippin data check FOLDER [options]      what is in a folder of own pictures
        pippin data recaption FOLDER [options]  add a column of captions to its metadata file
-       pippin data prepare RECIPE [options]    build the latent cache that training will use
+       pippin data prepare RECIPE [options]    build the caches that training will use
 
 `pippin data import SOURCE --help`, `pippin data check --help`, `pippin data recaption --help` and
 `pippin data prepare RECIPE --help` show all settings."""
@@ -60,9 +61,12 @@ class ImportCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareCommand:
-    """Build the latent cache of a recipe, or go on with it; every setting is an option."""
+    """Build the caches of a recipe, or go on with them; every setting is an option."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    processes: int = 1
+    """On this machine; each makes other shards. Further ones, here or on machines that share the
+    disk, may be started with the same command."""
 
 
 def main(argv: list[str]) -> int:
@@ -243,22 +247,19 @@ def _reconstruction(command: CheckCommand) -> str:
 
 
 def _prepare(argv: list[str]) -> int:
-    """Build or finish the cache and say where it is."""
+    """Build or finish the caches and say where the latents are."""
     if argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0
     name, recipe, rest = find_recipe(argv)
     default = PrepareCommand(recipe=recipe)
-    recipe = parse(PrepareCommand, f"pippin data prepare {name}", rest, default).recipe
+    command = parse(PrepareCommand, f"pippin data prepare {name}", rest, default)
 
-    from rich.console import Console
+    from pippin.run.prepare import prepare
 
-    from pippin.data.cache import LatentCache
-    from pippin.run.parts import Parts
-
-    enabled = replace(recipe, cache=replace(recipe.cache, enabled=True))
-    cache = Parts(enabled, Console(stderr=True)).moments
-    assert isinstance(cache, LatentCache)
+    cache = prepare(command.recipe, processes=command.processes)
+    if os.environ.get("RANK", "0") != "0":  # under torchrun there are several of us
+        return 0
     megabytes = sum(shard.num_bytes for shard in cache.manifest.shards) / 1e6
     print(
         f"{len(cache)} pictures x {cache.num_views} views in {cache.folder} "

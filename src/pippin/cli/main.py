@@ -6,6 +6,7 @@ disk); 2 bad input; 75 stopped by Ctrl-C or SIGTERM, to go on later.
 """
 
 import importlib
+import os
 import sys
 
 from pippin.cli.failures import BAD_INPUT, explain
@@ -53,7 +54,8 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         with sigterm_interrupts():
             return importlib.import_module(f"pippin.cli.{verb}").main(arguments)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # under torchrun there are several of us
+            print("stopped; the same command goes on from here", file=sys.stderr)
         return RESUMABLE
     except Exception as error:
         failure = explain(error, verb)

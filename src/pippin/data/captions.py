@@ -5,13 +5,16 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from pippin.data.claims import Claims, Ready
+from pippin.data.manifest import Verify
 from pippin.data.shards import read_shard, shard_fault, shard_name, write_shard
+from pippin.system.files import remove_staged
 from pippin.types import TextFeatures
 
 SHARD = 2048
@@ -76,9 +79,14 @@ def build_bank(
     fingerprint: str,
     num_tokens: int,
     dtype: torch.dtype,
+    verify: Verify = "sha256",
     progress: Progress | None = None,
+    ready: Ready | None = None,
 ) -> CaptionBank:
     """Encode what is not there yet, and open the bank.
+
+    Any number of processes that call this with the same captions share the work, each shard made
+    by one of them.
 
     Args:
         captions: in any order, repeated or not.
@@ -87,12 +95,14 @@ def build_bank(
         fingerprint: of the encoder.
         num_tokens: places of a caption.
         dtype: of the features on disk.
-        progress: told of captions done and in all.
+        verify: ``sha256`` compares the checksum of every shard; ``size`` reads their heads only.
+        progress: told of captions done, by all processes, and in all.
+        ready: told how many shards are missing, when what is there has been checked.
 
     Raises:
         OSError: disk full or not writable; finished shards stay and are used again.
     """
-    ordered = sorted(set(captions))
+    ordered, ready = sorted(set(captions)), ready or (lambda missing: None)
     ingredients = {
         "encoder": fingerprint,
         "num_tokens": num_tokens,
@@ -100,46 +110,99 @@ def build_bank(
         "captions": hashlib.sha256(json.dumps(ordered).encode()).hexdigest(),
     }
     key = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:16]
-    place, made = folder / f"text-{key}", None
-    for number, start in enumerate(range(0, len(ordered), SHARD)):
-        part = ordered[start : start + SHARD]
-        identity = {**ingredients, "start": start, "count": len(part)}
-        path = place / shard_name(number)
-        if shard_fault(path, identity) is not None:
-            made = made or encoder()
-            place.mkdir(parents=True, exist_ok=True)
-            write_shard(
-                path,
-                _encoded(made, part, num_tokens, dtype, start, len(ordered), progress),
-                identity,
-            )
-    return CaptionBank(place, ordered)
+    builder = _Builder(folder / f"text-{key}", ordered, ingredients, progress)
+    if all(builder.whole(number, verify) for number in range(builder.num_shards)):
+        ready(0)
+    else:
+        builder.build(encoder, num_tokens, dtype, verify, ready)
+    return CaptionBank(builder.folder, ordered)
 
 
-def _encoded(
-    encoder: CaptionEncoder,
-    captions: Sequence[str],
-    num_tokens: int,
-    dtype: torch.dtype,
-    start: int,
-    total: int,
-    progress: Progress | None,
-) -> dict[str, Tensor]:
-    """The tensors of one shard."""
-    parts = []
-    for first in range(0, len(captions), BATCH):
-        parts.append(encoder.encode(captions[first : first + BATCH], num_tokens))
-        if progress is not None:
-            progress(start + min(first + BATCH, len(captions)), total)
-    columns = {
-        "tokens": [part.tokens for part in parts],
-        "mask": [part.mask for part in parts],
-        "pooled": [part.pooled for part in parts],
-    }
-    found = {}
-    for name, values in columns.items():
-        present = [value for value in values if value is not None]
-        if present:
-            column = torch.cat(present)
-            found[name] = column if name == "mask" else column.to(dtype)
-    return found
+class _Builder:
+    """One process that makes shards of a bank."""
+
+    def __init__(
+        self,
+        folder: Path,
+        captions: Sequence[str],
+        ingredients: dict[str, Any],
+        progress: Progress | None,
+    ) -> None:
+        self.folder, self.captions, self.ingredients = folder, captions, ingredients
+        self.progress = progress or (lambda done, total: None)
+        self.num_shards = -(-len(captions) // SHARD)
+
+    def whole(self, number: int, verify: Verify) -> bool:
+        """Whether a shard is there."""
+        path, identity = self.folder / shard_name(number), self.identity(number)
+        return shard_fault(path, identity, checksum=verify == "sha256") is None
+
+    def identity(self, number: int) -> dict[str, Any]:
+        """What a shard is."""
+        return {**self.ingredients, "start": number * SHARD, "count": len(self.part(number))}
+
+    def part(self, number: int) -> Sequence[str]:
+        """The captions of a shard."""
+        return self.captions[number * SHARD : (number + 1) * SHARD]
+
+    def build(
+        self,
+        encoder: Callable[[], CaptionEncoder],
+        num_tokens: int,
+        dtype: torch.dtype,
+        verify: Verify,
+        ready: Ready,
+    ) -> None:
+        """Make shards until none is missing; wait for those that other processes make."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        made = None
+        with Claims(self.folder) as claims:
+            self._enter(claims, verify)
+            ready(len(claims.missing()))
+            while claims.missing():
+                found = False
+                for number in claims.free():
+                    made, found = made or encoder(), True
+                    tensors = self._encoded(made, number, num_tokens, dtype, claims)
+                    write_shard(self.folder / shard_name(number), tensors, self.identity(number))
+                    claims.done(number)
+                if not found:
+                    claims.wait()
+            with claims.gate():
+                remove_staged(self.folder)  # of builders that were killed
+
+    def _enter(self, claims: Claims, verify: Verify) -> None:
+        """Be the first builder, which sees what is there, or join others."""
+        with claims.gate():
+            if claims.alone():
+                remove_staged(self.folder)
+                claims.begin(SHARD, [self.whole(n, verify) for n in range(self.num_shards)])
+            else:
+                claims.join()
+
+    def _encoded(
+        self,
+        encoder: CaptionEncoder,
+        number: int,
+        num_tokens: int,
+        dtype: torch.dtype,
+        claims: Claims,
+    ) -> dict[str, Tensor]:
+        """The tensors of one shard."""
+        captions, total, parts = self.part(number), len(self.captions), []
+        for first in range(0, len(captions), BATCH):
+            parts.append(encoder.encode(captions[first : first + BATCH], num_tokens))
+            here = min(first + BATCH, len(captions))
+            self.progress(claims.rows_done(total) + here, total)
+        columns = {
+            "tokens": [part.tokens for part in parts],
+            "mask": [part.mask for part in parts],
+            "pooled": [part.pooled for part in parts],
+        }
+        found = {}
+        for name, values in columns.items():
+            present = [value for value in values if value is not None]
+            if present:
+                column = torch.cat(present)
+                found[name] = column if name == "mask" else column.to(dtype)
+        return found

@@ -13,6 +13,8 @@ from pippin.conditioning.config import TextSemantic
 from pippin.conditioning.padding import needs_noise, pad_captions
 from pippin.config import ConfigError
 from pippin.data.captions import CaptionBank, Progress, build_bank
+from pippin.data.claims import Ready
+from pippin.data.manifest import Verify
 from pippin.data.source import PictureSource
 from pippin.encoders.config import TextConfig
 from pippin.encoders.text import TextEncoder, encoder_fingerprint
@@ -28,7 +30,7 @@ class PictureCaptions:
         rule: of the model.
         encoder: made only where captions are not cached yet.
         seed: of the choice of captions and the noise of padding.
-        progress: told of captions done and in all.
+        progress, verify, ready: see :func:`pippin.data.captions.build_bank`.
 
     Raises:
         ConfigError: a kind of caption that the source does not have.
@@ -42,6 +44,8 @@ class PictureCaptions:
         encoder: Callable[[], TextEncoder],
         seed: int,
         progress: Progress | None = None,
+        verify: Verify = "sha256",
+        ready: Ready | None = None,
     ) -> None:
         self._rule, self._seed = rule, seed
         self._weights = torch.tensor(list(config.captions.values()))
@@ -62,7 +66,9 @@ class PictureCaptions:
             fingerprint=encoder_fingerprint(config),
             num_tokens=rule.num_tokens,
             dtype=getattr(torch, config.dtype),
+            verify=verify,
             progress=progress,
+            ready=ready,
         )
         self._rows = torch.stack([self._bank.rows(column) for column in texts.values()])
 

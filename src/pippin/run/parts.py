@@ -24,6 +24,7 @@ from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
 from pippin.run.captions import PictureCaptions, check_encoder, prompt_features
 from pippin.run.checks import check_recipe
+from pippin.run.crew import ALONE, Crew
 from pippin.training.device import resolve_device
 
 
@@ -33,15 +34,17 @@ class Parts:
     Args:
         recipe: what to build.
         console: where progress of preparations is shown.
+        crew: how caches of the training pictures are built together with other processes; all of
+            them must then ask for the same ones in the same order.
 
     Raises:
         ConfigError: parts of the recipe that do not fit each other.
         ValueError: sampling that the schedule does not have.
     """
 
-    def __init__(self, recipe: Recipe, console: Console) -> None:
+    def __init__(self, recipe: Recipe, console: Console, crew: Crew = ALONE) -> None:
         check_recipe(recipe)
-        self.recipe, self.console = recipe, console
+        self.recipe, self.console, self.crew = recipe, console, crew
 
     @cached_property
     def device(self) -> torch.device:
@@ -110,7 +113,8 @@ class Parts:
         """Latent moments of the training pictures: cached, or encoded on the fly."""
         if not self.recipe.cache.enabled:
             return EncodedViews(self.train_source, self.autoencoder, device=self.device)
-        with Progress(console=self.console) as progress:
+        self.crew.wait()
+        with Progress(console=self.console, disable=not self.crew.first) as progress:
             task = progress.add_task("caching latents", total=None)
             return build_cache(
                 self.train_source,
@@ -118,9 +122,14 @@ class Parts:
                 self.recipe.cache,
                 device=self.device,
                 workers=self.recipe.train.workers,
+                verify=self.crew.verify,
+                ready=self.crew.ready,
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
-                say=lambda text: self.console.print(f"[yellow]latent cache:[/] {escape(text)}"),
+                say=self._say if self.crew.first else None,
             )
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"[yellow]latent cache:[/] {escape(text)}")
 
     @property
     def text_rule(self) -> TextSemantic | None:
@@ -139,12 +148,12 @@ class Parts:
     @cached_property
     def captions(self) -> PictureCaptions | None:
         """Of the training pictures, for a model of text."""
-        return self._captions_of(self.train_source) if self.text_rule else None
+        return self._captions_of(self.train_source, self.crew) if self.text_rule else None
 
     @cached_property
     def held_out_captions(self) -> PictureCaptions | None:
         """Of the held-out pictures, for a model of text."""
-        return self._captions_of(self.held_out_source) if self.text_rule else None
+        return self._captions_of(self.held_out_source, ALONE) if self.text_rule else None
 
     def set_null(self, model: LatentDenoiser) -> None:
         """Give a model of text its null caption, where that is the encoder's empty one.
@@ -165,9 +174,11 @@ class Parts:
         """Whether there are pictures with captions."""
         return not isinstance(self.recipe.data, NoDataConfig)
 
-    def _captions_of(self, source: PictureSource) -> PictureCaptions:
+    def _captions_of(self, source: PictureSource, crew: Crew) -> PictureCaptions:
         assert self.text_rule is not None
-        with Progress(console=self.console, transient=True) as progress:
+        crew.wait()
+        hidden = not crew.first
+        with Progress(console=self.console, transient=True, disable=hidden) as progress:
             task = progress.add_task("encoding captions", total=None, visible=False)
             return PictureCaptions(
                 source,
@@ -178,6 +189,8 @@ class Parts:
                 lambda done, total: progress.update(
                     task, completed=done, total=total, visible=True
                 ),
+                crew.verify,
+                crew.ready,
             )
 
     def new_model(self) -> LatentDenoiser:

@@ -14,6 +14,7 @@ from pippin.model import LatentDenoiser
 from pippin.objective import Objective
 from pippin.recipes.recipe import Recipe
 from pippin.run.begin import begin
+from pippin.run.crew import crew_of
 from pippin.run.folder import RunFolder
 from pippin.run.monitor import preview_hook, validation_hook
 from pippin.run.parts import Parts
@@ -57,7 +58,7 @@ def _train(
     recipe: Recipe, run: RunFolder, *, resume: bool, console: Console, world: World
 ) -> None:
     folder = run.path
-    parts = Parts(recipe, console)
+    parts = Parts(recipe, console, crew_of(world))
     with ExitStack() as held:
         with world.first_alone():
             _name_lost(parts)  # before the folder is made: refused pictures leave none behind
@@ -69,8 +70,6 @@ def _train(
         _agree(trainer, world)
         if trainer.step_count >= trainer.total_steps:
             return
-        with world.first_alone():  # latents and captions are cached by one process
-            _ = parts.moments, parts.captions
         loader = LatentLoader(
             parts.moments,
             parts.autoencoder,

@@ -23,7 +23,7 @@ from pippin.system.stop import TrainingDivergedError, TrainingStoppedError
 from pippin.training.step_loss import StepLoss
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others: the first one encodes a data set meanwhile."""
+"""How long a process waits for the others: the first one checks caches meanwhile, or draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def joined(device: str) -> Iterator[World]:
         )
     on_cards = torch.cuda.is_available() and device != "cpu"
     if on_cards:
-        _take_card(int(os.environ["LOCAL_RANK"]))
+        take_card(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if on_cards else "gloo", timeout=PATIENCE)
     world = _current()
     if world.size != size:
@@ -143,11 +143,16 @@ def _current() -> World:
     return World(rank=dist.get_rank(), size=dist.get_world_size())
 
 
-def _take_card(local_rank: int) -> None:
+def take_card(local_rank: int) -> None:
+    """Let ``cuda`` be this card.
+
+    Raises:
+        ValueError: this machine has fewer.
+    """
     cards = torch.cuda.device_count()
     if local_rank >= cards:
         raise ValueError(
-            f"process {local_rank} of this machine has no card: there are {cards}; start torchrun "
-            f"with --nproc-per-node {cards} or less"
+            f"process {local_rank} of this machine has no card: there are {cards}; start "
+            f"{cards} or fewer (--nproc-per-node of torchrun, --processes of data prepare)"
         )
     torch.cuda.set_device(local_rank)

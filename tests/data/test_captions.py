@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bank of captions: the same bytes by any number of processes, each caption encoded once."""
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+import torch
+
+from pippin.data import captions as module
+from pippin.data.captions import build_bank
+from pippin.types import TextFeatures
+
+CAPTIONS = [f"picture {number}" for number in range(13)]
+
+
+class Lengths:
+    """Features that say how long a caption is and what its last sign is."""
+
+    def __init__(self):
+        self.seen = []
+
+    def encode(self, captions, num_tokens):
+        self.seen += captions
+        rows = torch.tensor([[len(one), ord(one[-1])] for one in captions]).float()
+        return TextFeatures(
+            tokens=rows[:, None].expand(-1, num_tokens, -1),
+            mask=torch.ones(len(captions), num_tokens, dtype=torch.bool),
+            pooled=rows,
+        )
+
+
+def bank(folder, encoder, **others):
+    given = {"fingerprint": "f", "num_tokens": 3, "dtype": torch.float16}
+    return build_bank(CAPTIONS, lambda: encoder, folder=folder, **given, **others)
+
+
+def files(folder):
+    return {p.name: p.read_bytes() for p in folder.glob("text-*/*") if p.name != "lock"}
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """Four shards of two batches, the last of one caption."""
+    monkeypatch.setattr(module, "SHARD", 4)
+    monkeypatch.setattr(module, "BATCH", 2)
+
+
+def test_what_is_there_is_not_encoded_again(tmp_path):
+    encoder, told, missing = Lengths(), [], []
+    made = bank(tmp_path, encoder, progress=lambda *n: told.append(n), ready=missing.append)
+    assert encoder.seen == sorted(CAPTIONS)
+    assert told[0] == (2, 13) and told[-1] == (13, 13)
+    assert made.fetch(made.rows(["picture 12"])).pooled.tolist() == [[10, ord("2")]]
+    whole = files(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    path = folder / "shard-00001.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    (folder / ".shard-00001.safetensors.1.writing").write_bytes(b"half")
+    encoder.seen.clear()
+    bank(tmp_path, encoder, verify="size", ready=missing.append)
+    assert encoder.seen == []
+    bank(tmp_path, encoder, ready=missing.append)
+    assert encoder.seen == sorted(CAPTIONS)[4:8]
+    assert files(tmp_path) == whole
+    assert missing == [4, 0, 1]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_processes_share_the_work(tmp_path, killed):
+    bank(tmp_path / "one", Lengths())
+    context = multiprocessing.get_context("fork")
+    both, queue = context.Barrier(2), context.SimpleQueue()
+
+    class Shared(Lengths):
+        def encode(self, captions, num_tokens):
+            if not self.seen:
+                both.wait(30)
+            elif killed and multiprocessing.current_process().name == "1":
+                os.kill(os.getpid(), signal.SIGKILL)
+            queue.put(captions)
+            return super().encode(captions, num_tokens)
+
+    processes = [
+        context.Process(target=bank, args=(tmp_path / "two", Shared()), name=str(n))
+        for n in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL if killed else 0]
+    assert files(tmp_path / "two") == files(tmp_path / "one")
+    seen = []
+    while not queue.empty():
+        seen += queue.get()
+    assert sorted(set(seen)) == sorted(CAPTIONS)
+    assert len(seen) == len(CAPTIONS) + (2 if killed else 0)

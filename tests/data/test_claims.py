@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+import multiprocessing
+import os
+
+import pytest
+
+from pippin.data.claims import LOCK, Claims
+
+CONTEXT = multiprocessing.get_context("fork")
+
+
+def elsewhere(work):
+    """What ``work()`` returns in a process of its own."""
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=lambda: theirs.send(work()))
+    process.start()
+    assert ours.poll(30)
+    found = ours.recv()
+    process.join(30)
+    return found
+
+
+def begin(claims, whole):
+    with claims.gate():
+        assert claims.alone()
+        claims.begin(10, whole)
+
+
+def test_shards_are_given_once_and_those_of_others_are_not_given(tmp_path):
+    def other():
+        with Claims(tmp_path) as joined:
+            with joined.gate():
+                alone = joined.alone()
+                joined.join()
+            return alone, joined.shard_size, list(joined.free()), joined.rows_done(35)
+
+    with Claims(tmp_path) as claims:
+        begin(claims, [False, True, False, False])
+        free = claims.free()
+        assert next(free) == 0
+        assert elsewhere(other) == (False, 10, [2, 3], 10)
+        claims.done(0)
+        assert claims.missing() == [2, 3] and claims.rows_done(35) == 20
+        assert list(free) == [2, 3]  # the other has ended, and made neither
+        assert list(claims.free()) == []
+        claims.done(2)
+        claims.done(3)
+        assert claims.rows_done(35) == 35
+    assert elsewhere(lambda: os.path.exists(tmp_path / LOCK))
+
+
+def test_one_waits_for_the_maker_of_a_shard_and_no_longer_than_it_lives(tmp_path):
+    holds = CONTEXT.Event()
+
+    def hold():
+        with Claims(tmp_path) as joined:
+            with joined.gate():
+                joined.join()
+            assert next(joined.free()) == 0
+            holds.set()
+            CONTEXT.Event().wait()
+
+    with Claims(tmp_path) as claims:
+        begin(claims, [False, False])
+        other = CONTEXT.Process(target=hold)
+        other.start()
+        assert holds.wait(30)
+        assert list(claims.free()) == [1]
+        claims.done(1)
+        other.kill()
+        claims.wait()
+        assert list(claims.free()) == [0]
+        other.join(30)
+
+
+def test_a_waiting_process_must_hold_nothing(tmp_path):
+    with Claims(tmp_path) as claims:
+        begin(claims, [False])
+        assert list(claims.free()) == [0]
+        with pytest.raises(AssertionError):
+            claims.wait()
