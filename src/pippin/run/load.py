@@ -4,7 +4,6 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 
@@ -13,11 +12,9 @@ from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.crew import NOBODY, Crew
 from pippin.run.parts import Parts
-from pippin.run.trained import Kind, open_trained
+from pippin.run.trained import open_trained
 from pippin.sampling.config import SamplingConfig, check_guidance
 from pippin.sampling.sampler import Sampler
-
-Weights = Literal["ema", "raw", "untrained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +24,8 @@ class LoadedRun:
     recipe: Recipe
     parts: Parts
     model: LatentDenoiser
-    weights: Weights
+    weights: str
+    """Their name, see :data:`pippin.config.WEIGHTS`, or untrained."""
     images_seen: int
     """By this run."""
     images_before: int = 0
@@ -79,7 +77,7 @@ class LoadedRun:
 
 def load_run(
     source: Path | str,
-    weights: Kind = "ema",
+    weights: str = "ema",
     console: Console | None = None,
     recipe: Recipe | None = None,
     crew: Crew = NOBODY,
@@ -88,7 +86,7 @@ def load_run(
 
     Args:
         source: a run folder, an exported folder, or a name that starts with ``pippin/``.
-        weights: averaged or raw.
+        weights: ema, raw, or the name of a further average.
         console: for messages.
         recipe: the recorded one, with its sampling or evaluation replaced; None = as recorded.
         crew: processes that all load the run; the first one speaks.
