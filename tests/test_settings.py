@@ -28,7 +28,7 @@ from pippin.sampling.config import (
     SamplingConfig,
     check_guidance,
 )
-from pippin.training.config import ImagesHalfLife, ShareHalfLife, TrainConfig
+from pippin.training.config import ImagesHalfLife, InitConfig, ShareHalfLife, TrainConfig
 
 
 def train(**settings):
@@ -47,6 +47,10 @@ IMPOSSIBLE = [
     *[(train, "train", {"learning_rate": x}) for x in (0.0, -1.0, math.nan, math.inf)],
     (train, "train", {"grad_clip": 0.0}),
     (train, "train", {"betas": (0.9, 1.0)}),
+    (train, "train", {"ema_extra": (ShareHalfLife(share=0.1), ShareHalfLife(share=0.1))}),
+    (train, "train", {"ema_extra": (ShareHalfLife(),)}),
+    *[(InitConfig, "init", {"weights": x}) for x in ("EMA", "ema-share-", "ema-images-0.5")],
+    *[(SamplingConfig, "sampling", {"weights": x}) for x in ("", "ema/../raw", "untrained")],
     (ImagesHalfLife, "train.ema", {"images": 0}),
     (ShareHalfLife, "train.ema", {"share": 0.0}),
     *[

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +27,10 @@ C = TypeVar("C", bound="Config")
 NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
 """``field(metadata=NOT_PROTOCOL)`` marks a setting that cannot change what is measured:
 paths, device, workers, micro-batch, how often something is logged."""
+
+
+WEIGHTS = re.compile(r"raw|ema(-images-\d+|-share-\d[\d.e-]*)?")
+"""Names of a run's weights: raw ones, their average, and further averages by half-life."""
 
 
 class ConfigError(ValueError):
@@ -137,6 +142,20 @@ def within(config: Config, section: str, lowest: float, highest: float, *names: 
             raise ConfigError(
                 f"{section}.{name} must lie between {lowest} and {highest}; got {value}"
             )
+
+
+def known_weights(config: Config, section: str) -> None:
+    """Refuse a setting ``weights`` that cannot be the name of any; for ``__post_init__``.
+
+    Raises:
+        ConfigError: saying which names there can be.
+    """
+    value = getattr(config, "weights")  # noqa: B009 (not every configuration has it)
+    if WEIGHTS.fullmatch(value) is None:
+        raise ConfigError(
+            f"{section}.weights must be ema, raw, or a further average of train.ema_extra such as "
+            f"ema-share-0.1 or ema-images-500000; got {value!r}"
+        )
 
 
 def protocol(config: Config, prefix: str = "") -> dict[str, Any]:

@@ -67,7 +67,7 @@ def test_clip_score_needs_no_pooled_vector_and_draws_nothing_twice(trained, clip
     assert "sampling.steps" in found["CLIP score", "arm"].protocol
     files = read_manifest(trained / "evaluation" / "captions").files
     assert len(files) == len(run.parts.held_out_source)
-    monkeypatch.setattr("pippin.run.sample._draw_missing", None)  # to draw would be an error
+    monkeypatch.setattr("pippin.run.sample._draw_share", None)  # to draw would be an error
     from pippin.run.clip_score import clip_for, held_out_clip_measures
 
     again = held_out_clip_measures(run, clip_for(run), trained / "evaluation" / "captions")
@@ -127,7 +127,6 @@ def coco(tmp_path):
 def test_the_preset_measures_on_the_captions_of_another_folder(
     trained, clip, coco, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("pippin.run.zero_shot.BATCHES", 1)
     options = ["--preset", "coco-zero-shot", "--data.path", str(coco), "--clip", clip]
     options += ["--data.index-folder", str(tmp_path / "index"), "--data.resolution", "48"]
     options += ["--input-size", "32", "--sampling.steps", "2", "--sampling.batch-size", "4"]
@@ -147,7 +146,7 @@ def test_the_preset_measures_on_the_captions_of_another_folder(
     manifest = read_manifest(trained / "evaluation" / "coco-zero-shot")
     assert len(manifest.files) == 9 and manifest.complete
     assert {row["prompt"] for row in manifest.images} == {f"red car, {n}" for n in range(9)}
-    monkeypatch.setattr("pippin.run.sample._draw_missing", None)  # all are drawn already
+    monkeypatch.setattr("pippin.run.sample._draw_share", None)  # all are drawn already
     assert main(["evaluate", str(trained), *options]) == 0
 
 

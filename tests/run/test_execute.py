@@ -15,7 +15,7 @@ from pippin.run.evaluate import evaluate_run
 from pippin.run.execute import execute, pretrain
 from pippin.run.load import load_run
 from pippin.run.stages import Stages
-from pippin.training.config import InitConfig
+from pippin.training.config import InitConfig, ShareHalfLife
 
 QUICK = {"parts": ("quality",), "num_samples": 8}
 
@@ -59,6 +59,21 @@ def test_another_scale_takes_the_weights_and_gives_its_own_numbers(first, tmp_pa
     # another seed is another training
     execute(replace(first, seed=1), tmp_path / "one-seed1")
     assert trained == ["one-seed0", "two-seed0", "one-seed1"]
+
+
+def test_only_a_run_that_kept_an_average_is_taken_for_another_that_samples_it(first, tmp_path):
+    """Half-lives are levels of a study: one training, measured at each of its averages."""
+    extra = replace(first.train, ema_extra=(ShareHalfLife(share=0.5),))
+    averaged = replace(
+        first, train=extra, sampling=replace(first.sampling, weights="ema-share-0.5")
+    )
+    execute(first, tmp_path / "plain-seed0")
+    one = execute(averaged, tmp_path / "averaged-seed0")
+    assert (tmp_path / "averaged-seed0" / "checkpoints").is_dir()
+    two = execute(replace(first, train=extra), tmp_path / "two-seed0")
+    assert not (tmp_path / "two-seed0" / "checkpoints").exists()
+    assert values(one)["KID-efflite0"] != values(two)["KID-efflite0"]
+    assert {m.protocol["model.weights"] for m in one if "KID" in m.name} == {"ema-share-0.5"}
 
 
 def test_a_run_without_weights_of_its_own_says_whose_it_measured(first, tmp_path):

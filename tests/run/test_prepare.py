@@ -15,7 +15,7 @@ from rich.console import Console
 
 from pippin.config import ConfigError
 from pippin.data import build, manifest
-from pippin.run.crew import crew_of
+from pippin.run.builders import builders_of
 from pippin.run.parts import Parts
 from pippin.run.prepare import prepare, take_place
 
@@ -108,7 +108,7 @@ def test_one_of_a_world_verifies_and_all_mend(recipe, alone, tmp_path, monkeypat
     monkeypatch.setattr(manifest, "file_digest", lambda path: (read.append(path), real(path))[1])
 
     def work(world, _):
-        return {"rows": len(Parts(recipe, QUIET, crew_of(world)).moments), "read": len(read)}
+        return {"rows": len(Parts(recipe, QUIET, builders_of(world)).moments), "read": len(read)}
 
     first, second = in_processes(2, work, tmp_path / "meeting")
     assert files(folder) == alone

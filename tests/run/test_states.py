@@ -28,6 +28,7 @@ from pippin.run.states import (
     text_bytes,
     training_states,
 )
+from pippin.training.config import ImagesHalfLife
 from pippin.types import TextFeatures
 
 
@@ -37,7 +38,8 @@ def size(tensors):
 
 @pytest.mark.parametrize("rate", [None, 1e-2], ids=["Adam", "Muon and Adam"])
 def test_states_are_those_of_a_trainer_after_a_step(tmp_path, rate):
-    trainer = make_trainer(tmp_path, muon_learning_rate=rate)
+    extra = (ImagesHalfLife(images=5), ImagesHalfLife(images=9))
+    trainer = make_trainer(tmp_path, muon_learning_rate=rate, ema_extra=extra if rate else ())
     gradients = []
 
     def weigh(part):
@@ -52,7 +54,8 @@ def test_states_are_those_of_a_trainer_after_a_step(tmp_path, rate):
     assert states.weights == size(chain(model.parameters(), model.buffers()))
     assert [states.gradients] == gradients
     assert states.optimizer == size(chain(*slots))
-    assert states.ema == size(trainer.ema.weights.values())
+    averages = [trainer.ema, *trainer.extra.values()]
+    assert states.ema == sum(size(one.weights.values()) for one in averages)
     files = trainer.save().glob("*.safetensors")
     stored = 0
     for file in files:

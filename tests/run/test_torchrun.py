@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two processes under torchrun: the numbers of one process; a dead one ends the other."""
+"""Two processes under torchrun: numbers and images of one; a dead one ends the other."""
 
 import json
 import os
@@ -11,6 +11,9 @@ from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file
+
+from pippin.cli.main import main
+from pippin.run.sample_folder import read_manifest
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -47,11 +50,32 @@ def test_a_dead_process_ends_the_other_and_is_named(recipe, tmp_path):
     folder = tmp_path / "run"
     settings = {"images": 160_000, "checkpoint_every": 32, "preview_every": 0, "validate_every": 0}
     started = command(recipe, tmp_path / "given", folder, **settings)
+    said = killed_when(lambda: list((folder / "checkpoints").glob("[0-9]*")), started)
+    assert "SIGKILL" in said and "rank      : 1" in said
+
+
+def test_a_killed_sampling_of_two_goes_on_in_one(finished_run, tmp_path):
+    """And ends with the images of an undisturbed one."""
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    given = [str(finished_run), "--batch-size", "4", "--steps", "12"]
+    sample = [*TORCHRUN, "-m", "pippin", "sample", *given, "--seeds", "0:4000"]
+    said = killed_when(lambda: list(cut.glob("seed-*")), [*sample, "--out", str(cut)])
+    assert "SIGKILL" in said and "rank      : 1" in said
+    assert not read_manifest(cut).complete
+    for folder in (cut, whole):
+        assert main(["sample", *given, "--seeds", "0:16", "--out", str(folder)]) == 0
+    images = {path.name: path.read_bytes() for path in whole.glob("seed-*")}
+    assert images == {name: (cut / name).read_bytes() for name in images}
+    assert len(images) == 16 and read_manifest(cut).complete
+
+
+def killed_when(there, started):
+    """What torchrun says when its second process is killed."""
     running = subprocess.Popen(
         started, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
     try:
-        wait_for(lambda: list((folder / "checkpoints").glob("[0-9]*")), running)
+        wait_for(there, running)
         children = subprocess.run(
             ["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True
         ).stdout.split()
@@ -62,7 +86,7 @@ def test_a_dead_process_ends_the_other_and_is_named(recipe, tmp_path):
     finally:
         running.kill()
     assert running.returncode != 0
-    assert "SIGKILL" in said and "rank      : 1" in said
+    return said
 
 
 def wait_for(there, running):

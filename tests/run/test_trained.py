@@ -12,13 +12,15 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from pippin.cli.main import main
+from pippin.config import ConfigError
 from pippin.denoisers.config import MMDiTConfig
 from pippin.run.load import load_run
 from pippin.run.parts import Parts
 from pippin.run.sample import draw
+from pippin.run.sample_folder import read_manifest
 from pippin.run.train import build_trainer, train
 from pippin.run.trained import export, open_trained
-from pippin.training.config import InitConfig
+from pippin.training.config import InitConfig, ShareHalfLife
 
 QUIET = Console(quiet=True)
 
@@ -37,6 +39,36 @@ def test_an_exported_model_samples_what_its_run_samples(finished_run, exported):
         images.append(draw(run, [0, 1, 2], [5, 6, 7], run.recipe.sampling))
         assert run.images_seen == 64
     assert torch.equal(*images)
+
+
+def test_each_average_of_a_run_is_sampled_by_its_name(recipe, tmp_path):
+    extra = (ShareHalfLife(share=0.5),)
+    train_config = replace(
+        recipe.train, images=32, validate_every=0, preview_every=0, learning_rate=1e-2
+    )
+    recipe = replace(recipe, train=replace(train_config, ema_extra=extra))
+    run, name = tmp_path / "run", "ema-share-0.5"
+    train(recipe, run, console=QUIET)
+    weights = load_file(run / "checkpoints/32" / f"{name}.safetensors")
+    loaded = load_run(run, name, QUIET)
+    assert all(torch.equal(weights[n], p) for n, p in loaded.model.named_parameters())
+    given = ["sample", str(run), "--seeds", "0:2", "--steps", "2", "--weights"]
+    assert main([*given, name, "--out", str(tmp_path / "a")]) == 0
+    assert main([*given, "ema", "--out", str(tmp_path / "b")]) == 0
+    protocols = [read_manifest(tmp_path / x).protocol for x in "ab"]
+    assert [one["model.weights"] for one in protocols] == [name, "ema"]
+    pictures = [(tmp_path / x / "seed-000000-class-0.png").read_bytes() for x in "ab"]
+    assert pictures[0] != pictures[1]
+    assert main(["export", str(run), str(tmp_path / "out"), "--weights", name]) == 0
+    assert open_trained(str(tmp_path / "out"), name).weights == name
+    with pytest.raises(ValueError, match=r"no weights 'ema-share-0\.1'; it has: ema, raw, ema-sh"):
+        open_trained(str(run), "ema-share-0.1")
+    less = replace(recipe, train=train_config)
+    with pytest.raises(ValueError, match=r"train\.ema_extra: \['ema-share-0\.5'\] -> \[\]"):
+        train(less, run, resume=True)
+    wrong = replace(less, sampling=replace(less.sampling, weights=name))
+    with pytest.raises(ConfigError, match=r"ema-share-0\.5 is no average of this .*: ema, raw;"):
+        train(wrong, tmp_path / "new")
 
 
 def test_half_precision_rounds_and_nothing_else(finished_run, tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop: exact resume, non-finite steps, EMA, signals, counting in images."""
 
+import json
 import os
 import signal
 import time
@@ -10,6 +11,8 @@ import torch
 from small_trainer import batches
 
 from pippin.objective import draw_step
+from pippin.training.checkpoint import CheckpointError, load_weights, newest_good
+from pippin.training.config import ImagesHalfLife, ShareHalfLife
 from pippin.training.trainer import Trainer, TrainingDivergedError, TrainingStoppedError
 
 
@@ -50,6 +53,66 @@ def test_two_resumes_end_at_the_same_bits(make_trainer, tmp_path):
     assert final.images_seen == whole.images_seen == 160
     assert same(whole.model.state_dict(), final.model.state_dict())
     assert same(whole.ema.weights, final.ema.weights)
+
+
+def run_to(make_trainer, folder, images, start=None, **settings):
+    trainer = make_trainer(folder, images=images, **settings)
+    if start is not None:
+        trainer.restore(start)
+    trainer.train(batches(trainer.step_count), [])
+    return trainer
+
+
+EXTRA = (ShareHalfLife(share=0.3), ImagesHalfLife(images=9))
+
+
+def test_further_averages_are_those_of_runs_that_keep_them_alone(make_trainer, tmp_path):
+    """And neither the weights nor the main average nor the usual files know of them."""
+    plain = run_to(make_trainer, tmp_path / "plain", 48)
+    several = run_to(make_trainer, tmp_path / "several", 48, ema_extra=EXTRA)
+    assert same(plain.model.state_dict(), several.model.state_dict())
+    assert same(plain.ema.weights, several.ema.weights)
+    for half_life in EXTRA:
+        alone = run_to(make_trainer, tmp_path / half_life.name, 48, ema=half_life)
+        assert same(alone.ema.weights, several.extra[half_life.name].weights)
+        assert not same(plain.ema.weights, alone.ema.weights)
+    there, also = (
+        {p.name: p for p in (tmp_path / n / "checkpoints/48").iterdir()}
+        for n in ("plain", "several")
+    )
+    assert set(also) - set(there) == {"ema-share-0.3.safetensors", "ema-images-9.safetensors"}
+    for name in ("model", "ema", "optimizer"):
+        file = f"{name}.safetensors"
+        assert there[file].read_bytes() == also[file].read_bytes()
+    states = [json.loads(one["state.json"].read_text()) for one in (there, also)]
+    assert set(states[1]) - set(states[0]) == {"half_lives"}
+    assert states[1]["half_lives"] == {"ema-share-0.3": pytest.approx(14.4), "ema-images-9": 9}
+
+
+def test_further_averages_are_resumed_to_the_same_bits(make_trainer, tmp_path):
+    whole = run_to(make_trainer, tmp_path / "whole", 160, ema_extra=EXTRA)
+    start = tmp_path / "whole/checkpoints/120"
+    resumed = run_to(make_trainer, tmp_path / "resumed", 160, start, ema_extra=EXTRA)
+    for name, ema in whole.extra.items():
+        assert same(ema.weights, resumed.extra[name].weights)
+        assert same(ema.weights, load_weights(tmp_path / "resumed/checkpoints/160", name))
+
+
+def test_averages_that_a_checkpoint_does_not_have_are_not_begun_in_the_middle(make_trainer):
+    trainer = make_trainer(images=40, ema_extra=EXTRA[:1])
+    trainer.train(batches(), [])
+    path = trainer.folder / "checkpoints" / "40"
+    for settings, here in (((), "none"), (EXTRA[1:], "ema-images-9")):
+        message = rf"has the further averages: ema-share-0\.3; train\.ema_extra asks for: {here}"
+        with pytest.raises(ValueError, match=message):
+            make_trainer(ema_extra=settings).restore(path)
+    with pytest.raises(
+        CheckpointError, match="has no weights 'ema-images-9'; it has: ema, raw, e"
+    ):
+        load_weights(path, "ema-images-9")
+    flipped = path / "ema-share-0.3.safetensors"
+    flipped.write_bytes(flipped.read_bytes()[:-1] + b"x")
+    assert "ema-share-0.3.safetensors: damaged" in newest_good(path.parent)[1][0]
 
 
 def test_a_non_finite_step_changes_nothing_and_is_counted(make_trainer):

@@ -17,6 +17,7 @@ from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
 from pippin.system.sharded import whole
 from pippin.system.stop import TrainingStoppedError
 from pippin.training.checkpoint import load_weights
+from pippin.training.config import ShareHalfLife
 from pippin.training.world import World
 from pippin.types import TextFeatures
 
@@ -188,6 +189,35 @@ def test_the_first_process_shows_the_averaged_model(parallel, tmp_path):
     names = [name for name, _ in make_trainer(tmp_path / "names").model.named_parameters()]
     assert torch.equal(first["shown"], average[names[0]]) and second["shown"] is None
     assert (first["held"] < first["all"]) == (parallel == "fsdp")
+
+
+def test_shared_further_averages_are_saved_whole_and_go_on(tmp_path):
+    """Under FSDP2 each process holds a part; the files are those of one process."""
+    extra = (ShareHalfLife(share=0.3),)
+
+    def kept(world, at, start=None):
+        settings = {"images": 32, "parallel": "fsdp", "ema_extra": extra, "checkpoint_every": 16}
+        trainer = make_trainer(at / "run", world, **settings)
+        if start is not None:
+            trainer.restore(start)
+        trainer.train(parts_of(batches(trainer.step_count), world), ())
+        (average,) = trainer.extra.values()
+        (held,) = {isinstance(x, DTensor) for x in average.weights.values()}
+        return {"shared": held} | {name: whole(x) for name, x in average.weights.items()}
+
+    alone = kept(World(), tmp_path / "one")
+    assert not alone.pop("shared")
+    start = tmp_path / "two/run/checkpoints/16"
+    for found in (
+        in_processes(2, kept, tmp_path / "two"),
+        in_processes(2, lambda world, at: kept(world, at, start), tmp_path / "again"),
+    ):
+        for rank in found:
+            assert rank.pop("shared")
+            for name, value in alone.items():
+                torch.testing.assert_close(rank[name], value, rtol=1e-3, atol=1e-4)
+    saved = load_weights(tmp_path / "again/run/checkpoints/32", "ema-share-0.3")
+    assert all(torch.equal(saved[name], value) for name, value in found[0].items())
 
 
 def test_all_stop_after_the_same_step_when_one_is_asked_to(tmp_path):

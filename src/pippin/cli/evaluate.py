@@ -2,6 +2,7 @@
 """``pippin evaluate RUN``, with a preset or without, and ``pippin evaluate FOLDER``, with a
 reference or without."""
 
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.presets import PRESETS, PresetName
 from pippin.sampling.config import SamplingConfig
+from pippin.system.ranks import first_process, process_count
 
 WIDEST = 130
 """Columns of the table of measures, so that no fingerprint is cut."""
@@ -20,7 +22,8 @@ WIDEST = 130
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRunCommand:
-    """Measure a run: held-out loss, sample quality, control drift and effect."""
+    """Measure a run: held-out loss, sample quality, control drift and effect. Under torchrun
+    several processes share the drawing of its samples."""
 
     evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")]
     sampling: SamplingConfig
@@ -75,7 +78,10 @@ def main(argv: list[str]) -> int:
 
     names = ("config.json", TWIN)
     is_run = preset is not None or any((folder / name).exists() for name in names)
-    measures, out = _run(folder, preset, rest) if is_run else _folder(folder, rest)
+    found = _run(folder, preset, rest) if is_run else _folder(folder, rest)
+    if found is None:  # a process that only helped
+        return 0
+    measures, out = found
 
     from pippin.run.evaluate import write_results
 
@@ -91,7 +97,9 @@ def main(argv: list[str]) -> int:
 
 def _run(
     folder: Path, preset: PresetName | None, arguments: list[str]
-) -> tuple[list[dict[str, Any]], Path]:
+) -> tuple[list[dict[str, Any]], Path] | None:
+    """The measures of a run, and where they are recorded; None in processes that draw for the
+    first one."""
     from pippin.run.folder import RunFolder
 
     place = RunFolder(folder)
@@ -101,16 +109,23 @@ def _run(
         default = _preset_command(preset, recipe.sampling)
     command = parse(type(default), "pippin evaluate RUN", arguments, default)
 
+    from pippin.run.crew import assembled, own_card
     from pippin.run.evaluate import evaluate_run, run_protocol, with_fingerprints
     from pippin.run.load import load_run
+    from pippin.run.sample import help_drawing
     from pippin.run.zero_shot import evaluate_zero_shot
 
     recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
-    run = load_run(folder, recipe.sampling.weights, recipe=recipe)
-    if isinstance(command, EvaluatePresetCommand):
-        measures = evaluate_zero_shot(run, command.data, folder, command.preset)
-    else:
-        measures = evaluate_run(run, folder)
+    recipe = own_card(recipe)
+    with assembled(recipe) as crew:
+        run = load_run(folder, recipe.sampling.weights, recipe=recipe, crew=crew)
+        if not crew.world.first:
+            help_drawing(run)
+            return None
+        if isinstance(command, EvaluatePresetCommand):
+            measures = evaluate_zero_shot(run, command.data, folder, command.preset)
+        else:
+            measures = evaluate_run(run, folder)
     return with_fingerprints(measures, run_protocol(run)), place.results
 
 
@@ -137,13 +152,19 @@ def _preset_command(name: PresetName, sampling: SamplingConfig) -> EvaluatePrese
     )
 
 
-def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path | None]:
+def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path | None] | None:
+    """The measures of a folder, and where to record them; None in all processes but the first,
+    which measures alone."""
     default = EvaluateFolderCommand(data=chosen_data(arguments))
     command = parse(EvaluateFolderCommand, "pippin evaluate FOLDER", arguments, default)
 
     named = [one for one in arguments if one.startswith("--data.")]
     if command.reference is not None and named:
         raise ValueError(f"{named[0]} has no effect with --reference; leave one of them out")
+    if not first_process():
+        return None
+    if process_count() > 1:
+        print("images of a folder are measured by one process; the others end", file=sys.stderr)
 
     from pippin.run.evaluate import with_fingerprints
     from pippin.run.evaluate_folder import (

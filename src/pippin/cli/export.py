@@ -22,7 +22,8 @@ class ExportCommand:
     to: Literal["pippin", "diffusers"] = "pippin"
     """diffusers: the folder of a model class of diffusers, where there is one that computes what
     this model does."""
-    weights: Literal["ema", "raw"] = "ema"
+    weights: str = "ema"
+    """ema, raw, or one of the run's train.ema_extra, such as ema-share-0.1."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights on disk; pippin casts them to float32 when it loads them."""
 

@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from pippin.config import ConfigError
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig
+from pippin.training.config import HalfLife, ImagesHalfLife, ShareHalfLife
 
 T = TypeVar("T")
 _registry = ConstructorRegistry()
@@ -25,6 +27,41 @@ def _weights(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, floa
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [str(one) for pair in value.items() for one in pair],
     )
+
+
+@_registry.primitive_rule
+def _half_lives(
+    info: PrimitiveTypeInfo,
+) -> PrimitiveConstructorSpec[tuple[HalfLife, ...]] | None:
+    """``share-0.1 images-500000``, where tyro would admit as many as the default has."""
+    if info.type != tuple[HalfLife, ...]:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="share-SHARE|images-N ...",
+        instance_from_str=lambda words: tuple(map(parse_half_life, words)),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [one.name.removeprefix("ema-") for one in value],
+    )
+
+
+def parse_half_life(text: str) -> HalfLife:
+    """``share-0.1`` of the run, or ``images-500000``.
+
+    Raises:
+        ValueError: anything else.
+    """
+    kind, _, number = text.removeprefix("ema-").partition("-")
+    try:
+        if kind == "share":
+            return ShareHalfLife(share=float(number))
+        if kind == "images":
+            return ImagesHalfLife(images=int(number))
+    except ConfigError:
+        raise
+    except ValueError:
+        pass
+    raise ValueError(f"a half-life must look like share-0.1 or images-500000; got {text!r}")
 
 
 def parse_weights(words: list[str]) -> dict[str, float]:

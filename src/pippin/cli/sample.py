@@ -24,7 +24,8 @@ class SampleCommand:
     """Draw images from a run: PNGs, a grid and a manifest with the protocol.
 
     Images that are there already are kept: the same command goes on after a stop, and other
-    seeds or classes are added. Another protocol needs another folder.
+    seeds or classes are added. Another protocol needs another folder. Under torchrun several
+    processes share the images, each on its card.
     """
 
     sampling: Annotated[SamplingConfig, tyro.conf.arg(name="")]
@@ -57,21 +58,27 @@ def main(argv: list[str]) -> int:
     command = parse(SampleCommand, "pippin sample RUN", rest, default)
     seeds = parse_seeds(command.seeds)
 
+    from pippin.run.crew import assembled, own_card
     from pippin.run.load import load_run
-    from pippin.run.sample import draw_into
+    from pippin.run.sample import draw_into, help_drawing
     from pippin.run.sample_folder import GRID
 
     if command.text_source:
         recipe = replace(recipe, text=replace(recipe.text, source=command.text_source))
-    run = load_run(source, command.sampling.weights, recipe=recipe)
-    wanted = _wanted(run, command)
-    prompts = [wanted[place % len(wanted)] for place in range(len(seeds))]
-    out = command.out or (
-        Path("samples") / source.removeprefix(SHIPPED_PREFIX)
-        if source.startswith(SHIPPED_PREFIX)
-        else Path(source) / "samples"
-    )
-    draw_into(run, prompts, seeds, command.sampling, out)
+    recipe = own_card(recipe)
+    with assembled(recipe) as crew:
+        run = load_run(source, command.sampling.weights, recipe=recipe, crew=crew)
+        if not crew.world.first:
+            help_drawing(run)
+            return 0
+        wanted = _wanted(run, command)
+        prompts = [wanted[place % len(wanted)] for place in range(len(seeds))]
+        out = command.out or (
+            Path("samples") / source.removeprefix(SHIPPED_PREFIX)
+            if source.startswith(SHIPPED_PREFIX)
+            else Path(source) / "samples"
+        )
+        draw_into(run, prompts, seeds, command.sampling, out)
     print(
         f"{len(seeds)} images in {out} ({run.weights} weights at {run.images_seen} images); "
         f"grid: {out / GRID}"

@@ -22,9 +22,20 @@ def check_recipe(recipe: Recipe) -> None:
     check_guidance(recipe.sampling, recipe.conditioning)
     check_objective(recipe.diffusion, recipe.denoiser)
     grid_of(recipe.sampling, build_schedule(recipe.diffusion))
+    _check_averages(recipe)
     _check_measured_guidance(recipe)
     _check_size_curve(recipe)
     _check_looks(recipe)
+
+
+def _check_averages(recipe: Recipe) -> None:
+    """Samples need weights that training keeps."""
+    there = ["ema", "raw", *(one.name for one in recipe.train.ema_extra)]
+    if recipe.sampling.weights not in there:
+        raise ConfigError(
+            f"sampling.weights {recipe.sampling.weights} is no average of this recipe; there are: "
+            f"{', '.join(there)}; train.ema_extra makes others"
+        )
 
 
 def _check_measured_guidance(recipe: Recipe) -> None:

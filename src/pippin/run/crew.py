@@ -1,39 +1,105 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes of one command that build its caches together."""
+"""Processes under torchrun of which the first one works, and the others draw images for it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
-from pippin.data.claims import Ready
-from pippin.data.manifest import Verify
-from pippin.training.world import World
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pippin.recipes.recipe import Recipe
+from pippin.system.ranks import process_count
+from pippin.training.world import ALONE, World, joined
+
+FOREVER = timedelta(days=30)
+"""How long a process waits to be called: an evaluation measures for hours between two drawings.
+That the first one is gone is heard at once."""
+LOOK = 0.05
+"""Seconds between two looks whether something was said; a signal is heard between them."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Crew:
-    """This process's place among them.
+    """The processes that draw together.
 
-    The first one verifies checksums, says what is made again and shows progress; when it is ready,
-    all make what is missing. The others look at sizes only.
+    Orders are JSON objects, sent through a gloo group of their own: whoever waits for one keeps
+    no card busy and can be stopped.
+
+    Args:
+        world: in which all of them make their crew at the same time.
     """
 
-    first: bool = True
-    wait: Callable[[], None] = lambda: None
-    """Before a cache is looked at: until the first process is ready."""
-    ready: Ready = lambda missing: None
-    """In the first process: lets the others begin."""
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._group: dist.ProcessGroup | None = None
+        if world.size > 1:
+            group = dist.new_group(backend="gloo", timeout=FOREVER)
+            assert isinstance(group, dist.ProcessGroup)  # all are members
+            self._group = group
 
-    @property
-    def verify(self) -> Verify:
-        """How a finished cache is checked."""
-        return "sha256" if self.first else "size"
+    def tell(self, order: Mapping[str, Any] | None) -> None:
+        """Give the others an order; None sends them home. Only the first process tells."""
+        if self._group is None:
+            return
+        content = torch.tensor(list(json.dumps(order).encode()), dtype=torch.uint8)
+        self._share(torch.tensor([len(content)]))
+        self._share(content)
+
+    def orders(self) -> Iterator[dict[str, Any]]:
+        """What the first process tells, until it sends this one home."""
+        while (order := self._hear()) is not None:
+            yield order
+
+    def meet(self) -> None:
+        """Wait until all are done with an order."""
+        if self._group is not None:
+            self._wait(dist.all_reduce(torch.zeros(1), group=self._group, async_op=True))
+
+    def _hear(self) -> dict[str, Any] | None:
+        size = self._share(torch.zeros(1, dtype=torch.int64))
+        content = self._share(torch.zeros(int(size), dtype=torch.uint8))
+        return json.loads(bytes(content.tolist()))
+
+    def _share(self, values: Tensor) -> Tensor:
+        """The first process's values, in all of them."""
+        self._wait(dist.broadcast(values, 0, group=self._group, async_op=True))
+        return values
+
+    @staticmethod
+    def _wait(work: Any) -> None:
+        """Not by torch alone, in which no signal would be heard."""
+        while not work.is_completed():
+            time.sleep(LOOK)
+        work.wait()
 
 
-ALONE = Crew()
+NOBODY = Crew(ALONE)
 
 
-def crew_of(world: World) -> Crew:
-    """The processes that train together, which all ask for the same caches in the same order."""
-    if world.first:
-        return Crew(ready=lambda missing: world.barrier())
-    return Crew(first=False, wait=world.barrier)
+@contextmanager
+def assembled(recipe: Recipe) -> Iterator[Crew]:
+    """The crew that torchrun's variables describe; where the body ends well, the first process
+    has sent the others home.
+
+    Args:
+        recipe: of the run; each process takes a card of its own where it was trained on one.
+    """
+    with joined(own_card(recipe).train.device) as world:
+        crew = Crew(world)
+        yield crew
+        if world.first:
+            crew.tell(None)
+
+
+def own_card(recipe: Recipe) -> Recipe:
+    """Where several processes share the work: the recipe on any card, not on that of its
+    training."""
+    if process_count() == 1:
+        return recipe
+    device = recipe.train.device.partition(":")[0]
+    return replace(recipe, train=replace(recipe.train, device=device))

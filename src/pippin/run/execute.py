@@ -60,6 +60,7 @@ def _trained_alike(recipe: Recipe, folder: Path) -> Path | None:
         except ConfigError:
             continue
         alike = training_fingerprint(other) == training_fingerprint(recipe)
+        alike = alike and set(recipe.train.ema_extra) <= set(other.train.ema_extra)
         if alike and _finished(config.parent, recipe):
             return config.parent
     return None

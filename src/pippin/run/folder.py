@@ -98,7 +98,12 @@ class RunFolder:
                 f"{self.path} already holds a run; go on with --resume True, or choose another "
                 "--folder"
             )
-        different = difference(self.recipe(), recipe)
+        recorded = self.recipe()
+        different = difference(recorded, recipe)
+        # No number depends on it, and yet an average cannot begin in the middle.
+        averages = [[one.name for one in x.train.ema_extra] for x in (recorded, recipe)]
+        if averages[0] != averages[1]:
+            different["train.ema_extra"] = averages[0], averages[1]
         if different:
             lines = "\n".join(f"  {k}: {old!r} -> {new!r}" for k, (old, new) in different.items())
             raise ValueError(

@@ -4,19 +4,17 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 
 from pippin.control import recorded
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
+from pippin.run.crew import NOBODY, Crew
 from pippin.run.parts import Parts
-from pippin.run.trained import Kind, open_trained
+from pippin.run.trained import open_trained
 from pippin.sampling.config import SamplingConfig, check_guidance
 from pippin.sampling.sampler import Sampler
-
-Weights = Literal["ema", "raw", "untrained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +24,14 @@ class LoadedRun:
     recipe: Recipe
     parts: Parts
     model: LatentDenoiser
-    weights: Weights
+    weights: str
+    """Their name, see :data:`pippin.config.WEIGHTS`, or untrained."""
     images_seen: int
     """By this run."""
     images_before: int = 0
     """By all weights that the run's start descends from."""
+    crew: Crew = NOBODY
+    """The processes that draw its images into folders together."""
 
     def sampler(self, config: SamplingConfig) -> Sampler:
         """A sampler with the schedule and prediction type of the training.
@@ -76,29 +77,32 @@ class LoadedRun:
 
 def load_run(
     source: Path | str,
-    weights: Kind = "ema",
+    weights: str = "ema",
     console: Console | None = None,
     recipe: Recipe | None = None,
+    crew: Crew = NOBODY,
 ) -> LoadedRun:
     """The newest good checkpoint of a run folder, or an exported or shipped model.
 
     Args:
         source: a run folder, an exported folder, or a name that starts with ``pippin/``.
-        weights: averaged or raw.
+        weights: ema, raw, or the name of a further average.
         console: for messages.
         recipe: the recorded one, with its sampling or evaluation replaced; None = as recorded.
+        crew: processes that all load the run; the first one speaks.
 
     Raises:
         ValueError: nothing of that name, or no checkpoint in it whose bytes are whole.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, quiet=not crew.world.first)
     trained = open_trained(str(source), weights)
     for problem in trained.passed_over:
         console.print(f"[yellow]passed over:[/] {problem}")
     parts = Parts(recipe or trained.recipe, console)
     model = parts.new_model()
     trained.load_into(model)
-    parts.set_null(model)
+    with crew.world.first_alone():  # captions that are not cached yet are encoded by one process
+        parts.set_null(model)
     return LoadedRun(
         recipe=parts.recipe,
         parts=parts,
@@ -106,12 +110,15 @@ def load_run(
         weights=weights,
         images_seen=trained.images_seen,
         images_before=sum(parent["images_seen"] for parent in trained.lineage),
+        crew=crew,
     )
 
 
-def untrained_run(recipe: Recipe, console: Console) -> LoadedRun:
+def untrained_run(recipe: Recipe, console: Console, crew: Crew = NOBODY) -> LoadedRun:
     """The same model at its initial weights: the floor of every measure."""
     parts = Parts(recipe, console)
     model = parts.new_model().eval()
     parts.set_null(model)
-    return LoadedRun(recipe=recipe, parts=parts, model=model, weights="untrained", images_seen=0)
+    return LoadedRun(
+        recipe=recipe, parts=parts, model=model, weights="untrained", images_seen=0, crew=crew
+    )

@@ -22,9 +22,9 @@ from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.text import TextEncoder
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
+from pippin.run.builders import ALONE, Builders
 from pippin.run.captions import PictureCaptions, check_encoder, prompt_features
 from pippin.run.checks import check_recipe
-from pippin.run.crew import ALONE, Crew
 from pippin.training.device import resolve_device
 
 
@@ -34,7 +34,7 @@ class Parts:
     Args:
         recipe: what to build.
         console: where progress of preparations is shown.
-        crew: how caches of the training pictures are built together with other processes; all of
+        builders: how caches of the training pictures are built together with other processes; all of
             them must then ask for the same ones in the same order.
 
     Raises:
@@ -42,9 +42,9 @@ class Parts:
         ValueError: sampling that the schedule does not have.
     """
 
-    def __init__(self, recipe: Recipe, console: Console, crew: Crew = ALONE) -> None:
+    def __init__(self, recipe: Recipe, console: Console, builders: Builders = ALONE) -> None:
         check_recipe(recipe)
-        self.recipe, self.console, self.crew = recipe, console, crew
+        self.recipe, self.console, self.builders = recipe, console, builders
 
     @cached_property
     def device(self) -> torch.device:
@@ -113,8 +113,8 @@ class Parts:
         """Latent moments of the training pictures: cached, or encoded on the fly."""
         if not self.recipe.cache.enabled:
             return EncodedViews(self.train_source, self.autoencoder, device=self.device)
-        self.crew.wait()
-        with Progress(console=self.console, disable=not self.crew.first) as progress:
+        self.builders.wait()
+        with Progress(console=self.console, disable=not self.builders.first) as progress:
             task = progress.add_task("caching latents", total=None)
             return build_cache(
                 self.train_source,
@@ -122,10 +122,10 @@ class Parts:
                 self.recipe.cache,
                 device=self.device,
                 workers=self.recipe.train.workers,
-                verify=self.crew.verify,
-                ready=self.crew.ready,
+                verify=self.builders.verify,
+                ready=self.builders.ready,
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
-                say=self._say if self.crew.first else None,
+                say=self._say if self.builders.first else None,
             )
 
     def _say(self, text: str) -> None:
@@ -148,7 +148,7 @@ class Parts:
     @cached_property
     def captions(self) -> PictureCaptions | None:
         """Of the training pictures, for a model of text."""
-        return self._captions_of(self.train_source, self.crew) if self.text_rule else None
+        return self._captions_of(self.train_source, self.builders) if self.text_rule else None
 
     @cached_property
     def held_out_captions(self) -> PictureCaptions | None:
@@ -174,10 +174,10 @@ class Parts:
         """Whether there are pictures with captions."""
         return not isinstance(self.recipe.data, NoDataConfig)
 
-    def _captions_of(self, source: PictureSource, crew: Crew) -> PictureCaptions:
+    def _captions_of(self, source: PictureSource, builders: Builders) -> PictureCaptions:
         assert self.text_rule is not None
-        crew.wait()
-        hidden = not crew.first
+        builders.wait()
+        hidden = not builders.first
         with Progress(console=self.console, transient=True, disable=hidden) as progress:
             task = progress.add_task("encoding captions", total=None, visible=False)
             return PictureCaptions(
@@ -189,8 +189,8 @@ class Parts:
                 lambda done, total: progress.update(
                     task, completed=done, total=total, visible=True
                 ),
-                crew.verify,
-                crew.ready,
+                builders.verify,
+                builders.ready,
             )
 
     def new_model(self) -> LatentDenoiser:

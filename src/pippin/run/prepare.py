@@ -18,7 +18,7 @@ from rich.console import Console
 from pippin.config import ConfigError
 from pippin.data.cache import LatentCache
 from pippin.recipes.recipe import Recipe
-from pippin.run.crew import Crew, crew_of
+from pippin.run.builders import Builders, builders_of
 from pippin.run.parts import Parts
 from pippin.system.stop import sigterm_interrupts
 from pippin.training.world import joined, take_card
@@ -49,22 +49,22 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
             raise ConfigError(
                 f"torchrun has started {world.size} processes already: leave --processes out"
             )
-        with _helped(recipe, processes, console) as crew:
-            return _build(recipe, console, crew_of(world) if world.size > 1 else crew)
+        with _helped(recipe, processes, console) as builders:
+            return _build(recipe, console, builders_of(world) if world.size > 1 else builders)
 
 
-def _build(recipe: Recipe, console: Console, crew: Crew) -> LatentCache:
-    parts = Parts(recipe, console, crew)
+def _build(recipe: Recipe, console: Console, builders: Builders) -> LatentCache:
+    parts = Parts(recipe, console, builders)
     cache, _ = parts.moments, parts.captions
     assert isinstance(cache, LatentCache)
     return cache
 
 
 @contextmanager
-def _helped(recipe: Recipe, processes: int, console: Console) -> Iterator[Crew]:
-    """The crew whose other processes start when shards are missing, and end with the body."""
+def _helped(recipe: Recipe, processes: int, console: Console) -> Iterator[Builders]:
+    """The builders; the other processes start when shards are missing, and end with the body."""
     if processes == 1:
-        yield Crew()
+        yield Builders()
         return
     take_place(recipe, 0, processes)
     helpers: list[SpawnProcess] = []
@@ -74,7 +74,7 @@ def _helped(recipe: Recipe, processes: int, console: Console) -> Iterator[Crew]:
             helpers.append(_started(recipe, place, processes))
 
     try:
-        yield Crew(ready=start)
+        yield Builders(ready=start)
     except BaseException:
         for helper in helpers:
             helper.terminate()
@@ -110,7 +110,7 @@ def _help(recipe: Recipe, place: int, processes: int) -> None:
     try:
         with sigterm_interrupts():
             take_place(recipe, place, processes)
-            _build(recipe, console, Crew(first=False))
+            _build(recipe, console, Builders(first=False))
     except KeyboardInterrupt:
         sys.exit(0)  # asked to by the first, which says how to go on
     except (OSError, ValueError, RuntimeError, MemoryError) as error:

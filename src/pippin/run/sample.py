@@ -10,15 +10,16 @@ import torch
 from rich.progress import Progress
 
 from pippin.config import fingerprint, protocol
+from pippin.control import Control
 from pippin.run.asked import asked_controls
 from pippin.run.captions import prompt_features
-from pippin.run.load import LoadedRun
+from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.sample_folder import SampleFolder, SampleRow
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.request import request_conditions
 from pippin.sampling.sampler import SampleBatch
 from pippin.system.lock import folder_lock
-from pippin.types import Images, Prompt, TextFeatures
+from pippin.types import Conditions, Images, Prompt, TextFeatures
 
 
 def draw(
@@ -58,7 +59,8 @@ def draw_into(
     """The same images as files of a folder, written as they come.
 
     Images that are there already, whole and of the same protocol, are kept and not drawn again:
-    after a stop the same call goes on, and other seeds are added.
+    after a stop the same call goes on, and other seeds are added. Where the run was loaded with a
+    crew, its processes share the batches, and the images are bit for bit those of one process.
 
     Args:
         run, prompts, seeds, config: as for :func:`draw`.
@@ -73,20 +75,68 @@ def draw_into(
     folder = SampleFolder(path, sampling_protocol(run, config))
     with folder_lock(path):
         pixels = config.pixels(run.recipe.data.resolution)
-        # Whole batches, so that a stop changes no bit: rounding depends on a row's company.
+        # Whole batches, so that neither a stop nor the number of processes changes a bit:
+        # rounding depends on a row's company.
         size = config.batch_size
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         missing = [
-            row
-            for batch in batches
-            if not all(folder.holds(row, pixels) for row in batch)
-            for row in batch
+            batch for batch in batches if not all(folder.holds(row, pixels) for row in batch)
         ]
         folder.begin(rows)
         if missing:
-            _draw_missing(run, missing, config, folder)
+            _name_idle(run, len(missing), size)
+            run.crew.tell(_order(run, missing, config, path))
+            _draw_share(run, missing, config, folder)
+            run.crew.meet()
         folder.finish(rows[:shown])
     return folder
+
+
+def help_drawing(run: LoadedRun) -> None:
+    """Draw this process's share of whatever the first one draws into a folder, until it ends.
+
+    Args:
+        run: loaded with the crew, as the first process did.
+
+    Raises:
+        ValueError: this process loaded another checkpoint than the first one.
+        FloatingPointError: as :func:`draw`.
+    """
+    runs: dict[str, LoadedRun] = {run.weights: run}
+    for order in run.crew.orders():
+        weights, config = order["weights"], SamplingConfig.from_dict(order["sampling"])
+        if weights not in runs:
+            runs[weights] = untrained_run(run.recipe, run.parts.console, run.crew)
+        own = runs[weights]
+        batches = [
+            sample_rows(own, [prompt for _, prompt in batch], [seed for seed, _ in batch])
+            for batch in order["batches"]
+        ]
+        folder = SampleFolder(Path(order["folder"]), sampling_protocol(own, config))
+        _draw_share(own, batches, config, folder)
+        run.crew.meet()
+
+
+def _order(
+    run: LoadedRun, batches: Sequence[Sequence[SampleRow]], config: SamplingConfig, path: Path
+) -> dict[str, Any]:
+    """What the other processes have to know."""
+    return {
+        "weights": run.weights,
+        "sampling": config.to_dict(),
+        "folder": str(path.resolve()),
+        "batches": [[[row.seed, row.prompt] for row in batch] for batch in batches],
+    }
+
+
+def _name_idle(run: LoadedRun, batches: int, size: int) -> None:
+    """Say where some processes have nothing to draw."""
+    processes = run.crew.world.size
+    if batches < processes:
+        run.parts.console.print(
+            f"[yellow]idle processes:[/] {batches} batches of at most {size} images for "
+            f"{processes} processes; a smaller batch size of sampling gives work to all"
+        )
 
 
 def sample_rows(
@@ -103,14 +153,36 @@ def sample_rows(
     ]
 
 
-def _draw_missing(
-    run: LoadedRun, missing: list[SampleRow], config: SamplingConfig, folder: SampleFolder
+def _draw_share(
+    run: LoadedRun,
+    batches: Sequence[Sequence[SampleRow]],
+    config: SamplingConfig,
+    folder: SampleFolder,
 ) -> None:
-    prompts, waiting = [row.prompt for row in missing], iter(missing)
-    with _drawing(run, prompts, [row.seed for row in missing], config) as batches:
-        for batch in batches:
-            for image in batch.images:
-                folder.add(next(waiting), image)
+    """This process's batches, written as they come."""
+    world = run.crew.world
+    rows = [row for batch in batches for row in batch]
+    controls = asked_controls(run, config.control, *_prompts_and_seeds(rows))
+    asked = dict(zip(rows, controls, strict=True)) if controls is not None else None
+    own = batches[world.rank :: world.size]
+    sampler = run.sampler(config)
+    with Progress(console=run.parts.console, transient=True) as progress:
+        task = progress.add_task("sampling", total=sum(map(len, own)))
+        for batch in own:
+            prompts, seeds = _prompts_and_seeds(batch)
+            of_batch = [asked[row] for row in batch] if asked is not None else None
+            # Text too is encoded by batches: its rounding depends on its company as well.
+            conditions = _conditions(run, prompts, seeds, config, of_batch)
+            for drawn in sampler.batches(
+                conditions, seeds, run.parts.autoencoder, run.recipe.data.resolution
+            ):
+                for row, image in zip(batch, drawn.images, strict=True):
+                    folder.add(row, image)
+            progress.advance(task, len(batch))
+
+
+def _prompts_and_seeds(rows: Sequence[SampleRow]) -> tuple[list[Prompt], list[int]]:
+    return [row.prompt for row in rows], [row.seed for row in rows]
 
 
 @contextmanager
@@ -123,16 +195,7 @@ def _drawing(
 ) -> Iterator[Iterator[SampleBatch]]:
     """Batches of images with a progress bar."""
     controls = asked_controls(run, config.control, prompts, seeds)
-    conditions = request_conditions(
-        _classes(run, prompts),
-        config.control,
-        run.control_names,
-        num_classes=len(run.class_names),
-        count=len(seeds),
-        controls=controls,
-        text=_text(run, prompts, seeds) if text is None else text,
-        negative_text=_negative(run, config, seeds),
-    )
+    conditions = _conditions(run, prompts, seeds, config, controls, text)
     sampler = run.sampler(config)
     with Progress(console=run.parts.console, transient=True) as progress:
         task = progress.add_task("sampling", total=len(seeds))
@@ -143,6 +206,27 @@ def _drawing(
             run.recipe.data.resolution,
             progress=lambda done, total: progress.update(task, completed=done),
         )
+
+
+def _conditions(
+    run: LoadedRun,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    config: SamplingConfig,
+    controls: list[Control] | None,
+    text: TextFeatures | None = None,
+) -> Conditions:
+    """What some samples ask for."""
+    return request_conditions(
+        _classes(run, prompts),
+        config.control,
+        run.control_names,
+        num_classes=len(run.class_names),
+        count=len(seeds),
+        controls=controls,
+        text=_text(run, prompts, seeds) if text is None else text,
+        negative_text=_negative(run, config, seeds),
+    )
 
 
 def _classes(run: LoadedRun, prompts: Sequence[Prompt]) -> list[int] | None:

@@ -46,11 +46,11 @@ def training_states(model: LatentDenoiser, train: TrainConfig) -> States:
     """What training a model keeps.
 
     Adam has two averages of each number and a step count of each tensor, Muon one average of each
-    number.
+    number. Every average of the weights is as large as they are.
 
     Args:
         model: of :func:`pippin.run.cost.meta_model`.
-        train: says which optimizer moves what.
+        train: says which optimizer moves what, and how many averages there are.
     """
     parameters = FP32 * sum(p.numel() for p in model.parameters())
     buffers = sum(b.numel() * b.element_size() for b in model.buffers())
@@ -67,7 +67,7 @@ def training_states(model: LatentDenoiser, train: TrainConfig) -> States:
         weights=parameters + buffers,
         gradients=parameters,
         optimizer=optimizer,
-        ema=parameters,
+        ema=parameters * (1 + len(train.ema_extra)),
         optimizer_flops=flops,
     )
 

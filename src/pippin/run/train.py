@@ -14,7 +14,7 @@ from pippin.model import LatentDenoiser
 from pippin.objective import Objective
 from pippin.recipes.recipe import Recipe
 from pippin.run.begin import begin
-from pippin.run.crew import crew_of
+from pippin.run.builders import builders_of
 from pippin.run.folder import RunFolder
 from pippin.run.monitor import preview_hook, validation_hook
 from pippin.run.parts import Parts
@@ -58,7 +58,7 @@ def _train(
     recipe: Recipe, run: RunFolder, *, resume: bool, console: Console, world: World
 ) -> None:
     folder = run.path
-    parts = Parts(recipe, console, crew_of(world))
+    parts = Parts(recipe, console, builders_of(world))
     with ExitStack() as held:
         with world.first_alone():
             _name_lost(parts)  # before the folder is made: refused pictures leave none behind

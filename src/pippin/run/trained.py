@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,8 +27,6 @@ from pippin.training.checkpoint import load_state, load_weights, newest_good
 
 SHIPPED_PREFIX = "pippin/"
 WEIGHTS_FILE = "model.safetensors"
-WEIGHT_FILES = {"ema": "ema", "raw": "model"}
-Kind = Literal["ema", "raw"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,7 @@ class Trained:
     recipe: Recipe
     tensors: dict[str, Tensor]
     """By parameter name, fp32."""
-    weights: Kind
+    weights: str
     images_seen: int
     lineage: tuple[dict[str, Any], ...]
     """What the run itself started from, oldest first; see :meth:`as_parent`."""
@@ -117,12 +115,13 @@ def trained_recipe(source: str) -> Recipe:
     return RunFolder(_folder(source)).recipe()
 
 
-def open_trained(source: str, weights: Kind = "ema") -> Trained:
+def open_trained(source: str, weights: str = "ema") -> Trained:
     """The weights of a run's newest good checkpoint, or of an exported or shipped model.
 
     Args:
         source: a run folder, an exported folder, or a name that starts with ``pippin/``.
-        weights: averaged or raw; an exported model has the kind that it was exported with.
+        weights: ema, raw, or the name of a further average, see ``train.ema_extra``; an exported
+            model has the kind that it was exported with.
 
     Raises:
         ValueError: nothing of that name, no usable checkpoint, damaged weights, or not the kind
@@ -144,7 +143,7 @@ def open_trained(source: str, weights: Kind = "ema") -> Trained:
     return Trained(
         source=source,
         recipe=recipe,
-        tensors=load_weights(path, WEIGHT_FILES[weights]),
+        tensors=load_weights(path, weights),
         weights=weights,
         images_seen=state["images_seen"],
         lineage=tuple(state.get("lineage", ())),
@@ -188,7 +187,7 @@ def refuse_full(folder: Path) -> None:
         raise ValueError(f"{folder} is not empty; choose another folder")
 
 
-def _exported(source: str, folder: Path, recipe: Recipe, weights: Kind) -> Trained:
+def _exported(source: str, folder: Path, recipe: Recipe, weights: str) -> Trained:
     path = folder / WEIGHTS_FILE
     try:
         with safe_open(path, framework="pt") as file:

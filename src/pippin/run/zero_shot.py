@@ -31,9 +31,6 @@ from pippin.run.sample_folder import SHOWN, make_room
 from pippin.system.lock import folder_lock
 from pippin.types import Images
 
-BATCHES = 16
-"""Batches whose captions are encoded at once: features of 30 000 long captions fill a memory."""
-
 
 class CaptionedPictures:
     """All pictures of a folder, in the order of their names, with one caption each.
@@ -165,10 +162,7 @@ def _draw(run: LoadedRun, captions: Sequence[str], place: Path) -> list[Path]:
     """One image a caption, seed k with caption k, in whole batches."""
     sampling, seeds = run.recipe.sampling, range(len(captions))
     make_room(place, sampling_protocol(run, sampling))
-    part = sampling.batch_size * BATCHES
-    for start in range(0, len(captions), part):
-        now = slice(start, start + part)
-        draw_into(run, captions[now], seeds[now], sampling, place, shown=SHOWN)
+    draw_into(run, captions, seeds, sampling, place, shown=SHOWN)
     return [place / row.file for row in sample_rows(run, captions, seeds)]
 
 

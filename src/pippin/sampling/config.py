@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
-from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least
+from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least, known_weights
 from pippin.control import CONTROL_FIELDS, LOOKS, Look
 
 SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm"]
@@ -167,7 +167,8 @@ class SamplingConfig(Config):
     """Whether the terms of guidance go through the network as one batch; changes images by
     rounding only. auto: apart on a CPU in fp32, where the larger batch is slower, otherwise
     together (docs/bench.md)."""
-    weights: Literal["ema", "raw"] = "ema"
+    weights: str = "ema"
+    """ema, raw, or one of the averages of train.ema_extra, such as ema-share-0.1."""
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: int = field(default=64, metadata=NOT_PROTOCOL)
     """Images of one seed depend on it by rounding only."""
@@ -175,6 +176,7 @@ class SamplingConfig(Config):
     def __post_init__(self) -> None:
         """Refuse what draws nothing."""
         at_least(self, "sampling", 1, "steps", "batch_size")
+        known_weights(self, "sampling")
         if self.size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
             raise ConfigError(
                 f"sampling.size must be HEIGHTxWIDTH in pixels, such as 64x96; got {self.size!r}"

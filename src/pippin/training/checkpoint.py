@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints that are whole or absent.
 
-``checkpoints/IMAGES_SEEN/`` holds model, ema and optimizer as safetensors, and state.json with
-position and the sha256 of each file. It is written under a hidden name and renamed when all of
-it is on disk, so a killed process never leaves a folder that looks like a checkpoint and is none.
+``checkpoints/IMAGES_SEEN/`` holds model, ema, further averages and optimizer as safetensors, and
+state.json with position and the sha256 of each file. It is written under a hidden name and renamed
+when all of it is on disk, so a killed process never leaves a folder that looks like a checkpoint
+and is none.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from pippin.system.files import file_digest, sync, write_json
 from pippin.system.tensors import load_tensors, save_tensors
 
 PARTS = ("model", "ema", "optimizer")
+"""What every checkpoint has; further averages are called as :data:`pippin.config.WEIGHTS` says."""
+RAW = "model"
 FORMAT = 1
 
 
@@ -35,7 +38,14 @@ class Checkpoint:
     ema: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
-    """images_seen, step, bad steps, seed, lineage."""
+    """images_seen, step, bad steps, seed, lineage, half-lives of further averages."""
+    extra: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """Further averages by name."""
+
+    @property
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """Tensors by the name of their file."""
+        return {part: getattr(self, part) for part in PARTS} | self.extra
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -69,10 +79,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: a part is missing, or its bytes are not those that were written.
     """
     state = load_state(path)
-    for part in PARTS:
-        _verify(path / f"{part}.safetensors", state["sha256"])
-    tensors = {part: load_tensors(path / f"{part}.safetensors") for part in PARTS}
-    return Checkpoint(state=state, **tensors)
+    _verify_all(path, state)
+    tensors = {part: load_tensors(path / f"{part}.safetensors") for part in _parts(state)}
+    extra = {part: tensors.pop(part) for part in set(tensors) - set(PARTS)}
+    return Checkpoint(state=state, extra=extra, **tensors)
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -95,9 +105,18 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def load_weights(path: Path, kind: str) -> dict[str, Tensor]:
-    """The weights of one checkpoint folder: ``ema`` or ``model`` (raw), verified."""
-    file = path / f"{kind}.safetensors"
-    _verify(file, load_state(path)["sha256"])
+    """The weights of one checkpoint folder by their name, such as ``ema`` or ``raw``, verified.
+
+    Raises:
+        CheckpointError: damaged, or the checkpoint has none of that name; the message lists those
+            that it has.
+    """
+    state = load_state(path)
+    names = {"ema": "ema", "raw": RAW} | {part: part for part in _parts(state)[len(PARTS) :]}
+    if kind not in names:
+        raise CheckpointError(f"{path} has no weights {kind!r}; it has: {', '.join(names)}")
+    file = path / f"{names[kind]}.safetensors"
+    _verify(file, state["sha256"])
     return load_tensors(file)
 
 
@@ -112,9 +131,7 @@ def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
     problems = []
     for path in list_checkpoints(folder):
         try:
-            state = load_state(path)
-            for part in PARTS:
-                _verify(path / f"{part}.safetensors", state["sha256"])
+            _verify_all(path, load_state(path))
         except CheckpointError as error:
             problems.append(str(error))
         else:
@@ -124,9 +141,9 @@ def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
     digests = {}
-    for part in PARTS:
+    for part, tensors in checkpoint.parts.items():
         file = folder / f"{part}.safetensors"
-        save_tensors(file, getattr(checkpoint, part))
+        save_tensors(file, tensors)
         digests[file.name] = file_digest(file)
     state = {"format": FORMAT, **checkpoint.state, "sha256": digests}
     write_json(folder / "state.json", state | {"state_sha256": _state_digest(state)})
@@ -134,6 +151,17 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
 
 def _state_digest(state: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _parts(state: dict[str, Any]) -> list[str]:
+    """Names of all files of tensors, the usual ones first."""
+    found = [Path(name).stem for name in state["sha256"]]
+    return [*PARTS, *(name for name in found if name not in PARTS)]
+
+
+def _verify_all(path: Path, state: dict[str, Any]) -> None:
+    for part in _parts(state):
+        _verify(path / f"{part}.safetensors", state["sha256"])
 
 
 def _verify(file: Path, digests: dict[str, str]) -> None:

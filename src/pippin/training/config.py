@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least
+from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least, known_weights
 from pippin.transfer.config import RuleName
 
 
@@ -20,6 +20,11 @@ class ImagesHalfLife(Config):
         """Refuse an average without memory."""
         at_least(self, "train.ema", 1, "images")
 
+    @property
+    def name(self) -> str:
+        """Of weights averaged so, beside the main average."""
+        return f"ema-images-{self.images}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShareHalfLife(Config):
@@ -32,6 +37,14 @@ class ShareHalfLife(Config):
         """Refuse an average without memory."""
         above(self, "train.ema", 0, "share")
 
+    @property
+    def name(self) -> str:
+        """Of weights averaged so, beside the main average."""
+        return f"ema-share-{self.share}"
+
+
+HalfLife = ImagesHalfLife | ShareHalfLife
+
 
 @dataclass(frozen=True, kw_only=True)
 class InitConfig(Config):
@@ -41,8 +54,9 @@ class InitConfig(Config):
     """None: drawn from the seed. Otherwise a run folder, an exported folder or the name of a
     shipped model (pippin/...), whose weights must fit this model but for what transfer allows; in
     a study also @NAME, one of its own runs."""
-    weights: Literal["ema", "raw"] = "ema"
-    """Which of a run's weights; an exported or shipped model has one kind only."""
+    weights: str = "ema"
+    """Which of a run's weights: ema, raw, or one of its train.ema_extra, such as ema-share-0.1; an
+    exported or shipped model has one kind only."""
     transfer: tuple[RuleName, ...] = ()
     """What may differ: positions (learned ones are resampled to the new grid), classes (a new
     table; the null class stays), semantics (class to text, or another text encoder), control
@@ -50,7 +64,8 @@ class InitConfig(Config):
     run says what became of every tensor."""
 
     def __post_init__(self) -> None:
-        """Refuse rules that have nothing to work on."""
+        """Refuse weights that cannot be, and rules that have nothing to work on."""
+        known_weights(self, "init")
         if self.transfer and self.run is None:
             raise ConfigError("init.transfer needs init.run, the weights to transfer")
 
@@ -77,12 +92,16 @@ class TrainConfig(Config):
     """The last share of the run, over which the rates fall linearly to 0 (Hagele et al. 2024)."""
     grad_clip: float | None = 1.0
     """Largest norm of the gradient; None = no clipping."""
-    ema: ImagesHalfLife | ShareHalfLife = ShareHalfLife()
+    ema: HalfLife = ShareHalfLife()
+    """The average that is validated, previewed and, by default, sampled."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """bf16: autocast of the forward pass; weights, optimizer and loss stay in fp32."""
     max_bad_steps: int = 10
     """Stop after this many non-finite steps in a row."""
 
+    ema_extra: tuple[HalfLife, ...] = field(default=(), metadata=NOT_PROTOCOL)
+    """Further averages, such as share-0.1 or images-500000. They change nothing else; a sample's
+    protocol says by its name which average was taken."""
     compile: bool = field(default=False, metadata=NOT_PROTOCOL)
     """torch.compile each block."""
     parallel: Literal["ddp", "fsdp"] = field(default="ddp", metadata=NOT_PROTOCOL)
@@ -117,6 +136,12 @@ class TrainConfig(Config):
         at_least(self, "train", 0, "workers", "validate_every", "preview_every", "warmup_images")
         at_least(self, "train", 0, "weight_decay", "gradient_checkpointing")
         above(self, "train", 0, "learning_rate", "muon_learning_rate", "grad_clip")
+        names = [one.name for one in (self.ema, *self.ema_extra)]
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                "train.ema_extra must name half-lives once each, and others than train.ema; got "
+                f"{', '.join(names[1:])} beside {names[0]}"
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"train.betas must be 0 or more and below 1; got {self.betas}")
         if not 0 <= self.decay_share <= 1:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from pippin.system.sharded import laid_out_as
-from pippin.training.config import ImagesHalfLife, ShareHalfLife
+from pippin.training.config import HalfLife, ImagesHalfLife
 
 RAMP = 0.1
 """The half-life is at most this share of the images seen, so that the initial weights fade."""
 
 
-def half_life_images(config: ImagesHalfLife | ShareHalfLife, total_images: int) -> float:
+def half_life_images(config: HalfLife, total_images: int) -> float:
     """The half-life of a run of a given length, in images."""
     return config.images if isinstance(config, ImagesHalfLife) else config.share * total_images
 

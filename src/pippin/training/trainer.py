@@ -106,6 +106,10 @@ class Trainer:
         if world.size > 1:
             self._loss = shared(self._loss, world, config.parallel)
         self.ema = EMA(model, half_life_images(config.ema, config.images))
+        self.extra = {
+            one.name: EMA(model, half_life_images(one, config.images)) for one in config.ema_extra
+        }
+        """Further averages by name."""
         self.optimizers = build_optimizers(model, config)
         self.step_count = 0
         self.bad_steps = 0
@@ -277,7 +281,8 @@ class Trainer:
         self.step_count += 1
         if finite:
             batch = self.config.batch_size
-            self.ema.update(self.model, batch_size=batch, images_seen=self.images_seen)
+            for ema in (self.ema, *self.extra.values()):
+                ema.update(self.model, batch_size=batch, images_seen=self.images_seen)
         self.mark("ema")
         if self.bad_in_a_row >= self.config.max_bad_steps:
             raise TrainingDivergedError(
@@ -295,6 +300,7 @@ class Trainer:
             model=gathered(self.model.state_dict(), keep=first),
             ema=gathered(self.ema.weights, keep=first),
             optimizer=gathered(optimizer_tensors(self.model, self.optimizers), keep=first),
+            extra={name: gathered(ema.weights, keep=first) for name, ema in self.extra.items()},
             state={
                 "images_seen": self.images_seen,
                 "step": self.step_count,
@@ -302,12 +308,18 @@ class Trainer:
                 "bad_in_a_row": self.bad_in_a_row,
                 "seed": self.seed,  # with the step, this is the whole random state
                 "lineage": list(self.lineage),
+                **self._half_lives(),
             },
         )
         if first:
             save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
         self.world.barrier()
         return folder / str(self.images_seen)
+
+    def _half_lives(self) -> dict[str, dict[str, float]]:
+        """In images, of further averages, if there are any."""
+        found = {name: ema.half_life for name, ema in self.extra.items()}
+        return {"half_lives": found} if found else {}
 
     @contextmanager
     def averaged(self, build: Callable[[], LatentDenoiser]) -> Iterator[LatentDenoiser | None]:
@@ -331,12 +343,24 @@ class Trainer:
         yield model
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint: weights, EMA, optimizer, position, counters."""
+        """Go on from a checkpoint: weights, averages, optimizer, position, counters.
+
+        Raises:
+            ValueError: it has other averages than this trainer.
+        """
         checkpoint = load_checkpoint(path)
+        if set(checkpoint.extra) != set(self.extra):
+            there, here = (", ".join(sorted(x)) or "none" for x in (checkpoint.extra, self.extra))
+            raise ValueError(
+                f"{path} has the further averages: {there}; train.ema_extra asks for: {here}. "
+                "Averages are kept from the first step on: resume with those that are there"
+            )
         own = self.model.state_dict()
         placed = {name: laid_out_as(x, own[name]) for name, x in checkpoint.model.items()}
         self.model.load_state_dict(placed)
         self.ema.restore(checkpoint.ema)
+        for name, ema in self.extra.items():
+            ema.restore(checkpoint.extra[name])
         restore_optimizers(self.model, self.optimizers, checkpoint.optimizer)
         self.step_count = checkpoint.state["step"]
         self.bad_steps = checkpoint.state["bad_steps"]
