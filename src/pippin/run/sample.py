@@ -10,6 +10,7 @@ import torch
 from rich.progress import Progress
 
 from pippin.config import fingerprint, protocol
+from pippin.control import Size
 from pippin.run.asked import asked_controls
 from pippin.run.captions import prompt_features
 from pippin.run.load import LoadedRun
@@ -122,7 +123,8 @@ def _drawing(
     text: TextFeatures | None = None,
 ) -> Iterator[Iterator[SampleBatch]]:
     """Batches of images with a progress bar."""
-    controls = asked_controls(run, config.control, prompts, seeds)
+    size = Size(*config.pixels(run.recipe.data.resolution))
+    controls = asked_controls(run, config.control, prompts, seeds, size)
     conditions = request_conditions(
         _classes(run, prompts),
         config.control,
