@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from pippin.data.images import ImagesSource
 from pippin.data.loader import LatentLoader
 from pippin.data.moments import EncodedViews, MomentBatch
 from pippin.data.views import clean_view, counterfactual, make_view, make_views
-from pippin.types import Batch, Moments
+from pippin.types import Batch, Moments, TextFeatures
 
 
 class Blank:
@@ -63,7 +64,7 @@ def blank_buckets(pictures: list[Size], ratios: tuple[float, ...]) -> BucketedMo
     return BucketedMoments(found)
 
 
-def take(source: BucketedMoments, steps: int, world: int = 1, **given: int) -> list[list[Batch]]:
+def take(source: BucketedMoments, steps: int, world: int = 1, **given: Any) -> list[list[Batch]]:
     """The first batches of every process."""
     return [
         list(
@@ -226,3 +227,18 @@ def test_a_bucket_without_pictures_is_counted_and_has_no_moments(photos, encoder
     assert bucket_pictures(source)[Size(64, 16)] == []
     found = bucketed(source, lambda part: EncodedViews(part, encoder))
     assert [size_name(bucket.size) for bucket in found.buckets] == ["16x64", "32x32", "48x24"]
+
+
+def test_captions_are_asked_for_by_the_place_in_the_whole_source() -> None:
+    source = blank_buckets([Size(20, 20 + 60 * (k % 2)) for k in range(8)], (0.25, 1.0))
+    asked = []
+
+    def captions(indices: torch.Tensor, step: int, batch_size: int, part: slice) -> TextFeatures:
+        asked.append((indices.tolist(), step, batch_size, part))
+        return TextFeatures(pooled=indices[:, None].float())
+
+    ((first, second),) = take(source, 2, batch_size=4, captions=captions)
+    assert [one[1:] for one in asked] == [(0, 4, slice(0, 4)), (1, 4, slice(0, 4))]
+    for batch, (indices, *_) in zip((first, second), asked, strict=True):
+        assert batch.index.tolist() == indices and batch.conditions.text is not None
+    assert sorted(first.index.tolist() + second.index.tolist()) == list(range(8))

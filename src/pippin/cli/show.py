@@ -8,9 +8,9 @@ import tyro
 
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe
-from pippin.diffusion.config import DiffusionConfig
 from pippin.data.buckets import size_name
 from pippin.data.config import ImagesConfig
+from pippin.diffusion.config import DiffusionConfig
 from pippin.recipes.latents import Shape, latent_shape_of
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES
