@@ -11,7 +11,7 @@ import tyro
 from pippin.cli import recaption
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe
-from pippin.data.config import ImagesConfig, ImportConfig
+from pippin.data.config import DataConfig, ImagesConfig, ImportConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
@@ -19,9 +19,9 @@ from pippin.recipes.recipe import Recipe
 if TYPE_CHECKING:
     from pippin.data.cache import LatentCache
     from pippin.data.check import Summary
+    from pippin.data.moments import MomentSource
     from pippin.data.scan import Scan
     from pippin.data.table import Split
-    from pippin.run.parts import Parts
 
 USAGE = """usage: pippin data import SOURCE [options]     parquet, WebDataset or hub, into a folder
        pippin data check FOLDER [options]      what is in a folder of own pictures
@@ -274,7 +274,8 @@ def _prepare(argv: list[str]) -> int:
     from pippin.run.parts import Parts
 
     enabled = replace(recipe, cache=replace(recipe.cache, enabled=True))
-    for size, cache in _caches(Parts(enabled, Console(stderr=True))).items():
+    parts = Parts(enabled, Console(stderr=True))
+    for size, cache in _caches(parts.moments, parts.data).items():
         if cache is None:
             print(f"{size}0 pictures")
             continue
@@ -286,18 +287,17 @@ def _prepare(argv: list[str]) -> int:
     return 0
 
 
-def _caches(parts: "Parts") -> "dict[str, LatentCache | None]":
+def _caches(moments: "MomentSource", data: DataConfig) -> "dict[str, LatentCache | None]":
     """By the bucket's name; None where it has no pictures. Without buckets there is one."""
     from pippin.data.bucketed import BucketedMoments
     from pippin.data.buckets import size_name
     from pippin.data.cache import LatentCache
 
-    moments = parts.moments
     if isinstance(moments, LatentCache):
         return {"": moments}
     assert isinstance(moments, BucketedMoments)
     found: dict[str, LatentCache | None] = {
-        f"bucket {size_name(size)}: ": None for size in parts.data.view_sizes
+        f"bucket {size_name(size)}: ": None for size in data.view_sizes
     }
     for bucket in moments.buckets:
         assert isinstance(bucket.moments, LatentCache)
