@@ -3,11 +3,19 @@
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from pippin.config import ConfigError, difference, fingerprint, protocol, replace_at
+from pippin.config import (
+    WHERE_SET,
+    Config,
+    ConfigError,
+    difference,
+    fingerprint,
+    protocol,
+    replace_at,
+)
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 
@@ -106,3 +114,14 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=rf"config\.json {message}"):
         Recipe.load(path)
+
+
+def test_a_setting_that_came_later_counts_where_it_differs_from_its_default():
+    @dataclass(frozen=True, kw_only=True)
+    class Later(Config):
+        old: int = 1
+        new: int = field(default=2, metadata=WHERE_SET)
+
+    assert protocol(Later()) == {"old": 1}
+    assert protocol(Later(new=3)) == {"old": 1, "new": 3}
+    assert difference(Later(), Later(new=3)) == {"new": (None, 3)}

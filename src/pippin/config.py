@@ -28,6 +28,10 @@ NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
 """``field(metadata=NOT_PROTOCOL)`` marks a setting that cannot change what is measured:
 paths, device, workers, micro-batch, how often something is logged."""
 
+WHERE_SET: dict[str, Any] = {"protocol": "where set"}
+"""``field(metadata=WHERE_SET)`` marks a setting that came after results were kept, and whose
+default is what was done before: it counts where it differs, so that older fingerprints hold."""
+
 
 WEIGHTS = re.compile(r"raw|ema(-images-\d+|-share-\d[\d.e-]*)?")
 """Names of a run's weights: raw ones, their average, and further averages by half-life."""
@@ -162,9 +166,10 @@ def protocol(config: Config, prefix: str = "") -> dict[str, Any]:
     """The settings that can change a measured number, by dotted path."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(config):
-        if not field.metadata.get("protocol", True):
-            continue
+        counts = field.metadata.get("protocol", True)
         value, path = getattr(config, field.name), f"{prefix}{field.name}"
+        if not counts or (counts == "where set" and value == field.default):
+            continue
         if isinstance(value, Config):
             found |= protocol(value, f"{path}.")
         else:

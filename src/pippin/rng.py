@@ -17,7 +17,7 @@ from torch import Tensor
 
 Stream = Literal[
     "init",  # (seed, parameter name)
-    "order",  # (seed, epoch)
+    "order",  # (seed, epoch), with buckets (seed, epoch, bucket)
     "size",  # (seed, picture): original size
     "view",  # (seed, picture, view): tone, crop, flip
     "posterior",  # (seed, step): which latent of the autoencoder's posterior

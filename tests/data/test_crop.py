@@ -48,7 +48,9 @@ def test_replaying_the_control_gives_the_identical_tensor(
 ) -> None:
     draws = torch.Generator().manual_seed(seed)
     source = torch.randint(0, 256, (3, height, width), generator=draws, dtype=torch.uint8)
-    drawn = draw_control(Size(height, width), law, draws, resolution=resolution, look=look)
+    drawn = draw_control(
+        Size(height, width), law, draws, size=Size(resolution, resolution), look=look
+    )
     image = apply_control(source, drawn, resolution)
     assert image.shape == (3, resolution, resolution)
     recorded = Control.from_values(drawn.values())
@@ -62,7 +64,7 @@ def test_corner_and_flip_are_found_back_from_the_pixels(
     height: int, width: int, law: CropLaw, seed: int
 ) -> None:
     source = ramps(height, width)
-    drawn = draw_control(Size(height, width), law, seeded(seed), resolution=16)
+    drawn = draw_control(Size(height, width), law, seeded(seed), size=Size(16, 16))
     side = drawn.crop_size.height
     image = apply_control(source, drawn, side)  # no resize: pixels are coordinates
     columns = image[0, 0].flip(0) if drawn.flip else image[0, 0]
@@ -89,7 +91,7 @@ def test_a_resized_ramp_still_tells_the_corner(resolution: int) -> None:
 @settings(max_examples=25, deadline=None)
 @given(sizes, sizes, laws, seeds)
 def test_drawn_crops_follow_the_law(height: int, width: int, law: CropLaw, seed: int) -> None:
-    drawn = draw_control(Size(height, width), law, seeded(seed), resolution=16)
+    drawn = draw_control(Size(height, width), law, seeded(seed), size=Size(16, 16))
     (top, left), (side, other) = drawn.crop_corner, drawn.crop_size
     assert side == other
     assert 0 <= top <= height - side
@@ -104,7 +106,7 @@ def test_drawn_crops_follow_the_law(height: int, width: int, law: CropLaw, seed:
 def test_corners_are_uniform_over_all_places() -> None:
     draws = torch.Generator().manual_seed(0)
     law = CropLaw(smallest=0.5, largest=0.5)
-    drawn = [draw_control(Size(8, 9), law, draws, resolution=16) for _ in range(3000)]
+    drawn = [draw_control(Size(8, 9), law, draws, size=Size(16, 16)) for _ in range(3000)]
     top = torch.tensor([d.crop_corner.top for d in drawn]).bincount(minlength=5)
     left = torch.tensor([d.crop_corner.left for d in drawn]).bincount(minlength=6)
     assert len(top) == 5
@@ -115,7 +117,7 @@ def test_corners_are_uniform_over_all_places() -> None:
 
 def test_other_settings_do_not_move_the_other_draws() -> None:
     draw = [
-        draw_control(Size(50, 70), CropLaw(flip_probability=p), seeded(3), resolution=16)
+        draw_control(Size(50, 70), CropLaw(flip_probability=p), seeded(3), size=Size(16, 16))
         for p in (0.0, 1.0)
     ]
     assert draw[0].crop_corner == draw[1].crop_corner
@@ -164,7 +166,7 @@ def test_a_local_view_has_the_pixels_of_the_source(
     height: int, width: int, seed: int, resolution: int
 ) -> None:
     law = CropLaw(local_share=1.0, flip_probability=0.0)
-    drawn = draw_control(Size(height, width), law, seeded(seed), resolution=resolution)
+    drawn = draw_control(Size(height, width), law, seeded(seed), size=Size(resolution, resolution))
     side = min(resolution, height, width)
     assert drawn.crop_size == (side, side)
     source = torch.randint(0, 256, (3, height, width), generator=seeded(seed)).to(torch.uint8)
@@ -177,8 +179,8 @@ def test_a_local_view_has_the_pixels_of_the_source(
 def test_a_mixture_has_its_share_of_local_views_and_leaves_the_others_as_they_are() -> None:
     size = Size(200, 240)
     plain, mixed = (CropLaw(local_share=share) for share in (0.0, 0.3))
-    first = [draw_control(size, plain, seeded(k), resolution=16) for k in range(2000)]
-    second = [draw_control(size, mixed, seeded(k), resolution=16) for k in range(2000)]
+    first = [draw_control(size, plain, seeded(k), size=Size(16, 16)) for k in range(2000)]
+    second = [draw_control(size, mixed, seeded(k), size=Size(16, 16)) for k in range(2000)]
     local = [drawn.crop_size == (16, 16) for drawn in second]
     assert abs(sum(local) / 2000 - 0.3) < 5 * (0.3 * 0.7 / 2000) ** 0.5
     assert all(a == b for a, b, part in zip(first, second, local, strict=True) if not part)

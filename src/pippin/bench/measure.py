@@ -16,6 +16,7 @@ from pippin.bench.machine import machine
 from pippin.bench.made_up import MadeUpMoments
 from pippin.bench.record import BenchRecord, ModeResult, Spread
 from pippin.config import protocol
+from pippin.data.config import check_squares
 from pippin.data.loader import LatentLoader
 from pippin.recipes.recipe import Recipe
 from pippin.run.cost import denoiser_flops, meta_model
@@ -67,7 +68,9 @@ def bench(recipe: Recipe, name: str, config: BenchConfig, console: Console) -> B
 
 def _parts(recipe: Recipe, config: BenchConfig, console: Console) -> Parts:
     parts = Parts(recipe, console)
-    if config.data == "made-up":
+    if config.data == "recipe":
+        check_squares(recipe.data, "pippin bench, which counts the FLOPs of one shape,")
+    else:
         source = parts.train_source
         pictures, classes = min(len(source), 1024), len(source.class_names)
         parts.moments = MadeUpMoments(parts.latent_shape, classes, pictures)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pippin.cli.options import chosen_data, parse
 from pippin.config import protocol
-from pippin.data.config import DataConfig, OpenMojiConfig
+from pippin.data.config import DataConfig, OpenMojiConfig, check_squares
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def _measure(command: MeasureAutoencoderCommand) -> None:
     from pippin.run.reconstruction import reconstruction_figures
     from pippin.training.device import resolve_device
 
+    check_squares(command.data, "pippin autoencoder")
     device = resolve_device(command.device)
     _print(reconstruction_figures(Autoencoder.load(command.autoencoder, device), command.data))
 
@@ -87,6 +88,7 @@ def _train(command: TrainAutoencoderCommand) -> int:
     from pippin.system.lock import folder_lock
     from pippin.system.stop import TrainingStoppedError
 
+    check_squares(command.data, "pippin autoencoder")
     going_on = command.resume and (command.out / "run" / STATE_FILE).exists()
     if (command.out / WEIGHTS_FILE).exists() and not going_on:
         raise ValueError(f"{command.out} holds an autoencoder already; choose another --out")

@@ -12,13 +12,15 @@ import tyro
 from pippin.cli import recaption
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe
-from pippin.data.config import ImagesConfig, ImportConfig
+from pippin.data.config import DataConfig, ImagesConfig, ImportConfig, NoDataConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
+    from pippin.data.cache import LatentCache
     from pippin.data.check import Summary
+    from pippin.data.moments import MomentSource
     from pippin.data.scan import Scan
     from pippin.data.table import Split
 
@@ -165,6 +167,8 @@ def _described(config: ImagesConfig, found: "Scan", summary: "Summary | None") -
     lines = [f"{config.path}: {len(found.pictures)} pictures ({found.layout})"]
     if summary:
         lines += ["", *_classes(summary), "", *_sizes(summary)]
+        if config.aspect_ratios:
+            lines += ["", *_buckets(summary), ""]
         rules = ", ".join(f"{count} {rule}" for rule, count in summary.rules.items())
         lines += [f"rules applied: {rules or 'none'}", f"repeated files: {summary.repeated}"]
         lines += [f"note: {note}" for note in (*summary.notes, *_too_few(summary.splits))]
@@ -193,10 +197,24 @@ def _too_few(splits: "dict[Split, int]") -> list[str]:
 
 
 def _classes(summary: "Summary") -> list[str]:
-    rows = [*summary.classes.items(), ("total", summary.splits)]
-    width = max(len(name) for name, _ in rows)
-    head = f"{'class':<{width}}" + "".join(f"{split:>10}" for split in summary.splits)
-    lines = (f"{name:<{width}}" + "".join(f"{n:>10}" for n in c.values()) for name, c in rows)
+    return _table("class", {**summary.classes, "total": summary.splits})
+
+
+def _buckets(summary: "Summary") -> list[str]:
+    from pippin.data.buckets import size_name
+
+    rows = {size_name(size): count for size, count in summary.buckets.items()}
+    return _table("bucket", {**rows, "total": summary.splits})
+
+
+def _table(name: str, rows: "dict[str, dict[Split, int]]") -> list[str]:
+    """A column of names and one for each split."""
+    width = max(len(one) for one in (name, *rows))
+    head = f"{name:<{width}}" + "".join(f"{split:>10}" for split in next(iter(rows.values())))
+    lines = (
+        f"{one:<{width}}" + "".join(f"{n:>10}" for n in counts.values())
+        for one, counts in rows.items()
+    )
     return [head, *lines]
 
 
@@ -212,7 +230,7 @@ def _sizes(summary: "Summary") -> list[str]:
 def _reconstruction(command: CheckCommand) -> str:
     """How well the autoencoder keeps some of the training pictures."""
     from pippin.data.open import build_source
-    from pippin.data.views import make_views
+    from pippin.data.views import make_views, square
     from pippin.encoders.autoencoder import Autoencoder
     from pippin.encoders.measure import measure_reconstruction
     from pippin.encoders.source import find_autoencoder
@@ -225,7 +243,7 @@ def _reconstruction(command: CheckCommand) -> str:
     quality = measure_reconstruction(
         autoencoder,
         (
-            make_views(source, rows.tolist(), [0] * len(rows)).images
+            make_views(source, rows.tolist(), [0] * len(rows), square(source)).images
             for rows in chosen.split(BATCH)
         ),
     )
@@ -257,12 +275,36 @@ def _prepare(argv: list[str]) -> int:
 
     from pippin.run.prepare import prepare
 
-    cache = prepare(command.recipe, processes=command.processes)
+    moments = prepare(command.recipe, processes=command.processes)
     if os.environ.get("RANK", "0") != "0":  # under torchrun there are several of us
         return 0
-    megabytes = sum(shard.num_bytes for shard in cache.manifest.shards) / 1e6
-    print(
-        f"{len(cache)} pictures x {cache.num_views} views in {cache.folder} "
-        f"({megabytes:.1f} MB); training with the same settings reads it"
-    )
+    for size, cache in _caches(moments, command.recipe.data).items():
+        if cache is None:
+            print(f"{size}0 pictures")
+            continue
+        megabytes = sum(shard.num_bytes for shard in cache.manifest.shards) / 1e6
+        print(
+            f"{size}{len(cache)} pictures x {cache.num_views} views in {cache.folder} "
+            f"({megabytes:.1f} MB); training with the same settings reads it"
+        )
     return 0
+
+
+def _caches(
+    moments: "MomentSource", data: DataConfig | NoDataConfig
+) -> "dict[str, LatentCache | None]":
+    """By the bucket's name; None where it has no pictures. Without buckets there is one."""
+    from pippin.data.bucketed import BucketedMoments
+    from pippin.data.buckets import size_name
+    from pippin.data.cache import LatentCache
+
+    if isinstance(moments, LatentCache):
+        return {"": moments}
+    assert isinstance(moments, BucketedMoments) and not isinstance(data, NoDataConfig)
+    found: dict[str, LatentCache | None] = {
+        f"bucket {size_name(size)}: ": None for size in data.view_sizes
+    }
+    for bucket in moments.buckets:
+        assert isinstance(bucket.moments, LatentCache)
+        found[f"bucket {size_name(bucket.size)}: "] = bucket.moments
+    return found

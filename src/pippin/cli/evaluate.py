@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from pippin.cli.options import chosen_data, parse
-from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig
+from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.presets import PRESETS, PresetName
 from pippin.sampling.config import SamplingConfig
@@ -161,6 +161,7 @@ def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], P
     named = [one for one in arguments if one.startswith("--data.")]
     if command.reference is not None and named:
         raise ValueError(f"{named[0]} has no effect with --reference; leave one of them out")
+    check_squares(command.data, "pippin evaluate FOLDER")
     if not first_process():
         return None
     if process_count() > 1:

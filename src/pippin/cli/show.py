@@ -8,6 +8,8 @@ import tyro
 
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe
+from pippin.data.buckets import size_name
+from pippin.data.config import ImagesConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.recipes.latents import Shape, latent_shape_of
 from pippin.recipes.recipe import Recipe
@@ -77,7 +79,7 @@ def _described(recipe: Recipe) -> list[tuple[str, str]]:
     return [
         ("denoiser", recipe.denoiser.kind),
         ("autoencoder", recipe.autoencoder.source),
-        ("resolution", f"{recipe.data.resolution} pixels"),
+        ("resolution", f"{recipe.data.resolution} pixels{_buckets(recipe)}"),
         ("schedule", _schedule(diffusion)),
         ("prediction", diffusion.prediction),
         ("times", diffusion.time_density.kind),
@@ -91,6 +93,14 @@ def _described(recipe: Recipe) -> list[tuple[str, str]]:
             f"guidance {sampling.guidance.semantic_scale:g}",
         ),
     ]
+
+
+def _buckets(recipe: Recipe) -> str:
+    """Sizes of training images, where they are no squares; costs are a square's."""
+    data = recipe.data
+    if not isinstance(data, ImagesConfig) or not data.aspect_ratios:
+        return ""
+    return f", in buckets of {', '.join(map(size_name, data.view_sizes))}; costs are a square's"
 
 
 def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:

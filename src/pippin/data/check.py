@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from statistics import median
 
+from pippin.control import Size
 from pippin.data.config import ImagesConfig
 from pippin.data.images import split_pictures
 from pippin.data.scan import OwnPicture, Scan
@@ -33,6 +34,8 @@ class Summary:
     classes: dict[str, dict[Split, int]]
     """Class name -> pictures in each split, in the order of class ids."""
     splits: dict[Split, int]
+    buckets: dict[Size, dict[Split, int]]
+    """Size of training images -> pictures in each split, by increasing ratio; empty ones too."""
     shorter_side: Spread
     """In pixels of the files as stored."""
     aspect: Spread
@@ -59,10 +62,17 @@ def summarise(found: Scan, config: ImagesConfig) -> Summary:
         name: {split: count[number] for split, count in in_class.items()}
         for number, name in enumerate(found.class_names)
     }
+    in_bucket = {
+        split: Counter(config.view_size(p.size) for p in part) for split, part in parts.items()
+    }
     met = Counter(rule for picture in pictures for rule in picture.rules)
     return Summary(
         classes=classes,
         splits={split: len(part) for split, part in parts.items()},
+        buckets={
+            size: {split: count[size] for split, count in in_bucket.items()}
+            for size in config.view_sizes
+        },
         shorter_side=Spread.of([min(p.size) for p in pictures]),
         aspect=Spread.of([p.size.width / p.size.height for p in pictures]),
         rules={rule: met[rule] for rule in RULES if met[rule]},
@@ -91,12 +101,15 @@ def _notes(found: Scan, config: ImagesConfig, classes: dict[str, dict[Split, int
         notes.append(f"no picture of these classes is trained on: {', '.join(empty)}")
     if twice := _in_several_classes(found.pictures):
         notes.append(f"{twice} pictures with the same bytes have different classes")
-    small = sum(min(p.size) < config.resolution for p in found.pictures)
+    views = [(p.size, config.view_size(p.size)) for p in found.pictures]
+    small = sum(any(a < b for a, b in zip(size, view, strict=True)) for size, view in views)
     if small:
-        notes.append(
-            f"{small} pictures have a shorter side below the resolution of {config.resolution} "
-            "and are enlarged"
+        below = (
+            "side below that of their bucket"
+            if config.aspect_ratios
+            else f"shorter side below the resolution of {config.resolution}"
         )
+        notes.append(f"{small} pictures have a {below} and are enlarged")
     return notes
 
 

@@ -4,8 +4,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least, within
-from pippin.control import CONTROL_FIELDS
+from pippin.config import NOT_PROTOCOL, WHERE_SET, Config, ConfigError, at_least, within
+from pippin.control import CONTROL_FIELDS, Size
+from pippin.data.buckets import BUCKET_STEP, bucket_sizes, check_ratios, nearest_bucket
 
 Tones = Literal["one-per-view", "base-only", "all"]
 Art = Literal["openmoji", "twemoji"]
@@ -35,15 +36,16 @@ class SizeLaw(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class CropLaw(Config):
-    """Square crops: the side is uniform in a share of the source's shorter side, the corner
-    uniform over all places where it fits."""
+    """Crops of the training image's shape: the side is uniform in a share of that of the largest
+    one (a square's: the source's shorter side), the corner uniform over all places where it fits.
+    """
 
     smallest: float = 0.75
     largest: float = 1.0
     flip_probability: float = 0.5
     local_share: float = 0.0
     """How many of the views are local ones: as many pixels of the source as a training image has,
-    not resized, instead of a share of its side. A source that is no larger gives its square."""
+    not resized, instead of a share of its side. A smaller source gives its largest crop."""
 
     def __post_init__(self) -> None:
         """Refuse shares outside (0, 1]."""
@@ -114,6 +116,15 @@ class OpenMojiConfig(Config):
                 f"data.art must name openmoji, twemoji or both once; got {list(self.art)}"
             )
 
+    @property
+    def view_sizes(self) -> tuple[Size, ...]:
+        """Of training images: a square."""
+        return (Size(self.resolution, self.resolution),)
+
+    def view_size(self, original_size: Size) -> Size:
+        """Of the views of a picture: a square."""
+        return self.view_sizes[0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesConfig(Config):
@@ -132,7 +143,14 @@ class ImagesConfig(Config):
     max_lost_share: float = field(default=0.05, metadata=NOT_PROTOCOL)
     """A larger share of lost files is refused."""
     resolution: int = 64
-    """Side of a training image in pixels."""
+    """Side of a training image in pixels; of one in a bucket, the side of a square with about as
+    many pixels."""
+    aspect_ratios: tuple[float, ...] = field(default=(), metadata=WHERE_SET)
+    """Heights over widths of training images, in increasing order: each is a bucket, and a picture
+    is trained on in the one that is nearest. Empty: squares alone."""
+    bucket_step: int = field(default=BUCKET_STEP, metadata=WHERE_SET)
+    """Sides of buckets are multiples of it. It is one of the autoencoder's factor times the
+    denoiser's patch, or times what a UNet's levels divide by."""
     crop_law: CropLaw = field(default_factory=CropLaw)
     look: LookLaw = field(default_factory=LookLaw)
     views: int = 8
@@ -153,9 +171,39 @@ class ImagesConfig(Config):
                 "0 < held_out_share < 1 and 0 <= max_lost_share < 1; got "
                 f"{self.held_out_share}, {self.max_lost_share}"
             )
+        check_ratios(self.resolution, self.aspect_ratios, self.bucket_step)
+
+    @property
+    def view_sizes(self) -> tuple[Size, ...]:
+        """Of training images: the buckets' by increasing ratio, or a square."""
+        if not self.aspect_ratios:
+            return (Size(self.resolution, self.resolution),)
+        return bucket_sizes(self.resolution, self.aspect_ratios, self.bucket_step)
+
+    def view_size(self, original_size: Size) -> Size:
+        """Of the views of a picture of some size: that of its bucket, or a square."""
+        return nearest_bucket(self.view_sizes, original_size)
 
 
 DataConfig = OpenMojiConfig | ImagesConfig
+
+
+def has_buckets(data: "DataConfig | NoDataConfig") -> bool:
+    """Whether training images have several shapes, or another one than the square."""
+    return isinstance(data, ImagesConfig) and bool(data.aspect_ratios)
+
+
+def check_squares(data: "DataConfig | NoDataConfig", what: str) -> None:
+    """Refuse buckets where they would have no effect.
+
+    Raises:
+        ConfigError: naming what works on squares.
+    """
+    if has_buckets(data):
+        raise ConfigError(
+            f"{what} works on squares of data.resolution, so data.aspect_ratios would have no "
+            "effect: leave it out"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

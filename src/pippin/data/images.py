@@ -2,6 +2,8 @@
 """Own pictures as a source: files of any size and shape, with classes."""
 
 import hashlib
+from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from statistics import median_low
 
@@ -52,6 +54,14 @@ class ImagesSource:
     def __len__(self) -> int:
         """How many pictures one epoch has."""
         return len(self._items)
+
+    def part(self, indices: Sequence[int]) -> "ImagesSource":
+        """Some of the pictures as a source; their keys, and so their draws, are the same."""
+        chosen = copy(self)
+        for known in ("_hash", "probe_side"):  # of all pictures
+            vars(chosen).pop(known, None)
+        chosen._items = [self._items[index] for index in indices]
+        return chosen
 
     def picture(self, index: int) -> OwnPicture:
         """File, class, caption and size of one picture."""

@@ -4,6 +4,9 @@
 Sample k belongs to epoch k // n and shows, as view ``epoch mod num_views``, the picture at place
 k mod n of that epoch's random order. So a run resumes at an image count alone: no state of a
 generator or a loader is stored.
+
+With buckets every step draws from one of them, in turn (:mod:`pippin.data.turns`), and each has an
+endless sequence of its own.
 """
 
 import itertools
@@ -15,13 +18,16 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pippin.data.bucketed import BucketedMoments
+from pippin.data.buckets import size_name
 from pippin.data.moments import Encoder, MomentBatch, MomentSource
+from pippin.data.turns import Turn, turns
 from pippin.rng import generator, normal, permutation
 from pippin.types import Batch, Conditions, Moments, TextFeatures
 
 
 def sample_keys(
-    start: int, count: int, num_pictures: int, num_views: int, seed: int
+    start: int, count: int, num_pictures: int, num_views: int, seed: int, *bucket: str
 ) -> tuple[Int[Tensor, " count"], Int[Tensor, " count"]]:
     """Picture index and view of the samples start .. start + count - 1.
 
@@ -33,12 +39,13 @@ def sample_keys(
         num_pictures: n, the length of an epoch.
         num_views: epoch e uses view e mod num_views.
         seed: of the order.
+        bucket: the name of the bucket, where there are several sequences.
     """
     indices, views = [], []
     stop = start + count
     while start < stop:
         epoch, place = divmod(start, num_pictures)
-        part = _epoch_order(num_pictures, seed, epoch)[place : place + stop - start]
+        part = _orders(num_pictures, seed, *bucket)(epoch)[place : place + stop - start]
         indices.append(part)
         views.append(torch.full_like(part, epoch % num_views))
         start += len(part)
@@ -105,7 +112,7 @@ class LatentLoader:
         loader = DataLoader(
             steps,
             batch_size=None,
-            sampler=_StepNumbers(self._first_step),
+            sampler=_Turns(steps.pictures, self._first_step),
             num_workers=self._workers,
             generator=generator("order", self._seed),  # leaves torch's global generator alone
         )
@@ -130,34 +137,48 @@ class LatentLoader:
 
 
 class _Steps(Dataset):
-    """Step number -> (picture indices, moments) of this process's part of the batch."""
+    """A step's turn -> (picture indices, moments) of this process's part of the batch."""
 
     def __init__(self, source: MomentSource, batch_size: int, seed: int, part: slice) -> None:
         self.source, self.batch_size, self.seed, self.part = source, batch_size, seed, part
+        self.buckets = source.buckets if isinstance(source, BucketedMoments) else None
 
-    def __getitem__(self, step: int) -> tuple[Tensor, MomentBatch]:
+    @property
+    def pictures(self) -> list[int]:
+        """How many each bucket has; without buckets all are one."""
+        if self.buckets is None:
+            return [len(self.source)]
+        return [len(bucket.pictures) for bucket in self.buckets]
+
+    def __getitem__(self, turn: Turn) -> tuple[Tensor, MomentBatch]:
+        bucket = None if self.buckets is None else self.buckets[turn.bucket]
         indices, views = sample_keys(
-            step * self.batch_size,
+            turn.number * self.batch_size,
             self.batch_size,
-            len(self.source),
+            self.pictures[turn.bucket],
             self.source.num_views,
             self.seed,
+            *([] if bucket is None else [size_name(bucket.size)]),
         )
         indices, views = indices[self.part], views[self.part]
+        if bucket is not None:
+            indices = bucket.pictures[indices]
         return indices, self.source.fetch(indices, views)
 
 
-class _StepNumbers:
-    """first, first + 1, ... without end; can be iterated again."""
+class _Turns:
+    """The turns of all steps from the first one on; can be iterated again."""
 
-    def __init__(self, first: int) -> None:
-        self.first = first
+    def __init__(self, pictures: list[int], first: int) -> None:
+        self.pictures, self.first = pictures, first
 
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.first)
+    def __iter__(self) -> Iterator[Turn]:
+        return turns(self.pictures, self.first)
 
 
-@lru_cache(maxsize=2)
-def _epoch_order(num_pictures: int, seed: int, epoch: int) -> Int[Tensor, " num_pictures"]:
-    """The order of one epoch; kept, because a step needs only a slice of it."""
-    return permutation(num_pictures, "order", seed, epoch)
+@lru_cache(maxsize=64)
+def _orders(num_pictures: int, seed: int, *bucket: str) -> Callable[[int], Tensor]:
+    """Epoch -> its order; the last two are kept, because a step needs only a slice of one."""
+    return lru_cache(maxsize=2)(
+        lambda epoch: permutation(num_pictures, "order", seed, epoch, *bucket)
+    )

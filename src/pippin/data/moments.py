@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pippin.control import Size
 from pippin.data.source import PictureSource
 from pippin.data.views import make_views
 from pippin.encoders.pixels import to_pixels
@@ -69,6 +70,7 @@ class EncodedViews:
         encoder: on ``device``.
         device: where the encoder runs; moments come back to the CPU.
         encode_batch: how many images are encoded at once.
+        size: of every view in pixels; None = as :func:`pippin.data.views.view_control`.
     """
 
     def __init__(
@@ -78,11 +80,13 @@ class EncodedViews:
         *,
         device: torch.device | str = "cpu",
         encode_batch: int = 32,
+        size: Size | None = None,
     ) -> None:
         self._source = source
         self._encoder = encoder
         self._device = device
         self._encode_batch = encode_batch
+        self._size = size
         self.num_views = source.config.views
 
     def __len__(self) -> int:
@@ -92,7 +96,7 @@ class EncodedViews:
     def fetch(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> MomentBatch:
         """See :class:`MomentSource`."""
         check_range("picture index", indices, len(self))
-        batch = make_views(self._source, indices.tolist(), views.tolist())
+        batch = make_views(self._source, indices.tolist(), views.tolist(), self._size)
         parts = [
             encode_images(self._encoder, images, self._device)
             for images in batch.images.split(self._encode_batch)

@@ -208,6 +208,13 @@ def learns_variance(config: DenoiserConfig) -> bool:
     return bool(getattr(config, "learn_variance", False))
 
 
+def side_multiple(config: DenoiserConfig) -> int:
+    """Whose multiples a latent's sides must be."""
+    if isinstance(config, UNetConfig):
+        return 2 ** (len(config.channel_multiples) - 1)
+    return config.patch_size
+
+
 def dit(size: SizeName, **settings: Any) -> DiTConfig:
     """DiT of a named size."""
     return DiTConfig(**SIZES[size]._asdict(), **settings)

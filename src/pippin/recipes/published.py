@@ -176,7 +176,8 @@ def pixart_xl_512() -> Recipe:
     """PixArt-alpha at 512 pixels, the aesthetics stage; init.run is to name the 256 run.
 
     The paper embeds picture sizes and trains on many aspect ratios in this stage; here crops are
-    square, and sizes are left out so that the weights of 256 fit.
+    square unless data.aspect_ratios is given, and sizes are left out so that the weights of 256
+    fit.
     """
     base, batch_size = pixart_xl_256(), 40 * 64
     return replace(

@@ -4,9 +4,12 @@
 from dataclasses import replace
 
 from pippin.config import ConfigError
-from pippin.data.config import NoDataConfig
+from pippin.data.buckets import size_name
+from pippin.data.config import ImagesConfig, NoDataConfig
+from pippin.denoisers.config import DenoiserConfig, MDTv2Config, MMDiTConfig, side_multiple
 from pippin.diffusion.rescale import build_schedule
 from pippin.objective import check_objective
+from pippin.recipes.latents import factor_and_channels, is_known
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import check_guidance
 from pippin.sampling.sampler import grid_of
@@ -26,6 +29,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_measured_guidance(recipe)
     _check_size_curve(recipe)
     _check_looks(recipe)
+    _check_buckets(recipe)
 
 
 def _check_averages(recipe: Recipe) -> None:
@@ -79,4 +83,48 @@ def _check_looks(recipe: Recipe) -> None:
             raise ConfigError(
                 f"conditioning.control reads {field}, which is the same in every picture while "
                 f"{setting} is 0: set it above 0, or leave the field out"
+            )
+
+
+def _check_buckets(recipe: Recipe) -> None:
+    """Training images of several shapes need positions that are not learned for one."""
+    data, denoiser = recipe.data, recipe.denoiser
+    if not isinstance(data, ImagesConfig) or not data.aspect_ratios:
+        return
+    if isinstance(denoiser, MDTv2Config):
+        rows, columns = denoiser.grid
+        raise ConfigError(
+            f"denoiser mdtv2 has learned positions for {rows} x {columns} patches alone, so it "
+            "cannot train on the buckets of data.aspect_ratios: leave these out, or take dit, "
+            "pixart, mmdit or unet"
+        )
+    if is_known(recipe):
+        check_bucket_sides(data, factor_and_channels(recipe)[0], denoiser)
+
+
+def check_bucket_sides(data: ImagesConfig, factor: int, denoiser: DenoiserConfig) -> None:
+    """Refuse buckets whose latents the denoiser cannot divide, or that leave its table.
+
+    Args:
+        data: with aspect ratios.
+        factor: pixels to a latent's side.
+        denoiser: which.
+
+    Raises:
+        ConfigError: naming what the buckets' sides must be.
+    """
+    multiple = factor * side_multiple(denoiser)
+    if data.bucket_step % multiple:
+        raise ConfigError(
+            f"data.bucket_step must be a multiple of {multiple}, the autoencoder's factor "
+            f"{factor} times the {side_multiple(denoiser)} that denoiser {denoiser.kind} divides "
+            f"latents by; got {data.bucket_step}"
+        )
+    side = denoiser.table_side if isinstance(denoiser, MMDiTConfig) else None
+    for size in data.view_sizes:
+        if side is not None and max(size) > side * multiple:
+            raise ConfigError(
+                f"the bucket {size_name(size)} has {max(size) // multiple} patches along its "
+                f"longer side, and denoiser.table_side is {side}: set it to as many, or leave the "
+                "ratio out of data.aspect_ratios"
             )

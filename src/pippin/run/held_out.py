@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from pippin.data.moments import EncodedViews, MomentBatch
+from pippin.data.views import square
 from pippin.evaluation.denoising import denoising_loss
 from pippin.evaluation.measure import Measure, Subject
 from pippin.model import LatentDenoiser
@@ -14,12 +15,13 @@ from pippin.types import Conditions
 
 
 class HeldOut:
-    """View 0 of every held-out picture: its posterior mean and its own label and control."""
+    """View 0 of every held-out picture, a square whatever the buckets: its posterior mean and its
+    own label and control."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         source = parts.held_out_source
-        views = EncodedViews(source, parts.autoencoder, device=parts.device)
+        views = EncodedViews(source, parts.autoencoder, device=parts.device, size=square(source))
         rows = torch.arange(len(source))
         self.batch: MomentBatch = views.fetch(rows, torch.zeros_like(rows))
         mean = self.batch.moments.mean.to(parts.device)

@@ -10,8 +10,10 @@ from rich.progress import Progress
 
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
+from pippin.data.bucketed import bucketed
 from pippin.data.build import build_cache
 from pippin.data.config import DataConfig, NoDataConfig, OpenMojiConfig
+from pippin.data.images import ImagesSource
 from pippin.data.moments import EncodedViews, MomentSource
 from pippin.data.open import build_source
 from pippin.data.source import PictureSource
@@ -24,7 +26,7 @@ from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
 from pippin.run.builders import ALONE, Builders
 from pippin.run.captions import PictureCaptions, check_encoder, prompt_features
-from pippin.run.checks import check_recipe
+from pippin.run.checks import check_bucket_sides, check_recipe
 from pippin.training.device import resolve_device
 
 
@@ -34,8 +36,8 @@ class Parts:
     Args:
         recipe: what to build.
         console: where progress of preparations is shown.
-        builders: how caches of the training pictures are built together with other processes; all of
-            them must then ask for the same ones in the same order.
+        builders: how caches of the training pictures are built together with other processes; all
+            of them must then ask for the same ones in the same order.
 
     Raises:
         ConfigError: parts of the recipe that do not fit each other.
@@ -110,14 +112,22 @@ class Parts:
 
     @cached_property
     def moments(self) -> MomentSource:
-        """Latent moments of the training pictures: cached, or encoded on the fly."""
+        """Latent moments of the training pictures, bucket by bucket where there are any."""
+        source = self.train_source
+        if not isinstance(source, ImagesSource) or not source.config.aspect_ratios:
+            return self._moments_of(source)
+        check_bucket_sides(source.config, self.autoencoder.factor, self.recipe.denoiser)
+        return bucketed(source, self._moments_of)
+
+    def _moments_of(self, source: PictureSource) -> MomentSource:
+        """Of some pictures, all of one size: cached, or encoded on the fly."""
         if not self.recipe.cache.enabled:
-            return EncodedViews(self.train_source, self.autoencoder, device=self.device)
+            return EncodedViews(source, self.autoencoder, device=self.device)
         self.builders.wait()
         with Progress(console=self.console, disable=not self.builders.first) as progress:
             task = progress.add_task("caching latents", total=None)
             return build_cache(
-                self.train_source,
+                source,
                 self.autoencoder,
                 self.recipe.cache,
                 device=self.device,

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from pippin.config import ConfigError
-from pippin.data.cache import LatentCache
+from pippin.data.moments import MomentSource
 from pippin.recipes.recipe import Recipe
 from pippin.run.builders import Builders, builders_of
 from pippin.run.parts import Parts
@@ -24,8 +24,8 @@ from pippin.system.stop import sigterm_interrupts
 from pippin.training.world import joined, take_card
 
 
-def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = None) -> LatentCache:
-    """Build the latent cache of a recipe, and the cache of its captions where it reads text.
+def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = None) -> MomentSource:
+    """Build the caches of a recipe: latents, bucket by bucket, and captions where it reads text.
 
     Several processes share the work: those that torchrun started, ``processes`` on this machine,
     and any others that were given the same settings. They meet only in the caches' folders.
@@ -53,11 +53,10 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
             return _build(recipe, console, builders_of(world) if world.size > 1 else builders)
 
 
-def _build(recipe: Recipe, console: Console, builders: Builders) -> LatentCache:
+def _build(recipe: Recipe, console: Console, builders: Builders) -> MomentSource:
     parts = Parts(recipe, console, builders)
-    cache, _ = parts.moments, parts.captions
-    assert isinstance(cache, LatentCache)
-    return cache
+    moments, _ = parts.moments, parts.captions
+    return moments
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from rich.progress import Progress
 
 from pippin.config import fingerprint, protocol
-from pippin.control import Control
+from pippin.control import Control, Size
 from pippin.run.asked import asked_controls
 from pippin.run.captions import prompt_features
 from pippin.run.load import LoadedRun, untrained_run
@@ -162,7 +162,7 @@ def _draw_share(
     """This process's batches, written as they come."""
     world = run.crew.world
     rows = [row for batch in batches for row in batch]
-    controls = asked_controls(run, config.control, *_prompts_and_seeds(rows))
+    controls = asked_controls(run, config.control, *_prompts_and_seeds(rows), _size(run, config))
     asked = dict(zip(rows, controls, strict=True)) if controls is not None else None
     own = batches[world.rank :: world.size]
     sampler = run.sampler(config)
@@ -181,6 +181,10 @@ def _draw_share(
             progress.advance(task, len(batch))
 
 
+def _size(run: LoadedRun, config: SamplingConfig) -> Size:
+    return Size(*config.pixels(run.recipe.data.resolution))
+
+
 def _prompts_and_seeds(rows: Sequence[SampleRow]) -> tuple[list[Prompt], list[int]]:
     return [row.prompt for row in rows], [row.seed for row in rows]
 
@@ -194,7 +198,7 @@ def _drawing(
     text: TextFeatures | None = None,
 ) -> Iterator[Iterator[SampleBatch]]:
     """Batches of images with a progress bar."""
-    controls = asked_controls(run, config.control, prompts, seeds)
+    controls = asked_controls(run, config.control, prompts, seeds, _size(run, config))
     conditions = _conditions(run, prompts, seeds, config, controls, text)
     sampler = run.sampler(config)
     with Progress(console=run.parts.console, transient=True) as progress:

@@ -9,6 +9,9 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
+from pippin.data.bucketed import bucket_pictures
+from pippin.data.buckets import size_name
+from pippin.data.config import has_buckets
 from pippin.data.loader import LatentLoader
 from pippin.model import LatentDenoiser
 from pippin.objective import Objective
@@ -62,6 +65,7 @@ def _train(
     with ExitStack() as held:
         with world.first_alone():
             _name_lost(parts)  # before the folder is made: refused pictures leave none behind
+            _count_buckets(parts)
             if world.first:
                 held.enter_context(folder_lock(folder))
                 run.check(recipe, resume=resume)
@@ -100,6 +104,24 @@ def _name_lost(parts: Parts) -> None:
     if len(lost) > LOST_NAMED:
         parts.console.print(
             f"[yellow]left out:[/] {len(lost)} pictures in all; `pippin data check` lists them"
+        )
+
+
+def _count_buckets(parts: Parts) -> None:
+    """Say how many pictures are trained on at each size."""
+    if not has_buckets(parts.data):
+        return
+    counts = {
+        size_name(size): len(pictures)
+        for size, pictures in bucket_pictures(parts.train_source).items()
+    }
+    listed = ", ".join(f"{count} at {name}" for name, count in counts.items())
+    parts.console.print(f"buckets (pictures at height x width): {listed}")
+    batch = parts.recipe.train.batch_size
+    if small := [name for name, count in counts.items() if 0 < count < batch]:
+        parts.console.print(
+            f"[yellow]fewer pictures than train.batch_size {batch}:[/] {', '.join(small)}; a step "
+            "shows some of them more than once"
         )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from pippin.config import ConfigError, protocol
 from pippin.control import Size
-from pippin.data.config import ImagesConfig
+from pippin.data.config import ImagesConfig, check_squares
 from pippin.data.crop import apply_control, whole_image
 from pippin.data.images import ImagesSource
 from pippin.data.metadata import MAIN
@@ -146,6 +146,7 @@ def _check(run: LoadedRun, preset: PresetName) -> None:
 
 def _check_pictures(run: LoadedRun, pictures: CaptionedPictures) -> None:
     config, say = run.recipe.evaluation, run.parts.console.print
+    check_squares(pictures.config, "pippin evaluate RUN --preset")
     count = len(pictures)
     if count < config.neighbours + 2:
         raise ConfigError(

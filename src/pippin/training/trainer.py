@@ -117,6 +117,8 @@ class Trainer:
         self.mark: Mark = lambda _: None
         """Replace it to time a step's parts: draw, forward, backward, optimizer, ema."""
         self._drawn: tuple[int, tuple[int, ...], Draws] | None = None
+        self._one_shape = True
+        """Whether all batches had one; where they have not, the next one's is not known."""
         self._stop = StopRequest()
         self._stop_signal: int | None = None
         """What all processes agreed on in the last step."""
@@ -191,7 +193,8 @@ class Trainer:
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
         norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self.mark("optimizer")
-        late += self._draw(self.step_count + 1, shape)
+        if self._one_shape:
+            late += self._draw(self.step_count + 1, shape)
         loss_value, norm_value = self._agreed(loss, norm)
         finite = self._apply(math.isfinite(loss_value) and math.isfinite(norm_value))
         return StepReport(
@@ -208,6 +211,8 @@ class Trainer:
     def _take_draws(self, shape: tuple[int, ...]) -> tuple[Draws, float]:
         """This step's random numbers, and the seconds they were waited for now."""
         late = 0.0
+        if self._drawn is not None and self._drawn[1] != shape:
+            self._one_shape = False
         if self._drawn is None or self._drawn[:2] != (self.step_count, shape):
             late = self._draw(self.step_count, shape)  # first step, or restored
         assert self._drawn is not None

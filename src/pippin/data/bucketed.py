@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures in buckets of aspect ratios, as one source of moments."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from pippin.control import Size
+from pippin.data.buckets import size_name
+from pippin.data.images import ImagesSource
+from pippin.data.moments import MomentBatch, MomentSource, check_range
+from pippin.data.source import PictureSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """The pictures that are trained on at one size."""
+
+    size: Size
+    pictures: Int[Tensor, " pictures"]
+    """Their places in the whole source, ascending; at least one."""
+    moments: MomentSource
+    """Of these pictures, in the same order."""
+
+
+class BucketedMoments:
+    """The moments of all buckets; see :class:`pippin.data.moments.MomentSource`.
+
+    An index is a place in the whole source. All rows of one fetch are of one bucket.
+
+    Args:
+        buckets: each picture of the source in one of them.
+    """
+
+    def __init__(self, buckets: Sequence[Bucket]) -> None:
+        self.buckets = tuple(buckets)
+        self.num_views = self.buckets[0].moments.num_views
+        total = sum(len(bucket.pictures) for bucket in self.buckets)
+        self._bucket, self._place = torch.empty(2, total, dtype=torch.long)
+        for number, bucket in enumerate(self.buckets):
+            self._bucket[bucket.pictures] = number
+            self._place[bucket.pictures] = torch.arange(len(bucket.pictures))
+
+    def __len__(self) -> int:
+        """How many pictures one epoch has."""
+        return len(self._bucket)
+
+    def fetch(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> MomentBatch:
+        """See :class:`pippin.data.moments.MomentSource`.
+
+        Raises:
+            ValueError: also where the pictures are of several buckets.
+        """
+        check_range("picture index", indices, len(self))
+        numbers = self._bucket[indices].unique().tolist()
+        if len(numbers) != 1:
+            sizes = ", ".join(size_name(self.buckets[number].size) for number in numbers)
+            raise ValueError(f"the rows of a batch must be of one bucket; got pictures of {sizes}")
+        return self.buckets[numbers[0]].moments.fetch(self._place[indices], views)
+
+
+def bucket_pictures(source: PictureSource) -> dict[Size, list[int]]:
+    """The pictures of each size of views, by increasing ratio; empty buckets too."""
+    found: dict[Size, list[int]] = {size: [] for size in source.config.view_sizes}
+    for index in range(len(source)):
+        found[source.config.view_size(source.original_size(index))].append(index)
+    return found
+
+
+def bucketed(
+    source: ImagesSource, moments_of: Callable[[PictureSource], MomentSource]
+) -> BucketedMoments:
+    """Each bucket's moments as one source; a bucket without pictures has none.
+
+    Args:
+        source: pictures with ``data.aspect_ratios``.
+        moments_of: makes or opens the moments of some of them.
+    """
+    return BucketedMoments(
+        [
+            Bucket(
+                size=size,
+                pictures=torch.tensor(indices),
+                moments=moments_of(source.part(indices)),
+            )
+            for size, indices in bucket_pictures(source).items()
+            if indices
+        ]
+    )
