@@ -132,6 +132,9 @@ def _shard(loss: StepLoss, world: World) -> None:
         policy = MixedPrecisionPolicy(
             param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
         )
+    # Torch warns of blocks that return views: adding in place to one would break its hook. No
+    # denoiser changes what its blocks return.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
     for block in loss.model.denoiser.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(loss, mesh=mesh)
