@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
-from pippin.system.stop import StopRequest, TrainingStoppedError
 
 
 def execute(recipe: Recipe, folder: Path) -> list[Measure]:
@@ -34,17 +33,6 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
             better="lower",
         )
     ]
-
-
-def cut_once(recipe: Recipe, folder: Path) -> list[Measure]:
-    """Stopped by the first USR2, as a cluster sends it before a time limit; then it goes on."""
-    if recipe.seed == 2 and not (folder / "checkpoint").exists():
-        with StopRequest() as stop:
-            (folder / "checkpoint").touch()
-            os.kill(os.getpid(), signal.SIGUSR2)
-            assert stop.signal is not None
-            raise TrainingStoppedError(stop.signal, folder / "checkpoint")
-    return execute(recipe, folder)
 
 
 def pretrain(recipe: Recipe, folder: Path) -> None:

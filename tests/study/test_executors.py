@@ -68,38 +68,6 @@ def test_runs_that_train_alike_follow_one_another_after_their_start(study, tmp_p
         assert (tmp_path / f"starts/low-seed{seed}/done").exists()
 
 
-@pytest.mark.parametrize("where", ["processes", "submitit"])
-def test_a_run_that_a_time_limit_cuts_goes_on_in_another_job(study, tmp_path, where):
-    executor = LocalExecutor(2)
-    if where == "submitit":
-        executor = SlurmExecutor(tmp_path / "jobs", SlurmConfig(), jobs=2, cluster="debug")
-    said, folder = [], tmp_path / "study"
-    study = replace(study, seeds=(0, 2))
-    summary = run_study(study, folder, made_up_runs.cut_once, said.append, executor=executor)
-    assert set(summary.statuses.values()) == {"finished"} and len(summary.statuses) == 4
-    assert sum("another goes on from there" in text for text in said) == 2
-    alone = tmp_path / "alone"
-    run_study(study, alone, made_up_runs.execute, quiet)
-    assert values(folder) == values(alone)
-
-
-def test_a_job_that_is_refused_costs_its_own_run_only(study, tmp_path):
-    class Choosy(LocalExecutor):
-        def submit(self, function, *arguments):
-            self._started += 1
-            if self._started == 1:
-                raise RuntimeError("sbatch: error: invalid partition")
-            return super().submit(function, *arguments)
-
-    study = replace(study, seeds=(0,))
-    summary = run_study(study, tmp_path, made_up_runs.execute, quiet, executor=Choosy(1))
-    assert sorted(summary.statuses.values()) == ["failed", "finished"]
-    (failed,) = [
-        one for one in read(tmp_path / "results.jsonl").outcomes if one.status == "failed"
-    ]
-    assert "could not be started: sbatch: error: invalid partition" in failed.message
-
-
 def test_a_stop_cancels_what_runs(study, tmp_path, monkeypatch):
     cancelled = []
 

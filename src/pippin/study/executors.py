@@ -51,28 +51,6 @@ class Executor(Protocol):
         """Start a function that can be imported, with arguments that can be pickled."""
 
 
-class RefusedJob:
-    """A job that could not be started.
-
-    Args:
-        error: why.
-    """
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def done(self) -> bool:
-        """At once."""
-        return True
-
-    def result(self) -> Any:
-        """Raises why it could not be started."""
-        raise RuntimeError(f"it could not be started: {self._error}")
-
-    def cancel(self) -> None:
-        """There is nothing to stop."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class SlurmConfig(Config):
     """What a run of a study asks of Slurm."""
@@ -80,8 +58,7 @@ class SlurmConfig(Config):
     partition: str | None = None
     """None = the cluster's default."""
     minutes: int = 24 * 60
-    """Time limit of one job. A minute and a half before it training writes a checkpoint, and the
-    run goes on in another job."""
+    """Time limit of one run; a run that was cut goes on when the study is run again."""
     gpus: int = 1
     cpus: int = 8
     memory_gb: int = 64

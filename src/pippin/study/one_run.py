@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pippin.config import fingerprint, protocol
 from pippin.evaluation.measure import Measure
@@ -51,15 +50,6 @@ def one_run(
         status, message = "failed", f"{type(error).__name__}: {error}"
         write_text(run_folder / "failure.txt", traceback.format_exc())
     return rows, outcome_of(arm, recipe, status, message, time.monotonic() - started)
-
-
-def unless_stopped(function: Callable[..., Any], *arguments: Any) -> tuple[Any] | None:
-    """What a job of a study returns: the function's value, or None where a signal (a time limit,
-    preemption) stopped its training after a checkpoint, from which the same job goes on."""
-    try:
-        return (function(*arguments),)
-    except TrainingStoppedError:
-        return None
 
 
 def outcome_of(arm: str, recipe: Recipe, status: str, message: str, seconds: float) -> Outcome:

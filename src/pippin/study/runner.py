@@ -3,21 +3,20 @@
 
 import dataclasses
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pippin.config import ConfigError, fingerprint
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
 from pippin.run.execute import training_fingerprint
 from pippin.run.folder import start_folder
-from pippin.study.executors import GRACE, Executor, Job, LocalJob, RefusedJob
+from pippin.study.executors import GRACE, Executor, Job, LocalJob
 from pippin.study.folder import declare, run_name
-from pippin.study.one_run import Execute, one_run, outcome_of, unless_stopped
+from pippin.study.one_run import Execute, one_run, outcome_of
 from pippin.study.results import Outcome, Results, Row, append, read, repair
 from pippin.study.study import Study, start_of
 from pippin.system.lock import folder_lock
@@ -26,10 +25,6 @@ from pippin.training.trainer import TrainingStoppedError
 Pretrain = Callable[[Recipe, Path], None]
 """Train the recipe in the folder unless it is finished there."""
 
-MOST_CUTS = 100
-"""Jobs of one run that may be stopped in turn."""
-
-NO_START = "what it starts from could not be trained: "
 PAUSE = 0.1
 """Seconds between two looks at running jobs."""
 
@@ -185,47 +180,35 @@ def _at_once(
         queues.setdefault((one.recipe.seed, training_fingerprint(one.recipe)), deque()).append(one)
     starting = _starts(runs, pending) if runs.study.starts else {}
     running: dict[object, tuple[Job, Pending | None]] = {}
-    cuts: Counter[object] = Counter()
     try:
         while queues or running:
             for seed in list(starting):
                 if len(running) < executor.jobs and seed not in running:
                     progress(f"what the runs of seed {seed} start from")
                     recipes = starting[seed]
-                    running[seed] = _job(executor, runs.execute.prepare_all, recipes), None
+                    running[seed] = executor.submit(runs.execute.prepare_all, recipes), None
             for key in list(queues):
                 free = len(running) < executor.jobs and key not in running
                 if free and key[0] not in starting:  # type: ignore[index]
                     one = queues[key][0]
                     progress(one.number)
-                    job = _job(
-                        executor,
-                        one_run,
-                        runs.study,
-                        runs.folder,
-                        one.arm,
-                        one.recipe,
-                        runs.execute,
+                    job = executor.submit(
+                        one_run, runs.study, runs.folder, one.arm, one.recipe, runs.execute
                     )
                     running[key] = job, one
             time.sleep(PAUSE)
             for key in [key for key, (job, _) in running.items() if job.done()]:
                 job, finished = running.pop(key)
-                ending = _ending(job)
-                if ending.stopped and cuts[key] < MOST_CUTS:
-                    cuts[key] += 1
-                    progress("a job was stopped after a checkpoint; another goes on from there")
-                    continue
                 if finished is None:
                     del starting[int(str(key))]
-                    wrong = ending.trouble and NO_START + ending.trouble
+                    wrong = _trouble(job)
                     for waiting in [k for k in queues if k[0] == key and wrong]:  # type: ignore[index]
                         for one in queues.pop(waiting):
                             outcome = outcome_of(one.arm, one.recipe, "failed", wrong, 0.0)
                             runs.record([], outcome)
                             yield one.name, outcome
                     continue
-                rows, outcome = _result(ending, finished)
+                rows, outcome = _result(job, finished)
                 runs.record(rows, outcome)
                 queues[key].popleft()
                 if not queues[key]:
@@ -233,36 +216,6 @@ def _at_once(
                 yield finished.name, outcome
     finally:
         _end([job for job, _ in running.values()])
-
-
-def _job(executor: Executor, function: Callable[..., Any], *arguments: Any) -> Job:
-    """Start a job; one that is refused has failed, and the others go on."""
-    try:
-        return executor.submit(unless_stopped, function, *arguments)
-    except Exception as error:  # Slurm says no for reasons of its own
-        return RefusedJob(error)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """Of a job."""
-
-    value: Any = None
-    trouble: str = ""
-    """What went wrong; empty where nothing did."""
-    stopped: bool = False
-    """Whether a signal ended it after a checkpoint, so that it can go on; that is trouble too."""
-
-
-def _ending(job: Job) -> Ending:
-    """Of a job that is done."""
-    try:
-        found = job.result()
-    except Exception as error:  # whatever happens to one job must not cost the others
-        return Ending(trouble=str(error))
-    if found is None:
-        return Ending(stopped=True, trouble=f"stopped by a signal {MOST_CUTS} times")
-    return Ending(value=found[0])
 
 
 def _end(jobs: Sequence[Job]) -> None:
@@ -284,9 +237,19 @@ def _starts(runs: Runs, pending: Sequence[Pending]) -> dict[int, list[Recipe]]:
     return found
 
 
-def _result(ending: Ending, one: Pending) -> tuple[list[Row], Outcome]:
-    """What is recorded of a run."""
-    if ending.trouble:
-        return [], outcome_of(one.arm, one.recipe, "failed", ending.trouble, 0.0)
-    rows, outcome = ending.value
-    return rows, outcome
+def _trouble(job: Job) -> str:
+    """What went wrong in a job; empty where nothing did."""
+    try:
+        job.result()
+    except Exception as error:  # whatever it is, the runs that wait for it cannot be made
+        return f"what it starts from could not be trained: {error}"
+    return ""
+
+
+def _result(job: Job, one: Pending) -> tuple[list[Row], Outcome]:
+    """Of a job; one that died is a failed run."""
+    try:
+        rows, outcome = job.result()
+        return rows, outcome
+    except Exception as error:  # whatever happens to one job must not cost the others
+        return [], outcome_of(one.arm, one.recipe, "failed", str(error), 0.0)

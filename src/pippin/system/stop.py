@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM: a training loop ends between two steps, all other work at once. USR2, by
-which a cluster warns of a time limit, ends training alone.
+"""Ctrl-C and SIGTERM: a training loop ends between two steps, all other work at once.
 
 Either way what was finished is on the disk, and the same command goes on from there.
 """
@@ -11,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 
-STOPS = (int(signal.SIGTERM), int(signal.SIGINT), int(signal.SIGUSR2))
-"""The signals that ask training for an end."""
+STOPS = (int(signal.SIGTERM), int(signal.SIGINT))
+"""The signals that ask for an end."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -28,7 +27,7 @@ class TrainingStoppedError(Exception):
 
 
 class StopRequest:
-    """Inside ``with``, the first of :data:`STOPS` only sets :attr:`signal`; the second acts."""
+    """Inside ``with``, the first SIGINT or SIGTERM only sets :attr:`signal`; the second acts."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
