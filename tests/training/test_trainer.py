@@ -168,9 +168,10 @@ def test_sigterm_ends_between_steps_with_a_checkpoint(make_trainer):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("error", [RuntimeError("no preview"), KeyboardInterrupt()])
-def test_a_failing_monitor_does_not_cost_the_checkpoint_of_its_step(make_trainer, error):
-    trainer = make_trainer()
+def test_a_failing_monitor_does_not_cost_the_checkpoint_of_its_step(make_trainer, error, overlap):
+    trainer = make_trainer(checkpoint_overlap=overlap)
     seen = []
 
     def preview(trainer, report):
