@@ -147,7 +147,7 @@ class Trainer:
             OSError: a checkpoint could not be written; with ``checkpoint_overlap`` it is raised
                 before a later step.
             TrainingDivergedError: ``max_bad_steps`` non-finite steps in a row.
-            TrainingStoppedError: SIGINT or SIGTERM, after a checkpoint.
+            TrainingStoppedError: SIGINT, SIGTERM or SIGUSR2, after a checkpoint.
         """
         self.model.train()
         self._stop = StopRequest()
