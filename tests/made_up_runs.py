@@ -35,6 +35,24 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
     ]
 
 
+def train_slowly(recipe: Recipe, folder: Path) -> list[Measure]:
+    """A real trainer, from its newest checkpoint; ``begun`` says where each call began. Only a
+    signal makes a checkpoint before the end."""
+    from small_trainer import batches, make_trainer
+
+    from pippin.training.checkpoint import newest_good
+
+    trainer = make_trainer(folder, images=800, checkpoint_every=800)
+    newest, _ = newest_good(folder / "checkpoints")
+    if newest is not None:
+        trainer.restore(newest)
+    with (folder / "begun").open("a") as file:
+        file.write(f"{trainer.step_count}\n")
+    pause = 0.05 if newest is None else 0.0
+    trainer.train(batches(trainer.step_count), [lambda *_: time.sleep(pause)])
+    return []
+
+
 def pretrain(recipe: Recipe, folder: Path) -> None:
     """Made once, or it is an error."""
     if not (folder / "done").exists():

@@ -59,19 +59,23 @@ def sampled(run: Path) -> bool:
 
 FIRST = train("--folder", "{run}-new")
 CACHE = [*FIRST, "--cache.folder", "{run}-other", "--cache.shard-size", "16"]
+BESIDE = ("--train.checkpoint-overlap", "True")
 MORE = [*SAMPLE, "--out", "{run}/more", "--batch-size", "4"]
 
 FULL = [
-    Fault(
-        what="while a checkpoint is saved: the one before stays",
-        arguments=RESUME,
-        code=1,
-        says=rf"/(64|128)/\w+\.safetensors: {NO_ROOM}",
-        prepare=without_newest,
-        room=12 * PAGE,
-        file_limit=20_000,
-        again=RESUME,
-        complete=lambda run: newest(run).name == "128",
+    *(
+        Fault(
+            what=f"while a checkpoint is saved{how}: the one before stays",
+            arguments=[*RESUME, *options],
+            code=1,
+            says=rf"/(64|128)/\w+\.safetensors: {NO_ROOM}",
+            prepare=without_newest,
+            room=12 * PAGE,
+            file_limit=20_000,
+            again=RESUME,
+            complete=lambda run: newest(run).name == "128",
+        )
+        for how, options in (("", ()), (" beside the next steps", BESIDE))
     ),
     Fault(
         what="while the first checkpoint is saved",

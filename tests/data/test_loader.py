@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import itertools
+import multiprocessing
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from pippin.data.config import CacheConfig
 from pippin.data.loader import LatentLoader, sample_keys
 from pippin.data.moments import EncodedViews, MomentSource
 from pippin.rng import normal, permutation
+from pippin.system.stop import leave_stops_to_the_parent
 from pippin.types import Batch
 
 
@@ -148,3 +152,40 @@ def test_an_empty_source_is_refused(make_pictures, encoder) -> None:
         LatentLoader(
             EncodedViews(make_pictures(num_pictures=0), encoder), encoder, batch_size=4, seed=0
         )
+
+
+def test_a_signal_to_all_processes_does_not_end_the_loaders_before_the_training(
+    cached, encoder
+) -> None:
+    """Of a cluster or of torchrun; they end with the training."""
+    alone = take(8, cached, encoder, batch_size=4, seed=9)
+    before = set(multiprocessing.active_children())
+    loader = iter(LatentLoader(cached, encoder, batch_size=4, seed=9, workers=2))
+    found = [next(loader)]
+    workers = set(multiprocessing.active_children()) - before
+    assert len(workers) == 2
+    for name in ("TERM", "USR2", "INT"):  # not by this process, which would be the parent's own
+        subprocess.run(["kill", f"-{name}", *(str(one.pid) for one in workers)], check=True)
+    found += itertools.islice(loader, 7)
+    assert all(map(same, found, alone))
+    loader.close()
+    for one in workers:
+        one.join(4)
+        assert one.exitcode == 0
+
+
+def test_the_parent_ends_a_loader() -> None:
+    child = multiprocessing.get_context("fork").Process(target=wait_as_a_loader)
+    child.start()
+    time.sleep(0.3)
+    subprocess.run(["kill", "-TERM", str(child.pid)], check=True)
+    child.join(0.5)
+    assert child.is_alive()
+    child.terminate()
+    child.join(5)
+    assert child.exitcode == 0
+
+
+def wait_as_a_loader() -> None:
+    leave_stops_to_the_parent()
+    time.sleep(60)

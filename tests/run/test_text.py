@@ -2,10 +2,13 @@
 """The whole line with captions: cache, train, resume, sample by prompt, evaluate."""
 
 import json
+import os
+import time
 from dataclasses import replace
 
 import pytest
 import torch
+from processes import in_processes
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -206,3 +209,31 @@ def test_a_negative_prompt_reaches_the_model(trained):
     plain = draw(run, ["red"], [0], replace(guided, guidance=GuidanceConfig()))
     away = (drawn("red").int() - plain.int()).abs().max()  # from itself: no guidance, but rounding
     assert int(away) <= 1
+
+
+def test_one_process_of_two_encodes_the_captions(text_recipe, tmp_path, monkeypatch):
+    """Also where the null condition is the empty caption, which the model is built with."""
+    rule = replace(RULE, null="empty")
+    recipe = replace(
+        text_recipe,
+        conditioning=replace(text_recipe.conditioning, semantic=rule),
+        text=replace(text_recipe.text, folder=str(tmp_path / "text")),
+        train=replace(text_recipe.train, images=16, validate_every=0, preview_every=0),
+    )
+    real = TextEncoder.encode
+
+    def noted(self, captions, num_tokens):
+        with (tmp_path / "encoders").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        time.sleep(1.5)  # in which the other one, if it does not wait, finds nothing cached
+        return real(self, captions, num_tokens)
+
+    monkeypatch.setattr(TextEncoder, "encode", noted)
+
+    def work(world, at):
+        train(recipe, tmp_path / "run", console=Console(quiet=True))
+        return {"rank": world.rank, "process": os.getpid()}
+
+    first, _ = in_processes(2, work, tmp_path / "processes")
+    assert set((tmp_path / "encoders").read_text().split()) == {str(first["process"])}
+    assert (tmp_path / "run" / "checkpoints" / "16").is_dir()

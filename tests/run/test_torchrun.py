@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from pippin.cli.main import main
 from pippin.run.sample_folder import read_manifest
+from pippin.training.checkpoint import load_state
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -52,6 +53,28 @@ def test_a_dead_process_ends_the_other_and_is_named(recipe, tmp_path):
     started = command(recipe, tmp_path / "given", folder, **settings)
     said = killed_when(lambda: list((folder / "checkpoints").glob("[0-9]*")), started)
     assert "SIGKILL" in said and "rank      : 1" in said
+
+
+def test_a_stop_of_torchrun_saves_first_and_is_told_once(recipe, tmp_path):
+    """It signals the loaders of each process too."""
+    folder = tmp_path / "run"
+    settings = {"images": 160_000, "checkpoint_every": 160_000, "workers": 1}
+    settings |= {"preview_every": 0, "validate_every": 0}
+    started = command(recipe, tmp_path / "given", folder, **settings)
+    running = subprocess.Popen(
+        started, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    try:
+        log = folder / "log.jsonl"
+        wait_for(lambda: log.exists() and log.read_text().count("\n") > 3, running)
+        running.terminate()
+        _, said = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    (saved,) = (folder / "checkpoints").glob("[0-9]*")
+    assert load_state(saved)["images_seen"] > 48
+    assert said.count("stopped by signal 15; checkpoint") == said.count("go on with --resume") == 1
+    assert "DataLoader worker" not in said
 
 
 def test_a_killed_sampling_of_two_goes_on_in_one(finished_run, tmp_path):

@@ -1,16 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs at once: the same record as one after the other, whatever happens to a process."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import made_up_runs
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from pippin.config import ConfigError
-from pippin.study.executors import LocalExecutor, SlurmConfig, SlurmExecutor
+from pippin.study.executors import LocalExecutor
 from pippin.study.results import read
 from pippin.study.runner import run_study
+from pippin.study.slurm import Resumable, SlurmConfig, SlurmExecutor
 from pippin.study.study import Axis
+from pippin.training.checkpoint import newest_good
 from pippin.training.config import InitConfig
 
 
@@ -101,6 +112,128 @@ def test_submitit_runs_the_same(study, tmp_path):
     }
 
 
+def test_a_run_that_no_job_can_be_had_for_costs_itself_only(study, tmp_path):
+    class Choosy(LocalExecutor):
+        def submit(self, function, *arguments):
+            if self._started == 1 and not refused:
+                refused.append(arguments)
+                raise OSError("queue full")
+            return super().submit(function, *arguments)
+
+    refused, said = [], []
+    study = replace(study, seeds=(0, 2))
+    summary = run_study(study, tmp_path, made_up_runs.execute, said.append, executor=Choosy(2))
+    assert sorted(summary.statuses.values()) == ["failed", *["finished"] * 3]
+    assert any("could not be started: OSError: queue full" in text for text in said)
+    again = run_study(study, tmp_path, made_up_runs.execute, quiet, executor=Choosy(2))
+    assert sorted(again.statuses.values()) == ["finished", *["skipped"] * 3]
+
+
+def test_what_sbatch_says_is_recorded(study, tmp_path, monkeypatch):
+    """A Slurm that takes no job."""
+    for name, text in {
+        "srun": "exit 0",
+        "sbatch": "echo QOSMaxSubmitJobPerUser >&2; exit 1",
+    }.items():
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    executor = SlurmExecutor(tmp_path / "jobs", SlurmConfig(), jobs=1)
+    folder = tmp_path / "study"
+    summary = run_study(
+        replace(study, seeds=(0,)), folder, made_up_runs.execute, quiet, executor=executor
+    )
+    assert set(summary.statuses.values()) == {"failed"} and not summary.interrupted
+    outcomes = read(folder / "results.jsonl").outcomes
+    assert len(outcomes) == 2
+    for one in outcomes:
+        assert "could not be started: " in one.message
+        assert "QOSMaxSubmitJobPerUser" in one.message
+
+
+def whole(folder):
+    """Of a run without a stop."""
+    folder.mkdir()
+    made_up_runs.train_slowly(None, folder)
+    return load_file(folder / "checkpoints/800/ema.safetensors")
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_job_at_its_time_limit_saves_and_goes_on_in_another(tmp_path, monkeypatch):
+    """submitit's own jobs and its own way of putting one in the queue again."""
+    here = Path(made_up_runs.__file__).parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), *sys.path]))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    executor = SlurmExecutor(tmp_path / "jobs", SlurmConfig(minutes=3), 1, cluster="local")
+    job = executor.submit(made_up_runs.train_slowly, None, folder)
+    wait_for(lambda: (folder / "begun").exists())
+    time.sleep(0.5)
+    command = ["pgrep", "-P", job.job_id]
+    (task,) = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(task), signal.SIGUSR2)
+    wait_for(job.done)
+    assert job.result() == []
+    first, second = map(int, (folder / "begun").read_text().split())
+    assert first == 0 < second < 100
+    assert same(whole(tmp_path / "whole"), load_file(folder / "checkpoints/800/ema.safetensors"))
+
+
+def wait_for(there):
+    for _ in range(1200):
+        if there():
+            return
+        time.sleep(0.05)
+    raise AssertionError("nothing came within a minute")
+
+
+@pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR2, True), (signal.SIGTERM, False)])
+def test_both_signals_of_a_cluster_save_and_one_asks_for_another_job(
+    number, requeued, tmp_path, monkeypatch
+):
+    """After SIGTERM the job may have been cancelled: whether it comes again is Slurm's to say."""
+    seen = []
+
+    def submitit(heard, frame):
+        seen.append((heard, newest_good(tmp_path / "checkpoints")[0].name))
+
+    before = signal.signal(signal.SIGUSR2, submitit)
+    timer = threading.Timer(0.4, os.kill, (os.getpid(), number))
+    timer.start()
+    try:
+        with pytest.raises(SystemExit) as left:
+            Resumable()(made_up_runs.train_slowly, None, tmp_path)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR2, before)
+    assert left.value.code == 128 + number
+    newest, _ = newest_good(tmp_path / "checkpoints")
+    assert 0 < int(newest.name) < 800
+    assert seen == ([(number, newest.name)] if requeued else [])
+    again = Resumable().checkpoint(made_up_runs.train_slowly, None, tmp_path)
+    assert again.result() == []
+    assert (tmp_path / "begun").read_text().split() == ["0", str(int(newest.name) // 8)]
+
+
+def test_a_signal_outside_of_training_ends_the_job_at_once(tmp_path):
+    def evaluate():
+        os.kill(os.getpid(), signal.SIGUSR2)
+        time.sleep(30)
+
+    seen = []
+    before = signal.signal(signal.SIGUSR2, lambda heard, frame: seen.append(heard))
+    try:
+        with pytest.raises(SystemExit):
+            Resumable()(evaluate)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert seen == [signal.SIGUSR2]
+
+
 def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="--jobs must be 1 or more; got 0"):
         LocalExecutor(0)
@@ -108,3 +241,5 @@ def test_what_cannot_be_is_refused(tmp_path):
         SlurmExecutor(tmp_path, SlurmConfig(), jobs=1)
     with pytest.raises(ConfigError, match=r"slurm\.minutes"):
         SlurmConfig(minutes=0)
+    with pytest.raises(ConfigError, match=r"slurm\.warning_seconds .*120 s of 1 minutes"):
+        SlurmConfig(minutes=1)

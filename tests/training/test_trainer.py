@@ -11,6 +11,7 @@ import torch
 from small_trainer import batches
 
 from pippin.objective import draw_step
+from pippin.system.stop import STOPS
 from pippin.training.checkpoint import CheckpointError, load_weights, newest_good
 from pippin.training.config import ImagesHalfLife, ShareHalfLife
 from pippin.training.trainer import Trainer, TrainingDivergedError, TrainingStoppedError
@@ -154,23 +155,25 @@ def test_too_many_non_finite_steps_in_a_row_stop_the_run(make_trainer):
     assert [p.name for p in (trainer.folder / "checkpoints").iterdir()] == ["40"]
 
 
-def test_sigterm_ends_between_steps_with_a_checkpoint(make_trainer):
-    trainer = make_trainer()
+@pytest.mark.parametrize("number", STOPS)
+def test_a_signal_ends_between_steps_with_a_checkpoint(make_trainer, number):
+    trainer, before = make_trainer(), signal.getsignal(number)
 
     def send(trainer, report):
         if trainer.step_count == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     with pytest.raises(TrainingStoppedError) as stopped:
         trainer.train(batches(), [send])
-    assert stopped.value.signal == signal.SIGTERM
+    assert stopped.value.signal == number
     assert (trainer.folder / "checkpoints" / "24" / "state.json").exists()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(number) == before
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("error", [RuntimeError("no preview"), KeyboardInterrupt()])
-def test_a_failing_monitor_does_not_cost_the_checkpoint_of_its_step(make_trainer, error):
-    trainer = make_trainer()
+def test_a_failing_monitor_does_not_cost_the_checkpoint_of_its_step(make_trainer, error, overlap):
+    trainer = make_trainer(checkpoint_overlap=overlap)
     seen = []
 
     def preview(trainer, report):

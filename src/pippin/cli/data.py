@@ -2,7 +2,6 @@
 """``pippin data import SOURCE``, ``data check``, ``data recaption`` and ``data prepare``."""
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +15,7 @@ from pippin.data.config import DataConfig, ImagesConfig, ImportConfig, NoDataCon
 from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
+from pippin.system.ranks import first_process
 
 if TYPE_CHECKING:
     from pippin.data.cache import LatentCache
@@ -276,7 +276,7 @@ def _prepare(argv: list[str]) -> int:
     from pippin.run.prepare import prepare
 
     moments = prepare(command.recipe, processes=command.processes)
-    if os.environ.get("RANK", "0") != "0":  # under torchrun there are several of us
+    if not first_process():
         return 0
     for size, cache in _caches(moments, command.recipe.data).items():
         if cache is None:

@@ -2,15 +2,15 @@
 """``pippin VERB ...``: finds the verb, turns errors into messages and exit codes.
 
 Exit codes: 0 done; 1 it could not be done (a failed arm, a diverged model, no memory, a full
-disk); 2 bad input; 75 stopped by Ctrl-C or SIGTERM, to go on later.
+disk); 2 bad input; 75 stopped by a signal (Ctrl-C, SIGTERM, SIGUSR2), to go on later.
 """
 
 import importlib
-import os
 import sys
 
 from pippin.cli.failures import BAD_INPUT, explain
-from pippin.system.stop import sigterm_interrupts
+from pippin.system.ranks import first_process
+from pippin.system.stop import signals_interrupt
 
 VERBS: dict[str, str] = {
     "demo": "the whole line on the embedded pictures, with a report, in minutes",
@@ -51,10 +51,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _guarded(verb: str, arguments: list[str]) -> int:
     try:
-        with sigterm_interrupts():
+        with signals_interrupt():
             return importlib.import_module(f"pippin.cli.{verb}").main(arguments)
     except KeyboardInterrupt:
-        if os.environ.get("RANK", "0") == "0":  # under torchrun there are several of us
+        if first_process():
             print("stopped; the same command goes on from here", file=sys.stderr)
         return RESUMABLE
     except Exception as error:

@@ -8,7 +8,8 @@ from typing import Literal
 
 from pippin.cli.options import parse
 from pippin.studies.scales import ScaleName
-from pippin.study.executors import Executor, LocalExecutor, SlurmConfig, SlurmExecutor
+from pippin.study.executors import Executor, LocalExecutor
+from pippin.study.slurm import SlurmConfig, SlurmExecutor
 
 ExecutorName = Literal["inline", "local", "slurm"]
 USAGE = """usage: pippin study list

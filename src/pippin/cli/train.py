@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin train RECIPE [--folder F] [--resume True] [--a.b value ...]``."""
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pippin.cli.options import chosen_data, parse
 from pippin.data.config import OpenMojiConfig
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
+from pippin.system.ranks import first_process
 
 USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help shows all settings
        pippin train --config RUN/config.json [options]
@@ -69,19 +69,22 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool) -> int:
     try:
         train(recipe, folder, resume=resume)
     except TrainingStoppedError as stopped:
-        print(f"{stopped}; go on with --resume True --folder {folder}", file=sys.stderr)
+        _say(f"{stopped}; go on with --resume True --folder {folder}")
         return RESUMABLE
     except KeyboardInterrupt:
         if not (folder / "config.json").exists():
             raise  # while preparing: nothing is trained yet
-        print(
-            f"stopped; go on from the last checkpoint with --resume True --folder {folder}",
-            file=sys.stderr,
-        )
+        _say(f"stopped; go on from the last checkpoint with --resume True --folder {folder}")
         return RESUMABLE
     except TrainingDivergedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 1
-    if os.environ.get("RANK", "0") == "0":  # under torchrun there are several of us
+    if first_process():
         print(f"trained: {folder}; next: pippin sample {folder} or pippin evaluate {folder}")
     return 0
+
+
+def _say(text: str) -> None:
+    """Of what happens to all processes at once, the first one speaks."""
+    if first_process():
+        print(text, file=sys.stderr)

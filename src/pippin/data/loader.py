@@ -23,6 +23,7 @@ from pippin.data.buckets import size_name
 from pippin.data.moments import Encoder, MomentBatch, MomentSource
 from pippin.data.turns import Turn, turns
 from pippin.rng import generator, normal, permutation
+from pippin.system.stop import leave_stops_to_the_parent
 from pippin.types import Batch, Conditions, Moments, TextFeatures
 
 
@@ -114,6 +115,7 @@ class LatentLoader:
             batch_size=None,
             sampler=_Turns(steps.pictures, self._first_step),
             num_workers=self._workers,
+            worker_init_fn=leave_stops_to_the_parent,
             generator=generator("order", self._seed),  # leaves torch's global generator alone
         )
         for step, (indices, fetched) in zip(

@@ -20,7 +20,7 @@ from pippin.data.moments import MomentSource
 from pippin.recipes.recipe import Recipe
 from pippin.run.builders import Builders, builders_of
 from pippin.run.parts import Parts
-from pippin.system.stop import sigterm_interrupts
+from pippin.system.stop import signals_interrupt
 from pippin.training.world import joined, take_card
 
 
@@ -107,7 +107,7 @@ def _help(recipe: Recipe, place: int, processes: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     console = Console(stderr=True)
     try:
-        with sigterm_interrupts():
+        with signals_interrupt():
             take_place(recipe, place, processes)
             _build(recipe, console, Builders(first=False))
     except KeyboardInterrupt:

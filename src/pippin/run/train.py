@@ -140,7 +140,8 @@ def _trainer(parts: Parts, run: RunFolder, world: World, *, resume: bool) -> Tra
     """At the newest good checkpoint, at the weights that the recipe starts from, or at its own."""
     start = _newest(run, parts.console) if resume else None
     model = parts.new_model()
-    parts.set_null(model)
+    with world.first_alone():  # which encodes captions where the null one is among them
+        parts.set_null(model)
     lineage = begin(model, parts, run.path, report=world.first) if start is None else ()
     trainer = build_trainer(parts, run.path, world, model, lineage)
     if start is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the runs of a study are executed: in processes of this machine, or as Slurm jobs.
+"""Where the runs of a study are executed: in processes of this machine, or elsewhere.
 
 A job is started, asked whether it is done, and gives what its function returned; what dies does
 not take the study with it.
@@ -10,13 +10,11 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from pippin.config import Config, ConfigError, at_least
-from pippin.system.stop import sigterm_interrupts
+from pippin.config import ConfigError
+from pippin.system.stop import signals_interrupt
 
 GRACE = 120.0
 """Seconds that a stopped job has to write its checkpoint."""
@@ -51,22 +49,39 @@ class Executor(Protocol):
         """Start a function that can be imported, with arguments that can be pickled."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SlurmConfig(Config):
-    """What a run of a study asks of Slurm."""
+class RefusedJob:
+    """A job that could not be started.
 
-    partition: str | None = None
-    """None = the cluster's default."""
-    minutes: int = 24 * 60
-    """Time limit of one run; a run that was cut goes on when the study is run again."""
-    gpus: int = 1
-    cpus: int = 8
-    memory_gb: int = 64
+    Args:
+        reason: why.
+    """
 
-    def __post_init__(self) -> None:
-        """Refuse jobs without time, processor or memory."""
-        at_least(self, "slurm", 1, "minutes", "cpus", "memory_gb")
-        at_least(self, "slurm", 0, "gpus")
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def done(self) -> bool:
+        """It is, before it began."""
+        return True
+
+    def result(self) -> Any:
+        """There is none.
+
+        Raises:
+            RuntimeError: always; it says why.
+        """
+        raise RuntimeError(f"its job could not be started: {self.reason}")
+
+    def cancel(self) -> None:
+        """There is nothing to stop."""
+
+
+def submitted(executor: Executor, function: Callable[..., Any], *arguments: Any) -> Job:
+    """A started job, or a refused one: a full queue or a limit of the cluster costs one run and
+    not the study."""
+    try:
+        return executor.submit(function, *arguments)
+    except Exception as error:  # of whatever kind: those of executors have no common one
+        return RefusedJob(f"{type(error).__name__}: {error}")
 
 
 class LocalExecutor:
@@ -151,52 +166,9 @@ def _work(
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
-    with sigterm_interrupts(), suppress(KeyboardInterrupt, BrokenPipeError):
+    with signals_interrupt(), suppress(KeyboardInterrupt, BrokenPipeError):
         try:
             value = (True, function(*arguments))
         except Exception as error:  # not every exception can be pickled
             value = (False, f"{type(error).__name__}: {error}")
         answer.send(value)
-
-
-class SlurmExecutor:
-    """A Slurm job for each run, by submitit.
-
-    Args:
-        folder: where submitit keeps its scripts and logs.
-        config: what each job asks for.
-        jobs: at once.
-        cluster: slurm; submitit's "local" and "debug" are for trying it out.
-
-    Raises:
-        ConfigError: submitit is not installed, or there is no Slurm here.
-    """
-
-    def __init__(
-        self, folder: Path, config: SlurmConfig, jobs: int, cluster: str = "slurm"
-    ) -> None:
-        try:
-            import submitit
-        except ImportError as error:
-            raise ConfigError(
-                "--executor slurm needs submitit: pip install 'pippin[cluster]'"
-            ) from error
-        self.jobs = jobs
-        try:
-            self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"no Slurm can be reached from here ({error}); use --executor local"
-            ) from error
-        self._executor.update_parameters(
-            timeout_min=config.minutes,
-            cpus_per_task=config.cpus,
-            mem_gb=config.memory_gb,
-            gpus_per_node=config.gpus,
-            **({"slurm_partition": config.partition} if config.partition else {}),
-        )
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Job:
-        """Hand a job to Slurm."""
-        job: Job = self._executor.submit(function, *arguments)
-        return job

@@ -14,7 +14,7 @@ from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
 from pippin.run.execute import training_fingerprint
 from pippin.run.folder import start_folder
-from pippin.study.executors import GRACE, Executor, Job, LocalJob
+from pippin.study.executors import GRACE, Executor, Job, LocalJob, submitted
 from pippin.study.folder import declare, run_name
 from pippin.study.one_run import Execute, one_run, outcome_of
 from pippin.study.results import Outcome, Results, Row, append, read, repair
@@ -186,14 +186,20 @@ def _at_once(
                 if len(running) < executor.jobs and seed not in running:
                     progress(f"what the runs of seed {seed} start from")
                     recipes = starting[seed]
-                    running[seed] = executor.submit(runs.execute.prepare_all, recipes), None
+                    running[seed] = submitted(executor, runs.execute.prepare_all, recipes), None
             for key in list(queues):
                 free = len(running) < executor.jobs and key not in running
                 if free and key[0] not in starting:  # type: ignore[index]
                     one = queues[key][0]
                     progress(one.number)
-                    job = executor.submit(
-                        one_run, runs.study, runs.folder, one.arm, one.recipe, runs.execute
+                    job = submitted(
+                        executor,
+                        one_run,
+                        runs.study,
+                        runs.folder,
+                        one.arm,
+                        one.recipe,
+                        runs.execute,
                     )
                     running[key] = job, one
             time.sleep(PAUSE)

@@ -21,12 +21,16 @@ def laid_out_as(tensor: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def gathered(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+def gathered(
+    tensors: Mapping[str, Tensor], *, keep: bool, apart: bool = False
+) -> dict[str, Tensor]:
     """Whole tensors by name, on the CPU where they were shared; {} in processes without ``keep``,
-    which must call it all the same."""
+    which must call it all the same. ``apart``: on the CPU, and copies where they were not shared.
+    """
     found = {}
     for name, tensor in tensors.items():
         value = whole(tensor)
         if keep:
-            found[name] = value.cpu() if isinstance(tensor, DTensor) else tensor
+            shared = isinstance(tensor, DTensor)  # so that putting it together made a new one
+            found[name] = value.to("cpu", copy=apart and not shared) if shared or apart else value
     return found

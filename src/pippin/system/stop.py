@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM: a training loop ends between two steps, all other work at once.
+"""Ctrl-C, SIGTERM and SIGUSR2: a training loop ends between two steps, all other work at once.
 
-Either way what was finished is on the disk, and the same command goes on from there.
+Either way what was finished is on the disk, and the same command goes on from there. SIGUSR2 is
+what clusters send some time before a job's limit.
 """
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 
-STOPS = (int(signal.SIGTERM), int(signal.SIGINT))
+STOPS = (int(signal.SIGTERM), int(signal.SIGINT), int(signal.SIGUSR2))
 """The signals that ask for an end."""
 
 
@@ -27,7 +30,7 @@ class TrainingStoppedError(Exception):
 
 
 class StopRequest:
-    """Inside ``with``, the first SIGINT or SIGTERM only sets :attr:`signal`; the second acts."""
+    """Inside ``with``, the first of these signals only sets :attr:`signal`; the second acts."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -49,19 +52,45 @@ class StopRequest:
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
         self.signal = number
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Inside ``with``, SIGTERM acts as Ctrl-C does: it raises KeyboardInterrupt."""
+def signals_interrupt() -> Iterator[None]:
+    """Inside ``with``, the other signals act as Ctrl-C does: they raise KeyboardInterrupt, with
+    their number as its argument."""
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(number)
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    others = [number for number in STOPS if number != signal.SIGINT]
+    previous = {number: signal.signal(number, interrupt) for number in others}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def leave_stops_to_the_parent(_: int = 0) -> None:
+    """In a process that loads data: go on when a signal comes that was meant for all.
+
+    A cluster, torchrun or a terminal signals every process of a job. A loader that dies of it
+    takes the training down before that has written its checkpoint. So signals end this process
+    only where its parent sends SIGTERM; and it ends with its parent, as all loaders do.
+
+    Args:
+        _: the loader's number, which PyTorch gives.
+    """
+    if not hasattr(signal, "sigwaitinfo"):  # macOS: as PyTorch leaves it
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    threading.Thread(target=_watch_for_the_parent, daemon=True).start()
+
+
+def _watch_for_the_parent() -> None:
+    while True:
+        heard = signal.sigwaitinfo(STOPS)
+        if heard.si_signo == signal.SIGTERM and heard.si_pid == os.getppid():
+            os._exit(0)

@@ -125,6 +125,8 @@ class TrainConfig(Config):
     """Images between preview grids; 0 = none."""
     checkpoint_every: int = field(default=50_000, metadata=NOT_PROTOCOL)
     """Images between checkpoints; the last step always writes one."""
+    checkpoint_overlap: bool = field(default=False, metadata=NOT_PROTOCOL)
+    """Write checkpoints while the next steps are computed, from a copy in the CPU's memory."""
     keep_checkpoints: int = field(default=2, metadata=NOT_PROTOCOL)
     """How many of the newest checkpoints stay on disk."""
 

@@ -47,10 +47,12 @@ class LogHook:
 
 
 def every(images: int, act: Callable[[Trainer], None]) -> Hook:
-    """A hook that acts at the first step at or past each multiple of ``images``; 0 = never."""
+    """A hook that acts at the first step at or past each multiple of ``images``; 0 = never. As a
+    monitor it waits until the step's checkpoint is on the disk."""
 
     def hook(trainer: Trainer, report: StepReport) -> None:
         if images and _crossed(trainer, report, images):
+            trainer.wait_until_saved()
             act(trainer)
 
     return hook

@@ -17,23 +17,23 @@ from torch.nn.parallel import DistributedDataParallel
 from pippin.conditioning.config import ConditioningConfig
 from pippin.model import LatentDenoiser
 from pippin.objective import Draws, Objective, draw_step
-from pippin.system.sharded import gathered, laid_out_as, whole
+from pippin.system.sharded import gathered, whole
 from pippin.system.stop import (
     STOPS,
     StopRequest,
     TrainingDivergedError,
     TrainingStoppedError,
 )
-from pippin.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pippin.training.checkpoint import load_checkpoint
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA, half_life_images
 from pippin.training.optimizer import (
     build_optimizers,
-    optimizer_tensors,
     rate_share,
-    restore_optimizers,
     set_rates,
 )
+from pippin.training.saver import Saver
+from pippin.training.state import capture, put_back
 from pippin.training.step_loss import StepLoss
 from pippin.training.world import ALONE, World, shared
 from pippin.types import Batch
@@ -111,6 +111,7 @@ class Trainer:
         }
         """Further averages by name."""
         self.optimizers = build_optimizers(model, config)
+        self._saver = Saver(folder / "checkpoints", config.keep_checkpoints)
         self.step_count = 0
         self.bad_steps = 0
         self.bad_in_a_row = 0
@@ -141,31 +142,54 @@ class Trainer:
         Args:
             batches: from the image ``images_seen`` on, without end; this process's rows.
             hooks: called after each step, before its checkpoint: quick ones, such as the log.
-            monitors: called after the step's checkpoint, which is on the disk whatever they do.
+            monitors: called after the step's checkpoint was begun, which comes to its end whatever
+                they do; those of :func:`pippin.training.hooks.every` act when it is on the disk.
 
         Raises:
+            OSError: a checkpoint could not be written; with ``checkpoint_overlap`` it is raised
+                before a later step.
             TrainingDivergedError: ``max_bad_steps`` non-finite steps in a row.
-            TrainingStoppedError: SIGINT or SIGTERM, after a checkpoint.
+            TrainingStoppedError: SIGINT, SIGTERM or SIGUSR2, after a checkpoint.
         """
         self.model.train()
-        iterator = iter(batches)
         self._stop = StopRequest()
         with self._stop:
-            while self.step_count < self.total_steps:
-                began = time.perf_counter()
-                batch = next(iterator)
-                waited = time.perf_counter() - began
-                report = self.step(batch, began, waited)
-                for hook in hooks:
-                    hook(self, report)
-                stop = self._stop_signal if self.world.size > 1 else self._stop.signal
-                saved = self.save() if self._checkpoint_due() or stop else None
-                for monitor in monitors:
-                    monitor(self, report)
-                if self.world.size == 1:
-                    stop = self._stop.signal
-                if stop is not None:
-                    raise TrainingStoppedError(stop, saved or self.save())
+            try:
+                self._steps(iter(batches), hooks, monitors)
+            except TrainingStoppedError:
+                raise
+            except BaseException:
+                self._saver.wait_quietly()
+                raise
+
+    def _steps(
+        self, iterator: Iterator[Batch], hooks: Sequence[Hook], monitors: Sequence[Hook]
+    ) -> None:
+        while self.step_count < self.total_steps:
+            self._saver.check()
+            began = time.perf_counter()
+            batch = next(iterator)
+            waited = time.perf_counter() - began
+            report = self.step(batch, began, waited)
+            for hook in hooks:
+                hook(self, report)
+            stop = self._stop_signal if self.world.size > 1 else self._stop.signal
+            saved = self._begin_save() if self._checkpoint_due() or stop else None
+            for monitor in monitors:
+                monitor(self, report)
+            if self.world.size == 1:
+                stop = self._stop.signal
+            if stop is not None:
+                path = saved or self._begin_save()
+                self._settle()
+                raise TrainingStoppedError(stop, path)
+        self._settle()
+
+    def _settle(self) -> None:
+        """All processes wait until the last checkpoint is on the disk."""
+        self.wait_until_saved()
+        if self.config.checkpoint_overlap:
+            self.world.barrier()
 
     def _checkpoint_due(self) -> bool:
         """At the first step at or past each multiple of ``checkpoint_every``, and at the end."""
@@ -298,33 +322,43 @@ class Trainer:
         return finite
 
     def save(self) -> Path:
-        """Write a checkpoint of this moment; the first process does, and the others wait."""
-        folder = self.folder / "checkpoints"
-        first = self.world.first
-        checkpoint = Checkpoint(
-            model=gathered(self.model.state_dict(), keep=first),
-            ema=gathered(self.ema.weights, keep=first),
-            optimizer=gathered(optimizer_tensors(self.model, self.optimizers), keep=first),
-            extra={name: gathered(ema.weights, keep=first) for name, ema in self.extra.items()},
-            state={
-                "images_seen": self.images_seen,
-                "step": self.step_count,
-                "bad_steps": self.bad_steps,
-                "bad_in_a_row": self.bad_in_a_row,
-                "seed": self.seed,  # with the step, this is the whole random state
-                "lineage": list(self.lineage),
-                **self._half_lives(),
-            },
+        """Write a checkpoint of this moment; it is on the disk when this returns, in all
+        processes."""
+        path = self._begin_save()
+        self.wait_until_saved()
+        self.world.barrier()
+        return path
+
+    def wait_until_saved(self) -> None:
+        """Until the last checkpoint is on the disk, see ``train.checkpoint_overlap``; the first
+        process writes, and the others do not wait.
+
+        Raises:
+            OSError: disk full or not writable; earlier checkpoints are untouched.
+        """
+        self._saver.wait()
+
+    def _begin_save(self) -> Path:
+        """Write a checkpoint of this moment, or begin to; the first process does."""
+        self._saver.wait()
+        first, beside = self.world.first, self.config.checkpoint_overlap
+        state = {
+            "images_seen": self.images_seen,
+            "step": self.step_count,
+            "bad_steps": self.bad_steps,
+            "bad_in_a_row": self.bad_in_a_row,
+            "seed": self.seed,  # with the step, this is the whole random state
+            "lineage": list(self.lineage),
+        }
+        averages = {"ema": self.ema, **self.extra}
+        checkpoint = capture(
+            self.model, averages, self.optimizers, state, keep=first, apart=beside
         )
         if first:
-            save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
-        self.world.barrier()
-        return folder / str(self.images_seen)
-
-    def _half_lives(self) -> dict[str, dict[str, float]]:
-        """In images, of further averages, if there are any."""
-        found = {name: ema.half_life for name, ema in self.extra.items()}
-        return {"half_lives": found} if found else {}
+            (self._saver.begin if beside else self._saver.write)(checkpoint)
+        if not beside:
+            self.world.barrier()
+        return self._saver.folder / str(self.images_seen)
 
     @contextmanager
     def averaged(self, build: Callable[[], LatentDenoiser]) -> Iterator[LatentDenoiser | None]:
@@ -354,19 +388,7 @@ class Trainer:
             ValueError: it has other averages than this trainer.
         """
         checkpoint = load_checkpoint(path)
-        if set(checkpoint.extra) != set(self.extra):
-            there, here = (", ".join(sorted(x)) or "none" for x in (checkpoint.extra, self.extra))
-            raise ValueError(
-                f"{path} has the further averages: {there}; train.ema_extra asks for: {here}. "
-                "Averages are kept from the first step on: resume with those that are there"
-            )
-        own = self.model.state_dict()
-        placed = {name: laid_out_as(x, own[name]) for name, x in checkpoint.model.items()}
-        self.model.load_state_dict(placed)
-        self.ema.restore(checkpoint.ema)
-        for name, ema in self.extra.items():
-            ema.restore(checkpoint.extra[name])
-        restore_optimizers(self.model, self.optimizers, checkpoint.optimizer)
+        put_back(checkpoint, self.model, {"ema": self.ema, **self.extra}, self.optimizers)
         self.step_count = checkpoint.state["step"]
         self.bad_steps = checkpoint.state["bad_steps"]
         self.bad_in_a_row = checkpoint.state["bad_in_a_row"]

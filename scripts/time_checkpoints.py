@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training with many checkpoints: written in place, against beside the next steps, in turns.
+
+    python scripts/time_checkpoints.py --folder DIR
+    python scripts/time_checkpoints.py --folder DIR --recipe published/dit-s2 --device cuda
+
+DIR lies on the disk that is measured. Data are made up and the recipe's model starts at its
+initial weights. Prints a markdown table; the ratio is of whole times within a round, and above 1
+writing beside is faster.
+"""
+
+import argparse
+import shutil
+import statistics
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from pippin.bench.made_up import MadeUpMoments
+from pippin.data.loader import LatentLoader
+from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import get_recipe
+from pippin.run.parts import Parts
+from pippin.run.train import build_trainer
+
+
+def parts_of(recipe: Recipe) -> Parts:
+    """With made-up pictures."""
+    parts = Parts(recipe, Console(quiet=True))
+    parts.moments = MadeUpMoments(parts.latent_shape, len(parts.class_names), 256)
+    return parts
+
+
+def trained(parts: Parts, folder: Path) -> tuple[float, float, float]:
+    """Seconds of a whole run and of its longest step, and megabytes of a checkpoint."""
+    shutil.rmtree(folder, ignore_errors=True)
+    trainer, train = build_trainer(parts, folder), parts.recipe.train
+    loader = LatentLoader(
+        parts.moments,
+        parts.autoencoder,
+        batch_size=train.batch_size,
+        seed=0,
+        device=parts.device,
+        captions=parts.captions,
+    )
+    ends = [time.perf_counter()]
+    trainer.train(loader, [lambda *_: ends.append(time.perf_counter())])
+    whole = time.perf_counter() - ends[0]
+    steps = [later - earlier for earlier, later in pairwise(ends[1:])]
+    size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    shutil.rmtree(folder)
+    return whole, max(steps), size / train.keep_checkpoints / 1e6
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="on the disk to measure; new")
+    parser.add_argument("--recipe", default="openmoji/mmdit-disentangled")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--every", type=int, default=8, help="steps between checkpoints")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.folder.mkdir(parents=True)
+    recipe = get_recipe(options.recipe)
+    train = replace(
+        recipe.train,
+        images=options.steps * options.batch_size,
+        batch_size=options.batch_size,
+        checkpoint_every=options.every * options.batch_size,
+        keep_checkpoints=1,
+        device=options.device,
+    )
+    parts = parts_of(recipe)
+    found: dict[bool, list[tuple[float, float, float]]] = {False: [], True: []}
+    for _ in range(options.rounds):
+        for beside in (False, True):
+            parts.recipe = replace(recipe, train=replace(train, checkpoint_overlap=beside))
+            found[beside].append(trained(parts, options.folder / "run"))
+    print(
+        f"{found[False][0][2]:.0f} MB a checkpoint, every {options.every} of {options.steps} steps"
+    )
+    print("\n| checkpoints | whole, s | longest step, s |\n| --- | --- | --- |")
+    for beside, name in ((False, "in place"), (True, "beside")):
+        whole, longest, _ = (statistics.median(x) for x in zip(*found[beside], strict=True))
+        print(f"| {name} | {whole:.2f} | {longest:.2f} |")
+    pairs = zip(found[False], found[True], strict=True)
+    ratios = sorted(place[0] / beside[0] for place, beside in pairs)
+    print(
+        f"\nin place / beside: {statistics.median(ratios):.2f} "
+        f"({ratios[0]:.2f} to {ratios[-1]:.2f} over {len(ratios)} rounds)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a trainer is made of, as the tensors of a checkpoint, and back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from pippin.system.sharded import gathered, laid_out_as
+from pippin.training.checkpoint import Checkpoint
+from pippin.training.ema import EMA
+from pippin.training.optimizer import optimizer_tensors, restore_optimizers
+
+
+def capture(
+    model: nn.Module,
+    averages: Mapping[str, EMA],
+    optimizers: Sequence[Optimizer],
+    state: dict[str, Any],
+    *,
+    keep: bool,
+    apart: bool,
+) -> Checkpoint:
+    """A checkpoint of this moment; all processes that share tensors must ask for it.
+
+    Args:
+        model: the raw weights.
+        averages: by the name of their file, ``ema`` among them.
+        optimizers: of the model.
+        state: position and counters.
+        keep: False in processes that only give their part: they get no tensors.
+        apart: whether the tensors are copies in the CPU's memory, which no later step changes.
+    """
+    found = {name: gathered(ema.weights, keep=keep, apart=apart) for name, ema in averages.items()}
+    slots = optimizer_tensors(model, optimizers)
+    half_lives = {name: ema.half_life for name, ema in averages.items() if name != "ema"}
+    return Checkpoint(
+        model=gathered(model.state_dict(), keep=keep, apart=apart),
+        ema=found.pop("ema"),
+        optimizer=gathered(slots, keep=keep, apart=apart),
+        extra=found,
+        state=state | ({"half_lives": half_lives} if half_lives else {}),
+    )
+
+
+def put_back(
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    averages: Mapping[str, EMA],
+    optimizers: Sequence[Optimizer],
+) -> None:
+    """Give a model, its averages and its optimizers what a checkpoint holds.
+
+    Raises:
+        ValueError: it holds other averages, or tensors of another model.
+    """
+    if set(checkpoint.extra) | {"ema"} != set(averages):
+        there, here = (
+            ", ".join(sorted(set(names) - {"ema"})) or "none"
+            for names in (checkpoint.extra, averages)
+        )
+        raise ValueError(
+            f"the checkpoint has the further averages: {there}; train.ema_extra asks for: {here}. "
+            "Averages are kept from the first step on: resume with those that are there"
+        )
+    own = model.state_dict()
+    model.load_state_dict(
+        {name: laid_out_as(x, own[name]) for name, x in checkpoint.model.items()}
+    )
+    for name, ema in averages.items():
+        ema.restore(checkpoint.ema if name == "ema" else checkpoint.extra[name])
+    restore_optimizers(model, optimizers, checkpoint.optimizer)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints beside the loop: the bytes, errors and promises of those in place."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import pytest
+from processes import in_processes
+from small_trainer import batches, make_trainer, parts_of
+
+from pippin.system.stop import TrainingStoppedError
+from pippin.training import checkpoint, saver
+from pippin.training.checkpoint import newest_good
+from pippin.training.config import ShareHalfLife
+from pippin.training.hooks import every
+from pippin.training.world import World
+
+BESIDE = {"checkpoint_overlap": True}
+
+
+def files(run):
+    return {str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Writing a checkpoint takes some steps' time; how many were written at once, at most."""
+    real, at_work, most = saver.save_checkpoint, [], [0]
+
+    def write(*arguments, **settings):
+        at_work.append(threading.current_thread())
+        most[0] = max(most[0], len(at_work))
+        time.sleep(0.1)
+        real(*arguments, **settings)
+        at_work.pop()
+
+    monkeypatch.setattr(saver, "save_checkpoint", write)
+    return most
+
+
+@pytest.mark.parametrize(("size", "parallel"), [(1, "ddp"), (2, "ddp"), (2, "fsdp")])
+def test_the_bytes_are_those_of_saving_in_place(size, parallel, tmp_path):
+    def run(world, at):
+        settings = {"parallel": parallel, "ema_extra": (ShareHalfLife(share=0.3),), "images": 80}
+        settings |= {"keep_checkpoints": 9, "checkpoint_every": 16}
+        for name, beside in (("place", False), ("beside", True)):
+            trainer = make_trainer(at / name, world, checkpoint_overlap=beside, **settings)
+            trainer.train(parts_of(batches(), world), [])
+        return {"all": sorted(str(p.name) for p in (at / "beside/checkpoints").iterdir())}
+
+    for rank in in_processes(size, run, tmp_path):
+        assert rank["all"] == ["16", "32", "48", "64", "80"]
+    assert files(tmp_path / "beside") == files(tmp_path / "place")
+
+
+def test_later_steps_do_not_wait_and_do_not_change_what_is_written(tmp_path, monkeypatch):
+    make_trainer(tmp_path / "place", images=80).train(batches(), [])
+    real, go_on = saver.save_checkpoint, threading.Event()
+
+    def late(folder, checkpoint, keep):
+        assert go_on.wait(30)
+        real(folder, checkpoint, keep=keep)
+
+    monkeypatch.setattr(saver, "save_checkpoint", late)
+    trainer = make_trainer(tmp_path / "beside", images=80, **BESIDE)
+
+    def release(trainer, report):
+        if report.images_seen == 72:  # four steps after the checkpoint of image 40
+            assert not (trainer.folder / "checkpoints").exists()
+            go_on.set()
+
+    trainer.train(batches(), [release])
+    assert files(tmp_path / "beside") == files(tmp_path / "place")
+
+
+def test_one_is_written_at_a_time_and_all_are_there_at_the_end(tmp_path, slow):
+    trainer = make_trainer(tmp_path, images=32, checkpoint_every=8, keep_checkpoints=9, **BESIDE)
+    trainer.train(batches(), [])
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"8", "16", "24", "32"}
+    assert slow == [1]
+
+
+def test_a_full_disk_stops_the_loop_before_the_next_step(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pippin.system.tensors.save_file", full)
+    seen = []
+
+    def note(trainer, report):
+        seen.append(report.images_seen)
+        if trainer._saver._thread is not None:
+            trainer._saver._thread.join()  # so that it is known when the failure is found
+
+    with pytest.raises(OSError, match="No space") as raised:
+        make_trainer(tmp_path, **BESIDE).train(batches(), [note])
+    assert seen[-1] == 48  # begun after the step that ended at 40
+    assert raised.value.filename == str(tmp_path / "checkpoints/40/model.safetensors")
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_failure_that_is_found_on_the_way_out_is_said(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pippin.system.tensors.save_file", full)
+
+    def fail(trainer, report):
+        if report.images_seen == 40:
+            raise RuntimeError("no preview")
+
+    with (
+        pytest.warns(UserWarning, match="a checkpoint was not written: .*No space left"),
+        pytest.raises(RuntimeError, match="no preview"),
+    ):
+        make_trainer(tmp_path, **BESIDE).train(batches(), [], [fail])
+
+
+def test_a_stop_waits_for_the_disk(tmp_path, slow):
+    def send(trainer, report):
+        if trainer.step_count == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TrainingStoppedError):
+        make_trainer(tmp_path, **BESIDE).train(batches(), [send])
+    assert newest_good(tmp_path / "checkpoints")[0].name == "24"
+
+
+def test_what_is_done_every_n_images_comes_after_the_disk(tmp_path, slow):
+    found = []
+
+    def look(trainer):
+        found.append([path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")])
+
+    trainer = make_trainer(tmp_path, images=80, **BESIDE)
+    trainer.train(batches(), [], [every(40, look)])
+    assert [len(names) for names in found] == [1, 2] and found[0] == ["40"]
+
+
+def test_a_kill_in_the_middle_leaves_the_previous_one(tmp_path):
+    """Of the thread that writes while the loop goes on."""
+
+    def train():
+        real, calls = checkpoint.save_tensors, []
+
+        def dying(path, tensors):
+            calls.append(path)
+            if len(calls) == 5:  # the second file of the second checkpoint
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(path, tensors)
+
+        checkpoint.save_tensors = dying
+        make_trainer(tmp_path, **BESIDE).train(batches(), [])
+
+    child = multiprocessing.get_context("fork").Process(target=train)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert list((tmp_path / "checkpoints").glob(".writing-80-*"))
+    newest, problems = newest_good(tmp_path / "checkpoints")
+    assert newest.name == "40" and not problems
+    whole, resumed = make_trainer(tmp_path / "whole"), make_trainer(tmp_path, **BESIDE)
+    whole.train(batches(), [])
+    resumed.restore(newest)
+    resumed.train(batches(resumed.step_count), [])
+    assert files(tmp_path / "whole/checkpoints") == files(tmp_path / "checkpoints")
+
+
+def test_a_checkpoint_that_is_asked_for_is_there_when_the_call_returns(tmp_path, slow):
+    trainer = make_trainer(tmp_path, World(), **BESIDE)
+    trainer.step(next(batches()), 0.0, 0.0)
+    trainer.save()
+    assert newest_good(tmp_path / "checkpoints")[0].name == "8"
