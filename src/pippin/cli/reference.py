@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin reference IMAGES --out FILE.npz``: statistics that folders are evaluated against."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +10,7 @@ import tyro
 
 from pippin.cli.options import parse
 from pippin.evaluation.config import EvaluationConfig
+from pippin.system.ranks import first_process, process_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,11 @@ def main(argv: list[str]) -> int:
         dinov2=command.dinov2,
         batch_size=command.batch_size,
     )
+
+    if not first_process():
+        return 0
+    if process_count() > 1:
+        print("a reference is measured by one process; the others end", file=sys.stderr)
 
     from pippin.run.reference import write_reference
     from pippin.training.device import resolve_device

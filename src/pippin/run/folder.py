@@ -101,7 +101,7 @@ class RunFolder:
         recorded = self.recipe()
         different = difference(recorded, recipe)
         # No number depends on it, and yet an average cannot begin in the middle.
-        averages = [[one.name for one in x.train.ema_extra] for x in (recorded, recipe)]
+        averages = [sorted(one.name for one in x.train.ema_extra) for x in (recorded, recipe)]
         if averages[0] != averages[1]:
             different["train.ema_extra"] = averages[0], averages[1]
         if different:

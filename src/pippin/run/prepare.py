@@ -49,6 +49,9 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
             raise ConfigError(
                 f"torchrun has started {world.size} processes already: leave --processes out"
             )
+        if world.size > 1:
+            with world.first_alone():  # which looks into every picture, the others at its notes
+                _ = Parts(recipe, console).train_source
         with _helped(recipe, processes, console) as builders:
             return _build(recipe, console, builders_of(world) if world.size > 1 else builders)
 

@@ -26,6 +26,7 @@ FOLLOWS = {
     "model.images_seen": "train",
     "model.images_before": "init",
     "sampling.evaluations_per_image": "sampling",
+    "model.weights": "sampling",
     "autoencoder": "autoencoder",
 }
 """What a metric's protocol says that follows from settings -> the section of these settings."""
