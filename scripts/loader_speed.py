@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much faster than training the loader is, what memory it keeps, and caches by two processes.
+
+    python scripts/loader_speed.py --folder DIR
+    python scripts/loader_speed.py folder/mmdit-disentangled --folder DIR --data photos
+
+First `pippin data prepare` builds the recipe's caches anew with 1 and with 2 processes, in turns:
+seconds, and one hash over the bytes of all shards and manifests. Then the loader alone, without
+workers and with 2, and steps of the recipe's trainer on one batch, in turns: images/s, and within
+each round the ratio of loader to trainer; below 20 the exit code is 1. Last the memory of the
+process and its workers over 10 000 batches: VmRSS, summed, so that what they share counts in
+each, and its anonymous part, without the files that are mapped. DIR must be new or empty: a cache
+that is there already would not be built.
+"""
+
+import argparse
+import hashlib
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from pippin.data.config import ImagesConfig
+from pippin.data.loader import LatentLoader
+from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import get_recipe
+from pippin.run.parts import Parts
+from pippin.run.train import build_trainer
+from pippin.types import Batch
+
+WORKERS = (0, 2)
+PROCESSES = (1, 2)
+LEAST_RATIO = 20.0
+LOADED = 100
+"""Batches of the loader in a round."""
+STEPS = 6
+"""Of the trainer in a round."""
+LOOKS = (1, 100, 1000, 4000, 7000, 10_000)
+"""Batches after which memory is read, as far as --batches goes."""
+
+
+def content(folder: Path) -> str:
+    """One hash over names and bytes of all that the caches hold."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "lock":
+            digest.update(str(path.relative_to(folder)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def in_folder(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with its caches there."""
+    return replace(
+        recipe,
+        cache=replace(recipe.cache, folder=str(folder)),
+        text=replace(recipe.text, folder=str(folder)),
+    )
+
+
+def prepared(recipe: Recipe, folder: Path, processes: int) -> tuple[float, str]:
+    """Seconds of the command, and the hash of what it made."""
+    folder.mkdir(parents=True)
+    in_folder(recipe, folder).save(folder.with_suffix(".json"))
+    command = ["data", "prepare", "--config", str(folder.with_suffix(".json"))]
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "pippin", *command, "--processes", str(processes)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - began, content(folder)
+
+
+def show_prepare(recipe: Recipe, folder: Path, rounds: int) -> bool:
+    """Print seconds and hashes; whether all hashes are the same."""
+    seconds: dict[int, list[float]] = {processes: [] for processes in PROCESSES}
+    hashes = set()
+    for number, processes in itertools.product(range(rounds), PROCESSES):
+        took, found = prepared(recipe, folder / f"{number}-{processes}", processes)
+        seconds[processes].append(took)
+        hashes.add(found)
+        print(f"data prepare, {processes} processes: {took:.1f} s, content {found}", flush=True)
+    shares = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
+    print(f"time of one / time of two: {spread(shares)}; {len(hashes)} content", flush=True)
+    return len(hashes) == 1
+
+
+def batches_of(parts: Parts, workers: int) -> Iterator[Batch]:
+    """As the recipe's training gets them."""
+    return iter(
+        LatentLoader(
+            parts.moments,
+            parts.autoencoder,
+            batch_size=parts.recipe.train.batch_size,
+            seed=parts.recipe.seed,
+            workers=workers,
+            device=parts.device,
+            captions=parts.captions,
+        )
+    )
+
+
+def images_per_second(batches: Iterator[Batch], count: int, size: int) -> float:
+    """Of batches that nobody trains on."""
+    for _ in range(5):
+        next(batches)
+    began = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+    return count * size / (time.perf_counter() - began)
+
+
+def show_speed(parts: Parts, rounds: int) -> bool:
+    """Print images/s and ratios; whether some number of workers reaches the least ratio."""
+    size, trainer = parts.recipe.train.batch_size, build_trainer(parts, Path("unused"))
+    trainer.model.train()
+    one = next(batches_of(parts, 0))
+    trainer.step(one, time.perf_counter(), 0.0)
+    speeds: dict[str, list[float]] = {name: [] for name in ("trainer", *map(str, WORKERS))}
+    for _ in range(rounds):
+        for workers in WORKERS:
+            found = images_per_second(batches_of(parts, workers), LOADED, size)
+            speeds[str(workers)].append(found)
+        began = time.perf_counter()
+        for _ in range(STEPS):
+            trainer.step(one, time.perf_counter(), 0.0)
+        if parts.device.type == "cuda":
+            torch.cuda.synchronize()
+        speeds["trainer"].append(STEPS * size / (time.perf_counter() - began))
+    print(f"trainer, batch {size}: {spread(speeds['trainer'])} images/s")
+    best = 0.0
+    for workers in WORKERS:
+        pairs = zip(speeds[str(workers)], speeds["trainer"], strict=True)
+        ratios = [loader / trainer for loader, trainer in pairs]
+        best = max(best, statistics.median(ratios))
+        print(
+            f"loader, {workers} workers: {spread(speeds[str(workers)])} images/s, "
+            f"{spread(ratios)} times the trainer",
+            flush=True,
+        )
+    return best >= LEAST_RATIO
+
+
+def memory() -> tuple[float, float]:
+    """MB of this process and its workers: all that is resident, and the anonymous part."""
+    found = {"VmRSS": 0, "RssAnon": 0}
+    own = os.getpid()
+    children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+    for process in (str(own), *children):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in found:
+                found[name] += int(value.split()[0])
+    return found["VmRSS"] / 1024, found["RssAnon"] / 1024
+
+
+def show_memory(parts: Parts, workers: int, count: int) -> None:
+    """Print what memory is after so many batches."""
+    looks = [number for number in LOOKS if number <= count]
+    seen = {}
+    for number, _ in enumerate(itertools.islice(batches_of(parts, workers), looks[-1]), start=1):
+        if number in looks:
+            seen[number] = memory()
+    shown = "; ".join(f"{n}: {rss:.1f} ({anon:.1f})" for n, (rss, anon) in seen.items())
+    print(f"MB (anonymous) after batches, {workers} workers: {shown}")
+    if 1000 in seen and looks[-1] > 1000:
+        rss, anon = (b - a for a, b in zip(seen[1000], seen[looks[-1]], strict=True))
+        print(f"growth from 1000 to {looks[-1]}: {rss:+.1f} MB ({anon:+.1f})", flush=True)
+
+
+def spread(values: list[float]) -> str:
+    """Median, smallest and largest."""
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def main() -> int:
+    """Prepare, time, watch."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", nargs="?", default="openmoji/mmdit-disentangled")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--data", help="folder of own pictures, for recipes folder/...")
+    parser.add_argument("--pictures", type=int, help="only so many; default: all")
+    parser.add_argument("--shard-size", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=10_000)
+    options = parser.parse_args()
+    recipe = get_recipe(options.recipe)
+    if options.data:
+        assert isinstance(recipe.data, ImagesConfig)
+        recipe = replace(recipe, data=replace(recipe.data, path=options.data))
+    recipe = replace(
+        recipe,
+        data=replace(recipe.data, max_pictures=options.pictures),
+        cache=replace(recipe.cache, shard_size=options.shard_size),
+    )
+    same = show_prepare(recipe, options.folder, options.rounds)
+    parts = Parts(in_folder(recipe, options.folder / "0-1"), Console(stderr=True))
+    fast = show_speed(parts, options.rounds)
+    for workers in WORKERS:
+        show_memory(parts, workers, options.batches)
+    return 0 if same and fast else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
