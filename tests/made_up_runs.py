@@ -49,7 +49,12 @@ def train_slowly(recipe: Recipe, folder: Path) -> list[Measure]:
     with (folder / "begun").open("a") as file:
         file.write(f"{trainer.step_count}\n")
     pause = 0.05 if newest is None else 0.0
-    trainer.train(batches(trainer.step_count), [lambda *_: time.sleep(pause)])
+
+    def slow_step(*_):
+        (folder / "stepping").touch()
+        time.sleep(pause)
+
+    trainer.train(batches(trainer.step_count), [slow_step])
     return []
 
 

@@ -171,8 +171,7 @@ def test_a_job_at_its_time_limit_saves_and_goes_on_in_another(tmp_path, monkeypa
     folder.mkdir()
     executor = SlurmExecutor(tmp_path / "jobs", SlurmConfig(minutes=3), 1, cluster="local")
     job = executor.submit(made_up_runs.train_slowly, None, folder)
-    wait_for(lambda: (folder / "begun").exists())
-    time.sleep(0.5)
+    wait_for(lambda: (folder / "stepping").exists())
     command = ["pgrep", "-P", job.job_id]
     (task,) = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     os.kill(int(task), signal.SIGUSR2)
@@ -202,13 +201,18 @@ def test_both_signals_of_a_cluster_save_and_one_asks_for_another_job(
         seen.append((heard, newest_good(tmp_path / "checkpoints")[0].name))
 
     before = signal.signal(signal.SIGUSR2, submitit)
-    timer = threading.Timer(0.4, os.kill, (os.getpid(), number))
-    timer.start()
+
+    def send():
+        wait_for(lambda: (tmp_path / "stepping").exists())
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
     try:
         with pytest.raises(SystemExit) as left:
             Resumable()(made_up_runs.train_slowly, None, tmp_path)
     finally:
-        timer.join()
+        sender.join()
         signal.signal(signal.SIGUSR2, before)
     assert left.value.code == 128 + number
     newest, _ = newest_good(tmp_path / "checkpoints")
