@@ -7,39 +7,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from one_batch import SMALL, first_gradients, trace
 from processes import in_processes
 from small_trainer import CONFIG, batches, make_trainer, parts_of
 from torch.distributed.tensor import DTensor
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from pippin import rng
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
-from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
 from pippin.system.sharded import whole
 from pippin.system.stop import TrainingStoppedError
-from pippin.training.checkpoint import load_weights
+from pippin.training.checkpoint import load_weights, newest_good
 from pippin.training.config import ShareHalfLife
 from pippin.training.world import World
 from pippin.types import TextFeatures
-
-SIZED = {"depth": 2, "width": 16, "num_heads": 2}
-SMALL = {
-    "mmdit": replace(mmdit("tiny"), **SIZED),
-    "dit": replace(dit("tiny", cross_attention=True), **SIZED),
-    "mdtv2": replace(
-        mdtv2("tiny", (4, 4), cross_attention=True), **SIZED | {"depth": 4}, decoder_depth=2
-    ),
-    "pixart": replace(pixart("tiny"), **SIZED),
-    "unet": replace(unet("tiny"), channels=16, token_width=16, num_heads=2, norm_groups=4),
-}
-
-
-def first_gradients(world, folder, denoiser, **settings):
-    """Of every parameter, before the optimizer moves it."""
-    trainer = make_trainer(folder, world, denoiser, awake=True, **settings)
-    trainer._draw(0, (CONFIG.batch_size, 4, 8, 8))
-    batch = next(parts_of(batches(), world))
-    trainer._backward(batch, trainer._drawn[2].rows(world.part(CONFIG.batch_size)))
-    return {name: whole(p.grad).clone() for name, p in trainer.model.named_parameters()}
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -100,29 +81,6 @@ def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
     assert alone["null"].abs().max() > 0
     for rank in in_processes(2, gradient, tmp_path / "two"):
         torch.testing.assert_close(rank["null"], alone["null"], rtol=1e-4, atol=1e-8)
-
-
-def trace(world, folder, steps=12, **settings):
-    """Losses of a run in float64, where rounding has no say, and the last weights."""
-    settings["images"] = steps * CONFIG.batch_size
-    trainer = make_trainer(folder / "run", world, dtype=torch.float64, **settings)
-    for module in trainer.model.modules():
-        module.register_forward_pre_hook(in_double)
-    trainer.ema.weights = {name: x.double() for name, x in trainer.ema.weights.items()}
-    losses = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
-        trainer.train(parts_of(batches(), world), [lambda _, report: losses.append(report.loss)])
-    weight = whole(next(trainer.model.parameters()).detach())
-    assert weight.dtype == torch.float64
-    return {"losses": torch.tensor(losses, dtype=torch.float64), "weight": weight}
-
-
-def in_double(_, inputs):
-    return tuple(
-        x.double() if isinstance(x, torch.Tensor) and x.dtype == torch.float32 else x
-        for x in inputs
-    )
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
@@ -240,3 +198,41 @@ def test_all_stop_after_the_same_step_when_one_is_asked_to(tmp_path):
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"train\.batch_size must be a multiple of the 3 proc.*8"):
         make_trainer(tmp_path, World(rank=0, size=3))
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_go_on_to_the_same_bits_after_one_was_killed(parallel, tmp_path):
+    """Weights, averages, optimizer and the pictures of every batch; see kill_one_of_two.py."""
+    settings = {"parallel": parallel, "images": 40, "checkpoint_every": 16}
+    settings["ema_extra"] = (ShareHalfLife(share=0.3),)
+
+    def run(world, at, folder, start=None, killed_at=None):
+        trainer, pictures = make_trainer(folder, world, **settings), []
+        if start is not None:
+            trainer.restore(start)
+
+        def note(source):
+            for batch in source:
+                pictures.append(batch.index)
+                yield batch
+
+        def kill(trainer, _):
+            if world.rank == 1 and trainer.step_count == killed_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        trainer.train(note(parts_of(batches(trainer.step_count), world)), [kill])
+        return {"pictures": torch.stack(pictures)}
+
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    whole = in_processes(2, lambda w, at: run(w, at, folders[0]), tmp_path / "a")
+    with pytest.raises(ProcessExitedException, match="SIGKILL"):
+        in_processes(2, lambda w, at: run(w, at, folders[1], killed_at=3), tmp_path / "b")
+    start, _ = newest_good(folders[1] / "checkpoints")
+    assert start.name == "16"
+    again = in_processes(2, lambda w, at: run(w, at, folders[1], start), tmp_path / "c")
+    for rank in (0, 1):
+        assert torch.equal(again[rank]["pictures"], whole[rank]["pictures"][2:])
+    files = [sorted((folder / "checkpoints/40").iterdir()) for folder in folders]
+    assert len(files[0]) == 5
+    for one, other in zip(*files, strict=True):
+        assert one.name == other.name and one.read_bytes() == other.read_bytes()

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compared between numbers of processes: gradients, losses, the end of a run.
+
+For tests and for ``scripts/same_numbers.py``.
+"""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from small_trainer import CONFIG, batches, make_trainer, parts_of
+from torch import Tensor
+
+from pippin.denoisers.config import DenoiserConfig, dit, mdtv2, mmdit, pixart, unet
+from pippin.system.sharded import whole
+from pippin.training.trainer import Trainer
+from pippin.training.world import World
+
+SIZED = {"depth": 2, "width": 16, "num_heads": 2}
+SMALL = {
+    "mmdit": replace(mmdit("tiny"), **SIZED),
+    "dit": replace(dit("tiny", cross_attention=True), **SIZED),
+    "mdtv2": replace(
+        mdtv2("tiny", (4, 4), cross_attention=True), **SIZED | {"depth": 4}, decoder_depth=2
+    ),
+    "pixart": replace(pixart("tiny"), **SIZED),
+    "unet": replace(unet("tiny"), channels=16, token_width=16, num_heads=2, norm_groups=4),
+}
+
+
+def first_gradients(
+    world: World, folder: Path, denoiser: DenoiserConfig, **settings
+) -> dict[str, Tensor]:
+    """Of every parameter, before the optimizer moves it."""
+    trainer = make_trainer(folder, world, denoiser, awake=True, **settings)
+    trainer._draw(0, (CONFIG.batch_size, 4, 8, 8))
+    batch = next(parts_of(batches(), world))
+    trainer._backward(batch, trainer._drawn[2].rows(world.part(CONFIG.batch_size)))
+    return {name: whole(p.grad).clone() for name, p in trainer.model.named_parameters()}
+
+
+def trace(
+    world: World,
+    folder: Path,
+    steps: int = 12,
+    start: Path | None = None,
+    dtype: torch.dtype = torch.float64,
+    **settings,
+) -> dict[str, Tensor]:
+    """Losses of a run and its last weights; in float64 rounding has no say.
+
+    Args:
+        world: of this process.
+        folder: of the run, whose checkpoints are written below ``run``.
+        steps: of the whole run.
+        start: a checkpoint to go on from.
+        dtype: of weights, optimizer and averages, and of all that is computed.
+        settings: of the trainer.
+    """
+    settings["images"] = steps * CONFIG.batch_size
+    trainer = make_trainer(folder / "run", world, dtype=dtype, **settings)
+    if start is not None:
+        trainer.restore(start)
+    losses: list[float] = []
+    with ExitStack() as held:
+        if dtype == torch.float64:
+            _in_double(trainer)
+            held.enter_context(patch.object(torch.Tensor, "float", torch.Tensor.double))
+        source = parts_of(batches(trainer.step_count), world)
+        trainer.train(source, [lambda _, report: losses.append(report.loss)])
+    weight = whole(next(trainer.model.parameters()).detach())
+    assert weight.dtype == dtype
+    return {"losses": torch.tensor(losses, dtype=torch.float64), "weight": weight}
+
+
+def _in_double(trainer: Trainer) -> None:
+    for module in trainer.model.modules():
+        module.register_forward_pre_hook(_doubled)
+    trainer.ema.weights = {name: x.double() for name, x in trainer.ema.weights.items()}
+
+
+def _doubled(_, inputs):
+    return tuple(
+        x.double() if isinstance(x, Tensor) and x.dtype == torch.float32 else x for x in inputs
+    )
