@@ -35,9 +35,9 @@ def first_gradients(
 ) -> dict[str, Tensor]:
     """Of every parameter, before the optimizer moves it."""
     trainer = make_trainer(folder, world, denoiser, awake=True, **settings)
-    trainer._draw(0, (CONFIG.batch_size, 4, 8, 8))
+    draws = trainer.draw(0, (CONFIG.batch_size, 4, 8, 8))
     batch = next(parts_of(batches(), world))
-    trainer._backward(batch, trainer._drawn[2].rows(world.part(CONFIG.batch_size)))
+    trainer._backward(batch, draws.rows(world.part(CONFIG.batch_size)))
     return {name: whole(p.grad).clone() for name, p in trainer.model.named_parameters()}
 
 

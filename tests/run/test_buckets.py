@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from noise_pictures import write_noise
 from processes import in_processes
 from rich.console import Console
 
@@ -37,11 +37,8 @@ def photos(tmp_path_factory):
     """Twenty-four portraits and twelve landscapes in two classes."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(36):
-        height, width = (60 + number, 30) if number % 3 else (30, 70 + number)
-        noise = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
-        path = folder / f"class {number % 2}" / f"{number}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(noise).save(path)
+        size = (60 + number, 30) if number % 3 else (30, 70 + number)
+        write_noise(folder / f"class {number % 2}" / f"{number}.png", number, size)
     return folder
 
 
@@ -154,14 +151,14 @@ def test_steps_draw_the_noise_of_their_own_shape(own):
     assert isinstance(parts.moments, BucketedMoments)
     trainer = build_trainer(parts, Path("unused"))
     loader = LatentLoader(parts.moments, parts.autoencoder, batch_size=16, seed=own.seed)
-    taken, take = [], trainer._take_draws
+    taken, take = [], trainer._draws.take
 
-    def watched(shape):
-        draws, late = take(shape)
+    def watched(step, shape):
+        draws, late = take(step, shape)
         taken.append(draws)
         return draws, late
 
-    trainer._take_draws = watched
+    trainer._draws.take = watched
     shapes = []
     for batch, _ in zip(loader, range(6), strict=False):
         shapes.append(sides(batch))
@@ -170,9 +167,9 @@ def test_steps_draw_the_noise_of_their_own_shape(own):
     assert [tuple(draws.noise.shape[2:]) for draws in taken] == shapes
     squares = build_trainer(parts, Path("unused"))
     for step, draws in enumerate(taken):
-        squares._draw(step, (16, 4, 8, 8))
-        assert torch.equal(squares._drawn[2].t, draws.t)
-        assert torch.equal(squares._drawn[2].keep.semantic, draws.keep.semantic)
+        of_squares = squares.draw(step, (16, 4, 8, 8))
+        assert torch.equal(of_squares.t, draws.t)
+        assert torch.equal(of_squares.keep.semantic, draws.keep.semantic)
 
 
 def test_held_out_loss_is_of_squares(run):

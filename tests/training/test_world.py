@@ -59,6 +59,25 @@ def test_shared_weights_in_bf16_have_the_gradients_of_one_process(kind, tmp_path
             assert (found[name] - grad).norm() <= 0.04 * max(grad.norm(), typical), name
 
 
+def test_blocks_are_gathered_in_bf16_and_the_rest_in_fp32(tmp_path):
+    def gathered(world, at):
+        trainer = make_trainer(at, world, precision="bf16", parallel="fsdp")
+        block, found = trainer.model.denoiser.blocks[0], {}
+
+        def note(name):
+            return lambda module, *_: found.update({name: next(module.parameters()).dtype})
+
+        block.register_forward_pre_hook(note("block"))
+        trainer.model.conditioner.low.register_forward_pre_hook(note("control"))
+        part = world.part(CONFIG.batch_size)
+        draws = trainer.draw(0, (CONFIG.batch_size, 4, 8, 8))
+        trainer._backward(next(parts_of(batches(), world)), draws.rows(part))
+        return {name: str(dtype) for name, dtype in found.items()}
+
+    for rank in in_processes(2, gathered, tmp_path):
+        assert rank == {"block": "torch.bfloat16", "control": "torch.float32"}
+
+
 def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
     """Of two processes the second keeps all its captions; neither waits for the other."""
     rule = TextSemantic(token_features=6, num_tokens=3)
@@ -66,15 +85,15 @@ def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
 
     def gradient(world, folder):
         trainer = make_trainer(folder, world, conditioning=conditioning, awake=True)
-        trainer._draw(0, (CONFIG.batch_size, 4, 8, 8))
-        keep = trainer._drawn[2].keep
+        draws = trainer.draw(0, (CONFIG.batch_size, 4, 8, 8))
+        keep = draws.keep
         keep.semantic[:] = True
         keep.semantic[0] = False
         batch = next(batches())
         text = TextFeatures(tokens=rng.normal((CONFIG.batch_size, 3, 6), "posterior", 1))
         batch = replace(batch, conditions=replace(batch.conditions, label=None, text=text))
         part = world.part(CONFIG.batch_size)
-        trainer._backward(batch.rows(part), trainer._drawn[2].rows(part))
+        trainer._backward(batch.rows(part), draws.rows(part))
         return {"null": whole(trainer.model.conditioner.text_tokens.null.grad).clone()}
 
     alone = gradient(World(), tmp_path / "one")

@@ -2,6 +2,7 @@
 """What a trainer is made of, as the tensors of a checkpoint, and back."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -46,11 +47,12 @@ def capture(
 
 def put_back(
     checkpoint: Checkpoint,
+    path: Path,
     model: nn.Module,
     averages: Mapping[str, EMA],
     optimizers: Sequence[Optimizer],
 ) -> None:
-    """Give a model, its averages and its optimizers what a checkpoint holds.
+    """Give a model, its averages and its optimizers what a checkpoint, of this path, holds.
 
     Raises:
         ValueError: it holds other averages, or tensors of another model.
@@ -61,7 +63,7 @@ def put_back(
             for names in (checkpoint.extra, averages)
         )
         raise ValueError(
-            f"the checkpoint has the further averages: {there}; train.ema_extra asks for: {here}. "
+            f"{path} has the further averages: {there}; train.ema_extra asks for: {here}. "
             "Averages are kept from the first step on: resume with those that are there"
         )
     own = model.state_dict()

@@ -27,13 +27,10 @@ from pippin.system.stop import (
 from pippin.training.checkpoint import load_checkpoint
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA, half_life_images
-from pippin.training.optimizer import (
-    build_optimizers,
-    rate_share,
-    set_rates,
-)
+from pippin.training.optimizer import build_optimizers, rate_share, set_rates
 from pippin.training.saver import Saver
 from pippin.training.state import capture, put_back
+from pippin.training.step_draws import StepDraws
 from pippin.training.step_loss import StepLoss
 from pippin.training.world import ALONE, World, shared
 from pippin.types import Batch
@@ -117,9 +114,7 @@ class Trainer:
         self.bad_in_a_row = 0
         self.mark: Mark = lambda _: None
         """Replace it to time a step's parts: draw, forward, backward, optimizer, ema."""
-        self._drawn: tuple[int, tuple[int, ...], Draws] | None = None
-        self._one_shape = True
-        """Whether all batches had one; where they have not, the next one's is not known."""
+        self._draws = StepDraws(self.draw, self._computing, lambda: self.mark("draw"))
         self._stop = StopRequest()
         self._stop_signal: int | None = None
         """What all processes agreed on in the last step."""
@@ -210,15 +205,14 @@ class Trainer:
             waited: seconds of it spent waiting for the batch.
         """
         shape = (self.config.batch_size, *batch.latents.shape[1:])
-        draws, late = self._take_draws(shape)
+        draws, late = self._draws.take(self.step_count, shape)
         share = rate_share(self.config, self.images_seen + self.config.batch_size)
         set_rates(self.optimizers, share)
         loss = self._backward(batch, draws.rows(self.world.part(self.config.batch_size)))
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
         norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self.mark("optimizer")
-        if self._one_shape:
-            late += self._draw(self.step_count + 1, shape)
+        late += self._draws.ahead(self.step_count + 1, shape)
         loss_value, norm_value = self._agreed(loss, norm)
         finite = self._apply(math.isfinite(loss_value) and math.isfinite(norm_value))
         return StepReport(
@@ -232,20 +226,9 @@ class Trainer:
             step_seconds=time.perf_counter() - began,
         )
 
-    def _take_draws(self, shape: tuple[int, ...]) -> tuple[Draws, float]:
-        """This step's random numbers, and the seconds they were waited for now."""
-        late = 0.0
-        if self._drawn is not None and self._drawn[1] != shape:
-            self._one_shape = False
-        if self._drawn is None or self._drawn[:2] != (self.step_count, shape):
-            late = self._draw(self.step_count, shape)  # first step, or restored
-        assert self._drawn is not None
-        return self._drawn[2], late
-
-    def _draw(self, step: int, shape: tuple[int, ...]) -> float:
-        """Draw a step's random numbers; the seconds in which nothing else was computed."""
-        began = time.perf_counter()
-        draws = draw_step(
+    def draw(self, step: int, shape: tuple[int, ...]) -> Draws:
+        """All random numbers of a step, for the global batch's latents of a shape."""
+        return draw_step(
             self.objective.config,
             self.conditioning,
             shape,
@@ -253,11 +236,10 @@ class Trainer:
             seed=self.seed,
             step=step,
         )
-        self._drawn = step, shape, draws
-        seconds = time.perf_counter() - began
-        hidden = self.device.type == "cuda" and not torch.cuda.current_stream(self.device).query()
-        self.mark("draw")
-        return 0.0 if hidden else seconds
+
+    def _computing(self) -> bool:
+        """Whether a card still works on what it was given."""
+        return self.device.type == "cuda" and not torch.cuda.current_stream(self.device).query()
 
     def _backward(self, batch: Batch, draws: Draws) -> Tensor:
         """Gradients of the mean loss over the global batch, in micro-batches; the mean over this
@@ -388,7 +370,8 @@ class Trainer:
             ValueError: it has other averages than this trainer.
         """
         checkpoint = load_checkpoint(path)
-        put_back(checkpoint, self.model, {"ema": self.ema, **self.extra}, self.optimizers)
+        averages = {"ema": self.ema, **self.extra}
+        put_back(checkpoint, path, self.model, averages, self.optimizers)
         self.step_count = checkpoint.state["step"]
         self.bad_steps = checkpoint.state["bad_steps"]
         self.bad_in_a_row = checkpoint.state["bad_in_a_row"]
