@@ -168,6 +168,19 @@ def test_rows_are_comparable_over_axes_and_seeds_only(study, measure):
     assert row_of(study, "entangled", arms["entangled"], reference).comparable != one.comparable
 
 
+def test_weights_that_an_axis_chooses_do_not_part_its_arms(study, measure):
+    def row(study, arm, weights):
+        """As samples tell of it."""
+        sampled = measure("kid", 0.5, protocol={"model.weights": weights})
+        return row_of(study, arm, study.arms()[arm], sampled)
+
+    levels = {name: {"sampling.weights": name} for name in ("ema", "raw")}
+    chosen = replace(study, axes={"weights": Axis(levels=levels)}, combinations=None)
+    assert row(chosen, "ema", "ema").comparable == row(chosen, "raw", "raw").comparable
+    one, other = (row(study, "entangled", weights) for weights in levels)
+    assert one.comparable != other.comparable
+
+
 def test_a_value_that_is_not_finite_is_null(study, measure, tmp_path):
     def diverging(recipe, folder):
         return [measure("kid", float("inf"))]
