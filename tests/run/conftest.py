@@ -15,6 +15,7 @@ from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.table import get_recipe
+from pippin.run.load import load_run
 from pippin.training.config import TrainConfig
 
 
@@ -70,3 +71,15 @@ def finished_run(recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "finished"
     train(recipe, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def run(finished_run):
+    """The run, loaded; a test that changes it changes it for its module."""
+    return load_run(finished_run)
+
+
+@pytest.fixture
+def config(run):
+    """Its sampling, by fours."""
+    return replace(run.recipe.sampling, batch_size=4)

@@ -8,14 +8,8 @@ import torch
 
 from pippin.data.views import view_control
 from pippin.run.asked import asked_controls
-from pippin.run.load import load_run
 from pippin.run.sample import draw, sampling_protocol
 from pippin.sampling.config import ControlRequest
-
-
-@pytest.fixture(scope="module")
-def run(finished_run):
-    return load_run(finished_run)
 
 
 def test_a_fixed_request_leaves_nothing_to_the_data(run):

@@ -11,22 +11,11 @@ from processes import in_processes
 from pippin.recipes.table import get_recipe
 from pippin.run.crew import Crew, own_card
 from pippin.run.evaluate import evaluate_run
-from pippin.run.load import load_run
 from pippin.run.sample import draw_into, help_drawing
 from pippin.sampling.sampler import Sampler
 from pippin.training.world import World
 
 SEEDS, LABELS = range(22), [seed % 3 for seed in range(22)]
-
-
-@pytest.fixture(scope="module")
-def run(finished_run):
-    return load_run(finished_run)
-
-
-@pytest.fixture
-def config(run):
-    return replace(run.recipe.sampling, batch_size=4)
 
 
 def together(size, run, work, folder):

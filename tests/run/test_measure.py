@@ -16,11 +16,6 @@ from pippin.run.pictures import grid
 from pippin.run.sample import draw, draw_into
 
 
-@pytest.fixture(scope="module")
-def run(finished_run):
-    return load_run(finished_run)
-
-
 def test_images_of_a_seed_do_not_depend_on_the_batch(run):
     config, seeds = run.recipe.sampling, list(range(10))
     latents = {}

@@ -4,10 +4,9 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from noise_pictures import write_noise
 from rich.console import Console
 
 from pippin.conditioning.config import ConditioningConfig, NoSemantic
@@ -28,11 +27,8 @@ def photos(tmp_path_factory):
     """Forty pictures with sides from 20 to 98."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(40):
-        height, width = 20 + 2 * number, 98 - 2 * number
-        noise = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
-        path = folder / f"class {number % 3}" / f"{number}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(noise).save(path)
+        size = (20 + 2 * number, 98 - 2 * number)
+        write_noise(folder / f"class {number % 3}" / f"{number}.png", number, size)
     return folder
 
 

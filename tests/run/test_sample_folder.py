@@ -10,23 +10,12 @@ import torch
 
 from pippin.evaluation.folder import read_image
 from pippin.run.evaluate_folder import evaluate_folder
-from pippin.run.load import load_run
 from pippin.run.sample import draw, draw_into
 from pippin.run.sample_folder import SampleFolder, read_manifest
 from pippin.sampling.sampler import Sampler
 from pippin.system.lock import FolderBusyError, folder_lock
 
 SEEDS, LABELS = range(10), [seed % 3 for seed in range(10)]
-
-
-@pytest.fixture(scope="module")
-def run(finished_run):
-    return load_run(finished_run)
-
-
-@pytest.fixture
-def config(run):
-    return replace(run.recipe.sampling, batch_size=4)
 
 
 def contents(folder):
