@@ -29,7 +29,7 @@ class Builders:
         return "sha256" if self.first else "size"
 
 
-ALONE = Builders()
+ONE_BUILDER = Builders()
 
 
 def builders_of(world: World) -> Builders:

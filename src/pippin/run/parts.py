@@ -24,7 +24,7 @@ from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.text import TextEncoder
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
-from pippin.run.builders import ALONE, Builders
+from pippin.run.builders import ONE_BUILDER, Builders
 from pippin.run.captions import PictureCaptions, check_encoder, prompt_features
 from pippin.run.checks import check_bucket_sides, check_recipe
 from pippin.training.device import resolve_device
@@ -44,7 +44,7 @@ class Parts:
         ValueError: sampling that the schedule does not have.
     """
 
-    def __init__(self, recipe: Recipe, console: Console, builders: Builders = ALONE) -> None:
+    def __init__(self, recipe: Recipe, console: Console, builders: Builders = ONE_BUILDER) -> None:
         check_recipe(recipe)
         self.recipe, self.console, self.builders = recipe, console, builders
 
@@ -163,7 +163,7 @@ class Parts:
     @cached_property
     def held_out_captions(self) -> PictureCaptions | None:
         """Of the held-out pictures, for a model of text."""
-        return self._captions_of(self.held_out_source, ALONE) if self.text_rule else None
+        return self._captions_of(self.held_out_source, ONE_BUILDER) if self.text_rule else None
 
     def set_null(self, model: LatentDenoiser) -> None:
         """Give a model of text its null caption, where that is the encoder's empty one.
