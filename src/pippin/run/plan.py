@@ -126,7 +126,8 @@ def plan(
         pictures: of the training set; None = see :func:`pippin.run.states.pictures_of`.
 
     Raises:
-        ConfigError: a batch that the devices do not divide, or parts that do not fit.
+        ConfigError: a batch that the devices do not divide. Whether parts fit each other is for
+            training to say.
         ValueError: a resolution that the autoencoder's factor does not divide.
     """
     cluster, train = cluster or Cluster(), recipe.train

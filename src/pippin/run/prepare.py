@@ -37,7 +37,8 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
 
     Raises:
         ConfigError: processes below 1 or started twice, or parts that do not fit.
-        ValueError: pictures that cannot be used, or fewer cards than processes.
+        ValueError: pictures that cannot be used, or no card for this process. Another one without
+            a card says so and ends, and the rest make its part.
         OSError: no room; whole shards stay.
     """
     recipe = replace(recipe, cache=replace(recipe.cache, enabled=True))
