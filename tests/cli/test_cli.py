@@ -28,6 +28,16 @@ def test_help_is_quick_and_lists_the_verbs():
     assert min(took) < 1.0
 
 
+def test_a_crash_in_native_code_says_where_it_was():
+    code = "import os; from pippin.cli.main import main; main(['--version']); os.abort()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -6
+    assert "Fatal Python error: Aborted" in done.stderr
+    assert 'File "<string>", line 1' in done.stderr
+
+
 def test_every_verb_has_help():
     for verb in VERBS:
         done = pippin(verb, "--help")

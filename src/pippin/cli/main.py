@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 it could not be done (a failed arm, a diverged model, no m
 disk); 2 bad input; 75 stopped by a signal (Ctrl-C, SIGTERM, SIGUSR2), to go on later.
 """
 
+import faulthandler
 import importlib
 import sys
 
@@ -33,6 +34,9 @@ RESUMABLE = 75
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
+    if sys.__stderr__ is not None and not faulthandler.is_enabled():
+        # A crash in native code says where it was: torchrun tells no more than the signal.
+        faulthandler.enable(sys.__stderr__)
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
