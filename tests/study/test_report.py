@@ -11,7 +11,7 @@ from html_page import Page
 
 from pippin.conditioning.config import PowerCosineGate
 from pippin.config import ConfigError, replace_at
-from pippin.studies.demo import control_axes
+from pippin.studies.corners import control_axes
 from pippin.study.report import render_report
 from pippin.study.results import Row, append, read
 from pippin.study.runner import run_study

@@ -8,7 +8,6 @@ from pippin.denoisers.config import DenoiserConfig, UNetConfig, dit, mdtv2, mmdi
 from pippin.recipes.openmoji import GRID
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.studies.control import commands
 from pippin.studies.scales import SEEDS, ScaleName, class_base, text_base
 from pippin.study.study import Axis, Study
 
@@ -52,7 +51,6 @@ def architectures_study(scale: ScaleName) -> Study:
         seeds=SEEDS[scale],
         primary="KID-efflite0",
         companions=("coverage", "held-out loss"),
-        reproduce=commands("architectures", scale),
     )
 
 
@@ -80,7 +78,6 @@ def text_architectures_study(scale: ScaleName) -> Study:
         seeds=SEEDS[scale],
         primary="KID-efflite0",
         companions=("caption R@10", "held-out loss"),
-        reproduce=commands("text-architectures", scale, "text"),
     )
 
 

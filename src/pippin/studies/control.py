@@ -5,30 +5,17 @@ what samples should ask for (Berrada et al. 2024; our questions, declared before
 from dataclasses import replace
 
 from pippin.conditioning.config import ConstantGate, LinearGate, PowerCosineGate
-from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import ControlRequest
-from pippin.studies.demo import SMALLEST_EFFECT, control_axes
-from pippin.studies.scales import SEEDS, ScaleName, class_base, with_correlation
-from pippin.study.study import Axis, Study
-
-PRIMARY = "matched drift original_size"
-COMPANIONS = (
-    "excess drift original_size",
-    "effect original_size",
-    "KID-efflite0",
-    "held-out loss",
+from pippin.studies.corners import (
+    COMPANIONS,
+    CORNERS,
+    PRIMARY,
+    SMALLEST_DRIFT,
+    control_axes,
+    measured,
 )
-BETAS = (0.5, 1.0, 2.0, 4.0)
-"""Where drift is measured against effect: so far that models which hear a control late, and obey
-it less, reach half the effect of real pairs too."""
-SIZES = (24, 48)
-"""Further points of drift against size, in pixels of 64."""
-CORNERS = {
-    "entangled": {"path": "modulation", "gate": "constant"},
-    "gate-alone": {"path": "modulation", "gate": "scheduled"},
-    "attention-alone": {"path": "attention", "gate": "constant"},
-    "disentangled": {"path": "attention", "gate": "scheduled"},
-}
+from pippin.studies.scales import SEEDS, SMALLEST_KID, ScaleName, class_base, tied_base
+from pippin.study.study import Axis, Study
 
 
 def control_study(scale: ScaleName, *, independent: bool = False) -> Study:
@@ -41,25 +28,25 @@ def control_study(scale: ScaleName, *, independent: bool = False) -> Study:
     """
     name = "control-independent" if independent else "control"
     relation = "says nothing of its class" if independent else "is decided by its class"
+    where = "" if scale == "paper" else f", where a picture's size {relation}"
     return Study(
         name=f"{name}-{scale}",
-        title=f"Semantic path and control gate, where a picture's size {relation}",
+        title=f"Semantic path and control gate{where}",
         question=(
             "Do semantics by attention and control under a time schedule lower the drift that "
             "asking for another original size causes, at equal effect?"
         ),
-        base=measured(with_correlation(class_base(scale), 0.0 if independent else 1.0)),
-        axes=control_axes(PowerCosineGate()),
+        base=measured(tied_base(scale, 0.0 if independent else 1.0)),
+        axes=control_axes(),
         combinations=CORNERS,
         seeds=SEEDS[scale],
         primary=PRIMARY,
         companions=COMPANIONS,
-        smallest_effect=SMALLEST_EFFECT,
-        reproduce=commands(name, scale),
+        smallest_effect=SMALLEST_DRIFT,
     )
 
 
-def gates_study(scale: ScaleName) -> Study:
+def control_gates_study(scale: ScaleName) -> Study:
     """Schedule and alpha of the low-level gate, semantics by attention."""
     gates = {
         "constant": ConstantGate(),
@@ -77,7 +64,7 @@ def gates_study(scale: ScaleName) -> Study:
     )
 
 
-def init_study(scale: ScaleName) -> Study:
+def control_init_study(scale: ScaleName) -> Study:
     """Initial weights of the control embeddings' last layers."""
     return _one_axis(
         "control-init",
@@ -90,7 +77,7 @@ def init_study(scale: ScaleName) -> Study:
     )
 
 
-def fields_study(scale: ScaleName) -> Study:
+def control_fields_study(scale: ScaleName) -> Study:
     """Which fields a model reads."""
     every = class_base(scale).conditioning.control
     groups = {
@@ -114,7 +101,9 @@ def fields_study(scale: ScaleName) -> Study:
         description="fields in the high-level and the low-level group",
     )
     companions = ("coverage", "held-out loss")
-    return replace(study, primary="KID-efflite0", companions=companions, smallest_effect=0.5)
+    return replace(
+        study, primary="KID-efflite0", companions=companions, smallest_effect=SMALLEST_KID
+    )
 
 
 def sampling_control_study(scale: ScaleName) -> Study:
@@ -146,27 +135,8 @@ def sampling_control_study(scale: ScaleName) -> Study:
         base=replace(study.base, evaluation=quality),
         primary="KID-efflite0",
         companions=("coverage", "precision", "recall"),
-        smallest_effect=0.5,
+        smallest_effect=SMALLEST_KID,
     )
-
-
-def measured(base: Recipe) -> Recipe:
-    """The base with the curve of drift against effect and the best guidance scale."""
-    evaluation = replace(
-        base.evaluation,
-        control_scales=BETAS,
-        size_curve=SIZES if base.data.resolution == 64 else (),
-        scales=(1.0, 1.5, 2.0, 3.0),
-        scale_samples=min(128, base.evaluation.num_samples),
-    )
-    return replace(base, evaluation=evaluation)
-
-
-def commands(name: str, scale: ScaleName, *extras: str) -> tuple[str, ...]:
-    """What repeats a study; ``extras`` are those of the package that it needs."""
-    package = f"'pippin[{','.join(extras)}]'" if extras else "pippin"
-    place = " --data-path FOLDER" if scale == "paper" else ""
-    return (f"pip install {package}", f"pippin study run {name} --scale {scale}{place}")
 
 
 def _one_axis(
@@ -183,18 +153,17 @@ def _one_axis(
     """One axis on the disentangled base.
 
     Args:
-        correlation: between class and original size, where the pictures have a dial for it. Where
-            the question is what size itself does, it must say something that the class does not.
+        correlation: between class and original size, at scales of embedded pictures. Where the
+            question is what size itself does, it must say something that the class does not.
     """
     return Study(
         name=f"{name}-{scale}",
         title=title,
         question=question,
-        base=measured(with_correlation(class_base(scale), correlation)),
+        base=measured(tied_base(scale, correlation)),
         axes={axis: Axis(levels=levels, description=description)},
         seeds=SEEDS[scale],
         primary=PRIMARY,
         companions=COMPANIONS,
-        smallest_effect=SMALLEST_EFFECT,
-        reproduce=commands(name, scale),
+        smallest_effect=SMALLEST_DRIFT,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ControlBench: a conditioner of anybody's, beside the two that the method compares.
+"""ControlBench: any user-supplied conditioner, beside the two that the method compares.
 
 The embedded pictures are a benchmark of conditioning: they are drawings, so the same picture under
 two control values is known exactly, and a dial ties original size to class as hard as wanted.
@@ -8,17 +8,23 @@ two control values is known exactly, and a dial ties original size to class as h
 from collections.abc import Mapping
 
 from pippin.conditioning.conditioner import Conditioner
-from pippin.conditioning.config import PowerCosineGate
 from pippin.conditioning.registry import register_conditioner
 from pippin.config import ConfigError
 from pippin.recipes.recipe import Recipe
-from pippin.studies.control import COMPANIONS, CORNERS, PRIMARY, measured
-from pippin.studies.demo import SMALLEST_EFFECT, control_axes
+from pippin.studies.corners import (
+    COMPANIONS,
+    CORNERS,
+    ENDS,
+    PRIMARY,
+    SMALLEST_DRIFT,
+    control_axes,
+    measured,
+)
 from pippin.studies.scales import SEEDS, ScaleName, class_base, with_correlation
 from pippin.study.study import Axis, Study
 
-WAYS = ("entangled", "disentangled")
-"""Of :data:`pippin.studies.control.CORNERS`."""
+OURS = "pippin"
+"""The conditioner of the package."""
 
 
 def controlbench_study(
@@ -36,27 +42,26 @@ def controlbench_study(
             :func:`pippin.conditioning.registry.register_conditioner`, which is called for each.
             They are built with the disentangled arm's settings and may read or ignore them.
         correlation: the dial between class and original size, 0 to 1.
-        scale: of base, budget and seeds; on the embedded pictures.
+        scale: of base, budget and seeds; demo, cpu or gpu-hour, which have the embedded pictures.
         base: another recipe of classes to depart from.
         seeds: training seeds; none given = the scale's.
 
     Raises:
-        ConfigError: a name that is taken.
+        ConfigError: a name that is taken, or pictures without the dial.
     """
     for name, kind in conditioners.items():
-        if name in WAYS:
+        if name in ENDS:
             raise ConfigError(f"{name!r} is an arm of ControlBench already; choose another name")
         register_conditioner(name, kind)
-    arms = {name: dict(CORNERS[name]) for name in WAYS}
-    axes = control_axes(PowerCosineGate())
+    arms = {name: dict(CORNERS[name]) for name in ENDS}
+    axes = control_axes()
     if conditioners:
-        ours, *_ = known = ("pippin", *conditioners)
-        levels = {name: {"conditioning.conditioner": name} for name in known}
+        levels = {name: {"conditioning.conditioner": name} for name in (OURS, *conditioners)}
         axes["conditioner"] = Axis(levels=levels, description="which class embeds")
-        arms = {name: levels | {"conditioner": ours} for name, levels in arms.items()}
+        arms = {name: levels | {"conditioner": OURS} for name, levels in arms.items()}
         arms |= {name: CORNERS["disentangled"] | {"conditioner": name} for name in conditioners}
     return Study(
-        name=f"controlbench-{correlation:g}",
+        name=f"controlbench-{correlation:g}-{scale}",
         title=f"ControlBench, size and class correlated by {correlation:g}",
         question="How much does each way of conditioning drift, when it obeys equally much?",
         base=measured(with_correlation(base or class_base(scale), correlation)),
@@ -65,6 +70,5 @@ def controlbench_study(
         seeds=seeds or SEEDS[scale],
         primary=PRIMARY,
         companions=COMPANIONS,
-        smallest_effect=SMALLEST_EFFECT,
-        reproduce=("pip install pippin", "see docs/controlbench.md"),
+        smallest_effect=SMALLEST_DRIFT,
     )

@@ -5,37 +5,12 @@ Minutes are too short to learn to draw from nothing, so each arm goes on from a 
 its own, trained before under the same budget (docs/models.md).
 """
 
-from typing import Any
-
-from pippin.conditioning.config import ConstantGate, Gate, PowerCosineGate
 from pippin.recipes.recipe import Recipe
+from pippin.studies.corners import CORNERS, ENDS, SMALLEST_DRIFT, control_axes
 from pippin.study.study import Axis, Study
 
 PRIMARY = "excess drift original_size"
 COMPANION = "effect original_size"
-SMALLEST_EFFECT = 0.05
-"""Of efflite0-distance, declared before any run: about half of what moving a picture by one pixel
-does."""
-
-
-def control_axes(gate: Gate) -> dict[str, Axis]:
-    """The two changes of Berrada et al. 2024 as two axes: semantic path and control gate.
-
-    Args:
-        gate: the time schedule of low-level control at the level "scheduled".
-    """
-    path: dict[str, dict[str, Any]] = {
-        "modulation": {"conditioning.rules": {"label": "modulation"}},
-        "attention": {"conditioning.rules": {"label": "attention"}},
-    }
-    gates: dict[str, dict[str, Any]] = {
-        "constant": {"conditioning.control.low_gate": ConstantGate()},
-        "scheduled": {"conditioning.control.low_gate": gate},
-    }
-    return {
-        "path": Axis(levels=path, description="how the class enters the network"),
-        "gate": Axis(levels=gates, description="when low-level control (size) is heard"),
-    }
 
 
 def start_axis(models: dict[str, str]) -> Axis:
@@ -53,7 +28,7 @@ def demo_study(
     seeds: tuple[int, ...] = (0,),
     primary: str = PRIMARY,
     companions: tuple[str, ...] = (COMPANION,),
-    smallest_effect: float | None = SMALLEST_EFFECT,
+    smallest_effect: float | None = SMALLEST_DRIFT,
 ) -> Study:
     """The two corners of path x gate on one base recipe.
 
@@ -65,11 +40,8 @@ def demo_study(
         companions: metrics to be read beside it.
         smallest_effect: of the primary metric, in its unit.
     """
-    axes = control_axes(PowerCosineGate())
-    combinations = {
-        "entangled": {"path": "modulation", "gate": "constant"},
-        "disentangled": {"path": "attention", "gate": "scheduled"},
-    }
+    axes = control_axes()
+    combinations = {arm: CORNERS[arm] for arm in ENDS}
     if models is not None:
         axes["start"] = start_axis(models)
         combinations = {arm: levels | {"start": arm} for arm, levels in combinations.items()}
@@ -87,8 +59,4 @@ def demo_study(
         primary=primary,
         companions=companions,
         smallest_effect=smallest_effect,
-        reproduce=(
-            "pip install pippin",
-            f"pippin study run demo --seeds {' '.join(map(str, seeds))}",
-        ),
     )

@@ -4,8 +4,7 @@
 from dataclasses import replace
 
 from pippin.sampling.config import GuidanceConfig
-from pippin.studies.control import commands
-from pippin.studies.scales import SEEDS, ScaleName, class_base, with_correlation
+from pippin.studies.scales import SEEDS, SMALLEST_KID, ScaleName, tied_base
 from pippin.study.study import Axis, Study
 
 LAMBDAS = (1.0, 1.5, 2.0, 3.0, 5.0)
@@ -16,7 +15,7 @@ INTERVAL = (-3.0, 3.0)
 
 def guidance_study(scale: ScaleName) -> Study:
     """Arms differ in sampling alone, so each seed is trained once."""
-    base = with_correlation(class_base(scale), 1.0)
+    base = tied_base(scale, 1.0)
     arms = {
         f"lambda-{lam:g}-beta-{beta:g}": GuidanceConfig(semantic_scale=lam, control_scale=beta)
         for beta in BETAS
@@ -42,6 +41,5 @@ def guidance_study(scale: ScaleName) -> Study:
         seeds=SEEDS[scale],
         primary="KID-efflite0",
         companions=("coverage", "precision", "recall"),
-        smallest_effect=0.5,
-        reproduce=commands("guidance", scale),
+        smallest_effect=SMALLEST_KID,
     )

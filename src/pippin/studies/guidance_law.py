@@ -3,14 +3,13 @@
 
 from dataclasses import replace
 
-from pippin.studies.control import commands
 from pippin.studies.scales import SEEDS, ScaleName
-from pippin.studies.transfer import BUDGETS, followed, full_side, half_side_start, stage
+from pippin.studies.transfer import BUDGETS, as_advised, full_side, half_side_start, stage
 from pippin.study.study import Axis, Study
 
 LAMBDAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
-"""Tried at both resolutions. A grid that followed the law would lead to it: where KID hardly
-depends on the scale, the fitted one lies in the middle of those that were tried."""
+"""Tried at both resolutions: a grid scaled by the law would bias the fit towards it, because a
+fitted scale lies in the middle of those tried where KID hardly depends on it."""
 SMALLEST_EFFECT = 0.5
 """Of lambda - 1 for 64 pixels of side."""
 
@@ -23,7 +22,7 @@ def guidance_law_study(scale: ScaleName) -> Study:
     would have twice the value.
     """
     budget = BUDGETS[scale]
-    base = followed(full_side(scale), scale)
+    base = as_advised(full_side(scale), scale)
     base = replace(base, train=stage(base, budget.high).train)
     samples = 256 if scale in ("demo", "cpu") else 5000
     evaluation = replace(
@@ -53,5 +52,4 @@ def guidance_law_study(scale: ScaleName) -> Study:
         primary="fitted guidance per 64 px",
         companions=("fitted semantic scale",),
         smallest_effect=SMALLEST_EFFECT,
-        reproduce=commands("guidance-law", scale),
     )

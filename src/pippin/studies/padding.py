@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which padding of captions? native, zero, mask, replicate, noisy replicate and its noise."""
 
-from pippin.studies.control import commands
 from pippin.studies.scales import SEEDS, ScaleName, lean, text_base
 from pippin.study.study import Axis, Study
 
-BETAS = (0.02, 0.1, 0.5)
-"""Of noisy replicate: the default, and more."""
+NOISES = (0.02, 0.1, 0.5)
+"""Noise of replicas: the default, and more."""
 
 
 def padding_study(scale: ScaleName) -> Study:
     """Every rule on one token budget; at equal seeds the same captions, noise and order."""
     rules = {rule: (rule, 0.02) for rule in ("native", "zero", "mask", "replicate")}
-    rules |= {f"noisy-{beta:g}": ("noisy_replicate", beta) for beta in BETAS}
+    rules |= {f"noisy-{beta:g}": ("noisy_replicate", beta) for beta in NOISES}
     return Study(
         name=f"padding-{scale}",
         title="Padding of captions",
@@ -38,5 +37,4 @@ def padding_study(scale: ScaleName) -> Study:
         primary="held-out loss",
         companions=("KID-efflite0", "caption R@10"),
         smallest_effect=0.002,
-        reproduce=commands("padding", scale, "text"),
     )

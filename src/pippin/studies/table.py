@@ -7,14 +7,14 @@ from functools import partial
 from typing import NamedTuple
 
 from pippin.config import ConfigError, replace_at
-from pippin.data.config import ImagesConfig
+from pippin.data.config import ImagesConfig, OpenMojiConfig
 from pippin.recipes import openmoji
 from pippin.studies.architectures import architectures_study, text_architectures_study
 from pippin.studies.control import (
+    control_fields_study,
+    control_gates_study,
+    control_init_study,
     control_study,
-    fields_study,
-    gates_study,
-    init_study,
     sampling_control_study,
 )
 from pippin.studies.demo import demo_study
@@ -23,11 +23,11 @@ from pippin.studies.guidance_law import guidance_law_study
 from pippin.studies.padding import padding_study
 from pippin.studies.scales import SCALES, ScaleName
 from pippin.studies.transfer import (
+    class_to_text_study,
     cropping_study,
     datasets_study,
-    length_study,
+    pretraining_length_study,
     resolution_study,
-    text_datasets_study,
 )
 from pippin.study.study import Study
 
@@ -63,20 +63,22 @@ STUDIES: dict[str, Shipped] = {
         "the same, where size and class are independent",
         EMBEDDED,
     ),
-    "control-gates": Shipped(gates_study, "schedules of the control gate, and alpha"),
-    "control-init": Shipped(init_study, "initial weights of the control embeddings"),
-    "control-fields": Shipped(fields_study, "which control fields are read"),
+    "control-gates": Shipped(control_gates_study, "schedules of the control gate, and alpha"),
+    "control-init": Shipped(control_init_study, "initial weights of the control embeddings"),
+    "control-fields": Shipped(control_fields_study, "which control fields are read"),
     "sampling-control": Shipped(sampling_control_study, "what control samples ask for"),
     "guidance": Shipped(guidance_study, "scales of semantics and control, interval, reference"),
     "padding": Shipped(padding_study, "rules of padding captions, and their noise"),
     "resolution": Shipped(
         resolution_study, "positions x noise after pre-training at half the side; from scratch"
     ),
-    "pretraining-length": Shipped(length_study, "which share of a budget at half the side"),
+    "pretraining-length": Shipped(
+        pretraining_length_study, "which share of a budget at half the side"
+    ),
     "cropping": Shipped(cropping_study, "shrunken pictures or local views at low resolution"),
     "guidance-law": Shipped(guidance_law_study, "does the best scale follow the side"),
     "datasets": Shipped(datasets_study, "half of a budget on other pictures first", EMBEDDED),
-    "class-to-text": Shipped(text_datasets_study, "half of a budget on classes first", EMBEDDED),
+    "class-to-text": Shipped(class_to_text_study, "half of a budget on classes first", EMBEDDED),
     "architectures": Shipped(architectures_study, "five denoisers under both conditionings"),
     "text-architectures": Shipped(text_architectures_study, "five denoisers of text"),
 }
@@ -102,7 +104,24 @@ def get_study(name: str, seeds: tuple[int, ...] = (), scale: ScaleName | None = 
             f"study {name!r} has no scale {scale!r}; it has: {', '.join(shipped.scales)}"
         )
     study = shipped.build(scale)
-    return replace(study, seeds=seeds) if seeds else study
+    repeat = f"pippin study run {name} --scale {scale}"
+    if seeds:
+        study = replace(study, seeds=seeds)
+        repeat += f" --seeds {' '.join(map(str, seeds))}"
+    if isinstance(study.base.data, ImagesConfig):
+        repeat += " --data-path FOLDER"
+    return replace(study, reproduce=(_installation(study), repeat))
+
+
+def _installation(study: Study) -> str:
+    """From a clone of the repository, with the extras that a study needs."""
+    recipes = [*study.arms().values(), *study.starts.values()]
+    extras = {"text": False, "twemoji": False}
+    for one in recipes:
+        extras["text"] |= one.conditioning.semantic.kind == "text"
+        extras["twemoji"] |= isinstance(one.data, OpenMojiConfig) and "twemoji" in one.data.art
+    needed = ",".join(name for name, wanted in extras.items() if wanted)
+    return f"pip install '.[{needed}]'" if needed else "pip install ."
 
 
 def on_data(study: Study, path: str | None) -> Study:

@@ -14,15 +14,12 @@ from pippin.config import replace_at
 from pippin.data.config import CropLaw
 from pippin.denoisers.config import mmdit
 from pippin.recipes.recipe import Recipe
-from pippin.studies.control import commands
-from pippin.studies.scales import SEEDS, ScaleName, class_base, lean, text_base
+from pippin.studies.scales import SEEDS, SMALLEST_KID, ScaleName, class_base, lean, text_base
 from pippin.study.study import Axis, Study
 from pippin.training.config import InitConfig
 
-SMALLEST_EFFECT = 0.5
-"""Of KID-efflite0."""
-COST = 4
-"""Images at half the side that have as many tokens as one image."""
+LOW_PER_FULL = 4
+"""Images at half the side that have as many tokens as one at the full side."""
 WARMUP = 0.05
 """Share of every stage over which its rates rise, so that short stages lose no more than long."""
 
@@ -31,14 +28,14 @@ class Budget(NamedTuple):
     """Images of each stage."""
 
     low: int
-    """At half the side, or on the other data."""
+    """At half the side."""
     high: int
     """After it."""
 
     @property
     def total(self) -> int:
         """Images at the full side that have as many tokens as both."""
-        return self.high + self.low // COST
+        return self.high + self.low // LOW_PER_FULL
 
 
 BUDGETS: dict[ScaleName, Budget] = {
@@ -108,11 +105,10 @@ def datasets_study(scale: ScaleName) -> Study:
         base=base,
         axes={"start": _starts({"scratch": (None, 2 * each), "pretrained": ("@other", each)})},
         starts={"other": stage(twemoji, each)},
-        extras=("twemoji",),
     )
 
 
-def text_datasets_study(scale: ScaleName) -> Study:
+def class_to_text_study(scale: ScaleName) -> Study:
     """Classes, then captions, against captions alone, on as many images."""
     each = BUDGETS[scale].total // 2
     base = lean(text_base(scale), scale)
@@ -133,7 +129,6 @@ def text_datasets_study(scale: ScaleName) -> Study:
         base=base,
         axes={"start": Axis(levels=levels, description="what training starts from")},
         starts={"classes": stage(lean(replace(class_base(scale), data=base.data), scale), each)},
-        extras=("text",),
     )
 
 
@@ -147,7 +142,7 @@ def cropping_study(scale: ScaleName) -> Study:
     }
     low = half_side_start(scale, budget.low)
     starts = {name: replace_at(low, "data.crop_law", law) for name, law in laws.items()}
-    base = followed(full_side(scale), scale)
+    base = as_advised(full_side(scale), scale)
     return _study(
         "cropping",
         scale,
@@ -159,15 +154,18 @@ def cropping_study(scale: ScaleName) -> Study:
     )
 
 
-def length_study(scale: ScaleName) -> Study:
+def pretraining_length_study(scale: ScaleName) -> Study:
     """How much of a budget to spend at half the side."""
     budget = BUDGETS[scale]
     shares = {"0": 0.0, "25": 0.25, "50": 0.5, "75": 0.75}
     levels: dict[str, tuple[str | None, int]] = {}
     starts = {}
     for name, share in shares.items():
-        low = round(share * budget.total) * COST
-        levels[f"low-{name}"] = (f"@low-{name}" if low else None, budget.total - low // COST)
+        low = round(share * budget.total) * LOW_PER_FULL
+        levels[f"low-{name}"] = (
+            f"@low-{name}" if low else None,
+            budget.total - low // LOW_PER_FULL,
+        )
         if low:
             starts[f"low-{name}"] = half_side_start(scale, low)
     return _study(
@@ -175,20 +173,19 @@ def length_study(scale: ScaleName) -> Study:
         scale,
         title="Length of pre-training",
         question="Which share of a budget is best spent at half the side?",
-        base=followed(full_side(scale), scale),
+        base=as_advised(full_side(scale), scale),
         axes={"start": _starts(levels)},
         starts=starts,
     )
 
 
-def _study(name: str, scale: ScaleName, extras: tuple[str, ...] = (), **parts: Any) -> Study:
+def _study(name: str, scale: ScaleName, **parts: Any) -> Study:
     return Study(
         name=f"{name}-{scale}",
         seeds=SEEDS[scale],
         primary="KID-efflite0",
         companions=("coverage", "held-out loss"),
-        smallest_effect=SMALLEST_EFFECT,
-        reproduce=commands(name, scale, *extras),
+        smallest_effect=SMALLEST_KID,
         **parts,
     )
 
@@ -240,7 +237,7 @@ def at_half_the_side(base: Recipe) -> Recipe:
     return replace(base, data=replace(base.data, resolution=base.data.resolution // 2))
 
 
-def followed(high: Recipe, scale: ScaleName) -> Recipe:
+def as_advised(high: Recipe, scale: ScaleName) -> Recipe:
     """Positions resampled from the low grid and noise rescaled, as the method advises."""
     laid: Recipe = replace_at(high, "denoiser.base_grid", LOW_GRID[scale])
     return replace(laid, diffusion=replace(high.diffusion, rescale=2.0))
