@@ -29,7 +29,7 @@ from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
 from pippin.studies.transfer import at_half_the_side
 from pippin.transfer.merge import merge
-from pippin.transfer.rules import Between
+from pippin.transfer.rules import TransferEnds
 
 KINDS = ("mmdit", "dit", "mdtv2", "pixart", "unet")
 LOW_GRID = 4
@@ -97,7 +97,7 @@ def main() -> int:
             held_out, model = HeldOut(parts), parts.new_model()
             if name.endswith("kept") and ("extrapolated" in name or kind in ("unet", "mdtv2")):
                 print(f"| {kind} | initial weights | {' | '.join(errors(held_out, model))} |")
-            ends = Between(old=low.denoiser, new=recipe.denoiser)
+            ends = TransferEnds(old=low.denoiser, new=recipe.denoiser)
             rules = ("positions",) if kind == "mdtv2" else ()
             weights, _ = merge(start.tensors, model, ends, rules)
             model.load_state_dict(weights)

@@ -16,7 +16,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
 from pippin.transfer.config import RuleName
 from pippin.transfer.merge import merge
-from pippin.transfer.rules import Between
+from pippin.transfer.rules import TransferEnds
 
 KINDS = ("mmdit", "dit", "mdtv2", "pixart", "unet")
 CHANNELS = 4
@@ -39,7 +39,11 @@ def at_128(denoiser: DenoiserConfig) -> DenoiserConfig:
 
 
 def line(
-    name: str, old: LatentDenoiser, new: LatentDenoiser, ends: Between, rules: tuple[RuleName, ...]
+    name: str,
+    old: LatentDenoiser,
+    new: LatentDenoiser,
+    ends: TransferEnds,
+    rules: tuple[RuleName, ...],
 ) -> str:
     """One row of the table."""
     _, report = merge(dict(old.named_parameters()), new, ends, rules)
@@ -67,11 +71,11 @@ def main() -> None:
                 f"{kind}, 64 to 128 px",
                 old,
                 built(by_class, high),
-                Between(old=low, new=high),
+                TransferEnds(old=low, new=high),
                 rules,
             )
         )
-        ends = Between(old=low, new=by_text.denoiser)
+        ends = TransferEnds(old=low, new=by_text.denoiser)
         print(
             line(
                 f"{kind}, class to text",

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from pippin.config import ConfigError
+from pippin.config import ConfigError, replace_at
+from pippin.recipes.latents import patches_a_side
 from pippin.run.begin import suggestions
-from pippin.run.load import load_run
+from pippin.run.load import images_before, load_run
 from pippin.run.train import train
 from pippin.training.config import InitConfig
 
@@ -23,7 +24,9 @@ def test_a_run_of_other_control_goes_on_from_weights_and_says_what_became_of_the
 ):
     control = replace(recipe.conditioning.control, high=())
     fewer = replace(recipe, conditioning=replace(recipe.conditioning, control=control))
-    with pytest.raises(ValueError, match=r"init\.transfer what may differ"):
+    with pytest.raises(
+        ValueError, match=r"bias: \[\d+\] trained, absent here \(init\.transfer control\)"
+    ):
         train(starting(fewer, finished_run), tmp_path / "refused")
     console = Console(record=True, width=200, file=(tmp_path / "said").open("w"))
     train(starting(fewer, finished_run, "control"), tmp_path / "run", console=console)
@@ -38,17 +41,50 @@ def test_a_run_of_other_control_goes_on_from_weights_and_says_what_became_of_the
 
 def test_laws_of_another_resolution_are_suggested_where_a_recipe_differs(recipe):
     large = replace(recipe, data=replace(recipe.data, resolution=64))
-    noise, scale = suggestions(recipe, large)
+    noise, scale, positions = suggestions(recipe, large)
     assert "diffusion.rescale 2 keeps" in noise and "it is 1" in noise
     assert "semantic_scale 2 to 3; it is 2" in scale
+    grid = patches_a_side(recipe)
+    assert f"base_grid {grid} resamples" in positions
     follows = replace(
-        large,
+        replace_at(large, "denoiser.base_grid", grid),
         diffusion=replace(large.diffusion, rescale=2.0),
         sampling=replace(
             large.sampling, guidance=replace(large.sampling.guidance, semantic_scale=3.0)
         ),
     )
     assert suggestions(recipe, follows) == suggestions(recipe, recipe) == []
+    rounded = replace(
+        follows,
+        sampling=replace(
+            recipe.sampling,
+            guidance=replace(recipe.sampling.guidance, semantic_scale=3.0 + 1e-12),
+        ),
+    )
+    assert suggestions(recipe, rounded) == []
+
+
+def test_another_meaning_of_the_output_is_named(recipe):
+    v = replace_at(recipe, "diffusion.prediction", "v")
+    assert suggestions(recipe, v) == [
+        "the weights were trained with diffusion.prediction eps; it is v"
+    ]
+
+
+def test_weights_as_they_are_leave_a_report_too(recipe, finished_run, tmp_path):
+    train(starting(recipe, finished_run), tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "transfer.json").read_text())
+    assert set(report["counts"]) == {"copied"} and len(report["tensors"]) > 10
+    state = sorted((tmp_path / "run" / "checkpoints").glob("*/state.json"))[-1]
+    (parent,) = json.loads(state.read_text())["lineage"]
+    assert parent["resolution"] == recipe.data.resolution
+    assert parent["tokens_per_image"] == patches_a_side(recipe) ** 2
+
+
+def test_a_total_with_an_unknown_ancestor_is_not_known():
+    assert images_before([{"images_seen": 64}, {"images_seen": 100}]) == 164
+    assert images_before([]) == 0
+    assert images_before([{"images_seen": 64}, {"images_seen": 0}]) is None
 
 
 def test_rules_without_weights_are_refused():

@@ -12,7 +12,7 @@ from pippin.model import build_model
 from pippin.nn.positions import laid_positions, sincos_2d
 from pippin.transfer.merge import merge
 from pippin.transfer.resample import resample_biases, resample_positions
-from pippin.transfer.rules import Between
+from pippin.transfer.rules import TransferEnds
 
 BY_CLASS = ConditioningConfig()
 TEXT = TextSemantic(token_features=24, num_tokens=6)
@@ -45,7 +45,7 @@ def trained(denoiser, *args, **settings):
 
 def moved(denoiser, new, rules, **settings):
     model = build(new, **settings)
-    ends = Between(old=denoiser, new=new)
+    ends = TransferEnds(old=denoiser, new=new)
     given = trained(denoiser)
     weights, report = merge(given, model, ends, rules)
     model.load_state_dict(weights)
@@ -176,7 +176,7 @@ def test_another_encoder_of_the_same_width_starts_its_projection_anew():
     given = trained(SMALL["dit"], BY_TEXT)
     model = build(SMALL["dit"], BY_TEXT)
     own = {name: value.detach().clone() for name, value in model.named_parameters()}
-    ends = Between(old=SMALL["dit"], new=SMALL["dit"])
+    ends = TransferEnds(old=SMALL["dit"], new=SMALL["dit"])
     weights, report = merge(given, model, ends, ("semantics",))
     anew = {one.name for one in report.moved if one.action == "initialised"}
     assert anew == {name for name in own if name.startswith("conditioner.text_tokens.")}
@@ -187,3 +187,24 @@ def test_a_rule_that_touches_nothing_is_named():
     _, _, report = moved(SMALL["dit"], SMALL["dit"], ("positions", "patches"))
     assert report.unused == ("positions", "patches")
     assert report.lines()[0].endswith(f"{len(report.moved)} copied")
+
+
+def test_positions_of_another_grid_with_as_many_patches_are_not_taken_as_they_are():
+    tall = replace(SMALL["mdtv2"], grid=(2, 8))
+    with pytest.raises(ValueError, match=r"positions\.weight: .*\(init\.transfer positions\)"):
+        moved(SMALL["mdtv2"], tall, ())
+    given, weights, report = moved(SMALL["mdtv2"], tall, ("positions",))
+    name = "denoiser.positions.weight"
+    assert given[name].shape == weights[name].shape
+    assert torch.equal(weights[name], resample_positions(given[name], (4, 4), (2, 8)))
+    assert report.counts()["resampled"] >= 2
+
+
+def test_the_order_of_rules_decides_nothing():
+    given = trained(SMALL["dit"])
+    ends = TransferEnds(old=SMALL["dit"], new=SMALL["dit"])
+    first, second = (
+        merge(given, build(SMALL["dit"]), ends, rules)[0]
+        for rules in (("classes", "semantics"), ("semantics", "classes"))
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)

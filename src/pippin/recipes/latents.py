@@ -45,6 +45,16 @@ def is_known(recipe: Recipe) -> bool:
     return source in LATENTS or source.startswith("pippin/") or Path(source).is_dir()
 
 
+def patches_a_side(recipe: Recipe) -> int:
+    """Of a square image; a UNet's are single latent positions.
+
+    Raises:
+        ValueError: as :func:`latent_shape_of`.
+    """
+    patch: int = getattr(recipe.denoiser, "patch_size", 1)
+    return latent_shape_of(recipe)[1] // patch
+
+
 def latent_shape_of(recipe: Recipe) -> Shape:
     """(channels, height, width) of a recipe's latents at its resolution.
 

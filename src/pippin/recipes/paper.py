@@ -102,7 +102,7 @@ def comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Reci
         sampling=SamplingConfig(
             solver="ddim",
             steps=250,
-            guidance=GuidanceConfig(semantic_scale=1.5),  # ours: to be searched for each model
+            guidance=_guidance(1.5, resolution),
             control=ControlRequest(original_size=(resolution, resolution)),
         ),
         evaluation=EvaluationConfig(num_samples=50_000),
@@ -142,9 +142,15 @@ def text_comparison(name: str, resolution: Resolution, *, disentangled: bool) ->
         sampling=replace(
             base.sampling,
             steps=50,  # unconfirmed
-            guidance=GuidanceConfig(semantic_scale=5.0),  # ours: to be searched for each model
+            guidance=_guidance(5.0, resolution),
         ),
     )
+
+
+def _guidance(scale: float, resolution: int) -> GuidanceConfig:
+    """A scale at 256, ours and to be searched for each model, and at 512 what the method's law
+    1 + s (lambda - 1) makes of it."""
+    return GuidanceConfig(semantic_scale=1 + resolution / 256 * (scale - 1))
 
 
 def recipes() -> dict[str, Callable[[], Recipe]]:

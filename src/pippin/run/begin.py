@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a run starts that goes on from trained weights: as they are, or by rules of transfer."""
 
+from collections.abc import Iterator
+from math import isclose
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
 from pippin.model import LatentDenoiser
+from pippin.recipes.latents import patches_a_side
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import START, start_folder
 from pippin.run.parts import Parts
@@ -14,10 +18,12 @@ from pippin.run.trained import open_trained
 from pippin.sampling.guidance import scale_at_resolution
 from pippin.system.files import write_json
 from pippin.transfer.merge import merge
-from pippin.transfer.rules import Between
+from pippin.transfer.rules import TransferEnds
 
 REPORT = "transfer.json"
 """Beside a run's config.json: what became of every tensor."""
+MEANING = ("diffusion.prediction", "diffusion.schedule", "autoencoder.source")
+"""Settings by which equal weights mean something else."""
 
 
 def begin(
@@ -41,26 +47,22 @@ def begin(
     if recipe.init.run is None:
         return ()
     start = open_trained(str(located(recipe, folder)), recipe.init.weights)
-    tensors, lineage = start.tensors, start.as_parent()
-    if recipe.init.transfer:
-        ends = Between(old=start.recipe.denoiser, new=recipe.denoiser)
-        tensors, moved = merge(start.tensors, model, ends, recipe.init.transfer)
-        *before, own = lineage
-        lineage = (*before, own | {"transfer": moved.counts()})
-        if report:
-            write_json(folder / REPORT, moved.to_dict())
-        for line in moved.lines():
-            console.print(escape(line))
-        if moved.unused:
-            console.print(f"[yellow]no tensor needed[/] init.transfer {', '.join(moved.unused)}")
-    else:
-        start.check_fit(model)
+    ends = TransferEnds(old=start.recipe.denoiser, new=recipe.denoiser)
+    tensors, moved = merge(start.tensors, model, ends, recipe.init.transfer)
+    if report:
+        write_json(folder / REPORT, moved.to_dict())
+    for line in moved.lines():
+        console.print(escape(line))
+    if moved.unused:
+        console.print(f"[yellow]no tensor needed[/] init.transfer {', '.join(moved.unused)}")
     model.load_state_dict(tensors)
     parts.set_null(model)
-    console.print(f"starting from {start.source} ({start.images_seen} images seen)")
+    seen = f"{start.images_seen:,} images seen" if start.images_seen else "images seen: not known"
+    console.print(f"starting from {start.source} ({seen})")
     for line in suggestions(start.recipe, recipe):
         console.print(f"[yellow]note:[/] {escape(line)}")
-    return lineage
+    *before, own = start.as_parent()
+    return (*before, own | {"transfer": moved.counts()})
 
 
 def located(recipe: Recipe, folder: Path) -> str:
@@ -72,28 +74,47 @@ def located(recipe: Recipe, folder: Path) -> str:
 
 
 def suggestions(old: Recipe, new: Recipe) -> list[str]:
-    """What the method's laws say of another resolution, where the recipe says otherwise."""
+    """What a start from other weights leaves to be said: settings under which they were trained
+    otherwise, and what the method's laws say of another resolution where the recipe does not
+    follow them."""
+    return [*_relearned(old, new), *_laws(old, new)]
+
+
+def _relearned(old: Recipe, new: Recipe) -> Iterator[str]:
+    """Settings that decide what the network's output means."""
+    for path in MEANING:
+        before, now = (attrgetter(path)(recipe) for recipe in (old, new))
+        if before != now:
+            yield f"the weights were trained with {path} {before}; it is {now}"
+
+
+def _laws(old: Recipe, new: Recipe) -> Iterator[str]:
     ratio = new.data.resolution / old.data.resolution
     if ratio == 1:
-        return []
-    said = []
+        return
+    times = f"at {ratio:g} times the side"
     noise = old.diffusion.rescale * ratio
     if noise < 1 and new.diffusion.schedule != "flow":
-        said.append(
-            f"at {ratio:g} times the side, diffusion.rescale {noise:g} would keep the "
-            "signal-to-noise ratio that content is seen at, which a discrete schedule cannot have "
-            "below 1: the model meets other noise than it knows"
+        yield (
+            f"{times}, diffusion.rescale {noise:g} would keep the signal-to-noise ratio that "
+            "content is seen at, which a discrete schedule cannot have below 1: the model meets "
+            "other noise than it knows"
         )
-    elif new.diffusion.rescale != noise:
-        said.append(
-            f"at {ratio:g} times the side, diffusion.rescale {noise:g} keeps the signal-to-noise "
-            f"ratio that content is seen at; it is {new.diffusion.rescale:g}"
+    elif not isclose(new.diffusion.rescale, noise):
+        yield (
+            f"{times}, diffusion.rescale {noise:g} keeps the signal-to-noise ratio that content "
+            f"is seen at; it is {new.diffusion.rescale:g}"
         )
     scale = old.sampling.guidance.semantic_scale
     wanted = scale_at_resolution(scale, ratio)
-    if scale != 1 and new.sampling.guidance.semantic_scale != wanted:
-        said.append(
+    if scale != 1 and not isclose(new.sampling.guidance.semantic_scale, wanted):
+        yield (
             f"the law 1 + s (lambda - 1) takes sampling.guidance.semantic_scale {scale:g} to "
             f"{wanted:g}; it is {new.sampling.guidance.semantic_scale:g}"
         )
-    return said
+    if ratio > 1 and getattr(new.denoiser, "base_grid", 0) is None:
+        grid = getattr(old.denoiser, "base_grid", None) or patches_a_side(old)
+        yield (
+            f"{times}, denoiser.base_grid {grid} resamples the positions that the weights know; "
+            "without it they are extrapolated"
+        )

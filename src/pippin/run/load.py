@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained run, ready to sample from and to measure."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -28,8 +30,9 @@ class LoadedRun:
     """Their name, see :data:`pippin.config.WEIGHTS`, or untrained."""
     images_seen: int
     """By this run."""
-    images_before: int = 0
-    """By all weights that the run's start descends from."""
+    images_before: int | None = 0
+    """By all weights that the run's start descends from; None where some ancestor's are not known.
+    """
     crew: Crew = NOBODY
     """The processes that draw its images into folders together."""
 
@@ -109,9 +112,15 @@ def load_run(
         model=model.eval(),
         weights=weights,
         images_seen=trained.images_seen,
-        images_before=sum(parent["images_seen"] for parent in trained.lineage),
+        images_before=images_before(trained.lineage),
         crew=crew,
     )
+
+
+def images_before(lineage: Sequence[Mapping[str, Any]]) -> int | None:
+    """Images that all ancestors together have seen; None where those of one are not known."""
+    seen = [int(parent["images_seen"]) for parent in lineage]
+    return sum(seen) if all(seen) else None
 
 
 def untrained_run(recipe: Recipe, console: Console, crew: Crew = NOBODY) -> LoadedRun:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pippin.model import LatentDenoiser
+from pippin.recipes.latents import is_known, patches_a_side
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import RunFolder
 from pippin.system.tensors import save_tensors
@@ -55,11 +56,15 @@ class Trained:
         return digest.hexdigest()
 
     def as_parent(self) -> tuple[dict[str, Any], ...]:
-        """The lineage of a run that starts here: one entry for each ancestor, oldest first."""
+        """The lineage of a run that starts here: one entry for each ancestor, oldest first, with
+        what is needed to count image tokens; ``images_seen`` 0 = not known."""
+        tokens = patches_a_side(self.recipe) ** 2 if is_known(self.recipe) else None
         own = {
             "source": self.source,
             "weights": self.weights,
             "images_seen": self.images_seen,
+            "resolution": self.recipe.data.resolution,
+            "tokens_per_image": tokens,
             "sha256": self.sha256,
         }
         return (*self.lineage, own)
@@ -75,13 +80,13 @@ class Trained:
         odd = sorted(name for name in {*wanted, *given} if wanted.get(name) != given.get(name))
         if odd:
             lines = "".join(
-                f"\n  {name}: {_shape(given.get(name))} there, {_shape(wanted.get(name))} here"
+                f"\n  {name}: {_shape(given.get(name))} in the weights, "
+                f"{_shape(wanted.get(name))} in the model"
                 for name in odd[:5]
             )
             raise ValueError(
-                f"the weights of {self.source} do not fit this model; {len(odd)} tensors differ:"
-                f"{lines}\nuse the denoiser, conditioning and classes of their recipe, or say "
-                "with init.transfer what may differ"
+                f"the weights of {self.source} do not fit this model; tensors that differ: "
+                f"{len(odd)}{lines}\nuse the denoiser, conditioning and classes of their recipe"
             )
 
     def load_into(self, model: LatentDenoiser) -> None:

@@ -3,6 +3,10 @@
 
 from typing import Any
 
+from pippin.recipes.latents import patches_a_side
+from pippin.recipes.recipe import Recipe
+from pippin.run.folder import START
+from pippin.study.declaration import Declaration
 from pippin.study.source import Source
 
 SETTING = "init.run"
@@ -23,7 +27,28 @@ def starting_point(source: Source) -> str:
     budgets = {values.get("train.images") for values in settings.values()}
     known = sorted(one for one in budgets if isinstance(one, int))
     here = f"{' or '.join(f'{one:,}' for one in known) or 'an unknown number of'} images here"
-    return f"{_origins(starts)}; {here}"
+    return f"{_origins(starts)}; {here}{_totals(source.declaration)}"
+
+
+def _totals(declared: Declaration) -> str:
+    """What training all arms had together with what they start from, where the study trains that
+    itself: in image tokens, because an image at half the side has a quarter of them."""
+    recipes = {name: Recipe.from_dict(one) for name, one in declared.arms.items()}
+    starts = {name: Recipe.from_dict(one) for name, one in declared.starts.items()}
+
+    def tokens(recipe: Recipe) -> int:
+        run = recipe.init.run
+        before = tokens(starts[run.removeprefix(START)]) if run else 0
+        return before + recipe.train.images * patches_a_side(recipe) ** 2
+
+    runs = [one.init.run for one in (*recipes.values(), *starts.values()) if one.init.run]
+    if not all(run.startswith(START) for run in runs):
+        return ""
+    found = [tokens(one) / 1e6 for one in recipes.values()]
+    if max(found) - min(found) < 1e-3 * max(found):
+        return f"; {found[0]:.3g} million image tokens in every arm, starts included"
+    each = ", ".join(f"{arm} {one:.3g}" for arm, one in zip(recipes, found, strict=True))
+    return f"; million image tokens, starts included: {each}"
 
 
 def _origins(starts: dict[str, str]) -> str:

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from pippin.model import LatentDenoiser
 from pippin.transfer.config import RuleName
-from pippin.transfer.rules import RULES, Action, Between, Placed, Rule
+from pippin.transfer.rules import RULES, Action, Outcome, Rule, TransferEnds, same_meaning
 
 LISTED = 8
 """Tensors that a message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moved:
+class TensorRecord:
     """What became of one tensor."""
 
     name: str
@@ -35,7 +35,7 @@ class Moved:
 class TransferReport:
     """Every tensor of both sides once."""
 
-    moved: tuple[Moved, ...]
+    moved: tuple[TensorRecord, ...]
     rules: tuple[RuleName, ...]
 
     def counts(self) -> dict[str, int]:
@@ -83,27 +83,30 @@ class TransferReport:
 def merge(
     trained: Mapping[str, Tensor],
     model: LatentDenoiser,
-    ends: Between,
+    ends: TransferEnds,
     rules: Sequence[RuleName],
 ) -> tuple[dict[str, Tensor], TransferReport]:
     """All weights of a model: trained ones where they fit, its own initial ones elsewhere.
 
     Args:
-        trained: by parameter name.
-        model: with its initial weights.
-        ends: the denoisers' configurations.
-        rules: what may differ.
+        trained: by parameter name, on the CPU.
+        model: with its initial weights, fp32.
+        ends: the denoisers' configurations, from which ``positions`` reads the grids.
+        rules: what may differ, in any order; where two name one tensor, the first one of
+            :data:`pippin.transfer.rules.RULES` decides.
 
     Returns:
-        Weights by name, and what became of every tensor of either side.
+        Weights by name, in the model's dtype and on the CPU, and what became of every tensor of
+        either side.
 
     Raises:
         ValueError: a tensor that is new, gone or of another shape, and that no rule given names;
             the message lists the first ones, and the rules that would allow them.
     """
+    rules = tuple(rule for rule in RULES if rule in rules)
     initial = {name: value.detach().cpu() for name, value in model.named_parameters()}
     weights: dict[str, Tensor] = {}
-    moved: list[Moved] = []
+    moved: list[TensorRecord] = []
     odd: list[str] = []
     for name in dict.fromkeys([*initial, *trained]):
         theirs, own = trained.get(name), initial.get(name)
@@ -116,7 +119,7 @@ def merge(
             weights[name] = own if placed.value is None else placed.value
         same = placed.action == "copied"
         moved.append(
-            Moved(
+            TensorRecord(
                 name=name,
                 action=placed.action,
                 rule="" if same else rule_name,
@@ -127,7 +130,7 @@ def merge(
         )
     if odd:
         raise ValueError(_refusal(odd, trained, initial, rules))
-    return weights, TransferReport(moved=tuple(moved), rules=tuple(rules))
+    return weights, TransferReport(moved=tuple(moved), rules=rules)
 
 
 def _rule(name: str, rules: Sequence[RuleName]) -> tuple[str, Rule | None]:
@@ -138,17 +141,18 @@ def _rule(name: str, rules: Sequence[RuleName]) -> tuple[str, Rule | None]:
 
 
 def _placed(
-    name: str, trained: Tensor | None, own: Tensor | None, rule: Rule | None, ends: Between
-) -> Placed | None:
+    name: str, trained: Tensor | None, own: Tensor | None, rule: Rule | None, ends: TransferEnds
+) -> Outcome | None:
     """What becomes of a tensor; None where that is not allowed."""
     if trained is not None and own is not None:
-        if trained.shape == own.shape and not (rule and rule.always):
-            return Placed(value=trained.to(own.dtype), action="copied")
+        same = trained.shape == own.shape and same_meaning(name, ends)
+        if same and not (rule and rule.always):
+            return Outcome(value=trained.to(own.dtype), action="copied")
         if rule is not None and rule.place is not None:
             return rule.place(name, trained, own, ends)
     if rule is None:
         return None
-    return Placed(value=None, action="dropped" if own is None else "initialised")
+    return Outcome(value=None, action="dropped" if own is None else "initialised")
 
 
 def _refusal(
@@ -164,18 +168,23 @@ def _refusal(
         hint = f" (init.transfer {allowing[0]})" if allowing else ""
         shown.append(f"\n  {name}: {theirs} trained, {own} here{hint}")
     more = f"\n  and {len(odd) - LISTED} more" if len(odd) > LISTED else ""
+    it = "it" if len(odd) == 1 else "them"
     known = "".join(f"\n  {name}: {rule.says}" for name, rule in RULES.items())
     return (
-        f"{len(odd)} tensors do not fit, and init.transfer ({', '.join(rules) or 'no rule'}) does "
-        f"not name them:{''.join(shown)}{more}\nrules that can be given:{known}"
+        f"{_tensors(len(odd))} not fit, and init.transfer ({', '.join(rules) or 'no rule'}) does "
+        f"not name {it}:{''.join(shown)}{more}\nrules that can be given:{known}"
     )
+
+
+def _tensors(count: int) -> str:
+    return "1 tensor does" if count == 1 else f"{count} tensors do"
 
 
 def _shape(value: Tensor | None) -> str:
     return "absent" if value is None else str(list(value.shape))
 
 
-def _shapes(one: Moved) -> str:
+def _shapes(one: TensorRecord) -> str:
     if one.trained == one.new or one.trained is None or one.new is None:
         return str(list(one.new or one.trained or ()))
     return f"{list(one.trained)} to {list(one.new)}"

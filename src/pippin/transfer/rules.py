@@ -20,7 +20,7 @@ Action = Literal["copied", "resampled", "initialised", "dropped"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Between:
+class TransferEnds:
     """The two ends of a transfer."""
 
     old: DenoiserConfig
@@ -28,7 +28,7 @@ class Between:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
+class Outcome:
     """What becomes of one tensor."""
 
     value: Tensor | None
@@ -37,7 +37,7 @@ class Placed:
     detail: str = ""
 
 
-Place = Callable[[str, Tensor, Tensor, Between], Placed]
+Place = Callable[[str, Tensor, Tensor, TransferEnds], Outcome]
 """(name, trained, initial, ends) -> what the model gets."""
 
 
@@ -55,33 +55,40 @@ class Rule:
     """Whether ``place`` decides for tensors of one shape too; otherwise those are copied."""
 
 
-def _positions(name: str, trained: Tensor, initial: Tensor, ends: Between) -> Placed:
+def _positions(name: str, trained: Tensor, initial: Tensor, ends: TransferEnds) -> Outcome:
     if name == "denoiser.table.weight":
-        return Placed(value=None, action="initialised", detail="a computed table, larger")
+        return Outcome(value=None, action="initialised", detail="computed for the new grid")
     assert isinstance(ends.old, MDTv2Config) and isinstance(ends.new, MDTv2Config)
     old, new = ends.old.grid, ends.new.grid
     resample = resample_biases if name.endswith("bias.table") else resample_positions
-    return Placed(
+    return Outcome(
         value=resample(trained, old, new),
         action="resampled",
         detail=f"grid {old[0]} x {old[1]} to {new[0]} x {new[1]}, bicubic",
     )
 
 
-def _classes(name: str, trained: Tensor, initial: Tensor, ends: Between) -> Placed:
+def _classes(name: str, trained: Tensor, initial: Tensor, ends: TransferEnds) -> Outcome:
     """New classes start anew; the null class, the last row, means what it meant."""
     value = initial.clone()
     if trained.shape[1:] != initial.shape[1:]:
-        return Placed(value=None, action="initialised", detail="another width")
+        return Outcome(value=None, action="initialised", detail="another width")
     value[-1] = trained[-1]
-    return Placed(value=value, action="initialised", detail="the null class copied")
+    return Outcome(value=value, action="initialised", detail="the null class copied")
 
 
-def _semantics(name: str, trained: Tensor, initial: Tensor, ends: Between) -> Placed:
+def _semantics(name: str, trained: Tensor, initial: Tensor, ends: TransferEnds) -> Outcome:
     """What embeds semantics starts anew at any shape; cross-attention where it does not fit."""
     if name.startswith("conditioner.") or trained.shape != initial.shape:
-        return Placed(value=None, action="initialised")
-    return Placed(value=trained.to(initial.dtype), action="copied")
+        return Outcome(value=None, action="initialised")
+    return Outcome(value=trained.to(initial.dtype), action="copied")
+
+
+def same_meaning(name: str, ends: TransferEnds) -> bool:
+    """Whether a tensor that has one shape on both sides means one thing there: learned positions
+    of two grids with as many patches (4 x 8 and 8 x 4) do not."""
+    grids = {one.grid for one in (ends.old, ends.new) if isinstance(one, MDTv2Config)}
+    return len(grids) < 2 or not RULES["positions"].pattern.fullmatch(name)
 
 
 _SEMANTIC = r"conditioner\.(label_tokens|label_vector|text_tokens|text_vector|constant_tokens)\..*"
