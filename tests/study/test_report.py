@@ -16,7 +16,7 @@ from pippin.study.report import render_report
 from pippin.study.results import Row, append, read
 from pippin.study.runner import run_study
 from pippin.study.source import open_source
-from pippin.study.study import Study
+from pippin.study.study import Axis, Study
 from pippin.study.table import result_lines
 
 HOSTILE = "</style><script>alert('x')</script>\"'><img src=http://evil.example/x.png>$\\frac{"
@@ -223,6 +223,21 @@ def test_a_worse_companion_is_the_price(study, measure, tmp_path):
     run_study(study, tmp_path, run, lambda text: None)
     text = page(tmp_path)
     assert "Supported, at a price" in text and "It is worse on effect." in text
+
+
+def test_one_good_arm_among_several_is_counted_and_not_called_support(study, measure, tmp_path):
+    gates = {f"{alpha:g}": alpha for alpha in (1.0, 2.0, 4.0)}
+    path = "conditioning.control.low_gate"
+    levels = {name: {path: PowerCosineGate(alpha=alpha)} for name, alpha in gates.items()}
+    several = replace(study, axes={"alpha": Axis(levels=levels)}, combinations=None)
+
+    def run(recipe, folder):
+        good = recipe.conditioning.control.low_gate.alpha == 4
+        return [measure("drift", 0.05 - 0.02 * good + 0.001 * recipe.seed)]
+
+    run_study(several, tmp_path, run, lambda text: None)
+    text = page(tmp_path)
+    assert "1 of 2 arms: better" in text and "Supported" not in text
 
 
 def test_a_single_run(finished, measure):

@@ -19,6 +19,14 @@ MARKS: dict[Tone, str] = {
     "same": "No difference that matters",
     "undecided": "Undecided at this scale",
 }
+LEADING: dict[Tone, tuple[Status, ...]] = {
+    "good": ("better", "different"),
+    "mixed": ("better", "different"),
+    "bad": ("worse",),
+    "same": ("same",),
+}
+"""What is counted where several arms are compared with the first: one good arm among many does not
+support a claim that another arm carries."""
 GROUPS: dict[Status, str] = {
     "better": "better",
     "worse": "worse",
@@ -96,7 +104,11 @@ def _mark(tone: Tone, comparisons: tuple[Comparison, ...]) -> str:
         return "No verdict yet"
     if tone == "undecided" and any(one.diverged for one in comparisons):
         return "No verdict"
-    return MARKS[tone]
+    if tone == "undecided" or len(comparisons) == 1:
+        return MARKS[tone]
+    leading = [one.status for one in comparisons if one.difference and one.status in LEADING[tone]]
+    price = ", at a price" if tone == "mixed" else ""
+    return f"{len(leading)} of {len(comparisons)} arms: {GROUPS[leading[0]]}{price}"
 
 
 def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str, Tone]:
