@@ -24,6 +24,7 @@ from pippin.data.import_urls import (
     suffix_of,
     without_query,
 )
+from pippin.data.metadata import UNREAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +155,7 @@ def _local(source: str, places: list[str]) -> list[tuple[str, str]]:
     for path in map(Path, places):
         if not path.exists():
             raise ConfigError(f"{source} names {path}, which is not there")
-        inside = sorted(p for p in path.rglob("*") if p.suffix in FORMATS)
+        inside = sorted(p for p in path.rglob("*") if p.suffix in FORMATS and p.name != UNREAD)
         found += [path] if path.is_file() else inside
     if not found or any(path.suffix not in FORMATS for path in found):
         raise ConfigError(
