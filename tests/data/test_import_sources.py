@@ -68,6 +68,18 @@ def test_picture_files_of_the_hub_are_read_and_no_others(hub, tmp_path):
         assert options == {"split": "train", "revision": "v1", "streaming": True}
 
 
+def test_a_picture_file_that_cannot_be_read_stops_its_shard(hub, tmp_path, monkeypatch):
+    """A fault of the network is no lost picture."""
+
+    def fails(place, mode):
+        raise OSError("timed out")
+
+    monkeypatch.setattr(fsspec, "open", fails)
+    with pytest.raises(ConfigError, match=r"cat/0\.png cannot be read: timed out"):
+        import_pictures(ImportConfig(source="some/pictures"), tmp_path / "out")
+    assert not (tmp_path / "out/00000").exists()
+
+
 @pytest.mark.parametrize(
     "place",
     [
@@ -78,7 +90,7 @@ def test_picture_files_of_the_hub_are_read_and_no_others(hub, tmp_path):
     ],
 )
 def test_names_of_other_places_are_not_followed(place, monkeypatch):
-    monkeypatch.setattr(fsspec, "open", None)
+    monkeypatch.setattr(fsspec, "open", pytest.fail)
     shard = HubShard(index=0, config=ImportConfig(source="some/pictures"))
     assert shard.content({"bytes": None, "path": place}) is None
 

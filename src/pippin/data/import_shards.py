@@ -9,15 +9,15 @@ import io
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from pippin.config import Config, ConfigError
+from pippin.config import ConfigError
 from pippin.data.import_columns import Columns, checked_rows
 from pippin.data.import_sources import Shard
-from pippin.system.files import STAGING_SUFFIX, write_text
+from pippin.system.files import STAGING_SUFFIX, naming, write_text
 
 PARTS = ".parts"
 """Folder of what is known of an import: one file for each shard that is there as a whole."""
@@ -34,14 +34,15 @@ SUFFIXES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part(Config):
+class Part:
     """What came out of one shard."""
 
     of: str
     """The shard's identity."""
-    rows: tuple[dict[str, str], ...]
+    rows: list[dict[str, str]]
     """Lines of metadata.jsonl."""
-    lost: tuple[str, ...]
+    lost: list[str]
+    """``SHARD ROW: why``."""
 
 
 def read_part(shard: Shard, folder: Path) -> Part | None:
@@ -53,7 +54,7 @@ def read_part(shard: Shard, folder: Path) -> Part | None:
     place = _part(shard, folder)
     if not place.exists():
         return None
-    part = Part.load(place)
+    part = Part(**json.loads(place.read_text(encoding="utf-8")))
     if part.of != shard.identity:
         raise ConfigError(
             f"shard {shard.index} of {folder} was {part.of}, and is {shard.identity} now: the "
@@ -74,39 +75,35 @@ def import_shard(shard: Shard, columns: Columns, folder: Path) -> None:
         ConfigError: it lacks a column, or cannot be read to its end.
         OSError: no room.
     """
-    place = folder / f"{shard.index:05d}"
+    place = folder / _name(shard)
     staging = folder / PARTS / f"{place.name}{STAGING_SUFFIX}"
     for left in (staging, place):  # of a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     staging.mkdir()
     try:
-        rows, lost = _write_pictures(shard, columns, staging)
+        with naming(folder):
+            part = _write_pictures(shard, columns, staging)
         os.replace(staging, place)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    named = tuple({"file_name": f"{place.name}/{name}"} | texts for name, texts in rows)
-    write_text(
-        _part(shard, folder), json.dumps(Part(of=shard.identity, rows=named, lost=lost).to_dict())
-    )
+    write_text(_part(shard, folder), json.dumps(asdict(part)))
 
 
-def _write_pictures(
-    shard: Shard, columns: Columns, folder: Path
-) -> tuple[list[tuple[str, dict[str, str]]], tuple[str, ...]]:
-    """(name, texts) of every picture that was written, and the rows that were lost."""
-    rows, lost = [], []
+def _write_pictures(shard: Shard, columns: Columns, folder: Path) -> Part:
+    """Write every picture, and tell which rows were lost."""
+    part = Part(of=shard.identity, rows=[], lost=[])
     for number, row in enumerate(checked_rows(columns, shard)):
         content = shard.content(row.get(columns.image))
         suffix = _suffix(content)
         if content is None or suffix is None:
             why = "no picture" if not content else "not a picture that Pillow knows"
-            lost.append(f"{shard.index} {number}: {why}")
+            part.lost.append(f"{shard.index} {number}: {why}")
             continue
         name = f"{number:07d}{suffix}"
         (folder / name).write_bytes(content)
-        rows.append((name, columns.of(row)))
-    return rows, tuple(lost)
+        part.rows.append({"file_name": f"{_name(shard)}/{name}"} | columns.of(row))
+    return part
 
 
 def _suffix(content: bytes | None) -> str | None:
@@ -120,5 +117,9 @@ def _suffix(content: bytes | None) -> str | None:
         return None
 
 
+def _name(shard: Shard) -> str:
+    return f"{shard.index:05d}"
+
+
 def _part(shard: Shard, folder: Path) -> Path:
-    return folder / PARTS / f"{shard.index:05d}.json"
+    return folder / PARTS / f"{_name(shard)}.json"

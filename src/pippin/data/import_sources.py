@@ -53,10 +53,7 @@ class FileShard:
             raise ConfigError(
                 f"{without_query(self.place)} cannot be read as {kind}: {error}"
             ) from error
-        # Left to the library, only keys that one of the first five rows has would be kept.
-        if kind == "webdataset" and isinstance(stream.features.get("json"), dict):
-            stream = stream.cast_column("json", library.Json())
-        return stream.decode(False)
+        return _undecoded(stream)
 
     def content(self, picture: Any) -> bytes | None:
         """The bytes in a cell of pictures; None where it holds none."""
@@ -82,7 +79,7 @@ class HubShard:
             ConfigError: the data set cannot be opened.
         """
         whole = _hub(self.config)
-        return whole.shard(num_shards=whole.num_shards, index=self.index).decode(False)
+        return _undecoded(whole.shard(num_shards=whole.num_shards, index=self.index))
 
     def content(self, picture: Any) -> bytes | None:
         """The bytes in a cell of pictures, or of the picture file that it names in the data set.
@@ -90,7 +87,7 @@ class HubShard:
         Other files are not read, whatever a data set names.
 
         Raises:
-            OSError: the file cannot be read.
+            ConfigError: the file cannot be read.
         """
         found = _bytes(picture)
         place = picture.get("path") if isinstance(picture, dict) else None
@@ -99,8 +96,13 @@ class HubShard:
             return found
         import fsspec
 
-        with fsspec.open(place, "rb") as file:
-            return file.read()
+        try:
+            with fsspec.open(place, "rb") as file:
+                return file.read()
+        except Exception as error:  # of many kinds: what its store meets
+            raise ConfigError(
+                f"{place} cannot be read: {error}; the same command goes on at this shard"
+            ) from error
 
 
 Shard = FileShard | HubShard
@@ -163,6 +165,17 @@ def _local(source: str, places: list[str]) -> list[tuple[str, str]]:
             "picture files needs no import: give it as --data.path"
         )
     return [(str(path), f"{path.name}, {path.stat().st_size} bytes") for path in found]
+
+
+def _undecoded(stream: Any) -> Any:
+    """Pictures as bytes, and the json of a WebDataset as text.
+
+    Left to the library, only entries that one of the first five rows has would be kept of a json.
+    """
+    features = stream.features or {}
+    if "__key__" in features and isinstance(features.get("json"), dict):
+        stream = stream.cast_column("json", import_datasets().Json())
+    return stream.decode(False)
 
 
 def _escape_url(place: str) -> str:

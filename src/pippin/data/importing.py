@@ -19,7 +19,7 @@ from pippin.data.import_columns import Columns, find_columns
 from pippin.data.import_shards import PARTS, import_shard, read_part
 from pippin.data.import_sources import Shard, find_shards
 from pippin.data.import_urls import without_query
-from pippin.system.files import write_text
+from pippin.system.files import replacing
 from pippin.system.lock import folder_lock
 
 COLUMNS = "columns.json"
@@ -74,16 +74,18 @@ def import_pictures(
 
 def _finished(shards: list[Shard], folder: Path, before: int) -> Imported:
     """Write the metadata of shards that are all there."""
-    parts = [part for shard in shards if (part := read_part(shard, folder))]
-    rows = [row for part in parts for row in part.rows]
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_text(folder / "metadata.jsonl", text)
-    return Imported(
-        pictures=len(rows),
-        lost=tuple(line for part in parts for line in part.lost),
-        shards=len(shards),
-        before=before,
-    )
+    pictures, lost = 0, []
+    with (
+        replacing(folder / "metadata.jsonl") as staging,
+        staging.open("w", encoding="utf-8") as file,
+    ):
+        for shard in shards:
+            part = read_part(shard, folder)
+            assert part is not None
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in part.rows)
+            pictures += len(part.rows)
+            lost += part.lost
+    return Imported(pictures=pictures, lost=tuple(lost), shards=len(shards), before=before)
 
 
 def _all(missing: list[Shard], columns: Columns, folder: Path, processes: int) -> Iterator[None]:
