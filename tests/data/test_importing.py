@@ -7,7 +7,7 @@ import shutil
 import tarfile
 
 import pytest
-from PIL import Image
+from archives import files_of, picture, rows_of
 
 from pippin.cli.main import main
 from pippin.config import ConfigError
@@ -17,12 +17,6 @@ from pippin.data.importing import import_pictures
 from pippin.data.scan import scan
 
 datasets = pytest.importorskip("datasets")
-
-
-def picture(number, kind="PNG"):
-    content = io.BytesIO()
-    Image.new("RGB", (24, 20 + number), (40 * number, 0, 255)).save(content, kind)
-    return content.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +43,12 @@ def parquet(tmp_path_factory):
     return folder
 
 
-def files(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 def test_parquet_becomes_own_pictures(parquet, tmp_path):
     config = ImportConfig(source=str(parquet), more_captions=("long",))
     found = import_pictures(config, tmp_path / "out")
     assert (found.pictures, found.shards, found.before) == (5, 3, 0)
     assert found.lost == ("2 1: not a picture that Pillow knows",)
-    rows = [json.loads(x) for x in (tmp_path / "out/metadata.jsonl").read_text().splitlines()]
+    rows = rows_of(tmp_path / "out")
     assert rows[0] == {
         "file_name": "00000/0000000.png",
         "text": "picture 0",
@@ -81,25 +67,25 @@ def test_two_processes_and_a_stop_give_the_same_files(parquet, tmp_path, monkeyp
     config = ImportConfig(source=str(parquet))
     import_pictures(config, tmp_path / "one")
     import_pictures(config, tmp_path / "two", processes=2)
-    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
 
-    real = importing._import_shard
+    real = importing.import_shard
 
-    def fails(config, folder, index):
-        if index == 1:
+    def fails(shard, columns, folder):
+        if shard.index == 1:
             (folder / "00001").mkdir()
             (folder / "00001/0000000.png").write_bytes(b"half a pic")
             raise OSError(28, "No space left on device")
-        real(config, folder, index)
+        real(shard, columns, folder)
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr(importing, "_import_shard", fails)
+        patch.setattr(importing, "import_shard", fails)
         import_pictures(config, tmp_path / "stopped")
     assert not (tmp_path / "stopped/metadata.jsonl").exists()
     with pytest.raises(ValueError, match="is an import that was stopped"):
         scan(ImagesConfig(path=str(tmp_path / "stopped"), index_folder=str(tmp_path / "i")))
     assert import_pictures(config, tmp_path / "stopped").before == 1
-    assert files(tmp_path / "stopped") == files(tmp_path / "one")
+    assert files_of(tmp_path / "stopped") == files_of(tmp_path / "one")
 
 
 def test_an_archive_cannot_choose_where_it_is_written(tmp_path, capsys):
@@ -121,7 +107,7 @@ def test_an_archive_cannot_choose_where_it_is_written(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"{out}: 2 pictures of 1 shards" in said and "next: pippin data check" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "shards"]
-    rows = [json.loads(x) for x in (out / "metadata.jsonl").read_text().splitlines()]
+    rows = rows_of(out)
     assert rows[1] == {
         "file_name": "00000/0000001.jpg",
         "text": "caption of ../../outside",
@@ -175,8 +161,7 @@ def test_several_captions_are_kinds_and_minus_one_is_no_class(tmp_path):
     rows = {"image": [row, row], "label": [-1, 1], "caption": [["one", "two"], []]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
     import_pictures(ImportConfig(source=str(tmp_path / "a.parquet")), tmp_path / "out")
-    lines = (tmp_path / "out/metadata.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [
+    assert rows_of(tmp_path / "out") == [
         {"file_name": "00000/0000000.png", "text": "one", "caption_text_1": "two"},
         {"file_name": "00000/0000001.png", "label": "dog"},
     ]

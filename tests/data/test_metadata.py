@@ -98,3 +98,12 @@ def test_which_file_counts(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--data\.metadata"):
         find_metadata(tmp_path, None)
     assert find_metadata(tmp_path, "metadata.csv") == tmp_path / "metadata.csv"
+
+
+def test_metadata_in_parquet_is_not_passed_over(tmp_path: Path) -> None:
+    """What its rows say would be lost in silence: the folders' names would be the classes."""
+    (tmp_path / "metadata.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"metadata\.parquet is not read; write it as metadata"):
+        find_metadata(tmp_path, None)
+    (tmp_path / "metadata.jsonl").write_text(JSONL)
+    assert find_metadata(tmp_path, None) == tmp_path / "metadata.jsonl"

@@ -117,7 +117,7 @@ def _import(argv: list[str]) -> int:
     if len(found.lost) > LOST_SHOWN:
         print(f"  and {len(found.lost) - LOST_SHOWN} more")
     if not found.pictures:
-        print("nothing was imported; of the hub, parquet and WebDataset can be, not picture files")
+        print("nothing was imported: no row held a picture; --image names the column of pictures")
         return REFUSED
     print(f"next: pippin data check {command.folder}")
     return 0

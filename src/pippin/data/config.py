@@ -211,7 +211,8 @@ class ImportConfig(Config):
     """What of a source is taken."""
 
     source: str
-    """A .parquet or .tar file, a folder of such, or the hub name of a data set."""
+    """A .parquet or .tar file, a folder of such, URLs of either (https, hf, s3, gs, ...), many at
+    once as in https://HOST/{00000..00099}.tar, or the hub name of a data set."""
     subset: str | None = None
     """Configuration of a data set of the hub that has several."""
     revision: str | None = None
@@ -236,7 +237,7 @@ class ImportConfig(Config):
         if not self.source.strip():
             raise ConfigError(
                 "say what to import: pippin data import SOURCE, a .parquet or .tar file, a folder "
-                "of such, or a data set of the hub"
+                "of such, URLs of either, or a data set of the hub"
             )
 
 

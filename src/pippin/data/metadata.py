@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("metadata.csv", "metadata.jsonl")
+UNREAD = "metadata.parquet"
+"""A third form, which ``imagefolder`` has too."""
 FILE, LABEL, CAPTIONS = "file_name", "label", ("caption", "text")
 MORE_CAPTIONS = "caption_"
 """Begins the name of a column of further captions."""
@@ -75,7 +77,7 @@ def find_metadata(folder: Path, name: str | None) -> Path | None:
         name: a file inside it; None = one of ``NAMES``.
 
     Raises:
-        ValueError: no such file, or both of ``NAMES``.
+        ValueError: no such file, both of ``NAMES``, or only ``UNREAD``.
     """
     if name is not None:
         if not (folder / name).is_file():
@@ -85,6 +87,11 @@ def find_metadata(folder: Path, name: str | None) -> Path | None:
     if len(found) > 1:
         raise ValueError(
             f"{folder} has both {' and '.join(NAMES)}; say which with --data.metadata NAME"
+        )
+    if not found and (folder / UNREAD).is_file():
+        raise ValueError(
+            f"{folder / UNREAD} is not read; write it as {NAMES[1]}, such as by pandas: "
+            f"read_parquet('{UNREAD}').to_json('{NAMES[1]}', orient='records', lines=True)"
         )
     return found[0] if found else None
 

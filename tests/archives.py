@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parquet files and WebDataset archives of small pictures."""
+
+import io
+import json
+import tarfile
+
+from PIL import Image
+
+
+def picture(number=0, kind="PNG"):
+    """The bytes of a picture that is ``20 + number`` pixels high."""
+    content = io.BytesIO()
+    Image.new("RGB", (24, 20 + number), (40 * number % 256, 0, 255)).save(content, kind)
+    return content.getvalue()
+
+
+def archive(samples):
+    """A WebDataset archive of ``{suffix: content}``; dictionaries become JSON."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        for number, sample in enumerate(samples):
+            for suffix, value in sample.items():
+                data = json.dumps(value).encode() if isinstance(value, dict) else value
+                member = tarfile.TarInfo(f"{number:05d}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return content.getvalue()
+
+
+def captioned(first, count=2):
+    """An archive of pictures with captions that tell which they are."""
+    numbers = range(first, first + count)
+    return archive([{"png": picture(n), "txt": f"picture {n}".encode()} for n in numbers])
+
+
+def rows_of(folder):
+    """What an import's metadata says."""
+    lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def files_of(folder):
+    """Name -> bytes of all files below a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

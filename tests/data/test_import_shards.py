@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A shard is there as a whole or not at all, and holds only what is a picture."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from archives import archive, captioned, files_of, picture, rows_of
+
+from pippin.config import ConfigError
+from pippin.data.config import ImportConfig
+from pippin.data.import_shards import PARTS
+from pippin.data.importing import import_pictures
+from pippin.system.lock import FolderBusyError, folder_lock
+
+pytest.importorskip("datasets")
+
+
+def bomb():
+    """A PNG of some bytes that says it has 10^10 pixels."""
+    size = struct.pack(">IIBBBBB", 10**5, 10**5, 8, 2, 0, 0, 0)
+    chunks = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in ((b"IHDR", size), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b""))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for n in range(2):
+        (folder / f"{n}.tar").write_bytes(captioned(2 * n))
+    return folder
+
+
+def test_a_full_disk_leaves_no_half_picture(source, tmp_path, monkeypatch):
+    config, out = ImportConfig(source=str(source)), tmp_path / "out"
+    write, written = Path.write_bytes, []
+
+    def fills(path, content):
+        if path.suffix == ".png":
+            written.append(path)
+            if len(written) == 4:  # the last of the second shard
+                write(path, content[:20])
+                raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=f"No space.*{out}"):
+        patch.setattr(Path, "write_bytes", fills)
+        import_pictures(config, out)
+    pictures = {name for name in files_of(out) if name.endswith(".png")}
+    assert pictures == {"00000/0000000.png", "00000/0000001.png"}
+    import_pictures(config, out)
+    assert [row["text"] for row in rows_of(out)] == [f"picture {n}" for n in range(4)]
+
+
+def test_what_a_killed_process_left_is_replaced(source, tmp_path):
+    config, out = ImportConfig(source=str(source)), tmp_path / "out"
+    import_pictures(config, out)
+    whole = files_of(out)
+    # Killed before the shard was said to be whole, and, in another place, while it was written.
+    (out / PARTS / "00001.json").unlink()
+    (out / "00001" / "0000007.png").write_bytes(picture(7))
+    (out / PARTS / "00001.writing").mkdir()
+    (out / PARTS / "00001.writing" / "0000000.png").write_bytes(picture()[:20])
+    assert import_pictures(config, out).before == 1
+    assert files_of(out) == whole
+
+
+def test_two_imports_into_one_folder_are_refused(source, tmp_path):
+    config, out = ImportConfig(source=str(source)), tmp_path / "out"
+    import_pictures(config, out)
+    with folder_lock(out / PARTS), pytest.raises(FolderBusyError, match="in use by another"):
+        import_pictures(config, out)
+
+
+def test_bombs_and_other_files_are_lost_by_name(tmp_path):
+    samples = [picture(), bomb(), b"", b"<svg/>", picture(1)]
+    (tmp_path / "0.tar").write_bytes(archive([{"png": content} for content in samples]))
+    found = import_pictures(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
+    assert found.lost == (
+        "0 1: not a picture that Pillow knows",
+        "0 2: no picture",
+        "0 3: not a picture that Pillow knows",
+    )
+    assert [row["file_name"] for row in rows_of(tmp_path / "out")] == [
+        "00000/0000000.png",
+        "00000/0000004.png",
+    ]
+
+
+def test_an_archive_that_is_cut_off_is_named(source, tmp_path):
+    (source / "1.tar").write_bytes(captioned(2, count=9)[:15_000])  # inside the eighth picture
+    with pytest.raises(ConfigError, match=r"1\.tar, \d+ bytes, cannot be read to its end"):
+        import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
+    assert not (tmp_path / "out/00001").exists()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files here, and data sets of the hub."""
+
+import io
+
+import fsspec
+import pytest
+from archives import captioned, picture, rows_of
+
+from pippin.cli.main import main
+from pippin.config import ConfigError
+from pippin.data.config import ImportConfig
+from pippin.data.import_sources import HubShard, find_shards
+from pippin.data.importing import import_pictures
+
+datasets = pytest.importorskip("datasets")
+HOME = "hf://datasets/some/pictures@0123abc"
+
+
+def test_braces_name_files_here(tmp_path):
+    for n in range(3):
+        (tmp_path / f"s-{n}.tar").write_bytes(captioned(n, count=1))
+    shards = find_shards(ImportConfig(source=f"{tmp_path}/s-{{0..2}}.tar", shards=2))
+    assert [shard.identity.partition(",")[0] for shard in shards] == ["s-0.tar", "s-1.tar"]
+    with pytest.raises(ConfigError, match=r"names .*s-3\.tar, which is not there"):
+        find_shards(ImportConfig(source=f"{tmp_path}/s-{{2..3}}.tar"))
+
+
+def test_a_file_that_has_braces_in_its_name_is_itself(tmp_path):
+    (tmp_path / "{0..2}[1].tar").write_bytes(captioned(0))
+    source = str(tmp_path / "{0..2}[1].tar")
+    assert import_pictures(ImportConfig(source=source), tmp_path / "out").pictures == 2
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Stands in for the hub: a data set of picture files, whose rows name them."""
+    files = {f"{HOME}/cat/0.png": picture(0), f"zip://1.png::{HOME}/dog.zip": picture(1)}
+    opened, asked = [], []
+
+    def rows():
+        places = [*files, "/etc/hostname", "hf://datasets/other/private@1/2.png"]
+        for number, place in enumerate(places):
+            yield {"image": {"bytes": None, "path": place}, "label": number % 2}
+
+    def load_dataset(name, subset=None, **options):
+        asked.append((name, options))
+        kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+        return datasets.IterableDataset.from_generator(rows, features=datasets.Features(kinds))
+
+    def open_file(place, mode):
+        opened.append(place)
+        return io.BytesIO(files[place])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(fsspec, "open", open_file)
+    return opened, asked
+
+
+def test_picture_files_of_the_hub_are_read_and_no_others(hub, tmp_path):
+    opened, asked = hub
+    found = import_pictures(ImportConfig(source="some/pictures", revision="v1"), tmp_path / "out")
+    assert found.lost == ("0 2: no picture", "0 3: no picture")
+    assert opened == [f"{HOME}/cat/0.png", f"zip://1.png::{HOME}/dog.zip"]
+    assert [row["label"] for row in rows_of(tmp_path / "out")] == ["cat", "dog"]
+    for name, options in asked:
+        assert name == "some/pictures"
+        assert options == {"split": "train", "revision": "v1", "streaming": True}
+
+
+def test_a_picture_file_that_cannot_be_read_stops_its_shard(hub, tmp_path, monkeypatch):
+    """A fault of the network is no lost picture."""
+
+    def fails(place, mode):
+        raise OSError("timed out")
+
+    monkeypatch.setattr(fsspec, "open", fails)
+    with pytest.raises(ConfigError, match=r"cat/0\.png cannot be read: timed out"):
+        import_pictures(ImportConfig(source="some/pictures"), tmp_path / "out")
+    assert not (tmp_path / "out/00000").exists()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "hf://datasets/some/pictures-of-others@1/0.png",
+        "hf://datasets/some/pictures@1/../../other/0.png",
+        f"file:///etc/hostname::{HOME}/0.png",
+        f"{HOME}/0.png::file:///etc/hostname",
+    ],
+)
+def test_names_of_other_places_are_not_followed(place, monkeypatch):
+    monkeypatch.setattr(fsspec, "open", pytest.fail)
+    shard = HubShard(index=0, config=ImportConfig(source="some/pictures"))
+    assert shard.content({"bytes": None, "path": place}) is None
+
+
+def test_folders_of_pictures_need_no_import(tmp_path, capsys):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/0.png").write_bytes(picture())
+    (tmp_path / "metadata.parquet").write_bytes(b"what imagefolder may say of pictures")
+    assert main(["data", "import", str(tmp_path), "--folder", str(tmp_path / "out")]) != 0
+    said = capsys.readouterr().err
+    assert "a folder of picture files needs no import: give it as --data.path" in said
