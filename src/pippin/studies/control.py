@@ -113,8 +113,15 @@ def fields_study(scale: ScaleName) -> Study:
         },
         description="fields in the high-level and the low-level group",
     )
-    companions = ("coverage", "held-out loss")
-    return replace(study, primary="KID-efflite0", companions=companions, smallest_effect=0.5)
+    # Its arm without fields has no control to guide by.
+    evaluation = replace(study.base.evaluation, control_scales=())
+    return replace(
+        study,
+        base=replace(study.base, evaluation=evaluation),
+        primary="KID-efflite0",
+        companions=("coverage", "held-out loss"),
+        smallest_effect=0.5,
+    )
 
 
 def sampling_control_study(scale: ScaleName) -> Study:
