@@ -1,31 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of docs/scaling.md: every ``paper/`` recipe and the bases of studies at the scale
-``gpu-hour``, on eight H100::
+"""The tables of docs/scaling.md: every ``paper/`` recipe and the bases of studies at the scale
+``gpu-hour`` on eight H100, and what the studies of that scale take on one::
 
-    python scripts/plan_table.py            prints the table
-    python scripts/plan_table.py PAGE.md    puts it between the page's marks
+    python scripts/plan_table.py            prints the tables
+    python scripts/plan_table.py PAGE.md    puts them between the page's marks
 """
 
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pippin.recipes.latents import latent_shape_of
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
+from pippin.run.cost import denoiser_flops, meta_model
+from pippin.run.devices import Cluster
+from pippin.run.execute import training_fingerprint
+from pippin.run.placement import training_hours
 from pippin.run.plan import plan
-from pippin.studies.scales import class_base, text_base
+from pippin.run.states import classes_of, training_states
+from pippin.studies.scales import ScaleName, class_base, text_base
+from pippin.studies.table import STUDIES, get_study
 
-BEGIN, END = "<!-- plans: begin -->", "<!-- plans: end -->"
 HEAD = (
     "| recipe | parameters, M | training, GFLOPs an image | DDP | DDP, again | FSDP | FSDP, again "
-    "| largest local batch | device-hours | again | caches, GB | checkpoints, GB |"
+    "| largest micro-batch | device-hours | again | caches, GB | checkpoints, GB |"
 )
+SCALE: ScaleName = "gpu-hour"
+CARD = Cluster(devices=1, device="h100")
+STUDIES_HEAD = (
+    "| study | runs of a seed | the longest, hours | its memory, GB | all runs, all seeds, hours |"
+)
+FLOPS: dict[str, int] = {}
+"""Of an image in training, by what decides them: many runs have one denoiser."""
 
 
 def recipes() -> dict[str, Recipe]:
     """What is listed, by the name in the table."""
     bases = {
-        "`gpu-hour`, class": class_base("gpu-hour"),
-        "`gpu-hour`, text": text_base("gpu-hour"),
+        "`gpu-hour`, class": class_base(SCALE),
+        "`gpu-hour`, text": text_base(SCALE),
     }
     papers = [name for name in RECIPES if name.startswith("paper/")]
     return bases | {f"`{name}`": get_recipe(name) for name in papers}
@@ -43,7 +57,7 @@ def row(name: str, recipe: Recipe) -> str:
         f"{planned.parameters / 1e6:.0f}",
         f"{planned.training_flops / 1e9:.4g}",
         *marked,
-        ", ".join(str(one.largest_local_batch) for one in ways) + f" of {planned.local_batch}",
+        ", ".join(str(one.largest_micro_batch) for one in ways) + f" of {planned.local_batch}",
         f"{ways[0].device_hours:.3g}",
         f"{ways[1].device_hours:.3g}",
         "unknown" if cache is None else _digits(cache / 1e9),
@@ -57,18 +71,70 @@ def _digits(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
+def studies() -> list[str]:
+    """Those that have the scale."""
+    return [name for name, shipped in STUDIES.items() if SCALE in shipped.scales]
+
+
+def trainings(study: str) -> list[Recipe]:
+    """What a study trains of each seed, whatever arms differ in sampling alone."""
+    built = get_study(study, scale=SCALE)
+    every = [*built.starts.values(), *built.arms().values()]
+    return list({training_fingerprint(one): one for one in every}.values())
+
+
+def hours(recipe: Recipe) -> float:
+    """Those of the plan for one card, whose memory takes longer to count."""
+    shape = latent_shape_of(recipe)
+    model = meta_model(recipe.conditioning, recipe.denoiser, classes_of(recipe), shape[0])
+    door = model.conditioner
+    key = repr((recipe.denoiser, model.denoiser.widths, door.has_tokens, door.num_tokens, shape))
+    if key not in FLOPS:
+        FLOPS[key] = denoiser_flops(model, shape, backward=True)
+    muon = training_states(model, recipe.train).optimizer_flops
+    return training_hours(recipe.train, CARD, FLOPS[key], muon)
+
+
+def study_row(name: str) -> str:
+    """One line: what a study trains on one card."""
+    runs = trainings(name)
+    taken = [hours(one) for one in runs]
+    longest = plan(runs[taken.index(max(taken))], CARD).placements[0]
+    cells = [
+        f"`{name}`",
+        str(len(runs)),
+        f"{longest.hours:.3g}",
+        f"{longest.memory / 1e9:.3g}",
+        _digits(sum(taken) * len(get_study(name, scale=SCALE).seeds)),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def tables() -> Iterator[tuple[str, list[str]]]:
+    """Each table's lines, by the name of its marks."""
+    listed = recipes()
+    yield "plans", _table(HEAD, (row(name, recipe) for name, recipe in listed.items()))
+    yield "studies", _table(STUDIES_HEAD, map(study_row, studies()))
+
+
+def _table(head: str, rows: Iterable[str]) -> list[str]:
+    lines = [head, "| --- " * head.count(" | ") + "| --- |"]
+    for line in rows:
+        lines.append(line)
+        print(line, flush=True)
+    return lines
+
+
 def main(argv: list[str]) -> None:
-    """Print the table, or renew a page's."""
-    lines = [HEAD, "| --- " * HEAD.count(" | ") + "| --- |"]
-    for name, recipe in recipes().items():
-        lines.append(row(name, recipe))
-        print(lines[-1], flush=True)
-    if argv:
-        page = Path(argv[0])
-        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        _, _, after = rest.partition(END)
-        table = "\n".join([BEGIN, "", *lines, "", END])
-        page.write_text(before + table + after, encoding="utf-8")
+    """Print the tables, or renew a page's."""
+    for name, lines in tables():
+        if argv:
+            page = Path(argv[0])
+            begin, end = (f"<!-- {name}: {which} -->" for which in ("begin", "end"))
+            before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+            _, _, after = rest.partition(end)
+            table = "\n".join([begin, "", *lines, "", end])
+            page.write_text(before + table + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

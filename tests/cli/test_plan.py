@@ -50,6 +50,15 @@ def test_settings_of_the_recipe_and_of_the_devices_are_options(capsys):
     assert [one["layout"] for one in other["placements"]] == ["one device"] * 2
 
 
+def test_micro_batches_are_said(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    settings = ["--devices", "2", "--train.micro-batch-size", "16", "--denoiser.depth", "1"]
+    assert main(["plan", NAME, *settings]) == 0
+    text = capsys.readouterr().out
+    assert "128, 64 on each device, 16 at once; " in text
+    assert "largest micro-batch" in text
+
+
 def test_what_is_not_known_is_said(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     small = ["--denoiser.depth", "1", "--autoencoder.source", "someone/else"]
@@ -63,7 +72,9 @@ def test_what_is_not_known_is_said(capsys, monkeypatch):
     ("arguments", "message"),
     [
         (["--device", "v100"], "no device 'v100'; there are: a100-40"),
-        (["--devices", "7"], "train.batch_size 128 is not divided by 7 devices"),
+        (["--devices", "7"], "train.batch_size must be a multiple of the 7 processes; got 128"),
+        (["--train.micro-batch-size", "0"], "train.micro_batch_size must be 1 or more"),
+        (["--sampling.weights", "ema-share-0.3"], "sampling.weights ema-share-0.3 is no average"),
         (["--devices", "0"], "devices must be 1 or more"),
         (["--utilisation", "2"], "utilisation must be more than 0"),
         (["--pictures", "0"], "--pictures must be 1 or more"),

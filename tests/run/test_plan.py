@@ -6,13 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from pippin.conditioning.config import ConditioningConfig, ControlConfig
-from pippin.config import ConfigError
+from pippin.config import ConfigError, replace_at
 from pippin.denoisers.config import DiTConfig
 from pippin.recipes.table import get_recipe
 from pippin.run.cost import denoiser_flops, meta_model
 from pippin.run.devices import DEVICES, Cluster
+from pippin.run.parts import Parts
 from pippin.run.plan import plan
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +94,7 @@ def test_the_largest_batch_fits_and_one_more_does_not(precision):
     cluster = Cluster(devices=2, device="4090", headroom=0.95)
     placements = plan(recipe_of(precision=precision), cluster).placements
     for way, one in [(1, placements[1]), (2, placements[2])]:
-        largest = one.largest_local_batch
+        largest = one.largest_micro_batch
         assert largest > 0
         fits = [
             plan(recipe_of(precision=precision, batch_size=2 * local), cluster)
@@ -103,11 +105,46 @@ def test_the_largest_batch_fits_and_one_more_does_not(precision):
         assert fits == [True, False], (one.layout, one.checkpointing)
 
 
+def test_the_largest_micro_batch_leaves_room_for_gradients_that_accumulate():
+    cluster = Cluster(devices=2, device="4090", headroom=0.99)
+    for way in (0, 2):
+        found = plan(recipe_of(batch_size=4096), cluster).placements[way]
+        largest = found.largest_micro_batch
+        assert not found.fits and 0 < largest < 2048
+        fits = [
+            plan(recipe_of(batch_size=4096, micro_batch_size=count), cluster).placements[way].fits
+            for count in (largest, largest + 1)
+        ]
+        assert fits == [True, False], found.layout
+
+
+def test_micro_batches_take_less_for_activations_and_more_for_gradients():
+    cluster = Cluster(devices=4)
+    whole, small = (
+        plan(recipe_of(micro_batch_size=micro, batch_size=40), cluster) for micro in (None, 4)
+    )
+    assert (whole.local_batch, whole.micro_batch) == (10, 10)
+    assert (small.local_batch, small.micro_batch) == (10, 4)
+    for one, other in zip(whole.placements, small.placements, strict=True):
+        assert other.activations == 0.4 * one.activations
+        kept = ("weights", "optimizer", "ema", "hours", "flops_per_step", "largest_micro_batch")
+        assert all(getattr(one, part) == getattr(other, part) for part in kept)
+    data_parallel, _, divided, _ = whole.placements
+    assert small.placements[0].gradients == 2 * data_parallel.gradients
+    assert small.placements[2].gradients == data_parallel.gradients > 3.9 * divided.gradients
+    alone, summed = (
+        plan(recipe_of(micro_batch_size=micro), Cluster(devices=1)).placements[0].gradients
+        for micro in (None, 4)
+    )
+    assert alone == summed  # one process adds up in place
+    assert plan(recipe_of(micro_batch_size=99), cluster) == plan(recipe_of(), cluster)
+
+
 def test_a_model_that_is_too_large_fits_nowhere_but_divided():
     wide = replace(recipe_of(batch_size=8), denoiser=replace(SMALL, depth=2, width=6144))
     planned = plan(wide, Cluster(devices=8, device="4090"))
     assert [one.fits for one in planned.placements] == [False, False, True, True]
-    assert planned.placements[0].largest_local_batch == 0
+    assert planned.placements[0].largest_micro_batch == 0
 
 
 def test_a_recipe_that_checkpoints_is_planned_with_its_own_share():
@@ -128,8 +165,24 @@ def test_the_published_run_of_dit_at_256_pixels():
 
 
 def test_a_batch_that_does_not_divide_is_refused():
-    with pytest.raises(ConfigError, match=r"train\.batch_size 64 is not divided by 7 devices"):
+    with pytest.raises(ConfigError, match=r"train\.batch_size must be a multiple of the 7 .* 64"):
         plan(recipe_of(), Cluster(devices=7))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"sampling.weights": "ema-share-0.3"}, {"sampling.guidance.control_scale": 2.0}],
+    ids=str,
+)
+def test_what_training_refuses_is_refused_in_the_same_words(setting):
+    ((path, value),) = setting.items()
+    recipe = replace_at(recipe_of(), path, value)
+    said = []
+    for refusing in (plan, lambda one: Parts(one, Console(quiet=True))):
+        with pytest.raises(ConfigError) as error:
+            refusing(recipe)
+        said.append(str(error.value))
+    assert said[0] == said[1]
 
 
 @pytest.fixture
@@ -150,6 +203,20 @@ def test_the_page_lists_every_paper_recipe_and_the_plan_of_today(table):
         assert f"\n| {name} | " in page, "python scripts/plan_table.py docs/scaling.md renews it"
     name = "`gpu-hour`, class"  # the others take seconds each
     assert table.row(name, recipes[name]) in page
+
+
+def test_every_run_of_a_study_of_a_gpu_hour_trains_within_one(table):
+    assert Cluster(devices=1, device="h100", utilisation=0.4) == table.CARD
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    listed = {}
+    for name in table.studies():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` | "))
+        runs, longest = row.split(" | ")[1:3]
+        assert int(runs) == len(table.trainings(name)), name
+        listed[name] = float(longest)
+    assert max(listed.values()) <= 1
+    name = max(listed, key=listed.__getitem__)  # the others take seconds each
+    assert table.study_row(name) in page, "python scripts/plan_table.py docs/scaling.md renews it"
 
 
 def test_the_page_states_the_devices():

@@ -4,6 +4,7 @@
 import pytest
 
 from pippin.config import ConfigError, difference
+from pippin.run.checks import check_recipe
 from pippin.studies.scales import SCALES
 from pippin.studies.table import STUDIES, get_study, on_data
 
@@ -20,6 +21,8 @@ def test_every_scale_is_a_fair_comparison_declared_beforehand(name, scale):
         place = " --data-path FOLDER" if scale == "paper" else ""
         assert f"pippin study run {name} --scale {scale}{place}" == study.reproduce[-1]
     recipes = [*study.arms().values(), *study.starts.values()]
+    for recipe in recipes:
+        check_recipe(recipe)  # which training does before anything else
     extras = study.reproduce[0]
     assert ("text" in extras) == any(one.conditioning.semantic.kind == "text" for one in recipes)
     arts = {art for one in recipes for art in getattr(one.data, "art", ())}

@@ -17,7 +17,8 @@ from pippin.run.devices import DEVICES, Cluster
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pippin.run.plan import Placement, Plan
+    from pippin.run.placement import Placement
+    from pippin.run.plan import Plan
 
 USAGE = """usage: pippin plan RECIPE [options]      pippin plan RECIPE --help shows all settings
        pippin plan --config RUN/config.json [options]
@@ -104,10 +105,7 @@ def _work(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
         ),
         ("latent", " x ".join(map(str, planned.latent_shape)) + guess),
         ("parameters", f"{planned.parameters / 1e6:.2f} M"),
-        (
-            "batch",
-            f"{planned.batch_size}, {planned.local_batch} on each device; {planned.steps:,} steps",
-        ),
+        ("batch", f"{planned.batch_size}, {_shared(planned)}; {planned.steps:,} steps"),
         (
             "an image",
             f"forward {_flops(planned.forward_flops)}, training {_flops(planned.training_flops)}",
@@ -118,6 +116,12 @@ def _work(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
         muon = f"Muon {_flops(planned.optimizer_flops)} on each device, in fp32"
         rows.append(("", muon))
     return rows
+
+
+def _shared(planned: "Plan") -> str:
+    each = f"{planned.local_batch} on each device"
+    accumulates = planned.micro_batch < planned.local_batch
+    return f"{each}, {planned.micro_batch} at once" if accumulates else each
 
 
 def _disk(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
@@ -151,7 +155,7 @@ def _placements(planned: "Plan") -> "Table":
         table.add_row(name, *(_bytes(getattr(one, name)) for one in ways))
     usable = _bytes(planned.cluster.usable)
     table.add_row(f"fits in {usable}", *("yes" if one.fits else "NO" for one in ways))
-    table.add_row("largest batch", *(str(one.largest_local_batch) for one in ways))
+    table.add_row("largest micro-batch", *(str(one.largest_micro_batch) for one in ways))
     table.add_row("hours, whole run", *(_count(one.hours) for one in ways))
     table.add_row("device-hours", *(_count(one.device_hours) for one in ways))
     return table

@@ -21,7 +21,7 @@ class StudyCommand:
     """Run what of a study has not finished yet, and write its report."""
 
     scale: ScaleName | None = None
-    """demo (minutes of two cores), cpu (hours), gpu-hour (hours of one card), paper; None = the
+    """demo (minutes of two cores), cpu (hours), gpu-hour (one of an H100 a run), paper; None = the
     smallest that the study has."""
     folder: Path | None = None
     """Study folder; default studies/NAME, with the scale behind it where one is given."""

@@ -100,9 +100,14 @@ def control_fields_study(scale: ScaleName) -> Study:
         },
         description="fields in the high-level and the low-level group",
     )
-    companions = ("coverage", "held-out loss")
+    # Its arm without fields has no control to guide by.
+    evaluation = replace(study.base.evaluation, control_scales=())
     return replace(
-        study, primary="KID-efflite0", companions=companions, smallest_effect=SMALLEST_KID
+        study,
+        base=replace(study.base, evaluation=evaluation),
+        primary="KID-efflite0",
+        companions=("coverage", "held-out loss"),
+        smallest_effect=SMALLEST_KID,
     )
 
 

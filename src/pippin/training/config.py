@@ -150,3 +150,20 @@ class TrainConfig(Config):
             raise ConfigError(
                 f"train.decay_share must lie between 0 and 1; got {self.decay_share}"
             )
+
+    def local_batch(self, processes: int) -> int:
+        """Images of each step that one of some processes takes.
+
+        Raises:
+            ConfigError: a batch that cannot be shared equally.
+        """
+        if self.batch_size % processes:
+            raise ConfigError(
+                f"train.batch_size must be a multiple of the {processes} processes; got "
+                f"{self.batch_size}: choose another number of either"
+            )
+        return self.batch_size // processes
+
+    def micro_batch(self, local: int) -> int:
+        """How many of a process's images of a step it computes at once."""
+        return min(self.micro_batch_size or local, local)

@@ -75,7 +75,7 @@ class Trainer:
         world: the processes that share each batch and take the same steps; the first one writes.
 
     Raises:
-        ValueError: a batch that cannot be shared equally.
+        ConfigError: a batch that cannot be shared equally.
     """
 
     def __init__(
@@ -90,11 +90,7 @@ class Trainer:
         lineage: tuple[dict[str, Any], ...] = (),
         world: World = ALONE,
     ) -> None:
-        if config.batch_size % world.size:
-            raise ValueError(
-                f"train.batch_size must be a multiple of the {world.size} processes; got "
-                f"{config.batch_size}"
-            )
+        config.local_batch(world.size)  # refuses
         self.model, self.objective, self.conditioning = model, objective, conditioning
         self.config, self.seed, self.folder, self.world = config, seed, folder, world
         self.lineage = lineage
@@ -245,7 +241,7 @@ class Trainer:
         """Gradients of the mean loss over the global batch, in micro-batches; the mean over this
         process's rows is returned."""
         count = len(batch.index)
-        size = self.config.micro_batch_size or count
+        size = self.config.micro_batch(count)
         total = torch.zeros((), device=self.device)
         for start in range(0, count, size):
             rows = slice(start, min(start + size, count))
