@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from pippin.data import claims as claims_module
 from pippin.data.claims import LOCK, Claims
 
 CONTEXT = multiprocessing.get_context("fork")
@@ -47,6 +48,16 @@ def test_shards_are_given_once_and_those_of_others_are_not_given(tmp_path):
         claims.done(3)
         assert claims.rows_done(35) == 35
     assert elsewhere(lambda: os.path.exists(tmp_path / LOCK))
+
+
+def test_inside_the_gate_the_folder_is_read_anew(tmp_path, monkeypatch):
+    """A shared disk's client may else remember that another's shard or manifest is absent."""
+    seen = []
+    monkeypatch.setattr(claims_module, "listed", lambda folder: seen.append(folder))
+    with Claims(tmp_path) as claims:
+        assert seen == []
+        with claims.gate():
+            assert seen == [tmp_path]
 
 
 def test_one_waits_for_the_maker_of_a_shard_and_no_longer_than_it_lives(tmp_path):

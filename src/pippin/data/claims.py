@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from pippin.system.files import naming
+from pippin.system.files import listed, naming
 
 Ready = Callable[[int], None]
 """Called once, with how many shards are missing, when what is there has been checked: from then
@@ -64,9 +64,10 @@ class Claims:
 
     @contextmanager
     def gate(self) -> Iterator[None]:
-        """Only one process is inside."""
+        """Only one process is inside; it sees the files that those before it wrote."""
         self._lock(_GATE)
         try:
+            listed(self._path.parent)
             yield
         finally:
             self._lock(_GATE, fcntl.LOCK_UN)
