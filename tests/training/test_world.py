@@ -3,10 +3,14 @@
 
 import os
 import signal
+import socket
+import time
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from one_batch import SMALL, first_gradients, trace
 from processes import in_processes
 from small_trainer import CONFIG, batches, make_trainer, parts_of
@@ -17,9 +21,10 @@ from pippin import rng
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.system.sharded import whole
 from pippin.system.stop import TrainingStoppedError
+from pippin.training import world as world_module
 from pippin.training.checkpoint import load_weights, newest_good
 from pippin.training.config import ShareHalfLife
-from pippin.training.world import World
+from pippin.training.world import World, joined
 from pippin.types import TextFeatures
 
 
@@ -212,6 +217,28 @@ def test_all_stop_after_the_same_step_when_one_is_asked_to(tmp_path):
     found = in_processes(2, stopped, tmp_path)
     assert found == [{"images": 32, "signal": signal.SIGTERM}] * 2
     assert (tmp_path / "run/checkpoints/32").is_dir()
+
+
+def test_others_wait_for_the_first_one_longer_than_for_a_step(tmp_path, monkeypatch):
+    """As while it reads the checksums of a large cache; a step's limit is 1 s here."""
+    monkeypatch.setattr(world_module, "PATIENCE", timedelta(seconds=1))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    mp.start_processes(_wait_for_the_first, (tmp_path,), nprocs=2, start_method="fork")
+    assert (tmp_path / "met").read_text() == "2"
+
+
+def _wait_for_the_first(rank, folder):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    with joined("cpu") as world:
+        with world.first_alone():
+            if world.first:
+                time.sleep(2.5)
+        total = world.sum(torch.ones(1))
+        if world.first:
+            (folder / "met").write_text(str(int(total)))
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):

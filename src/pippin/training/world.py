@@ -6,11 +6,13 @@ them there is one process, and the same code runs without a process group.
 """
 
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,7 +25,14 @@ from pippin.system.stop import TrainingDivergedError, TrainingStoppedError
 from pippin.training.step_loss import StepLoss
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others: the first one checks caches meanwhile, or draws."""
+"""How long a process waits for the others inside a step, which the first one may begin later: it
+draws previews and validates meanwhile."""
+FOREVER = timedelta(days=30)
+"""How long it waits before the first step and for what is not a step, while the first process
+reads the checksums of a large cache, looks into every picture, or measures. That the first one is
+gone is heard at once."""
+LOOK = 0.05
+"""Seconds between two looks whether the others have come; a signal is heard between them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +41,9 @@ class World:
 
     rank: int = 0
     size: int = 1
+    patient: dist.ProcessGroup | None = None
+    """All of them, for what may take as long as :data:`FOREVER`: by gloo, so that whoever waits
+    keeps no card busy. None = the default group."""
 
     @property
     def first(self) -> bool:
@@ -44,9 +56,9 @@ class World:
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def barrier(self) -> None:
-        """Wait for all."""
+        """Wait for all, however long the first one works."""
         if self.size > 1:
-            dist.barrier()
+            wait_for(dist.all_reduce(torch.zeros(1), group=self.patient, async_op=True))
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in all of them; in place."""
@@ -65,6 +77,18 @@ class World:
 
 
 ALONE = World()
+
+
+def wait_for(work: Any) -> None:
+    """Until something that was begun with ``async_op`` is done: not by torch alone, in which no
+    signal would be heard.
+
+    Raises:
+        RuntimeError: another process is gone.
+    """
+    while not work.is_completed():
+        time.sleep(LOOK)
+    work.wait()
 
 
 @contextmanager
@@ -143,7 +167,9 @@ def _shard(loss: StepLoss, world: World) -> None:
 def _current() -> World:
     if not dist.is_initialized():
         return World()
-    return World(rank=dist.get_rank(), size=dist.get_world_size())
+    patient = dist.new_group(backend="gloo", timeout=FOREVER)
+    assert isinstance(patient, dist.ProcessGroup)  # all are members
+    return World(rank=dist.get_rank(), size=dist.get_world_size(), patient=patient)
 
 
 def take_card(local_rank: int) -> None:
