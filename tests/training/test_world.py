@@ -241,6 +241,25 @@ def _wait_for_the_first(rank, folder):
             (folder / "met").write_text(str(int(total)))
 
 
+@pytest.mark.parametrize(("cards", "rank"), [(3, 0), (3, 3), (1, 0)])
+def test_fewer_cards_than_processes_are_refused_by_every_process(cards, rank, monkeypatch):
+    """Before they meet, so that none waits for the others."""
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda *_, **__: pytest.fail("they met")
+    )
+    torchrun = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 8, "LOCAL_WORLD_SIZE": 4}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, str(value))
+    message = rf"--nproc-per-node of torchrun asks for 4 .* visible are {cards} .*{cards} or fewer"
+    with pytest.raises(ValueError, match=message), joined("auto"):
+        pass
+    assert taken == []
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"train\.batch_size must be a multiple of the 3 proc.*8"):
         make_trainer(tmp_path, World(rank=0, size=3))

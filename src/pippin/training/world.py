@@ -116,7 +116,9 @@ def joined(device: str) -> Iterator[World]:
         )
     on_cards = torch.cuda.is_available() and device != "cpu"
     if on_cards:
-        take_card(int(os.environ["LOCAL_RANK"]))
+        local_rank = int(os.environ["LOCAL_RANK"])
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
+        take_card(local_rank, here, "--nproc-per-node of torchrun")
     dist.init_process_group("nccl" if on_cards else "gloo", timeout=PATIENCE)
     world = _current()
     if world.size != size:
@@ -172,16 +174,22 @@ def _current() -> World:
     return World(rank=dist.get_rank(), size=dist.get_world_size(), patient=patient)
 
 
-def take_card(local_rank: int) -> None:
+def take_card(local_rank: int, processes: int, given: str) -> None:
     """Let ``cuda`` be this card.
 
+    Args:
+        local_rank: which card.
+        processes: on this machine, each with a card of its own.
+        given: the option that asked for them, for the message.
+
     Raises:
-        ValueError: this machine has fewer.
+        ValueError: fewer cards than processes: said by all of them, before they meet.
     """
     cards = torch.cuda.device_count()
-    if local_rank >= cards:
+    if processes > cards:
         raise ValueError(
-            f"process {local_rank} of this machine has no card: there are {cards}; start "
-            f"{cards} or fewer (--nproc-per-node of torchrun, --processes of data prepare)"
+            f"{given} asks for {processes} processes with a card each on this machine; visible "
+            f"are {cards} (see CUDA_VISIBLE_DEVICES): start {cards} or fewer, or give "
+            "train.device cpu"
         )
     torch.cuda.set_device(local_rank)
