@@ -21,9 +21,18 @@ class Saver:
         self._thread: Thread | None = None
         self._failure: BaseException | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether a checkpoint could not be written, and nobody was told yet."""
+        return self._failure is not None
+
     def write(self, checkpoint: Checkpoint) -> None:
-        """In place; see :func:`pippin.training.checkpoint.save_checkpoint`."""
-        save_checkpoint(self.folder, checkpoint, keep=self.keep)
+        """In place; see :func:`pippin.training.checkpoint.save_checkpoint`. What goes wrong is
+        raised by :meth:`tell`, so that several processes can end together."""
+        try:
+            save_checkpoint(self.folder, checkpoint, keep=self.keep)
+        except Exception as error:
+            self._failure = error
 
     def begin(self, checkpoint: Checkpoint) -> None:
         """Write beside the caller, who must leave the tensors as they are. Call :meth:`wait`
@@ -33,33 +42,32 @@ class Saver:
         self._thread = Thread(target=self._work, args=(checkpoint,), name="checkpoint")
         self._thread.start()
 
-    def check(self) -> None:
-        """Raise what went wrong in the thread, if it has ended so."""
-        if self._thread is not None and not self._thread.is_alive():
-            self.wait()
-
     def wait(self) -> None:
-        """Until the checkpoint is on the disk.
+        """Until the checkpoint is on the disk, or it is known that it cannot be."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def tell(self) -> None:
+        """Raise what went wrong, once.
 
         Raises:
             OSError: disk full or not writable; earlier checkpoints are untouched.
         """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
 
     def wait_quietly(self) -> None:
-        """The same where another error is on its way; a failure is a warning."""
+        """Wait where another error is on its way; a failure is a warning."""
+        self.wait()
         try:
-            self.wait()
+            self.tell()
         except Exception as error:
             warnings.warn(f"a checkpoint was not written: {error}", stacklevel=2)
 
     def _work(self, checkpoint: Checkpoint) -> None:
         try:
-            self.write(checkpoint)
+            save_checkpoint(self.folder, checkpoint, keep=self.keep)
         except BaseException as error:  # whatever it is, the training loop must hear of it
             self._failure = error

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training loop: batches in, better weights out, at any moment resumable."""
 
+import errno
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -118,6 +119,8 @@ class Trainer:
         self._stop = StopRequest()
         self._stop_signal: int | None = None
         """What all processes agreed on in the last step."""
+        self._save_failed = False
+        """Of several processes: whether they know that the first one could not write."""
 
     @property
     def images_seen(self) -> int:
@@ -142,7 +145,7 @@ class Trainer:
 
         Raises:
             OSError: a checkpoint could not be written; with ``checkpoint_overlap`` it is raised
-                before a later step.
+                before a later step. In all processes, after the same step.
             TrainingDivergedError: ``max_bad_steps`` non-finite steps in a row.
             TrainingStoppedError: SIGINT, SIGTERM or SIGUSR2, after a checkpoint.
         """
@@ -161,13 +164,15 @@ class Trainer:
         self, iterator: Iterator[Batch], hooks: Sequence[Hook], monitors: Sequence[Hook]
     ) -> None:
         while self.step_count < self.total_steps:
-            self._saver.check()
+            if self.world.size == 1:
+                self._saver.tell()
             began = time.perf_counter()
             batch = next(iterator)
             waited = time.perf_counter() - began
             report = self.step(batch, began, waited)
             for hook in hooks:
                 hook(self, report)
+            self._end_together(self._save_failed)
             stop = self._stop_signal if self.world.size > 1 else self._stop.signal
             saved = self._begin_save() if self._checkpoint_due() or stop else None
             for monitor in monitors:
@@ -182,9 +187,14 @@ class Trainer:
 
     def _settle(self) -> None:
         """All processes wait until the last checkpoint is on the disk."""
-        self.wait_until_saved()
-        if self.config.checkpoint_overlap:
-            self.world.barrier()
+        self._saver.wait()
+        self._end_together(self.world.any(self._saver.failed))
+
+    def _end_together(self, failed: bool) -> None:
+        """Where the first process could not write a checkpoint and all know: raise in all."""
+        if failed:
+            self._saver.tell()
+            raise OSError(errno.EIO, "the first process could not write a checkpoint: see there")
 
     def _checkpoint_due(self) -> bool:
         """At the first step at or past each multiple of ``checkpoint_every``, and at the end."""
@@ -267,16 +277,18 @@ class Trainer:
         return self._loss.no_sync()
 
     def _agreed(self, loss: Tensor, norm: Tensor) -> tuple[float, float]:
-        """Loss of the global batch and the gradient's norm; all processes hear of a stop in the
-        same step, so that none waits for one that has ended."""
+        """Loss of the global batch and the gradient's norm; all processes hear of a stop, or of a
+        checkpoint that failed, in the same step, so that none waits for one that has ended."""
         if self.world.size == 1:
             loss_value, norm_value = torch.stack([loss, norm]).tolist()
             return loss_value, norm_value
-        told = self._stop.signal
-        flags = loss.new_tensor([told == one for one in STOPS]).double()
-        heard = self.world.sum(torch.cat([loss.double()[None], flags])).tolist()
-        self._stop_signal = next((s for s, n in zip(STOPS, heard[1:], strict=True) if n), None)
-        return heard[0] / self.world.size, float(norm)
+        asked = self._stop.signal
+        news = [self._saver.failed, *(asked == one for one in STOPS)]
+        flags = loss.new_tensor(news).double()
+        total, failed, *stops = self.world.sum(torch.cat([loss.double()[None], flags])).tolist()
+        self._save_failed = failed > 0
+        self._stop_signal = next((s for s, n in zip(STOPS, stops, strict=True) if n), None)
+        return total / self.world.size, float(norm)
 
     def _apply(self, finite: bool) -> bool:
         """Take the step, or skip and count it."""
@@ -307,8 +319,7 @@ class Trainer:
         """Write a checkpoint of this moment; it is on the disk when this returns, in all
         processes."""
         path = self._begin_save()
-        self.wait_until_saved()
-        self.world.barrier()
+        self._settle()
         return path
 
     def wait_until_saved(self) -> None:
@@ -316,13 +327,16 @@ class Trainer:
         process writes, and the others do not wait.
 
         Raises:
-            OSError: disk full or not writable; earlier checkpoints are untouched.
+            OSError: disk full or not writable; earlier checkpoints are untouched. Of several
+                processes all raise it, after the next step.
         """
         self._saver.wait()
+        if self.world.size == 1:
+            self._saver.tell()
 
     def _begin_save(self) -> Path:
         """Write a checkpoint of this moment, or begin to; the first process does."""
-        self._saver.wait()
+        self.wait_until_saved()
         first, beside = self.world.first, self.config.checkpoint_overlap
         state = {
             "images_seen": self.images_seen,
@@ -336,10 +350,10 @@ class Trainer:
         checkpoint = capture(
             self.model, averages, self.optimizers, state, keep=first, apart=beside
         )
-        if first:
+        if first and not self._saver.failed:
             (self._saver.begin if beside else self._saver.write)(checkpoint)
         if not beside:
-            self.world.barrier()
+            self._end_together(self.world.any(self._saver.failed))
         return self._saver.folder / str(self.images_seen)
 
     @contextmanager

@@ -57,8 +57,14 @@ class World:
 
     def barrier(self) -> None:
         """Wait for all, however long the first one works."""
+        self.any(False)
+
+    def any(self, here: bool) -> bool:
+        """Wait for all in the same way; whether it is so in one of them."""
+        count = torch.tensor(float(here))
         if self.size > 1:
-            wait_for(dist.all_reduce(torch.zeros(1), group=self.patient, async_op=True))
+            wait_for(dist.all_reduce(count, group=self.patient, async_op=True))
+        return bool(count)
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in all of them; in place."""
