@@ -76,7 +76,7 @@ def test_blocks_are_gathered_in_bf16_and_the_rest_in_fp32(tmp_path):
         trainer.model.conditioner.low.register_forward_pre_hook(note("control"))
         part = world.part(CONFIG.batch_size)
         draws = trainer.draw(0, (CONFIG.batch_size, 4, 8, 8))
-        trainer._backward(next(parts_of(batches(), world)), draws.rows(part))
+        trainer.gradients.backward(next(parts_of(batches(), world)), draws.rows(part))
         return {name: str(dtype) for name, dtype in found.items()}
 
     for rank in in_processes(2, gathered, tmp_path):
@@ -98,7 +98,7 @@ def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
         text = TextFeatures(tokens=rng.normal((CONFIG.batch_size, 3, 6), "posterior", 1))
         batch = replace(batch, conditions=replace(batch.conditions, label=None, text=text))
         part = world.part(CONFIG.batch_size)
-        trainer._backward(batch.rows(part), draws.rows(part))
+        trainer.gradients.backward(batch.rows(part), draws.rows(part))
         return {"null": whole(trainer.model.conditioner.text_tokens.null.grad).clone()}
 
     alone = gradient(World(), tmp_path / "one")
