@@ -125,3 +125,11 @@ def test_a_setting_that_came_later_counts_where_it_differs_from_its_default():
     assert protocol(Later()) == {"old": 1}
     assert protocol(Later(new=3)) == {"old": 1, "new": 3}
     assert difference(Later(), Later(new=3)) == {"new": (None, 3)}
+
+
+def test_a_setting_that_counts_where_it_differs_has_a_default_to_differ_from():
+    with pytest.raises(AssertionError, match=r"Late\.new is WHERE_SET and has no default="):
+
+        @dataclass(frozen=True, kw_only=True)
+        class Late(Config):
+            new: tuple[int, ...] = field(default_factory=tuple, metadata=WHERE_SET)

@@ -29,8 +29,9 @@ NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
 paths, device, workers, micro-batch, how often something is logged."""
 
 WHERE_SET: dict[str, Any] = {"protocol": "where set"}
-"""``field(metadata=WHERE_SET)`` marks a setting that came after results were kept, and whose
-default is what was done before: it counts where it differs, so that older fingerprints hold."""
+"""``field(default=..., metadata=WHERE_SET)`` marks a setting that came after results were kept,
+and whose default is what was done before: it counts where it differs, so that older fingerprints
+hold."""
 
 
 WEIGHTS = re.compile(r"raw|ema(-images-\d+|-share-\d[\d.e-]*)?")
@@ -44,6 +45,19 @@ class ConfigError(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Base class of all configurations."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Settings of :data:`WHERE_SET` have a default that they can be compared with."""
+        super().__init_subclass__(**options)
+        for name, field in vars(cls).items():  # dataclass() has not seen the class yet
+            if (
+                isinstance(field, dataclasses.Field)
+                and field.metadata.items() >= WHERE_SET.items()
+            ):
+                assert field.default is not dataclasses.MISSING, (
+                    f"{cls.__name__}.{name} is WHERE_SET and has no default= to be compared "
+                    "with: a default_factory would make it count always"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """The whole tree as plain JSON values."""

@@ -21,11 +21,12 @@ from pippin.conditioning.config import (
 from pippin.config import ConfigError
 from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
 from pippin.diffusion.config import DiffusionConfig
-from pippin.interop.arguments import Configured, configure
+from pippin.interop.arguments import Configured
 from pippin.interop.convert import FORMATS, configured_of, convert
 from pippin.interop.diffusers_format import to_diffusers, write_folder
 from pippin.interop.mapping import shapes_of
 from pippin.interop.published import dit_table
+from pippin.interop.published_classes import configure
 from pippin.model import build_model
 from pippin.recipes.table import get_recipe
 from pippin.run.trained import open_trained

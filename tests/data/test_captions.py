@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bank of captions: the same bytes by any number of processes, each caption encoded once."""
 
+import json
 import multiprocessing
 import os
 import signal
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from pippin.data import captions as module
 from pippin.data.captions import build_bank
@@ -65,6 +67,38 @@ def test_what_is_there_is_not_encoded_again(tmp_path):
     assert encoder.seen == sorted(CAPTIONS)[4:8]
     assert files(tmp_path) == whole
     assert missing == [4, 0, 1]
+
+
+def spoil(path):
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+def test_a_helper_that_comes_first_does_not_take_a_damaged_shard_for_whole(tmp_path):
+    bank(tmp_path, Lengths())
+    whole, encoder = files(tmp_path), Lengths()
+    (folder,) = tmp_path.iterdir()
+    spoil(folder / "shard-00001.safetensors")
+    (folder / "shard-00002.safetensors").unlink()
+    bank(tmp_path, encoder, verify="size")
+    assert encoder.seen == sorted(CAPTIONS)[4:12]
+    assert files(tmp_path) == whole
+
+
+def test_a_helper_does_not_open_a_damaged_shard_that_the_first_one_mends(tmp_path):
+    bank(tmp_path, Lengths())
+    (folder,) = tmp_path.iterdir()
+    spoil(folder / "shard-00001.safetensors")
+    fine = []
+
+    def ready(missing):  # from here on helpers look at the bank
+        helper = module._Builder(folder, sorted(CAPTIONS), ingredients, None)
+        fine.extend(helper.whole(number, "size") for number in range(4))
+
+    with safe_open(folder / "shard-00000.safetensors", framework="pt") as file:
+        header = json.loads(file.metadata()["pippin"])
+    ingredients = {k: v for k, v in header.items() if k not in ("start", "count", "content")}
+    bank(tmp_path, Lengths(), ready=ready)
+    assert fine == [True, False, True, True]
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -10,13 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pippin.control import Size
+from pippin.data import loader as loader_module
+from pippin.data.bucketed import Bucket, BucketedMoments
 from pippin.data.build import build_cache
 from pippin.data.config import CacheConfig
-from pippin.data.loader import LatentLoader, sample_keys
-from pippin.data.moments import EncodedViews, MomentSource
+from pippin.data.loader import LatentLoader, Samples
+from pippin.data.moments import EncodedViews, MomentBatch, MomentSource
+from pippin.data.turns import turns
 from pippin.rng import normal, permutation
 from pippin.system.stop import leave_stops_to_the_parent
-from pippin.types import Batch
+from pippin.types import Batch, Moments
 
 
 @pytest.fixture
@@ -40,7 +44,7 @@ def same(first: Batch, second: Batch) -> bool:
 
 
 def test_each_epoch_shows_every_picture_once_in_another_order() -> None:
-    indices, views = sample_keys(0, 7 * 5, 7, 3, seed=1)
+    indices, views = Samples(7, 3, 1).keys(0, 7 * 5)
     epochs = indices.reshape(5, 7)
     assert epochs.sort(dim=1).values.tolist() == [list(range(7))] * 5
     assert len({tuple(epoch) for epoch in epochs.tolist()}) > 1
@@ -53,14 +57,48 @@ def test_each_epoch_shows_every_picture_once_in_another_order() -> None:
 def test_any_stretch_is_a_part_of_the_whole_sequence(
     start: int, count: int, num_pictures: int, num_views: int
 ) -> None:
-    whole = sample_keys(0, start + count, num_pictures, num_views, 3)
-    part = sample_keys(start, count, num_pictures, num_views, 3)
+    whole = Samples(num_pictures, num_views, 3).keys(0, start + count)
+    part = Samples(num_pictures, num_views, 3).keys(start, count)
     assert all(torch.equal(a[start:], b) for a, b in zip(whole, part, strict=True))
+
+
+class Blank:
+    """Moments of 10 pictures that nobody looks at."""
+
+    num_views = 2
+
+    def __len__(self):
+        return 10
+
+    def fetch(self, indices, views):
+        rows = torch.zeros(len(indices), 1, 1, 1)
+        return MomentBatch(moments=Moments(mean=rows, std=rows), control={}, label=indices)
+
+
+def test_each_order_is_drawn_once_however_many_buckets_there_are(monkeypatch) -> None:
+    """It is as long as the bucket: a draw at every step would be most of a step's work."""
+    drawn: list[tuple] = []
+
+    def counted(length, *key):
+        drawn.append(key)
+        return permutation(length, *key)
+
+    monkeypatch.setattr(loader_module, "permutation", counted)
+    sizes = [Size(16 * (number + 1), 16) for number in range(70)]
+    places = torch.arange(700).split(10)
+    buckets = [
+        Bucket(size=size, pictures=part, moments=Blank())
+        for size, part in zip(sizes, places, strict=True)
+    ]
+    steps = loader_module._Steps(BucketedMoments(buckets), 4, 0, slice(0, 4))
+    for turn in itertools.islice(turns(steps.pictures, 0), 3 * 175):  # three epochs of 700
+        steps[turn]
+    assert len(set(drawn)) == len(drawn) >= 2 * 70
 
 
 def test_a_batch_is_what_the_keys_say(cached, encoder) -> None:
     batch = take(3, cached, encoder, batch_size=4, seed=9)[2]
-    indices, views = sample_keys(8, 4, 7, 3, 9)
+    indices, views = Samples(7, 3, 9).keys(8, 4)
     assert torch.equal(batch.index, indices)
     found = cached.fetch(indices, views)
     noise = normal(tuple(found.moments.mean.shape), "posterior", 9, 2)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statistics that are kept give the numbers that features give, and strange files are refused."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,13 @@ import torch
 
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.evaluate import compare, compare_statistics
-from pippin.evaluation.features import Features
-from pippin.evaluation.reference import load_statistics, save_statistics, statistics_of
+from pippin.evaluation.features import Features, extract
+from pippin.evaluation.reference import (
+    load_statistics,
+    save_statistics,
+    statistics_of,
+    stream_statistics,
+)
 
 
 def features(seed, count=30, extractor="inception", **more):
@@ -41,6 +47,43 @@ def test_stored_statistics_give_the_same_distances_and_say_what_they_are_of(kept
         assert file["mu"].dtype == file["sigma"].dtype == np.float64
         assert str(file["features"]) == "inception" and int(file["images"]) == 30
         assert str(file["preparation"]) == "as they are"
+
+
+def test_statistics_of_a_stream_are_those_of_all_features_at_once(inception, inception_images):
+    images = inception_images[0]
+    whole = statistics_of(extract(inception, [images]))
+    found = stream_statistics(inception, images.split(7))
+    assert (found.count, found.image_hash) == (20, whole.image_hash)
+    assert (found.extractor, found.fingerprint) == (inception.name, inception.fingerprint)
+    for one, other in ((found.pooled, whole.pooled), (found.spatial, whole.spatial)):
+        for name in ("mean", "covariance"):
+            wanted = getattr(other, name)
+            bound = 1e-5 * float(wanted.abs().max())  # the network rounds by batch in fp32
+            torch.testing.assert_close(getattr(one, name), wanted, rtol=0, atol=bound)
+    with pytest.raises(ValueError, match="no images to take features of"):
+        stream_statistics(inception, [])
+
+
+class OnePixel:
+    """Features that say of themselves whether anybody still keeps them."""
+
+    name, dim, input_size, fingerprint = "pixel", 3, 1, "0" * 16
+
+    def __init__(self):
+        self.alive, self.most = weakref.WeakSet(), 0
+
+    def __call__(self, images):
+        found = images[:, :, 0, 0].float()
+        self.alive.add(found)
+        self.most = max(self.most, len(self.alive))
+        return found
+
+
+def test_statistics_of_a_stream_keep_no_features():
+    network = OnePixel()
+    batches = (torch.full((2, 3, 4, 4), shade, dtype=torch.uint8) for shade in range(50))
+    assert stream_statistics(network, batches).count == 100
+    assert network.most <= 2  # the last batch's, while the next one's are taken
 
 
 def test_a_file_of_adms_format_is_of_the_published_inception(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from pippin.interop.arguments import configure
+from pippin.interop.published_classes import configure
 from pippin.interop.reference import load_reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -133,9 +133,11 @@ def test_each_process_takes_its_own_card(recipe, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     cards = replace(recipe, train=replace(recipe.train, device="auto"))
-    take_place(cards, 1, 3)
+    take_place(cards, 1, 2)
     assert taken == [1]
-    with pytest.raises(ValueError, match="process 2 of this machine has no card: there are 2"):
-        take_place(cards, 2, 3)
+    with pytest.raises(
+        ValueError, match=r"--processes asks for 3 processes .* are 2 .* 2 or fewer"
+    ):
+        prepare(cards, processes=3)  # before any other process starts
     take_place(recipe, 2, 3)  # on the processor
     assert taken == [1]

@@ -10,7 +10,7 @@ import torch
 
 from pippin.evaluation.folder import read_image
 from pippin.run.evaluate_folder import evaluate_folder
-from pippin.run.sample import draw, draw_into
+from pippin.run.sample import draw, draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import SampleFolder, read_manifest
 from pippin.sampling.sampler import Sampler
 from pippin.system.lock import FolderBusyError, folder_lock
@@ -69,6 +69,44 @@ def test_other_seeds_are_added(run, config, tmp_path):
         assert (found.int() - wanted.int()).abs().max() <= 1  # rounding at another batch size
 
 
+def test_an_image_that_is_gone_at_the_end_is_named(run, config, tmp_path, monkeypatch):
+    """As where the process that should have drawn it writes elsewhere."""
+    real = SampleFolder.add
+
+    def elsewhere(self, row, image):
+        if row.seed != 9:
+            real(self, row, image)
+
+    monkeypatch.setattr(SampleFolder, "add", elsewhere)
+    message = r"lacks 1 of 10 images .*seed-000009-class-0\.png.*same command"
+    with pytest.raises(ValueError, match=message):
+        draw_into(run, LABELS, SEEDS, config, tmp_path, shown=4)
+    assert not read_manifest(tmp_path).complete
+    monkeypatch.setattr(SampleFolder, "add", real)
+    draw_into(run, LABELS, SEEDS, config, tmp_path, shown=4)
+    assert len(read_manifest(tmp_path).files) == 10
+
+
+def test_images_of_an_earlier_request_do_not_vanish_from_the_manifest(run, config, tmp_path):
+    draw_into(run, LABELS, SEEDS, config, tmp_path)
+    before = (tmp_path / "manifest.json").read_bytes()
+    (tmp_path / "seed-000003-class-0.png").unlink()
+    with pytest.raises(
+        ValueError, match=r"lost 1 images .*seed-000003-class-0\.png.*put them back"
+    ):
+        draw_into(run, [0], [20], config, tmp_path)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+    draw_into(run, LABELS, SEEDS, config, tmp_path)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+
+
+def test_images_that_a_stopped_request_never_drew_leave_the_manifest(run, config, tmp_path):
+    rows = sample_rows(run, LABELS, SEEDS)
+    SampleFolder(tmp_path, sampling_protocol(run, config)).begin(rows)
+    draw_into(run, LABELS, SEEDS[:2], config, tmp_path)
+    assert read_manifest(tmp_path).files == [row.file for row in rows[:2]]
+
+
 def test_images_of_another_protocol_are_not_overwritten(run, config, tmp_path):
     draw_into(run, LABELS, SEEDS, config, tmp_path)
     before = contents(tmp_path)
@@ -113,8 +151,6 @@ def test_two_processes_do_not_draw_into_one_folder(run, config, tmp_path):
 def test_keeping_some_images_keeps_the_manifest_true(run, config, tmp_path):
     folder = draw_into(run, LABELS, SEEDS, config, tmp_path)
     rows = read_manifest(tmp_path).files[:2]
-    from pippin.run.sample import sample_rows
-
     folder.keep_only(sample_rows(run, LABELS, SEEDS[:2]))
     assert read_manifest(tmp_path).files == rows
     assert sorted(p.name for p in tmp_path.glob("seed-*")) == sorted(rows)

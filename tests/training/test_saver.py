@@ -103,6 +103,41 @@ def test_a_full_disk_stops_the_loop_before_the_next_step(tmp_path, monkeypatch):
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("beside", "parallel", "first_image"),
+    [(True, "ddp", 40), (True, "fsdp", 40), (True, "ddp", 80), (False, "ddp", 40)],
+)
+def test_all_processes_end_when_the_first_one_cannot_write(
+    beside, parallel, first_image, tmp_path, monkeypatch
+):
+    """After the same step, each with an error of the disk: none waits for one that has ended."""
+    real = saver.save_checkpoint
+
+    def full(folder, written, keep):
+        if written.state["images_seen"] == first_image:
+            raise OSError(28, "No space left on device")
+        real(folder, written, keep=keep)
+
+    monkeypatch.setattr(saver, "save_checkpoint", full)
+
+    def run(world, at):
+        settings = {"images": 80, "checkpoint_every": first_image, "parallel": parallel}
+        trainer = make_trainer(at / "run", world, checkpoint_overlap=beside, **settings)
+
+        def known(trainer, _):
+            trainer._saver.wait()  # so that it is known when the failure is found
+
+        with pytest.raises(OSError) as error:
+            trainer.train(parts_of(batches(), world), [known])
+        return {"steps": trainer.step_count, "said": str(error.value)}
+
+    first, second = in_processes(2, run, tmp_path)
+    assert "No space left" in first["said"]
+    assert "the first process could not write a checkpoint" in second["said"]
+    latest = first_image // 8 + (2 if beside and first_image < 80 else 0)
+    assert first["steps"] == second["steps"] <= latest
+
+
 def test_a_failure_that_is_found_on_the_way_out_is_said(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -14,7 +14,8 @@ from pippin.objective import draw_step
 from pippin.system.stop import STOPS
 from pippin.training.checkpoint import CheckpointError, load_weights, newest_good
 from pippin.training.config import ImagesHalfLife, ShareHalfLife
-from pippin.training.trainer import Trainer, TrainingDivergedError, TrainingStoppedError
+from pippin.training.gradients import Gradients
+from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
 
 def same(first, second):
@@ -243,11 +244,11 @@ def test_draws_made_ahead_are_the_steps_own(make_trainer, monkeypatch):
     seen = []
 
     def recorded(self, batch, draws):
-        seen.append((self.step_count, draws))
+        seen.append((trainer.step_count, draws))
         return original(self, batch, draws)
 
-    original = Trainer._backward
-    monkeypatch.setattr(Trainer, "_backward", recorded)
+    original = Gradients.backward
+    monkeypatch.setattr(Gradients, "backward", recorded)
     trainer = make_trainer(images=40)
     trainer.train(batches(), [])
     trainer.restore(trainer.folder / "checkpoints" / "40")

@@ -3,10 +3,14 @@
 
 import os
 import signal
+import socket
+import time
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from one_batch import SMALL, first_gradients, trace
 from processes import in_processes
 from small_trainer import CONFIG, batches, make_trainer, parts_of
@@ -17,9 +21,10 @@ from pippin import rng
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.system.sharded import whole
 from pippin.system.stop import TrainingStoppedError
+from pippin.training import world as world_module
 from pippin.training.checkpoint import load_weights, newest_good
 from pippin.training.config import ShareHalfLife
-from pippin.training.world import World
+from pippin.training.world import World, joined
 from pippin.types import TextFeatures
 
 
@@ -71,7 +76,7 @@ def test_blocks_are_gathered_in_bf16_and_the_rest_in_fp32(tmp_path):
         trainer.model.conditioner.low.register_forward_pre_hook(note("control"))
         part = world.part(CONFIG.batch_size)
         draws = trainer.draw(0, (CONFIG.batch_size, 4, 8, 8))
-        trainer._backward(next(parts_of(batches(), world)), draws.rows(part))
+        trainer.gradients.backward(next(parts_of(batches(), world)), draws.rows(part))
         return {name: str(dtype) for name, dtype in found.items()}
 
     for rank in in_processes(2, gathered, tmp_path):
@@ -93,7 +98,7 @@ def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
         text = TextFeatures(tokens=rng.normal((CONFIG.batch_size, 3, 6), "posterior", 1))
         batch = replace(batch, conditions=replace(batch.conditions, label=None, text=text))
         part = world.part(CONFIG.batch_size)
-        trainer._backward(batch.rows(part), draws.rows(part))
+        trainer.gradients.backward(batch.rows(part), draws.rows(part))
         return {"null": whole(trainer.model.conditioner.text_tokens.null.grad).clone()}
 
     alone = gradient(World(), tmp_path / "one")
@@ -212,6 +217,47 @@ def test_all_stop_after_the_same_step_when_one_is_asked_to(tmp_path):
     found = in_processes(2, stopped, tmp_path)
     assert found == [{"images": 32, "signal": signal.SIGTERM}] * 2
     assert (tmp_path / "run/checkpoints/32").is_dir()
+
+
+def test_others_wait_for_the_first_one_longer_than_for_a_step(tmp_path, monkeypatch):
+    """As while it reads the checksums of a large cache; a step's limit is 1 s here."""
+    monkeypatch.setattr(world_module, "PATIENCE", timedelta(seconds=1))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    mp.start_processes(_wait_for_the_first, (tmp_path,), nprocs=2, start_method="fork")
+    assert (tmp_path / "met").read_text() == "2"
+
+
+def _wait_for_the_first(rank, folder):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    with joined("cpu") as world:
+        with world.first_alone():
+            if world.first:
+                time.sleep(2.5)
+        total = world.sum(torch.ones(1))
+        if world.first:
+            (folder / "met").write_text(str(int(total)))
+
+
+@pytest.mark.parametrize(("cards", "rank"), [(3, 0), (3, 3), (1, 0)])
+def test_fewer_cards_than_processes_are_refused_by_every_process(cards, rank, monkeypatch):
+    """Before they meet, so that none waits for the others."""
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda *_, **__: pytest.fail("they met")
+    )
+    torchrun = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 8, "LOCAL_WORLD_SIZE": 4}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, str(value))
+    message = rf"--nproc-per-node of torchrun asks for 4 .* visible are {cards} .*{cards} or fewer"
+    with pytest.raises(ValueError, match=message), joined("auto"):
+        pass
+    assert taken == []
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):

@@ -95,7 +95,8 @@ def build_bank(
         fingerprint: of the encoder.
         num_tokens: places of a caption.
         dtype: of the features on disk.
-        verify: ``sha256`` compares the checksum of every shard; ``size`` reads their heads only.
+        verify: of a bank whose shards are all there: ``sha256`` compares their checksums; ``size``
+            reads heads only, where another process compares. A bank that lacks one is read whole.
         progress: told of captions done, by all processes, and in all.
         ready: told how many shards are missing, when what is there has been checked.
 
@@ -114,7 +115,7 @@ def build_bank(
     if all(builder.whole(number, verify) for number in range(builder.num_shards)):
         ready(0)
     else:
-        builder.build(encoder, num_tokens, dtype, verify, ready)
+        builder.build(encoder, num_tokens, dtype, ready)
     return CaptionBank(builder.folder, ordered)
 
 
@@ -150,14 +151,13 @@ class _Builder:
         encoder: Callable[[], CaptionEncoder],
         num_tokens: int,
         dtype: torch.dtype,
-        verify: Verify,
         ready: Ready,
     ) -> None:
         """Make shards until none is missing; wait for those that other processes make."""
         self.folder.mkdir(parents=True, exist_ok=True)
         made = None
         with Claims(self.folder) as claims:
-            self._enter(claims, verify)
+            self._enter(claims)
             ready(len(claims.missing()))
             while claims.missing():
                 found = False
@@ -171,14 +171,22 @@ class _Builder:
             with claims.gate():
                 remove_staged(self.folder)  # of builders that were killed
 
-    def _enter(self, claims: Claims, verify: Verify) -> None:
-        """Be the first builder, which sees what is there, or join others."""
+    def _enter(self, claims: Claims) -> None:
+        """Be the first builder, which reads what is there, or join others.
+
+        Whoever that is, only content with the right checksum counts as done. A damaged shard goes
+        at once: others, which look at heads only, must not take it for a whole one meanwhile.
+        """
         with claims.gate():
-            if claims.alone():
-                remove_staged(self.folder)
-                claims.begin(SHARD, [self.whole(n, verify) for n in range(self.num_shards)])
-            else:
+            if not claims.alone():
                 claims.join()
+                return
+            remove_staged(self.folder)
+            whole = [self.whole(number, "sha256") for number in range(self.num_shards)]
+            for number, one in enumerate(whole):
+                if not one:
+                    (self.folder / shard_name(number)).unlink(missing_ok=True)
+            claims.begin(SHARD, whole)
 
     def _encoded(
         self,

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from pippin.system.files import naming
+from pippin.system.files import listed, naming
 
 Ready = Callable[[int], None]
 """Called once, with how many shards are missing, when what is there has been checked: from then
@@ -64,9 +64,10 @@ class Claims:
 
     @contextmanager
     def gate(self) -> Iterator[None]:
-        """Only one process is inside."""
+        """Only one process is inside; it sees the files that those before it wrote."""
         self._lock(_GATE)
         try:
+            listed(self._path.parent)
             yield
         finally:
             self._lock(_GATE, fcntl.LOCK_UN)
@@ -95,13 +96,14 @@ class Claims:
 
     def missing(self) -> list[int]:
         """Shards that nobody has finished yet, in order."""
-        letters = os.pread(self._file, self._count, _HEADER)
+        letters = self._letters()
         return [number for number in range(self._count) if letters[number : number + 1] != _DONE]
 
     def rows_done(self, total: int) -> int:
-        """Rows of the finished shards, of ``total`` in all."""
-        size, missing = self.shard_size, self.missing()
-        return total - sum(min(size, total - number * size) for number in missing)
+        """Rows of the finished shards, of ``total`` in all; asked for after every batch."""
+        letters = self._letters()
+        over = self._count * self.shard_size - total  # what the last shard lacks
+        return letters.count(_DONE) * self.shard_size - over * letters.endswith(_DONE)
 
     def free(self) -> Iterator[int]:
         """Missing shards that no other process makes, each claimed before it is given."""
@@ -124,6 +126,9 @@ class Claims:
         for number in self.missing()[:1]:
             self._lock(_SHARDS + number)
             self._lock(_SHARDS + number, fcntl.LOCK_UN)
+
+    def _letters(self) -> bytes:
+        return os.pread(self._file, self._count, _HEADER)
 
     def _claim(self, number: int) -> bool:
         """Only what is read under the lock counts: on a shared disk other reads may be old."""

@@ -11,7 +11,6 @@ endless sequence of its own.
 
 import itertools
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 
 import torch
 from jaxtyping import Int
@@ -27,30 +26,46 @@ from pippin.system.stop import leave_stops_to_the_parent
 from pippin.types import Batch, Conditions, Moments, TextFeatures
 
 
-def sample_keys(
-    start: int, count: int, num_pictures: int, num_views: int, seed: int, *bucket: str
-) -> tuple[Int[Tensor, " count"], Int[Tensor, " count"]]:
-    """Picture index and view of the samples start .. start + count - 1.
-
-    Every picture comes once in each epoch.
+class Samples:
+    """An endless sequence of samples, in which every picture comes once in each epoch.
 
     Args:
-        start: number of the first sample, from 0.
-        count: how many.
         num_pictures: n, the length of an epoch.
         num_views: epoch e uses view e mod num_views.
         seed: of the order.
         bucket: the name of the bucket, where there are several sequences.
     """
-    indices, views = [], []
-    stop = start + count
-    while start < stop:
-        epoch, place = divmod(start, num_pictures)
-        part = _orders(num_pictures, seed, *bucket)(epoch)[place : place + stop - start]
-        indices.append(part)
-        views.append(torch.full_like(part, epoch % num_views))
-        start += len(part)
-    return torch.cat(indices), torch.cat(views)
+
+    def __init__(self, num_pictures: int, num_views: int, seed: int, *bucket: str) -> None:
+        self.num_pictures, self.num_views = num_pictures, num_views
+        self._key = (seed, bucket)
+        self._epoch: int | None = None
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def keys(self, start: int, count: int) -> tuple[Int[Tensor, " count"], Int[Tensor, " count"]]:
+        """Picture index and view of the samples start .. start + count - 1.
+
+        Args:
+            start: number of the first sample, from 0.
+            count: how many; 1 or more.
+        """
+        indices, views = [], []
+        stop = start + count
+        while start < stop:
+            epoch, place = divmod(start, self.num_pictures)
+            part = self._order_of(epoch)[place : place + stop - start]
+            indices.append(part)
+            views.append(torch.full_like(part, epoch % self.num_views))
+            start += len(part)
+        return torch.cat(indices), torch.cat(views)
+
+    def _order_of(self, epoch: int) -> Tensor:
+        """The last one is kept: a batch needs a slice of it, and the next one goes on there."""
+        if epoch != self._epoch:
+            seed, bucket = self._key
+            self._order = permutation(self.num_pictures, "order", seed, epoch, *bucket)
+            self._epoch = epoch
+        return self._order
 
 
 Captions = Callable[[Int[Tensor, " batch"], int, int, slice], TextFeatures]
@@ -142,8 +157,13 @@ class _Steps(Dataset):
     """A step's turn -> (picture indices, moments) of this process's part of the batch."""
 
     def __init__(self, source: MomentSource, batch_size: int, seed: int, part: slice) -> None:
-        self.source, self.batch_size, self.seed, self.part = source, batch_size, seed, part
+        self.source, self.batch_size, self.part = source, batch_size, part
         self.buckets = source.buckets if isinstance(source, BucketedMoments) else None
+        names = [[]] if self.buckets is None else [[size_name(x.size)] for x in self.buckets]
+        self.samples = [
+            Samples(count, source.num_views, seed, *name)
+            for count, name in zip(self.pictures, names, strict=True)
+        ]
 
     @property
     def pictures(self) -> list[int]:
@@ -153,18 +173,11 @@ class _Steps(Dataset):
         return [len(bucket.pictures) for bucket in self.buckets]
 
     def __getitem__(self, turn: Turn) -> tuple[Tensor, MomentBatch]:
-        bucket = None if self.buckets is None else self.buckets[turn.bucket]
-        indices, views = sample_keys(
-            turn.number * self.batch_size,
-            self.batch_size,
-            self.pictures[turn.bucket],
-            self.source.num_views,
-            self.seed,
-            *([] if bucket is None else [size_name(bucket.size)]),
-        )
+        samples = self.samples[turn.bucket]
+        indices, views = samples.keys(turn.number * self.batch_size, self.batch_size)
         indices, views = indices[self.part], views[self.part]
-        if bucket is not None:
-            indices = bucket.pictures[indices]
+        if self.buckets is not None:
+            indices = self.buckets[turn.bucket].pictures[indices]
         return indices, self.source.fetch(indices, views)
 
 
@@ -176,11 +189,3 @@ class _Turns:
 
     def __iter__(self) -> Iterator[Turn]:
         return turns(self.pictures, self.first)
-
-
-@lru_cache(maxsize=64)
-def _orders(num_pictures: int, seed: int, *bucket: str) -> Callable[[int], Tensor]:
-    """Epoch -> its order; the last two are kept, because a step needs only a slice of one."""
-    return lru_cache(maxsize=2)(
-        lambda epoch: permutation(num_pictures, "order", seed, epoch, *bucket)
-    )

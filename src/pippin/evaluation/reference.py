@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pippin.evaluation.features import Features
+from pippin.evaluation.features import FeatureExtractor, Features, ImageHash, outputs
 from pippin.evaluation.frechet import FittedGaussian, Gaussian, GaussianStatistics
 from pippin.evaluation.inception import NAME as INCEPTION
 from pippin.evaluation.npz import npz_array, npz_names
 from pippin.system.files import file_digest, replacing
+from pippin.types import ImageStream
 
 WANTED = "mu and sigma, as `pippin reference` writes them and ADM's reference batches hold them"
 
@@ -51,6 +52,38 @@ def statistics_of(features: Features) -> ReferenceStatistics:
         input_size=features.input_size,
         count=len(features),
         image_hash=features.image_hash,
+    )
+
+
+def stream_statistics(extractor: FeatureExtractor, batches: ImageStream) -> ReferenceStatistics:
+    """Of a reference whose features nothing else needs: those of one batch are in memory at a
+    time, however many images there are.
+
+    Args:
+        extractor: that takes them.
+        batches: uint8 (batch, 3, height, width); sizes may differ from batch to batch.
+
+    Raises:
+        ValueError: no images at all, or something else than images.
+    """
+    hashed = ImageHash()
+    found: dict[str, GaussianStatistics] = {}
+    for images in batches:
+        taken = outputs(extractor, images)
+        for name in ("values", "spatial"):
+            if name in taken:
+                one = GaussianStatistics.of(taken[name])
+                found[name] = found[name].merge(one) if name in found else one
+        hashed.add(images)
+    image_hash = hashed.digits()
+    return ReferenceStatistics(
+        pooled=found["values"],
+        spatial=found.get("spatial"),
+        extractor=extractor.name,
+        fingerprint=extractor.fingerprint,
+        input_size=extractor.input_size,
+        count=found["values"].count,
+        image_hash=image_hash,
     )
 
 

@@ -12,9 +12,10 @@ from pippin.conditioning.config import DropConfig, TextSemantic
 from pippin.data.config import NoDataConfig
 from pippin.denoisers.config import UNetConfig
 from pippin.encoders.config import AutoencoderConfig
-from pippin.interop.arguments import SOURCES, Configured
+from pippin.interop.arguments import Configured
 from pippin.interop.diffusers_format import NULL_CAPTION, read_folder
 from pippin.interop.place import Placed
+from pippin.interop.published_classes import SOURCES
 from pippin.interop.reference import NULL_CLASS, load_reference
 from pippin.interop.weight_files import read_weights
 from pippin.recipes import published

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pippin.conditioning.conditioner import Prepared, keep_all
 from pippin.denoisers.config import PixArtConfig
-from pippin.interop.arguments import Configured, configure
+from pippin.interop.arguments import Configured
 from pippin.interop.place import Placed, Table, place
 from pippin.interop.published import (
     dit_table,
@@ -20,6 +20,7 @@ from pippin.interop.published import (
     pixart_table,
     unet_table,
 )
+from pippin.interop.published_classes import configure
 from pippin.nn.positions import sincos_2d
 from pippin.sampling.guidance import power_cosine
 from pippin.types import Conditions, Masking, Prediction, TextFeatures

@@ -2,11 +2,9 @@
 """Processes under torchrun of which the first one works, and the others draw images for it."""
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -15,36 +13,25 @@ from torch import Tensor
 
 from pippin.recipes.recipe import Recipe
 from pippin.system.ranks import process_count
-from pippin.training.world import ALONE, World, joined
-
-FOREVER = timedelta(days=30)
-"""How long a process waits to be called: an evaluation measures for hours between two drawings.
-That the first one is gone is heard at once."""
-LOOK = 0.05
-"""Seconds between two looks whether something was said; a signal is heard between them."""
+from pippin.training.world import ALONE, World, joined, wait_for
 
 
 class Crew:
     """The processes that draw together.
 
-    Orders are JSON objects, sent through a gloo group of their own: whoever waits for one keeps
-    no card busy and can be stopped.
+    Orders are JSON objects. Whoever waits for one, for hours between two drawings where an
+    evaluation measures, keeps no card busy and can be stopped.
 
     Args:
-        world: in which all of them make their crew at the same time.
+        world: the processes.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._group: dist.ProcessGroup | None = None
-        if world.size > 1:
-            group = dist.new_group(backend="gloo", timeout=FOREVER)
-            assert isinstance(group, dist.ProcessGroup)  # all are members
-            self._group = group
 
     def tell(self, order: Mapping[str, Any] | None) -> None:
         """Give the others an order; None sends them home. Only the first process tells."""
-        if self._group is None:
+        if self.world.size == 1:
             return
         content = torch.tensor(list(json.dumps(order).encode()), dtype=torch.uint8)
         self._share(torch.tensor([len(content)]))
@@ -57,8 +44,7 @@ class Crew:
 
     def meet(self) -> None:
         """Wait until all are done with an order."""
-        if self._group is not None:
-            self._wait(dist.all_reduce(torch.zeros(1), group=self._group, async_op=True))
+        self.world.barrier()
 
     def _hear(self) -> dict[str, Any] | None:
         size = self._share(torch.zeros(1, dtype=torch.int64))
@@ -67,15 +53,8 @@ class Crew:
 
     def _share(self, values: Tensor) -> Tensor:
         """The first process's values, in all of them."""
-        self._wait(dist.broadcast(values, 0, group=self._group, async_op=True))
+        wait_for(dist.broadcast(values, 0, group=self.world.patient, async_op=True))
         return values
-
-    @staticmethod
-    def _wait(work: Any) -> None:
-        """Not by torch alone, in which no signal would be heard."""
-        while not work.is_completed():
-            time.sleep(LOOK)
-        work.wait()
 
 
 NOBODY = Crew(ALONE)

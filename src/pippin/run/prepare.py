@@ -37,8 +37,7 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
 
     Raises:
         ConfigError: processes below 1 or started twice, or parts that do not fit.
-        ValueError: pictures that cannot be used, or no card for this process. Another one without
-            a card says so and ends, and the rest make its part.
+        ValueError: pictures that cannot be used, or fewer cards than processes.
         OSError: no room; whole shards stay.
     """
     recipe = replace(recipe, cache=replace(recipe.cache, enabled=True))
@@ -137,6 +136,6 @@ def take_place(recipe: Recipe, place: int, processes: int) -> None:
             "cuda, and each takes its own"
         )
     if torch.cuda.is_available() and device != "cpu":
-        take_card(place)
+        take_card(place, processes, "--processes")
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // processes))

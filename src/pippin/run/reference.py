@@ -9,8 +9,12 @@ import torch
 from pippin.control import Control, Corner, Size
 from pippin.data.crop import apply_control
 from pippin.evaluation.config import EvaluationConfig
-from pippin.evaluation.features import build_features, extract
-from pippin.evaluation.reference import ReferenceStatistics, save_statistics, statistics_of
+from pippin.evaluation.features import build_features
+from pippin.evaluation.reference import (
+    ReferenceStatistics,
+    save_statistics,
+    stream_statistics,
+)
 from pippin.run.image_set import open_images
 from pippin.types import Images
 
@@ -22,7 +26,7 @@ def write_reference(
     resolution: int | None = None,
     device: torch.device | str = "cpu",
 ) -> ReferenceStatistics:
-    """Fit Gaussians to the features of images and write them.
+    """Fit Gaussians to the features of images, batch by batch, and write them.
 
     Args:
         images: a folder of image files, or a ``.npz`` with uint8 images in ``arr_0``.
@@ -47,10 +51,9 @@ def write_reference(
     batches = open_images(images).batches(config.batch_size)
     if resolution is not None:
         batches = _squares(batches, resolution)
-    features = extract(extractor, batches)
-    if len(features) < 2:
+    statistics = stream_statistics(extractor, batches)
+    if statistics.count == 1:
         raise ValueError(f"{images} holds one image; statistics need two or more")
-    statistics = statistics_of(features)
     square = f"centred squares at {resolution} pixels, bicubic and antialiased"
     save_statistics(statistics, out, "as they are" if resolution is None else square)
     return statistics

@@ -68,8 +68,8 @@ def draw_into(
         shown: how many of the first images the grid shows; None = all.
 
     Raises:
-        ValueError: as :func:`draw`; the folder holds something else, or another process draws
-            into it.
+        ValueError: as :func:`draw`; the folder holds something else or has lost images, or
+            another process draws into it.
     """
     rows = sample_rows(run, prompts, seeds)
     folder = SampleFolder(path, sampling_protocol(run, config))
@@ -88,7 +88,7 @@ def draw_into(
             run.crew.tell(_order(run, missing, config, path))
             _draw_share(run, missing, config, folder)
             run.crew.meet()
-        folder.finish(rows[:shown])
+        folder.finish(rows, shown)
     return folder
 
 

@@ -18,7 +18,7 @@ import torch
 from pippin.config import fingerprint
 from pippin.evaluation.folder import read_image
 from pippin.run.pictures import grid, save_png
-from pippin.system.files import remove_staged, write_json
+from pippin.system.files import listed, remove_staged, write_json
 from pippin.types import Prompt
 
 MANIFEST = "manifest.json"
@@ -120,9 +120,24 @@ class SampleFolder:
         else:
             _refuse_change(path, manifest.protocol, self.protocol)
         self._images = {} if manifest is None else {row["file"]: row for row in manifest.images}
+        self._complete = manifest is not None and manifest.complete
 
     def begin(self, rows: Sequence[SampleRow]) -> None:
-        """Record what the images are going to be, before the first one."""
+        """Record what the images are going to be, before the first one.
+
+        Raises:
+            ValueError: images of an earlier request, which was complete, are gone.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        asked = {row.file for row in rows}
+        if self._complete:
+            gone = sorted(self._images.keys() - asked - listed(self.path))
+            if gone:
+                raise ValueError(
+                    f"{self.path} has lost {len(gone)} images that its {MANIFEST} lists "
+                    f"({gone[0]}): put them back or draw them again by the command that drew "
+                    "them, or give another folder"
+                )
         remove_staged(self.path)
         self._images |= {row.file: row.to_dict() for row in rows}
         self._record(complete=False)
@@ -138,12 +153,29 @@ class SampleFolder:
         """Write one uint8 (3, height, width) image."""
         save_png(image, self.path / row.file)
 
-    def finish(self, shown: Sequence[SampleRow]) -> None:
-        """Write the grid of some images, and the complete manifest of all that are there."""
-        images = torch.stack([read_image(self.path / row.file) for row in shown])
+    def finish(self, rows: Sequence[SampleRow], shown: int | None = None) -> None:
+        """Write the grid and the complete manifest, when all images of a request were drawn.
+
+        Images of earlier requests that were stopped, and are not there, leave the manifest.
+
+        Args:
+            rows: of the request.
+            shown: how many of its first images the grid shows; None = all.
+
+        Raises:
+            ValueError: an image of the request is not there; the manifest stays incomplete.
+        """
+        there = listed(self.path)
+        missing = [row.file for row in rows if row.file not in there]
+        if missing:
+            raise ValueError(
+                f"{self.path} lacks {len(missing)} of {len(rows)} images that were drawn into it "
+                f"({missing[0]}): something removed them, or the machine that drew them writes "
+                "to another disk of that name; the same command draws what is missing"
+            )
+        images = torch.stack([read_image(self.path / row.file) for row in rows[:shown]])
         save_png(grid(images), self.path / GRID)
-        kept = {name: row for name, row in self._images.items() if (self.path / name).is_file()}
-        self._images = kept
+        self._images = {name: row for name, row in self._images.items() if name in there}
         self._record(complete=True)
 
     def keep_only(self, rows: Sequence[SampleRow]) -> None:
@@ -162,7 +194,6 @@ class SampleFolder:
             images=list(self._images.values()),
             complete=complete,
         )
-        self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / MANIFEST, asdict(manifest))
 
 

@@ -25,7 +25,7 @@ class Album:
     """The pictures of one page, until its room is used up."""
 
     def __init__(self, room: int = ROOM) -> None:
-        self.left = room
+        self.room = self.left = room
 
     def embed(self, path: Path) -> tuple[Picture | None, str]:
         """The picture as a data URI, or None and the reason why it is not shown.
@@ -36,7 +36,8 @@ class Album:
         if not path.is_file():
             return None, ABSENT
         if 4 * path.stat().st_size / 3 > self.left:
-            return None, f"left out to keep this page below 5 MB; it is {_place(path)}"
+            limit = f"the {self.room / 1e6:g} MB that this page has for pictures"
+            return None, f"left out: it does not fit into {limit}; it is {_place(path)}"
         content = path.read_bytes()
         if len(content) < 24 or not content.startswith(_SIGNATURE):
             return None, "not a PNG file"

@@ -75,6 +75,18 @@ def remove_staged(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def listed(folder: Path) -> set[str]:
+    """The names in a folder, which another machine may have written a moment ago.
+
+    A shared disk's client remembers for a while that a name was absent when it was looked up;
+    opening the folder asks the server anew, for this list and for what is looked up afterwards.
+
+    Raises:
+        OSError: no such folder.
+    """
+    return set(os.listdir(folder))
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:

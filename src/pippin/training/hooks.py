@@ -15,7 +15,8 @@ from rich.progress import (
 )
 
 from pippin.training.log import RunLog
-from pippin.training.trainer import Hook, StepReport, Trainer
+from pippin.training.step_report import StepReport
+from pippin.training.trainer import Hook, Trainer
 
 
 class LogHook:

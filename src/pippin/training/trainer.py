@@ -4,61 +4,32 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
-from torch.nn.parallel import DistributedDataParallel
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.model import LatentDenoiser
 from pippin.objective import Draws, Objective, draw_step
 from pippin.system.sharded import gathered, whole
-from pippin.system.stop import (
-    STOPS,
-    StopRequest,
-    TrainingDivergedError,
-    TrainingStoppedError,
-)
+from pippin.system.stop import StopRequest, TrainingDivergedError, TrainingStoppedError
+from pippin.training.agreement import Agreement, agree
 from pippin.training.checkpoint import load_checkpoint
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA, half_life_images
+from pippin.training.gradients import Gradients, Mark
 from pippin.training.optimizer import build_optimizers, rate_share, set_rates
 from pippin.training.saver import Saver
 from pippin.training.state import capture, put_back
 from pippin.training.step_draws import StepDraws
-from pippin.training.step_loss import StepLoss
-from pippin.training.world import ALONE, World, shared
+from pippin.training.step_report import StepReport
+from pippin.training.world import ALONE, World
 from pippin.types import Batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepReport:
-    """What one step tells the hooks."""
-
-    images_seen: int
-    loss: float
-    grad_norm: float
-    learning_rate: float
-    finite: bool
-    """False: the step was skipped."""
-    bad_steps: int
-    """Skipped so far."""
-    data_seconds: float
-    """Waiting for the batch and for the step's random numbers."""
-    step_seconds: float
-    """All of it, waiting included."""
-
 
 Hook = Callable[["Trainer", StepReport], None]
 """Called after each step."""
-
-Mark = Callable[[str], None]
-"""Called with a part's name when that part of a step has been issued; names may come again."""
 
 
 class Trainer:
@@ -95,25 +66,22 @@ class Trainer:
         self.config, self.seed, self.folder, self.world = config, seed, folder, world
         self.lineage = lineage
         self.device = next(model.parameters()).device
-        self._loss: nn.Module = StepLoss(model, objective, config.precision)
-        if world.size > 1:
-            self._loss = shared(self._loss, world, config.parallel)
+        self.gradients = Gradients(model, objective, config, world, lambda part: self.mark(part))
         self.ema = EMA(model, half_life_images(config.ema, config.images))
         self.extra = {
             one.name: EMA(model, half_life_images(one, config.images)) for one in config.ema_extra
         }
         """Further averages by name."""
+        self._averages = {"ema": self.ema, **self.extra}
         self.optimizers = build_optimizers(model, config)
-        self._saver = Saver(folder / "checkpoints", config.keep_checkpoints)
-        self.step_count = 0
-        self.bad_steps = 0
-        self.bad_in_a_row = 0
+        self._saver = Saver(folder / "checkpoints", config, world)
+        self.step_count = self.bad_steps = self.bad_in_a_row = 0
         self.mark: Mark = lambda _: None
         """Replace it to time a step's parts: draw, forward, backward, optimizer, ema."""
         self._draws = StepDraws(self.draw, self._computing, lambda: self.mark("draw"))
         self._stop = StopRequest()
-        self._stop_signal: int | None = None
-        """What all processes agreed on in the last step."""
+        self._agreed = Agreement(loss=math.nan, norm=math.nan)
+        """By all processes in the last step."""
 
     @property
     def images_seen(self) -> int:
@@ -138,7 +106,7 @@ class Trainer:
 
         Raises:
             OSError: a checkpoint could not be written; with ``checkpoint_overlap`` it is raised
-                before a later step.
+                before a later step. In all processes, after the same step.
             TrainingDivergedError: ``max_bad_steps`` non-finite steps in a row.
             TrainingStoppedError: SIGINT, SIGTERM or SIGUSR2, after a checkpoint.
         """
@@ -164,7 +132,8 @@ class Trainer:
             report = self.step(batch, began, waited)
             for hook in hooks:
                 hook(self, report)
-            stop = self._stop_signal if self.world.size > 1 else self._stop.signal
+            self._saver.end_together(self._agreed.save_failed)
+            stop = self._agreed.stop if self.world.size > 1 else self._stop.signal
             saved = self._begin_save() if self._checkpoint_due() or stop else None
             for monitor in monitors:
                 monitor(self, report)
@@ -172,15 +141,9 @@ class Trainer:
                 stop = self._stop.signal
             if stop is not None:
                 path = saved or self._begin_save()
-                self._settle()
+                self._saver.settle()
                 raise TrainingStoppedError(stop, path)
-        self._settle()
-
-    def _settle(self) -> None:
-        """All processes wait until the last checkpoint is on the disk."""
-        self.wait_until_saved()
-        if self.config.checkpoint_overlap:
-            self.world.barrier()
+        self._saver.settle()
 
     def _checkpoint_due(self) -> bool:
         """At the first step at or past each multiple of ``checkpoint_every``, and at the end."""
@@ -204,17 +167,19 @@ class Trainer:
         draws, late = self._draws.take(self.step_count, shape)
         share = rate_share(self.config, self.images_seen + self.config.batch_size)
         set_rates(self.optimizers, share)
-        loss = self._backward(batch, draws.rows(self.world.part(self.config.batch_size)))
+        part = self.world.part(self.config.batch_size)
+        loss = self.gradients.backward(batch, draws.rows(part))
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
         norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self.mark("optimizer")
         late += self._draws.ahead(self.step_count + 1, shape)
-        loss_value, norm_value = self._agreed(loss, norm)
-        finite = self._apply(math.isfinite(loss_value) and math.isfinite(norm_value))
+        known = agree(self.world, loss, norm, self._stop.signal, self._saver.failed)
+        self._agreed = known
+        finite = self._apply(math.isfinite(known.loss) and math.isfinite(known.norm))
         return StepReport(
             images_seen=self.images_seen,
-            loss=loss_value,
-            grad_norm=norm_value,
+            loss=known.loss,
+            grad_norm=known.norm,
             learning_rate=share * self.config.learning_rate,
             finite=finite,
             bad_steps=self.bad_steps,
@@ -237,43 +202,6 @@ class Trainer:
         """Whether a card still works on what it was given."""
         return self.device.type == "cuda" and not torch.cuda.current_stream(self.device).query()
 
-    def _backward(self, batch: Batch, draws: Draws) -> Tensor:
-        """Gradients of the mean loss over the global batch, in micro-batches; the mean over this
-        process's rows is returned."""
-        count = len(batch.index)
-        size = self.config.micro_batch(count)
-        total = torch.zeros((), device=self.device)
-        for start in range(0, count, size):
-            rows = slice(start, min(start + size, count))
-            share = (rows.stop - start) / count
-            with self._sharing(last=rows.stop == count):
-                loss = self._loss(batch.rows(rows), draws.rows(rows))
-                self.mark("forward")
-                (loss if share == 1 else share * loss).backward()
-            self.mark("backward")
-            total = total + share * loss.detach()
-        return total
-
-    def _sharing(self, *, last: bool) -> AbstractContextManager[None]:
-        """Gradients are averaged over the processes with the last micro-batch alone."""
-        if isinstance(self._loss, FSDPModule):
-            self._loss.set_requires_gradient_sync(last)
-        if last or not isinstance(self._loss, DistributedDataParallel):
-            return nullcontext()
-        return self._loss.no_sync()
-
-    def _agreed(self, loss: Tensor, norm: Tensor) -> tuple[float, float]:
-        """Loss of the global batch and the gradient's norm; all processes hear of a stop in the
-        same step, so that none waits for one that has ended."""
-        if self.world.size == 1:
-            loss_value, norm_value = torch.stack([loss, norm]).tolist()
-            return loss_value, norm_value
-        told = self._stop.signal
-        flags = loss.new_tensor([told == one for one in STOPS]).double()
-        heard = self.world.sum(torch.cat([loss.double()[None], flags])).tolist()
-        self._stop_signal = next((s for s, n in zip(STOPS, heard[1:], strict=True) if n), None)
-        return heard[0] / self.world.size, float(norm)
-
     def _apply(self, finite: bool) -> bool:
         """Take the step, or skip and count it."""
         if finite:
@@ -288,7 +216,7 @@ class Trainer:
         self.step_count += 1
         if finite:
             batch = self.config.batch_size
-            for ema in (self.ema, *self.extra.values()):
+            for ema in self._averages.values():
                 ema.update(self.model, batch_size=batch, images_seen=self.images_seen)
         self.mark("ema")
         if self.bad_in_a_row >= self.config.max_bad_steps:
@@ -300,26 +228,17 @@ class Trainer:
         return finite
 
     def save(self) -> Path:
-        """Write a checkpoint of this moment; it is on the disk when this returns, in all
-        processes."""
+        """Write a checkpoint of this moment; it is there when this returns, in all processes."""
         path = self._begin_save()
-        self.wait_until_saved()
-        self.world.barrier()
+        self._saver.settle()
         return path
 
     def wait_until_saved(self) -> None:
-        """Until the last checkpoint is on the disk, see ``train.checkpoint_overlap``; the first
-        process writes, and the others do not wait.
-
-        Raises:
-            OSError: disk full or not writable; earlier checkpoints are untouched.
-        """
+        """Until the last checkpoint is there, see :meth:`pippin.training.saver.Saver.wait`."""
         self._saver.wait()
 
     def _begin_save(self) -> Path:
         """Write a checkpoint of this moment, or begin to; the first process does."""
-        self._saver.wait()
-        first, beside = self.world.first, self.config.checkpoint_overlap
         state = {
             "images_seen": self.images_seen,
             "step": self.step_count,
@@ -328,14 +247,16 @@ class Trainer:
             "seed": self.seed,  # with the step, this is the whole random state
             "lineage": list(self.lineage),
         }
-        averages = {"ema": self.ema, **self.extra}
-        checkpoint = capture(
-            self.model, averages, self.optimizers, state, keep=first, apart=beside
+        self._saver.save(
+            lambda: capture(
+                self.model,
+                self._averages,
+                self.optimizers,
+                state,
+                keep=self.world.first,
+                apart=self._saver.overlap,
+            )
         )
-        if first:
-            (self._saver.begin if beside else self._saver.write)(checkpoint)
-        if not beside:
-            self.world.barrier()
         return self._saver.folder / str(self.images_seen)
 
     @contextmanager
@@ -346,7 +267,7 @@ class Trainer:
         Args:
             build: a model of the same shape, for weights that are gathered from all.
         """
-        if not isinstance(self._loss, FSDPModule):
+        if not self.gradients.sharded:
             if not self.world.first:
                 yield None
                 return
@@ -366,8 +287,7 @@ class Trainer:
             ValueError: it has other averages than this trainer.
         """
         checkpoint = load_checkpoint(path)
-        averages = {"ema": self.ema, **self.extra}
-        put_back(checkpoint, path, self.model, averages, self.optimizers)
+        put_back(checkpoint, path, self.model, self._averages, self.optimizers)
         self.step_count = checkpoint.state["step"]
         self.bad_steps = checkpoint.state["bad_steps"]
         self.bad_in_a_row = checkpoint.state["bad_in_a_row"]

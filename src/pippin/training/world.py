@@ -6,11 +6,13 @@ them there is one process, and the same code runs without a process group.
 """
 
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,7 +25,14 @@ from pippin.system.stop import TrainingDivergedError, TrainingStoppedError
 from pippin.training.step_loss import StepLoss
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others: the first one checks caches meanwhile, or draws."""
+"""How long a process waits for the others inside a step, which the first one may begin later: it
+draws previews and validates meanwhile."""
+LONG_PATIENCE = timedelta(days=1)
+"""How long it waits before the first step and for what is not a step, while the first process
+reads the checksums of a large cache, looks into every picture, or measures. That the first one is
+gone is heard at once."""
+LOOK = 0.05
+"""Seconds between two looks whether the others have come; a signal is heard between them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +41,9 @@ class World:
 
     rank: int = 0
     size: int = 1
+    patient: dist.ProcessGroup | None = None
+    """All of them, for what may take as long as :data:`LONG_PATIENCE`: by gloo, so that whoever waits
+    keeps no card busy. None = the default group."""
 
     @property
     def first(self) -> bool:
@@ -44,9 +56,15 @@ class World:
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def barrier(self) -> None:
-        """Wait for all."""
+        """Wait for all, however long the first one works."""
+        self.any(False)
+
+    def any(self, here: bool) -> bool:
+        """Wait for all in the same way; whether it is so in one of them."""
+        count = torch.tensor(float(here))
         if self.size > 1:
-            dist.barrier()
+            wait_for(dist.all_reduce(count, group=self.patient, async_op=True))
+        return bool(count)
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in all of them; in place."""
@@ -65,6 +83,18 @@ class World:
 
 
 ALONE = World()
+
+
+def wait_for(work: Any) -> None:
+    """Until something that was begun with ``async_op`` is done: not by torch alone, in which no
+    signal would be heard.
+
+    Raises:
+        RuntimeError: another process is gone.
+    """
+    while not work.is_completed():
+        time.sleep(LOOK)
+    work.wait()
 
 
 @contextmanager
@@ -92,7 +122,9 @@ def joined(device: str) -> Iterator[World]:
         )
     on_cards = torch.cuda.is_available() and device != "cpu"
     if on_cards:
-        take_card(int(os.environ["LOCAL_RANK"]))
+        local_rank = int(os.environ["LOCAL_RANK"])
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
+        take_card(local_rank, here, "--nproc-per-node of torchrun")
     dist.init_process_group("nccl" if on_cards else "gloo", timeout=PATIENCE)
     world = _current()
     if world.size != size:
@@ -143,19 +175,27 @@ def _shard(loss: StepLoss, world: World) -> None:
 def _current() -> World:
     if not dist.is_initialized():
         return World()
-    return World(rank=dist.get_rank(), size=dist.get_world_size())
+    patient = dist.new_group(backend="gloo", timeout=LONG_PATIENCE)
+    assert isinstance(patient, dist.ProcessGroup)  # all are members
+    return World(rank=dist.get_rank(), size=dist.get_world_size(), patient=patient)
 
 
-def take_card(local_rank: int) -> None:
+def take_card(local_rank: int, processes: int, given: str) -> None:
     """Let ``cuda`` be this card.
 
+    Args:
+        local_rank: which card.
+        processes: on this machine, each with a card of its own.
+        given: the option that asked for them, for the message.
+
     Raises:
-        ValueError: this machine has fewer.
+        ValueError: fewer cards than processes: said by all of them, before they meet.
     """
     cards = torch.cuda.device_count()
-    if local_rank >= cards:
+    if processes > cards:
         raise ValueError(
-            f"process {local_rank} of this machine has no card: there are {cards}; start "
-            f"{cards} or fewer (--nproc-per-node of torchrun, --processes of data prepare)"
+            f"{given} asks for {processes} processes with a card each on this machine; visible "
+            f"are {cards} (see CUDA_VISIBLE_DEVICES): start {cards} or fewer, or give "
+            "train.device cpu"
         )
     torch.cuda.set_device(local_rank)
