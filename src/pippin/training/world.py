@@ -42,8 +42,8 @@ class World:
     rank: int = 0
     size: int = 1
     patient: dist.ProcessGroup | None = None
-    """All of them, for what may take as long as :data:`LONG_PATIENCE`: by gloo, so that whoever waits
-    keeps no card busy. None = the default group."""
+    """All of them, for what may take :data:`LONG_PATIENCE`: by gloo, so that whoever waits keeps
+    no card busy. None = the default group."""
 
     @property
     def first(self) -> bool:
