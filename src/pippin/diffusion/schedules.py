@@ -174,7 +174,8 @@ class FlowSchedule(NoiseSchedule):
 
 
 def make_schedule(name: ScheduleName) -> NoiseSchedule:
-    """The schedule of that name.
+    """The published schedule of that name; what a recipe trains and samples with, rescaled where
+    it says so, is :func:`pippin.diffusion.rescale.build_schedule`'s.
 
     - sd: sqrt(beta) linear from 0.00085 to 0.012 (Stable Diffusion, SDXL);
     - ldm-f4: sqrt(beta) linear from 0.0015 to 0.0195 (Rombach et al. 2022, ImageNet f4);
