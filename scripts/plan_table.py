@@ -8,6 +8,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from pippin.recipes.latents import latent_shape_of
@@ -118,8 +119,8 @@ def tables() -> Iterator[tuple[str, list[str]]]:
 
 
 def _table(head: str, rows: Iterable[str]) -> list[str]:
-    lines = [head, "| --- " * head.count(" | ") + "| --- |"]
-    for line in rows:
+    lines: list[str] = []
+    for line in chain([head, "| --- " * head.count(" | ") + "| --- |"], rows):
         lines.append(line)
         print(line, flush=True)
     return lines

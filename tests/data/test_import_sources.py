@@ -26,6 +26,15 @@ def test_braces_name_files_here(tmp_path):
         find_shards(ImportConfig(source=f"{tmp_path}/s-{{2..3}}.tar"))
 
 
+def test_braces_for_one_file_and_a_long_list_of_names_are_no_name_of_the_hub(tmp_path):
+    (tmp_path / "s-00.tar").write_bytes(captioned(0))
+    (shard,) = find_shards(ImportConfig(source=f"{tmp_path}/s-{{00..00}}.tar"))
+    assert shard.place.endswith("s-00.tar")
+    names = ",".join(f"s-{n:05d}" for n in range(1000))  # longer than a file's name may be
+    with pytest.raises(ConfigError, match=r"s-00000\.tar, which is not there"):
+        find_shards(ImportConfig(source=f"{tmp_path}/{{{names}}}.tar"))
+
+
 def test_a_file_that_has_braces_in_its_name_is_itself(tmp_path):
     (tmp_path / "{0..2}[1].tar").write_bytes(captioned(0))
     source = str(tmp_path / "{0..2}[1].tar")

@@ -233,11 +233,16 @@ def test_one_good_arm_among_several_is_counted_and_not_called_support(study, mea
 
     def run(recipe, folder):
         good = recipe.conditioning.control.low_gate.alpha == 4
-        return [measure("drift", 0.05 - 0.02 * good + 0.001 * recipe.seed)]
+        worse = recipe.conditioning.control.low_gate.alpha == 2
+        return [
+            measure("drift", 0.05 - 0.02 * good + 0.001 * recipe.seed),
+            measure("effect", 0.8 - 0.3 * worse, better="higher"),
+        ]
 
     run_study(several, tmp_path, run, lambda text: None)
     text = page(tmp_path)
     assert "1 of 2 arms: better" in text and "Supported" not in text
+    assert "at a price" not in text  # another arm is worse on the companion
 
 
 def test_a_single_run(finished, measure):

@@ -4,6 +4,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from pippin.studies.table import get_study
 from pippin.study.results import Results, Row
 from pippin.study.source import Source
 from pippin.study.start import BEFORE, starting_point
@@ -72,3 +73,29 @@ def test_only_one_arm_continues(study):
 
 def test_before_anything_is_measured_no_count_is_claimed(study):
     assert "before" not in starting_point(source(study, entangled="pippin/a"))
+
+
+def test_totals_of_own_starts_are_counted_in_image_tokens():
+    study = get_study("resolution", scale="cpu")
+    found = starting_point(source_of(study.declaration()))
+    assert found.endswith("; 1.92 million image tokens in every arm, starts included")
+    short = replace(study.starts["low"], train=replace(study.starts["low"].train, images=40_000))
+    uneven = replace(study, starts={"low": short}).declaration()
+    told = starting_point(source_of(uneven)).rpartition(": ")[2]
+    assert "resampled-rescaled 1.28" in told and "scratch-kept 1.92" in told
+
+
+def test_a_start_that_is_not_declared_has_no_total(study):
+    """One arm of a study, looked at alone, and a study of a version with other settings."""
+    declared = get_study("resolution", scale="cpu").declaration()
+    alone = starting_point(source_of(replace(declared, starts={})))
+    assert "@low" in alone and "tokens" not in alone
+    arms = {arm: one | {"extinct": 1} for arm, one in declared.arms.items()}
+    assert "tokens" not in starting_point(source_of(replace(declared, arms=arms)))
+
+
+def source_of(declaration):
+    """A study before its first run."""
+    return Source(
+        folder=Path("study"), declaration=declaration, results=Results(), runs=(), problems=()
+    )

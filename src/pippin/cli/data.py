@@ -117,7 +117,10 @@ def _import(argv: list[str]) -> int:
     if len(found.lost) > LOST_SHOWN:
         print(f"  and {len(found.lost) - LOST_SHOWN} more")
     if not found.pictures:
-        print("nothing was imported: no row held a picture; --image names the column of pictures")
+        print(
+            "nothing was imported: no row held a picture; name the column of pictures with "
+            "--image and import into a new --folder"
+        )
         return REFUSED
     print(f"next: pippin data check {command.folder}")
     return 0

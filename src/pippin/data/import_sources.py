@@ -7,6 +7,7 @@ the disk. No code of a data set is run.
 
 import glob
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -133,12 +134,13 @@ def find_shards(config: ImportConfig) -> list[Shard]:
         ConfigError: no such source, a file of it that is not there, or a package that is missing.
     """
     source = config.source
-    places = [source] if Path(source).exists() else expand_braces(source)
+    here = os.path.exists(source)  # where Path.exists fails for long ones
+    places = [source] if here else expand_braces(source)
     if source.startswith("pipe:"):
         raise ConfigError(f"{source}: commands are not run; give the URL that this one reads")
     if any(is_url(place) for place in places):
         asked = ask_urls(places[: config.shards])
-    elif len(places) > 1 or Path(source).exists():
+    elif here or places != [source]:
         asked = _local(source, places)
     else:
         count = _hub(config).num_shards

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pippin.config import ConfigError
+from pippin.data.metadata import UNREAD
 
 FORMATS = {".parquet": "parquet", ".tar": "webdataset"}
 """Suffix of a file -> what ``datasets`` calls its format."""
@@ -58,9 +59,13 @@ def _listed(place: str) -> list[tuple[str, dict[str, Any]]]:
         raise
     except Exception as error:  # of many kinds, by store
         raise ConfigError(
-            f"{without_query(place)} cannot be found: {error or type(error).__name__}"
+            f"{without_query(place)} cannot be found: {str(error) or type(error).__name__}"
         ) from error
-    found = [(store.unstrip_protocol(p), info) for p, info in inside if suffix_of(p) in FORMATS]
+    found = [
+        (store.unstrip_protocol(p), info)
+        for p, info in inside
+        if suffix_of(p) in FORMATS and PurePosixPath(p).name != UNREAD
+    ]
     if not found:
         raise ConfigError(f"{without_query(place)} holds no {' or '.join(FORMATS)} file to import")
     return found

@@ -7,7 +7,6 @@ far larger than the differences one looks for, so it is reported with N and besi
 distance between real pictures.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -49,10 +48,6 @@ class GaussianStatistics:
         deviations = values - mean
         return cls(count=len(values), mean=mean, scatter=deviations.T @ deviations)
 
-    def update(self, values: Float[Tensor, "batch dim"]) -> "GaussianStatistics":
-        """With one more batch."""
-        return self.merge(self.of(values))
-
     def merge(self, other: "GaussianStatistics") -> "GaussianStatistics":
         """Of both sets together (Chan, Golub & LeVeque 1979, eq. 2.1)."""
         count = self.count + other.count
@@ -80,14 +75,6 @@ class GaussianStatistics:
 
 Gaussian = GaussianStatistics | FittedGaussian
 """What a Frechet distance is between."""
-
-
-def statistics(batches: Iterable[Float[Tensor, "batch dim"]], dim: int) -> GaussianStatistics:
-    """Of a stream of feature batches."""
-    found = GaussianStatistics.empty(dim)
-    for values in batches:
-        found = found.update(values)
-    return found
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:

@@ -55,6 +55,14 @@ def patches_a_side(recipe: Recipe) -> int:
     return latent_shape_of(recipe)[1] // patch
 
 
+def known_patches_a_side(recipe: Recipe) -> int | None:
+    """The same; None where the autoencoder's factor is assumed, or can no longer be read."""
+    try:
+        return patches_a_side(recipe) if is_known(recipe) else None
+    except ValueError:
+        return None
+
+
 def latent_shape_of(recipe: Recipe) -> Shape:
     """(channels, height, width) of a recipe's latents at its resolution.
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.markup import escape
 
 from pippin.model import LatentDenoiser
-from pippin.recipes.latents import patches_a_side
+from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import START, start_folder
 from pippin.run.parts import Parts
@@ -48,7 +48,10 @@ def begin(
         return ()
     start = open_trained(str(located(recipe, folder)), recipe.init.weights)
     ends = TransferEnds(old=start.recipe.denoiser, new=recipe.denoiser)
-    tensors, moved = merge(start.tensors, model, ends, recipe.init.transfer)
+    try:
+        tensors, moved = merge(start.tensors, model, ends, recipe.init.transfer)
+    except ValueError as error:
+        raise ValueError(f"init.run {start.source}: {error}") from error
     if report:
         write_json(folder / REPORT, moved.to_dict())
     for line in moved.lines():
@@ -112,8 +115,8 @@ def _laws(old: Recipe, new: Recipe) -> Iterator[str]:
             f"the law 1 + s (lambda - 1) takes sampling.guidance.semantic_scale {scale:g} to "
             f"{wanted:g}; it is {new.sampling.guidance.semantic_scale:g}"
         )
-    if ratio > 1 and getattr(new.denoiser, "base_grid", 0) is None:
-        grid = getattr(old.denoiser, "base_grid", None) or patches_a_side(old)
+    grid = getattr(old.denoiser, "base_grid", None) or known_patches_a_side(old)
+    if ratio > 1 and grid and getattr(new.denoiser, "base_grid", 0) is None:
         yield (
             f"{times}, denoiser.base_grid {grid} resamples the positions that the weights know; "
             "without it they are extrapolated"

@@ -156,7 +156,8 @@ class SampleFolder:
     def finish(self, rows: Sequence[SampleRow], shown: int | None = None) -> None:
         """Write the grid and the complete manifest, when all images of a request were drawn.
 
-        Images of earlier requests that were stopped, and are not there, leave the manifest.
+        Images of earlier requests that are not there leave the manifest where one of them was
+        stopped: what it had not drawn cannot be told from what was removed since.
 
         Args:
             rows: of the request.

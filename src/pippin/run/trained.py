@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pippin.model import LatentDenoiser
-from pippin.recipes.latents import is_known, patches_a_side
+from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import RunFolder
 from pippin.system.tensors import save_tensors
@@ -58,13 +58,13 @@ class Trained:
     def as_parent(self) -> tuple[dict[str, Any], ...]:
         """The lineage of a run that starts here: one entry for each ancestor, oldest first, with
         what is needed to count image tokens; ``images_seen`` 0 = not known."""
-        tokens = patches_a_side(self.recipe) ** 2 if is_known(self.recipe) else None
+        side = known_patches_a_side(self.recipe)
         own = {
             "source": self.source,
             "weights": self.weights,
             "images_seen": self.images_seen,
             "resolution": self.recipe.data.resolution,
-            "tokens_per_image": tokens,
+            "tokens_per_image": None if side is None else side**2,
             "sha256": self.sha256,
         }
         return (*self.lineage, own)

@@ -77,7 +77,7 @@ def headline(source: Source, lines: list[Line]) -> Headline:
     primary = next((line for line in lines if line.role == "primary"), None)
     comparisons = primary.comparisons if primary else ()
     sentence, tone = _sentence(source, comparisons)
-    prices = _prices(lines)
+    prices = _prices(lines, comparisons)
     if tone == "good" and prices:
         sentence, tone = f"{sentence} It is worse on {', '.join(prices)}.", "mixed"
     better = primary.better if primary else ""
@@ -217,12 +217,14 @@ def _compared(comparisons: Sequence[Comparison], said: Collection[str] = ()) -> 
     return texts
 
 
-def _prices(lines: list[Line]) -> list[str]:
-    """The companions on which an arm is worse than the first."""
+def _prices(lines: list[Line], comparisons: tuple[Comparison, ...]) -> list[str]:
+    """The companions on which an arm that leads by the primary metric is worse than the first."""
+    leading = {one.second for one in comparisons if one.status in LEADING["good"]}
     return [
         line.term.label
         for line in lines
-        if line.role == "companion" and any(one.status == "worse" for one in line.comparisons)
+        if line.role == "companion"
+        and any(one.status == "worse" and one.second in leading for one in line.comparisons)
     ]
 
 

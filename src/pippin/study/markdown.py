@@ -85,5 +85,5 @@ def _runs(source: Source) -> str:
     hours, rest = divmod(minutes, 60)
     time = f"{hours} h {rest} min" if hours else f"{rest} min"
     total = len(source.declaration.arms) * len(source.declaration.seeds)
-    commands = " or ".join(f"`{line}`" for line in source.declaration.reproduce[-1:])
-    return f"{len(outcomes)} of {total} runs, {time} of wall time together; {commands}"
+    commands = "".join(f"; `{line}`" for line in source.declaration.reproduce[-1:])
+    return f"{len(outcomes)} of {total} runs, {time} of wall time together{commands}"

@@ -158,6 +158,7 @@ def _joined(
         axes={},
         combinations={},
         arms={name: recipes[name] for name in order},
+        starts={},
         seeds=tuple(sorted(set(seeds[0]) | {moved.get(one, one) for one in seeds[1]})),
         primary=None,
         companions=(),

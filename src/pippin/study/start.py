@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the arms of a study start from: their seed, or trained weights."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from pippin.recipes.latents import patches_a_side
+from pippin.config import ConfigError
+from pippin.recipes.latents import known_patches_a_side, patches_a_side
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import START
-from pippin.study.declaration import Declaration
+from pippin.study.declaration import Declaration, flat
 from pippin.study.source import Source
 
 SETTING = "init.run"
@@ -31,24 +33,46 @@ def starting_point(source: Source) -> str:
 
 
 def _totals(declared: Declaration) -> str:
-    """What training all arms had together with what they start from, where the study trains that
-    itself: in image tokens, because an image at half the side has a quarter of them."""
+    """What training all arms had together with what they start from, in image tokens, because an
+    image at half the side has a quarter of them. Empty where a start is none of the study's own,
+    and where a declaration cannot be read any more or its latents are not known."""
+    runs = {_run(one) for one in (*declared.arms.values(), *declared.starts.values())} - {None}
+    if not runs <= {f"{START}{name}" for name in declared.starts}:
+        return ""
+    try:
+        found = _tokens(declared)
+    except ConfigError:  # of a version that had other settings
+        return ""
+    if found is None:
+        return ""
+    lowest, highest = min(found.values()), max(found.values())
+    if highest - lowest < 1e-3 * highest:
+        return f"; {highest / 1e6:.3g} million image tokens in every arm, starts included"
+    each = ", ".join(f"{arm} {count / 1e6:.3g}" for arm, count in found.items())
+    return f"; million image tokens, starts included: {each}"
+
+
+def _run(recipe: Mapping[str, Any]) -> str | None:
+    """What a declared recipe starts from."""
+    run = dict(flat(recipe)).get(SETTING)
+    return str(run) if run else None
+
+
+def _tokens(declared: Declaration) -> dict[str, int] | None:
+    """Image tokens of every arm and all that it descends from; None where an autoencoder's factor
+    is not known."""
     recipes = {name: Recipe.from_dict(one) for name, one in declared.arms.items()}
     starts = {name: Recipe.from_dict(one) for name, one in declared.starts.items()}
+    sides = [known_patches_a_side(one) for one in (*recipes.values(), *starts.values())]
+    if None in sides:
+        return None
 
     def tokens(recipe: Recipe) -> int:
         run = recipe.init.run
         before = tokens(starts[run.removeprefix(START)]) if run else 0
         return before + recipe.train.images * patches_a_side(recipe) ** 2
 
-    runs = [one.init.run for one in (*recipes.values(), *starts.values()) if one.init.run]
-    if not all(run.startswith(START) for run in runs):
-        return ""
-    found = [tokens(one) / 1e6 for one in recipes.values()]
-    if max(found) - min(found) < 1e-3 * max(found):
-        return f"; {found[0]:.3g} million image tokens in every arm, starts included"
-    each = ", ".join(f"{arm} {one:.3g}" for arm, one in zip(recipes, found, strict=True))
-    return f"; million image tokens, starts included: {each}"
+    return {arm: tokens(one) for arm, one in recipes.items()}
 
 
 def _origins(starts: dict[str, str]) -> str:

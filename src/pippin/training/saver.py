@@ -85,7 +85,9 @@ class Saver:
         """Raise in all processes where all know that the first one could not write."""
         if failed:
             self._tell()
-            raise OSError(errno.EIO, "the first process could not write a checkpoint: see there")
+            raise OSError(
+                errno.ECANCELED, "the first process could not write a checkpoint: see there"
+            )
 
     def wait_quietly(self) -> None:
         """Wait where another error is on its way; a failure is a warning."""
