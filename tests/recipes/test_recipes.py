@@ -21,6 +21,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 from pippin.run.cost import meta_model
 from pippin.sampling.config import check_guidance
+from pippin.sampling.guidance import scale_at_resolution
 from pippin.study.study import Study
 from pippin.training.trainer import Trainer
 from pippin.types import TextFeatures
@@ -143,9 +144,12 @@ def test_resolutions_differ_in_what_depends_on_them():
             "data.resolution",
             "diffusion.rescale",
             "sampling.control.original_size",
+            "sampling.guidance.semantic_scale",
             "train.images",
         }
         assert (a.diffusion.rescale, b.diffusion.rescale) == (1.0, 2.0)
+        scales = [one.sampling.guidance.semantic_scale for one in (a, b)]
+        assert scales[1] == scale_at_resolution(scales[0], 2.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

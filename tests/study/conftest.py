@@ -4,6 +4,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,10 @@ def base() -> Recipe:
 
 @pytest.fixture(scope="session")
 def study(base: Recipe) -> Study:
-    return demo_study(
+    made = demo_study(
         base, seeds=(0, 1, 2), primary="drift", companions=("effect",), smallest_effect=0.005
     )
+    return replace(made, reproduce=("pip install .", "pippin study run demo"))
 
 
 @pytest.fixture(scope="session")
