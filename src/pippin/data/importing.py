@@ -102,7 +102,8 @@ def _all(missing: list[Shard], columns: Columns, folder: Path, processes: int) -
                 job.result()
                 yield
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # The folder's lock must not be given up while a process still writes there.
+            pool.shutdown(cancel_futures=True)
             raise
 
 
