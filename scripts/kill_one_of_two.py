@@ -27,6 +27,8 @@ from typing import Any
 
 from kill_and_resume import OPTIONS, sha
 
+from pippin.system.ranks import leave
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 AVERAGES = ("--train.ema-extra", "share-0.2")
 
@@ -209,4 +211,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(work(sys.argv[2:]) if sys.argv[1:2] == ["--work"] else main())
+    if sys.argv[1:2] == ["--work"]:
+        leave(work(sys.argv[2:]))
+    sys.exit(main())
