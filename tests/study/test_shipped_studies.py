@@ -5,6 +5,7 @@ import pytest
 
 from pippin.config import ConfigError, difference
 from pippin.run.checks import check_recipe
+from pippin.studies.controlbench import controlbench_study
 from pippin.studies.scales import SCALES
 from pippin.studies.table import STUDIES, get_study, on_data
 
@@ -27,6 +28,17 @@ def test_every_scale_is_a_fair_comparison_declared_beforehand(name, scale):
     assert ("text" in extras) == any(one.conditioning.semantic.kind == "text" for one in recipes)
     arts = {art for one in recipes for art in getattr(one.data, "art", ())}
     assert ("twemoji" in extras) == ("twemoji" in arts)
+
+
+def test_given_seeds_are_part_of_the_command():
+    assert get_study("padding", (7, 8), "cpu").reproduce[-1].endswith("--scale cpu --seeds 7 8")
+
+
+def test_no_correlation_is_claimed_of_pictures_without_the_dial():
+    assert "decided by its class" in get_study("control", scale="cpu").title
+    assert "class" not in get_study("control", scale="paper").title
+    with pytest.raises(ConfigError, match=r"correlation .* \(0\.3\) .*data\.kind images"):
+        controlbench_study({}, scale="paper", correlation=0.3)
 
 
 def test_a_verdict_rests_on_five_seeds_where_studies_are_run():
