@@ -7,6 +7,7 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pippin.cli.convert import parse_arguments
@@ -103,10 +104,8 @@ def test_blocks_that_differ_in_what_ours_shares_are_refused(tmp_path):
         convert("diffusers", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["dit", "mdtv2", "pixart", "mmdit_sd3", "ldm_unet"])
-def test_published_weights_become_a_folder(tmp_path, name, capsys):
-    from safetensors import safe_open
-
+def golden(name):
+    """Weights of the published class, and its constructor's arguments."""
     with safe_open(GOLDEN / f"{name}.safetensors", framework="pt") as file:
         facts = json.loads(file.metadata()["golden"])
         weights = {
@@ -115,7 +114,12 @@ def test_published_weights_become_a_folder(tmp_path, name, capsys):
             if key.startswith("weights.")
         }
     overrides = {k: v for k, v in facts["hard_coded_overrides"].items() if k != "original_rule"}
-    arguments = facts["constructor_arguments"] | overrides
+    return weights, facts["constructor_arguments"] | overrides
+
+
+@pytest.mark.parametrize("name", ["dit", "mdtv2", "pixart", "mmdit_sd3", "ldm_unet"])
+def test_published_weights_become_a_folder(tmp_path, name, capsys):
+    weights, arguments = golden(name)
     pairs = [f"{key}={json.dumps(value)}" for key, value in arguments.items()]
     save_file(weights, tmp_path / "weights.safetensors")
     command = [str(tmp_path / "weights.safetensors"), str(tmp_path / "out"), "--from", name]
@@ -183,6 +187,18 @@ def test_a_table_without_a_null_row_is_not_guided_by(tmp_path):
     for wrong in ({"source": 1}, {"depth": None}, {"mlp_ratio": "abc"}, {"learn_sigma": "yes"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             convert("dit", tmp_path / "w.safetensors", arguments=arguments | wrong)
+
+
+@pytest.mark.parametrize("name", ["dit", "mdtv2", "pixart"])
+def test_the_side_is_read_from_the_weights_where_it_is_not_given(tmp_path, name):
+    """Those of DiT at 512 would silently be taken for a model of 256."""
+    weights, arguments = golden(name)
+    save_file(weights, tmp_path / "w.safetensors")
+    side = arguments.pop("input_size")
+    incoming = convert(name, tmp_path / "w.safetensors", arguments=arguments)
+    assert incoming.placed.configured.latent_side == side != 32  # the class's default
+    assert incoming.recipe.data.resolution == 8 * side
+    assert any(f"input_size={side}, read from pos_embed" in note for note in incoming.notes)
 
 
 def test_arguments_of_the_command_line():

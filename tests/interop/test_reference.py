@@ -178,6 +178,14 @@ def test_weights_of_another_shape_or_source_are_refused():
         load_reference("dit", moved, **arguments)
 
 
+@pytest.mark.parametrize("name", ["dit", "mdtv2", "pixart"])
+def test_weights_of_another_side_are_refused(name):
+    weights, _, _, arguments = read(name)
+    side = arguments["input_size"]
+    with pytest.raises(ValueError, match=rf"input_size is {2 * side}: give input_size={side}"):
+        load_reference(FILES[name], weights, **(arguments | {"input_size": 2 * side}))
+
+
 @pytest.mark.parametrize("patch", [1, 4])
 def test_other_shapes_convert_as_well(patch):
     """Another width, depth, patch size, head count, MLP ratio, and a grid that is not square."""

@@ -15,8 +15,8 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.interop.arguments import Configured
 from pippin.interop.diffusers_format import NULL_CAPTION, read_folder
 from pippin.interop.place import Placed
-from pippin.interop.published_classes import SOURCES
-from pippin.interop.reference import NULL_CLASS, load_reference
+from pippin.interop.published_classes import SOURCES, configure
+from pippin.interop.reference import NULL_CLASS, load_reference, stored_side
 from pippin.interop.weight_files import read_weights
 from pippin.recipes import published
 from pippin.recipes.latents import factor_and_channels, is_known, latent_shape_of
@@ -83,8 +83,9 @@ def convert(
             autoencoder = str(beside[0].resolve())
     else:
         weights = read_weights(path, key)
-        placed = load_reference(source, weights.tensors, **_arguments(arguments))
-        notes = weights.notes
+        given, notes = _with_side(source, weights.tensors, _arguments(arguments))
+        placed = load_reference(source, weights.tensors, **given)
+        notes = (*weights.notes, *notes)
     recipe = recipe_of(placed.configured, autoencoder)
     if NULL_CLASS in placed.made_by_us:  # never trained: nothing to guide away from
         recipe = _unguided(recipe)
@@ -100,6 +101,20 @@ def _arguments(given: Mapping[str, Any] | None) -> dict[str, Any]:
     if odd := sorted({"source", "state_dict"} & set(found)):
         raise ValueError(f"no published class has an argument {', '.join(odd)}")
     return found
+
+
+def _with_side(
+    source: str, tensors: Mapping[str, Tensor], given: dict[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The class's arguments with the side that the weights were built for, where it was not given;
+    and what to say of it."""
+    configured = configure(source, given)
+    side = stored_side(source, tensors, configured)
+    if side is None or "input_size" in given or side == configured.latent_side:
+        return given, ()
+    return given | {"input_size": side}, (
+        f"input_size={side}, read from pos_embed: latents of {side} a side",
+    )
 
 
 def _unguided(recipe: Recipe) -> Recipe:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pippin.conditioning.conditioner import Prepared, keep_all
-from pippin.denoisers.config import PixArtConfig
+from pippin.denoisers.config import PixArtConfig, UNetConfig
 from pippin.interop.arguments import Configured
 from pippin.interop.place import Placed, Table, place
 from pippin.interop.published import (
@@ -39,6 +39,9 @@ MADE_BY_US = {
 }
 """What the published class leaves to its caller: the null caption."""
 NULL_CLASS = "conditioner.label_vector.weight, its null row"
+SIDED = ("dit", "mdtv2", "pixart")
+"""Sources whose weights hold ``pos_embed``, a place for each patch of the side they were built
+for. That of pixart_ms is not read by the published class and may be of another side."""
 
 
 def load_reference(
@@ -56,6 +59,7 @@ def load_reference(
             do not fit; the message names it.
     """
     configured = configure(source, constructor_arguments)
+    _check_side(stored_side(source, state_dict, configured), configured)
     state, null_class = _with_null_class(state_dict, configured)
     may_lack = MADE_BY_US.get(source, ())
     placed = place(source, configured, TABLES[source], state, may_lack=may_lack)
@@ -63,6 +67,16 @@ def load_reference(
         _check_positions(state["pos_embed"], configured)
     made_by_us = (*placed.made_by_us, *null_class)
     return Reference(**vars(replace(placed, made_by_us=made_by_us)))
+
+
+def stored_side(
+    source: str, state_dict: Mapping[str, Tensor], configured: Configured
+) -> int | None:
+    """The published ``input_size`` that the weights were built for; None where they do not say."""
+    if source not in SIDED or "pos_embed" not in state_dict:
+        return None
+    assert not isinstance(configured.denoiser, UNetConfig)
+    return _patches_a_side(state_dict["pos_embed"]) * configured.denoiser.patch_size
 
 
 class Reference(Placed):
@@ -191,15 +205,30 @@ def _with_null_class(
     return found, (NULL_CLASS,)
 
 
+def _patches_a_side(positions: Tensor) -> int:
+    return math.isqrt(positions.shape[-2])
+
+
+def _check_side(stored: int | None, configured: Configured) -> None:
+    """Refuse weights of another side than the arguments say: they would be trained and sampled at
+    a resolution that they were not made for."""
+    if stored not in (None, configured.latent_side):
+        raise ValueError(
+            f"the patches of pos_embed are those of latents of {stored} a side, and input_size "
+            f"is {configured.latent_side}: give input_size={stored}"
+        )
+
+
 def _check_positions(stored: Tensor, configured: Configured) -> None:
     """Refuse weights whose fixed table is not the one that we compute."""
-    side = math.isqrt(stored.shape[-2])
+    side = _patches_a_side(stored)
     denoiser = configured.denoiser
-    step = 1.0
+    step, hint = 1.0, ""
     if isinstance(denoiser, PixArtConfig):
         step = (denoiser.base_grid or side) / side / denoiser.interpolation
+        hint = f" at lewei_scale={denoiser.interpolation:g}"
     table = sincos_2d(side, side, stored.shape[-1], row_step=step, column_step=step)
     if not torch.allclose(stored.reshape(table.shape).float().cpu(), table, atol=1e-4):
         raise ValueError(
-            "pos_embed is not the sine-cosine table of its grid; ours would read it wrongly"
+            f"pos_embed is not the sine-cosine table of its grid{hint}; ours would read it wrongly"
         )
