@@ -56,6 +56,16 @@ def test_chains_of_training_name_recipes_runs_and_rules_that_exist():
     assert len(made) == len(lines) >= 5
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_of_training_are_understood(page):
+    lines = re.findall(r"^    pippin train (\w+/.+)$", page.read_text(), re.M)
+    for line in lines:
+        if "..." in line or "--help" in line:
+            continue
+        _, recipe, rest = find_recipe(shlex.split(line, comments=True))
+        check_recipe(parse(TrainCommand, "", rest, TrainCommand(recipe=recipe)).recipe)
+
+
 def test_every_page_is_listed_in_the_map():
     chart = ROOT / "docs" / "architecture.md"
     listed = chart.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 """``pippin convert`` and ``pippin export --to diffusers`` through their files."""
 
 import json
+import shlex
 from pathlib import Path
 
 import diffusers
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from pippin.cli.convert import parse_arguments
 from pippin.cli.main import main
+from pippin.cli.options import parse
+from pippin.cli.train import TrainCommand, find_recipe
 from pippin.conditioning.config import (
     ConditioningConfig,
     ControlConfig,
@@ -30,7 +33,10 @@ from pippin.interop.published import dit_table
 from pippin.interop.published_classes import configure
 from pippin.model import build_model
 from pippin.recipes.table import get_recipe
+from pippin.run.checks import check_recipe
 from pippin.run.trained import open_trained
+from pippin.transfer.merge import merge
+from pippin.transfer.rules import TransferEnds
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = {
@@ -141,6 +147,33 @@ def test_published_weights_become_a_folder(tmp_path, name, capsys):
         assert set(again) == set(trained.tensors)
         for key, value in again.items():
             assert torch.equal(trained.tensors[key], value), key
+
+
+@pytest.mark.parametrize("name", ["dit", "mdtv2", "pixart"])
+def test_the_line_that_is_printed_trains_on_from_the_weights(tmp_path, name, capsys):
+    """A recipe by name, and whatever it needs to be of the shape of these weights."""
+    weights, arguments = golden(name)
+    save_file(weights, tmp_path / "w.safetensors")
+    out = tmp_path / "out"
+    pairs = [
+        f"{key}={json.dumps(value)}".replace("null", "None") for key, value in arguments.items()
+    ]
+    command = ["convert", str(tmp_path / "w.safetensors"), str(out), "--from", name]
+    assert main([*command, "--arguments", *pairs]) == 0
+    printed = capsys.readouterr().out
+    (line,) = (line for line in printed.splitlines() if "pippin train" in line)
+    words = shlex.split(line.partition("pippin train ")[2])
+    _, recipe, rest = find_recipe(words)
+    recipe = parse(TrainCommand, "", rest, TrainCommand(recipe=recipe)).recipe
+    check_recipe(recipe)
+    trained = open_trained(str(out))
+    model = build_model(
+        recipe.conditioning, recipe.denoiser, num_classes=3, latent_channels=4, seed=0
+    )
+    ends = TransferEnds(old=trained.recipe.denoiser, new=recipe.denoiser)
+    _, report = merge(trained.tensors, model, ends, recipe.init.transfer)
+    assert set(report.counts()) <= {"copied", "initialised"}
+    assert recipe.data.resolution == trained.recipe.data.resolution
 
 
 @pytest.mark.parametrize("semantic", [LabelSemantic(num_tokens=3), NoSemantic()])

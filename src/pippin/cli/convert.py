@@ -2,14 +2,18 @@
 """``pippin convert PATH OUT --from dit``: weights of another implementation as a model of ours."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from pippin.cli.options import parse
+
+if TYPE_CHECKING:
+    from pippin.recipes.recipe import Recipe
 
 Format = Literal["diffusers", "dit", "mdtv2", "pixart", "pixart_ms", "mmdit_sd3", "ldm_unet"]
 
@@ -79,7 +83,7 @@ def main(argv: list[str]) -> int:
     print(
         f"converted: {command.out} ({placed.source}, {count / 1e6:.2f} M parameters, schedule "
         f"{diffusion.schedule}, prediction {diffusion.prediction}, autoencoder "
-        f"{incoming.recipe.autoencoder.source}); next: {_next(command.out, placed)}"
+        f"{incoming.recipe.autoencoder.source})\nnext: {_next(command.out, incoming.recipe)}"
     )
     return 0
 
@@ -108,7 +112,22 @@ def _list(what: str, names: Sequence[str]) -> None:
         print(f"{what}: {', '.join(names)}")
 
 
-def _next(out: Path, placed: Any) -> str:
-    if placed.configured.conditioning.semantic.kind == "text":
-        return f"pippin sample {out} --prompts ... --text-source ENCODER"
-    return f"pippin sample {out}, or pippin train ... --init.run {out}"
+def _next(out: Path, recipe: "Recipe") -> str:
+    """Commands, one a line."""
+    from pippin.interop.convert import NEAREST, fine_tuning
+
+    text = recipe.conditioning.semantic.kind == "text"
+    sample = f"pippin sample {out}" + (" --prompts ... --text-source ENCODER" if text else "")
+    settings = fine_tuning(recipe)
+    if settings is None:
+        return sample
+    words = ["pippin train", NEAREST[recipe.denoiser.kind], "--data.path FOLDER"]
+    words += [f"--init.run {out}", *([] if text else ["--init.transfer classes"])]
+    words += [f"--{path.replace('_', '-')} {_words(value)}" for path, value in settings.items()]
+    return f"{sample}\n  or: {' '.join(words)}"
+
+
+def _words(value: Any) -> str:
+    """As an option's value is written."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return " ".join(shlex.quote(str(one)) for one in values)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the weights of another implementation to a recipe and tensors of ours."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from pippin.conditioning.config import DropConfig, TextSemantic
+from pippin.config import difference
 from pippin.data.config import NoDataConfig
 from pippin.denoisers.config import UNetConfig
 from pippin.encoders.config import AutoencoderConfig
@@ -18,22 +20,22 @@ from pippin.interop.place import Placed
 from pippin.interop.published_classes import SOURCES, configure
 from pippin.interop.reference import NULL_CLASS, load_reference, stored_side
 from pippin.interop.weight_files import read_weights
-from pippin.recipes import published
 from pippin.recipes.latents import factor_and_channels, is_known, latent_shape_of
 from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import RECIPES
 from pippin.sampling.config import GuidanceConfig, SamplingConfig, SolverName
 
 DIFFUSERS = "diffusers"
 FORMATS = (DIFFUSERS, *SOURCES)
 """What weights can come from."""
-NEAREST: dict[str, Callable[[], Recipe]] = {
-    "dit": published.dit_xl_256,
-    "mdtv2": published.mdtv2_xl_256,
-    "pixart": published.pixart_xl_256,
-    "mmdit": published.mmdit_sd3_d24_256,
-    "unet": published.ldm_4_imagenet_256,
+NEAREST = {
+    "dit": "published/dit-xl-256",
+    "mdtv2": "published/mdtv2-xl-256",
+    "pixart": "published/pixart-xl-256",
+    "mmdit": "published/mmdit-sd3-d24-256",
+    "unet": "published/ldm-4-imagenet-256",
 }
-"""What a converted model's recipe takes from: training, sampling and evaluation settings."""
+"""Denoiser -> what a converted model's recipe takes training, sampling and evaluation from."""
 SD_VAE = "stabilityai/sd-vae-ft-mse"
 
 
@@ -156,7 +158,7 @@ def recipe_of(configured: Configured, autoencoder: str | None = None) -> Recipe:
     What the weights decide is theirs; training, sampling and evaluation are those of the nearest
     published recipe.
     """
-    base = NEAREST[configured.denoiser.kind]()
+    base = RECIPES[NEAREST[configured.denoiser.kind]]()
     diffusion, sampling = base.diffusion, base.sampling
     if configured.diffusion != replace(diffusion, loss_weight=configured.diffusion.loss_weight):
         diffusion = configured.diffusion
@@ -178,6 +180,29 @@ def recipe_of(configured: Configured, autoencoder: str | None = None) -> Recipe:
     factor, _ = factor_and_channels(recipe)
     data = replace(recipe.data, resolution=factor * configured.latent_side)
     return replace(recipe, data=data)
+
+
+def fine_tuning(recipe: Recipe) -> dict[str, Any] | None:
+    """What the nearest recipe must be given, setting -> value, to start from a converted model.
+
+    None where its conditioning is another one, which no few options make.
+    """
+    base = RECIPES[NEAREST[recipe.denoiser.kind]]()
+    ours, theirs = base.conditioning, recipe.conditioning
+    same = (ours.semantic.kind, ours.rules, ours.image_shape, ours.control)
+    if same != (theirs.semantic.kind, theirs.rules, theirs.image_shape, theirs.control):
+        return None
+    found = {
+        path: value
+        for path, (_, value) in difference(base, recipe).items()
+        if path.startswith(("denoiser.", "conditioning.semantic."))
+    }
+    for path in ("diffusion.schedule", "diffusion.prediction", "autoencoder.source"):
+        if attrgetter(path)(base) != attrgetter(path)(recipe):
+            found[path] = attrgetter(path)(recipe)
+    if base.data.resolution != recipe.data.resolution:
+        found["data.resolution"] = recipe.data.resolution
+    return found
 
 
 def configured_of(recipe: Recipe, tensors: Mapping[str, Tensor]) -> Configured:

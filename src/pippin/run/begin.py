@@ -106,7 +106,8 @@ def _laws(old: Recipe, new: Recipe) -> Iterator[str]:
     elif not isclose(new.diffusion.rescale, noise):
         yield (
             f"{times}, diffusion.rescale {noise:g} keeps the signal-to-noise ratio that content "
-            f"is seen at; it is {new.diffusion.rescale:g}"
+            f"is seen at; it is {new.diffusion.rescale:g} (measured, it gained nothing: "
+            "docs/transfer.md)"
         )
     scale = old.sampling.guidance.semantic_scale
     wanted = scale_at_resolution(scale, ratio)
