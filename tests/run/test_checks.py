@@ -2,15 +2,19 @@
 """Recipes that could not be measured to their end are refused before they are trained."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pippin.conditioning.config import DropConfig
 from pippin.config import ConfigError, replace_at
 from pippin.data.config import LookLaw
+from pippin.denoisers.config import mdtv2, unet
+from pippin.encoders.config import AutoencoderConfig
 from pippin.run.checks import check_recipe
 from pippin.run.drift import probes
 from pippin.run.load import load_run
+from pippin.run.train import train
 
 NEVER = DropConfig(keep=1.0, control=0.0, semantic=0.0, both=0.0)
 
@@ -46,6 +50,40 @@ def test_scales_that_the_model_cannot_be_guided_by_are_named_as_given(
 def test_sizes_that_the_images_cannot_show(recipe):
     with pytest.raises(ConfigError, match=r"below data\.resolution 32.*got \(12, 32\)"):
         check_recipe(replace_at(recipe, "evaluation.size_curve", (12, 32)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"data.resolution": 36},
+            r"multiple of 8, .*factor 4 .* 2 that denoiser mmdit.* 32 or 40",
+        ),
+        ({"data.resolution": 7}, "got 7: take 8"),
+        ({"denoiser.table_side": 3}, r"32 has 4 patches a side, and denoiser\.table_side is 3"),
+        ({"denoiser": mdtv2("tiny", (8, 8))}, r"has 4 x 4 patches, .*denoiser\.grid to 4 4"),
+        ({"denoiser": unet("tiny"), "data.resolution": 36}, "the 2 that denoiser unet"),
+    ],
+)
+def test_a_resolution_that_does_not_fit_is_refused(recipe, settings, message):
+    for path, value in settings.items():
+        recipe = replace_at(recipe, path, value)
+    with pytest.raises(ConfigError, match=message):
+        check_recipe(recipe)
+
+
+def test_an_unknown_autoencoder_is_asked_before_anything_is_cached(recipe, monkeypatch, tmp_path):
+    """The name alone does not say its factor: the weights do."""
+    folder = recipe.autoencoder.source
+    monkeypatch.setattr(
+        "pippin.encoders.autoencoder.find_autoencoder", lambda config: Path(folder)
+    )
+    monkeypatch.setattr("pippin.run.parts.build_cache", lambda *_, **__: pytest.fail("cached"))
+    wrong = replace_at(recipe, "data.resolution", 36)
+    wrong = replace_at(wrong, "autoencoder", AutoencoderConfig(source="someone/autoencoder"))
+    with pytest.raises(ConfigError, match=r"data\.resolution must be a multiple of 8.*got 36"):
+        train(wrong, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 @pytest.mark.parametrize("field", ["jpeg_quality", "colour_jitter"])

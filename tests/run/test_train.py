@@ -2,6 +2,7 @@
 """From pictures to a checkpoint: the same weights with a cache, without one, and after a stop."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pippin.config import ConfigError
 from pippin.data.config import CacheConfig, OpenMojiConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.recipes.recipe import Recipe
+from pippin.run.folder import RunFolder
 from pippin.run.parts import Parts
 from pippin.run.train import build_trainer, train
 from pippin.system.lock import FolderBusyError, folder_lock
@@ -93,6 +95,53 @@ def test_a_damaged_last_checkpoint_is_passed_over_and_said(recipe, tmp_path, cap
 def test_a_folder_with_a_run_is_not_overwritten(finished_run, recipe):
     with pytest.raises(ValueError, match=r"already holds a run.*--resume True"):
         train(recipe, finished_run)
+
+
+def test_a_folder_without_a_checkpoint_is_taken_over(recipe, tmp_path):
+    """What ended before its first checkpoint has lost nothing: the corrected command goes."""
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(trainer, report):
+        raise PowerCutError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
+        patch.setattr("pippin.run.train.preview_hook", lambda *_: cut)
+        train(recipe, tmp_path)
+    assert (tmp_path / "config.json").exists() and RunFolder(tmp_path).free
+    (tmp_path / "transfer.json").write_text("{}")  # of a recipe that started from weights
+    other = replace(recipe, train=replace(recipe.train, learning_rate=1e-3, images=32))
+    with folder_lock(tmp_path), pytest.raises(FolderBusyError):
+        train(other, tmp_path)
+    train(other, tmp_path)
+    assert RunFolder(tmp_path).recipe().train == other.train
+    assert not (tmp_path / "transfer.json").exists()
+    lines = [json.loads(x) for x in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines if "loss" in line] == [16, 32]
+    with pytest.raises(ValueError, match="already holds a run"):
+        train(other, tmp_path)
+
+
+@pytest.mark.parametrize("kept", ["model.safetensors", "results.jsonl", "checkpoints/7"])
+def test_a_folder_with_anything_else_is_not_taken_over(recipe, tmp_path, kept):
+    recipe.save(tmp_path / "config.json")
+    (tmp_path / kept).mkdir(parents=True)
+    with pytest.raises(ValueError, match="already holds a run"):
+        train(recipe, tmp_path)
+
+
+def test_auto_begins_and_goes_on(recipe, finished_run, tmp_path, capsys):
+    short = replace(recipe, train=replace(recipe.train, images=32, checkpoint_every=16))
+    folder = tmp_path / "run"
+    train(short, folder, resume="auto")
+    shutil.rmtree(folder / "checkpoints" / "32")
+    capsys.readouterr()
+    train(short, folder, resume="auto")
+    assert "resuming" in capsys.readouterr().err and (folder / "checkpoints" / "32").is_dir()
+    other = replace(short, train=replace(short.train, learning_rate=0.5))
+    with pytest.raises(ValueError, match="was started with other settings"):
+        train(other, folder, resume="auto")
 
 
 def test_resume_refuses_other_settings_by_name(finished_run, recipe):

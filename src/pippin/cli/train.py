@@ -12,6 +12,7 @@ from pippin.cli.options import chosen_data, parse
 from pippin.data.config import OpenMojiConfig
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
+from pippin.run.folder import Resume
 from pippin.system.ranks import first_process
 
 USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help shows all settings
@@ -28,8 +29,9 @@ class TrainCommand:
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     folder: Path | None = None
     """Run folder; default runs/RECIPE with / written as -."""
-    resume: bool = False
-    """Go on from the newest good checkpoint of the folder."""
+    resume: Resume = False
+    """Go on from the newest good checkpoint of the folder; auto: where it holds a run, else begin,
+    so that one line can be given again and again."""
 
 
 def main(argv: list[str]) -> int:
@@ -61,7 +63,7 @@ def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
     return name, recipe, rest
 
 
-def _train(recipe: Recipe, folder: Path, *, resume: bool) -> int:
+def _train(recipe: Recipe, folder: Path, *, resume: Resume) -> int:
     from pippin.cli.main import RESUMABLE
     from pippin.run.train import train
     from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError

@@ -12,7 +12,7 @@ from rich.markup import escape
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
-from pippin.run.folder import START, start_folder
+from pippin.run.folder import START, TRANSFER, start_folder
 from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
 from pippin.sampling.guidance import scale_at_resolution
@@ -20,8 +20,6 @@ from pippin.system.files import write_json
 from pippin.transfer.merge import merge
 from pippin.transfer.rules import TransferEnds
 
-REPORT = "transfer.json"
-"""Beside a run's config.json: what became of every tensor."""
 MEANING = ("diffusion.prediction", "diffusion.schedule", "autoencoder.source")
 """Settings by which equal weights mean something else."""
 
@@ -53,7 +51,7 @@ def begin(
     except ValueError as error:
         raise ValueError(f"init.run {start.source}: {error}") from error
     if report:
-        write_json(folder / REPORT, moved.to_dict())
+        write_json(folder / TRANSFER, moved.to_dict())
     for line in moved.lines():
         console.print(escape(line))
     if moved.unused:

@@ -30,6 +30,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_size_curve(recipe)
     _check_looks(recipe)
     _check_buckets(recipe)
+    _check_sides(recipe)
 
 
 def _check_averages(recipe: Recipe) -> None:
@@ -98,28 +99,59 @@ def _check_buckets(recipe: Recipe) -> None:
             "cannot train on the buckets of data.aspect_ratios: leave these out, or take dit, "
             "pixart, mmdit or unet"
         )
-    if is_known(recipe):
-        check_bucket_sides(data, factor_and_channels(recipe)[0], denoiser)
 
 
-def check_bucket_sides(data: ImagesConfig, factor: int, denoiser: DenoiserConfig) -> None:
-    """Refuse buckets whose latents the denoiser cannot divide, or that leave its table.
+def _check_sides(recipe: Recipe) -> None:
+    """Of an autoencoder that is not known, they are checked when it is loaded."""
+    if not isinstance(recipe.data, NoDataConfig) and is_known(recipe):
+        check_sides(recipe, factor_and_channels(recipe)[0])
+
+
+def check_sides(recipe: Recipe, factor: int) -> None:
+    """Refuse a resolution, or buckets, whose latents the denoiser cannot read.
 
     Args:
-        data: with aspect ratios.
+        recipe: with pictures.
         factor: pixels to a latent's side.
-        denoiser: which.
 
     Raises:
-        ConfigError: naming what the buckets' sides must be.
+        ConfigError: naming what the sides must be.
     """
+    side, denoiser = recipe.data.resolution, recipe.denoiser
     multiple = factor * side_multiple(denoiser)
-    if data.bucket_step % multiple:
+    needed = (
+        f"must be a multiple of {multiple}, the autoencoder's factor {factor} times the "
+        f"{side_multiple(denoiser)} that denoiser {denoiser.kind} divides latents by; got"
+    )
+    if side % multiple:
+        below = side // multiple * multiple
+        nearest = f"{below} or {below + multiple}" if below else str(multiple)
+        raise ConfigError(f"data.resolution {needed} {side}: take {nearest}")
+    _check_places(side, side // multiple, denoiser)
+    if not isinstance(recipe.data, ImagesConfig) or not recipe.data.aspect_ratios:
+        return
+    if recipe.data.bucket_step % multiple:
+        raise ConfigError(f"data.bucket_step {needed} {recipe.data.bucket_step}")
+    _check_bucket_places(recipe.data, multiple, denoiser)
+
+
+def _check_places(side: int, patches: int, denoiser: DenoiserConfig) -> None:
+    """Positions that are kept place by place must be there for every patch."""
+    if isinstance(denoiser, MDTv2Config) and denoiser.grid != (patches, patches):
+        rows, columns = denoiser.grid
         raise ConfigError(
-            f"data.bucket_step must be a multiple of {multiple}, the autoencoder's factor "
-            f"{factor} times the {side_multiple(denoiser)} that denoiser {denoiser.kind} divides "
-            f"latents by; got {data.bucket_step}"
+            f"data.resolution {side} has {patches} x {patches} patches, and denoiser.grid is "
+            f"{rows} x {columns}: set denoiser.grid to {patches} {patches}, or another resolution"
         )
+    if isinstance(denoiser, MMDiTConfig) and patches > (denoiser.table_side or patches):
+        raise ConfigError(
+            f"data.resolution {side} has {patches} patches a side, and denoiser.table_side is "
+            f"{denoiser.table_side}: set it to {patches} or more, or a smaller resolution"
+        )
+
+
+def _check_bucket_places(data: ImagesConfig, multiple: int, denoiser: DenoiserConfig) -> None:
+    """The same for buckets."""
     side = denoiser.table_side if isinstance(denoiser, MMDiTConfig) else None
     for size in data.view_sizes:
         if side is not None and max(size) > side * multiple:

@@ -28,7 +28,7 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
     console = Console(stderr=True)
     twin = _trained_alike(recipe, folder)
     if twin is None:
-        train(recipe, folder, resume=RunFolder(folder).config.exists(), console=console)
+        train(recipe, folder, resume="auto", console=console)
     else:
         console.print(f"{folder.name} is trained as {twin.name} was, and takes its weights")
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,11 +43,12 @@ def pretrain(recipe: Recipe, folder: Path) -> None:
     Raises:
         ValueError: the folder holds a run of other settings.
     """
-    started = RunFolder(folder).config.exists()
-    if started:
-        RunFolder(folder).check(recipe, resume=True)
-    if not (started and _finished(folder, recipe)):
-        train(recipe, folder, resume=started)
+    run = RunFolder(folder)
+    if run.goes_on("auto"):
+        run.check(recipe, resume=True)
+        if _finished(folder, recipe):
+            return
+    train(recipe, folder, resume="auto")
 
 
 def _trained_alike(recipe: Recipe, folder: Path) -> Path | None:

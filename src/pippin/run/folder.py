@@ -4,12 +4,19 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pippin.config import difference
 from pippin.recipes.recipe import Recipe
 
 TWIN = "twin.json"
 """In a study's run that takes the weights of another one: which."""
+Resume = bool | Literal["auto"]
+"""Whether training goes on from the newest checkpoint; auto: where the folder holds a run."""
+TRANSFER = "transfer.json"
+"""In a run that starts from trained weights: what became of every tensor."""
+LEFT_BEHIND = {"config.json", "checkpoints", "log.jsonl", "tensorboard", TRANSFER}
+"""What training has written before its first checkpoint, beside hidden files."""
 START = "@"
 """Begins an ``init.run`` that names a run of the study itself."""
 
@@ -74,6 +81,22 @@ class RunFolder:
             )
         return Recipe.load(self.config)
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from, or to lose."""
+        return any(self.checkpoints.glob("[0-9]*"))
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing would be lost by another run: there is at most what one leaves that
+        ended before its first checkpoint."""
+        names = {path.name for path in self.path.glob("*") if not path.name.startswith(".")}
+        return names <= LEFT_BEHIND and not self.begun
+
+    def goes_on(self, resume: Resume) -> bool:
+        """Whether a run here goes on; auto: unless none was recorded, or nothing would be lost."""
+        return self.config.exists() and not self.free if resume == "auto" else resume
+
     def check(self, recipe: Recipe, *, resume: bool) -> None:
         """Refuse a folder in which this recipe cannot be trained. Nothing is written.
 
@@ -82,7 +105,7 @@ class RunFolder:
                 resume, or the recorded recipe differs in a setting that matters.
         """
         if not self.config.exists():
-            if any(self.checkpoints.glob("[0-9]*")):
+            if self.begun:
                 raise ValueError(
                     f"{self.path} holds checkpoints but no config.json: put that back, or choose "
                     "another --folder"
@@ -92,6 +115,8 @@ class RunFolder:
                     f"nothing to resume: {self.path} has no config.json, which training writes "
                     "when its preparations are done; leave --resume out"
                 )
+            return
+        if not resume and self.free:
             return
         if not resume:
             raise ValueError(
@@ -113,6 +138,9 @@ class RunFolder:
             )
 
     def record(self, recipe: Recipe) -> None:
-        """Write the recipe that runs here, unless one is recorded: that one stands."""
-        if not self.config.exists():
-            recipe.save(self.config)
+        """Write the recipe that runs here, unless a run is there: its record stands."""
+        if self.config.exists() and not self.free:
+            return
+        recipe.save(self.config)
+        if recipe.init.run is None:  # an earlier recipe's, which was never trained
+            (self.path / TRANSFER).unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
 from pippin.run.builders import ONE_BUILDER, Builders
 from pippin.run.captions import PictureCaptions, check_encoder, prompt_features
-from pippin.run.checks import check_bucket_sides, check_recipe
+from pippin.run.checks import check_recipe, check_sides
 from pippin.training.device import resolve_device
 
 
@@ -113,10 +113,10 @@ class Parts:
     @cached_property
     def moments(self) -> MomentSource:
         """Latent moments of the training pictures, bucket by bucket where there are any."""
+        check_sides(self.recipe, self.autoencoder.factor)
         source = self.train_source
         if not isinstance(source, ImagesSource) or not source.config.aspect_ratios:
             return self._moments_of(source)
-        check_bucket_sides(source.config, self.autoencoder.factor, self.recipe.denoiser)
         return bucketed(source, self._moments_of)
 
     def _moments_of(self, source: PictureSource) -> MomentSource:

@@ -18,7 +18,7 @@ from pippin.objective import Objective
 from pippin.recipes.recipe import Recipe
 from pippin.run.begin import begin
 from pippin.run.builders import builders_of
-from pippin.run.folder import RunFolder
+from pippin.run.folder import Resume, RunFolder
 from pippin.run.monitor import preview_hook, validation_hook
 from pippin.run.parts import Parts
 from pippin.system.files import remove_staged
@@ -36,15 +36,16 @@ LOST_NAMED = 10
 
 
 def train(
-    recipe: Recipe, folder: Path, *, resume: bool = False, console: Console | None = None
+    recipe: Recipe, folder: Path, *, resume: Resume = False, console: Console | None = None
 ) -> None:
     """Train a recipe in a run folder, to its end.
 
     Args:
         recipe: what to train.
-        folder: new, or with ``resume`` the folder of a stopped run of the same recipe.
+        folder: new, without a checkpoint yet, or with ``resume`` the folder of a stopped run of
+            the same recipe.
         resume: go on from the newest checkpoint whose bytes are whole; the result is the same
-            as without the stop.
+            as without the stop. auto: where there is a run, else begin.
 
     Raises:
         ConfigError: parts that do not fit.
@@ -58,7 +59,7 @@ def train(
 
 
 def _train(
-    recipe: Recipe, run: RunFolder, *, resume: bool, console: Console, world: World
+    recipe: Recipe, run: RunFolder, *, resume: Resume, console: Console, world: World
 ) -> None:
     folder = run.path
     parts = Parts(recipe, console, builders_of(world))
@@ -68,9 +69,9 @@ def _train(
             _count_buckets(parts)
             if world.first:
                 held.enter_context(folder_lock(folder))
-                run.check(recipe, resume=resume)
+                run.check(recipe, resume=run.goes_on(resume))
                 remove_staged(folder)
-        trainer = _trainer(parts, run, world, resume=resume)
+        trainer = _trainer(parts, run, world, resume=run.goes_on(resume))
         _agree(trainer, world)
         if trainer.step_count >= trainer.total_steps:
             return
