@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import made_up_runs
@@ -15,6 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pippin.cli.options import parse
+from pippin.cli.study import StudyCommand
 from pippin.config import ConfigError
 from pippin.study.executors import LocalExecutor
 from pippin.study.results import read
@@ -129,16 +131,40 @@ def test_a_run_that_no_job_can_be_had_for_costs_itself_only(study, tmp_path):
     assert sorted(again.statuses.values()) == ["finished", *["skipped"] * 3]
 
 
+def make_slurm(folder, monkeypatch, sbatch):
+    """A Slurm whose sbatch is this line of shell."""
+    for name, text in {"srun": "exit 0", "sbatch": sbatch}.items():
+        (folder / "bin").mkdir(exist_ok=True)
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_what_a_job_asks_for_stands_in_its_script(tmp_path, monkeypatch):
+    make_slurm(tmp_path, monkeypatch, f'cp "$1" {tmp_path}/script; echo Submitted batch job 12')
+    words = "--slurm.partition p --slurm.account a --slurm.qos q --slurm.constraint a100"
+    extra = "--slurm.extra reservation=course mail-type=END --slurm.gpus 0"
+    config = parse(StudyCommand, "", f"{words} {extra}".split(), StudyCommand()).slurm
+    SlurmExecutor(tmp_path / "jobs", config, jobs=1).submit(made_up_runs.execute, None, tmp_path)
+    asked = (tmp_path / "script").read_text()
+    wanted = ["partition=p", "account=a", "qos=q", "constraint=a100", "reservation=course"]
+    for option in [*wanted, "mail-type=END", "gpus-per-node=0", "time=1440"]:
+        assert f"#SBATCH --{option}\n" in asked, option
+
+
+def test_every_option_of_a_job_is_explained(capsys):
+    with pytest.raises(SystemExit):
+        parse(StudyCommand, "", ["--help"], StudyCommand())
+    shown = " ".join(capsys.readouterr().out.split()).partition("slurm options")[2]
+    options = shown.split("--slurm.")[1:]
+    assert len(options) == len(fields(SlurmConfig))
+    for option in options:
+        assert len(option.partition("(default")[0].split()) > 4, option
+
+
 def test_what_sbatch_says_is_recorded(study, tmp_path, monkeypatch):
     """A Slurm that takes no job."""
-    for name, text in {
-        "srun": "exit 0",
-        "sbatch": "echo QOSMaxSubmitJobPerUser >&2; exit 1",
-    }.items():
-        (tmp_path / "bin").mkdir(exist_ok=True)
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    make_slurm(tmp_path, monkeypatch, "echo QOSMaxSubmitJobPerUser >&2; exit 1")
     executor = SlurmExecutor(tmp_path / "jobs", SlurmConfig(), jobs=1)
     folder = tmp_path / "study"
     summary = run_study(
@@ -245,5 +271,7 @@ def test_what_cannot_be_is_refused(tmp_path):
         SlurmExecutor(tmp_path, SlurmConfig(), jobs=1)
     with pytest.raises(ConfigError, match=r"slurm\.minutes"):
         SlurmConfig(minutes=0)
+    with pytest.raises(ConfigError, match=r"slurm\.gpus .* 0 or 1; got 8: .*--jobs N"):
+        SlurmConfig(gpus=8)
     with pytest.raises(ConfigError, match=r"slurm\.warning_seconds .*120 s of 1 minutes"):
         SlurmConfig(minutes=1)

@@ -45,6 +45,35 @@ def _half_lives(
     )
 
 
+@_registry.primitive_rule
+def _names(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, str]] | None:
+    """``reservation=course mail-type=END``: any names, as for weights."""
+    if info.type != dict[str, str]:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=VALUE ...",
+        instance_from_str=parse_names,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [f"{name}={text}" for name, text in value.items()],
+    )
+
+
+def parse_names(words: list[str]) -> dict[str, str]:
+    """Name and value of each word.
+
+    Raises:
+        ValueError: no = in one, or nothing before it.
+    """
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise ValueError(f"give NAME=VALUE; got {word!r}")
+        found[name.removeprefix("--")] = value
+    return found
+
+
 def parse_half_life(text: str) -> HalfLife:
     """``share-0.1`` of the run, or ``images-500000``.
 

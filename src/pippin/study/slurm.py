@@ -3,7 +3,7 @@
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,16 @@ class SlurmConfig(Config):
     """What a run of a study asks of Slurm."""
 
     partition: str | None = None
-    """None = the cluster's default."""
+    """The queue; None = the cluster's default."""
+    account: str | None = None
+    """Who is charged; None = the user's default."""
+    qos: str | None = None
+    """Quality of service; None = the cluster's default."""
+    constraint: str | None = None
+    """Features that the machine must have, such as a100; None = any machine."""
+    extra: dict[str, str] = field(default_factory=dict)
+    """Further options of sbatch by their long names, as NAME=VALUE: reservation=course
+    mail-type=END."""
     minutes: int = 24 * 60
     """Time limit of one job; a run that meets it is put in the queue again and goes on."""
     warning_seconds: int = 120
@@ -26,13 +35,22 @@ class SlurmConfig(Config):
     """How often a run may meet its time limit; then it has failed, and goes on when the study is
     run again."""
     gpus: int = 1
+    """1, or 0 for a run without a card; a run of a study is one process and uses one."""
     cpus: int = 8
+    """Cores; train.workers of them load data."""
     memory_gb: int = 64
+    """Of the machine, not of the card."""
 
     def __post_init__(self) -> None:
         """Refuse jobs without time, processor or memory."""
         at_least(self, "slurm", 1, "minutes", "cpus", "memory_gb", "warning_seconds")
         at_least(self, "slurm", 0, "gpus", "requeues")
+        if self.gpus > 1:
+            raise ConfigError(
+                f"slurm.gpus must be 0 or 1; got {self.gpus}: a run of a study is one process, "
+                "which uses one card. --jobs N has N runs at once; a single training on several "
+                "cards is started by torchrun (docs/distributed.md)"
+            )
         if self.warning_seconds >= 60 * self.minutes:
             raise ConfigError(
                 f"slurm.warning_seconds must be less than slurm.minutes; got "
@@ -76,7 +94,7 @@ class SlurmExecutor:
             mem_gb=config.memory_gb,
             gpus_per_node=config.gpus,
             slurm_signal_delay_s=config.warning_seconds,
-            **({"slurm_partition": config.partition} if config.partition else {}),
+            **_named(config),
         )
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Job:
@@ -87,6 +105,15 @@ class SlurmExecutor:
         """
         job: Job = self._executor.submit(Resumable(), function, *arguments)
         return job
+
+
+def _named(config: SlurmConfig) -> dict[str, Any]:
+    """What only Slurm knows, under submitit's names."""
+    names = ("partition", "account", "qos", "constraint")
+    given = {f"slurm_{name}": getattr(config, name) for name in names if getattr(config, name)}
+    if config.extra:
+        given["slurm_additional_parameters"] = dict(config.extra)
+    return given
 
 
 class Resumable:
