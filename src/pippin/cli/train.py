@@ -67,7 +67,9 @@ def _train(recipe: Recipe, folder: Path, *, resume: Resume) -> int:
     from pippin.cli.main import RESUMABLE
     from pippin.run.train import train
     from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
+    from pippin.training.world import refuse_lone_tasks
 
+    refuse_lone_tasks()
     try:
         train(recipe, folder, resume=resume)
     except TrainingStoppedError as stopped:

@@ -137,6 +137,26 @@ def joined(device: str) -> Iterator[World]:
     dist.destroy_process_group()
 
 
+def refuse_lone_tasks() -> None:
+    """Refuse to train in one of several tasks that srun has started and nothing joins: each would
+    be the whole run on one card, and all but one would then find the folder in use.
+
+    A shell or a script inside an allocation is no step of several tasks, whatever SLURM_NTASKS
+    says there, and a job of submitit is a step of one.
+
+    Raises:
+        ValueError: it is one of several, and no WORLD_SIZE says what they are to each other.
+    """
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if tasks == "1" or "WORLD_SIZE" in os.environ:
+        return
+    raise ValueError(
+        f"srun has started {tasks} tasks, and each would train alone: start one task on each "
+        "machine that runs torchrun, see docs/distributed.md; where each is to be a run of its "
+        "own, in another folder, set WORLD_SIZE=1"
+    )
+
+
 def shared(loss: StepLoss, world: World, parallel: str) -> nn.Module:
     """The loss with gradients averaged over all processes, see ``train.parallel``. Build
     optimizers and averages afterwards: FSDP replaces the parameters by parts."""
