@@ -35,6 +35,7 @@ def test_a_good_folder_is_described_and_the_autoencoder_tried(photos, capsys):
     assert "autoencoder pippin/openmoji-f4: " in said
     assert "dB PSNR on 4 views at 32 pixels; " in said
     assert "pippin autoencoder train --data.path photos" in said  # nothing keeps noise
+    assert "For photographs take stabilityai/sd-vae-ft-mse" in said
     table = {words[0]: words[1:] for words in map(str.split, said.splitlines()) if words}
     train, held_out = (np.array(list(map(int, table[n]))) for n in ("cat", "dog"))
     assert (train + held_out == list(map(int, table["total"]))).all()

@@ -35,6 +35,8 @@ BATCH = 16
 """Images encoded at once when reconstruction is measured."""
 MUCH_WORSE = 3.0
 """dB below its own record from which another autoencoder is advised: twice the squared error."""
+PHOTOGRAPHS = "stabilityai/sd-vae-ft-mse"
+"""The autoencoder to try first on them."""
 REFUSED = 1
 LOST_SHOWN = 20
 
@@ -262,8 +264,9 @@ def _reconstruction(command: CheckCommand) -> str:
     if quality.psnr > usual - MUCH_WORSE:
         return text
     return text + (
-        "\nnote: no sample is better than what the autoencoder keeps of a picture. Train one on "
-        f"yours: pippin autoencoder train --data.path {command.data.path}"
+        "\nnote: no sample is better than what the autoencoder keeps of a picture. For photographs "
+        f"take {PHOTOGRAPHS} (--autoencoder.source; the recipes folder/...-256 have it), or train "
+        f"one on yours: pippin autoencoder train --data.path {command.data.path}"
     )
 
 

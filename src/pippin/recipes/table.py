@@ -33,6 +33,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "folder/mmdit-unconditional": folder.mmdit_unconditional,
     "folder/dit-disentangled": folder.dit_disentangled,
     "folder/dit-entangled": folder.dit_entangled,
+    "folder/mmdit-b-256": folder.mmdit_b_256,
+    "folder/dit-b-256": folder.dit_b_256,
     "published/dit-xl-256": published.dit_xl_256,
     "published/dit-xl-512": published.dit_xl_512,
     "published/mdtv2-xl-256": published.mdtv2_xl_256,
