@@ -8,7 +8,7 @@ NEVER_DROPPED = [
     *("--conditioning.drop.semantic", "0", "--conditioning.drop.both", "0"),
 ]
 MISTAKES = [
-    mistake("unknown verb", ["fly"], "no verb 'fly'; there are: demo, data, show", quick=True),
+    mistake("unknown verb", ["fly"], "no verb 'fly'; `pippin --help` lists all", quick=True),
     mistake(
         "unknown option",
         ["train", RECIPE, "--train.lerning-rate", "1"],
@@ -30,7 +30,7 @@ MISTAKES = [
         "no device 'v100'; there are: a100-40, a100-80, h100",
         quick=True,
     ),
-    mistake("unknown recipe", ["train", "openmoji/none"], "there are: openmoji/", quick=True),
+    mistake("unknown recipe", ["train", "openmoji/none"], "near it are openmoji/", quick=True),
     mistake(
         "recaption without a captioner",
         ["data", "recaption", "photos", "--column", "caption_x"],
@@ -49,7 +49,7 @@ MISTAKES = [
         "give each name once, with its weight",
         quick=True,
     ),
-    mistake("unknown study", ["study", "run", "none"], "no study 'none'; there are: demo"),
+    mistake("unknown study", ["study", "run", "none"], "no study 'none'; `pippin study list` lists all"),
     mistake("run folder that is none", ["sample", "nowhere"], "no run folder", quick=True),
     mistake("folder that is none", ["evaluate", "nowhere"], "is no folder", quick=True),
     mistake(

@@ -8,11 +8,12 @@ show its help at once.
 """
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,12 @@ WEIGHTS = re.compile(r"raw|ema(-images-\d+|-share-\d[\d.e-]*)?")
 
 class ConfigError(ValueError):
     """A configuration that a user gave is wrong; the message says what is allowed."""
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """Of many names those like a wrong one, for a message: ``; near it are a, b``, or nothing."""
+    near = difflib.get_close_matches(given, list(known), n=5, cutoff=0.5)
+    return f"; near it are {', '.join(near)}" if near else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line as a newcomer meets it, misuse included."""
 
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import pytest
 from pippin.cli.main import VERBS, main
 from pippin.cli.options import parse, parse_seeds
 from pippin.encoders.config import TextConfig
+from pippin.recipes.table import RECIPES
 
 
 def pippin(*arguments, **options):
@@ -45,6 +47,17 @@ def test_every_verb_has_help():
         assert "usage" in done.stdout.lower(), verb
 
 
+@pytest.mark.parametrize("verb", ["train", "plan", "show", "bench"])
+def test_recipes_are_listed_by_family_with_what_they_are(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in RECIPES:
+        (line,) = (line for line in shown.splitlines() if line.split()[:1] == [name])
+        assert re.search(r" \d+ px, .* M images$", line), line
+    for family in {name.partition("/")[0] for name in RECIPES}:
+        assert f"\n{family}/...  " in shown
+
+
 def test_settings_of_a_recipe_are_shown_without_importing_torch():
     code = (
         "import sys; from pippin.cli.main import main\n"
@@ -63,8 +76,9 @@ def test_settings_of_a_recipe_are_shown_without_importing_torch():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "no verb 'fly'"),
-        (["train", "openmoji/none"], "no recipe 'openmoji/none'; there are: openmoji/"),
+        (["fly"], "no verb 'fly'; `pippin --help` lists all"),
+        (["trian"], "no verb 'trian'; near it are train"),
+        (["train", "openmoji/none"], "no recipe 'openmoji/none'; near it are openmoji/"),
         (["train", "--config", "missing.json"], "missing.json"),
         (["train", "--config"], "needs the path"),
         (["sample", "missing"], "no run folder"),

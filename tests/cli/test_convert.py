@@ -78,7 +78,7 @@ def test_a_pipeline_becomes_a_model_that_samples(tmp_path, capsys):
     assert trained.recipe.diffusion.schedule == "sd"
     assert trained.recipe.diffusion.prediction == "v"
     assert (trained.recipe.data.resolution, trained.recipe.data.num_classes) == (64, 3)
-    place = ["--out", str(tmp_path / "samples"), "--seeds", "0:3", "--steps", "2"]
+    place = ["--out", str(tmp_path / "samples"), "--seeds", "0:3", "--sampling.steps", "2"]
     assert main(["sample", str(out), "--labels", "2", *place]) == 0
     assert len(list((tmp_path / "samples").glob("seed-*-class-2.png"))) == 3
     back = tmp_path / "back"

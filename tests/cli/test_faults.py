@@ -5,6 +5,7 @@
 """
 
 import errno
+import importlib
 import re
 import runpy
 import signal
@@ -108,12 +109,19 @@ def python_sigint():
 
 
 @pytest.mark.usefixtures("python_sigint")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_outside_of_training_exits_with_75(monkeypatch, capsys, number):
-    import pippin.cli.report as verb
-
-    monkeypatch.setattr(verb, "main", lambda arguments: signal.raise_signal(number))
+@pytest.mark.parametrize(
+    ("verb", "number", "way"),
+    [
+        ("sample", signal.SIGINT, "goes on from here"),
+        ("report", signal.SIGTERM, "begins anew"),
+        ("data check", signal.SIGINT, "begins anew"),
+        ("data prepare", signal.SIGTERM, "goes on from here"),
+    ],
+)
+def test_a_signal_outside_of_training_exits_with_75(monkeypatch, capsys, verb, number, way):
+    module = importlib.import_module(f"pippin.cli.{verb.split()[0]}")
+    monkeypatch.setattr(module, "main", lambda arguments: signal.raise_signal(number))
     before = signal.getsignal(signal.SIGTERM)
-    assert main.main(["report", "x"]) == 75
-    assert "the same command goes on" in capsys.readouterr().err
+    assert main.main([*verb.split(), "x"]) == 75
+    assert f"the same command {way}" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before

@@ -40,5 +40,5 @@ def test_usage(argv, code, capsys):
 
 
 def test_unknown_study():
-    with pytest.raises(ConfigError, match="no study 'x'; there are: demo"):
-        get_study("x")
+    with pytest.raises(ConfigError, match="no study 'contrl'; near it are control,"):
+        get_study("contrl")

@@ -9,9 +9,10 @@ import tyro
 
 from pippin.bench.config import AgainstConfig, BenchConfig
 from pippin.bench.record import BenchRecord, Spread
+from pippin.cli.listing import recipe_list
 from pippin.cli.options import parse
 from pippin.recipes.recipe import Recipe
-from pippin.recipes.table import RECIPES, get_recipe
+from pippin.recipes.table import get_recipe
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,8 +21,7 @@ USAGE = """usage: pippin bench RECIPE [options]                speed of training
        pippin bench --compare OLD.json NEW.json     ratios of two records
        pippin bench --against diffusers [options]   ours beside theirs, equal weights
 
-recipes:
-  {recipes}"""
+{recipes}"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class BenchCommand:
 def main(argv: list[str]) -> int:
     """Parse, measure and print."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE.format(recipes="\n  ".join(RECIPES)))
+        print(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     if argv[0] == "--compare":
         return _compare(argv[1:])

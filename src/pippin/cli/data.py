@@ -35,8 +35,6 @@ BATCH = 16
 """Images encoded at once when reconstruction is measured."""
 MUCH_WORSE = 3.0
 """dB below its own record from which another autoencoder is advised: twice the squared error."""
-PHOTOGRAPHS = "stabilityai/sd-vae-ft-mse"
-"""The autoencoder to try first on them."""
 REFUSED = 1
 LOST_SHOWN = 20
 
@@ -79,18 +77,18 @@ def main(argv: list[str]) -> int:
         print(USAGE)
         return 0 if argv else 2
     verbs = {
-        "import": _import,
-        "check": _check,
-        "recaption": recaption.main,
-        "prepare": _prepare,
+        "import": (_import, "SOURCE"),
+        "check": (_check, "FOLDER"),
+        "recaption": (recaption.main, "FOLDER"),
+        "prepare": (_prepare, "RECIPE"),
     }
     verb, rest = argv[0], argv[1:]
     if verb not in verbs:
         raise ValueError(f"pippin data has no verb {verb!r}; there are: {', '.join(verbs)}")
+    work, what = verbs[verb]
     if not rest:
-        print(USAGE)
-        return 2
-    return verbs[verb](rest)
+        raise ValueError(f"say which: pippin data {verb} {what} [options]; --help shows them")
+    return work(rest)
 
 
 def _import(argv: list[str]) -> int:
@@ -133,6 +131,8 @@ def _check(argv: list[str]) -> int:
     path, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     default = CheckCommand(data=ImagesConfig(path=path))
     command = parse(CheckCommand, "pippin data check FOLDER", rest, default)
+    if not command.data.path:
+        raise ValueError("say which: pippin data check FOLDER [options]")
 
     from pippin.data.check import summarise
     from pippin.data.listing import SourceRefusedError
@@ -264,9 +264,9 @@ def _reconstruction(command: CheckCommand) -> str:
     if quality.psnr > usual - MUCH_WORSE:
         return text
     return text + (
-        "\nnote: no sample is better than what the autoencoder keeps of a picture. For photographs "
-        f"take {PHOTOGRAPHS} (--autoencoder.source; the recipes folder/...-256 have it), or train "
-        f"one on yours: pippin autoencoder train --data.path {command.data.path}"
+        "\nnote: no sample is better than what the autoencoder keeps of a picture. For "
+        "photographs take stabilityai/sd-vae-ft-mse (--autoencoder.source), or train one on "
+        f"yours: pippin autoencoder train --data.path {command.data.path}"
     )
 
 

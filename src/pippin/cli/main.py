@@ -10,6 +10,7 @@ import importlib
 import sys
 
 from pippin.cli.failures import BAD_INPUT, explain
+from pippin.config import nearest
 from pippin.system.ranks import first_process
 from pippin.system.stop import signals_interrupt
 
@@ -30,6 +31,8 @@ VERBS: dict[str, str] = {
     "autoencoder": "train a small autoencoder",
 }
 RESUMABLE = 75
+KEEPS = {"demo", "train", "sample", "evaluate", "study", "autoencoder"}
+"""Verbs that find what they had finished when they are given again; and ``data`` but its check."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
-        print(f"error: no verb {verb!r}; there are: {', '.join(VERBS)}", file=sys.stderr)
+        near = nearest(verb, VERBS)
+        print(f"error: no verb {verb!r}{near}; `pippin --help` lists all", file=sys.stderr)
         return BAD_INPUT
     return _guarded(verb, rest)
 
@@ -59,7 +63,9 @@ def _guarded(verb: str, arguments: list[str]) -> int:
             return importlib.import_module(f"pippin.cli.{verb}").main(arguments)
     except KeyboardInterrupt:
         if first_process():
-            print("stopped; the same command goes on from here", file=sys.stderr)
+            keeps = verb in KEEPS or (verb == "data" and arguments[:1] != ["check"])
+            way = "goes on from here" if keeps else "begins anew"
+            print(f"stopped; the same command {way}", file=sys.stderr)
         return RESUMABLE
     except Exception as error:
         failure = explain(error, verb)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from pippin.cli.listing import recipe_list
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe
 from pippin.recipes.latents import Shape, is_known
 from pippin.recipes.recipe import Recipe
-from pippin.recipes.table import RECIPES
 from pippin.run.devices import DEVICES, Cluster
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ USAGE = """usage: pippin plan RECIPE [options]      pippin plan RECIPE --help sh
 
 devices: {devices}
 
-recipes:
-  {recipes}"""
+{recipes}"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +49,7 @@ class PlanCommand:
 def main(argv: list[str]) -> int:
     """Parse, plan and print."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE.format(devices=", ".join(DEVICES), recipes="\n  ".join(RECIPES)))
+        print(USAGE.format(devices=", ".join(DEVICES), recipes=recipe_list()))
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
     command = parse(PlanCommand, f"pippin plan {name}", rest, PlanCommand(recipe=recipe))

@@ -55,6 +55,7 @@ def main(argv: list[str]) -> int:
     source, rest = (TEXT_MODEL, argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     recipe = trained_recipe(source)
     default = SampleCommand(sampling=recipe.sampling)
+    rest = [f"--{x[11:]}" if x.startswith("--sampling.") else x for x in rest]  # as of a recipe
     command = parse(SampleCommand, "pippin sample RUN", rest, default)
     seeds = parse_seeds(command.seeds)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from pippin.cli.listing import recipe_list
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe
 from pippin.data.buckets import size_name
@@ -13,7 +14,6 @@ from pippin.data.config import ImagesConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.recipes.latents import Shape, latent_shape_of
 from pippin.recipes.recipe import Recipe
-from pippin.recipes.table import RECIPES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 USAGE = """usage: pippin show RECIPE [options]      pippin show RECIPE --help shows all settings
        pippin show --config RUN/config.json [options]
 
-recipes:
-  {recipes}"""
+{recipes}"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ class ShowCommand:
 def main(argv: list[str]) -> int:
     """Parse and print."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE.format(recipes="\n  ".join(RECIPES)))
+        print(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
     command = parse(ShowCommand, f"pippin show {name}", rest, ShowCommand(recipe=recipe))

@@ -8,18 +8,18 @@ from typing import Annotated
 
 import tyro
 
+from pippin.cli.listing import recipe_list
 from pippin.cli.options import chosen_data, parse
 from pippin.data.config import OpenMojiConfig
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
-from pippin.run.folder import Resume
+from pippin.run.folder import Resume, RunFolder
 from pippin.system.ranks import first_process
 
 USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help shows all settings
        pippin train --config RUN/config.json [options]
 
-recipes:
-  {recipes}"""
+{recipes}"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class TrainCommand:
 def main(argv: list[str]) -> int:
     """Parse and train."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE.format(recipes="\n  ".join(RECIPES)))
+        print(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
     command = parse(TrainCommand, f"pippin train {name}", rest, TrainCommand(recipe=recipe))
@@ -76,8 +76,8 @@ def _train(recipe: Recipe, folder: Path, *, resume: Resume) -> int:
         _say(f"{stopped}; go on with --resume True --folder {folder}")
         return RESUMABLE
     except KeyboardInterrupt:
-        if not (folder / "config.json").exists():
-            raise  # while preparing: nothing is trained yet
+        if not RunFolder(folder).begun:
+            raise  # before the first checkpoint
         _say(f"stopped; go on from the last checkpoint with --resume True --folder {folder}")
         return RESUMABLE
     except TrainingDivergedError as error:

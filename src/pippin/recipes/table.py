@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from pippin.config import ConfigError
+from pippin.config import ConfigError, nearest
 from pippin.recipes import folder, openmoji, paper, published
 from pippin.recipes.openmoji import with_text
 from pippin.recipes.recipe import Recipe
@@ -50,8 +50,9 @@ def get_recipe(name: str) -> Recipe:
     """The recipe of a name.
 
     Raises:
-        ConfigError: no such recipe; the message lists them.
+        ConfigError: no such recipe; the message names those like it.
     """
     if name not in RECIPES:
-        raise ConfigError(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
+        near = nearest(name, RECIPES)
+        raise ConfigError(f"no recipe {name!r}{near}; `pippin train --help` lists all")
     return replace(RECIPES[name](), family=name.partition("/")[0])

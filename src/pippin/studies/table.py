@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from pippin.config import ConfigError, replace_at
+from pippin.config import ConfigError, nearest, replace_at
 from pippin.data.config import ImagesConfig, OpenMojiConfig
 from pippin.recipes import openmoji
 from pippin.studies.architectures import architectures_study, text_architectures_study
@@ -93,10 +93,11 @@ def get_study(name: str, seeds: tuple[int, ...] = (), scale: ScaleName | None = 
         scale: None = the smallest that the study has.
 
     Raises:
-        ConfigError: no such study, or not at this scale; the message lists what there is.
+        ConfigError: no such study, or not at this scale; the message says what there is.
     """
     if name not in STUDIES:
-        raise ConfigError(f"no study {name!r}; there are: {', '.join(STUDIES)}")
+        near = nearest(name, STUDIES)
+        raise ConfigError(f"no study {name!r}{near}; `pippin study list` lists all")
     shipped = STUDIES[name]
     scale = scale or shipped.scales[0]
     if scale not in shipped.scales:

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recipes as a list to choose from, family by family, with a line each."""
+
+from pippin.data.config import NoDataConfig
+from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import RECIPES
+
+FAMILIES = {
+    "openmoji": "on the embedded pictures; small enough for two CPU cores",
+    "folder": "on own pictures: --data.path FOLDER",
+    "published": "published models as they were trained: --data.path FOLDER",
+    "paper": "five denoisers under one protocol, on ImageNet and CC12M: --data.path FOLDER",
+}
+
+
+def recipe_list() -> str:
+    """All recipes; what each is follows from its settings."""
+    width = max(map(len, RECIPES))
+    lines = []
+    for family in dict.fromkeys(name.partition("/")[0] for name in RECIPES):
+        lines += ["", f"{family}/...  {FAMILIES[family]}"]
+        lines += [
+            f"  {name:<{width}}  {_in_words(build())}"
+            for name, build in RECIPES.items()
+            if name.startswith(f"{family}/")
+        ]
+    return "\n".join(lines[1:])
+
+
+def _in_words(recipe: Recipe) -> str:
+    """``mmdit 12 x 768, 256 px, label by attention, control gated, 25.6 M images``."""
+    denoiser, data = recipe.denoiser, recipe.data
+    assert not isinstance(data, NoDataConfig)
+    if denoiser.kind == "unet":
+        shape = f"{denoiser.channels} channels"
+    else:
+        shape = f"{denoiser.depth} x {denoiser.width}"
+    return (
+        f"{denoiser.kind} {shape}, {data.resolution} px, {_semantics(recipe)}, "
+        f"{_control(recipe)}, {recipe.train.images / 1e6:g} M images"
+    )
+
+
+def _semantics(recipe: Recipe) -> str:
+    rules = recipe.conditioning.rules
+    return " and ".join(f"{what} by {how}" for what, how in rules.items()) or "no classes"
+
+
+def _control(recipe: Recipe) -> str:
+    control = recipe.conditioning.control
+    if not (control.high or control.low):
+        return "no control"
+    return "control constant" if control.low_gate.kind == "constant" else "control gated"
