@@ -49,7 +49,9 @@ MISTAKES = [
         "give each name once, with its weight",
         quick=True,
     ),
-    mistake("unknown study", ["study", "run", "none"], "no study 'none'; `pippin study list` lists all"),
+    mistake(
+        "unknown study", ["study", "run", "none"], "no study 'none'; `pippin study list` lists all"
+    ),
     mistake("run folder that is none", ["sample", "nowhere"], "no run folder", quick=True),
     mistake("folder that is none", ["evaluate", "nowhere"], "is no folder", quick=True),
     mistake(

@@ -42,3 +42,39 @@ def test_usage(argv, code, capsys):
 def test_unknown_study():
     with pytest.raises(ConfigError, match="no study 'contrl'; near it are control,"):
         get_study("contrl")
+
+
+def test_a_folder_without_pictures_is_refused_before_the_first_run(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for place, message in (("nowhere", "nowhere is not there"), ("empty", "hold no picture")):
+        given = ["--scale", "paper", "--data-path", str(tmp_path / place)]
+        with pytest.raises(ValueError, match=message):
+            study_verb.main(["run", "control", "--folder", str(tmp_path / "study"), *given])
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_folder_for_embedded_pictures_is_refused_with_a_way():
+    with pytest.raises(ConfigError, match=r"leave --data-path photos out, or .*--scale paper"):
+        study_verb.main(["run", "control", "--data-path", "photos"])
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "said"),
+    [
+        (["0:5"], (0, 1, 2, 3, 4), ""),
+        (["3", "0:2", "1"], (3, 0, 1), ""),
+        (["5"], (5,), "one training seed (5): no verdict; --seeds 0 1 2 3 4, or 0:5, for five"),
+        ([], (), ""),
+    ],
+)
+def test_seeds_are_numbers_and_ranges(given, wanted, said, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(study_verb, "run", lambda *given, **_: seen.append(given[2]) or 0)
+    assert study_verb.main(["run", "control", *(["--seeds", *given] if given else [])]) == 0
+    assert seen == [wanted]
+    assert capsys.readouterr().err.strip() == said
+
+
+def test_seeds_that_are_none_are_refused():
+    with pytest.raises(ValueError, match=r"must look like .*; got 'five'"):
+        study_verb.main(["run", "control", "--seeds", "five"])

@@ -126,6 +126,26 @@ def test_another_setting_needs_another_folder(study, execute, tmp_path):
     run_study(elsewhere, tmp_path, execute, quiet)
 
 
+def test_a_folder_of_failures_alone_may_be_declared_anew(study, execute, tmp_path):
+    def fail(recipe, folder):
+        raise ValueError("nowhere is not there")
+
+    run_study(study, tmp_path, fail, quiet)
+    longer = replace(study, base=replace_at(study.base, "train.images", 20_000), seeds=(1, 2))
+    begun = tmp_path / "runs" / "entangled-seed0" / "checkpoints" / "500"
+    begun.mkdir(parents=True)
+    with pytest.raises(ConfigError, match="use another folder"):
+        run_study(longer, tmp_path, execute, quiet)  # hours of training stand there
+    begun.rmdir()
+    summary = run_study(longer, tmp_path, execute, quiet)
+    assert set(summary.statuses.values()) == {"finished"}
+    declared = Declaration.load(tmp_path / "study.json")
+    assert declared.first_seeds == declared.seeds == (1, 2)
+    assert {one.status for one in read(tmp_path / "results.jsonl").outcomes} == {"finished"}
+    with pytest.raises(ConfigError, match="use another folder"):
+        run_study(study, tmp_path, execute, quiet)
+
+
 def _hold(folder, ready, done):
     with folder_lock(folder):
         ready.set()

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin study list`` and ``pippin study run NAME [--scale S] [--folder F] [--seeds 0 1]``."""
+"""``pippin study list`` and ``pippin study run NAME [--scale S] [--folder F] [--seeds 0:5]``."""
 
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pippin.cli.options import parse
+import tyro
+
+from pippin.cli.options import parse, parse_seeds
 from pippin.studies.scales import ScaleName
 from pippin.study.executors import Executor, LocalExecutor
 from pippin.study.slurm import SlurmConfig, SlurmExecutor
@@ -25,8 +27,9 @@ class StudyCommand:
     smallest that the study has."""
     folder: Path | None = None
     """Study folder; default studies/NAME, with the scale behind it where one is given."""
-    seeds: tuple[int, ...] = ()
-    """Training seeds; none given = the study's own. Seeds can be added later."""
+    seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SEED|FROM:TO ...")] = ()
+    """Training seeds, such as 0 1 2 or 0:3 (3 left out); none given = the study's own. Seeds can
+    be added later."""
     data_path: str | None = None
     """Folder of the pictures, for a study that does not run on the embedded ones."""
     executor: ExecutorName = "inline"
@@ -49,7 +52,16 @@ def main(argv: list[str]) -> int:
     place = f"{name}-{command.scale}" if command.scale else name
     folder = command.folder or Path("studies") / place
     executor = _executor(command, folder)
-    return run(name, folder, command.seeds, command.scale, command.data_path, executor)
+    seeds = _seeds(command.seeds)
+    return run(name, folder, seeds, command.scale, command.data_path, executor)
+
+
+def _seeds(given: tuple[str, ...]) -> tuple[int, ...]:
+    """Each once, in the order given; one alone is said, for it is easily meant as a number."""
+    seeds = tuple(dict.fromkeys(seed for text in given for seed in parse_seeds(text)))
+    if len(seeds) == 1:
+        _say(f"one training seed ({seeds[0]}): no verdict; --seeds 0 1 2 3 4, or 0:5, for five")
+    return seeds
 
 
 def _executor(command: StudyCommand, folder: Path) -> Executor | None:
@@ -70,12 +82,16 @@ def run(
 ) -> int:
     """Run a shipped study in a folder and render its report."""
     from pippin.cli.main import RESUMABLE
+    from pippin.data.config import ImagesConfig
+    from pippin.data.listing import list_pictures
     from pippin.run.execute import execute, pretrain
     from pippin.studies.table import get_study, on_data
     from pippin.study.report import render_report
     from pippin.study.runner import run_study
 
     study = on_data(get_study(name, seeds, scale), data_path)
+    if isinstance(study.base.data, ImagesConfig):
+        list_pictures(study.base.data)  # a folder without any would fail run by run
     summary = run_study(study, folder, execute, _say, pretrain, executor)
     print(f"report: {render_report(folder)}")
     if summary.interrupted:

@@ -139,7 +139,9 @@ def on_data(study: Study, path: str | None) -> Study:
     if not isinstance(data, ImagesConfig):
         if path is not None:
             raise ConfigError(
-                f"study {study.name!r} runs on the embedded pictures; leave --data-path {path} out"
+                f"study {study.name!r} runs on the embedded pictures; leave --data-path {path} "
+                "out, or ask the same of own pictures: with --scale paper where `pippin study "
+                "list` names it, or by a Study of your own (docs/studies.md)"
             )
         return study
     if not (path or data.path):

@@ -12,6 +12,7 @@ from pathlib import Path
 from pippin.config import ConfigError, difference
 from pippin.recipes.recipe import Recipe
 from pippin.study.declaration import Declaration
+from pippin.study.results import read
 from pippin.study.study import Study
 
 
@@ -23,7 +24,9 @@ def run_name(arm: str, seed: int) -> str:
 def declare(study: Study, folder: Path) -> None:
     """Write the folder's ``study.json``, or refuse where it holds something else than this study.
 
-    Seeds may be added later; which ones were declared first stays on record.
+    Seeds may be added later; which ones were declared first stays on record. A folder in which
+    nothing has been trained or measured may be declared anew, as after a mistake that failed all
+    runs.
 
     Raises:
         ConfigError: what was declared before, or any setting of an arm, has changed.
@@ -32,10 +35,25 @@ def declare(study: Study, folder: Path) -> None:
     declared = study.declaration()
     if path.exists():
         before = Declaration.load(path)
-        _refuse_change(before, declared, path)
+        try:
+            _refuse_change(before, declared, path)
+        except ConfigError:
+            if not _untouched(folder):
+                raise
+            (folder / "results.jsonl").unlink(missing_ok=True)  # failures of what was declared
+            before = declared
         seeds = tuple(sorted({*before.seeds, *declared.seeds}))
         declared = replace(declared, seeds=seeds, first_seeds=before.first_seeds)
     declared.save(path)
+
+
+def _untouched(folder: Path) -> bool:
+    """Whether no run has a number or a checkpoint, only failures."""
+    found = read(folder / "results.jsonl")
+    failed = all(one.status == "failed" for one in found.outcomes)
+    places = ("runs", "starts")
+    trained = [one for place in places for one in folder.glob(f"{place}/*/checkpoints/[0-9]*")]
+    return failed and not trained and not found.rows and not found.problems
 
 
 def _refuse_change(before: Declaration, declared: Declaration, path: Path) -> None:
