@@ -87,6 +87,7 @@ def _pixart(a: Arguments, *, image_shape: bool) -> Configured:
         token_features=a.take("caption_channels", 4096),
         num_tokens=a.take("model_max_length", 120),
         projection="mlp",
+        padding="mask",
     )
     conditioning = ConditioningConfig(
         semantic=semantic,
