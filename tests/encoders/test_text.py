@@ -199,7 +199,7 @@ def test_a_pooler_that_nobody_reads_may_be_missing(tmp_path):
 def test_tensors_of_another_shape_are_refused_by_name(tmp_path):
     source, _ = checkpoint(tmp_path, "clip")
     without(source, **{"text_projection.weight": torch.zeros(5, 16)})
-    with pytest.raises(ValueError, match=r"text_projection\.weight \(5 x 16, not 12 x 16\)"):
+    with pytest.raises(ValueError, match=r"config\.json says: text_projection\.weight"):
         TextEncoder(TextConfig(source=(source,)))
 
 

@@ -117,10 +117,8 @@ def load_weights(
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are named below
     )
-    unlike = sorted(
-        f"{name} ({_shape(given)}, not {_shape(wanted)})"
-        for name, given, wanted in report["mismatched_keys"]
-    )
+    # Before its version 5 the library gave names here, now with the shapes beside them.
+    unlike = sorted(one if isinstance(one, str) else one[0] for one in report["mismatched_keys"])
     if unlike:
         raise _NotWholeError(
             f"{what} in {folder} is not whole: {len(unlike)} tensors of its weights have another "
@@ -137,10 +135,6 @@ def load_weights(
 
 class _NotWholeError(ValueError):
     """Says all there is to say of a folder."""
-
-
-def _shape(sides: Any) -> str:
-    return " x ".join(map(str, sides))
 
 
 def _listed(names: list[str]) -> str:
