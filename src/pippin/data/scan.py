@@ -106,6 +106,8 @@ class Scan:
     """Suffix -> how many files that are no pictures."""
     caption_kinds: tuple[str, ...]
     """Of the source's columns."""
+    unread_captions: int = 0
+    """As of :class:`pippin.data.listing.Listing`."""
 
     @property
     def lost_share(self) -> float:
@@ -233,6 +235,7 @@ def _judged(listing: Listing, files: Mapping[str, FileRecord], min_side: int) ->
         lost=tuple(sorted(lost, key=lambda one: one.name)),
         passed_over=dict(listing.passed_over.most_common()),
         caption_kinds=listing.caption_kinds,
+        unread_captions=listing.unread_captions,
     )
 
 
