@@ -30,9 +30,7 @@ Rule = Literal[
 ]
 RULES: tuple[Rule, ...] = get_args(Rule)
 
-Reason = Literal[
-    "missing", "not permitted", "system error", "broken", "over 8 bits", "enormous"
-]
+Reason = Literal["missing", "not permitted", "system error", "broken", "over 8 bits", "enormous"]
 """Why a file cannot be read."""
 OF_BYTES: frozenset[Reason] = frozenset(("broken", "over 8 bits", "enormous"))
 """Reasons that hold for as long as a file's bytes are the same; the others may pass."""

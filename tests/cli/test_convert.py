@@ -22,7 +22,7 @@ from pippin.config import ConfigError
 from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
 from pippin.diffusion.config import DiffusionConfig
 from pippin.interop.arguments import Configured
-from pippin.interop.convert import FORMATS, configured_of, convert
+from pippin.interop.convert import FORMATS, configured_of, convert, recipe_of
 from pippin.interop.diffusers_format import to_diffusers, write_folder
 from pippin.interop.mapping import shapes_of
 from pippin.interop.published import dit_table
@@ -183,6 +183,62 @@ def test_a_table_without_a_null_row_is_not_guided_by(tmp_path):
     for wrong in ({"source": 1}, {"depth": None}, {"mlp_ratio": "abc"}, {"learn_sigma": "yes"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             convert("dit", tmp_path / "w.safetensors", arguments=arguments | wrong)
+
+
+@pytest.mark.parametrize("source", ["dit", "mdtv2", "pixart"])
+def test_a_width_without_heads_is_refused(source):
+    with pytest.raises(ValueError, match=r"hidden_size=384 without num_heads: .* give num_heads"):
+        configure(source, {"hidden_size": 384, "depth": 12})
+    assert configure(source, {"hidden_size": 384, "num_heads": 6}).denoiser.num_heads == 6
+    for given in ({}, {"hidden_size": 1152}):
+        assert configure(source, given).denoiser.num_heads == 16
+
+
+@pytest.mark.parametrize("context", [768, 1024])
+def test_the_side_in_stable_diffusions_configurations_is_not_that_of_its_latents(context):
+    yaml = {"in_channels": 4, "out_channels": 4, "context_dim": context, "num_heads": 8}
+    yaml |= {"use_spatial_transformer": True, "image_size": 32}
+    found = configure("ldm_unet", yaml)
+    assert found.latent_side == 64 and "image_size=32" in found.notes[0]
+    assert recipe_of(found).data.resolution == 512
+    assert configure("ldm_unet", yaml | {"image_size": 96}).latent_side == 96
+    small = configure("ldm_unet", yaml | {"context_dim": 1280})  # the text-to-image LDM's is true
+    assert (small.latent_side, small.notes) == (32, ())
+
+
+def vae(folder, **settings):
+    diffusers.AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=8,
+        latent_channels=4,
+        **settings,
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+def test_an_autoencoder_of_another_scale_is_said(tmp_path, capsys):
+    folder_of(tmp_path / "model")
+    for name, settings, noted in (
+        ("same", {}, False),
+        ("other", {"scaling_factor": 0.5}, True),
+        ("moved", {"shift_factor": 0.1}, True),
+    ):
+        source = vae(tmp_path / name, **settings)
+        notes = convert("diffusers", tmp_path / "model", autoencoder=source).notes
+        assert any("published with latents" in note for note in notes) == noted, name
+    config = tmp_path / "same" / "config.json"
+    old = {k: v for k, v in json.loads(config.read_text()).items() if k != "scaling_factor"}
+    config.write_text(json.dumps(old))
+    same = convert("diffusers", tmp_path / "model", autoencoder=str(tmp_path / "same"))
+    assert not any("published with latents" in note for note in same.notes)
+    ours = convert("diffusers", tmp_path / "model", autoencoder="pippin/openmoji-f4")
+    assert any("autoencoder pippin/openmoji-f4 has (moments - [" in note for note in ours.notes)
+    vae(tmp_path / "model" / "vae", scaling_factor=0.5)  # the pipeline's own
+    own = convert("diffusers", tmp_path / "model")
+    assert own.recipe.autoencoder.source.endswith("vae")
+    assert not any("published with latents" in note for note in own.notes)
 
 
 def test_arguments_of_the_command_line():

@@ -47,9 +47,7 @@ PROMPT, EMPTY = features(4, 0), features(1, 1)
 
 def predicted(model, text, kept=True):
     x, t = rng.normal((BATCH, 4, 8, 8), "noise", 2), torch.tensor([300.0, 900.0])
-    keep = Keep(
-        semantic=torch.full((BATCH,), kept), control=torch.ones(BATCH, dtype=torch.bool)
-    )
+    keep = Keep(semantic=torch.full((BATCH,), kept), control=torch.ones(BATCH, dtype=torch.bool))
     with torch.no_grad():
         return model(x, t, model.prepare(Conditions(text=text, control={}), keep)).mean
 
