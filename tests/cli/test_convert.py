@@ -8,6 +8,7 @@ import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_sd3_text import save_encoders
 
 from pippin.cli.convert import parse_arguments
 from pippin.cli.main import main
@@ -288,3 +289,33 @@ def test_what_diffusers_cannot_say_is_refused_by_name(setting):
     tensors = model.state_dict()
     with pytest.raises(ConfigError, match=setting):
         to_diffusers(configured_of(recipe, tensors), tensors)
+
+
+def test_a_pipeline_of_sd3_is_sampled_with_its_three_encoders(tmp_path, capsys):
+    pipe, out = tmp_path / "pipe", tmp_path / "ours"
+    save_encoders(pipe)
+    torch.manual_seed(0)
+    sd3 = {name: TINY[name] for name in ("num_attention_heads", "attention_head_dim")}
+    sd3 |= {
+        "num_layers": 1,
+        "sample_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "caption_projection_dim": 16,
+    }
+    sd3 |= {"joint_attention_dim": 32, "pooled_projection_dim": 16, "pos_embed_max_size": 6}
+    diffusers.SD3Transformer2DModel(**sd3).save_pretrained(pipe / "transformer")
+    diffusers.FlowMatchEulerDiscreteScheduler().save_pretrained(pipe / "scheduler")
+    vae(pipe / "vae")
+    assert main(["convert", str(pipe), str(out), "--from", "diffusers"]) == 0
+    assert "--text-source CLIP-L CLIP-G T5" in capsys.readouterr().out
+    encoders = [str(pipe / f"text_encoder{end}") for end in ("", "_2", "_3")]
+    command = ["sample", str(out), "--prompts", "red apple", "--seeds", "0:2", "--steps", "2"]
+    place = ["--out", str(tmp_path / "samples"), "--text-source", *encoders]
+    assert main([*command, *place]) == 0
+    assert len(list((tmp_path / "samples").glob("seed-*.png"))) == 2
+    capsys.readouterr()
+    assert main([*command, *place[:3], encoders[0]]) == 2
+    assert "text.combine sd3 needs three encoders" in capsys.readouterr().err
+    assert main([*command, *place, "--text-combine", "features"]) == 2
+    assert "token_features is 32; text.source" in " ".join(capsys.readouterr().err.split())

@@ -50,7 +50,7 @@ def captions(config: ImagesConfig) -> dict[str, str | None]:
 def test_files_of_the_same_name_are_captions(config, put, folder: str) -> None:
     for name in ("a.png", "b.v2.png", "c.png", "d.PNG", "e.png", "f.png"):
         put(folder + name)
-    put(f"{folder}a.txt", "a cat,\n asleep\n".encode())
+    put(f"{folder}a.txt", b"a cat,\n asleep\n")
     put(f"{folder}b.v2.caption", "\ufeffzwei Hüte".encode())
     put(f"{folder}c.txt", b" \n")
     put(f"{folder}d.TXT", b"loud")

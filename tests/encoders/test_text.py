@@ -175,13 +175,13 @@ def test_a_clip_without_a_projection_has_no_pooled_vector(tmp_path):
         expected = model(input_ids=torch.tensor([[2, 4, 7, 3, 0, 0]])).last_hidden_state
     torch.testing.assert_close(found.tokens, expected, rtol=1e-5, atol=1e-6)
     rule = TextSemantic(token_features=16, pooled_features=12)
-    with pytest.raises(ConfigError, match="pooled_features is 12; .* gives none"):
+    with pytest.raises(ConfigError, match=r"pooled_features is 12; .* gives none"):
         check_encoder(encoder, rule)
 
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_weights_that_lack_tensors_are_refused_by_name(tmp_path, kind):
-    source, model = checkpoint(tmp_path, kind)
+    source, _ = checkpoint(tmp_path, kind)
     names = sorted(load_file(tmp_path / "model.safetensors"))
     without(source, next(name for name in names if "layer" in name))
     with pytest.raises(ValueError, match=r"is not whole: its weights lack 1 tensors \("):

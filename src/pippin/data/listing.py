@@ -2,8 +2,8 @@
 """Which files a folder of own pictures has, and their classes: by name, before any is read.
 
 Three layouts: a metadata file says it; or each folder inside is a class, whatever lies deeper in
-it; or the folder is flat, and then all pictures are of one class. Without a metadata file, captions
-may lie in text files beside the pictures.
+it; or the folder is flat, and then all pictures are of one class. Without a metadata file,
+captions may lie in text files beside the pictures.
 """
 
 import os

@@ -258,8 +258,8 @@ def _transformer(a: Arguments) -> dict[str, Any]:
     width = a.take("hidden_size", XL_WIDTH)
     if width != XL_WIDTH and not heads_given:
         raise ValueError(
-            f"{a.source}: hidden_size={width} without num_heads: weights do not say how many heads "
-            "there are; give num_heads too (S 6, B 12, L and XL 16)"
+            f"{a.source}: hidden_size={width} without num_heads: weights do not say how many "
+            "heads there are; give num_heads too (S 6, B 12, L and XL 16)"
         )
     return {
         "depth": a.take("depth", 28),
