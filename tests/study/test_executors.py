@@ -292,6 +292,8 @@ def test_what_cannot_be_is_refused(tmp_path):
         LocalExecutor(0)
     with pytest.raises(ConfigError, match=r"no Slurm can be reached from here.*executor local"):
         SlurmExecutor(tmp_path, SlurmConfig(), jobs=1)
+    with pytest.raises(ConfigError, match=r"slurm\.gpus must be 0 or 1.*got 8"):
+        SlurmConfig(gpus=8)
     with pytest.raises(ConfigError, match=r"slurm\.minutes"):
         SlurmConfig(minutes=0)
     with pytest.raises(ConfigError, match=r"slurm\.warning_seconds .*120 s of 1 minutes"):
