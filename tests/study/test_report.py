@@ -274,6 +274,7 @@ def test_without_real_pairs_an_effect_is_only_different(study, measure, tmp_path
     run_study(study, tmp_path, run, lambda text: None)
     (line,) = result_lines(open_source(tmp_path))
     assert line.comparisons[0].status == "different"
+    assert line.better == "neither direction is better"
 
 
 def test_one_good_arm_among_several_is_counted_and_not_called_support(study, measure, tmp_path):

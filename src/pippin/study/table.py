@@ -108,7 +108,7 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
         metric=metric,
         term=known,
         role=role,
-        better=direction(known, sample.better),
+        better=NEAREST if target is not None else direction(known, sample.better),
         unit=sample.unit,
         count=counted(main),
         arms=tuple(
@@ -122,8 +122,8 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
 
 
 def direction(known: Term, better: str) -> str:
-    """What is better, in words behind a sign."""
-    return NEAREST if known.target else ARROWS.get(better, "neither direction is better")
+    """Which way is better, in words behind a sign; a target is none."""
+    return ARROWS.get("" if known.target else better, "neither direction is better")
 
 
 def split_by_protocol(rows: list[Row]) -> tuple[list[Row], list[Row]]:
