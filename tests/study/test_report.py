@@ -132,6 +132,18 @@ def test_divergence_has_a_cell_of_its_own(study, measure, tmp_path):
     assert "No verdict yet" not in text and "fewer than two arms" not in text
 
 
+def test_arms_that_all_diverged_are_not_called_unmeasured(study, tmp_path):
+    """Nothing has any number: the outcomes say why."""
+
+    def run(recipe, folder):
+        raise FloatingPointError("not finite")
+
+    run_study(study, tmp_path, run, lambda text: None)
+    text = page(tmp_path)
+    assert "entangled and disentangled diverged: no verdict on drift." in text
+    assert "No verdict yet" not in text
+
+
 def test_an_arm_that_diverged_is_not_one_that_was_not_measured(study, measure, tmp_path):
     gates = {f"{alpha:g}": PowerCosineGate(alpha=alpha) for alpha in (1.0, 2.0, 4.0)}
     levels = {name: {"conditioning.control.low_gate": gate} for name, gate in gates.items()}

@@ -86,7 +86,7 @@ def headline(source: Source, lines: list[Line]) -> Headline:
     if better[:1] in "↓↑" and better:
         ends = ("better", "worse") if better.startswith("↓") else ("worse", "better")
     return Headline(
-        mark=_mark(tone, comparisons),
+        mark=_mark(tone, comparisons, bool(_diverged(source, comparisons))),
         sentence=sentence,
         meaning=_meaning(source),
         tone=tone,
@@ -99,8 +99,16 @@ def headline(source: Source, lines: list[Line]) -> Headline:
     )
 
 
-def _mark(tone: Tone, comparisons: tuple[Comparison, ...]) -> str:
-    if tone == "undecided" and any(one.diverged for one in comparisons):
+def _diverged(source: Source, comparisons: tuple[Comparison, ...]) -> list[str]:
+    """Arms that diverged in some seed; where no arm has a number, all that ended so."""
+    arms = [arm for one in comparisons for arm in one.diverged]
+    if not comparisons:
+        arms = [one.arm for one in source.results.outcomes if one.status == "diverged"]
+    return [*dict.fromkeys(arms)]
+
+
+def _mark(tone: Tone, comparisons: tuple[Comparison, ...], diverged: bool) -> str:
+    if tone == "undecided" and diverged:
         return "No verdict"
     if not any(one.difference for one in comparisons):
         return "No verdict yet"
@@ -113,7 +121,7 @@ def _mark(tone: Tone, comparisons: tuple[Comparison, ...]) -> str:
 
 def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str, Tone]:
     metric = term(str(source.declaration.primary)).label
-    diverged = dict.fromkeys(arm for one in comparisons for arm in one.diverged)
+    diverged = _diverged(source, comparisons)
     if diverged and not any(one.difference for one in comparisons):
         return f"{' and '.join(diverged)} diverged: no verdict on {metric}.", "undecided"
     if not any(one.difference for one in comparisons):
