@@ -26,6 +26,8 @@ class Term:
     group: Group
     leads: bool = False
     """Shown without being asked for."""
+    target: bool = False
+    """Neither more nor less is better, but what is nearest to real pictures' value."""
 
 
 CONTROLS = {
@@ -241,7 +243,7 @@ def _effect(control: str) -> Term:
     known = f"How far {control} is obeyed; 0 = the request is ignored."
     label = f"effect ({control_name(control)})"
     text = _EFFECTS.get(control.partition(" at ")[0], known)
-    return Term(label=label, text=text, group="control")
+    return Term(label=label, text=text, group="control", target=True)
 
 
 def _asymmetric(control: str) -> Term:
