@@ -36,8 +36,8 @@ class DenoiserConfig(Config):
 
     @property
     def side_multiple(self) -> int:
-        """Whose multiples a latent's sides must be."""
-        return 1
+        """Whose multiples a latent's sides must be: of whole patches, where there are patches."""
+        return int(getattr(self, "patch_size", 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +64,6 @@ class TransformerConfig(DenoiserConfig):
                 "denoiser.width must be a multiple of 4 and of denoiser.num_heads; got "
                 f"{self.width}, {self.num_heads} heads"
             )
-
-    @property
-    def side_multiple(self) -> int:
-        """Whole patches."""
-        return self.patch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +222,11 @@ class UNetConfig(DenoiserConfig):
 def learns_variance(config: DenoiserConfig) -> bool:
     """Whether the denoiser predicts a variance beside the mean."""
     return bool(getattr(config, "learn_variance", False))
+
+
+def side_multiple(config: DenoiserConfig) -> int:
+    """Whose multiples a latent's sides must be."""
+    return config.side_multiple
 
 
 def dit(size: SizeName, **settings: Any) -> DiTConfig:

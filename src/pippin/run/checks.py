@@ -6,7 +6,7 @@ from dataclasses import replace
 from pippin.config import ConfigError, check_record
 from pippin.data.buckets import size_name
 from pippin.data.config import ImagesConfig, NoDataConfig
-from pippin.denoisers.config import DenoiserConfig, MDTv2Config, MMDiTConfig
+from pippin.denoisers.config import DenoiserConfig, MDTv2Config, MMDiTConfig, side_multiple
 from pippin.diffusion.rescale import build_schedule
 from pippin.objective import check_objective
 from pippin.recipes.latents import factor_and_channels, is_known
@@ -114,11 +114,11 @@ def check_bucket_sides(data: ImagesConfig, factor: int, denoiser: DenoiserConfig
     Raises:
         ConfigError: naming what the buckets' sides must be.
     """
-    multiple = factor * denoiser.side_multiple
+    multiple = factor * side_multiple(denoiser)
     if data.bucket_step % multiple:
         raise ConfigError(
             f"data.bucket_step must be a multiple of {multiple}, the autoencoder's factor "
-            f"{factor} times the {denoiser.side_multiple} that denoiser {denoiser.kind} divides "
+            f"{factor} times the {side_multiple(denoiser)} that denoiser {denoiser.kind} divides "
             f"latents by; got {data.bucket_step}"
         )
     side = denoiser.table_side if isinstance(denoiser, MMDiTConfig) else None
