@@ -16,6 +16,7 @@ from pippin.run.execute import training_fingerprint
 from pippin.run.folder import start_folder
 from pippin.study.executors import GRACE, Executor, Job, LocalJob, submitted
 from pippin.study.folder import declare, run_name
+from pippin.study.measured import refuse_unmeasured, unmeasured
 from pippin.study.one_run import Execute, one_run, outcome_of
 from pippin.study.results import Outcome, Results, Row, append, read, repair
 from pippin.study.study import Study, start_of
@@ -60,6 +61,7 @@ def run_study(
             them, the folder holds another study, or another process is at work in it.
     """
     study.check()
+    refuse_unmeasured(study, execute)
     if study.starts and pretrain is None:
         raise ConfigError(f"study {study.name!r} has runs to start from: give pretrain")
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,6 +80,10 @@ def run_study(
                 statuses[name] = outcome.status
                 if outcome.message:
                     progress(f"{name} {outcome.status}: {outcome.message}; the other runs go on")
+                if outcome.status == "finished":
+                    absent = unmeasured(study, name, read(folder / "results.jsonl"))
+                    if absent:
+                        progress(absent)
         except (KeyboardInterrupt, TrainingStoppedError):
             progress("stopped; the same command goes on from here")
             interrupted = True
