@@ -17,6 +17,7 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.source import find_autoencoder
 from pippin.interop.arguments import Configured
 from pippin.interop.diffusers_format import NULL_CAPTION, read_folder
+from pippin.interop.diffusers_refusals import refuse_unless
 from pippin.interop.place import Placed
 from pippin.interop.published_classes import SOURCES
 from pippin.interop.reference import NULL_CLASS, load_reference
@@ -201,7 +202,13 @@ def recipe_of(configured: Configured, autoencoder: str | None = None) -> Recipe:
 
 
 def configured_of(recipe: Recipe, tensors: Mapping[str, Tensor]) -> Configured:
-    """What a trained model of ours is, as the tables need it."""
+    """What a trained model of ours is, as the tables need it.
+
+    Raises:
+        ConfigError: a denoiser of a program's own.
+    """
+    kind = recipe.denoiser.kind
+    refuse_unless(kind in NEAREST, f"denoiser.kind {kind}")
     _, side, _ = latent_shape_of(recipe)
     rows = [len(tensors[name]) for name in _CLASS_TABLES if name in tensors]
     return Configured(
@@ -219,7 +226,7 @@ def _latent_channels(recipe: Recipe, tensors: Mapping[str, Tensor]) -> int:
     if isinstance(recipe.denoiser, UNetConfig):
         return tensors["denoiser.conv_in.weight"].shape[1]
     width = tensors["denoiser.patches.linear.weight"].shape[1]
-    return width // recipe.denoiser.patch_size**2
+    return width // recipe.denoiser.side_multiple**2
 
 
 _CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")

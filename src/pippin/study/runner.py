@@ -10,6 +10,7 @@ from pippin.config import ConfigError
 from pippin.study.at_once import at_once
 from pippin.study.executors import Executor
 from pippin.study.folder import declare
+from pippin.study.measured import refuse_unmeasured, unmeasured
 from pippin.study.one_run import Execute, one_run
 from pippin.study.pretraining import Pretrain, Started, Starts
 from pippin.study.results import read, repair
@@ -51,6 +52,7 @@ def run_study(
             them, the folder holds another study, or another process is at work in it.
     """
     study.check()
+    refuse_unmeasured(study, execute)
     if study.starts and pretrain is None:
         raise ConfigError(f"study {study.name!r} has runs to start from: give pretrain")
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +72,10 @@ def run_study(
                 statuses[name] = outcome.status
                 if outcome.message:
                     progress(f"{name} {outcome.status}: {outcome.message}; the other runs go on")
+                if outcome.status == "finished":
+                    absent = unmeasured(study, name, read(folder / "results.jsonl"))
+                    if absent:
+                        progress(absent)
         except (KeyboardInterrupt, TrainingStoppedError):
             progress("stopped; the same command goes on from here")
             interrupted = True
