@@ -117,7 +117,8 @@ def _next(out: Path, recipe: "Recipe") -> str:
     from pippin.interop.convert import NEAREST, fine_tuning
 
     text = recipe.conditioning.semantic.kind == "text"
-    sample = f"pippin sample {out}" + (" --prompts ... --text-source ENCODER" if text else "")
+    encoders = "CLIP-L CLIP-G T5" if recipe.denoiser.kind == "mmdit" else "ENCODER"
+    sample = f"pippin sample {out}" + (f" --prompts ... --text-source {encoders}" if text else "")
     settings = fine_tuning(recipe)
     if settings is None:
         return sample

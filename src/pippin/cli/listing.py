@@ -2,6 +2,7 @@
 """The recipes as a list to choose from, family by family, with a line each."""
 
 from pippin.data.config import NoDataConfig
+from pippin.denoisers.config import TransformerConfig, UNetConfig
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES
 
@@ -31,12 +32,13 @@ def _in_words(recipe: Recipe) -> str:
     """``mmdit 12 x 768, 256 px, label by attention, control gated, 25.6 M images``."""
     denoiser, data = recipe.denoiser, recipe.data
     assert not isinstance(data, NoDataConfig)
-    if denoiser.kind == "unet":
-        shape = f"{denoiser.channels} channels"
-    else:
-        shape = f"{denoiser.depth} x {denoiser.width}"
+    shape = ""
+    if isinstance(denoiser, UNetConfig):
+        shape = f" {denoiser.channels} channels"
+    elif isinstance(denoiser, TransformerConfig):
+        shape = f" {denoiser.depth} x {denoiser.width}"
     return (
-        f"{denoiser.kind} {shape}, {data.resolution} px, {_semantics(recipe)}, "
+        f"{denoiser.kind}{shape}, {data.resolution} px, {_semantics(recipe)}, "
         f"{_control(recipe)}, {recipe.train.images / 1e6:g} M images"
     )
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pippin.conditioning.conditioner import Prepared, keep_all
-from pippin.denoisers.config import PixArtConfig, UNetConfig
+from pippin.denoisers.config import PixArtConfig, TransformerConfig
 from pippin.interop.arguments import Configured
 from pippin.interop.place import Placed, Table, place
 from pippin.interop.published import (
@@ -75,7 +75,7 @@ def stored_side(
     """The published ``input_size`` that the weights were built for; None where they do not say."""
     if source not in SIDED or "pos_embed" not in state_dict:
         return None
-    assert not isinstance(configured.denoiser, UNetConfig)
+    assert isinstance(configured.denoiser, TransformerConfig)
     return _patches_a_side(state_dict["pos_embed"]) * configured.denoiser.patch_size
 
 
