@@ -19,6 +19,7 @@ from pippin.objective import Objective, check_objective
 from pippin.recipes.published import half_life
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
+from pippin.run.checks import check_recipe
 from pippin.run.cost import meta_model
 from pippin.sampling.config import check_guidance
 from pippin.sampling.guidance import scale_at_resolution
@@ -41,6 +42,7 @@ def test_every_recipe_builds_and_survives_its_record(name):
     recipe = get_recipe(name)
     check_guidance(recipe.sampling, recipe.conditioning)
     check_objective(recipe.diffusion, recipe.denoiser)
+    check_recipe(recipe)
     model = meta_model(recipe.conditioning, recipe.denoiser, 1000, 4)
     assert all(p.device.type == "meta" for p in model.parameters())
     assert Recipe.from_dict(recipe.to_dict()) == recipe
