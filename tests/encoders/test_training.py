@@ -142,7 +142,9 @@ def test_a_gradient_that_is_not_finite_moves_nothing(batches: Batches, tmp_path:
     trainer = AutoencoderTrainer(CONFIG, tmp_path, resume=False)
     bias = trainer.network.decoder.conv_out.bias
     bias.register_hook(lambda grad: grad * math.inf if trainer.step_count == 3 else grad)
-    with pytest.raises(FloatingPointError, match=r"loss is 0\.\d+ and .* gradient inf after 12 im"):
+    with pytest.raises(
+        FloatingPointError, match=r"loss is 0\.\d+ and .* gradient inf after 12 im"
+    ):
         trainer.train(batches, silent)
     assert trainer.images_seen == 12
     assert all(p.isfinite().all() for p in trainer.network.parameters())
@@ -181,7 +183,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(batches: Batches, tmp_path: Pat
     trainer = AutoencoderTrainer(CONFIG, tmp_path, resume=False)
     with torch.no_grad():
         trainer.network.quant_conv.weight.fill_(float("inf"))
-    with pytest.raises(FloatingPointError, match="the loss is nan and .* after 0 images"):
+    with pytest.raises(FloatingPointError, match=r"the loss is nan and .* after 0 images"):
         trainer.train(batches, silent)
 
 

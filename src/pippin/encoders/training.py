@@ -24,6 +24,7 @@ from pippin.encoders.pixels import to_pixels
 from pippin.encoders.run_state import STATE_FILE, RunState, load_state, save_state
 from pippin.muon import Muon
 from pippin.rng import generator, normal
+from pippin.system.device import resolve_device
 from pippin.system.files import remove_staged
 from pippin.system.lines import append_lines, keep_lines
 from pippin.system.stop import StopRequest, TrainingStoppedError
@@ -99,7 +100,7 @@ class AutoencoderTrainer:
         data: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.folder, self.data = config, folder, dict(data or {})
-        self.network = build_network(config).to(_device(config.device)).train()
+        self.network = build_network(config).to(resolve_device(config.device)).train()
         self.device = next(self.network.parameters()).device
         self.average = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.optimizers = build_optimizers(self.network, config)
@@ -269,9 +270,3 @@ class AutoencoderTrainer:
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as JSON holds them: tuples become lists."""
     return json.loads(json.dumps(settings))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

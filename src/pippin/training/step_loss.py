@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pippin.model import LatentDenoiser
 from pippin.objective import Draws, Objective
-from pippin.training.device import autocast
+from pippin.system.device import autocast
 from pippin.types import Batch
 
 

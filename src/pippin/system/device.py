@@ -7,11 +7,15 @@ import torch
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` is cuda where there is one, otherwise cpu.
+    """``auto`` is cuda where there is one, otherwise cpu. What is computed in fp32 is so on all.
 
     Raises:
         ValueError: a device torch does not know or this machine does not have.
     """
+    # Torch's default lets cuDNN round what convolutions in fp32 multiply to TF32's 10 bits. The
+    # older of its two switches: Inductor's convolutions ask for it, and cannot where only the
+    # newer one (cudnn.conv.fp32_precision) was set. Products of matrices are exact by default.
+    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
