@@ -113,10 +113,10 @@ def training_hours(
         train: length, batch, precision.
         cluster: on what, and how well it is used.
         image_flops: of one image, forward and backward.
-        optimizer_flops: of a step on each device: Muon's products, in fp32 outside autocast.
+        optimizer_flops: of a step on each device: Muon's products, in bf16 on any card.
     """
     work = image_flops * train.local_batch(cluster.devices)
-    seconds = work / cluster.speed(train.precision) + optimizer_flops / cluster.speed("fp32")
+    seconds = work / cluster.speed(train.precision) + optimizer_flops / cluster.speed("bf16")
     return math.ceil(train.images / train.batch_size) * seconds / 3600
 
 
