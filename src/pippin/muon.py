@@ -3,8 +3,8 @@
 
 Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), with the step size of Liu et al.
 2025 (arXiv 2502.16982, eq. 4), which gives a step the root mean square of Adam's. A convolution's
-weight is one matrix, output channels times the rest. On cards the iteration computes in bf16, as it
-was published; a CPU computes it in fp32.
+weight is one matrix, output channels times the rest. On cards the iteration computes in bf16, as
+published; a CPU computes it in fp32.
 """
 
 from collections.abc import Iterable

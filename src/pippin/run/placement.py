@@ -80,7 +80,7 @@ def place(
         _held(whole.states, layout, cluster.devices, accumulates=which)
         for which in (micro < local, False)
     )
-    images = _images(train, whole, layout, way)
+    images = _images(whole, layout, way)
     activation, passing = way.kept.per_image * micro, images.passing(micro)
     largest = images.largest(cluster.usable - sum(once))
     if largest < local:
@@ -168,12 +168,11 @@ class _Images(NamedTuple):
         return max(0, min(forward, (free - self.late) // max(1, self.kept + self.again)))
 
 
-def _images(train: TrainConfig, whole: Whole, layout: Layout, way: Way) -> _Images:
-    item = 2 if train.precision == "bf16" else FP32
-    # Gathered: the block at work, the next one, its gradients, and those on their way in fp32.
-    gathered = whole.largest_block * (3 * item + FP32) + whole.outside * FP32
+def _images(whole: Whole, layout: Layout, way: Way) -> _Images:
+    # Gathered: the block at work, the next one, its gradients, and those on their way.
+    gathered = FP32 * (4 * whole.largest_block + whole.outside)
     divided = layout == "FSDP"
-    copies = 0 if divided else whole.plain.fixed  # FSDP's gathered weights are bf16 themselves
+    copies = whole.plain.fixed
     return _Images(
         kept=way.kept.per_image,
         again=whole.plain.largest_block if way.every else 0,

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from pippin.system.stop import TrainingDivergedError, TrainingStoppedError
@@ -156,19 +156,14 @@ def _replicated(module: nn.Module) -> nn.Module:
 
 
 def _shard(loss: StepLoss, world: World) -> None:
-    """Block by block, then the rest, which stays in fp32 as autocast leaves it. Gathered weights
-    of blocks are in the precision of the forward pass, and gradients add up in fp32."""
+    """Block by block, then the rest. Weights are gathered in fp32, and autocast rounds what it
+    rounds under DDP: gathered in bf16, gains of norms and MDTv2's tables would be rounded too."""
     mesh = init_device_mesh(next(loss.parameters()).device.type, (world.size,))
-    policy = MixedPrecisionPolicy()
-    if loss.precision == "bf16":
-        policy = MixedPrecisionPolicy(
-            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
-        )
     # Torch warns of blocks that return views: adding in place to one would break its hook. No
     # denoiser changes what its blocks return.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
     for block in loss.model.denoiser.blocks:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(block, mesh=mesh)
     fully_shard(loss, mesh=mesh)
 
 
