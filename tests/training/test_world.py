@@ -236,12 +236,26 @@ def test_fewer_cards_than_processes_are_refused_by_every_process(cards, rank, mo
         torch.distributed, "init_process_group", lambda *_, **__: pytest.fail("they met")
     )
     torchrun = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 8, "LOCAL_WORLD_SIZE": 4}
+    torchrun |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
     for name, value in torchrun.items():
         monkeypatch.setenv(name, str(value))
     message = rf"--nproc-per-node of torchrun asks for 4 .* visible are {cards} .*{cards} or fewer"
     with pytest.raises(ValueError, match=message), joined("auto"):
         pass
     assert taken == []
+
+
+@pytest.mark.parametrize("missing", ["RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"])
+def test_a_variable_of_torchrun_that_is_missing_is_named(missing, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    names = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    for name in names:
+        monkeypatch.setenv(name, "0")
+    monkeypatch.delenv(missing)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = rf"WORLD_SIZE is 2, but {missing} not set: .* torchrun .*--nproc-per-node 2"
+    with pytest.raises(ValueError, match=message), joined("auto"):
+        pass
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):

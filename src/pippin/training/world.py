@@ -108,8 +108,8 @@ def joined(device: str) -> Iterator[World]:
     wait in the middle of a step. torchrun ends them when this process has said what is wrong.
 
     Raises:
-        ValueError: variables that do not fit, a single card for all, or fewer cards than
-            processes on this machine.
+        ValueError: variables that are missing or do not fit, a single card for all, or fewer cards
+            than processes on this machine.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or dist.is_initialized():
@@ -121,6 +121,7 @@ def joined(device: str) -> Iterator[World]:
             "takes the card of its LOCAL_RANK"
         )
     on_cards = torch.cuda.is_available() and device != "cpu"
+    _refuse_half_a_world(size, on_cards)
     if on_cards:
         local_rank = int(os.environ["LOCAL_RANK"])
         here = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
@@ -135,6 +136,17 @@ def joined(device: str) -> Iterator[World]:
         dist.destroy_process_group()
         raise
     dist.destroy_process_group()
+
+
+def _refuse_half_a_world(size: int, on_cards: bool) -> None:
+    """Name the variables without which processes do not find each other, or their cards."""
+    needed = ["RANK", "MASTER_ADDR", "MASTER_PORT", *(["LOCAL_RANK"] if on_cards else [])]
+    if missing := [name for name in needed if name not in os.environ]:
+        raise ValueError(
+            f"WORLD_SIZE is {size}, but {', '.join(missing)} not set: start the {size} processes "
+            f"by torchrun (torchrun --standalone --nproc-per-node {size} -m pippin ...), which "
+            "sets them all; for one process unset WORLD_SIZE"
+        )
 
 
 def shared(loss: StepLoss, world: World, parallel: str) -> nn.Module:
