@@ -3,6 +3,7 @@
 
 from functools import partial
 
+import jaxtyping
 import pytest
 import torch
 import torch._dynamo
@@ -21,9 +22,12 @@ from pippin.training.world import World
 
 @pytest.fixture(autouse=True)
 def settings():
-    """Those of dynamo are put back after each test."""
+    """Those of dynamo are put back after each test. Types are not checked in blocks, where dynamo
+    would trace the checks too."""
+    jaxtyping.config.update("jaxtyping_disable", True)
     with torch._dynamo.config.patch(optimize_ddp=True, recompile_limit=8):
         yield
+    jaxtyping.config.update("jaxtyping_disable", False)
     torch._dynamo.reset()
 
 
