@@ -280,13 +280,17 @@ class Trainer:
             model.load_state_dict(weights)
         yield model
 
-    def restore(self, path: Path) -> None:
+    def restore(self, path: Path, *, verified: bool = False) -> None:
         """Go on from a checkpoint: weights, averages, optimizer, position, counters.
+
+        Args:
+            path: its folder.
+            verified: see :func:`pippin.training.checkpoint.load_checkpoint`.
 
         Raises:
             ValueError: it has other averages than this trainer.
         """
-        checkpoint = load_checkpoint(path)
+        checkpoint = load_checkpoint(path, verified=verified)
         put_back(checkpoint, path, self.model, self._averages, self.optimizers)
         self.step_count = checkpoint.state["step"]
         self.bad_steps = checkpoint.state["bad_steps"]
