@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pippin.nn.fourier import TimeEmbedding
+from pippin.system.device import to_device
 from pippin.types import ControlBatch
 
 
@@ -32,7 +33,7 @@ class ImageShape(nn.Module):
         if missing:
             raise ValueError(f"this model reads the image's shape; the batch lacks {missing}")
         device = self.size.linear_in.weight.device
-        size, crop = control["original_size"].to(device), control["crop_size"].to(device)
+        size, crop = (to_device(control[name], device) for name in ("original_size", "crop_size"))
         parts = [
             self.size(size[:, 0]),
             self.size(size[:, 1]),

@@ -22,6 +22,7 @@ from pippin.data.buckets import size_name
 from pippin.data.moments import Encoder, MomentBatch, MomentSource
 from pippin.data.turns import Turn, turns
 from pippin.rng import generator, normal, permutation
+from pippin.system.device import to_device
 from pippin.system.stop import leave_stops_to_the_parent
 from pippin.types import Batch, Conditions, Moments, TextFeatures
 
@@ -142,12 +143,12 @@ class LatentLoader:
         """Draw the latents of one step."""
         mean, std = fetched.moments.mean, fetched.moments.std
         noise = normal((self._batch_size, *mean.shape[1:]), "posterior", self._seed, step)
-        moments = Moments(mean=mean.to(self._device), std=std.to(self._device))
+        moments = Moments(mean=to_device(mean, self._device), std=to_device(std, self._device))
         text = None
         if self._captions is not None:
             text = self._captions(indices, step, self._batch_size, self._part)
         return Batch(
-            latents=self._encoder.draw(moments, noise[self._part].to(self._device)),
+            latents=self._encoder.draw(moments, to_device(noise[self._part], self._device)),
             conditions=Conditions(label=fetched.label, text=text, control=fetched.control),
             index=indices,
         )

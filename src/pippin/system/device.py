@@ -4,6 +4,7 @@
 from contextlib import AbstractContextManager
 
 import torch
+from torch import Tensor
 
 
 def resolve_device(name: str) -> torch.device:
@@ -24,6 +25,14 @@ def resolve_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {name!r} cannot be used ({reason}); try auto or cpu") from error
     return torch.device(name)
+
+
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The same numbers there, without waiting for what a card still computes: a copy from memory
+    that the system may move waits. Check values before: asking for one that is there waits."""
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
