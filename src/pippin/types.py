@@ -80,6 +80,12 @@ class TextFeatures:
                 joined[entry.name] = torch.cat(present)
         return cls(**joined)
 
+    def to(self, device: torch.device | str) -> "TextFeatures":
+        """The same features on another device."""
+        return TextFeatures(
+            **{n: None if v is None else to_device(v, device) for n, v in self.columns().items()}
+        )
+
     def columns(self, prefix: str = "") -> dict[str, Tensor | None]:
         """Every tensor by its name, after a prefix where one is given."""
         lead = f"{prefix} " if prefix else ""

@@ -201,6 +201,7 @@ class Parts:
                 ),
                 builders.verify,
                 builders.ready,
+                self.device,
             )
 
     def new_model(self) -> LatentDenoiser:
