@@ -86,7 +86,8 @@ class LatentLoader:
         rank: this process; it gets part ``rank`` of ``world_size`` equal parts of each global
             batch. Orders and noise are drawn for the global batch and sliced.
         world_size: how many processes share each batch.
-        device: where latents are drawn and returned; the rest of a batch stays on the CPU.
+        device: where latents are drawn and returned; the rest of a batch stays on the CPU, but for
+            captions, which stay where ``captions`` gives them.
         captions: for models of text.
 
     Raises:
