@@ -103,6 +103,22 @@ def linked(folder: Path) -> str:
     return "link.png"
 
 
+def twins(folder: Path) -> str:
+    """One name composed, the other decomposed."""
+    saved("cafe\u0301.png")(folder)
+    return saved("caf\u00e9.png")(folder)
+
+
+def captioned(content: bytes) -> Make:
+    """A picture and the file of its caption."""
+
+    def make(folder: Path) -> str:
+        written("a.txt", content)(folder)
+        return saved("a.png")(folder)
+
+    return make
+
+
 def metadata(text: str, *names: str, file: str = "metadata.csv", about: str = "") -> Make:
     """Pictures and a metadata file."""
 
@@ -151,7 +167,9 @@ CASES: dict[str, Make] = {
     "HEIC, AVIF, SVG, raw": written("a.heic", b""),
     "name that is not UTF-8": written(b"\xff.png", b""),
     "link to nothing": linked,
-    "text file": beside("b.png", written("a.txt", b"")),
+    "two names that differ in Unicode's form": twins,
+    "text file beside no picture": beside("b.png", written("a.txt", b"")),
+    "caption's file that is not UTF-8": captioned(b"\xff"),
     "hidden file": beside("b.png", saved(".a.png")),
     "picture beside class folders": beside("cats/b.png", saved("a.png")),
     "metadata: file that is not there": metadata("file_name\na.png\n", about="a.png"),

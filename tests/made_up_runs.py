@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
+from pippin.training.trainer import TrainingDivergedError
 
 
 def execute(recipe: Recipe, folder: Path) -> list[Measure]:
@@ -64,3 +65,14 @@ def pretrain(recipe: Recipe, folder: Path) -> None:
         folder.mkdir(parents=True)  # raises where another process is at it
         time.sleep(0.5)
         (folder / "done").touch()
+
+
+def pretrain_some(recipe: Recipe, folder: Path) -> None:
+    """Starts named so fail, or diverge; every attempt is on the disk."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "attempts").open("a") as file:
+        file.write(f"{folder.name}\n")
+    if folder.name.startswith("broken"):
+        raise ValueError("no such data")
+    if folder.name.startswith("wild"):
+        raise TrainingDivergedError("10 bad steps")

@@ -112,7 +112,8 @@ def test_configuration_does_not_import_torch(path):
 
 def test_packages_import_nothing_by_themselves():
     for path in PACKAGE.rglob("__init__.py"):
-        assert not list(imports(path)), path
+        if path.parent != PACKAGE:  # whose names are imported when asked for: test_public.py
+            assert not list(imports(path)), path
 
 
 def test_every_file_states_its_licence():

@@ -58,6 +58,7 @@ def test_the_wheel_carries_weights_tables_and_templates(wheel):
         "pippin/study/report.html.jinja",
         "pippin/study/report.css",
         "pippin/cli/main.py",
+        "pippin/py.typed",
         "pippin/models/openmoji-mmdit-entangled/model.safetensors",
         "pippin/models/openmoji-mmdit-disentangled/README.md",
     ):

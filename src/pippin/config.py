@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -73,7 +73,7 @@ class Config:
         try:
             return _converter().structure(values, cls)
         except Exception as error:  # cattrs raises groups of many kinds; all mean "bad input"
-            reasons = "\n  ".join(cattrs.transform_error(error))
+            reasons = "\n  ".join(cattrs.transform_error(error, format_exception=_reason))
             raise ConfigError(f"not a valid {cls.__name__}:\n  {reasons}") from error
 
     def save(self, path: Path) -> None:
@@ -113,6 +113,48 @@ def _converter() -> cattrs.Converter:
         lambda kind: hasattr(kind, "_fields") and issubclass(kind, tuple), list
     )  # what JSON gives back
     return converter
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    """A refusal of ours says itself what is allowed."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    return cattrs.v.format_exception(error, kind)
+
+
+def read_by_kind(base: type[Config], find: Callable[[str], type[Config]]) -> None:
+    """Let a place of the tree that is declared as ``base`` hold further classes of it.
+
+    Args:
+        base: what configurations declare.
+        find: the class of a ``kind``; its ConfigError is what a reader of an unknown one sees.
+    """
+    converter = _converter()
+
+    def structure(values: Any, _: type) -> Any:
+        if not isinstance(values, Mapping) or not isinstance(values.get("kind"), str):
+            raise ConfigError(f"expected settings with a kind, got {values!r}")
+        return converter.structure(values, find(values["kind"]))
+
+    converter.register_structure_hook_func(lambda kind: kind is base, structure)
+    converter.register_unstructure_hook_func(lambda kind: kind is base, converter.unstructure)
+
+
+def check_record(config: Config) -> None:
+    """Refuse a configuration that could not be read again from its own record.
+
+    Raises:
+        ConfigError: naming what is not read, or read as something else.
+    """
+    record = json.dumps(config.to_dict())
+    again = type(config).from_dict(json.loads(record))
+    if json.dumps(again.to_dict()) != record:
+        lines = "".join(
+            f"\n  {p}: {a!r} and {b!r}" for p, (a, b) in difference(config, again).items()
+        )
+        raise ConfigError(
+            f"this {type(config).__name__} is read from its record as another one:{lines}"
+        )
 
 
 def _strict(kind: type, *also: type) -> Any:

@@ -30,8 +30,10 @@ Rule = Literal[
 ]
 RULES: tuple[Rule, ...] = get_args(Rule)
 
-Reason = Literal["missing", "not permitted", "broken", "over 8 bits", "enormous"]
+Reason = Literal["missing", "not permitted", "system error", "broken", "over 8 bits", "enormous"]
 """Why a file cannot be read."""
+OF_BYTES: frozenset[Reason] = frozenset(("broken", "over 8 bits", "enormous"))
+"""Reasons that hold for as long as a file's bytes are the same; the others may pass."""
 
 ORIENTATION = 0x0112
 """The EXIF tag; 1 = as stored."""
@@ -137,6 +139,10 @@ def _explained(error: Exception) -> tuple[Reason, str]:
             found = "enormous", f"it has too many pixels ({error})"
         case UnidentifiedImageError():
             found = "broken", "no image format is recognised in it"
+        case OSError() if error.errno is not None:  # Pillow's own errors of this class have none
+            found = "system error", error.strerror or str(error)
+        case MemoryError():
+            found = "system error", "there is not enough memory to decode it"
         case _:
             found = "broken", str(error) or type(error).__name__
     return found

@@ -6,9 +6,9 @@ from torch import nn
 from pippin.conditioning.conditioner import Conditioner, Prepared, keep_all
 from pippin.conditioning.config import ConditioningConfig
 from pippin.conditioning.registry import find_conditioner
-from pippin.denoisers.build import build_denoiser
 from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.denoiser import Denoiser
+from pippin.denoisers.registry import build_denoiser
 from pippin.nn.initialise import initialise
 from pippin.types import Conditions, Keep, Latents, Masking, Prediction, Times
 

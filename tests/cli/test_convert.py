@@ -8,6 +8,7 @@ import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_sd3_text import save_encoders
 
 from pippin.cli.convert import parse_arguments
 from pippin.cli.main import main
@@ -22,7 +23,7 @@ from pippin.config import ConfigError
 from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
 from pippin.diffusion.config import DiffusionConfig
 from pippin.interop.arguments import Configured
-from pippin.interop.convert import FORMATS, configured_of, convert
+from pippin.interop.convert import FORMATS, configured_of, convert, recipe_of
 from pippin.interop.diffusers_format import to_diffusers, write_folder
 from pippin.interop.mapping import shapes_of
 from pippin.interop.published import dit_table
@@ -185,6 +186,62 @@ def test_a_table_without_a_null_row_is_not_guided_by(tmp_path):
             convert("dit", tmp_path / "w.safetensors", arguments=arguments | wrong)
 
 
+@pytest.mark.parametrize("source", ["dit", "mdtv2", "pixart"])
+def test_a_width_without_heads_is_refused(source):
+    with pytest.raises(ValueError, match=r"hidden_size=384 without num_heads: .* give num_heads"):
+        configure(source, {"hidden_size": 384, "depth": 12})
+    assert configure(source, {"hidden_size": 384, "num_heads": 6}).denoiser.num_heads == 6
+    for given in ({}, {"hidden_size": 1152}):
+        assert configure(source, given).denoiser.num_heads == 16
+
+
+@pytest.mark.parametrize("context", [768, 1024])
+def test_the_side_in_stable_diffusions_configurations_is_not_that_of_its_latents(context):
+    yaml = {"in_channels": 4, "out_channels": 4, "context_dim": context, "num_heads": 8}
+    yaml |= {"use_spatial_transformer": True, "image_size": 32}
+    found = configure("ldm_unet", yaml)
+    assert found.latent_side == 64 and "image_size=32" in found.notes[0]
+    assert recipe_of(found).data.resolution == 512
+    assert configure("ldm_unet", yaml | {"image_size": 96}).latent_side == 96
+    small = configure("ldm_unet", yaml | {"context_dim": 1280})  # the text-to-image LDM's is true
+    assert (small.latent_side, small.notes) == (32, ())
+
+
+def vae(folder, **settings):
+    diffusers.AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=8,
+        latent_channels=4,
+        **settings,
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+def test_an_autoencoder_of_another_scale_is_said(tmp_path, capsys):
+    folder_of(tmp_path / "model")
+    for name, settings, noted in (
+        ("same", {}, False),
+        ("other", {"scaling_factor": 0.5}, True),
+        ("moved", {"shift_factor": 0.1}, True),
+    ):
+        source = vae(tmp_path / name, **settings)
+        notes = convert("diffusers", tmp_path / "model", autoencoder=source).notes
+        assert any("published with latents" in note for note in notes) == noted, name
+    config = tmp_path / "same" / "config.json"
+    old = {k: v for k, v in json.loads(config.read_text()).items() if k != "scaling_factor"}
+    config.write_text(json.dumps(old))
+    same = convert("diffusers", tmp_path / "model", autoencoder=str(tmp_path / "same"))
+    assert not any("published with latents" in note for note in same.notes)
+    ours = convert("diffusers", tmp_path / "model", autoencoder="pippin/openmoji-f4")
+    assert any("autoencoder pippin/openmoji-f4 has (moments - [" in note for note in ours.notes)
+    vae(tmp_path / "model" / "vae", scaling_factor=0.5)  # the pipeline's own
+    own = convert("diffusers", tmp_path / "model")
+    assert own.recipe.autoencoder.source.endswith("vae")
+    assert not any("published with latents" in note for note in own.notes)
+
+
 def test_arguments_of_the_command_line():
     pairs = ["depth=12", "x=None", "y=[1, 2]", "z=abc", "w=True", "v=0.5"]
     expected = {"depth": 12, "x": None, "y": [1, 2], "z": "abc", "w": True, "v": 0.5}
@@ -232,3 +289,33 @@ def test_what_diffusers_cannot_say_is_refused_by_name(setting):
     tensors = model.state_dict()
     with pytest.raises(ConfigError, match=setting):
         to_diffusers(configured_of(recipe, tensors), tensors)
+
+
+def test_a_pipeline_of_sd3_is_sampled_with_its_three_encoders(tmp_path, capsys):
+    pipe, out = tmp_path / "pipe", tmp_path / "ours"
+    save_encoders(pipe)
+    torch.manual_seed(0)
+    sd3 = {name: TINY[name] for name in ("num_attention_heads", "attention_head_dim")}
+    sd3 |= {
+        "num_layers": 1,
+        "sample_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "caption_projection_dim": 16,
+    }
+    sd3 |= {"joint_attention_dim": 32, "pooled_projection_dim": 16, "pos_embed_max_size": 6}
+    diffusers.SD3Transformer2DModel(**sd3).save_pretrained(pipe / "transformer")
+    diffusers.FlowMatchEulerDiscreteScheduler().save_pretrained(pipe / "scheduler")
+    vae(pipe / "vae")
+    assert main(["convert", str(pipe), str(out), "--from", "diffusers"]) == 0
+    assert "--text-source CLIP-L CLIP-G T5" in capsys.readouterr().out
+    encoders = [str(pipe / f"text_encoder{end}") for end in ("", "_2", "_3")]
+    command = ["sample", str(out), "--prompts", "red apple", "--seeds", "0:2", "--steps", "2"]
+    place = ["--out", str(tmp_path / "samples"), "--text-source", *encoders]
+    assert main([*command, *place]) == 0
+    assert len(list((tmp_path / "samples").glob("seed-*.png"))) == 2
+    capsys.readouterr()
+    assert main([*command, *place[:3], encoders[0]]) == 2
+    assert "text.combine sd3 needs three encoders" in capsys.readouterr().err
+    assert main([*command, *place, "--text-combine", "features"]) == 2
+    assert "token_features is 32; text.source" in " ".join(capsys.readouterr().err.split())

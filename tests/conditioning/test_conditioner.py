@@ -299,3 +299,9 @@ def test_control_starts_without_effect_unless_asked():
 
     assert not moved("zero")
     assert moved("xavier")
+
+
+def test_an_image_shape_that_cannot_be_split_in_three_is_refused():
+    shaped = ConditioningConfig(image_shape=True)
+    with pytest.raises(ConfigError, match=r"image_shape .* multiple of 3; it is 128"):
+        small_model(shaped, replace(mmdit("tiny", patch_size=4), width=128))

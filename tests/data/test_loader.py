@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import itertools
 import multiprocessing
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -131,6 +132,35 @@ def test_on_the_fly_gives_the_cached_batches(cached, pictures, encoder) -> None:
         assert torch.allclose(a.latents, b.latents, atol=1e-6)  # fp32 rounding
         assert torch.equal(a.index, b.index)
         assert torch.equal(a.conditions.control["flip"], b.conditions.control["flip"])
+
+
+@pytest.mark.parametrize("buckets", [False, True])
+def test_workers_make_images_and_this_process_encodes_them(
+    pictures, make_pictures, make_encoder, tmp_path: Path, buckets: bool, monkeypatch
+) -> None:
+    """The encoder may be on a card, which a forked process cannot use."""
+
+    def noting(name, method):
+        def noted(self, *asked):
+            with (tmp_path / name).open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            return method(self, *asked)
+
+        return noted
+
+    encoder = make_encoder()
+    source = EncodedViews(pictures, encoder, encode_batch=3)
+    if buckets:
+        everything = torch.arange(7)
+        source = BucketedMoments([Bucket(size=Size(8, 8), pictures=everything, moments=source)])
+    plain = take(5, source, encoder, batch_size=4, seed=2, start_image=4)
+    for kind, name in ((make_pictures, "image"), (make_encoder, "encode")):
+        monkeypatch.setattr(kind, name, noting(name, getattr(kind, name)))
+    ahead = take(5, source, encoder, batch_size=4, seed=2, start_image=4, workers=2)
+    assert all(map(same, plain, ahead))
+    assert set((tmp_path / "encode").read_text().split()) == {str(os.getpid())}
+    makers = set((tmp_path / "image").read_text().split())
+    assert makers and str(os.getpid()) not in makers
 
 
 def test_processes_share_the_global_batch(cached, encoder) -> None:

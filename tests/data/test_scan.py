@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is remembered of files, what is lost, and what is refused."""
 
+import errno
 import importlib.util
 import os
 from dataclasses import replace
@@ -83,6 +84,55 @@ def test_a_change_of_the_same_length_is_seen(config: ImagesConfig, read: list[st
     path.write_bytes(bytes(path.stat().st_size))
     os.utime(path, ns=(0, 1))
     assert ("dog/03.png", "broken") in [(one.name, one.reason) for one in scan(config).lost]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "system error"),
+        (OSError(errno.EMFILE, "Too many open files"), "system error"),
+        (OSError(errno.ESTALE, "Stale file handle"), "system error"),
+        (PermissionError(errno.EACCES, "Permission denied"), "not permitted"),
+        (MemoryError(), "system error"),
+    ],
+)
+def test_what_may_pass_is_looked_at_again(
+    config: ImagesConfig, read: list[str], error: Exception, reason: str, monkeypatch
+) -> None:
+    opened = Image.open
+
+    def failing(path: Path) -> Image.Image:
+        if path.name == "03.png":
+            raise error
+        return opened(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pippin.image_files.Image.open", failing)
+        found = scan(config)
+    assert ("dog/03.png", reason) in [(one.name, one.reason) for one in found.lost]
+    read.clear()
+    assert len(scan(config).pictures) == 18
+    assert read == ["03.png"]
+    read.clear()
+    assert len(scan(config).pictures) == 18
+    assert read == []
+
+
+def test_a_file_that_fails_after_it_was_decoded_is_lost_for_this_time(
+    config: ImagesConfig, monkeypatch
+) -> None:
+    digest = module.file_digest
+
+    def failing(path: Path) -> str:
+        if path.name == "03.png":
+            raise OSError(errno.EIO, "Input/output error")
+        return digest(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "file_digest", failing)
+        lost = {one.name: (one.reason, one.detail) for one in scan(config).lost}
+    assert lost["dog/03.png"] == ("system error", "Input/output error")
+    assert len(scan(config).pictures) == 18
 
 
 def test_a_fresh_scan_reads_everything(config: ImagesConfig, read: list[str]) -> None:

@@ -37,6 +37,16 @@ def test_the_formula_of_alpha_squared(name):
     torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_precision_is_that_of_the_schedule_itself(dtype):
+    base, t = make_schedule("sd"), torch.tensor([0.0, 3, 250, 996]).to(dtype)
+    found = RescaledSchedule(base, 2.0)
+    wanted = base.log_snr(t.double()) - 2 * math.log(2)
+    assert found.log_snr(t).dtype == base.log_snr(t).dtype
+    assert torch.equal(found.log_snr(t), wanted.to(base.log_snr(t).dtype))
+    assert found.time(t).dtype == base.time(t).dtype
+
+
 def test_rectified_flow_shifts_time():
     u, s = TIMES / 1000, 3.0
     found = RescaledSchedule(make_schedule("flow"), s).sigma(TIMES)

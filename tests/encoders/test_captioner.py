@@ -3,9 +3,11 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_blip import save_blip
 
 from pippin.encoders.captioner import Captioner, captioner_fingerprint
@@ -64,3 +66,12 @@ def test_what_is_no_captioner_is_refused_by_name(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip"}))
     with pytest.raises(ValueError, match=r"captioner in .* cannot be loaded"):
         Captioner(str(tmp_path))
+
+
+def test_weights_that_lack_tensors_are_refused_by_name(source, tmp_path):
+    folder = Path(shutil.copytree(source, tmp_path / "half"))
+    weights = load_file(folder / "model.safetensors")
+    del weights["text_decoder.bert.encoder.layer.0.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lack 1 tensors \(text_decoder.*output\.dense"):
+        Captioner(str(folder))

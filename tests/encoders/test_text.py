@@ -2,14 +2,19 @@
 """Text encoders through the real loading code, on tiny checkpoints of random weights."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tiny_tokenizer import word_tokenizer
 
+from pippin.conditioning.config import TextSemantic
+from pippin.config import ConfigError
 from pippin.encoders.config import TextConfig
 from pippin.encoders.text import MINILM, TextEncoder, encoder_fingerprint
+from pippin.run.captions import check_encoder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "apple", "car", "<", ">"]
 CAPTIONS = ["red apple", "blue car red apple blue", ""]
@@ -151,6 +156,51 @@ def test_what_is_no_encoder_is_refused_by_name(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match="cannot be loaded"):
         TextEncoder(TextConfig(source=(str(tmp_path),)))
+
+
+def without(folder, *ends, **changed):
+    """Take tensors out of a checkpoint, or give them other values."""
+    place = Path(folder) / "model.safetensors"
+    kept = {k: v for k, v in load_file(place).items() if not k.endswith(ends)}
+    save_file(kept | changed, place, metadata={"format": "pt"})
+
+
+def test_a_clip_without_a_projection_has_no_pooled_vector(tmp_path):
+    source, model = checkpoint(tmp_path, "clip")
+    without(source, "text_projection.weight")
+    encoder = TextEncoder(TextConfig(source=(source,)))
+    found = encoder.encode(["red car"], 6)
+    assert encoder.pooled_features is None and found.pooled is None
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([[2, 4, 7, 3, 0, 0]])).last_hidden_state
+    torch.testing.assert_close(found.tokens, expected, rtol=1e-5, atol=1e-6)
+    rule = TextSemantic(token_features=16, pooled_features=12)
+    with pytest.raises(ConfigError, match=r"pooled_features is 12; .* gives none"):
+        check_encoder(encoder, rule)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_weights_that_lack_tensors_are_refused_by_name(tmp_path, kind):
+    source, _ = checkpoint(tmp_path, kind)
+    names = sorted(load_file(tmp_path / "model.safetensors"))
+    without(source, next(name for name in names if "layer" in name))
+    with pytest.raises(ValueError, match=r"is not whole: its weights lack 1 tensors \("):
+        TextEncoder(TextConfig(source=(source,)))
+
+
+def test_a_pooler_that_nobody_reads_may_be_missing(tmp_path):
+    source, _ = checkpoint(tmp_path, "bert")
+    before = TextEncoder(TextConfig(source=(source,))).encode(CAPTIONS, 7)
+    without(source, "pooler.dense.weight", "pooler.dense.bias")
+    after = TextEncoder(TextConfig(source=(source,))).encode(CAPTIONS, 7)
+    assert torch.equal(before.tokens, after.tokens) and torch.equal(before.pooled, after.pooled)
+
+
+def test_tensors_of_another_shape_are_refused_by_name(tmp_path):
+    source, _ = checkpoint(tmp_path, "clip")
+    without(source, **{"text_projection.weight": torch.zeros(5, 16)})
+    with pytest.raises(ValueError, match=r"config\.json says: text_projection\.weight"):
+        TextEncoder(TextConfig(source=(source,)))
 
 
 def test_the_embedded_encoder_knows_what_words_mean():

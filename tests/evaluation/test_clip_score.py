@@ -2,6 +2,7 @@
 """CLIP score through the real loading code, on tiny checkpoints of random weights."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -199,3 +200,23 @@ def test_weights_are_never_unpickled(tmp_path):
 def test_an_empty_name_is_refused():
     with pytest.raises(ConfigError, match=r"evaluation\.clip must name"):
         EvaluationConfig(clip=" ")
+
+
+def test_embeddings_come_bare_or_in_an_output(clip, monkeypatch):
+    """Before its version 5 the library gave them bare."""
+    batch, captions = [images()], list(CAPTIONS)
+    wanted = clip.images(batch), clip.texts(captions, 8)
+    kind = type(clip._model)
+    for name in ("get_image_features", "get_text_features"):
+        whole = getattr(kind, name)
+        for bare in (True, False):
+
+            def given(self, *inputs, whole=whole, bare=bare):
+                found = whole(self, *inputs)
+                vectors = found if isinstance(found, torch.Tensor) else found.pooler_output
+                return vectors if bare else SimpleNamespace(pooler_output=vectors)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(kind, name, given)
+                assert torch.equal(clip.images(batch), wanted[0])
+                assert torch.equal(clip.texts(captions, 8), wanted[1])

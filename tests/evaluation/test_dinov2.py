@@ -2,10 +2,13 @@
 """DINOv2 of random weights from a local folder."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.dinov2 import Dinov2
@@ -60,3 +63,12 @@ def test_another_model_is_refused(folder, tmp_path):
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     with pytest.raises(ValueError, match=r"the DINOv2 in .* cannot be loaded"):
         Dinov2(str(tmp_path))
+
+
+def test_weights_that_lack_tensors_are_refused_by_name(folder, tmp_path):
+    half = Path(shutil.copytree(folder, tmp_path / "half"))
+    weights = load_file(half / "model.safetensors")
+    del weights["layernorm.bias"]
+    save_file(weights, half / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"the DINOv2 in .* lack 1 tensors \(layernorm\.bias\)"):
+        Dinov2(str(half))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pippin.evaluation import evaluate as module
+from pippin.evaluation import features
 from pippin.evaluation.appearance import blur_to
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.evaluate import compare, evaluate
@@ -103,3 +104,36 @@ def test_features_of_two_extractors_are_not_compared(reference):
 def test_too_few_images_are_refused(network, pictures, reference):
     with pytest.raises(ValueError, match="at least 5 generated"):
         evaluate([pictures[:4]], reference, CONFIG, network)
+
+
+def test_what_depends_on_the_reference_alone_is_computed_once_and_changes_no_bit(
+    reference, network, pictures, monkeypatch
+):
+    counts = []
+
+    def counted(name):
+        inner = getattr(features, name)
+
+        def call(*given):
+            counts.append(name)
+            return inner(*given)
+
+        monkeypatch.setattr(features, name, call)
+
+    counted("unbiased_within")
+    counted("squared_radii")
+    rows = torch.arange(len(reference))
+    fresh = reference.part(rows, reference.image_hash)
+    sets = [extract(network, pictures[start : start + 40].split(40)) for start in (0, 80)]
+    for one in sets:
+        remembered = by_name(compare(one, fresh, CONFIG))
+        alone = kernel_distance(one.values, fresh.values)
+        apart = prdc(one.values, fresh.values, CONFIG.neighbours)
+        assert remembered["KID-efflite0"].value == alone.value
+        assert (
+            remembered["KID-efflite0"].low,
+            remembered["KID-efflite0"].high,
+        ) == alone.interval()
+        assert remembered["coverage"].value == apart.coverage.value
+        assert remembered["density"].value == apart.density.value
+    assert counts == ["unbiased_within", "squared_radii"]

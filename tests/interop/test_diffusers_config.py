@@ -5,6 +5,7 @@ import torch
 
 from pippin.diffusion.config import DiffusionConfig
 from pippin.diffusion.schedules import make_schedule
+from pippin.interop.convert import recipe_of
 from pippin.interop.diffusers_config import read_config
 from pippin.interop.diffusers_schedulers import (
     BETAS,
@@ -12,6 +13,8 @@ from pippin.interop.diffusers_schedulers import (
     of_scheduler,
     to_scheduler,
 )
+from pippin.interop.published_classes import configure
+from pippin.recipes.published import pixart_xl_256
 
 
 @pytest.mark.parametrize("schedule", BETAS)
@@ -94,6 +97,16 @@ def test_other_schedulers_are_refused(change):
 def test_what_ours_cannot_be_is_refused_by_name(name, change, message):
     with pytest.raises(ValueError, match=message):
         read_config({"_class_name": name} | change, None)
+
+
+def test_pixart_attends_to_a_captions_own_tokens_only():
+    diffusers_own = read_config(
+        {"_class_name": "PixArtTransformer2DModel", "caption_channels": 4096}, None
+    )
+    nearest = pixart_xl_256().conditioning.semantic
+    for configured in (diffusers_own, configure("pixart", {}), configure("pixart_ms", {})):
+        semantic = recipe_of(configured).conditioning.semantic
+        assert semantic.padding == nearest.padding == "mask"
 
 
 def test_stable_diffusion_two_has_equal_head_widths():

@@ -2,12 +2,15 @@
 """A run that starts from another by rules, and what it says and records."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from pippin.conditioning.config import ConstantGate, PowerCosineGate, TextSemantic
 from pippin.config import ConfigError, replace_at
+from pippin.data.config import ImagesConfig
 from pippin.recipes.latents import patches_a_side
 from pippin.run.begin import suggestions
 from pippin.run.load import images_before, load_run
@@ -69,6 +72,60 @@ def test_another_meaning_of_the_output_is_named(recipe):
     assert suggestions(recipe, v) == [
         "the weights were trained with diffusion.prediction eps; it is v"
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("diffusion.rescale", 2.0, r"diffusion\.rescale 1 at this resolution; it is 2"),
+        ("denoiser.base_grid", 2, r"over 4 patches a side .*base_grid lays them over 2"),
+        (
+            "conditioning.control.low_gate",
+            PowerCosineGate(alpha=2.0),
+            r"low_gate constant; it is power-cosine \(alpha 2\)",
+        ),
+        (
+            "data",
+            ImagesConfig(path="photos", resolution=32),
+            r"row by row from data\.kind openmoji to data\.kind images, data\.path photos",
+        ),
+    ],
+)
+def test_what_copied_weights_will_read_otherwise_is_named(recipe, path, value, said):
+    """At equal resolution and shapes, where every tensor is copied."""
+    constant = replace_at(recipe, "conditioning.control.low_gate", ConstantGate())
+    changed = replace_at(constant, path, value)
+    assert changed.data.resolution == recipe.data.resolution
+    (note,) = suggestions(constant, changed)
+    assert re.search(said, note), note
+
+
+def test_a_base_grid_that_is_the_grid_itself_changes_nothing(recipe):
+    own = replace_at(recipe, "denoiser.base_grid", patches_a_side(recipe))
+    assert suggestions(recipe, own) == []
+
+
+def test_another_text_encoder_of_equal_width_is_named_unless_its_readers_start_anew(recipe):
+    reads = replace(
+        recipe.conditioning,
+        semantic=TextSemantic(token_features=384, num_tokens=8),
+        rules={"text": "attention"},
+    )
+    text = replace(recipe, conditioning=reads)
+    other = replace_at(text, "text.source", ("other/encoder",))
+    (note,) = suggestions(text, other)
+    assert "it is other/encoder" in note and "init.transfer semantics" in note
+    anew = replace(other, init=InitConfig(run="x", transfer=("semantics",)))
+    assert suggestions(text, anew) == []
+
+
+def test_other_classes_that_start_anew_need_no_word(recipe):
+    other = replace(
+        recipe,
+        data=ImagesConfig(path="photos", resolution=recipe.data.resolution),
+        init=InitConfig(run="x", transfer=("classes",)),
+    )
+    assert suggestions(recipe, other) == []
 
 
 def test_weights_as_they_are_leave_a_report_too(recipe, finished_run, tmp_path):

@@ -113,7 +113,7 @@ def test_the_fitted_scale_is_compared_between_resolutions(finished_run, monkeypa
         value = (next(distances) - 2.3) ** 2
         return Jackknife(value=value, left_out=torch.full((4,), value, dtype=torch.float64))
 
-    monkeypatch.setattr(module, "kernel_distance", parabola)
+    monkeypatch.setattr(module, "kernel_jackknife", parabola)
     config = run.recipe.evaluation
     reference = clean_features(run.parts.data, config, "train", run.parts.device)
     prompts = evaluation_prompts(run, config.num_samples)

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole line on own pictures of many shapes: train, sample, evaluate, report."""
 
+import errno
 import json
 from dataclasses import replace
 
 import pytest
 import torch
 from noise_pictures import write_noise
+from PIL import Image
+from processes import in_processes
 from rich.console import Console
 
 from pippin.conditioning.config import ConditioningConfig, NoSemantic
@@ -110,3 +113,26 @@ def test_lost_pictures_are_named_when_training_starts(own, tmp_path):
     data = replace(own.data, min_side=22, max_lost_share=0.5)
     train(replace(own, data=data), tmp_path / "run", console=console)
     assert "left out: class 0/0.png: too small" in console.export_text()
+
+
+def test_processes_that_found_other_pictures_do_not_train_together(own, tmp_path, monkeypatch):
+    """The second one's disk fails while it looks into one picture."""
+    own = replace(own, data=replace(own.data, index_folder=str(tmp_path / "index")))
+
+    def work(world, at):
+        opened = Image.open
+
+        def failing(path):
+            if str(path).endswith("/17.png"):
+                raise OSError(errno.EIO, "Input/output error")
+            return opened(path)
+
+        if not world.first:
+            monkeypatch.setattr("pippin.image_files.Image.open", failing)
+            monkeypatch.setattr("pippin.data.scan._load_index", lambda path: {})
+        with pytest.raises(ValueError, match=r"found \d+ pictures to train on and lost \d+, othe"):
+            train(own, tmp_path / "run", console=Console(quiet=True))
+        return True
+
+    assert in_processes(2, work, tmp_path / "processes") == [True, True]
+    assert not (tmp_path / "run" / "config.json").exists()

@@ -170,6 +170,16 @@ def test_exactly_the_images_of_the_manifest_are_measured(run, config, tmp_path):
         evaluate_folder(tmp_path, run.recipe.data, run.recipe.evaluation, torch.device("cpu"))
 
 
+def test_samples_of_another_size_than_the_reference_are_said(run, config, tmp_path, capsys):
+    draw_into(run, LABELS, SEEDS, config, tmp_path)
+    for side, said in ((32, False), (64, True)):
+        data = replace(run.recipe.data, resolution=side)
+        evaluate_folder(tmp_path, data, run.recipe.evaluation, torch.device("cpu"))
+        printed = capsys.readouterr().err
+        assert ("samples are 32 x 32 pixels, the reference's pictures 64 x 64" in printed) == said
+        assert ("--data.resolution 32" in printed) == said
+
+
 def test_a_study_is_not_measured_as_images(run, tmp_path):
     (tmp_path / "study.json").write_text("{}")
     with pytest.raises(ValueError, match=r"folder of a study, not of images.*pippin report"):

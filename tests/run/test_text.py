@@ -26,6 +26,7 @@ from pippin.run.parts import Parts
 from pippin.run.sample import draw
 from pippin.run.train import train
 from pippin.sampling.config import GuidanceConfig
+from pippin.types import Conditions, Keep
 
 RULE = TextSemantic(token_features=384, num_tokens=8, padding="noisy_replicate")
 
@@ -255,3 +256,22 @@ def test_one_process_of_two_encodes_the_captions(text_recipe, tmp_path, monkeypa
     first, _ = in_processes(2, work, tmp_path / "processes")
     assert set((tmp_path / "encoders").read_text().split()) == {str(first["process"])}
     assert (tmp_path / "run" / "checkpoints" / "16").is_dir()
+
+
+def test_an_empty_null_keeps_its_mask_through_training_and_loading(text_recipe, tmp_path):
+    rule = replace(RULE, padding="mask", null="empty")
+    recipe = replace(
+        text_recipe,
+        conditioning=replace(text_recipe.conditioning, semantic=rule),
+        train=replace(text_recipe.train, images=16, validate_every=0, preview_every=0),
+    )
+    train(recipe, tmp_path / "run", console=Console(quiet=True))
+    run = load_run(tmp_path / "run", console=Console(quiet=True))
+    empty = prompt_features(run.parts.text_encoder, rule, [""], [0])
+    assert empty.mask.tolist() == [[True, True] + [False] * 6]  # the start and the end
+    assert torch.equal(run.model.conditioner.text_tokens.null_mask, empty.mask[0])
+    prompt = prompt_features(run.parts.text_encoder, rule, ["red apple"], [0])
+    dropped = Keep(semantic=torch.zeros(1).bool(), control=torch.ones(1).bool())
+    control = run.parts.moments.fetch(torch.tensor([0]), torch.tensor([0])).control
+    prepared = run.model.prepare(Conditions(text=prompt, control=control), dropped)
+    assert torch.equal(prepared.mask, empty.mask)

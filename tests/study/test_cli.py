@@ -7,6 +7,7 @@ from pippin.cli import report
 from pippin.cli import study as study_verb
 from pippin.config import ConfigError
 from pippin.studies.table import STUDIES, get_study
+from pippin.study.runner import Summary
 
 
 def test_report(finished, capsys):
@@ -42,3 +43,24 @@ def test_usage(argv, code, capsys):
 def test_unknown_study():
     with pytest.raises(ConfigError, match="no study 'x'; there are: demo"):
         get_study("x")
+
+
+def test_a_study_is_fitted_to_the_machine_by_options(monkeypatch, tmp_path, capsys):
+    seen = []
+
+    def ran(study, *rest):
+        seen.append(study)
+        return Summary(statuses={}, interrupted=False)
+
+    monkeypatch.setattr("pippin.study.runner.run_study", ran)
+    monkeypatch.setattr("pippin.study.report.render_report", lambda folder: folder)
+    options = "--train.micro-batch-size 16 --sampling.batch-size 8 --cache.folder elsewhere"
+    features = "--features.kind inception --features.weights inception.pth"
+    argv = f"run resolution --scale gpu-hour --folder {tmp_path} {options} {features}"
+    assert study_verb.main(argv.split()) == 0
+    (study,) = seen
+    for one in [*study.arms().values(), study.starts["low"]]:
+        assert (one.train.micro_batch_size, one.sampling.batch_size) == (16, 8)
+        assert one.cache.folder == "elsewhere"
+    assert study.primary == "KID-inception"
+    assert study.base.evaluation.inception == "inception.pth"

@@ -115,6 +115,19 @@ def test_one_run_each_is_no_verdict(finished, value, remark):
     assert cell.delta.endswith(remark) and cell.tone == "mute"
 
 
+@pytest.mark.parametrize(("shift", "words"), [(0.0, "within"), (0.05, "beyond")])
+def test_several_seeds_are_no_verdict_either(finished, finished_once, shift, words):
+    """Drift of B moved by so much, and by a little that differs from seed to seed."""
+    path = finished / "results.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "measure" and line["metric"] == "drift":
+            line["value"] += shift + 0.001 * (line["seed"] - 1)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    cell = drift_line(finished_once, finished).arms[1]
+    assert cell.delta.endswith(f": {words} its interval") and cell.tone == "mute"
+
+
 def test_samples_stand_at_equal_seeds_and_classes(finished, finished_once):
     """The manifest of B begins elsewhere: only what both drew is shown, in pairs."""
     path = finished / "runs/entangled-seed0/evaluation/samples/manifest.json"

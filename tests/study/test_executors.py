@@ -20,7 +20,7 @@ from pippin.study.executors import LocalExecutor
 from pippin.study.results import read
 from pippin.study.runner import run_study
 from pippin.study.slurm import Resumable, SlurmConfig, SlurmExecutor
-from pippin.study.study import Axis
+from pippin.study.study import Axis, Study
 from pippin.training.checkpoint import newest_good
 from pippin.training.config import InitConfig
 
@@ -79,6 +79,55 @@ def test_runs_that_train_alike_follow_one_another_after_their_start(study, tmp_p
         assert (tmp_path / f"starts/low-seed{seed}/done").exists()
 
 
+@pytest.mark.parametrize("executor", [None, LocalExecutor(4)])
+def test_trouble_of_a_start_is_that_of_the_runs_that_go_on_from_it(base, tmp_path, executor):
+    """In either way of running; each start is tried once, whatever number of arms needs it."""
+    runs = ("@good", "@broken", "@after-broken", "@wild", "@after-wild", None)
+    levels = {str(run).strip("@"): {"init.run": run} for run in runs}
+    starts = dict.fromkeys(("good", "broken", "wild"), base)
+    for name in ("broken", "wild"):
+        starts[f"after-{name}"] = replace(base, init=InitConfig(run=f"@{name}"))
+    study = Study(
+        name="starts",
+        title="",
+        question="",
+        base=base,
+        axes={
+            "start": Axis(levels=levels),
+            "rate": Axis(levels={f"rate{n}": {"train.learning_rate": n} for n in (0.1, 0.2)}),
+        },
+        starts=starts,
+        seeds=(0,),
+        primary="drift",
+    )
+    summary = run_study(
+        study, tmp_path, made_up_runs.execute, quiet, made_up_runs.pretrain_some, executor
+    )
+    wanted = {"good": "finished", "None": "finished", "broken": "failed", "wild": "diverged"}
+    wanted |= {"after-broken": "failed", "after-wild": "diverged"}
+    assert {name.split("-rate")[0] for name in summary.statuses} == set(wanted)
+    for name, status in summary.statuses.items():
+        assert status == wanted[name.split("-rate")[0]], name
+    attempts = (tmp_path / "starts" / "attempts").read_text().split()
+    assert sorted(attempts) == ["broken-seed0", "good-seed0", "wild-seed0"]
+    message = read(tmp_path / "results.jsonl").latest("after-wild-rate0.1", 0).message
+    assert "@after-wild of seed 0, which it starts from, diverged: @wild of seed 0" in message
+    assert message.endswith("diverged: 10 bad steps")
+
+
+def test_a_job_takes_a_slot_that_no_running_job_holds():
+    """Of two, where the first one was longer: not the place that its number would give."""
+    executor = LocalExecutor(2)
+    long, short = executor.submit(time.sleep, 60), executor.submit(time.sleep, 0)
+    try:
+        wait_for(short.done)
+        last = executor.submit(time.sleep, 0)
+        assert (long.slot, short.slot, last.slot) == (0, 1, 1)
+    finally:
+        long.cancel()
+        long.end(time.monotonic() + 60)
+
+
 def test_a_stop_cancels_what_runs(study, tmp_path, monkeypatch):
     cancelled = []
 
@@ -115,7 +164,7 @@ def test_submitit_runs_the_same(study, tmp_path):
 def test_a_run_that_no_job_can_be_had_for_costs_itself_only(study, tmp_path):
     class Choosy(LocalExecutor):
         def submit(self, function, *arguments):
-            if self._started == 1 and not refused:
+            if self._slots and not refused:
                 refused.append(arguments)
                 raise OSError("queue full")
             return super().submit(function, *arguments)
@@ -243,6 +292,8 @@ def test_what_cannot_be_is_refused(tmp_path):
         LocalExecutor(0)
     with pytest.raises(ConfigError, match=r"no Slurm can be reached from here.*executor local"):
         SlurmExecutor(tmp_path, SlurmConfig(), jobs=1)
+    with pytest.raises(ConfigError, match=r"slurm\.gpus must be 0 or 1.*got 8"):
+        SlurmConfig(gpus=8)
     with pytest.raises(ConfigError, match=r"slurm\.minutes"):
         SlurmConfig(minutes=0)
     with pytest.raises(ConfigError, match=r"slurm\.warning_seconds .*120 s of 1 minutes"):

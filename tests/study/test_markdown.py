@@ -7,8 +7,10 @@ from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.study.headline import headline
 from pippin.study.markdown import markdown, render_markdown
+from pippin.study.runner import run_study
 from pippin.study.source import open_source
 from pippin.study.table import result_lines
+from pippin.training.trainer import TrainingDivergedError
 
 
 def cells(row):
@@ -39,6 +41,18 @@ def test_verdict_basis_and_runs_stand_around_the_table(finished):
     assert text.startswith(f"**{found.mark}.** {found.sentence}")
     assert "- Δ: 95 % interval, 3 seeds." in text
     assert "- 6 of 6 runs, " in text and f"`{source.declaration.reproduce[-1]}`" in text
+
+
+def test_only_runs_that_ended_are_counted_as_done(study, execute, tmp_path):
+    def some(recipe, folder):
+        if folder.name == "entangled-seed0":
+            raise RuntimeError("no disk")
+        if folder.name == "entangled-seed1":
+            raise TrainingDivergedError("10 bad steps")
+        return execute(recipe, folder)
+
+    run_study(study, tmp_path, some, lambda text: None)
+    assert "- 5 of 6 runs (1 failed, 1 diverged), " in markdown(open_source(tmp_path))
 
 
 def test_the_command_writes_it_where_the_name_says_so(finished, capsys):

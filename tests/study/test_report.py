@@ -12,6 +12,7 @@ from html_page import Page
 from pippin.conditioning.config import PowerCosineGate
 from pippin.config import ConfigError, replace_at
 from pippin.studies.corners import control_axes
+from pippin.study.headline import headline
 from pippin.study.report import render_report
 from pippin.study.results import Row, append, read
 from pippin.study.runner import run_study
@@ -126,7 +127,35 @@ def test_divergence_has_a_cell_of_its_own(study, measure, tmp_path):
     (line,) = result_lines(open_source(tmp_path))
     assert line.arms[0].text == "diverged"
     text = page(tmp_path)
-    assert "No verdict yet" in text
+    assert "entangled diverged: no verdict on drift." in text
+    assert "entangled diverged in every one of its 3 runs." in text
+    assert "No verdict yet" not in text and "fewer than two arms" not in text
+
+
+def test_arms_that_all_diverged_are_not_called_unmeasured(study, tmp_path):
+    """Nothing has any number: the outcomes say why."""
+
+    def run(recipe, folder):
+        raise FloatingPointError("not finite")
+
+    run_study(study, tmp_path, run, lambda text: None)
+    text = page(tmp_path)
+    assert "entangled and disentangled diverged: no verdict on drift." in text
+    assert "No verdict yet" not in text
+
+
+def test_an_arm_that_diverged_is_not_one_that_was_not_measured(study, measure, tmp_path):
+    gates = {f"{alpha:g}": PowerCosineGate(alpha=alpha) for alpha in (1.0, 2.0, 4.0)}
+    levels = {name: {"conditioning.control.low_gate": gate} for name, gate in gates.items()}
+    several = replace(study, axes={"alpha": Axis(levels=levels)}, combinations=None)
+
+    def run(recipe, folder):
+        alpha = recipe.conditioning.control.low_gate.alpha
+        return [measure("drift", float("nan") if alpha == 2 else 0.1 - 0.001 * recipe.seed)]
+
+    run_study(several, tmp_path, run, lambda text: None)
+    sentence = headline(open_source(tmp_path), result_lines(open_source(tmp_path))).sentence
+    assert sentence.endswith("diverged: 2.") and "not measured" not in sentence
 
 
 def test_missing_parts_are_said(study, execute, tmp_path):
@@ -223,6 +252,41 @@ def test_a_worse_companion_is_the_price(study, measure, tmp_path):
     run_study(study, tmp_path, run, lambda text: None)
     text = page(tmp_path)
     assert "Supported, at a price" in text and "It is worse on effect." in text
+
+
+@pytest.mark.parametrize(
+    ("second", "status"), [(1.2, "worse"), (2.4, "worse"), (1.8, "better"), (2.0, "undecided")]
+)
+def test_more_effect_than_real_pairs_show_is_not_better(study, measure, tmp_path, second, status):
+    """Real pairs 1.8, the first arm about 1.6: what is as far on the other side is undecided."""
+
+    def run(recipe, folder):
+        disentangled = recipe.conditioning.rules["label"] == "attention"
+        value = second if disentangled else (1.6 + 0.001 * (recipe.seed - 1))
+        return [
+            measure("drift", 0.05),
+            measure("effect original_size", value, better="higher"),
+            measure("effect original_size", 1.8, better="higher", subject="real"),
+        ]
+
+    run_study(study, tmp_path, run, lambda text: None)
+    lines = result_lines(open_source(tmp_path))
+    (line,) = [line for line in lines if line.metric == "effect original_size"]
+    assert line.comparisons[0].status == status
+    assert line.comparisons[0].difference.mean == pytest.approx(second - 1.6)
+    assert line.arms[1].delta.endswith(f": {status}")
+    assert line.better == "≈ nearest to real pictures is better"
+
+
+def test_without_real_pairs_an_effect_is_only_different(study, measure, tmp_path):
+    def run(recipe, folder):
+        disentangled = recipe.conditioning.rules["label"] == "attention"
+        return [measure("effect flip", 0.5 + 0.2 * disentangled, better="higher")]
+
+    run_study(study, tmp_path, run, lambda text: None)
+    (line,) = result_lines(open_source(tmp_path))
+    assert line.comparisons[0].status == "different"
+    assert line.better == "neither direction is better"
 
 
 def test_one_good_arm_among_several_is_counted_and_not_called_support(study, measure, tmp_path):

@@ -1,13 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped studies at every scale: fair comparisons that ask what they say."""
 
+from dataclasses import fields
+
 import pytest
 
-from pippin.config import ConfigError, difference
+from pippin.config import NOT_PROTOCOL, ConfigError, difference, fingerprint
 from pippin.run.checks import check_recipe
 from pippin.studies.controlbench import controlbench_study
-from pippin.studies.scales import SCALES
-from pippin.studies.table import STUDIES, get_study, on_data
+from pippin.studies.options import (
+    FeatureChoice,
+    Machine,
+    SamplingMachine,
+    TrainMachine,
+    in_features,
+    on_data,
+    on_machine,
+)
+from pippin.studies.scales import MEASURED, SCALES
+from pippin.studies.table import STUDIES, get_study
 
 ALL = [(name, scale) for name, shipped in STUDIES.items() for scale in shipped.scales]
 
@@ -43,7 +54,7 @@ def test_no_correlation_is_claimed_of_pictures_without_the_dial():
 
 def test_a_verdict_rests_on_five_seeds_where_studies_are_run():
     for name, shipped in STUDIES.items():
-        for scale in {"cpu", "gpu-hour"} & set(shipped.scales):
+        for scale in {"cpu", "gpu-hour", "paper"} & set(shipped.scales):
             assert len(get_study(name, scale=scale).seeds) >= 5
 
 
@@ -77,6 +88,65 @@ def test_pictures_are_given_where_a_study_needs_some(tmp_path):
     assert paths == {"photos"}
     with pytest.raises(ConfigError, match="runs on the embedded pictures; leave"):
         on_data(get_study("resolution", scale="cpu"), "photos")
+
+
+@pytest.mark.parametrize("name", ["resolution", "guidance-law"])
+def test_a_study_fits_a_machine_by_settings_that_change_no_number(name):
+    study = get_study(name, scale="gpu-hour")
+    machine = Machine(
+        train=TrainMachine(micro_batch_size=16, gradient_checkpointing=1, workers=2),
+        sampling=SamplingMachine(batch_size=8),
+    )
+    smaller = on_machine(study, machine)
+    for group in ("arms", "starts"):
+        before, after = (one.arms() if group == "arms" else one.starts for one in (study, smaller))
+        assert {n: fingerprint(one) for n, one in before.items()} == {
+            n: fingerprint(one) for n, one in after.items()
+        }
+        for one in after.values():
+            assert (one.train.micro_batch_size, one.train.gradient_checkpointing) == (16, 1)
+            assert (one.train.workers, one.sampling.batch_size) == (2, 8)
+            assert one.train.compile is False
+
+
+def test_every_setting_of_a_machine_is_one_that_changes_no_number():
+    """So that a folder begun with some goes on with others."""
+    base = get_study("control", scale="cpu").base
+    for section in fields(Machine):
+        for one in fields(section.default_factory):
+            (ours,) = [x for x in fields(getattr(base, section.name)) if x.name == one.name]
+            assert ours.metadata == NOT_PROTOCOL, f"{section.name}.{one.name}"
+
+
+def test_other_features_are_another_protocol_with_metrics_of_their_own():
+    study = get_study("padding", scale="gpu-hour")
+    chosen = FeatureChoice(kind="inception", weights="inception.pth")
+    quality = in_features(get_study("guidance", scale="gpu-hour"), chosen)
+    quality.check()
+    assert (quality.primary, quality.smallest_effect) == ("KID-inception", None)
+    assert quality.base.evaluation.inception == "inception.pth"
+    assert quality.reproduce[-1].endswith("--features.kind inception --features.weights PATH")
+    loss = in_features(study, chosen)
+    assert (loss.primary, loss.smallest_effect) == ("held-out loss", study.smallest_effect)
+    assert loss.companions == ("KID-inception", "caption R@10")
+    assert difference(loss.base, study.base) == {"evaluation.features": ("inception", "efflite0")}
+    assert in_features(study, FeatureChoice()) is study
+    with pytest.raises(ConfigError, match=r"--features\.kind .* belong together; got dinov2"):
+        in_features(study, FeatureChoice(kind="dinov2"))
+
+
+def test_measuring_costs_less_than_training_on_the_paper_s_data():
+    for name, shipped in STUDIES.items():
+        for one in (
+            get_study(name, scale="paper").arms().values() if "paper" in shipped.scales else ()
+        ):
+            assert set(one.evaluation.parts) <= set(MEASURED)
+            assert one.sampling.precision == "bf16"
+
+
+@pytest.mark.parametrize(("scale", "count"), [("cpu", 128), ("gpu-hour", 2000), ("paper", 2000)])
+def test_the_best_scale_is_searched_on_as_many_samples_as_a_scale_affords(scale, count):
+    assert get_study("control", scale=scale).base.evaluation.scale_samples == count
 
 
 @pytest.mark.parametrize("scale", SCALES)

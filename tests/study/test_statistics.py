@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Intervals agree with SciPy's."""
 
+from pathlib import Path
+from statistics import stdev
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +46,19 @@ def test_paired_difference_is_scipys_paired_test():
     interval = test.confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
     assert found.count == 4
+
+
+def test_the_widths_that_the_documentation_states():
+    page = (Path(__file__).parents[2] / "docs/studies.md").read_text(encoding="utf-8")
+    _, _, table = page.partition("| comparisons | 3 seeds | 5 seeds | 8 seeds |\n")
+    lines = [line.strip("| ").split(" | ") for line in table.split("\n\n")[0].splitlines()[1:]]
+    assert [line[0] for line in lines] == ["1", "3", "9", "17"]
+    for comparisons, *said in lines:
+        for count, width in zip((3, 5, 8), said, strict=True):
+            values = {seed: float(seed) for seed in range(count)}
+            found = over_seeds(values, 1 - 0.05 / int(comparisons)).half_width
+            digits = len(width.partition(".")[2])
+            assert f"{found / stdev(values.values()):.{digits}f}" == width
 
 
 def test_what_gives_no_interval():

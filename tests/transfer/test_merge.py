@@ -53,6 +53,15 @@ def moved(denoiser, new, rules, **settings):
     return given, weights, report
 
 
+ENDS = TransferEnds(old=SMALL["dit"], new=SMALL["dit"])
+
+
+def moved_to(denoiser, conditioning):
+    given = trained(denoiser)
+    weights, report = merge(given, build(denoiser, conditioning), ENDS, ("control",))
+    return given, weights, report
+
+
 @pytest.mark.parametrize("kind", SMALL)
 def test_to_the_same_model_everything_is_copied(kind):
     given, weights, report = moved(SMALL[kind], SMALL[kind], ())
@@ -100,11 +109,36 @@ def test_other_latents_start_first_and_last_layer_anew(kind):
 
 
 def test_other_fields_of_control():
-    fewer = replace(BY_CLASS, control=ControlConfig(high=(), low=("original_size", "flip")))
+    fewer = replace(
+        BY_CLASS, control=ControlConfig(high=(), low=("original_size", "jpeg_quality"))
+    )
     _, _, report = moved(SMALL["dit"], SMALL["dit"], ("control",), conditioning=fewer)
     actions = {one.name.split(".linear")[0]: one.action for one in report.moved if one.rule}
     assert actions["conditioner.high.fields.crop_corner"] == "dropped"
-    assert actions["conditioner.low.fields.flip"] == "initialised"
+    assert actions["conditioner.low.fields.jpeg_quality"] == "initialised"
+
+
+def test_other_frequencies_start_a_field_anew_as_a_whole():
+    """Random first layers would go through trained last ones."""
+    finer = replace(BY_CLASS, control=ControlConfig(num_frequencies=8))
+    _, weights, report = moved(SMALL["dit"], SMALL["dit"], ("control",), conditioning=finer)
+    fields = [one for one in report.moved if one.name.startswith("conditioner.high.fields.flip.")]
+    assert {one.action for one in fields} == {"initialised"} and len(fields) == 5
+    own = dict(build(SMALL["dit"], finer).named_parameters())
+    assert all(torch.equal(weights[one.name], own[one.name]) for one in fields)
+
+
+def test_a_field_in_the_other_group_keeps_its_embedder():
+    other = ControlConfig(high=("crop_corner", "crop_size"), low=("original_size", "flip"))
+    conditioning = replace(BY_CLASS, control=other)
+    given, weights, report = moved_to(SMALL["dit"], conditioning)
+    assert report.counts() == {"copied": len(given)} and report.unused == ()
+    name = "fields.flip.linear_in.weight"
+    assert torch.equal(weights[f"conditioner.low.{name}"], given[f"conditioner.high.{name}"])
+    (record,) = [one for one in report.moved if one.name == f"conditioner.low.{name}"]
+    assert record.detail == f"from conditioner.high.{name}" and record.rule == "control"
+    with pytest.raises(ValueError, match=r"init\.transfer control"):
+        merge(given, build(SMALL["dit"], conditioning), ENDS, ())
 
 
 def test_learned_positions_and_biases_of_mdtv2_are_resampled():

@@ -110,5 +110,6 @@ def _list(what: str, names: Sequence[str]) -> None:
 
 def _next(out: Path, placed: Any) -> str:
     if placed.configured.conditioning.semantic.kind == "text":
-        return f"pippin sample {out} --prompts ... --text-source ENCODER"
+        encoders = "CLIP-L CLIP-G T5" if placed.configured.denoiser.kind == "mmdit" else "ENCODER"
+        return f"pippin sample {out} --prompts ... --text-source {encoders}"
     return f"pippin sample {out}, or pippin train ... --init.run {out}"

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -37,6 +37,8 @@ class SampleCommand:
     """A text file with one caption a line."""
     text_source: tuple[str, ...] = ()
     """For a converted model of text: where its text encoders are; see text.source of recipes."""
+    text_combine: Literal["features", "sd3"] | None = None
+    """How the features of several encoders become one, where it is not as the recipe says."""
     seeds: str = "0:64"
     """0:64 (64 left out), 7, or 1,5,9."""
     out: Path | None = None
@@ -64,7 +66,9 @@ def main(argv: list[str]) -> int:
     from pippin.run.sample_folder import GRID
 
     if command.text_source:
-        recipe = replace(recipe, text=replace(recipe.text, source=command.text_source))
+        combine = command.text_combine or recipe.text.combine
+        text = replace(recipe.text, source=command.text_source, combine=combine)
+        recipe = replace(recipe, text=text)
     recipe = own_card(recipe)
     with assembled(recipe) as crew:
         run = load_run(source, command.sampling.weights, recipe=recipe, crew=crew)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pippin.cli.options import parse
+from pippin.studies.options import FeatureChoice, Machine, in_features, on_data, on_machine
 from pippin.studies.scales import ScaleName
 from pippin.study.executors import Executor, LocalExecutor
 from pippin.study.slurm import SlurmConfig, SlurmExecutor
@@ -17,7 +18,7 @@ USAGE = """usage: pippin study list
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyCommand:
+class StudyCommand(Machine):
     """Run what of a study has not finished yet, and write its report."""
 
     scale: ScaleName | None = None
@@ -35,6 +36,7 @@ class StudyCommand:
     jobs: int = 2
     """Runs at once, of local and slurm."""
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    features: FeatureChoice = field(default_factory=FeatureChoice)
 
 
 def main(argv: list[str]) -> int:
@@ -49,7 +51,16 @@ def main(argv: list[str]) -> int:
     place = f"{name}-{command.scale}" if command.scale else name
     folder = command.folder or Path("studies") / place
     executor = _executor(command, folder)
-    return run(name, folder, command.seeds, command.scale, command.data_path, executor)
+    return run(
+        name,
+        folder,
+        command.seeds,
+        command.scale,
+        command.data_path,
+        executor,
+        machine=command,
+        features=command.features,
+    )
 
 
 def _executor(command: StudyCommand, folder: Path) -> Executor | None:
@@ -67,15 +78,19 @@ def run(
     scale: ScaleName | None = None,
     data_path: str | None = None,
     executor: Executor | None = None,
+    *,
+    machine: Machine | None = None,
+    features: FeatureChoice | None = None,
 ) -> int:
     """Run a shipped study in a folder and render its report."""
     from pippin.cli.main import RESUMABLE
     from pippin.run.execute import execute, pretrain
-    from pippin.studies.table import get_study, on_data
+    from pippin.studies.table import get_study
     from pippin.study.report import render_report
     from pippin.study.runner import run_study
 
-    study = on_data(get_study(name, seeds, scale), data_path)
+    study = in_features(get_study(name, seeds, scale), features or FeatureChoice())
+    study = on_machine(on_data(study, data_path), machine or Machine())
     summary = run_study(study, folder, execute, _say, pretrain, executor)
     print(f"report: {render_report(folder)}")
     if summary.interrupted:

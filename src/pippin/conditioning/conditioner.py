@@ -110,10 +110,14 @@ class Conditioner(nn.Module):
         return any(source is not None for source in sources)
 
     def set_null(self, text: TextFeatures) -> None:
-        """Make one caption, a batch of one, the null caption; its mask is not kept."""
+        """Make one caption, a batch of one, the null caption, with its mask where it has one."""
         with torch.no_grad():
             if self.text_tokens is not None and text.tokens is not None:
-                self.text_tokens.null.copy_(text.tokens[0])
+                null = self.text_tokens.null
+                null.copy_(text.tokens[0])
+                self.text_tokens.null_mask = (
+                    None if text.mask is None else text.mask[0].to(null.device)
+                )
             if self.text_vector is not None and text.pooled is not None:
                 self.text_vector.null.copy_(text.pooled[0])
 

@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pippin.config import ConfigError
 from pippin.nn.fourier import TimeEmbedding
 from pippin.system.device import to_device
 from pippin.types import ControlBatch
@@ -16,10 +17,23 @@ class ImageShape(nn.Module):
 
     Height and width are those of the source image (``original_size``) and share their perceptron;
     the aspect ratio is that of the crop.
+
+    Args:
+        num_features: of the time features of each number.
+        width: of the vector: a multiple of 3.
+
+    Raises:
+        ConfigError: another width.
     """
 
     def __init__(self, num_features: int, width: int) -> None:
         super().__init__()
+        if width % 3:
+            raise ConfigError(
+                "conditioning.image_shape lays three vectors side by side, so that the width of "
+                f"the denoiser's modulation must be a multiple of 3; it is {width}: choose a "
+                "denoiser of another width (PixArt's XL has 1152), or leave image_shape out"
+            )
         self.size = TimeEmbedding(num_features, width // 3)
         self.aspect = TimeEmbedding(num_features, width // 3)
 

@@ -66,12 +66,15 @@ class TextTokens(nn.Module):
         features = config.token_features
         learned = config.null == "learned"
         self.null = nn.Parameter(torch.zeros(config.num_tokens, features), requires_grad=learned)
+        # Not saved: whoever loads weights sets an encoder's empty caption anew, and its mask.
+        self.null_mask: Tensor | None
+        self.register_buffer("null_mask", None, persistent=False)
         self.projection = _projection(config.projection, features, token_width)
 
     def forward(
         self, text: TextFeatures, keep: Bool[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch tokens token_width"], Bool[Tensor, "batch tokens"] | None]:
-        """Tokens and their mask; the null caption is read whole.
+        """Tokens and their mask; a null caption without a mask of its own is read whole.
 
         Raises:
             ValueError: no tokens, or another number of them than the null caption has while a
@@ -84,13 +87,20 @@ class TextTokens(nn.Module):
         if tokens.shape[1] == len(self.null):
             # Also where all are kept: processes that share gradients must all use the null.
             tokens = torch.where(keep[:, None, None], tokens, self.null)
-            mask = None if mask is None else mask | ~keep[:, None]
+            mask = self._mask_with_null(mask, keep[:, None])
         elif not bool(keep.all()):
             raise ValueError(
                 f"captions have {tokens.shape[1]} tokens, the null caption {len(self.null)}: "
                 "pad captions to that length, or set conditioning.semantic.num_tokens"
             )
         return self.projection(tokens), mask
+
+    def _mask_with_null(self, mask: Tensor | None, keep: Tensor) -> Tensor | None:
+        """Where captions and, in rows that are not kept, the null caption may be attended to."""
+        if self.null_mask is None:
+            return None if mask is None else mask | ~keep
+        null = self.null_mask.expand(len(keep), -1)
+        return null | keep if mask is None else torch.where(keep, mask, null)
 
 
 class PooledText(nn.Module):

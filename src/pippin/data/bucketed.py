@@ -54,12 +54,23 @@ class BucketedMoments:
         Raises:
             ValueError: also where the pictures are of several buckets.
         """
+        source, places = self.located(indices)
+        return source.fetch(places, views)
+
+    def located(
+        self, indices: Int[Tensor, " batch"]
+    ) -> tuple[MomentSource, Int[Tensor, " batch"]]:
+        """The moments of the bucket that pictures are of, and their places in it.
+
+        Raises:
+            ValueError: as :meth:`fetch`.
+        """
         check_range("picture index", indices, len(self))
         numbers = self._bucket[indices].unique().tolist()
         if len(numbers) != 1:
             sizes = ", ".join(size_name(self.buckets[number].size) for number in numbers)
             raise ValueError(f"the rows of a batch must be of one bucket; got pictures of {sizes}")
-        return self.buckets[numbers[0]].moments.fetch(self._place[indices], views)
+        return self.buckets[numbers[0]].moments, self._place[indices]
 
 
 def bucket_pictures(source: PictureSource) -> dict[Size, list[int]]:

@@ -97,6 +97,12 @@ def _notes(found: Scan, config: ImagesConfig, classes: dict[str, dict[Split, int
             f"kinds of captions: {', '.join(lacking)}; the recipe folder/mmdit-disentangled-text "
             "trains on them, and text.captions mixes kinds"
         )
+    if found.unread_captions:
+        notes.append(
+            f"{found.unread_captions} pictures have text files of their own name, which are not "
+            "read: the metadata file counts, and it has no captions; give it a column caption, or "
+            "take it away"
+        )
     if empty := [name for name, count in classes.items() if not count["train"]]:
         notes.append(f"no picture of these classes is trained on: {', '.join(empty)}")
     if twice := _in_several_classes(found.pictures):

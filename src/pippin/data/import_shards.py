@@ -95,26 +95,37 @@ def _write_pictures(shard: Shard, columns: Columns, folder: Path) -> Part:
     part = Part(of=shard.identity, rows=[], lost=[])
     for number, row in enumerate(checked_rows(columns, shard)):
         content = shard.content(row.get(columns.image))
-        suffix = _suffix(content)
-        if content is None or suffix is None:
-            why = "no picture" if not content else "not a picture that Pillow knows"
-            part.lost.append(f"{shard.index} {number}: {why}")
+        try:
+            suffix = _suffix(content)
+        except _NoPictureError as error:
+            part.lost.append(f"{shard.index} {number}: {error}")
             continue
+        assert content is not None
         name = f"{number:07d}{suffix}"
         (folder / name).write_bytes(content)
         part.rows.append({"file_name": f"{_name(shard)}/{name}"} | columns.of(row))
     return part
 
 
-def _suffix(content: bytes | None) -> str | None:
+class _NoPictureError(Exception):
+    """Says why a row is lost."""
+
+
+def _suffix(content: bytes | None) -> str:
     """By what the bytes are, whatever the source calls them; nothing is decoded."""
     if not content:
-        return None
+        raise _NoPictureError("no picture")
+    unknown = "not a picture that Pillow knows"
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            return SUFFIXES.get(picture.format or "")
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-        return None
+            suffix = SUFFIXES.get(picture.format or "")
+    except Image.DecompressionBombError as error:
+        raise _NoPictureError(f"enormous: it has too many pixels ({error})") from error
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise _NoPictureError(unknown) from error
+    if suffix is None:
+        raise _NoPictureError(unknown)
+    return suffix
 
 
 def _name(shard: Shard) -> str:

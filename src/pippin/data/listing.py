@@ -2,7 +2,8 @@
 """Which files a folder of own pictures has, and their classes: by name, before any is read.
 
 Three layouts: a metadata file says it; or each folder inside is a class, whatever lies deeper in
-it; or the folder is flat, and then all pictures are of one class.
+it; or the folder is flat, and then all pictures are of one class. Without a metadata file,
+captions may lie in text files beside the pictures.
 """
 
 import os
@@ -13,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pippin.data import caption_files
+from pippin.data.caption_files import UnreadableCaptionError, beside, read_captions
 from pippin.data.config import ImagesConfig
-from pippin.data.metadata import Metadata, Row, find_metadata, picture_name, read_metadata
+from pippin.data.metadata import MAIN, Metadata, Row, find_metadata, picture_name, read_metadata
 from pippin.image_files import SUFFIXES, Reason
 
 Layout = Literal["metadata", "class folders", "flat"]
@@ -24,6 +27,7 @@ LossReason = (
     | Literal[
         "unsupported type",
         "unreadable name",
+        "unreadable caption",
         "no label",
         "not in the metadata",
         "named twice",
@@ -79,6 +83,10 @@ class Listing:
     caption_kinds: tuple[str, ...] = ()
     entries: list[Entry] = field(default_factory=list)
     lost: list[LostFile] = field(default_factory=list)
+    texts: dict[str, Path] = field(default_factory=dict)
+    """Name -> path of files that may hold a picture's caption."""
+    unread_captions: int = 0
+    """Pictures that have a caption's file, while a metadata file without captions counts."""
     passed_over: Counter[str] = field(default_factory=Counter)
     """Suffix -> how many files that are no pictures."""
 
@@ -108,7 +116,7 @@ def list_pictures(config: ImagesConfig) -> Listing:
         )
     metadata = read_metadata(place) if place else None
     listing = Listing(layout="metadata" if metadata else "flat")
-    files = dict(_pictures(folder, listing))
+    files = _pictures(folder, listing)
     if metadata:
         _by_metadata(listing, metadata, files)
     else:
@@ -120,19 +128,27 @@ def list_pictures(config: ImagesConfig) -> Listing:
     return listing
 
 
-def _pictures(folder: Path, listing: Listing) -> Iterator[tuple[str, Path]]:
+def _pictures(folder: Path, listing: Listing) -> dict[str, Path]:
     """Name and path of every file that can be read as a picture; the others go to the listing."""
+    found: dict[str, Path] = {}
     for path in _files(folder):
         suffix, relative = path.suffix.lower(), path.relative_to(folder).as_posix()
+        name = unicodedata.normalize("NFC", relative)
         if suffix not in (*SUFFIXES, *UNSUPPORTED):
             listing.passed_over[suffix or "no suffix"] += 1
+            if suffix in caption_files.SUFFIXES:
+                listing.texts[name.removesuffix(path.suffix) + suffix] = path
         elif not _is_unicode(relative):
             shown = os.fsencode(relative).decode("utf-8", "backslashreplace")
             listing.lose(shown, "unreadable name", "its name is not UTF-8; rename it")
         elif suffix in UNSUPPORTED and listing.layout != "metadata":
             listing.lose(*_unsupported(relative))
+        elif name in found:
+            why = "another file's name differs from its own by the form of Unicode only; rename it"
+            listing.lose(relative, "named twice", why)
         else:
-            yield unicodedata.normalize("NFC", relative), path
+            found[name] = path
+    return found
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -168,19 +184,32 @@ def _by_folder(listing: Listing, files: Mapping[str, Path]) -> None:
     """The first folder of each name is its class; without any folder there is one class."""
     if any("/" in name for name in files):
         listing.layout = "class folders"
+    places = beside(files, listing.texts)
+    listing.caption_kinds = (MAIN,) if places else ()
+    listing.passed_over -= Counter(path.suffix.lower() for path in set(places.values()))
+    captions = read_captions(places)
     for name in sorted(files):
         label, slash, _ = name.partition("/")
+        caption = captions.get(name)
         if listing.layout == "class folders" and not slash:
             listing.lose(name, "no label", "it lies beside the class folders, in none of them")
+        elif isinstance(caption, UnreadableCaptionError):
+            listing.lose(name, "unreadable caption", str(caption))
         else:
             listing.entries.append(
-                Entry(name=name, path=files[name], label=label if slash else ONE_CLASS)
+                Entry(
+                    name=name,
+                    path=files[name],
+                    label=label if slash else ONE_CLASS,
+                    captions={MAIN: caption} if caption else {},
+                )
             )
 
 
 def _by_metadata(listing: Listing, metadata: Metadata, files: Mapping[str, Path]) -> None:
     """What the rows say; pictures that no row names are lost."""
     listing.caption_kinds = metadata.caption_kinds
+    listing.unread_captions = 0 if metadata.caption_kinds else len(beside(files, listing.texts))
     named: set[str] = set()
     for row in metadata.rows:
         _add_row(listing, row, metadata, files, named)

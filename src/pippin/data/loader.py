@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from pippin.data.bucketed import BucketedMoments
 from pippin.data.buckets import size_name
-from pippin.data.moments import Encoder, MomentBatch, MomentSource
+from pippin.data.moments import EncodedViews, Encoder, MomentBatch, MomentSource
 from pippin.data.turns import Turn, turns
+from pippin.data.views import ViewBatch
 from pippin.rng import generator, normal, permutation
 from pippin.system.device import to_device
 from pippin.system.stop import leave_stops_to_the_parent
@@ -82,7 +83,8 @@ class LatentLoader:
         batch_size: of the global batch.
         seed: of the order and of the posterior's noise.
         start_image: how many images the run has seen; a multiple of ``batch_size``.
-        workers: processes that fetch ahead; 0 = this one. The batches are the same.
+        workers: processes that fetch ahead; 0 = this one. The batches are the same. What is not
+            cached is encoded in this process; those make its images.
         rank: this process; it gets part ``rank`` of ``world_size`` equal parts of each global
             batch. Orders and noise are drawn for the global batch and sliced.
         world_size: how many processes share each batch.
@@ -138,7 +140,7 @@ class LatentLoader:
         for step, (indices, fetched) in zip(
             itertools.count(self._first_step), loader, strict=False
         ):
-            yield self._batch(step, indices, fetched)
+            yield self._batch(step, indices, steps.moments(indices, fetched))
 
     def _batch(self, step: int, indices: Int[Tensor, " batch"], fetched: MomentBatch) -> Batch:
         """Draw the latents of one step."""
@@ -156,7 +158,11 @@ class LatentLoader:
 
 
 class _Steps(Dataset):
-    """A step's turn -> (picture indices, moments) of this process's part of the batch."""
+    """A step's turn -> (picture indices, moments) of this process's part of the batch.
+
+    Where moments are encoded on the fly, workers make the images alone: the encoder may live on a
+    card, which forked processes cannot use.
+    """
 
     def __init__(self, source: MomentSource, batch_size: int, seed: int, part: slice) -> None:
         self.source, self.batch_size, self.part = source, batch_size, part
@@ -174,13 +180,29 @@ class _Steps(Dataset):
             return [len(self.source)]
         return [len(bucket.pictures) for bucket in self.buckets]
 
-    def __getitem__(self, turn: Turn) -> tuple[Tensor, MomentBatch]:
+    def __getitem__(self, turn: Turn) -> tuple[Tensor, MomentBatch | ViewBatch]:
         samples = self.samples[turn.bucket]
         indices, views = samples.keys(turn.number * self.batch_size, self.batch_size)
         indices, views = indices[self.part], views[self.part]
         if self.buckets is not None:
             indices = self.buckets[turn.bucket].pictures[indices]
-        return indices, self.source.fetch(indices, views)
+        source, places = self._located(indices)
+        if isinstance(source, EncodedViews):
+            return indices, source.images(places, views)
+        return indices, source.fetch(places, views)
+
+    def moments(self, indices: Tensor, fetched: MomentBatch | ViewBatch) -> MomentBatch:
+        """What was fetched, encoded where it is not yet; in the process that has the encoder."""
+        if isinstance(fetched, MomentBatch):
+            return fetched
+        source, _ = self._located(indices)
+        assert isinstance(source, EncodedViews)
+        return source.encoded(fetched)
+
+    def _located(self, indices: Tensor) -> tuple[MomentSource, Tensor]:
+        if isinstance(self.source, BucketedMoments):
+            return self.source.located(indices)
+        return self.source, indices
 
 
 class _Turns:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pippin.control import Size
 from pippin.data.source import PictureSource
-from pippin.data.views import make_views
+from pippin.data.views import ViewBatch, make_views
 from pippin.encoders.pixels import to_pixels
 from pippin.types import ControlBatch, Images, Latents, Moments, Pixels
 
@@ -95,8 +95,15 @@ class EncodedViews:
 
     def fetch(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> MomentBatch:
         """See :class:`MomentSource`."""
+        return self.encoded(self.images(indices, views))
+
+    def images(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> ViewBatch:
+        """The first half of :meth:`fetch`, which another process can do: no encoder is asked."""
         check_range("picture index", indices, len(self))
-        batch = make_views(self._source, indices.tolist(), views.tolist(), self._size)
+        return make_views(self._source, indices.tolist(), views.tolist(), self._size)
+
+    def encoded(self, batch: ViewBatch) -> MomentBatch:
+        """The second half of :meth:`fetch`, in the process that has the encoder."""
         parts = [
             encode_images(self._encoder, images, self._device)
             for images in batch.images.split(self._encode_batch)

@@ -15,6 +15,7 @@ from pathlib import Path
 from pippin.data.config import ImagesConfig
 from pippin.data.listing import Listing, list_pictures
 from pippin.data.metadata import (
+    CAPTIONS,
     FILE,
     LABEL,
     MAIN,
@@ -83,9 +84,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def _new_rows(listing: Listing, column: str, captions: Mapping[str, str]) -> str:
-    """CSV with a row for each picture."""
-    labelled = listing.layout == "class folders"
-    rows = [[FILE, LABEL, column] if labelled else [FILE, column]]
+    """CSV with a row for each picture, and the captions that lie beside the pictures."""
+    labelled, captioned = listing.layout == "class folders", bool(listing.caption_kinds)
+    own = [*([LABEL] if labelled else []), *(CAPTIONS[:1] if captioned else [])]
+    rows = [[FILE, *own, column]]
     for entry in listing.entries:
         name, label = entry.name, entry.label
         if picture_name(name) != name or (name.strip(), label.strip()) != (name, label):
@@ -93,7 +95,9 @@ def _new_rows(listing: Listing, column: str, captions: Mapping[str, str]) -> str
                 f"{name!r} cannot be named by a metadata file, for a backslash or an outer space; "
                 "rename it"
             )
-        rows.append([name, *([label] if labelled else []), captions.get(name, "")])
+        cells = [*([label] if labelled else [])]
+        cells += [entry.captions.get(MAIN, "")] if captioned else []
+        rows.append([name, *cells, captions.get(name, "")])
     return _csv(rows, "\n")
 
 

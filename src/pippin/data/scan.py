@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is in each file of a folder of own pictures, and which of them can be used.
 
-All files are decoded once. What was found is remembered by name, size and time of change, so that
-a later scan reads only files that are new or changed.
+All files are decoded once. What their bytes decide is remembered by name, size and time of change,
+so that a later scan reads only files that are new or changed, and those that could not be read for
+a reason that may pass: no permission, an error of the disk or the network.
 """
 
 import hashlib
@@ -30,10 +31,10 @@ from pippin.data.listing import (
     SourceRefusedError,
     list_pictures,
 )
-from pippin.image_files import Reason, Rule, UnreadableImageError, inspect_image
+from pippin.image_files import OF_BYTES, Reason, Rule, UnreadableImageError, inspect_image
 from pippin.system.files import file_digest, replacing
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 """Raised whenever the rules by which files are read change."""
 ABSENT = -1
 """Size and time of a file that is not there."""
@@ -58,6 +59,11 @@ class FileRecord(Config):
     reason: Reason | None = None
     """Why it cannot be read; None = it can."""
     detail: str = ""
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it holds for as long as the file has the same size and time of change."""
+        return self.reason is None or self.reason in OF_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +106,8 @@ class Scan:
     """Suffix -> how many files that are no pictures."""
     caption_kinds: tuple[str, ...]
     """Of the source's columns."""
+    unread_captions: int = 0
+    """As of :class:`pippin.data.listing.Listing`."""
 
     @property
     def lost_share(self) -> float:
@@ -160,7 +168,8 @@ def check_losses(found: Scan, config: ImagesConfig) -> None:
 def _records(
     entries: list[Entry], before: Mapping[str, FileRecord], progress: Progress
 ) -> dict[str, FileRecord]:
-    """One record for each entry; files that have not changed are not read again."""
+    """One record for each entry; files that have not changed are not read again where what was
+    found lasts."""
     files: dict[str, FileRecord] = {}
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
@@ -182,7 +191,7 @@ def _record(path: Path, before: FileRecord | None) -> FileRecord:
         num_bytes, changed = status.st_size, status.st_mtime_ns
     except OSError:
         num_bytes, changed = ABSENT, ABSENT
-    if before and (before.num_bytes, before.changed_ns) == (num_bytes, changed):
+    if before and before.lasts and (before.num_bytes, before.changed_ns) == (num_bytes, changed):
         return before
     record = FileRecord(num_bytes=num_bytes, changed_ns=changed)
     try:
@@ -190,6 +199,8 @@ def _record(path: Path, before: FileRecord | None) -> FileRecord:
         sha256 = file_digest(path)
     except UnreadableImageError as error:
         return replace(record, reason=error.reason, detail=error.detail)
+    except OSError as error:  # it was decoded, and then could not be read again
+        return replace(record, reason="system error", detail=error.strerror or str(error))
     height, width = facts.size
     return replace(record, sha256=sha256, height=height, width=width, rules=facts.rules)
 
@@ -224,6 +235,7 @@ def _judged(listing: Listing, files: Mapping[str, FileRecord], min_side: int) ->
         lost=tuple(sorted(lost, key=lambda one: one.name)),
         passed_over=dict(listing.passed_over.most_common()),
         caption_kinds=listing.caption_kinds,
+        unread_captions=listing.unread_captions,
     )
 
 

@@ -26,8 +26,22 @@ SIZES: dict["SizeName", Dimensions] = {
 SizeName = Literal["tiny", "S", "B", "L", "XL"]
 
 
+class DenoiserConfig(Config):
+    """What the configuration of every denoiser derives from, see :mod:`pippin.denoisers.registry`.
+
+    It is no dataclass itself, so that ``kind`` stands in a record where each class has it.
+    """
+
+    kind: str  # of a denoiser: a literal with itself as default
+
+    @property
+    def side_multiple(self) -> int:
+        """Whose multiples a latent's sides must be: of whole patches, where there are patches."""
+        return int(getattr(self, "patch_size", 1))
+
+
 @dataclass(frozen=True, kw_only=True)
-class TransformerConfig(Config):
+class TransformerConfig(DenoiserConfig):
     """What all transformers over latent patches share."""
 
     depth: int
@@ -145,7 +159,7 @@ class MMDiTConfig(TransformerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UNetConfig(Config):
+class UNetConfig(DenoiserConfig):
     """The UNet of latent diffusion (Rombach et al. 2022)."""
 
     kind: Literal["unet"] = "unet"
@@ -191,6 +205,11 @@ class UNetConfig(Config):
                 )
 
     @property
+    def side_multiple(self) -> int:
+        """Each level has half the sides of the one before."""
+        return 2 ** (len(self.channel_multiples) - 1)
+
+    @property
     def modulation_width(self) -> int:
         """Four times the channels, as published."""
         return 4 * self.channels
@@ -200,9 +219,6 @@ class UNetConfig(Config):
         return self.num_heads or channels // (self.head_width or channels)
 
 
-DenoiserConfig = DiTConfig | MDTv2Config | PixArtConfig | MMDiTConfig | UNetConfig
-
-
 def learns_variance(config: DenoiserConfig) -> bool:
     """Whether the denoiser predicts a variance beside the mean."""
     return bool(getattr(config, "learn_variance", False))
@@ -210,9 +226,7 @@ def learns_variance(config: DenoiserConfig) -> bool:
 
 def side_multiple(config: DenoiserConfig) -> int:
     """Whose multiples a latent's sides must be."""
-    if isinstance(config, UNetConfig):
-        return 2 ** (len(config.channel_multiples) - 1)
-    return config.patch_size
+    return config.side_multiple
 
 
 def dit(size: SizeName, **settings: Any) -> DiTConfig:

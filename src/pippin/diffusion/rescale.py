@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pippin.config import ConfigError
 from pippin.diffusion.config import DiffusionConfig
-from pippin.diffusion.schedules import NoiseSchedule, Spacing, make_schedule
+from pippin.diffusion.schedules import NoiseSchedule, Spacing, like, make_schedule
 
 
 class RescaledSchedule(NoiseSchedule):
@@ -37,11 +37,11 @@ class RescaledSchedule(NoiseSchedule):
 
     def log_snr(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """That of the base less 2 log s."""
-        return (self.base.log_snr(t.double()) - self._drop).to(t.dtype)
+        return like(self.base.log_snr(t.double()) - self._drop, t)
 
     def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The inverse of :meth:`log_snr`; a value beyond the ends gives the end's time."""
-        return self.base.time(log_snr.double() + self._drop).to(log_snr.dtype)
+        return like(self.base.time(log_snr.double() + self._drop), log_snr)
 
     def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The base's: indices stay."""

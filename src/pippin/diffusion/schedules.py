@@ -66,11 +66,11 @@ class NoiseSchedule(ABC):
 
     def alpha(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """How much of the data x_t holds, in [0, 1]."""
-        return _like(_share(self.log_snr(t.double()), self.variance_preserving), t)
+        return like(_share(self.log_snr(t.double()), self.variance_preserving), t)
 
     def sigma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """How much of the noise x_t holds, in [0, 1]."""
-        return _like(_share(-self.log_snr(t.double()), self.variance_preserving), t)
+        return like(_share(-self.log_snr(t.double()), self.variance_preserving), t)
 
     def _check_times(self, t: Tensor) -> None:
         if not bool(((t >= 0) & (t <= self.max_time)).all()):
@@ -99,7 +99,7 @@ class DiscreteSchedule(NoiseSchedule):
         self._check_times(t)
         table, exact = self._table.to(t.device), t.double()
         below = exact.floor().clamp(max=NUM_TIMES - 2).long()
-        return _like(torch.lerp(table[below], table[below + 1], exact - below), t)
+        return like(torch.lerp(table[below], table[below + 1], exact - below), t)
 
     def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """A real time in [0, 999]."""
@@ -107,12 +107,12 @@ class DiscreteSchedule(NoiseSchedule):
         wanted = log_snr.double().clamp(table[-1], table[0])
         above = torch.searchsorted(-table, -wanted.contiguous()).clamp(1, NUM_TIMES - 1)
         start, end = table[above - 1], table[above]
-        return _like(above - 1 + (start - wanted) / (start - end), log_snr)
+        return like(above - 1 + (start - wanted) / (start - end), log_snr)
 
     def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The index floor(1000 fraction); a fraction of 1 gives 999."""
         index = (fraction.double() * NUM_TIMES).floor().clamp(0, NUM_TIMES - 1)
-        return _like(index, fraction)
+        return like(index, fraction)
 
     def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
         """Integer indices, spaced as the same words mean in diffusers.
@@ -150,15 +150,15 @@ class FlowSchedule(NoiseSchedule):
     def log_snr(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """2 log((1 - sigma) / sigma)."""
         self._check_times(t)
-        return _like(-2 * torch.special.logit(t.double() / NUM_TIMES), t)
+        return like(-2 * torch.special.logit(t.double() / NUM_TIMES), t)
 
     def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """A time in [0, 1000]."""
-        return _like(NUM_TIMES * torch.sigmoid(-log_snr.double() / 2), log_snr)
+        return like(NUM_TIMES * torch.sigmoid(-log_snr.double() / 2), log_snr)
 
     def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """1000 fraction."""
-        return _like(NUM_TIMES * fraction.double(), fraction)
+        return like(NUM_TIMES * fraction.double(), fraction)
 
     def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
         """sigma in equal steps from 1 towards 0, which is what trailing means here.
@@ -217,7 +217,8 @@ def _share(log_ratio: Tensor, variance_preserving: bool) -> Tensor:
     return torch.sigmoid(log_ratio / 2)
 
 
-def _like(result: Tensor, given: Tensor) -> Tensor:
+def like(result: Tensor, given: Tensor) -> Tensor:
+    """A float64 result in the precision that every schedule returns for what was given."""
     return result if given.dtype == torch.float64 else result.float()
 
 

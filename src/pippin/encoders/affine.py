@@ -13,14 +13,21 @@ normalised = (raw - latents_mean) scaling_factor / latents_std.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from pippin.encoders.source import CONFIG_FILE, WEIGHTS_FILE
 
 MEAN_KEY, STD_KEY = "pippin.latents_mean", "pippin.latents_std"
 """Names in the metadata of a safetensors file; the values are JSON lists, one number a channel."""
+
+DEFAULT_FACTOR = 0.18215
+"""diffusers' ``scaling_factor`` where an older config.json says nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,24 @@ class Affine:
             MEAN_KEY: json.dumps(self.shift.flatten().tolist()),
             STD_KEY: json.dumps(self.scale.flatten().tolist()),
         }
+
+
+def read_affine(folder: Path) -> Affine:
+    """The affine of an autoencoder's folder, without its weights.
+
+    Raises:
+        ValueError: files that are damaged or say nothing of it.
+    """
+    try:
+        config = {"scaling_factor": DEFAULT_FACTOR} | json.loads(
+            (folder / CONFIG_FILE).read_bytes()
+        )
+        with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+            metadata = file.metadata() or {}
+        channels = int(config["latent_channels"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder}: damaged, or no AutoencoderKL's: {error!r}") from error
+    return Affine.of_weights(metadata, config, channels)
 
 
 def _published(config: Mapping[str, Any], channels: int) -> tuple[list[float], list[float]]:

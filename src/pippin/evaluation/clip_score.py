@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pippin.encoders.hub import (
+    load_weights,
     loading,
     model_fingerprint,
     model_folder,
@@ -113,7 +114,7 @@ class Clip:
             if batch.dtype != torch.uint8:  # it would be scaled wrongly
                 raise ValueError(f"a CLIP score is taken of uint8 images; got {batch.dtype}")
             found = self._model.get_image_features(self.pixels(batch).to(self._device))
-            rows.append(normalize(found.pooler_output.float(), dim=-1).cpu())
+            rows.append(normalize(_vectors(found).float(), dim=-1).cpu())
         if not rows:
             raise ValueError("there are no images to take a CLIP score of: the stream was empty")
         return torch.cat(rows)
@@ -125,8 +126,13 @@ class Clip:
         for start in range(0, len(captions), batch_size):
             batch = self.ids(captions[start : start + batch_size]).to(self._device)
             found = self._model.get_text_features(batch["input_ids"], batch["attention_mask"])
-            rows.append(normalize(found.pooler_output.float(), dim=-1).cpu())
+            rows.append(normalize(_vectors(found).float(), dim=-1).cpu())
         return torch.cat(rows)
+
+
+def _vectors(found: Any) -> Tensor:
+    """Projected embeddings; before its version 5 the library gave them as they are."""
+    return found if isinstance(found, Tensor) else found.pooler_output
 
 
 def clip_scores(
@@ -203,21 +209,9 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
     """Model, tokenizer and image processor."""
     transformers = transformers_library("CLIP score")
     with loading("the CLIP", folder, "a tokenizer"):
-        model, report = transformers.CLIPModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        model, _ = load_weights(transformers.CLIPModel, "the CLIP", folder)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         processor = _image_processor(folder, model.config.vision_config.image_size)
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"the CLIP in {folder} is not whole: its weights lack {len(missing)} tensors "
-            f"({missing[0]}, ...); both its image and its text part are needed"
-        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval().requires_grad_(False), tokenizer, processor

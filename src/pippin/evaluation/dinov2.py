@@ -6,14 +6,13 @@ people see than FID. Any size of it is read here; numbers of two sizes are not c
 fingerprint tells them apart.
 """
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pippin.encoders.hub import (
+    load_weights,
     loading,
     model_fingerprint,
     model_folder,
@@ -61,9 +60,7 @@ class Dinov2:
             )
         transformers = transformers_library("DINOv2")
         with loading("the DINOv2", folder, "nothing else"):
-            network: Any = transformers.Dinov2Model.from_pretrained(
-                folder, local_files_only=True, dtype=torch.float32, use_safetensors=True
-            )
+            network, _ = load_weights(transformers.Dinov2Model, "the DINOv2", folder)
         if INPUT_SIZE % network.config.patch_size:
             raise ValueError(
                 f"evaluation.dinov2: patches of {network.config.patch_size} pixels do not divide "

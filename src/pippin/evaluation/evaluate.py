@@ -13,7 +13,7 @@ from pippin.evaluation.features import FeatureExtractor, Features, extract
 from pippin.evaluation.frechet_measures import frechet_measures, score_measures
 from pippin.evaluation.kid import kernel_distance, subset_distances
 from pippin.evaluation.measure import NORMAL_95, Better, Jackknife, Measure, Subject
-from pippin.evaluation.prdc import prdc
+from pippin.evaluation.prdc import check_counts, prdc
 from pippin.evaluation.reference import ReferenceStatistics, check_features, statistics_of
 from pippin.types import ImageStream
 
@@ -70,7 +70,7 @@ def compare(
         )
     shared = _shared(generated, reference)
     kid, coverage, *rest = [
-        _kernel(generated, reference, shared),
+        kernel_measure(generated, reference, kernel_jackknife(generated, reference)),
         *_neighbours(generated, reference, shared, config.neighbours),
         _kernel_subsets(generated, reference, shared, config),
     ]
@@ -106,9 +106,20 @@ def compare_statistics(
     return [replace(one, subject=subject) for one in found]
 
 
-def kernel_measure(generated: Features, reference: Features) -> Measure:
-    """KID alone, with its interval."""
-    return _kernel(generated, reference, _shared(generated, reference))
+def kernel_measure(generated: Features, reference: Features, found: Jackknife) -> Measure:
+    """What :func:`kernel_jackknife` found, as the measure KID."""
+    shared = _shared(generated, reference)
+    name = f"KID-{generated.extractor}"
+    return _jackknifed(name, found, found.interval(), "", "lower", shared)
+
+
+def kernel_jackknife(generated: Features, reference: Features) -> Jackknife:
+    """KID alone.
+
+    Raises:
+        ValueError: fewer than three generated or two reference images.
+    """
+    return kernel_distance(generated.values, reference.values, reference.kernel_within)
 
 
 def _shared(generated: Features, reference: Features) -> dict[str, Any]:
@@ -124,16 +135,12 @@ def _features(images: ImageStream | Features, extractor: FeatureExtractor) -> Fe
     return images if isinstance(images, Features) else extract(extractor, images)
 
 
-def _kernel(generated: Features, reference: Features, shared: dict[str, Any]) -> Measure:
-    found = kernel_distance(generated.values, reference.values)
-    name = f"KID-{generated.extractor}"
-    return _jackknifed(name, found, found.interval(), "", "lower", shared)
-
-
 def _neighbours(
     generated: Features, reference: Features, shared: dict[str, Any], k: int
 ) -> list[Measure]:
-    found = prdc(generated.values, reference.values, k)
+    check_counts(len(generated), len(reference), k)
+    radii = reference.squared_radii(k)
+    found = prdc(generated.values, reference.values, k, radii)
     protocol = shared | {"neighbours": k}
     shares = {"coverage": found.coverage, "precision": found.precision, "recall": found.recall}
     measures = [

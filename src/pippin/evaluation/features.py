@@ -2,17 +2,20 @@
 """From streams of images to features, with a record of what they are."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.dinov2 import Dinov2
 from pippin.evaluation.efflite0 import EffLite0
 from pippin.evaluation.inception import Inception
+from pippin.evaluation.kid import unbiased_within
+from pippin.evaluation.prdc import squared_radii
 from pippin.types import Images, ImageStream
 
 
@@ -49,9 +52,25 @@ class Features:
     logits: Float32[Tensor, "count classes"] | None = None
     """Where the extractor is Inception: what the Inception score is made of."""
 
+    _radii: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
     def __len__(self) -> int:
         """How many images."""
         return len(self.values)
+
+    # Of a large reference these are nearly all the work of a distance, and each is the same for
+    # every set that is compared with it.
+
+    @cached_property
+    def kernel_within(self) -> Float64[Tensor, ""]:
+        """The set's own term of the kernel distance, computed once."""
+        return unbiased_within(self.values.double())
+
+    def squared_radii(self, neighbours: int) -> Float64[Tensor, " count"]:
+        """Of the balls up to each image's k-th neighbour, computed once."""
+        if neighbours not in self._radii:
+            self._radii[neighbours] = squared_radii(self.values.double(), neighbours)
+        return self._radii[neighbours]
 
     def protocol(self) -> dict[str, Any]:
         """What the features are, without the images."""

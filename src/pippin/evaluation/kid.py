@@ -24,7 +24,9 @@ def kernel(
 
 
 def kernel_distance(
-    generated: Float[Tensor, "n dim"], reference: Float[Tensor, "m dim"]
+    generated: Float[Tensor, "n dim"],
+    reference: Float[Tensor, "m dim"],
+    within: Float64[Tensor, ""] | None = None,
 ) -> Jackknife:
     """The unbiased estimate from all samples of both sides.
 
@@ -33,17 +35,24 @@ def kernel_distance(
     agree the statistic is degenerate, and the interval is too wide by about sqrt(2), not too
     narrow.
 
+    Args:
+        generated: features of n images.
+        reference: features of m images.
+        within: :func:`unbiased_within` of the reference, where it is known already: of a large
+            one it is nearly all the work.
+
     Raises:
         ValueError: fewer than three generated or two reference samples.
     """
     _check_counts(len(generated), len(reference))
     x, y = generated.double(), reference.double()
     n = len(x)
-    within = _row_sums(x, x) - kernel_diagonal(x)  # (n,) over the other generated samples
+    others = _row_sums(x, x) - kernel_diagonal(x)  # (n,) over the other generated samples
     across = _row_sums(x, y) / len(y)  # (n,)
-    total, crossed, own = within.sum(), across.sum(), _unbiased_within(y)
+    total, crossed = others.sum(), across.sum()
+    own = unbiased_within(y) if within is None else within
     value = total / (n * (n - 1)) + own - 2 * crossed / n
-    left_out = (total - 2 * within) / ((n - 1) * (n - 2)) + own - 2 * (crossed - across) / (n - 1)
+    left_out = (total - 2 * others) / ((n - 1) * (n - 2)) + own - 2 * (crossed - across) / (n - 1)
     return Jackknife(value=float(value), left_out=left_out)
 
 
@@ -71,7 +80,7 @@ def subset_distances(
         theirs = permutation(len(reference), "subset", seed, "kid", index, "reference")[:size]
         x, y = generated[ours].double(), reference[theirs].double()
         cross = kernel(x, y).mean()
-        found.append(_unbiased_within(x) + _unbiased_within(y) - 2 * cross)
+        found.append(unbiased_within(x) + unbiased_within(y) - 2 * cross)
     return torch.stack(found)
 
 
@@ -80,7 +89,7 @@ def kernel_diagonal(x: Float64[Tensor, "n dim"]) -> Float64[Tensor, " n"]:
     return (x.square().sum(1) / x.shape[1] + 1) ** 3
 
 
-def _unbiased_within(x: Tensor) -> Tensor:
+def unbiased_within(x: Float64[Tensor, "n dim"]) -> Float64[Tensor, ""]:
     """The mean of the kernel over pairs of different samples."""
     n = len(x)
     return (_row_sums(x, x) - kernel_diagonal(x)).sum() / (n * (n - 1))

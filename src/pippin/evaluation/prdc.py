@@ -42,7 +42,10 @@ class Neighbourhoods:
 
 
 def prdc(
-    generated: Float[Tensor, "n dim"], reference: Float[Tensor, "m dim"], neighbours: int
+    generated: Float[Tensor, "n dim"],
+    reference: Float[Tensor, "m dim"],
+    neighbours: int,
+    reference_radii: Float64[Tensor, " m"] | None = None,
 ) -> Neighbourhoods:
     """Compare two sets by their k nearest neighbours.
 
@@ -50,14 +53,16 @@ def prdc(
         generated: features of n images.
         reference: features of m images.
         neighbours: k.
+        reference_radii: :func:`squared_radii` of the reference, where they are known already.
 
     Raises:
         ValueError: k below 1, or a side has too few images: n >= k + 2 and m >= k + 1.
     """
-    _check_counts(len(generated), len(reference), neighbours)
+    check_counts(len(generated), len(reference), neighbours)
     x, y = generated.double(), reference.double()
     n, m = len(x), len(y)
-    reference_radii = _nearest(y, neighbours)[0][:, -1]
+    if reference_radii is None:
+        reference_radii = squared_radii(y, neighbours)
     radii, nearest = _nearest(x, neighbours + 1)  # the last one bounds a ball that grew
     balls = torch.zeros(n, dtype=torch.float64)
     recalled, covered = _Count(n), _Count(n)
@@ -74,6 +79,11 @@ def prdc(
         density=_mean(balls / neighbours),
         coverage=covered.share(m),
     )
+
+
+def squared_radii(values: Float64[Tensor, "n dim"], neighbours: int) -> Float64[Tensor, " n"]:
+    """Of the balls around a set's samples up to their k-th neighbour in it."""
+    return _nearest(values, neighbours)[0][:, -1]
 
 
 class _Count:
@@ -141,7 +151,12 @@ def _blocks(
         yield slice(start, start + len(part)), distances.masked_fill(distances < 1e-12 * scale, 0)
 
 
-def _check_counts(generated: int, reference: int, neighbours: int) -> None:
+def check_counts(generated: int, reference: int, neighbours: int) -> None:
+    """Refuse sets without enough neighbours.
+
+    Raises:
+        ValueError: k below 1, or a side has too few images.
+    """
     if neighbours < 1 or generated < neighbours + 2 or reference < neighbours + 1:
         raise ValueError(
             f"with {neighbours} neighbours (at least 1), precision, recall, density and coverage "

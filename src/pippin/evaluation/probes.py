@@ -110,7 +110,7 @@ class SizeProbe:
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
         """Log-sharpness of the large size minus that of the small one."""
         gain = log_sharpness(second, self.small) - log_sharpness(first, self.small)
-        return [Effect(name="effect", values=gain.cpu(), unit="nat", better="higher")]
+        return [Effect(name="effect", values=gain.cpu(), unit="nat", better="neither")]
 
     def protocol(self) -> dict[str, Any]:
         """Nothing more."""
@@ -148,7 +148,7 @@ class FlipProbe:
             name="asymmetric images", values=asymmetric.double(), unit="share", better="neither"
         )
         test = Effect(
-            name="effect", values=mirrored[asymmetric].double(), unit="share", better="higher"
+            name="effect", values=mirrored[asymmetric].double(), unit="share", better="neither"
         )
         return [test, share]
 
@@ -192,7 +192,7 @@ class CropProbe:
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
         """Displacement of the centre."""
         moved = (mass_centre(first) - mass_centre(second)).mean(1)
-        return [Effect(name="effect", values=moved.cpu(), unit="side", better="higher")]
+        return [Effect(name="effect", values=moved.cpu(), unit="side", better="neither")]
 
     def protocol(self) -> dict[str, Any]:
         """Nothing more."""
@@ -233,7 +233,7 @@ class JpegProbe:
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
         """How much less the compressed one changes when it is compressed."""
         gain = self._change(second).log() - self._change(first).log()
-        return [Effect(name="effect", values=gain.cpu(), unit="nat", better="higher")]
+        return [Effect(name="effect", values=gain.cpu(), unit="nat", better="neither")]
 
     def protocol(self) -> dict[str, Any]:
         """Nothing more."""
@@ -270,7 +270,7 @@ class JitterProbe:
         """How much darker."""
         dark, light = (x.double().mean((1, 2, 3)).clamp(min=1) for x in (first, second))
         gain = light.log() - dark.log()
-        return [Effect(name="effect", values=gain.cpu(), unit="nat", better="higher")]
+        return [Effect(name="effect", values=gain.cpu(), unit="nat", better="neither")]
 
     def protocol(self) -> dict[str, Any]:
         """Nothing more."""

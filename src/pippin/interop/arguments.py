@@ -25,6 +25,8 @@ class Configured:
     """(moments - shift) * scale are the latents that its published weights were trained on;
     None = not known."""
     latent_shift: float = 0.0
+    notes: tuple[str, ...] = ()
+    """What was chosen where the arguments leave it open."""
 
 
 _LIKE: dict[type, tuple[type, ...]] = {
@@ -62,6 +64,10 @@ class Arguments:
                 f"{self.source}: {name}={value!r} must be {allowed[0].__name__}, as {default!r}"
             )
         return value
+
+    def gives(self, name: str) -> bool:
+        """Whether an argument is given and not yet asked for."""
+        return name in self._left
 
     def take_one(self, name: str, default: Any) -> Any:
         """An argument that may be given for each level, where ours has one for all.

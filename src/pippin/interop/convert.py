@@ -6,20 +6,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pippin.conditioning.config import DropConfig, TextSemantic
 from pippin.data.config import NoDataConfig
 from pippin.denoisers.config import UNetConfig
+from pippin.encoders.affine import read_affine
 from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.source import find_autoencoder
 from pippin.interop.arguments import Configured
 from pippin.interop.diffusers_format import NULL_CAPTION, read_folder
+from pippin.interop.diffusers_refusals import refuse_unless
 from pippin.interop.place import Placed
 from pippin.interop.published_classes import SOURCES
 from pippin.interop.reference import NULL_CLASS, load_reference
 from pippin.interop.weight_files import read_weights
 from pippin.recipes import published
-from pippin.recipes.latents import factor_and_channels, is_known, latent_shape_of
+from pippin.recipes.latents import factor_and_channels, is_here, is_known, latent_shape_of
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig, SolverName
 
@@ -72,6 +76,7 @@ def convert(
     """
     if source not in FORMATS:
         raise ValueError(f"no format {source!r}; there are: {', '.join(FORMATS)}")
+    own = False
     if source == DIFFUSERS:
         if arguments or key is not None:
             raise ValueError(
@@ -80,7 +85,7 @@ def convert(
         placed, notes = read_folder(path)
         beside = [one / "vae" for one in (path, path.parent) if (one / "vae").is_dir()]
         if autoencoder is None and beside:
-            autoencoder = str(beside[0].resolve())
+            autoencoder, own = str(beside[0].resolve()), True
     else:
         weights = read_weights(path, key)
         placed = load_reference(source, weights.tensors, **_arguments(arguments))
@@ -90,9 +95,10 @@ def convert(
         recipe = _unguided(recipe)
     if set(placed.made_by_us) & set(NULL_CAPTION):
         recipe = _with_empty_null(recipe)
-    return Incoming(
-        placed=placed, recipe=recipe, notes=(*notes, *_of_autoencoder(recipe, placed.configured))
-    )
+    notes = (*notes, *placed.configured.notes, *_of_autoencoder(recipe, placed.configured))
+    if not own:
+        notes = (*notes, *_of_affine(recipe, placed.configured))
+    return Incoming(placed=placed, recipe=recipe, notes=notes)
 
 
 def _arguments(given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -135,6 +141,36 @@ def _of_autoencoder(recipe: Recipe, configured: Configured) -> list[str]:
     return notes
 
 
+def _of_affine(recipe: Recipe, configured: Configured) -> list[str]:
+    """A note where the autoencoder normalises latents otherwise than the weights were trained on;
+    none where it is not here to be read."""
+    source = recipe.autoencoder.source
+    if configured.latent_scale is None or not is_here(recipe):
+        return []
+    try:
+        affine = read_affine(find_autoencoder(recipe.autoencoder))
+    except ValueError as error:
+        return [f"autoencoder {source} cannot be used as it is: {error}"]
+    shift, scale = affine.shift.flatten(), 1 / affine.scale.flatten()
+    wanted = configured.latent_shift, configured.latent_scale
+    if all(
+        torch.allclose(found, torch.tensor(value), rtol=1e-3, atol=1e-4)
+        for found, value in zip((shift, scale), wanted, strict=True)
+    ):
+        return []
+    return [
+        f"the model was published with latents (moments - {wanted[0]:g}) x {wanted[1]:g}, and "
+        f"autoencoder {source} has (moments - {_numbers(shift)}) x {_numbers(scale)}: unless the "
+        "weights were trained on these, name their own with --autoencoder before sampling"
+    ]
+
+
+def _numbers(values: Tensor) -> str:
+    """One where all channels have the same."""
+    texts = list(dict.fromkeys(f"{value:.5g}" for value in values.tolist()))
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+
+
 def recipe_of(configured: Configured, autoencoder: str | None = None) -> Recipe:
     """The recipe of a converted model.
 
@@ -166,7 +202,13 @@ def recipe_of(configured: Configured, autoencoder: str | None = None) -> Recipe:
 
 
 def configured_of(recipe: Recipe, tensors: Mapping[str, Tensor]) -> Configured:
-    """What a trained model of ours is, as the tables need it."""
+    """What a trained model of ours is, as the tables need it.
+
+    Raises:
+        ConfigError: a denoiser of a program's own.
+    """
+    kind = recipe.denoiser.kind
+    refuse_unless(kind in NEAREST, f"denoiser.kind {kind}")
     _, side, _ = latent_shape_of(recipe)
     rows = [len(tensors[name]) for name in _CLASS_TABLES if name in tensors]
     return Configured(
@@ -184,7 +226,7 @@ def _latent_channels(recipe: Recipe, tensors: Mapping[str, Tensor]) -> int:
     if isinstance(recipe.denoiser, UNetConfig):
         return tensors["denoiser.conv_in.weight"].shape[1]
     width = tensors["denoiser.patches.linear.weight"].shape[1]
-    return width // recipe.denoiser.patch_size**2
+    return width // recipe.denoiser.side_multiple**2
 
 
 _CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")

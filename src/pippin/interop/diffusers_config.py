@@ -103,7 +103,7 @@ def write_config(model: Configured) -> tuple[str, dict[str, Any]]:
     fields = ", ".join((*control.high, *control.low))
     refuse_unless(not fields, f"conditioning.control ({fields})")
     if kind != "mmdit":
-        refuse_unless(not model.denoiser.qk_norm, "denoiser.qk_norm")
+        refuse_unless(not getattr(model.denoiser, "qk_norm", False), "denoiser.qk_norm")
     if kind != "pixart":
         refuse_unless(not conditioning.image_shape, "conditioning.image_shape")
     return names[0], CLASSES[names[0]].write(model)

@@ -82,7 +82,9 @@ def of_pixart(a: Arguments) -> Configured:
     return Configured(
         denoiser=denoiser,
         conditioning=ConditioningConfig(
-            semantic=TextSemantic(token_features=captions, num_tokens=120, projection="mlp"),
+            semantic=TextSemantic(
+                token_features=captions, num_tokens=120, projection="mlp", padding="mask"
+            ),
             rules={"text": "attention"},
             control=NO_CONTROL,
             image_shape=side == 128 if image_shape is None else bool(image_shape),

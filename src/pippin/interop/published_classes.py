@@ -24,6 +24,17 @@ from pippin.interop.arguments import (
     Configured,
 )
 
+XL_WIDTH = 1152
+"""The published classes' default, which has 16 heads."""
+UNUSED_SIDE = 32
+"""``image_size`` in the configurations of Stable Diffusion, whose latents have 64 a side."""
+SD_CONTEXTS = (768, 1024)
+"""Widths of Stable Diffusion's captions, 1 and 2."""
+SIDE_NOTE = (
+    f"image_size={UNUSED_SIDE} of Stable Diffusion's configurations is read by nobody: latents of "
+    "64 a side (512 pixels) are taken; `pippin sample --size HxW` draws others"
+)
+
 
 def of_dit(a: Arguments) -> Configured:
     """facebookresearch/DiT; its defaults are those of XL/2."""
@@ -87,6 +98,7 @@ def _pixart(a: Arguments, *, image_shape: bool) -> Configured:
         token_features=a.take("caption_channels", 4096),
         num_tokens=a.take("model_max_length", 120),
         projection="mlp",
+        padding="mask",
     )
     conditioning = ConditioningConfig(
         semantic=semantic,
@@ -201,6 +213,9 @@ def of_ldm_unet(a: Arguments) -> Configured:
         norm_groups=a.take("group_norm_groups", 32),
     )
     semantic = TextSemantic(token_features=context, num_tokens=77, projection="none")
+    side, notes = a.take("image_size", 64), tuple[str, ...]()
+    if (channels, side) == (4, UNUSED_SIDE) and context in SD_CONTEXTS:
+        side, notes = 64, (SIDE_NOTE,)
     return Configured(
         denoiser=denoiser,
         conditioning=ConditioningConfig(
@@ -208,8 +223,9 @@ def of_ldm_unet(a: Arguments) -> Configured:
         ),
         diffusion=DiffusionConfig(schedule="ldm-f4" if channels == 3 else "sd"),
         latent_channels=channels,
-        latent_side=a.take("image_size", 64),
+        latent_side=side,
         latent_scale=1.0 if channels == 3 else SD_VAE_SCALE,
+        notes=notes,
     )
 
 
@@ -238,9 +254,16 @@ def configure(source: str, given: Mapping[str, Any]) -> Configured:
 
 
 def _transformer(a: Arguments) -> dict[str, Any]:
+    heads_given = a.gives("num_heads")
+    width = a.take("hidden_size", XL_WIDTH)
+    if width != XL_WIDTH and not heads_given:
+        raise ValueError(
+            f"{a.source}: hidden_size={width} without num_heads: weights do not say how many "
+            "heads there are; give num_heads too (S 6, B 12, L and XL 16)"
+        )
     return {
         "depth": a.take("depth", 28),
-        "width": a.take("hidden_size", 1152),
+        "width": width,
         "num_heads": a.take("num_heads", 16),
         "patch_size": a.take("patch_size", 2),
         "mlp_ratio": a.take("mlp_ratio", 4.0),

@@ -41,8 +41,13 @@ def factor_and_channels(recipe: Recipe) -> tuple[int, int]:
 
 def is_known(recipe: Recipe) -> bool:
     """Whether :func:`factor_and_channels` knows rather than assumes."""
+    return recipe.autoencoder.source in LATENTS or is_here(recipe)
+
+
+def is_here(recipe: Recipe) -> bool:
+    """Whether the recipe's autoencoder can be read without the hub."""
     source = recipe.autoencoder.source
-    return source in LATENTS or source.startswith("pippin/") or Path(source).is_dir()
+    return source.startswith("pippin/") or Path(source).is_dir()
 
 
 def patches_a_side(recipe: Recipe) -> int:

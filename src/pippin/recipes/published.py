@@ -200,9 +200,15 @@ def mmdit_sd3_d24_256() -> Recipe:
     return Recipe(
         data=pictures(256, flip_probability=0.0),  # flips: unverified
         autoencoder=AutoencoderConfig(source="sd3-vae"),
-        # The paper sets a CLIP pair's tokens before T5's, which is not built: T5 alone stands for
-        # them, and no encoder here gives its pooled vector, so text.source is to be replaced.
-        text=TextConfig(source=("google/t5-v1_1-xxl",)),
+        text=TextConfig(
+            source=(
+                "openai/clip-vit-large-patch14",
+                "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+                "google/t5-v1_1-xxl",
+            ),
+            layer="penultimate",
+            combine="sd3",
+        ),
         diffusion=DiffusionConfig(
             schedule="flow", prediction="flow", time_density=LogitNormalTime()
         ),

@@ -4,14 +4,17 @@
 from dataclasses import dataclass, field
 
 from pippin.conditioning.config import ConditioningConfig
-from pippin.config import Config
+from pippin.config import Config, read_by_kind
 from pippin.data.config import CacheConfig, DataConfig, NoDataConfig
 from pippin.denoisers.config import DenoiserConfig
+from pippin.denoisers.registry import denoiser_config
 from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.sampling.config import SamplingConfig
 from pippin.training.config import InitConfig, TrainConfig
+
+read_by_kind(DenoiserConfig, denoiser_config)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from pippin.conditioning.config import Gate, PowerCosineGate
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
@@ -80,7 +81,8 @@ def suggestions(old: Recipe, new: Recipe) -> list[str]:
     """What a start from other weights leaves to be said: settings under which they were trained
     otherwise, and what the method's laws say of another resolution where the recipe does not
     follow them."""
-    return [*_relearned(old, new), *_laws(old, new)]
+    laws = _laws(old, new) if old.data.resolution != new.data.resolution else _kept(old, new)
+    return [*_relearned(old, new), *_conditions(old, new), *laws]
 
 
 def _relearned(old: Recipe, new: Recipe) -> Iterator[str]:
@@ -91,10 +93,67 @@ def _relearned(old: Recipe, new: Recipe) -> Iterator[str]:
             yield f"the weights were trained with {path} {before}; it is {now}"
 
 
+def _conditions(old: Recipe, new: Recipe) -> Iterator[str]:
+    """Settings that decide what weights which are copied read."""
+    rules = new.init.transfer
+    kinds = {one.conditioning.semantic.kind for one in (old, new)}
+    if kinds == {"text"} and "semantics" not in rules and old.text.source != new.text.source:
+        yield (
+            f"the weights were trained with text.source {', '.join(old.text.source)}; it is "
+            f"{', '.join(new.text.source)}, whose features mean something else: init.transfer "
+            "semantics starts what reads them anew"
+        )
+    pictures, others = _pictures(old), _pictures(new)
+    if kinds == {"label"} and not {"classes", "semantics"} & {*rules} and pictures != others:
+        yield (
+            f"the class table is copied row by row from {pictures} to {others}: where these have "
+            "other classes, or another order of them, give init.transfer classes"
+        )
+    for group in ("high", "low"):
+        path = f"conditioning.control.{group}_gate"
+        was, now = (attrgetter(path)(recipe) for recipe in (old, new))
+        heard = all(attrgetter(f"conditioning.control.{group}")(one) for one in (old, new))
+        if heard and was != now:
+            yield f"the weights were trained with {path} {_gate(was)}; it is {_gate(now)}"
+
+
+def _pictures(recipe: Recipe) -> str:
+    """What decides which classes there are, in words."""
+    path = getattr(recipe.data, "path", None)
+    return f"data.kind {recipe.data.kind}" + (f", data.path {path}" if path else "")
+
+
+def _gate(gate: Gate) -> str:
+    return (
+        f"{gate.kind} (alpha {gate.alpha:g})" if isinstance(gate, PowerCosineGate) else gate.kind
+    )
+
+
+def _kept(old: Recipe, new: Recipe) -> Iterator[str]:
+    """At one resolution, what only another one calls for."""
+    if not isclose(old.diffusion.rescale, new.diffusion.rescale):
+        yield (
+            f"the weights were trained with diffusion.rescale {old.diffusion.rescale:g} at this "
+            f"resolution; it is {new.diffusion.rescale:g}: the same index means other noise"
+        )
+    before, now = (
+        _known_grid(one) if hasattr(one.denoiser, "base_grid") else None for one in (old, new)
+    )
+    if before and now and before != now:
+        yield (
+            f"the weights know positions laid over {before} patches a side at this resolution; "
+            f"denoiser.base_grid lays them over {now}"
+        )
+
+
+def _known_grid(recipe: Recipe) -> int | None:
+    """The patches a side that computed positions are laid over: without a base, the grid's own."""
+    return getattr(recipe.denoiser, "base_grid", None) or known_patches_a_side(recipe)
+
+
 def _laws(old: Recipe, new: Recipe) -> Iterator[str]:
+    """What the method says of another resolution."""
     ratio = new.data.resolution / old.data.resolution
-    if ratio == 1:
-        return
     times = f"at {ratio:g} times the side"
     noise = old.diffusion.rescale * ratio
     if noise < 1 and new.diffusion.schedule != "flow":
@@ -115,7 +174,7 @@ def _laws(old: Recipe, new: Recipe) -> Iterator[str]:
             f"the law 1 + s (lambda - 1) takes sampling.guidance.semantic_scale {scale:g} to "
             f"{wanted:g}; it is {new.sampling.guidance.semantic_scale:g}"
         )
-    grid = getattr(old.denoiser, "base_grid", None) or known_patches_a_side(old)
+    grid = _known_grid(old)
     if ratio > 1 and grid and getattr(new.denoiser, "base_grid", 0) is None:
         yield (
             f"{times}, denoiser.base_grid {grid} resamples the positions that the weights know; "

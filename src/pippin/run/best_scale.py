@@ -14,10 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from pippin.config import fingerprint
-from pippin.evaluation.evaluate import compare, kernel_measure
+from pippin.evaluation.evaluate import compare, kernel_jackknife, kernel_measure
 from pippin.evaluation.features import FeatureExtractor, Features, extract
 from pippin.evaluation.fitted_scale import FEWEST, fitted_scale
-from pippin.evaluation.kid import kernel_distance
 from pippin.evaluation.measure import Jackknife, Measure
 from pippin.recipes.recipe import Recipe
 from pippin.rng import permutation
@@ -61,8 +60,8 @@ def best_scale_measures(
     for scale in config.scales:
         sampling = at_scale(run.recipe.sampling, scale)
         features = extract(extractor, _images(run, searched, seeds, sampling))
-        kid = kernel_measure(features, ours)
-        found[scale] = kernel_distance(features.values, ours.values)
+        found[scale] = kernel_jackknife(features, ours)
+        kid = kernel_measure(features, ours, found[scale])
         protocol = kid.protocol | sampling_protocol(run, sampling)
         name = f"search {kid.name} at scale {scale:g}"
         search.append(replace(kid, name=name, protocol=protocol))

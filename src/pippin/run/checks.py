@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 
-from pippin.config import ConfigError
+from pippin.config import ConfigError, check_record
 from pippin.data.buckets import size_name
 from pippin.data.config import ImagesConfig, NoDataConfig
 from pippin.denoisers.config import DenoiserConfig, MDTv2Config, MMDiTConfig, side_multiple
@@ -22,6 +22,7 @@ def check_recipe(recipe: Recipe) -> None:
         ConfigError: naming the settings that do not fit.
         ValueError: sampling that the schedule does not have.
     """
+    check_record(recipe)
     check_guidance(recipe.sampling, recipe.conditioning)
     check_objective(recipe.diffusion, recipe.denoiser)
     grid_of(recipe.sampling, build_schedule(recipe.diffusion))

@@ -40,6 +40,7 @@ def evaluate_folder(
             samples that are not all there, or a CLIP without captions.
     """
     images, clip = open_images(path), _clip(path, config, device)
+    _name_sides(images, data.resolution)
     found = extract(build_features(config, device), images.batches(config.batch_size))
     measures = compare(found, clean_features(data, config, "train", device), config)
     measures = _measures(measures, found, images, clip, config)
@@ -80,6 +81,20 @@ def evaluate_against(
             "reference's images; --reference takes a folder of them too"
         )
     return _measures(measures, found, images, clip, config)
+
+
+def _name_sides(images: ImageSet, resolution: int) -> None:
+    """Say where the samples have another size than the pictures that they are compared with."""
+    first = next(iter(images.batches(1)), None)
+    if first is None or resolution in first.shape[2:]:
+        return
+    height, width = first.shape[2:]
+    Console(stderr=True).print(
+        f"[yellow]other sizes:[/] samples are {height} x {width} pixels, the reference's pictures "
+        f"{resolution} x {resolution}, which changes every distance: --data.resolution {height} "
+        "makes them alike",
+        soft_wrap=True,
+    )
 
 
 def folder_protocol(data: DataConfig, config: EvaluationConfig) -> dict[str, Any]:

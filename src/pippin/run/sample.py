@@ -26,7 +26,7 @@ def draw(
     run: LoadedRun,
     prompts: Sequence[Prompt],
     seeds: Sequence[int],
-    config: SamplingConfig,
+    config: SamplingConfig | None = None,
     text: TextFeatures | None = None,
 ) -> Images:
     """One image a seed, in order, in memory.
@@ -36,14 +36,14 @@ def draw(
         prompts: a class id for each seed, or text for a model of text.
         seeds: image k depends on seed k, its class and the configuration, by rounding only on
             anything else.
-        config: how they are drawn.
+        config: how they are drawn; None = as the run's recipe says.
         text: features of the prompts, where they are at hand; otherwise the encoder is loaded.
 
     Raises:
         ValueError: a class or control that the model does not have.
         FloatingPointError: the model gave values that are not finite.
     """
-    with _drawing(run, prompts, seeds, config, text) as batches:
+    with _drawing(run, prompts, seeds, config or run.recipe.sampling, text) as batches:
         return torch.cat([batch.images for batch in batches])
 
 

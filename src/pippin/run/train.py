@@ -4,6 +4,7 @@
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from rich.console import Console
@@ -70,6 +71,7 @@ def _train(
                 held.enter_context(folder_lock(folder))
                 run.check(recipe, resume=resume)
                 remove_staged(folder)
+        _agree_on_pictures(parts, world)
         trainer = _trainer(parts, run, world, resume=resume)
         _agree(trainer, world)
         if trainer.step_count >= trainer.total_steps:
@@ -122,6 +124,22 @@ def _count_buckets(parts: Parts) -> None:
         parts.console.print(
             f"[yellow]fewer pictures than train.batch_size {batch}:[/] {', '.join(small)}; a step "
             "shows some of them more than once"
+        )
+
+
+def _agree_on_pictures(parts: Parts, world: World) -> None:
+    """Refuse processes of which some could read pictures that others could not."""
+    if world.size == 1:
+        return
+    source = parts.train_source
+    found = f"{source.source_hash()} {sorted(one.name for one in source.lost)}"
+    mine = crc32(found.encode())  # 32 bits: sums of them are exact
+    total = torch.tensor([float(mine)], device=parts.device, dtype=torch.float64)
+    if world.sum(total).item() != world.size * mine:
+        raise ValueError(
+            f"process {world.rank} found {len(source)} pictures to train on and lost "
+            f"{len(source.lost)}, others found other ones: all must see one folder, and a disk or "
+            "network that failed for one of them must be whole again (`pippin data check`)"
         )
 
 

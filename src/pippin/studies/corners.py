@@ -55,6 +55,10 @@ def control_axes(gate: Gate | None = None) -> dict[str, Axis]:
     }
 
 
+MOST_SEARCHED = 2000
+"""Samples at each scale that the best one is looked for among."""
+
+
 def measured(base: Recipe) -> Recipe:
     """The base with the curve of drift against effect and the best guidance scale."""
     evaluation = replace(
@@ -62,6 +66,6 @@ def measured(base: Recipe) -> Recipe:
         control_scales=CONTROL_SCALES,
         size_curve=SIZES if base.data.resolution == 64 else (),
         scales=(1.0, 1.5, 2.0, 3.0),
-        scale_samples=min(128, base.evaluation.num_samples),
+        scale_samples=max(2, min(MOST_SEARCHED, base.evaluation.num_samples // 2)),
     )
     return replace(base, evaluation=evaluation)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from pippin.config import ConfigError, replace_at
+from pippin.config import ConfigError
 from pippin.data.config import ImagesConfig, OpenMojiConfig
 from pippin.recipes import openmoji
 from pippin.studies.architectures import architectures_study, text_architectures_study
@@ -122,28 +122,3 @@ def _installation(study: Study) -> str:
         extras["twemoji"] |= isinstance(one.data, OpenMojiConfig) and "twemoji" in one.data.art
     needed = ",".join(name for name, wanted in extras.items() if wanted)
     return f"pip install '.[{needed}]'" if needed else "pip install ."
-
-
-def on_data(study: Study, path: str | None) -> Study:
-    """The study on the pictures of a folder.
-
-    Args:
-        study: on own pictures, or on the embedded ones, which need no folder.
-        path: the folder; None = none given.
-
-    Raises:
-        ConfigError: a folder for the embedded pictures, or none for own ones.
-    """
-    data = study.base.data
-    if not isinstance(data, ImagesConfig):
-        if path is not None:
-            raise ConfigError(
-                f"study {study.name!r} runs on the embedded pictures; leave --data-path {path} out"
-            )
-        return study
-    if not (path or data.path):
-        raise ConfigError(f"study {study.name!r} needs pictures: give --data-path FOLDER")
-    if path is None:
-        return study
-    starts = {name: replace_at(one, "data.path", path) for name, one in study.starts.items()}
-    return replace(study, base=replace_at(study.base, "data.path", path), starts=starts)

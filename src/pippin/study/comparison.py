@@ -6,17 +6,17 @@ Nothing here was declared before the runs, so nothing here is a verdict.
 
 from dataclasses import dataclass, replace
 
-from pippin.study.digits import roughly
 from pippin.study.glossary import HEADINGS, term
 from pippin.study.results import Row
 from pippin.study.side_by_side import Both, Pair, obstacles
 from pippin.study.table import (
     ABSENT,
-    ARROWS,
     Cell,
     Line,
     arm_cell,
     counted,
+    delta_text,
+    direction,
     series_of,
     split_by_protocol,
 )
@@ -58,14 +58,15 @@ def _line(both: Both, metric: str) -> list[Line]:
         (comparison,) = compare([first, second], better=found[0].better)
         comparisons += [] if reasons else [comparison]
         cells.append(arm_cell(both.source, first, sides[0].rows, None))
-        cell = arm_cell(both.source, second, sides[1].rows, None if reasons else comparison)
-        cells.append(_one_seed(cell, comparison, sides) if not reasons else cell)
+        cell = arm_cell(both.source, second, sides[1].rows, None)
+        text = "" if reasons else _difference(comparison, sides)
+        cells.append(replace(cell, delta=text, tone="mute") if text else cell)
     return [
         Line(
             metric=metric,
             term=term(metric),
             role="",
-            better=ARROWS.get(found[0].better, "neither direction is better"),
+            better=direction(term(metric), found[0].better),
             unit=found[0].unit,
             count="" if unranked else counted(found),
             arms=tuple(cells),
@@ -91,15 +92,24 @@ def _spoken(pair: Pair) -> str:
     return f"{pair.first} and {pair.second}"
 
 
-def _one_seed(cell: Cell, comparison: Comparison, sides: list[_Side]) -> Cell:
-    """With one common training seed, what the samples' own intervals say."""
+def _difference(comparison: Comparison, sides: list[_Side]) -> str:
+    """B less A, and how that stands to its interval: in no word that judges, for no metric of
+    such a page was chosen before the runs."""
     found = comparison.difference
+    if found is None:
+        return ""
     rows = [side.rows[0] for side in sides if side.rows]
-    if found is None or found.count > 1 or not found.mean or rows[0].fixed:
-        return cell
+    if found.low is None or found.high is None:
+        remark = _one_seed(rows)
+    else:
+        remark = "within its interval" if found.low <= 0 <= found.high else "beyond its interval"
+    return delta_text(found, remark, fixed=rows[0].fixed)
+
+
+def _one_seed(rows: list[Row]) -> str:
+    """With one common training seed, what the samples' own intervals say."""
     ends = [(row.low, row.high) for row in rows if row.low is not None and row.high is not None]
     if len(ends) < len(rows):
-        return replace(cell, delta=f"Δ {roughly(found.mean)}: no interval")
+        return "no interval"
     apart = max(low for low, _ in ends) > min(high for _, high in ends)
-    words = "sample intervals apart" if apart else "sample intervals overlap"
-    return replace(cell, delta=f"Δ {roughly(found.mean)}: {words}")
+    return "sample intervals apart" if apart else "sample intervals overlap"

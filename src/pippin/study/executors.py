@@ -5,6 +5,7 @@ A job is started, asked whether it is done, and gives what its function returned
 not take the study with it.
 """
 
+import itertools
 import multiprocessing
 import os
 import time
@@ -96,26 +97,31 @@ class LocalExecutor:
             raise ConfigError(f"--jobs must be 1 or more; got {jobs}")
         self.jobs = jobs
         self.threads = max(1, (os.cpu_count() or 1) // jobs)
-        self._started = 0
+        self._slots: dict[int, LocalJob] = {}
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> "LocalJob":
-        """Start a process; on a machine with cards the jobs take them in turn."""
-        self._started += 1
-        return LocalJob(function, arguments, self.threads, self._started - 1)
+        """Start a process in the first slot that no running job holds; on a machine with cards
+        slot n has card n, over again from the first one where there are fewer."""
+        self._slots = {slot: job for slot, job in self._slots.items() if not job.done()}
+        slot = next(slot for slot in itertools.count() if slot not in self._slots)
+        job = LocalJob(function, arguments, self.threads, slot)
+        self._slots[slot] = job
+        return job
 
 
 class LocalJob:
     """One process; it has a process group of its own, so that Ctrl-C reaches its parent only."""
 
     def __init__(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int, number: int
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int, slot: int
     ) -> None:
+        self.slot = slot
         # A server that has imported torch and touched no card is forked: each start is quick.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["pippin.run.execute"])
         self._answer, answer = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_work, args=(answer, function, arguments, threads, number), daemon=False
+            target=_work, args=(answer, function, arguments, threads, slot), daemon=False
         )
         self._process.start()
         answer.close()  # only the child holds it now: its death is seen as an end
@@ -157,7 +163,7 @@ def _work(
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
     threads: int,
-    number: int,
+    slot: int,
 ) -> None:
     os.setsid()
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -165,7 +171,7 @@ def _work(
 
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        torch.cuda.set_device(number % torch.cuda.device_count())
+        torch.cuda.set_device(slot % torch.cuda.device_count())
     with signals_interrupt(), suppress(KeyboardInterrupt, BrokenPipeError):
         try:
             value = (True, function(*arguments))

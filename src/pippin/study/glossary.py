@@ -26,6 +26,8 @@ class Term:
     group: Group
     leads: bool = False
     """Shown without being asked for."""
+    target: bool = False
+    """Neither more nor less is better, but what is nearest to real pictures' value."""
 
 
 CONTROLS = {
@@ -198,10 +200,19 @@ def term(metric: str) -> Term:
         inner, _, scale = metric.partition(" at ")
         text = f"{inner} at {scale} of guidance, on the half of the reference kept for it."
         return Term(label=metric, text=text, group="samples")
+    if metric.startswith("caption R@"):
+        text = "Share of samples whose own caption is among the nearest so many of all captions."
+        return Term(label=metric, text=text, group="other", leads=True)
     if " at log-SNR " in metric:
         text = "Squared error at one noise level; a high log-SNR is little noise."
         return Term(label=metric, text=text, group="loss")
     return Term(label=metric, text="", group="other", leads=True)
+
+
+def names() -> tuple[str, ...]:
+    """Metrics that are called alike in every study."""
+    kinds = [f"{kind} {control}" for kind in _OF_CONTROL for control in CONTROLS]
+    return (*_EXACT, "KID-efflite0", "FD-efflite0", *kinds)
 
 
 def control_name(control: str) -> str:
@@ -241,7 +252,7 @@ def _effect(control: str) -> Term:
     known = f"How far {control} is obeyed; 0 = the request is ignored."
     label = f"effect ({control_name(control)})"
     text = _EFFECTS.get(control.partition(" at ")[0], known)
-    return Term(label=label, text=text, group="control")
+    return Term(label=label, text=text, group="control", target=True)
 
 
 def _asymmetric(control: str) -> Term:

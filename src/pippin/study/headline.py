@@ -8,7 +8,7 @@ from typing import Literal
 
 from pippin.study.glossary import control_name, term
 from pippin.study.source import Source
-from pippin.study.table import ABSENT, Line
+from pippin.study.table import ABSENT, SIGNS, Line
 from pippin.study.verdict import Comparison, Status
 
 Tone = Literal["good", "mixed", "bad", "same", "undecided"]
@@ -86,7 +86,7 @@ def headline(source: Source, lines: list[Line]) -> Headline:
     if better[:1] in "↓↑" and better:
         ends = ("better", "worse") if better.startswith("↓") else ("worse", "better")
     return Headline(
-        mark=_mark(tone, comparisons),
+        mark=_mark(tone, comparisons, bool(_diverged(source, comparisons))),
         sentence=sentence,
         meaning=_meaning(source),
         tone=tone,
@@ -99,11 +99,19 @@ def headline(source: Source, lines: list[Line]) -> Headline:
     )
 
 
-def _mark(tone: Tone, comparisons: tuple[Comparison, ...]) -> str:
+def _diverged(source: Source, comparisons: tuple[Comparison, ...]) -> list[str]:
+    """Arms that diverged in some seed; where no arm has a number, all that ended so."""
+    arms = [arm for one in comparisons for arm in one.diverged]
+    if not comparisons:
+        arms = [one.arm for one in source.results.outcomes if one.status == "diverged"]
+    return [*dict.fromkeys(arms)]
+
+
+def _mark(tone: Tone, comparisons: tuple[Comparison, ...], diverged: bool) -> str:
+    if tone == "undecided" and diverged:
+        return "No verdict"
     if not any(one.difference for one in comparisons):
         return "No verdict yet"
-    if tone == "undecided" and any(one.diverged for one in comparisons):
-        return "No verdict"
     if tone == "undecided" or len(comparisons) == 1:
         return MARKS[tone]
     leading = [one.status for one in comparisons if one.difference and one.status in LEADING[tone]]
@@ -113,6 +121,9 @@ def _mark(tone: Tone, comparisons: tuple[Comparison, ...]) -> str:
 
 def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str, Tone]:
     metric = term(str(source.declaration.primary)).label
+    diverged = _diverged(source, comparisons)
+    if diverged and not any(one.difference for one in comparisons):
+        return f"{' and '.join(diverged)} diverged: no verdict on {metric}.", "undecided"
     if not any(one.difference for one in comparisons):
         return f"{_capital(metric)} has been measured on fewer than two arms.", "undecided"
     if len(comparisons) == 1:
@@ -121,7 +132,9 @@ def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str,
         words: [one.second for one in comparisons if one.difference and one.status == status]
         for status, words in GROUPS.items()
     }
-    groups["not measured"] = [one.second for one in comparisons if not one.difference]
+    absent = [one for one in comparisons if not one.difference]
+    groups["diverged"] = [one.second for one in absent if one.second in one.diverged]
+    groups["not measured"] = [one.second for one in absent if one.second not in one.diverged]
     if all(one.difference and one.difference.count == 1 for one in comparisons):
         return (
             f"One training seed cannot rank {len(comparisons) + 1} arms by {metric}.",
@@ -189,8 +202,12 @@ def _strips(comparisons: tuple[Comparison, ...], smallest: float | None) -> tupl
 def _details(source: Source, line: Line) -> list[str]:
     """The numbers of every arm, then each comparison."""
     unit = f" (unit: {line.unit})" if line.unit else ""
-    direction = line.better.lstrip("↓↑ ")
-    return [f"{_values(source, line)}{unit}; {direction}.", *_compared(line.comparisons)]
+    return [f"{_values(source, line)}{unit}; {_direction(line)}.", *_compared(line.comparisons)]
+
+
+def _direction(line: Line) -> str:
+    """Which way is better, without the sign."""
+    return line.better.lstrip(f"{''.join(SIGNS)} ")
 
 
 def _values(source: Source, line: Line) -> str:
@@ -233,7 +250,7 @@ def _beside(source: Source, lines: list[Line], said: Collection[str]) -> list[st
     return [
         " ".join(
             [
-                f"{line.term.label}: {_values(source, line)}; {line.better.lstrip('↓↑ ')}.",
+                f"{line.term.label}: {_values(source, line)}; {_direction(line)}.",
                 *_by_status(line.comparisons, said),
                 line.term.text,
             ]

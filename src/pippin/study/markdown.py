@@ -7,7 +7,7 @@ from pippin.config import ConfigError
 from pippin.study.headline import headline
 from pippin.study.results import Outcome
 from pippin.study.source import Source, open_source
-from pippin.study.table import ABSENT, Cell, Line, result_lines
+from pippin.study.table import ABSENT, NEAREST_NOTE, SIGNS, Cell, Line, result_lines
 from pippin.system.files import write_text
 
 SUFFIX = ".md"
@@ -43,6 +43,7 @@ def markdown(source: Source) -> str:
     basis = [one.basis for line in primary for one in line.comparisons if one.basis]
     reasons = [one.reason for line in primary for one in line.comparisons if one.reason]
     notes = [f"Δ: {text}." for text in dict.fromkeys(basis)]
+    notes += [NEAREST_NOTE] if any(line.term.target for line in declared) else []
     notes += [*dict.fromkeys(reasons), *found.cautions, _runs(source)]
     parts.append("\n".join(f"- {_plain(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
@@ -63,7 +64,7 @@ def _table(source: Source, lines: list[Line]) -> str:
 
 
 def _arrow(line: Line) -> str:
-    return f" {line.better[0]}" if line.better[:1] in ("↓", "↑") else ""
+    return f" {line.better[0]}" if line.better[:1] in SIGNS else ""
 
 
 def _cell(cell: Cell) -> str:
@@ -86,4 +87,11 @@ def _runs(source: Source) -> str:
     time = f"{hours} h {rest} min" if hours else f"{rest} min"
     total = len(source.declaration.arms) * len(source.declaration.seeds)
     commands = "".join(f"; `{line}`" for line in source.declaration.reproduce[-1:])
-    return f"{len(outcomes)} of {total} runs, {time} of wall time together{commands}"
+    lost = [
+        f"{count} {status}"
+        for status in ("failed", "diverged")
+        if (count := sum(one.status == status for one in outcomes.values()))
+    ]
+    done = sum(one.status != "failed" for one in outcomes.values())
+    said = f" ({', '.join(lost)})" if lost else ""
+    return f"{done} of {total} runs{said}, {time} of wall time together{commands}"

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from pippin.config import fingerprint, protocol
 from pippin.evaluation.measure import Measure
@@ -14,7 +15,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.study.declaration import flat
 from pippin.study.environment import environment
 from pippin.study.folder import run_name
-from pippin.study.results import Outcome, Row
+from pippin.study.results import Outcome, Row, Status
 from pippin.study.study import Study, covered
 from pippin.system.files import write_text
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
@@ -40,20 +41,27 @@ def one_run(
     run_folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     rows: list[Row] = []
-    status, message = "finished", ""
+    status: Status = "finished"
+    message = ""
     try:
         rows = [row_of(study, arm, recipe, measure) for measure in execute(recipe, run_folder)]
     except TrainingStoppedError:
         raise
-    except (TrainingDivergedError, FloatingPointError) as error:
-        status, message = "diverged", str(error)
     except Exception as error:  # whatever happens in one run must not cost the others
-        status, message = "failed", f"{type(error).__name__}: {error}"
-        write_text(run_folder / "failure.txt", traceback.format_exc())
+        status, message = ending_of(error)
+        if status == "failed":
+            write_text(run_folder / "failure.txt", traceback.format_exc())
     return rows, outcome_of(arm, recipe, status, message, time.monotonic() - started)
 
 
-def outcome_of(arm: str, recipe: Recipe, status: str, message: str, seconds: float) -> Outcome:
+def ending_of(error: Exception) -> tuple[Literal["failed", "diverged"], str]:
+    """Status and message of a run that raised."""
+    if isinstance(error, TrainingDivergedError | FloatingPointError):
+        return "diverged", str(error)
+    return "failed", f"{type(error).__name__}: {error}"
+
+
+def outcome_of(arm: str, recipe: Recipe, status: Status, message: str, seconds: float) -> Outcome:
     """How a run ended, now and here."""
     return Outcome.from_dict(
         {

@@ -11,14 +11,14 @@ from markupsafe import Markup
 from pippin.run.folder import TWIN
 from pippin.study.figures import learning_curves
 from pippin.study.gallery import SEEDS_SHOWN, gallery
-from pippin.study.glossary import HEADINGS, control_name
+from pippin.study.glossary import HEADINGS, control_name, term
 from pippin.study.headline import headline
 from pippin.study.page import write_page
 from pippin.study.pictures import ROOM, Album
 from pippin.study.settings import differing, grouped
 from pippin.study.source import Run, Source, open_source
 from pippin.study.start import starting_point
-from pippin.study.table import Line, result_lines
+from pippin.study.table import NEAREST_NOTE, Line, result_lines
 from pippin.study.tradeoff import tradeoffs
 
 
@@ -118,6 +118,7 @@ def _reading(source: Source) -> list[str]:
         f"Mean ± half of the 95 % interval (Student t) over {len(seeds)} training seeds; "
         f"{single}, where all seeds have the same.",
         f"Δ is the mean paired difference to {arms[0]} over common seeds{corrected}.",
+        *([NEAREST_NOTE] if any(term(row.metric).target for row in source.results.rows) else []),
         "Only the metric marked “decides” was chosen before the run; of many others, one Δ in "
         "twenty leaves zero out by chance.",
         missing,

@@ -20,6 +20,7 @@ from pippin.config import Config, ConfigError, fingerprint
 from pippin.system.lines import append_lines, parse_object, read_lines
 
 Subject = Literal["arm", "untrained", "real"]
+Status = Literal["finished", "diverged", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class Outcome(Config):
 
     arm: str
     seed: int
-    status: Literal["finished", "diverged", "failed"]
+    status: Status
     """A diverged run is a result: it is not tried again. A failed one is."""
     message: str = ""
     fingerprint: str

@@ -26,6 +26,7 @@ class SlurmConfig(Config):
     """How often a run may meet its time limit; then it has failed, and goes on when the study is
     run again."""
     gpus: int = 1
+    """0 or 1: a run of a study is one process, which computes on one card."""
     cpus: int = 8
     memory_gb: int = 64
 
@@ -33,6 +34,12 @@ class SlurmConfig(Config):
         """Refuse jobs without time, processor or memory."""
         at_least(self, "slurm", 1, "minutes", "cpus", "memory_gb", "warning_seconds")
         at_least(self, "slurm", 0, "gpus", "requeues")
+        if self.gpus > 1:
+            raise ConfigError(
+                "slurm.gpus must be 0 or 1, for a run of a study is one process, which computes "
+                f"on one card; got {self.gpus}: more runs at once are --jobs, and a run that does "
+                "not fit takes a smaller --train.micro-batch-size"
+            )
         if self.warning_seconds >= 60 * self.minutes:
             raise ConfigError(
                 f"slurm.warning_seconds must be less than slurm.minutes; got "

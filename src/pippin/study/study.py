@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from pippin.config import Config, ConfigError, difference, replace_at
+from pippin.config import Config, ConfigError, check_record, difference, replace_at
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import START
 from pippin.study.declaration import Declaration, DeclaredAxis
@@ -179,6 +179,8 @@ class Study:
         _refuse_overlap(self.paths)
         refuse_other_differences(arms, self.paths)
         _refuse_twins(arms)
+        for recipe in [*arms.values(), *self.starts.values()]:
+            check_record(recipe)
 
     def declaration(self) -> Declaration:
         """The study as plain JSON values: what ``study.json`` holds."""

@@ -8,6 +8,7 @@ with what differs, and are not ranked.
 
 from collections import defaultdict
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal
 
 from pippin.study.digits import number, plus_minus, roughly, signed
@@ -16,10 +17,17 @@ from pippin.study.results import Row
 from pippin.study.source import Source
 from pippin.study.statistics import Estimate, over_seeds
 from pippin.study.study import covered
-from pippin.study.verdict import Comparison, Series, compare
+from pippin.study.verdict import Comparison, Series, Status, compare
 
 Tone = Literal["plain", "good", "bad", "mute"]
 ARROWS = {"lower": "↓ lower is better", "higher": "↑ higher is better"}
+NEAREST = "≈ nearest to real pictures is better"
+NEAREST_NOTE = (
+    "≈: the value nearest to real pictures' is best; Δ is the difference of the values, and the "
+    "word behind it compares their distances from that one."
+)
+SIGNS = tuple(one[0] for one in (*ARROWS.values(), NEAREST))
+"""The signs that say which way is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +94,21 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
     sample = (main or rows)[0]
     series = [series_of(source, arm, main) for arm in declared.arms]
     primary = metric == declared.primary
+    known = term(metric)
+    target = _target(rows, sample, declared.paths) if known.target else None
     comparisons = compare(
         series,
-        better=sample.better,
+        better="neither" if known.target else sample.better,
         smallest_effect=declared.smallest_effect if primary else None,
+        target=target,
     )
     deltas: list[Comparison | None] = [None, *comparisons]
     role = "primary" if primary else "companion" if metric in declared.companions else ""
     return Line(
         metric=metric,
-        term=term(metric),
+        term=known,
         role=role,
-        better=ARROWS.get(sample.better, "neither direction is better"),
+        better=NEAREST if target is not None else direction(known, sample.better),
         unit=sample.unit,
         count=counted(main),
         arms=tuple(
@@ -108,6 +119,11 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
         unranked=tuple(_unranked(row, sample, declared.paths) for row in others),
         comparisons=tuple(comparisons),
     )
+
+
+def direction(known: Term, better: str) -> str:
+    """Which way is better, in words behind a sign; a target is none."""
+    return ARROWS.get("" if known.target else better, "neither direction is better")
 
 
 def split_by_protocol(rows: list[Row]) -> tuple[list[Row], list[Row]]:
@@ -188,30 +204,49 @@ def _text(found: Estimate) -> str:
 def _delta(delta: Comparison | None, *, fixed: bool) -> tuple[str, Tone]:
     if delta is None or delta.difference is None:
         return "", "plain"
-    found = delta.difference
+    remark = "undecided, one seed" if delta.difference.half_width is None else delta.status
+    text = delta_text(delta.difference, remark, fixed=fixed)
+    tones: dict[Status, Tone] = {"better": "good", "worse": "bad"}
+    return text, tones.get(delta.status, "mute")
+
+
+def delta_text(found: Estimate, remark: str, *, fixed: bool) -> str:
+    """A difference, with a remark where there is one and a draw could have made another."""
     if fixed:
-        return (f"Δ {roughly(found.mean)}" if found.mean else "equal"), "mute"
+        return f"Δ {roughly(found.mean)}" if found.mean else "equal"
     if not found.mean and not found.half_width:
-        return "Δ 0", "mute"
-    if found.half_width is None:
-        return f"Δ {roughly(found.mean)}: undecided, one seed", "mute"
-    tone: Tone = "mute"
-    if delta.status in ("better", "worse"):
-        tone = "good" if delta.status == "better" else "bad"
-    return f"Δ {plus_minus(found.mean, found.half_width, plus='+')}: {delta.status}", tone
+        return "Δ 0"
+    half = found.half_width
+    size = roughly(found.mean) if half is None else plus_minus(found.mean, half, plus="+")
+    return f"Δ {size}: {remark}"
 
 
-def _reference(rows: list[Row], subject: str, main: Row, declared: tuple[str, ...]) -> Cell:
-    """One number where all arms have the same; otherwise one for each arm.
+def _references(
+    rows: list[Row], subject: str, main: Row, declared: tuple[str, ...]
+) -> dict[str, dict[int, Row]]:
+    """Arm -> training seed -> row of a reference.
 
     Real pictures have no sampler, so only the settings of the recipe have to be the main row's.
     """
     settings = _settings(main, declared)
-    found = [row for row in rows if row.subject == subject and row.value is not None]
     by_arm: dict[str, dict[int, Row]] = defaultdict(dict)
-    for row in found:
-        if _settings(row, declared) == settings:
+    for row in rows:
+        known = row.subject == subject and row.value is not None
+        if known and _settings(row, declared) == settings:
             by_arm[row.arm][row.seed] = row
+    return by_arm
+
+
+def _target(rows: list[Row], main: Row, declared: tuple[str, ...]) -> float | None:
+    """The mean of what real pictures show; None where that was not measured."""
+    by_arm = _references(rows, "real", main, declared)
+    values = [value for ours in by_arm.values() for value in _values(ours).values()]
+    return fmean(values) if values else None
+
+
+def _reference(rows: list[Row], subject: str, main: Row, declared: tuple[str, ...]) -> Cell:
+    """One number where all arms have the same; otherwise one for each arm."""
+    by_arm = _references(rows, subject, main, declared)
     texts = {
         arm: _text(_estimate(_values(ours), list(ours.values()))) for arm, ours in by_arm.items()
     }

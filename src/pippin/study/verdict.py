@@ -5,6 +5,9 @@ A direction is claimed where the interval of the paired difference leaves zero o
 that matters where it lies wholly beyond the smallest effect declared before the run; no difference
 that matters where it lies wholly inside. All else is undecided at this scale. With several arms,
 each comparison with the first one gets the level 1 - 0.05 / comparisons (Bonferroni).
+
+Where a metric has a target, what real pictures show, all of this is said of the distances from it:
+a model that acts on a control more than real pairs do is as wrong as one that acts less.
 """
 
 from collections.abc import Sequence
@@ -14,6 +17,8 @@ from typing import Literal
 from pippin.study.digits import plus_minus, roughly
 from pippin.study.statistics import LEVEL, Estimate, paired
 
+NEARER = " of the distances from real pictures' value"
+"""Ends what is said of a difference, where that is what decides."""
 Status = Literal["better", "worse", "different", "same", "undecided"]
 
 
@@ -53,7 +58,11 @@ class Comparison:
 
 
 def compare(
-    series: Sequence[Series], *, better: str, smallest_effect: float | None = None
+    series: Sequence[Series],
+    *,
+    better: str,
+    smallest_effect: float | None = None,
+    target: float | None = None,
 ) -> list[Comparison]:
     """Each series against the first, at a joint level of 95 %.
 
@@ -61,22 +70,31 @@ def compare(
         series: the first is the one that the others are compared with.
         better: "lower", "higher", or something else where neither is.
         smallest_effect: in the metric's unit; None where none was declared.
+        target: the value that is best; None = ``better`` says what is.
     """
     first, *others = series
     level = 1 - (1 - LEVEL) / max(len(others), 1)
-    return [_comparison(first, other, better, smallest_effect, level) for other in others]
+    return [_comparison(first, other, better, smallest_effect, level, target) for other in others]
 
 
 def _comparison(
-    first: Series, second: Series, better: str, smallest_effect: float | None, level: float
+    first: Series,
+    second: Series,
+    better: str,
+    smallest_effect: float | None,
+    level: float,
+    target: float | None,
 ) -> Comparison:
     found = paired(first.values, second.values, level)
     status: Status = "undecided"
     matters = False
     reason = _obstacle(first, second, found)
     if found is not None and not reason:
-        status, matters = _judge(found, better, smallest_effect)
-        reason = _reason(status, matters, smallest_effect)
+        judged, way = found, better
+        if target is not None:
+            judged, way = _nearer(first, second, level, target), "lower"
+        status, matters = _judge(judged, way, smallest_effect)
+        reason = _reason(status, matters, smallest_effect, "" if target is None else NEARER)
     return Comparison(
         first=first.arm,
         second=second.arm,
@@ -90,9 +108,22 @@ def _comparison(
     )
 
 
+def _nearer(first: Series, second: Series, level: float, target: float) -> Estimate:
+    """How much farther from the target the second is."""
+    ours, theirs = (
+        {seed: abs(value - target) for seed, value in one.values.items()}
+        for one in (first, second)
+    )
+    found = paired(ours, theirs, level)
+    assert found is not None, "the values themselves have seeds in common"
+    return found
+
+
 def _obstacle(first: Series, second: Series, found: Estimate | None) -> str:
     """Why no verdict is possible whatever the numbers are; empty where it is."""
     for one in (first, second):
+        if one.diverged and not one.values:
+            return f"{one.arm} diverged in every one of its {len(one.diverged)} runs."
         if one.diverged:
             total = len(one.diverged) + len(one.values)
             return (
@@ -131,9 +162,9 @@ def _judge(found: Estimate, better: str, smallest_effect: float | None) -> tuple
     return ("better" if (found.mean < 0) == (better == "lower") else "worse"), matters
 
 
-def _reason(status: Status, matters: bool, smallest_effect: float | None) -> str:
+def _reason(status: Status, matters: bool, smallest_effect: float | None, of_what: str) -> str:
     if status == "undecided":
-        return "The interval of the difference holds zero."
+        return f"The interval of the difference{of_what} holds zero."
     if smallest_effect is None:
         return ""
     effect = f"the smallest effect that matters ({smallest_effect:g})"

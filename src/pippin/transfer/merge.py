@@ -10,7 +10,16 @@ from torch import Tensor
 
 from pippin.model import LatentDenoiser
 from pippin.transfer.config import RuleName
-from pippin.transfer.rules import RULES, Action, Outcome, Rule, TransferEnds, same_meaning
+from pippin.transfer.rules import (
+    RULES,
+    Action,
+    Outcome,
+    Rule,
+    TransferEnds,
+    module_of,
+    regrouped,
+    same_meaning,
+)
 
 LISTED = 8
 """Tensors that a message names."""
@@ -105,19 +114,23 @@ def merge(
     """
     rules = tuple(rule for rule in RULES if rule in rules)
     initial = {name: value.detach().cpu() for name, value in model.named_parameters()}
+    trained, came_from = _regrouped(trained, initial, rules)
+    unfit = _unfit_modules(trained, initial, rules)
     weights: dict[str, Tensor] = {}
     moved: list[TensorRecord] = []
     odd: list[str] = []
     for name in dict.fromkeys([*initial, *trained]):
         theirs, own = trained.get(name), initial.get(name)
         rule_name, rule = _rule(name, rules)
-        placed = _placed(name, theirs, own, rule, ends)
+        whole = module_of(name, rule) not in unfit
+        placed = _placed(name, theirs, own, rule, ends) if whole else _alone(own)
         if placed is None:
             odd.append(name)
             continue
         if own is not None:
             weights[name] = own if placed.value is None else placed.value
-        same = placed.action == "copied"
+        came = came_from.get(name, "") if placed.action == "copied" else ""
+        same = placed.action == "copied" and not came
         moved.append(
             TensorRecord(
                 name=name,
@@ -125,12 +138,43 @@ def merge(
                 rule="" if same else rule_name,
                 trained=None if theirs is None else tuple(theirs.shape),
                 new=None if own is None else tuple(own.shape),
-                detail=placed.detail,
+                detail=f"from {came}" if came else placed.detail,
             )
         )
     if odd:
         raise ValueError(_refusal(odd, trained, initial, rules))
     return weights, TransferReport(moved=tuple(moved), rules=rules)
+
+
+def _regrouped(
+    trained: Mapping[str, Tensor], initial: Mapping[str, Tensor], rules: Sequence[RuleName]
+) -> tuple[Mapping[str, Tensor], dict[str, str]]:
+    """Trained tensors with those of control fields in the group where the model has the field,
+    and what these were called."""
+    if "control" not in rules:
+        return trained, {}
+    new = {name: regrouped(name) or "" for name in trained if name not in initial}
+    new = {name: moved for name, moved in new.items() if moved in initial}
+    named = {new.get(name, name): value for name, value in trained.items()}
+    return named, {moved: name for name, moved in new.items()}
+
+
+def _unfit_modules(
+    trained: Mapping[str, Tensor], initial: Mapping[str, Tensor], rules: Sequence[RuleName]
+) -> set[str]:
+    """Modules with a tensor of another shape: the others in them were trained beside it."""
+    found = {
+        module_of(name, _rule(name, rules)[1])
+        for name in initial.keys() & trained.keys()
+        if initial[name].shape != trained[name].shape
+    }
+    return {module for module in found if module is not None}
+
+
+def _alone(own: Tensor | None) -> Outcome:
+    """Of a tensor whose module does not fit."""
+    action: Action = "dropped" if own is None else "initialised"
+    return Outcome(value=None, action=action, detail="its module does not fit")
 
 
 def _rule(name: str, rules: Sequence[RuleName]) -> tuple[str, Rule | None]:

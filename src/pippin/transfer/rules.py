@@ -46,7 +46,8 @@ class Rule:
     """One permitted difference."""
 
     pattern: re.Pattern[str]
-    """Of the names that it may touch."""
+    """Of the names that it may touch. Tensors of one group ``module`` are of use together only:
+    where one does not fit, all of them start anew."""
     says: str
     """In words, for messages."""
     place: Place | None = None
@@ -84,6 +85,19 @@ def _semantics(name: str, trained: Tensor, initial: Tensor, ends: TransferEnds) 
     return Outcome(value=trained.to(initial.dtype), action="copied")
 
 
+def module_of(name: str, rule: "Rule | None") -> str | None:
+    """What a tensor is of use within only, by a rule that says so."""
+    found = rule.pattern.fullmatch(name) if rule else None
+    return found.groupdict().get("module") if found else None
+
+
+def regrouped(name: str) -> str | None:
+    """What a tensor of a control field is called in the other group: its embedder is the same
+    there, and only the gate is another."""
+    group = next((one for one in _GROUPS if name.startswith(f"conditioner.{one}.fields.")), None)
+    return name.replace(group, _GROUPS[group], 1) if group else None
+
+
 def same_meaning(name: str, ends: TransferEnds) -> bool:
     """Whether a tensor that has one shape on both sides means one thing there: learned positions
     of two grids with as many patches (4 x 8 and 8 x 4) do not."""
@@ -91,6 +105,7 @@ def same_meaning(name: str, ends: TransferEnds) -> bool:
     return len(grids) < 2 or not RULES["positions"].pattern.fullmatch(name)
 
 
+_GROUPS = {"high": "low", "low": "high"}
 _SEMANTIC = r"conditioner\.(label_tokens|label_vector|text_tokens|text_vector|constant_tokens)\..*"
 _CROSS = r"denoiser\..*\b(cross|norm_cross)\..*"
 RULES: dict[RuleName, Rule] = {
@@ -115,7 +130,7 @@ RULES: dict[RuleName, Rule] = {
         always=True,
     ),
     "control": Rule(
-        pattern=re.compile(r"conditioner\.(high|low|image_shape)\..*"),
+        pattern=re.compile(r"(?P<module>conditioner\.((high|low)\.fields|image_shape)\.\w+)\..*"),
         says="other control fields",
     ),
     "patches": Rule(

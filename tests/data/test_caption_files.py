@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captions in text files beside pictures, as kohya's trainers and img2dataset lay them out."""
+
+import errno
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pippin.data.caption_files import LARGEST
+from pippin.data.check import summarise
+from pippin.data.config import ImagesConfig
+from pippin.data.images import ImagesSource
+from pippin.data.listing import list_pictures
+from pippin.data.recaption import set_column
+from pippin.data.scan import scan
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ImagesConfig:
+    return ImagesConfig(
+        path=str(tmp_path / "photos"),
+        index_folder=str(tmp_path / "index"),
+        max_lost_share=0.5,
+        resolution=16,
+    )
+
+
+@pytest.fixture
+def put(config: ImagesConfig):
+    """Writes a picture, or bytes where they are given."""
+
+    def make(name: str, content: bytes | None = None) -> None:
+        path = Path(config.path) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            Image.new("RGB", (20, 20), (len(name), sum(map(ord, name)) % 255, 9)).save(path)
+        else:
+            path.write_bytes(content)
+
+    return make
+
+
+def captions(config: ImagesConfig) -> dict[str, str | None]:
+    return {one.name: one.captions.get("name") for one in list_pictures(config).entries}
+
+
+@pytest.mark.parametrize("folder", ["", "cat/", "00000/"])
+def test_files_of_the_same_name_are_captions(config, put, folder: str) -> None:
+    for name in ("a.png", "b.v2.png", "c.png", "d.PNG", "e.png", "f.png"):
+        put(folder + name)
+    put(f"{folder}a.txt", b"a cat,\n asleep\n")
+    put(f"{folder}b.v2.caption", "\ufeffzwei Hüte".encode())
+    put(f"{folder}c.txt", b" \n")
+    put(f"{folder}d.TXT", b"loud")
+    put(f"{folder}e.caption", b"second")
+    put(f"{folder}e.txt", b"first")
+    put(f"{folder}notes.txt", b"no picture's")
+    assert captions(config) == {
+        f"{folder}a.png": "a cat, asleep",
+        f"{folder}b.v2.png": "zwei Hüte",
+        f"{folder}c.png": None,
+        f"{folder}d.PNG": "loud",
+        f"{folder}e.png": "first",
+        f"{folder}f.png": None,
+    }
+    found = scan(config)
+    assert found.passed_over == {".txt": 1, ".caption": 1}
+    assert found.caption_kinds == ("name",) and not found.lost
+    assert any("name (2 empty)" in note for note in summarise(found, config).notes)
+    source = ImagesSource(config, "train")
+    label = folder.strip("/") or "picture"
+    texts = {source.key(i).removeprefix(folder): source.captions(i) for i in range(len(source))}
+    own = {"a.png": "a cat, asleep", "c.png": label, "f.png": label}
+    for name, text in own.items():
+        assert texts.get(name, {"name": text}) == {"name": text}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("Hüte".encode("latin-1"), r"a\.txt beside it is not UTF-8 text \(byte 1\)"),
+        (b"x" * (LARGEST + 1), "has more than 65536 bytes"),
+    ],
+)
+def test_what_is_no_caption_is_named(config, put, content: bytes, why: str) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        put(name)
+    put("a.txt", content)
+    put("b.txt", b"x" * LARGEST)
+    found = scan(config)
+    ((name, reason, detail),) = [(one.name, one.reason, one.detail) for one in found.lost]
+    assert (name, reason) == ("a.png", "unreadable caption")
+    assert re.search(why, detail)
+
+
+def test_a_file_that_the_system_does_not_give_loses_its_picture_for_this_time(
+    config, put, monkeypatch
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        put(name)
+    put("a.txt", b"a cat")
+    opened = Path.open
+
+    def failing(self, *asked, **more):
+        if self.name == "a.txt":
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(self, *asked, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", failing)
+        (lost,) = list_pictures(config).lost
+    assert (lost.name, lost.detail) == ("a.png", "a.txt cannot be read: Input/output error")
+    assert captions(config)["a.png"] == "a cat"
+
+
+def test_a_metadata_file_counts_and_what_it_leaves_unread_is_said(config, put) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        put(name)
+    put("a.txt", b"a cat")
+    put("metadata.csv", b"file_name\na.png\nb.png\nc.png\n")
+    found = scan(config)
+    assert found.unread_captions == 1 and found.passed_over[".txt"] == 1
+    assert any("1 pictures have text files" in note for note in summarise(found, config).notes)
+    put("metadata.csv", b"file_name,caption\na.png,dog\nb.png,\nc.png,\n")
+    assert scan(config).unread_captions == 0
+    assert captions(config)["a.png"] == "dog"
+
+
+def test_a_new_metadata_file_keeps_them(config, put) -> None:
+    for name in ("cat/a.png", "dog/b.png"):
+        put(name)
+    put("cat/a.txt", b"a cat, asleep")
+    place = set_column(config, "caption_blip", {"dog/b.png": "brown"})
+    assert place.read_text().splitlines() == [
+        "file_name,label,caption,caption_blip",
+        'cat/a.png,cat,"a cat, asleep",',
+        "dog/b.png,dog,,brown",
+    ]
+    assert captions(config) == {"cat/a.png": "a cat, asleep", "dog/b.png": None}
+
+
+def test_of_two_names_that_differ_in_unicode_form_one_is_lost(config, put) -> None:
+    for name in ("caf\u00e9.png", "cafe\u0301.png", "c.png"):
+        put(name)
+    found = list_pictures(config)
+    assert [one.name for one in found.entries] == ["c.png", "caf\u00e9.png"]
+    (lost,) = found.lost
+    assert lost.reason == "named twice" and "form of Unicode" in lost.detail

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Somebody else's denoiser: known by its kind, and only where it was registered."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pytest
+import torch
+
+from pippin.conditioning.config import ConditioningConfig
+from pippin.config import ConfigError, check_record, fingerprint, protocol
+from pippin.denoisers.config import DenoiserConfig, DiTConfig, TransformerConfig, unet
+from pippin.denoisers.denoiser import Denoiser, Widths
+from pippin.denoisers.dit import DiT
+from pippin.denoisers.registry import build_denoiser, denoiser_config, register_denoiser
+from pippin.model import build_model
+from pippin.nn.initialise import Conv2d
+from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import get_recipe
+from pippin.run.checks import check_recipe
+from pippin.run.train import train
+from pippin.study.study import Axis, Study
+from pippin.types import Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatConfig(DenoiserConfig):
+    """One convolution."""
+
+    kind: Literal["tests-flat"] = "tests-flat"
+    side: int = 3
+
+
+class Flat(Denoiser):
+    token_use = "none"
+
+    def __init__(self, config, latent_channels):
+        super().__init__()
+        self.widths = Widths(token=8, modulation=8, time_features=8)
+        self.conv = Conv2d(latent_channels, latent_channels, config.side)
+        self.blocks = torch.nn.ModuleList()
+
+    def forward(self, x_t, embedded, masking=None):
+        return Prediction(mean=self.conv(x_t) + embedded.modulation.mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownConfig(FlatConfig):
+    kind: Literal["tests-unknown"] = "tests-unknown"
+
+
+register_denoiser(FlatConfig, Flat)
+MODULATION = ConditioningConfig(rules={"label": "modulation"})
+
+
+def recipe(denoiser):
+    return replace(get_recipe("openmoji/dit-entangled"), denoiser=denoiser)
+
+
+def test_a_registered_kind_survives_its_record(tmp_path):
+    mine = recipe(FlatConfig(side=5))
+    mine.save(tmp_path / "config.json")
+    assert json.loads((tmp_path / "config.json").read_text())["denoiser"] == {
+        "kind": "tests-flat",
+        "side": 5,
+    }
+    assert Recipe.load(tmp_path / "config.json") == mine
+    assert protocol(mine)["denoiser.side"] == 5
+    assert fingerprint(mine) != fingerprint(recipe(FlatConfig()))
+
+
+def test_a_registered_class_builds_the_models_of_its_kind():
+    built = build_model(MODULATION, FlatConfig(), num_classes=2, latent_channels=4, seed=0)
+    assert type(built.denoiser) is Flat
+
+
+def test_ours_go_through_the_same_table():
+    assert type(build_denoiser(get_recipe("openmoji/dit-entangled").denoiser, 4)) is DiT
+    assert denoiser_config("dit") is DiTConfig
+    register_denoiser(DiTConfig, DiT)  # the same one again
+
+
+UNKNOWN = (
+    r"denoiser\.kind 'tests-unknown' is not known; there are: dit, mdtv2, pixart, mmdit, unet, .*"
+    r"call register_denoiser in the program that trains, samples or measures @ \$\.denoiser"
+)
+
+
+def test_a_kind_that_nobody_registered_is_an_error_that_says_what_to_do():
+    with pytest.raises(ConfigError, match=UNKNOWN):
+        Recipe.from_dict(recipe(UnknownConfig()).to_dict())
+
+
+@pytest.mark.parametrize("given", [{"side": 3}, {"kind": 3}, 7])
+def test_settings_without_a_kind_are_refused(given):
+    values = recipe(FlatConfig()).to_dict() | {"denoiser": given}
+    with pytest.raises(ConfigError, match=r"expected settings with a kind.* @ \$\.denoiser"):
+        Recipe.from_dict(values)
+
+
+def test_an_unknown_setting_of_a_known_kind_is_named():
+    values = recipe(FlatConfig()).to_dict()
+    values["denoiser"]["sides"] = 3
+    with pytest.raises(ConfigError, match=r"extra fields found \(sides\) @ \$\.denoiser"):
+        Recipe.from_dict(values)
+
+
+def test_training_refuses_what_could_not_be_loaded_before_any_work(tmp_path):
+    with pytest.raises(ConfigError, match=UNKNOWN):
+        train(recipe(UnknownConfig()), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_study_refuses_what_could_not_be_loaded():
+    levels = {str(side): {"denoiser": UnknownConfig(side=side)} for side in (1, 3)}
+    study = Study(
+        name="sides",
+        title="",
+        question="",
+        base=recipe(FlatConfig()),
+        axes={"side": Axis(levels=levels)},
+        primary="KID-efflite0",
+    )
+    with pytest.raises(ConfigError, match=UNKNOWN):
+        study.check()
+
+
+def test_settings_that_the_record_reads_as_others_are_named():
+    @dataclass(frozen=True, kw_only=True)
+    class Lossy(FlatConfig):
+        side: float = 3.0
+
+        def __post_init__(self):
+            object.__setattr__(self, "side", self.side + 1)
+
+    with pytest.raises(ConfigError, match=r"another one:\n  side: 4\.0 and 5\.0"):
+        check_record(Lossy())
+
+
+def test_a_kind_is_taken_once():
+    register_denoiser(FlatConfig, Flat)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Other(DenoiserConfig):
+        kind: Literal["dit"] = "dit"
+
+    with pytest.raises(ConfigError, match="'dit' is registered already; choose another name"):
+        register_denoiser(Other, Flat)
+    assert denoiser_config("dit") is DiTConfig
+
+
+@pytest.mark.parametrize("odd", [TransformerConfig, DenoiserConfig])
+def test_a_configuration_without_a_kind_cannot_be_registered(odd):
+    with pytest.raises(ConfigError, match=r"derive it from DenoiserConfig and give it a field"):
+        register_denoiser(odd, Flat)
+
+
+def test_sides_of_latents_that_a_denoiser_divides():
+    assert FlatConfig().side_multiple == 1
+    assert get_recipe("openmoji/dit-entangled").denoiser.side_multiple == 2
+    assert unet("tiny").side_multiple == 2 and unet("SD1").side_multiple == 8
+    check_recipe(recipe(FlatConfig()))
+    own = get_recipe("folder/dit-entangled")
+    data = replace(own.data, path="photos", aspect_ratios=(0.5, 1.0), bucket_step=4)
+    with pytest.raises(ConfigError, match="must be a multiple of 8"):
+        check_recipe(replace(own, data=data))
+    check_recipe(replace(own, data=data, denoiser=FlatConfig()))
