@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pippin.muon import ITERATIONS, STEP_SIZE, Muon, orthogonalise
+from pippin.muon import ITERATIONS, STEP_SIZE, Muon, orthogonalise, product_type
 from pippin.rng import normal
 
 
@@ -18,6 +18,18 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     strong = before > 0.05 * before.norm()  # weaker ones need more iterations
     assert values.max() < 1.25
     assert torch.diagonal(u.T @ found @ vh.T)[strong].min() > 0.6
+
+
+def test_a_card_iterates_in_bf16_and_a_cpu_in_fp32() -> None:
+    """In bf16 the orthogonal factor of a gradient of any size is the same to 5 % of its norm."""
+    assert product_type(torch.device("cuda", 1)) == torch.bfloat16
+    assert product_type(torch.device("cpu")) is None
+    matrix = normal((24, 40), "noise", 0)
+    exact = orthogonalise(matrix)
+    for size in (1.0, 1e6):  # the norm is taken before anything is rounded
+        found = orthogonalise(size * matrix, torch.bfloat16)
+        assert found.dtype == torch.bfloat16
+        assert (found.float() - exact).norm() < 0.05 * exact.norm()
 
 
 def test_singular_vectors_stay() -> None:

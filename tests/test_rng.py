@@ -27,6 +27,16 @@ def test_streams_and_keys_are_distinct():
     assert len(draws) == 5
 
 
+def test_rows_that_are_drawn_one_by_one_are_those_of_the_whole():
+    def rows(part, step=0):
+        return rng.rows_of_normal((6, 400), part, "padding", 0, step, device="cpu")
+
+    whole = rows(slice(0, 6))
+    assert torch.equal(torch.cat([rows(slice(0, 2)), rows(slice(2, 6))]), whole)
+    assert abs(whole.mean()) < 0.1 and abs(whole.std() - 1) < 0.1
+    assert len({*whole[:, 0].tolist(), *rows(slice(0, 6), step=1)[:, 0].tolist()}) == 12
+
+
 def test_the_streams_are_pinned():
     expected = torch.tensor([0.236466, 0.613484])
     assert torch.allclose(rng.uniform((2,), "time", 0, 0), expected, atol=1e-6)

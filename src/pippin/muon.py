@@ -3,7 +3,8 @@
 
 Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), with the step size of Liu et al.
 2025 (arXiv 2502.16982, eq. 4), which gives a step the root mean square of Adam's. A convolution's
-weight is one matrix, output channels times the rest.
+weight is one matrix, output channels times the rest. On cards the iteration computes in bf16, as
+published; a CPU computes it in fp32.
 """
 
 from collections.abc import Iterable
@@ -21,15 +22,26 @@ STEP_SIZE = 0.2
 """Liu et al.'s factor, about the root mean square of Adam's steps."""
 
 
-def orthogonalise(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+def product_type(device: torch.device) -> torch.dtype | None:
+    """In which type a device multiplies the iteration's matrices; None = in their own."""
+    return torch.bfloat16 if device.type == "cuda" else None
+
+
+def orthogonalise(
+    matrix: Float[Tensor, "rows columns"], products: torch.dtype | None = None
+) -> Float[Tensor, "rows columns"]:
     """About U V^T of the singular value decomposition U S V^T, by X <- a X + (b A + c A A) X.
 
     A is X X^T; the smaller side comes first, which makes the products small.
+
+    Args:
+        matrix: whose size does not matter: it is divided by its norm first.
+        products: the type of the iteration, and of what is returned; None = the matrix's own.
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).to(products or x.dtype)
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -68,6 +80,7 @@ class Muon(torch.optim.Optimizer):
         scale = STEP_SIZE * max(direction.shape) ** 0.5
         # A matrix of which each process holds a part is put together: its orthogonal factor needs
         # all of it.
-        step = orthogonalise(whole(direction).float()).view(parameter.shape)
-        step = laid_out_as(step.to(parameter.dtype), parameter)
+        matrix = whole(direction).float()
+        step = orthogonalise(matrix, product_type(matrix.device)).to(parameter.dtype)
+        step = laid_out_as(step.view(parameter.shape), parameter)
         parameter.add_(step, alpha=-rate * scale)

@@ -18,6 +18,7 @@ from pippin.diffusion.prediction import add_noise, target, to_x0_and_eps
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.times import draw_times
 from pippin.diffusion.weights import loss_weight
+from pippin.system.device import to_device
 from pippin.types import Keep, Latents, Masking, Prediction, Times
 
 Predict = Callable[[Latents, Times], Prediction]
@@ -99,21 +100,23 @@ class Objective:
             noise: eps, standard normal, beside ``latents``.
         """
         device = latents.device
-        alpha, sigma = self.schedule.alpha(t).to(device), self.schedule.sigma(t).to(device)
+        alpha = to_device(self.schedule.alpha(t), device)
+        sigma = to_device(self.schedule.sigma(t), device)
         kind = self.config.prediction
         x_t = add_noise(latents, noise, alpha, sigma)
-        prediction = predict(x_t, t.to(device))
+        prediction = predict(x_t, to_device(t, device))
         wanted = target(kind, latents, noise, alpha, sigma)
-        weight = loss_weight(self.config.loss_weight, kind, self.schedule, t).to(device)
+        weight = loss_weight(self.config.loss_weight, kind, self.schedule, t)
+        weight = to_device(weight, device)
 
         def losses(of: Prediction) -> Losses:
             mean = of.mean.float()
             found = {"mse": (mean - wanted).square().mean(dim=(1, 2, 3)) * weight}
             if of.variance is not None:
-                step = Step(*(part.to(device) for part in training_step(self.schedule, t)))
+                step = Step(*(to_device(x, device) for x in training_step(self.schedule, t)))
                 x0_guess, _ = to_x0_and_eps(kind, x_t, mean.detach(), alpha, sigma)
                 found["vlb"] = variational_bound(
-                    step, (t == 0).to(device), latents, x_t, x0_guess, of.variance
+                    step, to_device(t == 0, device), latents, x_t, x0_guess, of.variance
                 )
             return found
 

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from pippin.control import Control
+from pippin.system.device import to_device
 
 NUM_TIMES = 1000
 """T: gates and time densities read t / NUM_TIMES."""
@@ -78,6 +79,12 @@ class TextFeatures:
             if present:
                 joined[entry.name] = torch.cat(present)
         return cls(**joined)
+
+    def to(self, device: torch.device | str) -> "TextFeatures":
+        """The same features on another device."""
+        return TextFeatures(
+            **{n: None if v is None else to_device(v, device) for n, v in self.columns().items()}
+        )
 
     def columns(self, prefix: str = "") -> dict[str, Tensor | None]:
         """Every tensor by its name, after a prefix where one is given."""
@@ -148,9 +155,11 @@ class Keep:
 
     def to(self, device: torch.device | str) -> "Keep":
         """The same flags on another device."""
-        fields = {name: flag.to(device) for name, flag in self.fields.items()}
+        fields = {name: to_device(flag, device) for name, flag in self.fields.items()}
         return Keep(
-            semantic=self.semantic.to(device), control=self.control.to(device), fields=fields
+            semantic=to_device(self.semantic, device),
+            control=to_device(self.control, device),
+            fields=fields,
         )
 
 
@@ -184,7 +193,7 @@ class Masking:
 
     def to(self, device: torch.device | str) -> "Masking":
         """The same numbers on another device."""
-        return Masking(order=self.order.to(device), ratio=self.ratio)
+        return Masking(order=to_device(self.order, device), ratio=self.ratio)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pippin.denoisers.config import DiTConfig, MMDiTConfig, PixArtConfig, mdtv2,
 from pippin.model import build_model
 from pippin.run.activations import activation_bytes, activations
 from pippin.run.cost import meta_model, trial_outputs
-from pippin.training.device import autocast
+from pippin.system.device import autocast
 from pippin.training.recompute import recompute_blocks
 
 SHAPE = (4, 64, 64)  # 1024 tokens: at fewer, bf16 on a CPU takes attention apart

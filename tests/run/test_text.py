@@ -85,6 +85,24 @@ def test_captions_are_mixed_padded_and_drawn_for_the_global_batch(text_recipe, t
     assert min(shares, 1 - shares) == pytest.approx(0.25, abs=0.06)  # 576 draws: sd 0.018
 
 
+def test_a_card_pads_its_own_captions_with_the_same_noise_for_any_part(
+    text_recipe, trained, monkeypatch
+):
+    captions = Parts(text_recipe, Console(quiet=True)).captions
+    indices = torch.arange(24)
+    on_cpu = captions(indices, 3, 24, slice(0, 24)).tokens
+    drawn = rng.rows_of_normal
+    monkeypatch.setattr(captions, "_device", torch.device("cuda"))
+    monkeypatch.setattr(
+        "pippin.rng.rows_of_normal", lambda *given, device: drawn(*given, device="cpu")
+    )
+    whole = captions(indices, 3, 24, slice(0, 24)).tokens
+    halves = [captions(indices[p], 3, 24, p).tokens for p in (slice(0, 12), slice(12, 24))]
+    assert torch.equal(torch.cat(halves), whole)
+    assert torch.equal(whole[:, :3], on_cpu[:, :3])  # a caption's own
+    assert not torch.equal(whole, on_cpu)
+
+
 def test_a_prompt_is_read_as_captions_are_and_its_seed_decides_the_noise(text_recipe, trained):
     parts = Parts(text_recipe, Console(quiet=True))
     caption = parts.captions.first[0]

@@ -14,12 +14,14 @@ from safetensors.torch import load_file, save_file
 from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.denoisers.config import MMDiTConfig
+from pippin.run.folder import RunFolder
 from pippin.run.load import load_run
 from pippin.run.parts import Parts
 from pippin.run.sample import draw
 from pippin.run.sample_folder import read_manifest
 from pippin.run.train import build_trainer, train
 from pippin.run.trained import export, open_trained
+from pippin.training import checkpoint as checkpoint_module
 from pippin.training.config import InitConfig, ShareHalfLife
 
 QUIET = Console(quiet=True)
@@ -39,6 +41,21 @@ def test_an_exported_model_samples_what_its_run_samples(finished_run, exported):
         images.append(draw(run, [0, 1, 2], [5, 6, 7], run.recipe.sampling))
         assert run.images_seen == 64
     assert torch.equal(*images)
+
+
+def test_a_checkpoint_is_read_for_its_checksums_once(finished_run, tmp_path, monkeypatch):
+    """By a run that is sampled, and by one that goes on."""
+    read, digest = [], checkpoint_module.file_digest
+    monkeypatch.setattr(
+        checkpoint_module, "file_digest", lambda path: read.append(path.name) or digest(path)
+    )
+    files = ["ema.safetensors", "model.safetensors", "optimizer.safetensors"]
+    open_trained(str(finished_run))
+    assert sorted(read) == files
+    read.clear()
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    train(RunFolder(run).recipe(), run, resume=True, console=QUIET)
+    assert sorted(read) == files
 
 
 def test_each_average_of_a_run_is_sampled_by_its_name(recipe, tmp_path):

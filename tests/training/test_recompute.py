@@ -5,41 +5,13 @@ import copy
 
 import pytest
 import torch
-import torch._dynamo
+from small_models import KINDS, gradients, model_of
 
 from pippin.conditioning.config import ConditioningConfig
-from pippin.control import Control, Corner, Size
-from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
+from pippin.denoisers.config import mmdit
 from pippin.model import build_model
 from pippin.run.activations import activation_bytes
-from pippin.training.compile import compile_blocks
 from pippin.training.recompute import recompute_blocks
-from pippin.types import Conditions, Masking, stack_controls
-
-KINDS = {
-    "dit": dit("tiny", cross_attention=True),
-    "mdtv2": mdtv2("tiny", (4, 4)),
-    "pixart": pixart("tiny"),
-    "mmdit": mmdit("tiny"),
-    "unet": unet("tiny"),
-}
-
-
-def model_of(kind, every=0):
-    rule = "modulation" if kind == "mdtv2" else "attention"
-    model = build_model(
-        ConditioningConfig(rules={"label": rule}),
-        KINDS[kind],
-        num_classes=3,
-        latent_channels=4,
-        seed=0,
-    )
-    draws = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=draws))
-    recompute_blocks(model.denoiser.blocks, every)
-    return model
 
 
 def test_samples_keep_nothing_to_recompute(monkeypatch):
@@ -54,36 +26,6 @@ def test_samples_keep_nothing_to_recompute(monkeypatch):
         block = model.denoiser.blocks[0]
         x = torch.randn(1, 4, 128)
         assert block(x, torch.zeros(1, 128), torch.zeros(1, 2, 128), None).shape == x.shape
-
-
-def gradients(model, kind):
-    """Output and gradients of one step, and how often each block ran."""
-    draws = torch.Generator().manual_seed(2)
-    whole = Control(
-        original_size=Size(64, 64), crop_corner=Corner(0, 0), crop_size=Size(64, 64), flip=False
-    )
-    conditions = Conditions(label=torch.arange(3), control=stack_controls([whole] * 3))
-    masking = Masking(order=torch.rand(3, 16, generator=draws), ratio=0.5)
-    runs = [0] * len(model.denoiser.blocks)
-
-    def count(place):
-        def hook(*_):
-            runs[place] += 1
-
-        return hook
-
-    hooks = [
-        next(block.children()).register_forward_pre_hook(count(place))
-        for place, block in enumerate(model.denoiser.blocks)
-    ]
-    x = torch.randn(3, 4, 8, 8, generator=draws)
-    given = masking if kind == "mdtv2" else None
-    output = model(x, torch.tensor([1.0, 500, 999]), model.prepare(conditions), given)
-    parts = [output.mean] if output.aux is None else [output.mean, output.aux.mean]
-    torch.stack([part.square().mean() for part in parts]).sum().backward()
-    for hook in hooks:
-        hook.remove()
-    return output.mean.detach(), [p.grad for p in model.parameters()], runs
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,25 +62,3 @@ def test_keeps_less():
         recompute_blocks(model.denoiser.blocks, every)
         kept[every] = activation_bytes(model, (4, 16, 16))
     assert kept[1] < 0.3 * kept[0] < kept[2] < 0.8 * kept[0]
-
-
-def test_a_unet_of_many_kinds_of_blocks_is_compiled_whole(monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda _, **options: asked.append(options))
-    blocks = model_of("unet").denoiser.blocks
-    with torch._dynamo.config.patch(recompile_limit=8):
-        compile_blocks(KINDS["unet"], blocks)
-        assert torch._dynamo.config.recompile_limit >= len(blocks) > 8
-    assert asked == [{"dynamic": False}] * len(blocks)  # compiling them for real takes minutes
-
-
-def test_compiled_blocks_give_the_same():
-    kind = "dit"
-    plain, expected, _ = gradients(model_of(kind), kind)
-    model = model_of(kind, 1)
-    compile_blocks(KINDS[kind], model.denoiser.blocks)
-    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
-        output, found, _ = gradients(model, kind)
-    torch.testing.assert_close(output, plain, rtol=1e-4, atol=1e-5)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)

@@ -15,7 +15,7 @@ from pippin.system.stop import STOPS
 from pippin.training.checkpoint import CheckpointError, load_weights, newest_good
 from pippin.training.config import ImagesHalfLife, ShareHalfLife
 from pippin.training.gradients import Gradients
-from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
+from pippin.training.trainer import Trainer, TrainingDivergedError, TrainingStoppedError
 
 
 def same(first, second):
@@ -261,6 +261,34 @@ def test_draws_made_ahead_are_the_steps_own(make_trainer, monkeypatch):
         )
         assert torch.equal(draws.noise, expected.noise)
         assert torch.equal(draws.t, expected.t)
+
+
+def test_a_batch_is_fetched_ahead_while_a_card_computes(make_trainer, tmp_path, monkeypatch):
+    """One at most, none beyond the end, and the run's bits are the same; so are those of a run
+    that stopped with one fetched and goes on."""
+    ends = {}
+    for name, busy in {"plain": False, "ahead": True}.items():
+        monkeypatch.setattr(Trainer, "_computing", lambda _, busy=busy: busy)
+        trainer = make_trainer(tmp_path / name, images=40)
+        fetched = []
+
+        def note(start):
+            for step, batch in enumerate(batches(start), start):
+                fetched.append((step, trainer.step_count))  # noqa: B023 (of this turn)
+                yield batch
+
+        def stop(trainer, report):
+            if report.images_seen == 16:
+                trainer._stop.signal = signal.SIGTERM
+
+        with pytest.raises(TrainingStoppedError):
+            trainer.train(note(0), [stop])
+        trainer.train(note(2), [])
+        plain = [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4)]
+        early = [(0, 0), (1, 0), (2, 1), (2, 2), (3, 2), (4, 3)]
+        assert fetched == (early if busy else plain)
+        ends[name] = (tmp_path / name / "checkpoints/40/model.safetensors").read_bytes()
+    assert ends["plain"] == ends["ahead"]
 
 
 def test_a_step_names_its_parts(make_trainer):

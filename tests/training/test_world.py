@@ -47,40 +47,24 @@ def test_first_gradients_are_those_of_one_process(kind, size, micro, parallel, t
             torch.testing.assert_close(rank[name], grad, rtol=0, atol=1e-6 * largest.item())
 
 
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 @pytest.mark.parametrize("kind", SMALL)
-def test_shared_weights_in_bf16_have_the_gradients_of_one_process(kind, tmp_path):
-    """4 % of each tensor's norm away from fp32, or of the average norm; one process under autocast
-    is as far away. What fp32 has to stay, the gradients of parts, is."""
-    exact = first_gradients(World(), tmp_path, SMALL[kind])
-    alone = first_gradients(World(), tmp_path, SMALL[kind], precision="bf16")
-    settings = {"precision": "bf16", "parallel": "fsdp"}
+def test_under_bf16_the_gradients_are_those_of_one_process(kind, parallel, tmp_path):
+    """In two micro-batches, to 1e-6 of each tensor's norm or of the average norm: FSDP2 gathers in
+    fp32, for gains of norms and MDTv2's tables must not be rounded. A UNet's stream is in bf16,
+    and FSDP2's hooks add its gradients up in another order: 1 %."""
+    alone = first_gradients(World(), tmp_path, SMALL[kind], precision="bf16", micro_batch_size=4)
+    settings = {"precision": "bf16", "parallel": parallel}
     shared = in_processes(
         2, lambda world, at: first_gradients(world, at, SMALL[kind], **settings), tmp_path / "n"
     )[0]
-    typical = sum(grad.norm() for grad in exact.values()) / len(exact)
-    for name, grad in exact.items():
-        assert shared[name].dtype == torch.float32
-        for found in (alone, shared):
-            assert (found[name] - grad).norm() <= 0.04 * max(grad.norm(), typical), name
-
-
-def test_blocks_are_gathered_in_bf16_and_the_rest_in_fp32(tmp_path):
-    def gathered(world, at):
-        trainer = make_trainer(at, world, precision="bf16", parallel="fsdp")
-        block, found = trainer.model.denoiser.blocks[0], {}
-
-        def note(name):
-            return lambda module, *_: found.update({name: next(module.parameters()).dtype})
-
-        block.register_forward_pre_hook(note("block"))
-        trainer.model.conditioner.low.register_forward_pre_hook(note("control"))
-        part = world.part(CONFIG.batch_size)
-        draws = trainer.draw(0, (CONFIG.batch_size, 4, 8, 8))
-        trainer.gradients.backward(next(parts_of(batches(), world)), draws.rows(part))
-        return {name: str(dtype) for name, dtype in found.items()}
-
-    for rank in in_processes(2, gathered, tmp_path):
-        assert rank == {"block": "torch.bfloat16", "control": "torch.float32"}
+    typical = sum(grad.norm() for grad in alone.values()) / len(alone)
+    worst = max(
+        float((shared[name] - grad).norm() / max(grad.norm(), typical))
+        for name, grad in alone.items()
+    )
+    assert all(grad.dtype == torch.float32 for grad in shared.values())
+    assert worst < (0.01 if (kind, parallel) == ("unet", "fsdp") else 1e-6)
 
 
 def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
@@ -252,12 +236,26 @@ def test_fewer_cards_than_processes_are_refused_by_every_process(cards, rank, mo
         torch.distributed, "init_process_group", lambda *_, **__: pytest.fail("they met")
     )
     torchrun = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 8, "LOCAL_WORLD_SIZE": 4}
+    torchrun |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
     for name, value in torchrun.items():
         monkeypatch.setenv(name, str(value))
     message = rf"--nproc-per-node of torchrun asks for 4 .* visible are {cards} .*{cards} or fewer"
     with pytest.raises(ValueError, match=message), joined("auto"):
         pass
     assert taken == []
+
+
+@pytest.mark.parametrize("missing", ["RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"])
+def test_a_variable_of_torchrun_that_is_missing_is_named(missing, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    names = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    for name in names:
+        monkeypatch.setenv(name, "0")
+    monkeypatch.delenv(missing)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = rf"WORLD_SIZE is 2, but {missing} not set: .* torchrun .*--nproc-per-node 2"
+    with pytest.raises(ValueError, match=message), joined("auto"):
+        pass
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):

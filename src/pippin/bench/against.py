@@ -14,7 +14,7 @@ from pippin.bench.config import AgainstConfig, Precision
 from pippin.bench.diffusers_pairs import CHANNELS, NUM_CLASSES, Pair
 from pippin.bench.record import Spread
 from pippin.run.cost import denoiser_flops, meta_model
-from pippin.training.device import autocast, resolve_device
+from pippin.system.device import autocast, resolve_device
 
 TOLERANCE = 1e-5
 """Largest difference of the two outputs, in units of the largest output, in fp32."""

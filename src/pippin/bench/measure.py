@@ -169,7 +169,7 @@ def _timed_parts(trainer: Trainer, batches: Iterator[Batch], steps: int) -> dict
 
 
 def _step(trainer: Trainer, batches: Iterator[Batch], mark: Callable[[str], None] | None) -> None:
-    """As the training loop does it."""
+    """As the training loop does it, but that it never fetches a batch ahead."""
     began = time.perf_counter()
     batch = next(batches)
     waited = time.perf_counter() - began

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
 def _measure(command: MeasureAutoencoderCommand) -> None:
     from pippin.encoders.autoencoder import Autoencoder
     from pippin.run.reconstruction import reconstruction_figures
-    from pippin.training.device import resolve_device
+    from pippin.system.device import resolve_device
 
     check_squares(command.data, "pippin autoencoder")
     device = resolve_device(command.device)

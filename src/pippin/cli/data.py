@@ -240,7 +240,7 @@ def _reconstruction(command: CheckCommand) -> str:
     from pippin.encoders.measure import measure_reconstruction
     from pippin.encoders.source import find_autoencoder
     from pippin.rng import permutation
-    from pippin.training.device import resolve_device
+    from pippin.system.device import resolve_device
 
     source = build_source(command.data, "train")
     autoencoder = Autoencoder.load(command.autoencoder, device=resolve_device(command.device))

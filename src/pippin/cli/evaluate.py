@@ -175,7 +175,7 @@ def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], P
         reference_protocol,
     )
     from pippin.run.sample_folder import MANIFEST
-    from pippin.training.device import resolve_device
+    from pippin.system.device import resolve_device
 
     device, config = resolve_device(command.device), command.evaluation
     if command.reference is not None:

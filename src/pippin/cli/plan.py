@@ -112,7 +112,7 @@ def _work(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
         ("a step", f"{_flops(planned.step_flops)} in all"),
     ]
     if planned.optimizer_flops:
-        muon = f"Muon {_flops(planned.optimizer_flops)} on each device, in fp32"
+        muon = f"Muon {_flops(planned.optimizer_flops)} on each device, in bf16"
         rows.append(("", muon))
     return rows
 

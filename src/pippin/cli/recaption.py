@@ -73,7 +73,7 @@ def _described(command: RecaptionCommand, data: ImagesConfig) -> "Recaptioned":
 
     from pippin.encoders.captioner import Captioner, captioner_fingerprint
     from pippin.run.recaption import write_captions
-    from pippin.training.device import resolve_device
+    from pippin.system.device import resolve_device
 
     assert command.captioner is not None
     source, device = command.captioner, resolve_device(command.device)

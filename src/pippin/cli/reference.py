@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
         print("a reference is measured by one process; the others end", file=sys.stderr)
 
     from pippin.run.reference import write_reference
-    from pippin.training.device import resolve_device
+    from pippin.system.device import resolve_device
 
     device = resolve_device(command.device)
     found = write_reference(command.images, command.out, config, command.resolution, device)

@@ -13,6 +13,7 @@ from pippin.conditioning.config import ControlConfig
 from pippin.conditioning.fields import unit_values
 from pippin.control import CONTROL_FIELDS
 from pippin.nn.initialise import Init, Linear, xavier, zeros
+from pippin.system.device import to_device
 from pippin.types import ControlBatch, Keep
 
 LOWEST, HIGHEST = math.pi, 64 * math.pi
@@ -47,7 +48,7 @@ class FieldEmbedding(nn.Module):
         self, control: ControlBatch, keep: Bool[Tensor, " batch"]
     ) -> Float[Tensor, "batch width"]:
         """Raw control values of a batch to vectors."""
-        values = unit_values(self.name, control).to(self.null.device)
+        values = to_device(unit_values(self.name, control), self.null.device)
         features = control_features(values, self.num_frequencies)
         vector = self.linear_out(F.silu(self.linear_in(features)))
         return torch.where(keep[:, None], vector, self.null)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pippin.config import ConfigError
 from pippin.nn.fourier import TimeEmbedding
+from pippin.system.device import to_device
 from pippin.types import ControlBatch
 
 
@@ -46,7 +47,7 @@ class ImageShape(nn.Module):
         if missing:
             raise ValueError(f"this model reads the image's shape; the batch lacks {missing}")
         device = self.size.linear_in.weight.device
-        size, crop = control["original_size"].to(device), control["crop_size"].to(device)
+        size, crop = (to_device(control[name], device) for name in ("original_size", "crop_size"))
         parts = [
             self.size(size[:, 0]),
             self.size(size[:, 1]),

@@ -30,7 +30,8 @@ def pad_captions(
     Args:
         text: of an encoder: tokens of every place, and a mask that is True for a caption's own.
         rule: of the model.
-        noise: standard normal; only noisy_replicate reads it, and needs it.
+        noise: standard normal; only noisy_replicate reads it, and needs it. Copies are made where
+            it is.
 
     Raises:
         ValueError: no mask, a caption without a token, or no noise where it is needed.
@@ -42,6 +43,10 @@ def pad_captions(
         raise ValueError("padding needs to know each caption's own tokens, one at least")
     if rule.padding == "mask":
         return text
+    if noise is not None:
+        text = text.to(noise.device)  # only now: the mask was looked into without a wait
+        tokens, mask = text.tokens, text.mask
+        assert tokens is not None and mask is not None
     if rule.padding == "zero":
         return TextFeatures(tokens=tokens * mask[..., None], pooled=text.pooled)
     places, turn = _replicated(mask)

@@ -12,6 +12,7 @@ from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
 from pippin.nn.initialise import Init, Linear, normal
 from pippin.nn.mlp import MLP
+from pippin.system.device import to_device
 from pippin.types import TextFeatures
 
 
@@ -37,7 +38,7 @@ class LabelTable(nn.Module):
             raise ValueError(
                 f"class ids must lie in [0, {self.num_classes}); got {sorted(set(label.tolist()))}"
             )
-        return self.weight[torch.where(keep, label.to(keep.device), self.num_classes)]
+        return self.weight[torch.where(keep, to_device(label, keep.device), self.num_classes)]
 
 
 class ConstantTokens(nn.Module):
@@ -81,8 +82,8 @@ class TextTokens(nn.Module):
         """
         if text.tokens is None:
             raise ValueError("this model reads text tokens, and the batch has none")
-        tokens = text.tokens.to(self.null)
-        mask = None if text.mask is None else text.mask.to(self.null.device)
+        tokens = to_device(text.tokens, self.null.device).to(self.null.dtype)
+        mask = None if text.mask is None else to_device(text.mask, self.null.device)
         if tokens.shape[1] == len(self.null):
             # Also where all are kept: processes that share gradients must all use the null.
             tokens = torch.where(keep[:, None, None], tokens, self.null)
@@ -123,7 +124,8 @@ class PooledText(nn.Module):
         """
         if text.pooled is None:
             raise ValueError("this model reads a pooled text vector, and the batch has none")
-        pooled = torch.where(keep[:, None], text.pooled.to(self.null), self.null)
+        given = to_device(text.pooled, self.null.device).to(self.null.dtype)
+        pooled = torch.where(keep[:, None], given, self.null)
         return self.linear_out(F.silu(self.linear_in(pooled)))
 
 

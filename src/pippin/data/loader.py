@@ -23,6 +23,7 @@ from pippin.data.moments import EncodedViews, Encoder, MomentBatch, MomentSource
 from pippin.data.turns import Turn, turns
 from pippin.data.views import ViewBatch
 from pippin.rng import generator, normal, permutation
+from pippin.system.device import to_device
 from pippin.system.stop import leave_stops_to_the_parent
 from pippin.types import Batch, Conditions, Moments, TextFeatures
 
@@ -87,7 +88,8 @@ class LatentLoader:
         rank: this process; it gets part ``rank`` of ``world_size`` equal parts of each global
             batch. Orders and noise are drawn for the global batch and sliced.
         world_size: how many processes share each batch.
-        device: where latents are drawn and returned; the rest of a batch stays on the CPU.
+        device: where latents are drawn and returned; the rest of a batch stays on the CPU, but for
+            captions, which stay where ``captions`` gives them.
         captions: for models of text.
 
     Raises:
@@ -144,12 +146,12 @@ class LatentLoader:
         """Draw the latents of one step."""
         mean, std = fetched.moments.mean, fetched.moments.std
         noise = normal((self._batch_size, *mean.shape[1:]), "posterior", self._seed, step)
-        moments = Moments(mean=mean.to(self._device), std=std.to(self._device))
+        moments = Moments(mean=to_device(mean, self._device), std=to_device(std, self._device))
         text = None
         if self._captions is not None:
             text = self._captions(indices, step, self._batch_size, self._part)
         return Batch(
-            latents=self._encoder.draw(moments, noise[self._part].to(self._device)),
+            latents=self._encoder.draw(moments, to_device(noise[self._part], self._device)),
             conditions=Conditions(label=fetched.label, text=text, control=fetched.control),
             index=indices,
         )

@@ -19,11 +19,13 @@ from pippin.nn.initialise import Init, Linear, normal
 from pippin.nn.modulation import ModulatedOutput
 from pippin.nn.patches import PatchEmbedding, from_patches, patch_grid, split_variance
 from pippin.nn.positions import PositionTable
-from pippin.nn.relative import RelativePositionBias
+from pippin.nn.relative import RelativePositionBias, offset_rows
 from pippin.types import Embedded, Latents, Masking, Prediction
 
 Tokens = Float[Tensor, "batch tokens width"]
 Kept = Int[Tensor, "batch kept"]
+Shared = tuple[Tensor, Tensor | None, Tensor | None, Tensor]
+"""What all blocks read: modulation, condition tokens, their mask, rows of the offsets' table."""
 
 
 class MDTBlock(nn.Module):
@@ -48,12 +50,14 @@ class MDTBlock(nn.Module):
         modulation: Float[Tensor, "batch width"],
         tokens: Float[Tensor, "batch condition_tokens width"] | None,
         mask: Bool[Tensor, "batch condition_tokens"] | None,
+        offsets: Int[Tensor, "places places"],
         skip: Tokens | None = None,
         kept: Kept | None = None,
     ) -> Tokens:
         """One block; (B, N, D) -> (B, N, D).
 
         Args:
+            offsets: row of the table of relative positions for each two places of the grid.
             skip: an earlier state of the same tokens.
             kept: which places of the grid the tokens stand for; None = all, in order.
         """
@@ -61,7 +65,7 @@ class MDTBlock(nn.Module):
             assert skip is not None
             # the residual stream stays in fp32 under autocast
             x = self.skip(torch.cat([x, skip], dim=-1)).to(x.dtype)
-        return self.block(x, modulation, tokens, mask, self.bias(kept))
+        return self.block(x, modulation, tokens, mask, self.bias(offsets, kept))
 
 
 class Interpolater(nn.Module):
@@ -79,14 +83,14 @@ class Interpolater(nn.Module):
         x: Float[Tensor, "batch kept width"],
         order: Int[Tensor, "batch tokens"],
         positions: Float[Tensor, "tokens width"],
-        conditions: tuple[Tensor, Tensor | None, Tensor | None],
+        shared: Shared,
     ) -> Tokens:
         """Kept tokens (B, kept, D) to all tokens (B, N, D); the kept ones pass by the block.
 
         Args:
             order: the shuffle; its first entries are the places of the kept tokens.
             positions: added to all tokens.
-            conditions: modulation, condition tokens and their mask.
+            shared: what all blocks read.
         """
         batch, kept, width = x.shape
         hidden = self.mask_token.to(x.dtype).expand(batch, order.shape[1] - kept, width)
@@ -94,7 +98,7 @@ class Interpolater(nn.Module):
         x = torch.cat([x, hidden], dim=1).gather(1, back[..., None].expand(-1, -1, width))
         x = x + positions
         is_hidden = (back >= kept)[..., None]
-        return torch.where(is_hidden, self.block(x, *conditions), x)
+        return torch.where(is_hidden, self.block(x, *shared), x)
 
 
 class MDTv2(Denoiser):
@@ -142,32 +146,32 @@ class MDTv2(Denoiser):
                 "training, or choose a resolution that fits"
             )
         x = x + self.positions.weight  # from here on fp32, in bf16 autocast too
-        prediction = self._decode(self._encode(x, embedded, None), x, embedded)
+        offsets = offset_rows(*grid, x.device)
+        shared = (embedded.modulation, embedded.tokens, embedded.mask, offsets)
+        prediction = self._decode(self._encode(x, shared, None), x, shared)
         if masking is None:
             return prediction
-        aux = self._masked(x, embedded, masking)
+        aux = self._masked(x, shared, masking)
         return Prediction(mean=prediction.mean, variance=prediction.variance, aux=aux)
 
-    def _encode(self, x: Tokens, embedded: Embedded, kept: Kept | None) -> Tokens:
+    def _encode(self, x: Tokens, shared: Shared, kept: Kept | None) -> Tokens:
         """The encoder: what enters comes back, last in first out, as long skips."""
-        conditions = (embedded.modulation, embedded.tokens, embedded.mask)
         skips: list[Tokens] = []
         for block in self.blocks[: self.stage]:
-            x = block(x, *conditions, kept=kept)
+            x = block(x, *shared, kept=kept)
             skips.append(x)
         for block in self.blocks[self.stage : 2 * self.stage]:
-            x = block(x, *conditions, skip=skips.pop(), kept=kept)
+            x = block(x, *shared, skip=skips.pop(), kept=kept)
         return x if kept is not None else x + self.decoder_positions.weight
 
-    def _decode(self, x: Tokens, embedded_latent: Tokens, embedded: Embedded) -> Prediction:
-        conditions = (embedded.modulation, embedded.tokens, embedded.mask)
+    def _decode(self, x: Tokens, embedded_latent: Tokens, shared: Shared) -> Prediction:
         for block in self.blocks[2 * self.stage :]:
-            x = block(x, *conditions, skip=embedded_latent)
-        x = self.output(x, embedded.modulation)
+            x = block(x, *shared, skip=embedded_latent)
+        x = self.output(x, shared[0])
         x = from_patches(x, self.config.grid, self.config.patch_size)
         return split_variance(x, self.latent_channels)
 
-    def _masked(self, x: Tokens, embedded: Embedded, masking: Masking) -> Prediction:
+    def _masked(self, x: Tokens, shared: Shared, masking: Masking) -> Prediction:
         """The pass that sees some tokens only; its decoder still reads the whole latent."""
         if self.interpolater is None or self.config.mask_ratio is None:
             raise ValueError("this mdtv2 has no masked pass; build it with denoiser.mask_ratio")
@@ -175,10 +179,9 @@ class MDTv2(Denoiser):
         order = masking.order.to(x.device).argsort(dim=1)
         kept = order[:, : int(x.shape[1] * (1 - ratio))]
         seen = x.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
-        conditions = (embedded.modulation, embedded.tokens, embedded.mask)
-        encoded = self._encode(seen, embedded, kept)
-        filled = self.interpolater(encoded, order, self.decoder_positions.weight, conditions)
-        return self._decode(filled, x, embedded)
+        encoded = self._encode(seen, shared, kept)
+        filled = self.interpolater(encoded, order, self.decoder_positions.weight, shared)
+        return self._decode(filled, x, shared)
 
 
 def _grid(grid: tuple[int, int]) -> str:

@@ -24,6 +24,7 @@ from pippin.encoders.pixels import to_pixels
 from pippin.encoders.run_state import STATE_FILE, RunState, load_state, save_state
 from pippin.muon import Muon
 from pippin.rng import generator, normal
+from pippin.system.device import resolve_device
 from pippin.system.files import remove_staged
 from pippin.system.lines import append_lines, keep_lines
 from pippin.system.stop import StopRequest, TrainingStoppedError
@@ -99,7 +100,7 @@ class AutoencoderTrainer:
         data: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.folder, self.data = config, folder, dict(data or {})
-        self.network = build_network(config).to(_device(config.device)).train()
+        self.network = build_network(config).to(resolve_device(config.device)).train()
         self.device = next(self.network.parameters()).device
         self.average = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.optimizers = build_optimizers(self.network, config)
@@ -125,7 +126,7 @@ class AutoencoderTrainer:
         """Train to the end of the run.
 
         Raises:
-            FloatingPointError: the loss is not finite; the last checkpoint stands.
+            FloatingPointError: the loss or its gradient is not finite; the last checkpoint stands.
             TrainingStoppedError: SIGINT or SIGTERM, after a checkpoint.
         """
         stream = batches(self.images_seen)
@@ -163,22 +164,30 @@ class AutoencoderTrainer:
                 kl_weight=config.kl_weight,
                 scale_weight=config.scale_weight,
             )
-        if not math.isfinite(loss.total.item()):
-            raise FloatingPointError(
-                f"the loss is {loss.total.item()} after {self.images_seen} images; start again in "
-                "another folder with lower learning rates"
-            )
         self.network.zero_grad()
         loss.total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.grad_clip)
+        terms = torch.stack([loss.total.detach(), norm, loss.pixel, loss.kl, loss.scale])
+        total, size, pixel, kl, scale = terms.tolist()  # the one wait of a step
+        self._refuse_infinite(total, size)
         share = rate_share(config, self.images_seen + config.batch_size)
         for optimizer, peak in zip(self.optimizers, self.peak_rates, strict=True):
             optimizer.param_groups[0]["lr"] = share * peak
             optimizer.step()
         self.step_count += 1
         self._update_average()
-        terms = {"pixel": loss.pixel, "kl": loss.kl, "scale": loss.scale}
-        return {name: term.item() for name, term in terms.items()} | {"rate_share": share}
+        return {"pixel": pixel, "kl": kl, "scale": scale, "rate_share": share}
+
+    def _refuse_infinite(self, loss: float, norm: float) -> None:
+        """Before the weights move: a finite loss may have a gradient that is not, and clipping
+        turns all of it into NaN."""
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        raise FloatingPointError(
+            f"the loss is {loss:g} and the norm of its gradient {norm:g} after "
+            f"{self.images_seen} images; the last checkpoint is good. Start again in another "
+            "folder with lower learning rates"
+        )
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -261,9 +270,3 @@ class AutoencoderTrainer:
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as JSON holds them: tuples become lists."""
     return json.loads(json.dumps(settings))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

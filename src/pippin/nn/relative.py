@@ -27,14 +27,17 @@ class RelativePositionBias(nn.Module):
         self.table = nn.Parameter(torch.zeros((2 * rows - 1) * (2 * columns - 1) + 3, num_heads))
 
     def forward(
-        self, kept: Int[Tensor, "batch kept"] | None = None
+        self,
+        rows: Int[Tensor, "places places"],
+        kept: Int[Tensor, "batch kept"] | None = None,
     ) -> Float[Tensor, "_ heads tokens tokens"]:
         """The bias of all pairs, the first axis 1; or of the pairs among each image's kept tokens.
 
         Args:
+            rows: :func:`offset_rows` of the grid, the same for all blocks of a model.
             kept: numbers of the tokens that take part, in their order.
         """
-        bias = self.table[_offsets(*self.grid, self.table.device)]  # (N, N, H)
+        bias = self.table[rows]  # (P, P, H)
         if kept is None:
             return bias.permute(2, 0, 1)[None]
         return bias[kept[:, :, None], kept[:, None, :]].permute(0, 3, 1, 2)
@@ -42,8 +45,9 @@ class RelativePositionBias(nn.Module):
 
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)  # kept from sampling, it must serve training too
-def _offsets(rows: int, columns: int, device: torch.device) -> Int[Tensor, "tokens tokens"]:
-    """Row of the table for each query and key; computed on the CPU, kept for each device."""
+def offset_rows(rows: int, columns: int, device: torch.device) -> Int[Tensor, "tokens tokens"]:
+    """Row of the table for each query and key; computed on the CPU, kept for each device. Ask for
+    it outside of compiled code, which would compute and copy it at every call."""
     row = torch.arange(rows, device="cpu").repeat_interleave(columns)
     column = torch.arange(columns, device="cpu").repeat(rows)
     down = row[:, None] - row[None, :] + rows - 1

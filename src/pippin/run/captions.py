@@ -30,6 +30,7 @@ class PictureCaptions:
         rule: of the model.
         encoder: made only where captions are not cached yet.
         seed: of the choice of captions and the noise of padding.
+        device: where a training step's captions are read; a card pads them itself.
         progress, verify, ready: see :func:`pippin.data.captions.build_bank`.
 
     Raises:
@@ -46,8 +47,9 @@ class PictureCaptions:
         progress: Progress | None = None,
         verify: Verify = "sha256",
         ready: Ready | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self._rule, self._seed = rule, seed
+        self._rule, self._seed, self._device = rule, seed, torch.device(device)
         self._weights = torch.tensor(list(config.captions.values()))
         kinds = [source.captions(index) for index in range(len(source))]
         missing = sorted(set(config.captions) - set(kinds[0]))
@@ -81,9 +83,15 @@ class PictureCaptions:
         kind = torch.searchsorted(bounds, share, right=True).clamp(max=len(bounds) - 1)
         noise = None
         if needs_noise(self._rule):
-            shape = (batch_size, self._rule.num_tokens, self._rule.token_features or 1)
-            noise = rng.normal(shape, "padding", self._seed, step)[part]
+            noise = self._padding_noise(step, batch_size, part)
         return pad_captions(self._bank.fetch(self._rows[kind, indices]), self._rule, noise)
+
+    def _padding_noise(self, step: int, batch_size: int, part: slice) -> Tensor:
+        """Of a part of a step's captions. A CPU draws those of the global batch and slices."""
+        shape = (batch_size, self._rule.num_tokens, self._rule.token_features or 1)
+        if self._device.type == "cpu":
+            return rng.normal(shape, "padding", self._seed, step)[part]
+        return rng.rows_of_normal(shape, part, "padding", self._seed, step, device=self._device)
 
     def empty(self) -> TextFeatures:
         """The empty caption, a batch of one."""

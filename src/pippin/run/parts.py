@@ -27,7 +27,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.run.builders import ONE_BUILDER, Builders
 from pippin.run.captions import PictureCaptions, check_encoder, prompt_features
 from pippin.run.checks import check_recipe, check_sides
-from pippin.training.device import resolve_device
+from pippin.system.device import resolve_device
 
 
 class Parts:
@@ -201,6 +201,7 @@ class Parts:
                 ),
                 builders.verify,
                 builders.ready,
+                self.device,
             )
 
     def new_model(self) -> LatentDenoiser:

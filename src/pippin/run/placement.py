@@ -80,7 +80,7 @@ def place(
         _held(whole.states, layout, cluster.devices, accumulates=which)
         for which in (micro < local, False)
     )
-    images = _images(train, whole, layout, way)
+    images = _images(whole, layout, way)
     activation, passing = way.kept.per_image * micro, images.passing(micro)
     largest = images.largest(cluster.usable - sum(once))
     if largest < local:
@@ -113,10 +113,10 @@ def training_hours(
         train: length, batch, precision.
         cluster: on what, and how well it is used.
         image_flops: of one image, forward and backward.
-        optimizer_flops: of a step on each device: Muon's products, in fp32 outside autocast.
+        optimizer_flops: of a step on each device: Muon's products, in bf16 on any card.
     """
     work = image_flops * train.local_batch(cluster.devices)
-    seconds = work / cluster.speed(train.precision) + optimizer_flops / cluster.speed("fp32")
+    seconds = work / cluster.speed(train.precision) + optimizer_flops / cluster.speed("bf16")
     return math.ceil(train.images / train.batch_size) * seconds / 3600
 
 
@@ -168,12 +168,11 @@ class _Images(NamedTuple):
         return max(0, min(forward, (free - self.late) // max(1, self.kept + self.again)))
 
 
-def _images(train: TrainConfig, whole: Whole, layout: Layout, way: Way) -> _Images:
-    item = 2 if train.precision == "bf16" else FP32
-    # Gathered: the block at work, the next one, its gradients, and those on their way in fp32.
-    gathered = whole.largest_block * (3 * item + FP32) + whole.outside * FP32
+def _images(whole: Whole, layout: Layout, way: Way) -> _Images:
+    # Gathered: the block at work, the next one, its gradients, and those on their way.
+    gathered = FP32 * (4 * whole.largest_block + whole.outside)
     divided = layout == "FSDP"
-    copies = 0 if divided else whole.plain.fixed  # FSDP's gathered weights are bf16 themselves
+    copies = whole.plain.fixed
     return _Images(
         kept=way.kept.per_image,
         again=whole.plain.largest_block if way.every else 0,

@@ -164,7 +164,7 @@ def _trainer(parts: Parts, run: RunFolder, world: World, *, resume: bool) -> Tra
     lineage = begin(model, parts, run.path, report=world.first) if start is None else ()
     trainer = build_trainer(parts, run.path, world, model, lineage)
     if start is not None:
-        trainer.restore(start)
+        trainer.restore(start, verified=True)
         parts.console.print(f"resuming {run.path} at {trainer.images_seen} images")
     return trainer
 

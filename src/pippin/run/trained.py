@@ -148,7 +148,7 @@ def open_trained(source: str, weights: str = "ema") -> Trained:
     return Trained(
         source=source,
         recipe=recipe,
-        tensors=load_weights(path, weights),
+        tensors=load_weights(path, weights, verified=True),
         weights=weights,
         images_seen=state["images_seen"],
         lineage=tuple(state.get("lineage", ())),

@@ -72,14 +72,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     return final
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
     """Read and verify one checkpoint folder.
+
+    Args:
+        path: the folder.
+        verified: :func:`newest_good` has just read all its bytes for that.
 
     Raises:
         CheckpointError: a part is missing, or its bytes are not those that were written.
     """
     state = load_state(path)
-    _verify_all(path, state)
+    if not verified:
+        _verify_all(path, state)
     tensors = {part: load_tensors(path / f"{part}.safetensors") for part in _parts(state)}
     extra = {part: tensors.pop(part) for part in set(tensors) - set(PARTS)}
     return Checkpoint(state=state, extra=extra, **tensors)
@@ -104,8 +109,13 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def load_weights(path: Path, kind: str) -> dict[str, Tensor]:
+def load_weights(path: Path, kind: str, *, verified: bool = False) -> dict[str, Tensor]:
     """The weights of one checkpoint folder by their name, such as ``ema`` or ``raw``, verified.
+
+    Args:
+        path: the folder.
+        kind: their name.
+        verified: see :func:`load_checkpoint`.
 
     Raises:
         CheckpointError: damaged, or the checkpoint has none of that name; the message lists those
@@ -116,7 +126,8 @@ def load_weights(path: Path, kind: str) -> dict[str, Tensor]:
     if kind not in names:
         raise CheckpointError(f"{path} has no weights {kind!r}; it has: {', '.join(names)}")
     file = path / f"{names[kind]}.safetensors"
-    _verify(file, state["sha256"])
+    if not verified:
+        _verify(file, state["sha256"])
     return load_tensors(file)
 
 

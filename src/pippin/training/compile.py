@@ -20,6 +20,10 @@ def compile_blocks(denoiser: DenoiserConfig, blocks: Iterable[nn.Module]) -> Non
     A UNet's shapes are fixed, and that is said, because torch would take blocks that differ in
     theirs for one whose shapes change. MDTv2's do change: each step hides another share of tokens.
 
+    Under DDP torch would cut a block where a bucket of gradients ends, to exchange it while the
+    rest of the block goes backward, and refuse blocks that are computed again. Buckets are
+    exchanged between blocks anyway.
+
     Args:
         denoiser: whose blocks they are.
         blocks: what is called, ours or another implementation's of the same denoiser.
@@ -27,5 +31,6 @@ def compile_blocks(denoiser: DenoiserConfig, blocks: Iterable[nn.Module]) -> Non
     every = list(blocks)
     config = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, SHAPES * len(every))
+    config.optimize_ddp = False
     for block in every:
         block.compile(dynamic=False if isinstance(denoiser, UNetConfig) else None)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pippin.model import LatentDenoiser
 from pippin.objective import Draws, Objective
-from pippin.training.device import autocast
+from pippin.system.device import autocast, to_device
 from pippin.types import Batch
 
 
@@ -37,8 +37,8 @@ class StepLoss(nn.Module):
             prepared = self.model.prepare(batch.conditions, draws.keep)
             losses = self.objective(
                 lambda x_t, t: self.model(x_t, t, prepared, masking),
-                batch.latents.to(device),
+                to_device(batch.latents, device),
                 draws.t,
-                draws.noise.to(device),
+                to_device(draws.noise, device),
             )
         return torch.stack([loss.mean() for loss in losses.values()]).sum()

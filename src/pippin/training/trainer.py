@@ -16,6 +16,7 @@ from pippin.objective import Draws, Objective, draw_step
 from pippin.system.sharded import gathered, whole
 from pippin.system.stop import StopRequest, TrainingDivergedError, TrainingStoppedError
 from pippin.training.agreement import Agreement, agree
+from pippin.training.batches import BatchesAhead
 from pippin.training.checkpoint import load_checkpoint
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA, half_life_images
@@ -124,12 +125,13 @@ class Trainer:
     def _steps(
         self, iterator: Iterator[Batch], hooks: Sequence[Hook], monitors: Sequence[Hook]
     ) -> None:
+        source = BatchesAhead(iterator, self._computing)
         while self.step_count < self.total_steps:
             self._saver.check()
             began = time.perf_counter()
-            batch = next(iterator)
-            waited = time.perf_counter() - began
-            report = self.step(batch, began, waited)
+            batch, waited = source.take()
+            last = self.step_count + 1 == self.total_steps
+            report = self.step(batch, began, waited, None if last else source.ahead)
             for hook in hooks:
                 hook(self, report)
             self._saver.end_together(self._agreed.save_failed)
@@ -151,17 +153,25 @@ class Trainer:
         crossed = self.images_seen // every > (self.images_seen - batch) // every
         return crossed or self.step_count == self.total_steps
 
-    def step(self, batch: Batch, began: float, waited: float) -> StepReport:
+    def step(
+        self,
+        batch: Batch,
+        began: float,
+        waited: float,
+        ahead: Callable[[], float] | None = None,
+    ) -> StepReport:
         """One step, or a skipped one where the loss or the gradient is not finite.
 
         Whether it was finite is known before the next step begins: waiting for that value is the
-        one synchronisation of a step, and it makes skipping, counting and checkpoints exact. The
-        next step's random numbers are drawn before the wait, while a GPU still computes.
+        one synchronisation of a step, and it makes skipping, counting and checkpoints exact: what
+        goes to a card is copied without waiting. The next step's random numbers and batch are
+        made before the wait, while a GPU still computes.
 
         Args:
             batch: the one that follows ``images_seen``; this process's rows of it.
             began: ``time.perf_counter()`` when the step began.
             waited: seconds of it spent waiting for the batch.
+            ahead: fetches the next batch; gives the seconds in which no GPU computed meanwhile.
         """
         shape = (self.config.batch_size, *batch.latents.shape[1:])
         draws, late = self._draws.take(self.step_count, shape)
@@ -173,6 +183,7 @@ class Trainer:
         norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self.mark("optimizer")
         late += self._draws.ahead(self.step_count + 1, shape)
+        late += ahead() if ahead is not None else 0.0
         known = agree(self.world, loss, norm, self._stop.signal, self._saver.failed)
         self._agreed = known
         finite = self._apply(math.isfinite(known.loss) and math.isfinite(known.norm))
@@ -280,13 +291,17 @@ class Trainer:
             model.load_state_dict(weights)
         yield model
 
-    def restore(self, path: Path) -> None:
+    def restore(self, path: Path, *, verified: bool = False) -> None:
         """Go on from a checkpoint: weights, averages, optimizer, position, counters.
+
+        Args:
+            path: its folder.
+            verified: see :func:`pippin.training.checkpoint.load_checkpoint`.
 
         Raises:
             ValueError: it has other averages than this trainer.
         """
-        checkpoint = load_checkpoint(path)
+        checkpoint = load_checkpoint(path, verified=verified)
         put_back(checkpoint, path, self.model, self._averages, self.optimizers)
         self.step_count = checkpoint.state["step"]
         self.bad_steps = checkpoint.state["bad_steps"]

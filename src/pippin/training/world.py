@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from pippin.system.stop import TrainingDivergedError, TrainingStoppedError
@@ -108,8 +108,8 @@ def joined(device: str) -> Iterator[World]:
     wait in the middle of a step. torchrun ends them when this process has said what is wrong.
 
     Raises:
-        ValueError: variables that do not fit, a single card for all, or fewer cards than
-            processes on this machine.
+        ValueError: variables that are missing or do not fit, a single card for all, or fewer cards
+            than processes on this machine.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or dist.is_initialized():
@@ -121,6 +121,7 @@ def joined(device: str) -> Iterator[World]:
             "takes the card of its LOCAL_RANK"
         )
     on_cards = torch.cuda.is_available() and device != "cpu"
+    _refuse_half_a_world(size, on_cards)
     if on_cards:
         local_rank = int(os.environ["LOCAL_RANK"])
         here = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
@@ -157,6 +158,17 @@ def refuse_lone_tasks() -> None:
     )
 
 
+def _refuse_half_a_world(size: int, on_cards: bool) -> None:
+    """Name the variables without which processes do not find each other, or their cards."""
+    needed = ["RANK", "MASTER_ADDR", "MASTER_PORT", *(["LOCAL_RANK"] if on_cards else [])]
+    if missing := [name for name in needed if name not in os.environ]:
+        raise ValueError(
+            f"WORLD_SIZE is {size}, but {', '.join(missing)} not set: start the {size} processes "
+            f"by torchrun (torchrun --standalone --nproc-per-node {size} -m pippin ...), which "
+            "sets them all; for one process unset WORLD_SIZE"
+        )
+
+
 def shared(loss: StepLoss, world: World, parallel: str) -> nn.Module:
     """The loss with gradients averaged over all processes, see ``train.parallel``. Build
     optimizers and averages afterwards: FSDP replaces the parameters by parts."""
@@ -176,19 +188,14 @@ def _replicated(module: nn.Module) -> nn.Module:
 
 
 def _shard(loss: StepLoss, world: World) -> None:
-    """Block by block, then the rest, which stays in fp32 as autocast leaves it. Gathered weights
-    of blocks are in the precision of the forward pass, and gradients add up in fp32."""
+    """Block by block, then the rest. Weights are gathered in fp32, and autocast rounds what it
+    rounds under DDP: gathered in bf16, gains of norms and MDTv2's tables would be rounded too."""
     mesh = init_device_mesh(next(loss.parameters()).device.type, (world.size,))
-    policy = MixedPrecisionPolicy()
-    if loss.precision == "bf16":
-        policy = MixedPrecisionPolicy(
-            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
-        )
     # Torch warns of blocks that return views: adding in place to one would break its hook. No
     # denoiser changes what its blocks return.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
     for block in loss.model.denoiser.blocks:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(block, mesh=mesh)
     fully_shard(loss, mesh=mesh)
 
 

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled blocks: equal numbers, alone and shared, and nothing that is always equal in them."""
+
+from functools import partial
+
+import jaxtyping
+import pytest
+import torch
+import torch._dynamo
+from one_batch import SMALL, first_gradients
+from processes import in_processes
+from small_models import KINDS, gradients, model_of
+from torch.nn.parallel import DistributedDataParallel
+
+from pippin.run.cost import trial_outputs
+from pippin.training import world as world_module
+from pippin.training.compile import compile_blocks
+from pippin.training.recompute import recompute_blocks
+from pippin.training.trainer import Trainer
+from pippin.training.world import World
+
+
+@pytest.fixture(autouse=True)
+def settings():
+    """Those of dynamo are put back after each test. Types are not checked in blocks, where dynamo
+    would trace the checks too."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    with torch._dynamo.config.patch(optimize_ddp=True, recompile_limit=8):
+        yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+    torch._dynamo.reset()
+
+
+def test_a_unet_of_many_kinds_of_blocks_is_compiled_whole(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda _, **options: asked.append(options))
+    blocks = model_of("unet").denoiser.blocks
+    compile_blocks(KINDS["unet"], blocks)
+    assert torch._dynamo.config.recompile_limit >= len(blocks) > 8
+    assert asked == [{"dynamic": False}] * len(blocks)  # compiling them for real takes minutes
+
+
+def test_compiled_blocks_give_the_same():
+    kind = "dit"
+    plain, expected, _ = gradients(model_of(kind), kind)
+    model = model_of(kind, 1)
+    compile_blocks(KINDS[kind], model.denoiser.blocks)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        output, found, _ = gradients(model, kind)
+    torch.testing.assert_close(output, plain, rtol=1e-4, atol=1e-5)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_no_block_computes_its_grid_anew():
+    """MDTv2's offsets of two places, which dynamo would not see are kept."""
+    graphs = []
+
+    def keep(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    model = model_of("mdtv2")
+    model.denoiser.blocks[0].compile(backend=keep)
+    trial_outputs(model, (4, 8, 8), training=False)
+    called = {str(node.target) for graph in graphs for node in graph.graph.nodes}
+    assert any("linear" in name for name in called)
+    assert not any("arange" in name for name in called)
+
+
+@pytest.mark.parametrize("every", [0, 1], ids=["kept", "again"])
+def test_a_shared_compiled_block_is_whole_and_gives_the_same(every, tmp_path, monkeypatch):
+    """By DDP, with a bucket for each few numbers; gradients to 1e-5 of the largest."""
+    monkeypatch.setattr(
+        world_module,
+        "DistributedDataParallel",
+        partial(DistributedDataParallel, bucket_cap_mb=1e-4),
+    )
+    monkeypatch.setattr(torch.distributed, "_DEFAULT_FIRST_BUCKET_BYTES", 100)
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+
+    whole = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **options: whole(self, backend=count, **options)
+    )
+    built = Trainer.__init__
+
+    def build(self, model, *given, **named):
+        recompute_blocks(model.denoiser.blocks, every)
+        compile_blocks(SMALL["dit"], model.denoiser.blocks[:1])
+        built(self, model, *given, **named)
+
+    def compiled(world, at):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trainer, "__init__", build)
+            found = first_gradients(world, at, SMALL["dit"])
+        return found | {"graphs": torch.tensor(len(graphs))}
+
+    eager = first_gradients(World(), tmp_path, SMALL["dit"])
+    largest = max(grad.abs().max().item() for grad in eager.values())
+    shared = in_processes(2, compiled, tmp_path / "two")
+    (alone,) = in_processes(1, compiled, tmp_path / "one")
+    for rank in (alone, *shared):
+        assert rank["graphs"] == alone["graphs"] > 0
+        for name, grad in eager.items():
+            torch.testing.assert_close(rank[name], grad, rtol=0, atol=1e-5 * largest)
