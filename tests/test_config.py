@@ -44,8 +44,8 @@ def test_broken_json_is_a_named_error(tmp_path):
         Recipe.load(tmp_path / "config.json")
 
 
-def test_unknown_recipe_lists_what_there_is():
-    with pytest.raises(ConfigError, match="openmoji/mmdit-disentangled"):
+def test_unknown_recipe_names_what_is_like_it():
+    with pytest.raises(ConfigError, match="near it are openmoji/unet-entangled"):
         get_recipe("openmoji/unet")
 
 
