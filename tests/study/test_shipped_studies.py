@@ -142,6 +142,7 @@ def test_measuring_costs_less_than_training_on_the_paper_s_data():
         ):
             assert set(one.evaluation.parts) <= set(MEASURED)
             assert one.sampling.precision == "bf16"
+            assert one.train.validate_every == one.train.preview_every == 0
 
 
 @pytest.mark.parametrize(("scale", "count"), [("cpu", 128), ("gpu-hour", 2000), ("paper", 2000)])

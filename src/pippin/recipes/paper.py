@@ -26,7 +26,7 @@ from pippin.denoisers.config import DenoiserConfig, dit, mdtv2, mmdit, pixart, u
 from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
-from pippin.recipes.published import half_life
+from pippin.recipes.published import half_life, rarely
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import ControlRequest, GuidanceConfig, SamplingConfig
 from pippin.training.config import TrainConfig
@@ -91,13 +91,15 @@ def comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Reci
         denoiser=model.build(side, disentangled),
         # At 512, init.run is to be set to the run at 256, so that training goes on from it; MDTv2,
         # whose positions are learned, takes init.transfer positions besides.
-        train=TrainConfig(
-            images=IMAGES[resolution],
-            batch_size=BATCH_SIZE,
-            learning_rate=1e-4,
-            betas=(0.9, 0.95),
-            ema=half_life(0.9999, BATCH_SIZE),
-            precision="bf16",
+        train=rarely(
+            TrainConfig(
+                images=IMAGES[resolution],
+                batch_size=BATCH_SIZE,
+                learning_rate=1e-4,
+                betas=(0.9, 0.95),
+                ema=half_life(0.9999, BATCH_SIZE),
+                precision="bf16",
+            )
         ),
         sampling=SamplingConfig(
             solver="ddim",

@@ -42,6 +42,17 @@ def half_life(decay: float, batch_size: int) -> ImagesHalfLife:
     return ImagesHalfLife(images=round(math.log(2) / -math.log(decay) * batch_size))
 
 
+def rarely(train: TrainConfig) -> TrainConfig:
+    """Validation, previews and checkpoints as seldom as a long run at a large batch wants them:
+    at the intervals that small runs have, they would take longer than the training."""
+    return replace(
+        train,
+        validate_every=5_000 * train.batch_size,
+        preview_every=10_000 * train.batch_size,
+        checkpoint_every=2_500 * train.batch_size,
+    )
+
+
 def pictures(resolution: int, *, flip_probability: float = 0.5) -> ImagesConfig:
     """A folder of class folders, ImageNet's as an example; its path is still to be given."""
     return ImagesConfig(
@@ -70,14 +81,16 @@ def dit_xl_256() -> Recipe:
         diffusion=DiffusionConfig(schedule="ddpm"),
         conditioning=by_label(),
         denoiser=dit("XL", learn_variance=True),
-        train=TrainConfig(
-            images=7_000_000 * batch_size,
-            batch_size=batch_size,
-            learning_rate=1e-4,
-            betas=TORCH_BETAS,
-            grad_clip=None,
-            ema=half_life(0.9999, batch_size),
-            precision="fp32",  # the released script's; the paper trained on TPUs
+        train=rarely(
+            TrainConfig(
+                images=7_000_000 * batch_size,
+                batch_size=batch_size,
+                learning_rate=1e-4,
+                betas=TORCH_BETAS,
+                grad_clip=None,
+                ema=half_life(0.9999, batch_size),
+                precision="fp32",  # the released script's; the paper trained on TPUs
+            )
         ),
         sampling=SamplingConfig(
             solver="ddpm",
@@ -150,16 +163,18 @@ def pixart_xl_256() -> Recipe:
             drop=DropConfig(keep=0.9, control=0.0, semantic=0.1, both=0.0),
         ),
         denoiser=pixart("XL", base_grid=16, learn_variance=True),
-        train=TrainConfig(
-            images=150_000 * batch_size,
-            batch_size=batch_size,
-            learning_rate=2e-5,
-            betas=TORCH_BETAS,
-            weight_decay=0.03,
-            warmup_images=1_000 * batch_size,  # the code's
-            grad_clip=0.01,  # the code's
-            ema=half_life(0.9999, batch_size),  # the code's
-            precision="bf16",  # the code's is fp16, which is not built
+        train=rarely(
+            TrainConfig(
+                images=150_000 * batch_size,
+                batch_size=batch_size,
+                learning_rate=2e-5,
+                betas=TORCH_BETAS,
+                weight_decay=0.03,
+                warmup_images=1_000 * batch_size,  # the code's
+                grad_clip=0.01,  # the code's
+                ema=half_life(0.9999, batch_size),  # the code's
+                precision="bf16",  # the code's is fp16, which is not built
+            )
         ),
         sampling=SamplingConfig(
             solver="dpm++",
@@ -184,12 +199,14 @@ def pixart_xl_512() -> Recipe:
         base,
         data=pictures(512, flip_probability=0.0),
         denoiser=pixart("XL", base_grid=32, learn_variance=True),
-        train=replace(
-            base.train,
-            images=100_000 * batch_size,
-            batch_size=batch_size,
-            warmup_images=1_000 * batch_size,
-            ema=half_life(0.9999, batch_size),
+        train=rarely(
+            replace(
+                base.train,
+                images=100_000 * batch_size,
+                batch_size=batch_size,
+                warmup_images=1_000 * batch_size,
+                ema=half_life(0.9999, batch_size),
+            )
         ),
     )
 
@@ -227,16 +244,18 @@ def mmdit_sd3_d24_256() -> Recipe:
             qk_norm=False,  # the paper names it for the stages of high resolution only
             table_side=192,  # the code's
         ),
-        train=TrainConfig(
-            images=500_000 * batch_size,
-            batch_size=batch_size,
-            learning_rate=1e-4,  # of the study of formulations
-            betas=TORCH_BETAS,  # unverified
-            weight_decay=0.0,  # unverified
-            warmup_images=1_000 * batch_size,  # of the study of formulations
-            grad_clip=1.0,  # unverified
-            ema=half_life(0.9999, batch_size),  # unverified: ours
-            precision="bf16",
+        train=rarely(
+            TrainConfig(
+                images=500_000 * batch_size,
+                batch_size=batch_size,
+                learning_rate=1e-4,  # of the study of formulations
+                betas=TORCH_BETAS,  # unverified
+                weight_decay=0.0,  # unverified
+                warmup_images=1_000 * batch_size,  # of the study of formulations
+                grad_clip=1.0,  # unverified
+                ema=half_life(0.9999, batch_size),  # unverified: ours
+                precision="bf16",
+            )
         ),
         sampling=SamplingConfig(
             solver="euler", steps=50, guidance=GuidanceConfig(semantic_scale=5.0)
@@ -257,15 +276,17 @@ def ldm_4_imagenet_256() -> Recipe:
         diffusion=DiffusionConfig(schedule="ldm-f4"),
         conditioning=by_label("attention", num_tokens=1),  # dropping one in ten: unverified
         denoiser=unet("LDM-4"),
-        train=TrainConfig(
-            images=178_000 * batch_size,
-            batch_size=batch_size,
-            learning_rate=1e-4,
-            betas=TORCH_BETAS,
-            weight_decay=0.01,  # PyTorch's default, which the code leaves
-            grad_clip=None,
-            ema=half_life(0.9999, batch_size),  # the code's
-            precision="fp32",  # unverified
+        train=rarely(
+            TrainConfig(
+                images=178_000 * batch_size,
+                batch_size=batch_size,
+                learning_rate=1e-4,
+                betas=TORCH_BETAS,
+                weight_decay=0.01,  # PyTorch's default, which the code leaves
+                grad_clip=None,
+                ema=half_life(0.9999, batch_size),  # the code's
+                precision="fp32",  # unverified
+            )
         ),
         sampling=SamplingConfig(
             solver="ddim",  # eta 0: the paper's eta for these samples is unverified

@@ -29,6 +29,10 @@ class TrainMachine:
     """auto, cpu, cuda, cuda:1, ..."""
     workers: int | None = None
     """Processes that load data."""
+    validate_every: int | None = None
+    """Images between held-out losses; 0 = none."""
+    preview_every: int | None = None
+    """Images between preview grids; 0 = none."""
     checkpoint_every: int | None = None
     """Images between checkpoints."""
     checkpoint_overlap: bool | None = None

@@ -52,11 +52,12 @@ def lean(recipe: Recipe, scale: ScaleName) -> Recipe:
 
 
 def _of_the_paper(name: str) -> Recipe:
-    """A recipe measured as at the other scales, without samples of the untrained model, and
-    sampled in bf16: otherwise measuring would cost more than training."""
+    """A recipe measured as at the other scales, at its end and without samples of the untrained
+    model, and sampled in bf16: otherwise measuring would cost more than training."""
     recipe = get_recipe(name)
     return replace(
         recipe,
+        train=replace(recipe.train, validate_every=0, preview_every=0),
         sampling=replace(recipe.sampling, precision="bf16"),
         evaluation=replace(recipe.evaluation, parts=MEASURED),
     )
