@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -261,6 +262,26 @@ def test_draws_made_ahead_are_the_steps_own(make_trainer, monkeypatch):
         )
         assert torch.equal(draws.noise, expected.noise)
         assert torch.equal(draws.t, expected.t)
+
+
+@pytest.mark.parametrize(("busy", "late"), [(True, [0]), (False, [0, 1, 2, 3])])
+def test_draws_are_made_ahead_for_the_shape_of_the_batch_that_is_fetched(
+    make_trainer, monkeypatch, busy, late
+):
+    """Shapes alternate, as those of buckets: known where a card lets the next batch be fetched."""
+    monkeypatch.setattr(Trainer, "_computing", lambda _: busy)
+    trainer, drawn = make_trainer(images=32), []
+    draw = trainer._draws._draw_step
+    note = lambda step, shape: (drawn.append((step, trainer.step_count)), draw(step, shape))[1]  # noqa: E731
+    monkeypatch.setattr(trainer._draws, "_draw_step", note)
+
+    def of_buckets():
+        for step, batch in enumerate(batches()):
+            wide = batch.latents if step % 2 else batch.latents[:, :, :4]
+            yield replace(batch, latents=wide)
+
+    trainer.train(of_buckets(), [])
+    assert [step for step, count in drawn if step == count] == late
 
 
 def test_a_batch_is_fetched_ahead_while_a_card_computes(make_trainer, tmp_path, monkeypatch):

@@ -31,11 +31,15 @@ class BatchesAhead:
         began = time.perf_counter()
         return next(self._batches), time.perf_counter() - began
 
-    def ahead(self) -> float:
-        """Fetch the next one where a device computes; the seconds in which nothing else was
-        computed."""
+    def ahead(self) -> tuple[Batch | None, float]:
+        """Fetch the next one where a device computes.
+
+        Returns:
+            The next batch, if it is fetched; and the seconds in which nothing else was computed,
+            at most: where the device ended first, all of the fetching counts.
+        """
         if self._fetched is not None or not self._busy():
-            return 0.0
+            return self._fetched, 0.0
         began = time.perf_counter()
         self._fetched = next(self._batches)
-        return 0.0 if self._busy() else time.perf_counter() - began
+        return self._fetched, 0.0 if self._busy() else time.perf_counter() - began

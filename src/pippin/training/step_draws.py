@@ -11,7 +11,7 @@ Shape = tuple[int, ...]
 
 
 class StepDraws:
-    """Draws for one step at a time, ahead where the next batch's shape is known.
+    """Draws for one step at a time, ahead where the next batch's shape is known or likely.
 
     Args:
         draw: (step, shape) -> the draws; what it gives depends on these two alone.
@@ -28,7 +28,7 @@ class StepDraws:
         self._draw_step, self._busy, self._note = draw, busy, drawn
         self._drawn: tuple[int, Shape, Draws] | None = None
         self._one_shape = True
-        """Whether all batches had one; where they have not, the next one's is not known."""
+        """Whether all batches had one: then the next one has it too, fetched or not."""
 
     def take(self, step: int, shape: Shape) -> tuple[Draws, float]:
         """The step's draws, and the seconds they were waited for now."""
@@ -40,10 +40,10 @@ class StepDraws:
         assert self._drawn is not None
         return self._drawn[2], late
 
-    def ahead(self, step: int, shape: Shape) -> float:
-        """Draw for a step to come, if its shape is known; the seconds in which nothing else was
-        computed."""
-        return self._draw(step, shape) if self._one_shape else 0.0
+    def ahead(self, step: int, shape: Shape, *, known: bool) -> float:
+        """Draw for a step to come, if its shape is known, or all have had one; the seconds in
+        which nothing else was computed."""
+        return self._draw(step, shape) if known or self._one_shape else 0.0
 
     def _draw(self, step: int, shape: Shape) -> float:
         began = time.perf_counter()

@@ -158,7 +158,7 @@ class Trainer:
         batch: Batch,
         began: float,
         waited: float,
-        ahead: Callable[[], float] | None = None,
+        ahead: Callable[[], tuple[Batch | None, float]] | None = None,
     ) -> StepReport:
         """One step, or a skipped one where the loss or the gradient is not finite.
 
@@ -171,10 +171,10 @@ class Trainer:
             batch: the one that follows ``images_seen``; this process's rows of it.
             began: ``time.perf_counter()`` when the step began.
             waited: seconds of it spent waiting for the batch.
-            ahead: fetches the next batch; gives the seconds in which no GPU computed meanwhile.
+            ahead: fetches the next batch; gives it, if it was fetched, and the seconds in which no
+                GPU computed meanwhile.
         """
-        shape = (self.config.batch_size, *batch.latents.shape[1:])
-        draws, late = self._draws.take(self.step_count, shape)
+        draws, late = self._draws.take(self.step_count, self._shape(batch))
         share = rate_share(self.config, self.images_seen + self.config.batch_size)
         set_rates(self.optimizers, share)
         part = self.world.part(self.config.batch_size)
@@ -182,21 +182,26 @@ class Trainer:
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
         norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self.mark("optimizer")
-        late += self._draws.ahead(self.step_count + 1, shape)
-        late += ahead() if ahead is not None else 0.0
-        known = agree(self.world, loss, norm, self._stop.signal, self._saver.failed)
-        self._agreed = known
-        finite = self._apply(math.isfinite(known.loss) and math.isfinite(known.norm))
+        following, idle = ahead() if ahead is not None else (None, 0.0)
+        shape, known = self._shape(following or batch), following is not None
+        late += idle + self._draws.ahead(self.step_count + 1, shape, known=known)
+        agreed = agree(self.world, loss, norm, self._stop.signal, self._saver.failed)
+        self._agreed = agreed
+        finite = self._apply(math.isfinite(agreed.loss) and math.isfinite(agreed.norm))
         return StepReport(
             images_seen=self.images_seen,
-            loss=known.loss,
-            grad_norm=known.norm,
+            loss=agreed.loss,
+            grad_norm=agreed.norm,
             learning_rate=share * self.config.learning_rate,
             finite=finite,
             bad_steps=self.bad_steps,
             data_seconds=waited + late,
             step_seconds=time.perf_counter() - began,
         )
+
+    def _shape(self, batch: Batch) -> tuple[int, ...]:
+        """Of the global batch's latents, of which this process has some."""
+        return (self.config.batch_size, *batch.latents.shape[1:])
 
     def draw(self, step: int, shape: tuple[int, ...]) -> Draws:
         """All random numbers of a step, for the global batch's latents of a shape."""
