@@ -270,6 +270,9 @@ def test_an_empty_null_keeps_its_mask_through_training_and_loading(text_recipe, 
     empty = prompt_features(run.parts.text_encoder, rule, [""], [0])
     assert empty.mask.tolist() == [[True, True] + [False] * 6]  # the start and the end
     assert torch.equal(run.model.conditioner.text_tokens.null_mask, empty.mask[0])
+    gathered = run.parts.model_with_null()  # what averages of shards are put into
+    gathered.load_state_dict(run.model.state_dict())
+    assert torch.equal(gathered.conditioner.text_tokens.null_mask, empty.mask[0])
     prompt = prompt_features(run.parts.text_encoder, rule, ["red apple"], [0])
     dropped = Keep(semantic=torch.zeros(1).bool(), control=torch.ones(1).bool())
     control = run.parts.moments.fetch(torch.tensor([0]), torch.tensor([0])).control

@@ -126,8 +126,7 @@ def images_before(lineage: Sequence[Mapping[str, Any]]) -> int | None:
 def untrained_run(recipe: Recipe, console: Console, crew: Crew = NOBODY) -> LoadedRun:
     """The same model at its initial weights: the floor of every measure."""
     parts = Parts(recipe, console)
-    model = parts.new_model().eval()
-    parts.set_null(model)
+    model = parts.model_with_null().eval()
     return LoadedRun(
         recipe=recipe, parts=parts, model=model, weights="untrained", images_seen=0, crew=crew
     )

@@ -28,7 +28,7 @@ def validation_hook(parts: Parts, log: RunLog | None) -> Hook:
     held_out: list[HeldOut] = []  # encoded when it is first needed
 
     def validate(trainer: Trainer) -> None:
-        with trainer.averaged(parts.new_model) as model:
+        with trainer.averaged(parts.model_with_null) as model:
             if model is None or log is None:
                 return
             if not held_out:
@@ -44,7 +44,7 @@ def preview_hook(parts: Parts, folder: Path) -> Hook:
     in turn, or with held-out captions."""
 
     def preview(trainer: Trainer) -> None:
-        with trainer.averaged(parts.new_model) as model:
+        with trainer.averaged(parts.model_with_null) as model:
             if model is None:
                 return
             run = LoadedRun(

@@ -165,6 +165,12 @@ class Parts:
         """Of the held-out pictures, for a model of text."""
         return self._captions_of(self.held_out_source, ONE_BUILDER) if self.text_rule else None
 
+    def model_with_null(self) -> LatentDenoiser:
+        """A new model with its null caption: what weights can be put into that lack its mask."""
+        model = self.new_model()
+        self.set_null(model)
+        return model
+
     def set_null(self, model: LatentDenoiser) -> None:
         """Give a model of text its null caption, where that is the encoder's empty one.
 

@@ -139,8 +139,9 @@ def _agree_on_pictures(parts: Parts, world: World) -> None:
     if world.sum(total).item() != world.size * mine:
         raise ValueError(
             f"process {world.rank} found {len(source)} pictures to train on and lost "
-            f"{len(source.lost)}, others found other ones: all must see one folder, and a disk or "
-            "network that failed for one of them must be whole again (`pippin data check`)"
+            f"{len(source.lost)}, others found other ones: all must see one folder with one "
+            "version of Pillow (or of the renderer of embedded pictures), and a disk or network "
+            "that failed for one of them must be whole again (`pippin data check`)"
         )
 
 
@@ -179,8 +180,7 @@ def build_trainer(
     """A trainer at image 0; without a model, one whose weights the recipe's seed draws."""
     recipe = parts.recipe
     if model is None:
-        model = parts.new_model()
-        parts.set_null(model)
+        model = parts.model_with_null()
     recompute_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
         compile_blocks(recipe.denoiser, model.denoiser.blocks)
