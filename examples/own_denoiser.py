@@ -76,7 +76,7 @@ def recipe() -> Recipe:
 
 
 def train_and_draw(recipe: Recipe, folder: Path) -> None:
-    train(recipe, folder, resume=(folder / "config.json").exists())
+    train(recipe, folder, resume="auto")
     run = load_run(folder)
     labels = [seed % len(run.class_names) for seed in range(16)]
     save_png(grid(draw(run, labels, range(16))), folder / "grid.png")

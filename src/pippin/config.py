@@ -153,7 +153,13 @@ def check_record(config: Config) -> None:
     Raises:
         ConfigError: naming what is not read, or read as something else.
     """
-    record = json.loads(json.dumps(config.to_dict()))
+    try:
+        record = json.loads(json.dumps(config.to_dict()))
+    except TypeError as error:  # a NumPy scalar, for example
+        raise ConfigError(
+            f"this {type(config).__name__} cannot be recorded: {error}. Give plain numbers and "
+            "text, such as int(x) or x.item()"
+        ) from error
     again = type(config).from_dict(record)
     if json.loads(json.dumps(again.to_dict())) != record:  # by value: 4 is 4.0
         lines = "".join(

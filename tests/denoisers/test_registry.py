@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 
@@ -136,6 +137,13 @@ def test_settings_that_the_record_reads_as_others_are_named():
 
     with pytest.raises(ConfigError, match=r"another one:\n  side: 4\.0 and 5\.0"):
         check_record(Lossy())
+
+
+def test_numbers_that_cannot_be_recorded_are_a_config_error():
+    recipe = get_recipe("openmoji/dit-entangled")
+    object.__setattr__(recipe, "seed", np.int64(3))  # tests check types, programs do not
+    with pytest.raises(ConfigError, match=r"cannot be recorded: .*int64.* such as int\(x\)"):
+        check_record(recipe)
 
 
 def test_a_kind_is_taken_once():

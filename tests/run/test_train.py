@@ -111,6 +111,8 @@ def test_a_folder_without_a_checkpoint_is_taken_over(recipe, tmp_path):
         train(recipe, tmp_path)
     assert (tmp_path / "config.json").exists() and RunFolder(tmp_path).free
     (tmp_path / "transfer.json").write_text("{}")  # of a recipe that started from weights
+    (tmp_path / "previews").mkdir()  # where checkpoints come more seldom
+    assert RunFolder(tmp_path).free
     other = replace(recipe, train=replace(recipe.train, learning_rate=1e-3, images=32))
     with folder_lock(tmp_path), pytest.raises(FolderBusyError):
         train(other, tmp_path)

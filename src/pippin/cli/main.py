@@ -10,7 +10,6 @@ import importlib
 import sys
 
 from pippin.cli.failures import BAD_INPUT, explain
-from pippin.config import nearest
 from pippin.system.ranks import first_process
 from pippin.system.stop import signals_interrupt
 
@@ -51,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
+        from pippin.config import nearest
+
         near = nearest(verb, VERBS)
         print(f"error: no verb {verb!r}{near}; `pippin --help` lists all", file=sys.stderr)
         return BAD_INPUT

@@ -15,7 +15,10 @@ Resume = bool | Literal["auto"]
 """Whether training goes on from the newest checkpoint; auto: where the folder holds a run."""
 TRANSFER = "transfer.json"
 """In a run that starts from trained weights: what became of every tensor."""
-LEFT_BEHIND = {"config.json", "checkpoints", "log.jsonl", "tensorboard", TRANSFER, "failure.txt"}
+LEFT_BEHIND = {
+    *("config.json", "checkpoints", "log.jsonl", "tensorboard", "previews"),
+    *(TRANSFER, "failure.txt"),
+}
 """What there may be before the first checkpoint, beside hidden files."""
 START = "@"
 """Begins an ``init.run`` that names a run of the study itself."""
