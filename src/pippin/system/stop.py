@@ -8,6 +8,7 @@ what clusters send some time before a job's limit.
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,10 @@ from types import FrameType, TracebackType
 
 STOPS = (int(signal.SIGTERM), int(signal.SIGINT), int(signal.SIGUSR2))
 """The signals that ask for an end."""
+SAME_ORDER = {int(signal.SIGTERM): 20.0, int(signal.SIGUSR2): 20.0, int(signal.SIGINT): 1.0}
+"""Seconds after the first signal in which another one is the same order: a cluster signals every
+process of a job, and torchrun and a job's script each hand it on. Who presses Ctrl-C again means
+at once."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -30,10 +35,12 @@ class TrainingStoppedError(Exception):
 
 
 class StopRequest:
-    """Inside ``with``, the first of these signals only sets :attr:`signal`; the second acts."""
+    """Inside ``with``, the first of these signals only sets :attr:`signal`, and so does one that
+    is the same order once more (:data:`SAME_ORDER`); a later one raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._since = 0.0
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -51,9 +58,11 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _remember(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._since = number, now
+        elif now - self._since > SAME_ORDER[number]:
             raise KeyboardInterrupt(number)
-        self.signal = number
 
 
 @contextmanager

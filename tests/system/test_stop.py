@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which signals ask for an end, and which act at once."""
+
+import signal
+
+import pytest
+
+from pippin.system.stop import SAME_ORDER, STOPS, StopRequest
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that a test sets."""
+    now = [100.0]
+    monkeypatch.setattr("pippin.system.stop.time.monotonic", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize("again", STOPS)
+@pytest.mark.parametrize("first", STOPS)
+def test_an_order_that_is_handed_on_is_one_order(clock, first, again):
+    """As when a cluster signals all of a job, and torchrun its processes once more."""
+    with StopRequest() as stop:
+        signal.raise_signal(first)
+        clock[0] += SAME_ORDER[again]
+        signal.raise_signal(again)
+        signal.raise_signal(again)
+        assert stop.signal == first
+        clock[0] += 0.1
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(again)
+
+
+def test_a_second_ctrl_c_soon_acts_at_once(clock):
+    with StopRequest():
+        signal.raise_signal(signal.SIGTERM)
+        clock[0] += 1.5
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
