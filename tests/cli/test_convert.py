@@ -95,6 +95,18 @@ def test_a_pipeline_becomes_a_model_that_samples(tmp_path, capsys):
     assert "brought no pictures" in capsys.readouterr().err
 
 
+def test_an_autoencoder_that_is_to_be_made_is_said(tmp_path):
+    folder_of(tmp_path / "pipe")
+    notes = convert("diffusers", tmp_path / "pipe" / "transformer", autoencoder="kl-f4").notes
+    assert any("kl-f4 is no name on the hub but a folder" in note for note in notes)
+
+
+def test_how_encoders_are_joined_goes_with_their_names(capsys):
+    arguments = ["sample", "pippin/openmoji-mmdit-entangled", "--text-combine", "sd3"]
+    assert main(arguments) == 2
+    assert "give --text-source too" in capsys.readouterr().err
+
+
 def test_no_scheduler_is_said(tmp_path, capsys):
     folder_of(tmp_path / "pipe")
     out = [str(tmp_path / "pipe" / "transformer"), str(tmp_path / "ours"), "--from", "diffusers"]

@@ -95,6 +95,21 @@ def test_what_is_no_caption_is_named(config, put, content: bytes, why: str) -> N
     assert re.search(why, detail)
 
 
+def test_a_new_metadata_file_does_not_shut_out_what_no_caption_could_be_read_of(
+    config, put
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        put(name)
+    put("a.txt", "Hüte".encode("latin-1"))
+    with pytest.raises(
+        ValueError, match=r"a\.png: a\.txt beside it is not .* leave out 1 pictures"
+    ):
+        set_column(config, "caption_x", {"b.png": "blue"})
+    put("a.txt", b"hats")
+    set_column(config, "caption_x", {"b.png": "blue"})
+    assert captions(config)["a.png"] == "hats"
+
+
 def test_a_file_that_the_system_does_not_give_loses_its_picture_for_this_time(
     config, put, monkeypatch
 ) -> None:
@@ -123,6 +138,8 @@ def test_a_metadata_file_counts_and_what_it_leaves_unread_is_said(config, put) -
     found = scan(config)
     assert found.unread_captions == 1 and found.passed_over[".txt"] == 1
     assert any("1 pictures have text files" in note for note in summarise(found, config).notes)
+    put("metadata.csv", b"file_name,caption_x\na.png,dog\nb.png,\nc.png,\n")
+    assert scan(config).unread_captions == 1
     put("metadata.csv", b"file_name,caption\na.png,dog\nb.png,\nc.png,\n")
     assert scan(config).unread_captions == 0
     assert captions(config)["a.png"] == "dog"

@@ -118,12 +118,14 @@ def _next(out: Path, recipe: "Recipe") -> str:
 
     text = recipe.conditioning.semantic.kind == "text"
     encoders = "CLIP-L CLIP-G T5" if recipe.denoiser.kind == "mmdit" else "ENCODER"
-    sample = f"pippin sample {out}" + (f" --prompts ... --text-source {encoders}" if text else "")
+    place = shlex.quote(str(out))
+    asked = f" --prompts ... --text-source {encoders}" if text else ""
+    sample = f"pippin sample {place}{asked}"
     settings = fine_tuning(recipe)
     if settings is None:
         return sample
     words = ["pippin train", NEAREST[recipe.denoiser.kind], "--data.path FOLDER"]
-    words += [f"--init.run {out}", *([] if text else ["--init.transfer classes"])]
+    words += [f"--init.run {place}", *([] if text else ["--init.transfer classes"])]
     words += [f"--{path.replace('_', '-')} {_words(value)}" for path, value in settings.items()]
     return f"{sample}\n  or: {' '.join(words)}"
 

@@ -70,7 +70,7 @@ def parse_names(words: list[str]) -> dict[str, str]:
         name, equals, value = word.partition("=")
         if not (name and equals):
             raise ValueError(f"give NAME=VALUE; got {word!r}")
-        found[name.removeprefix("--")] = value
+        found[name] = value
     return found
 
 

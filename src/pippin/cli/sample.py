@@ -66,6 +66,8 @@ def main(argv: list[str]) -> int:
     from pippin.run.sample import draw_into, help_drawing
     from pippin.run.sample_folder import GRID
 
+    if command.text_combine and not command.text_source:
+        raise ValueError("--text-combine says how encoders are joined: give --text-source too")
     if command.text_source:
         combine = command.text_combine or recipe.text.combine
         text = replace(recipe.text, source=command.text_source, combine=combine)

@@ -100,8 +100,8 @@ def _notes(found: Scan, config: ImagesConfig, classes: dict[str, dict[Split, int
     if found.unread_captions:
         notes.append(
             f"{found.unread_captions} pictures have text files of their own name, which are not "
-            "read: the metadata file counts, and it has no captions; give it a column caption, or "
-            "take it away"
+            "read: the metadata file counts, and it has no column caption; give it one, or take "
+            "the file away"
         )
     if empty := [name for name, count in classes.items() if not count["train"]]:
         notes.append(f"no picture of these classes is trained on: {', '.join(empty)}")

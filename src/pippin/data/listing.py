@@ -209,7 +209,8 @@ def _by_folder(listing: Listing, files: Mapping[str, Path]) -> None:
 def _by_metadata(listing: Listing, metadata: Metadata, files: Mapping[str, Path]) -> None:
     """What the rows say; pictures that no row names are lost."""
     listing.caption_kinds = metadata.caption_kinds
-    listing.unread_captions = 0 if metadata.caption_kinds else len(beside(files, listing.texts))
+    unread = MAIN not in metadata.caption_kinds
+    listing.unread_captions = len(beside(files, listing.texts)) if unread else 0
     named: set[str] = set()
     for row in metadata.rows:
         _add_row(listing, row, metadata, files, named)

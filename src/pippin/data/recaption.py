@@ -66,7 +66,13 @@ def set_column(data: ImagesConfig, column: str, captions: Mapping[str, str]) -> 
     folder = Path(data.path)
     place = find_metadata(folder, data.metadata)
     if place is None:
-        _write(folder / NAMES[0], _new_rows(list_pictures(data), column, captions))
+        listing = list_pictures(data)
+        if lost := [one for one in listing.lost if one.reason == "unreadable caption"]:
+            raise ValueError(
+                f"{lost[0].name}: {lost[0].detail}. Without that the new metadata file would "
+                f"leave out {len(lost)} pictures for good; `pippin data check` lists them"
+            )
+        _write(folder / NAMES[0], _new_rows(listing, column, captions))
         return folder / NAMES[0]
     read_metadata(place)  # with the line of whatever is wrong
     text = place.read_bytes().decode("utf-8")

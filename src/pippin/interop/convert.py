@@ -148,6 +148,11 @@ def _of_autoencoder(recipe: Recipe, configured: Configured) -> list[str]:
     source, wanted = recipe.autoencoder.source, configured.latent_channels
     factor, given = factor_and_channels(recipe)
     notes = []
+    if not is_here(recipe) and "/" not in source:
+        notes.append(
+            f"{source} is no name on the hub but a folder that is to be made: name one with "
+            "--autoencoder before sampling"
+        )
     if not is_known(recipe):
         notes.append(f"autoencoder {source} was not read: taken for one of factor {factor}")
     if wanted != given:
