@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The example of somebody else's denoiser: trained, resumed, loaded, drawn from and measured."""
 
-import importlib.util
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from example_programs import load_example
 
 from pippin.cli.main import main
 from pippin.recipes.recipe import Recipe
@@ -16,15 +15,10 @@ from pippin.run.evaluate import evaluate_run
 from pippin.run.load import load_run
 from pippin.run.train import train
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "own_denoiser.py"
-
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("own_denoiser_example", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
+    yield load_example("own_denoiser")
     del RECIPES["mine/conv"]
 
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The example of somebody else's conditioner, trained and scored as ControlBench does it."""
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from example_programs import load_example
 
 from pippin.conditioning.conditioner import Conditioner
 from pippin.config import ConfigError
@@ -18,15 +17,10 @@ from pippin.studies.controlbench import controlbench_study
 from pippin.study.results import read
 from pippin.study.runner import run_study
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "controlbench.py"
-
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("controlbench_example", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("controlbench")
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The example of a study on pictures of one's own: trained, measured and reported."""
 
-import importlib.util
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy
 import pytest
+from example_programs import load_example
 from PIL import Image
 
 from pippin.denoisers.config import mmdit
 from pippin.study.results import read
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "own_study.py"
-
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("own_study_example", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("own_study")
 
 
 @pytest.fixture(scope="module")

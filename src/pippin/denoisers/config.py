@@ -224,11 +224,6 @@ def learns_variance(config: DenoiserConfig) -> bool:
     return bool(getattr(config, "learn_variance", False))
 
 
-def side_multiple(config: DenoiserConfig) -> int:
-    """Whose multiples a latent's sides must be."""
-    return config.side_multiple
-
-
 def dit(size: SizeName, **settings: Any) -> DiTConfig:
     """DiT of a named size."""
     return DiTConfig(**SIZES[size]._asdict(), **settings)

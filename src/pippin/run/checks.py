@@ -6,7 +6,7 @@ from dataclasses import replace
 from pippin.config import ConfigError, check_record
 from pippin.data.buckets import size_name
 from pippin.data.config import ImagesConfig, NoDataConfig
-from pippin.denoisers.config import DenoiserConfig, MDTv2Config, MMDiTConfig, side_multiple
+from pippin.denoisers.config import DenoiserConfig, MDTv2Config, MMDiTConfig
 from pippin.diffusion.rescale import build_schedule
 from pippin.objective import check_objective
 from pippin.recipes.latents import factor_and_channels, is_known
@@ -119,10 +119,10 @@ def check_sides(recipe: Recipe, factor: int) -> None:
         ConfigError: naming what the sides must be.
     """
     side, denoiser = recipe.data.resolution, recipe.denoiser
-    multiple = factor * side_multiple(denoiser)
+    multiple = factor * denoiser.side_multiple
     needed = (
         f"must be a multiple of {multiple}, the autoencoder's factor {factor} times the "
-        f"{side_multiple(denoiser)} that denoiser {denoiser.kind} divides latents by; got"
+        f"{denoiser.side_multiple} that denoiser {denoiser.kind} divides latents by; got"
     )
     if side % multiple:
         below = side // multiple * multiple

@@ -16,8 +16,13 @@ Resume = bool | Literal["auto"]
 TRANSFER = "transfer.json"
 """In a run that starts from trained weights: what became of every tensor."""
 LEFT_BEHIND = {
-    *("config.json", "checkpoints", "log.jsonl", "tensorboard", "previews"),
-    *(TRANSFER, "failure.txt"),
+    "config.json",
+    "checkpoints",
+    "log.jsonl",
+    "tensorboard",
+    "previews",
+    "failure.txt",
+    TRANSFER,
 }
 """What there may be before the first checkpoint, beside hidden files."""
 START = "@"

@@ -135,8 +135,7 @@ def _agree_on_pictures(parts: Parts, world: World) -> None:
     source = parts.train_source
     found = f"{source.source_hash()} {sorted(one.name for one in source.lost)}"
     mine = crc32(found.encode())  # 32 bits: sums of them are exact
-    total = torch.tensor([float(mine)], device=parts.device, dtype=torch.float64)
-    if world.sum(total).item() != world.size * mine:
+    if not _all_have(mine, world, parts.device):
         raise ValueError(
             f"process {world.rank} found {len(source)} pictures to train on and lost "
             f"{len(source.lost)}, others found other ones: all must see one folder with one "
@@ -148,12 +147,18 @@ def _agree_on_pictures(parts: Parts, world: World) -> None:
 def _agree(trainer: Trainer, world: World) -> None:
     """Refuse processes that would go on from different places."""
     mine = trainer.step_count
-    total = world.sum(torch.tensor([float(mine)], device=trainer.device, dtype=torch.float64))
-    if total.item() != world.size * mine:
+    if not _all_have(mine, world, trainer.device):
         raise ValueError(
             f"process {world.rank} would go on from step {mine}, others from elsewhere: all "
             "machines must see one run folder"
         )
+
+
+def _all_have(number: int, world: World, device: torch.device) -> bool:
+    """Whether all processes have the number, of 32 bits at most; where they have not, it is no in
+    one of them at least."""
+    total = world.sum(torch.tensor([float(number)], device=device, dtype=torch.float64))
+    return total.item() == world.size * number
 
 
 def _trainer(parts: Parts, run: RunFolder, world: World, *, resume: bool) -> Trainer:

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of published code become models: their side, their width, and the lines that go on."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from pippin.cli.main import main
+from pippin.cli.options import parse
+from pippin.cli.train import TrainCommand, find_recipe
+from pippin.conditioning.config import (
+    ConditioningConfig,
+    ControlConfig,
+    LabelSemantic,
+    NoSemantic,
+)
+from pippin.denoisers.config import unet
+from pippin.diffusion.config import DiffusionConfig
+from pippin.interop.arguments import Configured
+from pippin.interop.convert import convert, recipe_of
+from pippin.interop.diffusers_format import write_folder
+from pippin.interop.mapping import shapes_of
+from pippin.interop.published import dit_table
+from pippin.interop.published_classes import configure
+from pippin.model import build_model
+from pippin.run.checks import check_recipe
+from pippin.run.trained import open_trained
+from pippin.transfer.merge import merge
+from pippin.transfer.rules import TransferEnds
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+NO_CONTROL = ControlConfig(high=(), low=())
+
+
+def golden(name):
+    """Weights of the published class, and its constructor's arguments."""
+    with safe_open(GOLDEN / f"{name}.safetensors", framework="pt") as file:
+        facts = json.loads(file.metadata()["golden"])
+        weights = {
+            key.removeprefix("weights."): file.get_tensor(key)
+            for key in file.keys()  # noqa: SIM118
+            if key.startswith("weights.")
+        }
+    overrides = {k: v for k, v in facts["hard_coded_overrides"].items() if k != "original_rule"}
+    return weights, facts["constructor_arguments"] | overrides
+
+
+@pytest.mark.parametrize("name", ["dit", "mdtv2", "pixart", "mmdit_sd3", "ldm_unet"])
+def test_published_weights_become_a_folder(tmp_path, name, capsys):
+    weights, arguments = golden(name)
+    pairs = [f"{key}={json.dumps(value)}" for key, value in arguments.items()]
+    save_file(weights, tmp_path / "weights.safetensors")
+    command = [str(tmp_path / "weights.safetensors"), str(tmp_path / "out"), "--from", name]
+    pairs = [pair.replace("null", "None") for pair in pairs]
+    assert main(["convert", *command, "--images-seen", "640", "--arguments", *pairs]) == 0
+    trained = open_trained(str(tmp_path / "out"))
+    assert trained.images_seen == 640 and trained.recipe.data.kind == "none"
+    placed = convert(name, tmp_path / "weights.safetensors", arguments=arguments).placed
+    for key, value in placed.model.state_dict().items():
+        assert torch.equal(trained.tensors[key], value)
+    printed = capsys.readouterr().out
+    for tensor in (*placed.unplaced, *placed.made_by_us):
+        assert tensor in printed
+    if name != "mdtv2":  # which has no class in diffusers
+        there, back = tmp_path / "there", tmp_path / "back"
+        assert main(["export", str(tmp_path / "out"), str(there), "--to", "diffusers"]) == 0
+        assert main(["convert", str(there), str(back), "--from", "diffusers"]) == 0
+        again = load_file(back / "model.safetensors")
+        assert set(again) == set(trained.tensors)
+        for key, value in again.items():
+            assert torch.equal(trained.tensors[key], value), key
+
+
+@pytest.mark.parametrize("name", ["dit", "mdtv2", "pixart"])
+def test_the_line_that_is_printed_trains_on_from_the_weights(tmp_path, name, capsys):
+    """A recipe by name, and whatever it needs to be of the shape of these weights."""
+    weights, arguments = golden(name)
+    save_file(weights, tmp_path / "w.safetensors")
+    out = tmp_path / "out"
+    pairs = [
+        f"{key}={json.dumps(value)}".replace("null", "None") for key, value in arguments.items()
+    ]
+    command = ["convert", str(tmp_path / "w.safetensors"), str(out), "--from", name]
+    assert main([*command, "--arguments", *pairs]) == 0
+    printed = capsys.readouterr().out
+    (line,) = (line for line in printed.splitlines() if "pippin train" in line)
+    words = shlex.split(line.partition("pippin train ")[2])
+    _, recipe, rest = find_recipe(words)
+    recipe = parse(TrainCommand, "", rest, TrainCommand(recipe=recipe)).recipe
+    check_recipe(recipe)
+    trained = open_trained(str(out))
+    model = build_model(
+        recipe.conditioning, recipe.denoiser, num_classes=3, latent_channels=4, seed=0
+    )
+    ends = TransferEnds(old=trained.recipe.denoiser, new=recipe.denoiser)
+    _, report = merge(trained.tensors, model, ends, recipe.init.transfer)
+    assert set(report.counts()) <= {"copied", "initialised"}
+    assert recipe.data.resolution == trained.recipe.data.resolution
+
+
+@pytest.mark.parametrize("semantic", [LabelSemantic(num_tokens=3), NoSemantic()])
+def test_a_unet_of_classes_or_of_nothing_comes_back(tmp_path, semantic):
+    rules = {"label": "attention"} if semantic.kind == "label" else {}
+    conditioning = ConditioningConfig(semantic=semantic, rules=rules, control=NO_CONTROL)
+    denoiser = unet("tiny")
+    model = build_model(conditioning, denoiser, num_classes=5, latent_channels=4, seed=0)
+    configured = Configured(
+        denoiser=denoiser,
+        conditioning=conditioning,
+        diffusion=DiffusionConfig(schedule="cosine", prediction="x0"),
+        latent_channels=4,
+        latent_side=16,
+        num_classes=5,
+    )
+    write_folder(tmp_path, configured, model.state_dict())
+    back = convert("diffusers", tmp_path).placed
+    assert back.configured.conditioning == conditioning
+    assert back.configured.diffusion == configured.diffusion
+    state = back.model.state_dict()
+    assert set(state) == set(model.state_dict())
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+    (tmp_path / "pippin_extra.safetensors").write_bytes(b"x")
+    with pytest.raises(ValueError, match="is damaged or was not written by pippin"):
+        convert("diffusers", tmp_path)
+
+
+def test_a_table_without_a_null_row_is_not_guided_by(tmp_path):
+    arguments = {"hidden_size": 32, "depth": 1, "num_heads": 2, "num_classes": 4}
+    configured = configure("dit", arguments)
+    model = build_model(
+        configured.conditioning, configured.denoiser, num_classes=4, latent_channels=4, seed=0
+    )
+    ours = model.state_dict()
+    table = dit_table(configured.denoiser, shapes_of(model))
+    state = {entry.theirs[0]: ours[entry.ours] for entry in table}
+    state["y_embedder.embedding_table.weight"] = state["y_embedder.embedding_table.weight"][:-1]
+    save_file(state, tmp_path / "w.safetensors")
+    incoming = convert("dit", tmp_path / "w.safetensors", arguments=arguments)
+    assert incoming.placed.made_by_us == ("conditioner.label_vector.weight, its null row",)
+    assert incoming.recipe.sampling.guidance.semantic_scale == 1
+    assert incoming.recipe.conditioning.drop.keep == 1
+    for wrong in ({"source": 1}, {"depth": None}, {"mlp_ratio": "abc"}, {"learn_sigma": "yes"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            convert("dit", tmp_path / "w.safetensors", arguments=arguments | wrong)
+
+
+@pytest.mark.parametrize("name", ["dit", "mdtv2", "pixart"])
+def test_the_side_is_read_from_the_weights_where_it_is_not_given(tmp_path, name):
+    """Those of DiT at 512 would silently be taken for a model of 256."""
+    weights, arguments = golden(name)
+    save_file(weights, tmp_path / "w.safetensors")
+    side = arguments.pop("input_size")
+    incoming = convert(name, tmp_path / "w.safetensors", arguments=arguments)
+    assert incoming.placed.configured.latent_side == side != 32  # the class's default
+    assert incoming.recipe.data.resolution == 8 * side
+    assert any(f"input_size={side}, read from pos_embed" in note for note in incoming.notes)
+
+
+@pytest.mark.parametrize("source", ["dit", "mdtv2", "pixart"])
+def test_a_width_without_heads_is_refused(source):
+    with pytest.raises(ValueError, match=r"hidden_size=384 without num_heads: .* give num_heads"):
+        configure(source, {"hidden_size": 384, "depth": 12})
+    assert configure(source, {"hidden_size": 384, "num_heads": 6}).denoiser.num_heads == 6
+    for given in ({}, {"hidden_size": 1152}):
+        assert configure(source, given).denoiser.num_heads == 16
+
+
+@pytest.mark.parametrize("context", [768, 1024])
+def test_the_side_in_stable_diffusions_configurations_is_not_that_of_its_latents(context):
+    yaml = {"in_channels": 4, "out_channels": 4, "context_dim": context, "num_heads": 8}
+    yaml |= {"use_spatial_transformer": True, "image_size": 32}
+    found = configure("ldm_unet", yaml)
+    assert found.latent_side == 64 and "image_size=32" in found.notes[0]
+    assert recipe_of(found).data.resolution == 512
+    assert configure("ldm_unet", yaml | {"image_size": 96}).latent_side == 96
+    small = configure("ldm_unet", yaml | {"context_dim": 1280})  # the text-to-image LDM's is true
+    assert (small.latent_side, small.notes) == (32, ())
