@@ -6,7 +6,7 @@ pass hides some tokens from the encoder; a side block, the interpolater, guesses
 have become. Cross-attention to condition tokens is ours.
 """
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,8 +24,16 @@ from pippin.types import Embedded, Latents, Masking, Prediction
 
 Tokens = Float[Tensor, "batch tokens width"]
 Kept = Int[Tensor, "batch kept"]
-Shared = tuple[Tensor, Tensor | None, Tensor | None, Tensor]
-"""What all blocks read: modulation, condition tokens, their mask, rows of the offsets' table."""
+
+
+class Shared(NamedTuple):
+    """What all blocks read, in the order of their arguments."""
+
+    modulation: Tensor
+    tokens: Tensor | None
+    mask: Tensor | None
+    offsets: Tensor
+    """Rows of the table of relative positions."""
 
 
 class MDTBlock(nn.Module):
@@ -147,7 +155,7 @@ class MDTv2(Denoiser):
             )
         x = x + self.positions.weight  # from here on fp32, in bf16 autocast too
         offsets = offset_rows(*grid, x.device)
-        shared = (embedded.modulation, embedded.tokens, embedded.mask, offsets)
+        shared = Shared(embedded.modulation, embedded.tokens, embedded.mask, offsets)
         prediction = self._decode(self._encode(x, shared, None), x, shared)
         if masking is None:
             return prediction
@@ -167,7 +175,7 @@ class MDTv2(Denoiser):
     def _decode(self, x: Tokens, embedded_latent: Tokens, shared: Shared) -> Prediction:
         for block in self.blocks[2 * self.stage :]:
             x = block(x, *shared, skip=embedded_latent)
-        x = self.output(x, shared[0])
+        x = self.output(x, shared.modulation)
         x = from_patches(x, self.config.grid, self.config.patch_size)
         return split_variance(x, self.latent_channels)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from pippin.conditioning.config import DropConfig, TextSemantic
 from pippin.config import difference
 from pippin.data.config import NoDataConfig
-from pippin.denoisers.config import UNetConfig
+from pippin.denoisers.config import TransformerConfig, UNetConfig
 from pippin.encoders.affine import read_affine
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.source import find_autoencoder
@@ -270,8 +270,9 @@ def _latent_channels(recipe: Recipe, tensors: Mapping[str, Tensor]) -> int:
     """That the first layer reads."""
     if isinstance(recipe.denoiser, UNetConfig):
         return tensors["denoiser.conv_in.weight"].shape[1]
+    assert isinstance(recipe.denoiser, TransformerConfig)
     width = tensors["denoiser.patches.linear.weight"].shape[1]
-    return width // recipe.denoiser.side_multiple**2
+    return width // recipe.denoiser.patch_size**2
 
 
 _CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")
