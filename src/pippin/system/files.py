@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pippin.system.flush import sync
+
 STAGING_SUFFIX = ".writing"
 """Ends the name of a file that is being written."""
 
@@ -71,8 +73,9 @@ def write_json(path: Path, values: Any) -> None:
 
 def remove_staged(folder: Path) -> None:
     """Remove what killed writers left in a folder. Only where no other process writes."""
-    for path in folder.glob(f".*{STAGING_SUFFIX}"):
-        path.unlink(missing_ok=True)
+    for path in folder.glob(f".*.[0-9]*{STAGING_SUFFIX}"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def listed(folder: Path) -> set[str]:
@@ -91,12 +94,3 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pippin.system.files import write_text
+from pippin.system.flush import sync
 
 
 class Lines(NamedTuple):
@@ -52,14 +53,18 @@ def parse_object(line: str | bytes) -> dict[str, Any]:
 def append_lines(path: Path, objects: Iterable[Mapping[str, Any]]) -> None:
     """Add lines to the end of a file, by one write, and wait until the disk has them.
 
+    Where the last line has no end, for its writer was killed, it gets one: so it spoils no other.
+
     Raises:
         ValueError: a number is not finite.
         OSError: disk full or not writable; what was there before stays.
     """
     content = _text(objects).encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         before = os.fstat(descriptor).st_size
+        if before and os.pread(descriptor, 1, before - 1) != b"\n":
+            content = b"\n" + content
         try:
             while content:
                 content = content[os.write(descriptor, content) :]
@@ -70,6 +75,8 @@ def append_lines(path: Path, objects: Iterable[Mapping[str, Any]]) -> None:
             raise
     finally:
         os.close(descriptor)
+    if not before:
+        sync(path.parent)  # the name is new
 
 
 def write_lines(path: Path, objects: Iterable[Mapping[str, Any]]) -> None:
@@ -79,6 +86,26 @@ def write_lines(path: Path, objects: Iterable[Mapping[str, Any]]) -> None:
         ValueError: a number is not finite.
     """
     write_text(path, _text(objects))
+
+
+def keep_unreadable(path: Path, aside: Path) -> None:
+    """Add the lines of a file that cannot be read to the end of another one, before they go."""
+    if problems := read_lines(path).problems:
+        lines = path.read_bytes().split(b"\n")
+        append_bytes(aside, b"".join(lines[number - 1] + b"\n" for number in problems))
+
+
+def append_bytes(path: Path, content: bytes) -> None:
+    """Add to the end of a file, and wait until the disk has it.
+
+    Raises:
+        OSError: disk full or not writable.
+    """
+    with path.open("ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    sync(path.parent)
 
 
 def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pippin.system.flush import make_folder
+
+LOCK = ".lock"
+"""Name of the file that is locked."""
+
 
 class FolderBusyError(ValueError):
     """Another process works in the folder."""
@@ -18,8 +23,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
     Raises:
         FolderBusyError: another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    make_folder(folder)
+    with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
