@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run folder: where its parts lie, and how a finished or stopped run is opened again."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pippin.config import difference
 from pippin.recipes.recipe import Recipe
+from pippin.system.formats import read_stamped
+from pippin.training.checkpoint_folders import list_aside, list_checkpoints
 
 TWIN = "twin.json"
 """In a study's run that takes the weights of another one: which."""
@@ -74,10 +75,10 @@ class RunFolder:
         """The recipe that the folder records.
 
         Raises:
-            ValueError: the folder is no run folder.
+            ValueError: the folder is no run folder, or of a newer version.
         """
         if (self.path / TWIN).is_file():
-            name = json.loads((self.path / TWIN).read_text()).get("run")
+            name = read_stamped(self.path / TWIN, Recipe.FORMAT).get("run")
             raise ValueError(
                 f"{self.path} holds measures of the weights of {name}, which was trained alike; "
                 f"give {self.path.parent / str(name)}"
@@ -91,8 +92,8 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a checkpoint to go on from, or to lose."""
-        return any(self.checkpoints.glob("[0-9]*"))
+        """Whether there is a checkpoint, damaged or not, to go on from or to lose."""
+        return bool(list_checkpoints(self.checkpoints) or list_aside(self.checkpoints))
 
     @property
     def free(self) -> bool:

@@ -3,6 +3,7 @@
 
 from contextlib import ExitStack, closing
 from pathlib import Path
+from shlex import quote
 from typing import Any
 from zlib import crc32
 
@@ -25,6 +26,7 @@ from pippin.run.parts import Parts
 from pippin.system.files import remove_staged
 from pippin.system.lock import folder_lock
 from pippin.training.checkpoint import newest_good
+from pippin.training.checkpoint_folders import list_aside
 from pippin.training.compile import compile_blocks
 from pippin.training.hooks import LogHook, progress_hook
 from pippin.training.log import RunLog
@@ -202,10 +204,23 @@ def build_trainer(
 
 
 def _newest(run: RunFolder, console: Console) -> Path | None:
-    """The newest good checkpoint, if there is one; it is said which were passed over."""
+    """The newest good checkpoint, or None before the first; it is said which were passed over.
+
+    Raises:
+        ValueError: there are checkpoints, and all are damaged.
+    """
     path, problems = newest_good(run.checkpoints)
+    problems += [f"{one}: kept, but not used" for one in list_aside(run.checkpoints)]
+    if path is None and problems:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise ValueError(
+            f"no checkpoint in {run.checkpoints} is whole, so the run cannot be resumed:{listed}\n"
+            "put a whole one back. To start over from image 0, move them away: mv "
+            f"{quote(str(run.checkpoints))} {quote(f'{run.checkpoints}.damaged')}, and give the "
+            "same command again"
+        )
     for problem in problems:
-        console.print(f"[yellow]passed over:[/] {problem}")
+        console.print(f"[yellow]passed over:[/] {escape(problem)}")
     if path is None:
         console.print("no checkpoint yet: starting from image 0")
     return path

@@ -15,15 +15,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pippin.system.files import file_digest, sync, write_json
+from pippin.system.files import file_digest, write_json
+from pippin.system.flush import make_folder, sync
+from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
 from pippin.system.tensors import load_tensors, save_tensors
+from pippin.training.checkpoint_folders import (
+    STATE_FILE,
+    TENSORS,
+    list_checkpoints,
+    move_aside,
+    remove_checkpoint,
+    remove_staging,
+    staging_folder,
+)
 
 PARTS = ("model", "ema", "optimizer")
 """What every checkpoint has; further averages are called as :data:`pippin.config.WEIGHTS` says."""
 RAW = "model"
-FORMAT = 1
+KIND = "checkpoint"
+"""Of :data:`pippin.system.formats.FORMATS`."""
 
 
 class CheckpointError(ValueError):
@@ -49,18 +62,22 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write ``folder/IMAGES_SEEN`` and remove all but the newest ``keep`` checkpoints.
+    """Write ``folder/IMAGES_SEEN``, and remove older checkpoints but the newest ``keep`` in all.
+
+    One that was there is replaced where it was whole; otherwise it is kept as
+    ``damaged-IMAGES_SEEN``. Those of more images are left: training went on from before them, so
+    they are damaged, or somebody's own.
 
     Raises:
         OSError: disk full or not writable; earlier checkpoints are untouched.
     """
     final = folder / str(checkpoint.state["images_seen"])
-    staging = folder / f".writing-{final.name}-{os.getpid()}"
+    staging = staging_folder(final, os.getpid())
     try:
-        staging.mkdir(parents=True)
+        make_folder(folder)
+        staging.mkdir()
         _write(staging, checkpoint)
-        if final.exists():  # an earlier, damaged one of the same place
-            shutil.rmtree(final)
+        before = _moved_aside(final)
         staging.rename(final)
         sync(folder)
     except BaseException as error:
@@ -68,7 +85,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         if isinstance(error, OSError) and error.filename:  # the name that the user knows
             error.filename = str(error.filename).replace(str(staging), str(final))
         raise
-    _prune(folder, keep)
+    if before is not None:
+        remove_checkpoint(before)
+    _prune(final, keep)
     return final
 
 
@@ -85,7 +104,7 @@ def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
     state = load_state(path)
     if not verified:
         _verify_all(path, state)
-    tensors = {part: load_tensors(path / f"{part}.safetensors") for part in _parts(state)}
+    tensors = {part: load_tensors(path / f"{part}{TENSORS}") for part in _parts(state)}
     extra = {part: tensors.pop(part) for part in set(tensors) - set(PARTS)}
     return Checkpoint(state=state, extra=extra, **tensors)
 
@@ -95,16 +114,23 @@ def load_state(path: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: not readable, or not a checkpoint.
+        FormatError: of a newer version.
     """
-    file = path / "state.json"
+    file = path / STATE_FILE
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not readable ({error})") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{file}: not a pippin checkpoint of format {FORMAT}")
+    if not isinstance(state, dict) or VERSION not in state:
+        raise CheckpointError(f"{file}: not a pippin checkpoint")
+    try:
+        check_format(KIND, state[VERSION], file)
+    except FormatError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     digest = state.pop("state_sha256", None)  # the first checkpoints had none
-    if digest not in (None, _state_digest(state)) or not isinstance(state.get("sha256"), dict):
+    if digest not in (None, _state_digest(state)) or not _is_state(state):
         raise CheckpointError(f"{file}: damaged (its sha256 is not the recorded one)")
     return state
 
@@ -125,43 +151,55 @@ def load_weights(path: Path, kind: str, *, verified: bool = False) -> dict[str, 
     names = {"ema": "ema", "raw": RAW} | {part: part for part in _parts(state)[len(PARTS) :]}
     if kind not in names:
         raise CheckpointError(f"{path} has no weights {kind!r}; it has: {', '.join(names)}")
-    file = path / f"{names[kind]}.safetensors"
+    file = path / f"{names[kind]}{TENSORS}"
     if not verified:
         _verify(file, state["sha256"])
     return load_tensors(file)
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint folders, the one with most images first."""
-    found = [path for path in folder.glob("*") if path.name.isdigit()]
-    return sorted(found, key=lambda path: int(path.name), reverse=True)
-
-
 def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies, and why newer ones were passed over."""
-    problems = []
+    """The newest checkpoint that verifies, and why newer ones were passed over.
+
+    Raises:
+        FormatError: one that comes before it is of a newer version.
+    """
+    problems: list[str] = []
     for path in list_checkpoints(folder):
-        try:
-            _verify_all(path, load_state(path))
-        except CheckpointError as error:
-            problems.append(str(error))
-        else:
+        if (problem := _problem(path)) is None:
             return path, problems
+        problems.append(problem)
     return None, problems
+
+
+def _problem(path: Path) -> str | None:
+    """Why a checkpoint cannot be used; None = it is whole."""
+    try:
+        _verify_all(path, load_state(path))
+    except CheckpointError as error:
+        return str(error)
+    except OSError as error:  # of a bad disk
+        return f"{error.filename or path}: not readable ({error.strerror or error})"
+    return None
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
     digests = {}
     for part, tensors in checkpoint.parts.items():
-        file = folder / f"{part}.safetensors"
+        file = folder / f"{part}{TENSORS}"
         save_tensors(file, tensors)
         digests[file.name] = file_digest(file)
-    state = {"format": FORMAT, **checkpoint.state, "sha256": digests}
-    write_json(folder / "state.json", state | {"state_sha256": _state_digest(state)})
+    state = {VERSION: FORMATS[KIND], **checkpoint.state, "sha256": digests}
+    write_json(folder / STATE_FILE, state | {"state_sha256": _state_digest(state)})
 
 
 def _state_digest(state: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _is_state(state: dict[str, Any]) -> bool:
+    """Whether it has what all readers take from it."""
+    images, digests = state.get("images_seen"), state.get("sha256")
+    return type(images) is int and isinstance(digests, dict)
 
 
 def _parts(state: dict[str, Any]) -> list[str]:
@@ -172,7 +210,7 @@ def _parts(state: dict[str, Any]) -> list[str]:
 
 def _verify_all(path: Path, state: dict[str, Any]) -> None:
     for part in _parts(state):
-        _verify(path / f"{part}.safetensors", state["sha256"])
+        _verify(path / f"{part}{TENSORS}", state["sha256"])
 
 
 def _verify(file: Path, digests: dict[str, str]) -> None:
@@ -182,8 +220,35 @@ def _verify(file: Path, digests: dict[str, str]) -> None:
         raise CheckpointError(f"{file}: damaged (its sha256 is not the recorded one)")
 
 
-def _prune(folder: Path, keep: int) -> None:
-    for path in list_checkpoints(folder)[keep:]:
-        shutil.rmtree(path)
-    for path in folder.glob(".writing-*"):  # what a killed process left
-        shutil.rmtree(path, ignore_errors=True)
+def _moved_aside(final: Path) -> Path | None:
+    """Clear the place of a new checkpoint; where what stood there is, if it is to be removed."""
+    if not final.exists():
+        return None
+    whole = _problem(final) is None
+    aside = move_aside(final)
+    return aside if whole else None
+
+
+def _prune(newest: Path, keep: int) -> None:
+    """Remove checkpoints that are older than ``keep`` others, of which damaged ones are none."""
+    kept = 1
+    for path in list_checkpoints(newest.parent):
+        if int(path.name) >= int(newest.name):
+            continue
+        if kept >= keep:
+            remove_checkpoint(path)
+        elif _is_complete(path):
+            kept += 1
+    remove_staging(newest.parent)
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether all files are there to their ends; what is in them is not read, for that takes
+    long."""
+    try:
+        for part in _parts(load_state(path)):
+            with safe_open(path / f"{part}{TENSORS}", framework="pt"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return True
