@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import cattrs
 
 from pippin.system.files import write_json
+from pippin.system.formats import FormatError, read_stamped, write_stamped
 
 C = TypeVar("C", bound="Config")
 
@@ -52,6 +53,10 @@ def nearest(given: str, known: Iterable[str]) -> str:
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Base class of all configurations."""
+
+    FORMAT: ClassVar[str | None] = None
+    """The kind of file that :meth:`save` writes, of :data:`pippin.system.formats.FORMATS`; None =
+    one without version, which people write."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Settings of :data:`WHERE_SET` have a default that they can be compared with."""
@@ -84,25 +89,28 @@ class Config:
             raise ConfigError(f"not a valid {cls.__name__}:\n  {reasons}") from error
 
     def save(self, path: Path) -> None:
-        """Write the tree as JSON; an existing file is replaced whole."""
-        write_json(path, self.to_dict())
+        """Replace a file whole by the tree as JSON, with version and checksum."""
+        if self.FORMAT is None:
+            write_json(path, self.to_dict())
+        else:
+            write_stamped(path, self.FORMAT, self.to_dict())
 
     @classmethod
     def load(cls: type[C], path: Path) -> C:
         """Read what :meth:`save` wrote.
 
         Raises:
-            ConfigError: the file is no JSON object or no such configuration; it is named.
+            ConfigError: the file is no JSON object, not the one that was written, or no such
+                configuration; it is named.
+            FormatError: it is of a newer version.
             OSError: it is not there or cannot be read.
         """
         try:
-            values = json.loads(path.read_bytes().decode("utf-8"))
-        except ValueError as error:  # no JSON, or not even text
-            raise ConfigError(f"{path} is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(
-                f"{path} must hold a JSON object; it holds a {type(values).__name__}"
-            )
+            values = read_stamped(path, cls.FORMAT)
+        except FormatError:
+            raise
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         try:
             return cls.from_dict(values)
         except ConfigError as error:

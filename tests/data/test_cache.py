@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
-import json
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from edited_json import edit
 
 from pippin.config import protocol, replace_at
 from pippin.data import manifest as manifest_module
@@ -207,7 +207,7 @@ def test_a_manifest_with_another_key_is_refused(
     pictures, encoder, config, cache: LatentCache
 ) -> None:
     path = cache.folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "key": "0" * 16}))
+    edit(path, key="0" * 16)
     with pytest.raises(CacheError, match="has the key '0000000000000000'"):
         LatentCache.open(pictures, encoder, config)
 

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from edited_json import write_edited
 from html_page import Page
 
 from pippin.config import ConfigError, replace_at
@@ -159,7 +160,7 @@ def test_arms_of_one_side_are_named(finished, finished_once, tmp_path):
     declared = json.loads(path.read_text())
     for part in ("arms", "combinations"):
         declared[part]["third"] = declared[part].pop("disentangled")
-    path.write_text(json.dumps(declared))
+    write_edited(path, declared)
     both = open_both(finished_once, finished)
     assert both.alone == ("disentangled", "third")
     assert "left out here: disentangled, third" in words(finished_once, finished, tmp_path)
@@ -196,7 +197,7 @@ def test_what_cannot_be_compared_is_refused(finished, finished_once, tmp_path):
     declared = json.loads(path.read_text())
     for part in ("arms", "combinations"):
         declared[part] = {f"new-{arm}": value for arm, value in declared[part].items()}
-    path.write_text(json.dumps(declared))
+    write_edited(path, declared)
     with pytest.raises(ConfigError, match="there is no arm of the same name"):
         open_both(finished_once, finished)
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Both pages can be read without eyes, without a network, and without torch."""
 
-import json
 import re
 import subprocess
 import sys
 from itertools import pairwise
 
 import pytest
+from edited_json import edit
 from html_page import Page
 
 from pippin.study.comparison_report import render_comparison
@@ -82,7 +82,7 @@ def test_the_footer_states_the_size(page):
 
 def test_a_name_cannot_take_the_place_of_the_size(finished):
     path = finished / "study.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"title": "@page-size@"}))
+    edit(path, title="@page-size@")
     text = render_report(finished).read_text(encoding="utf-8")
     assert "<h1>@page-size@</h1>" in text and "One file of @" not in text
 

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from edited_json import write_edited
 from html_page import Page
 
 from pippin.conditioning.config import PowerCosineGate
@@ -71,7 +72,7 @@ def test_every_hostile_name_is_escaped(study, execute, finished):
     declared["combinations"][HOSTILE] = declared["combinations"]["entangled"]
     declared["arms"]["../../escape"] = declared["arms"]["entangled"]
     declared["axes"]["path"]["description"] = HOSTILE
-    path.write_text(json.dumps(declared))
+    write_edited(path, declared)
     results = read(finished / "results.jsonl")
     append(
         finished / "results.jsonl",

@@ -59,6 +59,8 @@ class ModeResult(Config):
 class BenchRecord(Config):
     """All of one measurement."""
 
+    FORMAT = "bench record"
+
     recipe: str
     versions: dict[str, str]
     """Of pippin, its commit, Python, torch; may differ between records that are compared."""

@@ -20,6 +20,7 @@ from pippin.data.site import CacheSite, Say, open_finished
 from pippin.data.source import PictureSource
 from pippin.data.views import ViewBatch, make_views
 from pippin.rng import generator
+from pippin.system.flush import make_folder
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
@@ -59,12 +60,13 @@ def build_cache(
 
     Raises:
         OSError: the disk is full or not writable; nothing half-written keeps a final name.
+        FormatError: a newer version built there.
         ValueError: the autoencoder gave moments that are not finite.
     """
     ingredients = cache_ingredients(source, encoder, config)
     folder = Path(config.folder) / cache_key(ingredients)
     ready = ready or (lambda missing: None)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:  # without any lock: many may open a finished cache at once
         manifest = open_finished(folder, ingredients, verify)
         ready(0)

@@ -15,6 +15,7 @@ from pippin.data.claims import Claims, Ready
 from pippin.data.manifest import Verify
 from pippin.data.shards import read_shard, shard_fault, shard_name, write_shard
 from pippin.system.files import remove_staged
+from pippin.system.flush import make_folder
 from pippin.types import TextFeatures
 
 SHARD = 2048
@@ -154,7 +155,7 @@ class _Builder:
         ready: Ready,
     ) -> None:
         """Make shards until none is missing; wait for those that other processes make."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         made = None
         with Claims(self.folder) as claims:
             self._enter(claims)

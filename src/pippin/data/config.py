@@ -210,6 +210,8 @@ def check_squares(data: "DataConfig | NoDataConfig", what: str) -> None:
 class ImportConfig(Config):
     """What of a source is taken."""
 
+    FORMAT = "import"
+
     source: str
     """A .parquet or .tar file, a folder of such, URLs of either (https, hf, s3, gs, ...), many at
     once as in https://HOST/{00000..00099}.tar, or the hub name of a data set."""

@@ -28,6 +28,8 @@ LOOKED_AT = 5
 class Columns(Config):
     """Which columns hold what, in every shard."""
 
+    FORMAT = "import"
+
     image: str
     captions: dict[str, str]
     """Column of metadata.jsonl -> column of the source."""

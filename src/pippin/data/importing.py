@@ -80,7 +80,7 @@ def _finished(shards: list[Shard], folder: Path, before: int) -> Imported:
         staging.open("w", encoding="utf-8") as file,
     ):
         for shard in shards:
-            part = read_part(shard, folder)
+            part = read_part(shard, folder, sizes=False)
             assert part is not None
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in part.rows)
             pictures += len(part.rows)

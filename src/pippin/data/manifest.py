@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pippin.config import Config, ConfigError, fingerprint, protocol
 from pippin.data.config import CacheConfig
 from pippin.data.moments import Encoder
+from pippin.data.shards import shard_name
 from pippin.data.source import PictureSource
 from pippin.system.files import file_digest
 
@@ -42,6 +43,8 @@ class ShardEntry(Config):
 @dataclass(frozen=True, kw_only=True)
 class Manifest(Config):
     """Written last: a cache without it is unfinished."""
+
+    FORMAT = "latent cache"
 
     key: str
     ingredients: dict[str, Any]
@@ -78,7 +81,8 @@ def load_manifest(folder: Path, ingredients: Mapping[str, Any]) -> Manifest:
     """The manifest of the cache at ``folder``, if it is of these ingredients.
 
     Raises:
-        CacheError: none there, unfinished, unreadable, or of other ingredients (named).
+        CacheError: none there, unfinished, damaged, or of other ingredients (named).
+        FormatError: of a newer version, which is not to be built over.
     """
     if not folder.is_dir():
         raise CacheError(
@@ -92,7 +96,7 @@ def load_manifest(folder: Path, ingredients: Mapping[str, Any]) -> Manifest:
             f"the latent cache {folder} is unfinished: it has no {MANIFEST}; building it again "
             "goes on where the last build stopped"
         ) from None
-    except (ConfigError, UnicodeDecodeError) as error:
+    except ConfigError as error:
         raise CacheError(f"the latent cache {folder} has a damaged {MANIFEST}: {error}") from error
     if changed := _differences(manifest.ingredients, ingredients):
         raise CacheError(f"the latent cache {folder} is of other settings: {'; '.join(changed)}")
@@ -101,6 +105,8 @@ def load_manifest(folder: Path, ingredients: Mapping[str, Any]) -> Manifest:
             f"the latent cache {folder} has the key {manifest.key!r}, but its settings give "
             f"{cache_key(ingredients)!r}"
         )
+    if fault := _shape_fault(manifest):
+        raise CacheError(f"the latent cache {folder} has a damaged {MANIFEST}: {fault}")
     return manifest
 
 
@@ -123,6 +129,21 @@ def check_shards(folder: Path, manifest: Manifest, verify: Verify) -> None:
             raise CacheError(f"{path} has a wrong checksum; building the cache again mends it")
 
 
+def _shape_fault(manifest: Manifest) -> str | None:
+    """Which count contradicts another one; manifests of format 0 have no checksum that says so."""
+    total, size = manifest.num_pictures * manifest.num_views, manifest.shard_size
+    views = manifest.ingredients.get("data.views", manifest.num_views)
+    found = [(one.name, one.first_row, one.end_row) for one in manifest.shards]
+    starts = range(0, total, max(1, size))
+    wanted = [(shard_name(k), a, min(a + size, total)) for k, a in enumerate(starts)]
+    if found == wanted and manifest.num_views == views:
+        return None
+    return (
+        f"num_pictures {manifest.num_pictures}, num_views {manifest.num_views} and shard_size "
+        f"{size} do not fit its settings and the {len(found)} shards that it lists"
+    )
+
+
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Each ingredient that differs, with both values."""
     names = [*wanted, *(name for name in found if name not in wanted)]
@@ -139,7 +160,7 @@ def _nearest(caches: Path, wanted: Mapping[str, Any]) -> str:
     for path in sorted(caches.glob(f"*/{MANIFEST}")):
         try:
             found = Manifest.load(path)
-        except (ConfigError, OSError, UnicodeDecodeError):
+        except (OSError, ValueError):  # damaged, or of a newer version
             continue
         others.append((_differences(found.ingredients, wanted), path.parent))
     if not others:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import PIL
 
-from pippin.config import Config, ConfigError
+from pippin.config import Config
 from pippin.control import Size
 from pippin.data.config import LARGEST_SIDE, ImagesConfig
 from pippin.data.listing import (
@@ -33,6 +33,7 @@ from pippin.data.listing import (
 )
 from pippin.image_files import OF_BYTES, Reason, Rule, UnreadableImageError, inspect_image
 from pippin.system.files import file_digest, replacing
+from pippin.system.formats import stamped
 
 INDEX_VERSION = 2
 """Raised whenever the rules by which files are read change."""
@@ -69,6 +70,8 @@ class FileRecord(Config):
 @dataclass(frozen=True, kw_only=True)
 class Index(Config):
     """What was found in the files of one folder."""
+
+    FORMAT = "image index"
 
     version: int = INDEX_VERSION
     reader: str = f"Pillow {PIL.__version__}"
@@ -266,7 +269,7 @@ def _load_index(path: Path) -> dict[str, FileRecord]:
     """What is remembered; nothing where the file is absent, damaged or of another reader."""
     try:
         index = Index.load(path)
-    except (OSError, ConfigError, UnicodeDecodeError):
+    except (OSError, ValueError):
         return {}
     current = Index()
     same = (index.version, index.reader) == (current.version, current.reader)
@@ -278,4 +281,5 @@ def _save_index(path: Path, index: Index) -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, durable=False) as staging:
-            staging.write_text(json.dumps(index.to_dict()), encoding="utf-8")
+            content = stamped(Index.FORMAT, index.to_dict())
+            staging.write_text(json.dumps(content), encoding="utf-8")

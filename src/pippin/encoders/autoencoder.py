@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,12 @@ from torch import Tensor, nn
 from pippin.encoders.affine import Affine
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.pixels import to_images
-from pippin.encoders.source import WEIGHTS_FILE, find_autoencoder
-from pippin.system.tensors import save_tensors
+from pippin.encoders.record import ARCHITECTURE, check_weights, read_record, recorded
+from pippin.encoders.source import CONFIG_FILE, WEIGHTS_FILE, find_autoencoder
+from pippin.system.files import write_text
+from pippin.system.flush import make_folder
+from pippin.system.tensors import load_tensors, save_tensors
 from pippin.types import Images, Latents, Moments, Pixels
-
-ARCHITECTURE = (
-    *("in_channels", "out_channels", "latent_channels", "block_out_channels", "layers_per_block"),
-    *("down_block_types", "up_block_types", "act_fn", "norm_num_groups"),
-    *("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"),
-)
-"""Settings of AutoencoderKL that change what it computes."""
 
 
 class Autoencoder(nn.Module):
@@ -63,11 +60,11 @@ class Autoencoder(nn.Module):
         """An autoencoder in diffusers' format (config.json and safetensors), on the CPU.
 
         Raises:
-            ValueError: as :meth:`load`.
+            ValueError: as :meth:`load`, or weights that are not those that were written.
+            FormatError: of a newer version.
         """
         network = _read_network(folder)
-        with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
-            metadata = file.metadata() or {}
+        metadata = _checked_metadata(folder / WEIGHTS_FILE, network.config)
         try:
             affine = Affine.of_weights(metadata, network.config, network.config.latent_channels)
         except ValueError as error:
@@ -81,13 +78,15 @@ class Autoencoder(nn.Module):
             folder: made where it is missing.
             dtype: of the weights on disk; loading casts them to fp32.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         # The affine stands in one place only; null keeps diffusers' default factor out.
         self.network.register_to_config(scaling_factor=None)
-        self.network.save_config(folder)
-        weights = {name: value.to(dtype) for name, value in self.network.state_dict().items()}
+        write_text(folder / CONFIG_FILE, self.network.to_json_string())
+        state = self.network.state_dict()
+        weights = {name: value.to("cpu", dtype) for name, value in state.items()}
         affine = Affine(self.shift.cpu(), self.scale.cpu())
-        save_tensors(folder / WEIGHTS_FILE, weights, {"format": "pt", **affine.metadata()})
+        metadata = recorded(weights, affine.metadata(), self.network.config)
+        save_tensors(folder / WEIGHTS_FILE, weights, {"format": "pt", **metadata})
 
     @property
     def factor(self) -> int:
@@ -172,6 +171,15 @@ class Autoencoder(nn.Module):
 
 def _full_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, enabled=False)
+
+
+def _checked_metadata(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of a weights file, once its checksums were compared, if it has any."""
+    with safe_open(path, framework="pt") as file:
+        metadata: dict[str, str] = file.metadata() or {}
+    if record := read_record(metadata, path):
+        check_weights(record, load_tensors(path), config, path)
+    return metadata
 
 
 def _read_network(folder: Path) -> AutoencoderKL:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of an autoencoder's training run, on disk whole or absent."""
+"""The state of an autoencoder's training run, on disk whole or absent, with a checksum."""
 
 import json
 from dataclasses import dataclass
@@ -9,9 +9,16 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pippin.system.tensors import save_tensors
+from pippin.system.formats import FormatError, check_stamped, stamped
+from pippin.system.tensors import save_tensors, tensors_digest
 
 STATE_FILE = "state.safetensors"
+KIND = "autoencoder training"
+"""Of :data:`pippin.system.formats.FORMATS`."""
+
+
+RECORD_KEY = "pippin.record"
+"""Of the file's metadata."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +31,9 @@ class RunState:
 
 def save_state(folder: Path, state: RunState) -> None:
     """Replace the folder's state in one move, so that a kill leaves the old or the new one."""
-    metadata = {"position": json.dumps(state.position)}
-    save_tensors(folder / STATE_FILE, state.tensors, metadata=metadata)
+    tensors = {name: value.detach().cpu() for name, value in state.tensors.items()}
+    record = stamped(KIND, {"position": state.position, "tensors": tensors_digest(tensors)})
+    save_tensors(folder / STATE_FILE, tensors, metadata={RECORD_KEY: json.dumps(record)})
 
 
 def load_state(folder: Path) -> RunState | None:
@@ -33,6 +41,7 @@ def load_state(folder: Path) -> RunState | None:
 
     Raises:
         ValueError: the file is damaged.
+        FormatError: of a newer version.
     """
     path = folder / STATE_FILE
     if not path.exists():
@@ -40,7 +49,22 @@ def load_state(folder: Path) -> RunState | None:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            position = json.loads((file.metadata() or {})["position"])
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error}); start again in another folder") from error
+            metadata = file.metadata() or {}
+        position = _position(metadata, tensors, path)
+    except FormatError:
+        raise
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): put a copy of it back, or start again in another folder"
+        ) from error
     return RunState(tensors=tensors, position=position)
+
+
+def _position(metadata: dict[str, str], tensors: dict[str, Tensor], path: Path) -> dict[str, Any]:
+    """What was written with these tensors."""
+    if RECORD_KEY not in metadata:  # format 0
+        return json.loads(metadata["position"])
+    record = check_stamped(json.loads(metadata[RECORD_KEY]), KIND, path)
+    if record["tensors"] != tensors_digest(tensors):
+        raise ValueError("its tensors are not those that were written")
+    return record["position"]

@@ -19,8 +19,11 @@ from pippin.evaluation.frechet import FittedGaussian, Gaussian, GaussianStatisti
 from pippin.evaluation.inception import NAME as INCEPTION
 from pippin.evaluation.npz import npz_array, npz_names
 from pippin.system.files import file_digest, replacing
+from pippin.system.formats import FORMATS, VERSION, check_format
 from pippin.types import ImageStream
 
+KIND = "reference statistics"
+"""Of :data:`pippin.system.formats.FORMATS`."""
 WANTED = "mu and sigma, as `pippin reference` writes them and ADM's reference batches hold them"
 
 
@@ -115,6 +118,7 @@ def save_statistics(statistics: ReferenceStatistics, path: Path, note: str) -> N
         "preparation": note,
     }
     assert None not in about.values(), about
+    about[VERSION] = FORMATS[KIND]
     arrays |= {name: np.asarray(value) for name, value in about.items()}
     with replacing(path) as staging, staging.open("wb") as file:
         np.savez(file, **arrays)
@@ -126,8 +130,11 @@ def load_statistics(path: Path) -> ReferenceStatistics:
     Raises:
         ValueError: no such file, no ``mu`` and ``sigma``, arrays that do not fit each other or
             are not finite, or pickled ones.
+        FormatError: of a newer version.
     """
     names = npz_names(path)
+    if VERSION in names:
+        check_format(KIND, npz_array(path, VERSION).item(), path)
     if not {"mu", "sigma"} <= set(names):
         raise ValueError(
             f"{path} holds no statistics but {', '.join(names) or 'nothing'}; wanted are {WANTED}"

@@ -28,6 +28,8 @@ from pippin.interop.mapping import shapes_of, to_theirs
 from pippin.interop.place import Placed, Table, lines, place
 from pippin.interop.weight_files import INDEX_SUFFIX, read_weights
 from pippin.system.files import write_json
+from pippin.system.flush import make_folder
+from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
 from pippin.system.tensors import save_tensors
 
 CONFIG_FILE = "config.json"
@@ -167,10 +169,11 @@ def write_folder(folder: Path, configured: Configured, ours: Mapping[str, Tensor
     from diffusers import __version__
 
     about = {"_class_name": exported.class_name, "_diffusers_version": __version__}
-    (folder / SCHEDULER_FILE).parent.mkdir(parents=True)
+    make_folder((folder / SCHEDULER_FILE).parent)
     save_tensors(folder / WEIGHTS_FILE, exported.tensors, metadata={"format": "pt"})
     if exported.extra:
         facts = {
+            VERSION: FORMATS["export"],
             "conditioning": configured.conditioning.to_dict(),
             "num_classes": configured.num_classes,
         }
@@ -187,8 +190,11 @@ def _read_extra(path: Path, configured: Configured) -> tuple[Configured, dict[st
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[EXTRA_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        check_format("export", facts.get(VERSION), path)
         conditioning = ConditioningConfig.from_dict(facts["conditioning"])
         classes = int(facts["num_classes"])
+    except FormatError:
+        raise
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged or was not written by pippin: {error}") from error
     return replace(configured, conditioning=conditioning, num_classes=classes), tensors

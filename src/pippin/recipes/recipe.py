@@ -21,6 +21,8 @@ read_by_kind(DenoiserConfig, denoiser_config)
 class Recipe(Config):
     """All that decides what a run is; a run folder's config.json holds one."""
 
+    FORMAT = "run"
+
     family: str = ""
     """The protocol that the recipe belongs to, the first part of its name: published, paper, ...
     A study compares within one family, unless this is on one of its axes."""

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin evaluate RUN``: every measure of a run, with floors beside."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -34,9 +33,10 @@ from pippin.run.folder import RunFolder
 from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SHOWN, SampleFolder, make_room
+from pippin.run.sample_folder import SHOWN, SampleFolder, make_room, remove_samples
 from pippin.run.stages import Stages
-from pippin.system.lines import read_lines, write_lines
+from pippin.system.formats import FORMATS, VERSION
+from pippin.system.lines import keep_unreadable, read_lines, write_lines
 from pippin.system.lock import folder_lock
 from pippin.types import Prompt
 
@@ -127,7 +127,7 @@ def _all_measures(
         rows = sample_rows(run, evaluation_prompts(run, config.num_samples), range(SHOWN))
         folder = SampleFolder(place.evaluated_samples, sampling_protocol(run, recipe.sampling))
         folder.keep_only(rows)
-    shutil.rmtree(floor, ignore_errors=True)
+    remove_samples(floor)
     return measures
 
 
@@ -215,10 +215,10 @@ def write_results(lines: Sequence[dict[str, Any]], path: Path) -> None:
     a measure is the newest. Lines that cannot be read are kept in ``PATH.torn``.
     """
     before = read_lines(path)
-    if before.problems:
-        shutil.copyfile(path, path.with_name(f"{path.name}.torn"))
+    keep_unreadable(path, path.with_name(f"{path.name}.torn"))
     new = {_key(line) for line in lines}
-    write_lines(path, [*(x for x in before.objects.values() if _key(x) not in new), *lines])
+    kept = [line for line in before.objects.values() if _key(line) not in new]
+    write_lines(path, [*kept, *({VERSION: FORMATS["results"], **line} for line in lines)])
 
 
 def _key(line: dict[str, Any]) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pippin.config import ConfigError, fingerprint
+from pippin.config import fingerprint
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
@@ -15,7 +15,7 @@ from pippin.run.folder import TWIN, RunFolder
 from pippin.run.load import load_run
 from pippin.run.train import train
 from pippin.sampling.config import SamplingConfig
-from pippin.system.files import write_json
+from pippin.system.formats import write_stamped
 from pippin.training.checkpoint import newest_good
 
 
@@ -32,7 +32,7 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
     else:
         console.print(f"{folder.name} is trained as {twin.name} was, and takes its weights")
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / TWIN, {"run": twin.name})
+        write_stamped(folder / TWIN, "run", {"run": twin.name})
     run = load_run(twin or folder, recipe.sampling.weights, console, recipe)
     return evaluate_run(run, folder)
 
@@ -58,7 +58,7 @@ def _trained_alike(recipe: Recipe, folder: Path) -> Path | None:
     for config in sorted(folder.parent.glob("*/config.json")):
         try:
             other = Recipe.load(config)
-        except ConfigError:
+        except ValueError:  # damaged, or of a newer version
             continue
         alike = training_fingerprint(other) == training_fingerprint(recipe)
         alike = alike and set(recipe.train.ema_extra) <= set(other.train.ema_extra)

@@ -7,8 +7,9 @@ batch in work only, and the same request goes on where it was.
 
 import hashlib
 import json
-import shutil
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,18 @@ import torch
 from pippin.config import fingerprint
 from pippin.evaluation.folder import read_image
 from pippin.run.pictures import grid, save_png
-from pippin.system.files import listed, remove_staged, write_json
+from pippin.system.files import listed, remove_staged
+from pippin.system.flush import make_folder, sync_tree
+from pippin.system.formats import FormatError, read_stamped, write_stamped
+from pippin.system.lock import LOCK
 from pippin.types import Prompt
 
+KIND = "samples"
+"""Of :data:`pippin.system.formats.FORMATS`."""
 MANIFEST = "manifest.json"
 GRID = "grid.png"
+_NAME = re.compile(r"seed-\d{6,}-(class-\d+|text-[0-9a-f]{8})\.png")
+"""What :attr:`SampleRow.file` gives."""
 SHOWN = 36
 """Images in the grid that goes with an evaluation."""
 
@@ -73,15 +81,18 @@ def read_manifest(folder: Path) -> Manifest | None:
 
     Raises:
         ValueError: it is damaged.
+        FormatError: it is of a newer version.
     """
     path = folder / MANIFEST
     if not path.is_file():
         return None
     try:
-        manifest = Manifest(**json.loads(path.read_bytes()))
+        manifest = Manifest(**read_stamped(path, KIND))
         if fingerprint(manifest.protocol) != manifest.fingerprint:
             raise ValueError("its fingerprint is not that of its protocol")
         names = [Path(name).name for name in manifest.files]
+    except FormatError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{path} is damaged or not one of `pippin sample` ({error}): move it away together "
@@ -93,11 +104,38 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def make_room(path: Path, protocol: Mapping[str, Any]) -> None:
-    """Remove a folder of images of another protocol, or a damaged one."""
+    """Remove images of another protocol from a folder, or those beside a damaged manifest.
+
+    Files of somebody else stay.
+
+    Raises:
+        ValueError: there are files and no manifest, so nothing says that they may go.
+        FormatError: the manifest is of a newer version.
+    """
+    if not (path / MANIFEST).is_file():
+        _refuse_strangers(path)
+        return
     try:
         SampleFolder(path, protocol)
+    except FormatError:
+        raise
     except ValueError:
-        shutil.rmtree(path)
+        names = _own_images(path)
+        # The manifest first, so that it never lists what is gone.
+        _write_manifest(path, protocol, [], complete=True)
+        for name in (*names, GRID):
+            (path / name).unlink(missing_ok=True)
+
+
+def remove_samples(path: Path) -> None:
+    """Remove all images of a folder, what belongs to them, and the folder if it is empty then."""
+    if not (path / MANIFEST).is_file():
+        return
+    for name in (*_own_images(path), GRID, MANIFEST, LOCK):
+        (path / name).unlink(missing_ok=True)
+    remove_staged(path)
+    with suppress(OSError):  # somebody's own files are in it
+        path.rmdir()
 
 
 class SampleFolder:
@@ -128,7 +166,7 @@ class SampleFolder:
         Raises:
             ValueError: images of an earlier request, which was complete, are gone.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         asked = {row.file for row in rows}
         if self._complete:
             gone = sorted(self._images.keys() - asked - listed(self.path))
@@ -176,6 +214,9 @@ class SampleFolder:
             )
         images = torch.stack([read_image(self.path / row.file) for row in rows[:shown]])
         save_png(grid(images), self.path / GRID)
+        sync_tree(
+            self.path
+        )  # images are not flushed one by one, and the manifest vouches for them
         self._images = {name: row for name, row in self._images.items() if name in there}
         self._record(complete=True)
 
@@ -189,13 +230,29 @@ class SampleFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def _record(self, *, complete: bool) -> None:
-        manifest = Manifest(
-            protocol=self.protocol,
-            fingerprint=fingerprint(self.protocol),
-            images=list(self._images.values()),
-            complete=complete,
-        )
-        write_json(self.path / MANIFEST, asdict(manifest))
+        images = list(self._images.values())
+        _write_manifest(self.path, self.protocol, images, complete=complete)
+
+
+def _write_manifest(
+    path: Path, protocol: Mapping[str, Any], images: list[dict[str, Any]], *, complete: bool
+) -> None:
+    manifest = Manifest(
+        protocol=dict(protocol),
+        fingerprint=fingerprint(protocol),
+        images=images,
+        complete=complete,
+    )
+    write_stamped(path / MANIFEST, KIND, asdict(manifest))
+
+
+def _own_images(path: Path) -> list[str]:
+    """What the manifest lists; where it is damaged, what is named as images of ours are."""
+    try:
+        manifest = read_manifest(path)
+    except ValueError:
+        return [name for name in sorted(listed(path)) if _NAME.fullmatch(name)]
+    return [] if manifest is None else manifest.files
 
 
 def _refuse_strangers(path: Path) -> None:
@@ -203,7 +260,7 @@ def _refuse_strangers(path: Path) -> None:
     if path.exists() and strangers:
         raise ValueError(
             f"{path} holds other files ({strangers[0]}, ...) and no {MANIFEST} of `pippin "
-            "sample`; give a new or empty folder with --out"
+            "sample`: move them away, or give a new or empty folder with --out"
         )
 
 

@@ -23,6 +23,8 @@ from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import RunFolder
+from pippin.system.flush import make_folder
+from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
 from pippin.system.tensors import save_tensors
 from pippin.training.checkpoint import load_state, load_weights, newest_good
 
@@ -169,8 +171,9 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
         OSError: disk full or not writable.
     """
     refuse_full(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     facts = {
+        VERSION: FORMATS["export"],
         "weights": trained.weights,
         "images_seen": trained.images_seen,
         "lineage": list(trained.lineage),
@@ -198,6 +201,9 @@ def _exported(source: str, folder: Path, recipe: Recipe, weights: str) -> Traine
         with safe_open(path, framework="pt") as file:
             facts: Mapping[str, Any] = json.loads((file.metadata() or {})["pippin"])
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        check_format("export", facts.get(VERSION), path)
+    except FormatError:
+        raise
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is damaged or was not exported by pippin: {error}") from error
     if facts["weights"] != weights:

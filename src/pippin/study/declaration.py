@@ -20,6 +20,8 @@ class DeclaredAxis(Config):
 class Declaration(Config):
     """A study as plain JSON values, so that a report needs none of the code that made it."""
 
+    FORMAT = "study"
+
     name: str
     title: str
     question: str

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pippin.config import ConfigError, difference
 from pippin.recipes.recipe import Recipe
+from pippin.run.folder import RunFolder
 from pippin.study.declaration import Declaration
 from pippin.study.results import read
 from pippin.study.study import Study
@@ -52,7 +53,7 @@ def _untouched(folder: Path) -> bool:
     found = read(folder / "results.jsonl")
     failed = all(one.status == "failed" for one in found.outcomes)
     places = ("runs", "starts")
-    trained = [one for place in places for one in folder.glob(f"{place}/*/checkpoints/[0-9]*")]
+    trained = any(RunFolder(one).begun for place in places for one in folder.glob(f"{place}/*"))
     return failed and not trained and not found.rows and not found.problems
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``report.html``: one file that says what was found, shows it, and tells how to repeat it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pippin.study.source import Run, Source, open_source
 from pippin.study.start import starting_point
 from pippin.study.table import NEAREST_NOTE, Line, result_lines
 from pippin.study.tradeoff import tradeoffs
+from pippin.system.formats import read_stamped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +187,8 @@ def _twin(run: Run | None) -> str:
     if path is None or not path.is_file():
         return ""
     try:
-        return f"weights of {json.loads(path.read_text())['run']}"
-    except (ValueError, KeyError, TypeError):
+        return f"weights of {read_stamped(path, 'run')['run']}"
+    except (ValueError, KeyError):
         return ""
 
 

@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pippin.config import Config, ConfigError, fingerprint
-from pippin.system.lines import append_lines, parse_object, read_lines
+from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
+from pippin.system.lines import append_bytes, append_lines, parse_object, read_lines
+
+KIND = "results"
+"""Of :data:`pippin.system.formats.FORMATS`; each line states its version, for a file may be
+continued by another one."""
 
 Subject = Literal["arm", "untrained", "real"]
 Status = Literal["finished", "diverged", "failed"]
@@ -112,7 +117,7 @@ def append(path: Path, entries: list[Row | Outcome]) -> None:
     settings: dict[str, dict[str, Any]] = {}
     lines = [_values(entry, settings) for entry in entries]
     said = [{"kind": "settings", "name": name, "of": of} for name, of in settings.items()]
-    append_lines(path, [*said, *lines])
+    append_lines(path, ({VERSION: FORMATS[KIND], **line} for line in [*said, *lines]))
 
 
 def repair(path: Path) -> str | None:
@@ -126,14 +131,10 @@ def repair(path: Path) -> str | None:
     start = content.rfind(b"\n") + 1
     tail = content[start:]
     if _is_object(tail):  # only the line's end was lost
-        with path.open("ab") as file:
-            file.write(b"\n")
+        append_bytes(path, b"\n")
         return f"{path.name}: the last line had no end; it was whole and is kept"
     aside = path.with_name(f"{path.name}.torn")
-    with aside.open("ab") as file:
-        file.write(tail + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_bytes(aside, tail + b"\n")
     with path.open("r+b") as file:
         file.truncate(start)
         os.fsync(file.fileno())
@@ -141,7 +142,11 @@ def repair(path: Path) -> str | None:
 
 
 def read(path: Path) -> Results:
-    """All that the file holds; the file is not changed. A missing file is an empty one."""
+    """All that the file holds; the file is not changed. A missing file is an empty one.
+
+    Raises:
+        FormatError: a line is of a newer version.
+    """
     rows: dict[tuple[str, int, str, str, str], Row] = {}
     outcomes: list[Outcome] = []
     lines, problems = read_lines(path)
@@ -151,8 +156,11 @@ def read(path: Path) -> Results:
             settings[str(values.get("name"))] = values["of"]
             continue
         try:
+            check_format(KIND, values.pop(VERSION, None), f"{path}, line {number},")
             entry = _entry(values, settings)
-        except ConfigError as error:
+        except FormatError:
+            raise
+        except ValueError as error:
             problems[number] = str(error)
             continue
         if isinstance(entry, Row):

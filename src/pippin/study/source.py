@@ -5,15 +5,16 @@ Nothing is trusted: logs may end in a torn line, parts may be missing, names may
 cannot be read is listed in ``problems``, for the report to say.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pippin.config import ConfigError, fingerprint
+from pippin.recipes.recipe import Recipe
 from pippin.study.declaration import Declaration, flat
 from pippin.study.folder import run_name
 from pippin.study.results import Results, Row, read
+from pippin.system.formats import VERSION, FormatError, check_format, read_stamped
 from pippin.system.lines import read_lines
 
 
@@ -85,7 +86,7 @@ def _study(folder: Path) -> Source:
 
 
 def _single(folder: Path) -> Source:
-    recipe = _json_object(folder / "config.json")
+    recipe = _recipe(folder / "config.json")
     name, seed = folder.resolve().name, recipe.get("seed", 0)
     declaration = Declaration(
         name=name,
@@ -124,13 +125,16 @@ def _measures(
         content = dict(flat(own if isinstance(own, dict) else recipe))
         mark = fingerprint(content)
         try:
+            check_format("results", values.get(VERSION), path)
             row = Row.from_dict(
                 {name: values[name] for name in names}
                 | {"study": "", "arm": arm, "seed": seed, "metric": values["name"]}
                 | {"subject": values.get("subject", "arm"), "diverged": values["value"] is None}
                 | {"protocol": content, "fingerprint": mark, "comparable": mark}
             )
-        except (KeyError, ConfigError) as error:
+        except FormatError:
+            raise
+        except (KeyError, ValueError) as error:
             problems.append(f"{path.name}: a measure cannot be read: {error}")
             continue
         rows[row.metric, row.subject] = row
@@ -158,14 +162,14 @@ def _objects(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return list(lines.values()), problems
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def _recipe(path: Path) -> dict[str, Any]:
+    """As plain values: the report of a run needs no setting of an earlier version to be known."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return read_stamped(path, Recipe.FORMAT)
+    except FormatError:
+        raise
     except ValueError as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a JSON object")
-    return values
+        raise ConfigError(str(error)) from error
 
 
 def _inside(place: Path, folder: Path) -> bool:

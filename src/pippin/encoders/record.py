@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the weights' file of an autoencoder says of itself: version and checksums.
+
+One entry of the file's metadata, as JSON: the version, the digest of the weights, the settings
+that decide what the network computes, the latent statistics, and a checksum of all these.
+Autoencoders of others, and ours of version 0, have none.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pippin.system.formats import check_stamped, stamped
+from pippin.system.tensors import tensors_digest
+
+RECORD_KEY = "pippin.record"
+KIND = "autoencoder"
+"""Of :data:`pippin.system.formats.FORMATS`."""
+ARCHITECTURE = (
+    *("in_channels", "out_channels", "latent_channels", "block_out_channels", "layers_per_block"),
+    *("down_block_types", "up_block_types", "act_fn", "norm_num_groups"),
+    *("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"),
+)
+"""Settings of AutoencoderKL that change what it computes."""
+
+
+def recorded(
+    tensors: Mapping[str, Tensor], statistics: Mapping[str, str], config: Mapping[str, Any]
+) -> dict[str, str]:
+    """The metadata of a weights file.
+
+    Args:
+        tensors: as they are written.
+        statistics: metadata of the affine.
+        config: of the network.
+    """
+    values = {
+        "statistics": dict(statistics),
+        "weights": tensors_digest(tensors),
+        "architecture": architecture(config),
+    }
+    return {**statistics, RECORD_KEY: json.dumps(stamped(KIND, values))}
+
+
+def read_record(metadata: Mapping[str, str], place: Path) -> dict[str, Any]:
+    """What a weights file says of itself; empty where it says nothing.
+
+    Raises:
+        FormatError: of a newer version.
+        ValueError: damaged, or with other latent statistics than were written with it.
+    """
+    if RECORD_KEY not in metadata:
+        return {}
+    try:
+        values = json.loads(metadata[RECORD_KEY])
+    except ValueError as error:
+        raise ValueError(f"{place} is damaged: its {RECORD_KEY} is not JSON: {error}") from error
+    record = check_stamped(values, KIND, place)
+    if not record.get("statistics", {}).items() <= metadata.items():
+        raise ValueError(f"{place} is damaged: its latent statistics are not those written")
+    return record
+
+
+def check_weights(
+    record: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    place: Path,
+) -> None:
+    """Compare a network with the record that it was read with.
+
+    Raises:
+        ValueError: weights or settings are not those that were written.
+    """
+    if record and record.get("weights") != tensors_digest(tensors):
+        raise ValueError(f"{place} is damaged: its weights are not those that were written")
+    if record and record.get("architecture") != architecture(config):
+        raise ValueError(
+            f"{place} and the config.json beside it do not belong together: put back what was "
+            "written with it"
+        )
+
+
+def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """As plain JSON values."""
+    return json.loads(json.dumps({name: config[name] for name in ARCHITECTURE}))

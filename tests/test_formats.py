@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of every version are read, or refused by name: ``formats/N`` holds samples of each.
+
+``scripts/format_samples.py`` writes them.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from pippin.bench.record import BenchRecord
+from pippin.cli.main import main
+from pippin.data.captions import build_bank
+from pippin.data.config import ImportConfig
+from pippin.data.import_shards import read_part
+from pippin.data.import_sources import FileShard
+from pippin.data.manifest import MANIFEST, Manifest, check_shards, load_manifest
+from pippin.data.shards import shard_fault
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.run_state import load_state
+from pippin.evaluation.reference import load_statistics
+from pippin.run.folder import RunFolder
+from pippin.run.image_set import open_images
+from pippin.run.parts import Parts
+from pippin.run.trained import open_trained
+from pippin.study.results import read
+from pippin.study.source import open_source
+from pippin.system.formats import (
+    CHECKSUM,
+    FORMATS,
+    VERSION,
+    FormatError,
+    check_format,
+    read_stamped,
+    stamped,
+    write_stamped,
+)
+
+SAMPLES = Path(__file__).parent / "formats"
+VERSIONS = sorted(path.name for path in SAMPLES.iterdir())
+CACHE, BANK = "caches/01d000b9f8eb5c0d", "caches/text-10839980f0ca66b0"
+SHARD = "shard-00000.safetensors"
+
+
+@pytest.fixture(params=VERSIONS)
+def kept(request, tmp_path, monkeypatch):
+    """A copy of the samples of one version, as the current folder: their paths are relative."""
+    shutil.copytree(SAMPLES / request.param, tmp_path / "kept")
+    monkeypatch.chdir(tmp_path / "kept")
+    return tmp_path / "kept"
+
+
+@pytest.fixture
+def newest(tmp_path, monkeypatch):
+    shutil.copytree(SAMPLES / VERSIONS[-1], tmp_path / "newest")
+    monkeypatch.chdir(tmp_path / "newest")
+
+
+def part_of(folder):
+    note = json.loads(Path(folder, ".parts/00000.json").read_text())
+    return read_part(FileShard(index=0, place="0.tar", identity=note["of"]), Path(folder))
+
+
+def bank():
+    def encoder():
+        raise AssertionError("the kept features are used")
+
+    ones = {"folder": Path("caches"), "fingerprint": "0123456789abcdef", "num_tokens": 2}
+    return build_bank(["a cat", "a dog"], encoder, dtype=torch.float16, **ones)
+
+
+def test_runs_and_exports_are_read(kept):
+    run, exported = open_trained("run"), open_trained("export")
+    assert run.images_seen == exported.images_seen == 8
+    assert run.sha256 == exported.sha256
+    assert run.recipe == exported.recipe
+    assert open_trained("run", "raw").sha256
+
+
+def test_a_run_goes_on_with_its_latents(kept):
+    recipe = RunFolder(Path("run")).recipe()
+    before = sorted(path.name for path in Path("caches").glob("[!i]*"))
+    assert len(Parts(recipe, Console(quiet=True)).moments) > 0
+    assert sorted(path.name for path in Path("caches").glob("[!i]*")) == before
+    again = ["--config", "run/config.json", "--folder", "run", "--resume", "True"]
+    assert main(["train", *again]) == 0
+
+
+def test_caches_are_whole(kept):
+    folder = Path(CACHE)
+    manifest = load_manifest(folder, Manifest.load(folder / MANIFEST).ingredients)
+    check_shards(folder, manifest, "sha256")
+    rows = {"first_row": 0, "end_row": manifest.shards[0].end_row}
+    assert shard_fault(folder / SHARD, {"key": folder.name, **rows}) is None
+    assert bank().fetch(torch.tensor([1])).tokens.tolist() == [[[1, 1], [1, 1]]]
+
+
+def test_samples_and_measures_are_read(kept):
+    samples = open_images(Path("run/samples"))
+    assert sum(len(batch) for batch in samples.batches(1)) == 2
+    source = open_source(Path("run"))
+    assert source.problems == () and len(source.results.rows) > 3
+
+
+def test_studies_are_read(kept):
+    source = open_source(Path("study"))
+    assert source.problems == ()
+    assert len(source.results.outcomes) == len(source.results.rows) == 4
+
+
+def test_imports_are_read(kept):
+    assert len(part_of("imported").rows) == 2
+    assert ImportConfig.load(Path("imported/.parts/import.json")).source.endswith("shards")
+
+
+def test_autoencoders_are_read(kept):
+    assert Autoencoder.from_folder(Path("autoencoder")).factor == 2
+    assert load_state(Path("autoencoder/run")).position["step_count"] == 2
+
+
+def test_statistics_and_records_are_read(kept):
+    assert load_statistics(Path("reference.npz")).count == 8
+    assert BenchRecord.load(Path("bench.json")).step_flops == 1
+
+
+def restate_json(path):
+    values = json.loads(Path(path).read_text())
+    values.pop(CHECKSUM, None)
+    Path(path).write_text(json.dumps(stamped("run", values) | {VERSION: 99}))
+
+
+def restate_lines(path):
+    lines = [json.loads(line) | {VERSION: 99} for line in Path(path).read_text().splitlines()]
+    Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def restate_metadata(path, key):
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    values = json.dumps(json.loads(metadata[key]) | {VERSION: 99})
+    save_file(load_file(path), path, metadata=metadata | {key: values})
+
+
+def restate_arrays(path):
+    with np.load(path) as arrays:
+        np.savez(path, **dict(arrays) | {VERSION: np.asarray(99)})
+
+
+NEWER = {
+    "run": (restate_json, "run/config.json", lambda: open_trained("run")),
+    "checkpoint": (restate_json, "run/checkpoints/8/state.json", lambda: open_trained("run")),
+    "export": (
+        lambda path: restate_metadata(path, "pippin"),
+        "export/model.safetensors",
+        lambda: open_trained("export"),
+    ),
+    "samples": (
+        restate_json,
+        "run/samples/manifest.json",
+        lambda: open_images(Path("run/samples")),
+    ),
+    "latent cache": (
+        restate_json,
+        f"{CACHE}/{MANIFEST}",
+        lambda: Parts(RunFolder(Path("run")).recipe(), Console(quiet=True)).moments,
+    ),
+    "cache shard": (lambda path: restate_metadata(path, "pippin"), f"{BANK}/{SHARD}", bank),
+    "import": (restate_json, "imported/.parts/00000.json", lambda: part_of("imported")),
+    "study": (restate_json, "study/study.json", lambda: open_source(Path("study"))),
+    "results": (
+        restate_lines,
+        "study/results.jsonl",
+        lambda: read(Path("study/results.jsonl")),
+    ),
+    "autoencoder": (
+        lambda path: restate_metadata(path, "pippin.record"),
+        "autoencoder/diffusion_pytorch_model.safetensors",
+        lambda: Autoencoder.from_folder(Path("autoencoder")),
+    ),
+    "autoencoder training": (
+        lambda path: restate_metadata(path, "pippin.record"),
+        "autoencoder/run/state.safetensors",
+        lambda: load_state(Path("autoencoder/run")),
+    ),
+    "reference statistics": (
+        restate_arrays,
+        "reference.npz",
+        lambda: load_statistics(Path("reference.npz")),
+    ),
+    "bench record": (restate_json, "bench.json", lambda: BenchRecord.load(Path("bench.json"))),
+}
+
+
+@pytest.mark.parametrize("kind", NEWER)
+def test_a_newer_version_is_refused_by_name_and_nothing_is_written_over(kind, newest):
+    restate, path, read_it = NEWER[kind]
+    restate(path)
+    before = Path(path).read_bytes()
+    said = rf"{Path(path).name}.* newer pippin: {kind} format 99, this one reads up to 1; upgrade"
+    with pytest.raises(FormatError, match=said):
+        read_it()
+    assert Path(path).read_bytes() == before
+
+
+def test_measures_of_a_run_of_a_newer_version_are_refused(newest):
+    restate_lines("run/results.jsonl")
+    with pytest.raises(FormatError, match="newer pippin: results format 99"):
+        open_source(Path("run"))
+
+
+def test_every_kind_is_sampled_but_what_is_made_again():
+    assert set(NEWER) == set(FORMATS) - {"image index"}
+
+
+@pytest.mark.parametrize("version", [-1, 1.0, "one", True, [1]])
+def test_what_is_no_version_is_damage(version):
+    with pytest.raises(ValueError, match="no version"):
+        check_format("run", version, "file")
+
+
+@pytest.mark.parametrize("stated", [None, 0, 1, "1"])
+def test_older_versions_are_read(stated):
+    assert check_format("run", stated, "file") == int(stated or 0)
+
+
+def test_a_changed_value_is_found_and_an_edited_file_is_read(tmp_path):
+    path = tmp_path / "values.json"
+    write_stamped(path, "run", {"count": 60, 1: [0.1, None]})
+    assert read_stamped(path, "run") == {"count": 60, "1": [0.1, None]}
+    path.write_text(json.dumps(json.loads(path.read_text())))  # other spaces are no damage
+    assert read_stamped(path, "run")["count"] == 60
+    path.write_text(path.read_text().replace("60", "50"))
+    with pytest.raises(ValueError, match=r"values\.json is damaged.*remove its entry content"):
+        read_stamped(path, "run")
+    edited = {k: v for k, v in json.loads(path.read_text()).items() if k != CHECKSUM}
+    path.write_text(json.dumps(edited))
+    assert read_stamped(path, "run")["count"] == 50
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "3", '"a"', "[" * 100_000, "\udc80"])
+def test_what_is_no_json_object_is_named(text, tmp_path):
+    path = tmp_path / "values.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=r"values\.json (is not JSON|must hold a JSON object)"):
+        read_stamped(path, "run")
