@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whenever the power goes, what a manifest or a note vouches for is whole, or it is made again."""
+
+import pytest
+import torch
+from archives import captioned, files_of
+from power_cut import each_state, final_states, recorded
+
+from pippin.data.build import build_cache
+from pippin.data.cache import LatentCache
+from pippin.data.captions import build_bank
+from pippin.data.config import CacheConfig, ImportConfig
+from pippin.data.importing import import_pictures
+from pippin.data.manifest import CacheError
+from pippin.types import TextFeatures
+
+
+def shards(folder):
+    return {name: one for name, one in files_of(folder).items() if "shard" in name}
+
+
+def test_a_cache_with_a_manifest_is_whole_and_any_other_is_finished(pictures, encoder, tmp_path):
+    root = tmp_path / "disk"
+    root.mkdir()
+
+    def config(place):
+        return CacheConfig(folder=str(place / "caches"), shard_size=12)  # 21 rows: 2 shards
+
+    with recorded(root) as disk:
+        build_cache(pictures, encoder, config(root))
+    wanted, opened = shards(root), 0
+    for place in each_state(disk, tmp_path / "states"):
+        try:
+            LatentCache.open(pictures, encoder, config(place), "size")
+        except CacheError:
+            build_cache(pictures, encoder, config(place))
+        else:
+            opened += 1
+        assert shards(place) == wanted
+    assert len(disk.states) > 20 and opened
+    for place in final_states(disk, tmp_path / "end"):
+        LatentCache.open(pictures, encoder, config(place), "sha256")
+
+
+class Lengths:
+    """Features that tell which caption they are of."""
+
+    def encode(self, captions, num_tokens):
+        rows = torch.tensor([[float(len(one))] for one in captions])
+        return TextFeatures(tokens=None, mask=None, pooled=rows)
+
+
+@pytest.mark.parametrize("verify", ["size", "sha256"])
+def test_features_of_captions_are_whole_or_made_again(verify, tmp_path):
+    root = tmp_path / "disk"
+    root.mkdir()
+
+    def bank(place):
+        more = {"fingerprint": "x", "num_tokens": 1, "dtype": torch.float32, "verify": verify}
+        return build_bank(["a", "bb", "ccc"], Lengths, folder=place / "caches", **more)
+
+    with recorded(root) as disk:
+        bank(root)
+    for place in each_state(disk, tmp_path / "states"):
+        assert bank(place).fetch(torch.arange(3)).pooled.flatten().tolist() == [1, 2, 3]
+
+
+def test_an_import_is_whole_or_goes_on(tmp_path):
+    pytest.importorskip("datasets")
+    (tmp_path / "0.tar").write_bytes(captioned(0))
+    config, root = ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "disk"
+    root.mkdir()
+    with recorded(root) as disk:
+        import_pictures(config, root / "out")
+    wanted, whole = files_of(root), 0
+    for number, place in enumerate(each_state(disk, tmp_path / "states")):
+        if (place / "out/metadata.jsonl").exists():
+            assert files_of(place) == wanted
+            whole += 1
+        if number % 4:  # each takes a tenth of a second
+            continue
+        import_pictures(config, place / "out")
+        assert {name: one for name, one in files_of(place).items() if "writing" not in name} == (
+            wanted
+        )
+    assert len(disk.states) > 15 and whole
+    for place in final_states(disk, tmp_path / "end"):
+        assert files_of(place) == wanted
+
+
+@pytest.mark.parametrize("kept_sizes", [True, False], ids=["format 1", "format 0"])
+@pytest.mark.parametrize("damage", ["emptied", "cut", "removed"])
+def test_an_image_of_another_size_is_imported_again(damage, kept_sizes, tmp_path):
+    pytest.importorskip("datasets")
+    from edited_json import edit
+
+    (tmp_path / "0.tar").write_bytes(captioned(0, 3))
+    config, out = ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out"
+    import_pictures(config, out)
+    if not kept_sizes:  # as earlier versions wrote it
+        edit(out / ".parts/00000.json", num_bytes=[], format=0)
+    image = out / "00000/0000001.png"
+    content = image.read_bytes()
+    if damage == "removed":
+        image.unlink()
+    else:
+        image.write_bytes(b"" if damage == "emptied" else content[:-1])
+    found = import_pictures(config, out)
+    if damage == "cut" and not kept_sizes:
+        assert found.before == 1  # its size is not known: scanning the images finds it
+        return
+    assert (found.before, found.pictures, image.read_bytes()) == (0, 3, content)
+
+
+def test_files_of_somebody_else_beside_a_damaged_shard_stay(tmp_path):
+    pytest.importorskip("datasets")
+    (tmp_path / "0.tar").write_bytes(captioned(0, 3))
+    config, out = ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out"
+    import_pictures(config, out)
+    (out / "00000/0000001.png").write_bytes(b"")
+    note = out / "00000/0000001.txt"
+    note.write_text("mine")
+    with pytest.raises(ValueError, match=r"00000 is not whole.*0000001\.txt: move it away"):
+        import_pictures(config, out)
+    assert note.read_text() == "mine" and (out / "00000/0000000.png").exists()
