@@ -11,7 +11,13 @@ import torch
 from pippin.evaluation.folder import read_image
 from pippin.run.evaluate_folder import evaluate_folder
 from pippin.run.sample import draw, draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SampleFolder, read_manifest
+from pippin.run.sample_folder import (
+    SampleFolder,
+    SampleRow,
+    make_room,
+    read_manifest,
+    remove_samples,
+)
 from pippin.sampling.sampler import Sampler
 from pippin.system.lock import FolderBusyError, folder_lock
 
@@ -193,3 +199,68 @@ def test_the_fingerprint_in_the_manifest_is_that_of_the_protocol(run, config, tm
     values = json.loads((tmp_path / "manifest.json").read_text())
     assert values["fingerprint"] == fingerprint(values["protocol"])
     assert SampleFolder(tmp_path, values["protocol"]).path == tmp_path
+
+
+def write_samples(folder, protocol):
+    """Two black images and a file of somebody else."""
+    samples = SampleFolder(folder, protocol)
+    rows = [SampleRow(seed=seed, prompt=0, class_name="cat") for seed in range(2)]
+    with folder_lock(folder):
+        samples.begin(rows)
+        for row in rows:
+            samples.add(row, torch.zeros(3, 4, 4, dtype=torch.uint8))
+        samples.finish(rows)
+    (folder / "notes.txt").write_text("mine")
+
+
+@pytest.mark.parametrize("names", [["notes.txt"], ["seed-000000-class-0.png"]])
+def test_files_without_a_manifest_do_not_make_room(names, tmp_path):
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=rf"{names[0]}.*no manifest\.json.*move them away"):
+        make_room(tmp_path, {"a": 1})
+    assert list(contents(tmp_path)) == names
+
+
+def test_a_folder_that_is_absent_or_empty_has_room(tmp_path):
+    make_room(tmp_path / "none", {"a": 1})
+    make_room(tmp_path, {"a": 1})
+    assert not (tmp_path / "none").exists()
+
+
+def test_images_of_another_protocol_make_room_and_other_files_stay(tmp_path):
+    write_samples(tmp_path, {"a": 1})
+    make_room(tmp_path, {"a": 1})
+    assert len(contents(tmp_path)) == 5
+    make_room(tmp_path, {"a": 2})
+    assert list(contents(tmp_path)) == ["manifest.json", "notes.txt"]
+    assert SampleFolder(tmp_path, {"a": 2}).protocol == {"a": 2}
+
+
+@pytest.mark.parametrize("content", ["{", '{"images": []}', "[]", ""])
+def test_beside_a_damaged_manifest_only_what_is_named_as_ours_makes_room(content, tmp_path):
+    write_samples(tmp_path, {"a": 1})
+    (tmp_path / "seed-0.png").write_text("mine")
+    (tmp_path / "manifest.json").write_text(content)
+    make_room(tmp_path, {"a": 1})
+    assert list(contents(tmp_path)) == ["manifest.json", "notes.txt", "seed-0.png"]
+
+
+def test_samples_are_removed_and_other_files_stay(tmp_path):
+    write_samples(tmp_path / "a", {"a": 1})
+    remove_samples(tmp_path / "a")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["notes.txt"]
+    remove_samples(tmp_path / "a")
+    write_samples(tmp_path / "b", {"a": 1})
+    (tmp_path / "b" / "notes.txt").unlink()
+    remove_samples(tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+    remove_samples(tmp_path / "b")
+
+
+def test_one_changed_seed_in_a_manifest_is_found(tmp_path):
+    write_samples(tmp_path, {"a": 1})
+    path = tmp_path / "manifest.json"
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 7'))
+    with pytest.raises(ValueError, match="damaged"):
+        read_manifest(tmp_path)

@@ -2,12 +2,15 @@
 """From pictures to a checkpoint: the same weights with a cache, without one, and after a stop."""
 
 import json
+import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from archives import files_of
 from safetensors.torch import load_file
 
 from pippin.conditioning.config import ConditioningConfig, DropConfig
@@ -15,6 +18,7 @@ from pippin.config import ConfigError
 from pippin.data.config import CacheConfig, OpenMojiConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.recipes.recipe import Recipe
+from pippin.run.execute import pretrain
 from pippin.run.folder import RunFolder
 from pippin.run.parts import Parts
 from pippin.run.train import build_trainer, train
@@ -90,6 +94,36 @@ def test_a_damaged_last_checkpoint_is_passed_over_and_said(recipe, tmp_path, cap
     assert "passed over" in said
     assert "ema.safetensors" in said
     assert largest_difference(wanted, final(folder)) == 0.0
+
+
+@pytest.mark.parametrize("resume", [True, "auto"])
+def test_where_every_checkpoint_is_damaged_nothing_starts_over_by_itself(
+    finished_run, recipe, tmp_path, resume
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    for path in (folder / "checkpoints").iterdir():
+        (path / "model.safetensors").write_bytes(b"cut")
+    before = files_of(folder)
+    named = r"is whole(.|\n)*/64/model(.|\n)*/32/model(.|\n)*mv "
+    with pytest.raises(ValueError, match=named) as e:
+        train(recipe, folder, resume=resume)
+    with pytest.raises(ValueError, match="is whole"):
+        pretrain(recipe, folder)
+    assert files_of(folder) == before
+    words = shlex.split(re.search(r"mv .*\.damaged", str(e.value))[0])
+    Path(words[1]).rename(words[2])
+    train(recipe, folder, resume=resume)
+    assert largest_difference(final(finished_run), final(folder)) == 0.0
+
+
+def test_what_is_only_kept_aside_is_not_started_over(finished_run, recipe, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    shutil.rmtree(folder / "checkpoints" / "32")
+    (folder / "checkpoints" / "64").rename(folder / "checkpoints" / "damaged-64")
+    with pytest.raises(ValueError, match="damaged-64: kept, but not used"):
+        train(recipe, folder, resume=True)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(finished_run, recipe):

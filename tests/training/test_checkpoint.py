@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: whole or absent, verified, and the previous good one is found."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from pippin.training import checkpoint
 from pippin.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -12,6 +15,7 @@ from pippin.training.checkpoint import (
     newest_good,
     save_checkpoint,
 )
+from pippin.training.checkpoint_folders import list_checkpoints, remove_checkpoint
 
 
 def make(images):
@@ -32,6 +36,10 @@ def test_round_trip(tmp_path):
     assert torch.equal(loaded.optimizer["exp_avg/w"], make(800).optimizer["exp_avg/w"])
     assert loaded.state["step"] == 100
     assert torch.equal(load_weights(path, "ema")["w"], make(800).ema["w"])
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def flip_a_bit(path):
@@ -88,11 +96,95 @@ def test_a_failed_write_leaves_the_earlier_ones(tmp_path, monkeypatch):
     assert newest_good(tmp_path)[0].name == "800"
 
 
-def test_a_damaged_checkpoint_of_the_same_place_is_replaced(tmp_path):
-    path = save_checkpoint(tmp_path, make(800), keep=1)
-    (path / "model.safetensors").write_bytes(b"")
+def test_a_damaged_checkpoint_of_the_same_place_is_kept_aside(tmp_path):
+    for name in ("damaged-800", "damaged-800-2"):
+        path = save_checkpoint(tmp_path, make(800), keep=1)
+        (path / "model.safetensors").write_bytes(b"half")
+        save_checkpoint(tmp_path, make(800), keep=1)
+        assert load_checkpoint(path).state["images_seen"] == 800
+        assert (tmp_path / name / "model.safetensors").read_bytes() == b"half"
+    assert list_checkpoints(tmp_path) == [path]
+
+
+def test_a_whole_checkpoint_of_the_same_place_is_replaced(tmp_path):
     save_checkpoint(tmp_path, make(800), keep=1)
-    assert load_checkpoint(path).state["images_seen"] == 800
+    other = replace(make(800), model={"w": torch.zeros(3)})
+    path = save_checkpoint(tmp_path, other, keep=1)
+    assert load_checkpoint(path).model["w"].tolist() == [0, 0, 0]
+    assert names(tmp_path) == ["800"]
+
+
+def test_pruning_keeps_what_was_just_written_beside_damaged_newer_ones(tmp_path):
+    save_checkpoint(tmp_path, make(800), keep=1)
+    bad = save_checkpoint(tmp_path, make(6400), keep=2)
+    flip_a_bit(bad / "model.safetensors")
+    assert newest_good(tmp_path)[0].name == "800"
+    written = save_checkpoint(tmp_path, make(1600), keep=1)
+    assert newest_good(tmp_path)[0] == written
+    assert names(tmp_path) == ["1600", "6400"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_none_of_those_that_are_kept(tmp_path, name):
+    save_checkpoint(tmp_path, make(800), keep=2)
+    bad = save_checkpoint(tmp_path, make(1600), keep=2)
+    (bad / name).write_bytes((bad / name).read_bytes()[:-10])
+    save_checkpoint(tmp_path, make(2400), keep=2)
+    assert names(tmp_path) == ["1600", "2400", "800"]
+    save_checkpoint(tmp_path, make(3200), keep=2)
+    # What no record tells the files of is left; what is ours by its record goes.
+    assert names(tmp_path) == (["1600"] if name == "state.json" else []) + ["2400", "3200"]
+
+
+def test_pruning_leaves_what_it_did_not_write(tmp_path):
+    (tmp_path / "12").mkdir()
+    (tmp_path / "12" / "notes.txt").write_text("a folder of somebody")
+    (tmp_path / "7").write_text("a file of somebody")
+    (tmp_path / "best").mkdir()
+    (tmp_path / ".writing-poems").mkdir()
+    moved = tmp_path.with_name(f"{tmp_path.name}-moved")
+    save_checkpoint(tmp_path, make(400), keep=1).rename(moved)
+    (tmp_path / "400").symlink_to(moved, target_is_directory=True)
+    first = save_checkpoint(tmp_path, make(800), keep=1)
+    (first / "notes.txt").write_text("mine")
+    save_checkpoint(tmp_path, make(1600), keep=1)
+    wanted = [".writing-poems", "12", "1600", "400", "7", "800", "best"]
+    assert names(tmp_path) == wanted
+    assert names(first) == ["notes.txt"] and names(tmp_path / "12") == ["notes.txt"]
+    assert len(names(moved)) == 4
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["1600", "400"]
+
+
+@pytest.mark.parametrize("name", ["²", "007", "8e2", "-8", "८"])
+def test_names_that_only_look_like_numbers_are_no_checkpoints(tmp_path, name):
+    save_checkpoint(tmp_path, make(800), keep=1).rename(tmp_path / name)
+    assert list_checkpoints(tmp_path) == []
+    assert newest_good(tmp_path) == (None, [])
+
+
+def test_a_checkpoint_on_a_bad_disk_is_passed_over(tmp_path, monkeypatch):
+    good = save_checkpoint(tmp_path, make(800), keep=2)
+    bad = save_checkpoint(tmp_path, make(1600), keep=2)
+    real = checkpoint.file_digest
+
+    def broken(path):
+        if path.parent == bad:
+            raise OSError(5, "Input/output error", str(path))
+        return real(path)
+
+    monkeypatch.setattr(checkpoint, "file_digest", broken)
+    path, problems = newest_good(tmp_path)
+    assert path == good and len(problems) == 1
+    assert "1600/model.safetensors: not readable (Input/output error)" in problems[0]
+
+
+@pytest.mark.parametrize("content", ['{"sha256": {"../800/state.json": ""}}', '{"sha256": [1]}'])
+def test_a_record_cannot_name_files_elsewhere_for_removal(tmp_path, content):
+    save_checkpoint(tmp_path, make(800), keep=2)
+    hostile = save_checkpoint(tmp_path, make(400), keep=2)
+    (hostile / "state.json").write_text(content)
+    remove_checkpoint(hostile)
+    assert len(names(tmp_path / "800")) == len(names(hostile)) == 4
 
 
 def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path):

@@ -214,9 +214,7 @@ class SampleFolder:
             )
         images = torch.stack([read_image(self.path / row.file) for row in rows[:shown]])
         save_png(grid(images), self.path / GRID)
-        sync_tree(
-            self.path
-        )  # images are not flushed one by one, and the manifest vouches for them
+        sync_tree(self.path)  # the images, which the manifest vouches for
         self._images = {name: row for name, row in self._images.items() if name in there}
         self._record(complete=True)
 
