@@ -2,6 +2,7 @@
 """The frozen autoencoder: images, pixels, moments, normalised latents, and back."""
 
 import hashlib
+import inspect
 import json
 from functools import cached_property
 from pathlib import Path
@@ -9,15 +10,25 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers import __version__ as diffusers_version
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pippin.encoders.affine import Affine
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.pixels import to_images
-from pippin.encoders.source import WEIGHTS_FILE, find_autoencoder
+from pippin.encoders.source import (
+    WEIGHTS_FILE,
+    damaged,
+    find_autoencoder,
+    read_config,
+    read_metadata,
+)
 from pippin.system.tensors import save_tensors
+from pippin.system.weight_checks import check_finite, listed, refuse_quantisation, refuse_quantised
+from pippin.system.weight_files import stored_types
+from pippin.system.weight_folders import find_weights
 from pippin.types import Images, Latents, Moments, Pixels
 
 ARCHITECTURE = (
@@ -50,7 +61,7 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def load(cls, config: AutoencoderConfig, device: torch.device | str = "cpu") -> "Autoencoder":
-        """The autoencoder that a configuration names, from safetensors only.
+        """The autoencoder that a configuration names, without running code from its files.
 
         Raises:
             ValueError: nothing of that name, weights that do not fit their config.json, or
@@ -60,14 +71,13 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Autoencoder":
-        """An autoencoder in diffusers' format (config.json and safetensors), on the CPU.
+        """An autoencoder in diffusers' format (config.json and weights), on the CPU.
 
         Raises:
             ValueError: as :meth:`load`.
         """
         network = _read_network(folder)
-        with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
-            metadata = file.metadata() or {}
+        metadata = read_metadata(folder)
         try:
             affine = Affine.of_weights(metadata, network.config, network.config.latent_channels)
         except ValueError as error:
@@ -176,19 +186,52 @@ def _full_precision(device: torch.device) -> torch.autocast:
 
 def _read_network(folder: Path) -> AutoencoderKL:
     """The weights of a folder, all of them matched."""
+    config = read_config(folder)
+    refuse_quantisation(config, str(folder))
+    _refuse_unknown(folder, config)
+    files = find_weights(folder)
+    try:
+        types = stored_types(files.path)
+    except ValueError as error:
+        raise damaged(folder, error) from error
+    refuse_quantised(types, str(folder))
     try:
         network, report = AutoencoderKL.from_pretrained(
             str(folder),
-            use_safetensors=True,
+            use_safetensors=files.safetensors,
+            variant=files.variant,
             local_files_only=True,
             low_cpu_mem_usage=False,  # the other way wants accelerate, and says so each time
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
         )
-    except (OSError, SafetensorError) as error:
-        raise ValueError(
-            f"{folder}: its weights or config.json are damaged ({error}); fetch or write it again"
-        ) from error
-    problems: dict[str, Any] = {kind: names for kind, names in report.items() if names}
+    except (OSError, SafetensorError, TypeError) as error:
+        raise damaged(folder, error) from error
+    problems = [f"{kind} {_names(names)}" for kind, names in sorted(report.items()) if names]
     if problems:
-        raise ValueError(f"{folder}: weights and config.json do not fit: {problems}")
+        raise ValueError(f"{folder}: weights and config.json do not fit: {'; '.join(problems)}")
+    check_finite(network.state_dict(), str(folder))
     return network
+
+
+def _names(found: list[Any]) -> str:
+    """How many tensors, and the first few; shapes stand beside names in some reports."""
+    names = [one if isinstance(one, str) else str(one[0]) for one in found]
+    return f"({len(names)}): {listed(sorted(names))}"
+
+
+def _refuse_unknown(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse settings that the class here does not have, as one of a later diffusers may: it would
+    pass over them. Those without a value change nothing."""
+    known = inspect.signature(AutoencoderKL.__init__).parameters
+    unknown = [
+        f"{name}={value!r}"
+        for name, value in config.items()
+        if value is not None and name not in known and not name.startswith("_")
+    ]
+    if unknown:
+        raise ValueError(
+            f"{folder}: config.json (diffusers {config.get('_diffusers_version', 'unknown')}) "
+            f"has settings that AutoencoderKL of diffusers {diffusers_version} does not have: "
+            f"{', '.join(unknown)}. Update diffusers, or remove them where they mean nothing"
+        )
