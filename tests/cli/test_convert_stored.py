@@ -90,7 +90,7 @@ def test_float8_beside_its_scale_is_multiplied_out(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: {LAYER: w.to(torch.int8)}, f"quantised as I8: {LAYER}"),
+        (lambda w: {LAYER: w.to(torch.int8)}, f"quantised as int8: {LAYER}"),
         (lambda w: {LAYER: w.long()}, f"dit: {LAYER} are stored as int64"),
         (lambda w: {LAYER: w * math.inf}, r"mlp\.fc1\.weight \(.*4096 numbers\)"),
         (

@@ -19,9 +19,9 @@ DDPM = DiffusionConfig(schedule="ddpm")
 FLOW = DiffusionConfig(schedule="flow", prediction="flow", time_density=LogitNormalTime())
 
 
-def state():
+def state(arguments=ARGUMENTS):
     """Tensors under the names of the published DiT."""
-    configured = configure("dit", ARGUMENTS)
+    configured = configure("dit", arguments)
     model = build_model(
         configured.conditioning, configured.denoiser, num_classes=4, latent_channels=4, seed=0
     )
@@ -98,7 +98,14 @@ def test_a_stated_process_is_that_of_the_recipe(tmp_path):
     assert incoming.recipe.diffusion == DiffusionConfig(schedule="cosine", prediction="v")
     assert incoming.placed.configured.diffusion == incoming.recipe.diffusion
     assert not any("does not say its process" in note for note in incoming.notes)
-    incoming = read(tmp_path, state(), schedule="flow")
+
+
+def test_flow_matching_has_no_learned_variance(tmp_path):
+    with pytest.raises(ValueError, match="learn_variance True needs a schedule of 1000 indices"):
+        read(tmp_path, state(), schedule="flow")
+    plain = ARGUMENTS | {"learn_sigma": False}
+    torch.save(state(plain), tmp_path / "plain.pt")
+    incoming = convert("dit", tmp_path / "plain.pt", arguments=plain, schedule="flow")
     assert incoming.recipe.diffusion == FLOW and incoming.recipe.sampling.solver == "euler"
 
 

@@ -146,6 +146,8 @@ def test_files_without_weights(tmp_path):
         read_weights(tmp_path / "other.safetensors")
     with pytest.raises(FileNotFoundError, match="is no file"):
         read_weights(tmp_path / "absent.pt")
+    with pytest.raises(FileNotFoundError, match=r"a folder .* in it: empty\.pt, list\.pt"):
+        read_weights(tmp_path)
 
 
 def under(prefix, state):
@@ -183,6 +185,10 @@ WRAPPED = {
     "AveragedModel": (
         {"swa": under("module.", WEIGHTS) | {"n_averaged": torch.tensor(3)}, "net": OTHER},
         "swa",
+    ),
+    "averages as a callback holds them": (
+        {"state_dict": under("model.", OTHER), "callbacks": {"EMA": {"ema_weights": WEIGHTS}}},
+        "callbacks.EMA.ema_weights",
     ),
     "a trainer's attribute": ({"trainer": {"net": {"ema": under("net.", WEIGHTS)}}}, None),
     "moments of an optimizer by name": (
@@ -236,6 +242,16 @@ def test_a_key_may_be_a_prefix_or_an_inner_entry(tmp_path):
         ("model", OTHER),
     ):
         assert same(read_weights(tmp_path / "w.pt", key).tensors, expected), key
+
+
+def test_what_lies_beside_the_weights_is_listed(tmp_path):
+    averages = under("online_model.", OTHER) | under("ema_model.", WEIGHTS)
+    torch.save({"step": 3, "model": OTHER, "ema": averages | COUNTS}, tmp_path / "w.pt")
+    read = read_weights(tmp_path / "w.pt")
+    assert read.beside == ("model", "step", "online_model") and read.averaged
+    raw = read_weights(tmp_path / "w.pt", "online_model")
+    assert same(raw.tensors, OTHER) and not raw.averaged
+    assert raw.beside == ("model", "step", "ema_model")
 
 
 def test_shards_of_torch_save_are_read_whole(tmp_path):

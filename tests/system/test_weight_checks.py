@@ -110,8 +110,8 @@ REFUSED = {
         {"a.weight": EIGHT, "a.weight_scale": ONE, "a.weight_scale_2": ONE},
         "by modelopt: a.weight_scale_2",
     ),
-    "int8": ({"a.weight": torch.ones(4, 4, dtype=torch.int8), "a.weight_scale": ONE}, "as I8"),
-    "packed in bytes": ({"a.weight": torch.ones(4, dtype=torch.uint8)}, "as U8: a.weight"),
+    "int8": ({"a.weight": torch.ones(4, 4, dtype=torch.int8), "a.weight_scale": ONE}, "as int8"),
+    "packed in bytes": ({"a.weight": torch.ones(4, dtype=torch.uint8)}, "as uint8: a.weight"),
     "bitsandbytes, 4 bits": (
         {"a.weight": torch.ones(4, 1, dtype=torch.uint8), "a.weight.absmax": ONE},
         "by bitsandbytes: a.weight.absmax",

@@ -26,6 +26,7 @@ from pippin.interop.process import check_process, stated
 from pippin.interop.published_classes import SOURCES, configure
 from pippin.interop.reference import FOUND_BY, NULL_CLASS, load_reference, stored_side
 from pippin.interop.weight_files import read_weights
+from pippin.objective import check_objective
 from pippin.recipes.latents import factor_and_channels, is_here, is_known, latent_shape_of
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES
@@ -97,6 +98,7 @@ def convert(
     else:
         placed, notes = _read_file(source, path, _arguments(arguments), key, schedule, prediction)
     recipe = recipe_of(placed.configured, autoencoder)
+    check_objective(recipe.diffusion, recipe.denoiser)
     if NULL_CLASS in placed.made_by_us:  # never trained: nothing to guide away from
         recipe = _unguided(recipe)
     if set(placed.made_by_us) & set(NULL_CAPTION):

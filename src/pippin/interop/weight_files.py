@@ -36,6 +36,8 @@ class WeightFile:
     file itself."""
     averaged: bool = False
     """Whether that name says that the weights are averaged ones."""
+    beside: tuple[str, ...] = ()
+    """Names of the other entries on the way there, and of other prefixes in the last one."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of the training script, where the checkpoint holds them."""
 
@@ -76,6 +78,7 @@ def read_weights(path: Path, wanted: Sequence[str], key: str | None = None) -> W
         notes=(*_choice(content, candidates, taken), *notes),
         entry=taken.name,
         averaged=taken.averaged,
+        beside=tuple(_beside(content, candidates, taken)),
         settings=dict(_settings(content)),
     )
 
@@ -84,25 +87,37 @@ def _choice(
     content: Mapping[Any, Any], candidates: Sequence[Candidate], taken: Candidate
 ) -> Iterator[str]:
     """What was taken, and what else there is."""
-    if taken.path:
-        others = sorted(str(one) for one in content if str(one) != taken.path[0])
-        if others:
-            entry = ".".join(taken.path)
-            yield f"of its entries, {entry!r} was taken; left out: {', '.join(others)}"
+    others = sorted(str(one) for one in content if str(one) not in taken.path[:1])
+    if taken.path and others:
+        entry = ".".join(taken.path)
+        yield f"of its entries, {entry!r} was taken; left out: {', '.join(others)}"
     if not PLAIN.match(taken.prefix):
         kind = "averaged weights" if taken.averaged else "weights"
         yield f"the {kind} under {taken.prefix!r} were taken"
-    beside = [
-        repr(one.prefix or "no prefix")
-        for one in candidates
-        if one.path == taken.path and one.prefix != taken.prefix
-    ]
-    if beside:
-        yield f"the same network's weights under {', '.join(beside)} were left out"
+    if prefixes := [repr(one.prefix or "no prefix") for one in _alike(candidates, taken)]:
+        yield f"the same network's weights under {', '.join(prefixes)} were left out"
     if taken.others:
         yield f"{taken.others} other tensors of the file were left out"
     if taken.raw:
         yield f"{len(taken.raw)} tensors have no average, so the raw ones: {listed([*taken.raw])}"
+
+
+def _alike(candidates: Sequence[Candidate], taken: Candidate) -> list[Candidate]:
+    """The same network under other prefixes of one entry's names."""
+    same = [one for one in candidates if one.path == taken.path]
+    return [one for one in same if one.prefix != taken.prefix]
+
+
+def _beside(
+    content: Mapping[Any, Any], candidates: Sequence[Candidate], taken: Candidate
+) -> Iterator[str]:
+    """What lies beside the entry that was taken, at each level of its path."""
+    for part in taken.path:
+        inner = {str(name): value for name, value in content.items()}
+        yield from sorted(set(inner) - {part})
+        content = inner[part]
+    for one in _alike(candidates, taken):
+        yield one.prefix.rstrip(".")
 
 
 def _reason(

@@ -24,6 +24,7 @@ from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import RunFolder
 from pippin.system.tensors import save_tensors
+from pippin.system.weight_checks import check_finite
 from pippin.training.checkpoint import load_state, load_weights, newest_good
 
 SHIPPED_PREFIX = "pippin/"
@@ -70,10 +71,11 @@ class Trained:
         return (*self.lineage, own)
 
     def check_fit(self, model: LatentDenoiser) -> None:
-        """Refuse a model that has other tensors.
+        """Refuse a model that has other tensors, and weights that are no numbers.
 
         Raises:
-            ValueError: names or shapes differ; the message lists the first few.
+            ValueError: names or shapes differ, or numbers are not finite; the message lists the
+                first few.
         """
         wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
         given = {name: tuple(t.shape) for name, t in self.tensors.items()}
@@ -88,6 +90,7 @@ class Trained:
                 f"the weights of {self.source} do not fit this model; tensors that differ: "
                 f"{len(odd)}{lines}\nuse the denoiser, conditioning and classes of their recipe"
             )
+        check_finite(self.tensors, self.source)
 
     def load_into(self, model: LatentDenoiser) -> None:
         """Set all weights of a model.

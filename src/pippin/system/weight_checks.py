@@ -22,6 +22,7 @@ FLOAT8 = ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
 """Types that are numbers by themselves."""
 FEW_BITS = re.compile(r"^(I8|U8|F4|F6.*|F8_E8M0|torch\.(q?u?int\d(x\d)?|.*float[48].*|bits.*))$")
 """Types that hold quantised weights, or are packed."""
+WORDS = {"I8": "int8", "U8": "uint8"}
 MARKS = {
     "bitsandbytes": r"\.(absmax|quant_map|nested_(absmax|quant_map)|SCB|weight_format)$"
     r"|\.quant_state\.",
@@ -121,7 +122,8 @@ def refuse_quantised(types: Mapping[str, str], where: str, scales: tuple[str, ..
         raise _quantised(where, f"with scales beside them: {listed(found)}")
     small = [name for name, kind in types.items() if FEW_BITS.match(kind)]
     if small := sorted(name for name in small if name.endswith("weight")):  # masks are bytes too
-        raise _quantised(where, f"as {types[small[0]]}: {listed(small)}")
+        kind = WORDS.get(types[small[0]], types[small[0]].removeprefix("torch."))
+        raise _quantised(where, f"as {kind}: {listed(small)}")
 
 
 def refuse_quantisation(config: Mapping[str, Any], where: str) -> None:

@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pippin.system.weight_folders import INDEX, file_names
+
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 READ = f".safetensors, .safetensors.index.json, {', '.join(PICKLED)}, .bin.index.json"
 """Endings of files that are read, for messages."""
-INDEX = re.compile(r"\.(safetensors|bin)\.index(\.[\w-]+)?\.json$")
-"""Ends the name of an index of several files; a variant may stand before ``.json``."""
 GGUF = b"GGUF"
 """First bytes of a file of quantised weights for llama.cpp."""
 SAVED = (b"PK\x03\x04", b"\x80\x02")
@@ -35,6 +35,10 @@ def read_file(path: Path) -> Any:
         ValueError: another type of file, a damaged one, or more than weights in it.
         FileNotFoundError: it is not there.
     """
+    if path.is_dir():
+        raise FileNotFoundError(
+            f"{path} is a folder and no file; give a file of weights in it: {file_names(path)}"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file; give a file of weights")
     refuse_gguf(path)

@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pippin.system.weight_files import INDEX
-
 DIFFUSERS = "diffusion_pytorch_model"
 TRANSFORMERS = "model"
+INDEX = re.compile(r"\.(safetensors|bin)\.index(\.[\w-]+)?\.json$")
+"""Ends the name of an index of several files; a variant may stand before ``.json``."""
 SHARD = re.compile(r"-\d{5}-of-\d{5}")
 
 
@@ -64,7 +64,7 @@ def find_weights(folder: Path, stem: str = DIFFUSERS, *, pickled: bool = True) -
     endings = " or ".join(f"{stem}.{kind}" for kind in kinds)
     raise ValueError(
         f"{folder} holds no {endings}, as one file or several with their index; its files: "
-        f"{_files(folder)}"
+        f"{file_names(folder)}"
     )
 
 
@@ -80,6 +80,7 @@ def _variant(name: str, stem: str, kind: str) -> str | None:
     return None
 
 
-def _files(folder: Path) -> str:
+def file_names(folder: Path) -> str:
+    """What is in a folder, for messages."""
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") if names else "none"
