@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wrapper: units, shapes, affine, loading and refusals."""
 
+import json
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from pippin.encoders.affine import Affine
+from pippin.encoders.affine import Affine, read_affine
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.pixels import to_images, to_pixels
@@ -159,11 +162,105 @@ def test_weights_that_do_not_fit_are_refused(published: Path) -> None:
         load(published)
 
 
-def test_a_folder_without_safetensors_is_refused(published: Path) -> None:
-    weights = load_file(published / WEIGHTS_FILE)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"variant": "fp16"},
+        {"safe_serialization": False},
+        {"safe_serialization": False, "variant": "fp16"},
+        {"max_shard_size": "20KB"},
+        {"max_shard_size": "20KB", "safe_serialization": False},
+        {"max_shard_size": "20KB", "variant": "fp16"},
+    ],
+)
+def test_weights_under_their_other_names_are_the_same(published: Path, settings: dict) -> None:
+    expected = load(published).fingerprint
+    network = AutoencoderKL.from_pretrained(published, low_cpu_mem_usage=False)
     (published / WEIGHTS_FILE).unlink()
-    torch.save(weights, published / "diffusion_pytorch_model.bin")
-    with pytest.raises(ValueError, match="has no diffusion_pytorch_model"):
+    network.save_pretrained(published, **settings)
+    assert not (published / WEIGHTS_FILE).exists()
+    assert load(published).fingerprint == expected
+    assert torch.equal(read_affine(published).scale, load(published).scale)
+
+
+def test_a_folder_without_weights_is_refused_with_what_is_there(published: Path) -> None:
+    (published / WEIGHTS_FILE).rename(published / "model.safetensors")
+    with pytest.raises(ValueError, match=r"holds no diffusion_.*files: config.json, model\.safet"):
+        load(published)
+
+
+def test_the_folder_of_a_pipeline_is_told_where_its_autoencoder_is(published: Path) -> None:
+    published.rename(published.parent / "vae")
+    with pytest.raises(ValueError, match=r"has no config\.json; give .*vae$"):
+        load(published.parent)
+
+
+def test_code_in_a_file_of_torch_save_is_not_run(published: Path) -> None:
+    (published / WEIGHTS_FILE).unlink()
+    torch.save({"a": Fraction(1, 2)}, published / "diffusion_pytorch_model.bin")
+    with pytest.raises(ValueError, match="would run code from it"):
+        load(published)
+
+
+def rewrite(folder: Path, **settings: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+@pytest.mark.parametrize(
+    "name", ["AutoencoderTiny", "VQModel", "AutoencoderDC", "AutoencoderKLQwenImage"]
+)
+def test_other_classes_are_refused_by_name(published: Path, name: str) -> None:
+    rewrite(published, _class_name=name)
+    for read in (load, Autoencoder.from_folder, read_affine):
+        with pytest.raises(ValueError, match=f"class {name}, which .*AutoencoderKL") as caught:
+            read(published)
+        assert len(str(caught.value)) < 300
+
+
+def test_settings_of_a_later_diffusers_are_refused_unless_they_are_empty(published: Path) -> None:
+    expected = load(published).fingerprint
+    rewrite(published, latents_rotation=None)
+    assert load(published).fingerprint == expected
+    rewrite(published, latents_rotation="left", _diffusers_version="9.9.0")
+    with pytest.raises(ValueError, match=r"9\.9\.0.*does not have: latents_rotation='left'"):
+        load(published)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"block_out_channels": [8, 8]}, r"do not fit: mismatched_keys \(\d+\): \w+"),
+        ({"layers_per_block": 2}, r"missing_keys \(\d+\): decoder"),
+        ({"block_out_channels": None}, "are damaged"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised by bitsandbytes"),
+    ],
+)
+def test_a_configuration_of_other_weights_is_a_short_message(
+    published: Path, settings: dict, message: str
+) -> None:
+    rewrite(published, **settings)
+    with pytest.raises(ValueError, match=message) as caught:
+        load(published)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: {"quant_conv.weight_scale": torch.ones(())}, "with scales beside them"),
+        (lambda w: {"quant_conv.weight": w.to(torch.int8)}, "as int8: quant_conv"),
+        (lambda w: {"quant_conv.weight": w * torch.inf}, r"quant_conv\.weight \(.*infinite of"),
+        (lambda w: {"quant_conv.weight": w + torch.nan}, r"quant_conv\.weight \(36 NaN of 36"),
+    ],
+)
+def test_weights_that_cannot_be_read_as_they_are(
+    published: Path, change: Callable, message: str
+) -> None:
+    weights = load_file(published / WEIGHTS_FILE)
+    weights |= change(weights["quant_conv.weight"])
+    save_file(weights, published / WEIGHTS_FILE, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=message):
         load(published)
 
 

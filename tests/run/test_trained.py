@@ -2,6 +2,7 @@
 """Trained weights go out, come back, and start other runs."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.denoisers.config import MMDiTConfig
+from pippin.run import begin as begin_module
 from pippin.run.folder import RunFolder
 from pippin.run.load import load_run
 from pippin.run.parts import Parts
@@ -143,6 +145,18 @@ def test_weights_of_another_model_are_refused_by_name(recipe, exported, tmp_path
     deeper = replace(wider, denoiser=MMDiTConfig(depth=3, width=16, num_heads=2))
     with pytest.raises(ValueError, match=r"do not fit this model(.*\n)+.*absent in the weights"):
         open_trained(str(exported)).check_fit(Parts(deeper, QUIET).new_model())
+
+
+def test_weights_that_are_no_numbers_start_nothing(recipe, exported, tmp_path, monkeypatch):
+    whole = open_trained(str(exported))
+    name, value = next(iter(whole.tensors.items()))
+    bad = replace(whole, tensors=whole.tensors | {name: value * torch.nan})
+    named = rf"{re.escape(name)} \({value.numel()} NaN of {value.numel()} numbers\)"
+    with pytest.raises(ValueError, match=named):
+        bad.load_into(Parts(recipe, QUIET).new_model())
+    monkeypatch.setattr(begin_module, "open_trained", lambda *_: bad)
+    with pytest.raises(ValueError, match=rf"init\.run .*{named}"):
+        train(replace(recipe, init=InitConfig(run=str(exported))), tmp_path / "run")
 
 
 @pytest.mark.parametrize(

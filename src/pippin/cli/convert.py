@@ -23,8 +23,8 @@ class ConvertCommand:
     """Write config.json and model.safetensors: what sampling or another run's start needs."""
 
     path: Annotated[Path, tyro.conf.Positional]
-    """A file of weights (.safetensors, .pt, .pth, .ckpt, .bin); for diffusers the folder of a
-    model or a pipeline."""
+    """A file of weights (.safetensors, .pt, .pth, .ckpt, .bin) or the index of several; for
+    diffusers the folder of a model or a pipeline."""
     out: Annotated[Path, tyro.conf.Positional]
     """New folder."""
     source: Annotated[Format, tyro.conf.arg(name="from")]
@@ -33,7 +33,14 @@ class ConvertCommand:
     """Of the published class's constructor, as hidden_size=384 depth=12; what is left out has the
     class's default."""
     key: str | None = None
-    """The entry of a checkpoint file that holds the weights; None = averaged weights, if any."""
+    """The entry of a checkpoint file, or the prefix of names, that holds the weights, such as
+    model, ema.ema_model; None = averaged weights, if any."""
+    schedule: Literal["sd", "ldm-f4", "ddpm", "cosine", "flow"] | None = None
+    """Noise schedule that the weights were trained by, see diffusion.schedule; None = what the
+    folder says, or what the class was published with."""
+    prediction: Literal["eps", "v", "x0", "flow"] | None = None
+    """What the network predicts; None as above. flow: noise - data at x_t = (1 - t) data +
+    t noise, where the network reads 1000 t."""
     autoencoder: str | None = None
     """Where the latents come from: a folder or a hub name; None = the pipeline's own, or the
     published one."""
@@ -55,6 +62,7 @@ def main(argv: list[str]) -> int:
 
     from pippin.interop.convert import convert
     from pippin.run.trained import Trained, export, refuse_full
+    from pippin.system.weight_checks import check_cast
 
     refuse_full(command.out)
     incoming = convert(
@@ -63,8 +71,11 @@ def main(argv: list[str]) -> int:
         arguments=arguments,
         key=command.key,
         autoencoder=command.autoencoder,
+        schedule=command.schedule,
+        prediction=command.prediction,
     )
-    placed = incoming.placed
+    placed, dtype = incoming.placed, getattr(torch, command.dtype)
+    check_cast(placed.model.state_dict(), dtype, str(command.path))
     trained = Trained(
         source=f"{placed.source}: {command.path}",
         recipe=incoming.recipe,
@@ -73,7 +84,7 @@ def main(argv: list[str]) -> int:
         images_seen=command.images_seen,
         lineage=(),
     )
-    export(trained, command.out, getattr(torch, command.dtype))
+    export(trained, command.out, dtype)
     for note in incoming.notes:
         print(f"note: {note}")
     _list("without a place in pippin", placed.unplaced)

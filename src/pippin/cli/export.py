@@ -35,10 +35,12 @@ def main(argv: list[str]) -> int:
     import torch
 
     from pippin.run.trained import export, open_trained, refuse_full
+    from pippin.system.weight_checks import check_cast
 
     refuse_full(command.out)
     trained = open_trained(command.run, command.weights)
     dtype = getattr(torch, command.dtype)
+    check_cast(trained.tensors, dtype, command.run)
     if command.to == "pippin":
         export(trained, command.out, dtype)
         advice = f"next: pippin sample {command.out}, or pippin train ... --init.run {command.out}"

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from pippin.encoders.record import read_record
-from pippin.encoders.source import CONFIG_FILE, WEIGHTS_FILE
+from pippin.encoders.source import WEIGHTS_FILE, read_config, read_metadata
 
 MEAN_KEY, STD_KEY = "pippin.latents_mean", "pippin.latents_std"
 """Names in the metadata of a safetensors file; the values are JSON lists, one number a channel."""
@@ -94,12 +94,9 @@ def read_affine(folder: Path) -> Affine:
         FormatError: of a newer version.
         ValueError: files that are damaged or say nothing of it.
     """
+    config = {"scaling_factor": DEFAULT_FACTOR} | read_config(folder)
     try:
-        config = {"scaling_factor": DEFAULT_FACTOR} | json.loads(
-            (folder / CONFIG_FILE).read_bytes()
-        )
-        with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
-            metadata = file.metadata() or {}
+        metadata = read_metadata(folder)
         channels = int(config["latent_channels"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder}: damaged, or no AutoencoderKL's: {error!r}") from error

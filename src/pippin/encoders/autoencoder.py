@@ -2,6 +2,7 @@
 """The frozen autoencoder: images, pixels, moments, normalised latents, and back."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -10,18 +11,29 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers import __version__ as diffusers_version
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pippin.encoders.affine import Affine
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.pixels import to_images
 from pippin.encoders.record import ARCHITECTURE, check_weights, read_record, recorded
-from pippin.encoders.source import CONFIG_FILE, WEIGHTS_FILE, find_autoencoder
+from pippin.encoders.source import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    damaged,
+    find_autoencoder,
+    read_config,
+    read_metadata,
+)
 from pippin.system.files import write_text
 from pippin.system.flush import make_folder
 from pippin.system.tensors import load_tensors, save_tensors
+from pippin.system.weight_checks import check_finite, listed, refuse_quantisation, refuse_quantised
+from pippin.system.weight_files import stored_types
+from pippin.system.weight_folders import find_weights
 from pippin.types import Images, Latents, Moments, Pixels
 
 
@@ -47,7 +59,7 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def load(cls, config: AutoencoderConfig, device: torch.device | str = "cpu") -> "Autoencoder":
-        """The autoencoder that a configuration names, from safetensors only.
+        """The autoencoder that a configuration names, without running code from its files.
 
         Raises:
             ValueError: nothing of that name, weights that do not fit their config.json, or
@@ -57,14 +69,14 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Autoencoder":
-        """An autoencoder in diffusers' format (config.json and safetensors), on the CPU.
+        """An autoencoder in diffusers' format (config.json and weights), on the CPU.
 
         Raises:
             ValueError: as :meth:`load`, or weights that are not those that were written.
             FormatError: of a newer version.
         """
         network = _read_network(folder)
-        metadata = _checked_metadata(folder / WEIGHTS_FILE, network.config)
+        metadata = _checked_metadata(folder, network.config)
         try:
             affine = Affine.of_weights(metadata, network.config, network.config.latent_channels)
         except ValueError as error:
@@ -173,10 +185,9 @@ def _full_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, enabled=False)
 
 
-def _checked_metadata(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata of a weights file, once its checksums were compared, if it has any."""
-    with safe_open(path, framework="pt") as file:
-        metadata: dict[str, str] = file.metadata() or {}
+def _checked_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of a folder's weights, once its checksums were compared, if it has any."""
+    metadata, path = read_metadata(folder), find_weights(folder).path
     if record := read_record(metadata, path):
         check_weights(record, load_tensors(path), config, path)
     return metadata
@@ -184,19 +195,52 @@ def _checked_metadata(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
 
 def _read_network(folder: Path) -> AutoencoderKL:
     """The weights of a folder, all of them matched."""
+    config = read_config(folder)
+    refuse_quantisation(config, str(folder))
+    _refuse_unknown(folder, config)
+    files = find_weights(folder)
+    try:
+        types = stored_types(files.path)
+    except ValueError as error:
+        raise damaged(folder, error) from error
+    refuse_quantised(types, str(folder))
     try:
         network, report = AutoencoderKL.from_pretrained(
             str(folder),
-            use_safetensors=True,
+            use_safetensors=files.safetensors,
+            variant=files.variant,
             local_files_only=True,
             low_cpu_mem_usage=False,  # the other way wants accelerate, and says so each time
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
         )
-    except (OSError, SafetensorError) as error:
-        raise ValueError(
-            f"{folder}: its weights or config.json are damaged ({error}); fetch or write it again"
-        ) from error
-    problems: dict[str, Any] = {kind: names for kind, names in report.items() if names}
+    except (OSError, SafetensorError, TypeError) as error:
+        raise damaged(folder, error) from error
+    problems = [f"{kind} {_names(names)}" for kind, names in sorted(report.items()) if names]
     if problems:
-        raise ValueError(f"{folder}: weights and config.json do not fit: {problems}")
+        raise ValueError(f"{folder}: weights and config.json do not fit: {'; '.join(problems)}")
+    check_finite(network.state_dict(), str(folder))
     return network
+
+
+def _names(found: list[Any]) -> str:
+    """How many tensors, and the first few; shapes stand beside names in some reports."""
+    names = [one if isinstance(one, str) else str(one[0]) for one in found]
+    return f"({len(names)}): {listed(sorted(names))}"
+
+
+def _refuse_unknown(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse settings that the class here does not have, as one of a later diffusers may: it would
+    pass over them. Those without a value change nothing."""
+    known = inspect.signature(AutoencoderKL.__init__).parameters
+    unknown = [
+        f"{name}={value!r}"
+        for name, value in config.items()
+        if value is not None and name not in known and not name.startswith("_")
+    ]
+    if unknown:
+        raise ValueError(
+            f"{folder}: config.json (diffusers {config.get('_diffusers_version', 'unknown')}) "
+            f"has settings that AutoencoderKL of diffusers {diffusers_version} does not have: "
+            f"{', '.join(unknown)}. Update diffusers, or remove them where they mean nothing"
+        )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pippin.encoders.hub import (
     POOLER,
+    load_tokenizer,
     load_weights,
     loading,
     model_fingerprint,
@@ -18,6 +19,7 @@ from pippin.encoders.hub import (
     model_type,
     transformers_library,
 )
+from pippin.encoders.text_checks import check_words
 
 KINDS = ("blip", "blip-2", "git", "vision-encoder-decoder")
 """model_type of a config.json: models that write a caption of an image without being asked."""
@@ -92,5 +94,6 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
         kind = transformers.AutoModelForImageTextToText
         model, _ = load_weights(kind, "captioner", folder, POOLER)
         processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = load_tokenizer(folder)
+    check_words(tokenizer, f"captioner in {folder}")
     return model, processor, tokenizer

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import torch
 
 from pippin.system.files import file_digest
+from pippin.system.weight_checks import check_finite, listed, refuse_quantisation, refuse_quantised
+from pippin.system.weight_files import stored_types
+from pippin.system.weight_folders import TRANSFORMERS, find_weights
 
 FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 """What is fetched of a model, and what its fingerprint covers: no file that runs code."""
-NAMED = 3
-"""Tensors that an error names."""
 
 
 def model_folder(source: str, what: str, also: str = "") -> Path:
@@ -54,9 +56,13 @@ def model_type(folder: Path) -> str:
     Raises:
         ValueError: it is no JSON object.
     """
+    return str(_config(folder).get("model_type", ""))
+
+
+def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type", ""))
+        return dict(json.loads(path.read_text(encoding="utf-8")).items())
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no JSON object: {error}") from error
 
@@ -77,7 +83,7 @@ def loading(what: str, folder: Path, parts: str) -> Iterator[None]:
         yield
     except _NotWholeError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"{what} in {folder} cannot be loaded ({reason}); wanted are config.json, safetensors "
@@ -94,7 +100,8 @@ def load_weights(
 ) -> tuple[Any, frozenset[str]]:
     """A model of the transformers library in fp32, every tensor as the folder's weights have it.
 
-    The library fills tensors that weights lack with random numbers. Here they are refused.
+    The library fills tensors that weights lack with random numbers, and reads quantised weights
+    as numbers. Here they are refused.
 
     Args:
         kind: the library's class.
@@ -106,14 +113,21 @@ def load_weights(
         The model, and the names that are missing, all of them allowed to be.
 
     Raises:
-        ValueError: other tensors are missing, or have another shape than config.json says.
-        OSError: no weights in safetensors.
+        ValueError: no weights in safetensors, weights that are quantised or not finite, other
+            tensors that are missing, or have another shape than config.json says.
+        OSError: a file cannot be read.
     """
+    where = f"{what} in {folder}"
+    files = find_weights(folder, TRANSFORMERS, pickled=False)
+    with _saying_all():
+        refuse_quantisation(_config(folder), where)
+        refuse_quantised(stored_types(files.path), where)
     model, report = kind.from_pretrained(
         folder,
         local_files_only=True,
         dtype=torch.float32,
         use_safetensors=True,
+        variant=files.variant,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are named below
     )
@@ -121,24 +135,69 @@ def load_weights(
     unlike = sorted(one if isinstance(one, str) else one[0] for one in report["mismatched_keys"])
     if unlike:
         raise _NotWholeError(
-            f"{what} in {folder} is not whole: {len(unlike)} tensors of its weights have another "
-            f"shape than its config.json says: {_listed(unlike)}; its files do not belong together"
+            f"{where} is not whole: {len(unlike)} tensors of its weights have another "
+            f"shape than its config.json says: {listed(unlike)}; its files do not belong together"
         )
     missing = frozenset(report["missing_keys"])
     if lacking := sorted(name for name in missing if not name.endswith(may_lack)):
         raise _NotWholeError(
-            f"{what} in {folder} is not whole: its weights lack {len(lacking)} tensors "
-            f"({_listed(lacking)}) of a {kind.__name__}; give a folder with all of them"
+            f"{where} is not whole: its weights lack {len(lacking)} tensors "
+            f"({listed(lacking)}) of a {kind.__name__}; give a folder with all of them"
         )
+    with _saying_all():
+        check_finite(model.state_dict(), where)
     return model, missing
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder, with a token for padding.
+
+    Raises:
+        ValueError: none that can be read; a package that is missing is named.
+        OSError: a file cannot be read.
+    """
+    transformers = transformers_library("a tokenizer")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (ValueError, ImportError) as error:
+        pieces = sorted(path.name for path in folder.glob("*.model"))
+        if not pieces or (folder / "tokenizer.json").is_file():
+            raise
+        lacking = " and ".join(name for name in SENTENCEPIECE if not _installed(name))
+        reason = f"without {lacking}" if lacking else str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"its tokenizer lies in {pieces[0]} alone, which takes the packages sentencepiece and "
+            f"protobuf: pip install 'pippin[text]'; {reason}"
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise ValueError("its tokenizer has no token for padding, nor one for the end")
+    return tokenizer
+
+
+SENTENCEPIECE = ("sentencepiece", "protobuf")
+"""Packages by which the library reads a tokenizer's ``spiece.model``."""
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 class _NotWholeError(ValueError):
     """Says all there is to say of a folder."""
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+@contextmanager
+def _saying_all() -> Iterator[None]:
+    """Mark errors that need no words around them."""
+    try:
+        yield
+    except ValueError as error:
+        raise _NotWholeError(str(error)) from error
 
 
 def model_fingerprint(setting: str, *folders: Path) -> str:

@@ -1,14 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the name of an autoencoder to a folder with its config.json and weights."""
 
+import json
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
 
 from pippin.encoders.config import AutoencoderConfig
+from pippin.system.weight_folders import DIFFUSERS, find_weights
 
 SHIPPED_PREFIX = "pippin/"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 CONFIG_FILE = "config.json"
+CLASS = "AutoencoderKL"
+"""Of diffusers; the one that is read."""
+FETCHED = (
+    (WEIGHTS_FILE,),
+    (f"{DIFFUSERS}*.safetensors", f"{DIFFUSERS}*.safetensors.index*.json"),
+    (f"{DIFFUSERS}*.bin", f"{DIFFUSERS}*.bin.index*.json"),
+)
+"""Weights that are asked for at the hub, one after the other until there are some."""
 
 
 def shipped_autoencoders() -> list[str]:
@@ -21,7 +34,8 @@ def find_autoencoder(config: AutoencoderConfig) -> Path:
     """The folder that ``config.source`` names; a hub name is fetched into the hub's cache.
 
     Raises:
-        ValueError: nothing is there; the message says what may be given.
+        ValueError: nothing is there, or an autoencoder of another class; the message says what may
+            be given.
     """
     source = config.source
     if source.startswith(SHIPPED_PREFIX):
@@ -30,13 +44,57 @@ def find_autoencoder(config: AutoencoderConfig) -> Path:
         folder = Path(source)
     else:
         folder = _hub_folder(source, config.revision)
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise ValueError(
-                f"autoencoder {source!r}: {folder} has no {name}; wanted is a folder in "
-                "diffusers' AutoencoderKL format with safetensors weights"
-            )
+    if not (folder / CONFIG_FILE).is_file():
+        inner = folder / "vae" / CONFIG_FILE
+        wanted = f"give {inner.parent}" if inner.is_file() else f"give one of diffusers' {CLASS}"
+        raise ValueError(f"autoencoder {source!r}: {folder} has no {CONFIG_FILE}; {wanted}")
+    read_config(folder)
+    try:
+        find_weights(folder)
+    except ValueError as error:
+        raise ValueError(f"autoencoder {source!r}: {error}") from error
     return folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of an autoencoder's folder.
+
+    Raises:
+        ValueError: damaged, or of another class than is read; the class is named.
+    """
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_bytes())
+        name = config.get("_class_name", CLASS)
+    except (OSError, ValueError, AttributeError) as error:
+        raise damaged(folder, error) from error
+    if name != CLASS:
+        raise ValueError(
+            f"autoencoder {folder} is of diffusers' class {name}, which is not supported; give "
+            f"one of class {CLASS}"
+        )
+    return config
+
+
+def read_metadata(folder: Path) -> dict[str, str]:
+    """What stands beside the tensors in an autoencoder's file; empty where its format has no
+    place for it.
+
+    Raises:
+        ValueError: no weights.
+        SafetensorError: damaged ones.
+    """
+    path = find_weights(folder).path
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
+def damaged(folder: Path, error: Exception) -> ValueError:
+    """Files of an autoencoder cannot be read."""
+    return ValueError(
+        f"{folder}: its weights or config.json are damaged ({error}); fetch or write it again"
+    )
 
 
 def _shipped_folder(source: str) -> Path:
@@ -53,9 +111,12 @@ def _hub_folder(source: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = snapshot_download(
-            source, revision=revision, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]
-        )
+        for names in FETCHED:
+            found = snapshot_download(
+                source, revision=revision, allow_patterns=[CONFIG_FILE, *names]
+            )
+            if any(path for name in names for path in Path(found).glob(name)):
+                break
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(

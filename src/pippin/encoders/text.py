@@ -13,12 +13,19 @@ from torch import Tensor, nn
 from pippin.encoders.config import TextConfig
 from pippin.encoders.hub import (
     POOLER,
+    load_tokenizer,
     load_weights,
     loading,
     model_fingerprint,
     model_folder,
     model_type,
     transformers_library,
+)
+from pippin.encoders.text_checks import (
+    PLACES,
+    check_captions_matter,
+    check_end,
+    check_vocabulary,
 )
 from pippin.types import TextFeatures
 
@@ -56,8 +63,8 @@ class TextEncoder:
         device: where they run.
 
     Raises:
-        ValueError: nothing of that name, another kind of model, models that cannot be combined as
-            asked, or transformers is not installed.
+        ValueError: nothing of that name, another kind of model, files that do not belong together,
+            models that cannot be combined as asked, or transformers is not installed.
     """
 
     def __init__(self, config: TextConfig, device: torch.device | str = "cpu") -> None:
@@ -93,6 +100,9 @@ class TextEncoder:
             tokens (B, num_tokens, token_features), what the encoder gives in empty places
             included; mask, True for a caption's own tokens, those of its start and end among
             them; pooled (B, pooled_features).
+
+        Raises:
+            ValueError: more places than an encoder reads.
         """
         clean = [caption.encode("utf-8", "replace").decode("utf-8") for caption in captions]
         if self.config.combine == "sd3":
@@ -128,7 +138,7 @@ def _sd3(parts: Sequence["_Part"], captions: list[str], num_tokens: int) -> Text
     """Features as Stable Diffusion 3 reads them (Esser et al. 2024, section 4.1; diffusers'
     ``StableDiffusion3Pipeline.encode_prompt``)."""
     *clips, t5 = parts
-    own = min(one.places for one in clips)
+    own = min(one.places for one in clips if one.places is not None)
     if num_tokens <= own:
         raise ValueError(
             f"conditioning.semantic.num_tokens must be above {own}, the tokens of SD3's CLIPs, "
@@ -169,8 +179,19 @@ class _Part:
         self.model, self.tokenizer, missing = _load(folder, self.kind)
         self._projects = self.kind == "clip" and PROJECTION not in missing
         self.model = self.model.to(device).eval().requires_grad_(False)
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self._check()
+
+    @torch.no_grad()
+    def _check(self) -> None:
+        """Refuse a tokenizer and a model that do not belong together."""
+        where = f"text encoder in {self.folder}"
+        check_vocabulary(self.tokenizer, self.model.config.vocab_size, where)
+        if self._projects:
+            check_end(self.tokenizer, self.model.config.eos_token_id, where)
+        places = min(PLACES, self.places or PLACES)
+        check_captions_matter(
+            self.tokenizer, lambda pair: self.encode([*pair], places)[::2], where
+        )
 
     @property
     def width(self) -> int:
@@ -178,9 +199,9 @@ class _Part:
         return int(config.d_model if self.kind == "t5" else config.hidden_size)
 
     @property
-    def places(self) -> int:
-        """Tokens that a CLIP can read."""
-        return int(self.model.config.max_position_embeddings)
+    def places(self) -> int | None:
+        """Tokens that it can read; None = any number."""
+        return None if self.kind == "t5" else int(self.model.config.max_position_embeddings)
 
     @property
     def pooled_width(self) -> int | None:
@@ -189,6 +210,11 @@ class _Part:
         return int(self.model.config.projection_dim) if self._projects else None
 
     def encode(self, captions: list[str], num_tokens: int, *, masked: bool = True) -> Encoded:
+        if self.places is not None and num_tokens > self.places:
+            raise ValueError(
+                f"conditioning.semantic.num_tokens is {num_tokens}, and text encoder "
+                f"{self.source!r} reads {self.places} tokens at most"
+            )
         batch = self.tokenizer(
             captions,
             padding="max_length",
@@ -225,9 +251,7 @@ def _load(folder: Path, kind: str) -> tuple[Any, Any, frozenset[str]]:
         model, missing = load_weights(
             getattr(transformers, CLASSES[kind]), "text encoder", folder, (*POOLER, PROJECTION)
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            _places(folder)[-1], local_files_only=True
-        )
+        tokenizer = load_tokenizer(_places(folder)[-1])
     return model, tokenizer, missing
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pippin.encoders.hub import (
+    load_tokenizer,
     load_weights,
     loading,
     model_fingerprint,
@@ -26,6 +27,7 @@ from pippin.encoders.hub import (
     model_type,
     transformers_library,
 )
+from pippin.encoders.text_checks import check_captions_matter, check_end, check_vocabulary
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.measure import Measure, Subject, mean_measure
 from pippin.rng import permutation
@@ -35,8 +37,6 @@ ALLOWED = (
     "a folder with a CLIP in transformers' format, such as one of openai/clip-vit-base-patch32, "
     "or a hub name with network access"
 )
-LEGACY_EOS = 2
-"""Older configurations say this whatever the tokenizer ends with; the highest token is read."""
 
 
 class Clip:
@@ -75,7 +75,12 @@ class Clip:
         )
         self.fingerprint = model_fingerprint("clip score", folder)
         """Of its files."""
-        _check_parts(self, model.config.text_config.eos_token_id, folder)
+        _check_image_size(self, folder)
+        where = f"the CLIP in {folder}"
+        text = model.config.text_config
+        check_vocabulary(self._tokenizer, text.vocab_size, where)
+        check_end(self._tokenizer, text.eos_token_id, where)
+        check_captions_matter(self._tokenizer, lambda pair: [self.texts(pair, 2)], where)
 
     def protocol(self) -> dict[str, Any]:
         """What the CLIP is."""
@@ -210,10 +215,8 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
     transformers = transformers_library("CLIP score")
     with loading("the CLIP", folder, "a tokenizer"):
         model, _ = load_weights(transformers.CLIPModel, "the CLIP", folder)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = load_tokenizer(folder)
         processor = _image_processor(folder, model.config.vision_config.image_size)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     return model.eval().requires_grad_(False), tokenizer, processor
 
 
@@ -230,17 +233,12 @@ def _image_processor(folder: Path, image_size: int) -> Any:
     )
 
 
-def _check_parts(clip: Clip, end: int, folder: Path) -> None:
-    """Refuse images of another size than the network reads, and captions whose end it misses."""
+def _check_image_size(clip: Clip, folder: Path) -> None:
+    """Refuse images of another size than the network reads."""
     shape = tuple(clip.pixels(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)).shape[-2:])
     if shape != (clip.image_size, clip.image_size):
         raise ValueError(
             f"the CLIP in {folder} reads images of {clip.image_size} pixels, but its "
             f"preprocessor_config.json makes {shape[0]} x {shape[1]}; without that file the image "
             "size of config.json is taken"
-        )
-    if end != LEGACY_EOS and end not in clip.ids([""])["input_ids"]:
-        raise ValueError(
-            f"the CLIP in {folder} reads a caption at its token {end} (eos_token_id of its "
-            "config.json), which its tokenizer never gives; its files do not belong together"
         )

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pippin.config import ConfigError
 from pippin.evaluation.images import check_images
 from pippin.system.files import file_digest
+from pippin.system.weight_checks import check_plain
+from pippin.system.weight_files import read_tensors
 from pippin.types import Images
 
 NAME = "inception"
@@ -105,17 +106,14 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ConfigError(f"evaluation.inception: there is no file {path}; give {FILE}")
     try:
-        if path.suffix == ".safetensors":
-            tensors = load_file(path)
-        else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-        shapes = {name: tuple(tensors[name].shape) for name in SHAPES if name in tensors}
-    except Exception as error:  # torch, pickle and safetensors raise kinds of their own
-        reason = str(error).strip().splitlines()[0]
+        tensors = read_tensors(path)
+        check_plain(tensors, str(path))
+    except ValueError as error:
         raise ConfigError(
-            f"evaluation.inception: {path} holds no weights that can be read ({reason}); give "
+            f"evaluation.inception: {path} holds no weights that can be read ({error}); give "
             f"{FILE}"
         ) from error
+    shapes = {name: tuple(tensors[name].shape) for name in SHAPES if name in tensors}
     if shapes != SHAPES:
         raise ConfigError(
             f"evaluation.inception: {path} is not the Inception that FID is made of "

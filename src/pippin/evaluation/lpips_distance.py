@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pippin.config import ConfigError
 from pippin.system.files import file_digest
+from pippin.system.weight_checks import check_plain
+from pippin.system.weight_files import read_tensors
 from pippin.types import Images
 
 NETWORKS: dict[tuple[int, ...], str] = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
@@ -72,14 +73,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ConfigError(f"evaluation.lpips: there is no file {path}; give {FILES}")
     try:
-        if path.suffix == ".safetensors":
-            tensors = load_file(path)
-        else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-        known = tuple(tensors["features.0.weight"].shape) in NETWORKS
-    except Exception as error:  # torch, pickle and safetensors raise kinds of their own
+        tensors = read_tensors(path)
+        check_plain(tensors, str(path))
+    except ValueError as error:
         raise ConfigError(f"evaluation.lpips: {path} holds no such weights: {error}") from error
-    if not known:
+    first = tensors.get("features.0.weight")
+    if first is None or tuple(first.shape) not in NETWORKS:
         raise ConfigError(f"evaluation.lpips: {path} is neither AlexNet nor VGG16; give {FILES}")
     return {name: value for name, value in tensors.items() if name.startswith("features.")}
 

@@ -106,13 +106,18 @@ class Arguments:
             self._left.pop(name, None)
 
     def done(self) -> None:
-        """Refuse what nobody asked for.
+        """Refuse what nobody asked for. An unknown argument without a value is one that a later
+        version of the class has and these weights do not use.
 
         Raises:
             ValueError: naming it.
         """
-        if self._left:
-            raise ValueError(f"{self.source} has no argument {', '.join(sorted(self._left))}")
+        left = [f"{name}={value!r}" for name, value in self._left.items() if value is not None]
+        if left:
+            raise ValueError(
+                f"{self.source} has no argument {', '.join(sorted(left))} here; what it does to "
+                "the model is not known"
+            )
 
 
 NO_CONTROL = ControlConfig(high=(), low=())

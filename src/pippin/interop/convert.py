@@ -14,6 +14,7 @@ from pippin.conditioning.config import DropConfig, TextSemantic
 from pippin.config import difference
 from pippin.data.config import NoDataConfig
 from pippin.denoisers.config import TransformerConfig, UNetConfig
+from pippin.diffusion.config import PredictionType, ScheduleName
 from pippin.encoders.affine import read_affine
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.source import find_autoencoder
@@ -21,9 +22,11 @@ from pippin.interop.arguments import Configured
 from pippin.interop.diffusers_format import NULL_CAPTION, read_folder
 from pippin.interop.diffusers_refusals import refuse_unless
 from pippin.interop.place import Placed
+from pippin.interop.process import check_process, stated
 from pippin.interop.published_classes import SOURCES, configure
-from pippin.interop.reference import NULL_CLASS, load_reference, stored_side
+from pippin.interop.reference import FOUND_BY, NULL_CLASS, load_reference, stored_side
 from pippin.interop.weight_files import read_weights
+from pippin.objective import check_objective
 from pippin.recipes.latents import factor_and_channels, is_here, is_known, latent_shape_of
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES
@@ -60,6 +63,8 @@ def convert(
     arguments: Mapping[str, Any] | None = None,
     key: str | None = None,
     autoencoder: str | None = None,
+    schedule: ScheduleName | None = None,
+    prediction: PredictionType | None = None,
 ) -> Incoming:
     """Read weights of another implementation.
 
@@ -67,13 +72,15 @@ def convert(
         source: one of ``FORMATS``.
         path: a file of weights, or for diffusers the folder of a model or pipeline.
         arguments: of the published class's constructor; diffusers' folders hold theirs.
-        key: the entry of a checkpoint file that holds the weights.
+        key: the entry of a checkpoint file, or the prefix of names, that holds the weights.
         autoencoder: source of the autoencoder that its latents come from; None = the pipeline's,
             or the published one.
+        schedule, prediction: the process that the weights were trained by; None = what the folder
+            says, or what the class was published with.
 
     Raises:
-        ValueError: an unknown source, arguments that ours cannot honour, or weights that do not
-            fit; the message names them.
+        ValueError: an unknown source, arguments that ours cannot honour, weights that do not fit,
+            or signs of another process than is taken; the message names them.
         OSError: no such file.
     """
     if source not in FORMATS:
@@ -84,16 +91,14 @@ def convert(
             raise ValueError(
                 "a folder of diffusers says what it holds: leave --arguments and --key out"
             )
-        placed, notes = read_folder(path)
+        placed, notes = read_folder(path, schedule, prediction)
         beside = [one / "vae" for one in (path, path.parent) if (one / "vae").is_dir()]
         if autoencoder is None and beside:
             autoencoder, own = str(beside[0].resolve()), True
     else:
-        weights = read_weights(path, key)
-        given, notes = _with_side(source, weights.tensors, _arguments(arguments))
-        placed = load_reference(source, weights.tensors, **given)
-        notes = (*weights.notes, *notes)
+        placed, notes = _read_file(source, path, _arguments(arguments), key, schedule, prediction)
     recipe = recipe_of(placed.configured, autoencoder)
+    check_objective(recipe.diffusion, recipe.denoiser)
     if NULL_CLASS in placed.made_by_us:  # never trained: nothing to guide away from
         recipe = _unguided(recipe)
     if set(placed.made_by_us) & set(NULL_CAPTION):
@@ -102,6 +107,27 @@ def convert(
     if not own:
         notes = (*notes, *_of_affine(recipe, placed.configured))
     return Incoming(placed=placed, recipe=recipe, notes=notes)
+
+
+def _read_file(
+    source: str,
+    path: Path,
+    arguments: dict[str, Any],
+    key: str | None,
+    schedule: ScheduleName | None,
+    prediction: PredictionType | None,
+) -> tuple[Placed, tuple[str, ...]]:
+    """The model in a file of a published class's weights, and notes."""
+    weights = read_weights(path, FOUND_BY[source], key)
+    given, notes = _with_side(source, weights.tensors, arguments)
+    published = configure(source, given).diffusion
+    diffusion = stated(published, schedule, prediction)
+    process = check_process(
+        path, weights, published, None if diffusion is published else diffusion
+    )
+    placed: Placed = load_reference(source, weights.tensors, **given)
+    configured = replace(placed.configured, diffusion=diffusion)
+    return replace(placed, configured=configured), (*weights.notes, *notes, *process)
 
 
 def _arguments(given: Mapping[str, Any] | None) -> dict[str, Any]:

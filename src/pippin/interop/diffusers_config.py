@@ -17,6 +17,7 @@ from pippin.interop.diffusers_transformers import (
     of_pixart,
 )
 from pippin.interop.diffusers_unet import from_unet, of_unet
+from pippin.system.weight_checks import refuse_quantisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ def read_config(config: Mapping[str, Any], scheduler: Mapping[str, Any] | None) 
         ValueError: a class, an argument or a scheduler that we do not have; it is named.
     """
     name = str(config.get("_class_name"))
+    refuse_quantisation(config, f"diffusers' {name}")
     given = {key: value for key, value in config.items() if not key.startswith("_")}
     if name == "Transformer2DModel":
         name, given = _today(given)

@@ -20,17 +20,20 @@ from torch import Tensor, nn
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.config import ConfigError
+from pippin.diffusion.config import PredictionType, ScheduleName
 from pippin.interop import diffusers_tables as tables
 from pippin.interop.arguments import Configured
 from pippin.interop.diffusers_config import CLASSES, read_config, write_config
 from pippin.interop.diffusers_schedulers import left_out, to_scheduler
 from pippin.interop.mapping import shapes_of, to_theirs
 from pippin.interop.place import Placed, Table, lines, place
-from pippin.interop.weight_files import INDEX_SUFFIX, read_weights
+from pippin.interop.process import stated
+from pippin.interop.weight_files import read_weights
 from pippin.system.files import write_json
 from pippin.system.flush import make_folder
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
 from pippin.system.tensors import save_tensors
+from pippin.system.weight_folders import find_weights
 
 CONFIG_FILE = "config.json"
 SCHEDULER_FILE = Path("scheduler") / "scheduler_config.json"
@@ -43,6 +46,13 @@ TABLES: dict[str, Table] = {
     "mmdit": tables.mmdit_table,
     "unet": tables.unet_table,
 }
+FOUND_BY = {
+    "dit": ("pos_embed.proj.weight", "proj_out_2.weight"),
+    "pixart": ("pos_embed.proj.weight", "adaln_single.linear.weight"),
+    "mmdit": ("pos_embed.proj.weight", "norm_out.linear.weight"),
+    "unet": ("conv_in.weight", "time_embedding.linear_1.weight"),
+}
+"""Names of tensors by which the network is found, whatever wraps their names."""
 DIT_NOTE = (
     "diffusers' DiT divides time features by 127 where the published DiT and ours divide by 128: "
     "as it stands it computes something else from the same weights; equal is, in diffusers, "
@@ -52,11 +62,18 @@ NULL_CAPTION = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
 """diffusers' pipelines encode the empty caption instead."""
 
 
-def read_folder(folder: Path) -> tuple[Placed, tuple[str, ...]]:
+def read_folder(
+    folder: Path, schedule: ScheduleName | None = None, prediction: PredictionType | None = None
+) -> tuple[Placed, tuple[str, ...]]:
     """The model of a folder, and notes on what was chosen and left out.
 
+    Args:
+        folder: of a model or a pipeline.
+        schedule, prediction: the process that the user states, for a folder without a scheduler.
+
     Raises:
-        ValueError: no such model, or one that ours cannot be; the message names why.
+        ValueError: no such model, one that ours cannot be, or another process than the folder's
+            scheduler has; the message names why.
         OSError: a file cannot be read.
     """
     inner = _model_folder(folder)
@@ -64,25 +81,40 @@ def read_folder(folder: Path) -> tuple[Placed, tuple[str, ...]]:
     for path in (one / SCHEDULER_FILE for one in (folder, inner.parent, inner)):
         scheduler = scheduler or (_json(path) if path.is_file() else None)
     configured = read_config(config, scheduler)
-    weights = read_weights(_weights_file(inner))
+    process = stated(configured.diffusion, schedule, prediction)
+    if scheduler is not None and process != configured.diffusion:
+        raise ValueError(
+            f"the scheduler of {folder} says schedule {configured.diffusion.schedule}, prediction "
+            f"{configured.diffusion.prediction}; stated are schedule {process.schedule}, "
+            f"prediction {process.prediction}: leave --schedule and --prediction out"
+        )
+    configured = replace(configured, diffusion=process)
+    files = find_weights(inner)
+    weights = read_weights(files.path, FOUND_BY[configured.denoiser.kind])
     own: dict[str, Tensor] = {}
     if (inner / EXTRA_FILE).is_file():
         configured, own = _read_extra(inner / EXTRA_FILE, configured)
     placed = from_diffusers(configured, weights.tensors, own=own)
-    return placed, (*weights.notes, *_notes(placed, config, scheduler))
+    variant = (f"variant {files.variant}: {files.path.name}",) if files.variant else ()
+    is_stated = (schedule, prediction) != (None, None)
+    return placed, (*variant, *weights.notes, *_notes(placed, config, scheduler, is_stated))
 
 
 def _notes(
-    placed: Placed, config: Mapping[str, Any], scheduler: Mapping[str, Any] | None
+    placed: Placed,
+    config: Mapping[str, Any],
+    scheduler: Mapping[str, Any] | None,
+    is_stated: bool,
 ) -> list[str]:
     """What a reader must know of a folder that was read."""
     notes, diffusion = [], placed.configured.diffusion
-    if scheduler is None:
+    if scheduler is None and not is_stated:
         notes.append(
             f"no {SCHEDULER_FILE}: the process is the one that {placed.source} was published "
-            f"with, schedule {diffusion.schedule}, prediction {diffusion.prediction}"
+            f"with, schedule {diffusion.schedule}, prediction {diffusion.prediction}; another one "
+            "is stated by --schedule and --prediction"
         )
-    elif settings := left_out(scheduler):
+    elif scheduler is not None and (settings := left_out(scheduler)):
         notes.append(f"of the scheduler, what says how to sample is left out: {settings}")
     if placed.configured.denoiser.kind == "dit":
         notes.append(DIT_NOTE)
@@ -216,15 +248,6 @@ def _model_folder(folder: Path) -> Path:
         f"{folder} holds no {CONFIG_FILE}, nor does a folder transformer or unet in it; give the "
         "folder of a diffusers model or pipeline"
     )
-
-
-def _weights_file(folder: Path) -> Path:
-    stem = WEIGHTS_FILE.removesuffix(".safetensors")
-    names = (WEIGHTS_FILE, stem + INDEX_SUFFIX, f"{stem}.bin")
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise ValueError(f"{folder} holds none of {', '.join(names)}")
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -48,7 +48,11 @@ def of_scheduler(config: Mapping[str, Any]) -> DiffusionConfig:
     name = str(config.get("_class_name", "without a name"))
     if config.get("num_train_timesteps", 1000) != 1000:
         raise _unsupported(name, f"num_train_timesteps {config['num_train_timesteps']}")
+    if config.get("timestep_type") == "continuous":
+        raise _unsupported(name, "timestep_type continuous")
     if name in FLOW:
+        if config.get("invert_sigmas"):
+            raise _unsupported(name, "invert_sigmas True, times that run the other way")
         return DiffusionConfig(schedule="flow", prediction="flow", time_density=LogitNormalTime())
     if name not in DISCRETE:
         raise _unsupported(name, "its class")

@@ -11,6 +11,7 @@ from torch import Tensor
 from pippin.interop.arguments import Configured
 from pippin.interop.mapping import Entry, Shapes, from_theirs, shapes_of
 from pippin.model import LatentDenoiser, build_model
+from pippin.system.weight_checks import check_finite, listed
 
 Table = Callable[[Any, Shapes], Iterable[Entry]]
 """(denoiser's configuration, shapes of ours) -> lines."""
@@ -54,7 +55,10 @@ def place(
     """
     model = bare_model(configured)
     shapes = shapes_of(model)
-    converted = from_theirs(lines(table, configured, shapes), state, shapes)
+    table_lines = lines(table, configured, shapes)
+    _check_numbers(source, table_lines, state)
+    check_finite(own or {}, source)
+    converted = from_theirs(table_lines, state, shapes)
     mine = dict(own or {})
     odd = sorted(key for key in mine if shapes.get(key) != tuple(mine[key].shape))
     if odd:
@@ -72,6 +76,19 @@ def place(
         unplaced=converted.unplaced,
         made_by_us=missing,
     )
+
+
+def _check_numbers(source: str, table: Iterable[Entry], state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of a table that are no finite numbers, or whole numbers only."""
+    names = {name for entry in table for name in (*entry.theirs, *entry.copies)}
+    read = {name: state[name] for name in sorted(names & state.keys())}
+    if whole := [name for name, value in read.items() if not value.is_floating_point()]:
+        kind = str(read[whole[0]].dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{source}: {listed(whole)} are stored as {kind}, which holds quantised weights; give "
+            "the weights in float32, float16 or bfloat16 that they were made of"
+        )
+    check_finite(read, source)
 
 
 def bare_model(configured: Configured, device: str = "cpu") -> LatentDenoiser:

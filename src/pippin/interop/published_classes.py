@@ -36,6 +36,12 @@ SIDE_NOTE = (
 )
 
 
+SD2_NOTE = (
+    "Stable Diffusion 2, whose captions are 1024 wide, has models of two processes with the same "
+    "tensors: those of 768 pixels predict v (--prediction v), those of 512 eps"
+)
+
+
 def of_dit(a: Arguments) -> Configured:
     """facebookresearch/DiT; its defaults are those of XL/2."""
     a.ignore("class_dropout_prob")
@@ -216,6 +222,8 @@ def of_ldm_unet(a: Arguments) -> Configured:
     side, notes = a.take("image_size", 64), tuple[str, ...]()
     if (channels, side) == (4, UNUSED_SIDE) and context in SD_CONTEXTS:
         side, notes = 64, (SIDE_NOTE,)
+    if (channels, context) == (4, SD_CONTEXTS[1]):
+        notes = (*notes, SD2_NOTE)
     return Configured(
         denoiser=denoiser,
         conditioning=ConditioningConfig(

@@ -33,6 +33,10 @@ TABLES: dict[str, Table] = {
     "mmdit_sd3": mmdit_table,
     "ldm_unet": unet_table,
 }
+FOUND_BY = dict.fromkeys(TABLES, ("x_embedder.proj.weight", "final_layer.linear.weight")) | {
+    "ldm_unet": ("input_blocks.0.0.weight", "out.2.weight")
+}
+"""Names of the first and the last layer, by which the network is found in a checkpoint."""
 MADE_BY_US = {
     "mmdit_sd3": ("conditioner.text_tokens.null", "conditioner.text_vector.null"),
     "ldm_unet": ("conditioner.text_tokens.null",),
@@ -228,7 +232,18 @@ def _check_positions(stored: Tensor, configured: Configured) -> None:
         step = (denoiser.base_grid or side) / side / denoiser.interpolation
         hint = f" at lewei_scale={denoiser.interpolation:g}"
     table = sincos_2d(side, side, stored.shape[-1], row_step=step, column_step=step)
-    if not torch.allclose(stored.reshape(table.shape).float().cpu(), table, atol=1e-4):
+    found = stored.reshape(table.shape).float().cpu()
+    if not torch.allclose(found, table, atol=_rounding(stored)):
         raise ValueError(
             f"pos_embed is not the sine-cosine table of its grid{hint}; ours would read it wrongly"
         )
+
+
+def _rounding(stored: Tensor) -> float:
+    """How far numbers up to 1 may have moved where they were stored; they keep their rounding
+    when they are cast to a wider type later."""
+    wide = stored.float()
+    for dtype in (torch.float8_e5m2, torch.float8_e4m3fn, torch.bfloat16, torch.float16):
+        if torch.equal(wide.to(dtype).float(), wide):
+            return torch.finfo(dtype).eps / 2
+    return 1e-4

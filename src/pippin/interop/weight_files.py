@@ -1,29 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the weight files of other implementations, without running code from them."""
+"""The weights of one network in a file of another implementation, whatever lies around them."""
 
 import argparse
-import json
-import pickle
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-PICKLED = (".pt", ".pth", ".ckpt", ".bin")
-INDEX_SUFFIX = ".safetensors.index.json"
-AVERAGED = ("ema", "state_dict_ema", "model_ema")
-"""What checkpoints call averaged weights; they are preferred."""
-RAW = ("model", "state_dict", "module")
-WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")
-"""What compiled models and models under DDP have before all names."""
-DENOISER, EMA = "model.diffusion_model.", "model_ema."
-"""Of the denoiser in the checkpoint of a whole pipeline, and of averages there."""
+from pippin.interop.wrappers import (
+    FLAT,
+    PLAIN,
+    Candidate,
+    choose,
+    entries,
+    find_candidates,
+    unnamed_averages,
+)
+from pippin.system.weight_checks import dequantised, listed, refuse_quantised
+from pippin.system.weight_files import read_file, type_name
+
+SETTINGS = ("args", "config", "cfg", "hparams", "hyper_parameters", "opts", "options")
+"""Entries of checkpoints that hold the settings of a training script."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,118 +31,154 @@ class WeightFile:
 
     tensors: dict[str, Tensor]
     notes: tuple[str, ...] = ()
+    entry: str = ""
+    """What was taken, as ``--key`` would name it: ``ema``, ``state_dict.ema_model``; empty = the
+    file itself."""
+    averaged: bool = False
+    """Whether that name says that the weights are averaged ones."""
+    beside: tuple[str, ...] = ()
+    """Names of the other entries on the way there, and of other prefixes in the last one."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of the training script, where the checkpoint holds them."""
 
 
-def read_weights(path: Path, key: str | None = None) -> WeightFile:
-    """The weights in a file.
+def read_weights(path: Path, wanted: Sequence[str], key: str | None = None) -> WeightFile:
+    """The weights of a network in a file.
 
     Args:
-        path: .safetensors, an index of several of them, or .pt, .pth, .ckpt, .bin.
-        key: the entry of a checkpoint that holds the weights; None = averaged weights where there
-            are some.
+        path: .safetensors, .pt, .pth, .ckpt, .bin, or an index of several .safetensors or .bin.
+        wanted: names of tensors by which the network is found, under whatever prefix.
+        key: the entry of a checkpoint, or the prefix of names, that holds the weights; None =
+            averaged weights where there are some.
 
     Raises:
-        ValueError: another type of file, damaged, more than weights in it, or no weights in it.
+        ValueError: another type of file, a damaged one, more than weights in it, weights that are
+            quantised in a way that is not read, or none of this network; what is there is named.
         FileNotFoundError: it is not there.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file; give a file of weights")
-    if path.name.endswith(INDEX_SUFFIX):
-        content: Any = _read_shards(path)
-    elif path.suffix == ".safetensors":
-        content = _read_safetensors(path)
-    elif path.suffix in PICKLED:
-        content = _read_pickled(path)
-    else:
-        raise ValueError(
-            f"{path} has the ending {path.suffix or 'none'}; weights are read from .safetensors, "
-            f"{INDEX_SUFFIX}, {', '.join(PICKLED)}"
-        )
-    return _without_prefix(*_unwrapped(path, content, key))
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
-
-
-def _read_shards(path: Path) -> dict[str, Tensor]:
-    try:
-        names = set(json.loads(path.read_bytes())["weight_map"].values())
-        inside = all(Path(name).name == name for name in names)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged or no index of safetensors files: {error}") from error
-    if not inside:
-        raise ValueError(f"{path} names files outside its folder")
-    shards = [_read_safetensors(path.parent / name) for name in sorted(names)]
-    return {name: tensor for shard in shards for name, tensor in shard.items()}
-
-
-def _read_pickled(path: Path) -> Any:
-    """With ``weights_only``; the options of a training script, which DiT's checkpoints hold, are
-    plain values and pass too."""
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        needs = re.search(r"Unsupported (?:global|class)[^.]*", str(error))
-        if needs is None:
-            raise ValueError(f"{path} is damaged or no file of torch.save") from error
-        raise ValueError(
-            f"{path} holds more than weights, and loading that would run code from it, which "
-            f"pippin never does ({needs[0]}). Where you trust the file, load it yourself and "
-            "save its weights alone: safetensors.torch.save_file(state, 'weights.safetensors')"
-        ) from error
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # a damaged pickle may raise anything
-        raise ValueError(f"{path} is damaged or no file of torch.save: {error!r}") from error
-
-
-def _unwrapped(
-    path: Path, content: Any, key: str | None
-) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
-    """The entry of a checkpoint that holds weights, and a note on the choice."""
+    content = read_file(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name")
-    if key is None and content and all(isinstance(v, Tensor) for v in content.values()):
-        return content, ()
-    holders = [str(name) for name, value in content.items() if isinstance(value, Mapping)]
-    wanted = [key] if key is not None else [k for k in (*AVERAGED, *RAW) if k in holders]
-    for name in wanted:
-        found = content.get(name)
-        if isinstance(found, Mapping):
-            if any(isinstance(value, Mapping) for value in found.values()):
-                return _unwrapped(path, found, None)
-            tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)}
-            if tensors:
-                others = sorted(str(one) for one in content if one != name)
-                note = f"of its entries, {name!r} was taken; left out: {', '.join(others)}"
-                return tensors, (note,) if others else ()
-    raise ValueError(
-        f"{path} holds no weights under {' or '.join(map(repr, wanted or (*AVERAGED, *RAW)))}; "
-        f"its entries: {', '.join(sorted(map(str, content))) or 'none'}"
+    try:
+        candidates = find_candidates(content, wanted)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    taken = choose(candidates, key, str(path))
+    if taken is None:
+        raise ValueError(f"{path} {_reason(content, candidates, wanted, key, str(path))}")
+    if key is None and not taken.averaged and (lists := unnamed_averages(content)):
+        advice = taken.name and f"; --key {taken.name} takes the raw ones, which have names"
+        raise ValueError(
+            f"{path} holds averaged weights under {lists[0]!r} as a list without names, which "
+            f"cannot be put in their places{advice}"
+        )
+    tensors, notes = dequantised(taken.tensors, str(path))
+    return WeightFile(
+        tensors=tensors,
+        notes=(*_choice(content, candidates, taken), *notes),
+        entry=taken.name,
+        averaged=taken.averaged,
+        beside=tuple(_beside(content, candidates, taken)),
+        settings=dict(_settings(content)),
     )
 
 
-def _without_prefix(tensors: Mapping[str, Tensor], notes: tuple[str, ...]) -> WeightFile:
-    for prefix in WRAPPERS:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    inner = [name for name in tensors if name.startswith(DENOISER)]
-    if not inner:
-        return WeightFile(tensors=dict(tensors), notes=notes)
-    names = {name.removeprefix(DENOISER): name for name in inner}
-    averaged = {name: _averaged_name(name) for name in names}
-    if all(name in tensors for name in averaged.values()):
-        names, notes = averaged, (*notes, f"the averaged weights, {EMA}..., were taken")
-    if others := len(tensors) - len(names):
-        notes = (*notes, f"{others} other tensors of the file were left out")
-    return WeightFile(tensors={n: tensors[theirs] for n, theirs in names.items()}, notes=notes)
+def _choice(
+    content: Mapping[Any, Any], candidates: Sequence[Candidate], taken: Candidate
+) -> Iterator[str]:
+    """What was taken, and what else there is."""
+    others = sorted(str(one) for one in content if str(one) not in taken.path[:1])
+    if taken.path and others:
+        entry = ".".join(taken.path)
+        yield f"of its entries, {entry!r} was taken; left out: {', '.join(others)}"
+    if not PLAIN.match(taken.prefix):
+        kind = "averaged weights" if taken.averaged else "weights"
+        yield f"the {kind} under {taken.prefix!r} were taken"
+    if prefixes := [repr(one.prefix or "no prefix") for one in _alike(candidates, taken)]:
+        yield f"the same network's weights under {', '.join(prefixes)} were left out"
+    if taken.others:
+        yield f"{taken.others} other tensors of the file were left out"
+    if taken.raw:
+        yield f"{len(taken.raw)} tensors have no average, so the raw ones: {listed([*taken.raw])}"
 
 
-def _averaged_name(name: str) -> str:
-    """What latent diffusion's code calls the average of a tensor of the denoiser."""
-    return EMA + f"diffusion_model.{name}".replace(".", "")
+def _alike(candidates: Sequence[Candidate], taken: Candidate) -> list[Candidate]:
+    """The same network under other prefixes of one entry's names."""
+    same = [one for one in candidates if one.path == taken.path]
+    return [one for one in same if one.prefix != taken.prefix]
+
+
+def _beside(
+    content: Mapping[Any, Any], candidates: Sequence[Candidate], taken: Candidate
+) -> Iterator[str]:
+    """What lies beside the entry that was taken, at each level of its path."""
+    for part in taken.path:
+        inner = {str(name): value for name, value in content.items()}
+        yield from sorted(set(inner) - {part})
+        content = inner[part]
+    for one in _alike(candidates, taken):
+        yield one.prefix.rstrip(".")
+
+
+def _reason(
+    content: Mapping[Any, Any],
+    candidates: Sequence[Candidate],
+    wanted: Sequence[str],
+    key: str | None,
+    where: str,
+) -> str:
+    """Why no weights were found, with the names that are there."""
+    if key is not None and candidates:
+        places = ", ".join(one.name or "the file itself" for one in candidates)
+        return (
+            f"holds no weights under {key!r}; its entries: {_names(content)}; the weights are "
+            f"under: {places}"
+        )
+    tensors = {
+        ".".join((*path, str(name))): value
+        for path, mapping in entries(content)
+        for name, value in mapping.items()
+        if isinstance(value, Tensor)
+    }
+    refuse_quantised({name: type_name(value.dtype) for name, value in tensors.items()}, where)
+    if any(FLAT in name for name in tensors):
+        return (
+            "holds weights that FSDP has flattened into one tensor; save the full state dict "
+            "instead: torch.distributed.checkpoint.state_dict.get_model_state_dict with "
+            "StateDictOptions(full_state_dict=True)"
+        )
+    if lists := unnamed_averages(content):
+        return (
+            f"holds weights under {lists[0]!r} as a list without names, which cannot be put in "
+            "their places, and no others"
+        )
+    if not tensors:
+        return f"holds no weights; its entries: {_names(content)}"
+    inner = f"; its entries: {_names(content)}" if any(map(_is_entry, content.values())) else ""
+    return (
+        f"holds no weights of this network: none of its {len(tensors)} tensors is called "
+        f"{' or '.join(wanted)}, with any prefix. There are: {listed(sorted(tensors))}{inner}"
+    )
+
+
+def _is_entry(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _names(content: Mapping[Any, Any]) -> str:
+    return ", ".join(sorted(map(str, content))) or "none"
+
+
+def _settings(content: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Plain values of a training script's settings, those of a section within them too."""
+    for name in SETTINGS:
+        value = content.get(name)
+        found = vars(value) if isinstance(value, argparse.Namespace) else value
+        if not isinstance(found, Mapping):
+            continue
+        for _, section in entries(found):
+            yield from (
+                (str(key), one)
+                for key, one in section.items()
+                if isinstance(one, (str, int, float, bool))
+            )

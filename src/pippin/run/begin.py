@@ -18,6 +18,7 @@ from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
 from pippin.sampling.guidance import scale_at_resolution
 from pippin.system.files import write_json
+from pippin.system.weight_checks import check_finite
 from pippin.transfer.merge import merge
 from pippin.transfer.rules import TransferEnds
 
@@ -46,6 +47,7 @@ def begin(
     if recipe.init.run is None:
         return ()
     start = open_trained(str(located(recipe, folder)), recipe.init.weights)
+    check_finite(start.tensors, f"init.run {start.source}")
     ends = TransferEnds(old=start.recipe.denoiser, new=recipe.denoiser)
     try:
         tensors, moved = merge(start.tensors, model, ends, recipe.init.transfer)

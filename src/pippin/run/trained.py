@@ -26,6 +26,7 @@ from pippin.run.folder import RunFolder
 from pippin.system.flush import make_folder
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
 from pippin.system.tensors import save_tensors
+from pippin.system.weight_checks import check_finite
 from pippin.training.checkpoint import load_state, load_weights, newest_good
 
 SHIPPED_PREFIX = "pippin/"
@@ -72,10 +73,11 @@ class Trained:
         return (*self.lineage, own)
 
     def check_fit(self, model: LatentDenoiser) -> None:
-        """Refuse a model that has other tensors.
+        """Refuse a model that has other tensors, and weights that are no numbers.
 
         Raises:
-            ValueError: names or shapes differ; the message lists the first few.
+            ValueError: names or shapes differ, or numbers are not finite; the message lists the
+                first few.
         """
         wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
         given = {name: tuple(t.shape) for name, t in self.tensors.items()}
@@ -90,6 +92,7 @@ class Trained:
                 f"the weights of {self.source} do not fit this model; tensors that differ: "
                 f"{len(odd)}{lines}\nuse the denoiser, conditioning and classes of their recipe"
             )
+        check_finite(self.tensors, self.source)
 
     def load_into(self, model: LatentDenoiser) -> None:
         """Set all weights of a model.

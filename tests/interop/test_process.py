@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+import argparse
+
+import diffusers
+import pytest
+import torch
+
+from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
+from pippin.interop.convert import convert
+from pippin.interop.diffusers_schedulers import of_scheduler
+from pippin.interop.mapping import shapes_of
+from pippin.interop.process import stated
+from pippin.interop.published import dit_table
+from pippin.interop.published_classes import configure
+from pippin.model import build_model
+
+ARGUMENTS = {"hidden_size": 32, "depth": 1, "num_heads": 2, "num_classes": 4}
+DDPM = DiffusionConfig(schedule="ddpm")
+FLOW = DiffusionConfig(schedule="flow", prediction="flow", time_density=LogitNormalTime())
+
+
+def state(arguments=ARGUMENTS):
+    """Tensors under the names of the published DiT."""
+    configured = configure("dit", arguments)
+    model = build_model(
+        configured.conditioning, configured.denoiser, num_classes=4, latent_channels=4, seed=0
+    )
+    table = dit_table(configured.denoiser, shapes_of(model))
+    return {entry.theirs[0]: model.state_dict()[entry.ours] for entry in table}
+
+
+def read(tmp_path, content, name="weights.pt", **more):
+    torch.save(content, tmp_path / name)
+    return convert("dit", tmp_path / name, arguments=ARGUMENTS, **more)
+
+
+def test_a_plain_file_is_taken_as_published_and_that_is_said(tmp_path):
+    incoming = read(tmp_path, state())
+    assert incoming.placed.configured.diffusion == incoming.recipe.diffusion == DDPM
+    (note,) = (note for note in incoming.notes if "does not say its process" in note)
+    assert "schedule ddpm, prediction eps is taken" in note and "SiT and REPA" in note
+    assert "--schedule and --prediction" in note
+
+
+PROJECTORS = {"projectors.0.0.weight": torch.zeros(8, 32)}
+SIGNS = {
+    "heads of REPA": ({"ema": state() | PROJECTORS}, "w.pt", r"heads, such as projectors\.0"),
+    "settings of SiT": (
+        {"ema": state(), "args": argparse.Namespace(path_type="Linear", prediction="velocity")},
+        "w.pt",
+        "settings have path_type Linear",
+    ),
+    "settings in a section": (
+        {"model": state(), "config": {"transport": {"path_type": "GVP"}}},
+        "w.pt",
+        "path_type GVP",
+    ),
+    "the name of the file": (state(), "SiT-XL-2-256x256.pt", "the file's name has SiT"),
+    "another name": (state(), "imagenet_repa_400k.pt", "the file's name has repa"),
+}
+
+
+@pytest.mark.parametrize("case", SIGNS)
+def test_signs_of_flow_matching_are_refused_unless_ddpm_is_stated(tmp_path, case):
+    content, name, sign = SIGNS[case]
+    with pytest.raises(ValueError, match=f"looks like weights of SiT or REPA.*{sign}"):
+        read(tmp_path, content, name)
+    with pytest.raises(ValueError, match="which no model of pippin computes"):
+        read(tmp_path, content, name, schedule="flow")  # theirs is another flow than ours
+    incoming = read(tmp_path, content, name, schedule="ddpm", prediction="eps")
+    assert incoming.recipe.diffusion == DDPM
+    assert any("there are signs of another" in note for note in incoming.notes)
+
+
+@pytest.mark.parametrize("name", ["deposit.pt", "transit-12.pt", "repair.pt", "visit.pt"])
+def test_words_that_contain_the_names_are_no_signs(tmp_path, name):
+    assert read(tmp_path, state(), name).recipe.diffusion == DDPM
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ({"parameterization": "v"}, "v"),
+        ({"predict_xstart": True}, "x0"),
+        ({"model": {"prediction_type": "v_prediction"}}, "v"),
+    ],
+)
+def test_settings_that_say_another_prediction_are_asked_about(tmp_path, settings, hint):
+    content = {"state_dict": state(), "hyper_parameters": settings}
+    with pytest.raises(ValueError, match=f"prediction {hint}, .*--prediction {hint}, or "):
+        read(tmp_path, content)
+    assert read(tmp_path, content, prediction=hint).recipe.diffusion.prediction == hint
+    assert read(tmp_path, content, prediction="eps").recipe.diffusion == DDPM
+
+
+def test_a_stated_process_is_that_of_the_recipe(tmp_path):
+    incoming = read(tmp_path, state(), schedule="cosine", prediction="v")
+    assert incoming.recipe.diffusion == DiffusionConfig(schedule="cosine", prediction="v")
+    assert incoming.placed.configured.diffusion == incoming.recipe.diffusion
+    assert not any("does not say its process" in note for note in incoming.notes)
+
+
+def test_flow_matching_has_no_learned_variance(tmp_path):
+    with pytest.raises(ValueError, match="learn_variance True needs a schedule of 1000 indices"):
+        read(tmp_path, state(), schedule="flow")
+    plain = ARGUMENTS | {"learn_sigma": False}
+    torch.save(state(plain), tmp_path / "plain.pt")
+    incoming = convert("dit", tmp_path / "plain.pt", arguments=plain, schedule="flow")
+    assert incoming.recipe.diffusion == FLOW and incoming.recipe.sampling.solver == "euler"
+
+
+def test_halves_of_a_process_are_completed_or_refused():
+    assert stated(DDPM) is DDPM
+    assert stated(DDPM, prediction="flow") == stated(DDPM, "flow") == FLOW
+    assert stated(DDPM, "sd") == DiffusionConfig(schedule="sd")
+    assert stated(FLOW, "sd", "v") == DiffusionConfig(schedule="sd", prediction="v")
+    for published, given in ((FLOW, ("sd", None)), (FLOW, (None, "v")), (DDPM, ("flow", "eps"))):
+        with pytest.raises(ValueError, match="do not go together"):
+            stated(published, *given)
+
+
+def test_stable_diffusion_two_is_asked_about():
+    yaml = {"in_channels": 4, "out_channels": 4, "context_dim": 1024, "num_head_channels": 64}
+    notes = configure("ldm_unet", yaml | {"use_spatial_transformer": True}).notes
+    assert any("--prediction v" in note for note in notes)
+
+
+@pytest.mark.parametrize("setting", [{"invert_sigmas": True}, {"timestep_type": "continuous"}])
+def test_schedulers_whose_times_run_otherwise_are_refused(setting):
+    config = {"_class_name": "FlowMatchEulerDiscreteScheduler"} | setting
+    with pytest.raises(ValueError, match=f"is not supported, for {next(iter(setting))}"):
+        of_scheduler(config)
+
+
+def test_a_folder_of_diffusers_without_a_scheduler_takes_what_is_stated(tmp_path):
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1}
+    model = diffusers.DiTTransformer2DModel(**sizes, sample_size=8, num_embeds_ada_norm=3)
+    model.save_pretrained(tmp_path / "transformer")
+    incoming = convert("diffusers", tmp_path, prediction="v")
+    assert incoming.recipe.diffusion == DiffusionConfig(schedule="ddpm", prediction="v")
+    assert not any("scheduler_config" in note for note in incoming.notes)
+    diffusers.DDIMScheduler().save_pretrained(tmp_path / "scheduler")
+    with pytest.raises(ValueError, match=r"prediction eps; stated are .*prediction v"):
+        convert("diffusers", tmp_path, prediction="v")
+    assert convert("diffusers", tmp_path, prediction="eps").recipe.diffusion.prediction == "eps"
