@@ -37,6 +37,25 @@ def test_empty_cells_are_none(clean, value):
     assert clean(value) is None
 
 
+@pytest.mark.parametrize("value", ["nan", "NaN", b"None", " null\n", "<NA>"])
+def test_names_of_nothing_are_no_caption_and_may_be_a_class(value):
+    assert clean_caption(value) is None
+    assert clean_label(value) is not None
+
+
+@pytest.mark.parametrize(
+    "value", ["{'en': 'a dog'}", '{"en": "a dog", "de": null}', '["a dog", "a cat"]', "['a dog',]"]
+)
+def test_dictionaries_and_lists_that_were_written_as_text_are_no_captions(value):
+    with pytest.raises(NotTextError, match=r"is a (dict|list) written as text"):
+        clean_caption(value)
+
+
+@pytest.mark.parametrize("text", ["[a dog]", "{dog, cat}", "[]ab", "{a dog: 'x'} and more", "(1)"])
+def test_text_in_brackets_is_a_caption(text):
+    assert clean_caption(text) == text
+
+
 @pytest.mark.parametrize("clean", [clean_caption, clean_label])
 @pytest.mark.parametrize(
     ("value", "reason"),

@@ -6,6 +6,8 @@ members of archives: a byte order mark is no text, NaN is an empty cell, a dicti
 caption, and 2.0 is the class 2.
 """
 
+import ast
+import json
 import math
 import re
 from collections.abc import Iterable
@@ -16,6 +18,8 @@ from typing import Any
 BYTE_ORDER_MARK = "\ufeff"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"(-?)(0|[1-9]\d*)\.0+", re.ASCII)
+_NO_CAPTION = frozenset(("nan", "none", "null", "<na>"))
+"""What programs write into a text column for an empty cell."""
 
 
 class NotTextError(ValueError):
@@ -26,13 +30,16 @@ def clean_caption(value: Any) -> str | None:
     """The text of a caption in one line; None where there is none.
 
     Bytes are read as UTF-8. Byte order marks at either end are removed, and each run of white
-    space is one space. None, NaN and white space alone are no caption. Numbers become text.
+    space is one space. None, NaN, their names as text and white space alone are no caption.
+    Numbers become text.
 
     Raises:
         NotTextError: bytes that are not UTF-8, a surrogate without its other half, or a value of
-            several parts such as a dictionary or a list.
+            several parts such as a dictionary or a list, also where a program wrote it as text.
     """
-    return _plain(value) or None
+    text = _plain(value)
+    _refuse_written(text)
+    return None if text.casefold() in _NO_CAPTION else text or None
 
 
 def clean_label(value: Any) -> str | None:
@@ -60,9 +67,27 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
     return sorted(set(labels), key=_order)
 
 
+def label_number(label: str) -> Decimal | None:
+    """The value of a label that is a number; None of others."""
+    return Decimal(label) if _NUMBER.fullmatch(label) else None
+
+
 def _order(label: str) -> tuple[bool, Decimal, str]:
-    is_number = _NUMBER.fullmatch(label) is not None
-    return not is_number, Decimal(label) if is_number else Decimal(0), label
+    number = label_number(label)
+    return number is None, Decimal(0) if number is None else number, label
+
+
+def _refuse_written(text: str) -> None:
+    """Refuse a dictionary or list that was written as text, such as {'en': 'a dog'}."""
+    if (text[:1], text[-1:]) not in (("{", "}"), ("[", "]")):
+        return
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):  # text in brackets
+            continue
+        if isinstance(value, dict | list | set):
+            raise NotTextError(f"is a {type(value).__name__} written as text ({text[:40]})")
 
 
 def _plain(value: Any) -> str:
