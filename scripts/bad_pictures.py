@@ -75,16 +75,17 @@ def several(name: str) -> Make:
     return saved(name, save_all=True, append_images=[Image.new("RGB", (40, 30), "red")])
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """A PNG file from its parts, which Pillow does not write."""
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + check
 
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, *more: bytes) -> bytes:
+    """A PNG file from its parts, which Pillow does not write; with more chunks."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    pixels = (*more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(pixels)
 
 
 def beside(other: str, make: Make) -> Make:
@@ -101,6 +102,20 @@ def linked(folder: Path) -> str:
     """A link to a file that is not there."""
     (folder / "link.png").symlink_to(folder / "gone")
     return "link.png"
+
+
+def fifo(folder: Path) -> str:
+    """A named pipe: reading it waits for a writer."""
+    os.mkfifo(folder / "fifo.png")
+    return "fifo.png"
+
+
+def linked_class(folder: Path) -> str:
+    """A class folder in which a link leads to another one."""
+    saved("cats/b.png")(folder)
+    saved("dogs/c.png")(folder)
+    (folder / "cats" / "see-dogs").symlink_to("../dogs")
+    return "cats/see-dogs"
 
 
 def twins(folder: Path) -> str:
@@ -137,7 +152,10 @@ def two_metadata_files(folder: Path) -> str:
     return metadata("file_name\n")(folder)
 
 
-DEEP = png(20, 20, 16, 2, (b"\0" + b"\x80\x01" * 60) * 20)
+DEEP_ROWS = (b"\0" + b"\x80\x01" * 60) * 20
+DEEP = png(20, 20, 16, 2, DEEP_ROWS)
+DEEP_KEY = png(20, 20, 16, 2, DEEP_ROWS, chunk(b"tRNS", b"\x80\x01" * 3))
+LONG_TEXT = chunk(b"zTXt", b"workflow\0\0" + zlib.compress(bytes(2**21)))
 CASES: dict[str, Make] = {
     "JPEG, PNG or WebP in RGB": saved("a.jpg"),
     "BMP": saved("a.bmp"),
@@ -153,9 +171,13 @@ CASES: dict[str, Make] = {
     "animated WebP": several("a.webp"),
     "TIFF of two pages": several("a.tiff"),
     "PNG with 16 bits of colour": written("a.png", DEEP),
+    "PNG with 16 bits of colour, one of them transparent": written("a.png", DEEP_KEY),
+    "PNG with a text of 2 MB": written("a.png", png(20, 20, 16, 2, DEEP_ROWS, LONG_TEXT)),
+    "PNG with garbage as EXIF": saved("a.png", exif=b"garbage"),
     "PNG with 16 bits of grey": saved("a.png", "I;16"),
     "TIFF of floating-point numbers": saved("a.tif", "F"),
     "JPEG named .png": saved("a.png", format="JPEG"),
+    "PostScript named .png": written("a.png", b"%!PS-Adobe-3.0 EPSF-3.0\n"),
     "JPEG cut in the middle": cut("a.jpg"),
     "PNG cut in the middle": cut("a.png"),
     "empty file": written("a.jpg", b""),
@@ -167,6 +189,9 @@ CASES: dict[str, Make] = {
     "HEIC, AVIF, SVG, raw": written("a.heic", b""),
     "name that is not UTF-8": written(b"\xff.png", b""),
     "link to nothing": linked,
+    "link to a folder that is counted": linked_class,
+    "FIFO, socket or device": beside("b.png", fifo),
+    "folder of the system or of network storage": beside("b.png", saved("@eaDir/a.png")),
     "two names that differ in Unicode's form": twins,
     "text file beside no picture": beside("b.png", written("a.txt", b"")),
     "caption's file that is not UTF-8": captioned(b"\xff"),
@@ -175,12 +200,20 @@ CASES: dict[str, Make] = {
     "metadata: file that is not there": metadata("file_name\na.png\n", about="a.png"),
     "metadata: empty label": metadata("file_name,label\na.png,\n", "a.png", about="a.png"),
     "metadata: empty caption": metadata("file_name,text\na.png,\n", "a.png", about="a.png"),
+    "metadata: caption is a dictionary": metadata(
+        '{"file_name": "a.png", "text": {"en": "owl"}}',
+        "a.png",
+        file="metadata.jsonl",
+        about="a.png",
+    ),
     "metadata: file named twice": metadata("file_name\na.png\na.png\n", "a.png", about="a.png"),
     "metadata: picture without a row": metadata(
         "file_name\nb.png\n", "a.png", "b.png", about="a.png"
     ),
     "metadata: file outside the folder": metadata("file_name\n../a.png\n", about="../a.png"),
     "metadata: no column file_name": metadata("image,label\na.png,1\n", "a.png"),
+    "metadata: column filename": metadata("filename,label\na.png,1\n", "a.png"),
+    "metadata: columns caption and Caption": metadata("file_name,caption,Caption\na.png,a,b\n"),
     "metadata: no JSON": metadata("hello", file="metadata.jsonl"),
     "metadata: label is a list": metadata(
         '{"file_name": "a.png", "label": [1]}', file="metadata.jsonl"
@@ -204,7 +237,12 @@ def observe(folder: Path, name: str) -> str:
         f"used, {p.size.height} x {p.size.width}" + "".join(f", {rule}" for rule in p.rules)
         for p in used
     ]
-    return "; ".join([*texts, *lost]) or "passed over"
+    skipped = [
+        f"skipped: {one.reason}"
+        for one in found.facts.skipped
+        if one.name == name or name.startswith(f"{one.name}/")
+    ]
+    return "; ".join([*texts, *lost, *skipped]) or "passed over"
 
 
 def rows() -> Iterator[tuple[str, str]]:

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each rule by which a file becomes RGB, on files written here."""
 
+import errno
+import os
 import struct
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -10,8 +13,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from pippin.control import LARGEST_SIDE
 from pippin.image_files import UnreadableImageError, inspect_image, read_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 9, 4), dtype=np.uint8)  # height 6, width 9
@@ -130,11 +134,77 @@ def test_16_bit_grey_is_refused(path: Path) -> None:
     assert refused.value.reason == "over 8 bits"
 
 
-def test_more_pixels_than_pillow_allows_are_refused(path: Path) -> None:
-    path.write_bytes(png(20_000, 20_000, 8, 2, b""))
-    with pytest.raises(UnreadableImageError, match="too many pixels") as refused:
+@pytest.mark.parametrize(("width", "height"), [(8193, 16), (16, 8193), (13_000, 13_000)])
+def test_a_longer_side_than_allowed_is_refused_before_anything_is_decoded(
+    path: Path, width: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_bytes(png(width, height, 8, 6, b""))
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda file: pytest.fail("decoded"))
+    with pytest.raises(UnreadableImageError) as refused:
         read_image(path)
-    assert refused.value.reason == "enormous"
+    assert refused.value.reason == "too large"
+    assert refused.value.detail == (
+        f"{height} x {width} pixels (height x width); the longest side allowed is 8192"
+    )
+
+
+def test_the_longest_side_allowed_is_read(path: Path) -> None:
+    Image.new("L", (LARGEST_SIDE, 1)).save(path)
+    assert read_image(path).shape == (3, 1, LARGEST_SIDE)
+
+
+def test_more_pixels_than_pillow_allows_are_refused_with_our_limit(path: Path) -> None:
+    path.write_bytes(png(20_000, 20_000, 8, 2, b""))
+    with pytest.raises(UnreadableImageError, match="longest side allowed is 8192") as refused:
+        read_image(path)
+    assert refused.value.reason == "too large"
+
+
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "PCX", "SGI", "JPEG2000", "DIB"])
+def test_other_formats_are_not_opened_whatever_they_are_called(path: Path, kind: str) -> None:
+    Image.fromarray(NOISE[..., :3]).resize((32, 32)).save(path, kind)
+    with pytest.raises(UnreadableImageError, match="none of PNG, JPEG") as refused:
+        read_image(path)
+    assert refused.value.reason == "broken"
+
+
+def test_postscript_reaches_no_interpreter(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n%%EOF\n")
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was run"))
+    with pytest.raises(UnreadableImageError, match="none of PNG, JPEG"):
+        read_image(path)
+
+
+def test_an_image_of_several_pictures_by_a_camera_is_no_animation(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    frames = [Image.new("RGB", (9, 6), colour) for colour in ("blue", "red")]
+    frames[0].save(path, "MPO", save_all=True, append_images=frames[1:])
+    assert read_image(path)[2].min() > 250
+    assert inspect_image(path).rules == ()
+
+
+def test_what_is_no_regular_file_is_named_by_kind(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(UnreadableImageError, match="it is a FIFO") as refused:
+        read_image(path)
+    assert refused.value.reason == "not a file"
+    with pytest.raises(UnreadableImageError, match="it is a folder"):
+        inspect_image(path.parent)
+
+
+def test_an_error_of_the_disk_is_not_taken_for_damage(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(NOISE).save(path)
+
+    def failing(file: Image.Image) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", failing)
+    monkeypatch.setattr("pippin.image_files.without_metadata", lambda _: pytest.fail("read again"))
+    with pytest.raises(UnreadableImageError, match="Input/output error") as failed:
+        read_image(path)
+    assert failed.value.reason == "system error"
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tif"])

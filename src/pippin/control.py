@@ -164,6 +164,11 @@ CONTROL_FIELDS: dict[str, ControlField] = {
 }
 """Every field that a model can read, by name."""
 
+SMALLEST_SIDE = int(CONTROL_FIELDS["original_size"].low)
+LARGEST_SIDE = int(CONTROL_FIELDS["original_size"].high)
+"""Of source images, in pixels: what control can say of an original size. No larger image file is
+decoded anywhere."""
+
 LOOKS: tuple[str, ...] = tuple(entry.name for entry in fields(Look))
 """The fields of :class:`Look`."""
 

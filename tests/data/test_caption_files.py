@@ -15,6 +15,7 @@ from pippin.data.images import ImagesSource
 from pippin.data.listing import list_pictures
 from pippin.data.recaption import set_column
 from pippin.data.scan import scan
+from pippin.system.regular import open_regular
 
 
 @pytest.fixture
@@ -116,15 +117,14 @@ def test_a_file_that_the_system_does_not_give_loses_its_picture_for_this_time(
     for name in ("a.png", "b.png", "c.png"):
         put(name)
     put("a.txt", b"a cat")
-    opened = Path.open
 
-    def failing(self, *asked, **more):
-        if self.name == "a.txt":
+    def failing(path):
+        if path.name == "a.txt":
             raise OSError(errno.EIO, "Input/output error")
-        return opened(self, *asked, **more)
+        return open_regular(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", failing)
+        patch.setattr("pippin.data.caption_files.open_regular", failing)
         (lost,) = list_pictures(config).lost
     assert (lost.name, lost.detail) == ("a.png", "a.txt cannot be read: Input/output error")
     assert captions(config)["a.png"] == "a cat"

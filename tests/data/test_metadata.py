@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -64,13 +66,19 @@ def test_further_columns_are_kinds_of_captions(tmp_path: Path, name: str, text: 
         ("m.csv", "file_name,label\n,b\n", "line 2: file_name is empty"),
         ("m.jsonl", '{"file_name": "a"}\nhello', "line 2: not JSON: Expecting value"),
         ("m.jsonl", "[1]", "line 1: each line must hold one JSON object"),
-        ("m.jsonl", '{"file_name": "a", "label": 0.5}', "label must be str or int; got 0.5"),
-        ("m.jsonl", '{"file_name": "a", "label": true}', "label must be str or int; got True"),
-        ("m.jsonl", '{"file_name": 3}', "file_name must be str; got 3"),
+        (
+            "m.jsonl",
+            '{"file_name": "a", "label": [1]}',
+            r"label must be text or a number; got \[1",
+        ),
+        ("m.jsonl", '{"file_name": "a", "label": true}', "must be text or a number; got True"),
+        ("m.jsonl", '{"file_name": "a", "label": "\\ud800"}', "line 1: label is not Unicode text"),
+        ("m.jsonl", '{"file_name": 3}', "file_name must be text; got 3"),
+        ("m.jsonl", '{"file_name": "a", "text": 3}', "line 1: text must be text; got 3"),
         (
             "m.jsonl",
             '{"file_name": "a", "caption_score": 0.3}',
-            "caption_score must be str, or the column another name; got 0.3",
+            "caption_score must be text, or the column another name; got 0.3",
         ),
         ("m.txt", "", r"must be a \.csv or \.jsonl file; got 'm\.txt'"),
     ],
@@ -107,3 +115,104 @@ def test_metadata_in_parquet_is_not_passed_over(tmp_path: Path) -> None:
         find_metadata(tmp_path, None)
     (tmp_path / "metadata.jsonl").write_text(JSONL)
     assert find_metadata(tmp_path, None) == tmp_path / "metadata.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("head", "row"),
+    [
+        ("File_Name,LABEL,Caption", 'a.png,cat,"a cat, asleep"'),
+        (" file_name , label , caption ", ' a.png , cat , "a cat, asleep"'),
+        ('"file_name", "Label", TEXT', 'a.png, cat, "a cat, asleep"'),
+        ("\ufefffile_name,\tlabel,text", 'a.png,cat,"a cat, asleep"'),
+    ],
+)
+def test_names_of_columns_are_read_without_case_and_outer_space(
+    tmp_path: Path, head: str, row: str
+) -> None:
+    (tmp_path / "m.csv").write_text(f"{head}\n{row}\n", encoding="utf-8")
+    (found,) = read_metadata(tmp_path / "m.csv").rows
+    assert (found.file_name, found.label) == ("a.png", "cat")
+    assert found.captions == {"name": "a cat, asleep"}
+    names = [name.strip().strip('"') for name in head.lstrip("\ufeff").split(",")]
+    (tmp_path / "m.jsonl").write_text(
+        json.dumps(dict(zip(names, ["a.png", "cat", "a cat, asleep"], strict=True)))
+    )
+    assert read_metadata(tmp_path / "m.jsonl").rows[0].captions == found.captions
+
+
+def test_the_case_of_a_kind_of_captions_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("file_name, Caption_BLIP \na.png,owl\n")
+    assert read_metadata(tmp_path / "m.csv").caption_kinds == ("caption_BLIP",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("m.csv", "file_name,caption,Caption\na.png,a,b\n"),
+        ("m.jsonl", '{"file_name": "a.png"}\n{"file_name": "b.png", "Caption": 1, "caption": 2}'),
+        ("m.csv", "file_name,caption_x,Caption_x\na.png,a,b\n"),
+    ],
+)
+def test_two_columns_that_mean_the_same_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(
+        ValueError, match=r"line [12]: the columns 'caption\w*' and 'Caption|both mean"
+    ):
+        read_metadata(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("head", "advice"),
+    [
+        ("filename,label", "rename 'filename' to file_name"),
+        ("Image,label", "rename 'Image' to file_name"),
+        ("file-name,label", "rename 'file-name' to file_name"),
+        ("flie_name,label", "rename 'flie_name' to file_name"),
+        ("file_name;label", "its cells are parted by ';': save it with commas"),
+        ("file_name\tlabel", r"its cells are parted by '\\t': save it with commas"),
+    ],
+)
+def test_what_is_near_to_file_name_is_suggested(tmp_path: Path, head: str, advice: str) -> None:
+    (tmp_path / "m.csv").write_text(f"{head}\na,b\n".replace("a,b", "a,b" if "," in head else "a"))
+    with pytest.raises(ValueError, match=advice):
+        read_metadata(tmp_path / "m.csv")
+
+
+def test_numbers_are_labels_by_their_value(tmp_path: Path) -> None:
+    values = [0.0, 1.0, 10, 2.5, float("nan"), None, "3.0", " 4 "]
+    lines = [json.dumps({"file_name": f"{n}.png", "label": v}) for n, v in enumerate(values)]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    labels = ["0", "1", "10", "2.5", None, None, "3", "4"]
+    assert [row.label for row in read_metadata(tmp_path / "m.jsonl").rows] == labels
+    rows = [f"{n}.png,{'' if v is None else v}" for n, v in enumerate(values)]
+    (tmp_path / "m.csv").write_text("\n".join(["file_name,label", *rows]))
+    assert [row.label for row in read_metadata(tmp_path / "m.csv").rows] == labels
+
+
+def test_nan_is_a_class_among_names_that_are_no_numbers(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("file_name,label\na.png,nan\nb.png,roti\n")
+    assert [row.label for row in read_metadata(tmp_path / "m.csv").rows] == ["nan", "roti"]
+
+
+def test_a_caption_that_is_no_text_costs_its_row(tmp_path: Path) -> None:
+    values = [
+        {"en": "owl"},
+        ["owl"],
+        "{'en': 'owl'}",
+        "a \ud800",
+        float("nan"),
+        "NaN",
+        "\ufeffowl",
+    ]
+    lines = [json.dumps({"file_name": f"{n}.png", "text": v}) for n, v in enumerate(values)]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    rows = read_metadata(tmp_path / "m.jsonl").rows
+    assert [bool(row.problem) for row in rows] == [True] * 4 + [False] * 3
+    assert rows[0].problem == "line 1: text is a dictionary (with en), not text"
+    assert [row.captions for row in rows[4:]] == [{}, {}, {"name": "owl"}]
+
+
+def test_what_is_no_metadata_file_is_not_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metadata.csv")
+    with pytest.raises(ValueError, match=r"metadata\.csv is a FIFO, not a metadata file"):
+        find_metadata(tmp_path, None)

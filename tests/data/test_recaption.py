@@ -10,7 +10,7 @@ from PIL import Image
 
 from pippin.data.config import ImagesConfig
 from pippin.data.listing import list_pictures
-from pippin.data.metadata import check_column
+from pippin.data.metadata_columns import check_column
 from pippin.data.recaption import given_captions, set_column
 
 CAPTIONS = {"a.png": 'red, "so" ä', "sub/b.png": "blue"}

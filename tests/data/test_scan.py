@@ -3,6 +3,7 @@
 
 import errno
 import importlib.util
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pippin.control import CONTROL_FIELDS, LARGEST_SIDE, SMALLEST_SIDE
 from pippin.data import scan as module
 from pippin.data.check import summarise
-from pippin.data.config import LARGEST_SIDE, SMALLEST_SIDE, ImagesConfig
+from pippin.data.config import ImagesConfig
+from pippin.data.images import ImagesSource
 from pippin.data.listing import SourceRefusedError
 from pippin.data.scan import check_losses, scan
+from pippin.system.regular import open_regular
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,15 +103,13 @@ def test_a_change_of_the_same_length_is_seen(config: ImagesConfig, read: list[st
 def test_what_may_pass_is_looked_at_again(
     config: ImagesConfig, read: list[str], error: Exception, reason: str, monkeypatch
 ) -> None:
-    opened = Image.open
-
-    def failing(path: Path) -> Image.Image:
+    def failing(path: Path) -> io.BufferedReader:
         if path.name == "03.png":
             raise error
-        return opened(path)
+        return open_regular(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pippin.image_files.Image.open", failing)
+        patch.setattr("pippin.image_files.open_regular", failing)
         found = scan(config)
     assert ("dog/03.png", reason) in [(one.name, one.reason) for one in found.lost]
     read.clear()
@@ -186,9 +188,47 @@ def test_links_are_followed_but_not_in_circles(config: ImagesConfig, tmp_path: P
     assert len(names) == 19
 
 
-def test_sides_allowed_are_those_that_control_can_say() -> None:
-    from pippin.control import CONTROL_FIELDS
+def write_metadata(config: ImagesConfig, labels: list[str]) -> ImagesConfig:
+    """The good pictures with labels that take turns."""
+    names = sorted(f"{('cat', 'dog')[n % 2]}/{n:02}.png" for n in range(18))
+    rows = [f"{name},{labels[n % len(labels)]}" for n, name in enumerate(names)]
+    text = "\n".join(["file_name,label", *rows])
+    (Path(config.path) / "metadata.csv").write_text(text)
+    return replace(config, max_lost_share=0.5)
 
+
+def test_labels_that_are_numbers_are_ordered_by_value(config: ImagesConfig) -> None:
+    config = write_metadata(config, ["0.0", "1.0", "10.0", "2.0"])
+    found = scan(config)
+    assert found.class_names == ("0", "1", "2", "10")
+    labels = {p.name: found.class_names[p.label] for p in found.pictures}
+    assert [labels[name] for name in sorted(labels)][:5] == ["0", "1", "10", "2", "0"]
+
+
+def test_what_ids_meant_to_earlier_versions_is_known_where_it_differs(
+    config: ImagesConfig,
+) -> None:
+    found = scan(write_metadata(config, ["0.0", "1.0", "10.0", "2.0"]))
+    assert found.earlier_class_names == ("0.0", "1.0", "10.0", "2.0")
+    found = scan(write_metadata(config, ["-1", "0", "-10"]))
+    assert found.earlier_class_names == ("0", "-1", "-10")
+    found = scan(write_metadata(config, ["2.0", "2", "cat"]))
+    assert found.class_names == ("2", "cat")
+    assert found.earlier_class_names == ("2", "2.0", "cat")
+    for labels in (["0", "1", "10", "2"], ["0.0", "1.0"], ["b", "a"], ["9", "10", "x"]):
+        assert scan(write_metadata(config, labels)).earlier_class_names is None
+
+
+def test_another_order_of_classes_is_another_source(config: ImagesConfig, monkeypatch) -> None:
+    """Latents that were cached with the old ids are not taken for those with the new ones."""
+    config = write_metadata(config, ["0.0", "1.0", "10.0", "2.0"])
+    now = ImagesSource(config, "train")
+    earlier = now.earlier_class_names
+    monkeypatch.setattr(module, "sort_labels", lambda labels: [n[:-2] for n in earlier or ()])
+    assert ImagesSource(config, "train").source_hash() != now.source_hash()
+
+
+def test_sides_allowed_are_those_that_control_can_say() -> None:
     field = CONTROL_FIELDS["original_size"]
     assert (field.low, field.high) == (SMALLEST_SIDE, LARGEST_SIDE)
 

@@ -47,7 +47,13 @@ def test_unknown_study():
 
 def test_a_folder_without_pictures_is_refused_before_the_first_run(tmp_path):
     (tmp_path / "empty").mkdir()
-    for place, message in (("nowhere", "nowhere is not there"), ("empty", "hold no picture")):
+    (tmp_path / "splits" / "train").mkdir(parents=True)
+    (tmp_path / "splits" / "train" / "a.png").touch()
+    for place, message in (
+        ("nowhere", "nowhere is not there"),
+        ("empty", "hold no picture"),
+        ("splits", r"names of splits .*--data\.path .*/splits/train"),
+    ):
         given = ["--scale", "paper", "--data-path", str(tmp_path / place)]
         with pytest.raises(ValueError, match=message):
             study_verb.main(["run", "control", "--folder", str(tmp_path / "study"), *given])

@@ -143,6 +143,8 @@ def _check(argv: list[str]) -> int:
         summary = summarise(found, command.data) if found.pictures else None
         print("\n".join(_described(command.data, found, summary)))
         check_losses(found, command.data)
+        if refusal := found.facts.refusal(command.data.path):
+            raise SourceRefusedError(refusal)
     except SourceRefusedError as refused:
         print(f"\nrefused: {str(refused).partition(chr(10))[0]}")  # all files stand above
         return REFUSED
@@ -177,6 +179,7 @@ def _described(config: ImagesConfig, found: "Scan", summary: "Summary | None") -
         rules = ", ".join(f"{count} {rule}" for rule, count in summary.rules.items())
         lines += [f"rules applied: {rules or 'none'}", f"repeated files: {summary.repeated}"]
         lines += [f"note: {note}" for note in (*summary.notes, *_too_few(summary.splits))]
+    lines += [f"skipped: {line}" for line in found.facts.skipped_lines()]
     if found.passed_over:
         others = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.items())
         lines.append(f"files that are no pictures: {others}")

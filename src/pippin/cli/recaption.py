@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin data recaption FOLDER --column caption_NAME``, with --captioner or --captions."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,14 +51,17 @@ def main(argv: list[str]) -> int:
     if min(command.batch_size, command.max_tokens) < 1:
         raise ValueError("--batch-size and --max-tokens must be 1 or more")
 
-    from pippin.data.metadata import check_column
+    from pippin.data.metadata_columns import check_column
 
     check_column(command.column)
     from pippin.data.listing import list_pictures
     from pippin.run.recaption import merge_captions
 
     data = ImagesConfig(path=path, metadata=command.metadata)
-    new = list_pictures(data).layout != "metadata"
+    listing = list_pictures(data)
+    new = listing.layout != "metadata"
+    for warning in listing.facts.warnings(path):
+        print(f"note: {warning}", file=sys.stderr)
     if command.captions is not None:
         done = merge_captions(data, command.column, command.captions)
     else:
@@ -90,9 +94,10 @@ def _described(command: RecaptionCommand, data: ImagesConfig) -> "Recaptioned":
 
 
 def _report(column: str, done: "Recaptioned", new: bool) -> list[str]:
+    total = done.written + done.kept + done.empty + len(done.unread)
     lines = [
         f"{done.path}: {done.written} captions written to column {column}, {done.kept} kept, "
-        f"{done.empty} pictures without one"
+        f"{done.empty} pictures without one ({done.empty / total:.0%})"
     ]
     if new:
         lines.append(

@@ -105,7 +105,8 @@ def run(
     study = in_features(get_study(name, seeds, scale), features or FeatureChoice())
     study = on_machine(on_data(study, data_path), machine or Machine())
     if isinstance(study.base.data, ImagesConfig):
-        list_pictures(study.base.data)  # a folder without any would fail run by run
+        listing = list_pictures(study.base.data)  # a folder without any would fail run by run
+        listing.check_layout(study.base.data.path)
     summary = run_study(study, folder, execute, _say, pretrain, executor)
     print(f"report: {render_report(folder)}")
     if summary.interrupted:

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pippin.data.cleaning import NotTextError, clean_caption
+from pippin.system.regular import open_regular
+
 SUFFIXES = (".txt", ".caption")
 """Of two files of one name the first one counts."""
 LARGEST = 65_536
@@ -23,10 +26,11 @@ def read_caption(path: Path) -> str:
     """A file's text in one line; empty where it has none.
 
     Raises:
-        UnreadableCaptionError: too long, not UTF-8, or the system does not let it be read.
+        UnreadableCaptionError: too long, no text in UTF-8, no regular file, or the system does
+            not let it be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(LARGEST + 1)
     except OSError as error:
         raise UnreadableCaptionError(
@@ -38,10 +42,10 @@ def read_caption(path: Path) -> str:
             "or rename it"
         )
     try:
-        return " ".join(content.decode("utf-8-sig").split())
-    except UnicodeDecodeError as error:
+        return clean_caption(content) or ""
+    except NotTextError as error:
         raise UnreadableCaptionError(
-            f"{path.name} beside it is not UTF-8 text (byte {error.start}); save it as UTF-8"
+            f"{path.name} beside it {error}; save it as plain text in UTF-8"
         ) from error
 
 

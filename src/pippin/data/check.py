@@ -8,6 +8,7 @@ from statistics import median
 from pippin.control import Size
 from pippin.data.config import ImagesConfig
 from pippin.data.images import split_pictures
+from pippin.data.metadata_columns import MAIN
 from pippin.data.scan import OwnPicture, Scan
 from pippin.data.table import Split
 from pippin.image_files import RULES, Rule
@@ -88,15 +89,8 @@ def _notes(found: Scan, config: ImagesConfig, classes: dict[str, dict[Split, int
             "there is one class only: guidance by class has nothing to tell apart; the recipe "
             "folder/mmdit-unconditional leaves classes out"
         )
-    if found.caption_kinds:
-        lacking = (
-            f"{kind} ({sum(kind not in p.captions for p in found.pictures)} empty)"
-            for kind in found.caption_kinds
-        )
-        notes.append(
-            f"kinds of captions: {', '.join(lacking)}; the recipe folder/mmdit-disentangled-text "
-            "trains on them, and text.captions mixes kinds"
-        )
+    notes.append(_captions(found))
+    notes += found.facts.warnings(config.path) + found.facts.hints(config.path)
     if found.unread_captions:
         notes.append(
             f"{found.unread_captions} pictures have text files of their own name, which are not "
@@ -117,6 +111,31 @@ def _notes(found: Scan, config: ImagesConfig, classes: dict[str, dict[Split, int
         )
         notes.append(f"{small} pictures have a {below} and are enlarged")
     return notes
+
+
+def _captions(found: Scan) -> str:
+    """How many pictures have a caption of each kind, and what those without one train on."""
+    total = len(found.pictures)
+    lacking = {
+        kind: sum(kind not in picture.captions for picture in found.pictures)
+        for kind in found.caption_kinds
+    }
+    if not lacking or min(lacking.values()) == total:
+        return (
+            "captions: none; recipes of text need some, or --text.captions class 1, which gives "
+            "the names of classes"
+        )
+    listed = ", ".join(f"{kind} ({count} empty)" for kind, count in lacking.items())
+    text = (
+        f"kinds of captions: {listed}; the recipe folder/mmdit-disentangled-text trains on them, "
+        "and text.captions mixes kinds"
+    )
+    if without := lacking.get(MAIN, total):
+        text += (
+            f"; {without} pictures ({without / total:.1%}) have no main caption and are trained "
+            "with the name of their class"
+        )
+    return text
 
 
 def _in_several_classes(pictures: tuple[OwnPicture, ...]) -> int:

@@ -5,15 +5,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pippin.config import NOT_PROTOCOL, WHERE_SET, Config, ConfigError, at_least, within
-from pippin.control import CONTROL_FIELDS, Size
+from pippin.control import CONTROL_FIELDS, SMALLEST_SIDE, Size
 from pippin.data.buckets import BUCKET_STEP, bucket_sizes, check_ratios, nearest_bucket
 
 Tones = Literal["one-per-view", "base-only", "all"]
 Art = Literal["openmoji", "twemoji"]
-
-SMALLEST_SIDE = int(CONTROL_FIELDS["original_size"].low)
-LARGEST_SIDE = int(CONTROL_FIELDS["original_size"].high)
-"""Of source images, in pixels: what control can say of an original size."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from pippin.control import Control, Corner, Size
 from pippin.data.config import ImagesConfig
-from pippin.data.metadata import MAIN
+from pippin.data.metadata_columns import MAIN
 from pippin.data.scan import OwnPicture, Progress, check_losses, scan
 from pippin.data.split import fixed_subset, held_out
 from pippin.data.table import Split
@@ -48,6 +48,9 @@ class ImagesSource:
         self._kinds = tuple(dict.fromkeys((MAIN, *found.caption_kinds)))
         self.class_names: tuple[str, ...] = found.class_names
         self.lost = found.lost
+        self.facts = found.facts
+        self.caption_kinds = found.caption_kinds
+        self.earlier_class_names = found.earlier_class_names
         mine = split_pictures(found.pictures, config.held_out_share)[split]
         self._items = fixed_subset(mine, config.max_pictures, lambda picture: picture.name)
 
@@ -142,6 +145,8 @@ class ImagesSource:
         digest = hashlib.sha256(f"Pillow {PIL.__version__}".encode())
         for picture in self._items:
             digest.update(f"\n{picture.name}\n{picture.label} {picture.sha256}".encode())
+            if "colour key" in picture.rules:  # pixels that earlier versions read otherwise
+                digest.update(b" colour key")
         return digest.hexdigest()[:16]
 
 

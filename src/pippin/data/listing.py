@@ -6,10 +6,8 @@ it; or the folder is flat, and then all pictures are of one class. Without a met
 captions may lie in text files beside the pictures.
 """
 
-import os
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,32 +15,26 @@ from typing import Literal
 from pippin.data import caption_files
 from pippin.data.caption_files import UnreadableCaptionError, beside, read_captions
 from pippin.data.config import ImagesConfig
-from pippin.data.metadata import MAIN, Metadata, Row, find_metadata, picture_name, read_metadata
+from pippin.data.layout import LayoutFacts, layout_facts
+from pippin.data.metadata import Metadata, Row, find_metadata, picture_name, read_metadata
+from pippin.data.metadata_columns import MAIN
 from pippin.image_files import SUFFIXES, Reason
+from pippin.image_folder import FolderImages, Problem, find_images, is_unicode, unsupported
 
 Layout = Literal["metadata", "class folders", "flat"]
 
 LossReason = (
     Reason
+    | Problem
     | Literal[
-        "unsupported type",
-        "unreadable name",
         "unreadable caption",
         "no label",
         "not in the metadata",
-        "named twice",
         "outside the folder",
         "too small",
-        "too large",
     ]
 )
 """Why a picture of the source is not used."""
-
-UNSUPPORTED = (
-    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".psd", ".xcf", ".ico", ".tga"),
-    *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
-)
-"""Picture files that are not read: they are lost, where other files are passed over."""
 
 UNFINISHED = ".parts/import.json"
 """In a folder that is being imported, beside its metadata once all is there."""
@@ -71,6 +63,8 @@ class Entry:
     """Below the folder, with forward slashes, in Unicode's composed form."""
     path: Path
     label: str
+    written_label: str
+    """As the folder or the metadata has it: 2.0 of the class 2."""
     captions: Mapping[str, str] = field(default_factory=dict)
     """Kind -> caption, of those that the picture has."""
 
@@ -89,6 +83,16 @@ class Listing:
     """Pictures that have a caption's file, while a metadata file without captions counts."""
     passed_over: Counter[str] = field(default_factory=Counter)
     """Suffix -> how many files that are no pictures."""
+    facts: LayoutFacts = field(default_factory=LayoutFacts)
+
+    def check_layout(self, path: str) -> None:
+        """Refuse a folder of which each split would become a class.
+
+        Raises:
+            SourceRefusedError: it says what to type.
+        """
+        if refusal := self.facts.refusal(path):
+            raise SourceRefusedError(refusal)
 
     def lose(self, name: str, reason: LossReason, detail: str) -> None:
         """Record a picture that is not used."""
@@ -116,72 +120,45 @@ def list_pictures(config: ImagesConfig) -> Listing:
         )
     metadata = read_metadata(place) if place else None
     listing = Listing(layout="metadata" if metadata else "flat")
-    files = _pictures(folder, listing)
+    found = find_images(folder)
+    listing.passed_over = Counter(
+        Path(name).suffix.lower() or "no suffix" for name in found.others
+    )
+    listing.texts = _texts(found.others)
+    listing.facts = layout_facts(
+        found.images,
+        found.others,
+        has_metadata=metadata is not None,
+        near=metadata.near if metadata else {},
+        skipped=found.skipped,
+    )
     if metadata:
-        _by_metadata(listing, metadata, files)
+        _by_metadata(listing, metadata, found)
     else:
-        _by_folder(listing, files)
+        _by_folder(listing, found)
     if not listing.entries and not listing.lost:
+        skipped = "".join(f"; skipped: {line}" for line in listing.facts.skipped_lines())
         raise SourceRefusedError(
-            f"{folder} and its subfolders hold no picture; allowed are {', '.join(SUFFIXES)} files"
+            f"{folder} and its subfolders hold no picture; allowed are {', '.join(SUFFIXES)} "
+            f"files{skipped}"
         )
     return listing
 
 
-def _pictures(folder: Path, listing: Listing) -> dict[str, Path]:
-    """Name and path of every file that can be read as a picture; the others go to the listing."""
-    found: dict[str, Path] = {}
-    for path in _files(folder):
-        suffix, relative = path.suffix.lower(), path.relative_to(folder).as_posix()
-        name = unicodedata.normalize("NFC", relative)
-        if suffix not in (*SUFFIXES, *UNSUPPORTED):
-            listing.passed_over[suffix or "no suffix"] += 1
-            if suffix in caption_files.SUFFIXES:
-                listing.texts[name.removesuffix(path.suffix) + suffix] = path
-        elif not _is_unicode(relative):
-            shown = os.fsencode(relative).decode("utf-8", "backslashreplace")
-            listing.lose(shown, "unreadable name", "its name is not UTF-8; rename it")
-        elif suffix in UNSUPPORTED and listing.layout != "metadata":
-            listing.lose(*_unsupported(relative))
-        elif name in found:
-            why = "another file's name differs from its own by the form of Unicode only; rename it"
-            listing.lose(relative, "named twice", why)
-        else:
-            found[name] = path
+def _texts(others: Mapping[str, Path]) -> dict[str, Path]:
+    """Files that may hold captions; of suffixes, upper and lower case count alike."""
+    found = {}
+    for name, path in others.items():
+        if (suffix := path.suffix.lower()) in caption_files.SUFFIXES:
+            found[name[: -len(suffix)] + suffix] = path
     return found
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder, links followed; hidden ones are passed over."""
-
-    def stop(error: OSError) -> None:
-        raise error
-
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=stop):
-        here = Path(root)
-        folders[:] = sorted(f for f in folders if f[0] != "." and not _leads_up(here / f))
-        yield from (here / name for name in sorted(names) if name[0] != ".")
-
-
-def _leads_up(path: Path) -> bool:
-    """Whether a link to a folder leads back to one that it lies in."""
-    return path.is_symlink() and path.resolve() in (path.parent / "_").resolve().parents
-
-
-def _is_unicode(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _unsupported(name: str) -> tuple[str, LossReason, str]:
-    return name, "unsupported type", f"save it as one of {', '.join(SUFFIXES)}"
-
-
-def _by_folder(listing: Listing, files: Mapping[str, Path]) -> None:
+def _by_folder(listing: Listing, found: FolderImages) -> None:
     """The first folder of each name is its class; without any folder there is one class."""
+    files = found.images
+    for name, reason, detail in found.problems:
+        listing.lose(name, reason, detail)
     if any("/" in name for name in files):
         listing.layout = "class folders"
     places = beside(files, listing.texts)
@@ -201,20 +178,27 @@ def _by_folder(listing: Listing, files: Mapping[str, Path]) -> None:
                     name=name,
                     path=files[name],
                     label=label if slash else ONE_CLASS,
+                    written_label=label if slash else ONE_CLASS,
                     captions={MAIN: caption} if caption else {},
                 )
             )
 
 
-def _by_metadata(listing: Listing, metadata: Metadata, files: Mapping[str, Path]) -> None:
+def _by_metadata(listing: Listing, metadata: Metadata, found: FolderImages) -> None:
     """What the rows say; pictures that no row names are lost."""
+    files, unread_types = found.images, []
+    for name, reason, detail in found.problems:
+        if reason == "unsupported type":
+            unread_types.append(name)
+        else:
+            listing.lose(name, reason, detail)
     listing.caption_kinds = metadata.caption_kinds
     unread = MAIN not in metadata.caption_kinds
     listing.unread_captions = len(beside(files, listing.texts)) if unread else 0
     named: set[str] = set()
     for row in metadata.rows:
         _add_row(listing, row, metadata, files, named)
-    for name in sorted(files.keys() - named):
+    for name in sorted({*files, *unread_types} - named):
         listing.lose(name, "not in the metadata", f"no row of {metadata.path.name} names it")
     listing.entries.sort(key=lambda entry: entry.name)
 
@@ -226,21 +210,31 @@ def _add_row(
     name = picture_name(row.file_name)
     label = row.label if metadata.has_labels else ONE_CLASS
     loss: tuple[str, LossReason, str] | None = None
-    if not _is_unicode(name) or "\0" in name:
+    if not is_unicode(name) or "\0" in name:
         loss = repr(name), "unreadable name", f"line {row.line} gives no name of a file"
     elif name in named:
         loss = name, "named twice", f"line {row.line} names it again"
     elif name.startswith(("../", "/")) or name in ("..", "."):
         loss = name, "outside the folder", f"line {row.line} must name a file below it"
     elif Path(name).suffix.lower() not in SUFFIXES:
-        loss = _unsupported(name)
+        loss = unsupported(name)
     elif label is None:
         loss = name, "no label", f"line {row.line} leaves it empty"
+    elif row.problem:
+        loss = name, "unreadable caption", row.problem
     named.add(name)
     if loss:
         listing.lose(*loss)
-    else:
-        path = files.get(name, metadata.path.parent / name)
-        listing.entries.append(
-            Entry(name=name, path=path, label=label or ONE_CLASS, captions=row.captions)
+        return
+    label = label or ONE_CLASS
+    written = row.written_label if metadata.has_labels else None
+    path = files.get(name, metadata.path.parent / name)
+    listing.entries.append(
+        Entry(
+            name=name,
+            path=path,
+            label=label,
+            written_label=written or label,
+            captions=row.captions,
         )
+    )

@@ -67,7 +67,7 @@ def rasterise(hexcode: str, side: int, art: Art = "openmoji") -> UInt8[Tensor, "
         background="white",
         skip_system_fonts=True,
     )
-    pixels = np.array(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
+    pixels = np.array(Image.open(io.BytesIO(bytes(png)), formats=("PNG",)).convert("RGB"))
     image = torch.from_numpy(pixels).permute(2, 0, 1)
     rest_x, rest_y = side - image.shape[2], side - image.shape[1]
     margins = (rest_x // 2, rest_x - rest_x // 2, rest_y // 2, rest_y - rest_y // 2)

@@ -12,18 +12,17 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from pippin.data.cleaning import NotTextError, clean_caption, clean_label
 from pippin.data.config import ImagesConfig
 from pippin.data.listing import Listing, list_pictures
 from pippin.data.metadata import (
-    CAPTIONS,
-    FILE,
-    LABEL,
-    MAIN,
     NAMES,
+    csv_options,
     find_metadata,
     picture_name,
     read_metadata,
 )
+from pippin.data.metadata_columns import CAPTIONS, FILE, LABEL, MAIN, column_name
 from pippin.system.files import replacing
 
 BOM = "\ufeff"
@@ -38,12 +37,17 @@ def given_captions(path: Path) -> dict[str, str]:
     """
     found, captions = read_metadata(path), dict[str, str]()
     if MAIN not in found.caption_kinds:
-        raise ValueError(f"{path} has no column 'caption' or 'text', so there is nothing to take")
+        near = f"; rename {found.near['caption']!r} to caption" if "caption" in found.near else ""
+        raise ValueError(
+            f"{path} has no column 'caption' or 'text', so there is nothing to take{near}"
+        )
     for row in found.rows:
         name = picture_name(row.file_name)
         if name in captions:
             raise ValueError(f"{path}, line {row.line} names {name} again; leave one of them")
-        captions[name] = " ".join(row.captions.get(MAIN, "").split())
+        if row.problem:
+            raise ValueError(f"{path}, {row.problem}")
+        captions[name] = row.captions.get(MAIN, "")
     return captions
 
 
@@ -96,10 +100,14 @@ def _new_rows(listing: Listing, column: str, captions: Mapping[str, str]) -> str
     rows = [[FILE, *own, column]]
     for entry in listing.entries:
         name, label = entry.name, entry.label
-        if picture_name(name) != name or (name.strip(), label.strip()) != (name, label):
+        if picture_name(name) != name or name.strip() != name:
             raise ValueError(
                 f"{name!r} cannot be named by a metadata file, for a backslash or an outer space; "
                 "rename it"
+            )
+        if (read := clean_label(label)) != label:
+            raise ValueError(
+                f"the class {label!r} would be {read!r} in a metadata file; rename its folder"
             )
         cells = [*([label] if labelled else [])]
         cells += [entry.captions.get(MAIN, "")] if captioned else []
@@ -108,13 +116,16 @@ def _new_rows(listing: Listing, column: str, captions: Mapping[str, str]) -> str
 
 
 def _changed_csv(text: str, column: str, captions: Mapping[str, str]) -> str:
-    head, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    where = _last(head, FILE)
-    if column not in head:
-        head, rows = [*head, column], [[*row, ""] if row else row for row in rows]
-    cell = _last(head, column)
+    options = csv_options(text.partition("\n")[0])
+    head, *rows = csv.reader(io.StringIO(text, newline=""), **options)
+    names = [column_name(name) for name in head]
+    where = _last(names, FILE)
+    if column not in names:
+        head, names = [*head, column], [*names, column]
+        rows = [[*row, ""] if row else row for row in rows]
+    cell = _last(names, column)
     for row in filter(None, rows):
-        if not row[cell].strip():
+        if _is_empty(row[cell]):
             row[cell] = _caption(row[where], captions)
     return _csv([head, *rows], "\r\n" if "\r\n" in text else "\n")
 
@@ -124,15 +135,25 @@ def _changed_json(text: str, column: str, captions: Mapping[str, str]) -> str:
     lines = []
     for line in io.StringIO(text, newline=""):
         values = json.loads(line) if line.strip() else {}
-        caption = _caption(values.get(FILE, ""), captions)
-        if caption and not (values.get(column) or "").strip():
-            line = _json_line(values | {column: caption}) + line[len(line.rstrip("\r\n")) :]
+        written = {column_name(name): name for name in values}
+        caption = _caption(values.get(written.get(FILE, FILE), ""), captions)
+        own = written.get(column, column)
+        if caption and _is_empty(values.get(own)):
+            line = _json_line(values | {own: caption}) + line[len(line.rstrip("\r\n")) :]
         lines.append(line)
     return "".join(lines)
 
 
 def _caption(cell: str, captions: Mapping[str, str]) -> str:
     return captions.get(picture_name(cell.strip()), "")
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a cell holds no caption yet; what is no text is not overwritten."""
+    try:
+        return clean_caption(value) is None
+    except NotTextError:
+        return False
 
 
 def _json_line(values: Mapping[str, object]) -> str:

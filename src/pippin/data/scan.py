@@ -21,7 +21,9 @@ import PIL
 
 from pippin.config import Config
 from pippin.control import Size
-from pippin.data.config import LARGEST_SIDE, ImagesConfig
+from pippin.data.cleaning import sort_labels
+from pippin.data.config import ImagesConfig
+from pippin.data.layout import LayoutFacts
 from pippin.data.listing import (
     Entry,
     Layout,
@@ -35,7 +37,7 @@ from pippin.image_files import OF_BYTES, Reason, Rule, UnreadableImageError, ins
 from pippin.system.files import file_digest, replacing
 from pippin.system.formats import stamped
 
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 """Raised whenever the rules by which files are read change."""
 ABSENT = -1
 """Size and time of a file that is not there."""
@@ -103,7 +105,7 @@ class Scan:
     pictures: tuple[OwnPicture, ...]
     """Sorted by name."""
     class_names: tuple[str, ...]
-    """Of the pictures: whole numbers in their order, other names in that of the alphabet."""
+    """Of the pictures: numbers in the order of their values, then other names as text."""
     lost: tuple[LostFile, ...]
     passed_over: Mapping[str, int]
     """Suffix -> how many files that are no pictures."""
@@ -111,6 +113,10 @@ class Scan:
     """Of the source's columns."""
     unread_captions: int = 0
     """As of :class:`pippin.data.listing.Listing`."""
+    facts: LayoutFacts = field(default_factory=LayoutFacts)
+    earlier_class_names: tuple[str, ...] | None = None
+    """Class id -> name as versions before 2.0 and 2 were one class had them, where that differs:
+    what the ids of an older run mean that kept no names. None where it does not."""
 
     @property
     def lost_share(self) -> float:
@@ -217,7 +223,7 @@ def _judged(listing: Listing, files: Mapping[str, FileRecord], min_side: int) ->
             lost.append(LostFile(name=entry.name, reason=loss[0], detail=loss[1]))
         else:
             kept.append((entry, record))
-    class_names = tuple(sorted({entry.label for entry, _ in kept}, key=_class_order))
+    class_names = tuple(sort_labels(entry.label for entry, _ in kept))
     ids = {name: number for number, name in enumerate(class_names)}
     pictures = tuple(
         OwnPicture(
@@ -239,6 +245,8 @@ def _judged(listing: Listing, files: Mapping[str, FileRecord], min_side: int) ->
         passed_over=dict(listing.passed_over.most_common()),
         caption_kinds=listing.caption_kinds,
         unread_captions=listing.unread_captions,
+        facts=listing.facts,
+        earlier_class_names=_earlier_names([entry for entry, _ in kept], class_names),
     )
 
 
@@ -249,14 +257,19 @@ def _loss(record: FileRecord, min_side: int) -> tuple[LossReason, str] | None:
     size = f"{record.height} x {record.width} pixels (height x width)"
     if min(record.height, record.width) < min_side:
         return "too small", f"{size}; min_side is {min_side}"
-    if max(record.height, record.width) > LARGEST_SIDE:
-        return "too large", f"{size}; the longest side allowed is {LARGEST_SIDE}"
     return None
 
 
-def _class_order(name: str) -> tuple[int, str]:
-    """Whole numbers by value and before other names."""
-    return (int(name), name) if name.isascii() and name.isdigit() else (2**63, name)
+def _earlier_names(entries: list[Entry], class_names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Labels as written, in the order that ids had while only digits were numbers; None where
+    each id means the same class now."""
+
+    def order(name: str) -> tuple[int, str]:
+        return (int(name), name) if name.isascii() and name.isdigit() else (2**63, name)
+
+    labels = {entry.written_label: entry.label for entry in entries}
+    names = tuple(sorted(labels, key=order))
+    return None if tuple(labels[name] for name in names) == class_names else names
 
 
 def _index_path(config: ImagesConfig) -> Path:

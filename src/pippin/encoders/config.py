@@ -44,7 +44,7 @@ class TextConfig(Config):
     T5's tokens after them; the pooled vector is both CLIPs'."""
     captions: dict[str, float] = field(default_factory=lambda: {"name": 1.0})
     """Which of a picture's captions are trained on, and how often each relative to the others;
-    the first one is what is measured with."""
+    the first one is what is measured with. class is the name of the picture's class."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float16"
     """Of cached features."""
     folder: str = field(default="caches", metadata=NOT_PROTOCOL)

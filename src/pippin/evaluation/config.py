@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least
-from pippin.control import CONTROL_FIELDS
+from pippin.control import SMALLEST_SIDE
 
 Part = Literal["held-out", "quality", "drift", "alignment", "real", "untrained"]
 PARTS: tuple[Part, ...] = get_args(Part)
-SMALLEST_SIDE = int(CONTROL_FIELDS["original_size"].low)
 SMALLEST_INPUT = 32
 """The features' network halves its input five times."""
 

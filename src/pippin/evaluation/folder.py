@@ -9,13 +9,14 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pippin.image_files import SUFFIXES, read_image
+from pippin.image_folder import find_images
 
 
 def folder_images(path: Path | str, batch_size: int = 64) -> Iterator[UInt8[Tensor, "_ 3 _ _"]]:
     """All image files below a folder, in the order of their paths.
 
-    Other files than those of :data:`pippin.image_files.SUFFIXES` are passed over. Files next to
-    one another that have one size make a batch, so a folder of mixed sizes is read in smaller
+    They are those that a training on the folder finds, see :mod:`pippin.image_folder`. Files next
+    to one another that have one size make a batch, so a folder of mixed sizes is read in smaller
     batches; features resize each image by itself. Pixels follow the rules of
     :func:`pippin.image_files.read_image`.
 
@@ -38,15 +39,15 @@ def image_batches(paths: Sequence[Path], batch_size: int) -> Iterator[UInt8[Tens
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted.
+    """The image files below a folder, sorted: those of :func:`pippin.image_folder.find_images`.
 
     Raises:
         ValueError: no such folder, or no image in it.
+        OSError: a folder that cannot be read.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
-    files = (path for path in folder.rglob("*") if path.is_file())
-    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    found = sorted(find_images(folder).images.values())
     if not found:
         raise ValueError(
             f"{folder} and its subfolders hold no image; allowed are {', '.join(SUFFIXES)} files"

@@ -15,6 +15,7 @@ from pippin.config import ConfigError
 from pippin.data.captions import CaptionBank, Progress, build_bank
 from pippin.data.claims import Ready
 from pippin.data.manifest import Verify
+from pippin.data.metadata_columns import CLASS
 from pippin.data.source import PictureSource
 from pippin.encoders.config import TextConfig
 from pippin.encoders.text import TextEncoder, encoder_fingerprint
@@ -51,7 +52,10 @@ class PictureCaptions:
     ) -> None:
         self._rule, self._seed, self._device = rule, seed, torch.device(device)
         self._weights = torch.tensor(list(config.captions.values()))
-        kinds = [source.captions(index) for index in range(len(source))]
+        kinds = [
+            source.captions(index) | {CLASS: source.class_names[source.label(index)]}
+            for index in range(len(source))
+        ]
         missing = sorted(set(config.captions) - set(kinds[0]))
         if missing:
             raise ConfigError(

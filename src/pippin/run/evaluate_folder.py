@@ -19,7 +19,7 @@ from pippin.evaluation.measure import Measure
 from pippin.evaluation.npz import IMAGES, npz_names
 from pippin.evaluation.reference import check_features, load_statistics
 from pippin.run.evaluate import clean_features, real_floor
-from pippin.run.image_set import ImageSet, open_images
+from pippin.run.image_set import ImageSet, open_images, say_skipped
 
 
 def evaluate_folder(
@@ -40,6 +40,7 @@ def evaluate_folder(
             samples that are not all there, or a CLIP without captions.
     """
     images, clip = open_images(path), _clip(path, config, device)
+    say_skipped(images, path)
     _name_sides(images, data.resolution)
     found = extract(build_features(config, device), images.batches(config.batch_size))
     measures = compare(found, clean_features(data, config, "train", device), config)
@@ -65,13 +66,16 @@ def evaluate_against(
             are of other features.
     """
     kinds, images = _kinds(reference), open_images(path)
+    say_skipped(images, path)
     clip, extractor = _clip(path, config, device), build_features(config, device)
     statistics = load_statistics(reference) if "mu" in kinds else None
     if statistics is not None:  # before any work
         check_features(statistics, extractor.name, extractor.fingerprint, extractor.dim)
     found = extract(extractor, images.batches(config.batch_size))
     if IMAGES in kinds:
-        theirs = extract(extractor, open_images(reference).batches(config.batch_size))
+        real = open_images(reference)
+        say_skipped(real, reference)
+        theirs = extract(extractor, real.batches(config.batch_size))
         measures = compare(found, theirs, config, statistics=statistics)
     else:
         assert statistics is not None

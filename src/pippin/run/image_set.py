@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A set of images on the disk: a folder of files, samples of a run, or an array in a ``.npz``."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
+
 from pippin.evaluation.folder import image_batches, image_paths
 from pippin.evaluation.npz import npz_images
+from pippin.image_folder import find_images, skipped_lines
 from pippin.run.sample_folder import read_manifest
 from pippin.types import Images
 
@@ -22,6 +27,8 @@ class ImageSet:
     """Of their sampling, where `pippin sample` made them."""
     captions: list[str] | None = None
     """One an image, where each has one."""
+    skipped: tuple[str, ...] = ()
+    """What lies in the folder and is not read, a line for each reason."""
 
 
 def open_images(path: Path) -> ImageSet:
@@ -43,7 +50,7 @@ def open_images(path: Path) -> ImageSet:
     manifest = read_manifest(path)
     if manifest is None:
         files = image_paths(path)
-        return ImageSet(batches=lambda size: image_batches(files, size))
+        return ImageSet(batches=lambda size: image_batches(files, size), skipped=_skipped(path))
     missing = [name for name in manifest.files if not (path / name).is_file()]
     if missing or not manifest.complete:
         raise ValueError(
@@ -57,3 +64,18 @@ def open_images(path: Path) -> ImageSet:
         protocol=manifest.protocol,
         captions=captions if len(captions) == len(manifest.images) else None,
     )
+
+
+def say_skipped(images: ImageSet, path: Path, console: Console | None = None) -> None:
+    """Say what of a folder is not read."""
+    for line in images.skipped:
+        (console or Console(stderr=True)).print(
+            f"[yellow]skipped in {escape(str(path))}:[/] {escape(line)}", soft_wrap=True
+        )
+
+
+def _skipped(path: Path) -> tuple[str, ...]:
+    found = find_images(path)
+    counts = Counter(reason for _, reason, _ in found.problems)
+    others = (f"{count} image files: {reason}" for reason, count in counts.items())
+    return (*skipped_lines(found.skipped), *others)

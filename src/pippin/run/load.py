@@ -13,6 +13,7 @@ from pippin.control import recorded
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.crew import NOBODY, Crew
+from pippin.run.labels import find_label
 from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
 from pippin.sampling.config import SamplingConfig, check_guidance
@@ -65,17 +66,12 @@ class LoadedRun:
         return self.parts.class_names
 
     def label_id(self, label: str) -> int:
-        """A class by name or number.
+        """A class by name, or by id where no name is a number; see :func:`find_label`.
 
         Raises:
             ValueError: no such class; the message lists them.
         """
-        if label in self.class_names:
-            return self.class_names.index(label)
-        if label.isdigit() and int(label) < len(self.class_names):
-            return int(label)
-        listed = ", ".join(f"{number} {name}" for number, name in enumerate(self.class_names))
-        raise ValueError(f"no class {label!r}; there are: {listed}")
+        return find_label(label, self.class_names)
 
 
 def load_run(

@@ -19,6 +19,7 @@ from pippin.config import ConfigError
 from pippin.data.moments import MomentSource
 from pippin.recipes.recipe import Recipe
 from pippin.run.builders import Builders, builders_of
+from pippin.run.check_data import check_data
 from pippin.run.parts import Parts
 from pippin.system.stop import signals_interrupt
 from pippin.training.world import joined, take_card
@@ -57,7 +58,8 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
 
 
 def _build(recipe: Recipe, console: Console, builders: Builders) -> MomentSource:
-    parts = Parts(recipe, console, builders)
+    parts = Parts(recipe, console if builders.first else Console(quiet=True), builders)
+    check_data(parts)
     moments, _ = parts.moments, parts.captions
     return moments
 

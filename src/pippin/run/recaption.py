@@ -54,7 +54,7 @@ def merge_captions(data: ImagesConfig, column: str, given: Path) -> Recaptioned:
             :func:`pippin.data.recaption.given_captions` and ``set_column``.
         FolderBusyError: another process writes captions there.
     """
-    entries = list_pictures(data).entries
+    entries = _entries(data)
     captions = given_captions(given)
     names = {entry.name for entry in entries}
     unknown = tuple(name for name in captions if name not in names)
@@ -95,7 +95,7 @@ def write_captions(
         FolderBusyError: another process writes captions there.
     """
     folder = Path(data.path)
-    entries = list_pictures(data).entries
+    entries = _entries(data)
     with folder_lock(folder):
         journal = folder / f".{column}-{fingerprint}.jsonl"
         captions = _remembered(journal)
@@ -112,6 +112,13 @@ def write_captions(
         done = _set(data, column, entries, captions, unread=unread)
         journal.unlink(missing_ok=True)
     return done
+
+
+def _entries(data: ImagesConfig) -> list[Entry]:
+    """The images; a new metadata file would keep names of splits as classes."""
+    listing = list_pictures(data)
+    listing.check_layout(data.path)
+    return listing.entries
 
 
 def _remembered(journal: Path) -> dict[str, str]:

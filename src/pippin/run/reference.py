@@ -15,7 +15,7 @@ from pippin.evaluation.reference import (
     save_statistics,
     stream_statistics,
 )
-from pippin.run.image_set import open_images
+from pippin.run.image_set import open_images, say_skipped
 from pippin.types import Images
 
 
@@ -48,7 +48,9 @@ def write_reference(
     if resolution is not None and resolution < 1:
         raise ValueError(f"--resolution must be 1 or more; got {resolution}")
     extractor = build_features(config, device)
-    batches = open_images(images).batches(config.batch_size)
+    given = open_images(images)
+    say_skipped(given, images)
+    batches = given.batches(config.batch_size)
     if resolution is not None:
         batches = _squares(batches, resolution)
     statistics = stream_statistics(extractor, batches)

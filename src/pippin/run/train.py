@@ -20,6 +20,7 @@ from pippin.objective import Objective
 from pippin.recipes.recipe import Recipe
 from pippin.run.begin import begin
 from pippin.run.builders import builders_of
+from pippin.run.check_data import check_data
 from pippin.run.folder import Resume, RunFolder
 from pippin.run.monitor import preview_hook, validation_hook
 from pippin.run.parts import Parts
@@ -70,6 +71,7 @@ def _train(
         with world.first_alone():
             _name_lost(parts)  # before the folder is made: refused pictures leave none behind
             _count_buckets(parts)
+            check_data(parts, resumed=run.goes_on(resume))
             if world.first:
                 held.enter_context(folder_lock(folder))
                 run.check(recipe, resume=run.goes_on(resume))

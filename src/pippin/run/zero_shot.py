@@ -13,7 +13,7 @@ from pippin.control import Size
 from pippin.data.config import ImagesConfig, check_squares
 from pippin.data.crop import apply_control, whole_image
 from pippin.data.images import ImagesSource
-from pippin.data.metadata import MAIN
+from pippin.data.metadata_columns import MAIN
 from pippin.data.views import clean_view
 from pippin.evaluation.clip_score import Clip, clip_measures
 from pippin.evaluation.evaluate import compare

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pippin.system.flush import sync
+from pippin.system.regular import open_regular
 
 STAGING_SUFFIX = ".writing"
 """Ends the name of a file that is being written."""
@@ -92,5 +93,5 @@ def listed(folder: Path) -> set[str]:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
