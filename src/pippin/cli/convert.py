@@ -34,6 +34,8 @@ class ConvertCommand:
     class's default."""
     key: str | None = None
     """The entry of a checkpoint file that holds the weights; None = averaged weights, if any."""
+    weights: Literal["raw", "ema"] | None = None
+    """What the weights are, where the file does not say it: raw or averaged."""
     autoencoder: str | None = None
     """Where the latents come from: a folder or a hub name; None = the pipeline's own, or the
     published one."""
@@ -63,15 +65,17 @@ def main(argv: list[str]) -> int:
         arguments=arguments,
         key=command.key,
         autoencoder=command.autoencoder,
+        weights=command.weights,
     )
     placed = incoming.placed
     trained = Trained(
         source=f"{placed.source}: {command.path}",
         recipe=incoming.recipe,
         tensors=dict(placed.model.state_dict()),
-        weights="ema",
+        weights=placed.weights,
         images_seen=command.images_seen,
         lineage=(),
+        average=placed.average,
     )
     export(trained, command.out, getattr(torch, command.dtype))
     for note in incoming.notes:
@@ -81,9 +85,10 @@ def main(argv: list[str]) -> int:
     count = sum(tensor.numel() for tensor in trained.tensors.values())
     diffusion = incoming.recipe.diffusion
     print(
-        f"converted: {command.out} ({placed.source}, {count / 1e6:.2f} M parameters, schedule "
-        f"{diffusion.schedule}, prediction {diffusion.prediction}, autoencoder "
-        f"{incoming.recipe.autoencoder.source})\nnext: {_next(command.out, incoming.recipe)}"
+        f"converted: {command.out} ({placed.source}, {trained.said}, {count / 1e6:.2f} M "
+        f"parameters, schedule {diffusion.schedule}, prediction {diffusion.prediction}, "
+        f"autoencoder {incoming.recipe.autoencoder.source})\n"
+        f"next: {_next(command.out, incoming.recipe, placed.weights)}"
     )
     return 0
 
@@ -112,7 +117,7 @@ def _list(what: str, names: Sequence[str]) -> None:
         print(f"{what}: {', '.join(names)}")
 
 
-def _next(out: Path, recipe: "Recipe") -> str:
+def _next(out: Path, recipe: "Recipe", weights: str) -> str:
     """Commands, one a line."""
     from pippin.interop.convert import NEAREST, fine_tuning
 
@@ -126,6 +131,7 @@ def _next(out: Path, recipe: "Recipe") -> str:
         return sample
     words = ["pippin train", NEAREST[recipe.denoiser.kind], "--data.path FOLDER"]
     words += [f"--init.run {place}", *([] if text else ["--init.transfer classes"])]
+    words += ["--init.weights raw"] if weights == "raw" else []
     words += [f"--{path.replace('_', '-')} {_words(value)}" for path, value in settings.items()]
     return f"{sample}\n  or: {' '.join(words)}"
 

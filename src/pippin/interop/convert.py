@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pippin.conditioning.config import DropConfig, TextSemantic
-from pippin.config import difference
+from pippin.config import UNKNOWN_WEIGHTS, difference
 from pippin.data.config import NoDataConfig
 from pippin.denoisers.config import TransformerConfig, UNetConfig
 from pippin.encoders.affine import read_affine
@@ -60,6 +60,7 @@ def convert(
     arguments: Mapping[str, Any] | None = None,
     key: str | None = None,
     autoencoder: str | None = None,
+    weights: str | None = None,
 ) -> Incoming:
     """Read weights of another implementation.
 
@@ -70,10 +71,11 @@ def convert(
         key: the entry of a checkpoint file that holds the weights.
         autoencoder: source of the autoencoder that its latents come from; None = the pipeline's,
             or the published one.
+        weights: raw or ema, where the file does not say which its weights are.
 
     Raises:
-        ValueError: an unknown source, arguments that ours cannot honour, or weights that do not
-            fit; the message names them.
+        ValueError: an unknown source, arguments that ours cannot honour, weights that do not fit,
+            or of another kind than the one given; the message names them.
         OSError: no such file.
     """
     if source not in FORMATS:
@@ -89,10 +91,12 @@ def convert(
         if autoencoder is None and beside:
             autoencoder, own = str(beside[0].resolve()), True
     else:
-        weights = read_weights(path, key)
-        given, notes = _with_side(source, weights.tensors, _arguments(arguments))
-        placed = load_reference(source, weights.tensors, **given)
-        notes = (*weights.notes, *notes)
+        read = read_weights(path, key)
+        given, notes = _with_side(source, read.tensors, _arguments(arguments))
+        placed = replace(load_reference(source, read.tensors, **given), weights=read.kind)
+        notes = (*read.notes, *notes)
+    placed, of_kind = _of_kind(placed, path, weights)
+    notes = (*notes, *of_kind)
     recipe = recipe_of(placed.configured, autoencoder)
     if NULL_CLASS in placed.made_by_us:  # never trained: nothing to guide away from
         recipe = _unguided(recipe)
@@ -102,6 +106,22 @@ def convert(
     if not own:
         notes = (*notes, *_of_affine(recipe, placed.configured))
     return Incoming(placed=placed, recipe=recipe, notes=notes)
+
+
+def _of_kind(placed: Placed, path: Path, given: str | None) -> tuple[Placed, tuple[str, ...]]:
+    """The weights with the kind that they are said to be, and a note where nobody says it."""
+    if placed.weights == UNKNOWN_WEIGHTS:
+        note = (
+            "whether these weights are raw or averaged is not known, for their names do not say "
+            "it; --weights raw or --weights ema records it"
+        )
+        return replace(placed, weights=given or UNKNOWN_WEIGHTS), () if given else (note,)
+    if given not in (None, placed.weights):
+        raise ValueError(
+            f"--weights {given}: what was taken of {path} are {placed.weights} weights; leave "
+            "--weights out, or choose others by --key or by the folder"
+        )
+    return placed, ()
 
 
 def _arguments(given: Mapping[str, Any] | None) -> dict[str, Any]:

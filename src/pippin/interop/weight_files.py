@@ -15,6 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pippin.config import UNKNOWN_WEIGHTS
+from pippin.interop.weight_kind import AVERAGED as AVERAGED_KIND
+from pippin.interop.weight_kind import RAW as RAW_KIND
+from pippin.interop.weight_kind import kind_of_entry
+
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 INDEX_SUFFIX = ".safetensors.index.json"
 AVERAGED = ("ema", "state_dict_ema", "model_ema")
@@ -32,6 +37,8 @@ class WeightFile:
 
     tensors: dict[str, Tensor]
     notes: tuple[str, ...] = ()
+    kind: str = UNKNOWN_WEIGHTS
+    """raw, ema or unknown; see :mod:`pippin.interop.weight_kind`."""
 
 
 def read_weights(path: Path, key: str | None = None) -> WeightFile:
@@ -103,45 +110,56 @@ def _read_pickled(path: Path) -> Any:
 
 
 def _unwrapped(
-    path: Path, content: Any, key: str | None
-) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
-    """The entry of a checkpoint that holds weights, and a note on the choice."""
+    path: Path, content: Any, key: str | None, entry: str = "", beside: tuple[str, ...] = ()
+) -> tuple[Mapping[str, Tensor], tuple[str, ...], str]:
+    """The entry of a checkpoint that holds weights, a note on the choice, and the weights' kind.
+
+    Entry and what lies beside it are those of the levels above.
+    """
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name")
     if key is None and content and all(isinstance(v, Tensor) for v in content.values()):
-        return content, ()
+        return content, (), kind_of_entry(entry, beside)
     holders = [str(name) for name, value in content.items() if isinstance(value, Mapping)]
     wanted = [key] if key is not None else [k for k in (*AVERAGED, *RAW) if k in holders]
     for name in wanted:
         found = content.get(name)
         if isinstance(found, Mapping):
+            others = sorted(str(one) for one in content if one != name)
+            entry, beside = f"{entry}.{name}", (*beside, *others)
             if any(isinstance(value, Mapping) for value in found.values()):
-                return _unwrapped(path, found, None)
+                return _unwrapped(path, found, None, entry, beside)
             tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)}
             if tensors:
-                others = sorted(str(one) for one in content if one != name)
                 note = f"of its entries, {name!r} was taken; left out: {', '.join(others)}"
-                return tensors, (note,) if others else ()
+                return tensors, (note,) if others else (), kind_of_entry(entry, beside)
     raise ValueError(
         f"{path} holds no weights under {' or '.join(map(repr, wanted or (*AVERAGED, *RAW)))}; "
         f"its entries: {', '.join(sorted(map(str, content))) or 'none'}"
     )
 
 
-def _without_prefix(tensors: Mapping[str, Tensor], notes: tuple[str, ...]) -> WeightFile:
+def _without_prefix(
+    tensors: Mapping[str, Tensor], notes: tuple[str, ...], kind: str
+) -> WeightFile:
     for prefix in WRAPPERS:
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     inner = [name for name in tensors if name.startswith(DENOISER)]
     if not inner:
-        return WeightFile(tensors=dict(tensors), notes=notes)
+        return WeightFile(tensors=dict(tensors), notes=notes, kind=kind)
     names = {name.removeprefix(DENOISER): name for name in inner}
     averaged = {name: _averaged_name(name) for name in names}
     if all(name in tensors for name in averaged.values()):
         names, notes = averaged, (*notes, f"the averaged weights, {EMA}..., were taken")
+        kind = AVERAGED_KIND
+    elif any(name.startswith(EMA) for name in tensors):
+        notes = (*notes, f"averaged weights, {EMA}..., lie beside, but not of all tensors")
+        kind = RAW_KIND
     if others := len(tensors) - len(names):
         notes = (*notes, f"{others} other tensors of the file were left out")
-    return WeightFile(tensors={n: tensors[theirs] for n, theirs in names.items()}, notes=notes)
+    tensors = {name: tensors[theirs] for name, theirs in names.items()}
+    return WeightFile(tensors=tensors, notes=notes, kind=kind)
 
 
 def _averaged_name(name: str) -> str:

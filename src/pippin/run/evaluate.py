@@ -59,6 +59,8 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
     place = RunFolder(folder)
     with folder_lock(place.evaluation):
         content = run_protocol(run) | sampling_protocol(run, run.recipe.sampling)
+        for source in (run.parts.train_source, run.parts.held_out_source):
+            content[f"images.{source.split}"] = source.source_hash()
         extractor = build_features(run.recipe.evaluation, run.parts.device)
         if not isinstance(extractor, EffLite0):  # whose file the recipe's protocol leaves out
             content |= {"features_fingerprint": extractor.fingerprint}
@@ -226,6 +228,11 @@ def _key(line: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def run_protocol(run: LoadedRun) -> dict[str, Any]:
-    """The whole recipe as protocol entries, and which weights are measured."""
-    of_model = {"model.weights": run.weights, "model.images_seen": run.images_seen}
+    """The whole recipe as protocol entries, and which weights are measured, by which files."""
+    of_model = {
+        "model.weights": run.weights,
+        "model.images_seen": run.images_seen,
+        **run.identity,
+        "model.autoencoder": run.parts.autoencoder.fingerprint,
+    }
     return protocol(run.recipe) | of_model

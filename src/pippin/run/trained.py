@@ -2,14 +2,14 @@
 """Trained weights, wherever they lie: a run folder, an exported folder, a shipped model.
 
 An exported folder holds ``config.json`` (the recipe) and ``model.safetensors``, whose metadata say
-how many images the weights have seen and from which weights their run started. Models inside the
-package are exported folders with a name that starts with ``pippin/``.
+which weights these are, how many images they have seen, from which weights their run started, and
+their digest. Models inside the package are exported folders with a name that starts with
+``pippin/``; their digests are in ``models/sha256.json``.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -19,15 +19,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pippin.config import UNKNOWN_WEIGHTS
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
+from pippin.run.export_facts import SHA256, damaged, read_facts, sealed
 from pippin.run.folder import RunFolder
-from pippin.system.tensors import save_tensors
+from pippin.sampling.config import SamplingConfig
+from pippin.system.tensors import save_tensors, tensors_digest
 from pippin.training.checkpoint import load_state, load_weights, newest_good
 
 SHIPPED_PREFIX = "pippin/"
 WEIGHTS_FILE = "model.safetensors"
+DIGESTS_FILE = "sha256.json"
+"""Beside the shipped models: the digest of each one's weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +48,22 @@ class Trained:
     images_seen: int
     lineage: tuple[dict[str, Any], ...]
     """What the run itself started from, oldest first; see :meth:`as_parent`."""
+    average: str | None = None
+    """Which average ``ema`` weights are, where that is known, such as ema-share-0.05."""
     passed_over: tuple[str, ...] = ()
     """Why newer checkpoints of the run could not be used."""
+    verified: bool = True
+    """Whether they have a recorded digest; exports of earlier versions have none."""
 
     @cached_property
     def sha256(self) -> str:
-        """Over names and values, independent of files."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.tensors.items()):
-            digest.update(name.encode())
-            digest.update(value.contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        """Over names and values, the same for a checkpoint and its export in fp32."""
+        return tensors_digest(self.tensors)
+
+    @property
+    def said(self) -> str:
+        """Which weights, and at how many images, in words."""
+        return weights_in_words(self.weights, self.average, self.images_seen)
 
     def as_parent(self) -> tuple[dict[str, Any], ...]:
         """The lineage of a run that starts here: one entry for each ancestor, oldest first, with
@@ -67,6 +77,8 @@ class Trained:
             "tokens_per_image": None if side is None else side**2,
             "sha256": self.sha256,
         }
+        if self.average is not None:
+            own["average"] = self.average
         return (*self.lineage, own)
 
     def check_fit(self, model: LatentDenoiser) -> None:
@@ -120,13 +132,26 @@ def trained_recipe(source: str) -> Recipe:
     return RunFolder(_folder(source)).recipe()
 
 
-def open_trained(source: str, weights: str = "ema") -> Trained:
+def trained_sampling(source: str, recipe: Recipe) -> SamplingConfig:
+    """The sampling of a recipe, by the weights that there are: an exported or shipped model has
+    one kind only, whatever its recipe samples from.
+
+    Raises:
+        ValueError: nothing of that name, or the export is damaged.
+    """
+    path = _folder(source) / WEIGHTS_FILE
+    if not path.is_file():
+        return recipe.sampling
+    return replace(recipe.sampling, weights=read_facts(path)["weights"])
+
+
+def open_trained(source: str, weights: str | None = None) -> Trained:
     """The weights of a run's newest good checkpoint, or of an exported or shipped model.
 
     Args:
         source: a run folder, an exported folder, or a name that starts with ``pippin/``.
-        weights: ema, raw, or the name of a further average, see ``train.ema_extra``; an exported
-            model has the kind that it was exported with.
+        weights: ema, raw, or the name of a further average, see ``train.ema_extra``; None = what
+            an exported model has, and ema of a run.
 
     Raises:
         ValueError: nothing of that name, no usable checkpoint, damaged weights, or not the kind
@@ -136,6 +161,7 @@ def open_trained(source: str, weights: str = "ema") -> Trained:
     recipe = RunFolder(folder).recipe()
     if (folder / WEIGHTS_FILE).is_file():
         return _exported(source, folder, recipe, weights)
+    weights = weights or "ema"
     path, problems = newest_good(RunFolder(folder).checkpoints)
     if path is None:
         if not problems:
@@ -152,6 +178,7 @@ def open_trained(source: str, weights: str = "ema") -> Trained:
         weights=weights,
         images_seen=state["images_seen"],
         lineage=tuple(state.get("lineage", ())),
+        average=recipe.train.ema.name if weights == "ema" else None,
         passed_over=tuple(problems),
     )
 
@@ -170,15 +197,15 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
     """
     refuse_full(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.to(dtype) for name, value in trained.tensors.items()}
     facts = {
         "weights": trained.weights,
         "images_seen": trained.images_seen,
         "lineage": list(trained.lineage),
+        "average": trained.average,
+        SHA256: tensors_digest({name: value.float() for name, value in tensors.items()}),
     }
-    tensors = {name: value.to(dtype) for name, value in trained.tensors.items()}
-    save_tensors(
-        folder / WEIGHTS_FILE, tensors, metadata={"format": "pt", "pippin": json.dumps(facts)}
-    )
+    save_tensors(folder / WEIGHTS_FILE, tensors, metadata=sealed(facts))
     trained.recipe.save(folder / "config.json")
 
 
@@ -192,26 +219,61 @@ def refuse_full(folder: Path) -> None:
         raise ValueError(f"{folder} is not empty; choose another folder")
 
 
-def _exported(source: str, folder: Path, recipe: Recipe, weights: str) -> Trained:
+def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) -> Trained:
     path = folder / WEIGHTS_FILE
+    facts = read_facts(path)
+    _check_kind(source, facts["weights"], weights)
     try:
         with safe_open(path, framework="pt") as file:
-            facts: Mapping[str, Any] = json.loads((file.metadata() or {})["pippin"])
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or was not exported by pippin: {error}") from error
-    if facts["weights"] != weights:
-        raise ValueError(
-            f"{source} holds {facts['weights']} weights only; asked for {weights} weights"
-        )
-    return Trained(
+    except (SafetensorError, ValueError) as error:
+        raise damaged(path, str(error)) from error
+    trained = Trained(
         source=source,
         recipe=recipe,
         tensors=tensors,
-        weights=weights,
+        weights=facts["weights"],
         images_seen=facts["images_seen"],
         lineage=tuple(facts["lineage"]),
+        average=facts["average"],
     )
+    recorded = facts[SHA256] or _shipped_digest(source)
+    if recorded is None:
+        return replace(trained, verified=False)
+    if trained.sha256 != recorded:
+        raise damaged(path, "the sha256 of its weights is not the recorded one")
+    return trained
+
+
+def _check_kind(source: str, held: str, asked: str | None) -> None:
+    """Refuse another kind of weights than an export has; of an unknown kind may be any."""
+    if asked not in (None, held) and held != UNKNOWN_WEIGHTS:
+        raise ValueError(
+            f"{source} holds {held} weights only; asked for {asked} weights. Ask for {held}: "
+            f"--weights {held}, or --init.weights {held} for a run that starts there"
+        )
+
+
+def _shipped_digest(source: str) -> str | None:
+    """The digest of a shipped model's weights; None for any other source."""
+    if not source.startswith(SHIPPED_PREFIX):
+        return None
+    place = files("pippin") / "models" / DIGESTS_FILE
+    digests: Mapping[str, str] = json.loads(place.read_text(encoding="utf-8"))
+    return digests[source.removeprefix(SHIPPED_PREFIX)]
+
+
+def weights_in_words(weights: str, average: str | None, images_seen: int) -> str:
+    """Which weights, and at how many images: ``raw weights at 64 images``.
+
+    Args:
+        weights: their name, see :data:`pippin.config.WEIGHTS`.
+        average: which average, where that is known.
+        images_seen: 0 = not known.
+    """
+    kind = "weights of unknown kind" if weights == UNKNOWN_WEIGHTS else f"{weights} weights"
+    kind += f" ({average})" if average is not None else ""
+    return f"{kind} at {images_seen} images" if images_seen else f"{kind}, images seen: not known"
 
 
 def _folder(source: str) -> Path:

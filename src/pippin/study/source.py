@@ -6,6 +6,7 @@ cannot be read is listed in ``problems``, for the report to say.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from pippin.config import ConfigError, fingerprint
 from pippin.study.declaration import Declaration, flat
 from pippin.study.folder import run_name
-from pippin.study.results import Results, Row, read
+from pippin.study.results import Results, Row, check_fingerprint, read
 from pippin.system.lines import read_lines
 
 
@@ -124,6 +125,8 @@ def _measures(
         content = dict(flat(own if isinstance(own, dict) else recipe))
         mark = fingerprint(content)
         try:
+            if isinstance(own, dict) and "fingerprint" in values:
+                check_fingerprint("protocol", own, values["fingerprint"])
             row = Row.from_dict(
                 {name: values[name] for name in names}
                 | {"study": "", "arm": arm, "seed": seed, "metric": values["name"]}
@@ -134,7 +137,25 @@ def _measures(
             problems.append(f"{path.name}: a measure cannot be read: {error}")
             continue
         rows[row.metric, row.subject] = row
-    return tuple(rows.values()), problems
+    return tuple(rows.values()), [*problems, *_of_several_weights(path, rows.values())]
+
+
+def _of_several_weights(path: Path, rows: Iterable[Row]) -> list[str]:
+    """What to say where a run was trained further, or anew, between its evaluations: the newest
+    line of each measure may then be of other weights."""
+    names = ("model.weights", "model.images_seen", "model.sha256")
+    found = {
+        tuple(row.protocol.get(name) for name in names) for row in rows if row.subject == "arm"
+    }
+    stated = {one[:2] for one in found if one[2]}
+    # A line of an earlier version has no digest, and may be of the same weights.
+    different = sorted(str(one) for one in found if one[0] and (one[2] or one[:2] not in stated))
+    if len(different) < 2:
+        return []
+    return [
+        f"{path.name}: measures of different weights of this run stand beside one another "
+        f"(weights, images seen, sha256: {', '.join(different)}); evaluate it again with all parts"
+    ]
 
 
 def read_log(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:
