@@ -35,7 +35,7 @@ and whose default is what was done before: it counts where it differs, so that o
 hold."""
 
 
-IDENTITY = ("model.sha256", "model.average", "model.text_encoder")
+IDENTITY = ("model.sha256", "model.average", "model.start", "model.text_encoder")
 """Entries of a protocol that say which very files were used, beside what the settings name. They
 are recorded; whether numbers may be compared does not depend on them, and records of earlier
 versions have none."""

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from pippin.config import fingerprint, protocol
+from pippin.control import Size
 from pippin.data.config import DataConfig
 from pippin.data.open import build_source
 from pippin.data.table import Split
@@ -35,6 +36,7 @@ from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import SHOWN, SampleFolder, make_room
+from pippin.run.sizes import name_sizes
 from pippin.run.stages import Stages
 from pippin.system.lines import read_lines, write_lines
 from pippin.system.lock import folder_lock
@@ -76,6 +78,10 @@ def _all_measures(
     run: LoadedRun, place: RunFolder, stages: Stages, extractor: FeatureExtractor
 ) -> list[Measure]:
     config, recipe, device = run.recipe.evaluation, run.recipe, run.parts.device
+    if "quality" in config.parts or config.scales:
+        side = recipe.data.resolution
+        drawn, advice = Size(*recipe.sampling.pixels(side)), "leave --sampling.size out"
+        name_sizes([drawn], [Size(side, side)], advice, run.parts.console)
     clip = clip_for(run)  # first: what is wrong with it is said before anything is drawn
     lpips = None if config.lpips is None else Lpips(config.lpips, device)
     held_out = cache(lambda: HeldOut(run.parts))  # what no part asks for is not made

@@ -37,6 +37,8 @@ class LoadedRun:
     measures are made with the model."""
     average: str | None = None
     """Which average ``ema`` weights are, where that is known."""
+    start: str | None = None
+    """Digest of the weights that the run started from; None where it did not, or none is known."""
     images_seen: int
     """By this run."""
     images_before: int | None = 0
@@ -57,14 +59,16 @@ class LoadedRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Which weights and which text encoder's files these are: the entries of a protocol that
-        :data:`pippin.config.IDENTITY` names."""
+        :data:`pippin.config.IDENTITY` names, those that there are."""
         assert self.sha256 is not None
-        found = {"model.sha256": self.sha256}
-        if self.average is not None:
-            found["model.average"] = self.average
-        if self.parts.text_rule is not None:
-            found["model.text_encoder"] = encoder_fingerprint(self.recipe.text)
-        return found
+        text = None if self.parts.text_rule is None else encoder_fingerprint(self.recipe.text)
+        found = {
+            "model.sha256": self.sha256,
+            "model.average": self.average,
+            "model.start": self.start,
+            "model.text_encoder": text,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def said(self) -> str:
@@ -142,6 +146,7 @@ def load_run(
         weights=trained.weights,
         sha256=trained.sha256,
         average=trained.average,
+        start=trained.lineage[-1].get("sha256") if trained.lineage else None,
         images_seen=trained.images_seen,
         images_before=images_before(trained.lineage),
         crew=crew,

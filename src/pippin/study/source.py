@@ -6,7 +6,6 @@ cannot be read is listed in ``problems``, for the report to say.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pippin.config import ConfigError, fingerprint
 from pippin.study.declaration import Declaration, flat
 from pippin.study.folder import run_name
 from pippin.study.results import Results, Row, check_fingerprint, read
+from pippin.study.same_files import changed_files, of_several_weights
 from pippin.system.lines import read_lines
 
 
@@ -76,6 +76,7 @@ def _study(folder: Path) -> Source:
                 log, trouble = read_log(place / "log.jsonl")
                 runs.append(Run(arm=arm, seed=seed, folder=place, log=log))
                 problems += [f"{run_name(arm, seed)}: {one}" for one in trouble]
+    problems += changed_files(results.rows)
     return Source(
         folder=folder,
         declaration=declaration,
@@ -137,25 +138,7 @@ def _measures(
             problems.append(f"{path.name}: a measure cannot be read: {error}")
             continue
         rows[row.metric, row.subject] = row
-    return tuple(rows.values()), [*problems, *_of_several_weights(path, rows.values())]
-
-
-def _of_several_weights(path: Path, rows: Iterable[Row]) -> list[str]:
-    """What to say where a run was trained further, or anew, between its evaluations: the newest
-    line of each measure may then be of other weights."""
-    names = ("model.weights", "model.images_seen", "model.sha256")
-    found = {
-        tuple(row.protocol.get(name) for name in names) for row in rows if row.subject == "arm"
-    }
-    stated = {one[:2] for one in found if one[2]}
-    # A line of an earlier version has no digest, and may be of the same weights.
-    different = sorted(str(one) for one in found if one[0] and (one[2] or one[:2] not in stated))
-    if len(different) < 2:
-        return []
-    return [
-        f"{path.name}: measures of different weights of this run stand beside one another "
-        f"(weights, images seen, sha256: {', '.join(different)}); evaluate it again with all parts"
-    ]
+    return tuple(rows.values()), [*problems, *of_several_weights(path.name, rows.values())]
 
 
 def read_log(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:
