@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,17 @@ def _is_text(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
+def _is_digest(value: Any) -> bool:
+    return value is None or (_is_text(value) and re.fullmatch(r"[0-9a-f]{64}", value) is not None)
+
+
 _Check = tuple[str, Callable[[Any], bool]]
 _FACTS: dict[str, _Check] = {
     "weights": ("raw, ema or the name of an average", _is_kind),
     "images_seen": ("a whole number, 0 or more", _is_count),
     "lineage": ("a list of the weights it descends from", _is_lineage),
 }
-_OPTIONAL: dict[str, _Check] = {"average": ("text", _is_text), SHA256: ("text", _is_text)}
+_OPTIONAL: dict[str, _Check] = {
+    "average": ("text", _is_text),
+    SHA256: ("64 hexadecimal digits", _is_digest),
+}

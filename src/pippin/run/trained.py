@@ -237,7 +237,7 @@ def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) ->
         lineage=tuple(facts["lineage"]),
         average=facts["average"],
     )
-    recorded = facts[SHA256] or _shipped_digest(source)
+    recorded = _shipped_digest(source) if facts[SHA256] is None else facts[SHA256]
     if recorded is None:
         return replace(trained, verified=False)
     if trained.sha256 != recorded:
