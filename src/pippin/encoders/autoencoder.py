@@ -14,10 +14,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pippin.encoders.affine import Affine
+from pippin.encoders.checksum import DIGEST_KEY, autoencoder_digest, check_autoencoder
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.pixels import to_images
-from pippin.encoders.source import WEIGHTS_FILE, find_autoencoder
-from pippin.system.tensors import save_tensors
+from pippin.encoders.source import SHIPPED_PREFIX, WEIGHTS_FILE, find_autoencoder
+from pippin.system.tensors import recorded_digest, save_tensors
 from pippin.types import Images, Latents, Moments, Pixels
 
 ARCHITECTURE = (
@@ -56,16 +57,23 @@ class Autoencoder(nn.Module):
             ValueError: nothing of that name, weights that do not fit their config.json, or
                 weights without latent statistics.
         """
-        return cls.from_folder(find_autoencoder(config)).to(device)
+        folder, shipped = find_autoencoder(config), config.source.startswith(SHIPPED_PREFIX)
+        recorded = recorded_digest(folder) if shipped else None
+        return cls.from_folder(folder, recorded).to(device)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "Autoencoder":
+    def from_folder(cls, folder: Path, recorded: str | None = None) -> "Autoencoder":
         """An autoencoder in diffusers' format (config.json and safetensors), on the CPU.
+
+        Args:
+            folder: its files.
+            recorded: digest of its weights; None = the one in their metadata, if there is one.
 
         Raises:
             ValueError: as :meth:`load`.
         """
         network = _read_network(folder)
+        check_autoencoder(folder, recorded)
         with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
             metadata = file.metadata() or {}
         try:
@@ -87,7 +95,9 @@ class Autoencoder(nn.Module):
         self.network.save_config(folder)
         weights = {name: value.to(dtype) for name, value in self.network.state_dict().items()}
         affine = Affine(self.shift.cpu(), self.scale.cpu())
-        save_tensors(folder / WEIGHTS_FILE, weights, {"format": "pt", **affine.metadata()})
+        metadata = {"format": "pt", **affine.metadata()}
+        metadata[DIGEST_KEY] = autoencoder_digest(weights, metadata)
+        save_tensors(folder / WEIGHTS_FILE, weights, metadata)
 
     @property
     def factor(self) -> int:

@@ -61,8 +61,6 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
     place = RunFolder(folder)
     with folder_lock(place.evaluation):
         content = run_protocol(run) | sampling_protocol(run, run.recipe.sampling)
-        for source in (run.parts.train_source, run.parts.held_out_source):
-            content[f"images.{source.split}"] = source.source_hash()
         extractor = build_features(run.recipe.evaluation, run.parts.device)
         if not isinstance(extractor, EffLite0):  # whose file the recipe's protocol leaves out
             content |= {"features_fingerprint": extractor.fingerprint}

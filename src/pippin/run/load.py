@@ -16,8 +16,9 @@ from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.crew import NOBODY, Crew
 from pippin.run.export_facts import unverified
+from pippin.run.kinds import weights_in_words
 from pippin.run.parts import Parts
-from pippin.run.trained import open_trained, weights_in_words
+from pippin.run.trained import open_trained
 from pippin.sampling.config import SamplingConfig, check_guidance
 from pippin.sampling.sampler import Sampler
 from pippin.system.tensors import tensors_digest

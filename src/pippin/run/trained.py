@@ -7,8 +7,6 @@ their digest. Models inside the package are exported folders with a name that st
 ``pippin/``; their digests are in ``models/sha256.json``.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import as_file, files
@@ -19,20 +17,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pippin.config import UNKNOWN_WEIGHTS
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
 from pippin.run.export_facts import SHA256, damaged, read_facts, sealed
 from pippin.run.folder import RunFolder
+from pippin.run.kinds import check_kind, weights_in_words
 from pippin.sampling.config import SamplingConfig
-from pippin.system.tensors import save_tensors, tensors_digest
+from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
 from pippin.training.checkpoint import load_state, load_weights, newest_good
 
 SHIPPED_PREFIX = "pippin/"
 WEIGHTS_FILE = "model.safetensors"
-DIGESTS_FILE = "sha256.json"
-"""Beside the shipped models: the digest of each one's weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +218,7 @@ def refuse_full(folder: Path) -> None:
 def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) -> Trained:
     path = folder / WEIGHTS_FILE
     facts = read_facts(path)
-    _check_kind(source, facts["weights"], weights)
+    check_kind(source, facts["weights"], weights)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
@@ -237,43 +233,14 @@ def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) ->
         lineage=tuple(facts["lineage"]),
         average=facts["average"],
     )
-    recorded = _shipped_digest(source) if facts[SHA256] is None else facts[SHA256]
+    recorded = facts[SHA256]
+    if recorded is None and source.startswith(SHIPPED_PREFIX):
+        recorded = recorded_digest(folder)
     if recorded is None:
         return replace(trained, verified=False)
     if trained.sha256 != recorded:
         raise damaged(path, "the sha256 of its weights is not the recorded one")
     return trained
-
-
-def _check_kind(source: str, held: str, asked: str | None) -> None:
-    """Refuse another kind of weights than an export has; of an unknown kind may be any."""
-    if asked not in (None, held) and held != UNKNOWN_WEIGHTS:
-        raise ValueError(
-            f"{source} holds {held} weights only; asked for {asked} weights. Ask for {held}: "
-            f"--weights {held}, or --init.weights {held} for a run that starts there"
-        )
-
-
-def _shipped_digest(source: str) -> str | None:
-    """The digest of a shipped model's weights; None for any other source."""
-    if not source.startswith(SHIPPED_PREFIX):
-        return None
-    place = files("pippin") / "models" / DIGESTS_FILE
-    digests: Mapping[str, str] = json.loads(place.read_text(encoding="utf-8"))
-    return digests[source.removeprefix(SHIPPED_PREFIX)]
-
-
-def weights_in_words(weights: str, average: str | None, images_seen: int) -> str:
-    """Which weights, and at how many images: ``raw weights at 64 images``.
-
-    Args:
-        weights: their name, see :data:`pippin.config.WEIGHTS`.
-        average: which average, where that is known.
-        images_seen: 0 = not known.
-    """
-    kind = "weights of unknown kind" if weights == UNKNOWN_WEIGHTS else f"{weights} weights"
-    kind += f" ({average})" if average is not None else ""
-    return f"{kind} at {images_seen} images" if images_seen else f"{kind}, images seen: not known"
 
 
 def _folder(source: str) -> Path:

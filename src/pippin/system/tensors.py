@@ -3,6 +3,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from pippin.system.files import replacing
 
+DIGESTS_FILE = "sha256.json"
+"""Beside folders of weights inside the package: :func:`tensors_digest` of each, by its name."""
 _OS_ERROR = re.compile(r"os error (\d+)")
 
 
@@ -60,3 +63,9 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
         content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(content.numpy().data)
     return digest.hexdigest()
+
+
+def recorded_digest(folder: Path) -> str:
+    """The digest of the weights in a folder of the package, from the file beside the folder."""
+    digests: dict[str, str] = json.loads((folder.parent / DIGESTS_FILE).read_bytes())
+    return digests[folder.name]
