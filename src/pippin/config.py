@@ -36,8 +36,15 @@ and whose default is what was done before: it counts where it differs, so that o
 hold."""
 
 
-WEIGHTS = re.compile(r"raw|ema(-images-\d+|-share-\d[\d.e-]*)?")
-"""Names of a run's weights: raw ones, their average, and further averages by half-life."""
+IDENTITY = ("model.sha256", "model.average", "model.start", "model.text_encoder")
+"""Entries of a protocol that say which very files were used, beside what the settings name. They
+are recorded; whether numbers may be compared does not depend on them, and records of earlier
+versions have none."""
+UNKNOWN_WEIGHTS = "unknown"
+"""Weights of other code whose file does not say whether they are raw or averaged."""
+WEIGHTS = re.compile(rf"raw|ema(-images-\d+|-share-\d[\d.e-]*)?|{UNKNOWN_WEIGHTS}")
+"""Names of a run's weights: raw ones, their average, and further averages by half-life; and those
+of converted weights."""
 
 
 class ConfigError(ValueError):

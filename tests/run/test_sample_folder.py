@@ -182,7 +182,7 @@ def test_samples_of_another_size_than_the_reference_are_said(run, config, tmp_pa
         data = replace(run.recipe.data, resolution=side)
         evaluate_folder(tmp_path, data, run.recipe.evaluation, torch.device("cpu"))
         printed = capsys.readouterr().err
-        assert ("samples are 32 x 32 pixels, the reference's pictures 64 x 64" in printed) == said
+        assert ("samples are 32 x 32 pixels, the reference's images 64 x 64" in printed) == said
         assert ("--data.resolution 32" in printed) == said
 
 

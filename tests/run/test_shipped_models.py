@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The models inside the package: small, alike but for their conditioning, and able to draw."""
 
+import json
 from importlib.resources import files
 
 import pytest
@@ -12,6 +13,7 @@ from pippin.run.load import load_run
 from pippin.run.sample import draw
 from pippin.run.trained import open_trained, shipped_models, trained_recipe
 from pippin.studies.table import DEMO_MODELS, get_study
+from pippin.system.tensors import DIGESTS_FILE
 
 QUIET = Console(quiet=True)
 
@@ -25,6 +27,19 @@ def test_they_are_small_and_have_a_card(name):
     folder = files("pippin") / "models" / name.removeprefix("pippin/")
     assert sum(len(file.read_bytes()) for file in folder.iterdir()) <= 8_000_000
     assert "CC BY-SA 4.0" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_their_weights_are_those_of_the_recorded_digest(name, monkeypatch):
+    assert open_trained(name).verified
+    monkeypatch.setattr("pippin.run.trained.recorded_digest", lambda folder: "0" * 64)
+    with pytest.raises(ValueError, match="sha256 of its weights is not the recorded one"):
+        open_trained(name)
+
+
+def test_every_model_has_a_digest_and_no_other():
+    digests = json.loads((files("pippin") / "models" / DIGESTS_FILE).read_text(encoding="utf-8"))
+    assert [f"pippin/{name}" for name in sorted(digests)] == shipped_models()
 
 
 def test_they_differ_in_their_conditioning_only():

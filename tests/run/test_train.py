@@ -146,6 +146,8 @@ def test_a_folder_without_a_checkpoint_is_taken_over(recipe, tmp_path):
     assert (tmp_path / "config.json").exists() and RunFolder(tmp_path).free
     (tmp_path / "transfer.json").write_text("{}")  # of a recipe that started from weights
     (tmp_path / "previews").mkdir()  # where checkpoints come more seldom
+    for name in ("000000032.png", "000000048.png", "mine.png"):
+        (tmp_path / "previews" / name).write_text("of the run before")
     assert RunFolder(tmp_path).free
     other = replace(recipe, train=replace(recipe.train, learning_rate=1e-3, images=32))
     with folder_lock(tmp_path), pytest.raises(FolderBusyError):
@@ -155,6 +157,8 @@ def test_a_folder_without_a_checkpoint_is_taken_over(recipe, tmp_path):
     assert not (tmp_path / "transfer.json").exists()
     lines = [json.loads(x) for x in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["images"] for line in lines if "loss" in line] == [16, 32]
+    previews = {path.name: path.read_bytes()[:4] for path in (tmp_path / "previews").iterdir()}
+    assert previews == {"000000032.png": b"\x89PNG", "mine.png": b"of t"}
     with pytest.raises(ValueError, match="already holds a run"):
         train(other, tmp_path)
 

@@ -339,7 +339,8 @@ def test_a_model_that_ignores_a_control_is_said_to_have_no_drift_for_that_reason
 
     def effect(arm, value, subject="arm"):
         named = {"metric": "effect original_size", "arm": arm, "value": value}
-        return like | named | {"subject": subject, "protocol": {}}
+        known = {"protocol": {}, "fingerprint": like["settings"]}
+        return like | named | known | {"subject": subject}
 
     added = [
         effect("entangled", 0.0),

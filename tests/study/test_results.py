@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record survives what happens to files."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
+from pippin.config import fingerprint
 from pippin.study.results import Outcome, Row, append, read, repair
 from pippin.system.lines import append_lines
 
+PROTOCOL = {"train.images": 3, "note": "line\u2028break", "measure.name": "kid"}
 ROW = Row(
     study="s",
     arm="a",
@@ -18,8 +23,8 @@ ROW = Row(
     n=10,
     unit="",
     better="lower",
-    protocol={"train.images": 3, "note": "line\u2028break"},
-    fingerprint="f",
+    protocol=PROTOCOL,
+    fingerprint=fingerprint(PROTOCOL),
     comparable="c",
 )
 OUTCOME = Outcome(
@@ -92,9 +97,8 @@ def test_a_value_of_a_wrong_kind_is_a_named_problem(path):
 
 def test_settings_that_rows_share_stand_once(path):
     protocol = ROW.protocol | {"measure.samples": 10}
-    others = [
-        Row.from_dict(ROW.to_dict() | {"metric": name, "protocol": protocol}) for name in "xy"
-    ]
+    known = {"protocol": protocol, "fingerprint": fingerprint(protocol)}
+    others = [Row.from_dict(ROW.to_dict() | known | {"metric": name}) for name in "xy"]
     before = path.stat().st_size
     append(path, [*others, OUTCOME])
     assert read(path).rows == (ROW, *others)
@@ -127,3 +131,40 @@ def test_a_later_measure_replaces_an_earlier_one(path):
     later = Row.from_dict(ROW.to_dict() | {"value": 0.7})
     append(path, [later])
     assert read(path).rows == (later,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "message"),
+    [
+        ("settings", '"train.images": 3', '"train.images": 9', 'its "of" differs from what was'),
+        ("settings", '"of"', '"off"', 'must have a "name" and what it stands "of"'),
+        ("measure", '"measure.name": "kid"', '"measure.name": "fid"', "its protocol differs from"),
+        (
+            "measure",
+            '"measure.name": "kid"',
+            '"a": 1',
+            "its protocol differs from what was written",
+        ),
+    ],
+)
+def test_a_protocol_that_was_changed_counts_no_more(path, kind, old, new, message):
+    lines = path.read_text().split("\n")
+    changed = [line.replace(old, new) if f'"kind": "{kind}"' in line else line for line in lines]
+    assert changed != lines
+    path.write_text("\n".join(changed))
+    results = read(path)
+    assert results.rows == () and results.outcomes == (OUTCOME,)
+    assert message in results.problems[0]
+
+
+def test_a_measure_of_the_run_trained_anew_replaces_the_earlier_one(path):
+    """Which weights were measured is recorded, and no second measure beside the first."""
+    rows = []
+    for digest in ("a", "b"):
+        content = PROTOCOL | {"measure.model.sha256": digest}
+        rows.append(replace(ROW, protocol=content, fingerprint=fingerprint(content)))
+    append(path, [rows[0]])
+    assert read(path).rows == (rows[0],)
+    append(path, [rows[1]])
+    assert read(path).rows == (rows[1],)
+    assert json.loads(path.read_text().split("\n")[-2])["protocol"]["measure.model.sha256"] == "b"

@@ -41,6 +41,9 @@ class ConvertCommand:
     prediction: Literal["eps", "v", "x0", "flow"] | None = None
     """What the network predicts; None as above. flow: noise - data at x_t = (1 - t) data +
     t noise, where the network reads 1000 t."""
+    """The entry of a checkpoint file that holds the weights; None = averaged weights, if any."""
+    weights: Literal["raw", "ema"] | None = None
+    """What the weights are, where the file does not say it: raw or averaged."""
     autoencoder: str | None = None
     """Where the latents come from: a folder or a hub name; None = the pipeline's own, or the
     published one."""
@@ -73,6 +76,7 @@ def main(argv: list[str]) -> int:
         autoencoder=command.autoencoder,
         schedule=command.schedule,
         prediction=command.prediction,
+        weights=command.weights,
     )
     placed, dtype = incoming.placed, getattr(torch, command.dtype)
     check_cast(placed.model.state_dict(), dtype, str(command.path))
@@ -80,9 +84,10 @@ def main(argv: list[str]) -> int:
         source=f"{placed.source}: {command.path}",
         recipe=incoming.recipe,
         tensors=dict(placed.model.state_dict()),
-        weights="ema",
+        weights=placed.weights,
         images_seen=command.images_seen,
         lineage=(),
+        average=placed.average,
     )
     export(trained, command.out, dtype)
     for note in incoming.notes:
@@ -92,9 +97,10 @@ def main(argv: list[str]) -> int:
     count = sum(tensor.numel() for tensor in trained.tensors.values())
     diffusion = incoming.recipe.diffusion
     print(
-        f"converted: {command.out} ({placed.source}, {count / 1e6:.2f} M parameters, schedule "
-        f"{diffusion.schedule}, prediction {diffusion.prediction}, autoencoder "
-        f"{incoming.recipe.autoencoder.source})\nnext: {_next(command.out, incoming.recipe)}"
+        f"converted: {command.out} ({placed.source}, {trained.said}, {count / 1e6:.2f} M "
+        f"parameters, schedule {diffusion.schedule}, prediction {diffusion.prediction}, "
+        f"autoencoder {incoming.recipe.autoencoder.source})\n"
+        f"next: {_next(command.out, incoming.recipe, placed.weights)}"
     )
     return 0
 
@@ -123,7 +129,7 @@ def _list(what: str, names: Sequence[str]) -> None:
         print(f"{what}: {', '.join(names)}")
 
 
-def _next(out: Path, recipe: "Recipe") -> str:
+def _next(out: Path, recipe: "Recipe", weights: str) -> str:
     """Commands, one a line."""
     from pippin.interop.convert import NEAREST, fine_tuning
 
@@ -137,6 +143,7 @@ def _next(out: Path, recipe: "Recipe") -> str:
         return sample
     words = ["pippin train", NEAREST[recipe.denoiser.kind], "--data.path FOLDER"]
     words += [f"--init.run {place}", *([] if text else ["--init.transfer classes"])]
+    words += ["--init.weights raw"] if weights == "raw" else []
     words += [f"--{path.replace('_', '-')} {_words(value)}" for path, value in settings.items()]
     return f"{sample}\n  or: {' '.join(words)}"
 

@@ -101,12 +101,14 @@ def _run(
     """The measures of a run, and where they are recorded; None in processes that draw for the
     first one."""
     from pippin.run.folder import RunFolder
+    from pippin.run.trained import trained_sampling
 
     place = RunFolder(folder)
     recipe = place.recipe()
-    default = EvaluateRunCommand(evaluation=recipe.evaluation, sampling=recipe.sampling)
+    sampling = trained_sampling(str(folder), recipe)
+    default = EvaluateRunCommand(evaluation=recipe.evaluation, sampling=sampling)
     if preset is not None:
-        default = _preset_command(preset, recipe.sampling)
+        default = _preset_command(preset, sampling)
     command = parse(type(default), "pippin evaluate RUN", arguments, default)
 
     from pippin.run.crew import assembled, own_card

@@ -22,8 +22,9 @@ class ExportCommand:
     to: Literal["pippin", "diffusers"] = "pippin"
     """diffusers: the folder of a model class of diffusers, where there is one that computes what
     this model does."""
-    weights: str = "ema"
-    """ema, raw, or one of the run's train.ema_extra, such as ema-share-0.1."""
+    weights: str | None = None
+    """ema, raw, or one of the run's train.ema_extra, such as ema-share-0.1; None = ema of a run,
+    and what an exported folder has."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights on disk; pippin casts them to float32 when it loads them."""
 
@@ -50,14 +51,11 @@ def main(argv: list[str]) -> int:
 
         tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
         configured = configured_of(trained.recipe, tensors)
-        exported = write_folder(command.out, configured, tensors)
+        exported = write_folder(command.out, configured, tensors, trained.weights)
         if exported.extra:
             print(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
         if trained.recipe.denoiser.kind == "dit":
             print(f"note: {DIT_NOTE}")
         advice = f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
-    print(
-        f"exported: {command.out} ({trained.weights} weights at {trained.images_seen} images); "
-        f"{advice}"
-    )
+    print(f"exported: {command.out}, {trained.said}; {advice}")
     return 0

@@ -52,18 +52,18 @@ def main(argv: list[str]) -> int:
         print("RUN: a run folder, an exported folder or the name of a shipped model")
         print(f"without RUN, {TEXT_MODEL} draws --prompts")
         return 0 if argv else 2
-    from pippin.run.trained import SHIPPED_PREFIX, trained_recipe
+    from pippin.run.trained import SHIPPED_PREFIX, trained_recipe, trained_sampling
 
     source, rest = (TEXT_MODEL, argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     recipe = trained_recipe(source)
-    default = SampleCommand(sampling=recipe.sampling)
+    default = SampleCommand(sampling=trained_sampling(source, recipe))
     rest = [f"--{x[11:]}" if x.startswith("--sampling.") else x for x in rest]  # as of a recipe
     command = parse(SampleCommand, "pippin sample RUN", rest, default)
     seeds = parse_seeds(command.seeds)
 
     from pippin.run.crew import assembled, own_card
     from pippin.run.load import load_run
-    from pippin.run.sample import draw_into, help_drawing
+    from pippin.run.sample import different_rows, draw_into, help_drawing, sample_rows
     from pippin.run.sample_folder import GRID
 
     if command.text_combine and not command.text_source:
@@ -80,16 +80,15 @@ def main(argv: list[str]) -> int:
             return 0
         wanted = _wanted(run, command)
         prompts = [wanted[place % len(wanted)] for place in range(len(seeds))]
+        count = len(different_rows(sample_rows(run, prompts, seeds)))
         out = command.out or (
             Path("samples") / source.removeprefix(SHIPPED_PREFIX)
             if source.startswith(SHIPPED_PREFIX)
             else Path(source) / "samples"
         )
         draw_into(run, prompts, seeds, command.sampling, out)
-    print(
-        f"{len(seeds)} images in {out} ({run.weights} weights at {run.images_seen} images); "
-        f"grid: {out / GRID}"
-    )
+    images = f"{count} image{'' if count == 1 else 's'}"
+    print(f"{images} in {out}, drawn by {run.said}; grid: {out / GRID}")
     return 0
 
 

@@ -17,11 +17,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pippin.encoders.affine import Affine
+from pippin.encoders.checksum import check_shipped
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.pixels import to_images
-from pippin.encoders.record import ARCHITECTURE, check_weights, read_record, recorded
+from pippin.encoders.record import ARCHITECTURE, check_weights, read_record, record_metadata
 from pippin.encoders.source import (
     CONFIG_FILE,
+    SHIPPED_PREFIX,
     WEIGHTS_FILE,
     damaged,
     find_autoencoder,
@@ -65,7 +67,10 @@ class Autoencoder(nn.Module):
             ValueError: nothing of that name, weights that do not fit their config.json, or
                 weights without latent statistics.
         """
-        return cls.from_folder(find_autoencoder(config)).to(device)
+        folder = find_autoencoder(config)
+        if config.source.startswith(SHIPPED_PREFIX):
+            check_shipped(folder)
+        return cls.from_folder(folder).to(device)
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Autoencoder":
@@ -97,7 +102,7 @@ class Autoencoder(nn.Module):
         state = self.network.state_dict()
         weights = {name: value.to("cpu", dtype) for name, value in state.items()}
         affine = Affine(self.shift.cpu(), self.scale.cpu())
-        metadata = recorded(weights, affine.metadata(), self.network.config)
+        metadata = record_metadata(weights, affine.metadata(), self.network.config)
         save_tensors(folder / WEIGHTS_FILE, weights, {"format": "pt", **metadata})
 
     @property

@@ -27,7 +27,7 @@ ARCHITECTURE = (
 """Settings of AutoencoderKL that change what it computes."""
 
 
-def recorded(
+def record_metadata(
     tensors: Mapping[str, Tensor], statistics: Mapping[str, str], config: Mapping[str, Any]
 ) -> dict[str, str]:
     """The metadata of a weights file.

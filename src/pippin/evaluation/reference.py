@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pippin.control import Size
 from pippin.evaluation.features import FeatureExtractor, Features, ImageHash, outputs
 from pippin.evaluation.frechet import FittedGaussian, Gaussian, GaussianStatistics
 from pippin.evaluation.inception import NAME as INCEPTION
@@ -42,6 +43,8 @@ class ReferenceStatistics:
     """How many images; None = the file does not say."""
     image_hash: str
     """Of the images, as in :class:`Features`; of the file where that does not say."""
+    sizes: tuple[Size, ...] = ()
+    """All sizes that the images have; none = the file does not say."""
 
 
 def statistics_of(features: Features) -> ReferenceStatistics:
@@ -71,6 +74,7 @@ def stream_statistics(extractor: FeatureExtractor, batches: ImageStream) -> Refe
     """
     hashed = ImageHash()
     found: dict[str, GaussianStatistics] = {}
+    sizes = set()
     for images in batches:
         taken = outputs(extractor, images)
         for name in ("values", "spatial"):
@@ -78,6 +82,7 @@ def stream_statistics(extractor: FeatureExtractor, batches: ImageStream) -> Refe
                 one = GaussianStatistics.of(taken[name])
                 found[name] = found[name].merge(one) if name in found else one
         hashed.add(images)
+        sizes.add(Size(*images.shape[2:]))
     image_hash = hashed.digits()
     return ReferenceStatistics(
         pooled=found["values"],
@@ -87,6 +92,7 @@ def stream_statistics(extractor: FeatureExtractor, batches: ImageStream) -> Refe
         input_size=extractor.input_size,
         count=found["values"].count,
         image_hash=image_hash,
+        sizes=tuple(sorted(sizes)),
     )
 
 
@@ -120,6 +126,8 @@ def save_statistics(statistics: ReferenceStatistics, path: Path, note: str) -> N
     assert None not in about.values(), about
     about[VERSION] = FORMATS[KIND]
     arrays |= {name: np.asarray(value) for name, value in about.items()}
+    if statistics.sizes:
+        arrays["sizes"] = np.asarray(statistics.sizes)
     with replacing(path) as staging, staging.open("wb") as file:
         np.savez(file, **arrays)
 
@@ -148,6 +156,7 @@ def load_statistics(path: Path) -> ReferenceStatistics:
         input_size=int(npz_array(path, "input_size")) if stated else None,
         count=int(npz_array(path, "images")) if stated else None,
         image_hash=str(npz_array(path, "image_hash")) if stated else file_digest(path)[:16],
+        sizes=_sizes(path) if "sizes" in names else (),
     )
 
 
@@ -183,6 +192,16 @@ def check_features(
             f"the statistics are of {found} features, and {extractor} has {dim}: they were made "
             "of another network or layer"
         )
+
+
+def _sizes(path: Path) -> tuple[Size, ...]:
+    array = npz_array(path, "sizes")
+    if array.dtype.kind != "i" or array.shape[1:] != (2,):
+        raise ValueError(
+            f"sizes of {path} must be whole numbers of the shape (n, 2), height and width; they "
+            f"are {array.dtype} {array.shape}"
+        )
+    return tuple(Size(*pair) for pair in array.tolist())
 
 
 def _gaussian(path: Path, of_mean: str, of_covariance: str) -> FittedGaussian:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pippin.conditioning.config import DropConfig, TextSemantic
-from pippin.config import difference
+from pippin.config import UNKNOWN_WEIGHTS, difference
 from pippin.data.config import NoDataConfig
 from pippin.denoisers.config import TransformerConfig, UNetConfig
 from pippin.diffusion.config import PredictionType, ScheduleName
@@ -65,6 +65,7 @@ def convert(
     autoencoder: str | None = None,
     schedule: ScheduleName | None = None,
     prediction: PredictionType | None = None,
+    weights: str | None = None,
 ) -> Incoming:
     """Read weights of another implementation.
 
@@ -77,10 +78,12 @@ def convert(
             or the published one.
         schedule, prediction: the process that the weights were trained by; None = what the folder
             says, or what the class was published with.
+        weights: raw or ema, where the file does not say which its weights are.
 
     Raises:
-        ValueError: an unknown source, arguments that ours cannot honour, weights that do not fit,
-            or signs of another process than is taken; the message names them.
+        ValueError: an unknown source, arguments that ours cannot honour, weights that do not fit
+            or are of another kind than the one given, or signs of another process than is taken;
+            the message names them.
         OSError: no such file.
     """
     if source not in FORMATS:
@@ -97,6 +100,8 @@ def convert(
             autoencoder, own = str(beside[0].resolve()), True
     else:
         placed, notes = _read_file(source, path, _arguments(arguments), key, schedule, prediction)
+    placed, of_kind = _of_kind(placed, path, weights)
+    notes = (*notes, *of_kind)
     recipe = recipe_of(placed.configured, autoencoder)
     check_objective(recipe.diffusion, recipe.denoiser)
     if NULL_CLASS in placed.made_by_us:  # never trained: nothing to guide away from
@@ -127,7 +132,24 @@ def _read_file(
     )
     placed: Placed = load_reference(source, weights.tensors, **given)
     configured = replace(placed.configured, diffusion=diffusion)
-    return replace(placed, configured=configured), (*weights.notes, *notes, *process)
+    placed = replace(placed, configured=configured, weights=weights.kind)
+    return placed, (*weights.notes, *notes, *process)
+
+
+def _of_kind(placed: Placed, path: Path, given: str | None) -> tuple[Placed, tuple[str, ...]]:
+    """The weights with the kind that they are said to be, and a note where nobody says it."""
+    if placed.weights == UNKNOWN_WEIGHTS:
+        note = (
+            "whether these weights are raw or averaged is not known, for their names do not say "
+            "it; --weights raw or --weights ema records it"
+        )
+        return replace(placed, weights=given or UNKNOWN_WEIGHTS), () if given else (note,)
+    if given not in (None, placed.weights):
+        raise ValueError(
+            f"--weights {given}: what was taken of {path} are {placed.weights} weights; leave "
+            "--weights out, or choose others by --key or by the folder"
+        )
+    return placed, ()
 
 
 def _arguments(given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pippin.conditioning.config import ConditioningConfig
-from pippin.config import ConfigError
+from pippin.config import UNKNOWN_WEIGHTS, ConfigError
 from pippin.diffusion.config import PredictionType, ScheduleName
 from pippin.interop import diffusers_tables as tables
 from pippin.interop.arguments import Configured
@@ -29,6 +29,13 @@ from pippin.interop.mapping import shapes_of, to_theirs
 from pippin.interop.place import Placed, Table, lines, place
 from pippin.interop.process import stated
 from pippin.interop.weight_files import read_weights
+from pippin.interop.weight_kind import (
+    EMA_SUFFIX,
+    KIND_KEY,
+    average_beside,
+    average_of_config,
+    kind_of_folder,
+)
 from pippin.system.files import write_json
 from pippin.system.flush import make_folder
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
@@ -97,7 +104,25 @@ def read_folder(
     placed = from_diffusers(configured, weights.tensors, own=own)
     variant = (f"variant {files.variant}: {files.path.name}",) if files.variant else ()
     is_stated = (schedule, prediction) != (None, None)
-    return placed, (*variant, *weights.notes, *_notes(placed, config, scheduler, is_stated))
+    kind = kind_of_folder(inner, files.path, config)
+    placed = replace(placed, weights=kind, average=average_of_config(config))
+    return placed, (
+        *_choice(folder, inner),
+        *variant,
+        *weights.notes,
+        *_notes(placed, config, scheduler, is_stated),
+    )
+
+
+def _choice(folder: Path, inner: Path) -> list[str]:
+    """Of raw and averaged weights that lie beside one another, which were taken."""
+    raw = inner.with_name(inner.name.removesuffix(EMA_SUFFIX))
+    if inner != folder and raw != inner:
+        beside = f"; raw ones lie beside: convert {raw} to take them" if raw.is_dir() else ""
+        return [f"the averaged weights of {inner.name} were taken{beside}"]
+    if (other := average_beside(inner)) is not None:
+        return [f"raw weights were taken; averaged ones lie beside, in {other}"]
+    return []
 
 
 def _notes(
@@ -189,8 +214,16 @@ def to_diffusers(configured: Configured, ours: Mapping[str, Tensor]) -> Exported
     return Exported(class_name=name, arguments=arguments, tensors=tensors, extra=extra)
 
 
-def write_folder(folder: Path, configured: Configured, ours: Mapping[str, Tensor]) -> Exported:
+def write_folder(
+    folder: Path, configured: Configured, ours: Mapping[str, Tensor], kind: str = UNKNOWN_WEIGHTS
+) -> Exported:
     """Write a model of ours in diffusers' format.
+
+    Args:
+        folder: new or empty.
+        configured: what ours is.
+        ours: its tensors.
+        kind: of the weights, see :data:`pippin.config.WEIGHTS`; it goes into their metadata.
 
     Raises:
         ConfigError: as :func:`to_diffusers`, or a process that diffusers does not have.
@@ -202,7 +235,8 @@ def write_folder(folder: Path, configured: Configured, ours: Mapping[str, Tensor
 
     about = {"_class_name": exported.class_name, "_diffusers_version": __version__}
     make_folder((folder / SCHEDULER_FILE).parent)
-    save_tensors(folder / WEIGHTS_FILE, exported.tensors, metadata={"format": "pt"})
+    about_weights = {"format": "pt", KIND_KEY: kind}
+    save_tensors(folder / WEIGHTS_FILE, exported.tensors, metadata=about_weights)
     if exported.extra:
         facts = {
             VERSION: FORMATS["export"],
@@ -240,7 +274,9 @@ def _class(name: str) -> Any:
 
 def _model_folder(folder: Path) -> Path:
     """The folder itself, or the part of a pipeline that is the denoiser."""
-    candidates = (folder, folder / "transformer", folder / "unet")
+    names = ("transformer", "unet")
+    averaged = [folder / f"{name}{EMA_SUFFIX}" for name in names]  # as in checkpoint files
+    candidates = (folder, *averaged, *(folder / name for name in names))
     for one in candidates:
         if (one / CONFIG_FILE).is_file():
             return one

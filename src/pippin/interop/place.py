@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pippin.config import UNKNOWN_WEIGHTS
 from pippin.interop.arguments import Configured
 from pippin.interop.mapping import Entry, Shapes, from_theirs, shapes_of
 from pippin.model import LatentDenoiser, build_model
@@ -29,6 +30,10 @@ class Placed:
     """Tensors of the source that ours has no place for; none is dropped silently."""
     made_by_us: tuple[str, ...]
     """Tensors of ours that the source lacks, set to zero: the null caption."""
+    weights: str = UNKNOWN_WEIGHTS
+    """Their kind: raw, ema or unknown; see :mod:`pippin.interop.weight_kind`."""
+    average: str | None = None
+    """Which average, where that is known: ``decay 0.9999``."""
 
 
 def place(

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pippin.interop.weight_kind import AVERAGED, kind_of_entry
 from pippin.interop.wrappers import (
     FLAT,
     PLAIN,
@@ -40,6 +41,11 @@ class WeightFile:
     """Names of the other entries on the way there, and of other prefixes in the last one."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of the training script, where the checkpoint holds them."""
+
+    @property
+    def kind(self) -> str:
+        """raw, ema or unknown; see :mod:`pippin.interop.weight_kind`."""
+        return AVERAGED if self.averaged else kind_of_entry(self.entry, self.beside)
 
 
 def read_weights(path: Path, wanted: Sequence[str], key: str | None = None) -> WeightFile:

@@ -13,6 +13,7 @@ from pippin.conditioning.config import Gate, PowerCosineGate
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
+from pippin.run.export_facts import unverified
 from pippin.run.folder import START, TRANSFER, start_folder
 from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
@@ -61,8 +62,9 @@ def begin(
         console.print(f"[yellow]no tensor needed[/] init.transfer {', '.join(moved.unused)}")
     model.load_state_dict(tensors)
     parts.set_null(model)
-    seen = f"{start.images_seen:,} images seen" if start.images_seen else "images seen: not known"
-    console.print(f"starting from {start.source} ({seen})")
+    if not start.verified:
+        console.print(f"[yellow]no checksum:[/] {escape(unverified(start.source))}")
+    console.print(f"starting from {escape(start.source)}: {start.said}")
     for line in suggestions(start.recipe, recipe):
         console.print(f"[yellow]note:[/] {escape(line)}")
     *before, own = start.as_parent()

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from pippin.config import fingerprint, protocol
+from pippin.control import Size
 from pippin.data.config import DataConfig
 from pippin.data.open import build_source
 from pippin.data.table import Split
@@ -34,6 +35,7 @@ from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import SHOWN, SampleFolder, make_room, remove_samples
+from pippin.run.sizes import name_sizes
 from pippin.run.stages import Stages
 from pippin.system.formats import FORMATS, VERSION
 from pippin.system.lines import keep_unreadable, read_lines, write_lines
@@ -74,6 +76,10 @@ def _all_measures(
     run: LoadedRun, place: RunFolder, stages: Stages, extractor: FeatureExtractor
 ) -> list[Measure]:
     config, recipe, device = run.recipe.evaluation, run.recipe, run.parts.device
+    if "quality" in config.parts or config.scales:
+        side = recipe.data.resolution
+        drawn, advice = Size(*recipe.sampling.pixels(side)), "leave --sampling.size out"
+        name_sizes([drawn], [Size(side, side)], advice, run.parts.console)
     clip = clip_for(run)  # first: what is wrong with it is said before anything is drawn
     lpips = None if config.lpips is None else Lpips(config.lpips, device)
     held_out = cache(lambda: HeldOut(run.parts))  # what no part asks for is not made
@@ -226,6 +232,11 @@ def _key(line: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def run_protocol(run: LoadedRun) -> dict[str, Any]:
-    """The whole recipe as protocol entries, and which weights are measured."""
-    of_model = {"model.weights": run.weights, "model.images_seen": run.images_seen}
+    """The whole recipe as protocol entries, and which weights are measured, by which files."""
+    of_model = {
+        "model.weights": run.weights,
+        "model.images_seen": run.images_seen,
+        **run.identity,
+        "model.autoencoder": run.parts.autoencoder.fingerprint,
+    }
     return protocol(run.recipe) | of_model

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from pippin.config import ConfigError, protocol
+from pippin.control import Size
 from pippin.data.config import DataConfig
 from pippin.evaluation.clip_score import Clip, clip_measures
 from pippin.evaluation.config import EvaluationConfig
@@ -20,6 +21,7 @@ from pippin.evaluation.npz import IMAGES, npz_names
 from pippin.evaluation.reference import check_features, load_statistics
 from pippin.run.evaluate import clean_features, real_floor
 from pippin.run.image_set import ImageSet, open_images, say_skipped
+from pippin.run.sizes import SeenSizes, name_sizes
 
 
 def evaluate_folder(
@@ -39,10 +41,12 @@ def evaluate_folder(
         ValueError: a run's or a study's folder, no image, a manifest that is damaged or of
             samples that are not all there, or a CLIP without captions.
     """
-    images, clip = open_images(path), _clip(path, config, device)
+    images, clip, seen = open_images(path), _clip(path, config, device), SeenSizes()
     say_skipped(images, path)
-    _name_sides(images, data.resolution)
-    found = extract(build_features(config, device), images.batches(config.batch_size))
+    found = extract(build_features(config, device), seen.of(images.batches(config.batch_size)))
+    square = [Size(data.resolution, data.resolution)]
+    advice = "--data.resolution {side} makes them alike"
+    name_sizes(seen.sizes, square, advice, Console(stderr=True))
     measures = compare(found, clean_features(data, config, "train", device), config)
     measures = _measures(measures, found, images, clip, config)
     return [*measures, *real_floor(data, config, device)]
@@ -71,11 +75,12 @@ def evaluate_against(
     statistics = load_statistics(reference) if "mu" in kinds else None
     if statistics is not None:  # before any work
         check_features(statistics, extractor.name, extractor.fingerprint, extractor.dim)
-    found = extract(extractor, images.batches(config.batch_size))
+    seen, sizes = SeenSizes(), SeenSizes()
+    found = extract(extractor, seen.of(images.batches(config.batch_size)))
     if IMAGES in kinds:
         real = open_images(reference)
         say_skipped(real, reference)
-        theirs = extract(extractor, real.batches(config.batch_size))
+        theirs = extract(extractor, sizes.of(real.batches(config.batch_size)))
         measures = compare(found, theirs, config, statistics=statistics)
     else:
         assert statistics is not None
@@ -84,21 +89,15 @@ def evaluate_against(
             "[yellow]statistics only:[/] KID, precision, recall, density and coverage need the "
             "reference's images; --reference takes a folder of them too"
         )
+    theirs_are = sizes.sizes or set(statistics.sizes if statistics is not None else ())
+    if theirs_are:  # the files of others do not say it
+        advice = (
+            "give a reference of {side} x {side} images, or its statistics at that side: "
+            f"pippin reference IMAGES --resolution {{side}} --features {config.features} --out "
+            "FILE.npz"
+        )
+        name_sizes(seen.sizes, theirs_are, advice, Console(stderr=True))
     return _measures(measures, found, images, clip, config)
-
-
-def _name_sides(images: ImageSet, resolution: int) -> None:
-    """Say where the samples have another size than the pictures that they are compared with."""
-    first = next(iter(images.batches(1)), None)
-    if first is None or resolution in first.shape[2:]:
-        return
-    height, width = first.shape[2:]
-    Console(stderr=True).print(
-        f"[yellow]other sizes:[/] samples are {height} x {width} pixels, the reference's pictures "
-        f"{resolution} x {resolution}, which changes every distance: --data.resolution {height} "
-        "makes them alike",
-        soft_wrap=True,
-    )
 
 
 def folder_protocol(data: DataConfig, config: EvaluationConfig) -> dict[str, Any]:

@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from pippin.control import recorded
+from pippin.encoders.text import encoder_fingerprint
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.crew import NOBODY, Crew
+from pippin.run.export_facts import unverified
+from pippin.run.kinds import weights_in_words
 from pippin.run.labels import find_label
 from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
 from pippin.sampling.config import SamplingConfig, check_guidance
 from pippin.sampling.sampler import Sampler
+from pippin.system.tensors import tensors_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,13 @@ class LoadedRun:
     model: LatentDenoiser
     weights: str
     """Their name, see :data:`pippin.config.WEIGHTS`, or untrained."""
+    sha256: str | None = None
+    """Their digest, see :attr:`pippin.run.trained.Trained.sha256`; None where neither files nor
+    measures are made with the model."""
+    average: str | None = None
+    """Which average ``ema`` weights are, where that is known."""
+    start: str | None = None
+    """Digest of the weights that the run started from; None where it did not, or none is known."""
     images_seen: int
     """By this run."""
     images_before: int | None = 0
@@ -45,6 +57,25 @@ class LoadedRun:
         """
         check_guidance(config, self.recipe.conditioning)
         return Sampler(self.model, self.parts.schedule, self.recipe.diffusion.prediction, config)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Which weights and which text encoder's files these are: the entries of a protocol that
+        :data:`pippin.config.IDENTITY` names, those that there are."""
+        assert self.sha256 is not None
+        text = None if self.parts.text_rule is None else encoder_fingerprint(self.recipe.text)
+        found = {
+            "model.sha256": self.sha256,
+            "model.average": self.average,
+            "model.start": self.start,
+            "model.text_encoder": text,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def said(self) -> str:
+        """Which weights, and at how many images, in words."""
+        return weights_in_words(self.weights, self.average, self.images_seen)
 
     @cached_property
     def control_names(self) -> tuple[str, ...]:
@@ -76,7 +107,7 @@ class LoadedRun:
 
 def load_run(
     source: Path | str,
-    weights: str = "ema",
+    weights: str | None = None,
     console: Console | None = None,
     recipe: Recipe | None = None,
     crew: Crew = NOBODY,
@@ -85,7 +116,8 @@ def load_run(
 
     Args:
         source: a run folder, an exported folder, or a name that starts with ``pippin/``.
-        weights: ema, raw, or the name of a further average.
+        weights: ema, raw, or the name of a further average; None = what an exported model has,
+            and ema of a run.
         console: for messages.
         recipe: the recorded one, with its sampling or evaluation replaced; None = as recorded.
         crew: processes that all load the run; the first one speaks.
@@ -97,6 +129,8 @@ def load_run(
     trained = open_trained(str(source), weights)
     for problem in trained.passed_over:
         console.print(f"[yellow]passed over:[/] {problem}")
+    if not trained.verified:
+        console.print(f"[yellow]no checksum:[/] {escape(unverified(trained.source))}")
     parts = Parts(recipe or trained.recipe, console)
     model = parts.new_model()
     trained.load_into(model)
@@ -106,7 +140,10 @@ def load_run(
         recipe=parts.recipe,
         parts=parts,
         model=model.eval(),
-        weights=weights,
+        weights=trained.weights,
+        sha256=trained.sha256,
+        average=trained.average,
+        start=trained.lineage[-1].get("sha256") if trained.lineage else None,
         images_seen=trained.images_seen,
         images_before=images_before(trained.lineage),
         crew=crew,
@@ -122,7 +159,15 @@ def images_before(lineage: Sequence[Mapping[str, Any]]) -> int | None:
 def untrained_run(recipe: Recipe, console: Console, crew: Crew = NOBODY) -> LoadedRun:
     """The same model at its initial weights: the floor of every measure."""
     parts = Parts(recipe, console)
-    model = parts.model_with_null().eval()
+    model = parts.new_model()
+    digest = tensors_digest(dict(model.named_parameters()))
+    parts.set_null(model)
     return LoadedRun(
-        recipe=recipe, parts=parts, model=model, weights="untrained", images_seen=0, crew=crew
+        recipe=recipe,
+        parts=parts,
+        model=model.eval(),
+        weights="untrained",
+        sha256=digest,
+        images_seen=0,
+        crew=crew,
     )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run shows of its model while it trains: held-out loss and preview grids, of the EMA."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -37,6 +38,14 @@ def validation_hook(parts: Parts, log: RunLog | None) -> Hook:
         log.write(trainer.images_seen, held_out_loss=headline.value)
 
     return every(parts.recipe.train.validate_every, validate)
+
+
+def remove_later_previews(folder: Path, images_seen: int) -> None:
+    """Remove the previews of a run that ended, beyond the place where this one begins: they may be
+    of other weights."""
+    for path in folder.glob("*.png"):
+        if re.fullmatch(r"\d{9,}", path.stem) and int(path.stem) > images_seen:
+            path.unlink()
 
 
 def preview_hook(parts: Parts, folder: Path) -> Hook:

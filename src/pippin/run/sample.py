@@ -59,8 +59,9 @@ def draw_into(
     """The same images as files of a folder, written as they come.
 
     Images that are there already, whole and of the same protocol, are kept and not drawn again:
-    after a stop the same call goes on, and other seeds are added. Where the run was loaded with a
-    crew, its processes share the batches, and the images are bit for bit those of one process.
+    after a stop the same call goes on, and other seeds are added. A seed that is asked for twice
+    with one prompt is one image. Where the run was loaded with a crew, its processes share the
+    batches, and the images are bit for bit those of one process.
 
     Args:
         run, prompts, seeds, config: as for :func:`draw`.
@@ -71,7 +72,13 @@ def draw_into(
         ValueError: as :func:`draw`; the folder holds something else or has lost images, or
             another process draws into it.
     """
-    rows = sample_rows(run, prompts, seeds)
+    wanted = sample_rows(run, prompts, seeds)
+    rows = different_rows(wanted)
+    if repeated := len(wanted) - len(rows):
+        run.parts.console.print(
+            f"[yellow]repeated:[/] {repeated} of {len(wanted)} images have seed and prompt "
+            "of an earlier one, and are drawn once"
+        )
     folder = SampleFolder(path, sampling_protocol(run, config))
     with folder_lock(path):
         pixels = config.pixels(run.recipe.data.resolution)
@@ -151,6 +158,14 @@ def sample_rows(
         )
         for seed, prompt in zip(seeds, prompts, strict=False)
     ]
+
+
+def different_rows(rows: Sequence[SampleRow]) -> list[SampleRow]:
+    """The rows in order, without those whose image an earlier one is."""
+    found: dict[str, SampleRow] = {}
+    for row in rows:
+        found.setdefault(row.file, row)
+    return list(found.values())
 
 
 def _draw_share(
@@ -270,5 +285,6 @@ def sampling_protocol(run: LoadedRun, config: SamplingConfig) -> dict[str, Any]:
         "model.images_seen": run.images_seen,
         "model.images_before": run.images_before,
         "model.recipe": fingerprint(run.recipe),
+        **run.identity,
         "autoencoder": run.parts.autoencoder.fingerprint,
     }

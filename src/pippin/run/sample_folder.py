@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pippin.config import fingerprint
+from pippin.config import IDENTITY, fingerprint
 from pippin.evaluation.folder import read_image
 from pippin.run.pictures import grid, save_png
 from pippin.system.files import listed, remove_staged
@@ -265,6 +265,13 @@ def _refuse_strangers(path: Path) -> None:
 def _refuse_change(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     here = json.loads(json.dumps(here))  # tuples become lists
     names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    if names and all(name in IDENTITY and name not in there for name in names):
+        raise ValueError(
+            f"{path} holds images of an earlier version of pippin, whose {MANIFEST} does not say "
+            f"which files drew them ({', '.join(names)}): whether these weights did cannot be "
+            "known, so no image is added. Give another folder with --out, or move these images "
+            "away and draw them again"
+        )
     if names:
         lines = "\n".join(f"  {n}: {there.get(n)!r} there, {here.get(n)!r} here" for n in names)
         raise ValueError(

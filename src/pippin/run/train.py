@@ -22,7 +22,7 @@ from pippin.run.begin import begin
 from pippin.run.builders import builders_of
 from pippin.run.check_data import check_data
 from pippin.run.folder import Resume, RunFolder
-from pippin.run.monitor import preview_hook, validation_hook
+from pippin.run.monitor import preview_hook, remove_later_previews, validation_hook
 from pippin.run.parts import Parts
 from pippin.system.files import remove_staged
 from pippin.system.lock import folder_lock
@@ -97,6 +97,7 @@ def _train(
             trainer.train(loader, (), _monitors(parts, None, run))
             return
         run.record(recipe)  # only now: what cannot be built leaves the folder free
+        remove_later_previews(run.previews, trainer.images_seen)
         log = RunLog(run.path, trainer.images_seen)
         with closing(log), progress_hook(run.path.name, console) as bar:
             hooks: list[Hook] = [LogHook(log, recipe.train.log_every), bar]

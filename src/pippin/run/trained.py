@@ -2,14 +2,12 @@
 """Trained weights, wherever they lie: a run folder, an exported folder, a shipped model.
 
 An exported folder holds ``config.json`` (the recipe) and ``model.safetensors``, whose metadata say
-how many images the weights have seen and from which weights their run started. Models inside the
-package are exported folders with a name that starts with ``pippin/``.
+which weights these are, how many images they have seen, from which weights their run started, and
+their digest. Models inside the package are exported folders with a name that starts with
+``pippin/``; their digests are in ``models/sha256.json``.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -22,10 +20,12 @@ from torch import Tensor
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
+from pippin.run.export_facts import SHA256, damaged, read_facts, sealed
 from pippin.run.folder import RunFolder
+from pippin.run.kinds import check_kind, weights_in_words
+from pippin.sampling.config import SamplingConfig
 from pippin.system.flush import make_folder
-from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
-from pippin.system.tensors import save_tensors
+from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
 from pippin.system.weight_checks import check_finite
 from pippin.training.checkpoint import load_state, load_weights, newest_good
 
@@ -46,17 +46,22 @@ class Trained:
     images_seen: int
     lineage: tuple[dict[str, Any], ...]
     """What the run itself started from, oldest first; see :meth:`as_parent`."""
+    average: str | None = None
+    """Which average ``ema`` weights are, where that is known, such as ema-share-0.05."""
     passed_over: tuple[str, ...] = ()
     """Why newer checkpoints of the run could not be used."""
+    verified: bool = True
+    """Whether they have a recorded digest; exports of earlier versions have none."""
 
     @cached_property
     def sha256(self) -> str:
-        """Over names and values, independent of files."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.tensors.items()):
-            digest.update(name.encode())
-            digest.update(value.contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        """Over names and values, the same for a checkpoint and its export in fp32."""
+        return tensors_digest(self.tensors)
+
+    @property
+    def said(self) -> str:
+        """Which weights, and at how many images, in words."""
+        return weights_in_words(self.weights, self.average, self.images_seen)
 
     def as_parent(self) -> tuple[dict[str, Any], ...]:
         """The lineage of a run that starts here: one entry for each ancestor, oldest first, with
@@ -70,6 +75,8 @@ class Trained:
             "tokens_per_image": None if side is None else side**2,
             "sha256": self.sha256,
         }
+        if self.average is not None:
+            own["average"] = self.average
         return (*self.lineage, own)
 
     def check_fit(self, model: LatentDenoiser) -> None:
@@ -125,13 +132,26 @@ def trained_recipe(source: str) -> Recipe:
     return RunFolder(_folder(source)).recipe()
 
 
-def open_trained(source: str, weights: str = "ema") -> Trained:
+def trained_sampling(source: str, recipe: Recipe) -> SamplingConfig:
+    """The sampling of a recipe, by the weights that there are: an exported or shipped model has
+    one kind only, whatever its recipe samples from.
+
+    Raises:
+        ValueError: nothing of that name, or the export is damaged.
+    """
+    path = _folder(source) / WEIGHTS_FILE
+    if not path.is_file():
+        return recipe.sampling
+    return replace(recipe.sampling, weights=read_facts(path)["weights"])
+
+
+def open_trained(source: str, weights: str | None = None) -> Trained:
     """The weights of a run's newest good checkpoint, or of an exported or shipped model.
 
     Args:
         source: a run folder, an exported folder, or a name that starts with ``pippin/``.
-        weights: ema, raw, or the name of a further average, see ``train.ema_extra``; an exported
-            model has the kind that it was exported with.
+        weights: ema, raw, or the name of a further average, see ``train.ema_extra``; None = what
+            an exported model has, and ema of a run.
 
     Raises:
         ValueError: nothing of that name, no usable checkpoint, damaged weights, or not the kind
@@ -141,6 +161,7 @@ def open_trained(source: str, weights: str = "ema") -> Trained:
     recipe = RunFolder(folder).recipe()
     if (folder / WEIGHTS_FILE).is_file():
         return _exported(source, folder, recipe, weights)
+    weights = weights or "ema"
     path, problems = newest_good(RunFolder(folder).checkpoints)
     if path is None:
         if not problems:
@@ -157,6 +178,7 @@ def open_trained(source: str, weights: str = "ema") -> Trained:
         weights=weights,
         images_seen=state["images_seen"],
         lineage=tuple(state.get("lineage", ())),
+        average=recipe.train.ema.name if weights == "ema" else None,
         passed_over=tuple(problems),
     )
 
@@ -175,16 +197,15 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
     """
     refuse_full(folder)
     make_folder(folder)
+    tensors = {name: value.to(dtype) for name, value in trained.tensors.items()}
     facts = {
-        VERSION: FORMATS["export"],
         "weights": trained.weights,
         "images_seen": trained.images_seen,
         "lineage": list(trained.lineage),
+        "average": trained.average,
+        SHA256: tensors_digest({name: value.float() for name, value in tensors.items()}),
     }
-    tensors = {name: value.to(dtype) for name, value in trained.tensors.items()}
-    save_tensors(
-        folder / WEIGHTS_FILE, tensors, metadata={"format": "pt", "pippin": json.dumps(facts)}
-    )
+    save_tensors(folder / WEIGHTS_FILE, tensors, metadata=sealed(facts))
     trained.recipe.save(folder / "config.json")
 
 
@@ -198,29 +219,32 @@ def refuse_full(folder: Path) -> None:
         raise ValueError(f"{folder} is not empty; choose another folder")
 
 
-def _exported(source: str, folder: Path, recipe: Recipe, weights: str) -> Trained:
+def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) -> Trained:
     path = folder / WEIGHTS_FILE
+    facts = read_facts(path)
+    check_kind(source, facts["weights"], weights)
     try:
         with safe_open(path, framework="pt") as file:
-            facts: Mapping[str, Any] = json.loads((file.metadata() or {})["pippin"])
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        check_format("export", facts.get(VERSION), path)
-    except FormatError:
-        raise
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or was not exported by pippin: {error}") from error
-    if facts["weights"] != weights:
-        raise ValueError(
-            f"{source} holds {facts['weights']} weights only; asked for {weights} weights"
-        )
-    return Trained(
+    except (SafetensorError, ValueError) as error:
+        raise damaged(path, str(error)) from error
+    trained = Trained(
         source=source,
         recipe=recipe,
         tensors=tensors,
-        weights=weights,
+        weights=facts["weights"],
         images_seen=facts["images_seen"],
         lineage=tuple(facts["lineage"]),
+        average=facts["average"],
     )
+    recorded = facts[SHA256]
+    if recorded is None and source.startswith(SHIPPED_PREFIX):
+        recorded = recorded_digest(folder)
+    if recorded is None:
+        return replace(trained, verified=False)
+    if trained.sha256 != recorded:
+        raise damaged(path, "the sha256 of its weights is not the recorded one")
+    return trained
 
 
 def _folder(source: str) -> Path:

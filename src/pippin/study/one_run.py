@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pippin.config import fingerprint, protocol
+from pippin.config import IDENTITY, fingerprint, protocol
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
 from pippin.study.declaration import flat
@@ -110,6 +110,8 @@ def _varies(path: str, declared: tuple[str, ...]) -> bool:
         return path == "seed" or covered(path, declared)
     entry = path.removeprefix("measure.")
     if entry == "model.recipe":  # the fingerprint of all settings, which stand here themselves
+        return True
+    if entry in IDENTITY:  # of this very run, and rows of earlier versions have none
         return True
     if entry.startswith("chosen."):  # what an arm chose for itself, by a rule that all share
         return True

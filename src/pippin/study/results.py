@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pippin.config import Config, ConfigError, fingerprint
+from pippin.config import IDENTITY, Config, ConfigError, fingerprint
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
 from pippin.system.lines import append_bytes, append_lines, parse_object, read_lines
 
@@ -26,6 +26,8 @@ continued by another one."""
 
 Subject = Literal["arm", "untrained", "real"]
 Status = Literal["finished", "diverged", "failed"]
+OF_FILES = tuple(f"measure.{entry}" for entry in IDENTITY)
+"""Entries of a protocol that say which files were used; rows of earlier versions have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +64,11 @@ class Row(Config):
 
     @property
     def key(self) -> tuple[str, int, str, str, str]:
-        """What makes a later line replace an earlier one."""
-        return (self.arm, self.seed, self.metric, self.subject, self.fingerprint)
+        """What makes a later line replace an earlier one: the same measure of the same run, though
+        its weights may be others since."""
+        own = {path: value for path, value in self.protocol.items() if path not in OF_FILES}
+        mark = self.fingerprint if len(own) == len(self.protocol) else fingerprint(own)
+        return (self.arm, self.seed, self.metric, self.subject, mark)
 
     @property
     def fixed(self) -> bool:
@@ -152,11 +157,12 @@ def read(path: Path) -> Results:
     lines, problems = read_lines(path)
     settings: dict[str, dict[str, Any]] = {}
     for number, values in lines.items():
-        if values.get("kind") == "settings" and isinstance(values.get("of"), dict):
-            settings[str(values.get("name"))] = values["of"]
-            continue
         try:
             check_format(KIND, values.pop(VERSION, None), f"{path}, line {number},")
+            if values.get("kind") == "settings":
+                name, shared = _settings(values)
+                settings[name] = shared
+                continue
             entry = _entry(values, settings)
         except FormatError:
             raise
@@ -184,16 +190,48 @@ def _values(entry: Row | Outcome, settings: dict[str, dict[str, Any]]) -> dict[s
     return {"kind": "measure"} | values | {"protocol": own, "settings": name}
 
 
+def check_fingerprint(what: str, content: dict[str, Any], recorded: Any) -> None:
+    """Refuse a record that was changed after it was written.
+
+    Args:
+        what: is recorded, for the message: "protocol".
+        content: of it, by path.
+        recorded: its fingerprint in the file.
+
+    Raises:
+        ConfigError: the fingerprint is another one's.
+    """
+    found = fingerprint(content)
+    if found != recorded:
+        raise ConfigError(
+            f"its {what} differs from what was written: its fingerprint is {found}, and "
+            f"{recorded!r} is recorded; restore the file"
+        )
+
+
+def _settings(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and content of a line of settings."""
+    name, content = values.get("name"), values.get("of")
+    if not isinstance(name, str) or not isinstance(content, dict):
+        raise ConfigError('a line of "settings" must have a "name" and what it stands "of"')
+    check_fingerprint('"of"', content, name)
+    return name, content
+
+
 def _entry(values: dict[str, Any], settings: dict[str, dict[str, Any]]) -> Row | Outcome:
     kind = values.pop("kind", None)
     if kind == "measure":
         name = values.pop("settings", None)  # files of earlier versions have none
         if name is not None:
             if name not in settings:
-                raise ConfigError(f"the settings {name!r} are on no line before it")
+                raise ConfigError(
+                    f"its settings {name!r} are on no line before it that can be read"
+                )
             if isinstance(own := values.get("protocol"), dict):
                 values["protocol"] = settings[name] | own
-        return Row.from_dict(values)
+        row = Row.from_dict(values)
+        check_fingerprint("protocol", row.protocol, row.fingerprint)
+        return row
     if kind == "outcome":
         return Outcome.from_dict(values)
     raise ConfigError(f'"kind" must be "measure" or "outcome"; got {kind!r}')

@@ -13,7 +13,8 @@ from pippin.config import ConfigError, fingerprint
 from pippin.recipes.recipe import Recipe
 from pippin.study.declaration import Declaration, flat
 from pippin.study.folder import run_name
-from pippin.study.results import Results, Row, read
+from pippin.study.results import Results, Row, check_fingerprint, read
+from pippin.study.same_files import changed_files, of_several_weights
 from pippin.system.formats import VERSION, FormatError, check_format, read_stamped
 from pippin.system.lines import read_lines
 
@@ -76,6 +77,7 @@ def _study(folder: Path) -> Source:
                 log, trouble = read_log(place / "log.jsonl")
                 runs.append(Run(arm=arm, seed=seed, folder=place, log=log))
                 problems += [f"{run_name(arm, seed)}: {one}" for one in trouble]
+    problems += changed_files(results.rows)
     return Source(
         folder=folder,
         declaration=declaration,
@@ -126,6 +128,8 @@ def _measures(
         mark = fingerprint(content)
         try:
             check_format("results", values.get(VERSION), path)
+            if isinstance(own, dict) and "fingerprint" in values:
+                check_fingerprint("protocol", own, values["fingerprint"])
             row = Row.from_dict(
                 {name: values[name] for name in names}
                 | {"study": "", "arm": arm, "seed": seed, "metric": values["name"]}
@@ -138,7 +142,7 @@ def _measures(
             problems.append(f"{path.name}: a measure cannot be read: {error}")
             continue
         rows[row.metric, row.subject] = row
-    return tuple(rows.values()), problems
+    return tuple(rows.values()), [*problems, *of_several_weights(path.name, rows.values())]
 
 
 def read_log(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pippin.study.digits import number, plus_minus, roughly, signed
 from pippin.study.glossary import HEADINGS, Term, term
-from pippin.study.results import Row
+from pippin.study.results import OF_FILES, Row
 from pippin.study.source import Source
 from pippin.study.statistics import Estimate, over_seeds
 from pippin.study.study import covered
@@ -289,7 +289,7 @@ def _unranked(row: Row, main: Row, declared: tuple[str, ...]) -> str:
     found = [
         f"{path} = {row.protocol.get(path)!r}, not {main.protocol.get(path)!r}"
         for path in paths
-        if row.protocol.get(path) != main.protocol.get(path)
+        if row.protocol.get(path) != main.protocol.get(path) and path not in OF_FILES
     ]
     value = "diverged" if row.value is None else number(row.value)
     return f"{row.arm}, seed {row.seed}: {value} ({'; '.join(found) or 'another protocol'})"

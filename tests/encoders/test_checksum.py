@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An autoencoder that pippin wrote, or ships, is what was written."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from pippin.encoders.affine import Affine
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.record import RECORD_KEY
+from pippin.encoders.source import WEIGHTS_FILE
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    network = AutoencoderKL(block_out_channels=(4,), norm_num_groups=2, latent_channels=4)
+    affine = Affine(torch.full((1, 4, 1, 1), 0.5), torch.full((1, 4, 1, 1), 2.0))
+    Autoencoder(network, affine).save(tmp_path, dtype=torch.float16)
+    return tmp_path
+
+
+def metadata_of(folder: Path) -> dict[str, str]:
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+        return file.metadata()
+
+
+def test_a_flipped_bit_in_the_weights_is_found(folder: Path) -> None:
+    Autoencoder.from_folder(folder)
+    path = folder / WEIGHTS_FILE
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"\.safetensors is damaged: its weights are not"):
+        Autoencoder.from_folder(folder)
+
+
+def test_changed_latent_statistics_are_found(folder: Path) -> None:
+    metadata, path = metadata_of(folder), folder / WEIGHTS_FILE
+    save_file(load_file(path), path, metadata)
+    Autoencoder.from_folder(folder)
+    save_file(load_file(path), path, metadata | {"pippin.latents_mean": "[0.5, 0.5, 0.5, 0.25]"})
+    with pytest.raises(ValueError, match="latent statistics are not those written"):
+        Autoencoder.from_folder(folder)
+
+
+def test_autoencoders_of_earlier_versions_are_read(folder: Path) -> None:
+    metadata, path = metadata_of(folder), folder / WEIGHTS_FILE
+    wanted = Autoencoder.from_folder(folder).fingerprint
+    del metadata[RECORD_KEY]
+    save_file(load_file(path), path, metadata)
+    assert Autoencoder.from_folder(folder).fingerprint == wanted
+
+
+def test_the_shipped_one_has_a_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    Autoencoder.load(AutoencoderConfig())
+    monkeypatch.setattr("pippin.encoders.checksum.recorded_digest", lambda folder: "0" * 64)
+    with pytest.raises(ValueError, match="is damaged: the sha256"):
+        Autoencoder.load(AutoencoderConfig())
