@@ -55,7 +55,7 @@ def test_entries_of_checkpoints(entry, beside, kind):
 )
 def test_files_of_checkpoints(tmp_path, content, key, kind):
     torch.save(content, tmp_path / "w.pt")
-    assert read_weights(tmp_path / "w.pt", key).kind == kind
+    assert read_weights(tmp_path / "w.pt", ("a",), key).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_checkpoints_of_latent_diffusion(tmp_path, averages, kind):
     state = {f"model.diffusion_model.{name}": torch.ones(1) for name in names}
     state |= {f"model_ema.diffusion_model{name}": torch.ones(1) for name in averages}
     torch.save({"state_dict": state}, tmp_path / "w.ckpt")
-    found = read_weights(tmp_path / "w.ckpt")
+    found = read_weights(tmp_path / "w.ckpt", names)
     assert found.kind == kind
     assert any("averaged" in note for note in found.notes) == bool(averages)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pippin.interop.weight_kind import AVERAGED, kind_of_entry
 from pippin.interop.wrappers import (
     FLAT,
+    LITEMA,
     PLAIN,
     Candidate,
     choose,
@@ -79,12 +80,15 @@ def read_weights(path: Path, wanted: Sequence[str], key: str | None = None) -> W
             f"cannot be put in their places{advice}"
         )
     tensors, notes = dequantised(taken.tensors, str(path))
+    beside = tuple(_beside(content, candidates, taken))
+    if key is None and not taken.averaged and LITEMA.rstrip(".") in beside:
+        notes = (f"averaged weights, {LITEMA}..., lie beside, but not of all tensors", *notes)
     return WeightFile(
         tensors=tensors,
         notes=(*_choice(content, candidates, taken), *notes),
         entry=taken.name,
         averaged=taken.averaged,
-        beside=tuple(_beside(content, candidates, taken)),
+        beside=beside,
         settings=dict(_settings(content)),
     )
 
@@ -122,6 +126,8 @@ def _beside(
         inner = {str(name): value for name, value in content.items()}
         yield from sorted(set(inner) - {part})
         content = inner[part]
+    if any(str(name).startswith(LITEMA) for name in content):
+        yield LITEMA.rstrip(".")
     for one in _alike(candidates, taken):
         yield one.prefix.rstrip(".")
 
