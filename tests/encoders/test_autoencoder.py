@@ -2,6 +2,7 @@
 """The wrapper: units, shapes, affine, loading and refusals."""
 
 import json
+import shutil
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -283,3 +284,25 @@ def test_damaged_files_are_an_error_that_names_the_folder(published: Path, name:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"published: its weights or config\.json are damaged"):
         Autoencoder.from_folder(published)
+
+
+def test_what_the_hub_has_is_asked_for_by_every_name(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = load_file(published / WEIGHTS_FILE)
+    expected = load(published).fingerprint
+    (published / WEIGHTS_FILE).unlink()
+    torch.save(weights, published / "diffusion_pytorch_model.bin")
+    asked = []
+
+    def snapshot(source: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        for pattern in allow_patterns:
+            for path in published.glob(pattern):
+                shutil.copy(path, tmp_path / "cache")
+        return str(tmp_path / "cache")
+
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    found = Autoencoder.load(AutoencoderConfig(source="someone/autoencoder"))
+    assert found.fingerprint == expected and len(asked) == 3

@@ -75,3 +75,13 @@ def test_weights_that_lack_tensors_are_refused_by_name(source, tmp_path):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"lack 1 tensors \(text_decoder.*output\.dense"):
         Captioner(str(folder))
+
+
+def test_a_tokenizer_without_its_vocabulary_is_refused(source, tmp_path):
+    """The library makes one of special tokens, and captions of nothing."""
+    folder = Path(shutil.copytree(source, tmp_path / "lost"))
+    (folder / "tokenizer.json").unlink()
+    facts = {"tokenizer_class": "BertTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=r"captioner in .*its tokenizer knows no words"):
+        Captioner(str(folder))

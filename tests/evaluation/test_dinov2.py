@@ -72,3 +72,20 @@ def test_weights_that_lack_tensors_are_refused_by_name(folder, tmp_path):
     save_file(weights, half / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"the DINOv2 in .* lack 1 tensors \(layernorm\.bias\)"):
         Dinov2(str(half))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: {"layernorm.weight": w * torch.nan}, r"layernorm\.weight \(24 NaN of 24"),
+        (lambda w: {"layernorm.weight": w.to(torch.int8)}, "quantised as int8: layernorm"),
+        (lambda w: {"layernorm.weight_scale": torch.ones(())}, "with scales beside them: layern"),
+    ],
+)
+def test_weights_that_cannot_be_read_as_they_are(folder, tmp_path, change, message):
+    copied = Path(shutil.copytree(folder, tmp_path / "copied"))
+    weights = load_file(copied / "model.safetensors")
+    weights |= change(weights["layernorm.weight"])
+    save_file(weights, copied / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=message):
+        Dinov2(str(copied))

@@ -239,6 +239,9 @@ def test_what_is_no_such_inception_is_refused_with_what_to_give(inception_file, 
     save_file({"fc.weight": torch.zeros(1000, 2048)}, other)
     with pytest.raises(ConfigError, match="torchvision's is another network"):
         Inception(other)
+    save_file({"fc.weight": torch.full((2, 2), torch.inf)}, other)
+    with pytest.raises(ConfigError, match=r"fc\.weight \(4 infinite of 4 numbers\)"):
+        Inception(other)
     half = tmp_path / "half.pth"
     tensors = torch.load(inception_file, weights_only=True)
     torch.save({name: tensors[name] for name in module.SHAPES}, half)

@@ -67,6 +67,12 @@ def test_what_is_no_backbone_is_refused_with_what_to_give(tmp_path):
     save_file({"features.0.weight": torch.zeros(8, 3, 3, 3)}, other)
     with pytest.raises(ConfigError, match="neither AlexNet nor VGG16"):
         Lpips(other)
+    save_file({"features.0.weight": torch.full((64, 3, 3, 3), torch.nan)}, other)
+    with pytest.raises(ConfigError, match=r"features\.0\.weight \(1728 NaN of 1728 numbers\)"):
+        Lpips(other)
+    save_file({"features.0.weight": torch.zeros(64, 3, 3, 3, dtype=torch.int8)}, other)
+    with pytest.raises(ConfigError, match=r"quantised as int8: features\.0\.weight"):
+        Lpips(other)
     half = tmp_path / "half.safetensors"
     save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, half)
     with pytest.raises(ConfigError, match=r"lacks features.0.bias"):

@@ -45,9 +45,12 @@ def test_the_names_that_the_libraries_give_weights(tmp_path, names, found, varia
 def test_what_is_there_is_named_where_there_are_none_or_too_many(tmp_path):
     (tmp_path / "config.json").touch()
     (tmp_path / "model.bin").touch()
-    with pytest.raises(ValueError, match=rf"holds no {STEM}\.safetensors or .*config.json, model"):
+    (tmp_path / f"{STEM}_ema.safetensors").touch()  # nobody's name
+    with pytest.raises(
+        ValueError, match=rf"holds no {STEM}\.safetensors or .*config.json, .*, model"
+    ):
         find_weights(tmp_path)
-    with pytest.raises(ValueError, match=r"holds no model\.safetensors, .*files: .* model\.bin"):
+    with pytest.raises(ValueError, match=r"holds no model\.safetensors, .*files: .*model\.bin"):
         find_weights(tmp_path, "model", pickled=False)
     for variant in ("fp16", "ema"):
         (tmp_path / f"{STEM}.{variant}.safetensors").touch()

@@ -164,7 +164,8 @@ def load_tokenizer(folder: Path) -> Any:
         if not pieces or (folder / "tokenizer.json").is_file():
             raise
         lacking = " and ".join(name for name in SENTENCEPIECE if not _installed(name))
-        reason = f"without {lacking}" if lacking else str(error).strip().splitlines()[0]
+        found = str(error).strip().splitlines()[0]
+        reason = f"without {lacking}" if lacking else f"they are installed and failed: {found}"
         raise ValueError(
             f"its tokenizer lies in {pieces[0]} alone, which takes the packages sentencepiece and "
             f"protobuf: pip install 'pippin[text]'; {reason}"

@@ -72,6 +72,8 @@ def _variant(name: str, stem: str, kind: str) -> str | None:
     """The variant in a name, "" where there is none; None where it is no such file or index."""
     rest = name.removeprefix(stem)
     index = INDEX.search(rest)
+    if not rest.startswith("."):
+        return None
     if index and index[1] == kind:
         before = rest[: index.start()].lstrip(".")
         return before or (index[2] or "").lstrip(".")
