@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pippin.data.config import NoDataConfig
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
@@ -178,7 +179,7 @@ def open_trained(source: str, weights: str | None = None) -> Trained:
         weights=weights,
         images_seen=state["images_seen"],
         lineage=tuple(state.get("lineage", ())),
-        average=recipe.train.ema.name if weights == "ema" else None,
+        average=_trained_average(recipe, weights),
         passed_over=tuple(problems),
     )
 
@@ -235,7 +236,7 @@ def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) ->
         weights=facts["weights"],
         images_seen=facts["images_seen"],
         lineage=tuple(facts["lineage"]),
-        average=facts["average"],
+        average=facts["average"] or _trained_average(recipe, facts["weights"]),
     )
     recorded = facts[SHA256]
     if recorded is None and source.startswith(SHIPPED_PREFIX):
@@ -245,6 +246,13 @@ def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) ->
     if trained.sha256 != recorded:
         raise damaged(path, "the sha256 of its weights is not the recorded one")
     return trained
+
+
+def _trained_average(recipe: Recipe, weights: str) -> str | None:
+    """Which average ``ema`` is of a run; of converted weights the recipe does not know it."""
+    if weights != "ema" or isinstance(recipe.data, NoDataConfig):
+        return None
+    return recipe.train.ema.name
 
 
 def _folder(source: str) -> Path:
