@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pippin.system.text import decode_text
+
 SUFFIXES = (".txt", ".caption")
 """Of two files of one name the first one counts."""
 LARGEST = 65_536
@@ -23,7 +25,8 @@ def read_caption(path: Path) -> str:
     """A file's text in one line; empty where it has none.
 
     Raises:
-        UnreadableCaptionError: too long, not UTF-8, or the system does not let it be read.
+        UnreadableCaptionError: too long, neither UTF-8 nor UTF-16 with a byte order mark, or the
+            system does not let it be read.
     """
     try:
         with path.open("rb") as file:
@@ -38,11 +41,9 @@ def read_caption(path: Path) -> str:
             "or rename it"
         )
     try:
-        return " ".join(content.decode("utf-8-sig").split())
-    except UnicodeDecodeError as error:
-        raise UnreadableCaptionError(
-            f"{path.name} beside it is not UTF-8 text (byte {error.start}); save it as UTF-8"
-        ) from error
+        return " ".join(decode_text(content).split())
+    except ValueError as error:
+        raise UnreadableCaptionError(f"{path.name} beside it is {error}") from error
 
 
 def beside(names: Iterable[str], texts: Mapping[str, Path]) -> dict[str, Path]:

@@ -7,6 +7,7 @@ passed over.
 """
 
 import csv
+import io
 import json
 import posixpath
 import re
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pippin.system.text import decode_text
 
 NAMES = ("metadata.csv", "metadata.jsonl")
 UNREAD = "metadata.parquet"
@@ -100,17 +103,18 @@ def read_metadata(path: Path) -> Metadata:
     """All rows.
 
     Raises:
-        ValueError: not CSV or JSON Lines in UTF-8, no column ``file_name``, or a value of the
-            wrong kind; with the line.
+        ValueError: not CSV or JSON Lines in UTF-8 or in UTF-16 with a byte order mark, no column
+            ``file_name``, or a value of the wrong kind; with the line.
     """
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
     if path.suffix.lower() not in readers:
         raise ValueError(f"metadata or captions must be a .csv or .jsonl file; got {path.name!r}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            raw = list(readers[path.suffix.lower()](file))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+        text = decode_text(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}") from error
+    try:
+        raw = list(readers[path.suffix.lower()](io.StringIO(text, newline="")))
     except _BadLineError as error:
         raise ValueError(f"{path}, line {error.line}: {error}") from error
     columns = dict.fromkeys(name for _, values in raw for name in values)

@@ -77,7 +77,7 @@ class RunFolder:
             ValueError: the folder is no run folder.
         """
         if (self.path / TWIN).is_file():
-            name = json.loads((self.path / TWIN).read_text()).get("run")
+            name = json.loads((self.path / TWIN).read_bytes()).get("run")
             raise ValueError(
                 f"{self.path} holds measures of the weights of {name}, which was trained alike; "
                 f"give {self.path.parent / str(name)}"

@@ -187,7 +187,7 @@ def _twin(run: Run | None) -> str:
     if path is None or not path.is_file():
         return ""
     try:
-        return f"weights of {json.loads(path.read_text())['run']}"
+        return f"weights of {json.loads(path.read_bytes())['run']}"
     except (ValueError, KeyError, TypeError):
         return ""
 
