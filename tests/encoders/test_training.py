@@ -6,6 +6,7 @@ import math
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,17 @@ def silent(images: int, figures: dict[str, float]) -> None:
 def read_log(folder: Path) -> list[dict[str, float]]:
     lines = (folder / "log.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(x).items() if "second" not in k} for x in lines]
+
+
+def test_a_thread_trains_as_the_main_one_does(batches: Batches, tmp_path: Path) -> None:
+    for folder in ("main", "thread"):
+        trainer = AutoencoderTrainer(CONFIG, tmp_path / folder, resume=False)
+        if folder == "main":
+            trainer.train(batches, silent)
+            continue
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(trainer.train, batches, silent).result()
+    assert read_log(tmp_path / "main") == read_log(tmp_path / "thread")
 
 
 def test_a_few_steps_lower_the_loss(batches: Batches, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pippin.cli.main import main
 from pippin.conditioning.config import ConditioningConfig, DropConfig
 from pippin.config import ConfigError
 from pippin.data.config import CacheConfig, OpenMojiConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import RunFolder
+from pippin.run.load import load_run
 from pippin.run.parts import Parts
+from pippin.run.sample import draw
 from pippin.run.train import build_trainer, train
 from pippin.system.lock import FolderBusyError, folder_lock
 
@@ -49,6 +53,25 @@ def test_training_changed_the_weights(finished_run, recipe):
 
     initial = Parts(recipe, Console(quiet=True)).new_model().state_dict()
     assert largest_difference(initial, final(finished_run)) > 1e-4
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_thread_trains_to_the_bits_of_the_main_one(finished_run, recipe, tmp_path, workers):
+    """As web interfaces and executors call it."""
+    ours = replace(recipe, train=replace(recipe.train, workers=workers))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(train, ours, tmp_path / "run").result()
+        drawn = pool.submit(lambda: draw(load_run(tmp_path / "run"), [0], [3])).result()
+    for part in ("model", "ema", "optimizer"):
+        assert largest_difference(final(finished_run, part), final(tmp_path / "run", part)) == 0.0
+    assert torch.equal(drawn, draw(load_run(finished_run), [0], [3]))
+
+
+def test_a_command_may_be_called_in_a_thread(finished_run, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        command = ["sample", str(finished_run), "--seeds", "0:2", "--out", str(tmp_path)]
+        assert pool.submit(main, command).result() == 0
+    assert (tmp_path / "grid.png").is_file()
 
 
 def test_cached_and_on_the_fly_train_to_the_same_weights(finished_run, recipe, tmp_path):
