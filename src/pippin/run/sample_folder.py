@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pippin.config import fingerprint
 from pippin.evaluation.folder import read_image
 from pippin.run.pictures import grid, save_png
 from pippin.system.files import listed, remove_staged, write_json
-from pippin.types import Prompt
+from pippin.types import CutCaption, Prompt
 
 MANIFEST = "manifest.json"
 GRID = "grid.png"
@@ -61,6 +61,8 @@ class Manifest:
     images: list[dict[str, Any]]
     complete: bool = True
     """False: sampling was stopped, and some of the files are not there yet."""
+    cut_prompts: list[dict[str, Any]] = field(default_factory=list)
+    """Prompts, the negative one among them, that have more tokens than were read."""
 
     @property
     def files(self) -> list[str]:
@@ -121,9 +123,14 @@ class SampleFolder:
             _refuse_change(path, manifest.protocol, self.protocol)
         self._images = {} if manifest is None else {row["file"]: row for row in manifest.images}
         self._complete = manifest is not None and manifest.complete
+        self._cut = [] if manifest is None else list(manifest.cut_prompts)
 
-    def begin(self, rows: Sequence[SampleRow]) -> None:
+    def begin(self, rows: Sequence[SampleRow], cut: Sequence[CutCaption] = ()) -> None:
         """Record what the images are going to be, before the first one.
+
+        Args:
+            rows: of the request.
+            cut: its prompts that are longer than the model reads.
 
         Raises:
             ValueError: images of an earlier request, which was complete, are gone.
@@ -140,6 +147,7 @@ class SampleFolder:
                 )
         remove_staged(self.path)
         self._images |= {row.file: row.to_dict() for row in rows}
+        self._cut += [one for one in (x.to_dict() for x in cut) if one not in self._cut]
         self._record(complete=False)
 
     def holds(self, row: SampleRow, pixels: tuple[int, int]) -> bool:
@@ -189,11 +197,14 @@ class SampleFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def _record(self, *, complete: bool) -> None:
+        shown = {row.get("prompt") for row in self._images.values()}
+        shown.add(self.protocol.get("sampling.negative_prompt"))
         manifest = Manifest(
             protocol=self.protocol,
             fingerprint=fingerprint(self.protocol),
             images=list(self._images.values()),
             complete=complete,
+            cut_prompts=[one for one in self._cut if one["prompt"] in shown],
         )
         write_json(self.path / MANIFEST, asdict(manifest))
 

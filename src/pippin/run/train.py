@@ -92,6 +92,7 @@ def _train(
         if not world.first:
             trainer.train(loader, (), _monitors(parts, None, run))
             return
+        parts.say_cut_captions()
         run.record(recipe)  # only now: what cannot be built leaves the folder free
         log = RunLog(run.path, trainer.images_seen)
         with closing(log), progress_hook(run.path.name, console) as bar:
