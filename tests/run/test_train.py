@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from pippin.cli.main import main
+from pippin.cli.train import _as_begun
 from pippin.conditioning.config import ConditioningConfig, DropConfig
-from pippin.config import ConfigError
+from pippin.config import ConfigError, fingerprint
 from pippin.data.config import CacheConfig, OpenMojiConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.recipes.recipe import Recipe
@@ -101,6 +102,30 @@ def test_an_interrupted_run_resumes_to_the_same_bits(finished_run, recipe, tmp_p
     images = [json.loads(x)["images"] for x in (folder / "log.jsonl").read_text().splitlines()]
     assert images == sorted(images)
     assert images.count(48) == 1
+
+
+def test_a_run_that_is_older_than_a_setting_goes_on_as_it_began(recipe, tmp_path, capsys):
+    """Its record does not say where in a step the rate is read; then it was at the end."""
+    new = replace(recipe, train=replace(recipe.train, decay_share=0.5))
+    old, run = replace(new, train=replace(new.train, lr_at="end")), RunFolder(tmp_path / "run")
+    for folder in (tmp_path / "whole", run.path):
+        train(old, folder)
+    record = json.loads(run.config.read_text())
+    del record["train"]["lr_at"]
+    run.config.write_text(json.dumps(record))
+    assert fingerprint(run.recipe()) == fingerprint(old)
+    shutil.rmtree(run.checkpoints / "64")
+    with pytest.raises(ValueError, match=r"train\.lr_at: 'end' -> 'middle'"):
+        train(new, run.path, resume=True)
+    begun = _as_begun(new, run, True)
+    assert begun == old and _as_begun(new, run, False) == new
+    assert "was begun before train.lr_at was a setting, and goes on with end" in (
+        capsys.readouterr().err
+    )
+    train(begun, run.path, resume=True)
+    assert largest_difference(final(tmp_path / "whole"), final(run.path)) == 0.0
+    train(new, tmp_path / "new")
+    assert largest_difference(final(tmp_path / "whole"), final(tmp_path / "new")) > 0
 
 
 def test_a_damaged_last_checkpoint_is_passed_over_and_said(recipe, tmp_path, capsys):
