@@ -11,8 +11,10 @@ from pippin.config import (
     WHERE_SET,
     Config,
     ConfigError,
+    added_later,
     difference,
     fingerprint,
+    older_settings,
     protocol,
     replace_at,
 )
@@ -124,7 +126,29 @@ def test_a_setting_that_came_later_counts_where_it_differs_from_its_default():
 
     assert protocol(Later()) == {"old": 1}
     assert protocol(Later(new=3)) == {"old": 1, "new": 3}
-    assert difference(Later(), Later(new=3)) == {"new": (None, 3)}
+    assert difference(Later(), Later(new=3)) == {"new": (2, 3)}
+
+
+def test_a_record_without_a_setting_is_replayed_as_it_was_made():
+    @dataclass(frozen=True, kw_only=True)
+    class Inner(Config):
+        old: int = 1
+        new: str = field(default="now", metadata=added_later("then"))
+
+    @dataclass(frozen=True, kw_only=True)
+    class Outer(Config):
+        inner: Inner = Inner()
+
+    then = Outer.from_dict({"inner": {"old": 1}})
+    assert then.inner.new == "then" and Outer().inner.new == "now"
+    assert protocol(then) == {"inner.old": 1}  # so its fingerprint is that of its record
+    assert protocol(Outer()) == {"inner.old": 1, "inner.new": "now"}
+    assert difference(then, Outer()) == {"inner.new": ("then", "now")}
+    assert Outer.from_dict(then.to_dict()) == then and Outer.from_dict({}) == Outer()
+    assert older_settings(Outer(), {"inner": {"old": 1}}) == {"inner.new": "then"}
+    assert older_settings(Outer(), Outer().to_dict()) == {}
+    with pytest.raises(ConfigError, match=r"expected str @ \$\.inner\.new"):
+        Outer.from_dict({"inner": {"new": 3}})
 
 
 def test_a_setting_that_counts_where_it_differs_has_a_default_to_differ_from():

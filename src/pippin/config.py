@@ -47,6 +47,20 @@ WEIGHTS = re.compile(rf"raw|ema(-images-\d+|-share-\d[\d.e-]*)?|{UNKNOWN_WEIGHTS
 of converted weights."""
 
 
+def added_later(before: Any) -> dict[str, Any]:
+    """Metadata of a setting that came after results were kept, and whose default may be another
+    value than what was done until then.
+
+    A record without the setting is read as ``before``, so that it is replayed as it was made; and
+    the setting counts where it differs from ``before``, so that older fingerprints hold.
+    """
+    return WHERE_SET | {"before": before}
+
+
+WEIGHTS = re.compile(r"raw|ema(-images-\d+|-share-\d[\d.e-]*)?")
+"""Names of a run's weights: raw ones, their average, and further averages by half-life."""
+
+
 class ConfigError(ValueError):
     """A configuration that a user gave is wrong; the message says what is allowed."""
 
@@ -131,10 +145,54 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(int, _strict(int))
     converter.register_structure_hook(str, _strict(str))
     converter.register_structure_hook(float, _strict(float, int))
+    converter.register_structure_hook_factory(
+        lambda kind: (
+            isinstance(kind, type) and issubclass(kind, Config) and bool(values_before(kind))
+        ),
+        lambda kind: _structure_older(converter, kind),
+    )
     converter.register_unstructure_hook_func(
         lambda kind: hasattr(kind, "_fields") and issubclass(kind, tuple), list
     )  # what JSON gives back
     return converter
+
+
+def values_before(kind: type[Config]) -> dict[str, Any]:
+    """Settings of :func:`added_later`, and what a record without them means."""
+    named = {field.name: field.metadata for field in dataclasses.fields(kind)}
+    return {name: about["before"] for name, about in named.items() if "before" in about}
+
+
+def _structure_older(converter: cattrs.Converter, kind: type[Config]) -> Callable[..., Any]:
+    """A cattrs hook that reads records which are older than some settings."""
+    structure, before = converter.gen_structure_attrs_fromdict(kind), values_before(kind)
+
+    def older(values: Any, _: type) -> Any:
+        return structure({**before, **values} if isinstance(values, Mapping) else values, kind)
+
+    return older
+
+
+def older_settings(config: Config, record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings that came after a configuration was recorded, and what was done then.
+
+    Args:
+        config: of now.
+        record: what :meth:`Config.to_dict` gave then, for the same kind of configuration.
+
+    Returns:
+        Dotted path of each setting of :func:`added_later` that the record lacks -> its value then.
+    """
+    found = {
+        f"{prefix}{name}": value
+        for name, value in values_before(type(config)).items()
+        if name not in record
+    }
+    for field in dataclasses.fields(config):
+        child, below = getattr(config, field.name), record.get(field.name)
+        if isinstance(child, Config) and isinstance(below, Mapping):
+            found |= older_settings(child, below, f"{prefix}{field.name}.")
+    return found
 
 
 def _reason(error: BaseException, kind: Any) -> str:
@@ -246,16 +304,23 @@ def known_weights(config: Config, section: str) -> None:
         )
 
 
-def protocol(config: Config, prefix: str = "") -> dict[str, Any]:
-    """The settings that can change a measured number, by dotted path."""
+def protocol(config: Config, prefix: str = "", *, everywhere: bool = False) -> dict[str, Any]:
+    """The settings that can change a measured number, by dotted path.
+
+    Args:
+        config: the tree.
+        prefix: before each path.
+        everywhere: also settings that count where they differ, where they do not.
+    """
     found: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         counts = field.metadata.get("protocol", True)
         value, path = getattr(config, field.name), f"{prefix}{field.name}"
-        if not counts or (counts == "where set" and value == field.default):
+        silent = value == field.metadata.get("before", field.default) and not everywhere
+        if not counts or (counts == "where set" and silent):
             continue
         if isinstance(value, Config):
-            found |= protocol(value, f"{path}.")
+            found |= protocol(value, f"{path}.", everywhere=everywhere)
         else:
             found[path] = _converter().unstructure(value)
     return found
@@ -271,8 +336,9 @@ def fingerprint(values: Config | Mapping[str, Any]) -> str:
 def difference(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
     """Protocol settings that differ: path -> (first's, second's); None = absent."""
     a, b = protocol(first), protocol(second)
-    paths = [*a, *(path for path in b if path not in a)]
-    return {p: (a.get(p), b.get(p)) for p in paths if a.get(p) != b.get(p)}
+    paths = [path for path in [*a, *(p for p in b if p not in a)] if a.get(path) != b.get(path)]
+    there, here = protocol(first, everywhere=True), protocol(second, everywhere=True)
+    return {path: (there.get(path), here.get(path)) for path in paths}
 
 
 def replace_at(config: Config, path: str, value: Any) -> Any:

@@ -15,6 +15,7 @@ Units, fixed once:
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -90,6 +91,27 @@ class TextFeatures:
         """Every tensor by its name, after a prefix where one is given."""
         lead = f"{prefix} " if prefix else ""
         return {f"{lead}{entry.name}": getattr(self, entry.name) for entry in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutCaption:
+    """A caption that has more tokens than a text encoder reads of it."""
+
+    caption: str
+    encoder: str
+    """As ``text.source`` names it."""
+    tokens: int
+    """That the caption has, those of its start and end among them."""
+    read: int
+    """That are read, start and end among them."""
+    unread: str
+    """The words that are not read, as the tokenizer spells them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as a manifest lists them."""
+        text = self.caption.encode("utf-8", "replace").decode("utf-8")
+        counts = {"tokens": self.tokens, "read": self.read}
+        return {"prompt": text, "encoder": self.encoder, **counts}
 
 
 @dataclass(frozen=True, kw_only=True)

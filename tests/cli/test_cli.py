@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line as a newcomer meets it, misuse included."""
 
+import os
 import re
 import subprocess
 import sys
 import time
 
 import pytest
+from PIL import Image
 
 from pippin.cli.main import VERBS, main
 from pippin.cli.options import parse, parse_seeds
@@ -38,6 +40,20 @@ def test_a_crash_in_native_code_says_where_it_was():
     assert done.returncode == -6
     assert "Fatal Python error: Aborted" in done.stderr
     assert 'File "<string>", line 1' in done.stderr
+
+
+def test_names_that_a_terminal_lacks_cost_nothing(tmp_path):
+    """In the locale C, and where the output must be ASCII."""
+    for number in range(4):
+        place = tmp_path / "fot\u00f3s" / ("k\u00e4tze", "hund")[number % 2] / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20 + number)).save(place)
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    arguments = ["data", "check", "fot\u00f3s", "--sample", "0"]
+    done = pippin(*arguments, cwd=tmp_path, env=os.environ | ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert "fot\\xf3s: 4 pictures (class folders)" in done.stdout
+    assert re.search(r"^k\\xe4tze +\d", done.stdout, re.M)  # text, not the bytes of its name
 
 
 def test_every_verb_has_help():

@@ -106,13 +106,17 @@ def test_captions_made_elsewhere_are_merged(photos, capsys):
     said = capsys.readouterr().out
     assert "1 captions written to column caption_llm, 0 kept, 6 pictures without one" in said
     assert "left out: 1 names that are no pictures here: gone.png" in said
-    assert "--text.captions name 0.5 caption_llm 0.5" in said
+    assert "--text.captions name 0.5 caption_llm 0.5" in said and "tokens" not in said
     assert (photos / "metadata.csv").read_text() == (
         f"file_name,label,caption,caption_llm\n{rows}".replace("a 0\n", "a 0,zero\n")
         .replace("\n", ",\n")
         .replace("zero,\n", "zero\n")
         .replace("caption_llm,\n", "caption_llm\n")
     )
+    given.write_text(json.dumps({"file_name": "dog/1.png", "caption": "red " * 23}))
+    assert main([*command, str(given)]) == 0
+    said = capsys.readouterr().out
+    assert "note: 1 of 2 captions (50.0%) have more than the 24 tokens that folder/" in said
     given.write_text('{"file_name": "gone.png", "caption": "none"}')
     assert main([*command, str(given)]) == 2
     assert "names no picture of photos" in capsys.readouterr().err

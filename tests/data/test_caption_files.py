@@ -81,7 +81,8 @@ def test_files_of_the_same_name_are_captions(config, put, folder: str) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ("Hüte".encode("latin-1"), r"a\.txt beside it is not UTF-8 text \(byte 1\)"),
+        ("Hüte".encode("latin-1"), r"a\.txt beside it is not UTF-8 text \(line 1, byte 1"),
+        (b"\x00h\x00i", r"a\.txt beside it is not UTF-8 text .* zero bytes"),
         (b"x" * (LARGEST + 1), "has more than 65536 bytes"),
     ],
 )
@@ -94,6 +95,12 @@ def test_what_is_no_caption_is_named(config, put, content: bytes, why: str) -> N
     ((name, reason, detail),) = [(one.name, one.reason, one.detail) for one in found.lost]
     assert (name, reason) == ("a.png", "unreadable caption")
     assert re.search(why, detail)
+
+
+def test_a_caption_in_utf_16_is_read_where_a_mark_says_so(config, put) -> None:
+    put("a.png")
+    put("a.txt", "zwei H\u00fcte\n".encode("utf-16"))
+    assert captions(config)["a.png"] == "zwei H\u00fcte"
 
 
 def test_a_new_metadata_file_does_not_shut_out_what_no_caption_could_be_read_of(

@@ -9,10 +9,12 @@ import signal
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from pippin.data import captions as module
 from pippin.data.captions import build_bank
-from pippin.types import TextFeatures
+from pippin.data.shards import write_shard
+from pippin.types import CutCaption, TextFeatures
 
 CAPTIONS = [f"picture {number}" for number in range(13)]
 
@@ -31,6 +33,13 @@ class Lengths:
             mask=torch.ones(len(captions), num_tokens, dtype=torch.bool),
             pooled=rows,
         )
+
+    def cuts(self, captions, num_tokens):
+        return [
+            CutCaption(caption=one, encoder="lengths", tokens=10, read=num_tokens, unread=one[-2:])
+            for one in captions
+            if len(one) > 9
+        ]
 
 
 def bank(folder, encoder, **others):
@@ -101,6 +110,37 @@ def test_a_helper_does_not_open_a_damaged_shard_that_the_first_one_mends(tmp_pat
     }
     bank(tmp_path, Lengths(), ready=ready)
     assert fine == [True, False, True, True]
+
+
+def test_a_bank_knows_which_captions_were_cut(tmp_path):
+    made = bank(tmp_path, Lengths())
+    cut = made.is_cut()[made.rows(CAPTIONS)]
+    assert cut.tolist() == [number > 9 for number in range(13)]  # ten signs and more
+    assert bank(tmp_path, None).is_cut().tolist() == made.is_cut().tolist()
+
+
+@pytest.mark.parametrize(("own", "known"), [(3, False), (2, True)])
+def test_an_older_bank_says_what_it_does_not_know(tmp_path, own, known):
+    """Where captions fill all places, nobody has counted how many were longer."""
+
+    class Older(Lengths):
+        def encode(self, captions, num_tokens):
+            found = super().encode(captions, num_tokens)
+            found.mask[:, own:] = False
+            return found
+
+    made = bank(tmp_path, Older())
+    for path in made.folder.glob("shard-*"):
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["pippin"])
+        tensors = load_file(path)
+        del tensors["cut"], header["content"]
+        write_shard(path, tensors, header)
+    again = bank(tmp_path, None)
+    assert torch.equal(again.fetch(torch.arange(13)).mask, made.fetch(torch.arange(13)).mask)
+    assert (again.is_cut().tolist() if known else again.is_cut()) == (
+        [False] * 13 if known else None
+    )
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -93,8 +93,16 @@ def test_bad_files_are_refused_with_the_line(
 
 def test_other_encodings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_bytes("file_name\nä.png\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"m\.csv is not UTF-8"):
+    with pytest.raises(ValueError, match=r"m\.csv is not UTF-8 text \(line 2, byte 10"):
         read_metadata(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_marks_of_an_encoding_are_read(tmp_path: Path, encoding: str) -> None:
+    text = "file_name,caption\r\n\u00e4.png,one\u2028caption\r\n"
+    (tmp_path / "m.csv").write_bytes(text.encode(encoding))
+    (row,) = read_metadata(tmp_path / "m.csv").rows
+    assert (row.file_name, row.captions) == ("\u00e4.png", {"name": "one\u2028caption"})
 
 
 def test_which_file_counts(tmp_path: Path) -> None:

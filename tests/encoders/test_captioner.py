@@ -43,6 +43,20 @@ def test_captions_are_those_of_the_model_and_the_same_each_time(source):
     assert captioner.describe([]) == []
 
 
+def test_captions_without_an_end_are_counted(source, monkeypatch):
+    import transformers
+
+    captioner = Captioner(source, max_tokens=4)
+    end = captioner._tokenizer.sep_token_id
+    ids = torch.tensor([[2, 7, 7, 7, 7], [2, 7, 7, 7, end], [2, 7, end, 0, 0]])
+    monkeypatch.setattr(
+        transformers.BlipForConditionalGeneration, "generate", lambda self, **given: ids
+    )
+    captioner.describe(images())
+    captioner.describe(images())
+    assert captioner.num_cut == 2
+
+
 def test_more_tokens_than_the_model_has_places_are_refused(source):
     Captioner(source, max_tokens=31).describe(images())
     with pytest.raises(ValueError, match="fewer than 32 tokens; got --max-tokens 32"):

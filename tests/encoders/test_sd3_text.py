@@ -52,6 +52,17 @@ def test_prompts_are_what_diffusers_pipeline_makes_of_them(config, pipeline):
     torch.testing.assert_close(empty.pooled[0], negative_pooled[0], rtol=1e-5, atol=1e-6)
 
 
+def test_each_encoder_cuts_at_its_own_length(config):
+    cuts = TextEncoder(config).cuts(CAPTIONS, PLACES + 5)
+    assert [(one.encoder, one.tokens, one.read) for one in cuts] == [
+        (config.source[0], 12, PLACES),  # ten words, start and end
+        (config.source[1], 12, PLACES),
+        (config.source[2], 10, 5),
+    ]
+    assert cuts[0].unread == "red apple blue car"
+    assert {one.caption for one in cuts} == {CAPTIONS[1]}
+
+
 def test_its_caches_are_not_those_of_features_side_by_side(config):
     beside = replace(config, combine="features")
     assert encoder_fingerprint(config) != encoder_fingerprint(beside)

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from pippin.encoders.config import AutoencoderTrainConfig
-from pippin.encoders.run_state import STATE_FILE
+from pippin.encoders.run_state import STATE_FILE, load_state
 from pippin.encoders.training import (
     AutoencoderTrainer,
     Batches,
@@ -73,6 +74,17 @@ def read_log(folder: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in json.loads(x).items() if "second" not in k} for x in lines]
 
 
+def test_a_thread_trains_as_the_main_one_does(batches: Batches, tmp_path: Path) -> None:
+    for folder in ("main", "thread"):
+        trainer = AutoencoderTrainer(CONFIG, tmp_path / folder, resume=False)
+        if folder == "main":
+            trainer.train(batches, silent)
+            continue
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(trainer.train, batches, silent).result()
+    assert read_log(tmp_path / "main") == read_log(tmp_path / "thread")
+
+
 def test_a_few_steps_lower_the_loss(batches: Batches, tmp_path: Path) -> None:
     config = replace(CONFIG, images=240, learning_rate=0.1)
     AutoencoderTrainer(config, tmp_path, resume=False).train(batches, silent)
@@ -115,9 +127,37 @@ def test_the_start_depends_on_the_seed_only() -> None:
 
 
 def test_rates_warm_up_and_decay_to_zero() -> None:
-    config = replace(CONFIG, images=100, warmup_images=20)
-    found = [rate_share(config, images) for images in (10, 20, 60, 100)]
+    config = replace(CONFIG, images=100, warmup_images=20, batch_size=10)
+    cosine = [0.5 * (1 + math.cos(math.pi * (n + 0.5) / 8)) for n in range(8)]
+    found = [rate_share(config, step) for step in range(10)]
+    assert found == pytest.approx([0.25, 0.75, *cosine])
+    end = replace(config, lr_at="end")  # as runs were trained that do not record it
+    found = [rate_share(end, step) for step in (0, 1, 5, 9)]
     assert found == pytest.approx([0.5, 1, 0.5, 0])
+
+
+@pytest.mark.parametrize("images", [1, 4, 5, 30])
+@pytest.mark.parametrize("warmup_images", [0, 1000])
+def test_no_step_has_rate_0(images: int, warmup_images: int) -> None:
+    config = replace(CONFIG, images=images, warmup_images=warmup_images)
+    assert all(rate_share(config, step) > 0 for step in range(-(-images // 4)))
+
+
+def test_a_state_that_is_older_than_a_setting_goes_on_as_it_began(
+    batches: Batches, tmp_path: Path
+) -> None:
+    old = replace(CONFIG, lr_at="end")
+    AutoencoderTrainer(old, tmp_path / "whole", resume=False).train(batches, silent)
+    with pytest.raises(KilledError):
+        AutoencoderTrainer(old, tmp_path / "run", resume=False).train(
+            killed_after(batches, 12), silent
+        )
+    state = load_state(tmp_path / "run")
+    assert state is not None and "train.lr_at" not in state.position["config"]
+    with pytest.raises(ValueError, match=r"train\.lr_at: 'end' -> 'middle'"):
+        AutoencoderTrainer(CONFIG, tmp_path / "run", resume=True)
+    AutoencoderTrainer(old, tmp_path / "run", resume=True).train(batches, silent)
+    assert read_log(tmp_path / "run") == read_log(tmp_path / "whole")
 
 
 def test_a_used_folder_is_not_overwritten(batches: Batches, tmp_path: Path) -> None:

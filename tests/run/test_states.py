@@ -105,6 +105,9 @@ class Blank:
             pooled=torch.zeros(count, 768),
         )
 
+    def cuts(self, captions, num_tokens):
+        return []
+
 
 def test_captions_of_a_picture_are_those_of_a_bank(tmp_path):
     recipe = get_recipe("paper/cc12m-mmdit-256")

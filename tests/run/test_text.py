@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole line with captions: cache, train, resume, sample by prompt, evaluate."""
 
+import io
 import json
 import os
 import time
@@ -23,6 +24,7 @@ from pippin.run.captions import PictureCaptions, prompt_features
 from pippin.run.evaluate import evaluate_run
 from pippin.run.load import load_run
 from pippin.run.parts import Parts
+from pippin.run.prepare import prepare
 from pippin.run.sample import draw
 from pippin.run.train import train
 from pippin.sampling.config import GuidanceConfig
@@ -123,16 +125,21 @@ def test_a_prompt_is_read_as_captions_are_and_its_seed_decides_the_noise(text_re
 def test_sample_by_prompt(trained, tmp_path, capsys):
     out = tmp_path / "samples"
     command = ["sample", str(trained), "--out", str(out), "--seeds", "0:4", "--steps", "2"]
-    assert main([*command, "--prompts", "a red apple", "<b>\udcff"]) == 0
+    assert main([*command, "--prompts", "a red apple", "<b>"]) == 0
+    assert "2 prompts for 4 images: each is used 2 times, in turn" in capsys.readouterr().err
     rows = json.loads((out / "manifest.json").read_text())["images"]
-    assert [row["prompt"] for row in rows] == ["a red apple", "<b>?"] * 2
+    assert [row["prompt"] for row in rows] == ["a red apple", "<b>"] * 2
     assert all((out / row["file"]).is_file() for row in rows)
     prompts = tmp_path / "prompts.txt"
-    prompts.write_bytes(b"one\n\n  two \xff\n")
+    prompts.write_bytes("\ufeffone\u2028and\n\n  two \r\nthree\n".encode())
     more = ["--out", str(tmp_path / "more"), "--prompts-file", str(prompts)]
     assert main([*command[:2], *more, "--seeds", "0:2", "--steps", "2"]) == 0
+    said = capsys.readouterr().err
+    assert "3 prompts for 2 images: the last 1 are not used; --seeds 0:3 draws one" in said
     rows = json.loads((tmp_path / "more" / "manifest.json").read_text())["images"]
-    assert [row["prompt"] for row in rows] == ["one", "two \ufffd"]
+    assert [row["prompt"] for row in rows] == ["one\u2028and", "two"]
+    (tmp_path / "latin-1.txt").write_bytes(b"caf\xe9\n")
+    (tmp_path / "empty.txt").write_bytes(b"\xef\xbb\xbf\n \n")
     asked = [*command[:2], "--prompts", "red", "--seeds", "0:1", "--steps", "2"]
     shapes = {}
     for name, options in (
@@ -153,9 +160,55 @@ def test_sample_by_prompt(trained, tmp_path, capsys):
         (["--labels", "flags"], "reads text, not classes"),
         (["--prompts", "x", "--text-source", "nowhere/at/all"], "text encoder 'nowhere/at/all'"),
         (["--prompts", "x", "--size", "13x16"], "multiples of 4 pixels; got 13"),
+        (["--prompts", "<b>\udcff"], "on the command line is not UTF-8 text"),
+        (["--prompts-file", str(tmp_path / "latin-1.txt")], "latin-1.txt is not UTF-8 text"),
+        (["--prompts-file", str(tmp_path / "empty.txt")], "empty.txt has no prompts: write one"),
     ):
         assert main([*command, *wrong, "--out", str(tmp_path / message[:5])]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_prompts_that_are_longer_than_the_model_reads_are_said_and_recorded(
+    trained, tmp_path, capsys
+):
+    """The model reads 8 tokens, the start and the end among them."""
+    out, long = tmp_path / "samples", "one two three four five six seven eight"
+    negative = ["--negative-prompt", long.upper(), "--guidance.semantic-scale", "3"]
+    command = ["sample", str(trained), "--out", str(out), "--steps", "2", *negative]
+    assert main([*command, "--prompts", long, "short", "--seeds", "0:2"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("prompt cut:") == 2
+    assert f"'{long}' has 10 tokens and pippin/minilm reads 8: not read is 'seven eight'" in said
+    manifest = json.loads((out / "manifest.json").read_text())
+    counts = {"encoder": "pippin/minilm", "tokens": 10, "read": 8}
+    both = [{"prompt": text} | counts for text in (long, long.upper())]
+    assert manifest["cut_prompts"] == both
+    assert main([*command, "--prompts", "other", "--seeds", "7"]) == 0
+    assert json.loads((out / "manifest.json").read_text())["cut_prompts"] == both
+
+
+def test_captions_that_are_longer_than_the_model_reads_are_counted(text_recipe, tmp_path):
+    rule = replace(RULE, num_tokens=4)  # two words
+    recipe = replace(
+        text_recipe,
+        conditioning=replace(text_recipe.conditioning, semantic=rule),
+        text=replace(text_recipe.text, folder=str(tmp_path / "text")),
+        train=replace(text_recipe.train, images=16, validate_every=0, preview_every=0),
+    )
+    console = Console(record=True, file=io.StringIO(), width=300)
+    prepare(recipe, console=console)
+    prepared = console.export_text()
+    train(recipe, tmp_path / "run", console=console)
+    parts = Parts(recipe, Console(quiet=True))
+    source = parts.train_source
+    encoder = parts.text_encoder
+    for kind in ("name", "tags"):
+        captions = [source.captions(index)[kind] for index in range(len(source))]
+        longer = {one.caption for one in encoder.cuts(captions, 4)}
+        count = sum(caption in longer for caption in captions)
+        assert 0 < count < len(captions) or kind == "tags"
+        line = f"{count} of {len(captions)} captions '{kind}' ({count / len(captions):.1%}) have"
+        assert line in prepared and line in console.export_text(clear=False)
 
 
 def test_evaluation_has_retrieval_between_ceiling_and_floor(trained, tmp_path):

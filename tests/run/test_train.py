@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +14,18 @@ import torch
 from archives import files_of
 from safetensors.torch import load_file
 
+from pippin.cli.main import main
+from pippin.cli.train import _as_begun
 from pippin.conditioning.config import ConditioningConfig, DropConfig
-from pippin.config import ConfigError
+from pippin.config import ConfigError, fingerprint
 from pippin.data.config import CacheConfig, OpenMojiConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.recipes.recipe import Recipe
 from pippin.run.execute import pretrain
 from pippin.run.folder import RunFolder
+from pippin.run.load import load_run
 from pippin.run.parts import Parts
+from pippin.run.sample import draw
 from pippin.run.train import build_trainer, train
 from pippin.system.lock import FolderBusyError, folder_lock
 
@@ -55,6 +60,25 @@ def test_training_changed_the_weights(finished_run, recipe):
     assert largest_difference(initial, final(finished_run)) > 1e-4
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_thread_trains_to_the_bits_of_the_main_one(finished_run, recipe, tmp_path, workers):
+    """As web interfaces and executors call it."""
+    ours = replace(recipe, train=replace(recipe.train, workers=workers))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(train, ours, tmp_path / "run").result()
+        drawn = pool.submit(lambda: draw(load_run(tmp_path / "run"), [0], [3])).result()
+    for part in ("model", "ema", "optimizer"):
+        assert largest_difference(final(finished_run, part), final(tmp_path / "run", part)) == 0.0
+    assert torch.equal(drawn, draw(load_run(finished_run), [0], [3]))
+
+
+def test_a_command_may_be_called_in_a_thread(finished_run, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        command = ["sample", str(finished_run), "--seeds", "0:2", "--out", str(tmp_path)]
+        assert pool.submit(main, command).result() == 0
+    assert (tmp_path / "grid.png").is_file()
+
+
 def test_cached_and_on_the_fly_train_to_the_same_weights(finished_run, recipe, tmp_path):
     online = replace(recipe, cache=replace(recipe.cache, enabled=False))
     train(online, tmp_path / "online")
@@ -82,6 +106,30 @@ def test_an_interrupted_run_resumes_to_the_same_bits(finished_run, recipe, tmp_p
     images = [json.loads(x)["images"] for x in (folder / "log.jsonl").read_text().splitlines()]
     assert images == sorted(images)
     assert images.count(48) == 1
+
+
+def test_a_run_that_is_older_than_a_setting_goes_on_as_it_began(recipe, tmp_path, capsys):
+    """Its record does not say where in a step the rate is read; then it was at the end."""
+    new = replace(recipe, train=replace(recipe.train, decay_share=0.5))
+    old, run = replace(new, train=replace(new.train, lr_at="end")), RunFolder(tmp_path / "run")
+    for folder in (tmp_path / "whole", run.path):
+        train(old, folder)
+    record = json.loads(run.config.read_text())
+    del record["train"]["lr_at"]
+    run.config.write_text(json.dumps(record))
+    assert fingerprint(run.recipe()) == fingerprint(old)
+    shutil.rmtree(run.checkpoints / "64")
+    with pytest.raises(ValueError, match=r"train\.lr_at: 'end' -> 'middle'"):
+        train(new, run.path, resume=True)
+    begun = _as_begun(new, run, True)
+    assert begun == old and _as_begun(new, run, False) == new
+    assert "was begun before train.lr_at was a setting, and goes on with end" in (
+        capsys.readouterr().err
+    )
+    train(begun, run.path, resume=True)
+    assert largest_difference(final(tmp_path / "whole"), final(run.path)) == 0.0
+    train(new, tmp_path / "new")
+    assert largest_difference(final(tmp_path / "whole"), final(tmp_path / "new")) > 0
 
 
 def test_a_damaged_last_checkpoint_is_passed_over_and_said(recipe, tmp_path, capsys):

@@ -2,10 +2,12 @@
 """The shipped studies at every scale: fair comparisons that ask what they say."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from pippin.config import NOT_PROTOCOL, ConfigError, difference, fingerprint
+from pippin.recipes.recipe import Recipe
 from pippin.run.checks import check_recipe
 from pippin.studies.controlbench import controlbench_study
 from pippin.studies.options import (
@@ -19,7 +21,9 @@ from pippin.studies.options import (
 )
 from pippin.studies.scales import MEASURED, SCALES
 from pippin.studies.table import STUDIES, get_study
+from pippin.study.declaration import Declaration
 
+RESULTS = sorted((Path(__file__).parents[2] / "results").iterdir())
 ALL = [(name, scale) for name, shipped in STUDIES.items() for scale in shipped.scales]
 
 
@@ -39,6 +43,21 @@ def test_every_scale_is_a_fair_comparison_declared_beforehand(name, scale):
     assert ("text" in extras) == any(one.conditioning.semantic.kind == "text" for one in recipes)
     arts = {art for one in recipes for art in getattr(one.data, "art", ())}
     assert ("twemoji" in extras) == ("twemoji" in arts)
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
+def test_kept_results_are_of_the_studies_that_are_shipped(folder):
+    """So that runs can be added to them: every setting of every arm and start is the same."""
+    kept = Declaration.load(folder / "study.json")
+    name, _, scale = kept.name.rpartition("-")
+    study = get_study(name, scale=scale)
+    ours, theirs = study.arms() | study.starts, kept.arms | kept.starts
+    assert list(ours) == list(theirs)
+    for arm, recorded in theirs.items():
+        recipe = Recipe.from_dict(recorded)
+        assert difference(recipe, ours[arm]) == {}
+        assert fingerprint(recipe) == fingerprint(ours[arm])
+        assert recipe.train.lr_at == "end"
 
 
 def test_given_seeds_are_part_of_the_command():

@@ -2,10 +2,17 @@
 """Which signals ask for an end, and which act at once."""
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pippin.system.stop import SAME_ORDER, STOPS, StopRequest
+from pippin.system.stop import (
+    SAME_ORDER,
+    STOPS,
+    StopRequest,
+    in_main_thread,
+    signals_interrupt,
+)
 
 
 @pytest.fixture
@@ -38,3 +45,16 @@ def test_a_second_ctrl_c_soon_acts_at_once(clock):
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_outside_the_main_thread_no_handler_is_installed_and_nothing_raised():
+    before = [signal.getsignal(number) for number in STOPS]
+
+    def work():
+        with signals_interrupt(), StopRequest() as stop:
+            return in_main_thread(), stop.signal, [signal.getsignal(n) for n in STOPS]
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() == (False, None, before)
+    assert in_main_thread()
+    assert [signal.getsignal(number) for number in STOPS] == before

@@ -10,18 +10,56 @@ from small_trainer import CONFIG, batches, make_trainer
 from pippin.muon import Muon
 from pippin.training.optimizer import rate_share
 
+SCHEDULE = replace(CONFIG, images=100, batch_size=10, warmup_images=20, decay_share=0.2)
 
-@pytest.mark.parametrize(
-    ("images_seen", "share"),
-    [(0, 0.0), (10, 0.5), (20, 1.0), (80, 1.0), (90, 0.5), (95, 0.25), (100, 0.0), (104, 0.0)],
-)
-def test_rates_rise_stay_and_fall(images_seen, share):
-    config = replace(CONFIG, images=100, warmup_images=20, decay_share=0.2)
-    assert rate_share(config, images_seen) == pytest.approx(share)
+
+def shares(config):
+    return [rate_share(config, step) for step in range(config.total_steps)]
+
+
+def test_rates_rise_stay_and_fall_at_the_middle_of_each_step():
+    assert shares(SCHEDULE) == pytest.approx([0.25, 0.75, *[1.0] * 6, 0.75, 0.25])
+
+
+def test_recorded_runs_read_their_rates_at_the_end_of_each_step():
+    end = replace(SCHEDULE, lr_at="end")
+    assert shares(end) == pytest.approx([0.5, *[1.0] * 7, 0.5, 0.0])
+    assert rate_share(replace(end, batch_size=8), 12) == 0.0  # 104 images
+
+
+@pytest.mark.parametrize("images", [1, 63, 64, 100, 1000])
+@pytest.mark.parametrize("warmup_images", [0, 32, 5000])
+@pytest.mark.parametrize("decay_share", [0.0, 0.2, 1.0])
+def test_no_step_has_rate_0(images, warmup_images, decay_share):
+    """However the run's length divides into batches, and where warm-up and decay meet."""
+    schedule = {"images": images, "warmup_images": warmup_images, "decay_share": decay_share}
+    found = shares(replace(CONFIG, batch_size=64, **schedule))
+    assert len(found) == -(-images // 64)
+    assert all(0 < share <= 1 for share in found)
+
+
+def test_a_schedule_counts_images_whatever_the_batch():
+    """The mean rate over any stretch of images that whole batches fill is the same."""
+    small, large = (
+        [s for s in shares(replace(SCHEDULE, batch_size=n)) for _ in range(n)] for n in (2, 10)
+    )
+    for start in range(0, 100, 10):
+        stretch = slice(start, start + 10)
+        assert sum(small[stretch]) == pytest.approx(sum(large[stretch]))
 
 
 def test_without_warm_up_and_decay_rates_are_constant():
-    assert {rate_share(replace(CONFIG, images=100), n) for n in (0, 1, 50, 100)} == {1.0}
+    assert set(shares(replace(CONFIG, images=100))) == {1.0}
+
+
+def test_a_run_of_one_step_moves_its_weights(tmp_path):
+    trainer = make_trainer(tmp_path, images=3, batch_size=8, decay_share=0.2, warmup_images=40)
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    trainer.train(batches(), [])
+    assert trainer.step_count == 1
+    assert any(
+        not torch.equal(p, q) for p, q in zip(before, trainer.model.parameters(), strict=True)
+    )
 
 
 def test_every_parameter_has_one_optimizer(tmp_path):

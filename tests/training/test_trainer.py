@@ -204,7 +204,7 @@ def test_a_signal_while_a_monitor_runs_stops_with_a_checkpoint(make_trainer):
 def test_learning_rate_counts_images(make_trainer):
     rates = {}
     for batch_size in (4, 8):
-        trainer = make_trainer(warmup_images=80, batch_size=batch_size)
+        trainer = make_trainer(warmup_images=80, batch_size=batch_size, lr_at="end")
         trace = rates.setdefault(batch_size, {})
         trainer.train(
             batches(batch_size=batch_size),

@@ -12,6 +12,7 @@ import sys
 from pippin.cli.failures import BAD_INPUT, explain
 from pippin.system.ranks import first_process
 from pippin.system.stop import signals_interrupt
+from pippin.system.text import prefer_utf8, show_any_text
 
 VERBS: dict[str, str] = {
     "demo": "the whole line on the embedded pictures, with a report, in minutes",
@@ -36,6 +37,9 @@ KEEPS = {"demo", "train", "sample", "evaluate", "study", "autoencoder"}
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
+    if argv is None:  # a command, not a call
+        prefer_utf8()
+    show_any_text()
     if sys.__stderr__ is not None and not faulthandler.is_enabled():
         # A crash in native code says where it was: torchrun tells no more than the signal.
         faulthandler.enable(sys.__stderr__)

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
 
     check_column(command.column)
     from pippin.data.listing import list_pictures
-    from pippin.run.recaption import merge_captions
+    from pippin.run.recaption import merge_captions, unread_line
 
     data = ImagesConfig(path=path, metadata=command.metadata)
     listing = list_pictures(data)
@@ -67,6 +67,8 @@ def main(argv: list[str]) -> int:
     else:
         done = _described(command, data)
     print("\n".join(_report(command.column, done, new)))
+    if line := unread_line(data, command.column):
+        print(f"note: {line}")
     return 0
 
 
@@ -108,5 +110,10 @@ def _report(column: str, done: "Recaptioned", new: bool) -> list[str]:
     if done.unknown:
         first = ", ".join(done.unknown[:SHOWN])
         lines.append(f"left out: {len(done.unknown)} names that are no pictures here: {first}")
+    if done.num_cut:
+        lines.append(
+            f"note: {done.num_cut} captions had not come to their end after --max-tokens; give a "
+            "larger number and another column"
+        )
     lines.append(f"mix them in training: --text.captions name 0.5 {column} 0.5")
     return lines

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin sample RUN --labels ... --control.flip False --seeds 0:64``."""
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +10,7 @@ import tyro
 
 from pippin.cli.options import parse, parse_seeds
 from pippin.sampling.config import SamplingConfig
+from pippin.system.text import argument_text, read_entries
 
 if TYPE_CHECKING:
     from pippin.run.load import LoadedRun
@@ -34,7 +36,8 @@ class SampleCommand:
     prompts: tuple[str, ...] = ()
     """For a model of text: captions, used in turn."""
     prompts_file: Path | None = None
-    """A text file with one caption a line."""
+    """A text file with one prompt a line: UTF-8, or UTF-16 with a byte order mark. Empty lines are
+    skipped."""
     text_source: tuple[str, ...] = ()
     """For a converted model of text: where its text encoders are; see text.source of recipes."""
     text_combine: Literal["features", "sd3"] | None = None
@@ -60,6 +63,9 @@ def main(argv: list[str]) -> int:
     rest = [f"--{x[11:]}" if x.startswith("--sampling.") else x for x in rest]  # as of a recipe
     command = parse(SampleCommand, "pippin sample RUN", rest, default)
     seeds = parse_seeds(command.seeds)
+    sampling = command.sampling
+    if sampling.negative_prompt is not None:
+        sampling = replace(sampling, negative_prompt=argument_text(sampling.negative_prompt))
 
     from pippin.run.crew import assembled, own_card
     from pippin.run.load import load_run
@@ -74,11 +80,13 @@ def main(argv: list[str]) -> int:
         recipe = replace(recipe, text=text)
     recipe = own_card(recipe)
     with assembled(recipe) as crew:
-        run = load_run(source, command.sampling.weights, recipe=recipe, crew=crew)
+        run = load_run(source, sampling.weights, recipe=recipe, crew=crew)
         if not crew.world.first:
             help_drawing(run)
             return 0
         wanted = _wanted(run, command)
+        if line := _unequal(len(wanted), len(seeds), command):
+            print(line, file=sys.stderr)
         prompts = [wanted[place % len(wanted)] for place in range(len(seeds))]
         count = len(different_rows(sample_rows(run, prompts, seeds)))
         out = command.out or (
@@ -86,7 +94,7 @@ def main(argv: list[str]) -> int:
             if source.startswith(SHIPPED_PREFIX)
             else Path(source) / "samples"
         )
-        draw_into(run, prompts, seeds, command.sampling, out)
+        draw_into(run, prompts, seeds, sampling, out)
     images = f"{count} image{'' if count == 1 else 's'}"
     print(f"{images} in {out}, drawn by {run.said}; grid: {out / GRID}")
     return 0
@@ -98,16 +106,35 @@ def _wanted(run: "LoadedRun", command: SampleCommand) -> "list[Prompt]":
     Raises:
         ValueError: classes of a model of text, text of a model of classes, or no text.
     """
-    texts = list(command.prompts)
+    texts = list(map(argument_text, command.prompts))
     if command.prompts_file is not None:
-        lines = command.prompts_file.read_bytes().decode("utf-8", "replace").splitlines()
-        texts += [line.strip() for line in lines if line.strip()]
+        listed = read_entries(command.prompts_file)
+        if not listed:
+            raise ValueError(f"{command.prompts_file} has no prompts: write one a line")
+        texts += listed
     if run.parts.text_rule is None:
         if texts:
             raise ValueError("this model reads classes, not text: use --labels")
-        return [run.label_id(one) for one in command.labels] or list(range(len(run.class_names)))
+        labels: list[Prompt] = [run.label_id(argument_text(one)) for one in command.labels]
+        return labels or list(range(len(run.class_names)))
     if command.labels:
         raise ValueError("this model reads text, not classes: use --prompts")
     if not texts:
         raise ValueError('this model reads text: give --prompts "a red apple" ..., or a file')
     return list(texts)
+
+
+def _unequal(wanted: int, seeds: int, command: SampleCommand) -> str | None:
+    """What to say where prompts or labels that were given are not as many as the seeds."""
+    given = bool(command.prompts or command.prompts_file or command.labels)
+    if not given or wanted == seeds:
+        return None
+    what = "labels" if command.labels else "prompts"
+    if wanted > seeds:
+        return (
+            f"note: {wanted} {what} for {seeds} images: the last {wanted - seeds} are not used; "
+            f"--seeds 0:{wanted} draws one image of each"
+        )
+    each, more = divmod(seeds, wanted)
+    often = f"{each} or {each + 1} times" if more else f"{each} times"
+    return f"note: {wanted} {what} for {seeds} images: each is used {often}, in turn"

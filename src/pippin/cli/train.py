@@ -10,6 +10,7 @@ import tyro
 
 from pippin.cli.listing import recipe_list
 from pippin.cli.options import chosen_data, parse
+from pippin.config import replace_at
 from pippin.data.config import OpenMojiConfig
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
@@ -42,7 +43,8 @@ def main(argv: list[str]) -> int:
     name, recipe, rest = find_recipe(argv)
     command = parse(TrainCommand, f"pippin train {name}", rest, TrainCommand(recipe=recipe))
     folder = command.folder or Path("runs") / name.replace("/", "-")
-    return _train(command.recipe, folder, resume=command.resume)
+    recipe = _as_begun(command.recipe, RunFolder(folder), command.resume)
+    return _train(recipe, folder, resume=command.resume)
 
 
 def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
@@ -61,6 +63,15 @@ def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
         own = ", ".join(one for one in RECIPES if one.startswith("folder/"))
         raise ValueError(f"{name} is on embedded pictures; --data.path goes with: {own}")
     return name, recipe, rest
+
+
+def _as_begun(recipe: Recipe, run: RunFolder, resume: Resume) -> Recipe:
+    """The recipe, where a run goes on whose record is older than some settings: with what was done
+    when it began."""
+    for path, value in run.begun_with(recipe).items() if run.goes_on(resume) else ():
+        recipe = replace_at(recipe, path, value)
+        _say(f"note: {run.path} was begun before {path} was a setting, and goes on with {value}")
+    return recipe
 
 
 def _train(recipe: Recipe, folder: Path, *, resume: Resume) -> int:

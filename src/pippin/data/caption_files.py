@@ -45,7 +45,7 @@ def read_caption(path: Path) -> str:
         return clean_caption(content) or ""
     except NotTextError as error:
         raise UnreadableCaptionError(
-            f"{path.name} beside it {error}; save it as plain text in UTF-8"
+            f"{path.name} beside it {error}; it must be plain text"
         ) from error
 
 

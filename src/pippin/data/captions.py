@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from pippin.data.claims import Claims, Ready
@@ -16,12 +16,14 @@ from pippin.data.manifest import Verify
 from pippin.data.shards import read_shard, shard_fault, shard_name, write_shard
 from pippin.system.files import remove_staged
 from pippin.system.flush import make_folder
-from pippin.types import TextFeatures
+from pippin.types import CutCaption, TextFeatures
 
 SHARD = 2048
 """Captions in a shard."""
 BATCH = 64
 """Captions that are encoded at once."""
+CUT = "cut"
+"""The column of a shard that says which captions have more tokens than are read."""
 Progress = Callable[[int, int], None]
 
 
@@ -31,6 +33,10 @@ class CaptionEncoder(Protocol):
 
     def encode(self, captions: Sequence[str], num_tokens: int) -> TextFeatures:
         """Tokens of every place, mask of a caption's own, pooled vector."""
+        ...
+
+    def cuts(self, captions: Sequence[str], num_tokens: int) -> Sequence[CutCaption]:
+        """The captions that have more tokens than are read."""
         ...
 
 
@@ -43,6 +49,7 @@ class CaptionBank:
     """
 
     def __init__(self, folder: Path, captions: Sequence[str]) -> None:
+        self.folder = folder
         self._rows = {caption: row for row, caption in enumerate(captions)}
         count = -(-len(captions) // SHARD)
         self._shards = [read_shard(folder / shard_name(number)) for number in range(count)]
@@ -70,6 +77,19 @@ class CaptionBank:
             mask=mask,
             pooled=None if pooled is None else pooled.float(),
         )
+
+    def is_cut(self) -> Bool[Tensor, " captions"] | None:
+        """Of each row, whether the caption has more tokens than are read. None where that is not
+        known: a shard that was written before it was kept, with captions that fill all places."""
+        found = []
+        for shard in self._shards:
+            if CUT in shard:
+                found.append(shard[CUT])
+            elif "mask" in shard and not (full := shard["mask"].all(dim=1)).any():
+                found.append(full)
+            else:
+                return None
+        return torch.cat(found)
 
 
 def build_bank(
@@ -199,8 +219,11 @@ class _Builder:
     ) -> dict[str, Tensor]:
         """The tensors of one shard."""
         captions, total, parts = self.part(number), len(self.captions), []
+        cut: set[str] = set()
         for first in range(0, len(captions), BATCH):
-            parts.append(encoder.encode(captions[first : first + BATCH], num_tokens))
+            batch = captions[first : first + BATCH]
+            parts.append(encoder.encode(batch, num_tokens))
+            cut |= {one.caption for one in encoder.cuts(batch, num_tokens)}
             here = min(first + BATCH, len(captions))
             self.progress(claims.rows_done(total) + here, total)
         columns = {
@@ -208,7 +231,7 @@ class _Builder:
             "mask": [part.mask for part in parts],
             "pooled": [part.pooled for part in parts],
         }
-        found = {}
+        found = {CUT: torch.tensor([caption in cut for caption in captions])}
         for name, values in columns.items():
             present = [value for value in values if value is not None]
             if present:

@@ -15,6 +15,8 @@ from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
 
+from pippin.system.text import decode_text
+
 BYTE_ORDER_MARK = "\ufeff"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"(-?)(0|[1-9]\d*)\.0+", re.ASCII)
@@ -29,12 +31,12 @@ class NotTextError(ValueError):
 def clean_caption(value: Any) -> str | None:
     """The text of a caption in one line; None where there is none.
 
-    Bytes are read as UTF-8. Byte order marks at either end are removed, and each run of white
+    Bytes are read as UTF-8, or as UTF-16 or UTF-32 where a byte order mark says so. Byte order marks at either end are removed, and each run of white
     space is one space. None, NaN, their names as text and white space alone are no caption.
     Numbers become text.
 
     Raises:
-        NotTextError: bytes that are not UTF-8, a surrogate without its other half, or a value of
+        NotTextError: bytes of another encoding, a surrogate without its other half, or a value of
             several parts such as a dictionary or a list, also where a program wrote it as text.
     """
     text = _plain(value)
@@ -114,9 +116,9 @@ def _plain(value: Any) -> str:
 
 def _decoded(content: bytes) -> str:
     try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise NotTextError(f"is not UTF-8 text (byte {error.start})") from error
+        return decode_text(content)
+    except ValueError as error:
+        raise NotTextError(f"is {error}") from error
 
 
 def _one_line(text: str) -> str:

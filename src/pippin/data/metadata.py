@@ -28,6 +28,7 @@ from pippin.data.metadata_columns import (
     near_columns,
 )
 from pippin.system.regular import file_kind, open_regular
+from pippin.system.text import decode_text
 
 NAMES = ("metadata.csv", "metadata.jsonl")
 UNREAD = "metadata.parquet"
@@ -117,18 +118,21 @@ def read_metadata(path: Path) -> Metadata:
     and labels are cleaned (:mod:`pippin.data.cleaning`).
 
     Raises:
-        ValueError: not CSV or JSON Lines in UTF-8, no column ``file_name``, two columns that mean
-            the same, or a value of the wrong kind; with the line.
+        ValueError: not CSV or JSON Lines in UTF-8 or in UTF-16 with a byte order mark, no column
+            ``file_name``, two columns that mean the same, or a value of the wrong kind; with the
+            line.
         OSError: it cannot be read.
     """
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
     if path.suffix.lower() not in readers:
         raise ValueError(f"metadata or captions must be a .csv or .jsonl file; got {path.name!r}")
     try:
-        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
-            raw = list(readers[path.suffix.lower()](file))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+        with open_regular(path) as file:
+            text = decode_text(file.read())
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}") from error
+    try:
+        raw = list(readers[path.suffix.lower()](io.StringIO(text, newline="")))
     except _BadLineError as error:
         raise ValueError(f"{path}, line {error.line}: {error}") from error
     columns = dict.fromkeys(name for _, values in raw for name in values)

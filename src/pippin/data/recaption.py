@@ -24,8 +24,7 @@ from pippin.data.metadata import (
 )
 from pippin.data.metadata_columns import CAPTIONS, FILE, LABEL, MAIN, column_name
 from pippin.system.files import replacing
-
-BOM = "\ufeff"
+from pippin.system.text import BOM, decode_text
 
 
 def given_captions(path: Path) -> dict[str, str]:
@@ -79,10 +78,10 @@ def set_column(data: ImagesConfig, column: str, captions: Mapping[str, str]) -> 
         _write(folder / NAMES[0], _new_rows(listing, column, captions))
         return folder / NAMES[0]
     read_metadata(place)  # with the line of whatever is wrong
-    text = place.read_bytes().decode("utf-8")
-    mark = BOM if text.startswith(BOM) else ""
+    content = place.read_bytes()
+    mark = BOM if content.startswith(BOM.encode()) else ""
     change = _changed_csv if place.suffix.lower() == ".csv" else _changed_json
-    _write(place.resolve(), mark + change(text.removeprefix(BOM), column, captions))
+    _write(place.resolve(), mark + change(decode_text(content), column, captions))
     return place
 
 

@@ -59,6 +59,8 @@ class Captioner:
                 f"{max_tokens}"
             )
         self._model = model.to(self.device).eval().requires_grad_(False)
+        self.num_cut = 0
+        """Captions so far that had not come to their end after ``max_tokens``."""
 
     @torch.no_grad()
     def describe(self, images: Sequence[UInt8[Tensor, "3 _ _"]]) -> list[str]:
@@ -74,6 +76,8 @@ class Captioner:
             num_beams=1,
             max_new_tokens=self._max_tokens,
         )
+        ends = torch.tensor(self._tokenizer.all_special_ids, device=ids.device)
+        self.num_cut += int((~torch.isin(ids[:, -1], ends)).sum())
         captions = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [" ".join(caption.split()) for caption in captions]
 

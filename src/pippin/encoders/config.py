@@ -5,7 +5,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, WHERE_SET, Config, ConfigError, above, at_least
+from pippin.config import (
+    NOT_PROTOCOL,
+    WHERE_SET,
+    Config,
+    ConfigError,
+    above,
+    added_later,
+    at_least,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +90,8 @@ class AutoencoderTrainConfig(Config):
     """Of biases and normalisation gains (Adam)."""
     warmup_images: int = 1_000
     """Linear warm-up of both rates; afterwards they decay to zero as a cosine."""
+    lr_at: Literal["middle", "end"] = field(default="middle", metadata=added_later("end"))
+    """Where in a step's images its rates are read off; see ``train.lr_at`` of recipes."""
     grad_clip: float = 1.0
     """Largest norm of the gradient."""
     ema_share: float = 0.02

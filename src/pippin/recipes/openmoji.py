@@ -74,6 +74,7 @@ def mmdit_demo() -> Recipe:
             muon_learning_rate=1e-3,
             warmup_images=1_000,
             decay_share=1.0,
+            lr_at="end",  # as the runs whose numbers docs/models.md prints
             validate_every=2_500,
             preview_every=5_000,
             checkpoint_every=5_000,

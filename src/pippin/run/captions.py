@@ -19,7 +19,12 @@ from pippin.data.metadata_columns import CLASS
 from pippin.data.source import PictureSource
 from pippin.encoders.config import TextConfig
 from pippin.encoders.text import TextEncoder, encoder_fingerprint
-from pippin.types import TextFeatures
+from pippin.types import CutCaption, TextFeatures
+
+CUT_NAMED = 5
+"""Prompts named that are longer than what is read of them."""
+SHOWN = 80
+"""Signs of a prompt that a message shows."""
 
 
 class PictureCaptions:
@@ -77,6 +82,7 @@ class PictureCaptions:
             ready=ready,
         )
         self._rows = torch.stack([self._bank.rows(column) for column in texts.values()])
+        self._kinds = tuple(texts)
 
     def __call__(
         self, indices: Int[Tensor, " part"], step: int, batch_size: int, part: slice
@@ -96,6 +102,26 @@ class PictureCaptions:
         if self._device.type == "cpu":
             return rng.normal(shape, "padding", self._seed, step)[part]
         return rng.rows_of_normal(shape, part, "padding", self._seed, step, device=self._device)
+
+    def cut_lines(self) -> list[str]:
+        """What to say of captions that have more tokens than the model reads."""
+        cut, places = self._bank.is_cut(), self._rule.num_tokens
+        if cut is None:
+            return [
+                f"how many captions have more than {places} tokens is not known: "
+                f"{self._bank.folder} was written before it was counted; remove it to count them"
+            ]
+        images = self._rows.shape[1]
+        counts = {
+            kind: int(cut[rows].sum()) for kind, rows in zip(self._kinds, self._rows, strict=True)
+        }
+        return [
+            f"{count} of {images} captions {kind!r} ({count / images:.1%}) have more than "
+            f"{places} tokens and are not read to their ends; conditioning.semantic.num_tokens "
+            "reads more"
+            for kind, count in counts.items()
+            if count
+        ]
 
     def empty(self) -> TextFeatures:
         """The empty caption, a batch of one."""
@@ -126,6 +152,23 @@ def prompt_features(
     found = encoder.encode(different, rule.num_tokens)
     rows = torch.tensor([different.index(prompt) for prompt in prompts])
     return pad_captions(found.rows(rows), rule, _noise(rule, seeds))
+
+
+def cut_notes(cuts: Sequence[CutCaption]) -> list[str]:
+    """What to say of prompts that are longer than the model reads: the first few by name."""
+    lines = [
+        f"{_short(one.caption)} has {one.tokens} tokens and {one.encoder} reads {one.read}: not "
+        f"read is {_short(one.unread)}"
+        for one in cuts[:CUT_NAMED]
+    ]
+    if len(cuts) > CUT_NAMED:
+        lines.append(f"{len(cuts)} prompts in all are longer than what is read of them")
+    return lines
+
+
+def _short(text: str) -> str:
+    """A text in quotes, its middle left out where it is long."""
+    return repr(text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}...{text[-SHOWN // 2 :]}")
 
 
 def check_encoder(encoder: TextEncoder, rule: TextSemantic) -> None:

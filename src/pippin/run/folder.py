@@ -2,10 +2,11 @@
 """A run folder: where its parts lie, and how a finished or stopped run is opened again."""
 
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pippin.config import difference
+from pippin.config import difference, older_settings
 from pippin.recipes.recipe import Recipe
 from pippin.system.formats import read_stamped
 from pippin.training.checkpoint_folders import list_aside, list_checkpoints
@@ -105,6 +106,19 @@ class RunFolder:
     def goes_on(self, resume: Resume) -> bool:
         """Whether a run here goes on; auto: unless none was recorded, or nothing would be lost."""
         return self.config.exists() and not self.free if resume == "auto" else resume
+
+    def begun_with(self, recipe: Recipe) -> dict[str, Any]:
+        """Settings that the recorded recipe is too old to have, by dotted path, where the given
+        one has other values: what the run was begun with.
+
+        Raises:
+            ValueError: the record is damaged.
+        """
+        if not self.config.exists():
+            return {}
+        self.recipe()  # refuses what is no record
+        older = older_settings(recipe, json.loads(self.config.read_bytes()))
+        return {path: v for path, v in older.items() if attrgetter(path)(recipe) != v}
 
     def check(self, recipe: Recipe, *, resume: bool) -> None:
         """Refuse a folder in which this recipe cannot be trained. Nothing is written.

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a recipe to the objects that a run is made of."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -25,9 +26,10 @@ from pippin.encoders.text import TextEncoder
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
 from pippin.run.builders import ONE_BUILDER, Builders
-from pippin.run.captions import PictureCaptions, check_encoder, prompt_features
+from pippin.run.captions import PictureCaptions, check_encoder, cut_notes, prompt_features
 from pippin.run.checks import check_recipe, check_sides
 from pippin.system.device import resolve_device
+from pippin.types import CutCaption
 
 
 class Parts:
@@ -47,6 +49,7 @@ class Parts:
     def __init__(self, recipe: Recipe, console: Console, builders: Builders = ONE_BUILDER) -> None:
         check_recipe(recipe)
         self.recipe, self.console, self.builders = recipe, console, builders
+        self._said: set[str] = set()
 
     @cached_property
     def device(self) -> torch.device:
@@ -154,6 +157,18 @@ class Parts:
         encoder = TextEncoder(self.recipe.text, self.device)
         check_encoder(encoder, self.text_rule)
         return encoder
+
+    def say_cut(self, cuts: Sequence[CutCaption]) -> None:
+        """Name prompts that are longer than the model reads, each of them once."""
+        new = [one for one in cuts if one.caption not in self._said]
+        self._said |= {one.caption for one in new}
+        for line in cut_notes(new):
+            self.console.print(f"[yellow]prompt cut:[/] {escape(line)}")
+
+    def say_cut_captions(self) -> None:
+        """Count the captions of training images that are longer than the model reads."""
+        for line in self.captions.cut_lines() if self.captions is not None else ():
+            self.console.print(f"[yellow]captions cut:[/] {escape(line)}")
 
     @cached_property
     def captions(self) -> PictureCaptions | None:

@@ -21,7 +21,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.run.builders import Builders, builders_of
 from pippin.run.check_data import check_data
 from pippin.run.parts import Parts
-from pippin.system.stop import signals_interrupt
+from pippin.system.stop import in_main_thread, signals_interrupt
 from pippin.training.world import joined, take_card
 
 
@@ -61,6 +61,8 @@ def _build(recipe: Recipe, console: Console, builders: Builders) -> MomentSource
     parts = Parts(recipe, console if builders.first else Console(quiet=True), builders)
     check_data(parts)
     moments, _ = parts.moments, parts.captions
+    if builders.first:
+        parts.say_cut_captions()
     return moments
 
 
@@ -99,6 +101,9 @@ def _started(recipe: Recipe, place: int, processes: int) -> SpawnProcess:
     helper = multiprocessing.get_context("spawn").Process(
         target=_help, args=(recipe, place, processes)
     )
+    if not in_main_thread():  # which alone may change what is ignored
+        helper.start()
+        return helper
     heeds = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a new process inherits what is ignored
     try:
         helper.start()

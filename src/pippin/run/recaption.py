@@ -2,20 +2,25 @@
 """A further column of captions for own pictures, by a captioning model or from a file."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import UInt8
 from torch import Tensor
 
+from pippin.conditioning.config import TextSemantic
 from pippin.data.config import ImagesConfig
 from pippin.data.listing import Entry, list_pictures
 from pippin.data.recaption import given_captions, set_column
+from pippin.encoders.text import TextEncoder, minilm_installed
 from pippin.image_files import UnreadableImageError, read_image
+from pippin.recipes.table import get_recipe
 from pippin.system.lines import append_lines, read_lines
 from pippin.system.lock import folder_lock
 
+TEXT_RECIPE = "folder/mmdit-disentangled-text"
+"""The recipe that reads captions of a folder, by whose length they are counted."""
 Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
 
@@ -23,6 +28,9 @@ Progress = Callable[[int, int], None]
 @runtime_checkable
 class Describes(Protocol):
     """What is needed of a captioning model."""
+
+    num_cut: int
+    """Captions so far that had not come to their end."""
 
     def describe(self, images: list[UInt8[Tensor, "3 _ _"]]) -> list[str]:
         """A caption of each image."""
@@ -44,6 +52,8 @@ class Recaptioned:
     """Picture -> why it could not be read."""
     unknown: tuple[str, ...] = ()
     """Names in the given file that the folder does not have."""
+    num_cut: int = 0
+    """Captions that the model had not ended after as many tokens as it may write."""
 
 
 def merge_captions(data: ImagesConfig, column: str, given: Path) -> Recaptioned:
@@ -111,7 +121,27 @@ def write_captions(
             progress(min(start + batch_size, len(open_ones)), len(open_ones))
         done = _set(data, column, entries, captions, unread=unread)
         journal.unlink(missing_ok=True)
-    return done
+    return done if model is None else replace(done, num_cut=model.num_cut)
+
+
+def unread_line(data: ImagesConfig, column: str) -> str | None:
+    """How many captions of a column are longer than the recipe of text reads; None where none is,
+    or its encoder is not installed."""
+    if not minilm_installed():
+        return None
+    recipe = get_recipe(TEXT_RECIPE)
+    semantic = recipe.conditioning.semantic
+    assert isinstance(semantic, TextSemantic)
+    captions = [e.captions[column] for e in list_pictures(data).entries if e.captions.get(column)]
+    longer = {one.caption for one in TextEncoder(recipe.text).cuts(captions, semantic.num_tokens)}
+    count = sum(caption in longer for caption in captions)
+    if not count:
+        return None
+    return (
+        f"{count} of {len(captions)} captions ({count / len(captions):.1%}) have more than the "
+        f"{semantic.num_tokens} tokens that {TEXT_RECIPE} reads: "
+        "conditioning.semantic.num_tokens reads more"
+    )
 
 
 def _entries(data: ImagesConfig) -> list[Entry]:

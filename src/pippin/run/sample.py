@@ -19,7 +19,7 @@ from pippin.sampling.config import SamplingConfig
 from pippin.sampling.request import request_conditions
 from pippin.sampling.sampler import SampleBatch
 from pippin.system.lock import folder_lock
-from pippin.types import Conditions, Images, Prompt, TextFeatures
+from pippin.types import Conditions, CutCaption, Images, Prompt, TextFeatures
 
 
 def draw(
@@ -89,7 +89,8 @@ def draw_into(
         missing = [
             batch for batch in batches if not all(folder.holds(row, pixels) for row in batch)
         ]
-        folder.begin(rows)
+        asked = [row.prompt for batch in missing for row in batch]
+        folder.begin(rows, _name_cut(run, asked, config))
         if missing:
             _name_idle(run, len(missing), size)
             run.crew.tell(_order(run, missing, config, path))
@@ -122,6 +123,21 @@ def help_drawing(run: LoadedRun) -> None:
         folder = SampleFolder(Path(order["folder"]), sampling_protocol(own, config))
         _draw_share(own, batches, config, folder)
         run.crew.meet()
+
+
+def _name_cut(
+    run: LoadedRun, prompts: Sequence[Prompt], config: SamplingConfig
+) -> list[CutCaption]:
+    """The prompts, the negative one among them, that are longer than the model reads; said too."""
+    rule = run.parts.text_rule
+    texts = [prompt for prompt in dict.fromkeys(prompts) if isinstance(prompt, str)]
+    if rule is None or not texts:
+        return []
+    if config.negative_prompt is not None:
+        texts.append(config.negative_prompt)
+    cuts = run.parts.text_encoder.cuts(texts, rule.num_tokens)
+    run.parts.say_cut(cuts)
+    return cuts
 
 
 def _order(
@@ -214,6 +230,8 @@ def _drawing(
 ) -> Iterator[Iterator[SampleBatch]]:
     """Batches of images with a progress bar."""
     controls = asked_controls(run, config.control, prompts, seeds, _size(run, config))
+    if text is None:
+        _name_cut(run, prompts, config)
     conditions = _conditions(run, prompts, seeds, config, controls, text)
     sampler = run.sampler(config)
     with Progress(console=run.parts.console, transient=True) as progress:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pippin.system.files import listed, remove_staged
 from pippin.system.flush import make_folder, sync_tree
 from pippin.system.formats import FormatError, read_stamped, write_stamped
 from pippin.system.lock import LOCK
-from pippin.types import Prompt
+from pippin.types import CutCaption, Prompt
 
 KIND = "samples"
 """Of :data:`pippin.system.formats.FORMATS`."""
@@ -69,6 +69,8 @@ class Manifest:
     images: list[dict[str, Any]]
     complete: bool = True
     """False: sampling was stopped, and some of the files are not there yet."""
+    cut_prompts: list[dict[str, Any]] = field(default_factory=list)
+    """Prompts, the negative one among them, that have more tokens than were read."""
 
     @property
     def files(self) -> list[str]:
@@ -122,7 +124,7 @@ def make_room(path: Path, protocol: Mapping[str, Any]) -> None:
     except ValueError:
         names = _own_images(path)
         # The manifest first, so that it never lists what is gone.
-        _write_manifest(path, protocol, [], complete=True)
+        _write_manifest(path, protocol, [], [], complete=True)
         for name in (*names, GRID):
             (path / name).unlink(missing_ok=True)
 
@@ -159,9 +161,14 @@ class SampleFolder:
             _refuse_change(path, manifest.protocol, self.protocol)
         self._images = {} if manifest is None else {row["file"]: row for row in manifest.images}
         self._complete = manifest is not None and manifest.complete
+        self._cut = [] if manifest is None else list(manifest.cut_prompts)
 
-    def begin(self, rows: Sequence[SampleRow]) -> None:
+    def begin(self, rows: Sequence[SampleRow], cut: Sequence[CutCaption] = ()) -> None:
         """Record what the images are going to be, before the first one.
+
+        Args:
+            rows: of the request.
+            cut: its prompts that are longer than the model reads.
 
         Raises:
             ValueError: images of an earlier request, which was complete, are gone.
@@ -178,6 +185,7 @@ class SampleFolder:
                 )
         remove_staged(self.path)
         self._images |= {row.file: row.to_dict() for row in rows}
+        self._cut += [one for one in (x.to_dict() for x in cut) if one not in self._cut]
         self._record(complete=False)
 
     def holds(self, row: SampleRow, pixels: tuple[int, int]) -> bool:
@@ -229,17 +237,26 @@ class SampleFolder:
 
     def _record(self, *, complete: bool) -> None:
         images = list(self._images.values())
-        _write_manifest(self.path, self.protocol, images, complete=complete)
+        shown = {row.get("prompt") for row in images}
+        shown.add(self.protocol.get("sampling.negative_prompt"))
+        cut = [one for one in self._cut if one["prompt"] in shown]
+        _write_manifest(self.path, self.protocol, images, cut, complete=complete)
 
 
 def _write_manifest(
-    path: Path, protocol: Mapping[str, Any], images: list[dict[str, Any]], *, complete: bool
+    path: Path,
+    protocol: Mapping[str, Any],
+    images: list[dict[str, Any]],
+    cut: list[dict[str, Any]],
+    *,
+    complete: bool,
 ) -> None:
     manifest = Manifest(
         protocol=dict(protocol),
         fingerprint=fingerprint(protocol),
         images=images,
         complete=complete,
+        cut_prompts=cut,
     )
     write_stamped(path / MANIFEST, KIND, asdict(manifest))
 

@@ -118,10 +118,11 @@ def latent_bytes(recipe: Recipe, shape: Shape) -> int:
 
 def text_bytes(recipe: Recipe) -> int:
     """Bytes that the cache of captions holds of one picture, if no two pictures share a caption:
-    of each kind of caption tokens, mask and, where the model reads it, the pooled vector."""
+    of each kind of caption tokens, mask, whether it was cut and, where the model reads it, the
+    pooled vector."""
     semantic = recipe.conditioning.semantic
     if not isinstance(semantic, TextSemantic):
         return 0
     item = torch.empty((), dtype=getattr(torch, recipe.text.dtype)).element_size()
     tokens = semantic.num_tokens * ((semantic.token_features or 0) * item + 1)
-    return len(recipe.text.captions) * (tokens + (semantic.pooled_features or 0) * item)
+    return len(recipe.text.captions) * (tokens + 1 + (semantic.pooled_features or 0) * item)

@@ -96,6 +96,7 @@ def _train(
         if not world.first:
             trainer.train(loader, (), _monitors(parts, None, run))
             return
+        parts.say_cut_captions()
         run.record(recipe)  # only now: what cannot be built leaves the folder free
         remove_later_previews(run.previews, trainer.images_seen)
         log = RunLog(run.path, trainer.images_seen)

@@ -26,6 +26,8 @@ SEEDS: dict[ScaleName, tuple[int, ...]] = {
 """Fewer decide nothing where several arms are compared: docs/studies.md has the widths."""
 SMALLEST_KID = 0.5
 """Smallest difference of KID-efflite0 that matters."""
+KEPT: tuple[ScaleName, ...] = ("demo", "cpu")
+"""Scales with results that are kept or printed: their runs read learning rates as those did."""
 MEASURED: tuple[Part, ...] = ("held-out", "quality", "drift", "alignment", "real")
 
 
@@ -66,6 +68,8 @@ def _of_the_paper(name: str) -> Recipe:
 def _embedded(recipe: Recipe, scale: ScaleName) -> Recipe:
     """A recipe on the embedded pictures at a budget."""
     train = replace(recipe.train, preview_every=0)
+    if scale in KEPT:
+        train = replace(train, lr_at="end")
     sampling = replace(recipe.sampling, solver="dpm++", steps=16)
     evaluation = EvaluationConfig(parts=MEASURED, num_samples=256, input_size=64)
     if scale == "demo":

@@ -34,9 +34,17 @@ class TrainingStoppedError(Exception):
         self.signal = signal
 
 
+def in_main_thread() -> bool:
+    """Whether the caller may install signal handlers."""
+    return threading.current_thread() is threading.main_thread()
+
+
 class StopRequest:
     """Inside ``with``, the first of these signals only sets :attr:`signal`, and so does one that
-    is the same order once more (:data:`SAME_ORDER`); a later one raises KeyboardInterrupt."""
+    is the same order once more (:data:`SAME_ORDER`); a later one raises KeyboardInterrupt.
+
+    In a thread that is not the main one it changes nothing: Python lets only the main thread
+    install handlers, and runs them only there."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -44,7 +52,7 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in STOPS:
+        for number in STOPS if in_main_thread() else ():
             self._previous[number] = signal.signal(number, self._remember)
         return self
 
@@ -68,12 +76,12 @@ class StopRequest:
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
     """Inside ``with``, the other signals act as Ctrl-C does: they raise KeyboardInterrupt, with
-    their number as its argument."""
+    their number as its argument. As :class:`StopRequest`, it acts in the main thread alone."""
 
     def interrupt(number: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt(number)
 
-    others = [number for number in STOPS if number != signal.SIGINT]
+    others = [n for n in STOPS if n != signal.SIGINT] if in_main_thread() else []
     previous = {number: signal.signal(number, interrupt) for number in others}
     try:
         yield

@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of the training loop."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least, known_weights
+from pippin.config import (
+    NOT_PROTOCOL,
+    Config,
+    ConfigError,
+    above,
+    added_later,
+    at_least,
+    known_weights,
+)
 from pippin.transfer.config import RuleName
 
 
@@ -90,6 +99,9 @@ class TrainConfig(Config):
     """Linear warm-up of the learning rates."""
     decay_share: float = 0.0
     """The last share of the run, over which the rates fall linearly to 0 (Hagele et al. 2024)."""
+    lr_at: Literal["middle", "end"] = field(default="middle", metadata=added_later("end"))
+    """Where in a step's images its learning rates are read off warm-up and decay. At the end, as
+    runs did that do not record it, the last step of a decay has rate 0."""
     grad_clip: float | None = 1.0
     """Largest norm of the gradient; None = no clipping."""
     ema: HalfLife = ShareHalfLife()
@@ -150,6 +162,11 @@ class TrainConfig(Config):
             raise ConfigError(
                 f"train.decay_share must lie between 0 and 1; got {self.decay_share}"
             )
+
+    @property
+    def total_steps(self) -> int:
+        """The run ends with the first whole batch that reaches ``images``."""
+        return math.ceil(self.images / self.batch_size)
 
     def local_batch(self, processes: int) -> int:
         """Images of each step that one of some processes takes.

@@ -36,11 +36,25 @@ def _adam(parameters: list[nn.Parameter], config: TrainConfig) -> Optimizer:
     )
 
 
-def rate_share(config: TrainConfig, images_seen: int) -> float:
-    """Share of the learning rates at the end of a step's batch: linear warm-up, constant, and over
-    the last ``decay_share`` of the run linearly to 0."""
-    warm = images_seen / config.warmup_images if config.warmup_images else 1.0
-    left = 1 - images_seen / config.images
+def rate_share(config: TrainConfig, step: int) -> float:
+    """Share of the learning rates in a step: linear warm-up, constant, and over the last
+    ``decay_share`` of the run linearly to 0.
+
+    It is read at the middle of the step's images, of a run that is as long as its whole batches:
+    so no step has rate 0, not even the only one of a run. With ``lr_at`` end it is read at their
+    end, of a run of exactly ``images``.
+
+    Args:
+        config: the schedule.
+        step: from 0 on.
+    """
+    seen: float = (step + 1) * config.batch_size
+    length = config.images
+    if config.lr_at == "middle":
+        seen = (step + 0.5) * config.batch_size
+        length = config.total_steps * config.batch_size
+    warm = seen / config.warmup_images if config.warmup_images else 1.0
+    left = 1 - seen / length
     decay = left / config.decay_share if config.decay_share else 1.0
     return max(0.0, min(1.0, warm, decay))
 

@@ -91,8 +91,8 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        """The run ends with the first whole batch that reaches ``config.images``."""
-        return math.ceil(self.config.images / self.config.batch_size)
+        """See :attr:`pippin.training.config.TrainConfig.total_steps`."""
+        return self.config.total_steps
 
     def train(
         self, batches: Iterable[Batch], hooks: Sequence[Hook], monitors: Sequence[Hook] = ()
@@ -175,7 +175,7 @@ class Trainer:
                 GPU computed meanwhile.
         """
         draws, late = self._draws.take(self.step_count, self._shape(batch))
-        share = rate_share(self.config, self.images_seen + self.config.batch_size)
+        share = rate_share(self.config, self.step_count)
         set_rates(self.optimizers, share)
         part = self.world.part(self.config.batch_size)
         loss = self.gradients.backward(batch, draws.rows(part))
