@@ -13,7 +13,7 @@ from pippin.data.import_tar import peek, read_members
 
 MOST_MEMBERS, MOST_BYTES = 3_000, 64 << 20
 """What is looked at of an archive before it is read."""
-UNPAIRED = "without an image: "
+UNPAIRED = "without an image of their name: "
 """Begins what is said of members of samples that have none."""
 
 

@@ -3,6 +3,7 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ def open_stream(place: str) -> Iterator[BinaryFile]:
     if is_url(place):
         store, path = find_store(place, reading=True)
         with store.open(path, "rb") as file:
-            yield file
+            yield _Steady(file)
     else:
         with open(place, "rb") as file:
             yield file
@@ -60,8 +61,8 @@ def open_seekable(place: str, scratch: Path, *, copy_urls: bool) -> Iterator[Bin
         OSError, EOFError, zlib.error, ...: it cannot be read to its end.
     """
     with open_stream(place) as stream:
-        if is_url(place) and (copy_urls or not _can_seek(stream)):
-            file = _copied(_Steady(stream), scratch)
+        if is_url(place) and (copy_urls or not stream.seekable()):
+            file = _copied(stream, scratch)
         else:
             file = stream
         with file if file is not stream else _left_open():
@@ -106,24 +107,41 @@ def _copied(source: Any, scratch: Path) -> BinaryFile:
     return copy
 
 
-class _Steady:
-    """A stream whose reads are tried again where a connection is lost."""
+class _Steady(io.RawIOBase):
+    """A file of a store, whose reads are tried again where a connection is lost."""
 
-    def __init__(self, stream: BinaryFile) -> None:
-        self._stream, self._can_seek = stream, _can_seek(stream)
+    def __init__(self, file: BinaryFile) -> None:
+        super().__init__()
+        self._file, self._can_seek = file, _can_seek(file)
 
-    def read(self, size: int) -> bytes:
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether any place can be read."""
+        return self._can_seek
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place that is read next."""
+        return self._file.tell()
+
+    def read(self, size: int = -1) -> bytes:
         """The next bytes; none at the end."""
-        place = self._stream.tell() if self._can_seek else 0
+        place = self._file.tell() if self._can_seek else 0
         for attempt in range(RETRIES):
             try:
-                return self._stream.read(size)
+                return self._file.read(size)
             except _connection_errors():
                 if not self._can_seek:  # what was read meanwhile is not known
                     raise
                 time.sleep(2**attempt)
-                self._stream.seek(place)
-        return self._stream.read(size)
+                self._file.seek(place)
+        return self._file.read(size)
 
 
 def _connection_errors() -> tuple[type[Exception], ...]:

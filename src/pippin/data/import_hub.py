@@ -110,8 +110,8 @@ class HubShard:
 
     def _rows(self, stream: Any) -> Iterator[Row]:
         try:
-            for number, row in enumerate(stream):
-                yield Row(row, str(number))
+            for row in stream:
+                yield Row(row)
         except Exception as error:  # of many kinds, by format and by store
             raise ConfigError(
                 f"{self.identity}, cannot be read to its end: {redact(error)}; other shards that "
