@@ -15,17 +15,25 @@ def picture(number=0, kind="PNG"):
     return content.getvalue()
 
 
-def archive(samples):
-    """A WebDataset archive of ``{suffix: content}``; dictionaries become JSON."""
+def archive_of(members):
+    """An archive of (name, content); dictionaries become JSON."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as tar:
-        for number, sample in enumerate(samples):
-            for suffix, value in sample.items():
-                data = json.dumps(value).encode() if isinstance(value, dict) else value
-                member = tarfile.TarInfo(f"{number:05d}.{suffix}")
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
+        for name, value in members:
+            data = json.dumps(value).encode() if isinstance(value, dict) else value
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
     return content.getvalue()
+
+
+def archive(samples):
+    """A WebDataset archive of ``{suffix: content}``; dictionaries become JSON."""
+    return archive_of(
+        (f"{number:05d}.{suffix}", value)
+        for number, sample in enumerate(samples)
+        for suffix, value in sample.items()
+    )
 
 
 def captioned(first, count=2):

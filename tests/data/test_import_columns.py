@@ -29,7 +29,8 @@ def write_parquet(path, columns, names=("cat", "dog")):
 
 
 def test_the_first_shard_settles_the_columns_of_all(tmp_path):
-    """Alone, the second shard's caption would be taken for the text."""
+    """Alone, the second shard's caption would be taken for the text. What the first one has not
+    is taken where it appears."""
     source = tmp_path / "source"
     source.mkdir()
     write_parquet(source / "0.parquet", ["prompt"])
@@ -37,10 +38,10 @@ def test_the_first_shard_settles_the_columns_of_all(tmp_path):
     import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
     rows = rows_of(tmp_path / "out")
     assert [row["text"] for row in rows] == ["other one", "other two"] * 2
-    assert not any("label" in row for row in rows)
-    assert Columns.load(tmp_path / "out" / PARTS / "columns.json") == Columns(
-        image="image", captions={"text": "prompt"}, label=None, names=None
-    )
+    assert [row.get("label") for row in rows] == [None, None, "cat", "dog"]
+    columns = Columns.load(tmp_path / "out" / PARTS / "columns.json")
+    assert (columns.images, columns.texts) == (("image",), {"text": ("prompt",)})
+    assert columns.label is None and columns.labels[:2] == ("label", "json.label")
 
 
 @pytest.mark.parametrize("processes", [1, 2])

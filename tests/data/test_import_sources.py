@@ -10,10 +10,20 @@ from archives import captioned, picture, rows_of
 from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.data.config import ImportConfig
-from pippin.data.import_sources import HubShard, find_shards
+from pippin.data.import_hub import HubShard
+from pippin.data.import_sources import find_shards
 from pippin.data.importing import import_pictures
 
 datasets = pytest.importorskip("datasets")
+huggingface_hub = pytest.importorskip("huggingface_hub")
+
+
+def not_found():
+    """What the hub's client raises for a name that it does not have."""
+    error = huggingface_hub.errors.RepositoryNotFoundError
+    return error.__new__(error)
+
+
 HOME = "hf://datasets/some/pictures@0123abc"
 
 
@@ -52,16 +62,22 @@ def hub(monkeypatch):
         for number, place in enumerate(places):
             yield {"image": {"bytes": None, "path": place}, "label": number % 2}
 
-    def load_dataset(name, subset=None, **options):
+    class Builder:
+        def as_streaming_dataset(self, split):
+            asked.append(split)
+            kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+            return datasets.IterableDataset.from_generator(rows, features=datasets.Features(kinds))
+
+    def load_dataset_builder(name, subset=None, **options):
         asked.append((name, options))
-        kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
-        return datasets.IterableDataset.from_generator(rows, features=datasets.Features(kinds))
+        return Builder()
 
     def open_file(place, mode):
         opened.append(place)
         return io.BytesIO(files[place])
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr(datasets, "load_dataset_builder", load_dataset_builder)
     monkeypatch.setattr(fsspec, "open", open_file)
     return opened, asked
 
@@ -69,12 +85,11 @@ def hub(monkeypatch):
 def test_picture_files_of_the_hub_are_read_and_no_others(hub, tmp_path):
     opened, asked = hub
     found = import_pictures(ImportConfig(source="some/pictures", revision="v1"), tmp_path / "out")
-    assert found.lost == ("0 2: no picture", "0 3: no picture")
+    why = "no image: the row names a file and does not hold it"
+    assert found.lost == (f"0 2: {why}", f"0 3: {why}")
     assert opened == [f"{HOME}/cat/0.png", f"zip://1.png::{HOME}/dog.zip"]
     assert [row["label"] for row in rows_of(tmp_path / "out")] == ["cat", "dog"]
-    for name, options in asked:
-        assert name == "some/pictures"
-        assert options == {"split": "train", "revision": "v1", "streaming": True}
+    assert asked == [("some/pictures", {"revision": "v1"}), "train"] * (len(asked) // 2)
 
 
 def test_a_picture_file_that_cannot_be_read_stops_its_shard(hub, tmp_path, monkeypatch):
@@ -111,3 +126,93 @@ def test_folders_of_pictures_need_no_import(tmp_path, capsys):
     assert main(["data", "import", str(tmp_path), "--folder", str(tmp_path / "out")]) != 0
     said = capsys.readouterr().err
     assert "a folder of picture files needs no import: give it as --data.path" in said
+
+
+@pytest.mark.parametrize(
+    "source", ["./nowhere", "/no/where", "no/where/", "a/b/c", "nowhere.tar", "no where", "*.tar"]
+)
+def test_a_path_that_is_not_there_is_no_name_of_the_hub(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", pytest.fail)
+    with pytest.raises(ConfigError, match=r"there is no such file or folder|no file here has"):
+        import_pictures(ImportConfig(source=source), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError("no network"), r"there is no such .* hub .* cannot be asked: no network"),
+        (not_found(), "no such file or folder, and no data set of that name"),
+    ],
+)
+def test_the_hub_is_asked_once(error, message, tmp_path, monkeypatch):
+    asked = []
+
+    def dataset_info(self, name, **options):
+        asked.append((name, options["timeout"]))
+        raise error
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    monkeypatch.setattr(datasets, "load_dataset_builder", pytest.fail)
+    with pytest.raises(ConfigError, match=message):
+        import_pictures(ImportConfig(source="some/shards"), tmp_path / "out")
+    assert asked == [("some/shards", 10)]
+
+
+def test_archives_of_the_hub_are_read_as_those_here(tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    source.mkdir()
+    for n in range(2):
+        (source / f"train-{n}.tar").write_bytes(captioned(2 * n))
+    build = datasets.load_dataset_builder
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_, **__: build(str(source)))
+    config = ImportConfig(source="some/archives", revision="v1")
+    assert [shard.identity for shard in find_shards(config)] == [
+        f"some/archives v1 shard {n}" for n in range(2)
+    ]
+    import_pictures(config, tmp_path / "out")
+    assert [row["text"] for row in rows_of(tmp_path / "out")] == [f"picture {n}" for n in range(4)]
+    with pytest.raises(ConfigError, match=r"--split test: .* it has: train"):
+        find_shards(ImportConfig(source="some/archives", split="test"))
+
+
+def write_notes(path, statuses):
+    """What img2dataset says of the URLs of an archive."""
+    rows = {"url": ["https://host/a.jpg"] * len(statuses), "status": statuses}
+    datasets.Dataset.from_dict(rows).to_parquet(path)
+
+
+def test_the_folder_of_img2dataset(tmp_path, capsys):
+    source = tmp_path / "source"
+    source.mkdir()
+    for n in range(2):
+        (source / f"0000{n}.tar").write_bytes(captioned(2 * n))
+        (source / f"0000{n}_stats.json").write_text("{}")
+        write_notes(source / f"0000{n}.parquet", ["success", "failed_to_download", "success"])
+    found = import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
+    assert (found.shards, found.pictures) == (2, 4)
+    assert found.statuses == {"success": 4, "failed_to_download": 2}
+    (source / "00001.parquet").write_bytes(b"PAR1")  # it holds no images
+    found = import_pictures(ImportConfig(source=str(source)), tmp_path / "again")
+    assert found.statuses["00001.parquet unreadable"] == 1
+    assert main(["data", "import", f"{source}/*.tar", "--folder", str(tmp_path / "glob")]) == 0
+    assert "4 images of 2 shards" in capsys.readouterr().out
+
+
+def test_archives_and_other_parquet_files_are_two_sources(tmp_path):
+    (tmp_path / "0.tar").write_bytes(captioned(0))
+    write_notes(tmp_path / "all.parquet", ["success"])
+    with pytest.raises(ConfigError, match=r"holds 1 tar and 1 parquet files: .*\*\.tar'"):
+        find_shards(ImportConfig(source=str(tmp_path)))
+
+
+def test_hidden_files_are_no_shards_and_suffixes_may_be_upper_case(tmp_path):
+    for name in ("0.TAR", "._0.tar", ".cache/1.tar"):
+        place = tmp_path / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(captioned(0))
+    assert [shard.place for shard in find_shards(ImportConfig(source=str(tmp_path)))] == [
+        str(tmp_path / "0.TAR")
+    ]

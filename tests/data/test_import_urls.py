@@ -9,6 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from archives import archive, captioned, files_of, picture, rows_of
 
+from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.data.config import ImportConfig
 from pippin.data.import_shards import PARTS
@@ -26,6 +27,12 @@ class _Handler(SimpleHTTPRequestHandler):
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if content is None or self.path.partition("?")[0] in self.server.broken:
             self.send_error(404 if content is None else 403)
+            return
+        if not self.server.has_ranges:
+            asked = None
+        if self.server.cut:
+            self.server.cut -= 1
+            self.close_connection = True
             return
         first, last = (
             (int(asked[1]), int(asked[2] or len(content))) if asked else (0, len(content))
@@ -49,7 +56,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def _describe(self, length):
         self.send_header("Content-Length", str(length))
-        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Accept-Ranges", "bytes" if self.server.has_ranges else "none")
         name = self.path.partition("?")[0]
         if name in self.server.tags:
             self.send_header("ETag", self.server.tags[name])
@@ -70,6 +77,7 @@ def server():
     served.contents = {f"/s-{n:02d}.tar": captioned(2 * n) for n in range(4)}
     served.tags = {name: f'"{name}-1"' for name in served.contents}
     served.broken, served.read = set(), []
+    served.has_ranges, served.cut = True, 0
     served.url = f"http://127.0.0.1:{served.server_port}"
     thread = threading.Thread(target=served.serve_forever)
     thread.start()
@@ -202,3 +210,62 @@ def test_commands_are_not_run(tmp_path):
     with pytest.raises(ConfigError, match="commands are not run"):
         import_pictures(ImportConfig(source=source), tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("source", ["missing.tar?sig=SECRET", "s-00.tar?sig=SECRET&n=1"])
+@pytest.mark.parametrize("user", ["", "me:SECRET@", "SECRET@"])
+def test_no_secret_is_said_or_kept(server, tmp_path, capfd, source, user):
+    url = f"{server.url.replace('http://', f'http://{user}')}/{source}"
+    server.broken = {"/s-01.tar"}
+    for place in (url, url.replace("s-00", "s-01"), f"{url}::/nowhere.tar", f"{url[:-4]}.parquet"):
+        main(["data", "import", place, "--folder", str(tmp_path / "out")])
+    said = capfd.readouterr()
+    assert "error: " in said.err
+    assert "SECRET" not in said.out + said.err
+    assert b"SECRET" not in b"".join(files_of(tmp_path).values())
+
+
+def test_no_server_and_damaged_files_say_no_secret(server, tmp_path, capfd, caplog):
+    server.contents["/bad.parquet"] = b"no parquet at all"
+    server.contents["/bad.tar"] = captioned(0)[:3000]
+    for place in (
+        "http://127.0.0.1:1/0.tar",
+        f"{server.url}/bad.parquet",
+        f"{server.url}/bad.tar",
+    ):
+        assert (
+            main(["data", "import", f"{place}?sig=SECRET", "--folder", str(tmp_path / "o")]) == 2
+        )
+    said = capfd.readouterr()
+    assert said.err.count("error: ") == 3
+    assert "SECRET" not in said.out + said.err + caplog.text
+
+
+def test_a_password_that_an_earlier_version_kept_is_removed(server, tmp_path):
+    url = f"{server.url.replace('http://', 'http://me:SECRET@')}/s-00.tar"
+    import_pictures(ImportConfig(source=url), tmp_path / "out")
+    note = tmp_path / "out" / PARTS / "import.json"
+    text = note.read_text()
+    note.write_text(text.replace("http://", "http://me:SECRET@"))
+    assert import_pictures(ImportConfig(source=url), tmp_path / "out").before == 1
+    assert note.read_text() == text
+
+
+def test_parquet_files_are_read_from_servers_that_cannot_seek(server, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    rows = {"image": [{"bytes": picture(n), "path": None} for n in range(3)]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "0.parquet")
+    server.contents["/0.parquet"] = (tmp_path / "0.parquet").read_bytes()
+    source = f"{server.url}/0.parquet"
+    assert import_pictures(ImportConfig(source=source), tmp_path / "ranges").pictures == 3
+    server.has_ranges = False
+    fsspec.filesystem("http").clear_instance_cache()
+    assert import_pictures(ImportConfig(source=source), tmp_path / "stream").pictures == 3
+
+
+def test_a_lost_connection_is_tried_again(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("pippin.data.import_files.time.sleep", lambda seconds: None)
+    server.cut = 3
+    source = f"{server.url}/s-00.tar"
+    found = import_pictures(ImportConfig(source=source), tmp_path / "out")
+    assert (found.pictures, server.cut) == (2, 0)

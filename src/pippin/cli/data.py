@@ -52,7 +52,7 @@ class CheckCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportCommand:
-    """Write the pictures of a source into a folder with a metadata file, or go on with it."""
+    """Write the images of a source into a folder with a metadata file, or go on with it."""
 
     what: Annotated[ImportConfig, tyro.conf.arg(name="")]
     folder: Path = Path("pictures")
@@ -92,7 +92,7 @@ def main(argv: list[str]) -> int:
 
 
 def _import(argv: list[str]) -> int:
-    """Import, and say what was lost and what comes next."""
+    """Import, and say what was taken, what was skipped and what comes next."""
     source, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     default = ImportCommand(what=ImportConfig(source=source or "SOURCE"))
     command = parse(ImportCommand, "pippin data import SOURCE", rest, default)
@@ -100,6 +100,7 @@ def _import(argv: list[str]) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from pippin.data.import_report import summary
     from pippin.data.importing import import_pictures
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -111,14 +112,20 @@ def _import(argv: list[str]) -> int:
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     before = f", {found.before} of them before" if found.before else ""
-    print(f"{command.folder}: {found.pictures} pictures of {found.shards} shards{before}")
+    print(f"{command.folder}: {found.pictures} images of {found.shards} shards{before}")
+    print(f"  {summary(found)}")
+    if 0 < found.labels < found.pictures:
+        print(
+            f"  note: {found.pictures - found.labels} images have no class, and training skips "
+            "them; --label none imports all without classes, into another folder"
+        )
     for line in found.lost[:LOST_SHOWN]:
-        print(f"  lost, shard and row {line}")
+        print(f"  skipped, shard and row {line}")
     if len(found.lost) > LOST_SHOWN:
         print(f"  and {len(found.lost) - LOST_SHOWN} more")
     if not found.pictures:
         print(
-            "nothing was imported: no row held a picture; name the column of pictures with "
+            "nothing was imported: no row held an image; name the column of images with "
             "--image and import into a new --folder"
         )
         return REFUSED

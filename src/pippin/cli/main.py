@@ -11,6 +11,7 @@ import sys
 
 from pippin.cli.failures import BAD_INPUT, explain
 from pippin.system.ranks import first_process
+from pippin.system.secrets import redact
 from pippin.system.stop import signals_interrupt
 from pippin.system.text import prefer_utf8, show_any_text
 
@@ -76,7 +77,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         failure = explain(error, verb)
         if failure is None:
             raise
-        print(f"error: {failure.message}", file=sys.stderr)
+        print(f"error: {redact(failure.message)}", file=sys.stderr)
         return failure.code
 
 

@@ -4,6 +4,7 @@
 import re
 
 from pippin.config import ConfigError
+from pippin.system.secrets import split_places, without_secrets
 
 MOST = 1_000_000
 """Names that one text may stand for."""
@@ -19,7 +20,7 @@ def expand_braces(text: str) -> list[str]:
     Raises:
         ConfigError: more than a million names.
     """
-    return [name for part in text.split("::") for name in _names(part)]
+    return [name for part in split_places(text) for name in _names(part)]
 
 
 def _names(text: str) -> list[str]:
@@ -27,7 +28,8 @@ def _names(text: str) -> list[str]:
     for piece in re.split(r"(\{[^{}]*\})", text):
         choices = _choices(piece)
         if len(names) * len(choices) > MOST:
-            raise ConfigError(f"{text} stands for more than {MOST} files; name fewer")
+            shown = without_secrets(text)
+            raise ConfigError(f"{shown} stands for more than {MOST} files; name fewer")
         names = [name + choice for name in names for choice in choices]
     return names
 

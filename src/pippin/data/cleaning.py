@@ -31,9 +31,9 @@ class NotTextError(ValueError):
 def clean_caption(value: Any) -> str | None:
     """The text of a caption in one line; None where there is none.
 
-    Bytes are read as UTF-8, or as UTF-16 or UTF-32 where a byte order mark says so. Byte order marks at either end are removed, and each run of white
-    space is one space. None, NaN, their names as text and white space alone are no caption.
-    Numbers become text.
+    Bytes are read as UTF-8, or as UTF-16 or UTF-32 where a byte order mark says so. Byte order
+    marks at either end are removed, and each run of white space is one space. None, NaN, their
+    names as text and white space alone are no caption. Numbers become text.
 
     Raises:
         NotTextError: bytes of another encoding, a surrogate without its other half, or a value of

@@ -202,6 +202,10 @@ def check_squares(data: "DataConfig | NoDataConfig", what: str) -> None:
         )
 
 
+NONE, FOLDER = "none", "folder"
+"""In the place of a column of an import: none is taken; the folder inside an archive is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig(Config):
     """What of a source is taken."""
@@ -218,14 +222,16 @@ class ImportConfig(Config):
     split: str = "train"
     """Of a data set of the hub."""
     image: str | None = None
-    """Column of pictures; None = the first that holds some."""
+    """Column of images, or of an archive's members a suffix (png), a name before it (depth) or
+    both (depth.png); None = the usual names first, masks and depth maps last."""
     caption: str | None = None
-    """Column of captions, json.KEY inside a WebDataset's json; None = caption, text, txt or
-    prompt, also inside json."""
+    """Column of captions, json.KEY inside a WebDataset's json; None = caption, text, txt, prompt
+    and others, also inside json; none = no captions."""
     more_captions: tuple[str, ...] = ()
     """Further columns of captions; each becomes caption_NAME."""
     label: str | None = None
-    """Column of classes; None = label, cls or class, also inside json."""
+    """Column of classes; None = label, labels, cls, class and others, also inside json, else the
+    folders of an archive; folder = these; none = no classes."""
     shards: int | None = None
     """Only the first so many; None = all."""
 

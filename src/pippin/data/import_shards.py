@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One shard of an imported source into files: as a whole or not at all.
 
-Pictures are not decoded here: their bytes go into files as they are. Names are numbers of shard
-and row, so nothing in a source can choose where a file is written.
+Images are not decoded here: their bytes go into files as they are. Names are numbers of shard and
+row, so nothing in a source can choose where a file is written.
 """
 
 import io
@@ -12,11 +12,16 @@ import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
 from pippin.config import ConfigError
-from pippin.data.import_columns import Columns, checked_rows
+from pippin.data.import_cells import RowReader, UnusableRowError
+from pippin.data.import_checks import check_rows, check_table
+from pippin.data.import_columns import Columns
+from pippin.data.import_names import shown
+from pippin.data.import_rows import Row, Stored
 from pippin.data.import_sources import Shard
 from pippin.system.files import STAGING_SUFFIX, naming, write_text
 from pippin.system.flush import sync, sync_tree
@@ -38,6 +43,10 @@ SUFFIXES = {
 """Pillow's name of a format -> that of its files."""
 _NAME = re.compile(rf"\d{{7,}}({'|'.join(map(re.escape, sorted({*SUFFIXES.values()})))})")
 """What files of images are called."""
+OPENED = tuple(name for name in SUFFIXES if name != "MPO")  # which JPEG's reader gives
+"""Formats that are looked for in bytes."""
+LARGEST_IMAGE = 1 << 30
+"""Bytes of an image in an archive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +58,17 @@ class Part:
     rows: list[dict[str, str]]
     """Lines of metadata.jsonl."""
     lost: list[str]
-    """``SHARD ROW: why``."""
+    """``SHARD ROW: why``, of rows that were skipped."""
     num_bytes: list[int] = field(default_factory=list)
     """Of the file of each row; none in notes of format 0."""
+    folders: list[str] | None = None
+    """Inside an archive, of each of ``rows``; None = not known."""
+    taken: dict[str, dict[str, int]] = field(default_factory=dict)
+    """image, label or a column of metadata.jsonl -> column of the source -> rows."""
+    unread: dict[str, int] = field(default_factory=dict)
+    """Columns and kinds of members that were not taken -> how many."""
+    statuses: dict[str, int] = field(default_factory=dict)
+    """What img2dataset says of its URLs -> how many."""
 
 
 def read_part(shard: Shard, folder: Path, *, sizes: bool = True) -> Part | None:
@@ -106,7 +123,7 @@ def _has_files(part: Part, folder: Path) -> bool:
 
 
 def import_shard(shard: Shard, columns: Columns, folder: Path) -> None:
-    """Write a shard's pictures; what says that it is whole is written last, when the disk has all.
+    """Write a shard's images; what says that it is whole is written last, when the disk has all.
 
     Args:
         shard: what is read.
@@ -125,7 +142,7 @@ def import_shard(shard: Shard, columns: Columns, folder: Path) -> None:
     staging.mkdir()
     try:
         with naming(folder):
-            part = _write_pictures(shard, columns, staging)
+            part = _write_images(shard, columns, staging, folder / PARTS)
             sync_tree(staging)
         os.replace(staging, place)
         sync(folder)
@@ -152,43 +169,84 @@ def _clear(place: Path) -> None:
     shutil.rmtree(place)
 
 
-def _write_pictures(shard: Shard, columns: Columns, folder: Path) -> Part:
-    """Write every picture, and tell which rows were lost."""
-    part = Part(of=shard.identity, rows=[], lost=[])
-    for number, row in enumerate(checked_rows(columns, shard)):
-        content = shard.content(row.get(columns.image))
-        try:
-            suffix = _suffix(content)
-        except _NoPictureError as error:
-            part.lost.append(f"{shard.index} {number}: {error}")
-            continue
-        assert content is not None
-        name = f"{number:07d}{suffix}"
-        (folder / name).write_bytes(content)
-        part.num_bytes.append(len(content))
-        part.rows.append({"file_name": f"{_name(shard)}/{name}"} | columns.of(row))
+def _write_images(shard: Shard, columns: Columns, folder: Path, scratch: Path) -> Part:
+    """Write every image, and tell which rows were skipped and what was not taken."""
+    part = Part(of=shard.identity, rows=[], lost=[], folders=[])
+    with shard.open(columns, scratch) as opened:
+        check_table(columns, opened, shard.identity)
+        reader = RowReader(columns, opened.classes, opened.columns)
+        for number, row in enumerate(opened.rows):
+            try:
+                written = _write_row(shard, reader, row, folder / f"{number:07d}")
+            except UnusableRowError as error:
+                part.lost.append(f"{shard.index} {number}{_called(row)}: {error}")
+                continue
+            part.rows.append(written.line)
+            part.num_bytes.append(written.num_bytes)
+            assert part.folders is not None
+            part.folders.append(row.folder)
+    check_rows(reader, opened, shard.identity)
+    part.taken.update({role: dict(counts) for role, counts in reader.taken.items()})
+    part.unread.update(reader.unread + opened.unread)
+    part.statuses.update(shard.statuses(scratch))
     return part
 
 
-class _NoPictureError(Exception):
-    """Says why a row is lost."""
+class _Written(NamedTuple):
+    line: dict[str, str]
+    """Of metadata.jsonl."""
+    num_bytes: int
 
 
-def _suffix(content: bytes | None) -> str:
-    """By what the bytes are, whatever the source calls them; nothing is decoded."""
+def _write_row(shard: Shard, reader: RowReader, row: Row, stem: Path) -> _Written:
+    """Write the image of a row.
+
+    Raises:
+        UnusableRowError: it has no image that can be read, or a caption that is no text.
+    """
+    reading = reader.read(row)
+    content = _content(shard, reading.image)
     if not content:
-        raise _NoPictureError("no picture")
-    unknown = "not a picture that Pillow knows"
+        raise UnusableRowError(_no_image(row, reading.image))
+    name = f"{stem.name}{_suffix(content)}"
+    (stem.parent / name).write_bytes(content)
+    reader.count(reading)
+    line = {"file_name": f"{_name(shard)}/{name}"} | reading.texts
+    return _Written(line, len(content))
+
+
+def _content(shard: Shard, image: Any) -> bytes | None:
+    if isinstance(image, Stored) and image.num_bytes > LARGEST_IMAGE:
+        raise UnusableRowError(f"enormous: it has {image.num_bytes} bytes")
+    return shard.content(image)
+
+
+def _no_image(row: Row, image: Any) -> str:
+    if isinstance(image, dict) and isinstance(image.get("path"), str):
+        return "no image: the row names a file and does not hold it"
+    if isinstance(image, str):
+        return "no image: the column holds text"
+    others = [kind for kind, value in row.cells.items() if isinstance(value, Stored)]
+    return "no image" + (f"; it has {', '.join(map(shown, others))}" if others else "")
+
+
+def _suffix(content: bytes) -> str:
+    """By what the bytes are, whatever the source calls them; nothing is decoded."""
+    unknown = f"not an image of a format that is read ({', '.join(OPENED)})"
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            suffix = SUFFIXES.get(picture.format or "")
+        with Image.open(io.BytesIO(content), formats=OPENED) as image:
+            suffix = SUFFIXES.get(image.format or "")
     except Image.DecompressionBombError as error:
-        raise _NoPictureError(f"enormous: it has too many pixels ({error})") from error
+        raise UnusableRowError(f"enormous: it has too many pixels ({error})") from error
     except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise _NoPictureError(unknown) from error
+        raise UnusableRowError(unknown) from error
     if suffix is None:
-        raise _NoPictureError(unknown)
+        raise UnusableRowError(unknown)
     return suffix
+
+
+def _called(row: Row) -> str:
+    return f" ({shown(row.name)})" if row.name else ""
 
 
 def _name(shard: Shard) -> str:

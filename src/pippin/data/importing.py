@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures out of parquet files, WebDataset archives or the hub, into a folder of own pictures.
+"""Images out of parquet files, WebDataset archives or the hub, into a custom data set's folder.
 
 A shard is there as a whole or not at all, and is imported once.
 """
@@ -7,20 +7,22 @@ A shard is there as a whole or not at all, and is imported once.
 import json
 import multiprocessing
 import os
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pippin.config import ConfigError
-from pippin.data.config import ImportConfig
+from pippin.data.config import FOLDER, ImportConfig
 from pippin.data.import_columns import Columns, find_columns
-from pippin.data.import_shards import PARTS, import_shard, read_part
+from pippin.data.import_folders import FolderClasses, find_classes, inner_folder
+from pippin.data.import_shards import PARTS, Part, import_shard, read_part
 from pippin.data.import_sources import Shard, find_shards
-from pippin.data.import_urls import without_query
 from pippin.system.files import replacing
 from pippin.system.lock import folder_lock
+from pippin.system.secrets import without_secrets
 
 COLUMNS = "columns.json"
 """In ``PARTS``: the columns of all shards."""
@@ -29,22 +31,37 @@ Progress = Callable[[int, int], None]
 """(shards done, shards in all)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Imported:
-    """What is in the folder now."""
+    """What is in the folder now, and what of the source is not."""
 
-    pictures: int
-    lost: tuple[str, ...]
-    """``SHARD ROW: why``, of rows that hold no picture that can be read."""
     shards: int
     before: int
     """Shards that were there already."""
+    pictures: int = 0
+    lost: tuple[str, ...] = ()
+    """``SHARD ROW: why``, of rows that were skipped."""
+    captions: int = 0
+    """Images that have a caption."""
+    labels: int = 0
+    """Images that have a class."""
+    classes: set[str] = field(default_factory=set)
+    taken: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """image, label or a column of metadata.jsonl -> column of the source -> rows."""
+    unread: Counter[str] = field(default_factory=Counter)
+    """Columns and kinds of members that were not taken -> how many."""
+    statuses: Counter[str] = field(default_factory=Counter)
+    """What img2dataset says of the URLs of its archives -> how many."""
+    empty: int = 0
+    """Shards without rows."""
+    uncounted: int = 0
+    """Shards of an earlier version, of which it is not known what was not taken."""
 
 
 def import_pictures(
     config: ImportConfig, folder: Path, *, processes: int = 1, progress: Progress | None = None
 ) -> Imported:
-    """Write pictures and metadata.jsonl; what an earlier call finished stays.
+    """Write images and metadata.jsonl; what an earlier call finished stays.
 
     Args:
         config: what is taken.
@@ -65,27 +82,64 @@ def import_pictures(
         missing = [shard for shard in shards if read_part(shard, folder) is None]
         before = len(shards) - len(missing)
         if missing:
-            columns = _columns(config, shards[0], folder)
+            columns = _columns(config, shards, folder)
             for done, _ in enumerate(_all(missing, columns, folder, processes), start=before + 1):
                 if progress is not None:
                     progress(done, len(shards))
-        return _finished(shards, folder, before)
+        return _finished(config, shards, folder, before)
 
 
-def _finished(shards: list[Shard], folder: Path, before: int) -> Imported:
+def _finished(config: ImportConfig, shards: list[Shard], folder: Path, before: int) -> Imported:
     """Write the metadata of shards that are all there."""
-    pictures, lost = 0, []
+    imported = Imported(shards=len(shards), before=before)
+    classes = None
+    if config.label in (None, FOLDER):
+        parts = ((shard.stem, _whole_part(shard, folder)) for shard in shards)
+        classes = find_classes(parts, asked=config.label == FOLDER)
     with (
         replacing(folder / "metadata.jsonl") as staging,
         staging.open("w", encoding="utf-8") as file,
     ):
         for shard in shards:
-            part = read_part(shard, folder, sizes=False)
-            assert part is not None
+            part = _whole_part(shard, folder)
+            if classes is not None:
+                _add_folders(part, shard.stem, classes)
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in part.rows)
-            pictures += len(part.rows)
-            lost += part.lost
-    return Imported(pictures=pictures, lost=tuple(lost), shards=len(shards), before=before)
+            _count(imported, part)
+    return imported
+
+
+def _whole_part(shard: Shard, folder: Path) -> Part:
+    part = read_part(shard, folder, sizes=False)
+    assert part is not None
+    return part
+
+
+def _add_folders(part: Part, stem: str, classes: FolderClasses) -> None:
+    """The class of each row of an archive by the folder that it lies in."""
+    counts = part.taken.setdefault("label", {}) if classes.names else part.unread
+    for row, outer in zip(part.rows, part.folders or (), strict=True):
+        folder = inner_folder(outer, stem)
+        label = classes.names.get(folder)
+        if label is not None:
+            row["label"] = label
+        if label is not None or (folder and not classes.names):
+            counts["folders"] = counts.get("folders", 0) + 1
+
+
+def _count(imported: Imported, part: Part) -> None:
+    labels = [row["label"] for row in part.rows if "label" in row]
+    imported.pictures += len(part.rows)
+    imported.lost += tuple(part.lost)
+    imported.captions += sum("text" in row for row in part.rows)
+    imported.labels += len(labels)
+    imported.classes.update(labels)
+    for role, counts in part.taken.items():
+        imported.taken[role].update(counts)
+    imported.unread.update(part.unread)
+    imported.statuses.update(part.statuses)
+    imported.empty += not part.rows and not part.lost
+    imported.uncounted += part.folders is None
 
 
 def _all(missing: list[Shard], columns: Columns, folder: Path, processes: int) -> Iterator[None]:
@@ -107,11 +161,15 @@ def _all(missing: list[Shard], columns: Columns, folder: Path, processes: int) -
             raise
 
 
-def _columns(config: ImportConfig, first: Shard, folder: Path) -> Columns:
-    """Those that an earlier call settled, or those of the first shard."""
+def _columns(config: ImportConfig, shards: list[Shard], folder: Path) -> Columns:
+    """Those that an earlier call settled, or those of the first shard that has rows."""
     note = folder / PARTS / COLUMNS
     if note.exists():
         return Columns.load(note)
+    looks = (shard.look(folder / PARTS) for shard in shards)
+    first = next(looks)
+    if not first.names:
+        first = next((look for look in looks if look.names), first)
     columns = find_columns(config, first)
     columns.save(note)
     return columns
@@ -121,8 +179,8 @@ def _columns(config: ImportConfig, first: Shard, folder: Path) -> Columns:
 def _claimed(folder: Path, config: ImportConfig) -> Iterator[None]:
     """A folder belongs to one import: another one's pictures would be mixed in."""
     parts = folder / PARTS
-    # A signature in a URL is no setting: it expires, and is not to be kept beside the pictures.
-    config = replace(config, source=without_query(config.source))
+    # A signature in a URL is no setting: it expires, and is not to be kept beside the images.
+    config = _without_secrets(config)
     if not parts.exists() and folder.exists() and os.listdir(folder):
         raise ConfigError(f"{folder} is not empty: choose a new folder to import into")
     with folder_lock(parts):
@@ -130,10 +188,17 @@ def _claimed(folder: Path, config: ImportConfig) -> Iterator[None]:
         if not any(parts.glob("[0-9]*.json")):  # nothing came of it: other settings may be tried
             (parts / COLUMNS).unlink(missing_ok=True)
             config.save(note)
-        before = ImportConfig.load(note)
+        kept = ImportConfig.load(note)
+        before = _without_secrets(kept)
+        if kept != before:  # of an earlier version
+            before.save(note)
         if before != config:
             raise ConfigError(
                 f"{folder} holds what was imported from {before.source} with other settings: "
                 "repeat those, or choose another folder"
             )
         yield
+
+
+def _without_secrets(config: ImportConfig) -> ImportConfig:
+    return replace(config, source=without_secrets(config.source))

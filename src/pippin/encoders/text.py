@@ -122,13 +122,18 @@ class TextEncoder:
         cuts one, in the order of encoders."""
         read = [num_tokens] * len(self._parts)
         if self.config.combine == "sd3":
-            own = min(one.places for one in self._parts[:-1])
+            own = _clip_places(self._parts[:-1])
             read = [own, own, num_tokens - own]
         return [
             cut
             for part, places in zip(self._parts, read, strict=True)
             for cut in part.cuts(captions, places)
         ]
+
+
+def _clip_places(clips: Sequence["_Part"]) -> int:
+    """Tokens that all of SD3's CLIPs read."""
+    return min(one.places for one in clips if one.places is not None)
 
 
 def _unicode(captions: Sequence[str]) -> list[str]:
@@ -157,7 +162,7 @@ def _sd3(parts: Sequence["_Part"], captions: list[str], num_tokens: int) -> Text
     """Features as Stable Diffusion 3 reads them (Esser et al. 2024, section 4.1; diffusers'
     ``StableDiffusion3Pipeline.encode_prompt``)."""
     *clips, t5 = parts
-    own = min(one.places for one in clips if one.places is not None)
+    own = _clip_places(clips)
     if num_tokens <= own:
         raise ValueError(
             f"conditioning.semantic.num_tokens must be above {own}, the tokens of SD3's CLIPs, "

@@ -117,7 +117,7 @@ class RunFolder:
         if not self.config.exists():
             return {}
         self.recipe()  # refuses what is no record
-        older = older_settings(recipe, json.loads(self.config.read_bytes()))
+        older = older_settings(recipe, read_stamped(self.config, Recipe.FORMAT))
         return {path: v for path, v in older.items() if attrgetter(path)(recipe) != v}
 
     def check(self, recipe: Recipe, *, resume: bool) -> None:

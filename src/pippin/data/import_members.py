@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples of a WebDataset archive: which members belong together, by their names.
+
+The WebDataset rule ends the key of a sample at the first dot of a file's name, so that
+``0001.depth.png`` belongs to ``0001.jpg``. Names of cameras and of frames have dots of their own:
+``frame_0.01.jpg``. A part between two dots is therefore
+
+- part of the key where it is no word (``01``, ``v1.5``), and all before it too;
+- what the member holds (a *qualifier*) where it is a usual name such as ``depth``, where a member
+  without it has the same key, or where it recurs in other samples;
+- part of the key where it and another one each have an image and a text of their own.
+"""
+
+import posixpath
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pippin.data.import_names import is_image, is_known_qualifier
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z_-]*\d{0,2}", re.ASCII)
+
+
+class Member(NamedTuple):
+    """A file in an archive."""
+
+    name: str
+    start: int
+    """Its first byte in the archive."""
+    num_bytes: int
+
+
+@dataclass
+class Sample:
+    """Members of one key."""
+
+    key: str
+    members: dict[str, Member] = field(default_factory=dict)
+    """Kind -> member, in the order of the archive."""
+
+    @property
+    def folder(self) -> str:
+        """The folders that the members lie in, joined by slashes; empty where there are none."""
+        return posixpath.dirname(self.key)
+
+
+@dataclass(frozen=True)
+class _Name:
+    stem: str
+    """Folder and name up to the last part that is no word."""
+    words: str
+    """Parts between the stem and the suffix."""
+    suffix: str
+
+
+def group_members(members: Iterable[Member]) -> tuple[list[Sample], Counter[str]]:
+    """The samples of an archive in the order of their first members.
+
+    Members of one key need not follow one another. A second member of the same key and kind begins
+    another sample.
+
+    Returns:
+        the samples, and how many members belong to none: kind of name -> count.
+    """
+    named: list[tuple[Member, _Name]] = []
+    others: Counter[str] = Counter()
+    for member in members:
+        folder, base = posixpath.split(posixpath.normpath(member.name).lstrip("/"))
+        if base.startswith((".", "__")) or "__MACOSX" in folder.split("/"):
+            others["hidden files"] += 1
+        elif "." not in base.strip("."):
+            others["names without a suffix"] += 1
+        else:
+            named.append((member, _split(folder, base)))
+    is_qualifier = _qualifiers([name for _, name in named])
+    grouping = _Grouping()
+    for member, name in named:
+        grouping.add(member, *_key_and_kind(name, is_qualifier))
+    return grouping.samples, others
+
+
+def _split(folder: str, base: str) -> _Name:
+    first, *parts, suffix = base.split(".")
+    key = [first]
+    while any(_WORD.fullmatch(part) is None for part in parts):
+        key.append(parts.pop(0))
+    stem = posixpath.join(folder, ".".join(key))
+    return _Name(stem=stem, words=".".join(parts), suffix=suffix.lower())
+
+
+def _key_and_kind(name: _Name, is_qualifier: "dict[tuple[str, str], bool]") -> tuple[str, str]:
+    if not name.words:
+        return name.stem, name.suffix
+    if is_qualifier[name.stem, name.words]:
+        return name.stem, f"{name.words.lower()}.{name.suffix}"
+    return f"{name.stem}.{name.words}", name.suffix
+
+
+def _qualifiers(names: list[_Name]) -> dict[tuple[str, str], bool]:
+    """(Stem, words) -> whether the words say what a member holds and do not belong to the key."""
+    suffixes: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    words_of: defaultdict[str, set[str]] = defaultdict(set)
+    for name in names:
+        suffixes[name.stem, name.words].add(name.suffix)
+        words_of[name.stem].add(name.words)
+    samples_with = Counter(words for _, words in suffixes)
+    complete = {pair for pair, kinds in suffixes.items() if _has_image_and_more(kinds)}
+    return {
+        (stem, words): _is_qualifier(
+            words,
+            beside_plain="" in words_of[stem],
+            recurs=samples_with[words] > 1,
+            own_sample=(stem, words) in complete
+            and sum((stem, other) in complete for other in words_of[stem]) > 1,
+        )
+        for stem, words in suffixes
+        if words
+    }
+
+
+def _is_qualifier(words: str, *, beside_plain: bool, recurs: bool, own_sample: bool) -> bool:
+    if all(is_known_qualifier(word.lower()) for word in words.split(".")):
+        return True
+    return not own_sample and (beside_plain or recurs)
+
+
+def _has_image_and_more(suffixes: set[str]) -> bool:
+    num_images = sum(map(is_image, suffixes))
+    return 0 < num_images < len(suffixes)
+
+
+class _Grouping:
+    """Members put together by key."""
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self._latest: Sample | None = None
+        self._by_key: defaultdict[str, list[Sample]] = defaultdict(list)
+        self._filled: Counter[tuple[str, str]] = Counter()
+        """(Key, kind) -> how many samples of the key, from the first on, have the kind."""
+
+    def add(self, member: Member, key: str, kind: str) -> None:
+        """Add to the sample before it, or to the first of its key that lacks the kind."""
+        sample = self._latest
+        if sample is None or sample.key != key or kind in sample.members:
+            sample = self._first_without(key, kind)
+        sample.members[kind] = member
+        self._latest = sample
+
+    def _first_without(self, key: str, kind: str) -> Sample:
+        same_key, place = self._by_key[key], self._filled[key, kind]
+        while place < len(same_key) and kind in same_key[place].members:
+            place += 1
+        self._filled[key, kind] = place
+        if place == len(same_key):
+            same_key.append(Sample(key))
+            self.samples.append(same_key[-1])
+        return same_key[place]

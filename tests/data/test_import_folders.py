@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders inside archives are classes where they tell some apart."""
+
+import pytest
+from archives import archive_of, picture, rows_of
+
+from pippin.data.config import ImportConfig
+from pippin.data.import_folders import find_classes, inner_folder
+from pippin.data.import_shards import Part
+from pippin.data.importing import import_pictures
+
+
+def classes(*folders, stem="0", asked=False, label=None):
+    rows = [{} if label is None else {"label": label} for _ in folders]
+    part = Part(of="", rows=rows, lost=[], folders=list(folders))
+    found = find_classes([(stem, part)], asked=asked)
+    return found and [found.names.get(inner_folder(folder, stem)) for folder in folders]
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (["cat", "dog"], ["cat", "dog"]),
+        (["data/cat", "data/dog/big"], ["cat", "dog"]),
+        (["train/cat", "val/dog"], ["cat", "dog"]),
+        (["00000/cat", "00000/dog"], ["cat", "dog"]),
+        (["1.0", "10.0", "2.0"], ["1", "10", "2"]),
+        (["cat", "train"], ["cat", "train"]),
+        (["caf\udce9", "tea"], [r"caf\xe9", "tea"]),
+    ],
+)
+def test_folders_that_are_classes(folders, labels):
+    assert classes(*folders, stem="00000") == labels
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [["", ""], ["00000", "00000"], ["images", "images"], ["a/b", "a/b"]],
+)
+def test_folders_that_tell_nothing(folders):
+    assert classes(*folders, stem="00000") is None
+
+
+def test_folders_of_some_images_are_taken_only_where_asked_for():
+    assert classes("cat", "dog", "") == [None, None, None]
+    assert classes("cat", "dog", "", asked=True) == ["cat", "dog", None]
+    assert classes("cat", "cat", asked=True) == ["cat", "cat"]
+    assert classes("cat", "cat/big") == [None, None]
+
+
+def test_classes_of_rows_come_before_folders():
+    assert classes("cat", "dog", label="7") is None
+    assert classes("train", "val") == [None, None]
+
+
+@pytest.mark.parametrize("label", [None, "folder", "none"])
+def test_class_folders_of_several_archives(tmp_path, label):
+    pytest.importorskip("datasets")
+    for shard, folder in enumerate(("cat", "dog")):
+        members = [(f"./data/{folder}/{n}.png", picture(n)) for n in range(3)]
+        (tmp_path / f"{shard}.tar").write_bytes(archive_of(members))
+    source = f"{tmp_path}/{{0..1}}.tar"
+    found = import_pictures(ImportConfig(source=source, label=label), tmp_path / "out")
+    wanted = [None] * 6 if label == "none" else ["cat"] * 3 + ["dog"] * 3
+    assert [row.get("label") for row in rows_of(tmp_path / "out")] == wanted
+    assert found.taken["label"] == ({} if label == "none" else {"folders": 6})
+
+
+def test_folders_of_some_images_are_counted(tmp_path):
+    pytest.importorskip("datasets")
+    names = ["cat/1.png", "dog/2.png", "3.png"]
+    (tmp_path / "0.tar").write_bytes(archive_of([(name, picture()) for name in names]))
+    found = import_pictures(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
+    assert (found.labels, found.unread) == (0, {"folders": 2})
