@@ -223,7 +223,8 @@ def _explained(error: Exception) -> tuple[Reason, str]:
         case Image.DecompressionBombError():
             found = "too large", f"{error}; the longest side allowed is {LARGEST_SIDE} pixels"
         case UnidentifiedImageError():
-            found = "broken", f"it is none of {', '.join(FORMATS)}, or its header is damaged"
+            known = ", ".join(FORMATS)
+            found = "broken", f"no image format is recognised in it; {known} files are read"
         case OSError() if error.errno is not None:  # Pillow's own errors of this class have none
             found = "system error", error.strerror or str(error)
         case MemoryError():

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 from noise_pictures import write_noise
-from PIL import Image
 from processes import in_processes
 from rich.console import Console
 
@@ -23,6 +22,7 @@ from pippin.run.sample import draw
 from pippin.run.train import train
 from pippin.sampling.config import GuidanceConfig
 from pippin.study.report import render_report
+from pippin.system.regular import open_regular
 
 
 @pytest.fixture(scope="module")
@@ -120,15 +120,13 @@ def test_processes_that_found_other_pictures_do_not_train_together(own, tmp_path
     own = replace(own, data=replace(own.data, index_folder=str(tmp_path / "index")))
 
     def work(world, at):
-        opened = Image.open
-
         def failing(path):
-            if str(path).endswith("/17.png"):
+            if path.name == "17.png":
                 raise OSError(errno.EIO, "Input/output error")
-            return opened(path)
+            return open_regular(path)
 
         if not world.first:
-            monkeypatch.setattr("pippin.image_files.Image.open", failing)
+            monkeypatch.setattr("pippin.image_files.open_regular", failing)
             monkeypatch.setattr("pippin.data.scan._load_index", lambda path: {})
         with pytest.raises(ValueError, match=r"found \d+ pictures to train on and lost \d+, othe"):
             train(own, tmp_path / "run", console=Console(quiet=True))

@@ -97,9 +97,10 @@ def _described(command: RecaptionCommand, data: ImagesConfig) -> "Recaptioned":
 
 def _report(column: str, done: "Recaptioned", new: bool) -> list[str]:
     total = done.written + done.kept + done.empty + len(done.unread)
+    share = f" ({done.empty / total:.1%})" if done.empty else ""
     lines = [
         f"{done.path}: {done.written} captions written to column {column}, {done.kept} kept, "
-        f"{done.empty} pictures without one ({done.empty / total:.0%})"
+        f"{done.empty} pictures without one{share}"
     ]
     if new:
         lines.append(
