@@ -174,7 +174,7 @@ def csv_options(head: str) -> dict[str, Any]:
     return {"strict": True, "skipinitialspace": re.search(r",[ \t]+\S", head) is not None}
 
 
-def _csv_rows(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(file: io.StringIO) -> Iterator[tuple[int, dict[str, Any]]]:
     head = file.readline()
     file.seek(0)
     reader = csv.DictReader(file, **csv_options(head))
@@ -203,7 +203,7 @@ def _read_names(line: int, written: Iterable[str]) -> list[str]:
     return [names[name] for name in written]
 
 
-def _json_rows(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(file: io.StringIO) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
