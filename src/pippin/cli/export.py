@@ -18,7 +18,7 @@ class ExportCommand:
     """A run folder (its newest good checkpoint), an exported or converted folder, or the name of
     a shipped model."""
     out: Annotated[Path, tyro.conf.Positional]
-    """New folder."""
+    """New folder, or one that the same command left unfinished."""
     to: Literal["pippin", "diffusers"] = "pippin"
     """diffusers: the folder of a model class of diffusers, where there is one that computes what
     this model does."""
@@ -34,7 +34,8 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from pippin.run.trained import export, open_trained, refuse_full
+    from pippin.run.export_folder import refuse_full, unfinished_export
+    from pippin.run.trained import export, open_trained
 
     refuse_full(command.out)
     trained = open_trained(command.run, command.weights)
@@ -48,7 +49,14 @@ def main(argv: list[str]) -> int:
 
         tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
         configured = configured_of(trained.recipe, tensors)
-        exported = write_folder(command.out, configured, tensors)
+        facts = {
+            "to": command.to,
+            "weights": trained.weights,
+            "images_seen": trained.images_seen,
+            "lineage": trained.lineage,
+        }
+        with unfinished_export(command.out, facts):
+            exported = write_folder(command.out, configured, tensors)
         if exported.extra:
             print(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
         if trained.recipe.denoiser.kind == "dit":

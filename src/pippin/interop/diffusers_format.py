@@ -167,7 +167,7 @@ def write_folder(folder: Path, configured: Configured, ours: Mapping[str, Tensor
     from diffusers import __version__
 
     about = {"_class_name": exported.class_name, "_diffusers_version": __version__}
-    (folder / SCHEDULER_FILE).parent.mkdir(parents=True)
+    (folder / SCHEDULER_FILE).parent.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / WEIGHTS_FILE, exported.tensors, metadata={"format": "pt"})
     if exported.extra:
         facts = {

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,9 @@ from pippin.run.parts import Parts
 from pippin.system.children import end_with_parent, killed_worker
 from pippin.system.stop import signals_interrupt
 from pippin.training.world import joined, take_card
+
+GRACE = 3.0
+"""Seconds that a stopped process has to end by itself."""
 
 
 def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = None) -> MomentSource:
@@ -79,7 +83,10 @@ def _helped(recipe: Recipe, processes: int, console: Console) -> Iterator[Builde
     except BaseException:
         for helper in helpers:
             helper.terminate()
+        deadline = time.monotonic() + GRACE
         for helper in helpers:
+            helper.join(max(0.0, deadline - time.monotonic()))
+            helper.kill()  # where it waits for a slow disk; what it began is made again
             helper.join()
         raise
     for place, helper in enumerate(helpers, start=1):

@@ -22,6 +22,7 @@ from torch import Tensor
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
+from pippin.run.export_folder import unfinished_export
 from pippin.run.folder import RunFolder
 from pippin.system.tensors import save_tensors
 from pippin.training.checkpoint import load_state, load_weights, newest_good
@@ -161,35 +162,24 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
 
     Args:
         trained: what to write.
-        folder: new or empty.
+        folder: new, empty, or left by an export of the same weights that was not finished.
         dtype: of the weights on disk; loading casts them to fp32.
 
     Raises:
-        ValueError: the folder has files already.
-        OSError: disk full or not writable.
+        ValueError: the folder has other files already.
+        OSError: disk full or not writable; the same call goes on.
     """
-    refuse_full(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     facts = {
         "weights": trained.weights,
         "images_seen": trained.images_seen,
         "lineage": list(trained.lineage),
     }
     tensors = {name: value.to(dtype) for name, value in trained.tensors.items()}
-    save_tensors(
-        folder / WEIGHTS_FILE, tensors, metadata={"format": "pt", "pippin": json.dumps(facts)}
-    )
-    trained.recipe.save(folder / "config.json")
-
-
-def refuse_full(folder: Path) -> None:
-    """Refuse to write where something lies.
-
-    Raises:
-        ValueError: the folder has files already, or is a file.
-    """
-    if folder.is_file() or (folder.exists() and any(folder.iterdir())):
-        raise ValueError(f"{folder} is not empty; choose another folder")
+    with unfinished_export(folder, facts):
+        save_tensors(
+            folder / WEIGHTS_FILE, tensors, metadata={"format": "pt", "pippin": json.dumps(facts)}
+        )
+        trained.recipe.save(folder / "config.json")
 
 
 def _exported(source: str, folder: Path, recipe: Recipe, weights: str) -> Trained:

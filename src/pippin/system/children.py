@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import TypeVar
 
@@ -110,15 +111,22 @@ def watch_workers(loader: Iterable[T]) -> Iterator[T]:
             return
         except (RuntimeError, OSError, EOFError) as error:
             # Torch's own error, or the end of a connection in the middle of a batch.
-            multiprocessing.connection.wait([one.sentinel for one in workers], timeout=DYING)
-            codes = [one.exitcode for one in workers if one.exitcode]
-            if not codes:
-                raise
-            raise WorkerKilledError(
-                f"a worker process that loads data {ending(codes[0])}: out of memory? "
-                f"{LESS_MEMORY}"
-            ) from error
+            if code := _exit_code_of_one(workers):
+                raise WorkerKilledError(
+                    f"a worker process that loads data {ending(code)}: out of memory? "
+                    f"{LESS_MEMORY}"
+                ) from error
+            raise
         yield batch
+
+
+def _exit_code_of_one(workers: Iterable[BaseProcess]) -> int | None:
+    """Of a worker that did not end well; one that is ending is waited for."""
+    ended = multiprocessing.connection.wait([one.sentinel for one in workers], timeout=DYING)
+    for one in workers:
+        if one.sentinel in ended:
+            one.join(DYING)  # its pipes close before it can be waited for
+    return next((one.exitcode for one in workers if one.exitcode), None)
 
 
 def ending(exit_code: int) -> str:
