@@ -26,7 +26,7 @@ class ConvertCommand:
     """A file of weights (.safetensors, .pt, .pth, .ckpt, .bin) or the index of several; for
     diffusers the folder of a model or a pipeline."""
     out: Annotated[Path, tyro.conf.Positional]
-    """New folder."""
+    """New folder, or one that the same command left unfinished."""
     source: Annotated[Format, tyro.conf.arg(name="from")]
     """The implementation that the weights come from."""
     arguments: tuple[str, ...] = ()
@@ -64,7 +64,8 @@ def main(argv: list[str]) -> int:
     import torch
 
     from pippin.interop.convert import convert
-    from pippin.run.trained import Trained, export, refuse_full
+    from pippin.run.export_folder import refuse_full
+    from pippin.run.trained import Trained, export
     from pippin.system.weight_checks import check_cast
 
     refuse_full(command.out)

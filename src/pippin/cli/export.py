@@ -18,7 +18,7 @@ class ExportCommand:
     """A run folder (its newest good checkpoint), an exported or converted folder, or the name of
     a shipped model."""
     out: Annotated[Path, tyro.conf.Positional]
-    """New folder."""
+    """New folder, or one that the same command left unfinished."""
     to: Literal["pippin", "diffusers"] = "pippin"
     """diffusers: the folder of a model class of diffusers, where there is one that computes what
     this model does."""
@@ -35,7 +35,8 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from pippin.run.trained import export, open_trained, refuse_full
+    from pippin.run.export_folder import refuse_full, unfinished_export
+    from pippin.run.trained import export, open_trained
     from pippin.system.weight_checks import check_cast
 
     refuse_full(command.out)
@@ -51,7 +52,14 @@ def main(argv: list[str]) -> int:
 
         tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
         configured = configured_of(trained.recipe, tensors)
-        exported = write_folder(command.out, configured, tensors, trained.weights)
+        facts = {
+            "to": command.to,
+            "weights": trained.weights,
+            "images_seen": trained.images_seen,
+            "lineage": trained.lineage,
+        }
+        with unfinished_export(command.out, facts):
+            exported = write_folder(command.out, configured, tensors, trained.weights)
         if exported.extra:
             print(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
         if trained.recipe.denoiser.kind == "dit":

@@ -8,6 +8,8 @@ diverged), 2 for input that is wrong.
 import errno
 from typing import NamedTuple
 
+from pippin.system.children import killed_worker
+
 FAILED, BAD_INPUT = 1, 2
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """Errors of a file system that is full or broken."""
@@ -34,6 +36,9 @@ class Failure(NamedTuple):
 
 def explain(error: Exception, verb: str) -> Failure | None:
     """The message for a user; None for an error that only its traceback explains."""
+    if killed := killed_worker(error):
+        resume = " with --resume True" if verb in ("train", "autoencoder") else ""
+        return Failure(f"{killed}; the same command goes on{resume}", FAILED)
     if _out_of_memory(error):
         first = next(iter(str(error).splitlines()), "") or type(error).__name__
         levers = LEVERS.get(verb, "a smaller batch size or model in its recipe")

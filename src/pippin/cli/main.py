@@ -7,12 +7,14 @@ disk); 2 bad input; 75 stopped by a signal (Ctrl-C, SIGTERM, SIGUSR2), to go on 
 
 import faulthandler
 import importlib
+import os
 import sys
 
 from pippin.cli.failures import BAD_INPUT, explain
 from pippin.system.ranks import first_process
 from pippin.system.secrets import redact
 from pippin.system.stop import signals_interrupt
+from pippin.system.stuck import leave_when_stuck
 from pippin.system.text import prefer_utf8, show_any_text
 
 VERBS: dict[str, str] = {
@@ -65,13 +67,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _guarded(verb: str, arguments: list[str]) -> int:
     try:
-        with signals_interrupt():
+        with signals_interrupt(), leave_when_stuck(lambda: _leave_stopped(verb, arguments)):
             return importlib.import_module(f"pippin.cli.{verb}").main(arguments)
     except KeyboardInterrupt:
-        if first_process():
-            keeps = verb in KEEPS or (verb == "data" and arguments[:1] != ["check"])
-            way = "goes on from here" if keeps else "begins anew"
-            print(f"stopped; the same command {way}", file=sys.stderr)
+        _say_stopped(verb, arguments)
         return RESUMABLE
     except Exception as error:
         failure = explain(error, verb)
@@ -79,6 +78,23 @@ def _guarded(verb: str, arguments: list[str]) -> int:
             raise
         print(f"error: {redact(failure.message)}", file=sys.stderr)
         return failure.code
+
+
+def _say_stopped(verb: str, arguments: list[str]) -> None:
+    if first_process():
+        keeps = verb in KEEPS or (verb == "data" and arguments[:1] != ["check"])
+        way = "goes on from here" if keeps else "begins anew"
+        print(f"stopped; the same command {way}", file=sys.stderr)
+
+
+def _leave_stopped(verb: str, arguments: list[str]) -> None:
+    """End a process whose main thread is stuck in native code."""
+    if sys.stderr.isatty():
+        print("\033[?25h", end="", file=sys.stderr)  # the cursor, which a progress bar hides
+    _say_stopped(verb, arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(RESUMABLE)
 
 
 def _help() -> str:

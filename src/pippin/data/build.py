@@ -20,6 +20,7 @@ from pippin.data.site import CacheSite, Say, open_finished
 from pippin.data.source import PictureSource
 from pippin.data.views import ViewBatch, make_views
 from pippin.rng import generator
+from pippin.system.children import start_worker, watch_workers
 from pippin.system.flush import make_folder
 
 Progress = Callable[[int, int], None]
@@ -145,13 +146,15 @@ class _Builder:
                     coming.append((number, chunk))
                     yield chunk
 
-        return DataLoader(
+        loader = DataLoader(
             _Rows(self.source),
             batch_size=None,
             sampler=chunks(),
             num_workers=self.workers,
+            worker_init_fn=start_worker,
             generator=generator("view"),  # keeps torch from drawing on its global generator
         )
+        return watch_workers(loader)
 
     def _write(self, number: int, parts: list[dict[str, Tensor]]) -> None:
         tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

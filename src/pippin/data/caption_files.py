@@ -6,11 +6,11 @@ The layout of kohya's trainers and of img2dataset. It counts where there is no m
 
 import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pippin.data.cleaning import NotTextError, clean_caption
 from pippin.system.regular import open_regular
+from pippin.system.threads import map_in_threads
 
 SUFFIXES = (".txt", ".caption")
 """Of two files of one name the first one counts."""
@@ -67,8 +67,8 @@ def beside(names: Iterable[str], texts: Mapping[str, Path]) -> dict[str, Path]:
 
 def read_captions(paths: Mapping[str, Path]) -> dict[str, str | UnreadableCaptionError]:
     """The caption of each picture; of what cannot be read, why."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip(paths, pool.map(_tried, paths.values()), strict=True))
+    read = map_in_threads(_tried, paths.values(), os.cpu_count() or 1)
+    return dict(zip(paths, read, strict=True))
 
 
 def _tried(path: Path) -> str | UnreadableCaptionError:

@@ -10,12 +10,14 @@ any handle of the file frees them all: a process opens it once.
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from pippin.system.files import listed, naming
+from pippin.system.lock import open_lock
 
 Ready = Callable[[int], None]
 """Called once, with how many shards are missing, when what is there has been checked: from then
@@ -27,6 +29,8 @@ _GATE, _BUILDERS, _SHARDS = 0, 1, 2
 _HEADER = 16
 """Bytes before the letters: the size of a shard in digits."""
 _MISSING, _DONE = b".", b"x"
+_CONTENT = rb" *\d*[.x]?|\0+"
+"""How the file begins; a kill as a build began leaves it empty, a power cut may leave zeros."""
 
 
 class Claims:
@@ -40,12 +44,18 @@ class Claims:
         folder: with the shards; it exists.
 
     Raises:
+        ValueError: the file is none of this kind.
         OSError: the file cannot be written or locked.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOCK
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._file = open_lock(self._path)
+        try:
+            self._refuse_other_content()
+        except BaseException:
+            os.close(self._file)
+            raise
         self._held: set[int] = set()
         self._count = 0
         self.shard_size = 0
@@ -126,6 +136,15 @@ class Claims:
         for number in self.missing()[:1]:
             self._lock(_SHARDS + number)
             self._lock(_SHARDS + number, fcntl.LOCK_UN)
+
+    def _refuse_other_content(self) -> None:
+        """A hard link, or a file of somebody else, is not written over."""
+        start = os.pread(self._file, _HEADER + 1, 0)
+        if not re.fullmatch(_CONTENT, start):
+            raise ValueError(
+                f"{self._path} is not the lock file of a latent cache: move it away and give the "
+                "same command again"
+            )
 
     def _letters(self) -> bytes:
         return os.pread(self._file, self._count, _HEADER)

@@ -5,13 +5,13 @@ Every store that ``fsspec`` knows can be read: http, hf, S3, Google and Azure.
 """
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from pippin.config import ConfigError
 from pippin.data.metadata import UNREAD
 from pippin.system.secrets import redact, redact_logs, without_secrets
+from pippin.system.threads import map_in_threads
 
 Format = Literal["parquet", "tar"]
 FORMATS: dict[str, Format] = {
@@ -44,11 +44,8 @@ def ask_urls(places: list[str]) -> list[tuple[str, str]]:
     Raises:
         ConfigError: a file that is not there, or a package that is missing.
     """
-    pool = ThreadPoolExecutor(ASKED_AT_ONCE)
-    try:
-        found = [one for several in pool.map(_listed, places) for one in several]
-    finally:
-        pool.shutdown(cancel_futures=True)
+    asked = map_in_threads(_listed, places, ASKED_AT_ONCE)
+    found = [one for several in asked for one in several]
     return [(place, _identity(place, info)) for place, info in found]
 
 

@@ -5,11 +5,11 @@ A shard is there as a whole or not at all, and is imported once.
 """
 
 import json
-import multiprocessing
 import os
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +20,10 @@ from pippin.data.import_columns import Columns, find_columns
 from pippin.data.import_folders import FolderClasses, find_classes, inner_folder
 from pippin.data.import_shards import PARTS, Part, import_shard, read_part
 from pippin.data.import_sources import Shard, find_shards
-from pippin.system.files import replacing
+from pippin.system.files import STAGING_SUFFIX, replacing
 from pippin.system.lock import folder_lock
 from pippin.system.secrets import without_secrets
+from pippin.system.workers import worker_pool
 
 COLUMNS = "columns.json"
 """In ``PARTS``: the columns of all shards."""
@@ -73,6 +74,7 @@ def import_pictures(
         ConfigError: no such source, no such column, a shard that lacks one, or a folder that holds
             something else.
         FolderBusyError: another process imports into the folder.
+        WorkerKilledError: the system killed one of several processes; whole shards stay.
         OSError: no room; whole shards stay.
     """
     if processes < 1:
@@ -148,17 +150,18 @@ def _all(missing: list[Shard], columns: Columns, folder: Path, processes: int) -
             import_shard(shard, columns, folder)
             yield
         return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        jobs = [pool.submit(import_shard, shard, columns, folder) for shard in missing]
-        try:
+    advice = f"--processes below {processes} take less"
+    try:
+        # The folder's lock is not given up while a worker still writes there.
+        with worker_pool(min(processes, len(missing)), advice) as submit:
+            jobs = [submit(import_shard, shard, columns, folder) for shard in missing]
             for job in as_completed(jobs):
                 job.result()
                 yield
-        except BaseException:
-            # The folder's lock must not be given up while a process still writes there.
-            pool.shutdown(cancel_futures=True)
-            raise
+    except BaseException:
+        for left in (folder / PARTS).glob(f"*{STAGING_SUFFIX}"):  # of workers that were killed
+            shutil.rmtree(left, ignore_errors=True)
+        raise
 
 
 def _columns(config: ImportConfig, shards: list[Shard], folder: Path) -> Columns:

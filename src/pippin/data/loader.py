@@ -23,8 +23,8 @@ from pippin.data.moments import EncodedViews, Encoder, MomentBatch, MomentSource
 from pippin.data.turns import Turn, turns
 from pippin.data.views import ViewBatch
 from pippin.rng import generator, normal, permutation
+from pippin.system.children import start_worker, watch_workers
 from pippin.system.device import to_device
-from pippin.system.stop import leave_stops_to_the_parent
 from pippin.types import Batch, Conditions, Moments, TextFeatures
 
 
@@ -134,11 +134,11 @@ class LatentLoader:
             batch_size=None,
             sampler=_Turns(steps.pictures, self._first_step),
             num_workers=self._workers,
-            worker_init_fn=leave_stops_to_the_parent,
+            worker_init_fn=start_worker,
             generator=generator("order", self._seed),  # leaves torch's global generator alone
         )
         for step, (indices, fetched) in zip(
-            itertools.count(self._first_step), loader, strict=False
+            itertools.count(self._first_step), watch_workers(loader), strict=False
         ):
             yield self._batch(step, indices, steps.moments(indices, fetched))
 

@@ -12,7 +12,6 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from pippin.data.listing import (
 from pippin.image_files import OF_BYTES, Reason, Rule, UnreadableImageError, inspect_image
 from pippin.system.files import file_digest, replacing
 from pippin.system.formats import stamped
+from pippin.system.threads import map_in_threads
 
 INDEX_VERSION = 3
 """Raised whenever the rules by which files are read change."""
@@ -180,16 +180,14 @@ def _records(
     """One record for each entry; files that have not changed are not read again where what was
     found lasts."""
     files: dict[str, FileRecord] = {}
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's: what a file is worth is judged here
-            found = pool.map(lambda one: _record(one.path, before.get(one.name)), entries)
-            for entry, record in zip(entries, found, strict=True):
-                files[entry.name] = record
-                progress(len(files), len(entries))
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for files not yet begun
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's: what a file is worth is judged here
+        found = map_in_threads(
+            lambda one: _record(one.path, before.get(one.name)), entries, os.cpu_count() or 1
+        )
+        for entry, record in zip(entries, found, strict=True):
+            files[entry.name] = record
+            progress(len(files), len(entries))
     return files
 
 

@@ -2,11 +2,10 @@
 """``pippin data prepare``: the caches that training reads, built by one process or several."""
 
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,8 +20,12 @@ from pippin.recipes.recipe import Recipe
 from pippin.run.builders import Builders, builders_of
 from pippin.run.check_data import check_data
 from pippin.run.parts import Parts
+from pippin.system.children import end_with_parent, killed_worker
 from pippin.system.stop import in_main_thread, signals_interrupt
 from pippin.training.world import joined, take_card
+
+GRACE = 3.0
+"""Seconds that a stopped process has to end by itself."""
 
 
 def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = None) -> MomentSource:
@@ -84,15 +87,20 @@ def _helped(recipe: Recipe, processes: int, console: Console) -> Iterator[Builde
     except BaseException:
         for helper in helpers:
             helper.terminate()
+        deadline = time.monotonic() + GRACE
         for helper in helpers:
+            helper.join(max(0.0, deadline - time.monotonic()))
+            helper.kill()  # where it waits for a slow disk; what it began is made again
             helper.join()
         raise
     for place, helper in enumerate(helpers, start=1):
         helper.join()
         if helper.exitcode:
+            killed = helper.exitcode == -signal.SIGKILL
+            advice = ", killed: out of memory? fewer --processes take less" if killed else ""
             console.print(
-                f"[yellow]process {place}[/] ended early (exit code {helper.exitcode}); the "
-                "others made its part"
+                f"[yellow]process {place}[/] ended early (exit code {helper.exitcode}{advice}); "
+                "the others made its part"
             )
 
 
@@ -114,7 +122,7 @@ def _started(recipe: Recipe, place: int, processes: int) -> SpawnProcess:
 
 def _help(recipe: Recipe, place: int, processes: int) -> None:
     """One of the other processes: it ends when the first one does, however that ends."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     console = Console(stderr=True)
     try:
         with signals_interrupt():
@@ -123,15 +131,8 @@ def _help(recipe: Recipe, place: int, processes: int) -> None:
     except KeyboardInterrupt:
         sys.exit(0)  # asked to by the first, which says how to go on
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
-        console.print(f"process {place}: {error}", markup=False)
+        console.print(f"process {place}: {killed_worker(error) or error}", markup=False)
         sys.exit(1)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def take_place(recipe: Recipe, place: int, processes: int) -> None:

@@ -22,10 +22,10 @@ from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
 from pippin.run.export_facts import SHA256, damaged, read_facts, sealed
+from pippin.run.export_folder import unfinished_export
 from pippin.run.folder import RunFolder
 from pippin.run.kinds import check_kind, weights_in_words
 from pippin.sampling.config import SamplingConfig
-from pippin.system.flush import make_folder
 from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
 from pippin.system.weight_checks import check_finite
 from pippin.training.checkpoint import load_state, load_weights, newest_good
@@ -189,15 +189,13 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
 
     Args:
         trained: what to write.
-        folder: new or empty.
+        folder: new, empty, or left by an export of the same weights that was not finished.
         dtype: of the weights on disk; loading casts them to fp32.
 
     Raises:
-        ValueError: the folder has files already.
-        OSError: disk full or not writable.
+        ValueError: the folder has other files already.
+        OSError: disk full or not writable; the same call goes on.
     """
-    refuse_full(folder)
-    make_folder(folder)
     tensors = {name: value.to(dtype) for name, value in trained.tensors.items()}
     facts = {
         "weights": trained.weights,
@@ -206,18 +204,9 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
         "average": trained.average,
         SHA256: tensors_digest({name: value.float() for name, value in tensors.items()}),
     }
-    save_tensors(folder / WEIGHTS_FILE, tensors, metadata=sealed(facts))
-    trained.recipe.save(folder / "config.json")
-
-
-def refuse_full(folder: Path) -> None:
-    """Refuse to write where something lies.
-
-    Raises:
-        ValueError: the folder has files already, or is a file.
-    """
-    if folder.is_file() or (folder.exists() and any(folder.iterdir())):
-        raise ValueError(f"{folder} is not empty; choose another folder")
+    with unfinished_export(folder, facts):
+        save_tensors(folder / WEIGHTS_FILE, tensors, metadata=sealed(facts))
+        trained.recipe.save(folder / "config.json")
 
 
 def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) -> Trained:

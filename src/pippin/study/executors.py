@@ -8,6 +8,7 @@ not take the study with it.
 import itertools
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,10 +16,16 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol, runtime_checkable
 
 from pippin.config import ConfigError
+from pippin.system.children import end_with_parent
 from pippin.system.stop import signals_interrupt
 
 GRACE = 120.0
 """Seconds that a stopped job has to write its checkpoint."""
+KILLED = (
+    " (killed: out of memory?); fewer --jobs, or fewer train.workers or a smaller "
+    "train.micro_batch_size of its recipe, take less, and the same command tries it again"
+)
+"""What to do about a job that the system killed."""
 
 
 @runtime_checkable
@@ -110,7 +117,8 @@ class LocalExecutor:
 
 
 class LocalJob:
-    """One process; it has a process group of its own, so that Ctrl-C reaches its parent only."""
+    """One process; it has a process group of its own, so that Ctrl-C reaches its parent only, and
+    it ends with its parent, so that the next call of the study finds its folder free."""
 
     def __init__(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int, slot: int
@@ -139,7 +147,7 @@ class LocalJob:
             code = self._process.exitcode
             raise RuntimeError(
                 f"its process ended with exit code {code}"
-                + (" (killed: out of memory?)" if code == -9 else "")
+                + (KILLED if code == -signal.SIGKILL else "")
             ) from None
         self._process.join()
         if not found:
@@ -165,6 +173,7 @@ def _work(
     threads: int,
     slot: int,
 ) -> None:
+    end_with_parent()
     os.setsid()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch

@@ -17,6 +17,7 @@ from pippin.study.environment import environment
 from pippin.study.folder import run_name
 from pippin.study.results import Outcome, Row, Status
 from pippin.study.study import Study, covered
+from pippin.system.children import killed_worker
 from pippin.system.files import write_text
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
@@ -58,6 +59,8 @@ def ending_of(error: Exception) -> tuple[Literal["failed", "diverged"], str]:
     """Status and message of a run that raised."""
     if isinstance(error, TrainingDivergedError | FloatingPointError):
         return "diverged", str(error)
+    if killed := killed_worker(error):
+        return "failed", killed
     return "failed", f"{type(error).__name__}: {error}"
 
 

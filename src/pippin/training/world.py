@@ -21,6 +21,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from pippin.system.children import end_with_launcher
 from pippin.system.stop import TrainingDivergedError, TrainingStoppedError
 from pippin.training.step_loss import StepLoss
 
@@ -105,7 +106,8 @@ def joined(device: str) -> Iterator[World]:
         device: as in ``train.device``; cuda and auto take the card of LOCAL_RANK.
 
     An error in one process leaves the group as it is: ending it waits for all, and the others may
-    wait in the middle of a step. torchrun ends them when this process has said what is wrong.
+    wait in the middle of a step. torchrun ends them when this process has said what is wrong; and
+    where torchrun itself is killed, its processes end with it.
 
     Raises:
         ValueError: variables that are missing or do not fit, a single card for all, or fewer cards
@@ -115,6 +117,7 @@ def joined(device: str) -> Iterator[World]:
     if size == 1 or dist.is_initialized():
         yield _current()
         return
+    end_with_launcher()
     if ":" in device:
         raise ValueError(
             f"train.device {device} would put {size} processes on one card: give cuda, and each "
