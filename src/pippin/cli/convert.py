@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
         images_seen=command.images_seen,
         lineage=(),
     )
-    export(trained, command.out, getattr(torch, command.dtype))
+    export(trained, command.out, getattr(torch, command.dtype), fetch=False)
     for note in incoming.notes:
         print(f"note: {note}")
     _list("without a place in pippin", placed.unplaced)

@@ -59,6 +59,7 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
     place = RunFolder(folder)
     with folder_lock(place.evaluation):
         content = run_protocol(run) | sampling_protocol(run, run.recipe.sampling)
+        content |= run.parts.data_protocol()
         extractor = build_features(run.recipe.evaluation, run.parts.device)
         if not isinstance(extractor, EffLite0):  # whose file the recipe's protocol leaves out
             content |= {"features_fingerprint": extractor.fingerprint}
@@ -104,7 +105,7 @@ def _all_measures(
         return held_out_clip_measures(run, clip, captions)
 
     def of_untrained() -> list[Measure]:
-        untrained = untrained_run(recipe, run.parts.console, run.crew)
+        untrained = untrained_run(recipe, run.parts.console, run.crew, run.parts)
         loss = held_out().losses(untrained.model, subject="untrained")[:1]
         return [*loss, *_quality(untrained, clean("train"), extractor, floor, "untrained")]
 
@@ -119,10 +120,12 @@ def _all_measures(
         "real": ("real" in config.parts, lambda: real_floor(run.parts.data, config, device)),
         "untrained": ("untrained" in config.parts, of_untrained),
     }
-    measures = cost_measures(recipe, len(run.class_names), run.parts.latent_shape)
+    measures = cost_measures(recipe, run.num_classes, run.parts.latent_shape)
+    data = run.parts.data_protocol()
     for name, (wanted, make) in stage.items():
         if wanted:
-            measures += stages.measure(name, make)
+            made = stages.measure(name, make)
+            measures += [replace(one, protocol=one.protocol | data) for one in made]
     if "quality" in config.parts:
         rows = sample_rows(run, evaluation_prompts(run, config.num_samples), range(SHOWN))
         folder = SampleFolder(place.evaluated_samples, sampling_protocol(run, recipe.sampling))

@@ -106,7 +106,7 @@ def help_drawing(run: LoadedRun) -> None:
     for order in run.crew.orders():
         weights, config = order["weights"], SamplingConfig.from_dict(order["sampling"])
         if weights not in runs:
-            runs[weights] = untrained_run(run.recipe, run.parts.console, run.crew)
+            runs[weights] = untrained_run(run.recipe, run.parts.console, run.crew, run.parts)
         own = runs[weights]
         batches = [
             sample_rows(own, [prompt for _, prompt in batch], [seed for seed, _ in batch])
@@ -225,7 +225,7 @@ def _conditions(
         _classes(run, prompts),
         config.control,
         run.control_names,
-        num_classes=len(run.class_names),
+        num_classes=run.num_classes,
         count=len(seeds),
         controls=controls,
         text=_text(run, prompts, seeds) if text is None else text,

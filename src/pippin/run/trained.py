@@ -2,14 +2,15 @@
 """Trained weights, wherever they lie: a run folder, an exported folder, a shipped model.
 
 An exported folder holds ``config.json`` (the recipe) and ``model.safetensors``, whose metadata say
-how many images the weights have seen and from which weights their run started. Models inside the
-package are exported folders with a name that starts with ``pippin/``.
+how many images the weights have seen and from which weights their run started; ``inputs.json``
+with the class names; and what :mod:`pippin.run.brought` puts there. Models inside the package are
+exported folders with a name that starts with ``pippin/``.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -22,12 +23,18 @@ from torch import Tensor
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
-from pippin.run.folder import RunFolder
+from pippin.run.brought import bring, brought
+from pippin.run.folder import INPUTS_FILE, RunFolder
+from pippin.run.inputs import RunInputs, inputs_in, merged, read_inputs
+from pippin.run.places import locate
 from pippin.system.tensors import save_tensors
 from pippin.training.checkpoint import load_state, load_weights, newest_good
 
 SHIPPED_PREFIX = "pippin/"
 WEIGHTS_FILE = "model.safetensors"
+NULL_CAPTIONS = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
+"""Features of an encoder's empty caption, or learned ones: rounded, they would be no caption's."""
+CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +52,26 @@ class Trained:
     """What the run itself started from, oldest first; see :meth:`as_parent`."""
     passed_over: tuple[str, ...] = ()
     """Why newer checkpoints of the run could not be used."""
+    inputs: RunInputs | None = None
+    """Class names, hashes of data and encoders; None where an older version kept none."""
+    brought: Mapping[str, str] = field(default_factory=dict)
+    """Setting -> path, of what an exported folder has inside."""
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Setting -> path that it leads to."""
+        return {**(self.inputs.places if self.inputs else {}), **self.brought}
+
+    @property
+    def located(self) -> Recipe:
+        """The recipe with its paths as they lead from here."""
+        return locate(self.recipe, self.places)
+
+    @property
+    def num_classes(self) -> int | None:
+        """Of the class table; None for a model that has none."""
+        rows = [len(self.tensors[name]) for name in CLASS_TABLES if name in self.tensors]
+        return rows[0] - 1 if rows else None  # the last row is the null class
 
     @cached_property
     def sha256(self) -> str:
@@ -58,7 +85,7 @@ class Trained:
     def as_parent(self) -> tuple[dict[str, Any], ...]:
         """The lineage of a run that starts here: one entry for each ancestor, oldest first, with
         what is needed to count image tokens; ``images_seen`` 0 = not known."""
-        side = known_patches_a_side(self.recipe)
+        side = known_patches_a_side(self.located)
         own = {
             "source": self.source,
             "weights": self.weights,
@@ -153,16 +180,28 @@ def open_trained(source: str, weights: str = "ema") -> Trained:
         images_seen=state["images_seen"],
         lineage=tuple(state.get("lineage", ())),
         passed_over=tuple(problems),
+        inputs=merged(inputs_in(state, str(path)), folder),
     )
 
 
-def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+def export(
+    trained: Trained,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    *,
+    text_encoders: bool = True,
+    fetch: bool = True,
+) -> list[str]:
     """Write an exported folder; see the module's head.
 
     Args:
         trained: what to write.
         folder: new or empty.
-        dtype: of the weights on disk; loading casts them to fp32.
+        dtype: of the weights on disk; loading casts them to fp32. A null caption stays as it is.
+        text_encoders, fetch: what is copied besides, see :func:`pippin.run.brought.bring`.
+
+    Returns:
+        What it lacks where it is sampled elsewhere, as sentences.
 
     Raises:
         ValueError: the folder has files already.
@@ -170,16 +209,23 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
     """
     refuse_full(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    notes = bring(trained.located, folder, text_encoders=text_encoders, fetch=fetch)
+    if trained.inputs is not None:
+        trained.inputs.save(folder / INPUTS_FILE)
     facts = {
         "weights": trained.weights,
         "images_seen": trained.images_seen,
         "lineage": list(trained.lineage),
     }
-    tensors = {name: value.to(dtype) for name, value in trained.tensors.items()}
+    tensors = {
+        name: value if name in NULL_CAPTIONS else value.to(dtype)
+        for name, value in trained.tensors.items()
+    }
     save_tensors(
         folder / WEIGHTS_FILE, tensors, metadata={"format": "pt", "pippin": json.dumps(facts)}
     )
     trained.recipe.save(folder / "config.json")
+    return notes
 
 
 def refuse_full(folder: Path) -> None:
@@ -211,6 +257,8 @@ def _exported(source: str, folder: Path, recipe: Recipe, weights: str) -> Traine
         weights=weights,
         images_seen=facts["images_seen"],
         lineage=tuple(facts["lineage"]),
+        inputs=read_inputs(folder),
+        brought=brought(folder, recipe),
     )
 
 
