@@ -81,7 +81,9 @@ def _all_measures(
     floor, captions = place.evaluation / "untrained", place.evaluation / "captions"
 
     def clean(split: Split) -> Features:
-        return clean_features(run.parts.data, config, split, device)
+        record = run.parts.data_record
+        content = record.train.content if split == "train" else record.held_out.content
+        return clean_features(run.parts.data, config, split, device, content)
 
     def quality() -> list[Measure]:
         samples = place.evaluated_samples
@@ -179,11 +181,15 @@ def real_floor(data: DataConfig, config: EvaluationConfig, device: torch.device)
 
 @lru_cache(maxsize=4)
 def clean_features(
-    data: DataConfig, config: EvaluationConfig, split: Split, device: torch.device
+    data: DataConfig,
+    config: EvaluationConfig,
+    split: Split,
+    device: torch.device,
+    content: str = "",
 ) -> Features:
     """Features of the clean view of every picture, one per base picture.
 
-    Kept in memory: the arms of a study share them.
+    Kept in memory, for each ``content`` of the images: the arms of a study share them.
     """
     source = build_source(data, split)
     return extract(build_features(config, device), clean_images(source, config.batch_size))

@@ -12,6 +12,7 @@ from rich.console import Console
 from pippin.control import recorded
 from pippin.data.record import image_changes
 from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.text import encoder_fingerprint
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.crew import NOBODY, Crew
@@ -154,9 +155,17 @@ def _parts(
         places=places,
         other_autoencoder=autoencoder is not None,
     )
+    if recipe.text != trained.recipe.text and _is_same_encoder(trained, located):
+        recipe = replace(recipe, text=trained.recipe.text)
     # What is no part of any protocol is used as it leads from here.
     recipe = replace(recipe, evaluation=located.evaluation)
     return Parts(recipe, console, located=located, known=known)
+
+
+def _is_same_encoder(trained: Trained, located: Recipe) -> bool:
+    """Whether a text encoder that was given is the recorded one in another place."""
+    recorded = None if trained.inputs is None else trained.inputs.text_encoder
+    return recorded is not None and encoder_fingerprint(located.text) == recorded
 
 
 def inputs_in_folder(trained: Trained, data_path: str, console: Console) -> RunInputs:

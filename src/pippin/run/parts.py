@@ -189,6 +189,7 @@ class Parts:
         The images of the package are known by the settings alone.
         """
         found: dict[str, Any] = {}
+        _ = self.train_source  # which compares it with a trained model's
         if isinstance(self.data, ImagesConfig):
             found |= {
                 "data.train": self.data_record.train.content,

@@ -82,6 +82,8 @@ def draw_into(
         missing = [
             batch for batch in batches if not all(folder.holds(row, pixels) for row in batch)
         ]
+        if missing and run.parts.text_rule is not None:
+            _ = run.parts.text_encoder  # what is wrong with it is said before anything is written
         folder.begin(rows)
         if missing:
             _name_idle(run, len(missing), size)
