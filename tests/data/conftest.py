@@ -30,6 +30,8 @@ class NoisePictures:
     content: str = "0123456789abcdef"
     lost: tuple[LostFile, ...] = ()
     probe_side: int = 8
+    layout: str | None = None
+    decoder: str = "none"
 
     def __len__(self) -> int:
         return self.num_pictures
@@ -68,6 +70,9 @@ class NoisePictures:
         )
 
     def source_hash(self) -> str:
+        return self.content
+
+    def content_hash(self) -> str:
         return self.content
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pippin.cli.options import chosen_data, parse
 from pippin.config import protocol
-from pippin.data.config import DataConfig, OpenMojiConfig, check_squares
+from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
 
 if TYPE_CHECKING:
@@ -110,9 +110,12 @@ def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
     from rich.console import Console
     from rich.progress import Progress, TimeRemainingColumn
 
-    from pippin.encoders.training import AutoencoderTrainer
+    from pippin.data.open import build_source
+    from pippin.encoders.training import CONTENT, AutoencoderTrainer
 
     data = {f"data.{name}": value for name, value in protocol(command.data).items()}
+    if isinstance(command.data, ImagesConfig):
+        data[CONTENT] = build_source(command.data, "train").content_hash()
     trainer = AutoencoderTrainer(
         command.train, command.out / "run", resume=command.resume, data=data
     )

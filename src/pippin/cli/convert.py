@@ -90,7 +90,7 @@ def main(argv: list[str]) -> int:
         lineage=(),
         average=placed.average,
     )
-    export(trained, command.out, dtype)
+    export(trained, command.out, dtype, fetch=False)
     for note in incoming.notes:
         print(f"note: {note}")
     _list("without a place in pippin", placed.unplaced)

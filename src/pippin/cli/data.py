@@ -10,7 +10,7 @@ import tyro
 
 from pippin.cli import recaption
 from pippin.cli.options import parse
-from pippin.cli.train import find_recipe
+from pippin.cli.train import find_recipe, located_recipe
 from pippin.data.config import DataConfig, ImagesConfig, ImportConfig, NoDataConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
@@ -291,7 +291,7 @@ def _prepare(argv: list[str]) -> int:
 
     from pippin.run.prepare import prepare
 
-    moments = prepare(command.recipe, processes=command.processes)
+    moments = prepare(located_recipe(argv, command.recipe), processes=command.processes)
     if not first_process():
         return 0
     for size, cache in _caches(moments, command.recipe.data).items():

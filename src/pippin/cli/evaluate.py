@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from pippin.cli.options import chosen_data, parse
+from pippin.cli.options import DataPlace, chosen_data, parse
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.presets import PRESETS, PresetName
@@ -21,16 +21,24 @@ WIDEST = 130
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateRunCommand:
-    """Measure a run: held-out loss, sample quality, control drift and effect. Under torchrun
-    several processes share the drawing of its samples."""
-
+class _OfRunCommand:
     evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")]
     sampling: SamplingConfig
+    autoencoder: str | None = None
+    """Folder or name of the autoencoder, if it is not where the run was trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluatePresetCommand(EvaluateRunCommand):
+class EvaluateRunCommand(_OfRunCommand):
+    """Measure a run: held-out loss, sample quality, control drift and effect. Under torchrun
+    several processes share the drawing of its samples."""
+
+    data: DataPlace = field(default_factory=DataPlace)
+    """The run's own images, training and held-out ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatePresetCommand(_OfRunCommand):
     """Measure a run of text on the captions of a folder that it was not trained on."""
 
     preset: PresetName
@@ -105,10 +113,11 @@ def _run(
 
     place = RunFolder(folder)
     recipe = place.recipe()
-    sampling = trained_sampling(str(folder), recipe)
-    default = EvaluateRunCommand(evaluation=recipe.evaluation, sampling=sampling)
+    default: EvaluateRunCommand | EvaluatePresetCommand = EvaluateRunCommand(
+        evaluation=recipe.evaluation, sampling=trained_sampling(str(folder), recipe)
+    )
     if preset is not None:
-        default = _preset_command(preset, sampling)
+        default = _preset_command(preset, default.sampling)
     command = parse(type(default), "pippin evaluate RUN", arguments, default)
 
     from pippin.run.crew import assembled, own_card
@@ -120,7 +129,15 @@ def _run(
     recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
     recipe = own_card(recipe)
     with assembled(recipe) as crew:
-        run = load_run(folder, recipe.sampling.weights, recipe=recipe, crew=crew)
+        own = None if isinstance(command, EvaluatePresetCommand) else command.data.path
+        run = load_run(
+            folder,
+            recipe.sampling.weights,
+            recipe=recipe,
+            crew=crew,
+            data_path=own,
+            autoencoder=command.autoencoder,
+        )
         if not crew.world.first:
             help_drawing(run)
             return None

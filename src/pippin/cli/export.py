@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin export RUN OUT``: the weights of a run as one folder that needs no run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pippin.cli.options import parse
+from pippin.cli.options import DataPlace, parse
+
+if TYPE_CHECKING:
+    from pippin.run.trained import Trained
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCommand:
-    """Write config.json and weights: what sampling, another run's start, or diffusers needs."""
+    """Write what sampling on another machine, another run's start, or diffusers needs: settings,
+    weights, class names, the autoencoder."""
 
     run: Annotated[str, tyro.conf.Positional]
     """A run folder (its newest good checkpoint), an exported or converted folder, or the name of
@@ -27,6 +31,13 @@ class ExportCommand:
     and what an exported folder has."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights on disk; pippin casts them to float32 when it loads them."""
+    text_encoder: bool = True
+    """Copy text encoders that lie in a local folder; False: `pippin sample` on a machine without
+    that folder asks for --text-source."""
+    autoencoder: str | None = None
+    """Folder or name of the autoencoder, if it is not where the run was trained."""
+    data: DataPlace = field(default_factory=DataPlace)
+    """An export needs no images; those of a run that an older version made name its classes."""
 
 
 def main(argv: list[str]) -> int:
@@ -36,22 +47,24 @@ def main(argv: list[str]) -> int:
     import torch
 
     from pippin.run.export_folder import refuse_full, unfinished_export
-    from pippin.run.trained import export, open_trained
+    from pippin.run.trained import export
     from pippin.system.weight_checks import check_cast
 
     refuse_full(command.out)
-    trained = open_trained(command.run, command.weights)
+    trained = _trained(command)
     dtype = getattr(torch, command.dtype)
     check_cast(trained.tensors, dtype, command.run)
     if command.to == "pippin":
-        export(trained, command.out, dtype)
+        notes = export(trained, command.out, dtype, text_encoders=command.text_encoder)
+        for note in notes:
+            print(f"note: {note}")
         advice = f"next: pippin sample {command.out}, or pippin train ... --init.run {command.out}"
     else:
         from pippin.interop.convert import configured_of
         from pippin.interop.diffusers_format import DIT_NOTE, EXTRA_FILE, write_folder
 
         tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
-        configured = configured_of(trained.recipe, tensors)
+        configured = configured_of(trained.located, tensors)
         facts = {
             "to": command.to,
             "weights": trained.weights,
@@ -67,3 +80,29 @@ def main(argv: list[str]) -> int:
         advice = f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
     print(f"exported: {command.out}, {trained.said}; {advice}")
     return 0
+
+
+def _trained(command: ExportCommand) -> "Trained":
+    """The weights, with the autoencoder and the class names that the command names."""
+    from rich.console import Console
+
+    from pippin.data.config import ImagesConfig
+    from pippin.run.load import inputs_in_folder
+    from pippin.run.places import AUTOENCODER
+    from pippin.run.trained import open_trained
+
+    trained = open_trained(command.run, command.weights)
+    console = Console(stderr=True)
+    if command.autoencoder is not None:
+        places = {**trained.brought, AUTOENCODER: command.autoencoder}
+        trained = replace(trained, brought=places)
+    if command.data.path is not None:
+        inputs = inputs_in_folder(trained, command.data.path, console)
+        trained = replace(trained, inputs=inputs)
+    if trained.inputs is None and isinstance(trained.recipe.data, ImagesConfig):
+        console.print(
+            f"[yellow]class names are not known:[/] {command.run} kept none, an older version "
+            "made it; --data.path FOLDER takes those of a folder",
+            highlight=False,
+        )
+    return trained

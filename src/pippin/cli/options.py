@@ -2,6 +2,7 @@
 """How the verbs turn arguments into configurations."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import tyro
@@ -126,6 +127,15 @@ def parse(kind: type[T], prog: str, arguments: list[str], default: Any = None) -
         registry=_registry,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPlace:
+    """Where a trained model's images are. They are the ones it was trained on: a record of their
+    content says whether they are the same."""
+
+    path: str | None = None
+    """Their folder, if it is not where the model was trained on it."""
 
 
 def chosen_data(arguments: Sequence[str]) -> DataConfig:

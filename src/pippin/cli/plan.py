@@ -2,14 +2,14 @@
 """``pippin plan RECIPE [--devices 8] [--device h100] [--utilisation 0.4] [--a.b value ...]``."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from pippin.cli.listing import recipe_list
 from pippin.cli.options import parse
-from pippin.cli.train import find_recipe
+from pippin.cli.train import find_recipe, located_recipe, recorded_classes
 from pippin.recipes.latents import Shape, is_known
 from pippin.recipes.recipe import Recipe
 from pippin.run.devices import DEVICES, Cluster
@@ -38,7 +38,7 @@ class PlanCommand:
     """Channels, height, width; None = by the autoencoder where it is known, otherwise 4 channels
     and an eighth of the resolution."""
     num_classes: int | None = None
-    """None = OpenMoji's groups, or ImageNet's 1000."""
+    """None = OpenMoji's groups, those of the run of --config, or ImageNet's 1000."""
     pictures: int | None = None
     """Of the training set, for the size of caches; None = OpenMoji's, or for recipes that follow a
     paper ImageNet's or CC12M's."""
@@ -52,7 +52,9 @@ def main(argv: list[str]) -> int:
         print(USAGE.format(devices=", ".join(DEVICES), recipes=recipe_list()))
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
-    command = parse(PlanCommand, f"pippin plan {name}", rest, PlanCommand(recipe=recipe))
+    default = PlanCommand(recipe=recipe, num_classes=recorded_classes(argv))
+    command = parse(PlanCommand, f"pippin plan {name}", rest, default)
+    command = replace(command, recipe=located_recipe(argv, command.recipe))
     counts = (*(command.latent_shape or ()), command.num_classes, command.pictures)
     if any(one is not None and one < 1 for one in counts):
         raise ValueError("--latent-shape, --num-classes and --pictures must be 1 or more")

@@ -2,13 +2,13 @@
 """``pippin sample RUN --labels ... --control.flip False --seeds 0:64``."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pippin.cli.options import parse, parse_seeds
+from pippin.cli.options import DataPlace, parse, parse_seeds
 from pippin.sampling.config import SamplingConfig
 from pippin.system.text import argument_text, read_entries
 
@@ -42,6 +42,11 @@ class SampleCommand:
     """For a converted model of text: where its text encoders are; see text.source of recipes."""
     text_combine: Literal["features", "sd3"] | None = None
     """How the features of several encoders become one, where it is not as the recipe says."""
+    data: DataPlace = field(default_factory=DataPlace)
+    """Sampling opens images only for --control.ask training, or to name the classes of a model
+    that an older version made."""
+    autoencoder: str | None = None
+    """Folder or name of the autoencoder, if it is not where the model was trained."""
     seeds: str = "0:64"
     """0:64 (64 left out), 7, or 1,5,9."""
     out: Path | None = None
@@ -80,7 +85,14 @@ def main(argv: list[str]) -> int:
         recipe = replace(recipe, text=text)
     recipe = own_card(recipe)
     with assembled(recipe) as crew:
-        run = load_run(source, sampling.weights, recipe=recipe, crew=crew)
+        run = load_run(
+            source,
+            sampling.weights,
+            recipe=recipe,
+            crew=crew,
+            data_path=command.data.path,
+            autoencoder=command.autoencoder,
+        )
         if not crew.world.first:
             help_drawing(run)
             return 0
@@ -116,7 +128,7 @@ def _wanted(run: "LoadedRun", command: SampleCommand) -> "list[Prompt]":
         if texts:
             raise ValueError("this model reads classes, not text: use --labels")
         labels: list[Prompt] = [run.label_id(argument_text(one)) for one in command.labels]
-        return labels or list(range(len(run.class_names)))
+        return labels or list(range(run.num_classes))
     if command.labels:
         raise ValueError("this model reads text, not classes: use --prompts")
     if not texts:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin show RECIPE [--latent-shape C H W] [--num-classes N] [--a.b value ...]``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from pippin.cli.listing import recipe_list
 from pippin.cli.options import parse
-from pippin.cli.train import find_recipe
+from pippin.cli.train import find_recipe, located_recipe, recorded_classes
 from pippin.data.buckets import size_name
 from pippin.data.config import ImagesConfig
 from pippin.diffusion.config import DiffusionConfig
@@ -33,7 +33,7 @@ class ShowCommand:
     """Channels, height, width; None = by the autoencoder where it is known, otherwise 4 channels
     and an eighth of the resolution."""
     num_classes: int | None = None
-    """None = OpenMoji's groups, or ImageNet's 1000."""
+    """None = OpenMoji's groups, those of the run of --config, or ImageNet's 1000."""
 
 
 def main(argv: list[str]) -> int:
@@ -42,7 +42,9 @@ def main(argv: list[str]) -> int:
         print(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
-    command = parse(ShowCommand, f"pippin show {name}", rest, ShowCommand(recipe=recipe))
+    default = ShowCommand(recipe=recipe, num_classes=recorded_classes(argv))
+    command = parse(ShowCommand, f"pippin show {name}", rest, default)
+    command = replace(command, recipe=located_recipe(argv, command.recipe))
     if min(command.latent_shape or (1,)) < 1 or (command.num_classes or 1) < 1:
         raise ValueError("--latent-shape and --num-classes must be 1 or more")
 

@@ -2,7 +2,7 @@
 """``pippin train RECIPE [--folder F] [--resume True] [--a.b value ...]``."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +33,9 @@ class TrainCommand:
     resume: Resume = False
     """Go on from the newest good checkpoint of the folder; auto: where it holds a run, else begin,
     so that one line can be given again and again."""
+    allow_changed_data: bool = False
+    """Resume also where images or captions are not those that the run was trained on; its record,
+    log and measures say so from then on."""
 
 
 def main(argv: list[str]) -> int:
@@ -44,7 +47,7 @@ def main(argv: list[str]) -> int:
     command = parse(TrainCommand, f"pippin train {name}", rest, TrainCommand(recipe=recipe))
     folder = command.folder or Path("runs") / name.replace("/", "-")
     recipe = _as_begun(command.recipe, RunFolder(folder), command.resume)
-    return _train(recipe, folder, resume=command.resume)
+    return _train(replace(command, recipe=recipe), folder, recorded_places(argv, recipe))
 
 
 def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
@@ -74,7 +77,41 @@ def _as_begun(recipe: Recipe, run: RunFolder, resume: Resume) -> Recipe:
     return recipe
 
 
-def _train(recipe: Recipe, folder: Path, *, resume: Resume) -> int:
+def recorded_places(argv: list[str], recipe: Recipe) -> dict[str, str]:
+    """Where paths led that ``--config`` recorded and that no option changed.
+
+    Args:
+        argv: of the verb.
+        recipe: as it is with all options.
+    """
+    if argv[0] != "--config":
+        return {}
+    from pippin.run.inputs import read_inputs
+    from pippin.run.places import given_again
+
+    path = Path(argv[1])
+    inputs = read_inputs(path.parent)
+    return {} if inputs is None else given_again(recipe, Recipe.load(path), inputs.places)
+
+
+def located_recipe(argv: list[str], recipe: Recipe) -> Recipe:
+    """The recipe with paths that ``--config`` recorded as they lead from here."""
+    from pippin.run.places import locate
+
+    return locate(recipe, recorded_places(argv, recipe))
+
+
+def recorded_classes(argv: list[str]) -> int | None:
+    """How many classes the model of ``--config`` was trained on, where that is recorded."""
+    if argv[0] != "--config":
+        return None
+    from pippin.run.inputs import read_inputs
+
+    inputs = read_inputs(Path(argv[1]).parent)
+    return None if inputs is None else len(inputs.data.class_names)
+
+
+def _train(command: TrainCommand, folder: Path, places: dict[str, str]) -> int:
     from pippin.cli.main import RESUMABLE
     from pippin.run.train import train
     from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
@@ -82,7 +119,13 @@ def _train(recipe: Recipe, folder: Path, *, resume: Resume) -> int:
 
     refuse_lone_tasks()
     try:
-        train(recipe, folder, resume=resume)
+        train(
+            command.recipe,
+            folder,
+            resume=command.resume,
+            allow_changed_data=command.allow_changed_data,
+            places=places,
+        )
     except TrainingStoppedError as stopped:
         _say(f"{stopped}; go on with --resume True --folder {folder}")
         return RESUMABLE

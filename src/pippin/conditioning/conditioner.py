@@ -121,6 +121,17 @@ class Conditioner(nn.Module):
             if self.text_vector is not None and text.pooled is not None:
                 self.text_vector.null.copy_(text.pooled[0])
 
+    @property
+    def null_mask(self) -> Tensor | None:
+        """(places,) bool: own tokens of the null caption; None where all its places are read."""
+        return None if self.text_tokens is None else self.text_tokens.null_mask
+
+    def set_null_mask(self, mask: Tensor | None) -> None:
+        """Set the null caption's mask alone; its features are among the weights."""
+        if self.text_tokens is not None:
+            device = self.text_tokens.null.device
+            self.text_tokens.null_mask = None if mask is None else mask.to(device)
+
     def prepare(self, conditions: Conditions, keep: Keep) -> Prepared:
         """Embed all that does not depend on time; what is not kept becomes its null.
 

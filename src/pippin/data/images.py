@@ -2,6 +2,7 @@
 """Own pictures as a source: files of any size and shape, with classes."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
@@ -47,12 +48,14 @@ class ImagesSource:
         check_losses(found, config)
         self._kinds = tuple(dict.fromkeys((MAIN, *found.caption_kinds)))
         self.class_names: tuple[str, ...] = found.class_names
+        self.layout: str | None = found.layout
+        self.decoder = f"Pillow {PIL.__version__}"
         self.lost = found.lost
         self.facts = found.facts
         self.caption_kinds = found.caption_kinds
         self.earlier_class_names = found.earlier_class_names
-        mine = split_pictures(found.pictures, config.held_out_share)[split]
-        self._items = fixed_subset(mine, config.max_pictures, lambda picture: picture.name)
+        self._splits = split_pictures(found.pictures, config.held_out_share)
+        self._items = self._items_of(split)
 
     def __len__(self) -> int:
         """How many pictures one epoch has."""
@@ -60,10 +63,23 @@ class ImagesSource:
 
     def part(self, indices: Sequence[int]) -> "ImagesSource":
         """Some of the pictures as a source; their keys, and so their draws, are the same."""
+        return self._of([self._items[index] for index in indices])
+
+    def of_split(self, split: Split) -> "ImagesSource":
+        """A split of the same scan: what was found in the folder is not looked for again."""
+        source = self._of(self._items_of(split))
+        source.split = split
+        return source
+
+    def _items_of(self, split: Split) -> list[OwnPicture]:
+        images = self._splits[split]
+        return fixed_subset(images, self.config.max_pictures, lambda picture: picture.name)
+
+    def _of(self, items: list[OwnPicture]) -> "ImagesSource":
         chosen = copy(self)
         for known in ("_hash", "probe_side"):  # of all pictures
             vars(chosen).pop(known, None)
-        chosen._items = [self._items[index] for index in indices]
+        chosen._items = items
         return chosen
 
     def picture(self, index: int) -> OwnPicture:
@@ -142,11 +158,19 @@ class ImagesSource:
 
     @cached_property
     def _hash(self) -> str:
-        digest = hashlib.sha256(f"Pillow {PIL.__version__}".encode())
+        digest = hashlib.sha256(self.decoder.encode())
         for picture in self._items:
             digest.update(f"\n{picture.name}\n{picture.label} {picture.sha256}".encode())
             if "colour key" in picture.rules:  # pixels that earlier versions read otherwise
                 digest.update(b" colour key")
+        return digest.hexdigest()[:16]
+
+    def content_hash(self) -> str:
+        """Over names, class names and bytes of the files of this split."""
+        digest = hashlib.sha256()
+        for picture in self._items:
+            label = self.class_names[picture.label]
+            digest.update(json.dumps([picture.name, label, picture.sha256]).encode())
         return digest.hexdigest()[:16]
 
 

@@ -61,6 +61,8 @@ class OpenMojiSource:
         self.config = config
         self.split: Split = split
         self.class_names: tuple[str, ...] = CLASSES
+        self.layout: str | None = None
+        self.decoder = renderer()
         self.lost = ()
         self.probe_side = CLEAN_SIZE.height
         pictures = pictures_of(split)
@@ -152,9 +154,16 @@ class OpenMojiSource:
         """Over the drawings, labels and keys of this split, and the renderer's version."""
         return self._hash
 
+    def content_hash(self) -> str:
+        """The same without the renderer's version."""
+        return self._digest("")
+
     @cached_property
     def _hash(self) -> str:
-        digest = hashlib.sha256(renderer().encode())
+        return self._digest(self.decoder)
+
+    def _digest(self, decoder: str) -> str:
+        digest = hashlib.sha256(decoder.encode())
         for index, item in enumerate(self._items):
             digest.update(f"\n{item.key} {self.label(index)}".encode())
             picture = item.picture

@@ -23,6 +23,10 @@ class PictureSource(Protocol):
 
     split: Split
     class_names: tuple[str, ...]
+    layout: str | None
+    """How a folder says which image has which class; None for embedded images."""
+    decoder: str
+    """Library and version that turns the files into pixels."""
 
     @property
     def config(self) -> DataConfig:
@@ -79,4 +83,8 @@ class PictureSource(Protocol):
 
     def source_hash(self) -> str:
         """16 hexadecimal digits that change with any picture or label of the source."""
+        ...
+
+    def content_hash(self) -> str:
+        """The same, over class names in the place of ids, and without the decoder's version."""
         ...

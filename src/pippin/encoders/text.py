@@ -50,6 +50,15 @@ def encoder_fingerprint(config: TextConfig) -> str:
     return model_fingerprint(how, *(place for one in folders for place in _places(one)))
 
 
+def encoder_folders(source: str) -> list[Path]:
+    """The folder of one encoder, and that of its tokenizer where it lies beside.
+
+    Raises:
+        ValueError: nothing of that name.
+    """
+    return _places(_folder(source))
+
+
 def minilm_installed() -> bool:
     """Whether the encoder of shipped models can be loaded."""
     return all(find_spec(name) is not None for name in ("transformers", MINILM_PACKAGE))

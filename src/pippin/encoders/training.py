@@ -31,6 +31,10 @@ from pippin.system.stop import StopRequest, TrainingStoppedError
 from pippin.types import Images
 
 LOG_FILE = "log.jsonl"
+CONTENT = "data.content"
+"""Names the hash of the images among what decides the batches."""
+PLACES = ("data.path", "data.metadata")
+"""Name what may differ where the images are the same."""
 Batches = Callable[[int], Iterator[Images]]
 """Number of images seen -> endless batches of ``batch_size`` images from there on."""
 
@@ -247,12 +251,16 @@ class AutoencoderTrainer:
         now = self._protocol() | _plain(self.data)
         unsaid = {f"train.{name}": v for name, v in values_before(type(self.config)).items()}
         before, now = unsaid | before, unsaid | now
-        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        skipped = {CONTENT} if CONTENT not in before else set()  # of an older version
+        if before.get(CONTENT) is not None and before[CONTENT] == now.get(CONTENT):
+            skipped = {*PLACES}  # the same images elsewhere
+        names = [n for n in {**before, **now} if before.get(n) != now.get(n) and n not in skipped]
         if names:
             lines = "\n".join(f"  {n}: {before.get(n)!r} -> {now.get(n)!r}" for n in names)
+            images = f"; another {CONTENT} means other images" if CONTENT in names else ""
             raise ValueError(
                 f"{self.folder} was trained with other settings (recorded -> given):\n{lines}\n"
-                "resume with the recorded ones, or choose another folder"
+                f"resume with the recorded ones, or choose another folder{images}"
             )
 
     def _memories(self) -> Iterator[tuple[str, dict[str, Tensor]]]:

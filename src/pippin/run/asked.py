@@ -8,7 +8,7 @@ from pippin.control import Control, Size
 from pippin.data.config import NoDataConfig, OpenMojiConfig, has_buckets
 from pippin.data.crop import SQUARE, crop_of, whole_image
 from pippin.data.source import PictureSource
-from pippin.data.views import square, view_control
+from pippin.data.views import view_control
 from pippin.rng import uniform
 from pippin.run.load import LoadedRun
 from pippin.sampling.config import ControlRequest
@@ -73,7 +73,8 @@ def _bucket(run: LoadedRun, size: Size | None) -> Size | None:
     """The size of views that samples of some size are asked for as; None = the only one."""
     if not has_buckets(run.recipe.data):
         return None
-    return size or square(run.parts.train_source)
+    side = run.recipe.data.resolution
+    return size or Size(side, side)
 
 
 def _clean_side(run: LoadedRun) -> int:
@@ -82,7 +83,7 @@ def _clean_side(run: LoadedRun) -> int:
         return data.resolution
     if isinstance(data, OpenMojiConfig):
         return data.size_law.largest
-    return run.parts.train_source.probe_side
+    return run.parts.probe_side
 
 
 def _in_bucket(source: PictureSource, bucket: Size | None, pictures: list[int]) -> list[int]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a run starts that goes on from trained weights: as they are, or by rules of transfer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isclose
 from operator import attrgetter
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 from rich.markup import escape
 
 from pippin.conditioning.config import Gate, PowerCosineGate
+from pippin.data.record import class_changes
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
@@ -47,7 +48,7 @@ def begin(
     recipe, console = parts.recipe, parts.console
     if recipe.init.run is None:
         return ()
-    start = open_trained(str(located(recipe, folder)), recipe.init.weights)
+    start = open_trained(str(located(parts.located, folder)), recipe.init.weights)
     check_finite(start.tensors, f"init.run {start.source}")
     ends = TransferEnds(old=start.recipe.denoiser, new=recipe.denoiser)
     try:
@@ -65,7 +66,8 @@ def begin(
     if not start.verified:
         console.print(f"[yellow]no checksum:[/] {escape(unverified(start.source))}")
     console.print(f"starting from {escape(start.source)}: {start.said}")
-    for line in suggestions(start.recipe, recipe):
+    names = None if start.inputs is None else start.inputs.data.class_names
+    for line in suggestions(start.recipe, recipe, names, parts.class_names):
         console.print(f"[yellow]note:[/] {escape(line)}")
     *before, own = start.as_parent()
     return (*before, own | {"transfer": moved.counts()})
@@ -79,12 +81,23 @@ def located(recipe: Recipe, folder: Path) -> str:
     return str(start_folder(folder.parent.parent, run.removeprefix(START), recipe.seed))
 
 
-def suggestions(old: Recipe, new: Recipe) -> list[str]:
+def suggestions(
+    old: Recipe,
+    new: Recipe,
+    old_classes: Sequence[str] | None = None,
+    new_classes: Sequence[str] | None = None,
+) -> list[str]:
     """What a start from other weights leaves to be said: settings under which they were trained
     otherwise, and what the method's laws say of another resolution where the recipe does not
-    follow them."""
+    follow them.
+
+    Args:
+        old, new: recipes of the start and of the run.
+        old_classes, new_classes: their class names; None = not known.
+    """
     laws = _laws(old, new) if old.data.resolution != new.data.resolution else _kept(old, new)
-    return [*_relearned(old, new), *_conditions(old, new), *laws]
+    classes = _class_table(old, new, old_classes, new_classes)
+    return [*_relearned(old, new), *classes, *_conditions(old, new), *laws]
 
 
 def _relearned(old: Recipe, new: Recipe) -> Iterator[str]:
@@ -105,18 +118,37 @@ def _conditions(old: Recipe, new: Recipe) -> Iterator[str]:
             f"{', '.join(new.text.source)}, whose features mean something else: init.transfer "
             "semantics starts what reads them anew"
         )
-    pictures, others = _pictures(old), _pictures(new)
-    if kinds == {"label"} and not {"classes", "semantics"} & {*rules} and pictures != others:
-        yield (
-            f"the class table is copied row by row from {pictures} to {others}: where these have "
-            "other classes, or another order of them, give init.transfer classes"
-        )
     for group in ("high", "low"):
         path = f"conditioning.control.{group}_gate"
         was, now = (attrgetter(path)(recipe) for recipe in (old, new))
         heard = all(attrgetter(f"conditioning.control.{group}")(one) for one in (old, new))
         if heard and was != now:
             yield f"the weights were trained with {path} {_gate(was)}; it is {_gate(now)}"
+
+
+def _class_table(
+    old: Recipe,
+    new: Recipe,
+    old_classes: Sequence[str] | None,
+    new_classes: Sequence[str] | None,
+) -> Iterator[str]:
+    """Rows that are copied to another class, by name where both sides have names."""
+    kinds = {one.conditioning.semantic.kind for one in (old, new)}
+    if kinds != {"label"} or {"classes", "semantics"} & {*new.init.transfer}:
+        return
+    if old_classes is not None and new_classes is not None:
+        if changed := class_changes(old_classes, new_classes):
+            yield (
+                f"the class table is copied row by row, and {changed}: give init.transfer "
+                "classes unless each class is to start from the one that had its id"
+            )
+        return
+    pictures, others = _pictures(old), _pictures(new)
+    if pictures != others:
+        yield (
+            f"the class table is copied row by row from {pictures} to {others}: where these have "
+            "other classes, or another order of them, give init.transfer classes"
+        )
 
 
 def _pictures(recipe: Recipe) -> str:

@@ -37,6 +37,7 @@ class PictureCaptions:
         encoder: made only where captions are not cached yet.
         seed: of the choice of captions and the noise of padding.
         device: where a training step's captions are read; a card pads them itself.
+        fingerprint: of the encoder's files, where it is known; None = they are read.
         progress, verify, ready: see :func:`pippin.data.captions.build_bank`.
 
     Raises:
@@ -54,6 +55,7 @@ class PictureCaptions:
         verify: Verify = "sha256",
         ready: Ready | None = None,
         device: torch.device | str = "cpu",
+        fingerprint: str | None = None,
     ) -> None:
         self._rule, self._seed, self._device = rule, seed, torch.device(device)
         self._weights = torch.tensor(list(config.captions.values()))
@@ -74,7 +76,7 @@ class PictureCaptions:
             ["", *(text for column in texts.values() for text in column)],
             encoder,
             folder=Path(config.folder),
-            fingerprint=encoder_fingerprint(config),
+            fingerprint=fingerprint or encoder_fingerprint(config),
             num_tokens=rule.num_tokens,
             dtype=getattr(torch, config.dtype),
             verify=verify,

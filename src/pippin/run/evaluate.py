@@ -61,6 +61,7 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
     place = RunFolder(folder)
     with folder_lock(place.evaluation):
         content = run_protocol(run) | sampling_protocol(run, run.recipe.sampling)
+        content |= run.parts.data_protocol()
         extractor = build_features(run.recipe.evaluation, run.parts.device)
         if not isinstance(extractor, EffLite0):  # whose file the recipe's protocol leaves out
             content |= {"features_fingerprint": extractor.fingerprint}
@@ -86,7 +87,9 @@ def _all_measures(
     floor, captions = place.evaluation / "untrained", place.evaluation / "captions"
 
     def clean(split: Split) -> Features:
-        return clean_features(run.parts.data, config, split, device)
+        record = run.parts.data_record
+        content = record.train.content if split == "train" else record.held_out.content
+        return clean_features(run.parts.data, config, split, device, content)
 
     def quality() -> list[Measure]:
         samples = place.evaluated_samples
@@ -110,7 +113,7 @@ def _all_measures(
         return held_out_clip_measures(run, clip, captions)
 
     def of_untrained() -> list[Measure]:
-        untrained = untrained_run(recipe, run.parts.console, run.crew)
+        untrained = untrained_run(recipe, run.parts.console, run.crew, run.parts)
         loss = held_out().losses(untrained.model, subject="untrained")[:1]
         return [*loss, *_quality(untrained, clean("train"), extractor, floor, "untrained")]
 
@@ -125,10 +128,12 @@ def _all_measures(
         "real": ("real" in config.parts, lambda: real_floor(run.parts.data, config, device)),
         "untrained": ("untrained" in config.parts, of_untrained),
     }
-    measures = cost_measures(recipe, len(run.class_names), run.parts.latent_shape)
+    measures = cost_measures(recipe, run.num_classes, run.parts.latent_shape)
+    data = run.parts.data_protocol()
     for name, (wanted, make) in stage.items():
         if wanted:
-            measures += stages.measure(name, make)
+            made = stages.measure(name, make)
+            measures += [replace(one, protocol=one.protocol | data) for one in made]
     if "quality" in config.parts:
         rows = sample_rows(run, evaluation_prompts(run, config.num_samples), range(SHOWN))
         folder = SampleFolder(place.evaluated_samples, sampling_protocol(run, recipe.sampling))
@@ -182,11 +187,15 @@ def real_floor(data: DataConfig, config: EvaluationConfig, device: torch.device)
 
 @lru_cache(maxsize=4)
 def clean_features(
-    data: DataConfig, config: EvaluationConfig, split: Split, device: torch.device
+    data: DataConfig,
+    config: EvaluationConfig,
+    split: Split,
+    device: torch.device,
+    content: str = "",
 ) -> Features:
     """Features of the clean view of every picture, one per base picture.
 
-    Kept in memory: the arms of a study share them.
+    Kept in memory, for each ``content`` of the images: the arms of a study share them.
     """
     source = build_source(data, split)
     return extract(build_features(config, device), clean_images(source, config.batch_size))

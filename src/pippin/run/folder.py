@@ -4,12 +4,15 @@
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pippin.config import difference, older_settings
 from pippin.recipes.recipe import Recipe
 from pippin.system.formats import read_stamped
 from pippin.training.checkpoint_folders import list_aside, list_checkpoints
+
+if TYPE_CHECKING:  # which needs torch; help of the command line does not
+    from pippin.run.inputs import RunInputs
 
 TWIN = "twin.json"
 """In a study's run that takes the weights of another one: which."""
@@ -17,8 +20,11 @@ Resume = bool | Literal["auto"]
 """Whether training goes on from the newest checkpoint; auto: where the folder holds a run."""
 TRANSFER = "transfer.json"
 """In a run that starts from trained weights: what became of every tensor."""
+INPUTS_FILE = "inputs.json"
+"""The data set and encoders of a run, and where its paths led: :mod:`pippin.run.inputs`."""
 LEFT_BEHIND = {
     "config.json",
+    INPUTS_FILE,
     "checkpoints",
     "log.jsonl",
     "tensorboard",
@@ -27,6 +33,8 @@ LEFT_BEHIND = {
     TRANSFER,
 }
 """What there may be before the first checkpoint, beside hidden files."""
+MAY_MOVE = ("data.path", "data.metadata")
+"""Settings that a resumed run may have otherwise where the data set is the same."""
 START = "@"
 """Begins an ``init.run`` that names a run of the study itself."""
 
@@ -148,6 +156,8 @@ class RunFolder:
             )
         recorded = self.recipe()
         different = difference(recorded, recipe)
+        if recorded.data.kind == recipe.data.kind:  # the images themselves are compared later
+            different = {k: v for k, v in different.items() if k not in MAY_MOVE}
         # No number depends on it, and yet an average cannot begin in the middle.
         averages = [sorted(one.name for one in x.train.ema_extra) for x in (recorded, recipe)]
         if averages[0] != averages[1]:
@@ -160,8 +170,10 @@ class RunFolder:
                 f"{self.config} --resume True --folder {self.path}`) or choose another --folder"
             )
 
-    def record(self, recipe: Recipe) -> None:
-        """Write the recipe that runs here, unless a run is there: its record stands."""
+    def record(self, recipe: Recipe, inputs: "RunInputs") -> None:
+        """Write the recipe that runs here, unless a run is there: its record stands. The inputs
+        are those of the training that begins now."""
+        inputs.save(self.path / INPUTS_FILE)
         if self.config.exists() and not self.free:
             return
         recipe.save(self.config)

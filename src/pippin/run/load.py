@@ -2,7 +2,7 @@
 """A trained run, ready to sample from and to measure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,20 @@ from rich.console import Console
 from rich.markup import escape
 
 from pippin.control import recorded
+from pippin.data.record import image_changes
+from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.text import encoder_fingerprint
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.crew import NOBODY, Crew
 from pippin.run.export_facts import unverified
+from pippin.run.inputs import UNRECORDED, InputsChange, RunInputs, captions_read
 from pippin.run.kinds import weights_in_words
+from pippin.run.known import Known
 from pippin.run.labels import find_label
 from pippin.run.parts import Parts
-from pippin.run.trained import open_trained
+from pippin.run.places import AUTOENCODER, DATA, given_again, locate, with_data
+from pippin.run.trained import Trained, open_trained
 from pippin.sampling.config import SamplingConfig, check_guidance
 from pippin.sampling.sampler import Sampler
 from pippin.system.tensors import tensors_digest
@@ -93,8 +98,13 @@ class LoadedRun:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Class id -> name."""
+        """Class id -> name, as the run was trained."""
         return self.parts.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the model knows."""
+        return self.parts.num_classes
 
     def label_id(self, label: str) -> int:
         """A class by name, or by id where no name is a number; see :func:`find_label`.
@@ -111,6 +121,9 @@ def load_run(
     console: Console | None = None,
     recipe: Recipe | None = None,
     crew: Crew = NOBODY,
+    *,
+    data_path: str | None = None,
+    autoencoder: str | None = None,
 ) -> LoadedRun:
     """The newest good checkpoint of a run folder, or an exported or shipped model.
 
@@ -121,6 +134,9 @@ def load_run(
         console: for messages.
         recipe: the recorded one, with its sampling or evaluation replaced; None = as recorded.
         crew: processes that all load the run; the first one speaks.
+        data_path: where the images lie that it was trained on; None = where the run found them.
+            They are opened only where something asks for them.
+        autoencoder: a folder or name; None = the run's.
 
     Raises:
         ValueError: nothing of that name, or no checkpoint in it whose bytes are whole.
@@ -131,11 +147,10 @@ def load_run(
         console.print(f"[yellow]passed over:[/] {problem}")
     if not trained.verified:
         console.print(f"[yellow]no checksum:[/] {escape(unverified(trained.source))}")
-    parts = Parts(recipe or trained.recipe, console)
+    parts = _parts(trained, recipe or trained.recipe, console, data_path, autoencoder)
     model = parts.new_model()
     trained.load_into(model)
-    with crew.world.first_alone():  # captions that are not cached yet are encoded by one process
-        parts.set_null(model)
+    parts.restore_null(model)
     return LoadedRun(
         recipe=parts.recipe,
         parts=parts,
@@ -150,15 +165,84 @@ def load_run(
     )
 
 
+def _parts(
+    trained: Trained,
+    recipe: Recipe,
+    console: Console,
+    data_path: str | None,
+    autoencoder: str | None,
+) -> Parts:
+    """The components of a trained model, its paths as they lead from here."""
+    places = given_again(recipe, trained.recipe, trained.places)
+    for setting, other in ((DATA, data_path), (AUTOENCODER, autoencoder)):
+        if other is not None:
+            places.pop(setting, None)
+    located = with_data(locate(recipe, places), data_path)
+    if autoencoder is not None:
+        located = replace(located, autoencoder=AutoencoderConfig(source=autoencoder))
+    known = Known(
+        source=trained.source,
+        inputs=trained.inputs,
+        num_classes=trained.num_classes,
+        places=places,
+        other_autoencoder=autoencoder is not None,
+    )
+    if recipe.text != trained.recipe.text and _is_same_encoder(trained, located):
+        recipe = replace(recipe, text=trained.recipe.text)
+    # What is no part of any protocol is used as it leads from here.
+    recipe = replace(recipe, evaluation=located.evaluation)
+    return Parts(recipe, console, located=located, known=known)
+
+
+def _is_same_encoder(trained: Trained, located: Recipe) -> bool:
+    """Whether a text encoder that was given is the recorded one in another place."""
+    recorded = None if trained.inputs is None else trained.inputs.text_encoder
+    return recorded is not None and encoder_fingerprint(located.text) == recorded
+
+
+def inputs_in_folder(trained: Trained, data_path: str, console: Console) -> RunInputs:
+    """The inputs of a trained model whose images lie in a folder.
+
+    Args:
+        trained: of whatever version; of one that kept none, the names are those of the folder.
+        data_path: the folder.
+        console: for messages.
+
+    Raises:
+        ValueError: the folder holds other images, or another number of classes.
+    """
+    parts = _parts(trained, trained.recipe, console, data_path, None)
+    _ = parts.train_source  # which compares classes
+    now = parts.inputs()
+    if trained.inputs is None:
+        change = InputsChange(images_seen=trained.images_seen, what=UNRECORDED)
+        return replace(now, changes=(change,))
+    found = image_changes(trained.inputs.data, now.data, captions_read(trained.recipe))
+    if found:
+        raise ValueError(
+            f"--data.path {data_path} is not what {trained.source} was trained on: {found}; give "
+            "the folder that is, or leave it out: an export needs no images"
+        )
+    return replace(trained.inputs, places=trained.inputs.places | now.places)
+
+
 def images_before(lineage: Sequence[Mapping[str, Any]]) -> int | None:
     """Images that all ancestors together have seen; None where those of one are not known."""
     seen = [int(parent["images_seen"]) for parent in lineage]
     return sum(seen) if all(seen) else None
 
 
-def untrained_run(recipe: Recipe, console: Console, crew: Crew = NOBODY) -> LoadedRun:
-    """The same model at its initial weights: the floor of every measure."""
-    parts = Parts(recipe, console)
+def untrained_run(
+    recipe: Recipe, console: Console, crew: Crew = NOBODY, parts: Parts | None = None
+) -> LoadedRun:
+    """The same model at its initial weights: the floor of every measure.
+
+    Args:
+        recipe, console: of the run.
+        crew: as for :func:`load_run`.
+        parts: of the trained run, which it shares; None = new ones.
+    """
+    parts = parts or Parts(recipe, console)
     model = parts.new_model()
     digest = tensors_digest(dict(model.named_parameters()))
     parts.set_null(model)

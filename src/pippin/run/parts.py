@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -13,21 +14,25 @@ from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
 from pippin.data.bucketed import bucketed
 from pippin.data.build import build_cache
-from pippin.data.config import DataConfig, NoDataConfig, OpenMojiConfig
+from pippin.data.config import DataConfig, ImagesConfig, NoDataConfig, OpenMojiConfig
 from pippin.data.images import ImagesSource
 from pippin.data.moments import EncodedViews, MomentSource
 from pippin.data.open import build_source
+from pippin.data.record import DataRecord, record_data
 from pippin.data.source import PictureSource
 from pippin.data.table import CLASSES
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.encoders.autoencoder import Autoencoder
-from pippin.encoders.text import TextEncoder
+from pippin.encoders.text import TextEncoder, encoder_fingerprint
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
 from pippin.run.builders import ONE_BUILDER, Builders
 from pippin.run.captions import PictureCaptions, check_encoder, cut_notes, prompt_features
 from pippin.run.checks import check_recipe, check_sides
+from pippin.run.inputs import RunInputs
+from pippin.run.known import Known
+from pippin.run.places import places_of
 from pippin.system.device import resolve_device
 from pippin.types import CutCaption
 
@@ -40,14 +45,26 @@ class Parts:
         console: where progress of preparations is shown.
         builders: how caches of the training pictures are built together with other processes; all
             of them must then ask for the same ones in the same order.
+        located: the recipe with its paths as they lead from here, see
+            :func:`pippin.run.places.locate`; None = as they are.
+        known: what a trained model brings; None for one that is to be trained.
 
     Raises:
         ConfigError: parts of the recipe that do not fit each other.
         ValueError: sampling that the schedule does not have.
     """
 
-    def __init__(self, recipe: Recipe, console: Console, builders: Builders = ONE_BUILDER) -> None:
-        check_recipe(recipe)
+    def __init__(
+        self,
+        recipe: Recipe,
+        console: Console,
+        builders: Builders = ONE_BUILDER,
+        *,
+        located: Recipe | None = None,
+        known: Known | None = None,
+    ) -> None:
+        self.located, self.known = located or recipe, known
+        check_recipe(self.located)
         self.recipe, self.console, self.builders = recipe, console, builders
         self._said: set[str] = set()
 
@@ -58,12 +75,12 @@ class Parts:
 
     @property
     def data(self) -> DataConfig:
-        """Which pictures.
+        """Which pictures, and where they are.
 
         Raises:
             ConfigError: the recipe is that of a model without pictures.
         """
-        data = self.recipe.data
+        data = self.located.data
         if isinstance(data, NoDataConfig):
             raise ConfigError(
                 "this model was trained elsewhere and brought no pictures: it can be sampled, "
@@ -72,19 +89,64 @@ class Parts:
             )
         return data
 
-    @property
+    @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """Class id -> name."""
+        """Class id -> name: of a trained model as it was trained, whatever the folder holds now.
+
+        Where an older run kept no names, it is said which ones are taken.
+        """
         data = self.recipe.data
+        if self.known is not None and self.known.inputs is not None:
+            return self.known.inputs.data.class_names
         if isinstance(data, NoDataConfig):
             return tuple(map(str, range(data.num_classes)))
         if isinstance(data, OpenMojiConfig):  # whatever art is installed
             return CLASSES
+        if self.known is not None:
+            return self.known.names_of_folder(self._folder_names, self._folder, self.console)
         return self.train_source.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the model, known without the images where the model is trained."""
+        if self.known is not None and self.known.num_classes is not None:
+            return self.known.num_classes
+        unnamed = self.known is not None and self.known.inputs is None
+        if unnamed and isinstance(self.recipe.data, ImagesConfig):  # a model of no classes
+            return 1
+        return len(self.class_names)
+
+    @property
+    def probe_side(self) -> int:
+        """A side in pixels that at least half of the training images can be shown at."""
+        if self.known is not None and self.known.inputs is not None:
+            return self.known.inputs.data.probe_side
+        return self.train_source.probe_side
 
     @cached_property
     def train_source(self) -> PictureSource:
-        """Pictures to train on."""
+        """Pictures to train on.
+
+        Raises:
+            ValueError: those of a trained model are not there, or have other classes than it.
+        """
+        if self.known is not None:
+            self.known.check_place(self.recipe, self.located)
+            self.known.check_source(self.data_record, self.recipe, self._folder, self.console)
+        return self._train_source
+
+    @property
+    def _folder(self) -> str:
+        """The images in words."""
+        return getattr(self.data, "path", "") or f"data.kind {self.data.kind}"
+
+    def _folder_names(self) -> tuple[str, ...]:
+        if self.known is not None:
+            self.known.check_place(self.recipe, self.located)
+        return self._train_source.class_names
+
+    @cached_property
+    def _train_source(self) -> PictureSource:
         with Progress(console=self.console, transient=True) as progress:
             task = progress.add_task("looking into pictures", total=None, visible=False)
 
@@ -95,13 +157,65 @@ class Parts:
 
     @cached_property
     def held_out_source(self) -> PictureSource:
-        """Pictures never trained on."""
+        """Pictures never trained on.
+
+        Raises:
+            ValueError: as :attr:`train_source`.
+        """
+        _ = self.train_source
+        return self._held_out_source
+
+    @cached_property
+    def _held_out_source(self) -> PictureSource:
+        if isinstance(self._train_source, ImagesSource):  # one look into the folder serves both
+            return self._train_source.of_split("held-out")
         return build_source(self.data, "held-out")
 
     @cached_property
+    def data_record(self) -> DataRecord:
+        """Of the images as they are now."""
+        return record_data(self._train_source, self._held_out_source)
+
+    def inputs(self) -> RunInputs:
+        """What a training that begins now is given beside its settings."""
+        return RunInputs(
+            data=self.data_record,
+            autoencoder=self.autoencoder.fingerprint,
+            text_encoder=self.text_fingerprint if self.text_rule else None,
+            places=places_of(self.located),
+        )
+
+    def data_protocol(self) -> dict[str, Any]:
+        """What a measure on images of a folder says of them; and where these, or those that the
+        model was trained on, are not the same throughout, that.
+
+        The images of the package are known by the settings alone.
+        """
+        found: dict[str, Any] = {}
+        _ = self.train_source  # which compares it with a trained model's
+        if isinstance(self.data, ImagesConfig):
+            found |= {
+                "data.train": self.data_record.train.content,
+                "data.held_out": self.data_record.held_out.content,
+            }
+            if self.text_rule is not None:
+                kinds = self.recipe.text.captions
+                own = self.data_record.held_out.captions, self.data_record.train.captions
+                found["data.captions"] = [one.get(kind) for one in own for kind in kinds]
+        if self.known is not None:
+            found |= self.known.protocol(self.data_record, self.recipe)
+        return found
+
+    @cached_property
     def autoencoder(self) -> Autoencoder:
-        """Frozen, on the device."""
-        return Autoencoder.load(self.recipe.autoencoder, device=self.device)
+        """Frozen, on the device.
+
+        Raises:
+            ValueError: that of a trained model is not there, or is another one than it was.
+        """
+        if self.known is None:
+            return Autoencoder.load(self.located.autoencoder, device=self.device)
+        return self.known.load_autoencoder(self.recipe, self.located, self.device, self.console)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -124,7 +238,7 @@ class Parts:
 
     def _moments_of(self, source: PictureSource) -> MomentSource:
         """Of some pictures, all of one size: cached, or encoded on the fly."""
-        if not self.recipe.cache.enabled:
+        if not self.located.cache.enabled:
             return EncodedViews(source, self.autoencoder, device=self.device)
         self.builders.wait()
         with Progress(console=self.console, disable=not self.builders.first) as progress:
@@ -132,7 +246,7 @@ class Parts:
             return build_cache(
                 source,
                 self.autoencoder,
-                self.recipe.cache,
+                self.located.cache,
                 device=self.device,
                 workers=self.recipe.train.workers,
                 verify=self.builders.verify,
@@ -151,10 +265,23 @@ class Parts:
         return semantic if isinstance(semantic, TextSemantic) else None
 
     @cached_property
+    def text_fingerprint(self) -> str:
+        """Of the text encoder's files."""
+        return encoder_fingerprint(self.located.text)
+
+    @cached_property
     def text_encoder(self) -> TextEncoder:
-        """Frozen, on the device; not loaded where all captions are cached."""
+        """Frozen, on the device; not loaded where all captions are cached.
+
+        Raises:
+            ValueError: that of a trained model is not there.
+        """
         assert self.text_rule is not None
-        encoder = TextEncoder(self.recipe.text, self.device)
+        if self.known is not None:
+            self.known.check_text(
+                self.recipe, self.located, lambda: self.text_fingerprint, self.console
+            )
+        encoder = TextEncoder(self.located.text, self.device)
         check_encoder(encoder, self.text_rule)
         return encoder
 
@@ -179,6 +306,23 @@ class Parts:
     def held_out_captions(self) -> PictureCaptions | None:
         """Of the held-out pictures, for a model of text."""
         return self._captions_of(self.held_out_source, ONE_BUILDER) if self.text_rule else None
+
+    def restore_null(self, model: LatentDenoiser) -> None:
+        """Give a trained model its null caption's mask, which is not among its weights, without
+        the images: from its record, or from the encoder's empty caption."""
+        rule = self.text_rule
+        if rule is None or rule.null != "empty":
+            return
+        if not self.captions_at_hand:  # converted weights lack the features too
+            self.set_null(model)
+            return
+        inputs = self.known.inputs if self.known is not None else None
+        if inputs is None:
+            mask = prompt_features(self.text_encoder, rule, [""], [0]).mask
+            model.conditioner.set_null_mask(None if mask is None else mask[0])
+        else:
+            mask = None if inputs.null_mask is None else torch.tensor(inputs.null_mask)
+            model.conditioner.set_null_mask(mask)
 
     def model_with_null(self) -> LatentDenoiser:
         """A new model with its null caption: what weights can be put into that lack its mask."""
@@ -213,7 +357,7 @@ class Parts:
             task = progress.add_task("encoding captions", total=None, visible=False)
             return PictureCaptions(
                 source,
-                self.recipe.text,
+                self.located.text,
                 self.text_rule,
                 lambda: self.text_encoder,
                 self.recipe.seed,
@@ -223,6 +367,7 @@ class Parts:
                 builders.verify,
                 builders.ready,
                 self.device,
+                self.text_fingerprint,
             )
 
     def new_model(self) -> LatentDenoiser:
@@ -231,7 +376,7 @@ class Parts:
         model = build_model(
             recipe.conditioning,
             recipe.denoiser,
-            num_classes=len(self.class_names),
+            num_classes=self.num_classes,
             latent_channels=self.latent_shape[0],
             seed=recipe.seed,
         )

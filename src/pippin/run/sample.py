@@ -89,6 +89,8 @@ def draw_into(
         missing = [
             batch for batch in batches if not all(folder.holds(row, pixels) for row in batch)
         ]
+        if missing and run.parts.text_rule is not None:
+            _ = run.parts.text_encoder  # what is wrong with it is said before anything is written
         asked = [row.prompt for batch in missing for row in batch]
         folder.begin(rows, _name_cut(run, asked, config))
         if missing:
@@ -114,7 +116,7 @@ def help_drawing(run: LoadedRun) -> None:
     for order in run.crew.orders():
         weights, config = order["weights"], SamplingConfig.from_dict(order["sampling"])
         if weights not in runs:
-            runs[weights] = untrained_run(run.recipe, run.parts.console, run.crew)
+            runs[weights] = untrained_run(run.recipe, run.parts.console, run.crew, run.parts)
         own = runs[weights]
         batches = [
             sample_rows(own, [prompt for _, prompt in batch], [seed for seed, _ in batch])
@@ -258,7 +260,7 @@ def _conditions(
         _classes(run, prompts),
         config.control,
         run.control_names,
-        num_classes=len(run.class_names),
+        num_classes=run.num_classes,
         count=len(seeds),
         controls=controls,
         text=_text(run, prompts, seeds) if text is None else text,

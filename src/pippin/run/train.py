@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin train``: one run from its recipe to its last checkpoint."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from shlex import quote
@@ -22,8 +23,18 @@ from pippin.run.begin import begin
 from pippin.run.builders import builders_of
 from pippin.run.check_data import check_data
 from pippin.run.folder import Resume, RunFolder
+from pippin.run.inputs import RunInputs, read_inputs, state_entry
 from pippin.run.monitor import preview_hook, remove_later_previews, validation_hook
 from pippin.run.parts import Parts
+from pippin.run.places import locate, places_of
+from pippin.run.resumed import (
+    ResumeRequest,
+    note_changes,
+    refuse_other_data,
+    remember_places,
+    resumed_inputs,
+    with_null_mask,
+)
 from pippin.system.files import remove_staged
 from pippin.system.lock import folder_lock
 from pippin.training.checkpoint import newest_good
@@ -40,7 +51,13 @@ LOST_NAMED = 10
 
 
 def train(
-    recipe: Recipe, folder: Path, *, resume: Resume = False, console: Console | None = None
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: Resume = False,
+    console: Console | None = None,
+    allow_changed_data: bool = False,
+    places: Mapping[str, str] | None = None,
 ) -> None:
     """Train a recipe in a run folder, to its end.
 
@@ -50,36 +67,46 @@ def train(
             the same recipe.
         resume: go on from the newest checkpoint whose bytes are whole; the result is the same
             as without the stop. auto: where there is a run, else begin.
+        console: for messages.
+        allow_changed_data: resume also where images or captions are not those that the run was
+            trained on; its record says so from then on.
+        places: setting -> path, of settings that were recorded elsewhere and are still the same:
+            the ``places`` of :class:`pippin.run.inputs.RunInputs`.
 
     Raises:
         ConfigError: parts that do not fit.
-        ValueError: the folder is in use, holds another run, or nothing can be resumed.
+        ValueError: the folder is in use, holds another run, nothing can be resumed, or a run would
+            be resumed on other data, or other classes.
         TrainingDivergedError, TrainingStoppedError: see :class:`Trainer`.
     """
     with joined(recipe.train.device) as world:
         console = console or Console(stderr=True)
         shown = console if world.first else Console(quiet=True)
-        _train(recipe, RunFolder(folder), resume=resume, console=shown, world=world)
+        run = RunFolder(folder)
+        own = read_inputs(folder) if run.config.exists() else None
+        known = [places or {}, places_of(recipe), own.places if own else {}]
+        parts = Parts(recipe, shown, builders_of(world), located=locate(recipe, *known))
+        request = ResumeRequest(resume=resume, allow_changed_data=allow_changed_data)
+        _train(parts, run, request, world)
 
 
-def _train(
-    recipe: Recipe, run: RunFolder, *, resume: Resume, console: Console, world: World
-) -> None:
-    folder = run.path
-    parts = Parts(recipe, console, builders_of(world))
+def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -> None:
+    recipe, folder, console = parts.recipe, run.path, parts.console
     with ExitStack() as held:
         with world.first_alone():
             _name_lost(parts)  # before the folder is made: refused pictures leave none behind
             _count_buckets(parts)
-            check_data(parts, resumed=run.goes_on(resume))
+            check_data(parts, resumed=run.goes_on(request.resume))
             if world.first:
                 held.enter_context(folder_lock(folder))
-                run.check(recipe, resume=run.goes_on(resume))
+                run.check(recipe, resume=run.goes_on(request.resume))
                 remove_staged(folder)
         _agree_on_pictures(parts, world)
-        trainer = _trainer(parts, run, world, resume=run.goes_on(resume))
+        trainer, inputs = _trainer(parts, run, world, request)
         _agree(trainer, world)
         if trainer.step_count >= trainer.total_steps:
+            if world.first:
+                remember_places(run, inputs)
             return
         loader = LatentLoader(
             parts.moments,
@@ -97,9 +124,10 @@ def _train(
             trainer.train(loader, (), _monitors(parts, None, run))
             return
         parts.say_cut_captions()
-        run.record(recipe)  # only now: what cannot be built leaves the folder free
+        run.record(recipe, inputs)  # only now: what cannot be built leaves the folder free
         remove_later_previews(run.previews, trainer.images_seen)
         log = RunLog(run.path, trainer.images_seen)
+        note_changes(log, inputs, trainer.images_seen)
         with closing(log), progress_hook(run.path.name, console) as bar:
             hooks: list[Hook] = [LogHook(log, recipe.train.log_every), bar]
             trainer.train(loader, hooks, _monitors(parts, log, run))
@@ -167,18 +195,27 @@ def _all_have(number: int, world: World, device: torch.device) -> bool:
     return total.item() == world.size * number
 
 
-def _trainer(parts: Parts, run: RunFolder, world: World, *, resume: bool) -> Trainer:
-    """At the newest good checkpoint, at the weights that the recipe starts from, or at its own."""
-    start = _newest(run, parts.console) if resume else None
+def _trainer(
+    parts: Parts, run: RunFolder, world: World, request: ResumeRequest
+) -> tuple[Trainer, RunInputs]:
+    """At the newest good checkpoint, at the weights that the recipe starts from, or at its own;
+    and what the run is given beside its settings."""
+    start = _newest(run, parts.console) if run.goes_on(request.resume) else None
+    with world.first_alone():  # which fetches encoders that are not here yet
+        inputs = parts.inputs()
+    refuse_other_data(run.path, parts.recipe, inputs)
+    if start is not None:
+        inputs = resumed_inputs(parts, run, start, inputs, request)
     model = parts.new_model()
     with world.first_alone():  # which encodes captions where the null one is among them
         parts.set_null(model)
     lineage = begin(model, parts, run.path, report=world.first) if start is None else ()
-    trainer = build_trainer(parts, run.path, world, model, lineage)
+    inputs = with_null_mask(inputs, model)
+    trainer = build_trainer(parts, run.path, world, model, lineage, state_entry(inputs))
     if start is not None:
         trainer.restore(start, verified=True)
         parts.console.print(f"resuming {run.path} at {trainer.images_seen} images")
-    return trainer
+    return trainer, inputs
 
 
 def build_trainer(
@@ -187,6 +224,7 @@ def build_trainer(
     world: World = ALONE,
     model: LatentDenoiser | None = None,
     lineage: tuple[dict[str, Any], ...] = (),
+    record: Mapping[str, Any] | None = None,
 ) -> Trainer:
     """A trainer at image 0; without a model, one whose weights the recipe's seed draws."""
     recipe = parts.recipe
@@ -203,6 +241,7 @@ def build_trainer(
         seed=recipe.seed,
         folder=folder,
         lineage=lineage,
+        record=record,
         world=world,
     )
 

@@ -3,11 +3,13 @@
 
 An exported folder holds ``config.json`` (the recipe) and ``model.safetensors``, whose metadata say
 which weights these are, how many images they have seen, from which weights their run started, and
-their digest. Models inside the package are exported folders with a name that starts with
-``pippin/``; their digests are in ``models/sha256.json``.
+their digest; ``inputs.json`` with the class names; and what :mod:`pippin.run.brought` puts there.
+Models inside the package are exported folders with a name that starts with ``pippin/``; their
+digests are in ``models/sha256.json``.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -21,10 +23,13 @@ from pippin.data.config import NoDataConfig
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
+from pippin.run.brought import bring, brought
 from pippin.run.export_facts import SHA256, damaged, read_facts, sealed
 from pippin.run.export_folder import unfinished_export
-from pippin.run.folder import RunFolder
+from pippin.run.folder import INPUTS_FILE, RunFolder
+from pippin.run.inputs import RunInputs, inputs_in, merged, read_inputs
 from pippin.run.kinds import check_kind, weights_in_words
+from pippin.run.places import locate
 from pippin.sampling.config import SamplingConfig
 from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
 from pippin.system.weight_checks import check_finite
@@ -32,6 +37,9 @@ from pippin.training.checkpoint import load_state, load_weights, newest_good
 
 SHIPPED_PREFIX = "pippin/"
 WEIGHTS_FILE = "model.safetensors"
+NULL_CAPTIONS = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
+"""Features of an encoder's empty caption, or learned ones: rounded, they would be no caption's."""
+CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +61,26 @@ class Trained:
     """Why newer checkpoints of the run could not be used."""
     verified: bool = True
     """Whether they have a recorded digest; exports of earlier versions have none."""
+    inputs: RunInputs | None = None
+    """Class names, hashes of data and encoders; None where an older version kept none."""
+    brought: Mapping[str, str] = field(default_factory=dict)
+    """Setting -> path, of what an exported folder has inside."""
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Setting -> path that it leads to."""
+        return {**(self.inputs.places if self.inputs else {}), **self.brought}
+
+    @property
+    def located(self) -> Recipe:
+        """The recipe with its paths as they lead from here."""
+        return locate(self.recipe, self.places)
+
+    @property
+    def num_classes(self) -> int | None:
+        """Of the class table; None for a model that has none."""
+        rows = [len(self.tensors[name]) for name in CLASS_TABLES if name in self.tensors]
+        return rows[0] - 1 if rows else None  # the last row is the null class
 
     @cached_property
     def sha256(self) -> str:
@@ -67,7 +95,7 @@ class Trained:
     def as_parent(self) -> tuple[dict[str, Any], ...]:
         """The lineage of a run that starts here: one entry for each ancestor, oldest first, with
         what is needed to count image tokens; ``images_seen`` 0 = not known."""
-        side = known_patches_a_side(self.recipe)
+        side = known_patches_a_side(self.located)
         own = {
             "source": self.source,
             "weights": self.weights,
@@ -181,22 +209,37 @@ def open_trained(source: str, weights: str | None = None) -> Trained:
         lineage=tuple(state.get("lineage", ())),
         average=_trained_average(recipe, weights),
         passed_over=tuple(problems),
+        inputs=merged(inputs_in(state, str(path)), folder),
     )
 
 
-def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+def export(
+    trained: Trained,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    *,
+    text_encoders: bool = True,
+    fetch: bool = True,
+) -> list[str]:
     """Write an exported folder; see the module's head.
 
     Args:
         trained: what to write.
         folder: new, empty, or left by an export of the same weights that was not finished.
-        dtype: of the weights on disk; loading casts them to fp32.
+        dtype: of the weights on disk; loading casts them to fp32. A null caption stays as it is.
+        text_encoders, fetch: what is copied besides, see :func:`pippin.run.brought.bring`.
+
+    Returns:
+        What it lacks where it is sampled elsewhere, as sentences.
 
     Raises:
         ValueError: the folder has other files already.
         OSError: disk full or not writable; the same call goes on.
     """
-    tensors = {name: value.to(dtype) for name, value in trained.tensors.items()}
+    tensors = {
+        name: value if name in NULL_CAPTIONS else value.to(dtype)
+        for name, value in trained.tensors.items()
+    }
     facts = {
         "weights": trained.weights,
         "images_seen": trained.images_seen,
@@ -205,8 +248,12 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
         SHA256: tensors_digest({name: value.float() for name, value in tensors.items()}),
     }
     with unfinished_export(folder, facts):
+        notes = bring(trained.located, folder, text_encoders=text_encoders, fetch=fetch)
+        if trained.inputs is not None:
+            trained.inputs.save(folder / INPUTS_FILE)
         save_tensors(folder / WEIGHTS_FILE, tensors, metadata=sealed(facts))
         trained.recipe.save(folder / "config.json")
+    return notes
 
 
 def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) -> Trained:
@@ -226,6 +273,8 @@ def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) ->
         images_seen=facts["images_seen"],
         lineage=tuple(facts["lineage"]),
         average=facts["average"] or _trained_average(recipe, facts["weights"]),
+        inputs=read_inputs(folder),
+        brought=brought(folder, recipe),
     )
     recorded = facts[SHA256]
     if recorded is None and source.startswith(SHIPPED_PREFIX):

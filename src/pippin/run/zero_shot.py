@@ -117,7 +117,9 @@ def _measures(
         **{f"zero_shot.{path}": value for path, value in protocol(pictures.config).items()},
         "captions_of": "the preset's folder",
     }
-    mine = shared | sampling_protocol(run, sampling)
+    known = run.parts.known
+    trained = known.protocol(None, run.recipe) if known is not None else {}
+    mine = shared | sampling_protocol(run, sampling) | trained
     extractor = build_features(config, run.parts.device)
     drawn = extract(extractor, _resized(files, size, side))
     reference = extract(extractor, pictures.images(range(len(pictures)), size))

@@ -30,6 +30,10 @@ FOLLOWS = {
     "sampling.evaluations_per_image": "sampling",
     "model.weights": "sampling",
     "autoencoder": "autoencoder",
+    "data.train": "data",
+    "data.held_out": "data",
+    "data.captions": "text",
+    "data.trained_on": "data",
 }
 """What a metric's protocol says that follows from settings -> the section of these settings."""
 

@@ -51,7 +51,8 @@ class Checkpoint:
     ema: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
-    """images_seen, step, bad steps, seed, lineage, half-lives of further averages."""
+    """images_seen, step, bad steps, seed, lineage, inputs of the run, half-lives of further
+    averages."""
     extra: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     """Further averages by name."""
 

@@ -46,6 +46,16 @@ class RunLog:
             for name, value in values.items():
                 self._board.add_scalar(name, value, images)
 
+    def note(self, images: int, text: str) -> None:
+        """One line: {"images": ..., "note": text}, of what a reader of the curves must know.
+
+        Raises:
+            OSError: disk full or not writable; it names the file.
+        """
+        with naming(self.path):
+            self._file.write(json.dumps({"images": images, "note": text}) + "\n")
+            self._file.flush()
+
     def close(self) -> None:
         """Flush both."""
         with naming(self.path):

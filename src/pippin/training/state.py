@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pippin.system.sharded import gathered, laid_out_as
 from pippin.training.checkpoint import Checkpoint
 from pippin.training.ema import EMA
 from pippin.training.optimizer import optimizer_tensors, restore_optimizers
+
+NAMED = 5
+"""Tensors that an error names."""
 
 
 def capture(
@@ -55,7 +58,7 @@ def put_back(
     """Give a model, its averages and its optimizers what a checkpoint, of this path, holds.
 
     Raises:
-        ValueError: it holds other averages, or tensors of another model.
+        ValueError: it holds other averages, or tensors of another model; nothing is changed.
     """
     if set(checkpoint.extra) | {"ema"} != set(averages):
         there, here = (
@@ -67,9 +70,25 @@ def put_back(
             "Averages are kept from the first step on: resume with those that are there"
         )
     own = model.state_dict()
+    _refuse_other_shapes(checkpoint, path, own)
     model.load_state_dict(
         {name: laid_out_as(x, own[name]) for name, x in checkpoint.model.items()}
     )
     for name, ema in averages.items():
         ema.restore(checkpoint.ema if name == "ema" else checkpoint.extra[name])
     restore_optimizers(model, optimizers, checkpoint.optimizer)
+
+
+def _refuse_other_shapes(checkpoint: Checkpoint, path: Path, own: Mapping[str, Tensor]) -> None:
+    there = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
+    here = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    odd = sorted(name for name in {**there, **here} if there.get(name) != here.get(name))
+    if odd:
+        lines = "".join(
+            f"\n  {name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
+            for name in odd[:NAMED]
+        )
+        raise ValueError(
+            f"{path} is of another model; tensors that differ: {len(odd)}{lines}\n"
+            "resume with the settings and the classes that it was trained with"
+        )

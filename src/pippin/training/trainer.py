@@ -3,7 +3,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Trainer:
         seed: of the draws (time, noise, drops).
         folder: of the run; checkpoints go below it.
         lineage: where the model's weights come from, oldest first; it travels in every checkpoint.
+        record: further entries of every checkpoint's state, as JSON values.
         world: the processes that share each batch and take the same steps; the first one writes.
 
     Raises:
@@ -60,12 +61,13 @@ class Trainer:
         seed: int,
         folder: Path,
         lineage: tuple[dict[str, Any], ...] = (),
+        record: Mapping[str, Any] | None = None,
         world: World = ALONE,
     ) -> None:
         config.local_batch(world.size)  # refuses
         self.model, self.objective, self.conditioning = model, objective, conditioning
         self.config, self.seed, self.folder, self.world = config, seed, folder, world
-        self.lineage = lineage
+        self.lineage, self.record = lineage, dict(record or {})
         self.device = next(model.parameters()).device
         self.gradients = Gradients(model, objective, config, world, lambda part: self.mark(part))
         self.ema = EMA(model, half_life_images(config.ema, config.images))
@@ -255,7 +257,7 @@ class Trainer:
 
     def _begin_save(self) -> Path:
         """Write a checkpoint of this moment, or begin to; the first process does."""
-        state = {
+        state = self.record | {
             "images_seen": self.images_seen,
             "step": self.step_count,
             "bad_steps": self.bad_steps,

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a trained model brings of its data and encoders, held against what is there.
+
+Sampling needs neither the images nor their folder. Where images are needed, they are compared with
+those of the training: other classes are refused, other images are said and stand in the protocol.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+
+from pippin.data.config import ImagesConfig
+from pippin.data.record import (
+    DataRecord,
+    class_changes,
+    decoder_change,
+    image_changes,
+    listed,
+)
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.recipes.recipe import Recipe
+from pippin.run.inputs import RunInputs, captions_read, reads_classes
+from pippin.run.places import AUTOENCODER, DATA, TEXT, paths_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of a trained model without opening its images."""
+
+    source: str
+    """The run or model, for messages."""
+    inputs: RunInputs | None
+    """None for runs and exports of versions that kept none."""
+    num_classes: int | None
+    """Of its weights; None where these do not say."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Setting -> path that it led to, of the settings that are still as recorded."""
+    other_autoencoder: bool = False
+    """Whether the user named another one than the recipe does."""
+
+    def names_of_folder(
+        self, names: Callable[[], Sequence[str]], folder: str, console: Console
+    ) -> tuple[str, ...]:
+        """Class names for a model that kept none: those of its folder as it is now, or numbers.
+
+        Args:
+            names: opens the folder and gives its class names.
+            folder: ``data.path``.
+            console: where it is said which they are.
+        """
+        count = self.num_classes
+        numbers = tuple(map(str, range(count or 1)))
+        kept = f"{escape(self.source)} kept no class names (an older version made it)"
+        try:
+            found = tuple(names())
+        except (OSError, ValueError) as error:
+            console.print(
+                f"[yellow]class names are not known:[/] {kept}, and data.path cannot be read "
+                f"({escape(str(error))}): classes are {numbers[0]} to {numbers[-1]}; "
+                "--data.path FOLDER takes the names of a folder"
+            )
+            return numbers
+        if count not in (None, len(found)):
+            console.print(
+                f"[yellow]class names are not known:[/] {kept}, and {escape(folder)} has "
+                f"{len(found)} classes where the model has {count}: classes are {numbers[0]} to "
+                f"{numbers[-1]}"
+            )
+            return numbers
+        console.print(
+            f"[yellow]class names:[/] {kept}; taken are those of {escape(folder)} as it is now: "
+            f"{escape(listed(found))}"
+        )
+        return found
+
+    def check_place(self, recipe: Recipe, located: Recipe) -> None:
+        """Refuse to look for images where none can be.
+
+        Raises:
+            ValueError: their folder is not there; it says how to name another.
+        """
+        if not isinstance(located.data, ImagesConfig) or Path(located.data.path).is_dir():
+            return
+        raise ValueError(
+            f"the images of {self.source} are needed and not there: "
+            f"{self._absent(DATA, recipe, located)}; give their folder with --data.path FOLDER"
+        )
+
+    def check_source(self, now: DataRecord, recipe: Recipe, folder: str, console: Console) -> None:
+        """Hold the images that are there against those of the training.
+
+        Raises:
+            ValueError: class ids of the images mean other classes than the model's.
+        """
+        if self.inputs is None:
+            self._check_count(now, recipe, folder)
+            return
+        before = self.inputs.data
+        classes = class_changes(before.class_names, now.class_names)
+        if classes and reads_classes(recipe):
+            raise ValueError(
+                f"{folder} has other classes than {self.source} was trained on: {classes}. Its "
+                "images cannot be shown to this model by class id: put the class names back, or "
+                "give the folder that has them with --data.path; `pippin sample` needs no images, "
+                "and `pippin evaluate SAMPLES --data.path FOLDER` measures samples against any"
+            )
+        if changed := image_changes(before, now, captions_read(recipe)):
+            console.print(
+                f"[yellow]other data:[/] {escape(folder)} is not what {escape(self.source)} was "
+                f"trained on: {escape(changed)}; the protocol says so"
+            )
+        if changed := decoder_change(before, now):
+            console.print(f"[yellow]pixels may differ by rounding:[/] {escape(changed)}")
+
+    def _check_count(self, now: DataRecord, recipe: Recipe, folder: str) -> None:
+        count, names = self.num_classes, now.class_names
+        if reads_classes(recipe) and count not in (None, len(names)):
+            raise ValueError(
+                f"{folder} has {len(names)} classes ({listed(names)}), and {self.source} was "
+                f"trained on {count}; which they were is not known, an older version made it: "
+                "give the folder that it was trained on with --data.path"
+            )
+
+    def protocol(self, now: DataRecord | None, recipe: Recipe) -> dict[str, Any]:
+        """What a measure's protocol says of the data that the model was trained on, where these
+        are not the ones at hand, or were not the same throughout.
+
+        Args:
+            now: the images that are measured on; None where it is on none of the run's.
+            recipe: of the run.
+        """
+        found: dict[str, Any] = {}
+        if self.inputs is None:
+            if isinstance(recipe.data, ImagesConfig):
+                found["data.trained_on"] = "not recorded"
+            return found
+        if now is not None and image_changes(self.inputs.data, now, captions_read(recipe)):
+            before = self.inputs.data
+            found["data.trained_on"] = {
+                "train": before.train.content,
+                "held_out": before.held_out.content,
+            }
+        if self.inputs.changes:
+            found["data.changes"] = [one.to_dict() for one in self.inputs.changes]
+        return found
+
+    def load_autoencoder(
+        self, recipe: Recipe, located: Recipe, device: torch.device, console: Console
+    ) -> Autoencoder:
+        """The autoencoder that the model was trained with.
+
+        Raises:
+            ValueError: it is not there, or another one lies in its place.
+        """
+        source = located.autoencoder.source
+        if AUTOENCODER in self.places and not Path(source).is_dir():
+            raise ValueError(
+                f"the autoencoder of {self.source} is not there: "
+                f"{self._absent(AUTOENCODER, recipe, located)}; give its folder with "
+                "--autoencoder FOLDER, or a model of `pippin export`, which brings its own"
+            )
+        try:
+            autoencoder = Autoencoder.load(located.autoencoder, device=device)
+        except ValueError as error:
+            raise ValueError(
+                f"the autoencoder of {self.source}: {error}; --autoencoder FOLDER names one"
+            ) from error
+        wanted = self.inputs.autoencoder if self.inputs else autoencoder.fingerprint
+        if autoencoder.fingerprint == wanted:
+            return autoencoder
+        what = f"{source} has the fingerprint {autoencoder.fingerprint}"
+        if not self.other_autoencoder:
+            raise ValueError(
+                f"{what}, and {self.source} was trained with {wanted}: its latents would be "
+                "decoded wrongly. Put the autoencoder back that it was trained with, or name it "
+                "with --autoencoder FOLDER"
+            )
+        console.print(
+            f"[yellow]another autoencoder:[/] {escape(what)}; {escape(self.source)} was trained "
+            f"with {wanted}"
+        )
+        return autoencoder
+
+    def check_text(
+        self, recipe: Recipe, located: Recipe, fingerprint: Callable[[], str], console: Console
+    ) -> None:
+        """Hold the text encoder that is there against that of the training.
+
+        Raises:
+            ValueError: it is not there; it says how to name another.
+        """
+        for place, source in enumerate(located.text.source):
+            setting = f"{TEXT}.{place}"
+            if setting in self.places and not Path(source).is_dir():
+                raise ValueError(
+                    f"a text encoder of {self.source} is not there: "
+                    f"{self._absent(setting, recipe, located)}; give all encoders "
+                    "with --text-source"
+                )
+        if self.inputs is None or self.inputs.text_encoder is None:
+            return
+        found = fingerprint()
+        if found != self.inputs.text_encoder:
+            console.print(
+                f"[yellow]another text encoder:[/] the files of "
+                f"{escape(', '.join(located.text.source))} have the fingerprint {found}; "
+                f"{escape(self.source)} was trained with {self.inputs.text_encoder}"
+            )
+
+    def _absent(self, setting: str, recipe: Recipe, located: Recipe) -> str:
+        """Where something was looked for, in words."""
+        given, now = paths_of(recipe).get(setting, ""), paths_of(located).get(setting, "")
+        recorded = self.places.get(setting)
+        said = f"{setting} {given}"
+        if now != given:
+            return f"{said}, looked for as {now}"
+        if recorded and recorded != given:
+            return f"{said}, which was {recorded} when it was trained"
+        return f"{said}, seen from {Path.cwd()}"
