@@ -99,7 +99,7 @@ def import_shard(shard: Shard, columns: Columns, folder: Path) -> None:
     staging.mkdir()
     try:
         with naming(folder):
-            part = _write_images(shard, columns, staging, folder / PARTS)
+            part = _write_pictures(shard, columns, staging, folder / PARTS)
         os.replace(staging, place)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -107,7 +107,7 @@ def import_shard(shard: Shard, columns: Columns, folder: Path) -> None:
     write_text(_part(shard, folder), json.dumps(asdict(part)))
 
 
-def _write_images(shard: Shard, columns: Columns, folder: Path, scratch: Path) -> Part:
+def _write_pictures(shard: Shard, columns: Columns, folder: Path, scratch: Path) -> Part:
     """Write every image, and tell which rows were skipped and what was not taken."""
     part = Part(of=shard.identity, rows=[], lost=[], folders=[])
     with shard.open(columns, scratch) as opened:
@@ -115,11 +115,16 @@ def _write_images(shard: Shard, columns: Columns, folder: Path, scratch: Path) -
         reader = RowReader(columns, opened.classes, opened.columns)
         for number, row in enumerate(opened.rows):
             try:
-                written = _write_row(shard, reader, row, folder / f"{number:07d}")
+                reading = reader.read(row)
+                content = _content(shard, row, reading.image)
+                suffix = _suffix(content)
             except UnusableRowError as error:
                 part.lost.append(f"{shard.index} {number}{_called(row)}: {error}")
                 continue
-            part.rows.append(written)
+            reader.count(reading)
+            name = f"{number:07d}{suffix}"
+            (folder / name).write_bytes(content)
+            part.rows.append({"file_name": f"{_name(shard)}/{name}"} | reading.texts)
             assert part.folders is not None
             part.folders.append(row.folder)
     check_rows(reader, opened, shard.identity)
@@ -129,26 +134,18 @@ def _write_images(shard: Shard, columns: Columns, folder: Path, scratch: Path) -
     return part
 
 
-def _write_row(shard: Shard, reader: RowReader, row: Row, stem: Path) -> dict[str, str]:
-    """Write the image of a row; its line of metadata.jsonl.
+def _content(shard: Shard, row: Row, image: Any) -> bytes:
+    """The bytes of a row's image.
 
     Raises:
-        UnusableRowError: it has no image that can be read, or a caption that is no text.
+        UnusableRowError: it has none.
     """
-    reading = reader.read(row)
-    content = _content(shard, reading.image)
-    if not content:
-        raise UnusableRowError(_no_image(row, reading.image))
-    name = f"{stem.name}{_suffix(content)}"
-    (stem.parent / name).write_bytes(content)
-    reader.count(reading)
-    return {"file_name": f"{_name(shard)}/{name}"} | reading.texts
-
-
-def _content(shard: Shard, image: Any) -> bytes | None:
     if isinstance(image, Stored) and image.num_bytes > LARGEST_IMAGE:
         raise UnusableRowError(f"enormous: it has {image.num_bytes} bytes")
-    return shard.content(image)
+    content = shard.content(image)
+    if not content:
+        raise UnusableRowError(_no_image(row, image))
+    return content
 
 
 def _no_image(row: Row, image: Any) -> str:
