@@ -122,6 +122,11 @@ def test_captions_and_classes_that_come_late_are_taken(taken):
         ({"json": {"caption": {"en": "one"}}, "txt": b"two"}, "two"),
         ({"json": {"caption": float("nan")}, "txt": b"\xef\xbb\xbftwo"}, "two"),
         ({"json": {"caption": [1, {"en": "one"}]}}, None),
+        ({"json": {"caption": '["one", "two"]'}}, "one"),
+        ({"json": {"caption": "{'en': 'one'}"}, "txt": b"two"}, "two"),
+        ({"txt": b'{"en": "one"}'}, None),
+        ({"txt": b"[one] and {two}"}, "[one] and {two}"),
+        ({"txt": b"[one]"}, "[one]"),
     ],
 )
 def test_which_caption_is_taken(taken, member, text):

@@ -82,6 +82,10 @@ def test_cells_that_are_no_text_are_no_captions(taken):
     assert found.unread == {"caption (dictionary with en, de)": 5}
     found, rows = taken({"jpg": BYTES, "caption": [{"en": "one"}] * 5}, caption="caption.en")
     assert {row["text"] for row in rows} == {"one"}
+    found, rows = taken({"jpg": BYTES, "caption": ['{"en": "one"}'] * 5}, caption="caption.en")
+    assert {row["text"] for row in rows} == {"one"}
+    with pytest.raises(ConfigError, match=r"has no column caption\.fr, .* it has: jpg, caption"):
+        taken({"jpg": BYTES, "caption": ['{"en": "one"}'] * 5}, caption="caption.fr")
     found, rows = taken({"jpg": BYTES, "labels": [[1, 2]] * 5})
     assert found.labels == 0 and found.unread == {"labels (list)": 5}
     found, rows = taken({"jpg": BYTES, "labels": [[1, 2]] * 5, "class": ["a"] * 5})

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a row of a source says of its image: which column gave what, and what was not taken."""
 
+import ast
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
@@ -17,6 +18,8 @@ LARGEST_TEXT = 65_536
 """Bytes of a caption or class in a member of its own."""
 INTERNAL = ("__key__", "__url__")
 """Columns that ``datasets`` adds."""
+BRACKETS = (("[", "]"), ("{", "}"))
+"""First and last characters of lists and dictionaries that were written as text."""
 SHOWN = 5
 """Entries of a dictionary that are named."""
 
@@ -103,6 +106,7 @@ class RowReader:
             if (found := cells.find(candidate)) is None:
                 continue
             column, value = cells.read(found)
+            value = _unwrapped(value)
             values = value if isinstance(value, list) else [value]
             if any(isinstance(one, dict | list) for one in values):
                 cells.note_compound(column, value)
@@ -120,6 +124,7 @@ class RowReader:
             if (found := cells.find(candidate)) is None:
                 continue
             column, value = cells.read(found)
+            value = _unwrapped(value)
             if isinstance(value, dict | list):
                 cells.note_compound(column, value)
                 continue
@@ -229,7 +234,7 @@ class _Cells:
         """A dictionary in a cell, or in the json of a member."""
         value = self._cells[column]
         if not isinstance(value, Stored):
-            return value
+            return _unwrapped(value)
         if column not in self._parsed:
             self.latest = column
             self._parsed[column] = _json(_content(value, LARGEST_JSON))
@@ -240,6 +245,23 @@ def _content(member: Stored, most: int) -> bytes:
     if member.num_bytes > most:
         raise NotTextError(f"has {member.num_bytes} bytes; {most} are allowed")
     return member.read()
+
+
+def _unwrapped(value: Any) -> Any:
+    """The list or dictionary that a program wrote as text; other values as they are."""
+    text = value
+    if isinstance(value, bytes) and value[:1] in (b"[", b"{"):
+        text = value.decode("utf-8", "replace")
+    if not isinstance(text, str) or (text[:1], text.rstrip()[-1:]) not in BRACKETS:
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):  # text in brackets
+            continue
+        if isinstance(found, dict | list):
+            return found
+    return value
 
 
 def _json(content: bytes) -> Any:

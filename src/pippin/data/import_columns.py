@@ -154,6 +154,10 @@ def _named(config: ImportConfig, look: Look, option: str, given: str) -> str:
         wanted = (given.lower(), f"{given.lower()}.txt")
         has_it = any(match_kind(one, kinds) for kinds in look.samples for one in wanted)
         found = given if has_it or not look.is_whole else None
+    if found is None and look.samples is None:
+        column = find_name(given.partition(".")[0], look.names)
+        # Text may hold a dictionary; the end of the shard tells.
+        found = given if "." in given and column and column not in look.dictionaries else None
     if found is None:
         raise ConfigError(
             f"--{option} {given}: {without_secrets(config.source)} has no such column"

@@ -12,7 +12,7 @@ import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
@@ -177,12 +177,17 @@ def _write_images(shard: Shard, columns: Columns, folder: Path, scratch: Path) -
         reader = RowReader(columns, opened.classes, opened.columns)
         for number, row in enumerate(opened.rows):
             try:
-                written = _write_row(shard, reader, row, folder / f"{number:07d}")
+                reading = reader.read(row)
+                content = _content(shard, row, reading.image)
+                suffix = _suffix(content)
             except UnusableRowError as error:
                 part.lost.append(f"{shard.index} {number}{_called(row)}: {error}")
                 continue
-            part.rows.append(written.line)
-            part.num_bytes.append(written.num_bytes)
+            reader.count(reading)
+            name = f"{number:07d}{suffix}"
+            (folder / name).write_bytes(content)
+            part.num_bytes.append(len(content))
+            part.rows.append({"file_name": f"{_name(shard)}/{name}"} | reading.texts)
             assert part.folders is not None
             part.folders.append(row.folder)
     check_rows(reader, opened, shard.identity)
@@ -192,33 +197,18 @@ def _write_images(shard: Shard, columns: Columns, folder: Path, scratch: Path) -
     return part
 
 
-class _Written(NamedTuple):
-    line: dict[str, str]
-    """Of metadata.jsonl."""
-    num_bytes: int
-
-
-def _write_row(shard: Shard, reader: RowReader, row: Row, stem: Path) -> _Written:
-    """Write the image of a row.
+def _content(shard: Shard, row: Row, image: Any) -> bytes:
+    """The bytes of a row's image.
 
     Raises:
-        UnusableRowError: it has no image that can be read, or a caption that is no text.
+        UnusableRowError: it has none.
     """
-    reading = reader.read(row)
-    content = _content(shard, reading.image)
-    if not content:
-        raise UnusableRowError(_no_image(row, reading.image))
-    name = f"{stem.name}{_suffix(content)}"
-    (stem.parent / name).write_bytes(content)
-    reader.count(reading)
-    line = {"file_name": f"{_name(shard)}/{name}"} | reading.texts
-    return _Written(line, len(content))
-
-
-def _content(shard: Shard, image: Any) -> bytes | None:
     if isinstance(image, Stored) and image.num_bytes > LARGEST_IMAGE:
         raise UnusableRowError(f"enormous: it has {image.num_bytes} bytes")
-    return shard.content(image)
+    content = shard.content(image)
+    if not content:
+        raise UnusableRowError(_no_image(row, image))
+    return content
 
 
 def _no_image(row: Row, image: Any) -> str:
