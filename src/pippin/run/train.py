@@ -26,7 +26,7 @@ from pippin.system.files import remove_staged
 from pippin.system.lock import folder_lock
 from pippin.training.checkpoint import newest_good
 from pippin.training.compile import compile_blocks
-from pippin.training.hooks import LogHook, progress_hook
+from pippin.training.hooks import Every, LogHook, progress_hook
 from pippin.training.log import RunLog
 from pippin.training.recompute import recompute_blocks
 from pippin.training.trainer import Hook, Trainer
@@ -75,7 +75,9 @@ def _train(
         _agree_on_pictures(parts, world)
         trainer = _trainer(parts, run, world, resume=run.goes_on(resume))
         _agree(trainer, world)
-        if trainer.step_count >= trainer.total_steps:
+        monitors = _monitors(parts, None, run)
+        missed = [isinstance(one, Every) and one.missed(trainer) for one in monitors]
+        if trainer.step_count >= trainer.total_steps and not any(missed):
             return
         loader = LatentLoader(
             parts.moments,
@@ -90,13 +92,16 @@ def _train(
             captions=parts.captions,
         )
         if not world.first:
-            trainer.train(loader, (), _monitors(parts, None, run))
+            _catch_up(trainer, monitors, missed)
+            trainer.train(loader, (), monitors)
             return
         run.record(recipe)  # only now: what cannot be built leaves the folder free
         log = RunLog(run.path, trainer.images_seen)
         with closing(log), progress_hook(run.path.name, console) as bar:
             hooks: list[Hook] = [LogHook(log, recipe.train.log_every), bar]
-            trainer.train(loader, hooks, _monitors(parts, log, run))
+            monitors = _monitors(parts, log, run)
+            _catch_up(trainer, monitors, missed)
+            trainer.train(loader, hooks, monitors)
 
 
 def _name_lost(parts: Parts) -> None:
@@ -213,4 +218,11 @@ def _newest(run: RunFolder, console: Console) -> Path | None:
 
 def _monitors(parts: Parts, log: RunLog | None, run: RunFolder) -> list[Hook]:
     """Validation and previews, which come after a step's checkpoint; all processes take part."""
-    return [validation_hook(parts, log), preview_hook(parts, run.previews)]
+    return [validation_hook(parts, log, run.log), preview_hook(parts, run.previews)]
+
+
+def _catch_up(trainer: Trainer, monitors: list[Hook], missed: list[bool]) -> None:
+    """Do what a kill between a checkpoint and its validation or preview has left out."""
+    for monitor, lacks in zip(monitors, missed, strict=True):
+        if lacks and isinstance(monitor, Every):
+            monitor.act(trainer)
