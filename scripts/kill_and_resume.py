@@ -1,248 +1,212 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kill pippin with SIGKILL at random moments, go on each time, and compare what comes out.
+"""Kill every verb that writes, at random moments, and compare what comes out.
 
-    python scripts/kill_and_resume.py --folder DIR --kills 20
-    python scripts/kill_and_resume.py --folder DIR --kills 5 --phases train
+    python scripts/kill_and_resume.py --folder DIR
+    python scripts/kill_and_resume.py --folder DIR --verbs import study --rounds 20
 
-Each phase runs once without a stop and once killed: ``train`` prepares latents, trains,
-checkpoints and previews; ``sample`` draws images; ``evaluate`` measures; ``study`` runs a study of
-two arms. Prints a markdown table; the exit code is 1 where anything differs.
+Each verb runs once undisturbed. Then, in each round, it is started in a new folder, and by SIGKILL
+its first process, one of its children or all of them are killed; the same command is given again
+until it comes to its end. All files and numbers must then equal those of the undisturbed run, but
+for times, locks, reports and TensorBoard's files; no process may outlive its parent, and where one
+child was killed no traceback may be printed.
+
+Prints a markdown table; the exit code is 1 where anything differs.
 """
 
 import argparse
-import hashlib
-import json
+import importlib
+import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-OPTIONS = [
-    *("--data.resolution", "32", "--data.views", "2", "--data.max-pictures", "400"),
-    *("--cache.shard-size", "64", "--denoiser.depth", "2", "--denoiser.width", "32"),
-    *("--denoiser.num-heads", "2", "--denoiser.patch-size", "4", "--train.device", "cpu"),
-    *("--train.batch-size", "32", "--train.images", "9600", "--train.checkpoint-every", "320"),
-    *("--train.preview-every", "3200", "--train.validate-every", "3200", "--sampling.steps", "4"),
-    *("--evaluation.num-samples", "96", "--evaluation.input-size", "32"),
-    *("--evaluation.drift-pairs", "4", "--evaluation.kid-subset-size", "48"),
-]
-WEIGHTS = ("model", "ema", "optimizer")
+from kills.digests import digests
+from kills.trial import LONGEST, Call, survivors
+from kills.verbs import VERBS, Verb, command, make_inputs, train
+
+ATTEMPTS = 4
+"""Rounds that may end before their kill, for each that is to be hit."""
+CALLS = 4
+"""Calls in which a killed verb has come to its end."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """One kind of work in a folder."""
+@dataclass(kw_only=True)
+class Seen:
+    """What happened to one verb."""
 
-    share: int
-    """Of the kills."""
-    command: Callable[[Path], list[str]]
-    """The command that starts or goes on in a folder."""
-    digests: Callable[[Path], dict[str, str]]
-    """What must be equal in the end."""
-    needs_run: bool = False
-    """Starts from a copy of a trained run."""
+    seconds: float = 0.0
+    """Of the undisturbed run."""
+    hits: dict[str, int] = field(default_factory=dict)
+    """Who was killed -> how often at work."""
+    outputs: int = 0
+    faults: list[str] = field(default_factory=list)
 
-
-def pippin(*arguments: str) -> list[str]:
-    """A command line of this interpreter."""
-    return [sys.executable, "-m", "pippin.cli.main", *arguments]
-
-
-def train_command(folder: Path) -> list[str]:
-    """Train, or resume where a run is recorded."""
-    resume = (folder / "config.json").exists()
-    place = ["--folder", str(folder), "--resume", str(resume)]
-    caches = ["--cache.folder", str(folder.with_name(f"{folder.name}-caches"))]
-    return pippin("train", "openmoji/mmdit-disentangled", *OPTIONS, *place, *caches)
+    def row(self, name: str) -> str:
+        """Of the table."""
+        hits = " | ".join(str(self.hits.get(who, "-")) for who in ("parent", "child", "group"))
+        verdict = "; ".join(self.faults[:3]) if self.faults else f"all {self.outputs} equal"
+        return f"| {name} | {self.seconds:.1f} s | {hits} | {verdict} |"
 
 
-def sha(path: Path) -> str:
-    """Of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+class Campaign:
+    """All rounds of some verbs.
 
-
-def of_weights(folder: Path) -> dict[str, str]:
-    """The last checkpoint of a run, and its latent cache where it lies beside."""
-    last = max((folder / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
-    found = {f"{last.name}/{part}": sha(last / f"{part}.safetensors") for part in WEIGHTS}
-    shards = sorted(folder.with_name(f"{folder.name}-caches").glob("*/shard-*"))
-    return found | {path.name: sha(path) for path in shards}
-
-
-def of_samples(folder: Path) -> dict[str, str]:
-    """Every picture, and the manifest."""
-    return {path.name: sha(path) for path in sorted((folder / "samples").glob("[!.]*"))}
-
-
-def of_results(folder: Path) -> dict[str, str]:
-    """Every number with its fingerprint."""
-    lines = map(json.loads, (folder / "results.jsonl").read_text().splitlines())
-    return {
-        f"{x.get('arm')} {x.get('seed')} {x['subject']} {x.get('metric', x.get('name'))}": (
-            f"{x['value']} {x['low']} {x['high']} {x['fingerprint']}"
-        )
-        for x in lines
-        if x.get("kind") not in ("outcome", "settings")
-    }
-
-
-def of_study(folder: Path) -> dict[str, str]:
-    """Numbers and weights of every run."""
-    found = of_results(folder)
-    for run in sorted((folder / "runs").iterdir()):
-        found |= {f"{run.name} {name}": value for name, value in of_weights(run).items()}
-    return found
-
-
-def study_command(folder: Path) -> list[str]:
-    """This script, as the process that is killed."""
-    return [sys.executable, __file__, "--folder", str(folder), "--work"]
-
-
-PHASES = {
-    "train": Phase(share=9, command=train_command, digests=of_weights),
-    "sample": Phase(
-        share=3,
-        command=lambda folder: pippin("sample", str(folder), "--seeds", "0:256", "--steps", "30"),
-        digests=of_samples,
-        needs_run=True,
-    ),
-    "evaluate": Phase(
-        share=3,
-        command=lambda folder: pippin("evaluate", str(folder)),
-        digests=of_results,
-        needs_run=True,
-    ),
-    "study": Phase(share=5, command=study_command, digests=of_study),
-}
-
-
-def run_small_study(folder: Path) -> int:
-    """The shipped study on a small base; what the study phase kills."""
-    from pippin.recipes.openmoji import mmdit_demo
-    from pippin.run.execute import execute
-    from pippin.studies.demo import demo_study
-    from pippin.study.runner import run_study
-
-    base = mmdit_demo()
-    base = replace(
-        base,
-        data=replace(base.data, resolution=32, views=1, max_pictures=200),
-        cache=replace(base.cache, folder=str(folder / "caches"), shard_size=64),
-        denoiser=replace(base.denoiser, depth=2, width=32, num_heads=2),
-        train=replace(base.train, images=3200, batch_size=32, checkpoint_every=320, device="cpu"),
-        sampling=replace(base.sampling, steps=4),
-        evaluation=replace(
-            base.evaluation, num_samples=64, input_size=32, drift_pairs=4, kid_subset_size=32
-        ),
-    )
-    summary = run_study(demo_study(base), folder, execute, print)
-    return 0 if set(summary.statuses.values()) <= {"finished", "skipped"} else 1
-
-
-def finish(phase: Phase, folder: Path) -> float:
-    """Run to the end; the seconds that took."""
-    began = time.monotonic()
-    done = subprocess.run(phase.command(folder), capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{folder}: exit code {done.returncode}\n{done.stderr}")
-    return time.monotonic() - began
-
-
-def killed(phase: Phase, folder: Path, longest: float, draws: random.Random) -> float | None:
-    """Start or go on, and kill after a random time; the seconds it took where it ended before."""
-    began = time.monotonic()
-    process = subprocess.Popen(
-        phase.command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    wait = draws.uniform(0.1, longest)
-    try:
-        process.wait(timeout=wait)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        print(f"  killed after {wait:.1f} s", file=sys.stderr, flush=True)
-        return None
-    if process.returncode != 0:
-        raise SystemExit(f"{folder}: exit code {process.returncode}")
-    return time.monotonic() - began
-
-
-def compare(name: str, folder: Path, run: Path | None, kills: int, draws: random.Random) -> bool:
-    """Unbroken and killed ways through a phase, as a row of the table.
-
-    Where a killed way comes to its end it is compared, and a new one begins, until all kills have
-    hit a process at work. The moments are drawn from the shortest unbroken time seen: the first
-    one may have been slow, and longer draws would hit nothing.
+    Args:
+        folder: with ``inputs``.
+        rounds: for each verb and each of the three ways to kill.
+        seed: of the moments.
     """
-    phase = PHASES[name]
-    whole = _start(folder / name / "whole", run)
-    seconds = finish(phase, whole)
-    wanted, unlike, ways, done, longest = phase.digests(whole), [], 0, 0, seconds
-    while done < kills:
-        ways += 1
-        parts = _start(folder / name / f"killed-{ways}", run)
-        ended, fresh = None, True
-        while done < kills and (ended := killed(phase, parts, longest, draws)) is None:
-            done, fresh = done + 1, False
-        if ended is None:
-            finish(phase, parts)
-        elif fresh:
-            longest = min(longest, ended)
-        found = phase.digests(parts)
-        unlike += [key for key in {**wanted, **found} if wanted.get(key) != found.get(key)]
-    verdict = f"DIFFERENT: {unlike[:3]}" if unlike else f"all {len(wanted)} equal"
-    example = next(iter(wanted.items()))
-    print(
-        f"| {name} | {seconds:.0f} s | {done} | {ways} | {verdict} | {example[0]} "
-        f"{example[1][:16]} |",
-        flush=True,
-    )
-    return not unlike
+
+    def __init__(self, folder: Path, rounds: int, seed: int) -> None:
+        self.folder, self.inputs, self.rounds, self.seed = folder, folder / "inputs", rounds, seed
+
+    def run(self, name: str) -> Seen:
+        """Kill one verb as often as asked for."""
+        verb, seen = VERBS[name], Seen()
+        whole = self._place(name, "whole", verb)
+        began = time.monotonic()
+        fault = self._finish(verb, whole)
+        seen.seconds = time.monotonic() - began
+        if fault:
+            seen.faults.append(f"undisturbed: {fault}")
+            return seen
+        wanted = digests(whole)
+        seen.outputs, longest = len(wanted), seen.seconds
+        for who in verb.kinds:
+            seen.hits[who] = 0
+            for attempt in range(ATTEMPTS * self.rounds):
+                if seen.hits[who] == self.rounds:
+                    break
+                key = f"{who}-{attempt}"
+                place = self._place(name, key, verb)
+                draws = random.Random(f"{self.seed} {name} {key}")
+                hit, fault = self._round(verb, place, who, draws.uniform(0, longest), draws)
+                seen.hits[who] += hit
+                longest = longest if hit else 0.9 * longest  # the first run may have been slow
+                fault = fault or _difference(wanted, digests(place))
+                if fault:
+                    seen.faults.append(f"{key}: {fault}")
+                else:
+                    shutil.rmtree(place)
+        return seen
+
+    def _round(
+        self, verb: Verb, place: Path, who: str, moment: float, draws: random.Random
+    ) -> tuple[bool, str]:
+        """Whether the kill hit a process at work, and what went wrong."""
+        call = self._call(verb, place)
+        hit, below = False, set[int]()
+        if not call.wait(moment):
+            found = call.kill(who, draws)
+            hit, below = found is not None, found or below
+        if not call.wait(LONGEST):
+            call.kill("group", draws)
+            return hit, "hangs after the kill" if hit else "hangs"
+        if left := survivors(below):
+            return hit, f"{len(left)} processes outlive their parent"
+        if who == "child" and verb.own_words and "Traceback" in _said(place):
+            return hit, "a traceback"
+        return hit, self._finish(verb, place)
+
+    def _finish(self, verb: Verb, place: Path) -> str:
+        """Give the command until it ends well; what is wrong where it does not."""
+        for _ in range(CALLS):
+            call = self._call(verb, place)
+            if not call.wait(LONGEST):
+                call.kill("group", random.Random(0))
+                return "hangs when it is given again"
+            if call.code == 0:
+                return ""
+            if call.code == 2 and verb.refuses and verb.refuses in _said(place):
+                return ""
+        return f"exit code {call.code} when it is given again: {_said(place)[-200:]!r}"
+
+    def _call(self, verb: Verb, place: Path) -> Call:
+        return Call(work=verb.call(self.inputs), folder=place, log=_log(place))
+
+    def _place(self, name: str, key: str, verb: Verb) -> Path:
+        """A new working directory."""
+        place = self.folder / name.replace(" ", "-") / key
+        place.mkdir(parents=True)
+        for one in verb.copies:
+            shutil.copytree(self.inputs / one, place / one)
+        return place
 
 
-def _start(folder: Path, run: Path | None) -> Path:
-    """A new folder, or a copy of a trained run."""
-    if run is not None:
-        shutil.copytree(run, folder)
-    return folder
+def _log(place: Path) -> Path:
+    return place.with_name(f"{place.name}.log")
+
+
+def _said(place: Path) -> str:
+    return _log(place).read_text(errors="replace") if _log(place).exists() else ""
+
+
+def _difference(wanted: dict[str, str], found: dict[str, str]) -> str:
+    unlike = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+    return f"{len(unlike)} differ, such as {sorted(unlike)[0]}" if unlike else ""
+
+
+def set_up(folder: Path) -> None:
+    """The inputs of all verbs; what is heavy to import is imported once, here."""
+    inputs = folder / "inputs"
+    inputs.mkdir(parents=True)
+    make_inputs(inputs)
+    importlib.import_module("pippin.run.execute")
+    made = [train(inputs)]
+    arguments = [str(inputs / "pipeline"), "converted", "--from", "diffusers"]
+    made += [command("convert", *arguments, "--autoencoder", "pippin/openmoji-f4")]
+    for work in made:
+        call = Call(work=work, folder=inputs, log=inputs / "log")
+        if not call.wait(LONGEST) or call.code != 0:
+            raise SystemExit(f"exit code {call.code}: {(inputs / 'log').read_text()[-2000:]}")
+
+
+def work_on(campaign: Campaign, verbs: list[str]) -> bool:
+    """Take verbs that no other lane has taken, one after the other; whether all came out equal."""
+    well = True
+    for name in verbs:
+        try:
+            taken = campaign.folder / f".taken-{name.replace(' ', '-')}"
+            os.close(os.open(taken, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            continue
+        seen = campaign.run(name)
+        well = well and not seen.faults
+        print(seen.row(name), flush=True)
+    return well
 
 
 def main() -> int:
-    """All phases, and the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """All verbs, and the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--folder", type=Path, required=True, help="new")
-    parser.add_argument("--kills", type=int, default=20, help="over all phases")
-    parser.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES))
+    parser.add_argument("--rounds", type=int, default=5, help="of each way to kill each verb")
+    parser.add_argument("--verbs", nargs="+", choices=VERBS, default=list(VERBS))
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--lanes", type=int, default=2, help="verbs at once")
     options = parser.parse_args()
-    if options.work:
-        return run_small_study(options.folder)
-    folder, draws = options.folder.resolve(), random.Random(options.seed)
-    folder.mkdir(parents=True)
-    print("| phase | unbroken | kills | ways | files and numbers | e.g. sha256 |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    shares = sum(PHASES[name].share for name in options.phases)
-    run = folder / "run"
-    if any(PHASES[name].needs_run for name in options.phases):
-        finish(PHASES["train"], run)
-    equal = [
-        compare(
-            name,
-            folder,
-            run if PHASES[name].needs_run else None,
-            round(options.kills * PHASES[name].share / shares),
-            draws,
+    folder = options.folder.resolve()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    set_up(folder)
+    print("| verb | undisturbed | parent | child | group | files and numbers |")
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    campaign = Campaign(folder, options.rounds, options.seed)
+    lanes = [
+        Call(
+            work=lambda: 0 if work_on(campaign, options.verbs) else 1,
+            folder=folder,
+            log=folder / "table",
         )
-        for name in options.phases
+        for _ in range(options.lanes)
     ]
-    return 0 if all(equal) else 1
+    for lane in lanes:
+        while not lane.wait(LONGEST):
+            pass
+    print((folder / "table").read_text(), end="")
+    return 0 if all(lane.code == 0 for lane in lanes) else 1
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pippin.system.stop import TrainingStoppedError
 from pippin.training import checkpoint, saver
 from pippin.training.checkpoint import newest_good
 from pippin.training.config import ShareHalfLife
-from pippin.training.hooks import every
+from pippin.training.hooks import Every
 from pippin.training.world import World
 
 BESIDE = {"checkpoint_overlap": True}
@@ -172,7 +172,7 @@ def test_what_is_done_every_n_images_comes_after_the_disk(tmp_path, slow):
         found.append([path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")])
 
     trainer = make_trainer(tmp_path, images=80, **BESIDE)
-    trainer.train(batches(), [], [every(40, look)])
+    trainer.train(batches(), [], [Every(40, look)])
     assert [len(names) for names in found] == [1, 2] and found[0] == ["40"]
 
 

@@ -11,6 +11,7 @@ import os
 import sys
 
 from pippin.cli.failures import BAD_INPUT, explain
+from pippin.system.children import end_with_launcher
 from pippin.system.ranks import first_process
 from pippin.system.secrets import redact
 from pippin.system.stop import signals_interrupt
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _guarded(verb: str, arguments: list[str]) -> int:
+    end_with_launcher()
     try:
         with signals_interrupt(), leave_when_stuck(lambda: _leave_stopped(verb, arguments)):
             return importlib.import_module(f"pippin.cli.{verb}").main(arguments)

@@ -61,6 +61,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def log(self) -> Path:
+        """What training says, as JSON lines."""
+        return self.path / "log.jsonl"
+
+    @property
     def previews(self) -> Path:
         """Grids drawn while training."""
         return self.path / "previews"

@@ -11,7 +11,8 @@ from pippin.run.load import LoadedRun
 from pippin.run.parts import Parts
 from pippin.run.pictures import grid, save_png
 from pippin.run.sample import draw
-from pippin.training.hooks import Hook, every
+from pippin.system.lines import read_lines
+from pippin.training.hooks import Every
 from pippin.training.log import RunLog
 from pippin.training.trainer import Trainer
 from pippin.types import Prompt
@@ -19,12 +20,13 @@ from pippin.types import Prompt
 PREVIEW_IMAGES = 36
 
 
-def validation_hook(parts: Parts, log: RunLog | None) -> Hook:
+def validation_hook(parts: Parts, log: RunLog | None, lines: Path) -> Every:
     """Writes ``held_out_loss`` to the log every ``validate_every`` images.
 
     Args:
         parts: of the run.
         log: None in processes that only take part.
+        lines: the log's file.
     """
     held_out: list[HeldOut] = []  # encoded when it is first needed
 
@@ -37,7 +39,11 @@ def validation_hook(parts: Parts, log: RunLog | None) -> Hook:
             headline = held_out[0].losses(model)[0]
         log.write(trainer.images_seen, held_out_loss=headline.value)
 
-    return every(parts.recipe.train.validate_every, validate)
+    def done(images: int) -> bool:
+        written = read_lines(lines).objects.values()
+        return any(one.get("images") == images and "held_out_loss" in one for one in written)
+
+    return Every(parts.recipe.train.validate_every, validate, done)
 
 
 def remove_later_previews(folder: Path, images_seen: int) -> None:
@@ -48,7 +54,7 @@ def remove_later_previews(folder: Path, images_seen: int) -> None:
             path.unlink()
 
 
-def preview_hook(parts: Parts, folder: Path) -> Hook:
+def preview_hook(parts: Parts, folder: Path) -> Every:
     """Writes ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
     in turn, or with held-out captions."""
 
@@ -78,6 +84,9 @@ def preview_hook(parts: Parts, folder: Path) -> Hook:
                 parts.console.print(f"[yellow]no preview:[/] {error}")
                 return
         folder.mkdir(exist_ok=True)
-        save_png(grid(images), folder / f"{trainer.images_seen:09d}.png")
+        save_png(grid(images), place(trainer.images_seen))
 
-    return every(parts.recipe.train.preview_every, preview)
+    def place(images: int) -> Path:
+        return folder / f"{images:09d}.png"
+
+    return Every(parts.recipe.train.preview_every, preview, lambda images: place(images).exists())

@@ -3,6 +3,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.run.builders import Builders, builders_of
 from pippin.run.check_data import check_data
 from pippin.run.parts import Parts
-from pippin.system.children import end_with_parent, killed_worker
+from pippin.system.children import call_in_child, killed_worker
 from pippin.system.stop import in_main_thread, signals_interrupt
 from pippin.training.world import joined, take_card
 
@@ -106,9 +107,8 @@ def _helped(recipe: Recipe, processes: int, console: Console) -> Iterator[Builde
 
 def _started(recipe: Recipe, place: int, processes: int) -> SpawnProcess:
     """One more process. Ctrl-C reaches all of them at once; only the first heeds it."""
-    helper = multiprocessing.get_context("spawn").Process(
-        target=_help, args=(recipe, place, processes)
-    )
+    call = pickle.dumps((_help, (recipe, place, processes)))
+    helper = multiprocessing.get_context("spawn").Process(target=call_in_child, args=(call,))
     if not in_main_thread():  # which alone may change what is ignored
         helper.start()
         return helper
@@ -122,7 +122,6 @@ def _started(recipe: Recipe, place: int, processes: int) -> SpawnProcess:
 
 def _help(recipe: Recipe, place: int, processes: int) -> None:
     """One of the other processes: it ends when the first one does, however that ends."""
-    end_with_parent()
     console = Console(stderr=True)
     try:
         with signals_interrupt():

@@ -40,7 +40,7 @@ from pippin.system.lock import folder_lock
 from pippin.training.checkpoint import newest_good
 from pippin.training.checkpoint_folders import list_aside
 from pippin.training.compile import compile_blocks
-from pippin.training.hooks import LogHook, progress_hook
+from pippin.training.hooks import Every, LogHook, progress_hook
 from pippin.training.log import RunLog
 from pippin.training.recompute import recompute_blocks
 from pippin.training.trainer import Hook, Trainer
@@ -104,7 +104,9 @@ def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -
         _agree_on_pictures(parts, world)
         trainer, inputs = _trainer(parts, run, world, request)
         _agree(trainer, world)
-        if trainer.step_count >= trainer.total_steps:
+        monitors = _monitors(parts, None, run)
+        missed = [isinstance(one, Every) and one.missed(trainer) for one in monitors]
+        if trainer.step_count >= trainer.total_steps and not any(missed):
             if world.first:
                 remember_places(run, inputs)
             return
@@ -121,7 +123,8 @@ def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -
             captions=parts.captions,
         )
         if not world.first:
-            trainer.train(loader, (), _monitors(parts, None, run))
+            _catch_up(trainer, monitors, missed)
+            trainer.train(loader, (), monitors)
             return
         parts.say_cut_captions()
         run.record(recipe, inputs)  # only now: what cannot be built leaves the folder free
@@ -130,7 +133,9 @@ def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -
         note_changes(log, inputs, trainer.images_seen)
         with closing(log), progress_hook(run.path.name, console) as bar:
             hooks: list[Hook] = [LogHook(log, recipe.train.log_every), bar]
-            trainer.train(loader, hooks, _monitors(parts, log, run))
+            monitors = _monitors(parts, log, run)
+            _catch_up(trainer, monitors, missed)
+            trainer.train(loader, hooks, monitors)
 
 
 def _name_lost(parts: Parts) -> None:
@@ -271,4 +276,11 @@ def _newest(run: RunFolder, console: Console) -> Path | None:
 
 def _monitors(parts: Parts, log: RunLog | None, run: RunFolder) -> list[Hook]:
     """Validation and previews, which come after a step's checkpoint; all processes take part."""
-    return [validation_hook(parts, log), preview_hook(parts, run.previews)]
+    return [validation_hook(parts, log, run.log), preview_hook(parts, run.previews)]
+
+
+def _catch_up(trainer: Trainer, monitors: list[Hook], missed: list[bool]) -> None:
+    """Do what a kill between a checkpoint and its validation or preview has left out."""
+    for monitor, lacks in zip(monitors, missed, strict=True):
+        if lacks and isinstance(monitor, Every):
+            monitor.act(trainer)

@@ -10,6 +10,7 @@ import ctypes
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import re
 import signal
 import sys
@@ -59,6 +60,18 @@ def start_worker(_: int = 0) -> None:
     end_with_parent()
     leave_stops_to_the_parent()
     sys.excepthook = _without_broken_connections
+
+
+def call_in_child(call: bytes) -> None:
+    """What a spawned process does: it ends with its parent from the first moment on, and only then
+    imports what the call needs, which takes seconds.
+
+    Args:
+        call: pickled (function, arguments).
+    """
+    end_with_parent()
+    function, arguments = pickle.loads(call)
+    function(*arguments)
 
 
 def end_with_parent() -> None:

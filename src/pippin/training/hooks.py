@@ -19,6 +19,12 @@ from pippin.training.step_report import StepReport
 from pippin.training.trainer import Hook, Trainer
 
 
+def _crossed(trainer: Trainer, images: int) -> bool:
+    """Whether the last step reached a multiple."""
+    before = trainer.images_seen - trainer.config.batch_size
+    return trainer.images_seen // images > max(0, before) // images
+
+
 class LogHook:
     """Writes the means of the steps since the last line, every ``every`` images."""
 
@@ -30,7 +36,7 @@ class LogHook:
         """Collect, and write where a multiple of ``every`` was crossed."""
         self._steps.append(report)
         last = trainer.step_count == trainer.total_steps
-        if not (_crossed(trainer, report, self.every) or last):
+        if not (_crossed(trainer, self.every) or last):
             return
         steps, self._steps = self._steps, []
         good = [step for step in steps if step.finite]
@@ -47,21 +53,38 @@ class LogHook:
         self.log.write(report.images_seen, **line)
 
 
-def every(images: int, act: Callable[[Trainer], None]) -> Hook:
+class Every:
     """A hook that acts at the first step at or past each multiple of ``images``; 0 = never. As a
-    monitor it waits until the step's checkpoint is on the disk."""
+    monitor it waits until the step's checkpoint is on the disk.
 
-    def hook(trainer: Trainer, report: StepReport) -> None:
-        if images and _crossed(trainer, report, images):
+    Args:
+        images: how often.
+        act: in all processes.
+        done: whether it has acted at so many images, as the first process sees it.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        act: Callable[[Trainer], None],
+        done: Callable[[int], bool] = lambda images: False,
+    ) -> None:
+        self.images, self.act, self.done = images, act, done
+
+    def __call__(self, trainer: Trainer, report: StepReport) -> None:
+        """Act where it is due."""
+        if self._due(trainer):
             trainer.wait_until_saved()
-            act(trainer)
+            self.act(trainer)
 
-    return hook
+    def missed(self, trainer: Trainer) -> bool:
+        """Whether a process that was killed had not acted after the checkpoint that is resumed;
+        the same in all processes."""
+        here = self._due(trainer) and trainer.world.first and not self.done(trainer.images_seen)
+        return trainer.world.any(here)
 
-
-def _crossed(trainer: Trainer, report: StepReport, images: int) -> bool:
-    before = report.images_seen - trainer.config.batch_size
-    return report.images_seen // images > before // images
+    def _due(self, trainer: Trainer) -> bool:
+        return self.images > 0 and _crossed(trainer, self.images)
 
 
 @contextmanager

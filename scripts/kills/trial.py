@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One call of a verb in a process of its own, which may be killed in three ways."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ENDING = 10.0
+"""Seconds in which workers have ended after their parent."""
+LONGEST = 300.0
+"""Seconds of a call that has hung."""
+WHO = ("parent", "child", "group")
+"""Who is killed: the first process, one of those below it, or all of them."""
+
+
+@dataclass(kw_only=True)
+class Call:
+    """A running call.
+
+    Args:
+        work: returns an exit code; called in a fork, so that nothing is imported again.
+        folder: its working directory.
+        log: what it prints is added there.
+    """
+
+    work: Callable[[], int]
+    folder: Path
+    log: Path
+    pid: int = 0
+    code: int | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        """Start."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _be(self.work, self.folder, self.log)
+
+    def ended(self) -> bool:
+        """Whether it has; :attr:`code` is then its exit code, negative for a signal."""
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+        return self.code is not None
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end, for some seconds at most; whether it came."""
+        deadline = time.monotonic() + seconds
+        while not self.ended() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.ended()
+
+    def kill(self, who: str, draws: random.Random) -> set[int] | None:
+        """Kill by SIGKILL.
+
+        Args:
+            who: one of :data:`WHO`.
+            draws: which of the children.
+
+        Returns:
+            All processes below it that were alive; None where there was no child to kill.
+        """
+        os.kill(self.pid, signal.SIGSTOP)  # it starts none while they are counted
+        below = descendants(self.pid)
+        if who == "child" and not below:
+            os.kill(self.pid, signal.SIGCONT)
+            return None
+        victims = {
+            "parent": [self.pid],
+            "child": [draws.choice(sorted(below))] if below else [],
+            "group": [self.pid, *below],
+        }[who]
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+        return below
+
+
+def _be(work: Callable[[], int], folder: Path, log: Path) -> None:
+    """The forked process: it ends here, as a program does."""
+    code = 1
+    try:
+        os.setsid()
+        os.chdir(folder)
+        said = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = work()
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below one."""
+    parents = {one: parent for one, parent, _ in _processes()}
+    found = {pid}
+    while more := {one for one, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def survivors(pids: set[int]) -> set[int]:
+    """Those that still run after :data:`ENDING` seconds; they are killed now."""
+    deadline = time.monotonic() + ENDING
+    while alive := _alive(pids):
+        if time.monotonic() > deadline:
+            for pid in alive:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return alive
+        time.sleep(0.05)
+    return set()
+
+
+def _alive(pids: set[int]) -> set[int]:
+    if not pids:
+        return set()
+    return {one for one, _, state in _processes() if one in pids and not state.startswith("Z")}
+
+
+def _processes() -> list[tuple[int, int, str]]:
+    """(process, parent, state) of all."""
+    listed = subprocess.run(
+        ["ps", "-e", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
+    )
+    rows = (line.split() for line in listed.stdout.splitlines())
+    return [(int(pid), int(parent), state) for pid, parent, state in rows]
