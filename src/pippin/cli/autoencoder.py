@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin autoencoder train [--out DIR] [--a.b value ...]``."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pippin.cli.options import chosen_data, parse
 from pippin.config import protocol
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
+from pippin.system.terminal import say
 
 if TYPE_CHECKING:
     from pippin.encoders.training import AutoencoderTrainer
@@ -53,7 +53,7 @@ class MeasureAutoencoderCommand:
 def main(argv: list[str]) -> int:
     """Parse, then train and save, or measure."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
+        say(USAGE)
         return 0 if argv else 2
     verb, rest = argv[0], argv[1:]
     if verb == "train":
@@ -77,7 +77,7 @@ def _measure(command: MeasureAutoencoderCommand) -> None:
 
 
 def _print(figures: dict[str, Any]) -> None:
-    print("\n".join(f"{name}: {value}" for name, value in figures.items()))
+    say("\n".join(f"{name}: {value}" for name, value in figures.items()))
 
 
 def _train(command: TrainAutoencoderCommand) -> int:
@@ -96,10 +96,10 @@ def _train(command: TrainAutoencoderCommand) -> int:
         try:
             trainer = _trained(command)
         except TrainingStoppedError as stopped:
-            print(f"{stopped}; go on with --resume True --out {command.out}", file=sys.stderr)
+            say(f"{stopped}; go on with --resume True --out {command.out}", error=True)
             return RESUMABLE
         except KeyboardInterrupt:
-            print(f"stopped; go on with --resume True --out {command.out}", file=sys.stderr)
+            say(f"stopped; go on with --resume True --out {command.out}", error=True)
             return RESUMABLE
         _finish(command, trainer)
     return 0
@@ -181,4 +181,4 @@ def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> 
     }
     write_json(command.out / "quality.json", figures)
     _print(figures)
-    print(f"saved: {command.out}; use it with --autoencoder.source {command.out}")
+    say(f"saved: {command.out}; use it with --autoencoder.source {command.out}")

@@ -13,6 +13,7 @@ from pippin.cli.listing import recipe_list
 from pippin.cli.options import parse
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
+from pippin.system.terminal import note, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,7 +38,7 @@ class BenchCommand:
 def main(argv: list[str]) -> int:
     """Parse, measure and print."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE.format(recipes=recipe_list()))
+        say(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     if argv[0] == "--compare":
         return _compare(argv[1:])
@@ -56,7 +57,7 @@ def main(argv: list[str]) -> int:
     _print_record(record)
     if command.out is not None:
         record.save(command.out)
-        print(f"record: {command.out}")
+        say(f"record: {command.out}")
     return 0
 
 
@@ -78,10 +79,10 @@ def _print_record(record: BenchRecord) -> None:
     console.print(speeds)
     console.print(_parts_table(record))
     machine = ", ".join(f"{name} {value}" for name, value in record.machine.items())
-    console.print(
+    note(
+        console,
         f"loader alone: {_spread(record.loader)} images/s\n"
         f"{record.step_flops / 1e9:.4g} GFLOPs an image, forward and backward\n{machine}",
-        highlight=False,
     )
 
 
@@ -118,8 +119,8 @@ def _compare(paths: list[str]) -> int:
         )
     console = Console()
     console.print(table)
-    for note in found.notes:
-        console.print(note, highlight=False, markup=False)
+    for line in found.notes:
+        note(console, line)
     return 0
 
 
@@ -132,13 +133,12 @@ def _against(argv: list[str]) -> int:
 
     from pippin.bench.against import against_diffusers
 
-    print("ours / diffusers, images/s: median (smallest to largest over rounds)")
+    say("ours / diffusers, images/s: median (smallest to largest over rounds)")
     for duel in against_diffusers(config, Console(stderr=True)):
         mode = f"{duel.precision} {'compiled' if duel.compiled else 'eager'}"
         passes = "forward + backward" if duel.backward else "forward"
-        print(
+        say(
             f"{mode:13} {passes:18}  {duel.ours.median:8.4g} / {duel.theirs.median:<8.4g} "
-            f"ratio {_spread(duel.ratio)}, ours {duel.peak_share.median:.0%} of matmul peak",
-            flush=True,
+            f"ratio {_spread(duel.ratio)}, ours {duel.peak_share.median:.0%} of matmul peak"
         )
     return 0

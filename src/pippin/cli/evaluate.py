@@ -2,7 +2,6 @@
 """``pippin evaluate RUN``, with a preset or without, and ``pippin evaluate FOLDER``, with a
 reference or without."""
 
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.presets import PRESETS, PresetName
 from pippin.sampling.config import SamplingConfig
 from pippin.system.ranks import first_process, process_count
+from pippin.system.terminal import plain, say
 
 WIDEST = 130
 """Columns of the table of measures, so that no fingerprint is cut."""
@@ -70,7 +70,7 @@ class EvaluateFolderCommand:
 def main(argv: list[str]) -> int:
     """Parse, measure, print and record."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(
+        say(
             "usage: pippin evaluate RUN_OR_FOLDER [options]\n"
             f"       pippin evaluate RUN --preset {'|'.join(PRESETS)} --data.path FOLDER ...\n"
             "       add --help to see them"
@@ -95,11 +95,11 @@ def main(argv: list[str]) -> int:
 
     _print_table(measures)
     if out is None:
-        print("not recorded; give a file with --out to keep these numbers with their protocols")
+        say("not recorded; give a file with --out to keep these numbers with their protocols")
         return 0
     if not is_run:  # a run's evaluation has recorded its own
         write_results(measures, out)
-    print(f"recorded with whole protocols: {out}")
+    say(f"recorded with whole protocols: {out}")
     return 0
 
 
@@ -184,7 +184,7 @@ def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], P
     if not first_process():
         return None
     if process_count() > 1:
-        print("images of a folder are measured by one process; the others end", file=sys.stderr)
+        say("images of a folder are measured by one process; the others end", error=True)
 
     from pippin.run.evaluate import with_fingerprints
     from pippin.run.evaluate_folder import (
@@ -218,6 +218,6 @@ def _print_table(measures: list[dict[str, Any]]) -> None:
         interval = "" if low is None else f"{low:.4g} to {high:.4g} ({one['interval_over']})"
         number = "not finite" if value is None else f"{value:.4g}"
         cells = (one["name"], one["subject"], number, interval, str(one["n"]), one["better"])
-        table.add_row(*cells, one["fingerprint"])
+        table.add_row(*map(plain, cells), one["fingerprint"])
     console = Console()
     Console(width=max(console.width, WIDEST)).print(table)

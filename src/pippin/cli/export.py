@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from pippin.cli.options import DataPlace, parse
+from pippin.system.terminal import note, say
 
 if TYPE_CHECKING:
     from pippin.run.trained import Trained
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> int:
     if command.to == "pippin":
         notes = export(trained, command.out, dtype, text_encoders=command.text_encoder)
         for note in notes:
-            print(f"note: {note}")
+            say(f"note: {note}")
         advice = f"next: pippin sample {command.out}, or pippin train ... --init.run {command.out}"
     else:
         from pippin.interop.convert import configured_of
@@ -74,11 +75,11 @@ def main(argv: list[str]) -> int:
         with unfinished_export(command.out, facts):
             exported = write_folder(command.out, configured, tensors, trained.weights)
         if exported.extra:
-            print(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
+            say(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
         if trained.recipe.denoiser.kind == "dit":
-            print(f"note: {DIT_NOTE}")
+            say(f"note: {DIT_NOTE}")
         advice = f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
-    print(f"exported: {command.out}, {trained.said}; {advice}")
+    say(f"exported: {command.out}, {trained.said}; {advice}")
     return 0
 
 
@@ -100,9 +101,10 @@ def _trained(command: ExportCommand) -> "Trained":
         inputs = inputs_in_folder(trained, command.data.path, console)
         trained = replace(trained, inputs=inputs)
     if trained.inputs is None and isinstance(trained.recipe.data, ImagesConfig):
-        console.print(
-            f"[yellow]class names are not known:[/] {command.run} kept none, an older version "
+        note(
+            console,
+            f"{command.run} kept none, an older version "
             "made it; --data.path FOLDER takes those of a folder",
-            highlight=False,
+            label="class names are not known:",
         )
     return trained

@@ -16,6 +16,7 @@ from pippin.system.ranks import first_process
 from pippin.system.secrets import redact
 from pippin.system.stop import signals_interrupt
 from pippin.system.stuck import leave_when_stuck
+from pippin.system.terminal import say
 from pippin.system.text import prefer_utf8, show_any_text
 
 VERBS: dict[str, str] = {
@@ -49,19 +50,19 @@ def main(argv: list[str] | None = None) -> int:
         faulthandler.enable(sys.__stderr__)
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help())
+        say(_help())
         return 0 if arguments else BAD_INPUT
     if arguments[0] == "--version":
         from pippin import __version__
 
-        print(f"pippin {__version__}")
+        say(f"pippin {__version__}")
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         from pippin.config import nearest
 
         near = nearest(verb, VERBS)
-        print(f"error: no verb {verb!r}{near}; `pippin --help` lists all", file=sys.stderr)
+        say(f"error: no verb {verb!r}{near}; `pippin --help` lists all", error=True)
         return BAD_INPUT
     return _guarded(verb, rest)
 
@@ -78,7 +79,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         failure = explain(error, verb)
         if failure is None:
             raise
-        print(f"error: {redact(failure.message)}", file=sys.stderr)
+        say(f"error: {redact(failure.message)}", error=True)
         return failure.code
 
 
@@ -86,13 +87,13 @@ def _say_stopped(verb: str, arguments: list[str]) -> None:
     if first_process():
         keeps = verb in KEEPS or (verb == "data" and arguments[:1] != ["check"])
         way = "goes on from here" if keeps else "begins anew"
-        print(f"stopped; the same command {way}", file=sys.stderr)
+        say(f"stopped; the same command {way}", error=True)
 
 
 def _leave_stopped(verb: str, arguments: list[str]) -> None:
     """End a process whose main thread is stuck in native code."""
     if sys.stderr.isatty():
-        print("\033[?25h", end="", file=sys.stderr)  # the cursor, which a progress bar hides
+        sys.stderr.write("\033[?25h")  # the cursor, which a progress bar hides
     _say_stopped(verb, arguments)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -13,6 +13,7 @@ from pippin.cli.train import find_recipe, located_recipe, recorded_classes
 from pippin.recipes.latents import Shape, is_known
 from pippin.recipes.recipe import Recipe
 from pippin.run.devices import DEVICES, Cluster
+from pippin.system.terminal import plain, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +50,7 @@ class PlanCommand:
 def main(argv: list[str]) -> int:
     """Parse, plan and print."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE.format(devices=", ".join(DEVICES), recipes=recipe_list()))
+        say(USAGE.format(devices=", ".join(DEVICES), recipes=recipe_list()))
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
     default = PlanCommand(recipe=recipe, num_classes=recorded_classes(argv))
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> int:
         pictures=command.pictures,
     )
     if command.json:
-        print(json.dumps({"recipe": name} | planned.to_json(), indent=2))
+        say(json.dumps({"recipe": name} | planned.to_json(), indent=2))
         return 0
 
     from rich.console import Console
@@ -81,11 +82,11 @@ def main(argv: list[str]) -> int:
 
 
 def _summary(name: str, command: PlanCommand, planned: "Plan") -> "Table":
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("", name)
+    table = Table("", Column(plain(name)))
     for left, right in (*_work(command, planned), *_disk(command, planned)):
-        table.add_row(left, right)
+        table.add_row(plain(left), plain(right))
     return table
 
 

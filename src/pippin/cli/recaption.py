@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin data recaption FOLDER --column caption_NAME``, with --captioner or --captions."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pippin.cli.options import parse
 from pippin.data.config import ImagesConfig
+from pippin.system.terminal import say
 
 if TYPE_CHECKING:
     from pippin.run.recaption import Recaptioned
@@ -61,14 +61,14 @@ def main(argv: list[str]) -> int:
     listing = list_pictures(data)
     new = listing.layout != "metadata"
     for warning in listing.facts.warnings(path):
-        print(f"note: {warning}", file=sys.stderr)
+        say(f"note: {warning}", error=True)
     if command.captions is not None:
         done = merge_captions(data, command.column, command.captions)
     else:
         done = _described(command, data)
-    print("\n".join(_report(command.column, done, new)))
+    say("\n".join(_report(command.column, done, new)))
     if line := unread_line(data, command.column):
-        print(f"note: {line}")
+        say(f"note: {line}")
     return 0
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin reference IMAGES --out FILE.npz``: statistics that folders are evaluated against."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +10,7 @@ import tyro
 from pippin.cli.options import parse
 from pippin.evaluation.config import EvaluationConfig
 from pippin.system.ranks import first_process, process_count
+from pippin.system.terminal import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     if not first_process():
         return 0
     if process_count() > 1:
-        print("a reference is measured by one process; the others end", file=sys.stderr)
+        say("a reference is measured by one process; the others end", error=True)
 
     from pippin.run.reference import write_reference
     from pippin.system.device import resolve_device
@@ -59,12 +59,12 @@ def main(argv: list[str]) -> int:
     device = resolve_device(command.device)
     found = write_reference(command.images, command.out, config, command.resolution, device)
     dim = len(found.pooled.mean)
-    print(
+    say(
         f"written: {command.out} ({found.extractor}, {dim} features of {found.count} images); "
         f"next: pippin evaluate FOLDER --reference {command.out} --features {command.features} ..."
     )
     if found.count is not None and found.count <= dim:
-        print(
+        say(
             f"note: {found.count} images cannot fill {dim} dimensions: the distance is far too "
             "large, also between two samples of one distribution"
         )

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from pippin.cli.options import parse
+from pippin.system.terminal import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,11 @@ def main(argv: list[str]) -> int:
 
     first, *others = command.folders
     if command.out is not None and command.out.suffix == SUFFIX and not others:
-        print(render_markdown(first, command.out))
+        say(render_markdown(first, command.out))
     elif others:
-        print(render_comparison(first, others[0], command.out))
+        say(render_comparison(first, others[0], command.out))
     elif holds_samples(first):
-        print(render_samples(first, command.out))
+        say(render_samples(first, command.out))
     else:
-        print(render_report(first, command.out))
+        say(render_report(first, command.out))
     return 0

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin sample RUN --labels ... --control.flip False --seeds 0:64``."""
 
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +9,7 @@ import tyro
 
 from pippin.cli.options import DataPlace, parse, parse_seeds
 from pippin.sampling.config import SamplingConfig
+from pippin.system.terminal import say
 from pippin.system.text import argument_text, read_entries
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ class SampleCommand:
 def main(argv: list[str]) -> int:
     """Parse, load, sample, write."""
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: pippin sample [RUN] [options]      pippin sample RUN --help shows them")
-        print("RUN: a run folder, an exported folder or the name of a shipped model")
-        print(f"without RUN, {TEXT_MODEL} draws --prompts")
+        say("usage: pippin sample [RUN] [options]      pippin sample RUN --help shows them")
+        say("RUN: a run folder, an exported folder or the name of a shipped model")
+        say(f"without RUN, {TEXT_MODEL} draws --prompts")
         return 0 if argv else 2
     from pippin.run.trained import SHIPPED_PREFIX, trained_recipe, trained_sampling
 
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
             return 0
         wanted = _wanted(run, command)
         if line := _unequal(len(wanted), len(seeds), command):
-            print(line, file=sys.stderr)
+            say(line, error=True)
         prompts = [wanted[place % len(wanted)] for place in range(len(seeds))]
         count = len(different_rows(sample_rows(run, prompts, seeds)))
         out = command.out or (
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int:
         )
         draw_into(run, prompts, seeds, sampling, out)
     images = f"{count} image{'' if count == 1 else 's'}"
-    print(f"{images} in {out}, drawn by {run.said}; grid: {out / GRID}")
+    say(f"{images} in {out}, drawn by {run.said}; grid: {out / GRID}")
     return 0
 
 

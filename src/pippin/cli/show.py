@@ -14,6 +14,7 @@ from pippin.data.config import ImagesConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.recipes.latents import Shape, latent_shape_of
 from pippin.recipes.recipe import Recipe
+from pippin.system.terminal import plain, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +40,7 @@ class ShowCommand:
 def main(argv: list[str]) -> int:
     """Parse and print."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE.format(recipes=recipe_list()))
+        say(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
     default = ShowCommand(recipe=recipe, num_classes=recorded_classes(argv))
@@ -55,12 +56,12 @@ def main(argv: list[str]) -> int:
 
 
 def _table(name: str, command: ShowCommand) -> "Table":
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("", name, show_lines=False)
+    table = Table("", Column(plain(name)), show_lines=False)
     shape = command.latent_shape or latent_shape_of(command.recipe)
     for left, right in (*_described(command.recipe), *_costs(command, shape)):
-        table.add_row(left, right)
+        table.add_row(plain(left), plain(right))
     return table
 
 

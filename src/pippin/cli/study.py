@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin study list`` and ``pippin study run NAME [--scale S] [--folder F] [--seeds 0:5]``."""
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +12,7 @@ from pippin.studies.options import FeatureChoice, Machine, in_features, on_data,
 from pippin.studies.scales import ScaleName
 from pippin.study.executors import Executor, LocalExecutor
 from pippin.study.slurm import SlurmConfig, SlurmExecutor
+from pippin.system.terminal import say
 
 ExecutorName = Literal["inline", "local", "slurm"]
 USAGE = """usage: pippin study list
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     if argv == ["list"]:
         return _list()
     if len(argv) < 2 or argv[0] != "run" or argv[1] in ("-h", "--help"):
-        print(USAGE)
+        say(USAGE)
         return 0 if set(argv) & {"-h", "--help"} else 2
     name, rest = argv[1], argv[2:]
     command = parse(StudyCommand, f"pippin study run {name}", rest, StudyCommand())
@@ -108,7 +108,7 @@ def run(
         listing = list_pictures(study.base.data)  # a folder without any would fail run by run
         listing.check_layout(study.base.data.path)
     summary = run_study(study, folder, execute, _say, pretrain, executor)
-    print(f"report: {render_report(folder)}")
+    say(f"report: {render_report(folder)}")
     if summary.interrupted:
         return RESUMABLE
     return 1 if "failed" in summary.statuses.values() else 0
@@ -119,9 +119,9 @@ def _list() -> int:
 
     width = max(map(len, STUDIES))
     for name, shipped in STUDIES.items():
-        print(f"{name:<{width}}  {shipped.description} ({', '.join(shipped.scales)})")
+        say(f"{name:<{width}}  {shipped.description} ({', '.join(shipped.scales)})")
     return 0
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(text, error=True)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin train RECIPE [--folder F] [--resume True] [--a.b value ...]``."""
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 from pippin.run.folder import Resume, RunFolder
 from pippin.system.ranks import first_process
+from pippin.system.terminal import say
 
 USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help shows all settings
        pippin train --config RUN/config.json [options]
@@ -41,7 +41,7 @@ class TrainCommand:
 def main(argv: list[str]) -> int:
     """Parse and train."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE.format(recipes=recipe_list()))
+        say(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
     command = parse(TrainCommand, f"pippin train {name}", rest, TrainCommand(recipe=recipe))
@@ -138,11 +138,11 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str]) -> int:
         _say(f"error: {error}")
         return 1
     if first_process():
-        print(f"trained: {folder}; next: pippin sample {folder} or pippin evaluate {folder}")
+        say(f"trained: {folder}; next: pippin sample {folder} or pippin evaluate {folder}")
     return 0
 
 
 def _say(text: str) -> None:
     """Of what happens to all processes at once, the first one speaks."""
     if first_process():
-        print(text, file=sys.stderr)
+        say(text, error=True)

@@ -7,8 +7,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from pippin.conditioning.config import Gate, PowerCosineGate
 from pippin.data.record import class_changes
 from pippin.model import LatentDenoiser
@@ -20,6 +18,7 @@ from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
 from pippin.sampling.guidance import scale_at_resolution
 from pippin.system.files import write_json
+from pippin.system.terminal import note
 from pippin.system.weight_checks import check_finite
 from pippin.transfer.merge import merge
 from pippin.transfer.rules import TransferEnds
@@ -58,17 +57,17 @@ def begin(
     if report:
         write_json(folder / TRANSFER, moved.to_dict())
     for line in moved.lines():
-        console.print(escape(line))
+        note(console, line)
     if moved.unused:
-        console.print(f"[yellow]no tensor needed[/] init.transfer {', '.join(moved.unused)}")
+        note(console, f"init.transfer {', '.join(moved.unused)}", label="no tensor needed")
     model.load_state_dict(tensors)
     parts.set_null(model)
     if not start.verified:
-        console.print(f"[yellow]no checksum:[/] {escape(unverified(start.source))}")
-    console.print(f"starting from {escape(start.source)}: {start.said}")
+        note(console, unverified(start.source), label="no checksum:")
+    note(console, f"starting from {start.source}: {start.said}")
     names = None if start.inputs is None else start.inputs.data.class_names
     for line in suggestions(start.recipe, recipe, names, parts.class_names):
-        console.print(f"[yellow]note:[/] {escape(line)}")
+        note(console, line, label="note:")
     *before, own = start.as_parent()
     return (*before, own | {"transfer": moved.counts()})
 

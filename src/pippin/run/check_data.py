@@ -3,12 +3,11 @@
 
 from collections.abc import Iterator
 
-from rich.markup import escape
-
 from pippin.data.images import ImagesSource
 from pippin.data.listing import SourceRefusedError
 from pippin.data.metadata_columns import CAPTIONS, CLASS, FILE, MAIN
 from pippin.run.parts import Parts
+from pippin.system.terminal import note
 
 
 def check_data(parts: Parts, *, resumed: bool = False) -> None:
@@ -30,11 +29,11 @@ def check_data(parts: Parts, *, resumed: bool = False) -> None:
     for refusal in filter(None, refusals):
         if not resumed:
             raise SourceRefusedError(refusal)
-        console.print(f"[yellow]check the data:[/] {escape(refusal)}")
+        note(console, refusal, label="check the data:")
     for warning in (*source.facts.warnings(path), *_few_captions(parts, source)):
-        console.print(f"[yellow]check the data:[/] {escape(warning)}")
+        note(console, warning, label="check the data:")
     for line in source.facts.skipped_lines():
-        console.print(f"[yellow]skipped:[/] {escape(line)}")
+        note(console, line, label="skipped:")
 
 
 def caption_counts(source: ImagesSource) -> dict[str, int]:

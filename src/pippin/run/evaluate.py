@@ -40,6 +40,7 @@ from pippin.run.stages import Stages
 from pippin.system.formats import FORMATS, VERSION
 from pippin.system.lines import keep_unreadable, read_lines, write_lines
 from pippin.system.lock import folder_lock
+from pippin.system.terminal import note
 from pippin.types import Prompt
 
 
@@ -177,9 +178,11 @@ def real_floor(data: DataConfig, config: EvaluationConfig, device: torch.device)
     reference = clean_features(data, config, "train", device)
     held_out = clean_features(data, config, "held-out", device)
     if len(held_out) < config.neighbours + 2:
-        Console(stderr=True).print(
-            f"[yellow]no floor:[/] {len(held_out)} pictures are held out, and the distances need "
-            f"{config.neighbours + 2}; more pictures or a larger data.held_out_share give one"
+        note(
+            Console(stderr=True),
+            f"{len(held_out)} pictures are held out, and the distances need "
+            f"{config.neighbours + 2}; more pictures or a larger data.held_out_share give one",
+            label="no floor:",
         )
         return []
     return compare(held_out, reference, config, subject="real")

@@ -22,6 +22,7 @@ from pippin.evaluation.reference import check_features, load_statistics
 from pippin.run.evaluate import clean_features, real_floor
 from pippin.run.image_set import ImageSet, open_images, say_skipped
 from pippin.run.sizes import SeenSizes, name_sizes
+from pippin.system.terminal import note
 
 
 def evaluate_folder(
@@ -85,9 +86,11 @@ def evaluate_against(
     else:
         assert statistics is not None
         measures = compare_statistics(found, statistics)
-        Console(stderr=True).print(
-            "[yellow]statistics only:[/] KID, precision, recall, density and coverage need the "
-            "reference's images; --reference takes a folder of them too"
+        note(
+            Console(stderr=True),
+            "KID, precision, recall, density and coverage need the "
+            "reference's images; --reference takes a folder of them too",
+            label="statistics only:",
         )
     theirs_are = sizes.sizes or set(statistics.sizes if statistics is not None else ())
     if theirs_are:  # the files of others do not say it

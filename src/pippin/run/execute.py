@@ -16,6 +16,7 @@ from pippin.run.load import load_run
 from pippin.run.train import train
 from pippin.sampling.config import SamplingConfig
 from pippin.system.formats import write_stamped
+from pippin.system.terminal import note
 from pippin.training.checkpoint import newest_good
 
 
@@ -30,7 +31,7 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
     if twin is None:
         train(recipe, folder, resume="auto", console=console)
     else:
-        console.print(f"{folder.name} is trained as {twin.name} was, and takes its weights")
+        note(console, f"{folder.name} is trained as {twin.name} was, and takes its weights")
         folder.mkdir(parents=True, exist_ok=True)
         write_stamped(folder / TWIN, "run", {"run": twin.name})
     run = load_run(twin or folder, recipe.sampling.weights, console, recipe)

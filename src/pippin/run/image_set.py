@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from pippin.evaluation.folder import image_batches, image_paths
 from pippin.evaluation.npz import npz_images
 from pippin.image_folder import find_images, skipped_lines
 from pippin.run.sample_folder import read_manifest
+from pippin.system.terminal import note
 from pippin.types import Images
 
 
@@ -69,9 +69,7 @@ def open_images(path: Path) -> ImageSet:
 def say_skipped(images: ImageSet, path: Path, console: Console | None = None) -> None:
     """Say what of a folder is not read."""
     for line in images.skipped:
-        (console or Console(stderr=True)).print(
-            f"[yellow]skipped in {escape(str(path))}:[/] {escape(line)}", soft_wrap=True
-        )
+        note(console or Console(stderr=True), line, label=f"skipped in {path!s}:")
 
 
 def _skipped(path: Path) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from pippin.encoders.autoencoder import Autoencoder
 from pippin.recipes.recipe import Recipe
 from pippin.run.inputs import RunInputs, captions_read, reads_classes
 from pippin.run.places import AUTOENCODER, DATA, TEXT, paths_of
+from pippin.system.terminal import note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,22 +60,27 @@ class Known:
         try:
             found = tuple(names())
         except (OSError, ValueError) as error:
-            console.print(
-                f"[yellow]class names are not known:[/] {kept}, and data.path cannot be read "
-                f"({escape(str(error))}): classes are {numbers[0]} to {numbers[-1]}; "
-                "--data.path FOLDER takes the names of a folder"
+            note(
+                console,
+                f"{kept}, and data.path cannot be read "
+                f"({error!s}): classes are {numbers[0]} to {numbers[-1]}; "
+                "--data.path FOLDER takes the names of a folder",
+                label="class names are not known:",
             )
             return numbers
         if count not in (None, len(found)):
-            console.print(
-                f"[yellow]class names are not known:[/] {kept}, and {escape(folder)} has "
+            note(
+                console,
+                f"{kept}, and {folder} has "
                 f"{len(found)} classes where the model has {count}: classes are {numbers[0]} to "
-                f"{numbers[-1]}"
+                f"{numbers[-1]}",
+                label="class names are not known:",
             )
             return numbers
-        console.print(
-            f"[yellow]class names:[/] {kept}; taken are those of {escape(folder)} as it is now: "
-            f"{escape(listed(found))}"
+        note(
+            console,
+            f"{kept}; taken are those of {folder} as it is now: {listed(found)}",
+            label="class names:",
         )
         return found
 
@@ -110,12 +116,14 @@ class Known:
                 "and `pippin evaluate SAMPLES --data.path FOLDER` measures samples against any"
             )
         if changed := image_changes(before, now, captions_read(recipe)):
-            console.print(
-                f"[yellow]other data:[/] {escape(folder)} is not what {escape(self.source)} was "
-                f"trained on: {escape(changed)}; the protocol says so"
+            note(
+                console,
+                f"{folder} is not what {self.source} was "
+                f"trained on: {changed}; the protocol says so",
+                label="other data:",
             )
         if changed := decoder_change(before, now):
-            console.print(f"[yellow]pixels may differ by rounding:[/] {escape(changed)}")
+            note(console, changed, label="pixels may differ by rounding:")
 
     def _check_count(self, now: DataRecord, recipe: Recipe, folder: str) -> None:
         count, names = self.num_classes, now.class_names
@@ -180,9 +188,10 @@ class Known:
                 "decoded wrongly. Put the autoencoder back that it was trained with, or name it "
                 "with --autoencoder FOLDER"
             )
-        console.print(
-            f"[yellow]another autoencoder:[/] {escape(what)}; {escape(self.source)} was trained "
-            f"with {wanted}"
+        note(
+            console,
+            f"{what}; {self.source} was trained with {wanted}",
+            label="another autoencoder:",
         )
         return autoencoder
 
@@ -206,10 +215,12 @@ class Known:
             return
         found = fingerprint()
         if found != self.inputs.text_encoder:
-            console.print(
-                f"[yellow]another text encoder:[/] the files of "
-                f"{escape(', '.join(located.text.source))} have the fingerprint {found}; "
-                f"{escape(self.source)} was trained with {self.inputs.text_encoder}"
+            note(
+                console,
+                f"the files of "
+                f"{', '.join(located.text.source)} have the fingerprint {found}; "
+                f"{self.source} was trained with {self.inputs.text_encoder}",
+                label="another text encoder:",
             )
 
     def _absent(self, setting: str, recipe: Recipe, located: Recipe) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from pippin.control import recorded
 from pippin.data.record import image_changes
@@ -28,6 +27,7 @@ from pippin.run.trained import Trained, open_trained
 from pippin.sampling.config import SamplingConfig, check_guidance
 from pippin.sampling.sampler import Sampler
 from pippin.system.tensors import tensors_digest
+from pippin.system.terminal import note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,9 +144,9 @@ def load_run(
     console = console or Console(stderr=True, quiet=not crew.world.first)
     trained = open_trained(str(source), weights)
     for problem in trained.passed_over:
-        console.print(f"[yellow]passed over:[/] {problem}")
+        note(console, problem, label="passed over:")
     if not trained.verified:
-        console.print(f"[yellow]no checksum:[/] {escape(unverified(trained.source))}")
+        note(console, unverified(trained.source), label="no checksum:")
     parts = _parts(trained, recipe or trained.recipe, console, data_path, autoencoder)
     model = parts.new_model()
     trained.load_into(model)

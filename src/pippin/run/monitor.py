@@ -12,6 +12,7 @@ from pippin.run.parts import Parts
 from pippin.run.pictures import grid, save_png
 from pippin.run.sample import draw
 from pippin.system.lines import read_lines
+from pippin.system.terminal import note
 from pippin.training.hooks import Every
 from pippin.training.log import RunLog
 from pippin.training.trainer import Trainer
@@ -81,7 +82,7 @@ def preview_hook(parts: Parts, folder: Path) -> Every:
             try:
                 images = draw(run, prompts, range(len(prompts)), parts.recipe.sampling, text)
             except FloatingPointError as error:  # the training may still recover
-                parts.console.print(f"[yellow]no preview:[/] {error}")
+                note(parts.console, error, label="no preview:")
                 return
         folder.mkdir(exist_ok=True)
         save_png(grid(images), place(trainer.images_seen))

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 
 from pippin.conditioning.config import TextSemantic
@@ -34,6 +33,7 @@ from pippin.run.inputs import RunInputs
 from pippin.run.known import Known
 from pippin.run.places import places_of
 from pippin.system.device import resolve_device
+from pippin.system.terminal import note
 from pippin.types import CutCaption
 
 
@@ -256,7 +256,7 @@ class Parts:
             )
 
     def _say(self, text: str) -> None:
-        self.console.print(f"[yellow]latent cache:[/] {escape(text)}")
+        note(self.console, text, label="latent cache:")
 
     @property
     def text_rule(self) -> TextSemantic | None:
@@ -290,12 +290,12 @@ class Parts:
         new = [one for one in cuts if one.caption not in self._said]
         self._said |= {one.caption for one in new}
         for line in cut_notes(new):
-            self.console.print(f"[yellow]prompt cut:[/] {escape(line)}")
+            note(self.console, line, label="prompt cut:")
 
     def say_cut_captions(self) -> None:
         """Count the captions of training images that are longer than the model reads."""
         for line in self.captions.cut_lines() if self.captions is not None else ():
-            self.console.print(f"[yellow]captions cut:[/] {escape(line)}")
+            note(self.console, line, label="captions cut:")
 
     @cached_property
     def captions(self) -> PictureCaptions | None:

@@ -23,6 +23,7 @@ from pippin.run.check_data import check_data
 from pippin.run.parts import Parts
 from pippin.system.children import call_in_child, killed_worker
 from pippin.system.stop import in_main_thread, signals_interrupt
+from pippin.system.terminal import note
 from pippin.training.world import joined, take_card
 
 GRACE = 3.0
@@ -99,9 +100,10 @@ def _helped(recipe: Recipe, processes: int, console: Console) -> Iterator[Builde
         if helper.exitcode:
             killed = helper.exitcode == -signal.SIGKILL
             advice = ", killed: out of memory? fewer --processes take less" if killed else ""
-            console.print(
-                f"[yellow]process {place}[/] ended early (exit code {helper.exitcode}{advice}); "
-                "the others made its part"
+            note(
+                console,
+                f"ended early (exit code {helper.exitcode}{advice}); the others made its part",
+                label=f"process {place}",
             )
 
 
@@ -130,7 +132,7 @@ def _help(recipe: Recipe, place: int, processes: int) -> None:
     except KeyboardInterrupt:
         sys.exit(0)  # asked to by the first, which says how to go on
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
-        console.print(f"process {place}: {killed_worker(error) or error}", markup=False)
+        note(console, f"process {place}: {killed_worker(error) or error}")
         sys.exit(1)
 
 

@@ -26,6 +26,7 @@ from pippin.run.inputs import (
 )
 from pippin.run.parts import Parts
 from pippin.run.trained import CLASS_TABLES
+from pippin.system.terminal import note
 from pippin.training.checkpoint import RAW, load_state
 from pippin.training.log import RunLog
 
@@ -98,10 +99,12 @@ def _unrecorded(
             f"holds those of {moved[0]} {before.get(moved[0])} cannot be known; if it does, "
             "resume with --allow-changed-data True"
         )
-    parts.console.print(
-        f"[yellow]no record:[/] {escape(str(run.path))} was begun by a version that kept no class "
+    note(
+        parts.console,
+        f"{run.path!s} was begun by a version that kept no class "
         "names and no hash of its images, so whether these changed is not known; they are "
-        "recorded from here on"
+        "recorded from here on",
+        label="no record:",
     )
     seen = load_state(checkpoint)["images_seen"]
     return replace(now, changes=(InputsChange(images_seen=seen, what=UNRECORDED),))

@@ -19,6 +19,7 @@ from pippin.sampling.config import SamplingConfig
 from pippin.sampling.request import request_conditions
 from pippin.sampling.sampler import SampleBatch
 from pippin.system.lock import folder_lock
+from pippin.system.terminal import note
 from pippin.types import Conditions, CutCaption, Images, Prompt, TextFeatures
 
 
@@ -75,9 +76,11 @@ def draw_into(
     wanted = sample_rows(run, prompts, seeds)
     rows = different_rows(wanted)
     if repeated := len(wanted) - len(rows):
-        run.parts.console.print(
-            f"[yellow]repeated:[/] {repeated} of {len(wanted)} images have seed and prompt "
-            "of an earlier one, and are drawn once"
+        note(
+            run.parts.console,
+            f"{repeated} of {len(wanted)} images have seed and prompt "
+            "of an earlier one, and are drawn once",
+            label="repeated:",
         )
     folder = SampleFolder(path, sampling_protocol(run, config))
     with folder_lock(path):
@@ -158,9 +161,11 @@ def _name_idle(run: LoadedRun, batches: int, size: int) -> None:
     """Say where some processes have nothing to draw."""
     processes = run.crew.world.size
     if batches < processes:
-        run.parts.console.print(
-            f"[yellow]idle processes:[/] {batches} batches of at most {size} images for "
-            f"{processes} processes; a smaller batch size of sampling gives work to all"
+        note(
+            run.parts.console,
+            f"{batches} batches of at most {size} images for "
+            f"{processes} processes; a smaller batch size of sampling gives work to all",
+            label="idle processes:",
         )
 
 

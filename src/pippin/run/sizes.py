@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from rich.console import Console
 
 from pippin.control import Size
+from pippin.system.terminal import note
 from pippin.types import Images
 
 
@@ -37,11 +38,12 @@ def name_sizes(
         return
     height, width = min(samples)
     known = len(set(samples)) == 1 and height == width
-    console.print(
-        f"[yellow]other sizes:[/] samples are {_in_words(samples)}, the reference's images "
+    note(
+        console,
+        f"samples are {_in_words(samples)}, the reference's images "
         f"{_in_words(reference)}, which changes every distance"
         + (f": {advice.format(side=height)}" if known else ""),
-        soft_wrap=True,
+        label="other sizes:",
     )
 
 

@@ -10,7 +10,6 @@ from zlib import crc32
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 
 from pippin.data.bucketed import bucket_pictures
 from pippin.data.buckets import size_name
@@ -37,6 +36,7 @@ from pippin.run.resumed import (
 )
 from pippin.system.files import remove_staged
 from pippin.system.lock import folder_lock
+from pippin.system.terminal import note
 from pippin.training.checkpoint import newest_good
 from pippin.training.checkpoint_folders import list_aside
 from pippin.training.compile import compile_blocks
@@ -142,10 +142,12 @@ def _name_lost(parts: Parts) -> None:
     """Say which own pictures are not trained on."""
     lost = parts.train_source.lost
     for one in lost[:LOST_NAMED]:
-        parts.console.print(f"[yellow]left out:[/] {escape(one.name)}: {one.reason}")
+        note(parts.console, f"{one.name}: {one.reason}", label="left out:")
     if len(lost) > LOST_NAMED:
-        parts.console.print(
-            f"[yellow]left out:[/] {len(lost)} pictures in all; `pippin data check` lists them"
+        note(
+            parts.console,
+            f"{len(lost)} pictures in all; `pippin data check` lists them",
+            label="left out:",
         )
 
 
@@ -158,12 +160,13 @@ def _count_buckets(parts: Parts) -> None:
         for size, pictures in bucket_pictures(parts.train_source).items()
     }
     listed = ", ".join(f"{count} at {name}" for name, count in counts.items())
-    parts.console.print(f"buckets (pictures at height x width): {listed}")
+    note(parts.console, f"buckets (pictures at height x width): {listed}")
     batch = parts.recipe.train.batch_size
     if small := [name for name, count in counts.items() if 0 < count < batch]:
-        parts.console.print(
-            f"[yellow]fewer pictures than train.batch_size {batch}:[/] {', '.join(small)}; a step "
-            "shows some of them more than once"
+        note(
+            parts.console,
+            f"{', '.join(small)}; a step shows some of them more than once",
+            label=f"fewer pictures than train.batch_size {batch}:",
         )
 
 
@@ -219,7 +222,7 @@ def _trainer(
     trainer = build_trainer(parts, run.path, world, model, lineage, state_entry(inputs))
     if start is not None:
         trainer.restore(start, verified=True)
-        parts.console.print(f"resuming {run.path} at {trainer.images_seen} images")
+        note(parts.console, f"resuming {run.path} at {trainer.images_seen} images")
     return trainer, inputs
 
 
@@ -268,9 +271,9 @@ def _newest(run: RunFolder, console: Console) -> Path | None:
             "same command again"
         )
     for problem in problems:
-        console.print(f"[yellow]passed over:[/] {escape(problem)}")
+        note(console, problem, label="passed over:")
     if path is None:
-        console.print("no checkpoint yet: starting from image 0")
+        note(console, "no checkpoint yet: starting from image 0")
     return path
 
 

@@ -21,7 +21,7 @@ _ACTS = re.compile(
 
 
 def printable(text: object) -> str:
-    """Text in which whatever would act on a terminal stands as a visible escape, such as ``\\x1b``.
+    """Text with visible escapes, such as ``\\x1b``, for whatever would act on a terminal.
 
     Newlines, tabs and the joiners of emoji stay.
     """
@@ -38,6 +38,11 @@ def say(text: object = "", *, error: bool = False) -> None:
     print(printable(text), file=sys.stderr if error else sys.stdout, flush=True)
 
 
+def plain(text: object) -> Text:
+    """Text for cells and titles of tables, where rich takes brackets of a string for markup."""
+    return Text(printable(text))
+
+
 def note(console: Console, text: object, *, label: str = "") -> None:
     """Print a line among the progress bars of a console.
 
@@ -46,5 +51,5 @@ def note(console: Console, text: object, *, label: str = "") -> None:
         text: anything; brackets are no markup in it.
         label: what kind of line it is, shown in yellow before the text.
     """
-    head = [(f"{label} ", "yellow")] if label else []
-    console.print(Text.assemble(*head, printable(text)))
+    head = [(f"{printable(label)} ", "yellow")] if label else []
+    console.print(Text.assemble(*head, printable(text)), soft_wrap=True)

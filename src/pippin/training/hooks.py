@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pippin.system.terminal import printable
 from pippin.training.log import RunLog
 from pippin.training.step_report import StepReport
 from pippin.training.trainer import Hook, Trainer
@@ -91,7 +92,7 @@ class Every:
 def progress_hook(title: str, console: Console | None = None) -> Iterator[Hook]:
     """A bar with images seen, images/s, loss and time left, on stderr."""
     progress = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("images"),
@@ -103,7 +104,7 @@ def progress_hook(title: str, console: Console | None = None) -> Iterator[Hook]:
         refresh_per_second=2,
     )
     with progress:
-        task = progress.add_task(title, total=None, speed="", loss="")
+        task = progress.add_task(printable(title), total=None, speed="", loss="")
         smooth: dict[str, float] = {}
 
         def hook(trainer: Trainer, report: StepReport) -> None:
