@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin convert PATH OUT --from dit``: weights of another implementation as a model of ours."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from pippin.cli.options import parse
+from pippin.system.json_text import parse_json
 from pippin.system.terminal import say
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"--arguments are NAME=VALUE; got {pair!r}")
         words = {"None": None, "True": True, "False": False}
         try:
-            found[name] = words[text] if text in words else json.loads(text)
+            found[name] = words[text] if text in words else parse_json(text)
         except ValueError:
             found[name] = text
     return found

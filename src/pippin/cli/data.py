@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin data import SOURCE``, ``data check``, ``data recaption`` and ``data prepare``."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,7 @@ from pippin.data.config import DataConfig, ImagesConfig, ImportConfig, NoDataCon
 from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
+from pippin.system.json_text import parse_json
 from pippin.system.ranks import first_process
 from pippin.system.terminal import say
 
@@ -270,7 +270,7 @@ def _reconstruction(command: CheckCommand) -> str:
     record = find_autoencoder(command.autoencoder) / "quality.json"
     if not record.is_file():
         return text
-    usual = float(json.loads(record.read_text(encoding="utf-8"))["psnr_mean_of_images"])
+    usual = float(parse_json(record.read_text(encoding="utf-8"))["psnr_mean_of_images"])
     text += f"; {usual:.1f} dB on pictures held out of its own training"
     if quality.psnr > usual - MUCH_WORSE:
         return text

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of a WebDataset archive: one for each sample that has an image."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -10,6 +9,7 @@ from pippin.data.import_members import Member, Sample, group_members
 from pippin.data.import_names import INNER, is_image
 from pippin.data.import_rows import BinaryFile, Look, OpenShard, Row, Stored
 from pippin.data.import_tar import peek, read_members
+from pippin.system.json_text import parse_json
 
 MOST_MEMBERS, MOST_BYTES = 3_000, 64 << 20
 """What is looked at of an archive before it is read."""
@@ -74,7 +74,7 @@ def _rows(file: BinaryFile, samples: list[Sample]) -> Iterator[Row]:
 def _entry_names(content: bytes) -> list[str]:
     """Names of entries of a json, those of dictionaries inside included."""
     try:
-        value = json.loads(content) if content else None
+        value = parse_json(content) if content else None
     except (ValueError, RecursionError):
         return []
     return list(_paths(value, INNER)) if isinstance(value, dict) else []

@@ -13,6 +13,7 @@ from pippin.data.import_columns import Columns
 from pippin.data.import_names import find_name, match_kind, shown, suffix_of_kind
 from pippin.data.import_rows import Row, Stored
 from pippin.data.import_tar import LARGEST_JSON
+from pippin.system.json_text import parse_json
 
 LARGEST_TEXT = 65_536
 """Bytes of a caption or class in a member of its own."""
@@ -266,7 +267,7 @@ def _unwrapped(value: Any) -> Any:
 
 def _json(content: bytes) -> Any:
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        return parse_json(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise NotTextError(f"is not UTF-8 text (byte {error.start})") from None
     except (ValueError, RecursionError) as error:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of a parquet file, read in batches. Nothing is decoded, and one bad cell costs one row."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
 
 from pippin.data.import_names import find_name
 from pippin.data.import_rows import BinaryFile, Look, OpenShard, Row
+from pippin.system.json_text import parse_json
 
 BATCH = 64
 """Rows that are held in memory at once."""
@@ -119,7 +119,7 @@ def _value(cell: Any) -> Any:
 def _features(schema: Any) -> dict[str, Any]:
     """What Hugging Face ``datasets`` noted of the columns; nothing where it wrote no file."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):
         return {}
     return features if isinstance(features, dict) else {}

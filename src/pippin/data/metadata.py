@@ -27,6 +27,7 @@ from pippin.data.metadata_columns import (
     column_names,
     near_columns,
 )
+from pippin.system.json_text import parse_json
 from pippin.system.regular import file_kind, open_regular
 from pippin.system.text import decode_text
 
@@ -208,7 +209,7 @@ def _json_rows(file: io.StringIO) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = parse_json(line)
         except json.JSONDecodeError as error:
             raise _BadLineError(number, f"not JSON: {error.msg}") from error
         except (ValueError, RecursionError) as error:  # numbers of too many digits, deep nesting

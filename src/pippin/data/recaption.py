@@ -24,6 +24,7 @@ from pippin.data.metadata import (
 )
 from pippin.data.metadata_columns import CAPTIONS, FILE, LABEL, MAIN, column_name
 from pippin.system.files import replacing
+from pippin.system.json_text import parse_json
 from pippin.system.text import BOM, decode_text
 
 
@@ -133,7 +134,7 @@ def _changed_json(text: str, column: str, captions: Mapping[str, str]) -> str:
     """Lines that get no caption keep every byte."""
     lines = []
     for line in io.StringIO(text, newline=""):
-        values = json.loads(line) if line.strip() else {}
+        values = parse_json(line) if line.strip() else {}
         written = {column_name(name): name for name in values}
         caption = _caption(values.get(written.get(FILE, FILE), ""), captions)
         own = written.get(column, column)

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
+from pippin.system.json_text import parse_json
 from pippin.system.tensors import save_tensors, tensors_digest
 
 _METADATA = "pippin"
@@ -56,7 +57,7 @@ def shard_fault(path: Path, identity: dict[str, Any], *, checksum: bool = True) 
         return "missing"
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()[_METADATA])
+            header = parse_json(file.metadata()[_METADATA])
         check_format(KIND, header.pop(VERSION, None), path)
         content = tensors_digest(read_shard(path)) if checksum else header["content"]
     except FormatError:

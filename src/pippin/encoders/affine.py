@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pippin.encoders.record import read_record
 from pippin.encoders.source import WEIGHTS_FILE, read_config, read_metadata
+from pippin.system.json_text import parse_json
 
 MEAN_KEY, STD_KEY = "pippin.latents_mean", "pippin.latents_std"
 """Names in the metadata of a safetensors file; the values are JSON lists, one number a channel."""
@@ -69,7 +70,7 @@ class Affine:
             ValueError: neither says how latents are normalised, or for another channel count.
         """
         if MEAN_KEY in metadata and STD_KEY in metadata:
-            mean, std = json.loads(metadata[MEAN_KEY]), json.loads(metadata[STD_KEY])
+            mean, std = parse_json(metadata[MEAN_KEY]), parse_json(metadata[STD_KEY])
         else:
             mean, std = _published(config, channels)
         if len(mean) != channels or len(std) != channels:

@@ -2,7 +2,6 @@
 """Folders of models in transformers' format, here or on the hub, and their library."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from pippin.system.files import file_digest
+from pippin.system.json_text import parse_json
 from pippin.system.weight_checks import check_finite, listed, refuse_quantisation, refuse_quantised
 from pippin.system.weight_files import stored_types
 from pippin.system.weight_folders import TRANSFORMERS, find_weights
@@ -62,7 +62,7 @@ def model_type(folder: Path) -> str:
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")).items())
+        return dict(parse_json(path.read_text(encoding="utf-8")).items())
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no JSON object: {error}") from error
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from pippin.system.formats import check_stamped, stamped
+from pippin.system.json_text import parse_json
 from pippin.system.tensors import tensors_digest
 
 RECORD_KEY = "pippin.record"
@@ -55,7 +56,7 @@ def read_record(metadata: Mapping[str, str], place: Path) -> dict[str, Any]:
     if RECORD_KEY not in metadata:
         return {}
     try:
-        values = json.loads(metadata[RECORD_KEY])
+        values = parse_json(metadata[RECORD_KEY])
     except ValueError as error:
         raise ValueError(f"{place} is damaged: its {RECORD_KEY} is not JSON: {error}") from error
     record = check_stamped(values, KIND, place)

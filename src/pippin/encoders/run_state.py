@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pippin.system.formats import FormatError, check_stamped, stamped
+from pippin.system.json_text import parse_json
 from pippin.system.tensors import save_tensors, tensors_digest
 
 STATE_FILE = "state.safetensors"
@@ -63,8 +64,8 @@ def load_state(folder: Path) -> RunState | None:
 def _position(metadata: dict[str, str], tensors: dict[str, Tensor], path: Path) -> dict[str, Any]:
     """What was written with these tensors."""
     if RECORD_KEY not in metadata:  # format 0
-        return json.loads(metadata["position"])
-    record = check_stamped(json.loads(metadata[RECORD_KEY]), KIND, path)
+        return parse_json(metadata["position"])
+    record = check_stamped(parse_json(metadata[RECORD_KEY]), KIND, path)
     if record["tensors"] != tensors_digest(tensors):
         raise ValueError("its tensors are not those that were written")
     return record["position"]

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the name of an autoencoder to a folder with its config.json and weights."""
 
-import json
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from safetensors import safe_open
 
 from pippin.encoders.config import AutoencoderConfig
+from pippin.system.json_text import parse_json
 from pippin.system.weight_folders import DIFFUSERS, find_weights
 
 SHIPPED_PREFIX = "pippin/"
@@ -63,7 +63,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         ValueError: damaged, or of another class than is read; the class is named.
     """
     try:
-        config = json.loads((folder / CONFIG_FILE).read_bytes())
+        config = parse_json((folder / CONFIG_FILE).read_bytes())
         name = config.get("_class_name", CLASS)
     except (OSError, ValueError, AttributeError) as error:
         raise damaged(folder, error) from error

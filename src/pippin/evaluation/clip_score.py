@@ -31,6 +31,7 @@ from pippin.encoders.text_checks import check_captions_matter, check_end, check_
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.measure import Measure, Subject, mean_measure
 from pippin.rng import permutation
+from pippin.system.json_text import parse_json
 from pippin.types import Images, ImageStream
 
 ALLOWED = (
@@ -224,7 +225,7 @@ def _image_processor(folder: Path, image_size: int) -> Any:
     """As the folder says, or as the published CLIPs do at this image size."""
     kind = transformers_library("CLIP score").CLIPImageProcessor
     of_processor = folder / "processor_config.json"
-    nested = of_processor.is_file() and "image_processor" in json.loads(of_processor.read_bytes())
+    nested = of_processor.is_file() and "image_processor" in parse_json(of_processor.read_bytes())
     if nested or (folder / "preprocessor_config.json").is_file():
         return kind.from_pretrained(folder, local_files_only=True)
     return kind(

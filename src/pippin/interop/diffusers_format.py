@@ -39,6 +39,7 @@ from pippin.interop.weight_kind import (
 from pippin.system.files import write_json
 from pippin.system.flush import make_folder
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
+from pippin.system.json_text import parse_json
 from pippin.system.tensors import save_tensors
 from pippin.system.weight_folders import find_weights
 
@@ -254,7 +255,7 @@ def _read_extra(path: Path, configured: Configured) -> tuple[Configured, dict[st
     """Our conditioning, and the tensors of it that diffusers has no place for."""
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})[EXTRA_KEY])
+            facts = parse_json((file.metadata() or {})[EXTRA_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         check_format("export", facts.get(VERSION), path)
         conditioning = ConditioningConfig.from_dict(facts["conditioning"])
@@ -288,7 +289,7 @@ def _model_folder(folder: Path) -> Path:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(content, dict):

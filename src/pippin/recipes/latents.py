@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What latents a recipe has, known without loading its autoencoder."""
 
-import json
 from pathlib import Path
 
 from pippin.recipes.recipe import Recipe
+from pippin.system.json_text import parse_json
 
 Shape = tuple[int, int, int]
 LATENTS: dict[str, tuple[int, int]] = {
@@ -33,7 +33,7 @@ def factor_and_channels(recipe: Recipe) -> tuple[int, int]:
         return LATENTS.get(source, DEFAULT)
     path = find_autoencoder(recipe.autoencoder) / CONFIG_FILE
     try:
-        config = json.loads(path.read_bytes())
+        config = parse_json(path.read_bytes())
         return 2 ** (len(config["block_out_channels"]) - 1), int(config["latent_channels"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged or no AutoencoderKL's: {error!r}") from error

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from pippin.system.files import STAGING_SUFFIX, write_json
 from pippin.system.flush import make_folder
+from pippin.system.json_text import parse_json
 
 NOTE = ".unfinished-export.json"
 """In a folder that is not whole yet: what is written there."""
@@ -79,7 +80,7 @@ def _unfinished(folder: Path) -> dict[str, Any] | None:
     note = folder / NOTE
     if note.is_file() and not note.is_symlink():
         try:
-            return dict(json.loads(note.read_bytes()))
+            return dict(parse_json(note.read_bytes()))
         except (ValueError, TypeError):
             return None
     if (folder / LAST_FILE).exists():
@@ -92,6 +93,6 @@ def _facts(weights: Path) -> dict[str, Any] | None:
     """Of weights that pippin has exported; None where they are not."""
     try:
         with safe_open(weights, framework="pt") as file:
-            return dict(json.loads((file.metadata() or {})["pippin"]))
+            return dict(parse_json((file.metadata() or {})["pippin"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None

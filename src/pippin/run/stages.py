@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,16 @@ class Stages:
 
     def __init__(self, path: Path, protocol: Mapping[str, Any]) -> None:
         self.path, self.key = path, fingerprint(protocol)
-        self._found = {
-            line.get("stage"): line.get("measures", [])
-            for line in read_lines(path).objects.values()
-            if line.get("key") == self.key
-        }
+        self._found: dict[str, list[Measure]] = {}
+        for line in read_lines(path).objects.values():
+            if line.get("key") == self.key:
+                with suppress(AttributeError, KeyError, TypeError):  # damaged: measured again
+                    self._found[str(line["stage"])] = [*map(_measure, line["measures"])]
 
     def measure(self, stage: str, make: Callable[[], list[Measure]]) -> list[Measure]:
         """The measures of one part: as an interrupted evaluation left them, or made now."""
         if stage in self._found:
-            return [_measure(values) for values in self._found[stage]]
+            return self._found[stage]
         measures = make()
         values = [one.to_dict() for one in measures]
         append_lines(self.path, [{"key": self.key, "stage": stage, "measures": values}])

@@ -5,7 +5,6 @@ Where a run keeps its pictures is decided here and nowhere else: :func:`samples_
 :func:`drift_folder`.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pippin.study.glossary import CONTROLS, control_name
 from pippin.study.pictures import ABSENT, Album, Picture
 from pippin.study.source import Run, Source
 from pippin.study.strips import Rows, read_rows
+from pippin.system.json_text import parse_json
 
 SEEDS_SHOWN = 3
 """Pictures of the first training seeds only: a page with all of them would be too heavy."""
@@ -91,7 +91,7 @@ def gallery(source: Source, album: Album) -> Gallery:
 def manifest(path: Path) -> dict[str, Any]:
     """A manifest; an empty one where there is none that can be read."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

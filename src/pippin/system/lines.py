@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pippin.system.files import write_text
 from pippin.system.flush import sync
+from pippin.system.json_text import parse_json
 
 
 class Lines(NamedTuple):
@@ -44,7 +45,7 @@ def parse_object(line: str | bytes) -> dict[str, Any]:
     Raises:
         ValueError: it is no JSON object.
     """
-    values = json.loads(line, parse_constant=_refuse_constant)
+    values = parse_json(line, parse_constant=_refuse_constant)
     if not isinstance(values, dict):
         raise ValueError("it is no JSON object")
     return values

@@ -6,7 +6,6 @@ values, zero points. float8 weights with plain scales are multiplied out; all el
 its name, for read as numbers it would give another model without a word.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pippin.system.json_text import parse_json
 from pippin.system.weight_files import type_name
 
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -227,7 +227,7 @@ def _refuse_unknown(
     """Refuse what says something of float8 weights that is not understood."""
     for name in (name for name in tensors if name.endswith(COMFY)):
         try:
-            facts = json.loads(bytes(tensors[name].tolist()))
+            facts = parse_json(bytes(tensors[name].tolist()))
             plain = str(facts["format"]).startswith("float8_")
             plain = plain and set(facts) <= {"format", "full_precision_matrix_mult"}
         except (ValueError, TypeError, KeyError):

@@ -2,7 +2,6 @@
 """Weight files that others wrote, read without running code from them."""
 
 import argparse
-import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pippin.system.json_text import parse_json
 from pippin.system.weight_folders import INDEX, file_names
 
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
@@ -130,7 +130,7 @@ def shards(index: Path) -> list[Path]:
 
 def _weight_map(index: Path) -> dict[str, str]:
     """Tensor -> file."""
-    return json.loads(index.read_bytes())["weight_map"]
+    return parse_json(index.read_bytes())["weight_map"]
 
 
 def refuse_gguf(path: Path) -> None:

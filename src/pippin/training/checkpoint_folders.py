@@ -4,10 +4,11 @@
 Folders and files of somebody else are left alone, whatever they are called. No torch here.
 """
 
-import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
+
+from pippin.system.json_text import parse_json
 
 STATE_FILE, TENSORS = "state.json", ".safetensors"
 ASIDE = "damaged-"
@@ -75,7 +76,7 @@ def _is_checkpoint(path: Path) -> bool:
 def _recorded_files(path: Path) -> list[str] | None:
     """Names of the files of tensors; None where the record does not say."""
     try:
-        names = list(json.loads((path / STATE_FILE).read_bytes())["sha256"])
+        names = list(parse_json((path / STATE_FILE).read_bytes())["sha256"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     plain = all(isinstance(one, str) and Path(one).name == one for one in names)

@@ -25,7 +25,7 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "log.jsonl"
-        keep_lines(self.path, lambda line: line.get("images", 0) <= resume_at)
+        keep_lines(self.path, lambda line: _is_until(line, resume_at))
         self._file = self.path.open("a", encoding="utf-8")
         self._events = folder / "tensorboard"
         _leave_to_the_next_write()
@@ -62,6 +62,12 @@ class RunLog:
             self._file.close()
         with naming(self._events):
             self._board.close()
+
+
+def _is_until(line: dict[str, Any], images: int) -> bool:
+    """Whether a line is of that many images or less; one of no number is damaged, and goes."""
+    seen = line.get("images", 0)
+    return isinstance(seen, int | float) and seen <= images
 
 
 @cache

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from pippin.system.json_text import parse_json
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, b"\xff", "{", "", b"\0"])
+def test_whatever_is_wrong_is_a_value_error(text):
+    with pytest.raises(ValueError, match=r".") as caught:
+        parse_json(text)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_json_is_read_as_json_reads_it():
+    assert parse_json(b'{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
+    assert parse_json("NaN", parse_constant=str.lower) == "nan"
