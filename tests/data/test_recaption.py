@@ -116,3 +116,15 @@ def test_columns_that_hold_no_further_captions_are_refused(column: str) -> None:
     check_column("caption_blip-2.base")
     with pytest.raises(ValueError, match="--column must be caption_ and a name"):
         check_column(column)
+
+
+@pytest.mark.parametrize("has_metadata", [True, False])
+def test_a_caption_that_a_spreadsheet_would_compute_is_written_as_text(tmp_path, has_metadata):
+    data = folder_of(tmp_path, "a.png")
+    if has_metadata:
+        (tmp_path / "metadata.csv").write_text("file_name\na.png\n")
+    caption = "=HYPERLINK(0)"
+    place = set_column(data, BLIP, {"a.png": caption})
+    with place.open(newline="") as file:
+        assert list(csv.reader(file))[1][-1] == f" {caption}"
+    assert found(data)["a.png"][1] == caption

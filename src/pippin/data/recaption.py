@@ -111,7 +111,7 @@ def _new_rows(listing: Listing, column: str, captions: Mapping[str, str]) -> str
             )
         cells = [*([label] if labelled else [])]
         cells += [entry.captions.get(MAIN, "")] if captioned else []
-        rows.append([name, *cells, captions.get(name, "")])
+        rows.append([name, *map(_no_formula, (*cells, captions.get(name, "")))])
     return _csv(rows, "\n")
 
 
@@ -126,7 +126,7 @@ def _changed_csv(text: str, column: str, captions: Mapping[str, str]) -> str:
     cell = _last(names, column)
     for row in filter(None, rows):
         if _is_empty(row[cell]):
-            row[cell] = _caption(row[where], captions)
+            row[cell] = _no_formula(_caption(row[where], captions))
     return _csv([head, *rows], "\r\n" if "\r\n" in text else "\n")
 
 
@@ -146,6 +146,11 @@ def _changed_json(text: str, column: str, captions: Mapping[str, str]) -> str:
 
 def _caption(cell: str, captions: Mapping[str, str]) -> str:
     return captions.get(picture_name(cell.strip()), "")
+
+
+def _no_formula(text: str) -> str:
+    """Text that a spreadsheet takes for text; readers of metadata strip the space again."""
+    return f" {text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _is_empty(value: object) -> bool:
