@@ -57,10 +57,6 @@ def added_later(before: Any) -> dict[str, Any]:
     return WHERE_SET | {"before": before}
 
 
-WEIGHTS = re.compile(r"raw|ema(-images-\d+|-share-\d[\d.e-]*)?")
-"""Names of a run's weights: raw ones, their average, and further averages by half-life."""
-
-
 class ConfigError(ValueError):
     """A configuration that a user gave is wrong; the message says what is allowed."""
 

@@ -60,7 +60,7 @@ def test_text_in_brackets_is_a_caption(text):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (b"caf\xe9", r"is not UTF-8 text \(byte 3\)"),
+        (b"caf\xe9", r"is not UTF-8 text \(line 1, byte 3"),
         ("a cat \ud83d", r"is not Unicode text \(character 6 "),
         ({"en": "a dog", "de": "ein Hund"}, r"is a dictionary \(with en, de\), not text"),
         ({}, r"is a dictionary \(with no entries\), not text"),

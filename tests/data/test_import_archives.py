@@ -154,7 +154,7 @@ def test_none_takes_no_captions_and_no_classes(taken):
 @pytest.mark.parametrize(
     ("member", "why"),
     [
-        ({"txt": b"caf\xe9"}, r"txt is not UTF-8 text \(byte 3\)"),
+        ({"txt": b"caf\xe9"}, r"txt is not UTF-8 text \(line 1, byte 3"),
         ({"json": b'{"caption": "a \\ud83d"}'}, r"json\.caption is not Unicode text"),
         ({"json": b'{"caption": '}, "json is not JSON"),
         ({"json": b"[" * 100_000}, "json is not JSON"),

@@ -68,7 +68,8 @@ def test_a_caption_that_is_no_text_costs_its_row(taken):
     content = pa.array([b"caf\xe9" if n == 3 else b"good" for n in NUMBERS], pa.binary())
     text = pa.Array.from_buffers(pa.string(), 5, content.buffers())
     found, rows = taken({"jpg": BYTES, "caption": text})
-    assert found.lost == ("0 3: caption is not UTF-8 text (byte 3)",)
+    (lost,) = found.lost
+    assert lost.startswith("0 3: caption is not UTF-8 text (line 1, byte 3")
     assert [row["file_name"] for row in rows] == [f"00000/000000{n}.png" for n in (0, 1, 2, 4)]
 
 

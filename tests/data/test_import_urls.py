@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sources by URL give what the same files give here, in any number of processes."""
 
+import json
 import re
 import sys
 import threading
@@ -246,7 +247,9 @@ def test_a_password_that_an_earlier_version_kept_is_removed(server, tmp_path):
     import_pictures(ImportConfig(source=url), tmp_path / "out")
     note = tmp_path / "out" / PARTS / "import.json"
     text = note.read_text()
-    note.write_text(text.replace("http://", "http://me:SECRET@"))
+    values = json.loads(text.replace("http://", "http://me:SECRET@"))
+    del values["content_sha256"]
+    note.write_text(json.dumps(values))
     assert import_pictures(ImportConfig(source=url), tmp_path / "out").before == 1
     assert note.read_text() == text
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
 from pippin.system.json_text import parse_json
-from pippin.system.tensors import save_tensors, tensors_digest
+from pippin.system.tensors import save_tensors, typed_digest
 
 _METADATA = "pippin"
 KIND = "cache shard"
@@ -31,7 +31,7 @@ def write_shard(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any]
         identity: what it is: key of the cache and row range. Stored in the header together with
             a checksum, so that a later build can tell whether this shard is the one it needs.
     """
-    content = {**identity, "content": tensors_digest(tensors), VERSION: FORMATS[KIND]}
+    content = {**identity, "content": typed_digest(tensors), VERSION: FORMATS[KIND]}
     header = json.dumps(content, sort_keys=True)
     save_tensors(path, tensors, metadata={_METADATA: header})
 
@@ -59,7 +59,7 @@ def shard_fault(path: Path, identity: dict[str, Any], *, checksum: bool = True) 
         with safe_open(path, framework="pt") as file:
             header = parse_json(file.metadata()[_METADATA])
         check_format(KIND, header.pop(VERSION, None), path)
-        content = tensors_digest(read_shard(path)) if checksum else header["content"]
+        content = typed_digest(read_shard(path)) if checksum else header["content"]
     except FormatError:
         raise
     except (OSError, SafetensorError, LookupError, TypeError, AttributeError, ValueError) as error:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pippin.system.formats import check_stamped, stamped
 from pippin.system.json_text import parse_json
-from pippin.system.tensors import tensors_digest
+from pippin.system.tensors import typed_digest
 
 RECORD_KEY = "pippin.record"
 KIND = "autoencoder"
@@ -40,7 +40,7 @@ def record_metadata(
     """
     values = {
         "statistics": dict(statistics),
-        "weights": tensors_digest(tensors),
+        "weights": typed_digest(tensors),
         "architecture": architecture(config),
     }
     return {**statistics, RECORD_KEY: json.dumps(stamped(KIND, values))}
@@ -76,7 +76,7 @@ def check_weights(
     Raises:
         ValueError: weights or settings are not those that were written.
     """
-    if record and record.get("weights") != tensors_digest(tensors):
+    if record and record.get("weights") != typed_digest(tensors):
         raise ValueError(f"{place} is damaged: its weights are not those that were written")
     if record and record.get("architecture") != architecture(config):
         raise ValueError(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pippin.system.formats import FormatError, check_stamped, stamped
 from pippin.system.json_text import parse_json
-from pippin.system.tensors import save_tensors, tensors_digest
+from pippin.system.tensors import save_tensors, typed_digest
 
 STATE_FILE = "state.safetensors"
 KIND = "autoencoder training"
@@ -33,7 +33,7 @@ class RunState:
 def save_state(folder: Path, state: RunState) -> None:
     """Replace the folder's state in one move, so that a kill leaves the old or the new one."""
     tensors = {name: value.detach().cpu() for name, value in state.tensors.items()}
-    record = stamped(KIND, {"position": state.position, "tensors": tensors_digest(tensors)})
+    record = stamped(KIND, {"position": state.position, "tensors": typed_digest(tensors)})
     save_tensors(folder / STATE_FILE, tensors, metadata={RECORD_KEY: json.dumps(record)})
 
 
@@ -66,6 +66,6 @@ def _position(metadata: dict[str, str], tensors: dict[str, Tensor], path: Path) 
     if RECORD_KEY not in metadata:  # format 0
         return parse_json(metadata["position"])
     record = check_stamped(parse_json(metadata[RECORD_KEY]), KIND, path)
-    if record["tensors"] != tensors_digest(tensors):
+    if record["tensors"] != typed_digest(tensors):
         raise ValueError("its tensors are not those that were written")
     return record["position"]

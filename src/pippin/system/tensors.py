@@ -65,6 +65,15 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def typed_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors on the CPU: of one very file."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def recorded_digest(folder: Path) -> str:
     """The digest of the weights in a folder of the package, from the file beside the folder."""
     digests: dict[str, str] = json.loads((folder.parent / DIGESTS_FILE).read_bytes())
