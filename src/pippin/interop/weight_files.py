@@ -119,7 +119,7 @@ def _unwrapped(
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name")
     if key is None and content and all(isinstance(v, Tensor) for v in content.values()):
-        return content, (), kind_of_entry(entry, beside)
+        return content, (), kind_of_entry(entry, beside, path.name)
     holders = [str(name) for name, value in content.items() if isinstance(value, Mapping)]
     wanted = [key] if key is not None else [k for k in (*AVERAGED, *RAW) if k in holders]
     for name in wanted:
@@ -132,7 +132,8 @@ def _unwrapped(
             tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)}
             if tensors:
                 note = f"of its entries, {name!r} was taken; left out: {', '.join(others)}"
-                return tensors, (note,) if others else (), kind_of_entry(entry, beside)
+                kind = kind_of_entry(entry, beside, path.name)
+                return tensors, (note,) if others else (), kind
     raise ValueError(
         f"{path} holds no weights under {' or '.join(map(repr, wanted or (*AVERAGED, *RAW)))}; "
         f"its entries: {', '.join(sorted(map(str, content))) or 'none'}"
