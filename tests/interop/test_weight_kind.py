@@ -31,11 +31,27 @@ WEIGHTS = {"a": torch.ones(2)}
         ("state_dict", ["epoch", "options"], "unknown"),
         ("model", [], "unknown"),
         ("schema", ["cinema"], "unknown"),
+        ("model", ["scheduler_config"], "unknown"),
         ("", [], "unknown"),
     ],
 )
 def test_entries_of_checkpoints(entry, beside, kind):
     assert kind_of_entry(entry, beside) == kind
+
+
+@pytest.mark.parametrize(
+    ("file", "entry", "beside", "kind"),
+    [
+        ("ema_0.9999_250000.pt", "", [], "ema"),
+        ("v1-5-pruned-emaonly.ckpt", "state_dict", [], "ema"),
+        ("run-EMA.ckpt", "state_dict", ["optimizer_states"], "ema"),
+        ("model_ema.pt", "model", ["ema"], "raw"),
+        ("model-non-ema.pt", "", [], "unknown"),
+        ("model250000.pt", "", [], "unknown"),
+    ],
+)
+def test_names_of_files_count_where_entries_say_nothing(file, entry, beside, kind):
+    assert kind_of_entry(entry, beside, file) == kind
 
 
 @pytest.mark.parametrize(

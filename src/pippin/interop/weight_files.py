@@ -42,11 +42,13 @@ class WeightFile:
     """Names of the other entries on the way there, and of other prefixes in the last one."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of the training script, where the checkpoint holds them."""
+    file: str = ""
+    """The file's name, which may say what the weights are."""
 
     @property
     def kind(self) -> str:
         """raw, ema or unknown; see :mod:`pippin.interop.weight_kind`."""
-        return AVERAGED if self.averaged else kind_of_entry(self.entry, self.beside)
+        return AVERAGED if self.averaged else kind_of_entry(self.entry, self.beside, self.file)
 
 
 def read_weights(path: Path, wanted: Sequence[str], key: str | None = None) -> WeightFile:
@@ -90,6 +92,7 @@ def read_weights(path: Path, wanted: Sequence[str], key: str | None = None) -> W
         averaged=taken.averaged,
         beside=beside,
         settings=dict(_settings(content)),
+        file=path.name,
     )
 
 

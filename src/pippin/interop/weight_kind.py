@@ -18,32 +18,37 @@ KIND_KEY = "pippin_weights"
 """In the metadata of weights that pippin exported to diffusers: their kind."""
 EMA_SUFFIX = "_ema"
 """Ends the folder in which diffusers' training scripts keep averaged weights."""
-_TRAINING = re.compile(r"(opt|optim|optimizer|optimizers|scheduler|scaler)(_|$)|lr_scheduler|amp$")
+_TRAINING = re.compile(r"(opt|optim|optimizer|optimizers|grad_scaler)(_|$)|lr_scheduler")
 """Entries that only a training script writes, beside raw weights."""
 
 
 def is_averaged_name(name: str) -> bool:
     """Whether a name speaks of averaged weights: ema, state_dict_ema, shadow_params, ..."""
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
-    return bool({"ema", "shadow"} & words) and not {"non", "no"} & words
+    return bool({"ema", "emaonly", "shadow"} & words) and not {"non", "no"} & words
 
 
-def kind_of_entry(entry: str, beside: Iterable[str]) -> str:
+def kind_of_entry(entry: str, beside: Iterable[str], file: str = "") -> str:
     """The kind of the weights under an entry of a checkpoint.
 
     Args:
         entry: its name, or its dotted path; empty = the whole file.
         beside: the names of the other entries, at all levels of that path.
+        file: the name of the file.
 
     Returns:
-        ema where a name of the path says so; raw where averaged weights or the state of a training
-        lie beside; otherwise unknown.
+        ema where a name of the path says so; raw where averaged weights lie beside; where neither
+        does, ema by the file's name, raw where the state of a training lies beside, otherwise
+        unknown.
     """
-    if any(is_averaged_name(name) for name in entry.split(".")):
+    others = list(beside)
+    if any(map(is_averaged_name, entry.split("."))):
         return AVERAGED
-    if any(is_averaged_name(name) or _TRAINING.match(name) for name in beside):
+    if any(map(is_averaged_name, others)):
         return RAW
-    return UNKNOWN_WEIGHTS
+    if is_averaged_name(file):
+        return AVERAGED
+    return RAW if any(map(_TRAINING.match, others)) else UNKNOWN_WEIGHTS
 
 
 def kind_of_folder(folder: Path, weights: Path, config: Mapping[str, Any]) -> str:
