@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
+from pippin import image_files
 from pippin.control import LARGEST_SIDE
-from pippin.image_files import UnreadableImageError, inspect_image, read_image
+from pippin.image_files import BAND, UnreadableImageError, inspect_image, read_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 9, 4), dtype=np.uint8)  # height 6, width 9
 TURNS = {  # EXIF orientation -> what makes the picture upright, on (height, width, channel)
@@ -243,3 +245,34 @@ def test_a_missing_file_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImageError) as missing:
         read_image(tmp_path / "gone.png")
     assert missing.value.reason == "missing"
+
+
+def test_transparency_is_laid_on_white_in_every_band(path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (2 * BAND + 3, 5, 4), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    image = Image.fromarray(noise)
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    assert (read(path) == np.array(Image.alpha_composite(white, image).convert("RGB"))).all()
+
+
+def test_few_large_images_are_decoded_at_a_time_and_a_forked_process_waits_for_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(NOISE).save(path)
+    monkeypatch.setattr(image_files, "LARGE", 10)
+    held = image_files._large
+    for _ in range(2):
+        held.acquire()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(read_image, path)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.1)
+            child = os.fork()
+            if child == 0:  # pytest must not see more of it
+                os._exit(int(inspect_image(path).size != (6, 9)))
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            held.release()
+            assert waiting.result(timeout=30).shape == (3, 6, 9)
+    finally:
+        held.release()

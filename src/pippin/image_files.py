@@ -6,6 +6,9 @@ the formats of :data:`FORMATS` are opened, whatever a file is called, and the si
 header is checked before anything is decoded.
 """
 
+import os
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
 from pippin.control import LARGEST_SIDE, Size
@@ -53,6 +56,11 @@ Reason = Literal[
 OF_BYTES: frozenset[Reason] = frozenset(("broken", "over 8 bits", "too large"))
 """Reasons that hold for as long as a file's bytes are the same; the others may pass."""
 
+LARGE = 2**24
+"""Pixels from which on few images are decoded at a time, whatever the number of threads."""
+BAND = 256
+"""Rows that are laid on white at a time."""
+
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -63,6 +71,18 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> what makes the image upright; 1 is as stored."""
+
+
+_large = threading.BoundedSemaphore(2)
+
+
+def _renew() -> None:
+    """A forked process has none of the threads that hold it."""
+    global _large
+    _large = threading.BoundedSemaphore(2)
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 class UnreadableImageError(ValueError):
@@ -151,20 +171,28 @@ def _pixels(stream: Stream, exif: bytes = b"") -> tuple[Image.Image, set[Rule]]:
     """
     with Image.open(stream, formats=FORMATS) as file:
         _check_header(file)
-        met = _rules(file)
-        image, is_mended = load_with_key(file, stream)
-        if is_mended:
-            met.add("colour key")
-        try:
-            turn = file.getexif().get(ORIENTATION, 1)
-        except Exception:  # of as many kinds as there are ways to damage it
-            met.add("damaged metadata")
-            turn = exif_orientation(file.info.get("exif", b""))
-        turn = exif_orientation(exif) if exif else turn
-        if turn in TURNS:
-            met.add("rotated")
-            image = image.transpose(TURNS[turn])
-        return _on_white(image), met
+        with _large if file.width * file.height > LARGE else nullcontext():
+            return _loaded(file, stream, exif)
+
+
+def _loaded(
+    file: ImageFile.ImageFile, stream: Stream, exif: bytes
+) -> tuple[Image.Image, set[Rule]]:
+    """RGB pixels of an opened file of a size that is allowed."""
+    met = _rules(file)
+    image, is_mended = load_with_key(file, stream)
+    if is_mended:
+        met.add("colour key")
+    try:
+        turn = file.getexif().get(ORIENTATION, 1)
+    except Exception:  # of as many kinds as there are ways to damage it
+        met.add("damaged metadata")
+        turn = exif_orientation(file.info.get("exif", b""))
+    turn = exif_orientation(exif) if exif else turn
+    if turn in TURNS:
+        met.add("rotated")
+        image = image.transpose(TURNS[turn])
+    return _on_white(image), met
 
 
 def _check_header(file: Image.Image) -> None:
@@ -200,12 +228,17 @@ def _rules(file: Image.Image) -> set[Rule]:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """RGB, with transparent pixels on white."""
+    """RGB, with transparent pixels on white; band by band, for copies of large images add up."""
     if not image.has_transparency_data:
         return image.convert("RGB")
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, image).convert("RGB")
+    width, height = image.size
+    laid = Image.new("RGB", image.size)
+    for top in range(0, height, BAND):
+        box = (0, top, width, min(top + BAND, height))
+        part = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", part.size, (255, 255, 255, 255))
+        laid.paste(Image.alpha_composite(white, part).convert("RGB"), box)
+    return laid
 
 
 def _explained(error: Exception) -> tuple[Reason, str]:

@@ -2,6 +2,7 @@
 """Folders and arrays of images against folders, arrays and statistics."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -143,3 +144,25 @@ def test_a_run_is_measured_with_inception(finished_run, inception_file, tmp_path
     line = json.loads((folder / "results.jsonl").read_text().splitlines()[-1])
     assert line["protocol"]["evaluation.features"] == "inception"
     assert not [key for key in line["protocol"] if key.endswith("evaluation.inception")]
+
+
+def test_what_of_a_folder_is_not_measured_is_said(place, tmp_path, capsys):
+    made = tmp_path / "made"
+    shutil.copytree(place / "made", made)
+    shutil.copy(made / "00.png", made / ".hidden.png")
+    (made / "again.png").symlink_to("00.png")
+    (made / "photo.heic").touch()
+    os.mkfifo(made / "fifo.png")
+    before = values(evaluate_against(place / "made", place / "real", CONFIG, CPU))
+    capsys.readouterr()
+    assert values(evaluate_against(made, place / "real", CONFIG, CPU)) == before
+    said = " ".join(capsys.readouterr().err.split())
+    for part in (
+        "1 hidden image files: .hidden.png",
+        "1 links to what is counted under another name: again.png (counted as 00.png)",
+        "1 names that are no regular files: fifo.png (a FIFO)",
+        "1 image files: unsupported type",
+    ):
+        assert part in said
+    assert write_reference(made, tmp_path / "kept.npz", CONFIG).count == 10
+    assert "fifo.png" in capsys.readouterr().err

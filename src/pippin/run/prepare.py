@@ -57,14 +57,15 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
             )
         if world.size > 1:
             with world.first_alone():  # which looks into every picture, the others at its notes
-                _ = Parts(recipe, console).train_source
+                check_data(Parts(recipe, Console(quiet=True)))
         with _helped(recipe, processes, console) as builders:
             return _build(recipe, console, builders_of(world) if world.size > 1 else builders)
 
 
 def _build(recipe: Recipe, console: Console, builders: Builders) -> MomentSource:
-    parts = Parts(recipe, console if builders.first else Console(quiet=True), builders)
-    check_data(parts)
+    parts = Parts(recipe, console, builders)
+    if builders.first:  # before any other process is started
+        check_data(parts)
     moments, _ = parts.moments, parts.captions
     if builders.first:
         parts.say_cut_captions()
