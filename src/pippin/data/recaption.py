@@ -24,7 +24,7 @@ from pippin.data.metadata import (
     picture_name,
     read_metadata,
 )
-from pippin.system.files import replacing
+from pippin.system.files import remove_staged, replacing
 
 BOM = "\ufeff"
 
@@ -83,6 +83,7 @@ def set_column(data: ImagesConfig, column: str, captions: Mapping[str, str]) -> 
 
 
 def _write(path: Path, text: str) -> None:
+    remove_staged(path.parent, path.name)  # of a call that was killed
     with replacing(path) as staging:
         staging.write_bytes(text.encode())
         if path.exists():

@@ -36,6 +36,7 @@ from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import SHOWN, SampleFolder, make_room
 from pippin.run.stages import Stages
+from pippin.system.files import remove_staged
 from pippin.system.lines import read_lines, write_lines
 from pippin.system.lock import folder_lock
 from pippin.types import Prompt
@@ -218,6 +219,7 @@ def write_results(lines: Sequence[dict[str, Any]], path: Path) -> None:
     if before.problems:
         shutil.copyfile(path, path.with_name(f"{path.name}.torn"))
     new = {_key(line) for line in lines}
+    remove_staged(path.parent, path.name)  # of an evaluation that was killed
     write_lines(path, [*(x for x in before.objects.values() if _key(x) not in new), *lines])
 
 

@@ -72,6 +72,7 @@ def _train(
                 held.enter_context(folder_lock(folder))
                 run.check(recipe, resume=run.goes_on(resume))
                 remove_staged(folder)
+                remove_staged(run.previews)
         _agree_on_pictures(parts, world)
         trainer = _trainer(parts, run, world, resume=run.goes_on(resume))
         _agree(trainer, world)
