@@ -107,3 +107,25 @@ def test_a_waiting_process_must_hold_nothing(tmp_path):
         assert list(claims.free()) == [0]
         with pytest.raises(AssertionError):
             claims.wait()
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link"])
+def test_a_file_of_somebody_else_is_not_written_over(tmp_path, kind):
+    mine, folder = tmp_path / "mine", tmp_path / "cache"
+    mine.write_text("precious")
+    folder.mkdir()
+    if kind == "link":
+        (folder / LOCK).symlink_to(mine)
+    else:
+        (folder / LOCK).hardlink_to(mine)
+    with pytest.raises(ValueError, match=rf"cache/{LOCK} is "):
+        Claims(folder)
+    assert mine.read_text() == "precious"
+
+
+@pytest.mark.parametrize("content", [b"", bytes(40), b"              10..x"])
+def test_what_a_build_or_a_power_cut_left_is_taken(tmp_path, content):
+    (tmp_path / LOCK).write_bytes(content)
+    with Claims(tmp_path) as claims:
+        begin(claims, [False, True])
+        assert claims.missing() == [0]

@@ -85,6 +85,7 @@ def _train(command: TrainAutoencoderCommand) -> int:
     from pippin.cli.main import RESUMABLE
     from pippin.encoders.run_state import STATE_FILE
     from pippin.encoders.source import WEIGHTS_FILE
+    from pippin.system.files import remove_staged
     from pippin.system.lock import folder_lock
     from pippin.system.stop import TrainingStoppedError
 
@@ -93,6 +94,7 @@ def _train(command: TrainAutoencoderCommand) -> int:
     if (command.out / WEIGHTS_FILE).exists() and not going_on:
         raise ValueError(f"{command.out} holds an autoencoder already; choose another --out")
     with folder_lock(command.out / "run"):
+        remove_staged(command.out)
         try:
             trainer = _trained(command)
         except TrainingStoppedError as stopped:

@@ -20,7 +20,7 @@ from pippin.data.import_columns import Columns, find_columns
 from pippin.data.import_folders import FolderClasses, find_classes, inner_folder
 from pippin.data.import_shards import PARTS, Part, import_shard, read_part
 from pippin.data.import_sources import Shard, find_shards
-from pippin.system.files import STAGING_SUFFIX, replacing
+from pippin.system.files import STAGING_SUFFIX, remove_staged, replacing
 from pippin.system.lock import folder_lock
 from pippin.system.secrets import without_secrets
 from pippin.system.workers import worker_pool
@@ -187,6 +187,8 @@ def _claimed(folder: Path, config: ImportConfig) -> Iterator[None]:
     if not parts.exists() and folder.exists() and os.listdir(folder):
         raise ConfigError(f"{folder} is not empty: choose a new folder to import into")
     with folder_lock(parts):
+        for place in (folder, parts):
+            remove_staged(place)  # of an import that was killed
         note = parts / "import.json"
         if not any(parts.glob("[0-9]*.json")):  # nothing came of it: other settings may be tried
             (parts / COLUMNS).unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from pippin.data.metadata import (
     read_metadata,
 )
 from pippin.data.metadata_columns import CAPTIONS, FILE, LABEL, MAIN, column_name
-from pippin.system.files import replacing
+from pippin.system.files import remove_staged, replacing
 from pippin.system.json_text import parse_json
 from pippin.system.text import BOM, decode_text
 
@@ -87,6 +87,7 @@ def set_column(data: ImagesConfig, column: str, captions: Mapping[str, str]) -> 
 
 
 def _write(path: Path, text: str) -> None:
+    remove_staged(path.parent, path.name)  # of a call that was killed
     with replacing(path) as staging:
         staging.write_bytes(text.encode())
         if path.exists():

@@ -33,7 +33,7 @@ from pippin.data.listing import (
     list_pictures,
 )
 from pippin.image_files import OF_BYTES, Reason, Rule, UnreadableImageError, inspect_image
-from pippin.system.files import file_digest, replacing
+from pippin.system.files import file_digest, remove_staged, replacing
 from pippin.system.formats import stamped
 from pippin.system.threads import map_in_threads
 
@@ -291,6 +291,7 @@ def _save_index(path: Path, index: Index) -> None:
     """Remember; where that cannot be written, the next scan reads the files again."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_staged(path.parent, path.name)  # of a scan that was killed
         with replacing(path, durable=False) as staging:
             content = stamped(Index.FORMAT, index.to_dict())
             staging.write_text(json.dumps(content), encoding="utf-8")

@@ -31,7 +31,7 @@ from pippin.run.load import LoadedRun
 from pippin.run.pictures import grid, save_png
 from pippin.run.sample import draw
 from pippin.sampling.config import ControlRequest
-from pippin.system.files import write_json
+from pippin.system.files import remove_staged, write_json
 from pippin.types import Images, Prompt
 
 STRIP = 10
@@ -189,6 +189,7 @@ def _write_strips(pairs: Pairs, chosen: Mapping[str, Probe], folder: Path) -> No
     kinds = ((pairs.generated, folder / "drift"), (pairs.real, folder / "real" / "drift"))
     for render, place in kinds:
         place.mkdir(parents=True, exist_ok=True)
+        remove_staged(place)  # of an evaluation that was killed
         rows = {}
         for name, probe in chosen.items():
             first, second = probe.controls

@@ -37,6 +37,7 @@ from pippin.run.sample import draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import SHOWN, SampleFolder, make_room, remove_samples
 from pippin.run.sizes import name_sizes
 from pippin.run.stages import Stages
+from pippin.system.files import remove_staged
 from pippin.system.formats import FORMATS, VERSION
 from pippin.system.lines import keep_unreadable, read_lines, write_lines
 from pippin.system.lock import folder_lock
@@ -236,6 +237,7 @@ def write_results(lines: Sequence[dict[str, Any]], path: Path) -> None:
     keep_unreadable(path, path.with_name(f"{path.name}.torn"))
     new = {_key(line) for line in lines}
     kept = [line for line in before.objects.values() if _key(line) not in new]
+    remove_staged(path.parent, path.name)  # of an evaluation that was killed
     write_lines(path, [*kept, *({VERSION: FORMATS["results"], **line} for line in lines)])
 
 

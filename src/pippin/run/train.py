@@ -101,6 +101,7 @@ def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -
                 held.enter_context(folder_lock(folder))
                 run.check(recipe, resume=run.goes_on(request.resume))
                 remove_staged(folder)
+                remove_staged(run.previews)
         _agree_on_pictures(parts, world)
         trainer, inputs = _trainer(parts, run, world, request)
         _agree(trainer, world)

@@ -8,7 +8,7 @@ from pippin.study.headline import headline
 from pippin.study.results import Outcome
 from pippin.study.source import Source, open_source
 from pippin.study.table import ABSENT, NEAREST_NOTE, SIGNS, Cell, Line, result_lines
-from pippin.system.files import write_text
+from pippin.system.files import remove_staged, write_text
 
 SUFFIX = ".md"
 """Of a file that gets this instead of the page."""
@@ -26,6 +26,7 @@ def render_markdown(folder: Path, out: Path) -> Path:
             f"{folder} is the folder of a run; a table in Markdown compares the arms of a study: "
             "give the folder of one, or an --out that ends in .html"
         )
+    remove_staged(out.parent, out.name)  # of a call that was killed
     write_text(out, markdown(source))
     return out
 

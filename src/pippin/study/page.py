@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pippin.study.figures import colour, dashes
-from pippin.system.files import write_text
+from pippin.system.files import remove_staged, write_text
 
 _SIZE = "@page-size@"
 """Stands in the footer until the page is whole; a name that holds it does no harm."""
@@ -22,6 +22,7 @@ def write_page(template: str, context: dict[str, Any], path: Path) -> Path:
     size = f"{len(page.encode()) / 1e6:.1f} MB"
     head, _, foot = page.rpartition(_SIZE)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_staged(path.parent, path.name)  # of a call that was killed
     write_text(path, f"{head}{size}{foot}")
     return path
 

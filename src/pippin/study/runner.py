@@ -16,6 +16,7 @@ from pippin.study.pretraining import Pretrain, Started, Starts
 from pippin.study.results import read, repair
 from pippin.study.runs import Ended, Pending, Runs, pending_runs
 from pippin.study.study import Study
+from pippin.system.files import remove_staged
 from pippin.system.lock import folder_lock
 from pippin.training.trainer import TrainingStoppedError
 
@@ -57,6 +58,7 @@ def run_study(
         raise ConfigError(f"study {study.name!r} has runs to start from: give pretrain")
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder):
+        remove_staged(folder)
         declare(study, folder)
         note = repair(folder / "results.jsonl")
         before = read(folder / "results.jsonl")

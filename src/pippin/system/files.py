@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are whole or absent: the one way in which pippin replaces a file."""
 
+import glob
 import hashlib
 import json
 import os
@@ -72,9 +73,11 @@ def write_json(path: Path, values: Any) -> None:
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
-def remove_staged(folder: Path) -> None:
-    """Remove what killed writers left in a folder. Only where no other process writes."""
-    for path in folder.glob(f".*.[0-9]*{STAGING_SUFFIX}"):
+def remove_staged(folder: Path, name: str | None = None) -> None:
+    """Remove what killed writers left in a folder, of one file or of all. Only where no other
+    process writes them."""
+    which = "*" if name is None else glob.escape(name)
+    for path in folder.glob(f".{which}.[0-9]*{STAGING_SUFFIX}"):
         if path.is_file():
             path.unlink(missing_ok=True)
 

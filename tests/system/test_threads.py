@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pippin.system.threads import map_in_threads
+
+
+def test_results_come_in_order_from_as_many_threads_as_asked():
+    running, most, lock = [0], [0], threading.Lock()
+
+    def work(number):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.01 * (number % 3))
+        with lock:
+            running[0] -= 1
+        return number * number
+
+    assert list(map_in_threads(work, range(20), 4)) == [n * n for n in range(20)]
+    assert 1 < most[0] <= 4
+    assert list(map_in_threads(work, [], 4)) == []
+
+
+def test_an_error_is_raised_where_its_result_is_asked_for():
+    found = map_in_threads(lambda x: 1 // x, [1, 0, 1], 2)
+    assert next(found) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+
+
+def test_nobody_waits_for_a_call_that_hangs():
+    """Not the one who stops iterating, and not the end of the program."""
+    code = (
+        "import threading; from pippin.system.threads import map_in_threads\n"
+        "found = map_in_threads(lambda n: threading.Event().wait() if n else n, [0, 1, 1], 2)\n"
+        "print(next(found)); found.close()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+def test_no_call_begins_after_a_stop():
+    begun = []
+    found = map_in_threads(lambda n: (begun.append(n), time.sleep(0.05)), range(50), 1)
+    next(found)
+    found.close()
+    time.sleep(0.2)
+    assert len(begun) < 5

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers that are handed calls: results, errors, kills and signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pippin.config import ConfigError
+from pippin.system.children import WorkerKilledError
+from pippin.system.workers import worker_pool
+
+
+def gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_calls_are_shared_and_their_errors_are_the_callers():
+    with worker_pool(2, "advice") as submit:
+        slow = submit(time.sleep, 0.5)
+        pids = {submit(os.getpid).result() for _ in range(3)}
+        bad, worse = submit(int, "x"), submit(os.rmdir, "/nowhere")
+        assert submit(divmod, 7, 2).result() == (3, 1)
+        slow.result()
+        with pytest.raises(ValueError, match="invalid literal") as raised:
+            bad.result()
+        assert "Traceback" in raised.value.__notes__[0]
+        with pytest.raises(FileNotFoundError) as missing:
+            worse.result()
+        assert missing.value.filename == "/nowhere"
+    assert os.getpid() not in pids and all(map(gone, pids))
+
+
+def test_an_error_of_the_body_lets_calls_that_have_begun_come_to_their_end(tmp_path):
+    with pytest.raises(ConfigError), worker_pool(2, "advice") as submit:
+        slow = submit(subprocess.call, ["sh", "-c", f"sleep 0.5; touch {tmp_path}/done"])
+        submit(os.getpid).result()
+        raise ConfigError
+    assert slow.result() == 0 and (tmp_path / "done").exists()
+
+
+def test_a_signal_ends_workers_whatever_they_wait_for():
+    """And all calls: what raises here is Ctrl-C, or SIGTERM in the main thread."""
+    with pytest.raises(KeyboardInterrupt), worker_pool(2, "advice") as submit:
+        pids = {submit(os.getpid).result()}
+        calls = [submit(time.sleep, 60) for _ in range(4)]
+        began = time.monotonic()
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 5
+    assert all(map(gone, pids)) and all(call.done() for call in calls)
+
+
+def test_a_worker_that_is_killed_is_one_error_with_the_advice():
+    with (
+        pytest.raises(
+            WorkerKilledError, match=r"killed by SIGKILL: out of memory\? --processes below 2 take"
+        ),
+        worker_pool(2, "--processes below 2 take less") as submit,
+    ):
+        pid = submit(os.getpid).result()
+        submit(os.kill, pid, signal.SIGKILL).result()
+        submit(os.kill, submit(os.getpid).result(), signal.SIGKILL).result()
+
+
+def test_workers_end_with_a_parent_that_is_killed():
+    code = (
+        "import os, time; from pippin.system.workers import worker_pool\n"
+        "with worker_pool(1, '') as submit:\n"
+        "    print(submit(os.getpid).result(), flush=True); submit(time.sleep, 60).result()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    assert not gone(worker)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    state = ["ps", "-o", "stat=", "-p", str(worker)]
+    for _ in range(100):
+        if subprocess.run(state, capture_output=True, text=True).stdout.strip()[:1] in ("", "Z"):
+            return
+        time.sleep(0.05)
+    os.kill(worker, signal.SIGKILL)
+    raise AssertionError("it outlives its parent")
