@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from edited_json import edit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from pippin.encoders.affine import Affine
+from pippin.encoders.affine import Affine, read_affine
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.pixels import to_images, to_pixels
@@ -186,3 +188,54 @@ def test_damaged_files_are_an_error_that_names_the_folder(published: Path, name:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"published: its weights or config\.json are damaged"):
         Autoencoder.from_folder(published)
+
+
+def changed(folder: Path, old: str, new: str) -> None:
+    """Change the header of the weights, whose length stays."""
+    path = folder / WEIGHTS_FILE
+    content = path.read_bytes()
+    assert len(old) == len(new) and content.count(old.encode()) >= 1
+    path.write_bytes(content.replace(old.encode(), new.encode(), 1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: changed(folder, "[0.5, 1.5, 2.0]", "[0.5, 1.5, 9.0]"), "statistics"),
+        (lambda folder: changed(folder, '\\"weights\\": \\"', '\\"weighty\\": \\"'), "damaged"),
+        (lambda folder: edit(folder / "config.json", act_fn="relu"), "belong together"),
+    ],
+)
+def test_what_decides_the_numbers_cannot_change_in_silence(
+    network: AutoencoderKL, tmp_path: Path, damage, message: str
+) -> None:
+    own(network).save(tmp_path)
+    load(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path)
+
+
+def test_a_flipped_bit_of_the_weights_is_found(network: AutoencoderKL, tmp_path: Path) -> None:
+    own(network).save(tmp_path, dtype=torch.float16)
+    content = bytearray((tmp_path / WEIGHTS_FILE).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / WEIGHTS_FILE).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{WEIGHTS_FILE} is damaged: its weights"):
+        load(tmp_path)
+
+
+def test_the_statistics_alone_are_checked_without_the_weights(
+    network: AutoencoderKL, tmp_path: Path
+) -> None:
+    own(network).save(tmp_path)
+    assert read_affine(tmp_path).scale.flatten().tolist() == [0.5, 1.5, 2.0]
+    changed(tmp_path, "[0.5, 1.5, 2.0]", "[0.5, 1.5, 9.0]")
+    with pytest.raises(ValueError, match="statistics"):
+        read_affine(tmp_path)
+
+
+def test_an_autoencoder_of_somebody_else_has_no_record(published: Path) -> None:
+    assert load(published).fingerprint
+    with safe_open(published / WEIGHTS_FILE, framework="pt") as file:
+        assert "pippin.record" not in (file.metadata() or {})
