@@ -202,7 +202,7 @@ def changed(folder: Path, old: str, new: str) -> None:
     ("damage", "message"),
     [
         (lambda folder: changed(folder, "[0.5, 1.5, 2.0]", "[0.5, 1.5, 9.0]"), "statistics"),
-        (lambda folder: changed(folder, '\\"weights\\": \\"', '\\"weighty\\": \\"'), "damaged"),
+        (lambda folder: changed(folder, '\\"act_fn\\"', '\\"act_fm\\"'), "damaged"),
         (lambda folder: edit(folder / "config.json", act_fn="relu"), "belong together"),
     ],
 )
@@ -213,15 +213,6 @@ def test_what_decides_the_numbers_cannot_change_in_silence(
     load(tmp_path)
     damage(tmp_path)
     with pytest.raises(ValueError, match=message):
-        load(tmp_path)
-
-
-def test_a_flipped_bit_of_the_weights_is_found(network: AutoencoderKL, tmp_path: Path) -> None:
-    own(network).save(tmp_path, dtype=torch.float16)
-    content = bytearray((tmp_path / WEIGHTS_FILE).read_bytes())
-    content[-1] ^= 1
-    (tmp_path / WEIGHTS_FILE).write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{WEIGHTS_FILE} is damaged: its weights"):
         load(tmp_path)
 
 

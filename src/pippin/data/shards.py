@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shard files of a latent cache: written whole or not at all, read by memory map."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, uint8
 
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
-from pippin.system.tensors import save_tensors, tensors_digest
+from pippin.system.tensors import save_tensors
 
 _METADATA = "pippin"
 KIND = "cache shard"
@@ -30,7 +31,7 @@ def write_shard(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any]
         identity: what it is: key of the cache and row range. Stored in the header together with
             a checksum, so that a later build can tell whether this shard is the one it needs.
     """
-    content = {**identity, "content": tensors_digest(tensors), VERSION: FORMATS[KIND]}
+    content = {**identity, "content": _content_digest(tensors), VERSION: FORMATS[KIND]}
     header = json.dumps(content, sort_keys=True)
     save_tensors(path, tensors, metadata={_METADATA: header})
 
@@ -58,7 +59,7 @@ def shard_fault(path: Path, identity: dict[str, Any], *, checksum: bool = True) 
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()[_METADATA])
         check_format(KIND, header.pop(VERSION, None), path)
-        content = tensors_digest(read_shard(path)) if checksum else header["content"]
+        content = _content_digest(read_shard(path)) if checksum else header["content"]
     except FormatError:
         raise
     except (OSError, SafetensorError, LookupError, TypeError, AttributeError, ValueError) as error:
@@ -67,3 +68,13 @@ def shard_fault(path: Path, identity: dict[str, Any], *, checksum: bool = True) 
         return None
     same = isinstance(header, dict) and header | identity == header
     return "damaged (its checksum is wrong)" if same else "of other settings"
+
+
+def _content_digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(uint8).numpy().data)
+    return digest.hexdigest()

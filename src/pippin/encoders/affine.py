@@ -21,7 +21,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pippin.encoders.record import read_record
+from pippin.encoders.record import check_record
 from pippin.encoders.source import CONFIG_FILE, WEIGHTS_FILE
 
 MEAN_KEY, STD_KEY = "pippin.latents_mean", "pippin.latents_std"
@@ -103,7 +103,7 @@ def read_affine(folder: Path) -> Affine:
         channels = int(config["latent_channels"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder}: damaged, or no AutoencoderKL's: {error!r}") from error
-    read_record(metadata, folder / WEIGHTS_FILE)
+    check_record(metadata, folder / WEIGHTS_FILE)
     return Affine.of_weights(metadata, config, channels)
 
 

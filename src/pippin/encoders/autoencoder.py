@@ -3,7 +3,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 from pippin.encoders.affine import Affine
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.pixels import to_images
-from pippin.encoders.record import ARCHITECTURE, check_weights, read_record, recorded
+from pippin.encoders.record import ARCHITECTURE, check_record, with_record
 from pippin.encoders.source import CONFIG_FILE, WEIGHTS_FILE, find_autoencoder
 from pippin.system.files import write_text
 from pippin.system.flush import make_folder
-from pippin.system.tensors import load_tensors, save_tensors
+from pippin.system.tensors import save_tensors
 from pippin.types import Images, Latents, Moments, Pixels
 
 
@@ -60,11 +59,14 @@ class Autoencoder(nn.Module):
         """An autoencoder in diffusers' format (config.json and safetensors), on the CPU.
 
         Raises:
-            ValueError: as :meth:`load`, or weights that are not those that were written.
+            ValueError: as :meth:`load`, or latent statistics or settings that are not those that
+                were written.
             FormatError: of a newer version.
         """
         network = _read_network(folder)
-        metadata = _checked_metadata(folder / WEIGHTS_FILE, network.config)
+        with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+            metadata = file.metadata() or {}
+        check_record(metadata, folder / WEIGHTS_FILE, network.config)
         try:
             affine = Affine.of_weights(metadata, network.config, network.config.latent_channels)
         except ValueError as error:
@@ -82,10 +84,9 @@ class Autoencoder(nn.Module):
         # The affine stands in one place only; null keeps diffusers' default factor out.
         self.network.register_to_config(scaling_factor=None)
         write_text(folder / CONFIG_FILE, self.network.to_json_string())
-        state = self.network.state_dict()
-        weights = {name: value.to("cpu", dtype) for name, value in state.items()}
+        weights = {name: value.to(dtype) for name, value in self.network.state_dict().items()}
         affine = Affine(self.shift.cpu(), self.scale.cpu())
-        metadata = recorded(weights, affine.metadata(), self.network.config)
+        metadata = with_record(affine.metadata(), self.network.config)
         save_tensors(folder / WEIGHTS_FILE, weights, {"format": "pt", **metadata})
 
     @property
@@ -171,15 +172,6 @@ class Autoencoder(nn.Module):
 
 def _full_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, enabled=False)
-
-
-def _checked_metadata(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata of a weights file, once its checksums were compared, if it has any."""
-    with safe_open(path, framework="pt") as file:
-        metadata: dict[str, str] = file.metadata() or {}
-    if record := read_record(metadata, path):
-        check_weights(record, load_tensors(path), config, path)
-    return metadata
 
 
 def _read_network(folder: Path) -> AutoencoderKL:

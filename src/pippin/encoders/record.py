@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the weights' file of an autoencoder says of itself: version and checksums.
+"""What the weights' file of an autoencoder says of itself, beside its weights.
 
-One entry of the file's metadata, as JSON: the version, the digest of the weights, the settings
-that decide what the network computes, the latent statistics, and a checksum of all these.
-Autoencoders of others, and ours of version 0, have none.
+One entry of the file's metadata, as JSON: the version, the latent statistics and the settings that
+decide what the network computes, with a checksum of all these. Autoencoders of others, and ours of
+version 0, have none.
 """
 
 import json
@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from pippin.system.formats import check_stamped, stamped
-from pippin.system.tensors import tensors_digest
 
 RECORD_KEY = "pippin.record"
 KIND = "autoencoder"
@@ -27,63 +24,47 @@ ARCHITECTURE = (
 """Settings of AutoencoderKL that change what it computes."""
 
 
-def recorded(
-    tensors: Mapping[str, Tensor], statistics: Mapping[str, str], config: Mapping[str, Any]
-) -> dict[str, str]:
-    """The metadata of a weights file.
+def with_record(statistics: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata of a weights file: the latent statistics, and the record of these.
 
     Args:
-        tensors: as they are written.
         statistics: metadata of the affine.
         config: of the network.
     """
-    values = {
-        "statistics": dict(statistics),
-        "weights": tensors_digest(tensors),
-        "architecture": architecture(config),
-    }
+    values = {"statistics": dict(statistics), "architecture": _architecture(config)}
     return {**statistics, RECORD_KEY: json.dumps(stamped(KIND, values))}
 
 
-def read_record(metadata: Mapping[str, str], place: Path) -> dict[str, Any]:
-    """What a weights file says of itself; empty where it says nothing.
+def check_record(
+    metadata: Mapping[str, str], path: Path, config: Mapping[str, Any] | None = None
+) -> None:
+    """Compare a weights file, and the config.json beside it, with what was written.
+
+    Args:
+        metadata: of the file; without a record nothing is compared.
+        path: of the file.
+        config: of the network, with defaults filled in; None = it is not compared.
 
     Raises:
         FormatError: of a newer version.
-        ValueError: damaged, or with other latent statistics than were written with it.
+        ValueError: the record is damaged, or the statistics or settings are other ones.
     """
     if RECORD_KEY not in metadata:
-        return {}
+        return
     try:
         values = json.loads(metadata[RECORD_KEY])
-    except ValueError as error:
-        raise ValueError(f"{place} is damaged: its {RECORD_KEY} is not JSON: {error}") from error
-    record = check_stamped(values, KIND, place)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: its {RECORD_KEY} is not JSON: {error}") from error
+    record = check_stamped(values, KIND, path)
     if not record.get("statistics", {}).items() <= metadata.items():
-        raise ValueError(f"{place} is damaged: its latent statistics are not those written")
-    return record
-
-
-def check_weights(
-    record: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    config: Mapping[str, Any],
-    place: Path,
-) -> None:
-    """Compare a network with the record that it was read with.
-
-    Raises:
-        ValueError: weights or settings are not those that were written.
-    """
-    if record and record.get("weights") != tensors_digest(tensors):
-        raise ValueError(f"{place} is damaged: its weights are not those that were written")
-    if record and record.get("architecture") != architecture(config):
+        raise ValueError(f"{path} is damaged: its latent statistics are not those written with it")
+    if config is not None and record.get("architecture") != _architecture(config):
         raise ValueError(
-            f"{place} and the config.json beside it do not belong together: put back what was "
+            f"{path} and the config.json beside it do not belong together: put back what was "
             "written with it"
         )
 
 
-def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+def _architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     """As plain JSON values."""
     return json.loads(json.dumps({name: config[name] for name in ARCHITECTURE}))

@@ -31,9 +31,9 @@ class RunState:
 
 def save_state(folder: Path, state: RunState) -> None:
     """Replace the folder's state in one move, so that a kill leaves the old or the new one."""
-    tensors = {name: value.detach().cpu() for name, value in state.tensors.items()}
-    record = stamped(KIND, {"position": state.position, "tensors": tensors_digest(tensors)})
-    save_tensors(folder / STATE_FILE, tensors, metadata={RECORD_KEY: json.dumps(record)})
+    digest = tensors_digest(state.tensors)
+    record = stamped(KIND, {"position": state.position, "tensors": digest})
+    save_tensors(folder / STATE_FILE, state.tensors, metadata={RECORD_KEY: json.dumps(record)})
 
 
 def load_state(folder: Path) -> RunState | None:

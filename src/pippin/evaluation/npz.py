@@ -66,14 +66,22 @@ def npz_images(path: Path, batch_size: int) -> Iterator[UInt8[Tensor, "_ 3 _ _"]
         raise ValueError(
             f"{path} holds no images; wanted is {IMAGES}, uint8 (count, height, width, 3)"
         )
-    with zipfile.ZipFile(path) as archive, archive.open(f"{IMAGES}.npy") as file:
-        assert isinstance(file, zipfile.ZipExtFile)
+    with zipfile.ZipFile(path) as archive, _member(archive, path) as file:
         count, *shape = _image_shape(file, path)
         for start in range(0, count, batch_size):
             rows = min(batch_size, count - start)
             content = _exactly(file, rows * int(np.prod(shape)), path)
             images = np.frombuffer(content, np.uint8).reshape(rows, *shape)
             yield torch.from_numpy(images.copy()).permute(0, 3, 1, 2).contiguous()
+
+
+def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipExtFile:
+    try:
+        file = archive.open(f"{IMAGES}.npy")
+    except DAMAGE as error:
+        raise ValueError(f"{IMAGES} of {path} is damaged: {error}") from error
+    assert isinstance(file, zipfile.ZipExtFile)
+    return file
 
 
 def _image_shape(file: zipfile.ZipExtFile, path: Path) -> tuple[int, ...]:

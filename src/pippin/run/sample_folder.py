@@ -122,7 +122,8 @@ def make_room(path: Path, protocol: Mapping[str, Any]) -> None:
     except ValueError:
         names = _own_images(path)
         # The manifest first, so that it never lists what is gone.
-        _write_manifest(path, protocol, [], complete=True)
+        own = Manifest(protocol=dict(protocol), fingerprint=fingerprint(protocol), images=[])
+        write_stamped(path / MANIFEST, KIND, asdict(own))
         for name in (*names, GRID):
             (path / name).unlink(missing_ok=True)
 
@@ -228,20 +229,13 @@ class SampleFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def _record(self, *, complete: bool) -> None:
-        images = list(self._images.values())
-        _write_manifest(self.path, self.protocol, images, complete=complete)
-
-
-def _write_manifest(
-    path: Path, protocol: Mapping[str, Any], images: list[dict[str, Any]], *, complete: bool
-) -> None:
-    manifest = Manifest(
-        protocol=dict(protocol),
-        fingerprint=fingerprint(protocol),
-        images=images,
-        complete=complete,
-    )
-    write_stamped(path / MANIFEST, KIND, asdict(manifest))
+        manifest = Manifest(
+            protocol=self.protocol,
+            fingerprint=fingerprint(self.protocol),
+            images=list(self._images.values()),
+            complete=complete,
+        )
+        write_stamped(self.path / MANIFEST, KIND, asdict(manifest))
 
 
 def _own_images(path: Path) -> list[str]:

@@ -16,6 +16,7 @@ from pippin.study.pretraining import Pretrain, Started, Starts
 from pippin.study.results import read, repair
 from pippin.study.runs import Ended, Pending, Runs, pending_runs
 from pippin.study.study import Study
+from pippin.system.flush import make_folder
 from pippin.system.lock import folder_lock
 from pippin.training.trainer import TrainingStoppedError
 
@@ -55,7 +56,7 @@ def run_study(
     refuse_unmeasured(study, execute)
     if study.starts and pretrain is None:
         raise ConfigError(f"study {study.name!r} has runs to start from: give pretrain")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with folder_lock(folder):
         declare(study, folder)
         note = repair(folder / "results.jsonl")

@@ -25,7 +25,7 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "log.jsonl"
-        keep_lines(self.path, lambda line: line.get("images", 0) <= resume_at)
+        keep_lines(self.path, lambda line: _is_before(line, resume_at))
         self._file = self.path.open("a", encoding="utf-8")
         self._events = folder / "tensorboard"
         _leave_to_the_next_write()
@@ -52,6 +52,12 @@ class RunLog:
             self._file.close()
         with naming(self._events):
             self._board.close()
+
+
+def _is_before(line: dict[str, Any], images: int) -> bool:
+    """Whether a line was written by then; one that does not say so is damaged."""
+    seen = line.get("images", 0)
+    return isinstance(seen, int) and seen <= images
 
 
 @cache
