@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from pippin.bench.record import BenchRecord
 from pippin.cli.main import main
@@ -42,6 +42,7 @@ from pippin.system.formats import (
     stamped,
     write_stamped,
 )
+from pippin.system.tensors import save_tensors
 
 SAMPLES = Path(__file__).parent / "formats"
 VERSIONS = sorted(path.name for path in SAMPLES.iterdir())
@@ -145,7 +146,7 @@ def restate_metadata(path, key):
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     values = json.dumps(json.loads(metadata[key]) | {VERSION: 99})
-    save_file(load_file(path), path, metadata=metadata | {key: values})
+    save_tensors(Path(path), load_file(path), metadata=metadata | {key: values})
 
 
 def restate_arrays(path):

@@ -75,6 +75,13 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def change(path: Path, old: str, new: str) -> None:
+    """Change the first place of a text."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
 def in_checkpoint(spoil: Callable[[Path], None], name: str) -> Callable[[Path], None]:
     """Damage to a part of the last checkpoint."""
     return lambda run: spoil(newest(run) / name)

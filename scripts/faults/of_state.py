@@ -4,7 +4,19 @@
 import shutil
 from pathlib import Path
 
-from fault import RESUME, SAMPLE, Fault, cut, flip, in_checkpoint, mistake, shard, train, written
+from fault import (
+    RESUME,
+    SAMPLE,
+    Fault,
+    change,
+    cut,
+    flip,
+    in_checkpoint,
+    mistake,
+    shard,
+    train,
+    written,
+)
 
 
 def broken_autoencoder(folder: Path) -> None:
@@ -35,6 +47,18 @@ DAMAGE = [
         says="no usable checkpoint: put one back.*passed over: .*passed over: ",
         prepare=lambda run: [cut(p) for p in run.glob("checkpoints/*/model.safetensors")] and None,
     ),
+    mistake(
+        "both checkpoints cut, and resumed",
+        RESUME,
+        "no checkpoint in .* is whole.*To start over from image 0, .*: mv ",
+        prepare=lambda run: [cut(p) for p in run.glob("checkpoints/*/model.safetensors")] and None,
+    ),
+    mistake(
+        "checkpoint of a newer version",
+        RESUME,
+        "newer pippin: checkpoint format 9.*upgrade",
+        prepare=in_checkpoint(lambda p: change(p, '"format": 1', '"format": 9'), "state.json"),
+    ),
     *(
         Fault(
             what=f"cache shard {text}",
@@ -54,6 +78,30 @@ DAMAGE = [
         prepare=lambda run: cut(shard(run).with_name("manifest.json")),
         untouched=False,
     ),
+    Fault(
+        what="one digit of the cache's manifest",
+        arguments=train("--folder", "{run}-new"),
+        code=0,
+        says=r"latent cache: .*damaged manifest.json",
+        prepare=lambda run: change(
+            shard(run).with_name("manifest.json"), '"num_pictures": 6', '"num_pictures": 5'
+        ),
+        untouched=False,
+    ),
+    mistake(
+        "manifest of the cache of a newer version",
+        train("--folder", "{run}-new"),
+        "newer pippin: latent cache format 9.*upgrade",
+        prepare=lambda run: change(
+            shard(run).with_name("manifest.json"), '"format": 1', '"format": 9'
+        ),
+    ),
+    mistake(
+        "one digit of config.json of the run",
+        SAMPLE,
+        "config.json is damaged: its content is not what was written",
+        prepare=lambda run: change(run / "config.json", '"resolution": 32', '"resolution": 64'),
+    ),
     mistake(
         "config.json of the run cut",
         SAMPLE,
@@ -71,6 +119,12 @@ DAMAGE = [
         SAMPLE,
         "manifest.json is damaged",
         prepare=lambda run: cut(run / "samples" / "manifest.json"),
+    ),
+    mistake(
+        "one digit of the manifest of samples",
+        SAMPLE,
+        "manifest.json is damaged",
+        prepare=lambda run: change(run / "samples" / "manifest.json", '"seed": 1', '"seed": 9'),
     ),
     Fault(
         what="sampled image cut",

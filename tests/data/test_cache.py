@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+import json
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
 from edited_json import edit
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from pippin.config import protocol, replace_at
 from pippin.data import manifest as manifest_module
@@ -14,6 +17,8 @@ from pippin.data.cache import LatentCache
 from pippin.data.config import CacheConfig, OpenMojiConfig
 from pippin.data.manifest import CacheError, cache_ingredients, cache_key
 from pippin.data.moments import EncodedViews
+from pippin.system.formats import FormatError
+from pippin.system.tensors import save_tensors
 
 KEYS = torch.tensor([6, 0, 3, 6, 1]), torch.tensor([2, 0, 1, 0, 2])
 
@@ -236,3 +241,54 @@ def test_a_flipped_bit_is_found_by_the_checksum(pictures, encoder, config, cache
     with pytest.raises(CacheError, match=rf"{name} has a wrong checksum"):
         LatentCache.open(pictures, encoder, config)
     LatentCache.open(pictures, encoder, config, verify="size")  # as promised, not looked for
+
+
+COUNTS = ["num_pictures", "num_views", "shard_size", "first_row", "end_row", "num_bytes"]
+
+
+@pytest.mark.parametrize("change", [-1, 1, 7, 2**40])
+@pytest.mark.parametrize("checked", [True, False], ids=["format 1", "format 0"])
+@pytest.mark.parametrize("name", COUNTS)
+def test_one_changed_count_of_a_manifest_is_found_and_mended(
+    pictures, encoder, config, cache, name: str, checked: bool, change: int
+) -> None:
+    path = cache.folder / "manifest.json"
+    good = path.read_bytes()
+    values = json.loads(good)
+    where = values if name in values else values["shards"][1]
+    where[name] += change
+    path.write_text(json.dumps(values))
+    if not checked:  # as earlier versions wrote it
+        edit(path, format=0)
+    calls = encoder.calls
+    with pytest.raises(CacheError):
+        LatentCache.open(pictures, encoder, config, "size")
+    build_cache(pictures, encoder, config)
+    assert path.read_bytes() == good
+    assert encoder.calls == calls  # all shards were whole
+    assert len(LatentCache.open(pictures, encoder, config, "sha256")) == 7
+
+
+def test_a_newer_cache_is_not_built_over(pictures, encoder, config, cache) -> None:
+    path = cache.folder / "manifest.json"
+    edit(path, format=99)
+    before = path.read_bytes()
+    with pytest.raises(FormatError, match="latent cache format 99"):
+        build_cache(pictures, encoder, config)
+    assert path.read_bytes() == before
+    path.unlink()
+    shard = cache.folder / "shard-00000.safetensors"
+    tensors = load_file(shard)
+    with safe_open(shard, framework="pt") as file:
+        header = json.loads(file.metadata()["pippin"]) | {"format": 99}
+    save_tensors(shard, tensors, metadata={"pippin": json.dumps(header)})
+    with pytest.raises(FormatError, match=r"shard-00000\.safetensors .* cache shard format 99"):
+        build_cache(pictures, encoder, config)
+    with safe_open(shard, framework="pt") as file:
+        assert json.loads(file.metadata()["pippin"]) == header
+
+
+def test_a_newer_cache_beside_it_does_not_matter(pictures, encoder, config, cache) -> None:
+    edit(cache.folder / "manifest.json", format=99)
+    with pytest.raises(CacheError, match="no latent cache for these settings"):
+        LatentCache.open(pictures, encoder, dataclasses.replace(config, dtype="float16"))

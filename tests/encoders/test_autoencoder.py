@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from edited_json import edit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pippin.encoders.affine import Affine, read_affine
@@ -306,3 +308,45 @@ def test_what_the_hub_has_is_asked_for_by_every_name(
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     found = Autoencoder.load(AutoencoderConfig(source="someone/autoencoder"))
     assert found.fingerprint == expected and len(asked) == 3
+
+
+def changed(folder: Path, old: str, new: str) -> None:
+    """Change the header of the weights, whose length stays."""
+    path = folder / WEIGHTS_FILE
+    content = path.read_bytes()
+    assert len(old) == len(new) and content.count(old.encode()) >= 1
+    path.write_bytes(content.replace(old.encode(), new.encode(), 1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: changed(folder, "[0.5, 1.5, 2.0]", "[0.5, 1.5, 9.0]"), "damaged"),
+        (lambda folder: changed(folder, '\\"act_fn\\"', '\\"act_fm\\"'), "damaged"),
+        (lambda folder: edit(folder / "config.json", act_fn="relu"), "belong together"),
+    ],
+)
+def test_what_decides_the_numbers_cannot_change_in_silence(
+    network: AutoencoderKL, tmp_path: Path, damage, message: str
+) -> None:
+    own(network).save(tmp_path)
+    load(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path)
+
+
+def test_the_statistics_alone_are_checked_without_the_weights(
+    network: AutoencoderKL, tmp_path: Path
+) -> None:
+    own(network).save(tmp_path)
+    assert read_affine(tmp_path).scale.flatten().tolist() == [0.5, 1.5, 2.0]
+    changed(tmp_path, "[0.5, 1.5, 2.0]", "[0.5, 1.5, 9.0]")
+    with pytest.raises(ValueError, match="statistics"):
+        read_affine(tmp_path)
+
+
+def test_an_autoencoder_of_somebody_else_has_no_record(published: Path) -> None:
+    assert load(published).fingerprint
+    with safe_open(published / WEIGHTS_FILE, framework="pt") as file:
+        assert "pippin.record" not in (file.metadata() or {})

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pippin.encoders.config import AutoencoderTrainConfig
-from pippin.encoders.run_state import STATE_FILE, load_state
+from pippin.encoders.run_state import STATE_FILE, RunState, load_state, save_state
 from pippin.encoders.training import (
     AutoencoderTrainer,
     Batches,
@@ -239,3 +239,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(batches: Batches, tmp_path: Pat
 def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be"):
         replace(CONFIG, **wrong)
+
+
+def test_a_flipped_bit_of_the_state_is_found(tmp_path: Path) -> None:
+    state = RunState(tensors={"a": torch.ones(99), "step": torch.tensor(3.0)}, position={"s": 1})
+    save_state(tmp_path, state)
+    found = load_state(tmp_path)
+    assert found is not None and found.position == {"s": 1} and found.tensors["step"] == 3
+    path = tmp_path / STATE_FILE
+    good = path.read_bytes()
+    for place in (-3, good.index(b'\\"s\\": 1') + 7):
+        content = bytearray(good)
+        content[place] ^= 2
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{STATE_FILE} is damaged .*put a copy"):
+            load_state(tmp_path)

@@ -147,3 +147,19 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path, kept):
     kept.write_bytes(content)
     with pytest.raises(ValueError, match=r"'mu' of .*kept.npz cannot be read"):
         load_statistics(kept)
+
+
+def test_a_flipped_bit_anywhere_in_kept_statistics_is_found(kept):
+    """The archive has a checksum of each array, facts included, which reading compares."""
+    good, wanted = kept.read_bytes(), load_statistics(kept)
+    for part in ("mu", "sigma", "images", "input_size", "features_fingerprint", "format"):
+        start = good.index(f"{part}.npy".encode())
+        content = bytearray(good)
+        content[start + 150] ^= 1  # in the array, behind its header of 128 bytes
+        kept.write_bytes(content)
+        try:
+            found = load_statistics(kept)
+        except ValueError:
+            continue
+        assert (found.count, found.fingerprint) == (wanted.count, wanted.fingerprint)
+        assert torch.equal(found.pooled.mean, wanted.pooled.mean)

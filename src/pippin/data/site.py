@@ -87,6 +87,8 @@ class CacheSite:
         if finished or any(self.folder.glob("shard-*")):
             self._say(reason)
         ranges = self.ranges(self._wanted_size)
+        for path in self._shards():
+            shard_fault(path, {}, checksum=False)  # refuses those of a newer version
         self._clear(len(ranges))
         whole = []
         for number, rows in enumerate(ranges):
@@ -102,9 +104,13 @@ class CacheSite:
         wanted = {shard_name(number) for number in range(num_shards)}
         (self.folder / MANIFEST).unlink(missing_ok=True)
         remove_staged(self.folder)
-        for path in self.folder.glob("shard-*.safetensors"):
+        for path in self._shards():
             if path.name not in wanted:
                 path.unlink()
+
+    def _shards(self) -> list[Path]:
+        """All shards that are there, of whatever build."""
+        return sorted(self.folder.glob("shard-[0-9][0-9][0-9][0-9][0-9]*.safetensors"))
 
     def ranges(self, size: int) -> list[range]:
         """The rows of each shard."""

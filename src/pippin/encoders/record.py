@@ -76,7 +76,7 @@ def check_weights(
     Raises:
         ValueError: weights or settings are not those that were written.
     """
-    if record and record.get("weights") != typed_digest(tensors):
+    if "weights" in record and record["weights"] != typed_digest(tensors):
         raise ValueError(f"{place} is damaged: its weights are not those that were written")
     if record and record.get("architecture") != architecture(config):
         raise ValueError(

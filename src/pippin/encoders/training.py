@@ -26,6 +26,7 @@ from pippin.muon import Muon
 from pippin.rng import generator, normal
 from pippin.system.device import resolve_device
 from pippin.system.files import remove_staged
+from pippin.system.flush import make_folder
 from pippin.system.lines import append_lines, keep_lines
 from pippin.system.stop import StopRequest, TrainingStoppedError
 from pippin.types import Images
@@ -119,7 +120,7 @@ class AutoencoderTrainer:
         self.optimizers = build_optimizers(self.network, config)
         self.peak_rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.step_count = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         remove_staged(folder)
         state = load_state(folder)
         if state is not None:
@@ -128,7 +129,12 @@ class AutoencoderTrainer:
                     f"{folder} holds a run already; resume it or choose another folder"
                 )
             self._restore(state)
-        keep_lines(folder / LOG_FILE, lambda line: line["images"] <= self.images_seen)
+        keep_lines(folder / LOG_FILE, self._is_before_now)
+
+    def _is_before_now(self, line: dict[str, Any]) -> bool:
+        """Whether a line of the log was written by then; one that does not say so is damaged."""
+        images = line.get("images")
+        return isinstance(images, int) and images <= self.images_seen
 
     @property
     def images_seen(self) -> int:

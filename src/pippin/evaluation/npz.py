@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -78,9 +77,11 @@ def npz_images(path: Path, batch_size: int) -> Iterator[UInt8[Tensor, "_ 3 _ _"]
 
 def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipExtFile:
     try:
-        return cast(zipfile.ZipExtFile, archive.open(f"{IMAGES}.npy"))
+        file = archive.open(f"{IMAGES}.npy")
     except DAMAGE as error:
         raise ValueError(f"{IMAGES} of {path} is damaged: {error}") from error
+    assert isinstance(file, zipfile.ZipExtFile)
+    return file
 
 
 def _image_shape(file: zipfile.ZipExtFile, path: Path) -> tuple[int, ...]:

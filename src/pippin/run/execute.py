@@ -15,6 +15,7 @@ from pippin.run.folder import TWIN, RunFolder
 from pippin.run.load import load_run
 from pippin.run.train import train
 from pippin.sampling.config import SamplingConfig
+from pippin.system.flush import make_folder
 from pippin.system.formats import write_stamped
 from pippin.system.terminal import note
 from pippin.training.checkpoint import newest_good
@@ -32,7 +33,7 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
         train(recipe, folder, resume="auto", console=console)
     else:
         note(console, f"{folder.name} is trained as {twin.name} was, and takes its weights")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_stamped(folder / TWIN, "run", {"run": twin.name})
     run = load_run(twin or folder, recipe.sampling.weights, console, recipe)
     return evaluate_run(run, folder)

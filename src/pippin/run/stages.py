@@ -2,14 +2,17 @@
 """Parts of an evaluation that are finished stay so when it is interrupted."""
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pippin.config import fingerprint
 from pippin.evaluation.measure import Measure
+from pippin.system.formats import check_stamped, stamped
 from pippin.system.lines import append_lines, read_lines
+
+KIND = "results"
+"""Of :data:`pippin.system.formats.FORMATS`."""
 
 
 class Stages:
@@ -22,11 +25,7 @@ class Stages:
 
     def __init__(self, path: Path, protocol: Mapping[str, Any]) -> None:
         self.path, self.key = path, fingerprint(protocol)
-        self._found: dict[str, list[Measure]] = {}
-        for line in read_lines(path).objects.values():
-            if line.get("key") == self.key:
-                with suppress(AttributeError, KeyError, TypeError):  # damaged: measured again
-                    self._found[str(line["stage"])] = [*map(_measure, line["measures"])]
+        self._found = dict(self._kept())
 
     def measure(self, stage: str, make: Callable[[], list[Measure]]) -> list[Measure]:
         """The measures of one part: as an interrupted evaluation left them, or made now."""
@@ -34,12 +33,23 @@ class Stages:
             return self._found[stage]
         measures = make()
         values = [one.to_dict() for one in measures]
-        append_lines(self.path, [{"key": self.key, "stage": stage, "measures": values}])
+        line = {"key": self.key, "stage": stage, "measures": values}
+        append_lines(self.path, [stamped(KIND, line)])
         return measures
 
     def done(self) -> None:
         """All parts are there: the next evaluation starts anew."""
         self.path.unlink(missing_ok=True)
+
+    def _kept(self) -> Iterator[tuple[str, list[Measure]]]:
+        """Parts that are whole; a damaged line is measured again."""
+        for line in read_lines(self.path).objects.values():
+            try:
+                part = check_stamped(line, KIND, self.path)
+                if part["key"] == self.key:
+                    yield part["stage"], [_measure(values) for values in part["measures"]]
+            except (ValueError, LookupError, TypeError):
+                continue
 
 
 def _measure(values: dict[str, Any]) -> Measure:

@@ -19,6 +19,7 @@ from pippin.study.results import Outcome, Row, Status
 from pippin.study.study import Study, covered
 from pippin.system.children import killed_worker
 from pippin.system.files import write_text
+from pippin.system.flush import make_folder
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
 Execute = Callable[[Recipe, Path], Sequence[Measure]]
@@ -43,7 +44,7 @@ def one_run(
 ) -> tuple[list[Row], Outcome]:
     """One run's rows and how it ended."""
     run_folder = folder / "runs" / run_name(arm, recipe.seed)
-    run_folder.mkdir(parents=True, exist_ok=True)
+    make_folder(run_folder)
     started = time.monotonic()
     rows: list[Row] = []
     status: Status = "finished"

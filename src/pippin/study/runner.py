@@ -17,6 +17,7 @@ from pippin.study.results import read, repair
 from pippin.study.runs import Ended, Pending, Runs, pending_runs
 from pippin.study.study import Study
 from pippin.system.files import remove_staged
+from pippin.system.flush import make_folder
 from pippin.system.lock import folder_lock
 from pippin.training.trainer import TrainingStoppedError
 
@@ -56,7 +57,7 @@ def run_study(
     refuse_unmeasured(study, execute)
     if study.starts and pretrain is None:
         raise ConfigError(f"study {study.name!r} has runs to start from: give pretrain")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with folder_lock(folder):
         remove_staged(folder)
         declare(study, folder)

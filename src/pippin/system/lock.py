@@ -57,6 +57,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
     finally:
         if descriptor in _held:  # a forked child, which leaves the body too, has closed it
             _held.remove(descriptor)
+            # Closing would not do where a child was forked and has not closed its own yet.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
 

@@ -25,7 +25,7 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "log.jsonl"
-        keep_lines(self.path, lambda line: _is_until(line, resume_at))
+        keep_lines(self.path, lambda line: _is_before(line, resume_at))
         self._file = self.path.open("a", encoding="utf-8")
         self._events = folder / "tensorboard"
         _leave_to_the_next_write()
@@ -64,10 +64,10 @@ class RunLog:
             self._board.close()
 
 
-def _is_until(line: dict[str, Any], images: int) -> bool:
-    """Whether a line is of that many images or less; one of no number is damaged, and goes."""
+def _is_before(line: dict[str, Any], images: int) -> bool:
+    """Whether a line was written by then; one that does not say so is damaged."""
     seen = line.get("images", 0)
-    return isinstance(seen, int | float) and seen <= images
+    return isinstance(seen, int) and seen <= images
 
 
 @cache
