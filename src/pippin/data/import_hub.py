@@ -13,6 +13,7 @@ from typing import Any
 from pippin.config import ConfigError
 from pippin.data.config import ImportConfig
 from pippin.data.import_columns import Columns
+from pippin.data.import_parquet import BATCH, rows_of
 from pippin.data.import_rows import Look, OpenShard, Row
 from pippin.data.import_shard_files import FileShard, bytes_of
 from pippin.data.import_urls import import_datasets
@@ -106,12 +107,12 @@ class HubShard:
 
     def _stream(self) -> Any:
         whole = _stream(self.config, _builder(self.config))
-        return whole.shard(num_shards=whole.num_shards, index=self.index).decode(False)
+        return whole.shard(num_shards=whole.num_shards, index=self.index)
 
     def _rows(self, stream: Any) -> Iterator[Row]:
         try:
-            for row in stream:
-                yield Row(row)
+            for table in stream.with_format("arrow").iter(BATCH):
+                yield from rows_of(table)
         except Exception as error:  # of many kinds, by format and by store
             raise ConfigError(
                 f"{self.identity}, cannot be read to its end: {redact(error)}; other shards that "

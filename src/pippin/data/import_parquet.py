@@ -96,9 +96,14 @@ def _open(file: BinaryFile) -> Any:
 
 def _rows(table: Any, names: list[str]) -> Iterator[Row]:
     for batch in table.iter_batches(batch_size=BATCH, columns=names):
-        columns = {name: _values(batch.column(name)) for name in batch.schema.names}
-        for number in range(batch.num_rows):
-            yield Row({name: values[number] for name, values in columns.items()})
+        yield from rows_of(batch)
+
+
+def rows_of(batch: Any) -> Iterator[Row]:
+    """The rows of an Arrow table or batch; bytes where a text is not UTF-8."""
+    columns = {name: _values(batch.column(name)) for name in batch.schema.names}
+    for number in range(batch.num_rows):
+        yield Row({name: values[number] for name, values in columns.items()})
 
 
 def _values(column: Any) -> list[Any]:
