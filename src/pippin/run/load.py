@@ -16,6 +16,7 @@ from pippin.encoders.text import encoder_fingerprint
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.crew import NOBODY, Crew
+from pippin.run.given import current_inputs
 from pippin.run.inputs import UNRECORDED, InputsChange, RunInputs, captions_read
 from pippin.run.known import Known
 from pippin.run.parts import Parts
@@ -181,7 +182,7 @@ def inputs_in_folder(trained: Trained, data_path: str, console: Console) -> RunI
     """
     parts = _parts(trained, trained.recipe, console, data_path, None)
     _ = parts.train_source  # which compares classes
-    now = parts.inputs()
+    now = current_inputs(parts)
     if trained.inputs is None:
         change = InputsChange(images_seen=trained.images_seen, what=UNRECORDED)
         return replace(now, changes=(change,))
