@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from noise_pictures import write_noise
 
 from pippin.cli import autoencoder as verb
 from pippin.data.config import OpenMojiConfig
@@ -45,6 +46,26 @@ def test_two_trainings_in_one_folder_are_refused(tmp_path: Path) -> None:
         pytest.raises(FolderBusyError, match="in use by another"),
     ):
         verb.main(["train", "--out", str(tmp_path), "--train.device", "cpu"])
+
+
+def test_a_training_is_resumed_on_the_same_images_wherever_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verb, "AFFINE_IMAGES", 4)
+    Path("photos").mkdir()
+    for number in range(6):
+        write_noise(Path("photos") / "all" / f"{number}.png", number, (20, 20))
+    options = "--train.images 8 --train.batch-size 4 --train.block-channels 4 8 --data.resolution"
+    command = ["train", "--out", "out", *options.split(), "16", "--train.device", "cpu"]
+    again = [*command, "--resume", "True", "--data.path"]
+    assert verb.main([*command, "--data.path", "photos"]) == 0
+    Path("photos").rename("moved")
+    assert verb.main([*again, "moved"]) == 0
+    for number in range(6):
+        write_noise(Path("moved") / "all" / f"{number}.png", 100 + number, (20, 20))
+    with pytest.raises(ValueError, match=r"data\.content: .*another data\.content means other im"):
+        verb.main([*again, "moved"])
 
 
 def test_batches_depend_on_the_position_only() -> None:

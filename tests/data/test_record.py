@@ -51,7 +51,7 @@ def rows_of(config: ImagesConfig) -> list[dict]:
 
 def record(config: ImagesConfig) -> DataRecord:
     source = ImagesSource(config, "train")
-    return record_data(source, source.of_split("held-out"))
+    return record_data(source, source.of_split("held-out"), ["name"])
 
 
 def test_a_record_names_what_the_folder_has_and_survives_json(photos):

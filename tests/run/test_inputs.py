@@ -21,9 +21,10 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.run.evaluate import evaluate_run
 from pippin.run.folder import RunFolder
+from pippin.run.given import data_protocol
 from pippin.run.inputs import INPUTS_FILE, RunInputs, read_inputs
 from pippin.run.load import load_run
-from pippin.run.sample import draw
+from pippin.run.sample import draw, sampling_protocol
 from pippin.run.train import train
 from pippin.sampling.config import ControlRequest
 from pippin.training.checkpoint import load_state
@@ -162,7 +163,7 @@ def test_other_images_are_refused_unless_allowed_and_then_on_record(project, own
     notes = [json.loads(x) for x in Path("runs/a/log.jsonl").read_text().splitlines()]
     assert [x["images"] for x in notes if "note" in x] == [16]
     resume(own)  # the changed data are the run's from then on
-    assert load_run("runs/a", console=Console(quiet=True)).parts.data_protocol()["data.changes"]
+    assert data_protocol(load_run("runs/a", console=Console(quiet=True)).parts)["data.changes"]
 
 
 def test_a_text_file_beside_an_image_means_nothing_to_a_model_of_classes(project, own):
@@ -231,6 +232,10 @@ def test_images_that_are_needed_are_named_by_an_option(project):
     run = load_run("runs/a", console=Console(quiet=True), data_path="moved")
     assert torch.equal(draw(run, [1, 2], [0, 1], asked), images)
     assert run.recipe == before.recipe
+    protocol = sampling_protocol(run, asked)
+    assert protocol == sampling_protocol(before, asked)
+    assert protocol["data.train"] == run.parts.data_record.train.content
+    assert "data.train" not in sampling_protocol(run, clean)
 
 
 QUICK = EvaluationConfig(
@@ -264,7 +269,7 @@ def test_what_an_older_run_was_trained_on_is_said_to_be_unknown(project, own, ca
     run = load_run("runs/a")
     assert run.num_classes == 3 and run.class_names == CLASSES
     assert "taken are those of photos as it is now" in " ".join(capsys.readouterr().err.split())
-    assert run.parts.data_protocol()["data.trained_on"] == "not recorded"
+    assert data_protocol(run.parts)["data.trained_on"] == "not recorded"
     write_classes(project / "photos", ("owl",), 4, 900)
     with pytest.raises(
         ValueError, match=r"4 classes \(cat, dog, owl, zebra\), and .* on 3; which"

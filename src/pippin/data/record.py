@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from pippin.config import Config
 from pippin.data.source import PictureSource
@@ -29,7 +28,7 @@ class SplitRecord(Config):
     content: str
     """16 hexadecimal digits over names, class names and bytes of the files."""
     captions: dict[str, str] = field(default_factory=dict)
-    """Kind of caption -> 16 hexadecimal digits over the images' captions of this kind."""
+    """Kind of caption that the model reads -> 16 hexadecimal digits over the images' captions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +39,8 @@ class DataRecord(Config):
     """As in ``data.kind``."""
     class_names: tuple[str, ...]
     """Class id -> name."""
+    caption_kinds: tuple[str, ...]
+    """Kinds of captions that the images have."""
     layout: str | None
     """Of a folder; None for embedded images."""
     decoder: str
@@ -51,37 +52,36 @@ class DataRecord(Config):
     train: SplitRecord
     held_out: SplitRecord
 
-    @property
-    def caption_kinds(self) -> tuple[str, ...]:
-        """Kinds of captions that the images have."""
-        return tuple(self.train.captions)
 
-
-def record_data(train: PictureSource, held_out: PictureSource) -> DataRecord:
+def record_data(
+    train: PictureSource, held_out: PictureSource, captions: Sequence[str] = ()
+) -> DataRecord:
     """The record of a data set as it is now.
 
     Args:
         train, held_out: both splits of one data set.
+        captions: kinds that are hashed: those that somebody reads.
     """
     return DataRecord(
         kind=train.config.kind,
         class_names=tuple(train.class_names),
+        caption_kinds=tuple(train.captions(0)),
         layout=train.layout,
         decoder=train.decoder,
         source_hash=train.source_hash(),
         probe_side=train.probe_side,
-        train=_record_split(train),
-        held_out=_record_split(held_out),
+        train=_record_split(train, captions),
+        held_out=_record_split(held_out, captions),
     )
 
 
-def _record_split(source: PictureSource) -> SplitRecord:
+def _record_split(source: PictureSource, captions: Sequence[str]) -> SplitRecord:
     labels = Counter(source.label(index) for index in range(len(source)))
-    digests: dict[str, Any] = {}
-    for index in range(len(source)):
-        for kind, caption in source.captions(index).items():
-            line = json.dumps([source.key(index), caption]).encode()
-            digests.setdefault(kind, hashlib.sha256()).update(line)
+    digests = {kind: hashlib.sha256() for kind in captions}
+    for index in range(len(source)) if captions else ():
+        own = source.captions(index)
+        for kind, digest in digests.items():
+            digest.update(json.dumps([source.key(index), own.get(kind)]).encode())
     return SplitRecord(
         images=len(source),
         per_class=tuple(labels[label] for label in range(len(source.class_names))),

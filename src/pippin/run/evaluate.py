@@ -31,6 +31,7 @@ from pippin.run.clip_score import clip_for, held_out_clip_measures
 from pippin.run.cost import cost_measures
 from pippin.run.drift import drift_measures
 from pippin.run.folder import RunFolder
+from pippin.run.given import data_protocol
 from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
@@ -63,7 +64,7 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
     place = RunFolder(folder)
     with folder_lock(place.evaluation):
         content = run_protocol(run) | sampling_protocol(run, run.recipe.sampling)
-        content |= run.parts.data_protocol()
+        content |= data_protocol(run.parts)
         extractor = build_features(run.recipe.evaluation, run.parts.device)
         if not isinstance(extractor, EffLite0):  # whose file the recipe's protocol leaves out
             content |= {"features_fingerprint": extractor.fingerprint}
@@ -131,7 +132,7 @@ def _all_measures(
         "untrained": ("untrained" in config.parts, of_untrained),
     }
     measures = cost_measures(recipe, run.num_classes, run.parts.latent_shape)
-    data = run.parts.data_protocol()
+    data = data_protocol(run.parts)
     for name, (wanted, make) in stage.items():
         if wanted:
             made = stages.measure(name, make)

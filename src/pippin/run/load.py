@@ -17,6 +17,7 @@ from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.crew import NOBODY, Crew
 from pippin.run.export_facts import unverified
+from pippin.run.given import current_inputs
 from pippin.run.inputs import UNRECORDED, InputsChange, RunInputs, captions_read
 from pippin.run.kinds import weights_in_words
 from pippin.run.known import Known
@@ -213,7 +214,7 @@ def inputs_in_folder(trained: Trained, data_path: str, console: Console) -> RunI
     """
     parts = _parts(trained, trained.recipe, console, data_path, None)
     _ = parts.train_source  # which compares classes
-    now = parts.inputs()
+    now = current_inputs(parts)
     if trained.inputs is None:
         change = InputsChange(images_seen=trained.images_seen, what=UNRECORDED)
         return replace(now, changes=(change,))

@@ -3,7 +3,6 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -29,9 +28,8 @@ from pippin.recipes.recipe import Recipe
 from pippin.run.builders import ONE_BUILDER, Builders
 from pippin.run.captions import PictureCaptions, check_encoder, cut_notes, prompt_features
 from pippin.run.checks import check_recipe, check_sides
-from pippin.run.inputs import RunInputs
+from pippin.run.inputs import captions_read
 from pippin.run.known import Known
-from pippin.run.places import places_of
 from pippin.system.device import resolve_device
 from pippin.system.terminal import note
 from pippin.types import CutCaption
@@ -174,37 +172,8 @@ class Parts:
     @cached_property
     def data_record(self) -> DataRecord:
         """Of the images as they are now."""
-        return record_data(self._train_source, self._held_out_source)
-
-    def inputs(self) -> RunInputs:
-        """What a training that begins now is given beside its settings."""
-        return RunInputs(
-            data=self.data_record,
-            autoencoder=self.autoencoder.fingerprint,
-            text_encoder=self.text_fingerprint if self.text_rule else None,
-            places=places_of(self.located),
-        )
-
-    def data_protocol(self) -> dict[str, Any]:
-        """What a measure on images of a folder says of them; and where these, or those that the
-        model was trained on, are not the same throughout, that.
-
-        The images of the package are known by the settings alone.
-        """
-        found: dict[str, Any] = {}
-        _ = self.train_source  # which compares it with a trained model's
-        if isinstance(self.data, ImagesConfig):
-            found |= {
-                "data.train": self.data_record.train.content,
-                "data.held_out": self.data_record.held_out.content,
-            }
-            if self.text_rule is not None:
-                kinds = self.recipe.text.captions
-                own = self.data_record.held_out.captions, self.data_record.train.captions
-                found["data.captions"] = [one.get(kind) for one in own for kind in kinds]
-        if self.known is not None:
-            found |= self.known.protocol(self.data_record, self.recipe)
-        return found
+        kinds = captions_read(self.recipe)
+        return record_data(self._train_source, self._held_out_source, kinds)
 
     @cached_property
     def autoencoder(self) -> Autoencoder:

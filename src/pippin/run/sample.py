@@ -13,6 +13,7 @@ from pippin.config import fingerprint, protocol
 from pippin.control import Control, Size
 from pippin.run.asked import asked_controls
 from pippin.run.captions import prompt_features
+from pippin.run.given import images_protocol
 from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.sample_folder import SampleFolder, SampleRow
 from pippin.sampling.config import SamplingConfig
@@ -303,6 +304,7 @@ def _negative(run: LoadedRun, config: SamplingConfig, seeds: Sequence[int]) -> T
 
 def sampling_protocol(run: LoadedRun, config: SamplingConfig) -> dict[str, Any]:
     """All that decides what the images look like, besides seed and class."""
+    asks_images = config.control.ask == "training"
     return {
         **{f"sampling.{path}": value for path, value in protocol(config).items()},
         "sampling.evaluations_per_image": run.sampler(config).evaluations_per_image,
@@ -312,4 +314,5 @@ def sampling_protocol(run: LoadedRun, config: SamplingConfig) -> dict[str, Any]:
         "model.recipe": fingerprint(run.recipe),
         **run.identity,
         "autoencoder": run.parts.autoencoder.fingerprint,
+        **(images_protocol(run.parts) if asks_images else {}),
     }

@@ -22,6 +22,7 @@ from pippin.run.begin import begin
 from pippin.run.builders import builders_of
 from pippin.run.check_data import check_data
 from pippin.run.folder import Resume, RunFolder
+from pippin.run.given import current_inputs
 from pippin.run.inputs import RunInputs, read_inputs, state_entry
 from pippin.run.monitor import preview_hook, remove_later_previews, validation_hook
 from pippin.run.parts import Parts
@@ -211,7 +212,7 @@ def _trainer(
     and what the run is given beside its settings."""
     start = _newest(run, parts.console) if run.goes_on(request.resume) else None
     with world.first_alone():  # which fetches encoders that are not here yet
-        inputs = parts.inputs()
+        inputs = current_inputs(parts)
     refuse_other_data(run.path, parts.recipe, inputs)
     if start is not None:
         inputs = resumed_inputs(parts, run, start, inputs, request)
