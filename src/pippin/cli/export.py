@@ -3,11 +3,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from pippin.cli.options import parse
+
+if TYPE_CHECKING:
+    from pippin.run.trained import Trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +56,27 @@ def main(argv: list[str]) -> int:
             print(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
         if trained.recipe.denoiser.kind == "dit":
             print(f"note: {DIT_NOTE}")
+        if trained.latents is not None:
+            print(f"note: {_export_autoencoder(trained, command.out / 'vae')}")
         advice = f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
     print(
         f"exported: {command.out} ({trained.weights} weights at {trained.images_seen} images); "
         f"{advice}"
     )
     return 0
+
+
+def _export_autoencoder(trained: "Trained", folder: Path) -> str:
+    """Write the autoencoder with the numbers that the weights were trained with, and say so."""
+    from pippin.encoders.autoencoder import Autoencoder
+    from pippin.run.latents import check_latents
+
+    own = Autoencoder.load(trained.recipe.autoencoder)
+    check_latents(trained.latents, trained.recipe.autoencoder, own)
+    assert trained.latents is not None
+    mean, std = trained.latents.mean, trained.latents.std
+    own.with_affine(trained.latents.affine).save(folder)
+    return (
+        f"latents are normalised by measured numbers, (raw - mean) / deviation with mean "
+        f"{list(mean)} and deviation {list(std)}; {folder} is the autoencoder with these"
+    )

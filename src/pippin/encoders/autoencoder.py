@@ -74,6 +74,15 @@ class Autoencoder(nn.Module):
             raise ValueError(f"{folder}: {error}") from error
         return cls(network, affine)
 
+    @property
+    def affine(self) -> Affine:
+        """What normalises its latents, on the CPU."""
+        return Affine(self.shift.cpu(), self.scale.cpu())
+
+    def with_affine(self, affine: Affine) -> "Autoencoder":
+        """The same network, on its device, whose latents are normalised by other numbers."""
+        return Autoencoder(self.network, affine).to(self.shift.device)
+
     def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Write config.json and the weights, with the affine in the weights' metadata.
 
@@ -86,8 +95,7 @@ class Autoencoder(nn.Module):
         self.network.register_to_config(scaling_factor=None)
         self.network.save_config(folder)
         weights = {name: value.to(dtype) for name, value in self.network.state_dict().items()}
-        affine = Affine(self.shift.cpu(), self.scale.cpu())
-        save_tensors(folder / WEIGHTS_FILE, weights, {"format": "pt", **affine.metadata()})
+        save_tensors(folder / WEIGHTS_FILE, weights, {"format": "pt", **self.affine.metadata()})
 
     @property
     def factor(self) -> int:

@@ -104,7 +104,7 @@ def _all_measures(
         return held_out_clip_measures(run, clip, captions)
 
     def of_untrained() -> list[Measure]:
-        untrained = untrained_run(recipe, run.parts.console, run.crew)
+        untrained = untrained_run(recipe, run.parts.console, run.crew, run.parts.latents)
         loss = held_out().losses(untrained.model, subject="untrained")[:1]
         return [*loss, *_quality(untrained, clean("train"), extractor, floor, "untrained")]
 

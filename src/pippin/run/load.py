@@ -10,9 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from pippin.control import recorded
+from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.run.crew import NOBODY, Crew
+from pippin.run.latents import check_latents
 from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
 from pippin.sampling.config import SamplingConfig, check_guidance
@@ -101,7 +103,11 @@ def load_run(
     trained = open_trained(str(source), weights)
     for problem in trained.passed_over:
         console.print(f"[yellow]passed over:[/] {problem}")
-    parts = Parts(recipe or trained.recipe, console)
+    parts = Parts(recipe or trained.recipe, console, latents=trained.latents)
+    try:
+        check_latents(trained.latents, parts.recipe.autoencoder, parts.raw_autoencoder)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
     model = parts.new_model()
     trained.load_into(model)
     with crew.world.first_alone():  # captions that are not cached yet are encoded by one process
@@ -123,9 +129,15 @@ def images_before(lineage: Sequence[Mapping[str, Any]]) -> int | None:
     return sum(seen) if all(seen) else None
 
 
-def untrained_run(recipe: Recipe, console: Console, crew: Crew = NOBODY) -> LoadedRun:
-    """The same model at its initial weights: the floor of every measure."""
-    parts = Parts(recipe, console)
+def untrained_run(
+    recipe: Recipe,
+    console: Console,
+    crew: Crew = NOBODY,
+    latents: LatentStatistics | None = None,
+) -> LoadedRun:
+    """The same model at its initial weights: the floor of every measure. ``latents``: of the
+    trained one, where they are measured; None = they are measured here."""
+    parts = Parts(recipe, console, latents=latents)
     model = parts.model_with_null().eval()
     return LoadedRun(
         recipe=recipe, parts=parts, model=model, weights="untrained", images_seen=0, crew=crew

@@ -22,12 +22,14 @@ from pippin.data.table import CLASSES
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.statistics import LatentStatistics
 from pippin.encoders.text import TextEncoder
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
 from pippin.run.builders import ONE_BUILDER, Builders
 from pippin.run.captions import PictureCaptions, check_encoder, cut_notes, prompt_features
 from pippin.run.checks import check_recipe, check_sides
+from pippin.run.latents import check_latents, measure_latents
 from pippin.system.device import resolve_device
 from pippin.types import CutCaption
 
@@ -40,16 +42,25 @@ class Parts:
         console: where progress of preparations is shown.
         builders: how caches of the training pictures are built together with other processes; all
             of them must then ask for the same ones in the same order.
+        latents: what the weights at hand were trained with, see :mod:`pippin.run.latents`.
 
     Raises:
         ConfigError: parts of the recipe that do not fit each other.
         ValueError: sampling that the schedule does not have.
     """
 
-    def __init__(self, recipe: Recipe, console: Console, builders: Builders = ONE_BUILDER) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        console: Console,
+        builders: Builders = ONE_BUILDER,
+        latents: LatentStatistics | None = None,
+    ) -> None:
         check_recipe(recipe)
         self.recipe, self.console, self.builders = recipe, console, builders
         self._said: set[str] = set()
+        self.given_latents = latents
+        """Replace it before anything is normalised."""
 
     @cached_property
     def device(self) -> torch.device:
@@ -99,14 +110,36 @@ class Parts:
         return build_source(self.data, "held-out")
 
     @cached_property
-    def autoencoder(self) -> Autoencoder:
-        """Frozen, on the device."""
+    def raw_autoencoder(self) -> Autoencoder:
+        """Frozen, on the device, with the numbers of its own files: what caches are made by."""
         return Autoencoder.load(self.recipe.autoencoder, device=self.device)
+
+    @cached_property
+    def latents(self) -> LatentStatistics | None:
+        """What normalises latents in the place of the autoencoder's own numbers, see
+        ``autoencoder.normalisation``: those of the weights at hand, or measured here."""
+        if self.recipe.autoencoder.normalisation == "weights":
+            return None
+        if self.given_latents is None:
+            return self.measured_latents
+        check_latents(self.given_latents, self.recipe.autoencoder, self.raw_autoencoder)
+        return self.given_latents
+
+    @cached_property
+    def measured_latents(self) -> LatentStatistics:
+        """Of a sample of the training images."""
+        return measure_latents(self.moments, self.raw_autoencoder.fingerprint, self.data.seed)
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        """Frozen, on the device; it normalises latents as the model reads them."""
+        raw, latents = self.raw_autoencoder, self.latents
+        return raw if latents is None else raw.with_affine(latents.affine)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) at the training resolution."""
-        return self.autoencoder.latent_shape(self.recipe.data.resolution)
+        return self.raw_autoencoder.latent_shape(self.recipe.data.resolution)
 
     @cached_property
     def schedule(self) -> NoiseSchedule:
@@ -116,7 +149,7 @@ class Parts:
     @cached_property
     def moments(self) -> MomentSource:
         """Latent moments of the training pictures, bucket by bucket where there are any."""
-        check_sides(self.recipe, self.autoencoder.factor)
+        check_sides(self.recipe, self.raw_autoencoder.factor)
         source = self.train_source
         if not isinstance(source, ImagesSource) or not source.config.aspect_ratios:
             return self._moments_of(source)
@@ -125,13 +158,13 @@ class Parts:
     def _moments_of(self, source: PictureSource) -> MomentSource:
         """Of some pictures, all of one size: cached, or encoded on the fly."""
         if not self.recipe.cache.enabled:
-            return EncodedViews(source, self.autoencoder, device=self.device)
+            return EncodedViews(source, self.raw_autoencoder, device=self.device)
         self.builders.wait()
         with Progress(console=self.console, disable=not self.builders.first) as progress:
             task = progress.add_task("caching latents", total=None)
             return build_cache(
                 source,
-                self.autoencoder,
+                self.raw_autoencoder,
                 self.recipe.cache,
                 device=self.device,
                 workers=self.recipe.train.workers,

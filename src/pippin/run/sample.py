@@ -107,7 +107,9 @@ def help_drawing(run: LoadedRun) -> None:
     for order in run.crew.orders():
         weights, config = order["weights"], SamplingConfig.from_dict(order["sampling"])
         if weights not in runs:
-            runs[weights] = untrained_run(run.recipe, run.parts.console, run.crew)
+            runs[weights] = untrained_run(
+                run.recipe, run.parts.console, run.crew, run.parts.latents
+            )
         own = runs[weights]
         batches = [
             sample_rows(own, [prompt for _, prompt in batch], [seed for seed, _ in batch])

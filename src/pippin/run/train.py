@@ -12,19 +12,21 @@ from rich.markup import escape
 
 from pippin.data.bucketed import bucket_pictures
 from pippin.data.buckets import size_name
-from pippin.data.config import has_buckets
+from pippin.data.config import OpenMojiConfig, has_buckets
 from pippin.data.loader import LatentLoader
+from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
 from pippin.objective import Objective
 from pippin.recipes.recipe import Recipe
 from pippin.run.begin import begin
 from pippin.run.builders import builders_of
 from pippin.run.folder import Resume, RunFolder
+from pippin.run.latents import LATENTS, check_latents, rms_line, stored_latents
 from pippin.run.monitor import preview_hook, validation_hook
 from pippin.run.parts import Parts
 from pippin.system.files import remove_staged
 from pippin.system.lock import folder_lock
-from pippin.training.checkpoint import newest_good
+from pippin.training.checkpoint import load_state, newest_good
 from pippin.training.compile import compile_blocks
 from pippin.training.hooks import LogHook, progress_hook
 from pippin.training.log import RunLog
@@ -165,15 +167,58 @@ def _all_have(number: int, world: World, device: torch.device) -> bool:
 def _trainer(parts: Parts, run: RunFolder, world: World, *, resume: bool) -> Trainer:
     """At the newest good checkpoint, at the weights that the recipe starts from, or at its own."""
     start = _newest(run, parts.console) if resume else None
+    if start is not None:
+        parts.given_latents = stored_latents(load_state(start), start)
+        check_latents(parts.given_latents, parts.recipe.autoencoder, parts.raw_autoencoder)
     model = parts.new_model()
     with world.first_alone():  # which encodes captions where the null one is among them
         parts.set_null(model)
     lineage = begin(model, parts, run.path, report=world.first) if start is None else ()
+    if start is None:
+        _settle_latents(parts, world)
     trainer = build_trainer(parts, run.path, world, model, lineage)
     if start is not None:
         trainer.restore(start, verified=True)
         parts.console.print(f"resuming {run.path} at {trainer.images_seen} images")
     return trainer
+
+
+def _settle_latents(parts: Parts, world: World) -> None:
+    """Measure the latents of a sample of custom images when a run begins: to normalise by that, or
+    to say what other numbers make of them."""
+    measured = parts.recipe.autoencoder.normalisation == "measured"
+    if not measured and isinstance(parts.data, OpenMojiConfig):
+        return
+    _ = parts.moments  # which all processes build together
+    if measured and parts.given_latents is None and world.size > 1:
+        _share_latents(parts, world)
+    if not world.first:
+        return
+    try:
+        found = parts.measured_latents
+    except ValueError:
+        if measured and parts.given_latents is None:
+            raise
+        return  # what is the same in all images can be trained on by other numbers
+    own, source = parts.raw_autoencoder, parts.recipe.autoencoder.source
+    if line := rms_line(found, parts.latents, own, source):
+        parts.console.print(f"[yellow]latents:[/] {escape(line)}")
+
+
+def _share_latents(parts: Parts, world: World) -> None:
+    """Give all processes the numbers that the first one measured, to the last bit."""
+    channels = parts.latent_shape[0]
+    numbers = torch.zeros(2 * channels + 1, dtype=torch.float64)
+    if world.first:
+        own = parts.measured_latents
+        numbers = torch.tensor([*own.mean, *own.std, own.images], dtype=torch.float64)
+    *both, images = world.sum(numbers.to(parts.device)).tolist()
+    parts.given_latents = LatentStatistics(
+        mean=tuple(both[:channels]),
+        std=tuple(both[channels:]),
+        images=int(images),
+        autoencoder=parts.raw_autoencoder.fingerprint,
+    )
 
 
 def build_trainer(
@@ -199,6 +244,7 @@ def build_trainer(
         folder=folder,
         lineage=lineage,
         world=world,
+        facts={} if parts.latents is None else {LATENTS: parts.latents.to_dict()},
     )
 
 

@@ -19,10 +19,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import RunFolder
+from pippin.run.latents import LATENTS, stored_latents
 from pippin.system.tensors import save_tensors
 from pippin.training.checkpoint import load_state, load_weights, newest_good
 
@@ -43,6 +45,8 @@ class Trained:
     images_seen: int
     lineage: tuple[dict[str, Any], ...]
     """What the run itself started from, oldest first; see :meth:`as_parent`."""
+    latents: LatentStatistics | None = None
+    """What normalised the latents they were trained on; None = the autoencoder's own numbers."""
     passed_over: tuple[str, ...] = ()
     """Why newer checkpoints of the run could not be used."""
 
@@ -152,6 +156,7 @@ def open_trained(source: str, weights: str = "ema") -> Trained:
         weights=weights,
         images_seen=state["images_seen"],
         lineage=tuple(state.get("lineage", ())),
+        latents=stored_latents(state, path),
         passed_over=tuple(problems),
     )
 
@@ -175,6 +180,8 @@ def export(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -
         "images_seen": trained.images_seen,
         "lineage": list(trained.lineage),
     }
+    if trained.latents is not None:
+        facts[LATENTS] = trained.latents.to_dict()
     tensors = {name: value.to(dtype) for name, value in trained.tensors.items()}
     save_tensors(
         folder / WEIGHTS_FILE, tensors, metadata={"format": "pt", "pippin": json.dumps(facts)}
@@ -211,6 +218,7 @@ def _exported(source: str, folder: Path, recipe: Recipe, weights: str) -> Traine
         weights=weights,
         images_seen=facts["images_seen"],
         lineage=tuple(facts["lineage"]),
+        latents=stored_latents(facts, path),
     )
 
 

@@ -38,7 +38,8 @@ class Checkpoint:
     ema: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
-    """images_seen, step, bad steps, seed, lineage, half-lives of further averages."""
+    """images_seen, step, bad steps, seed, lineage, half-lives of further averages, and what else
+    belongs to the weights, see :class:`pippin.training.trainer.Trainer`."""
     extra: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     """Further averages by name."""
 

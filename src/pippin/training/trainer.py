@@ -3,7 +3,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class Trainer:
         folder: of the run; checkpoints go below it.
         lineage: where the model's weights come from, oldest first; it travels in every checkpoint.
         world: the processes that share each batch and take the same steps; the first one writes.
+        facts: what else belongs to the weights, as JSON values; they travel alike.
 
     Raises:
         ConfigError: a batch that cannot be shared equally.
@@ -61,11 +62,12 @@ class Trainer:
         folder: Path,
         lineage: tuple[dict[str, Any], ...] = (),
         world: World = ALONE,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         config.local_batch(world.size)  # refuses
         self.model, self.objective, self.conditioning = model, objective, conditioning
         self.config, self.seed, self.folder, self.world = config, seed, folder, world
-        self.lineage = lineage
+        self.lineage, self.facts = lineage, dict(facts or {})
         self.device = next(model.parameters()).device
         self.gradients = Gradients(model, objective, config, world, lambda part: self.mark(part))
         self.ema = EMA(model, half_life_images(config.ema, config.images))
@@ -262,6 +264,7 @@ class Trainer:
             "bad_in_a_row": self.bad_in_a_row,
             "seed": self.seed,  # with the step, this is the whole random state
             "lineage": list(self.lineage),
+            **self.facts,
         }
         self._saver.save(
             lambda: capture(
