@@ -2,6 +2,7 @@
 """``pippin convert`` and ``pippin export --to diffusers`` through their files."""
 
 import json
+from dataclasses import replace
 
 import diffusers
 import pytest
@@ -16,11 +17,14 @@ from pippin.conditioning.config import (
 )
 from pippin.config import ConfigError
 from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.statistics import LatentStatistics
 from pippin.interop.convert import FORMATS, configured_of, convert
 from pippin.interop.diffusers_format import to_diffusers
 from pippin.model import build_model
 from pippin.recipes.table import get_recipe
-from pippin.run.trained import open_trained
+from pippin.run.trained import export, open_trained
 
 TINY = {
     "num_attention_heads": 2,
@@ -75,6 +79,31 @@ def test_a_pipeline_becomes_a_model_that_samples(tmp_path, capsys):
     capsys.readouterr()
     assert main(["evaluate", str(out)]) == 2
     assert "brought no pictures" in capsys.readouterr().err
+
+
+def test_measured_numbers_go_to_diffusers_and_back_with_an_autoencoder(tmp_path, capsys):
+    folder_of(tmp_path / "pipe")
+    arguments = ["--from", "diffusers", "--autoencoder", "pippin/openmoji-f4"]
+    assert main(["convert", str(tmp_path / "pipe"), str(tmp_path / "ours"), *arguments]) == 0
+    trained, own = open_trained(str(tmp_path / "ours")), Autoencoder.load(AutoencoderConfig())
+    latents = LatentStatistics(
+        mean=(1.0, -2.0, 3.0, 0.5), std=(0.5, 2.0, 4.0, 1.5), images=9, autoencoder=own.fingerprint
+    )
+    autoencoder = replace(trained.recipe.autoencoder, normalisation="measured")
+    measured = replace(
+        trained, recipe=replace(trained.recipe, autoencoder=autoencoder), latents=latents
+    )
+    export(measured, tmp_path / "measured")
+    capsys.readouterr()
+    there = tmp_path / "there"
+    assert main(["export", str(tmp_path / "measured"), str(there), "--to", "diffusers"]) == 0
+    said = capsys.readouterr().out
+    assert "mean [1.0, -2.0, 3.0, 0.5] and deviation [0.5, 2.0, 4.0, 1.5]" in said
+    assert f"{there / 'vae'} is the autoencoder with these" in said
+    incoming = convert("diffusers", there)
+    affine = Autoencoder.load(incoming.recipe.autoencoder).affine
+    assert affine.shift.flatten().tolist() == list(latents.mean)
+    assert affine.scale.flatten().tolist() == list(latents.std)
 
 
 def test_an_autoencoder_that_is_to_be_made_is_said(tmp_path):

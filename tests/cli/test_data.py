@@ -100,7 +100,7 @@ def test_prepare_builds_the_cache_that_training_opens(photos, capsys):
     recipe = get_recipe("folder/mmdit-disentangled")
     data = replace(recipe.data, path="photos", resolution=32, views=2)
     parts = Parts(replace(recipe, data=data), Console(quiet=True))
-    opened = LatentCache.open(parts.train_source, parts.autoencoder, recipe.cache)
+    opened = LatentCache.open(parts.train_source, parts.raw_autoencoder, recipe.cache)
     assert opened.folder == folder
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pippin.config import ConfigError, replace_at
+from pippin.encoders.config import AutoencoderConfig
 from pippin.study.declaration import Declaration
 from pippin.study.folder import run_name
 from pippin.study.one_run import row_of
@@ -199,6 +200,25 @@ def test_weights_that_an_axis_chooses_do_not_part_its_arms(study, measure):
     assert row(chosen, "ema", "ema").comparable == row(chosen, "raw", "raw").comparable
     one, other = (row(study, "entangled", weights) for weights in levels)
     assert one.comparable != other.comparable
+
+
+def test_measured_numbers_of_an_autoencoder_follow_from_the_data(study, measure):
+    """An axis of data does not part its arms, and no other axis may change these numbers."""
+    levels = {name: {"data.tones": name} for name in ("base-only", "all")}
+    tones = replace(study, axes={"tones": Axis(levels=levels)}, combinations=None)
+    base = replace(study.base, autoencoder=AutoencoderConfig(normalisation="measured"))
+
+    def comparable(one, normalised):
+        found = []
+        for arm, autoencoder in zip(list(one.arms())[:2], ("a", "b"), strict=True):
+            recipe = replace(one.arms()[arm], autoencoder=normalised.autoencoder)
+            value = measure("kid", 0.5, protocol={"autoencoder": autoencoder})
+            found.append(row_of(one, arm, recipe, value).comparable)
+        return found[0] == found[1]
+
+    assert comparable(tones, base)
+    assert not comparable(tones, study.base)  # whose numbers are the autoencoder's own
+    assert not comparable(study, base)
 
 
 def test_a_value_that_is_not_finite_is_null(study, measure, tmp_path):

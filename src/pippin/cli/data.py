@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pippin.data.moments import MomentSource
     from pippin.data.scan import Scan
     from pippin.data.table import Split
+    from pippin.encoders.autoencoder import Autoencoder
+    from pippin.encoders.measure import Reconstruction
+    from pippin.encoders.statistics import LatentSums
 
 USAGE = """usage: pippin data import SOURCE [options]     parquet, WebDataset or hub, into a folder
        pippin data check FOLDER [options]      what is in a folder of own pictures
@@ -47,7 +50,8 @@ class CheckCommand:
     data: ImagesConfig = field(default_factory=ImagesConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     sample: int = 64
-    """Training pictures that the autoencoder's reconstruction is measured on; 0 = none."""
+    """Training images that the autoencoder's reconstruction and latents are measured on; 0 = none.
+    """
     device: str = "auto"
 
 
@@ -249,20 +253,53 @@ def _reconstruction(command: CheckCommand) -> str:
     from pippin.data.views import make_views, square
     from pippin.encoders.autoencoder import Autoencoder
     from pippin.encoders.measure import measure_reconstruction
-    from pippin.encoders.source import find_autoencoder
+    from pippin.encoders.statistics import LatentSums
     from pippin.rng import permutation
     from pippin.system.device import resolve_device
 
     source = build_source(command.data, "train")
     autoencoder = Autoencoder.load(command.autoencoder, device=resolve_device(command.device))
     chosen = permutation(len(source), "subset", command.data.seed, "check")[: command.sample]
+    sums = LatentSums()
     quality = measure_reconstruction(
         autoencoder,
         (
             make_views(source, rows.tolist(), [0] * len(rows), square(source)).images
             for rows in chosen.split(BATCH)
         ),
+        sums,
     )
+    latents = _latents(sums, autoencoder, command.autoencoder.source)
+    return f"{_decibels(quality, command)}\n{latents}"
+
+
+def _latents(sums: "LatentSums", autoencoder: "Autoencoder", source: str) -> str:
+    """What the autoencoder's own numbers make of the latents that were counted."""
+    from pippin.run.latents import USUAL_RMS, is_usual
+
+    try:
+        found = sums.statistics(autoencoder.fingerprint)
+    except ValueError as error:
+        return f"note: {error}"
+    rms = found.rms(autoencoder.affine)
+    text = (
+        f"latents: root mean square {rms:.2f} on {found.images} views, normalised by the numbers "
+        f"of {source}"
+    )
+    if is_usual(rms):
+        return text
+    low, high = USUAL_RMS
+    return text + (
+        f"\nnote: outside {low} to {high}; noise schedules and learning rates are made for 1. "
+        "Recipes folder/... measure these images and normalise by that; other recipes do with "
+        "--autoencoder.normalisation measured"
+    )
+
+
+def _decibels(quality: "Reconstruction", command: CheckCommand) -> str:
+    """The reconstruction error, beside what is usual where that is known."""
+    from pippin.encoders.source import find_autoencoder
+
     text = (
         f"autoencoder {command.autoencoder.source}: {quality.psnr:.1f} dB PSNR on "
         f"{quality.images} views at {command.data.resolution} pixels"

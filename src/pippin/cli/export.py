@@ -78,6 +78,8 @@ def main(argv: list[str]) -> int:
             say(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
         if trained.recipe.denoiser.kind == "dit":
             say(f"note: {DIT_NOTE}")
+        if trained.latents is not None:
+            say(f"note: {_export_autoencoder(trained, command.out / 'vae')}")
         advice = f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
     say(f"exported: {command.out}, {trained.said}; {advice}")
     return 0
@@ -108,3 +110,19 @@ def _trained(command: ExportCommand) -> "Trained":
             label="class names are not known:",
         )
     return trained
+
+
+def _export_autoencoder(trained: "Trained", folder: Path) -> str:
+    """Write the autoencoder with the numbers that the weights were trained with, and say so."""
+    from pippin.encoders.autoencoder import Autoencoder
+    from pippin.run.latents import check_latents
+
+    own = Autoencoder.load(trained.located.autoencoder)
+    check_latents(trained.latents, trained.recipe.autoencoder, own)
+    assert trained.latents is not None
+    mean, std = trained.latents.mean, trained.latents.std
+    own.with_affine(trained.latents.affine).save(folder)
+    return (
+        f"latents are normalised by measured numbers, (raw - mean) / deviation with mean "
+        f"{list(mean)} and deviation {list(std)}; {folder} is the autoencoder with these"
+    )

@@ -80,7 +80,7 @@ def _described(recipe: Recipe) -> list[tuple[str, str]]:
     ]
     return [
         ("denoiser", recipe.denoiser.kind),
-        ("autoencoder", recipe.autoencoder.source),
+        ("autoencoder", _autoencoder(recipe)),
         ("resolution", f"{recipe.data.resolution} pixels{_buckets(recipe)}"),
         ("schedule", _schedule(diffusion)),
         ("prediction", diffusion.prediction),
@@ -95,6 +95,12 @@ def _described(recipe: Recipe) -> list[tuple[str, str]]:
             f"guidance {sampling.guidance.semantic_scale:g}",
         ),
     ]
+
+
+def _autoencoder(recipe: Recipe) -> str:
+    """Its name, and whether its own numbers normalise latents."""
+    measured = recipe.autoencoder.normalisation == "measured"
+    return f"{recipe.autoencoder.source}{', latents normalised as measured' * measured}"
 
 
 def _buckets(recipe: Recipe) -> str:

@@ -88,6 +88,15 @@ class Autoencoder(nn.Module):
             raise ValueError(f"{folder}: {error}") from error
         return cls(network, affine)
 
+    @property
+    def affine(self) -> Affine:
+        """What normalises its latents, on the CPU."""
+        return Affine(self.shift.cpu(), self.scale.cpu())
+
+    def with_affine(self, affine: Affine) -> "Autoencoder":
+        """The same network, on its device, whose latents are normalised by other numbers."""
+        return Autoencoder(self.network, affine).to(self.shift.device)
+
     def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Write config.json and the weights, with the affine in the weights' metadata.
 
@@ -101,8 +110,7 @@ class Autoencoder(nn.Module):
         write_text(folder / CONFIG_FILE, self.network.to_json_string())
         state = self.network.state_dict()
         weights = {name: value.to("cpu", dtype) for name, value in state.items()}
-        affine = Affine(self.shift.cpu(), self.scale.cpu())
-        metadata = record_metadata(weights, affine.metadata(), self.network.config)
+        metadata = record_metadata(weights, self.affine.metadata(), self.network.config)
         save_tensors(folder / WEIGHTS_FILE, weights, {"format": "pt", **metadata})
 
     @property

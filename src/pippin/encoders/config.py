@@ -25,6 +25,12 @@ class AutoencoderConfig(Config):
     name in diffusers' AutoencoderKL format."""
     revision: str | None = None
     """Hub revision."""
+    normalisation: Literal["weights", "measured"] = field(
+        default="weights", metadata=added_later("weights")
+    )
+    """Which mean and deviation of each channel normalise latents. weights: those that the
+    autoencoder's own files name. measured: those of a sample of the training images, which every
+    checkpoint keeps; a run that starts from trained weights takes theirs."""
 
     def __post_init__(self) -> None:
         """Refuse an empty name."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from pippin.encoders.affine import Affine
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.pixels import to_pixels
+from pippin.encoders.statistics import LatentSums
 from pippin.types import Images, ImageStream
 
 WHITE = 255
@@ -52,15 +53,22 @@ class Reconstruction:
     """dB: of the squared error averaged over all pixels that are not white in the original."""
 
 
-def measure_reconstruction(autoencoder: Autoencoder, batches: ImageStream) -> Reconstruction:
+def measure_reconstruction(
+    autoencoder: Autoencoder, batches: ImageStream, sums: LatentSums | None = None
+) -> Reconstruction:
     """Encode, take the posterior's mean, decode, compare.
+
+    Args:
+        autoencoder: on its device.
+        batches: of images.
+        sums: where their raw latents are counted too.
 
     Raises:
         ValueError: no pictures.
     """
     means, foreground = [], torch.zeros(2, dtype=torch.float64)
     for images in batches:
-        error = _squared_error(images, reconstruct(autoencoder, images))
+        error = _squared_error(images, reconstruct(autoencoder, images, sums))
         drawn = (images != WHITE).any(1).cpu()
         means.append(error.mean((1, 2)))
         foreground += torch.stack([error[drawn].sum(), drawn.sum()])
@@ -75,9 +83,13 @@ def measure_reconstruction(autoencoder: Autoencoder, batches: ImageStream) -> Re
     )
 
 
-def reconstruct(autoencoder: Autoencoder, images: Images) -> Images:
-    """Encode, take the posterior's mean, decode."""
+def reconstruct(
+    autoencoder: Autoencoder, images: Images, sums: LatentSums | None = None
+) -> Images:
+    """Encode, take the posterior's mean, decode; ``sums`` counts the raw latents."""
     moments = autoencoder.encode(to_pixels(images.to(autoencoder.shift.device)))
+    if sums is not None:
+        sums.add(moments)
     return autoencoder.decode(autoencoder.normalise(moments.mean))
 
 

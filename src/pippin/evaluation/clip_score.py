@@ -108,6 +108,12 @@ class Clip:
             return_tensors="pt",
         )
 
+    def num_cut(self, captions: Sequence[str]) -> int:
+        """How many captions have more tokens than are read."""
+        clean = [caption.encode("utf-8", "replace").decode("utf-8") for caption in captions]
+        ids = self._tokenizer(clean, verbose=False)["input_ids"] if clean else []
+        return sum(len(one) > self.text_tokens for one in ids)
+
     @torch.inference_mode()
     def images(self, batches: ImageStream) -> Float[Tensor, "count dim"]:
         """Embeddings of length 1 of a stream of uint8 images of any size, on the CPU.

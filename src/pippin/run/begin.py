@@ -14,6 +14,7 @@ from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
 from pippin.run.export_facts import unverified
 from pippin.run.folder import START, TRANSFER, start_folder
+from pippin.run.latents import inherited
 from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
 from pippin.sampling.guidance import scale_at_resolution
@@ -51,9 +52,12 @@ def begin(
     check_finite(start.tensors, f"init.run {start.source}")
     ends = TransferEnds(old=start.recipe.denoiser, new=recipe.denoiser)
     try:
+        latents = inherited(start.latents, start.recipe, recipe, parts.raw_autoencoder)
         tensors, moved = merge(start.tensors, model, ends, recipe.init.transfer)
     except ValueError as error:
         raise ValueError(f"init.run {start.source}: {error}") from error
+    if latents is not None:
+        parts.given_latents = latents
     if report:
         write_json(folder / TRANSFER, moved.to_dict())
     for line in moved.lines():

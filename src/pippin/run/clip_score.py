@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CLIP score of a model of text, between real pictures and captions that were exchanged."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from pippin.config import ConfigError
 from pippin.data.views import clean_images
@@ -32,6 +35,16 @@ def clip_for(run: LoadedRun) -> Clip | None:
     return Clip(source, run.parts.device)
 
 
+def say_cut_captions(clip: Clip, captions: Sequence[str], console: Console) -> None:
+    """Count captions that are longer than the CLIP reads: their scores are of their beginnings."""
+    if count := clip.num_cut(captions):
+        console.print(
+            f"[yellow]captions cut:[/] {count} of {len(captions)} captions "
+            f"({count / len(captions):.1%}) have more than the {clip.text_tokens} tokens that the "
+            "CLIP reads; their scores are of what it reads"
+        )
+
+
 def held_out_clip_measures(run: LoadedRun, clip: Clip, place: Path) -> list[Measure]:
     """Of samples for the captions of held-out pictures, and of these pictures themselves.
 
@@ -47,4 +60,5 @@ def held_out_clip_measures(run: LoadedRun, clip: Clip, place: Path) -> list[Meas
     shared: dict[str, Any] = {"captions_of": "held-out pictures"}
     mine = shared | sampling_protocol(run, run.recipe.sampling)
     sides: dict[Subject, Any] = {"arm": (drawn, mine), "real": (real, shared)}
+    say_cut_captions(clip, held_out.first, run.parts.console)
     return clip_measures(clip, held_out.first, sides, config)

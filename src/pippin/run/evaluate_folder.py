@@ -19,6 +19,7 @@ from pippin.evaluation.features import Features, build_features, extract
 from pippin.evaluation.measure import Measure
 from pippin.evaluation.npz import IMAGES, npz_names
 from pippin.evaluation.reference import check_features, load_statistics
+from pippin.run.clip_score import say_cut_captions
 from pippin.run.evaluate import clean_features, real_floor
 from pippin.run.image_set import ImageSet, open_images, say_skipped
 from pippin.run.sizes import SeenSizes, name_sizes
@@ -154,6 +155,7 @@ def _measures(
     measures = list(distances)
     if clip is not None and images.captions is not None:
         again = images.batches(config.batch_size)
+        say_cut_captions(clip, images.captions, Console(stderr=True))
         measures += clip_measures(clip, images.captions, {"arm": (again, {})}, config)
     extra = images.protocol | {"images_hash": found.image_hash}
     return [replace(one, protocol=one.protocol | extra) for one in measures]

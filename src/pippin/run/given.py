@@ -13,7 +13,7 @@ def current_inputs(parts: Parts) -> RunInputs:
     """The record of a training that begins now."""
     return RunInputs(
         data=parts.data_record,
-        autoencoder=parts.autoencoder.fingerprint,
+        autoencoder=parts.raw_autoencoder.fingerprint,
         text_encoder=parts.text_fingerprint if parts.text_rule else None,
         places=places_of(parts.located),
     )

@@ -22,6 +22,7 @@ from pippin.run.inputs import UNRECORDED, InputsChange, RunInputs, captions_read
 from pippin.run.kinds import weights_in_words
 from pippin.run.known import Known
 from pippin.run.labels import find_label
+from pippin.run.latents import check_latents
 from pippin.run.parts import Parts
 from pippin.run.places import AUTOENCODER, DATA, given_again, locate, with_data
 from pippin.run.trained import Trained, open_trained
@@ -149,6 +150,10 @@ def load_run(
     if not trained.verified:
         note(console, unverified(trained.source), label="no checksum:")
     parts = _parts(trained, recipe or trained.recipe, console, data_path, autoencoder)
+    try:
+        check_latents(trained.latents, parts.recipe.autoencoder, parts.raw_autoencoder)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
     model = parts.new_model()
     trained.load_into(model)
     parts.restore_null(model)
@@ -192,7 +197,7 @@ def _parts(
         recipe = replace(recipe, text=trained.recipe.text)
     # What is no part of any protocol is used as it leads from here.
     recipe = replace(recipe, evaluation=located.evaluation)
-    return Parts(recipe, console, located=located, known=known)
+    return Parts(recipe, console, located=located, known=known, latents=trained.latents)
 
 
 def _is_same_encoder(trained: Trained, located: Recipe) -> bool:

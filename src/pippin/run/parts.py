@@ -22,6 +22,7 @@ from pippin.data.table import CLASSES
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.statistics import LatentStatistics
 from pippin.encoders.text import TextEncoder, encoder_fingerprint
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
@@ -30,6 +31,7 @@ from pippin.run.captions import PictureCaptions, check_encoder, cut_notes, promp
 from pippin.run.checks import check_recipe, check_sides
 from pippin.run.inputs import captions_read
 from pippin.run.known import Known
+from pippin.run.latents import check_latents, measure_latents
 from pippin.system.device import resolve_device
 from pippin.system.terminal import note
 from pippin.types import CutCaption
@@ -46,6 +48,7 @@ class Parts:
         located: the recipe with its paths as they lead from here, see
             :func:`pippin.run.places.locate`; None = as they are.
         known: what a trained model brings; None for one that is to be trained.
+        latents: what the weights at hand were trained with, see :mod:`pippin.run.latents`.
 
     Raises:
         ConfigError: parts of the recipe that do not fit each other.
@@ -60,11 +63,14 @@ class Parts:
         *,
         located: Recipe | None = None,
         known: Known | None = None,
+        latents: LatentStatistics | None = None,
     ) -> None:
         self.located, self.known = located or recipe, known
         check_recipe(self.located)
         self.recipe, self.console, self.builders = recipe, console, builders
         self._said: set[str] = set()
+        self.given_latents = latents
+        """Replace it before anything is normalised."""
 
     @cached_property
     def device(self) -> torch.device:
@@ -176,8 +182,8 @@ class Parts:
         return record_data(self._train_source, self._held_out_source, kinds)
 
     @cached_property
-    def autoencoder(self) -> Autoencoder:
-        """Frozen, on the device.
+    def raw_autoencoder(self) -> Autoencoder:
+        """Frozen, on the device, with the numbers of its own files: what caches are made by.
 
         Raises:
             ValueError: that of a trained model is not there, or is another one than it was.
@@ -186,10 +192,32 @@ class Parts:
             return Autoencoder.load(self.located.autoencoder, device=self.device)
         return self.known.load_autoencoder(self.recipe, self.located, self.device, self.console)
 
+    @cached_property
+    def latents(self) -> LatentStatistics | None:
+        """What normalises latents in the place of the autoencoder's own numbers, see
+        ``autoencoder.normalisation``: those of the weights at hand, or measured here."""
+        if self.recipe.autoencoder.normalisation == "weights":
+            return None
+        if self.given_latents is None:
+            return self.measured_latents
+        check_latents(self.given_latents, self.recipe.autoencoder, self.raw_autoencoder)
+        return self.given_latents
+
+    @cached_property
+    def measured_latents(self) -> LatentStatistics:
+        """Of a sample of the training images."""
+        return measure_latents(self.moments, self.raw_autoencoder.fingerprint, self.data.seed)
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        """Frozen, on the device; it normalises latents as the model reads them."""
+        raw, latents = self.raw_autoencoder, self.latents
+        return raw if latents is None else raw.with_affine(latents.affine)
+
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) at the training resolution."""
-        return self.autoencoder.latent_shape(self.recipe.data.resolution)
+        return self.raw_autoencoder.latent_shape(self.recipe.data.resolution)
 
     @cached_property
     def schedule(self) -> NoiseSchedule:
@@ -199,7 +227,7 @@ class Parts:
     @cached_property
     def moments(self) -> MomentSource:
         """Latent moments of the training pictures, bucket by bucket where there are any."""
-        check_sides(self.recipe, self.autoencoder.factor)
+        check_sides(self.recipe, self.raw_autoencoder.factor)
         source = self.train_source
         if not isinstance(source, ImagesSource) or not source.config.aspect_ratios:
             return self._moments_of(source)
@@ -208,13 +236,13 @@ class Parts:
     def _moments_of(self, source: PictureSource) -> MomentSource:
         """Of some pictures, all of one size: cached, or encoded on the fly."""
         if not self.located.cache.enabled:
-            return EncodedViews(source, self.autoencoder, device=self.device)
+            return EncodedViews(source, self.raw_autoencoder, device=self.device)
         self.builders.wait()
         with Progress(console=self.console, disable=not self.builders.first) as progress:
             task = progress.add_task("caching latents", total=None)
             return build_cache(
                 source,
-                self.autoencoder,
+                self.raw_autoencoder,
                 self.located.cache,
                 device=self.device,
                 workers=self.recipe.train.workers,

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from pippin.data.bucketed import bucket_pictures
 from pippin.data.buckets import size_name
-from pippin.data.config import has_buckets
+from pippin.data.config import OpenMojiConfig, has_buckets
 from pippin.data.loader import LatentLoader
+from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
 from pippin.objective import Objective
 from pippin.recipes.recipe import Recipe
@@ -24,6 +25,7 @@ from pippin.run.check_data import check_data
 from pippin.run.folder import Resume, RunFolder
 from pippin.run.given import current_inputs
 from pippin.run.inputs import RunInputs, read_inputs, state_entry
+from pippin.run.latents import LATENTS, check_latents, rms_line, stored_latents
 from pippin.run.monitor import preview_hook, remove_later_previews, validation_hook
 from pippin.run.parts import Parts
 from pippin.run.places import locate, places_of
@@ -38,7 +40,7 @@ from pippin.run.resumed import (
 from pippin.system.files import remove_staged
 from pippin.system.lock import folder_lock
 from pippin.system.terminal import note
-from pippin.training.checkpoint import newest_good
+from pippin.training.checkpoint import load_state, newest_good
 from pippin.training.checkpoint_folders import list_aside
 from pippin.training.compile import compile_blocks
 from pippin.training.hooks import Every, LogHook, progress_hook
@@ -216,16 +218,62 @@ def _trainer(
     refuse_other_data(run.path, parts.recipe, inputs)
     if start is not None:
         inputs = resumed_inputs(parts, run, start, inputs, request)
+        parts.given_latents = stored_latents(load_state(start), start)
+        check_latents(parts.given_latents, parts.recipe.autoencoder, parts.raw_autoencoder)
     model = parts.new_model()
     with world.first_alone():  # which encodes captions where the null one is among them
         parts.set_null(model)
     lineage = begin(model, parts, run.path, report=world.first) if start is None else ()
+    if start is None:
+        _settle_latents(parts, world)
     inputs = with_null_mask(inputs, model)
     trainer = build_trainer(parts, run.path, world, model, lineage, state_entry(inputs))
     if start is not None:
         trainer.restore(start, verified=True)
         note(parts.console, f"resuming {run.path} at {trainer.images_seen} images")
     return trainer, inputs
+
+
+def _settle_latents(parts: Parts, world: World) -> None:
+    """Measure the latents of a sample of custom images when a run begins: to normalise by that, or
+    to say what other numbers make of them."""
+    measured = parts.recipe.autoencoder.normalisation == "measured"
+    if not measured and isinstance(parts.data, OpenMojiConfig):
+        return
+    _ = parts.moments  # which all processes build together
+    if measured and parts.given_latents is None and world.size > 1:
+        _share_latents(parts, world)
+    if not world.first:
+        return
+    try:
+        found = parts.measured_latents
+    except ValueError:
+        if measured and parts.given_latents is None:
+            raise
+        return  # what is the same in all images can be trained on by other numbers
+    own, source = parts.raw_autoencoder, parts.recipe.autoencoder.source
+    if line := rms_line(found, parts.latents, own, source):
+        note(parts.console, line, label="latents:")
+
+
+def _share_latents(parts: Parts, world: World) -> None:
+    """Give all processes the numbers that the first one measured, to the last bit."""
+    channels = parts.latent_shape[0]
+    numbers = torch.zeros(2 * channels + 1, dtype=torch.float64)
+    if world.first:
+        own = parts.measured_latents
+        numbers = torch.tensor([*own.mean, *own.std, own.images], dtype=torch.float64)
+    *both, images = world.sum(numbers.to(parts.device)).tolist()
+    parts.given_latents = LatentStatistics(
+        mean=tuple(both[:channels]),
+        std=tuple(both[channels:]),
+        images=int(images),
+        autoencoder=parts.raw_autoencoder.fingerprint,
+    )
+
+
+def _latent_facts(parts: Parts) -> dict[str, Any]:
+    return {} if parts.latents is None else {LATENTS: parts.latents.to_dict()}
 
 
 def build_trainer(
@@ -251,7 +299,7 @@ def build_trainer(
         seed=recipe.seed,
         folder=folder,
         lineage=lineage,
-        record=record,
+        record={**(record or {}), **_latent_facts(parts)},
         world=world,
     )
 

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pippin.data.config import NoDataConfig
+from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
@@ -29,6 +30,7 @@ from pippin.run.export_folder import unfinished_export
 from pippin.run.folder import INPUTS_FILE, RunFolder
 from pippin.run.inputs import RunInputs, inputs_in, merged, read_inputs
 from pippin.run.kinds import check_kind, weights_in_words
+from pippin.run.latents import LATENTS, stored_latents
 from pippin.run.places import locate
 from pippin.sampling.config import SamplingConfig
 from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
@@ -57,6 +59,8 @@ class Trained:
     """What the run itself started from, oldest first; see :meth:`as_parent`."""
     average: str | None = None
     """Which average ``ema`` weights are, where that is known, such as ema-share-0.05."""
+    latents: LatentStatistics | None = None
+    """What normalised the latents they were trained on; None = the autoencoder's own numbers."""
     passed_over: tuple[str, ...] = ()
     """Why newer checkpoints of the run could not be used."""
     verified: bool = True
@@ -208,6 +212,7 @@ def open_trained(source: str, weights: str | None = None) -> Trained:
         images_seen=state["images_seen"],
         lineage=tuple(state.get("lineage", ())),
         average=_trained_average(recipe, weights),
+        latents=stored_latents(state, path),
         passed_over=tuple(problems),
         inputs=merged(inputs_in(state, str(path)), folder),
     )
@@ -247,6 +252,8 @@ def export(
         "average": trained.average,
         SHA256: tensors_digest({name: value.float() for name, value in tensors.items()}),
     }
+    if trained.latents is not None:
+        facts[LATENTS] = trained.latents.to_dict()
     with unfinished_export(folder, facts):
         notes = bring(trained.located, folder, text_encoders=text_encoders, fetch=fetch)
         if trained.inputs is not None:
@@ -275,6 +282,7 @@ def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) ->
         average=facts["average"] or _trained_average(recipe, facts["weights"]),
         inputs=read_inputs(folder),
         brought=brought(folder, recipe),
+        latents=stored_latents(facts, path),
     )
     recorded = facts[SHA256]
     if recorded is None and source.startswith(SHIPPED_PREFIX):

@@ -22,7 +22,7 @@ from pippin.evaluation.folder import image_batches
 from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.presets import PresetName
 from pippin.rng import permutation
-from pippin.run.clip_score import clip_for
+from pippin.run.clip_score import clip_for, say_cut_captions
 from pippin.run.evaluate import run_protocol, with_fingerprints, write_results
 from pippin.run.folder import RunFolder
 from pippin.run.load import LoadedRun
@@ -129,6 +129,7 @@ def _measures(
         return measures
     made, real = _resized(files, size, side), pictures.images(chosen, size)
     sides: dict[Subject, Any] = {"arm": (made, mine), "real": (real, shared)}
+    say_cut_captions(clip, captions, run.parts.console)
     return measures + clip_measures(clip, captions, sides, config)
 
 

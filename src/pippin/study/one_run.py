@@ -37,6 +37,8 @@ FOLLOWS = {
     "data.trained_on": "data",
 }
 """What a metric's protocol says that follows from settings -> the section of these settings."""
+MEASURED_FOLLOWS = ("autoencoder", "data", "init")
+"""The sections that measured numbers of an autoencoder follow from."""
 
 
 def one_run(
@@ -90,7 +92,10 @@ def row_of(study: Study, arm: str, recipe: Recipe, measure: Measure) -> Row:
     own = {"name": measure.name, "unit": measure.unit}
     content = protocol(recipe) | dict(flat({"measure": {**own, **measure.protocol}}))
     declared = study.paths
-    shared = {path: value for path, value in content.items() if not _varies(path, declared)}
+    measured = recipe.autoencoder.normalisation == "measured"
+    shared = {
+        path: value for path, value in content.items() if not _varies(path, declared, measured)
+    }
     value = _finite(measure.value)
     return Row(
         study=study.name,
@@ -112,8 +117,14 @@ def row_of(study: Study, arm: str, recipe: Recipe, measure: Measure) -> Row:
     )
 
 
-def _varies(path: str, declared: tuple[str, ...]) -> bool:
-    """Whether arms or seeds may differ in this entry of a protocol."""
+def _varies(path: str, declared: tuple[str, ...], measured: bool) -> bool:
+    """Whether arms or seeds may differ in this entry of a protocol.
+
+    Args:
+        path: of the entry.
+        declared: the setting paths of the study's axes.
+        measured: whether latents are normalised by measured numbers.
+    """
     if not path.startswith("measure."):
         return path == "seed" or covered(path, declared)
     entry = path.removeprefix("measure.")
@@ -123,8 +134,10 @@ def _varies(path: str, declared: tuple[str, ...]) -> bool:
         return True
     if entry.startswith("chosen."):  # what an arm chose for itself, by a rule that all share
         return True
-    section = FOLLOWS.get(entry)
-    return covered(entry, declared) or any(one.split(".")[0] == section for one in declared)
+    sections: tuple[str | None, ...] = (FOLLOWS.get(entry),)
+    if entry == "autoencoder" and measured:
+        sections = MEASURED_FOLLOWS
+    return covered(entry, declared) or any(one.split(".")[0] in sections for one in declared)
 
 
 def _finite(value: float | None) -> float | None:
