@@ -240,3 +240,12 @@ def test_the_documented_table_of_bad_pictures_is_what_happens() -> None:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert script.table() in (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
+
+
+def test_archives_are_named_where_images_are_missing(tmp_path):
+    """A metadata file beside the archive that its images are still in."""
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    (tmp_path / "metadata.csv").write_text("file_name\na.png\nb.png\n")
+    config = ImagesConfig(path=str(tmp_path))
+    with pytest.raises(SourceRefusedError, match=r"\.zip files lie there.*unpack them first"):
+        check_losses(scan(config), config)

@@ -39,6 +39,8 @@ from pippin.system.threads import map_in_threads
 
 INDEX_VERSION = 3
 """Raised whenever the rules by which files are read change."""
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
+"""Suffixes of files that may hold images and are not opened."""
 ABSENT = -1
 """Size and time of a file that is not there."""
 SHOWN = 5
@@ -164,7 +166,7 @@ def check_losses(found: Scan, config: ImagesConfig) -> None:
         raise SourceRefusedError(
             f"{config.path} would lose {len(found.lost)} of {total} pictures, more than the "
             f"allowed share of {config.max_lost_share:g}: {counts}. Mend or remove them, or allow "
-            f"more with --data.max-lost-share.\nThe first:{first}\n"
+            f"more with --data.max-lost-share.{_archives(found)}\nThe first:{first}\n"
             f"`pippin data check {config.path}` lists all"
         )
     if len({picture.sha256 for picture in found.pictures}) < 2:
@@ -172,6 +174,15 @@ def check_losses(found: Scan, config: ImagesConfig) -> None:
             f"{config.path} has {len(found.pictures)} usable pictures, and of different ones at "
             "least 2 are needed: one to train on, one held out"
         )
+
+
+def _archives(found: Scan) -> str:
+    """What to say of images that are missing where archives lie, which may hold them."""
+    suffixes = [suffix for suffix in ARCHIVES if suffix in found.passed_over]
+    missing = any(one.reason == "missing" for one in found.lost)
+    if not (missing and suffixes):
+        return ""
+    return f" {', '.join(suffixes)} files lie there and are not opened: unpack them first."
 
 
 def _records(
