@@ -36,6 +36,8 @@ def test_places_without_their_secrets(place, shown):
         ("(https://u:S@h/0.tar?sig=S), then", "(https://h/0.tar), then"),
         ("exceeded with url: /0.tar?sig=S (Caused by", "exceeded with url: /0.tar (Caused by"),
         ("zip://1.png::https://u:S@h/a.zip?sig=x::S", "zip://1.png::https://h/a.zip"),
+        ("no folder https:/u:S@h/a?sig=S", "no folder https://h/a"),
+        ("C:/a@b/c.png is not there", "C:/a@b/c.png is not there"),
         ("is it there? x = 3", "is it there? x = 3"),
     ],
 )

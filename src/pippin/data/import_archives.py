@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of a WebDataset archive: one for each sample that has an image."""
 
+import tarfile
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from pippin.data.import_members import Member, Sample, group_members
 from pippin.data.import_names import INNER, is_image
 from pippin.data.import_rows import BinaryFile, Look, OpenShard, Row, Stored
-from pippin.data.import_tar import peek, read_members
+from pippin.data.import_tar import DamagedArchiveError, peek, read_members
 from pippin.system.json_text import parse_json
 
 MOST_MEMBERS, MOST_BYTES = 3_000, 64 << 20
@@ -21,17 +22,22 @@ def look_at_archive(file: BinaryFile) -> Look:
     """The kinds of members at the beginning of an archive, compressed or not.
 
     Raises:
-        DamagedArchiveError, tarfile.TarError, ...: it cannot be read so far.
+        DamagedArchiveError, tarfile.TarError: no member of it can be read.
     """
     members: list[Member] = []
     entries: dict[str, None] = {}
     is_whole = True
-    for member, content in peek(file, ".json"):
-        if len(members) == MOST_MEMBERS or member.start > MOST_BYTES:
-            is_whole = False
-            break
-        members.append(member)
-        entries |= dict.fromkeys(_entry_names(content))
+    try:
+        for member, content in peek(file, ".json"):
+            if len(members) == MOST_MEMBERS or member.start > MOST_BYTES:
+                is_whole = False
+                break
+            members.append(member)
+            entries |= dict.fromkeys(_entry_names(content))
+    except (DamagedArchiveError, tarfile.TarError):
+        if not members:
+            raise
+        is_whole = False  # who reads the archive says so
     samples, _ = group_members(members)
     if not is_whole and len(samples) > 1:
         samples.pop()  # the rest of its members was not seen

@@ -57,11 +57,11 @@ def _missing_captions(parts: Parts, source: ImagesSource) -> Iterator[str]:
             )
             continue
         near = source.facts.near.get("caption")
-        rename = f"rename the column {near!r} to {CAPTIONS[0]}; or " if near else ""
+        rename = f"Rename the column {near!r} to {CAPTIONS[0]}; or give" if near else "Give"
         yield (
             f"no training image of {source.config.path} has a caption, and the recipe trains on "
             f"captions (text.captions {', '.join(parts.recipe.text.captions)}): each image would "
-            f"be trained with the name of its class ({_listed(source.class_names)}). {rename}give "
+            f"be trained with the name of its class ({_listed(source.class_names)}). {rename} "
             f"a metadata.csv with the columns {FILE} and {CAPTIONS[0]}, or a text file beside "
             f"each image; where class names are meant, say so: --text.captions {CLASS} 1"
         )

@@ -14,6 +14,8 @@ _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 _URL = re.compile(rf"{_SCHEME}[^\s\"'<>|`]+")
 _QUERY = re.compile(r"\?[^\s\"'<>?]*=[^\s\"'<>]*")
 """What follows a path of which only the last part is printed, as ``/0.tar?signature=...``."""
+_AS_PATH = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]+):/(?=[^/\s]*@)")
+"""The start of a URL that was made a path, which has one slash."""
 _BETWEEN = re.compile(r"::(?![0-9A-Fa-f:.]*\])")
 """Stands between several places in one text; inside brackets it belongs to an IPv6 address."""
 _CONTAINERS = {"abfs", "abfss", "az", "adl", "wasb", "wasbs"}
@@ -48,7 +50,7 @@ def redact(text: object, *sources: str) -> str:
         text: a message, or an error whose message it is.
         sources: URLs that were given; their secrets are removed wherever they stand.
     """
-    redacted = str(text)
+    redacted = _AS_PATH.sub(r"\1://", str(text))
     secrets = {secret for source in sources for secret in _secrets(source)}
     for secret in sorted(secrets, key=len, reverse=True):
         redacted = redacted.replace(secret, "")
