@@ -69,7 +69,10 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
         if not isinstance(extractor, EffLite0):  # whose file the recipe's protocol leaves out
             content |= {"features_fingerprint": extractor.fingerprint}
         stages = Stages(place.evaluation / "stages.jsonl", content)
-        measures = _all_measures(run, place, stages, extractor)
+        measures = [
+            replace(one, protocol=one.protocol | run.identity) if one.subject == "arm" else one
+            for one in _all_measures(run, place, stages, extractor)
+        ]
         # Results first: where they find no room, the parts are still there for the next try.
         write_results(with_fingerprints(measures, run_protocol(run)), place.results)
         stages.done()
