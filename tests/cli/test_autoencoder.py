@@ -64,9 +64,7 @@ def test_a_training_is_resumed_on_the_same_images_wherever_they_are(
     assert verb.main([*again, "moved"]) == 0
     for number in range(6):
         write_noise(Path("moved") / "all" / f"{number}.png", 100 + number, (20, 20))
-    with pytest.raises(
-        ValueError, match=r"(?s)data\.content: .*another data\.content means other im"
-    ):
+    with pytest.raises(ValueError, match=r"(?s)data\.content: .*another data\.content"):
         verb.main([*again, "moved"])
 
 

@@ -61,7 +61,7 @@ def good():
         Path(".part").write_text(str(number))
         os.replace(".part", str(number))
         if any(child.exitcode for child in children):
-            print("error: a worker was killed")
+            sys.stdout.write("error: a worker was killed\n")
             return 1
     for child in children:
         child.kill()
