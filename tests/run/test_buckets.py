@@ -98,7 +98,7 @@ def test_the_start_of_a_run_says_how_many_pictures_each_bucket_has(own, tmp_path
         size.width > size.height for size in map(source.original_size, range(len(source)))
     )
     wanted = f"0 at 8x88, {landscapes} at 24x48, {len(source) - landscapes} at 48x24"
-    assert f"buckets (pictures at height x width): {wanted}" in text
+    assert f"buckets (images at height x width): {wanted}" in text
     assert "fewer pictures than train.batch_size 16: 24x48; a step shows some of them more" in text
 
 

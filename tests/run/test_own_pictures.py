@@ -112,7 +112,7 @@ def test_lost_pictures_are_named_when_training_starts(own, tmp_path):
     console = Console(record=True, quiet=False, file=(tmp_path / "said").open("w"))
     data = replace(own.data, min_side=22, max_lost_share=0.5)
     train(replace(own, data=data), tmp_path / "run", console=console)
-    assert "left out: class 0/0.png: too small" in console.export_text()
+    assert "skipped: class 0/0.png: too small" in console.export_text()
 
 
 def test_processes_that_found_other_pictures_do_not_train_together(own, tmp_path, monkeypatch):

@@ -63,7 +63,8 @@ def test_recipes_of_two_families_are_not_compared_by_silence():
     recipes = {name: get_recipe(f"{name}/dit-entangled") for name in ("openmoji", "folder")}
     with pytest.raises(ConfigError, match="family: 'openmoji' and 'folder'"):
         Study.from_recipes(recipes, axes={"data": ("data",)}, **DECLARED)
-    Study.from_recipes(recipes, axes={"recipe": ("family", "data")}, **DECLARED)
+    both = ("family", "data", "autoencoder.normalisation")
+    Study.from_recipes(recipes, axes={"recipe": both}, **DECLARED)
 
 
 @pytest.mark.parametrize("name", STUDIES)

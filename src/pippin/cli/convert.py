@@ -91,8 +91,8 @@ def main(argv: list[str]) -> int:
         lineage=(),
         average=placed.average,
     )
-    export(trained, command.out, dtype, fetch=False)
-    for note in incoming.notes:
+    lacking = export(trained, command.out, dtype, fetch=False)
+    for note in (*incoming.notes, *lacking):
         say(f"note: {note}")
     _list("without a place in pippin", placed.unplaced)
     _list("not in these weights, set to zero", placed.made_by_us)

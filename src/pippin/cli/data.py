@@ -307,7 +307,10 @@ def _decibels(quality: "Reconstruction", command: CheckCommand) -> str:
     record = find_autoencoder(command.autoencoder) / "quality.json"
     if not record.is_file():
         return text
-    usual = float(parse_json(record.read_text(encoding="utf-8"))["psnr_mean_of_images"])
+    try:
+        usual = float(parse_json(record.read_bytes())["psnr_mean_of_images"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{record} is damaged ({error}): put it back, or remove it") from error
     text += f"; {usual:.1f} dB on pictures held out of its own training"
     if quality.psnr > usual - MUCH_WORSE:
         return text

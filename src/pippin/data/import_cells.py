@@ -14,6 +14,7 @@ from pippin.data.import_names import find_name, match_kind, shown, suffix_of_kin
 from pippin.data.import_rows import Row, Stored
 from pippin.data.import_tar import LARGEST_JSON
 from pippin.system.json_text import parse_json
+from pippin.system.text import decode_text
 
 LARGEST_TEXT = 65_536
 """Bytes of a caption or class in a member of its own."""
@@ -267,10 +268,12 @@ def _unwrapped(value: Any) -> Any:
 
 def _json(content: bytes) -> Any:
     try:
-        return parse_json(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise NotTextError(f"is not UTF-8 text (byte {error.start})") from None
-    except (ValueError, RecursionError) as error:
+        text = decode_text(content)
+    except ValueError as error:
+        raise NotTextError(f"is {error}") from None
+    try:
+        return parse_json(text)
+    except ValueError as error:
         raise NotTextError(f"is not JSON ({error})") from None
 
 

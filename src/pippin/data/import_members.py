@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pippin.data.import_names import is_image, is_known_qualifier
+from pippin.image_folder import SYSTEM_NAMES
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z_-]*\d{0,2}", re.ASCII)
 
@@ -68,7 +69,8 @@ def group_members(members: Iterable[Member]) -> tuple[list[Sample], Counter[str]
     others: Counter[str] = Counter()
     for member in members:
         folder, base = posixpath.split(posixpath.normpath(member.name).lstrip("/"))
-        if base.startswith((".", "__")) or "__MACOSX" in folder.split("/"):
+        parts = {part.casefold() for part in (*folder.split("/"), base)}
+        if base.startswith((".", "__")) or parts & SYSTEM_NAMES:
             others["hidden files"] += 1
         elif "." not in base.strip("."):
             others["names without a suffix"] += 1

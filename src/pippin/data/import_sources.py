@@ -14,6 +14,7 @@ from pippin.data.import_hub import HubShard, find_hub_shards
 from pippin.data.import_shard_files import FileShard
 from pippin.data.import_urls import READ, ask_urls, format_of, stem_of
 from pippin.data.metadata import UNREAD
+from pippin.image_folder import SYSTEM_NAMES
 from pippin.system.secrets import is_url, without_secrets
 
 Shard = FileShard | HubShard
@@ -110,4 +111,4 @@ def _expanded(source: str, place: str) -> list[Path]:
 
 
 def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    return any(part.startswith(".") or part.casefold() in SYSTEM_NAMES for part in path.parts)

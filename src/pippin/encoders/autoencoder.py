@@ -38,6 +38,9 @@ from pippin.system.weight_files import stored_types
 from pippin.system.weight_folders import find_weights
 from pippin.types import Images, Latents, Moments, Pixels
 
+DAMAGE = (OSError, TypeError, ValueError, ArithmeticError, RuntimeError)
+"""What diffusers raises on a config.json or weights that are damaged."""
+
 
 class Autoencoder(nn.Module):
     """A frozen diffusers AutoencoderKL with the affine that belongs to it.
@@ -227,7 +230,7 @@ def _read_network(folder: Path) -> AutoencoderKL:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are named below
         )
-    except (OSError, SafetensorError, TypeError) as error:
+    except (SafetensorError, *DAMAGE) as error:
         raise damaged(folder, error) from error
     problems = [f"{kind} {_names(names)}" for kind, names in sorted(report.items()) if names]
     if problems:

@@ -9,6 +9,7 @@ Its config.json stays the recipe as it was trained; what is inside goes before t
 import shutil
 from pathlib import Path
 
+from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.hub import FILES
 from pippin.encoders.source import CONFIG_FILE, find_autoencoder
 from pippin.encoders.text import encoder_folders
@@ -31,7 +32,12 @@ def brought(folder: Path, recipe: Recipe) -> dict[str, str]:
 
 
 def bring(
-    located: Recipe, folder: Path, *, text_encoders: bool = True, fetch: bool = True
+    located: Recipe,
+    folder: Path,
+    *,
+    text_encoders: bool = True,
+    fetch: bool = True,
+    autoencoder: str | None = None,
 ) -> list[str]:
     """Copy what a recipe's models need into an exported folder.
 
@@ -40,14 +46,16 @@ def bring(
         folder: of the export.
         text_encoders: also those of a local folder; names of the hub and of packages stay names.
         fetch: also an autoencoder that is named by the hub.
+        autoencoder: the fingerprint that it must have; None = not known.
 
     Returns:
         What has to be fetched or given where the export is sampled, as sentences.
 
     Raises:
+        ValueError: another autoencoder lies where that of the training was.
         OSError: disk full or not writable, or a file that cannot be read.
     """
-    notes = _bring_autoencoder(located, folder, fetch=fetch)
+    notes = _bring_autoencoder(located, folder, fetch=fetch, wanted=autoencoder)
     if not reads_text(located):
         return notes
     for place, source in enumerate(located.text.source):
@@ -66,7 +74,9 @@ def bring(
     return notes
 
 
-def _bring_autoencoder(located: Recipe, folder: Path, *, fetch: bool) -> list[str]:
+def _bring_autoencoder(
+    located: Recipe, folder: Path, *, fetch: bool, wanted: str | None
+) -> list[str]:
     source = located.autoencoder.source
     if source.startswith(SHIPPED_PREFIX) or not (fetch or Path(source).is_dir()):
         return []
@@ -74,6 +84,11 @@ def _bring_autoencoder(located: Recipe, folder: Path, *, fetch: bool) -> list[st
         found = find_autoencoder(located.autoencoder)
     except ValueError as error:
         return [f"the export has no autoencoder: {error}; sampling needs it, or --autoencoder"]
+    if wanted is not None and (there := Autoencoder.from_folder(found).fingerprint) != wanted:
+        raise ValueError(
+            f"the autoencoder {source} has the fingerprint {there}; the weights were trained with "
+            f"{wanted}: give its folder with --autoencoder FOLDER"
+        )
     _copy(found, folder / AUTOENCODER_FOLDER, (CONFIG_FILE, f"{DIFFUSERS}*"))
     return []
 

@@ -15,6 +15,7 @@ from pippin.evaluation.measure import Measure, Subject
 from pippin.run.alignment import caption_samples
 from pippin.run.load import LoadedRun
 from pippin.run.sample import sampling_protocol
+from pippin.system.terminal import note
 
 
 def clip_for(run: LoadedRun) -> Clip | None:
@@ -38,10 +39,11 @@ def clip_for(run: LoadedRun) -> Clip | None:
 def say_cut_captions(clip: Clip, captions: Sequence[str], console: Console) -> None:
     """Count captions that are longer than the CLIP reads: their scores are of their beginnings."""
     if count := clip.num_cut(captions):
-        console.print(
-            f"[yellow]captions cut:[/] {count} of {len(captions)} captions "
-            f"({count / len(captions):.1%}) have more than the {clip.text_tokens} tokens that the "
-            "CLIP reads; their scores are of what it reads"
+        note(
+            console,
+            f"{count} of {len(captions)} captions ({count / len(captions):.1%}) have more than "
+            f"the {clip.text_tokens} tokens that the CLIP reads; their scores are of what it reads",
+            label="captions cut:",
         )
 
 

@@ -118,6 +118,9 @@ def _all_measures(
         assert clip is not None
         return held_out_clip_measures(run, clip, captions)
 
+    def real() -> list[Measure]:
+        return real_floor(clean("train"), clean("held-out"), config)
+
     def of_untrained() -> list[Measure]:
         untrained = untrained_run(recipe, run.parts.console, run.crew, run.parts)
         loss = held_out().losses(untrained.model, subject="untrained")[:1]
@@ -131,7 +134,7 @@ def _all_measures(
         drift: ("drift" in config.parts, of_controls),
         "alignment": ("alignment" in config.parts and run.parts.text_rule is not None, alignment),
         f"clip {clip.fingerprint if clip else ''}": (clip is not None, clip_score),
-        "real": ("real" in config.parts, lambda: real_floor(run.parts.data, config, device)),
+        "real": ("real" in config.parts, real),
         "untrained": ("untrained" in config.parts, of_untrained),
     }
     measures = cost_measures(recipe, run.num_classes, run.parts.latent_shape)
@@ -174,19 +177,17 @@ def _quality(
     return [replace(one, protocol=one.protocol | extra) for one in found]
 
 
-def real_floor(data: DataConfig, config: EvaluationConfig, device: torch.device) -> list[Measure]:
-    """The same distances for held-out real pictures: what a perfect model could reach.
+def real_floor(reference: Features, held_out: Features, config: EvaluationConfig) -> list[Measure]:
+    """The same distances for held-out real images: what a perfect model could reach.
 
-    Own pictures may hold out too few for these distances; then there is no floor, and that is
+    A custom data set may hold out too few for these distances; then there is no floor, and that is
     said.
     """
-    reference = clean_features(data, config, "train", device)
-    held_out = clean_features(data, config, "held-out", device)
     if len(held_out) < config.neighbours + 2:
         note(
             Console(stderr=True),
-            f"{len(held_out)} pictures are held out, and the distances need "
-            f"{config.neighbours + 2}; more pictures or a larger data.held_out_share give one",
+            f"{len(held_out)} images are held out, and the distances need "
+            f"{config.neighbours + 2}; more images or a larger data.held_out_share give one",
             label="no floor:",
         )
         return []

@@ -51,7 +51,9 @@ def evaluate_folder(
     name_sizes(seen.sizes, square, advice, Console(stderr=True))
     measures = compare(found, clean_features(data, config, "train", device), config)
     measures = _measures(measures, found, images, clip, config)
-    return [*measures, *real_floor(data, config, device)]
+    reference = clean_features(data, config, "train", device)
+    held_out = clean_features(data, config, "held-out", device)
+    return [*measures, *real_floor(reference, held_out, config)]
 
 
 def evaluate_against(

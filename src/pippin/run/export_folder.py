@@ -13,6 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from pippin.run.export_facts import FACTS
 from pippin.system.files import STAGING_SUFFIX, write_json
 from pippin.system.flush import make_folder
 from pippin.system.json_text import parse_json
@@ -21,7 +22,7 @@ NOTE = ".unfinished-export.json"
 """In a folder that is not whole yet: what is written there."""
 LAST_FILE = "config.json"
 """It is written last; without the others it is not there."""
-IDENTITY = ("weights", "images_seen", "lineage")
+SAME_WEIGHTS = ("weights", "images_seen", "lineage")
 """Facts of exported weights that tell what was left without a note, by an earlier version."""
 ADVICE = "choose another folder"
 
@@ -44,7 +45,7 @@ def unfinished_export(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
 
     Args:
         folder: new, empty, or left by an export of the same weights that was not finished.
-        facts: as exported weights have them, see :data:`IDENTITY`; and what else decides which
+        facts: as exported weights have them, see :data:`SAME_WEIGHTS`; and what else decides which
             files are written.
 
     Raises:
@@ -86,13 +87,13 @@ def _unfinished(folder: Path) -> dict[str, Any] | None:
     if (folder / LAST_FILE).exists():
         return None
     facts = _facts(folder / "model.safetensors")
-    return None if facts is None else {name: facts.get(name) for name in IDENTITY}
+    return None if facts is None else {name: facts.get(name) for name in SAME_WEIGHTS}
 
 
 def _facts(weights: Path) -> dict[str, Any] | None:
     """Of weights that pippin has exported; None where they are not."""
     try:
         with safe_open(weights, framework="pt") as file:
-            return dict(parse_json((file.metadata() or {})["pippin"]))
+            return dict(parse_json((file.metadata() or {})[FACTS]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None

@@ -44,6 +44,8 @@ class InputsChange(Config):
 class RunInputs(Config):
     """What a run was given beside its settings."""
 
+    FORMAT = "inputs"
+
     data: DataRecord
     autoencoder: str
     """Fingerprint of its weights."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 
 from pippin.data.config import ImagesConfig
 from pippin.data.record import (
@@ -56,7 +55,7 @@ class Known:
         """
         count = self.num_classes
         numbers = tuple(map(str, range(count or 1)))
-        kept = f"{escape(self.source)} kept no class names (an older version made it)"
+        kept = f"{self.source} kept no class names (an older version made it)"
         try:
             found = tuple(names())
         except (OSError, ValueError) as error:
@@ -195,13 +194,11 @@ class Known:
         )
         return autoencoder
 
-    def check_text(
-        self, recipe: Recipe, located: Recipe, fingerprint: Callable[[], str], console: Console
-    ) -> None:
-        """Hold the text encoder that is there against that of the training.
+    def check_text_place(self, recipe: Recipe, located: Recipe) -> None:
+        """Refuse a text encoder that is not where it was.
 
         Raises:
-            ValueError: it is not there; it says how to name another.
+            ValueError: it says how to name another place.
         """
         for place, source in enumerate(located.text.source):
             setting = f"{TEXT}.{place}"
@@ -211,6 +208,16 @@ class Known:
                     f"{self._absent(setting, recipe, located)}; give all encoders "
                     "with --text-source"
                 )
+
+    def check_text(
+        self, recipe: Recipe, located: Recipe, fingerprint: Callable[[], str], console: Console
+    ) -> None:
+        """Hold the text encoder that is there against that of the training.
+
+        Raises:
+            ValueError: it is not there; it says how to name another.
+        """
+        self.check_text_place(recipe, located)
         if self.inputs is None or self.inputs.text_encoder is None:
             return
         found = fingerprint()

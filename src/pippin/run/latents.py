@@ -105,7 +105,8 @@ def check_latents(
         raise ValueError(
             "the latents that these weights were trained on are of another autoencoder "
             f"(fingerprint {latents.autoencoder}); {config.source} has {autoencoder.fingerprint}: "
-            "name the one that the run was trained with as --autoencoder.source"
+            "name the one that they were trained with: --autoencoder FOLDER of sample, evaluate "
+            "and export, --autoencoder.source FOLDER of train"
         )
 
 

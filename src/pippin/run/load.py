@@ -70,7 +70,7 @@ class LoadedRun:
         """Which weights and which text encoder's files these are: the entries of a protocol that
         :data:`pippin.config.IDENTITY` names, those that there are."""
         assert self.sha256 is not None
-        text = None if self.parts.text_rule is None else encoder_fingerprint(self.recipe.text)
+        text = None if self.parts.text_rule is None else self.parts.text_fingerprint
         found = {
             "model.sha256": self.sha256,
             "model.average": self.average,
@@ -146,12 +146,13 @@ def load_run(
     console = console or Console(stderr=True, quiet=not crew.world.first)
     trained = open_trained(str(source), weights)
     for problem in trained.passed_over:
-        note(console, problem, label="passed over:")
+        note(console, problem, label="skipped checkpoint:")
     if not trained.verified:
         note(console, unverified(trained.source), label="no checksum:")
     parts = _parts(trained, recipe or trained.recipe, console, data_path, autoencoder)
+    own = parts.raw_autoencoder
     try:
-        check_latents(trained.latents, parts.recipe.autoencoder, parts.raw_autoencoder)
+        check_latents(trained.latents, parts.located.autoencoder, own)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     model = parts.new_model()

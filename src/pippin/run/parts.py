@@ -263,7 +263,13 @@ class Parts:
 
     @cached_property
     def text_fingerprint(self) -> str:
-        """Of the text encoder's files."""
+        """Digest of the text encoder's files.
+
+        Raises:
+            ValueError: that of a trained model is not there.
+        """
+        if self.known is not None:
+            self.known.check_text_place(self.recipe, self.located)
         return encoder_fingerprint(self.located.text)
 
     @cached_property

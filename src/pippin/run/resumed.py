@@ -4,7 +4,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.markup import escape
 from safetensors import safe_open
 
 from pippin.config import ConfigError, protocol
@@ -68,11 +67,10 @@ def resumed_inputs(
         images_seen=state["images_seen"],
         allow_changed_data=request.allow_changed_data,
     )
-    say = parts.console.print
     if changed := decoder_change(recorded.data, now.data):
-        say(f"[yellow]pixels may differ by rounding:[/] {escape(changed)}")
+        note(parts.console, changed, label="pixels may differ by rounding:")
     if len(inputs.changes) > len(recorded.changes):
-        say(f"[yellow]resuming on other data:[/] {escape(inputs.changes[-1].what)}")
+        note(parts.console, inputs.changes[-1].what, label="resuming on other data:")
     return inputs
 
 

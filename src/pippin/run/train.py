@@ -146,12 +146,12 @@ def _name_lost(parts: Parts) -> None:
     """Say which own pictures are not trained on."""
     lost = parts.train_source.lost
     for one in lost[:LOST_NAMED]:
-        note(parts.console, f"{one.name}: {one.reason}", label="left out:")
+        note(parts.console, f"{one.name}: {one.reason}", label="skipped:")
     if len(lost) > LOST_NAMED:
         note(
             parts.console,
-            f"{len(lost)} pictures in all; `pippin data check` lists them",
-            label="left out:",
+            f"{len(lost)} images in total; `pippin data check` lists them",
+            label="skipped:",
         )
 
 
@@ -164,7 +164,7 @@ def _count_buckets(parts: Parts) -> None:
         for size, pictures in bucket_pictures(parts.train_source).items()
     }
     listed = ", ".join(f"{count} at {name}" for name, count in counts.items())
-    note(parts.console, f"buckets (pictures at height x width): {listed}")
+    note(parts.console, f"buckets (images at height x width): {listed}")
     batch = parts.recipe.train.batch_size
     if small := [name for name, count in counts.items() if 0 < count < batch]:
         note(
@@ -321,7 +321,7 @@ def _newest(run: RunFolder, console: Console) -> Path | None:
             "same command again"
         )
     for problem in problems:
-        note(console, problem, label="passed over:")
+        note(console, problem, label="skipped checkpoint:")
     if path is None:
         note(console, "no checkpoint yet: starting from image 0")
     return path

@@ -255,7 +255,13 @@ def export(
     if trained.latents is not None:
         facts[LATENTS] = trained.latents.to_dict()
     with unfinished_export(folder, facts):
-        notes = bring(trained.located, folder, text_encoders=text_encoders, fetch=fetch)
+        notes = bring(
+            trained.located,
+            folder,
+            text_encoders=text_encoders,
+            fetch=fetch,
+            autoencoder=None if trained.inputs is None else trained.inputs.autoencoder,
+        )
         if trained.inputs is not None:
             trained.inputs.save(folder / INPUTS_FILE)
         save_tensors(folder / WEIGHTS_FILE, tensors, metadata=sealed(facts))

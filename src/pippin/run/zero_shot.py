@@ -29,6 +29,7 @@ from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import SHOWN, make_room
 from pippin.system.lock import folder_lock
+from pippin.system.terminal import note
 from pippin.types import Images
 
 
@@ -148,7 +149,7 @@ def _check(run: LoadedRun, preset: PresetName) -> None:
 
 
 def _check_pictures(run: LoadedRun, pictures: CaptionedPictures) -> None:
-    config, say = run.recipe.evaluation, run.parts.console.print
+    config, console = run.recipe.evaluation, run.parts.console
     check_squares(pictures.config, "pippin evaluate RUN --preset")
     count = len(pictures)
     if count < config.neighbours + 2:
@@ -157,9 +158,11 @@ def _check_pictures(run: LoadedRun, pictures: CaptionedPictures) -> None:
             "(evaluation.neighbours + 2)"
         )
     if count < config.num_samples:
-        say(f"[yellow]fewer captions:[/] {count} of the {config.num_samples} asked for; all count")
+        line = f"{count} of the {config.num_samples} asked for; all count"
+        note(console, line, label="fewer captions:")
     if pictures.lost:
-        say(f"[yellow]lost:[/] {pictures.lost} pictures; `pippin data check` lists them")
+        line = f"{pictures.lost} images; `pippin data check` lists them"
+        note(console, line, label="skipped:")
 
 
 def _draw(run: LoadedRun, captions: Sequence[str], place: Path) -> list[Path]:

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from pippin.system.files import write_text
+from pippin.system.json_text import parse_json
 
 FORMATS = {
     "run": 1,
+    "inputs": 1,
     "checkpoint": 1,
     "export": 1,
     "samples": 1,
@@ -95,8 +97,8 @@ def read_stamped(path: Path, kind: str | None) -> dict[str, Any]:
         OSError: it is not there or cannot be read.
     """
     try:
-        values = json.loads(path.read_bytes().decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # no JSON, not even text, or nested without end
+        values = parse_json(path.read_bytes())
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     return check_stamped(values, kind, path)
 
