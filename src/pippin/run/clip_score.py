@@ -42,7 +42,8 @@ def say_cut_captions(clip: Clip, captions: Sequence[str], console: Console) -> N
         note(
             console,
             f"{count} of {len(captions)} captions ({count / len(captions):.1%}) have more than "
-            f"the {clip.text_tokens} tokens that the CLIP reads; their scores are of what it reads",
+            f"the {clip.text_tokens} tokens that the CLIP reads, and their scores are of what it "
+            "reads",
             label="captions cut:",
         )
 
