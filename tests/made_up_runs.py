@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
+from pippin.system.lock import folder_lock
 from pippin.training.trainer import TrainingDivergedError
 
 
@@ -34,6 +35,13 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
             better="lower",
         )
     ]
+
+
+def lock_and_wait(folder: Path) -> None:
+    """What a run does with its folder."""
+    with folder_lock(folder):
+        (folder / "locked").touch()
+        time.sleep(60)
 
 
 def train_slowly(recipe: Recipe, folder: Path) -> list[Measure]:

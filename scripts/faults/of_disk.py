@@ -144,6 +144,19 @@ FULL = [
         complete=all_results("samples"),
     ),
     Fault(
+        what="while a model is exported",
+        arguments=["export", "{run}", "{run}/exported"],
+        code=1,
+        says=rf"exported/model\.safetensors: {NO_ROOM}",
+        room=4 * PAGE,
+        file_limit=10_000,
+        again=["export", "{run}", "{run}/exported"],
+        complete=lambda run: (
+            {path.name for path in (run / "exported").iterdir()}
+            == {"config.json", "model.safetensors"}
+        ),
+    ),
+    Fault(
         what="while a report is written",
         arguments=["report", "{run}"],
         code=1,

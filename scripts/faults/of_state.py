@@ -15,7 +15,19 @@ def broken_autoencoder(folder: Path) -> None:
     cut(folder / "diffusion_pytorch_model.safetensors")
 
 
+def link_lock(run: Path) -> None:
+    """A run folder from elsewhere, whose lock leads to a file."""
+    (run / ".lock").unlink(missing_ok=True)
+    (run / ".lock").symlink_to("config.json")
+
+
 DAMAGE = [
+    mistake(
+        "lock of the run is a link",
+        RESUME,
+        r"\.lock is a link or another kind of file; a lock must be a regular file",
+        prepare=link_lock,
+    ),
     *(
         Fault(
             what=f"{name} of the last checkpoint {text}",

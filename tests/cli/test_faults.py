@@ -16,6 +16,7 @@ import pytest
 
 from pippin.cli import failures, main
 from pippin.cli.failures import explain
+from pippin.system.children import WorkerKilledError
 
 FAULTS = Path(__file__).parents[2] / "scripts" / "faults"
 
@@ -65,6 +66,12 @@ class OutOfMemoryError(RuntimeError):
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), 1, "--train.batch-size"),
         (RuntimeError("[enforce fail] not enough memory: you"), 1, "--train.batch-size"),
         (MemoryError(), 1, "MemoryError"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            1,
+            r"signal Killed: out of memory\? fewer train.workers.*goes on with --resume True",
+        ),
+        (WorkerKilledError("a worker process was killed"), 1, "was killed; the same command"),
         (FloatingPointError("non-finite latents for seeds [3]"), 1, r"seeds \[3\]"),
         (OSError(errno.ENOSPC, "No space left on device", "a/b"), 1, "a/b: No space.*make room"),
         (PermissionError(errno.EACCES, "Permission denied", "a/b"), 2, "a/b: Permission denied"),

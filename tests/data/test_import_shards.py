@@ -66,6 +66,8 @@ def test_what_a_killed_process_left_is_replaced(source, tmp_path):
     (out / "00001" / "0000007.png").write_bytes(picture(7))
     (out / PARTS / "00001.writing").mkdir()
     (out / PARTS / "00001.writing" / "0000000.png").write_bytes(picture()[:20])
+    for place in (out / PARTS / ".00001.json.42.writing", out / ".metadata.jsonl.42.writing"):
+        place.write_bytes(b"{")
     assert import_pictures(config, out).before == 1
     assert files_of(out) == whole
 

@@ -80,6 +80,44 @@ def test_an_interrupted_run_resumes_to_the_same_bits(finished_run, recipe, tmp_p
     assert images.count(48) == 1
 
 
+@pytest.mark.parametrize("seen", [32, 64])
+def test_a_kill_after_a_checkpoint_costs_neither_validation_nor_preview(
+    finished_run, recipe, tmp_path, monkeypatch, seen
+):
+    """Also at the end of the run, and where a preview was half-written."""
+
+    class KilledError(Exception):
+        pass
+
+    def cut(trainer, report):
+        if report.images_seen == seen:
+            raise KilledError
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr("pippin.run.train.validation_hook", lambda *_: cut)
+        train(recipe, folder)
+    assert (folder / "checkpoints" / str(seen)).exists()
+    wanted = previews(finished_run)
+    assert wanted.keys() > previews(folder).keys()
+    (folder / "previews").mkdir(exist_ok=True)
+    (folder / "previews" / f".{seen:09d}.png.42.writing").write_bytes(b"half")
+    train(recipe, folder, resume=True)
+    assert previews(folder) == wanted
+    assert held_out(folder) == [x for x in held_out(finished_run) if seen == 32 or x[0] != 32]
+    train(recipe, folder, resume=True)
+    assert previews(folder) == wanted and len(held_out(folder)) == len({*held_out(folder)})
+
+
+def previews(folder):
+    return {path.name: path.read_bytes() for path in (folder / "previews").glob("*")}
+
+
+def held_out(folder):
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [(x["images"], x["held_out_loss"]) for x in lines if "held_out_loss" in x]
+
+
 def test_a_damaged_last_checkpoint_is_passed_over_and_said(recipe, tmp_path, capsys):
     folder = tmp_path / "run"
     train(recipe, folder)

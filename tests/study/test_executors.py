@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs at once: the same record as one after the other, whatever happens to a process."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from pippin.study.results import read
 from pippin.study.runner import run_study
 from pippin.study.slurm import Resumable, SlurmConfig, SlurmExecutor
 from pippin.study.study import Axis, Study
+from pippin.system.lock import FolderBusyError, folder_lock
 from pippin.training.checkpoint import newest_good
 from pippin.training.config import InitConfig
 
@@ -128,6 +130,41 @@ def test_a_job_takes_a_slot_that_no_running_job_holds():
     finally:
         long.cancel()
         long.end(time.monotonic() + 60)
+
+
+def test_a_run_ends_with_a_study_that_is_killed(tmp_path, monkeypatch):
+    """Else it would train on, and hold its folder's lock when the study is run again."""
+    fork = multiprocessing.get_context("fork")  # torch is imported already
+    ours, theirs = fork.Pipe(duplex=False)
+
+    def study():
+        monkeypatch.setattr("pippin.study.executors.multiprocessing.get_context", lambda _: fork)
+        job = LocalExecutor(1).submit(made_up_runs.lock_and_wait, tmp_path)
+        wait_for((tmp_path / "locked").exists)
+        theirs.send(job._process.pid)
+        time.sleep(60)
+
+    parent = fork.Process(target=study)
+    parent.start()
+    try:
+        assert ours.poll(60)
+        job = ours.recv()
+        with pytest.raises(FolderBusyError), folder_lock(tmp_path):
+            pass
+    finally:
+        parent.kill()
+        parent.join()
+    wait_for(lambda: is_free(tmp_path), seconds=10)
+    with pytest.raises(ProcessLookupError):
+        wait_for(lambda: os.kill(job, 0), seconds=10)
+
+
+def is_free(folder):
+    try:
+        with folder_lock(folder):
+            return True
+    except FolderBusyError:
+        return False
 
 
 def test_a_stop_cancels_what_runs(study, tmp_path, monkeypatch):
@@ -257,12 +294,12 @@ def test_a_job_at_its_time_limit_saves_and_goes_on_in_another(tmp_path, monkeypa
     assert same(whole(tmp_path / "whole"), load_file(folder / "checkpoints/800/ema.safetensors"))
 
 
-def wait_for(there):
-    for _ in range(4800):
+def wait_for(there, seconds=240):
+    for _ in range(20 * seconds):
         if there():
             return
         time.sleep(0.05)
-    raise AssertionError("nothing came within four minutes")
+    raise AssertionError(f"nothing came within {seconds} seconds")
 
 
 @pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR2, True), (signal.SIGTERM, False)])

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import TypeVar
@@ -133,8 +133,10 @@ def watch_workers(loader: Iterable[T]) -> Iterator[T]:
         yield batch
 
 
-def _exit_code_of_one(workers: Iterable[BaseProcess]) -> int | None:
+def _exit_code_of_one(workers: Collection[BaseProcess]) -> int | None:
     """Of a worker that did not end well; one that is ending is waited for."""
+    if not workers:
+        return None
     ended = multiprocessing.connection.wait([one.sentinel for one in workers], timeout=DYING)
     for one in workers:
         if one.sentinel in ended:
