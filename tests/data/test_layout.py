@@ -57,7 +57,7 @@ def test_folders_of_splits_are_no_classes(photos: Path, names: list[str], first:
 def test_the_refusal_names_the_metadata_of_a_split(photos: Path, file: str) -> None:
     put(photos, "train/1.png", f"train/{file}", "test/1.png", f"test/{file}")
     refusal = facts(photos).refusal("photos") or ""
-    assert f"photos/train (test/{file}, train/{file} is read then)" in refusal
+    assert f"--data.path photos/train (its {file} is read then); or rename" in refusal
 
 
 def test_a_split_with_metadata_is_read_when_it_is_given(photos: Path) -> None:

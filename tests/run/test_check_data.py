@@ -75,7 +75,7 @@ def test_no_caption_at_all_is_refused_where_text_is_read(on_photos, text_recipe,
 
 def test_a_column_near_to_captions_is_named(photos, text_recipe) -> None:
     caption(photos, "file_name,prompt")
-    with pytest.raises(SourceRefusedError, match="rename the column 'prompt' to caption; or give"):
+    with pytest.raises(SourceRefusedError, match="Rename the column 'prompt' to caption; or give"):
         said(text_recipe)
 
 

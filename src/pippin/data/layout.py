@@ -44,13 +44,14 @@ class LayoutFacts:
         """Why nothing should be trained on the folder as it is; None where there is no reason."""
         if not self.only_splits:
             return None
-        read = [name for name in self.unread if PurePosixPath(name).name in NAMES]
-        rest = f" ({', '.join(read[:NAMED])} is read then)" if read else ""
+        first = self._first_split()
+        files = [name for name in NAMES if f"{first}/{name}" in self.unread]
+        rest = f" (its {' and '.join(files)} is read then)" if files else ""
         return (
             f"the folders of images in {path} have names of splits ({_listed(self.splits)}), and "
             "each would become a class. Train on one of them, of which pippin holds out some "
-            f"images by itself: --data.path {Path(path) / self._first_split()}{rest}; or rename "
-            "the folders if they are classes"
+            f"images by itself: --data.path {Path(path) / first}{rest}; or rename the folders if "
+            "they are classes"
         )
 
     def warnings(self, path: str) -> list[str]:

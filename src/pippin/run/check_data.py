@@ -30,11 +30,11 @@ def check_data(parts: Parts, *, resumed: bool = False) -> None:
     for refusal in filter(None, refusals):
         if not resumed:
             raise SourceRefusedError(refusal)
-        console.print(f"[yellow]check the data:[/] {escape(refusal)}")
+        console.print(f"[yellow]check the data:[/] {escape(refusal)}", soft_wrap=True)
     for warning in (*source.facts.warnings(path), *_few_captions(parts, source)):
-        console.print(f"[yellow]check the data:[/] {escape(warning)}")
+        console.print(f"[yellow]check the data:[/] {escape(warning)}", soft_wrap=True)
     for line in source.facts.skipped_lines():
-        console.print(f"[yellow]skipped:[/] {escape(line)}")
+        console.print(f"[yellow]skipped:[/] {escape(line)}", soft_wrap=True)
 
 
 def caption_counts(source: ImagesSource) -> dict[str, int]:
@@ -58,11 +58,11 @@ def _missing_captions(parts: Parts, source: ImagesSource) -> Iterator[str]:
             )
             continue
         near = source.facts.near.get("caption")
-        rename = f"rename the column {near!r} to {CAPTIONS[0]}; or " if near else ""
+        rename = f"Rename the column {near!r} to {CAPTIONS[0]}; or give" if near else "Give"
         yield (
             f"no training image of {source.config.path} has a caption, and the recipe trains on "
             f"captions (text.captions {', '.join(parts.recipe.text.captions)}): each image would "
-            f"be trained with the name of its class ({_listed(source.class_names)}). {rename}give "
+            f"be trained with the name of its class ({_listed(source.class_names)}). {rename} "
             f"a metadata.csv with the columns {FILE} and {CAPTIONS[0]}, or a text file beside "
             f"each image; where class names are meant, say so: --text.captions {CLASS} 1"
         )
