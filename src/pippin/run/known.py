@@ -21,11 +21,34 @@ from pippin.data.record import (
     image_changes,
     listed,
 )
+from pippin.data.source import PictureSource
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.recipes.recipe import Recipe
 from pippin.run.inputs import RunInputs, captions_read, reads_classes
 from pippin.run.places import AUTOENCODER, DATA, TEXT, paths_of
 from pippin.system.terminal import note
+
+
+def refuse_reordered(source: PictureSource, recipe: Recipe, trained: str) -> None:
+    """Refuse images whose class ids are not those of an earlier version, for a model that kept no
+    class names: numbers were ordered as text then, and 2.0 and 2 were two classes.
+
+    Args:
+        source: the images.
+        recipe: of the model.
+        trained: the model, for the message.
+
+    Raises:
+        ValueError: both orders are named.
+    """
+    earlier = getattr(source, "earlier_class_names", None)
+    if earlier is not None and reads_classes(recipe):
+        raise ValueError(
+            f"{trained} was trained by a version that ordered its classes as text "
+            f"({listed(earlier)}); they are {listed(source.class_names)} now, so class ids would "
+            "mean other classes. `pippin sample` draws it by the old names; to train or measure "
+            "on these images, rename the classes so that both orders agree, or train anew"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

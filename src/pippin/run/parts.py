@@ -30,7 +30,7 @@ from pippin.run.builders import ONE_BUILDER, Builders
 from pippin.run.captions import PictureCaptions, check_encoder, cut_notes, prompt_features
 from pippin.run.checks import check_recipe, check_sides
 from pippin.run.inputs import captions_read
-from pippin.run.known import Known
+from pippin.run.known import Known, refuse_reordered
 from pippin.run.latents import check_latents, measure_latents
 from pippin.system.device import resolve_device
 from pippin.system.terminal import note
@@ -136,6 +136,8 @@ class Parts:
         """
         if self.known is not None:
             self.known.check_place(self.recipe, self.located)
+            if self.known.inputs is None:
+                refuse_reordered(self._train_source, self.recipe, self.known.source)
             self.known.check_source(self.data_record, self.recipe, self._folder, self.console)
         return self._train_source
 
@@ -147,7 +149,8 @@ class Parts:
     def _folder_names(self) -> tuple[str, ...]:
         if self.known is not None:
             self.known.check_place(self.recipe, self.located)
-        return self._train_source.class_names
+        source = self._train_source
+        return getattr(source, "earlier_class_names", None) or source.class_names
 
     @cached_property
     def _train_source(self) -> PictureSource:

@@ -23,6 +23,7 @@ from pippin.run.inputs import (
     read_inputs,
     reads_classes,
 )
+from pippin.run.known import refuse_reordered
 from pippin.run.parts import Parts
 from pippin.run.trained import CLASS_TABLES
 from pippin.system.terminal import note
@@ -82,6 +83,7 @@ def _unrecorded(
     if not isinstance(recipe.data, ImagesConfig):  # the settings say all of embedded images
         return now
     folder, names = now.places.get("data.path", recipe.data.path), now.data.class_names
+    refuse_reordered(parts.train_source, recipe, str(run.path))
     count = _stored_classes(checkpoint)
     if reads_classes(recipe) and count not in (None, len(names)):
         raise ValueError(
