@@ -1,27 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model of an earlier version, which kept no class names, may be shown."""
 
-from types import SimpleNamespace
-
 import pytest
+from noise_pictures import write_noise
 
+from pippin.data.config import ImagesConfig
+from pippin.data.images import ImagesSource
 from pippin.recipes.table import get_recipe
 from pippin.run.known import refuse_reordered
 
-NOW, EARLIER = ("0", "1", "2", "10"), ("0.0", "1.0", "10.0", "2.0")
+
+def source(folder, labels):
+    for number in range(12):
+        write_noise(folder / f"{number}.png", number, (36, 36))
+    rows = [f"{number}.png,{labels[number % len(labels)]}" for number in range(12)]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    return ImagesSource(ImagesConfig(path=str(folder), held_out_share=0.25), "train")
 
 
-def source(earlier):
-    return SimpleNamespace(class_names=NOW, earlier_class_names=earlier)
-
-
-def test_images_whose_class_ids_have_moved_are_refused():
+def test_images_whose_class_ids_have_moved_are_refused(tmp_path):
     recipe = get_recipe("folder/mmdit-disentangled")
+    moved = source(tmp_path / "moved", ["0.0", "10.0", "2.0"])
     with pytest.raises(ValueError, match=r"runs/a .*10\.0, 2\.0.*2, 10.*class ids"):
-        refuse_reordered(source(EARLIER), recipe, "runs/a")
-    refuse_reordered(source(None), recipe, "runs/a")
+        refuse_reordered(moved, recipe, "runs/a")
+    refuse_reordered(source(tmp_path / "same", ["a", "b"]), recipe, "runs/a")
 
 
-def test_a_model_that_reads_no_classes_may_see_them():
+def test_a_model_that_reads_no_classes_may_see_them(tmp_path):
     recipe = get_recipe("folder/mmdit-unconditional")
-    refuse_reordered(source(EARLIER), recipe, "runs/a")
+    refuse_reordered(source(tmp_path / "moved", ["0.0", "10.0", "2.0"]), recipe, "runs/a")
