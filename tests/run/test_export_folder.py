@@ -12,6 +12,7 @@ from pippin.cli.main import main
 from pippin.run.export_folder import NOTE, refuse_full, unfinished_export
 from pippin.run.trained import export, open_trained
 from pippin.system import files
+from pippin.system.formats import write_stamped
 
 FACTS = {"weights": "ema", "images_seen": 64, "lineage": ()}
 
@@ -72,12 +73,14 @@ def test_an_export_that_was_killed_goes_on(finished_run, whole, tmp_path, monkey
 def test_so_does_one_that_found_no_room_for_its_last_file(
     finished_run, whole, tmp_path, monkeypatch, capsys
 ):
-    def full(path, text):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def full(path, *content):
+        if path.name == "config.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_stamped(path, *content)
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("pippin.config.write_json", full)
+        patch.setattr("pippin.config.write_stamped", full)
         assert main(["export", str(finished_run), str(out)]) == 1
     assert "config.json: No space left on device; make room" in capsys.readouterr().err
     assert (out / "model.safetensors").exists()

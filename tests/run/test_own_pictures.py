@@ -4,6 +4,7 @@
 import errno
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from rich.console import Console
 from pippin.conditioning.config import ConditioningConfig, NoSemantic
 from pippin.data.config import ImagesConfig
 from pippin.data.listing import SourceRefusedError
+from pippin.data.table import Split
 from pippin.run.drift import Pairs, probes
-from pippin.run.evaluate import real_floor
+from pippin.run.evaluate import clean_features, real_floor
 from pippin.run.execute import execute
 from pippin.run.load import load_run, untrained_run
 from pippin.run.sample import draw
@@ -87,9 +89,11 @@ def test_pictures_smaller_than_the_probe_leave_it_out(own):
 
 def test_few_held_out_pictures_have_no_floor_and_that_is_said(own, capsys):
     few = replace(own.data, held_out_share=0.001)
-    assert real_floor(few, own.evaluation, torch.device("cpu")) == []
+    config, cpu = own.evaluation, torch.device("cpu")
+    reference, held_out = (clean_features(few, config, split, cpu) for split in get_args(Split))
+    assert real_floor(reference, held_out, config) == []
     said = " ".join(capsys.readouterr().err.split())
-    assert "1 pictures are held out, and the distances need 7" in said
+    assert "1 images are held out, and the distances need 7" in said
 
 
 def test_pictures_without_labels_train_without_classes(own, tmp_path):

@@ -5,6 +5,7 @@ Nothing is unpickled, and images are read one batch at a time: such a file may b
 memory.
 """
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from torch import Tensor
 IMAGES = "arr_0"
 """The array of a file of images: uint8 (count, height, width, 3)."""
 
-DAMAGE = (EOFError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (EOFError, OSError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
 """What a file that is not whole raises."""
 
 
@@ -30,11 +31,8 @@ def npz_names(path: Path) -> list[str]:
     """
     if not path.is_file():
         raise ValueError(f"there is no file {path}; give a .npz")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is no .npz file, or a damaged one: {error}") from error
+    with _archive(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
 def npz_array(path: Path, name: str) -> np.ndarray:
@@ -66,13 +64,20 @@ def npz_images(path: Path, batch_size: int) -> Iterator[UInt8[Tensor, "_ 3 _ _"]
         raise ValueError(
             f"{path} holds no images; wanted is {IMAGES}, uint8 (count, height, width, 3)"
         )
-    with zipfile.ZipFile(path) as archive, _member(archive, path) as file:
+    with _archive(path) as archive, _member(archive, path) as file:
         count, *shape = _image_shape(file, path)
         for start in range(0, count, batch_size):
             rows = min(batch_size, count - start)
             content = _exactly(file, rows * int(np.prod(shape)), path)
             images = np.frombuffer(content, np.uint8).reshape(rows, *shape)
             yield torch.from_numpy(images.copy()).permute(0, 3, 1, 2).contiguous()
+
+
+def _archive(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except DAMAGE as error:
+        raise ValueError(f"{path} is no .npz file, or a damaged one: {error}") from error
 
 
 def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipExtFile:
