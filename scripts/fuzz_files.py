@@ -28,6 +28,7 @@ SETTINGS = [
     *("--train.validate-every", "0", "--sampling.steps", "1"),
 ]
 USERS_OWN = "written by users: every legal value is as good as another"
+A_LOG = "a log for people and figures: resuming takes nothing from it"
 NO_CHECKSUM = "image formats have no checksum of their pixels; a run compares its source's hash"
 
 
@@ -288,7 +289,7 @@ KINDS = _quietly(
             read=read_config,
             explained=USERS_OWN,
         ),
-        Kind(name="log.jsonl", path="run/log.jsonl", read=read_log, explained=USERS_OWN),
+        Kind(name="log.jsonl", path="run/log.jsonl", read=read_log, explained=A_LOG),
         Kind(name="cache shard", path="caches/*/shard-00000.safetensors", read=read_cache),
         Kind(name="cache manifest", path="caches/*/manifest.json", read=read_cache),
         Kind(name="sample manifest", path="samples/manifest.json", read=read_sample_manifest),
