@@ -99,7 +99,7 @@ def test_a_difference_is_named(campaign):
 
 
 def test_so_are_processes_that_outlive_their_parent(campaign, monkeypatch):
-    monkeypatch.setattr("kills.trial.ENDING", 0.2)
+    monkeypatch.setattr("kills.trial.ENDING", 1.5)
     seen = campaign.run("orphans")
     orphans = [one for one in seen.faults if one.endswith("processes outlive their parent")]
     assert any(one.startswith("parent") for one in orphans)
