@@ -15,9 +15,8 @@ from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
 
-from pippin.system.text import decode_text
+from pippin.system.text import BOM, decode_text
 
-BYTE_ORDER_MARK = "\ufeff"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"(-?)(0|[1-9]\d*)\.0+", re.ASCII)
 _NO_CAPTION = frozenset(("nan", "none", "null", "<na>"))
@@ -129,8 +128,8 @@ def _one_line(text: str) -> str:
             f"is not Unicode text (character {error.start} is half of a surrogate pair)"
         ) from error
     line = " ".join(text.split())
-    while line.startswith(BYTE_ORDER_MARK) or line.endswith(BYTE_ORDER_MARK):
-        line = line.strip(BYTE_ORDER_MARK).strip()
+    while line.startswith(BOM) or line.endswith(BOM):
+        line = line.strip(BOM).strip()
     return line
 
 

@@ -10,11 +10,7 @@ from typing import NamedTuple
 
 from pippin.data.cleaning import NotTextError, clean_label
 from pippin.data.import_shards import Part
-
-SPLITS = {
-    *("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"),
-}
-"""Names of folders, in lower case, that tell a split and no class."""
+from pippin.data.layout import SPLITS
 
 
 class FolderClasses(NamedTuple):
