@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, get_type_hints
 
+LATER: dict[str, Any] = {"protocol": "where set"}
+"""Metadata of a field that came after results were kept: records name it where it is set
+(:data:`pippin.config.WHERE_SET`, which is below this module)."""
 Group = Literal["high", "low"]
 """high: what changes composition; low: what changes detail (Berrada et al. 2024)."""
 
@@ -87,6 +90,11 @@ class Look:
         default=100, metadata=_declare(unit="JPEG quality", low=1, high=100, group="low")
     )
     """Of JPEG compression at the training resolution; 100 is clean: not compressed at all."""
+    grain: float = field(
+        default=0.0,
+        metadata=LATER | _declare(unit="levels of 255", low=0, high=64, group="low"),
+    )
+    """Standard deviation of grey film grain, in cells of 2 x 2 pixels; 0 is clean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +133,16 @@ class Control(Look):
     def values(self) -> dict[str, tuple[float, ...]]:
         """Each field's numbers, in its unit, by field name."""
         return {entry.name: _numbers(getattr(self, entry.name)) for entry in fields(self)}
+
+    def protocol(self) -> dict[str, tuple[float, ...]]:
+        """The same for records of measures, where fields that came later stand if set."""
+        silent = {
+            entry.name
+            for entry in fields(self)
+            if entry.metadata.items() >= LATER.items()
+            and getattr(self, entry.name) == entry.default
+        }
+        return {name: value for name, value in self.values().items() if name not in silent}
 
     @classmethod
     def from_values(cls, values: Mapping[str, tuple[float, ...]]) -> "Control":

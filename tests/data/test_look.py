@@ -4,9 +4,10 @@ import torch
 
 from pippin.control import ColourJitter, Look
 from pippin.data.config import LookLaw, OpenMojiConfig
-from pippin.data.look import CLEAN, apply_look, draw_look
+from pippin.data.look import CLEAN, add_grain, apply_look, draw_look
 from pippin.data.moments import EncodedViews
 from pippin.data.views import make_view, view_control
+from pippin.evaluation.appearance import grain_level
 
 NOISE = torch.randint(0, 256, (3, 24, 24), generator=torch.Generator().manual_seed(0)).to(
     torch.uint8
@@ -96,3 +97,40 @@ def test_views_have_the_look_that_their_control_records(make_pictures, make_enco
     batch = EncodedViews(pictures, make_encoder()).fetch(torch.arange(7), torch.ones(7).long())
     recorded = [tuple(row) for row in batch.control["colour_jitter"].tolist()]
     assert recorded == [tuple(view.control.colour_jitter) for view in views]
+
+
+def test_grain_has_the_stated_level_and_share_and_replays():
+    law = LookLaw(grain_share=0.4, grain_largest=40.0)
+    levels = [look.grain for look in looks(law)]
+    grainy = [level for level in levels if level > 0]
+    assert abs(len(grainy) / 2000 - 0.4) < 5 * (0.24 / 2000) ** 0.5
+    # uniform in [0, 40]: mean 20, variance 40^2 / 12
+    assert abs(sum(grainy) / len(grainy) - 20) < 5 * 40 / (12 * len(grainy)) ** 0.5
+    grey = torch.full((3, 128, 128), 128, dtype=torch.uint8)
+    found = apply_look(grey, Look(grain=10.0))
+    assert torch.equal(found, apply_look(grey, Look(grain=10.0)))
+    assert torch.equal(found[0], found[1]) and torch.equal(
+        found[:, ::2, ::2], found[:, 1::2, 1::2]
+    )
+    # 4096 cells: the standard error of a deviation is 1 / sqrt(2 n) of it
+    noise = found[0, ::2, ::2].double() - 128
+    assert float(noise.std()) == pytest.approx(10, rel=5 / (2 * 4096) ** 0.5)
+    other = apply_look(grey + 1, Look(grain=10.0)).double() - 129
+    agree = (other[0, ::2, ::2] * noise).mean() / 100
+    assert abs(agree) < 5 / 4096**0.5  # another image has another pattern
+
+
+def test_laws_without_grain_draw_what_they_drew_before_it():
+    with_grain = looks(LookLaw(colour_jitter=1.0, jpeg_share=0.5, grain_share=1.0), 1)[0]
+    without = looks(LookLaw(colour_jitter=1.0, jpeg_share=0.5), 1)[0]
+    assert without.colour_jitter == with_grain.colour_jitter
+    assert without.jpeg_quality == with_grain.jpeg_quality and without.grain == 0
+
+
+def test_the_level_of_grain_is_read_off_an_image():
+    flat = torch.full((1, 3, 128, 128), 128, dtype=torch.uint8)
+    assert grain_level(flat).item() == 0
+    for level in (4.0, 16.0):
+        images = torch.stack([add_grain(flat[0] + k, level) for k in range(8)])
+        # the median of 62 x 62 answers, which overlap: within 5 % over eight images
+        assert float(grain_level(images).mean()) == pytest.approx(level, rel=0.05)

@@ -11,7 +11,14 @@ from pippin.data.openmoji import OpenMojiSource
 from pippin.data.views import counterfactual
 from pippin.evaluation.control import control_measures, observe
 from pippin.evaluation.perceptual import PerceptualDistance
-from pippin.evaluation.probes import CropProbe, FlipProbe, JitterProbe, JpegProbe, SizeProbe
+from pippin.evaluation.probes import (
+    CropProbe,
+    FlipProbe,
+    GrainProbe,
+    JitterProbe,
+    JpegProbe,
+    SizeProbe,
+)
 
 PROBES = [
     SizeProbe(large=96),
@@ -19,6 +26,7 @@ PROBES = [
     CropProbe(size=80),
     JpegProbe(size=96),
     JitterProbe(size=96),
+    GrainProbe(size=96),
 ]
 
 
@@ -75,9 +83,11 @@ def test_an_obedient_model_has_effects_and_no_excess_drift(obedient):
     assert obedient["effect original_size", "arm"].value > 0.5
     assert obedient["effect crop_corner", "arm"].value > 0.05
     assert obedient["effect jpeg_quality", "arm"].value > 1
+    # White is cut at 255, so less than the 24 levels that are asked for.
+    assert 5 < obedient["effect grain", "arm"].value < 24
     # Dark pixels round to whole numbers; white stays 255, so the mean follows the factor.
     assert obedient["effect colour_jitter", "arm"].value == pytest.approx(-math.log(0.6), abs=0.01)
-    for name in ("original_size", "flip", "crop_corner", "jpeg_quality", "colour_jitter"):
+    for name in (probe.name for probe in PROBES):
         excess = obedient[f"excess drift {name}", "arm"]
         assert excess.low <= 0 <= excess.high
         drifts = obedient[f"drift {name}", "arm"], obedient[f"drift {name}", "real"]
@@ -98,6 +108,7 @@ def test_a_deaf_model_has_neither_effect_nor_drift(real, distance):
     assert found["effect flip", "arm"].value == 0
     assert found["effect crop_corner", "arm"].value == 0
     assert found["effect jpeg_quality", "arm"].value == 0
+    assert found["effect grain", "arm"].value == 0
     assert found["effect colour_jitter", "arm"].value == 0
     assert found["excess drift original_size", "arm"].value < 0
 

@@ -119,8 +119,8 @@ class ControlConfig(Config):
     high: tuple[str, ...] = ("crop_corner", "crop_size", "flip")
     """Fields that change composition; those of pippin.control, aspect_ratio besides."""
     low: tuple[str, ...] = ("original_size",)
-    """Fields that change detail; colour_jitter and jpeg_quality besides. Any may stand in either
-    group."""
+    """Fields that change detail; colour_jitter, jpeg_quality and grain besides. Any may stand in
+    either group."""
     high_gate: Gate = ConstantGate()
     low_gate: Gate = ConstantGate()
     output_init: Literal["zero", "xavier"] = "zero"

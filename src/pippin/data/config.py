@@ -65,12 +65,17 @@ class LookLaw(Config):
     jpeg_smallest: int = 10
     jpeg_largest: int = 95
     """Their quality is uniform between the two."""
+    grain_share: float = field(default=0.0, metadata=WHERE_SET)
+    """How many of the views get film grain."""
+    grain_largest: float = field(default=32.0, metadata=WHERE_SET)
+    """Its standard deviation is uniform between 0 and this, in levels of 255."""
 
     def __post_init__(self) -> None:
         """Refuse what control could not say."""
         strongest = CONTROL_FIELDS["colour_jitter"].high - 1
         within(self, "data.look", 0, strongest, "colour_jitter")
-        within(self, "data.look", 0, 1, "jpeg_share")
+        within(self, "data.look", 0, 1, "jpeg_share", "grain_share")
+        within(self, "data.look", 0, CONTROL_FIELDS["grain"].high, "grain_largest")
         if not 1 <= self.jpeg_smallest <= self.jpeg_largest <= 100:
             raise ConfigError(
                 "data.look: 1 <= jpeg_smallest <= jpeg_largest <= 100; got "

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The look of a view: colour jitter and JPEG compression, each with what control records of it.
+"""The look of a view: colour jitter, grain and JPEG, each with what control records of it.
 
 Applied to images of the training size, so that a look means the same whatever the source was.
 """
+
+import hashlib
 
 import torch
 from jaxtyping import UInt8
@@ -11,29 +13,35 @@ from torchvision.transforms.v2 import functional
 
 from pippin.control import ColourJitter, Look
 from pippin.data.config import LookLaw
+from pippin.rng import generator
 
 CLEAN = Look()
+GRAIN_CELL = 2
+"""Side in pixels of a cell of grain: finer noise hardly passes an autoencoder of factor 4."""
 
 
-def draw_look(law: LookLaw, generator: torch.Generator) -> Look:
-    """Five uniform numbers are taken from the generator, whatever the law.
+def draw_look(law: LookLaw, draws: torch.Generator) -> Look:
+    """Seven uniform numbers are taken from the generator, whatever the law.
 
     Factors are float32 numbers, so that a cache records them exactly.
     """
-    drawn = torch.rand(5, generator=generator)
+    drawn = torch.rand(5, generator=draws)
     factors = torch.tensor(1 + law.colour_jitter) ** (2 * drawn[:3] - 1)
     compressed, place = drawn[3:].tolist()
+    grainy, strength = torch.rand(2, generator=draws)
     quality = law.jpeg_smallest + int(place * (law.jpeg_largest - law.jpeg_smallest + 1))
     return Look(
         colour_jitter=ColourJitter(*factors.tolist()),
         jpeg_quality=quality if compressed < law.jpeg_share else CLEAN.jpeg_quality,
+        grain=float(strength * law.grain_largest) if grainy < law.grain_share else CLEAN.grain,
     )
 
 
 def apply_look(
     image: UInt8[Tensor, "3 height width"], look: Look
 ) -> UInt8[Tensor, "3 height width"]:
-    """Brightness, contrast, saturation, then JPEG; what is clean leaves every bit as it is."""
+    """Brightness, contrast, saturation, grain, then JPEG, as a camera would; what is clean leaves
+    every bit as it is."""
     brightness, contrast, saturation = look.colour_jitter
     if brightness != 1:
         image = functional.adjust_brightness(image, brightness)
@@ -41,6 +49,29 @@ def apply_look(
         image = functional.adjust_contrast(image, contrast)
     if saturation != 1:
         image = functional.adjust_saturation(image, saturation)
+    if look.grain != CLEAN.grain:
+        image = add_grain(image, look.grain)
     if look.jpeg_quality != CLEAN.jpeg_quality:
         image = functional.jpeg(image, look.jpeg_quality)
     return image
+
+
+def add_grain(
+    image: UInt8[Tensor, "3 height width"], level: float
+) -> UInt8[Tensor, "3 height width"]:
+    """Grey Gaussian noise, equal within cells of ``GRAIN_CELL`` pixels, cut to 0..255.
+
+    The pattern is keyed by the image's own pixels: it differs from view to view, and a control
+    that is replayed on its source gives the same image.
+
+    Args:
+        image: as it is without grain.
+        level: standard deviation in levels of 255.
+    """
+    digest = hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()
+    height, width = image.shape[1:]
+    cells = (1, -(-height // GRAIN_CELL), -(-width // GRAIN_CELL))
+    noise = torch.randn(cells, generator=generator("view", "grain", digest)) * level
+    for dim in (1, 2):
+        noise = noise.repeat_interleave(GRAIN_CELL, dim)
+    return (image + noise[:, :height, :width]).round().clamp(0, 255).to(torch.uint8)

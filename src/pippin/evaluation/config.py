@@ -5,13 +5,18 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pippin.config import NOT_PROTOCOL, Config, ConfigError, at_least
+from pippin.config import NOT_PROTOCOL, WHERE_SET, Config, ConfigError, at_least
 from pippin.control import SMALLEST_SIDE
 
-Part = Literal["held-out", "quality", "drift", "alignment", "real", "untrained"]
+Part = Literal["held-out", "quality", "drift", "alignment", "real", "untrained", "control-profile"]
 PARTS: tuple[Part, ...] = get_args(Part)
+UNASKED: tuple[Part, ...] = tuple(part for part in PARTS if part != "control-profile")
+"""What of a run is measured where nobody says."""
 SMALLEST_INPUT = 32
 """The features' network halves its input five times."""
+
+SCALABLE = ("original_size", "crop_corner", "jpeg_quality", "colour_jitter", "grain")
+"""Controls whose effect is a number of every image, so that it can be matched."""
 
 NETWORKS = {"inception": "a file of its weights", "dinov2": "a folder of the model"}
 """Features whose network is not shipped -> what their setting of the same name gives."""
@@ -21,10 +26,11 @@ NETWORKS = {"inception": "a file of its weights", "dinov2": "a folder of the mod
 class EvaluationConfig(Config):
     """What is measured, on how many images, against which reference."""
 
-    parts: tuple[Part, ...] = PARTS
+    parts: tuple[Part, ...] = UNASKED
     """What of a run is measured: held-out loss; quality, the distances of samples; drift and
-    effect of controls; alignment with captions, of models of text; and two floors, the same of
-    real pictures and of the untrained model."""
+    effect of controls; alignment with captions, of models of text; two floors, the same of
+    real pictures and of the untrained model; and, where asked for, control-profile, the x0-error
+    that a wrong value of each control adds, by log-SNR."""
     num_samples: int = 1000
     features: Literal["efflite0", "inception", "dinov2"] = "efflite0"
     """efflite0: EfficientNet-lite0 trained on ImageNet, 1280 pooled features. inception: the
@@ -39,14 +45,21 @@ class EvaluationConfig(Config):
     """k of precision, recall, density and coverage."""
     loss_log_snrs: tuple[float, ...] = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
     """The fixed grid of the held-out denoising loss."""
+    profile_log_snrs: tuple[float, ...] = field(
+        default=(-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), metadata=WHERE_SET
+    )
+    """The grid of the control profile."""
     drift_pairs: int = 64
     """Seeds of control drift and effect, for each control."""
     size_curve: tuple[int, ...] = ()
     """Further original sizes, in pixels below the resolution: drift and effect of each against the
     large one, for the curve of one against the other."""
     control_scales: tuple[float, ...] = ()
-    """Control guidance scales, beta, at which drift and effect of the original size are measured
-    too; with them, the drift at which the model reaches half the effect of real pairs."""
+    """Control guidance scales, beta, at which drift and effect of a control are measured too; with
+    them, the drift at which the model reaches half the effect of real pairs."""
+    scaled_controls: tuple[str, ...] = field(default=("original_size",), metadata=WHERE_SET)
+    """The controls that this is done for: original_size, crop_corner, jpeg_quality,
+    colour_jitter, grain."""
     scales: tuple[float, ...] = ()
     """Semantic scales of which the best is looked for on a split of its own; none = no search.
     Quality is then reported at the best one and at 1, beside that of the recipe's sampling."""
@@ -118,8 +131,15 @@ class EvaluationConfig(Config):
                 "evaluation.neighbours must be less than evaluation.num_samples; got "
                 f"{self.neighbours} and {self.num_samples}"
             )
-        grid = self.loss_log_snrs
-        if not grid or not all(map(math.isfinite, grid)) or len(set(grid)) != len(grid):
+        for name in ("loss_log_snrs", "profile_log_snrs"):
+            grid = getattr(self, name)
+            if not grid or not all(map(math.isfinite, grid)) or len(set(grid)) != len(grid):
+                raise ConfigError(
+                    f"evaluation.{name} must be one or more different numbers; got {grid}"
+                )
+        wrong = [name for name in self.scaled_controls if name not in SCALABLE]
+        if wrong or len(set(self.scaled_controls)) != len(self.scaled_controls):
             raise ConfigError(
-                f"evaluation.loss_log_snrs must be one or more different numbers; got {grid}"
+                f"evaluation.scaled_controls must name some of {', '.join(SCALABLE)}, each once; "
+                f"got {list(self.scaled_controls)}"
             )

@@ -130,7 +130,7 @@ def _excess(
 
 
 def _protocol(probe: Probe, distance: PairDistance) -> dict[str, Any]:
-    first, second = (control.values() for control in probe.controls)
+    first, second = (control.protocol() for control in probe.controls)
     return probe.protocol() | {
         "distance": distance.name,
         "distance_fingerprint": distance.fingerprint,

@@ -18,6 +18,7 @@ from pippin.evaluation.appearance import (
     ROUNDING_VARIANCE,
     blur_to,
     brighten,
+    grain_level,
     jpeg,
     log_sharpness,
     mass_centre,
@@ -271,6 +272,38 @@ class JitterProbe:
         dark, light = (x.double().mean((1, 2, 3)).clamp(min=1) for x in (first, second))
         gain = light.log() - dark.log()
         return [Effect(name="effect", values=gain.cpu(), unit="nat", better="neither")]
+
+    def protocol(self) -> dict[str, Any]:
+        """Nothing more."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrainProbe:
+    """Grainy against clean: the grain should come and nothing else.
+
+    Drift: both images blurred to a quarter of their side, where cells of grain average out.
+    Effect: by how much :func:`pippin.evaluation.appearance.grain_level` rises.
+    """
+
+    size: int = 256
+    grain: float = 24.0
+    name: str = "grain"
+
+    @property
+    def controls(self) -> tuple[Control, Control]:
+        """The whole picture, grainy and clean."""
+        return replace(_whole(self.size), grain=self.grain), _whole(self.size)
+
+    def align(self, first: Images, second: Images) -> Aligned:
+        """Both without what is finer than a quarter of the side."""
+        side = max(1, min(first.shape[-2:]) // 4)
+        return blur_to(first, side), blur_to(second, side)
+
+    def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
+        """How much more grain."""
+        gain = grain_level(first) - grain_level(second)
+        return [Effect(name="effect", values=gain.cpu(), unit="levels", better="neither")]
 
     def protocol(self) -> dict[str, Any]:
         """Nothing more."""

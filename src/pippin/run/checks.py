@@ -81,6 +81,7 @@ def _check_looks(recipe: Recipe) -> None:
     laws = {
         "jpeg_quality": ("data.look.jpeg_share", data.look.jpeg_share),
         "colour_jitter": ("data.look.colour_jitter", data.look.colour_jitter),
+        "grain": ("data.look.grain_share", data.look.grain_share),
     }
     for field, (setting, value) in laws.items():
         if field in (*control.high, *control.low) and not value:

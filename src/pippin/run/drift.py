@@ -2,7 +2,7 @@
 """Control drift and effect of a run, beside real counterfactual pairs, with strips to look at."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pippin.evaluation.perceptual import PerceptualDistance
 from pippin.evaluation.probes import (
     CropProbe,
     FlipProbe,
+    GrainProbe,
     JitterProbe,
     JpegProbe,
     Probe,
@@ -53,6 +54,7 @@ def probes(run: LoadedRun) -> dict[str, Probe]:
         "crop_corner": CropProbe(size=side // 20 * 20 or side // 5 * 5),
         "jpeg_quality": JpegProbe(size=side),
         "colour_jitter": JitterProbe(size=side),
+        "grain": GrainProbe(size=side),
     }
     if side > small:
         every = {"original_size": SizeProbe(small=small, large=side), **every}
@@ -97,9 +99,10 @@ def drift_measures(
     if lpips is not None:
         measures += _in_lpips(pairs, list(chosen.values()), lpips)
     _write_strips(pairs, chosen, folder)
-    size = chosen.get("original_size")
-    if isinstance(size, SizeProbe) and run.recipe.evaluation.control_scales:
-        measures += _along_guidance(pairs, size, network)
+    if run.recipe.evaluation.control_scales:
+        for name in run.recipe.evaluation.scaled_controls:
+            if name in chosen:
+                measures += _along_guidance(pairs, chosen[name], network)
     return measures
 
 
@@ -110,7 +113,7 @@ def _in_lpips(pairs: "Pairs", probes: list[Probe], distance: Lpips) -> list[Meas
     return [replace(one, name=f"LPIPS {one.name}") for one in found if one.unit == distance.name]
 
 
-def _along_guidance(pairs: "Pairs", probe: SizeProbe, network: EffLite0) -> list[Measure]:
+def _along_guidance(pairs: "Pairs", probe: Probe, network: EffLite0) -> list[Measure]:
     """Drift and effect of a control at each scale of its guidance, and the matched drift."""
     config, distance = pairs.run.recipe.evaluation, PerceptualDistance(network)
     points, found = [], []
@@ -119,7 +122,7 @@ def _along_guidance(pairs: "Pairs", probe: SizeProbe, network: EffLite0) -> list
         seen = observe(probe, partial(pairs.generated, control_scale=scale), distance)
         (effect,) = seen.effects
         points.append(Point(scale=scale, drift=seen.drift, effect=effect.values))
-        at = replace(probe, name=f"{probe.name} at beta {scale:g}")
+        at = renamed(probe, f"{probe.name} at beta {scale:g}")
         found += [
             replace(one, protocol=one.protocol | ALONG | {"control_scale": scale})
             for one in subject_measures(at, seen, distance, config.seed, "arm")
@@ -128,6 +131,12 @@ def _along_guidance(pairs: "Pairs", probe: SizeProbe, network: EffLite0) -> list
     del shared["control_scale"]
     matched = matched_drift(probe.name, points, real.values, seed=config.seed, protocol=shared)
     return [*matched, *found]
+
+
+def renamed(probe: Probe, name: str) -> Probe:
+    """The same probe, whose measures end in another name."""
+    assert is_dataclass(probe) and not isinstance(probe, type)
+    return replace(probe, name=name)
 
 
 class Pairs:

@@ -136,6 +136,10 @@ def _all_measures(
         f"clip {clip.fingerprint if clip else ''}": (clip is not None, clip_score),
         "real": ("real" in config.parts, real),
         "untrained": ("untrained" in config.parts, of_untrained),
+        "control-profile": (
+            "control-profile" in config.parts,
+            lambda: held_out().control_profile(run.model, run.read_names),
+        ),
     }
     measures = cost_measures(recipe, run.num_classes, run.parts.latent_shape)
     data = data_protocol(run.parts)

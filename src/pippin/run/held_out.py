@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The held-out denoising loss of a model under a recipe."""
+"""What is measured by denoising held-out images: the loss, and the control profile."""
+
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from pippin.data.moments import EncodedViews, MomentBatch
 from pippin.data.views import square
-from pippin.evaluation.denoising import denoising_loss
+from pippin.evaluation.control_profile import (
+    FieldErrors,
+    changed_rows,
+    profile_measures,
+    wrong_values,
+)
+from pippin.evaluation.denoising import denoising_loss, errors, grid
 from pippin.evaluation.measure import Measure, Subject
 from pippin.model import LatentDenoiser
 from pippin.objective import Predict
 from pippin.run.parts import Parts
-from pippin.types import Conditions
+from pippin.types import Conditions, ControlBatch
 
 
 class HeldOut:
@@ -30,18 +39,8 @@ class HeldOut:
     def losses(self, model: LatentDenoiser, subject: Subject = "arm") -> list[Measure]:
         """All measures of :func:`denoising_loss`, conditions kept."""
         recipe = self.parts.recipe
-
-        def predict_for(rows: Tensor) -> Predict:
-            control = {name: value[rows] for name, value in self.batch.control.items()}
-            text = None
-            if self.parts.held_out_captions is not None:
-                text = self.parts.held_out_captions.measured(rows.cpu())
-            label = self.batch.label[rows]
-            prepared = model.prepare(Conditions(label=label, text=text, control=control))
-            return lambda x_t, t: model(x_t, t, prepared)
-
         return denoising_loss(
-            predict_for,
+            partial(self._predict_for, model, self.batch.control),
             self.latents,
             self.parts.schedule,
             recipe.diffusion.prediction,
@@ -50,3 +49,48 @@ class HeldOut:
             batch_size=recipe.evaluation.batch_size,
             subject=subject,
         )
+
+    def control_profile(self, model: LatentDenoiser, fields: Sequence[str]) -> list[Measure]:
+        """All measures of :func:`pippin.evaluation.control_profile.profile_measures`, field after
+        field, semantics kept."""
+        recipe, schedule = self.parts.recipe, self.parts.schedule
+        config, right = recipe.evaluation, self.batch.control
+        levels = grid(schedule, config.profile_log_snrs)
+
+        def x0_errors(control: ControlBatch) -> Tensor:
+            _, found = errors(
+                partial(self._predict_for, model, control),
+                self.latents,
+                schedule,
+                recipe.diffusion.prediction,
+                levels,
+                seed=config.seed,
+                batch_size=config.batch_size,
+            )
+            return found
+
+        known = x0_errors(right)
+        measures = []
+        for field in fields:
+            wrong = wrong_values(right, field)
+            found = FieldErrors(
+                field=field,
+                right=known,
+                wrong=x0_errors(wrong),
+                changed=changed_rows(right, wrong, field),
+            )
+            measures += profile_measures(found, levels, seed=config.seed, protocol={})
+        return measures
+
+    def _predict_for(self, model: LatentDenoiser, control: ControlBatch, rows: Tensor) -> Predict:
+        """The model with its conditions of some rows, under given control values."""
+        text = None
+        if self.parts.held_out_captions is not None:
+            text = self.parts.held_out_captions.measured(rows.cpu())
+        conditions = Conditions(
+            label=self.batch.label[rows],
+            text=text,
+            control={name: value[rows] for name, value in control.items()},
+        )
+        prepared = model.prepare(conditions)
+        return lambda x_t, t: model(x_t, t, prepared)

@@ -36,6 +36,7 @@ CONTROLS = {
     "flip": ("flip", "mirroring"),
     "jpeg_quality": ("JPEG quality", "the quality of compression"),
     "colour_jitter": ("colour jitter", "a change of colours"),
+    "grain": ("grain", "film grain"),
 }
 """Control -> how it is called, and how a sentence calls it."""
 
@@ -54,6 +55,10 @@ _EFFECTS = {
     ),
     "colour_jitter": (
         "How much darker pictures become when darkened colours are asked for; "
+        "0 = the request is ignored."
+    ),
+    "grain": (
+        "How much grainier pictures become when grain is asked for, in levels of 255; "
         "0 = the request is ignored."
     ),
     "flip": "Share of lopsided pictures that are mirrored on request; 0 = it is ignored.",
