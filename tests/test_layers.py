@@ -16,6 +16,7 @@ LAYERS = [
     {"image_metadata"},
     {"png_transparency"},
     {"image_files"},
+    {"film_grain"},
     {"image_folder"},
     {"diffusion"},
     {"nn"},

@@ -4,10 +4,11 @@ import torch
 
 from pippin.control import ColourJitter, Look
 from pippin.data.config import LookLaw, OpenMojiConfig
-from pippin.data.look import CLEAN, add_grain, apply_look, draw_look
+from pippin.data.look import CLEAN, apply_look, draw_look
 from pippin.data.moments import EncodedViews
 from pippin.data.views import make_view, view_control
 from pippin.evaluation.appearance import grain_level
+from pippin.film_grain import add_grain
 
 NOISE = torch.randint(0, 256, (3, 24, 24), generator=torch.Generator().manual_seed(0)).to(
     torch.uint8

@@ -4,8 +4,6 @@
 Applied to images of the training size, so that a look means the same whatever the source was.
 """
 
-import hashlib
-
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -13,11 +11,9 @@ from torchvision.transforms.v2 import functional
 
 from pippin.control import ColourJitter, Look
 from pippin.data.config import LookLaw
-from pippin.rng import generator
+from pippin.film_grain import add_grain
 
 CLEAN = Look()
-GRAIN_CELL = 2
-"""Side in pixels of a cell of grain: finer noise hardly passes an autoencoder of factor 4."""
 
 
 def draw_look(law: LookLaw, draws: torch.Generator) -> Look:
@@ -54,24 +50,3 @@ def apply_look(
     if look.jpeg_quality != CLEAN.jpeg_quality:
         image = functional.jpeg(image, look.jpeg_quality)
     return image
-
-
-def add_grain(
-    image: UInt8[Tensor, "3 height width"], level: float
-) -> UInt8[Tensor, "3 height width"]:
-    """Grey Gaussian noise, equal within cells of ``GRAIN_CELL`` pixels, cut to 0..255.
-
-    The pattern is keyed by the image's own pixels: it differs from view to view, and a control
-    that is replayed on its source gives the same image.
-
-    Args:
-        image: as it is without grain.
-        level: standard deviation in levels of 255.
-    """
-    digest = hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()
-    height, width = image.shape[1:]
-    cells = (1, -(-height // GRAIN_CELL), -(-width // GRAIN_CELL))
-    noise = torch.randn(cells, generator=generator("view", "grain", digest)) * level
-    for dim in (1, 2):
-        noise = noise.repeat_interleave(GRAIN_CELL, dim)
-    return (image + noise[:, :height, :width]).round().clamp(0, 255).to(torch.uint8)

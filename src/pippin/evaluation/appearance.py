@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, interpolate
 from torchvision.transforms.v2 import functional
 
+from pippin.film_grain import add_grain
 from pippin.types import Images
 
 ROUNDING_VARIANCE = 1 / 12
@@ -61,6 +62,11 @@ def log_sharpness(images: Images, side: int) -> Float[Tensor, " batch"]:
     rounding = (height * width) ** 2 * ROUNDING_VARIANCE
     total = power.sum((1, 2)) + rounding
     return ((power * fine).sum((1, 2)) + rounding).log() - total.log()
+
+
+def grainy(images: Images, level: float) -> Images:
+    """With film grain of a standard deviation in levels of 255."""
+    return torch.stack([add_grain(image, level) for image in images.cpu()]).to(images.device)
 
 
 def grain_level(images: Images, cell: int = 2) -> Float[Tensor, " batch"]:
