@@ -5,6 +5,7 @@ from torch import nn
 
 from pippin.conditioning.conditioner import Conditioner, Prepared, keep_all
 from pippin.conditioning.config import ConditioningConfig
+from pippin.conditioning.gates import LogSnr
 from pippin.conditioning.registry import find_conditioner
 from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.denoiser import Denoiser
@@ -54,8 +55,12 @@ def build_model(
     num_classes: int,
     latent_channels: int,
     seed: int | None,
+    log_snr: LogSnr | None = None,
 ) -> LatentDenoiser:
     """A model with its initial weights; seed None leaves them as torch's layers do (for loading).
+
+    Args:
+        log_snr: of the noise schedule, for gates stated in log-SNR.
 
     Raises:
         ConfigError: conditioning and denoiser do not fit, or a conditioner that nobody registered.
@@ -69,6 +74,7 @@ def build_model(
         time_features=body.widths.time_features,
         token_use=body.token_use,
     )
+    door.log_snr = log_snr
     model = LatentDenoiser(door, body)
     if seed is not None:
         initialise(model, seed)

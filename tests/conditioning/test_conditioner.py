@@ -14,6 +14,7 @@ from pippin.conditioning.config import (
     ControlConfig,
     DropConfig,
     LinearGate,
+    LogSnrGate,
     NoSemantic,
     PowerCosineGate,
 )
@@ -23,6 +24,7 @@ from pippin.conditioning.gates import gate_value
 from pippin.config import ConfigError
 from pippin.control import CONTROL_FIELDS, Control, Corner, Size, recorded
 from pippin.denoisers.config import dit, mmdit
+from pippin.diffusion.schedules import make_schedule
 from pippin.model import build_model
 from pippin.types import Conditions, Keep, stack_controls
 
@@ -62,6 +64,27 @@ def test_gate_endpoints_and_monotonicity(gate):
     assert gamma[0] == 1.0
     assert gamma[-1].abs() < 1e-6
     assert (gamma.diff() <= 1e-7).all()
+
+
+def test_a_gate_in_log_snr_opens_at_the_same_noise_on_every_schedule():
+    gate, levels = LogSnrGate(centre=1.0, width=0.5), torch.tensor([-2.0, 0.5, 1.0, 4.0])
+    for name in ("sd", "ddpm", "flow"):
+        schedule = make_schedule(name)
+        times = schedule.time(levels)
+        found = gate_value(gate, times, schedule.log_snr)
+        # float32 times: log-SNRs are met to about 1e-3
+        assert torch.allclose(found, ((levels - 1) / 0.5).sigmoid(), atol=1e-3)
+    with pytest.raises(ValueError, match=r"log_snr=schedule\.log_snr"):
+        gate_value(gate, times)
+    ends = gate_value(gate, torch.tensor([0.0, 1000.0]), make_schedule("flow").log_snr)
+    assert ends.tolist() == [1.0, 0.0]
+
+
+def test_the_default_gate_in_log_snr_is_near_the_papers_under_its_schedule():
+    schedule, t = make_schedule("sd"), torch.arange(1000.0)
+    theirs = gate_value(PowerCosineGate(alpha=4.0), t)
+    found = gate_value(LogSnrGate(), t, schedule.log_snr)
+    assert (found - theirs).abs().max() < 0.03
 
 
 def test_constant_gate_is_one_everywhere():

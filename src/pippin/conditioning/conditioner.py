@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pippin.conditioning.config import ConditioningConfig, Gate, NoSemantic, TextSemantic
 from pippin.conditioning.control import ControlGroup
-from pippin.conditioning.gates import gate_value
+from pippin.conditioning.gates import LogSnr, gate_value
 from pippin.conditioning.image_shape import ImageShape
 from pippin.conditioning.semantic import ConstantTokens, LabelTable, PooledText, TextTokens
 from pippin.config import ConfigError
@@ -41,7 +41,8 @@ class Prepared:
         with torch.autocast(t.device.type, enabled=False):  # (B, D): fp32 costs nothing here
             modulation = self.conditioner.time(t)
             for gate, vector in self.control:
-                modulation = modulation + gate_value(gate, t)[:, None] * vector
+                gamma = gate_value(gate, t, self.conditioner.log_snr)
+                modulation = modulation + gamma[:, None] * vector
             if self.semantic is not None:
                 modulation = modulation + self.semantic
         return Embedded(tokens=self.tokens, mask=self.mask, modulation=modulation)
@@ -59,6 +60,9 @@ class Conditioner(nn.Module):
     Raises:
         ConfigError: a rule without its output, or a mechanism the denoiser lacks.
     """
+
+    log_snr: LogSnr | None = None
+    """Of the model's noise schedule; only gates stated in log-SNR read it."""
 
     def __init__(
         self,

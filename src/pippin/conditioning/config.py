@@ -109,7 +109,26 @@ class PowerCosineGate(Config):
         above(self, "conditioning.control gate", 0, "alpha")
 
 
-Gate = ConstantGate | LinearGate | PowerCosineGate
+@dataclass(frozen=True, kw_only=True)
+class LogSnrGate(Config):
+    """gamma = 1 / (1 + exp(-(log-SNR - centre) / width)): stated in noise instead of the index, so
+    that it opens at the same noise on every schedule.
+
+    The defaults come near power-cosine with alpha 4 under the schedule ``sd``, which is half open
+    at log-SNR 0.65.
+    """
+
+    kind: Literal["log-snr"] = "log-snr"
+    centre: float = 0.65
+    """The log-SNR at which the gate is half open."""
+    width: float = 0.65
+
+    def __post_init__(self) -> None:
+        """Refuse a gate that does not open with falling noise."""
+        above(self, "conditioning.control gate", 0, "width")
+
+
+Gate = ConstantGate | LinearGate | PowerCosineGate | LogSnrGate
 
 
 @dataclass(frozen=True, kw_only=True)

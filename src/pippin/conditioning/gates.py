@@ -2,17 +2,37 @@
 """The time schedule gamma(t) of control: how far a group of control fields may act at a time."""
 
 import math
+from collections.abc import Callable
 
-from pippin.conditioning.config import ConstantGate, Gate, LinearGate
+from pippin.conditioning.config import ConstantGate, Gate, LinearGate, LogSnrGate
 from pippin.types import NUM_TIMES, Times
 
 
-def gate_value(gate: Gate, t: Times) -> Times:
+LogSnr = Callable[[Times], Times]
+"""A schedule's log-SNR at times."""
+
+
+def gate_value(gate: Gate, t: Times, log_snr: LogSnr | None = None) -> Times:
     """gamma(t) in [0, 1]: constant 1, or rising from 0 at pure noise (t = T) to 1 at t = 0.
 
     Berrada et al. 2024: e(c, t) = E_h(c_h) + gamma(t) E_l(c_l), with
-    power-cosine gamma(t) = ((1 + cos(pi t / T)) / 2) ** alpha.
+    power-cosine gamma(t) = ((1 + cos(pi t / T)) / 2) ** alpha. A gate stated in log-SNR is ours.
+
+    Args:
+        gate: which time schedule.
+        t: times in [0, T].
+        log_snr: of the model's noise schedule, which only a gate stated in log-SNR reads.
+
+    Raises:
+        ValueError: a gate stated in log-SNR without a noise schedule.
     """
+    if isinstance(gate, LogSnrGate):
+        if log_snr is None:
+            raise ValueError(
+                "a control gate of kind log-snr needs the model's noise schedule: give "
+                "build_model(..., log_snr=schedule.log_snr)"
+            )
+        return ((log_snr(t.float()) - gate.centre) / gate.width).sigmoid()
     progress = t.float() / NUM_TIMES
     if isinstance(gate, ConstantGate):
         return progress.new_ones(progress.shape)

@@ -385,5 +385,6 @@ class Parts:
             num_classes=self.num_classes,
             latent_channels=self.latent_shape[0],
             seed=recipe.seed,
+            log_snr=self.schedule.log_snr,
         )
         return model.to(self.device)
