@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pippin.conditioning.config import ConstantGate, Gate, LinearGate, LogSnrGate
 from pippin.types import NUM_TIMES, Times
 
-
 LogSnr = Callable[[Times], Times]
 """A schedule's log-SNR at times."""
 
