@@ -12,7 +12,8 @@ from pippin.recipes.table import get_recipe
 from pippin.studies.corners import control_axes
 from pippin.studies.table import STUDIES, get_study
 from pippin.study.declaration import Declaration
-from pippin.study.study import Axis, Study, covered
+from pippin.study.fairness import covered
+from pippin.study.study import Axis, Study
 
 DECLARED = {"name": "s", "title": "S", "question": "?", "primary": "drift"}
 

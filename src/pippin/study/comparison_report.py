@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pippin.study.comparison import compared_lines
+from pippin.study.fairness import covered
 from pippin.study.figures import learning_curves
 from pippin.study.gallery import Wall, gallery
 from pippin.study.glossary import control_name
@@ -16,7 +17,6 @@ from pippin.study.pictures import Album
 from pippin.study.report import environments, grouped_details, run_lines
 from pippin.study.settings import Setting, differing
 from pippin.study.side_by_side import MEASURING, Both, open_both
-from pippin.study.study import covered
 from pippin.study.table import Line
 from pippin.study.tiles import boards
 

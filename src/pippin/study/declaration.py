@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pippin.config import Config
+from pippin.study.contrasts import Contrast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,8 @@ class Declaration(Config):
     """None for the report of a single run, which compares nothing."""
     companions: tuple[str, ...]
     smallest_effect: float | None
+    contrasts: tuple[Contrast, ...] = ()
+    """Claims as weighted sums of arms; studies of earlier versions have none."""
     reproduce: tuple[str, ...]
 
     @property

@@ -16,6 +16,12 @@ from pippin.study.declaration import Declaration
 from pippin.study.results import read
 from pippin.study.study import Study
 
+_FIXED = (
+    *("name", "axes", "combinations", "primary", "companions", "smallest_effect"),
+    "contrasts",
+)
+"""What a declaration may not change after the first run, beside the recipes."""
+
 
 def run_name(arm: str, seed: int) -> str:
     """The folder name of one run below ``runs/``."""
@@ -64,7 +70,7 @@ def _refuse_change(before: Declaration, declared: Declaration, path: Path) -> No
             f"{path} declares the starts {sorted(before.starts)}, this study "
             f"{sorted(declared.starts)}: use another folder"
         )
-    for name in ("name", "axes", "combinations", "primary", "companions", "smallest_effect"):
+    for name in _FIXED:
         old, new = getattr(before, name), getattr(declared, name)
         if old != new:
             raise ConfigError(

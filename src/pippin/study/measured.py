@@ -25,7 +25,7 @@ def refuse_unmeasured(study: Study, execution: Execute) -> None:
     """
     if execution is not execute:
         return
-    for metric in (study.primary, *study.companions):
+    for metric in study.declared_metrics:
         if not term(metric).text:
             longer = [name for name in names() if name.startswith(metric)]
             near = longer or get_close_matches(metric, names(), cutoff=0.5)
@@ -40,7 +40,7 @@ def refuse_unmeasured(study: Study, execution: Execute) -> None:
 def unmeasured(study: Study, run: str, results: Results) -> str:
     """What to say of a finished run that lacks declared metrics; empty where it lacks none."""
     found = {row.metric for row in results.rows if run_name(row.arm, row.seed) == run}
-    absent = [name for name in (study.primary, *study.companions) if name not in found]
+    absent = [name for name in study.declared_metrics if name not in found]
     if not absent:
         return ""
     return f"{run} measured no {', '.join(absent)}, which the study declares: see its evaluation"

@@ -14,9 +14,10 @@ from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
 from pippin.study.declaration import flat
 from pippin.study.environment import environment
+from pippin.study.fairness import covered
 from pippin.study.folder import run_name
 from pippin.study.results import Outcome, Row, Status
-from pippin.study.study import Study, covered
+from pippin.study.study import Study
 from pippin.system.children import killed_worker
 from pippin.system.files import write_text
 from pippin.system.flush import make_folder

@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import START, start_folder
+from pippin.study.fairness import start_of
 from pippin.study.one_run import Execute, ending_of
-from pippin.study.study import Study, start_of
+from pippin.study.study import Study
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
 Pretrain = Callable[[Recipe, Path], None]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pippin.study.declaration import Declaration
-from pippin.study.study import covered
+from pippin.study.fairness import covered
 
 
 @dataclass(frozen=True, kw_only=True)

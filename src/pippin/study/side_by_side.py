@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pippin.config import ConfigError
+from pippin.study.fairness import covered
 from pippin.study.results import Results, Row
 from pippin.study.source import Run, Source, open_source
-from pippin.study.study import covered
 
 SIDES = ("A", "B")
 MEASURING = ("data", "autoencoder", "sampling", "evaluation", "measure")

@@ -6,20 +6,22 @@ of its axes' levels replaced, and :meth:`Study.check` refuses arms that differ a
 """
 
 import itertools
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
-from pippin.config import Config, ConfigError, check_record, difference, replace_at
+from pippin.config import Config, ConfigError, check_record, replace_at
 from pippin.recipes.recipe import Recipe
-from pippin.run.folder import START
+from pippin.study.contrasts import Contrast, check_contrasts
 from pippin.study.declaration import Declaration, DeclaredAxis
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-BUDGET = "train.images"
-"""The setting that is a run's budget."""
+from pippin.study.fairness import (
+    refuse_names,
+    refuse_other_differences,
+    refuse_overlap,
+    refuse_starts,
+    refuse_twins,
+    value_at,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,8 @@ class Study:
     """Metrics without which the primary one misleads (drift is to be read with effect)."""
     smallest_effect: float | None = None
     """The smallest difference of the primary metric that matters, in its unit."""
+    contrasts: tuple[Contrast, ...] = ()
+    """Claims as weighted sums of arms' means: they decide, where there are any."""
     reproduce: tuple[str, ...] = ()
     """Commands that repeat the study."""
 
@@ -118,6 +122,12 @@ class Study:
     def paths(self) -> tuple[str, ...]:
         """All declared setting paths."""
         return tuple(path for axis in self.axes.values() for path in axis.paths)
+
+    @property
+    def declared_metrics(self) -> tuple[str, ...]:
+        """The metrics that every run has to measure, each once."""
+        of_contrasts = (metric for one in self.contrasts for metric in one.metrics)
+        return tuple(dict.fromkeys((self.primary, *self.companions, *of_contrasts)))
 
     def arm_levels(self) -> dict[str, dict[str, str]]:
         """Arm name -> axis name -> level name."""
@@ -166,7 +176,7 @@ class Study:
             ConfigError: the message names the arms, the setting paths and both values.
         """
         arms = self.arms()
-        _refuse_names([self.name, *arms])
+        refuse_names([self.name, *arms])
         if len(arms) < 2:
             raise ConfigError(f"a study compares two arms or more; got {list(arms)}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
@@ -175,10 +185,11 @@ class Study:
             )
         if self.smallest_effect is not None and not self.smallest_effect > 0:
             raise ConfigError(f"smallest_effect must be > 0; got {self.smallest_effect}")
-        _refuse_starts(self.starts, arms)
-        _refuse_overlap(self.paths)
+        check_contrasts(self.contrasts, arms)
+        refuse_starts(self.starts, arms)
+        refuse_overlap(self.paths)
         refuse_other_differences(arms, self.paths)
-        _refuse_twins(arms)
+        refuse_twins(arms)
         for recipe in [*arms.values(), *self.starts.values()]:
             check_record(recipe)
 
@@ -201,100 +212,9 @@ class Study:
             primary=self.primary,
             companions=self.companions,
             smallest_effect=self.smallest_effect,
+            contrasts=self.contrasts,
             reproduce=self.reproduce,
         )
-
-
-def refuse_other_differences(recipes: Mapping[str, Recipe], declared: Sequence[str]) -> None:
-    """Refuse recipes that differ in any protocol setting outside the declared paths.
-
-    Raises:
-        ConfigError: naming each path and both values.
-    """
-    first, *others = recipes
-    for other in others:
-        found = difference(recipes[first], recipes[other])
-        undeclared = {path: pair for path, pair in found.items() if not covered(path, declared)}
-        if undeclared:
-            lines = "".join(f"\n  {p}: {a!r} and {b!r}" for p, (a, b) in undeclared.items())
-            raise ConfigError(
-                f"arms {first!r} and {other!r} differ outside the declared axes "
-                f"({', '.join(declared) or 'none'}):{lines}\n"
-                "make these settings equal, or declare them as an axis"
-            )
-        if BUDGET in found and BUDGET not in declared:
-            a, b = found[BUDGET]
-            raise ConfigError(
-                f"arms {first!r} and {other!r} have different budgets ({BUDGET}: {a} and {b}); "
-                f"declare {BUDGET!r} itself as an axis if the length of training is the question"
-            )
-
-
-def covered(path: str, declared: Sequence[str]) -> bool:
-    """Whether a setting path is one of the declared paths or lies below one."""
-    return any(path == one or path.startswith(f"{one}.") for one in declared)
-
-
-def value_at(config: Config, path: str) -> Any:
-    """The setting at a dotted path.
-
-    Raises:
-        ConfigError: the path does not exist.
-    """
-    try:
-        return attrgetter(path)(config)
-    except AttributeError as error:
-        raise ConfigError(f"{type(config).__name__} has no setting {path!r}: {error}") from error
-
-
-def _refuse_names(names: list[str]) -> None:
-    """Names become folder names."""
-    for name in names:
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"{name!r} cannot name a study or an arm: use letters, digits, '.', '_' and '-', "
-                "starting with a letter or a digit"
-            )
-
-
-def _refuse_starts(starts: Mapping[str, Recipe], arms: Mapping[str, Recipe]) -> None:
-    """Every start is named by somebody after it, and every name is a start."""
-    _refuse_names([*starts])
-    known: list[str] = []
-    used = set()
-    for name, recipe in [*starts.items(), *arms.items()]:
-        wanted = start_of(recipe)
-        if wanted is not None and wanted not in known:
-            raise ConfigError(
-                f"{name!r} starts from {START}{wanted}, but the runs to start from before it are: "
-                f"{', '.join(known) or 'none'}"
-            )
-        used.add(wanted)
-        if name in starts:
-            known.append(name)
-    idle = [name for name in starts if name not in used]
-    if idle:
-        raise ConfigError(f"no arm starts from {', '.join(idle)}: leave it out, or name it")
-
-
-def start_of(recipe: Recipe) -> str | None:
-    """The name of the run that a recipe goes on from, where it is one of the study's own."""
-    run = recipe.init.run
-    return run.removeprefix(START) if run is not None and run.startswith(START) else None
-
-
-def _refuse_overlap(paths: tuple[str, ...]) -> None:
-    if covered("seed", paths):
-        raise ConfigError("the seed is no axis: every arm runs on each of the study's seeds")
-    for first, second in itertools.permutations(paths, 2):
-        if covered(first, (second,)):
-            raise ConfigError(f"two axes set the same setting: {second!r} and {first!r}")
-
-
-def _refuse_twins(arms: Mapping[str, Recipe]) -> None:
-    for first, second in itertools.combinations(arms, 2):
-        if not difference(arms[first], arms[second]):
-            raise ConfigError(f"arms {first!r} and {second!r} are the same recipe")
 
 
 def _plain(value: Any) -> Any:

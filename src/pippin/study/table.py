@@ -12,11 +12,11 @@ from statistics import fmean
 from typing import Any, Literal
 
 from pippin.study.digits import number, plus_minus, roughly, signed
+from pippin.study.fairness import covered
 from pippin.study.glossary import HEADINGS, Term, term
 from pippin.study.results import OF_FILES, Row
 from pippin.study.source import Source
 from pippin.study.statistics import Estimate, over_seeds
-from pippin.study.study import covered
 from pippin.study.verdict import Comparison, Series, Status, compare
 
 Tone = Literal["plain", "good", "bad", "mute"]
@@ -95,7 +95,7 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
     series = [series_of(source, arm, main) for arm in declared.arms]
     primary = metric == declared.primary
     known = term(metric)
-    target = _target(rows, sample, declared.paths) if known.target else None
+    target = real_mean(rows, sample, declared.paths) if known.target else None
     comparisons = compare(
         series,
         better="neither" if known.target else sample.better,
@@ -237,8 +237,8 @@ def _references(
     return by_arm
 
 
-def _target(rows: list[Row], main: Row, declared: tuple[str, ...]) -> float | None:
-    """The mean of what real pictures show; None where that was not measured."""
+def real_mean(rows: list[Row], main: Row, declared: tuple[str, ...]) -> float | None:
+    """The mean of what real images show under the settings of ``main``; None = not measured."""
     by_arm = _references(rows, "real", main, declared)
     values = [value for ours in by_arm.values() for value in _values(ours).values()]
     return fmean(values) if values else None

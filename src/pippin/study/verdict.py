@@ -19,6 +19,10 @@ from pippin.study.statistics import LEVEL, Estimate, paired
 
 NEARER = " of the distances from real pictures' value"
 """Ends what is said of a difference, where that is what decides."""
+ONE_SEED = (
+    "With one training seed nothing is known of how another training run would come out: the "
+    "intervals are over samples only."
+)
 Status = Literal["better", "worse", "different", "same", "undecided"]
 
 
@@ -122,28 +126,32 @@ def _nearer(first: Series, second: Series, level: float, target: float) -> Estim
 def _obstacle(first: Series, second: Series, found: Estimate | None) -> str:
     """Why no verdict is possible whatever the numbers are; empty where it is."""
     for one in (first, second):
-        if one.diverged and not one.values:
-            return f"{one.arm} diverged in every one of its {len(one.diverged)} runs."
-        if one.diverged:
-            total = len(one.diverged) + len(one.values)
-            return (
-                f"{one.arm} diverged in {len(one.diverged)} of {total} seeds, and the mean of the "
-                "runs that remain would flatter it."
-            )
-        if one.absent and not one.values:
-            return f"{one.arm} has no such number in any of its {len(one.absent)} seeds."
-        if one.absent:
-            total = len(one.absent) + len(one.values)
-            return (
-                f"{one.arm} has no such number in {len(one.absent)} of {total} seeds, and the "
-                "mean of the runs that remain would flatter it."
-            )
+        if reason := gap(one):
+            return reason
     if found is None:
         return f"{second.arm} and {first.arm} have no seed in common yet."
     if found.count == 1:
+        return ONE_SEED
+    return ""
+
+
+def gap(one: Series) -> str:
+    """Why an arm's mean would flatter it, whatever the numbers are; empty where it would not."""
+    if one.diverged and not one.values:
+        return f"{one.arm} diverged in every one of its {len(one.diverged)} runs."
+    if one.diverged:
+        total = len(one.diverged) + len(one.values)
         return (
-            "With one training seed nothing is known of how another training run would come out: "
-            "the intervals are over samples only."
+            f"{one.arm} diverged in {len(one.diverged)} of {total} seeds, and the mean of the "
+            "runs that remain would flatter it."
+        )
+    if one.absent and not one.values:
+        return f"{one.arm} has no such number in any of its {len(one.absent)} seeds."
+    if one.absent:
+        total = len(one.absent) + len(one.values)
+        return (
+            f"{one.arm} has no such number in {len(one.absent)} of {total} seeds, and the "
+            "mean of the runs that remain would flatter it."
         )
     return ""
 

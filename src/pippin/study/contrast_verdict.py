@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may be claimed of declared contrasts.
+
+With psi_s the weighted sum at training seed s, n seeds and d = mean(psi_s), the statistic
+(d - x) sqrt(n) / s  is Student's t with n - 1 degrees of freedom at a true value of x. Every
+p-value here is twice a one-sided one, so that p <= 0.05 is what the 95 % interval says too. With
+a smallest effect e (0 where none was declared), the bounds that are tested are:
+
+    predicted   supported: psi shown to be    not supported: psi shown to be
+    negative    below 0                       above -e
+    positive    above 0                       below +e
+    none        between -e and +e             below -e or above +e
+    open        below 0 or above 0            between -e and +e
+
+A difference that is shown to be both (beyond zero, and too small to matter) is not supported; all
+else is inconclusive. The p-values of the primary contrasts are adjusted by Holm's step-down, those
+that support and those that refute each as one family: the chance of any false "supported" in a
+study is at most 5 %, and so is that of any false "not supported".
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import stdev
+from typing import Literal
+
+from pippin.study.contrasts import Contrast
+from pippin.study.statistics import LEVEL, Estimate, holm, over_seeds, tail
+from pippin.study.verdict import ONE_SEED, Series, gap
+
+Verdict = Literal["supported", "not supported", "inconclusive", "exploratory"]
+Means = Mapping[tuple[str, str], Series]
+"""(arm, metric) -> the arm's values by training seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastResult:
+    """One contrast with its numbers and what may be claimed."""
+
+    contrast: Contrast
+    verdict: Verdict
+    reason: str
+    """A sentence."""
+    estimate: Estimate | None = None
+    """With the 95 % interval of this contrast alone; None where no seed has all terms."""
+    spread: float | None = None
+    """Standard deviation over seeds; None with fewer than two."""
+    p: float | None = None
+    """Of the test that would support the prediction, not adjusted; None where there is no test."""
+    p_against: float | None = None
+    """Of the test that would refute it."""
+    adjusted: float | None = None
+    """``p`` after Holm over the primary contrasts; None for all others."""
+    adjusted_against: float | None = None
+
+
+def contrast_results(
+    contrasts: Sequence[Contrast], means: Means, real: Mapping[str, float]
+) -> list[ContrastResult]:
+    """Evaluate the contrasts of a study; the primary ones are one family.
+
+    Args:
+        contrasts: all that were declared.
+        means: every arm's values of every metric of theirs; what is absent has not been measured.
+        real: metric -> its mean on real images, for contrasts in shares of it.
+    """
+    results = [_measured(one, means, real) for one in contrasts]
+    family = [place for place, one in enumerate(results) if one.contrast.role == "primary"]
+    # A contrast without a test keeps its place in the family: it was declared with the others.
+    p = holm([_or_one(results[place].p) for place in family])
+    against = holm([_or_one(results[place].p_against) for place in family])
+    for place, for_it, against_it in zip(family, p, against, strict=True):
+        if results[place].p is not None:
+            results[place] = _decided(results[place], for_it, against_it)
+    return results
+
+
+def seed_sums(contrast: Contrast, means: Means, real: Mapping[str, float]) -> dict[int, float]:
+    """Training seed -> weighted sum, over the seeds that have every term."""
+    shares = contrast.scale == "share of real"
+    terms = [
+        (term.weight / (real[term.metric] if shares else 1.0), means[term.arm, term.metric].values)
+        for term in contrast.terms
+    ]
+    common = set.intersection(*(set(values) for _, values in terms))
+    return {
+        seed: math.fsum(weight * values[seed] for weight, values in terms)
+        for seed in sorted(common)
+    }
+
+
+def one_test(contrast: Contrast, mean: float, error: float, freedom: int) -> tuple[float, float]:
+    """The p-values for and against what a contrast predicts, each twice a one-sided one.
+
+    Args:
+        contrast: its prediction and smallest effect are used.
+        mean: of the weighted sums.
+        error: standard error of the mean.
+        freedom: its degrees of freedom.
+    """
+    small = contrast.smallest_effect or 0.0
+
+    def above(bound: float) -> float:
+        return min(1.0, 2 * tail(mean - bound, error, freedom))
+
+    def below(bound: float) -> float:
+        return min(1.0, 2 * tail(bound - mean, error, freedom))
+
+    inside = max(above(-small), below(small)) if small else 1.0
+    if contrast.predicted == "negative":
+        return below(0.0), above(-small)
+    if contrast.predicted == "positive":
+        return above(0.0), below(small)
+    if contrast.predicted == "none":
+        return inside, min(above(small), below(-small))
+    return min(above(0.0), below(0.0)), inside
+
+
+def _measured(contrast: Contrast, means: Means, real: Mapping[str, float]) -> ContrastResult:
+    """Estimate and unadjusted p-values; a verdict only where none is possible."""
+    silent: Verdict = "inconclusive" if contrast.role == "primary" else "exploratory"
+    empty = ContrastResult(contrast=contrast, verdict=silent, reason="")
+    reason = _obstacle(contrast, means, real)
+    if contrast.scale == "share of real" and any(not real.get(m) for m in contrast.metrics):
+        return replace(empty, reason=reason)
+    if any((term.arm, term.metric) not in means for term in contrast.terms):
+        return replace(empty, reason=reason)
+    sums = seed_sums(contrast, means, real)
+    if not sums:
+        return replace(empty, reason=reason or "No training seed has all of its numbers yet.")
+    found = replace(empty, estimate=over_seeds(sums), reason=reason)
+    if len(sums) == 1:
+        return replace(found, reason=reason or ONE_SEED)
+    spread = stdev(sums.values())
+    assert found.estimate is not None
+    p, against = one_test(
+        contrast, found.estimate.mean, spread / math.sqrt(len(sums)), len(sums) - 1
+    )
+    if reason:
+        return replace(found, spread=spread)
+    text = "" if contrast.role == "primary" else "Not corrected for other comparisons: no verdict."
+    return replace(found, spread=spread, p=p, p_against=against, reason=text)
+
+
+def _obstacle(contrast: Contrast, means: Means, real: Mapping[str, float]) -> str:
+    """Why no verdict is possible whatever the numbers are; empty where it is."""
+    for metric in contrast.metrics if contrast.scale == "share of real" else ():
+        if not real.get(metric):
+            return f"{metric} has no value of real images to divide by, or it is 0."
+    for term in contrast.terms:
+        series = means.get((term.arm, term.metric))
+        if series is None:
+            return f"{term.metric} of {term.arm} has not been measured yet."
+        if reason := gap(series):
+            return f"{term.metric}: {reason}"
+    return ""
+
+
+def _decided(result: ContrastResult, p: float, against: float) -> ContrastResult:
+    """The verdict by adjusted p-values."""
+    supports, refutes = (value <= 1 - LEVEL + 1e-12 for value in (p, against))
+    verdict: Verdict = "inconclusive"
+    if refutes:
+        verdict = "not supported"
+    elif supports:
+        verdict = "supported"
+    return replace(
+        result,
+        adjusted=p,
+        adjusted_against=against,
+        verdict=verdict,
+        reason=_reason(result, verdict, supports),
+    )
+
+
+def _reason(result: ContrastResult, verdict: Verdict, supports: bool) -> str:
+    contrast, found = result.contrast, result.estimate
+    assert found is not None and found.low is not None and found.high is not None
+    small, predicted = contrast.smallest_effect, contrast.predicted
+    matters = f"the smallest effect that matters ({small:g})" if small else ""
+    if verdict == "inconclusive":
+        return "The data agree with the prediction, and with its contrary."
+    if verdict == "not supported":
+        if predicted == "none":
+            return f"The difference is larger than {matters}."
+        if supports:
+            return f"The difference is smaller than {matters}."
+        return f"A {predicted if predicted != 'open' else 'different'} value" + (
+            f" as large as {matters} is excluded." if small else " is excluded."
+        )
+    if predicted == "none":
+        return f"The difference is smaller than {matters}."
+    if not small:
+        return ""
+    if min(abs(found.low), abs(found.high)) >= small and found.low * found.high > 0:
+        return f"The whole interval is beyond {matters}."
+    return f"Whether it is as large as {matters} is undecided."
+
+
+def _or_one(p: float | None) -> float:
+    return 1.0 if p is None else p

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contrasts: what a study compares, declared before its first run.
+
+A contrast is a weighted sum of means over arms,  psi = sum_k w_k mu(arm_k, metric_k),  whose
+weights sum to 0. One claim is one contrast: a difference of two arms, a main effect or an
+interaction of a factorial design (which uses every arm), a trend along an ordered axis.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pippin.config import Config, ConfigError
+
+Scale = Literal["raw", "share of real"]
+Role = Literal["primary", "secondary", "exploratory"]
+Prediction = Literal["negative", "positive", "none", "open"]
+
+MOST_PRIMARY = 3
+"""Primary contrasts that a study may declare: each one more costs all of them power."""
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "scale": ("raw", "share of real"),
+    "role": ("primary", "secondary", "exploratory"),
+    "predicted": ("negative", "positive", "none", "open"),
+}
+_ZERO = 1e-9
+"""What the weights may sum to, as a share of the sum of their absolute values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastTerm(Config):
+    """One weighted mean of a contrast."""
+
+    arm: str
+    metric: str
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast(Config):
+    """One claim as a weighted sum of arms' means, with what it predicts."""
+
+    name: str
+    claim: str
+    """One sentence: what would be said if the prediction held."""
+    terms: tuple[ContrastTerm, ...]
+    scale: Scale = "raw"
+    """"share of real": every value is divided by the metric's mean on real images, so that
+    effects of different controls can be compared."""
+    role: Role = "primary"
+    """Primary contrasts get a verdict, as one family; all others are exploratory."""
+    smallest_effect: float | None = None
+    """The smallest size that matters, in the contrast's unit."""
+    predicted: Prediction = "open"
+    """What the claim predicts: psi < 0, psi > 0, no difference that matters, or only that there
+    is a difference. With a smallest effect, a difference smaller than that is none."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that it needs, each once."""
+        return tuple(dict.fromkeys(term.metric for term in self.terms))
+
+
+def difference(first: str, second: str, metric: str, **declared: Any) -> Contrast:
+    """The contrast  second - first.
+
+    Args:
+        first, second: names of arms.
+        metric: whose means are compared.
+        declared: the other fields of :class:`Contrast`.
+    """
+    return Contrast(terms=_terms({first: -1.0, second: 1.0}, metric), **declared)
+
+
+def main_effect(
+    combinations: Mapping[str, Mapping[str, str]],
+    axis: str,
+    low: str,
+    high: str,
+    metric: str,
+    **declared: Any,
+) -> Contrast:
+    """The mean over arms at level ``high`` of one axis minus the mean at level ``low``.
+
+    Args:
+        combinations: arm -> axis -> level, of :meth:`Study.arm_levels`. Arms at other levels of
+            the axis do not enter.
+        axis: whose effect it is.
+        low, high: two of its levels.
+        metric: whose means are compared.
+        declared: the other fields of :class:`Contrast`.
+
+    Raises:
+        ConfigError: the two levels are not combined with the same levels of the other axes.
+    """
+    below, above = (_cells(combinations, {axis: level}) for level in (low, high))
+    _refuse_unbalanced(axis, low, below, high, above)
+    weights = dict.fromkeys(below.values(), -1 / len(below))
+    weights |= dict.fromkeys(above.values(), 1 / len(above))
+    return Contrast(terms=_terms(weights, metric), **declared)
+
+
+def interaction(
+    combinations: Mapping[str, Mapping[str, str]],
+    first: tuple[str, str, str],
+    second: tuple[str, str, str],
+    metric: str,
+    **declared: Any,
+) -> Contrast:
+    """How much larger one axis' effect is at a second axis' ``high`` level than at its ``low``.
+
+    The difference of the two differences, not half of it.
+
+    Args:
+        combinations: arm -> axis -> level, of :meth:`Study.arm_levels`.
+        first, second: (axis, low level, high level) of each.
+        metric: whose means are compared.
+        declared: the other fields of :class:`Contrast`.
+
+    Raises:
+        ConfigError: the levels are not combined with the same levels of the other axes.
+    """
+    axis, low, high = second
+    inside = [
+        main_effect(_at(combinations, axis, level), *first, metric, name="", claim="")
+        for level in (low, high)
+    ]
+    return minus(inside[1], inside[0], **declared)
+
+
+def linear(
+    arms: Sequence[str], metric: str, positions: Sequence[float] | None = None, **declared: Any
+) -> Contrast:
+    """The slope of the least-squares line through the means of arms along an ordered axis.
+
+    Weights are  (x_k - mean x) / sum_j (x_j - mean x)^2;  the unit is the metric's per unit of
+    ``positions``.
+
+    Args:
+        arms: in the order of the axis.
+        metric: whose means are compared.
+        positions: of each arm along the axis; None = 0, 1, 2, ..., so that the unit is per step.
+        declared: the other fields of :class:`Contrast`.
+    """
+    places = [float(x) for x in (range(len(arms)) if positions is None else positions)]
+    if len(places) != len(arms) or len(set(places)) < 2:
+        raise ConfigError(
+            f"a trend needs one position for each arm and two different ones at least; got "
+            f"{len(arms)} arms and positions {places}"
+        )
+    middle = sum(places) / len(places)
+    total = sum((x - middle) ** 2 for x in places)
+    weights = [(x - middle) / total for x in places]
+    terms = tuple(
+        ContrastTerm(arm=arm, metric=metric, weight=weight)
+        for arm, weight in zip(arms, weights, strict=True)
+        if weight
+    )
+    return Contrast(terms=terms, **declared)
+
+
+def minus(first: Contrast, second: Contrast, **declared: Any) -> Contrast:
+    """The contrast  first - second:  an effect on one metric against that on another, say.
+
+    Args:
+        first, second: contrasts of which the terms alone are used.
+        declared: the other fields of :class:`Contrast`.
+    """
+    taken = (replace(term, weight=-term.weight) for term in second.terms)
+    return Contrast(terms=(*first.terms, *taken), **declared)
+
+
+def check_contrasts(contrasts: Sequence[Contrast], arms: Collection[str]) -> None:
+    """Refuse contrasts that cannot be evaluated or that are too many.
+
+    Args:
+        contrasts: of one study.
+        arms: the names of its arms.
+
+    Raises:
+        ConfigError: naming the contrast, what is wrong and what is allowed.
+    """
+    for name, count in Counter(one.name for one in contrasts).items():
+        if count > 1:
+            raise ConfigError(f"{count} contrasts are called {name!r}: give each its own name")
+    primary = [one.name for one in contrasts if one.role == "primary"]
+    if len(primary) > MOST_PRIMARY:
+        raise ConfigError(
+            f"{len(primary)} contrasts are primary ({', '.join(primary)}); at most "
+            f"{MOST_PRIMARY} are allowed: give the others role='secondary' or 'exploratory'"
+        )
+    for one in contrasts:
+        for problem in _problems(one, arms):
+            raise ConfigError(f"contrast {one.name!r}: {problem}")
+
+
+def _problems(contrast: Contrast, arms: Collection[str]) -> Iterator[str]:
+    """What is wrong with one contrast."""
+    for field, allowed in _CHOICES.items():
+        if (value := getattr(contrast, field)) not in allowed:
+            yield f"{field} must be one of {', '.join(allowed)}; got {value!r}"
+    if not contrast.name.strip() or not contrast.claim.strip():
+        yield "it needs a name and a claim (one sentence)"
+    for arm in dict.fromkeys(term.arm for term in contrast.terms):
+        if arm not in arms:
+            yield f"there is no arm {arm!r}; the study has: {', '.join(arms)}"
+    weights = [term.weight for term in contrast.terms]
+    size = sum(abs(weight) for weight in weights)
+    if not 0 < size < float("inf"):
+        yield f"it needs terms with finite weights other than 0; got {weights}"
+    elif abs(sum(weights)) > _ZERO * size:
+        yield f"its weights must sum to 0; got {weights}, which sum to {sum(weights):g}"
+    smallest = contrast.smallest_effect
+    if smallest is not None and not 0 < smallest < float("inf"):
+        yield f"smallest_effect must be > 0; got {smallest}"
+    if contrast.predicted == "none" and smallest is None:
+        yield "that no difference matters is predicted: give smallest_effect, what would matter"
+
+
+def _terms(weights: Mapping[str, float], metric: str) -> tuple[ContrastTerm, ...]:
+    return tuple(
+        ContrastTerm(arm=arm, metric=metric, weight=weight) for arm, weight in weights.items()
+    )
+
+
+def _at(
+    combinations: Mapping[str, Mapping[str, str]], axis: str, level: str
+) -> dict[str, Mapping[str, str]]:
+    """The arms at one level of an axis."""
+    return {arm: combinations[arm] for arm in _cells(combinations, {axis: level}).values()}
+
+
+def _cells(
+    combinations: Mapping[str, Mapping[str, str]], wanted: Mapping[str, str]
+) -> dict[tuple[tuple[str, str], ...], str]:
+    """Levels of the other axes -> the arm that has them and the wanted levels."""
+    found = {
+        tuple(sorted((axis, level) for axis, level in levels.items() if axis not in wanted)): arm
+        for arm, levels in combinations.items()
+        if all(levels.get(axis) == level for axis, level in wanted.items())
+    }
+    if not found:
+        known = {
+            axis: sorted({arm.get(axis, "") for arm in combinations.values()}) for axis in wanted
+        }
+        raise ConfigError(f"no arm is at {dict(wanted)}; the levels are: {known}")
+    return found
+
+
+def _refuse_unbalanced(
+    axis: str,
+    low: str,
+    below: Mapping[tuple[tuple[str, str], ...], str],
+    high: str,
+    above: Mapping[tuple[tuple[str, str], ...], str],
+) -> None:
+    odd = [dict(others) for others in set(below) ^ set(above)]
+    if low == high or odd:
+        raise ConfigError(
+            f"the effect of axis {axis!r} needs two levels that are combined with the same levels "
+            f"of the other axes; {low!r} and {high!r} are not: {odd or 'they are one level'}"
+        )
