@@ -94,7 +94,7 @@ class Look:
         default=0.0,
         metadata=LATER | _declare(unit="levels of 255", low=0, high=64, group="low"),
     )
-    """Standard deviation of grey film grain, in cells of 2 x 2 pixels; 0 is clean."""
+    """Standard deviation of film grain at mid-grey, in cells of 2 x 2 pixels; 0 is clean."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,14 +16,17 @@ GRAIN_CELL = 2
 def add_grain(
     image: UInt8[Tensor, "3 height width"], level: float
 ) -> UInt8[Tensor, "3 height width"]:
-    """Grey Gaussian noise, equal within cells of ``GRAIN_CELL`` pixels, cut to 0..255.
+    """Gaussian noise, one number for each cell of ``GRAIN_CELL`` pixels and all channels.
+
+    As in film it is strongest in mid-tones and leaves black and white alone: a value v in [0, 1]
+    gets 4 v (1 - v) times the noise, so that the mean stays and hardly anything is cut to 0..255.
 
     The pattern is keyed by the image's own pixels: it differs from view to view, and a control
     that is replayed on its source gives the same image.
 
     Args:
         image: as it is without grain.
-        level: standard deviation in levels of 255.
+        level: standard deviation at mid-grey, in levels of 255.
     """
     digest = hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()
     height, width = image.shape[1:]
@@ -31,4 +34,6 @@ def add_grain(
     noise = torch.randn(cells, generator=generator("view", "grain", digest)) * level
     for dim in (1, 2):
         noise = noise.repeat_interleave(GRAIN_CELL, dim)
-    return (image + noise[:, :height, :width]).round().clamp(0, 255).to(torch.uint8)
+    value = image.float() / 255
+    grainy = image + 4 * value * (1 - value) * noise[:, :height, :width]
+    return grainy.round().clamp(0, 255).to(torch.uint8)

@@ -116,6 +116,8 @@ def test_grain_has_the_stated_level_and_share_and_replays():
     # 4096 cells: the standard error of a deviation is 1 / sqrt(2 n) of it
     noise = found[0, ::2, ::2].double() - 128
     assert float(noise.std()) == pytest.approx(10, rel=5 / (2 * 4096) ** 0.5)
+    ends = torch.stack([grey * 0, grey * 0 + 255])
+    assert all(torch.equal(apply_look(end, Look(grain=30.0)), end) for end in ends)
     other = apply_look(grey + 1, Look(grain=10.0)).double() - 129
     agree = (other[0, ::2, ::2] * noise).mean() / 100
     assert abs(agree) < 5 / 4096**0.5  # another image has another pattern
@@ -133,5 +135,5 @@ def test_the_level_of_grain_is_read_off_an_image():
     assert grain_level(flat).item() == 0
     for level in (4.0, 16.0):
         images = torch.stack([add_grain(flat[0] + k, level) for k in range(8)])
-        # the median of 62 x 62 answers, which overlap: within 5 % over eight images
+        # the mean of 62 x 62 answers, which overlap: within 5 % over eight images
         assert float(grain_level(images).mean()) == pytest.approx(level, rel=0.05)

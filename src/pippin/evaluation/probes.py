@@ -19,7 +19,6 @@ from pippin.evaluation.appearance import (
     blur_to,
     brighten,
     grain_level,
-    grainy,
     jpeg,
     log_sharpness,
     mass_centre,
@@ -283,13 +282,13 @@ class JitterProbe:
 class GrainProbe:
     """Grainy against clean: the grain should come and nothing else.
 
-    Drift: the clean image with grain against the one that was asked for so, both blurred to a
-    quarter of their side, where two patterns of grain average out.
+    Drift: both images blurred to a quarter of their side, where grain, whose mean is 0, averages
+    out.
     Effect: by how much :func:`pippin.evaluation.appearance.grain_level` rises.
     """
 
     size: int = 256
-    grain: float = 24.0
+    grain: float = 32.0
     name: str = "grain"
 
     @property
@@ -298,9 +297,9 @@ class GrainProbe:
         return replace(_whole(self.size), grain=self.grain), _whole(self.size)
 
     def align(self, first: Images, second: Images) -> Aligned:
-        """The clean one grainy, and both without what is finer than a quarter of the side."""
+        """Both without what is finer than a quarter of the side."""
         side = max(1, min(first.shape[-2:]) // 4)
-        return blur_to(first, side), blur_to(grainy(second, self.grain), side)
+        return blur_to(first, side), blur_to(second, side)
 
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
         """How much more grain."""
