@@ -6,17 +6,42 @@ import math
 import pytest
 from scipy import stats
 
+from pippin.study.contrast_verdict import contrast_results
 from pippin.study.contrasts import difference
-from pippin.study.error_rates import Rate, any_rate, designs, simulated_verdicts
+from pippin.study.error_rates import (
+    METRIC,
+    Rate,
+    any_rate,
+    designs,
+    simulated_values,
+    simulated_verdicts,
+)
 from pippin.study.power import (
     contrast_power,
     power_of_difference,
     power_of_no_difference,
     seeds_needed,
 )
+from pippin.study.verdict import Series
 
-STUDIES = 2000
+STUDIES = 8000
 ONE, THREE, SQUARE = range(3)
+
+
+@pytest.mark.parametrize("place", [ONE, THREE, SQUARE])
+@pytest.mark.parametrize("predicted", ["open", "negative", "positive", "none"])
+def test_simulated_studies_are_decided_as_real_ones(place, predicted):
+    """Equal verdicts from the same numbers by the way that a folder's results take."""
+    design = designs(predicted, smallest_effect=1.0)[place]
+    told = {"seeds": 6, "studies": 12, "means": {design.arms[-1]: 2.0}, "noise": 0.4, "seed": 3}
+    values, verdicts = simulated_values(design, **told), simulated_verdicts(design, **told)
+    for numbers, expected in zip(values, verdicts, strict=True):
+        means = {
+            (arm, METRIC): Series(arm=arm, values=dict(enumerate(column)))
+            for arm, column in zip(design.arms, numbers.T.tolist(), strict=True)
+        }
+        results = contrast_results(design.contrasts, means, {})
+        assert [one.verdict for one in results] == expected.tolist()
 
 
 def allowed(rate):

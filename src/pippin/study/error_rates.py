@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often verdicts are wrong: simulated studies with a known truth, evaluated as real ones are.
+"""How often verdicts are wrong: simulated studies with a known truth, decided as real ones are.
 
 The value of an arm at a seed is its true mean, plus what all arms share at that seed, plus noise
 of its own; both are normal. Nothing is trained.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pippin.study.contrast_verdict import contrast_results
+from pippin.study.contrast_verdict import decide, p_values
 from pippin.study.contrasts import Contrast, Prediction, difference, interaction, main_effect
-from pippin.study.verdict import Series
+from pippin.study.statistics import holm
 
 METRIC = "number"
 SQUARE = {
@@ -95,7 +96,7 @@ def simulated_verdicts(
     means: Mapping[str, float] | None = None,
     noise: float = 1.0,
     seed: int = 0,
-) -> list[list[str]]:
+) -> np.ndarray:
     """The verdicts of simulated studies.
 
     Args:
@@ -107,16 +108,42 @@ def simulated_verdicts(
         seed: of the numbers drawn.
 
     Returns:
-        One list for each study: the verdicts of its contrasts, in their order.
+        (studies, contrasts): the verdicts.
     """
+    values = simulated_values(
+        design, seeds=seeds, studies=studies, means=means, noise=noise, seed=seed
+    )
+    weights = np.zeros((len(design.arms), len(design.contrasts)))
+    for place, one in enumerate(design.contrasts):
+        for term in one.terms:
+            weights[design.arms.index(term.arm), place] += term.weight
+    sums = values @ weights  # (studies, seeds, contrasts)
+    mean, error = sums.mean(1), sums.std(1, ddof=1) / np.sqrt(seeds)
+    tests = [
+        p_values(one, mean[:, place], error[:, place], seeds - 1)
+        for place, one in enumerate(design.contrasts)
+    ]
+    p, against = (np.stack(side, -1) for side in zip(*tests, strict=True))
+    return decide(holm(p), holm(against))
+
+
+def simulated_values(
+    design: Design,
+    *,
+    seeds: int,
+    studies: int,
+    means: Mapping[str, float] | None = None,
+    noise: float = 1.0,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """(studies, seeds, arms): the numbers of simulated studies; arguments as above."""
     draw = np.random.default_rng(seed)
     truth = np.array([(means or {}).get(arm, 0.0) for arm in design.arms])
-    shape = (studies, seeds, len(design.arms))
-    values = truth + noise * draw.normal(size=shape) + draw.normal(size=(studies, seeds, 1))
-    return [_verdicts(design, one) for one in values]
+    own = draw.normal(size=(studies, seeds, len(design.arms)))
+    return truth + noise * own + draw.normal(size=(studies, seeds, 1))
 
 
-def any_rate(verdicts: list[list[str]], verdict: str, among: list[int] | None = None) -> Rate:
+def any_rate(verdicts: np.ndarray, verdict: str, among: Sequence[int] | None = None) -> Rate:
     """The share of studies in which any contrast has a verdict.
 
     Args:
@@ -124,15 +151,5 @@ def any_rate(verdicts: list[list[str]], verdict: str, among: list[int] | None = 
         verdict: such as "supported".
         among: which contrasts count, by place; None = all.
     """
-    places = range(len(verdicts[0])) if among is None else among
-    count = sum(any(one[place] == verdict for place in places) for one in verdicts)
-    return Rate(count=count, total=len(verdicts))
-
-
-def _verdicts(design: Design, values: np.ndarray) -> list[str]:
-    """Verdicts of one study; values are (seeds, arms)."""
-    series = {
-        (arm, METRIC): Series(arm=arm, values=dict(enumerate(column)))
-        for arm, column in zip(design.arms, values.T.tolist(), strict=True)
-    }
-    return [one.verdict for one in contrast_results(design.contrasts, series, {})]
+    counted = verdicts if among is None else verdicts[:, list(among)]
+    return Rate(count=int((counted == verdict).any(1).sum()), total=len(verdicts))
