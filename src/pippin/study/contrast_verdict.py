@@ -22,15 +22,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import stdev
-from typing import Literal
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from pippin.study.contrasts import Contrast
-from pippin.study.statistics import LEVEL, Estimate, holm, over_seeds, tail
+from pippin.study.statistics import LEVEL, Estimate, FloatArray, holm, over_seeds, tail
 from pippin.study.verdict import ONE_SEED, Series, gap
 
 Verdict = Literal["supported", "not supported", "inconclusive", "exploratory"]
 Means = Mapping[tuple[str, str], Series]
 """(arm, metric) -> the arm's values by training seed."""
+ROUNDING = 1e-12
+"""Above 0.05 that is still 0.05."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,7 @@ def contrast_results(
     # A contrast without a test keeps its place in the family: it was declared with the others.
     p = holm([_or_one(results[place].p) for place in family])
     against = holm([_or_one(results[place].p_against) for place in family])
-    for place, for_it, against_it in zip(family, p, against, strict=True):
+    for place, for_it, against_it in zip(family, p.tolist(), against.tolist(), strict=True):
         if results[place].p is not None:
             results[place] = _decided(results[place], for_it, against_it)
     return results
@@ -89,31 +94,39 @@ def seed_sums(contrast: Contrast, means: Means, real: Mapping[str, float]) -> di
     }
 
 
-def one_test(contrast: Contrast, mean: float, error: float, freedom: int) -> tuple[float, float]:
-    """The p-values for and against what a contrast predicts, each twice a one-sided one.
+def p_values(
+    contrast: Contrast, mean: ArrayLike, error: ArrayLike, freedom: int
+) -> tuple[FloatArray, FloatArray]:
+    """P-values for and against what a contrast predicts, each twice a one-sided one.
 
     Args:
         contrast: its prediction and smallest effect are used.
-        mean: of the weighted sums.
-        error: standard error of the mean.
+        mean: (studies,), of the weighted sums.
+        error: (studies,), standard errors of the means.
         freedom: its degrees of freedom.
     """
-    small = contrast.smallest_effect or 0.0
+    small, at = contrast.smallest_effect or 0.0, np.asarray(mean, float)
 
-    def above(bound: float) -> float:
-        return min(1.0, 2 * tail(mean - bound, error, freedom))
+    def above(bound: float) -> FloatArray:
+        return np.minimum(1.0, 2 * tail(at - bound, error, freedom))
 
-    def below(bound: float) -> float:
-        return min(1.0, 2 * tail(bound - mean, error, freedom))
+    def below(bound: float) -> FloatArray:
+        return np.minimum(1.0, 2 * tail(bound - at, error, freedom))
 
-    inside = max(above(-small), below(small)) if small else 1.0
+    inside = np.maximum(above(-small), below(small)) if small else np.ones_like(at)
     if contrast.predicted == "negative":
         return below(0.0), above(-small)
     if contrast.predicted == "positive":
         return above(0.0), below(small)
     if contrast.predicted == "none":
-        return inside, min(above(small), below(-small))
-    return min(above(0.0), below(0.0)), inside
+        return inside, np.minimum(above(small), below(-small))
+    return np.minimum(above(0.0), below(0.0)), inside
+
+
+def decide(p: ArrayLike, against: ArrayLike) -> np.ndarray:
+    """Verdicts by adjusted p-values for and against each prediction, of equal shapes."""
+    supports, refutes = (np.asarray(one) <= 1 - LEVEL + ROUNDING for one in (p, against))
+    return np.where(refutes, "not supported", np.where(supports, "supported", "inconclusive"))
 
 
 def _measured(contrast: Contrast, means: Means, real: Mapping[str, float]) -> ContrastResult:
@@ -133,13 +146,13 @@ def _measured(contrast: Contrast, means: Means, real: Mapping[str, float]) -> Co
         return replace(found, reason=reason or ONE_SEED)
     spread = stdev(sums.values())
     assert found.estimate is not None
-    p, against = one_test(
-        contrast, found.estimate.mean, spread / math.sqrt(len(sums)), len(sums) - 1
+    p, against = p_values(
+        contrast, [found.estimate.mean], [spread / math.sqrt(len(sums))], len(sums) - 1
     )
     if reason:
         return replace(found, spread=spread)
     text = "" if contrast.role == "primary" else "Not corrected for other comparisons: no verdict."
-    return replace(found, spread=spread, p=p, p_against=against, reason=text)
+    return replace(found, spread=spread, p=p.item(), p_against=against.item(), reason=text)
 
 
 def _obstacle(contrast: Contrast, means: Means, real: Mapping[str, float]) -> str:
@@ -158,12 +171,8 @@ def _obstacle(contrast: Contrast, means: Means, real: Mapping[str, float]) -> st
 
 def _decided(result: ContrastResult, p: float, against: float) -> ContrastResult:
     """The verdict by adjusted p-values."""
-    supports, refutes = (value <= 1 - LEVEL + 1e-12 for value in (p, against))
-    verdict: Verdict = "inconclusive"
-    if refutes:
-        verdict = "not supported"
-    elif supports:
-        verdict = "supported"
+    verdict = cast(Verdict, str(decide(p, against)))
+    supports = bool(decide(p, 1.0) == "supported")
     return replace(
         result,
         adjusted=p,

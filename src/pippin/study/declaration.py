@@ -42,6 +42,8 @@ class Declaration(Config):
     smallest_effect: float | None
     contrasts: tuple[Contrast, ...] = ()
     """Claims as weighted sums of arms; studies of earlier versions have none."""
+    prediction: str = ""
+    """What was expected, in a sentence."""
     reproduce: tuple[str, ...]
 
     @property

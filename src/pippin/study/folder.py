@@ -18,7 +18,7 @@ from pippin.study.study import Study
 
 _FIXED = (
     *("name", "axes", "combinations", "primary", "companions", "smallest_effect"),
-    "contrasts",
+    *("contrasts", "prediction"),
 )
 """What a declaration may not change after the first run, beside the recipes."""
 

@@ -3,10 +3,10 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Literal
 
-from pippin.study.glossary import control_name, term
+from pippin.study.cautions import cautions
+from pippin.study.glossary import term
 from pippin.study.source import Source
 from pippin.study.table import ABSENT, SIGNS, Line
 from pippin.study.verdict import Comparison, Status
@@ -34,10 +34,6 @@ GROUPS: dict[Status, str] = {
     "same": "no difference that matters",
     "undecided": "undecided",
 }
-
-
-DEAF = 0.1
-"""Share of real pairs' effect below which a model is said to ignore a control."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +66,8 @@ class Headline:
     beside: tuple[str, ...]
     """What the companions say."""
     cautions: tuple[str, ...]
+    band: str = ""
+    """What the grey band of the strips is; empty = the study's smallest effect."""
 
 
 def headline(source: Source, lines: list[Line]) -> Headline:
@@ -95,7 +93,7 @@ def headline(source: Source, lines: list[Line]) -> Headline:
         left=f"{ends[0]} than {first}" if ends[0] else "lower",
         right=f"{ends[1]} than {first}" if ends[1] else "higher",
         beside=tuple(_beside(source, lines, {one.reason for one in comparisons})),
-        cautions=tuple(_cautions(source)),
+        cautions=tuple(cautions(source, _without_size(source))),
     )
 
 
@@ -202,7 +200,10 @@ def _strips(comparisons: tuple[Comparison, ...], smallest: float | None) -> tupl
 def _details(source: Source, line: Line) -> list[str]:
     """The numbers of every arm, then each comparison."""
     unit = f" (unit: {line.unit})" if line.unit else ""
-    return [f"{_values(source, line)}{unit}; {_direction(line)}.", *_compared(line.comparisons)]
+    return [
+        f"{values_text(source, line)}{unit}; {_direction(line)}.",
+        *_compared(line.comparisons),
+    ]
 
 
 def _direction(line: Line) -> str:
@@ -210,7 +211,8 @@ def _direction(line: Line) -> str:
     return line.better.lstrip(f"{''.join(SIGNS)} ")
 
 
-def _values(source: Source, line: Line) -> str:
+def values_text(source: Source, line: Line) -> str:
+    """The metric of every arm and of real images."""
     arms = zip(source.declaration.arms, line.arms, strict=True)
     real = "" if line.real is ABSENT else f", real pictures {line.real.text}"
     return ", ".join(f"{arm} {cell.text}" for arm, cell in arms) + real
@@ -250,7 +252,7 @@ def _beside(source: Source, lines: list[Line], said: Collection[str]) -> list[st
     return [
         " ".join(
             [
-                f"{line.term.label}: {_values(source, line)}; {_direction(line)}.",
+                f"{line.term.label}: {values_text(source, line)}; {_direction(line)}.",
                 *_by_status(line.comparisons, said),
                 line.term.text,
             ]
@@ -269,42 +271,7 @@ def _by_status(comparisons: Sequence[Comparison], said: Collection[str]) -> list
     return texts
 
 
-def _cautions(source: Source) -> list[str]:
-    declared, outcomes = source.declaration, source.results
-    cautions = []
-    total = len(declared.arms) * len(declared.seeds)
-    latest = [outcomes.latest(arm, seed) for arm in declared.arms for seed in declared.seeds]
-    finished = sum(one is not None and one.status != "failed" for one in latest)
-    if finished < total:
-        cautions.append(f"Only {finished} of {total} runs are done: this may change.")
-    added = [seed for seed in declared.seeds if seed not in declared.first_seeds]
-    if added:
-        cautions.append(
-            f"Seeds {', '.join(map(str, added))} were added after the study began; looking at "
-            "results before adding seeds makes a false claim more likely than 5 %."
-        )
-    if declared.smallest_effect is None:
-        cautions.append("No smallest effect that matters was declared before the run.")
-    return [*cautions, *deaf_arms(source)]
-
-
-def deaf_arms(source: Source) -> list[str]:
-    """Arms that hardly act on a control, whose low drift therefore says nothing."""
-    effects: dict[str, dict[str, list[float]]] = {}
-    for row in source.results.rows:
-        kind, _, control = row.metric.partition(" ")
-        if kind == "effect" and " " not in control and row.value is not None:
-            who = row.arm if row.subject == "arm" else row.subject
-            effects.setdefault(control, {}).setdefault(who, []).append(row.value)
-    said = []
-    for control, found in effects.items():
-        real = fmean(found.get("real", [0.0]))
-        means = {arm: fmean(found[arm]) for arm in source.declaration.arms if arm in found}
-        deaf = [f"{arm} {mean:.2g}" for arm, mean in means.items() if mean < DEAF * real]
-        if deaf and real > 0:
-            said.append(
-                f"{control_name(control).capitalize()} is hardly acted on (effect, where real "
-                f"pairs have {real:.2g}): {', '.join(deaf)}. Low drift says nothing there: a "
-                "model that ignores a control has none."
-            )
-    return said
+def _without_size(source: Source) -> list[str]:
+    if source.declaration.smallest_effect is not None:
+        return []
+    return ["No smallest effect that matters was declared before the run."]

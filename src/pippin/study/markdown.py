@@ -4,7 +4,9 @@
 from pathlib import Path
 
 from pippin.config import ConfigError
-from pippin.study.headline import headline
+from pippin.study.contrast_headline import study_headline
+from pippin.study.contrast_source import evaluate_contrasts
+from pippin.study.contrast_table import HEADS, READING, ContrastLine, contrast_lines
 from pippin.study.results import Outcome
 from pippin.study.source import Source, open_source
 from pippin.study.table import ABSENT, NEAREST_NOTE, SIGNS, Cell, Line, result_lines
@@ -32,22 +34,38 @@ def render_markdown(folder: Path, out: Path) -> Path:
 
 
 def markdown(source: Source) -> str:
-    """Verdict, one row for each arm with the primary metric and its companions, and the runs.
+    """Verdict, contrasts, one row for each arm with the declared metrics, and the runs.
 
     Differences are to the first arm, over common seeds, as on the page of the study.
     """
     lines = result_lines(source)
     declared = [line for line in lines if line.role]
-    found = headline(source, lines)
-    parts = [f"**{found.mark}.** {found.sentence}", _table(source, declared)]
-    primary = declared[:1]
+    found = study_headline(source, lines)
+    contrasts = contrast_lines(source, evaluate_contrasts(source))
+    parts = [f"**{found.mark}.** {found.sentence}", *_contrasts(contrasts)]
+    parts.append(_table(source, declared))
+    primary = [] if contrasts else declared[:1]
     basis = [one.basis for line in primary for one in line.comparisons if one.basis]
     reasons = [one.reason for line in primary for one in line.comparisons if one.reason]
     notes = [f"Δ: {text}." for text in dict.fromkeys(basis)]
     notes += [NEAREST_NOTE] if any(line.term.target for line in declared) else []
+    if contrasts:
+        notes += [*READING, *(f"{one.name}: {one.formula}. {one.reason}" for one in contrasts)]
+    if source.declaration.prediction:
+        notes.append(f"Predicted before the run: {source.declaration.prediction}")
     notes += [*dict.fromkeys(reasons), *found.cautions, _runs(source)]
     parts.append("\n".join(f"- {_plain(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
+
+
+def _contrasts(lines: list[ContrastLine]) -> list[str]:
+    """The table of contrasts, and what the one behind it is; empty without contrasts."""
+    if not lines:
+        return []
+    rows = [list(HEADS), ["---"] * len(HEADS)]
+    rows += [[f"{one.name}: {one.claim}", *one.cells] for one in lines]
+    table = "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
+    return [table, "Exploratory: means of the arms; Δ to the first arm is not a verdict."]
 
 
 def _table(source: Source, lines: list[Line]) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 from markupsafe import Markup
 
 from pippin.run.folder import TWIN
+from pippin.study.contrast_headline import study_headline
+from pippin.study.contrast_source import evaluate_contrasts
+from pippin.study.contrast_table import HEADS, READING, contrast_lines
 from pippin.study.figures import learning_curves
 from pippin.study.gallery import SEEDS_SHOWN, gallery
 from pippin.study.glossary import HEADINGS, control_name, term
-from pippin.study.headline import headline
 from pippin.study.page import write_page
 from pippin.study.pictures import ROOM, Album
 from pippin.study.settings import differing, grouped
@@ -65,7 +67,10 @@ def _context(source: Source, album: Album) -> dict[str, Any]:
         "arms": list(source.declaration.arms),
         "facts": _facts(source),
         "start": starting_point(source),
-        "headline": headline(source, lines) if source.is_study else None,
+        "headline": study_headline(source, lines) if source.is_study else None,
+        "contrasts": contrast_lines(source, evaluate_contrasts(source)),
+        "contrast_heads": HEADS,
+        "contrast_reading": READING,
         "sections": _sections(source),
         "lines": [line for line in lines if not line.detail],
         "all_lines": lines,
@@ -119,10 +124,21 @@ def _reading(source: Source) -> list[str]:
         f"{single}, where all seeds have the same.",
         f"Δ is the mean paired difference to {arms[0]} over common seeds{corrected}.",
         *([NEAREST_NOTE] if any(term(row.metric).target for row in source.results.rows) else []),
-        "Only the metric marked “decides” was chosen before the run; of many others, one Δ in "
-        "twenty leaves zero out by chance.",
+        _decides(source),
         missing,
     ]
+
+
+def _decides(source: Source) -> str:
+    if source.declaration.contrasts:
+        return (
+            "The declared contrasts alone decide. Every Δ here is exploratory; one in twenty "
+            "leaves zero out by chance."
+        )
+    return (
+        "Only the metric marked “decides” was chosen before the run; of many others, one Δ in "
+        "twenty leaves zero out by chance."
+    )
 
 
 def grouped_details(lines: list[Line]) -> dict[str, list[Line]]:

@@ -7,12 +7,16 @@ share at one seed (initial weights, data order, noise) then cancels.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, stdev
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
+
+FloatArray = NDArray[np.float64]
 
 LEVEL = 0.95
 """Confidence of every interval, unless a verdict corrects it for several comparisons."""
@@ -71,34 +75,38 @@ def t_quantile(probability: float, freedom: int) -> float:
     return float(special.stdtrit(freedom, probability))
 
 
-def tail(distance: float, error: float, freedom: int) -> float:
-    """P(T > distance / error), T of Student's t: a one-sided p-value.
+def tail(distance: ArrayLike, error: ArrayLike, freedom: int) -> FloatArray:
+    """P(T > distance / error), T of Student's t: one-sided p-values.
 
     Args:
         distance: from the null value to the estimate, in the direction of the alternative.
-        error: standard error of the estimate; 0 where all seeds have one number, which leaves no
-            doubt of a distance above 0.
+        error: standard error of the estimate, same shape; 0 where all seeds have one number, which
+            leaves no doubt of a distance above 0.
         freedom: degrees of freedom.
     """
-    if error == 0:
-        return 0.0 if distance > 0 else 1.0
-    return float(special.stdtr(freedom, -distance / error))
+    far, wide = np.asarray(distance, float), np.asarray(error, float)
+    certain = np.where(far > 0, 0.0, 1.0)
+    below = special.stdtr(freedom, -far / np.where(wide == 0, 1.0, wide))
+    return np.where(wide == 0, certain, below)
 
 
-def holm(values: Sequence[float]) -> list[float]:
+def holm(values: ArrayLike) -> FloatArray:
     """P-values adjusted by Holm's step-down (Holm 1979, Scand. J. Statist. 6, 65-70).
 
     Comparing each with 0.05 keeps the chance of any false rejection in the family below 5 %,
     whatever the tests have to do with each other.
 
     Args:
-        values: one p-value for each test of the family.
+        values: (..., tests), each row the p-values of one family.
 
     Returns:
-        The adjusted p-values in the same order.
+        The adjusted p-values in the same places.
     """
-    adjusted, least = [0.0] * len(values), 0.0
-    for rank, place in enumerate(sorted(range(len(values)), key=lambda place: values[place])):
-        least = max(least, min(1.0, (len(values) - rank) * values[place]))
-        adjusted[place] = least
+    given = np.asarray(values, float)
+    order = np.argsort(given, axis=-1, kind="stable")
+    count = given.shape[-1]
+    steps = (count - np.arange(count)) * np.take_along_axis(given, order, -1)
+    adjusted = np.empty_like(given)
+    risen = np.maximum.accumulate(np.minimum(steps, 1.0), axis=-1)
+    np.put_along_axis(adjusted, order, risen, -1)
     return adjusted

@@ -79,6 +79,8 @@ class Study:
     """The smallest difference of the primary metric that matters, in its unit."""
     contrasts: tuple[Contrast, ...] = ()
     """Claims as weighted sums of arms' means: they decide, where there are any."""
+    prediction: str = ""
+    """A sentence, written before the run: what is expected. It stands on the page as it was."""
     reproduce: tuple[str, ...] = ()
     """Commands that repeat the study."""
 
@@ -213,6 +215,7 @@ class Study:
             companions=self.companions,
             smallest_effect=self.smallest_effect,
             contrasts=self.contrasts,
+            prediction=self.prediction,
             reproduce=self.reproduce,
         )
 

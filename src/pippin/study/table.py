@@ -7,19 +7,18 @@ with what differs, and are not ranked.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from pippin.study.digits import number, plus_minus, roughly, signed
 from pippin.study.fairness import covered
 from pippin.study.glossary import HEADINGS, Term, term
+from pippin.study.lines import ABSENT, Cell, Line, Tone, quality_together
 from pippin.study.results import OF_FILES, Row
 from pippin.study.source import Source
 from pippin.study.statistics import Estimate, over_seeds
 from pippin.study.verdict import Comparison, Series, Status, compare
 
-Tone = Literal["plain", "good", "bad", "mute"]
 ARROWS = {"lower": "↓ lower is better", "higher": "↑ higher is better"}
 NEAREST = "≈ nearest to real pictures is better"
 NEAREST_NOTE = (
@@ -30,62 +29,33 @@ SIGNS = tuple(one[0] for one in (*ARROWS.values(), NEAREST))
 """The signs that say which way is better."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """What a cell says: the number, a remark, and the difference to the first arm."""
-
-    text: str
-    remark: str = ""
-    delta: str = ""
-    tone: Tone = "plain"
-    """Of ``delta``, or of ``text`` where there is none."""
-
-
-ABSENT = Cell(text="\N{EN DASH}", tone="mute")
-"""A reference that nobody measured."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One metric."""
-
-    metric: str
-    term: Term
-    """The metric in words."""
-    role: str
-    """"primary", "companion" or empty."""
-    better: str
-    unit: str
-    count: str
-    """How many seeds, and how many samples each."""
-    arms: tuple[Cell, ...]
-    untrained: Cell
-    real: Cell
-    unranked: tuple[str, ...]
-    """Numbers of another protocol, each with what differs."""
-    comparisons: tuple[Comparison, ...]
-
-    @property
-    def detail(self) -> bool:
-        """Shown on demand: neither declared nor among the few that a reader looks for first."""
-        return not self.role and not self.term.leads
-
-    @property
-    def has_references(self) -> bool:
-        """Whether untrained weights or real pictures were measured too."""
-        return self.untrained is not ABSENT or self.real is not ABSENT
-
-
 def result_lines(source: Source) -> list[Line]:
     """All metrics: the primary one first, then its companions, then group by group."""
-    declared = source.declaration
-    first = [name for name in (declared.primary, *declared.companions) if name]
+    first = declared_first(source)
     rows: dict[str, list[Row]] = {name: [] for name in first}
     for row in source.results.rows:
         rows.setdefault(row.metric, []).append(row)
     lines = [_line(source, metric, found) for metric, found in rows.items() if found]
     groups = list(HEADINGS)
+    if source.declaration.contrasts:
+        lines = quality_together(lines)
     return sorted(lines, key=lambda line: 0 if line.role else 1 + groups.index(line.term.group))
+
+
+def declared_first(source: Source) -> list[str]:
+    """The metrics that a study declared: those of its contrasts, the primary one, companions."""
+    declared = source.declaration
+    of_contrasts = (metric for one in declared.contrasts for metric in one.metrics)
+    names = (*of_contrasts, declared.primary, *declared.companions)
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _role(source: Source, metric: str) -> str:
+    if source.declaration.contrasts:
+        return "exploratory" if metric in declared_first(source) else ""
+    if metric == source.declaration.primary:
+        return "primary"
+    return "companion" if metric in source.declaration.companions else ""
 
 
 def _line(source: Source, metric: str, rows: list[Row]) -> Line:
@@ -103,11 +73,10 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
         target=target,
     )
     deltas: list[Comparison | None] = [None, *comparisons]
-    role = "primary" if primary else "companion" if metric in declared.companions else ""
     return Line(
         metric=metric,
         term=known,
-        role=role,
+        role=_role(source, metric),
         better=NEAREST if target is not None else direction(known, sample.better),
         unit=sample.unit,
         count=counted(main),
@@ -163,6 +132,9 @@ def arm_cell(source: Source, series: Series, rows: list[Row], delta: Comparison 
     if series.diverged:
         remarks.append(f"diverged in {len(series.diverged)}, left out")
     text, tone = _delta(delta, fixed=rows[0].fixed)
+    if source.declaration.contrasts and delta is not None and delta.difference is not None:
+        # Contrasts decide: a difference of two arms gets no word of its own.
+        text, tone = delta_text(delta.difference, "exploratory", fixed=rows[0].fixed), "mute"
     return Cell(text=_text(found), remark="; ".join(remarks), delta=text, tone=tone)
 
 

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often verdicts are wrong: simulated studies with a known truth, decided as real ones are.
+
+The value of an arm at a seed is its true mean, plus what all arms share at that seed, plus noise
+of its own; both are normal. Nothing is trained.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pippin.study.contrast_verdict import decide, p_values
+from pippin.study.contrasts import Contrast, Prediction, difference, interaction, main_effect
+from pippin.study.statistics import holm
+
+METRIC = "number"
+SQUARE = {
+    f"{first}{second}": {"first": first, "second": second}
+    for first in ("low", "high")
+    for second in ("low", "high")
+}
+"""A 2 x 2 design: arm -> axis -> level."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """A study without its numbers."""
+
+    name: str
+    arms: tuple[str, ...]
+    contrasts: tuple[Contrast, ...]
+    """Of the one metric :data:`METRIC`; all of them primary."""
+
+    def true_values(self, means: Mapping[str, float]) -> list[float]:
+        """Each contrast's value where arms have these true means; an absent one is 0."""
+        return [
+            sum(term.weight * means.get(term.arm, 0.0) for term in one.terms)
+            for one in self.contrasts
+        ]
+
+    def spreads(self, noise: float) -> list[float]:
+        """Each contrast's standard deviation over seeds, where the arms' own noise has this."""
+        return [
+            noise * float(np.linalg.norm([term.weight for term in one.terms]))
+            for one in self.contrasts
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A share of simulated studies with its 95 % interval (Wilson 1927)."""
+
+    count: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """The share."""
+        return self.count / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's score interval."""
+        z, n, p = 1.959963984540054, self.total, self.value
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
+        return middle - half, middle + half
+
+
+def designs(predicted: Prediction = "open", smallest_effect: float | None = None) -> list[Design]:
+    """One difference, three differences from one arm, and a 2 x 2 by main effects."""
+    said = {"claim": "-", "predicted": predicted, "smallest_effect": smallest_effect}
+    arms = ("a", "b", "c", "d")
+    against = [difference("a", arm, METRIC, name=arm, **said) for arm in arms[1:]]
+    effects = [
+        main_effect(SQUARE, axis, "low", "high", METRIC, name=axis, **said)
+        for axis in ("first", "second")
+    ]
+    both = interaction(
+        SQUARE, ("first", "low", "high"), ("second", "low", "high"), METRIC, name="both", **said
+    )
+    return [
+        Design(name="one difference", arms=arms[:2], contrasts=(against[0],)),
+        Design(name="three differences", arms=arms, contrasts=tuple(against)),
+        Design(name="2 x 2: effects", arms=tuple(SQUARE), contrasts=(*effects, both)),
+    ]
+
+
+def simulated_verdicts(
+    design: Design,
+    *,
+    seeds: int,
+    studies: int,
+    means: Mapping[str, float] | None = None,
+    noise: float = 1.0,
+    seed: int = 0,
+) -> np.ndarray:
+    """The verdicts of simulated studies.
+
+    Args:
+        design: what every study declares.
+        seeds: training seeds of each study.
+        studies: how many are simulated.
+        means: true mean of arms; an absent one is 0.
+        noise: standard deviation of each arm's own noise.
+        seed: of the numbers drawn.
+
+    Returns:
+        (studies, contrasts): the verdicts.
+    """
+    values = simulated_values(
+        design, seeds=seeds, studies=studies, means=means, noise=noise, seed=seed
+    )
+    weights = np.zeros((len(design.arms), len(design.contrasts)))
+    for place, one in enumerate(design.contrasts):
+        for term in one.terms:
+            weights[design.arms.index(term.arm), place] += term.weight
+    sums = values @ weights  # (studies, seeds, contrasts)
+    mean, error = sums.mean(1), sums.std(1, ddof=1) / np.sqrt(seeds)
+    tests = [
+        p_values(one, mean[:, place], error[:, place], seeds - 1)
+        for place, one in enumerate(design.contrasts)
+    ]
+    p, against = (np.stack(side, -1) for side in zip(*tests, strict=True))
+    return decide(holm(p), holm(against))
+
+
+def simulated_values(
+    design: Design,
+    *,
+    seeds: int,
+    studies: int,
+    means: Mapping[str, float] | None = None,
+    noise: float = 1.0,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """(studies, seeds, arms): the numbers of simulated studies; arguments as above."""
+    draw = np.random.default_rng(seed)
+    truth = np.array([(means or {}).get(arm, 0.0) for arm in design.arms])
+    own = draw.normal(size=(studies, seeds, len(design.arms)))
+    return truth + noise * own + draw.normal(size=(studies, seeds, 1))
+
+
+def any_rate(verdicts: np.ndarray, verdict: str, among: Sequence[int] | None = None) -> Rate:
+    """The share of studies in which any contrast has a verdict.
+
+    Args:
+        verdicts: of :func:`simulated_verdicts`.
+        verdict: such as "supported".
+        among: which contrasts count, by place; None = all.
+    """
+    counted = verdicts if among is None else verdicts[:, list(among)]
+    return Rate(count=int((counted == verdict).any(1).sum()), total=len(verdicts))

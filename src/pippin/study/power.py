@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The power of a contrast: the chance of "supported" if what it claims is true.
+
+With n seeds, a standard deviation sigma of the weighted sums over seeds and a true value delta,
+sqrt(n) mean / s  is noncentral t with n - 1 degrees of freedom and noncentrality
+sqrt(n) delta / sigma, so the power of a difference has a closed form; that of a claim of no
+difference is one integral over s.
+"""
+
+import math
+
+import numpy as np
+from scipy import special
+
+from pippin.study.contrasts import Contrast
+from pippin.study.statistics import LEVEL, t_quantile
+
+_POINTS = 4096
+"""Of the integral over s, at equal steps of probability."""
+MOST_SEEDS = 1000
+"""How many seeds :func:`seeds_needed` looks at."""
+
+
+def power_of_difference(effect: float, spread: float, seeds: int, level: float = LEVEL) -> float:
+    """The chance that the interval lies wholly beyond zero, on the side of the true effect.
+
+    Args:
+        effect: the true value of the contrast, whatever its sign.
+        spread: standard deviation of the weighted sums over training seeds, same unit.
+        seeds: how many.
+        level: of the two-sided interval.
+
+    Raises:
+        ValueError: fewer than two seeds, or a spread that is not positive.
+    """
+    _refuse(spread, seeds)
+    limit, noncentral = t_quantile((1 + level) / 2, seeds - 1), math.sqrt(seeds) * effect / spread
+    return float(1 - special.nctdtr(seeds - 1, abs(noncentral), limit))
+
+
+def power_of_no_difference(
+    smallest_effect: float, spread: float, seeds: int, level: float = LEVEL
+) -> float:
+    """The chance that the interval lies inside +- the smallest effect where the true value is 0.
+
+    Args and errors: as for :func:`power_of_difference`.
+    """
+    _refuse(spread, seeds)
+    shares = (np.arange(_POINTS) + 0.5) / _POINTS
+    deviations = np.sqrt(special.chdtri(seeds - 1, 1 - shares) / (seeds - 1))  # s / sigma
+    room = math.sqrt(seeds) * smallest_effect / spread - deviations * t_quantile(
+        (1 + level) / 2, seeds - 1
+    )
+    return float(np.mean(np.maximum(2 * special.ndtr(room) - 1, 0.0)))
+
+
+def contrast_power(contrast: Contrast, spread: float, seeds: int, family: int = 1) -> float | None:
+    """The power of a contrast: at its smallest effect, or at 0 where no difference is predicted.
+
+    Args:
+        contrast: its prediction and smallest effect are used.
+        spread: standard deviation over seeds, planned or as found.
+        seeds: how many.
+        family: number of primary contrasts; the level is 1 - 0.05 / family, which Holm's step-down
+            never falls short of.
+
+    Returns:
+        None for a contrast without a smallest effect.
+    """
+    if contrast.smallest_effect is None:
+        return None
+    level = 1 - (1 - LEVEL) / family
+    if contrast.predicted == "none":
+        return power_of_no_difference(contrast.smallest_effect, spread, seeds, level)
+    return power_of_difference(contrast.smallest_effect, spread, seeds, level)
+
+
+def seeds_needed(
+    contrast: Contrast, spread: float, wanted: float = 0.8, family: int = 1
+) -> int | None:
+    """The smallest number of seeds with a power; None = no smallest effect, or more than
+    :data:`MOST_SEEDS`."""
+    if contrast.smallest_effect is None:
+        return None
+    low, high = 1, MOST_SEEDS  # low is too few, high enough
+    if (contrast_power(contrast, spread, high, family) or 0.0) < wanted:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = (contrast_power(contrast, spread, middle, family) or 0.0) >= wanted
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _refuse(spread: float, seeds: int) -> None:
+    if seeds < 2 or not 0 < spread < math.inf:
+        raise ValueError(f"power needs 2 seeds or more and a spread > 0; got {seeds}, {spread}")
