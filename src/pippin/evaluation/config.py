@@ -56,10 +56,12 @@ class EvaluationConfig(Config):
     large one, for the curve of one against the other."""
     control_scales: tuple[float, ...] = ()
     """Control guidance scales, beta, at which drift and effect of a control are measured too; with
-    them, the drift at which the model reaches half the effect of real pairs."""
+    them, the drift at which the model reaches matched_share of the effect of real pairs."""
     scaled_controls: tuple[str, ...] = field(default=("original_size",), metadata=WHERE_SET)
     """The controls that this is done for: original_size, crop_corner, jpeg_quality,
     colour_jitter, grain."""
+    matched_share: float = field(default=0.5, metadata=WHERE_SET)
+    """Share of real pairs' effect at which models are compared by their drift."""
     scales: tuple[float, ...] = ()
     """Semantic scales of which the best is looked for on a split of its own; none = no search.
     Quality is then reported at the best one and at 1, beside that of the recipe's sampling."""
@@ -104,6 +106,10 @@ class EvaluationConfig(Config):
             raise ConfigError(
                 f"evaluation.size_curve must be different sides of {SMALLEST_SIDE} pixels or "
                 f"more; got {self.size_curve}"
+            )
+        if not 0 < self.matched_share <= 1:
+            raise ConfigError(
+                f"evaluation.matched_share must lie in (0, 1]; got {self.matched_share}"
             )
         if any(scale <= 0 for scale in self.control_scales):
             raise ConfigError(

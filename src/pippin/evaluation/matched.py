@@ -4,8 +4,8 @@
 A model may drift little because it hardly obeys. Control guidance (beta, Berrada et al. 2024) is
 a dial for how much a given model obeys: beta = 0 ignores the control, with no drift and no
 effect, and larger values exaggerate it. Along that dial a model draws a curve of drift against
-effect, and its *matched drift* is the drift at which the curve reaches a stated effect: half of
-what real pairs show.
+effect, and its *matched drift* is the drift at which the curve reaches a stated effect: a share,
+by default half, of what real pairs show.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from pippin.evaluation.measure import RESAMPLES, Measure
 from pippin.rng import generator
 
 SHARE = 0.5
-"""Of the effect of real pairs: what models are compared at."""
+"""Of the effect of real pairs: what models are compared at unless another share is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,10 @@ def matched_drift(
     *,
     seed: int,
     protocol: dict[str, Any],
+    share: float = SHARE,
 ) -> list[Measure]:
     """``matched drift NAME``: by linear interpolation between the points of rising beta, from
-    (0, 0) on, where the effect first reaches ``SHARE`` of that of real pairs.
+    (0, 0) on, where the effect first reaches ``share`` of that of real pairs.
 
     Nothing is returned where no point reaches it, or real pairs show no effect. The interval is a
     bootstrap over pairs, generated and real ones together; its upper end is None where more than
@@ -54,11 +55,12 @@ def matched_drift(
         real_effect: of the real pairs, in the order of the points' pairs.
         seed: of the bootstrap.
         protocol: of the measures that the points come from.
+        share: of the effect of real pairs, at which models are compared.
     """
     ordered = sorted(points, key=lambda point: point.scale)
     drifts = torch.stack([point.drift.double() for point in ordered])  # (points, pairs)
     effects = torch.stack([point.effect.double() for point in ordered])
-    target = SHARE * real_effect.double()
+    target = share * real_effect.double()
     value = float(_reached(drifts.mean(1)[None], effects.mean(1)[None], target.mean()[None]))
     if not target.mean() > 0 or value == torch.inf:
         return []
@@ -80,7 +82,7 @@ def matched_drift(
             n=pairs,
             unit="efflite0-distance",
             better="lower",
-            protocol=protocol | {"share_of_real_effect": SHARE, "seed": seed},
+            protocol=protocol | {"share_of_real_effect": share, "seed": seed},
         )
     ]
 

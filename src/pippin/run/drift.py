@@ -129,7 +129,14 @@ def _along_guidance(pairs: "Pairs", probe: Probe, network: EffLite0) -> list[Mea
         ]
     shared = found[0].protocol | {"control_scales": list(config.control_scales)}
     del shared["control_scale"]
-    matched = matched_drift(probe.name, points, real.values, seed=config.seed, protocol=shared)
+    matched = matched_drift(
+        probe.name,
+        points,
+        real.values,
+        seed=config.seed,
+        protocol=shared,
+        share=config.matched_share,
+    )
     return [*matched, *found]
 
 

@@ -20,6 +20,7 @@ from pippin.studies.control import (
 from pippin.studies.demo import demo_study
 from pippin.studies.guidance import guidance_study
 from pippin.studies.guidance_law import guidance_law_study
+from pippin.studies.late_control import late_control_study
 from pippin.studies.padding import padding_study
 from pippin.studies.scales import SCALES, ScaleName
 from pippin.studies.transfer import (
@@ -64,6 +65,9 @@ STUDIES: dict[str, Shipped] = {
         EMBEDDED,
     ),
     "control-gates": Shipped(control_gates_study, "schedules of the control gate, and alpha"),
+    "late-control": Shipped(
+        late_control_study, "the gate on a late and on an early control", EMBEDDED
+    ),
     "control-init": Shipped(control_init_study, "initial weights of the control embeddings"),
     "control-fields": Shipped(control_fields_study, "which control fields are read"),
     "sampling-control": Shipped(sampling_control_study, "what control samples ask for"),

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does the time schedule of control help a late control, and mute an early one?
+
+Berrada et al. 2024 let low-level control act late in sampling. Whether that is right for a field
+depends on when the field is decided, which its control profile shows
+(:mod:`pippin.evaluation.control_profile`). Two fields are gated and not gated, in a 2 x 2 design
+under the method's own noise schedule: film grain, the latest of the fields that the embedded
+images can vary, and colour jitter, an early one. The mechanism predicts that the gate spares the
+first and mutes the second.
+"""
+
+from dataclasses import replace
+
+from pippin.conditioning.config import PowerCosineGate
+from pippin.data.config import LookLaw, OpenMojiConfig
+from pippin.diffusion.config import DiffusionConfig
+from pippin.studies.scales import ScaleName, class_base
+from pippin.study.contrasts import Contrast, ContrastTerm, minus
+from pippin.study.study import Axis, Study
+
+EARLY, LATE = "colour_jitter", "grain"
+ALWAYS = ("original_size", "crop_corner", "crop_size", "flip")
+"""Read by every arm without a gate."""
+GATED: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "late": (LATE,),
+    "early": (EARLY,),
+    "both": (LATE, EARLY),
+}
+"""Arm -> the fields under the gate."""
+SMALLEST_SHARE = 0.15
+"""Of a control's effect, in shares of what real pairs show."""
+LOOK = LookLaw(grain_share=0.75, grain_largest=48.0, colour_jitter=0.6)
+IMAGES: dict[ScaleName, int] = {"demo": 10_000, "cpu": 40_000, "gpu-hour": 2_000_000}
+
+
+def late_control_study(scale: ScaleName) -> Study:
+    """Gate on a late control x gate on an early one."""
+    base = class_base(scale)
+    assert isinstance(base.data, OpenMojiConfig)
+    train = replace(base.train, images=IMAGES[scale], precision="bf16", lr_at="middle")
+    evaluation = replace(
+        base.evaluation,
+        parts=("held-out", "control-profile", "drift", "quality", "real"),
+        control_scales=(1.0, 2.0, 4.0),
+        scaled_controls=(LATE, EARLY),
+        matched_share=0.25,
+    )
+    base = replace(
+        base,
+        data=replace(base.data, look=LOOK),
+        diffusion=DiffusionConfig(schedule="sd", prediction="eps"),
+        train=train,
+        evaluation=evaluation,
+    )
+    return Study(
+        name=f"late-control-{scale}",
+        title="The control gate on a late and on an early control",
+        question=(
+            "Does a gate that opens late leave a late control (grain) as it is, and mute an early "
+            "one (brightness)?"
+        ),
+        base=base,
+        axes={
+            "gated": Axis(levels=_levels(scale), description="which fields the gate holds back")
+        },
+        seeds=(10, 11, 12, 13, 14, 15) if scale == "cpu" else (10, 11, 12),
+        primary=f"effect {LATE}",
+        companions=(
+            f"matched drift {LATE}",
+            f"effect {EARLY}",
+            f"matched drift {EARLY}",
+            "held-out loss",
+        ),
+        contrasts=_contrasts(),
+        prediction=(
+            "One pilot seed of either arm suggests that the gate mutes brightness altogether and "
+            "takes more than half of grain's effect too: the first claim would then not be "
+            "supported, the second supported."
+        ),
+    )
+
+
+def _levels(scale: ScaleName) -> dict[str, dict[str, object]]:
+    control, fields = class_base(scale).conditioning.control, (LATE, EARLY)
+    return {
+        arm: {
+            "conditioning.control": replace(
+                control,
+                high=(*ALWAYS, *(field for field in fields if field not in gated)),
+                low=gated,
+                low_gate=PowerCosineGate(),
+            )
+        }
+        for arm, gated in GATED.items()
+    }
+
+
+def _gate_effect(field: str, metric: str) -> tuple[ContrastTerm, ...]:
+    """The mean over the arms in which the field is gated, less that over the others."""
+    return tuple(
+        ContrastTerm(arm=arm, metric=metric, weight=0.5 if field in gated else -0.5)
+        for arm, gated in GATED.items()
+    )
+
+
+def _contrasts() -> tuple[Contrast, ...]:
+    late = Contrast(
+        name="gate on late, effect",
+        claim="The gate leaves the effect of a late control as it is.",
+        terms=_gate_effect(LATE, f"effect {LATE}"),
+        scale="share of real",
+        smallest_effect=SMALLEST_SHARE,
+        predicted="none",
+    )
+    early = Contrast(
+        name="gate on early, effect",
+        claim="The gate mutes an early control.",
+        terms=_gate_effect(EARLY, f"effect {EARLY}"),
+        scale="share of real",
+        smallest_effect=SMALLEST_SHARE,
+        predicted="negative",
+    )
+    spared = minus(
+        late,
+        early,
+        name="late less early, effect",
+        claim="The gate takes less from a late control than from an early one.",
+        scale="share of real",
+        smallest_effect=SMALLEST_SHARE,
+        predicted="positive",
+    )
+    drifts = [
+        Contrast(
+            name=f"gate on {field}, {metric}",
+            claim=f"The gate lowers the {metric} of {field}.",
+            terms=_gate_effect(field, f"{metric} {field}"),
+            role="secondary",
+            predicted="negative",
+        )
+        for field in (LATE, EARLY)
+        for metric in ("matched drift", "excess drift")
+    ]
+    loss = Contrast(
+        name="gate on either, held-out loss",
+        claim="The gate costs no held-out loss.",
+        terms=tuple(
+            ContrastTerm(arm=arm, metric="held-out loss", weight=weight)
+            for arm, weight in {"none": -1.0, "both": 1.0}.items()
+        ),
+        role="secondary",
+    )
+    return (late, early, spared, *drifts, loss)
