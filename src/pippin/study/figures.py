@@ -42,7 +42,7 @@ class Key:
     arm: str
     position: int
     end: str
-    """The curve's last value; empty for an arm without a curve."""
+    """The curve's last value, or another one that tells it; empty for an arm without a curve."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +55,13 @@ class Figure:
     legend: tuple[Key, ...]
     against: str = "images seen"
     """What the horizontal axis shows."""
+    says: str = "ends at"
+    """Stands before each :attr:`Key.end`."""
 
     @property
     def alt(self) -> str:
         """The drawing in words."""
-        ends = (f"{key.arm} ends at {key.end}" for key in self.legend if key.end)
+        ends = (f"{key.arm} {self.says} {key.end}" for key in self.legend if key.end)
         return f"{self.title} against {self.against}: {'; '.join(ends)}"
 
 

@@ -177,6 +177,9 @@ _EXACT = {
 }
 
 
+PROFILE = "control profile "
+
+
 def term(metric: str) -> Term:
     """The metric in words; an unknown one keeps its name and has no text."""
     if metric in _EXACT:
@@ -185,6 +188,8 @@ def term(metric: str) -> Term:
         inner = metric.removeprefix("zero-shot ")
         text = f"{inner} of samples for another folder's captions, against that folder's pictures."
         return Term(label=metric, text=text, group="samples")
+    if metric.startswith(PROFILE):
+        return _profile(metric.removeprefix(PROFILE))
     for beginning, describe in _OF_CONTROL.items():
         if metric.startswith(f"{beginning} "):
             return describe(metric.removeprefix(f"{beginning} "))
@@ -212,6 +217,24 @@ def term(metric: str) -> Term:
         text = "Squared error at one noise level; a high log-SNR is little noise."
         return Term(label=metric, text=text, group="loss")
     return Term(label=metric, text="", group="other", leads=True)
+
+
+def _profile(rest: str) -> Term:
+    """A point of a control profile, or its centre."""
+    control, _, where = rest.partition(" ")
+    label = f"control profile ({control_name(control)}), {where}"
+    if where == "centre":
+        return Term(
+            label=label,
+            text=(
+                "At which log-SNR knowing the control lowers the denoising error, on average: low "
+                "while the layout forms, high where only detail is left."
+            ),
+            group="control",
+            leads=True,
+        )
+    text = "x0-error that a wrong value of the control adds at one noise level."
+    return Term(label=label, text=text, group="control")
 
 
 def names() -> tuple[str, ...]:

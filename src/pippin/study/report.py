@@ -16,6 +16,7 @@ from pippin.study.gallery import SEEDS_SHOWN, gallery
 from pippin.study.glossary import HEADINGS, control_name, term
 from pippin.study.page import write_page
 from pippin.study.pictures import ROOM, Album
+from pippin.study.profiles import control_profiles
 from pippin.study.settings import differing, grouped
 from pippin.study.source import Run, Source, open_source
 from pippin.study.start import starting_point
@@ -77,6 +78,7 @@ def _context(source: Source, album: Album) -> dict[str, Any]:
         "reading": _reading(source),
         "groups": grouped_details(lines),
         "curves": [(figure, Markup(figure.svg)) for figure in curves],
+        "profiles": [(figure, Markup(figure.svg)) for figure in control_profiles(source)],
         "tradeoffs": [(figure, Markup(figure.svg)) for figure in tradeoffs(source)],
         "samples": pictures.samples,
         "drift": pictures.drift,

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control profiles: the x0-error that a wrong value of a control adds, against log-SNR."""
+
+import re
+from collections.abc import Mapping
+
+from pippin.study.figures import (
+    Figure,
+    Key,
+    Points,
+    canvas,
+    draw_line,
+    label_axes,
+    mean_line,
+    to_svg,
+)
+from pippin.study.glossary import control_name
+from pippin.study.source import Source
+
+_POINT = re.compile(r"control profile (\w+) at log-SNR (\S+)")
+_READING = (
+    "error of the clean latent that a wrong value adds, on held-out images, from much noise "
+    "(left) to little; where the curve lies is where the control is decided"
+)
+
+
+def control_profiles(source: Source) -> list[Figure]:
+    """One figure for each control field, with a curve for each arm; of a single run, one figure
+    with a curve for each field."""
+    curves = _curves(source)
+    if not curves:
+        return []
+    if len(source.declaration.arms) == 1:
+        (arm,) = source.declaration.arms
+        series = {control_name(field): arms[arm] for field, arms in curves.items() if arm in arms}
+        return [_figure("Control profile", series)]
+    return [
+        _figure(
+            f"Control profile ({control_name(field)})",
+            {arm: arms.get(arm, []) for arm in source.declaration.arms},
+        )
+        for field, arms in curves.items()
+    ]
+
+
+def _curves(source: Source) -> dict[str, dict[str, list[Points]]]:
+    """Field -> arm -> one curve for each seed, by rising log-SNR."""
+    points: dict[tuple[str, str, int], Points] = {}
+    for row in source.results.rows:
+        found = _POINT.fullmatch(row.metric)
+        if found and row.subject == "arm" and row.value is not None:
+            key = (found[1], row.arm, row.seed)
+            points.setdefault(key, []).append((float(found[2]), row.value))
+    curves: dict[str, dict[str, list[Points]]] = {}
+    for (field, arm, _), curve in points.items():
+        curves.setdefault(field, {}).setdefault(arm, []).append(sorted(curve))
+    return curves
+
+
+def _figure(title: str, series: Mapping[str, list[Points]]) -> Figure:
+    figure, axes = canvas()
+    keys = []
+    for position, (name, curves) in enumerate(series.items()):
+        mean = mean_line(curves)
+        for curve in curves if len(curves) > 1 else ():
+            draw_line(axes, curve, position, linewidth=0.8, alpha=0.35)
+        draw_line(axes, mean, position, linewidth=2.0, alpha=1.0)
+        keys.append(Key(arm=name, position=position, end=_largest(mean)))
+    label_axes(axes, "log-SNR", "added x0-error")
+    many = max(map(len, series.values()), default=0) > 1
+    seeds = "; faint lines are single seeds, strong ones their means" if many else ""
+    return Figure(
+        title=title,
+        caption=_READING + seeds,
+        svg=to_svg(figure),
+        legend=tuple(keys),
+        against="log-SNR",
+        says="is largest,",
+    )
+
+
+def _largest(curve: Points) -> str:
+    """Where the curve is largest."""
+    if not curve:
+        return ""
+    log_snr, value = max(curve, key=lambda point: point[1])
+    return f"{value:.2g} at {log_snr:g}"
