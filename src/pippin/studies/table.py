@@ -21,6 +21,7 @@ from pippin.studies.demo import demo_study
 from pippin.studies.guidance import guidance_study
 from pippin.studies.guidance_law import guidance_law_study
 from pippin.studies.late_control import late_control_study
+from pippin.studies.learning_rate import learning_rate_study
 from pippin.studies.padding import padding_study
 from pippin.studies.scales import SCALES, ScaleName
 from pippin.studies.transfer import (
@@ -83,6 +84,9 @@ STUDIES: dict[str, Shipped] = {
     "guidance-law": Shipped(guidance_law_study, "does the best scale follow the side"),
     "datasets": Shipped(datasets_study, "half of a budget on other pictures first", EMBEDDED),
     "class-to-text": Shipped(class_to_text_study, "half of a budget on classes first", EMBEDDED),
+    "learning-rate": Shipped(
+        learning_rate_study, "Adam's rate: 1e-3, 1e-4, 2e-3", ("gpu-hour", "paper")
+    ),
     "architectures": Shipped(architectures_study, "five denoisers under both conditionings"),
     "text-architectures": Shipped(text_architectures_study, "five denoisers of text"),
 }
