@@ -118,6 +118,33 @@ def comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Reci
     )
 
 
+def mmdit_attention_modulation(resolution: Resolution) -> Recipe:
+    """mmDiT by class as Stable Diffusion 3 reads text (Esser et al. 2024): tokens by attention,
+    and a vector by modulation beside time and control.
+
+    A vector for each class stands for the pooled text. The plain recipe ``paper/mmdit-*`` has the
+    tokens alone.
+    """
+    base = comparison("mmdit", resolution, disentangled=False)
+    return replace(base, conditioning=replace(base.conditioning, rules={"label": "both"}))
+
+
+SDXL_CONTROL = ControlConfig(
+    high=("crop_corner", "crop_size"), low=("original_size",), embedding="sdxl"
+)
+"""SDXL's micro-conditioning: original size and crop corner in pixels. In the place of its target
+size, which is one number where all training images have one size, stands the crop's extent: here
+crops are not always of the full shorter side."""
+
+
+def sdxl_style(name: str, resolution: Resolution) -> Recipe:
+    """A denoiser by class with control as SDXL embeds it (Podell et al. 2023, section 2.2), and
+    the class in modulation beside it."""
+    base = comparison(name, resolution, disentangled=False)
+    conditioning = replace(base.conditioning, rules={"label": "modulation"}, control=SDXL_CONTROL)
+    return replace(base, conditioning=conditioning)
+
+
 def text_comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Recipe:
     """The same by text: pictures in ``data.path`` with captions in a metadata file.
 
@@ -165,7 +192,12 @@ def _guidance(scale: float, resolution: int) -> GuidanceConfig:
 def recipes() -> dict[str, Callable[[], Recipe]]:
     """All of them by name."""
     resolutions: tuple[Resolution, ...] = (256, 512)
-    return {
+    others: dict[str, Callable[[], Recipe]] = {
+        "paper/mmdit-256-attention-modulation": partial(mmdit_attention_modulation, 256),
+        "paper/mmdit-512-attention-modulation": partial(mmdit_attention_modulation, 512),
+        "paper/unet-256-sdxl-style": partial(sdxl_style, "unet", 256),
+    }
+    return others | {
         f"paper/{data}{name}-{resolution}{'-disentangled' * disentangled}": partial(
             build, name, resolution, disentangled=disentangled
         )

@@ -62,10 +62,12 @@ def pictures(resolution: int, *, flip_probability: float = 0.5) -> ImagesConfig:
     )
 
 
-def by_label(mechanism: Mechanism = "modulation", *, num_tokens: int = 4) -> ConditioningConfig:
+def by_label(
+    mechanism: Mechanism = "modulation", *, num_tokens: int = 4, init_std: float = 0.02
+) -> ConditioningConfig:
     """Classes and nothing else, one in ten dropped."""
     return ConditioningConfig(
-        semantic=LabelSemantic(num_tokens=num_tokens),
+        semantic=LabelSemantic(num_tokens=num_tokens, init_std=init_std),
         rules={"label": mechanism},
         control=NO_CONTROL,
         drop=DropConfig(keep=0.9, control=0.0, semantic=0.1, both=0.0),
@@ -155,7 +157,11 @@ def pixart_xl_256() -> Recipe:
         diffusion=DiffusionConfig(schedule="ddpm"),
         conditioning=ConditioningConfig(
             semantic=TextSemantic(
-                token_features=4096, num_tokens=120, projection="mlp", padding="mask"
+                token_features=4096,
+                num_tokens=120,
+                projection="mlp",
+                projection_init="normal",  # N(0, 0.02), the code's
+                padding="mask",
             ),
             rules={"text": "attention"},
             control=NO_CONTROL,
@@ -274,7 +280,8 @@ def ldm_4_imagenet_256() -> Recipe:
         # for a folder with a KL autoencoder of the same shape.
         autoencoder=AutoencoderConfig(source="kl-f4"),
         diffusion=DiffusionConfig(schedule="ldm-f4"),
-        conditioning=by_label("attention", num_tokens=1),  # dropping one in ten: unverified
+        # Dropping one in ten: unverified. The code leaves torch's N(0, 1) to its class embedding.
+        conditioning=by_label("attention", num_tokens=1, init_std=1.0),
         denoiser=unet("LDM-4"),
         train=rarely(
             TrainConfig(

@@ -8,11 +8,13 @@ from pippin.denoisers.config import DenoiserConfig, UNetConfig, dit, mdtv2, mmdi
 from pippin.recipes.openmoji import GRID
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.studies.scales import SEEDS, ScaleName, class_base, text_base
+from pippin.studies.scales import KEPT, SEEDS, ScaleName, class_base, text_base
 from pippin.study.study import Axis, Study
 
 DENOISERS = ("mmdit", "dit", "mdtv2", "pixart", "unet")
 CONDITIONINGS = ("disentangled", "entangled")
+SD3_LABEL = "attention-modulation"
+"""A class read as Stable Diffusion 3's mmDiT reads text."""
 ARCHITECTURE = "the denoiser; sizes of one name differ in parameters and FLOPs"
 
 
@@ -28,6 +30,11 @@ def architectures_study(scale: ScaleName) -> Study:
     levels = {
         name: get_recipe(f"openmoji/{DENOISERS[0]}-{name}").conditioning for name in CONDITIONINGS
     }
+    if scale not in KEPT:  # as SD3 reads text
+        arm = f"mmdit-{SD3_LABEL}"
+        architectures[arm] = architectures["mmdit-entangled"]
+        combinations[arm] = {"architecture": arm, "conditioning": SD3_LABEL}
+        levels[SD3_LABEL] = get_recipe(f"openmoji/{arm}").conditioning
     return Study(
         name=f"architectures-{scale}",
         title="Five denoisers, two conditionings",
@@ -44,7 +51,7 @@ def architectures_study(scale: ScaleName) -> Study:
                     for name, level in levels.items()
                 },
                 description="how class and size enter: class by attention and size under a time "
-                "schedule, or both by modulation",
+                "schedule, both by modulation, or class by both and size by modulation",
             ),
         },
         combinations=combinations,
