@@ -57,6 +57,16 @@ def added_later(before: Any) -> dict[str, Any]:
     return WHERE_SET | {"before": before}
 
 
+def counts_as(kind: Callable[[Any], Any]) -> dict[str, Any]:
+    """Metadata of a setting of which a protocol holds a kind rather than the value, such as a path
+    whose content is a part of every measure's own protocol.
+
+    Args:
+        kind: of a value, as the protocol holds it.
+    """
+    return {"counts as": kind}
+
+
 def written_as(earlier: dict[str, Any]) -> dict[str, Any]:
     """Metadata of a setting whose values had other names when results were kept.
 
@@ -368,8 +378,8 @@ def protocol(config: Config, prefix: str = "", *, everywhere: bool = False) -> d
             found |= protocol(value, f"{path}.", everywhere=everywhere)
         else:
             plain = _converter().unstructure(value)
-            names = field.metadata.get("written")
-            found[path] = names.get(plain, plain) if names else plain
+            names, kind = field.metadata.get("written", {}), field.metadata.get("counts as")
+            found[path] = kind(plain) if kind else names.get(plain, plain) if names else plain
     return found
 
 

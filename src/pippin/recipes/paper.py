@@ -31,7 +31,7 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.published import half_life, rarely
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import ControlRequest, GuidanceConfig, SamplingConfig
-from pippin.training.config import TrainConfig
+from pippin.training.config import InitConfig, TrainConfig
 
 Resolution = Literal[256, 512]
 BATCH_SIZE = 2048
@@ -86,6 +86,7 @@ MODELS = {
 def comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Recipe:
     """A denoiser of :data:`MODELS` under the common protocol, by class."""
     model = MODELS[name]
+    plain = f"paper/{name}-256{'-disentangled' * disentangled}"
     side = resolution // 16  # factor 8 of the autoencoder, patches of 2
     return Recipe(
         data=ImagesConfig(resolution=resolution, held_out_share=0.01),
@@ -96,8 +97,9 @@ def comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Reci
             control=ControlConfig(low_gate=PowerCosineGate() if disentangled else ConstantGate()),
         ),
         denoiser=model.build(side, disentangled),
-        # At 512, init.run is to be set to the run at 256, so that training goes on from it; MDTv2,
-        # whose positions are learned, takes init.transfer positions besides.
+        # The paper's models at 512 start from those at 256. MDTv2, whose positions are learned,
+        # takes init.transfer positions besides.
+        init=_continuing(plain, resolution),
         train=rarely(
             TrainConfig(
                 images=IMAGES[resolution],
@@ -114,7 +116,9 @@ def comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Reci
             guidance=_guidance(1.5, resolution),
             control=ControlRequest(original_size=(resolution, resolution)),
         ),
-        evaluation=EvaluationConfig(num_samples=50_000),
+        # The paper's FID is against ImageNet's validation set; here the images that are held out,
+        # or that set itself by --evaluation.reference FILE.npz.
+        evaluation=EvaluationConfig(num_samples=50_000, reference="validation"),
     )
 
 
@@ -126,7 +130,11 @@ def mmdit_attention_modulation(resolution: Resolution) -> Recipe:
     tokens alone.
     """
     base = comparison("mmdit", resolution, disentangled=False)
-    return replace(base, conditioning=replace(base.conditioning, rules={"label": "both"}))
+    return replace(
+        base,
+        conditioning=replace(base.conditioning, rules={"label": "both"}),
+        init=_continuing("paper/mmdit-256-attention-modulation", resolution),
+    )
 
 
 SDXL_CONTROL = ControlConfig(
@@ -174,13 +182,18 @@ def text_comparison(name: str, resolution: Resolution, *, disentangled: bool) ->
         text=TextConfig(source=(CLIP,)),
         conditioning=replace(base.conditioning, semantic=semantic, rules=rules),
         denoiser=model.build(resolution // 16, True),
-        # At 512, init.run is to be set to the run at 256, as above.
+        init=_continuing(f"paper/cc12m-{name}-256{'-disentangled' * disentangled}", resolution),
         sampling=replace(
             base.sampling,
             steps=50,  # unconfirmed
             guidance=_guidance(5.0, resolution),
         ),
     )
+
+
+def _continuing(recipe: str, resolution: Resolution) -> InitConfig:
+    """What a recipe goes on from: at 512 that of 256, at 256 nothing."""
+    return InitConfig(continues=recipe) if resolution == 512 else InitConfig()
 
 
 def _guidance(scale: float, resolution: int) -> GuidanceConfig:

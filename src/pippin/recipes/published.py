@@ -30,7 +30,7 @@ from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
-from pippin.training.config import ImagesHalfLife, TrainConfig
+from pippin.training.config import ImagesHalfLife, InitConfig, TrainConfig
 
 TORCH_BETAS = (0.9, 0.999)
 """Adam's defaults in PyTorch."""
@@ -105,7 +105,7 @@ def dit_xl_256() -> Recipe:
 
 
 def dit_xl_512() -> Recipe:
-    """DiT-XL/2 at 512 pixels: as at 256, but for 3 million steps."""
+    """DiT-XL/2 at 512 pixels: as at 256, from initial weights, but for 3 million steps."""
     base = dit_xl_256()
     return replace(
         base,
@@ -194,7 +194,7 @@ def pixart_xl_256() -> Recipe:
 
 
 def pixart_xl_512() -> Recipe:
-    """PixArt-alpha at 512 pixels, the aesthetics stage; init.run is to name the 256 run.
+    """PixArt-alpha at 512 pixels, the aesthetics stage, which goes on from the run at 256.
 
     The paper embeds picture sizes and trains on many aspect ratios in this stage; here crops are
     square unless data.aspect_ratios is given, and sizes are left out so that the weights of 256
@@ -205,6 +205,7 @@ def pixart_xl_512() -> Recipe:
         base,
         data=pictures(512, flip_probability=0.0),
         denoiser=pixart("XL", base_grid=32, learn_variance=True),
+        init=InitConfig(continues="published/pixart-xl-256"),
         train=rarely(
             replace(
                 base.train,
