@@ -25,7 +25,7 @@ def architectures_study(scale: ScaleName) -> Study:
         for conditioning in CONDITIONINGS:
             arm = f"{name}-{conditioning}"
             # DiT and MDTv2 have cross-attention only where something is read through it.
-            architectures[arm] = {"denoiser": _of_classes(scale, name, conditioning).denoiser}
+            architectures[arm] = {"denoiser": of_classes(scale, name, conditioning).denoiser}
             combinations[arm] = {"architecture": arm, "conditioning": conditioning}
     levels = {
         name: get_recipe(f"openmoji/{DENOISERS[0]}-{name}").conditioning for name in CONDITIONINGS
@@ -63,7 +63,7 @@ def architectures_study(scale: ScaleName) -> Study:
 
 def text_architectures_study(scale: ScaleName) -> Study:
     """The same captions through all five, read by attention."""
-    recipes = {name: _of_text(scale, name) for name in DENOISERS}
+    recipes = {name: of_text(scale, name) for name in DENOISERS}
     return Study(
         name=f"text-architectures-{scale}",
         title="Five denoisers of text",
@@ -88,14 +88,16 @@ def text_architectures_study(scale: ScaleName) -> Study:
     )
 
 
-def _of_classes(scale: ScaleName, name: str, conditioning: str) -> Recipe:
+def of_classes(scale: ScaleName, name: str, conditioning: str) -> Recipe:
+    """A denoiser's recipe by class, of the size of the scale."""
     if scale == "paper":
         suffix = "-disentangled" if conditioning == "disentangled" else ""
         return get_recipe(f"paper/{name}-256{suffix}")
     return _sized(get_recipe(f"openmoji/{name}-{conditioning}"), scale)
 
 
-def _of_text(scale: ScaleName, name: str) -> Recipe:
+def of_text(scale: ScaleName, name: str) -> Recipe:
+    """A denoiser's disentangled recipe by text, of the size of the scale."""
     if scale == "paper":
         return get_recipe(f"paper/cc12m-{name}-256-disentangled")
     return _sized(get_recipe(f"openmoji/{name}-disentangled-text"), scale)
