@@ -83,13 +83,18 @@ MODELS = {
 """All of size XL, without learned variance; the UNet is Stable Diffusion 1's."""
 
 
+def pictures_of_the_paper(resolution: Resolution, dataset: str) -> ImagesConfig:
+    """A folder of images whose path is still to be given."""
+    return ImagesConfig(resolution=resolution, held_out_share=0.01, dataset=dataset)
+
+
 def comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Recipe:
     """A denoiser of :data:`MODELS` under the common protocol, by class."""
     model = MODELS[name]
     plain = f"paper/{name}-256{'-disentangled' * disentangled}"
     side = resolution // 16  # factor 8 of the autoencoder, patches of 2
     return Recipe(
-        data=ImagesConfig(resolution=resolution, held_out_share=0.01),
+        data=pictures_of_the_paper(resolution, "imagenet-1k"),
         autoencoder=AutoencoderConfig(source="stabilityai/sd-vae-ft-ema"),
         diffusion=DiffusionConfig(schedule="sd", prediction="eps", rescale=resolution / 256),
         conditioning=ConditioningConfig(
@@ -177,6 +182,7 @@ def text_comparison(name: str, resolution: Resolution, *, disentangled: bool) ->
     )
     return replace(
         base,
+        data=pictures_of_the_paper(resolution, "cc12m"),
         # Original captions of CC12M. Other columns of a metadata file are mixed in by
         # text.captions. Tokens of the last layer, as in Stable Diffusion 1: unconfirmed.
         text=TextConfig(source=(CLIP,)),

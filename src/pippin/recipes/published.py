@@ -53,10 +53,11 @@ def rarely(train: TrainConfig) -> TrainConfig:
     )
 
 
-def pictures(resolution: int, *, flip_probability: float = 0.5) -> ImagesConfig:
+def pictures(resolution: int, *, flip_probability: float = 0.5, dataset: str = "") -> ImagesConfig:
     """A folder of class folders, ImageNet's as an example; its path is still to be given."""
     return ImagesConfig(
         resolution=resolution,
+        dataset=dataset,
         crop_law=CropLaw(smallest=1.0, largest=1.0, flip_probability=flip_probability),
         held_out_share=0.01,
     )
@@ -78,7 +79,7 @@ def dit_xl_256() -> Recipe:
     """DiT-XL/2 at 256 pixels (Peebles & Xie 2023, section 4, and their train.py)."""
     batch_size = 256
     return Recipe(
-        data=pictures(256),
+        data=pictures(256, dataset="imagenet-1k"),
         autoencoder=AutoencoderConfig(source="stabilityai/sd-vae-ft-ema"),
         diffusion=DiffusionConfig(schedule="ddpm"),
         conditioning=by_label(),
@@ -109,7 +110,7 @@ def dit_xl_512() -> Recipe:
     base = dit_xl_256()
     return replace(
         base,
-        data=pictures(512),
+        data=pictures(512, dataset="imagenet-1k"),
         train=replace(base.train, images=3_000_000 * base.train.batch_size),
     )
 
@@ -276,7 +277,7 @@ def ldm_4_imagenet_256() -> Recipe:
     batch_size = 1200
     return Recipe(
         # The code crops at a random place, as here. Flips: unverified.
-        data=pictures(256, flip_probability=0.0),
+        data=pictures(256, flip_probability=0.0, dataset="imagenet-1k"),
         # The paper's autoencoder is quantised (f4, 3 channels), which is not built. This stands
         # for a folder with a KL autoencoder of the same shape.
         autoencoder=AutoencoderConfig(source="kl-f4"),

@@ -119,6 +119,7 @@ def _datasets_of_the_paper() -> Study:
     """At 256 pixels and the recipes' own budget; the class table of ImageNet-1k starts anew."""
     base = lean(class_base("paper"), "paper")
     each = base.train.images // 2
+    larger = replace_at(replace_at(base.data, "path", OTHER_DATA), "dataset", "imagenet-22k")
     return _study(
         "datasets",
         "paper",
@@ -126,7 +127,7 @@ def _datasets_of_the_paper() -> Study:
         question="Is half of a budget well spent on ImageNet-22k before ImageNet-1k?",
         base=base,
         axes={"start": _data_starts("pretrained", "@other", "classes", each)},
-        starts={"other": stage(replace_at(base, "data.path", OTHER_DATA), each)},
+        starts={"other": stage(replace(base, data=larger), each)},
     )
 
 
