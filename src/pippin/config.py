@@ -57,6 +57,26 @@ def added_later(before: Any) -> dict[str, Any]:
     return WHERE_SET | {"before": before}
 
 
+def counts_as(kind: Callable[[Any], Any]) -> dict[str, Any]:
+    """Metadata of a setting of which a protocol holds a kind rather than the value, such as a path
+    whose content is a part of every measure's own protocol.
+
+    Args:
+        kind: of a value, as the protocol holds it.
+    """
+    return {"counts as": kind}
+
+
+def written_as(earlier: dict[str, Any]) -> dict[str, Any]:
+    """Metadata of a setting whose values had other names when results were kept.
+
+    Args:
+        earlier: value now -> what records and protocols hold for it, so that older ones are read
+            and their fingerprints hold. Values that it does not name are written as they are.
+    """
+    return {"written": earlier}
+
+
 class ConfigError(ValueError):
     """A configuration that a user gave is wrong; the message says what is allowed."""
 
@@ -142,15 +162,27 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(str, _strict(str))
     converter.register_structure_hook(float, _strict(float, int))
     converter.register_structure_hook_factory(
-        lambda kind: (
-            isinstance(kind, type) and issubclass(kind, Config) and bool(values_before(kind))
-        ),
+        lambda kind: _is_config(kind) and bool(values_before(kind) or names_written(kind)),
         lambda kind: _structure_older(converter, kind),
+    )
+    converter.register_unstructure_hook_factory(
+        lambda kind: _is_config(kind) and bool(names_written(kind)),
+        lambda kind: _unstructure_written(converter, kind),
     )
     converter.register_unstructure_hook_func(
         lambda kind: hasattr(kind, "_fields") and issubclass(kind, tuple), list
     )  # what JSON gives back
     return converter
+
+
+def _is_config(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Config)
+
+
+def names_written(kind: type[Config]) -> dict[str, dict[str, Any]]:
+    """Settings of :func:`written_as`: value now -> what records hold for it."""
+    named = {field.name: field.metadata for field in dataclasses.fields(kind)}
+    return {name: about["written"] for name, about in named.items() if "written" in about}
 
 
 def values_before(kind: type[Config]) -> dict[str, Any]:
@@ -162,11 +194,38 @@ def values_before(kind: type[Config]) -> dict[str, Any]:
 def _structure_older(converter: cattrs.Converter, kind: type[Config]) -> Callable[..., Any]:
     """A cattrs hook that reads records which are older than some settings."""
     structure, before = converter.gen_structure_attrs_fromdict(kind), values_before(kind)
+    written = names_written(kind)
 
     def older(values: Any, _: type) -> Any:
-        return structure({**before, **values} if isinstance(values, Mapping) else values, kind)
+        if not isinstance(values, Mapping):
+            return structure(values, kind)
+        values = {**before, **values}
+        for name in written.keys() & values.keys():
+            values[name] = _read_value(values[name], written[name])
+        return structure(values, kind)
 
     return older
+
+
+def _read_value(value: Any, written: Mapping[Any, Any]) -> Any:
+    """The value now of one in a record; 0 is not taken for False."""
+    for now, earlier in written.items():
+        if type(value) is type(earlier) and value == earlier:
+            return now
+    return value
+
+
+def _unstructure_written(converter: cattrs.Converter, kind: type[Config]) -> Callable[..., Any]:
+    """A cattrs hook that writes values by the names that records have."""
+    unstructure, written = converter.gen_unstructure_attrs_fromdict(kind), names_written(kind)
+
+    def record(config: Any) -> Any:
+        values = dict(unstructure(config))
+        for name, earlier in written.items():
+            values[name] = earlier.get(values[name], values[name])
+        return values
+
+    return record
 
 
 def older_settings(config: Config, record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -318,7 +377,9 @@ def protocol(config: Config, prefix: str = "", *, everywhere: bool = False) -> d
         if isinstance(value, Config):
             found |= protocol(value, f"{path}.", everywhere=everywhere)
         else:
-            found[path] = _converter().unstructure(value)
+            plain = _converter().unstructure(value)
+            names, kind = field.metadata.get("written", {}), field.metadata.get("counts as")
+            found[path] = kind(plain) if kind else names.get(plain, plain) if names else plain
     return found
 
 

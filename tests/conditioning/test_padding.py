@@ -6,6 +6,7 @@ import torch
 
 from pippin.conditioning.config import TextSemantic
 from pippin.conditioning.padding import needs_noise, pad_captions
+from pippin.config import ConfigError, protocol
 from pippin.types import TextFeatures
 
 PLACES, WIDTH = 12, 5
@@ -61,7 +62,7 @@ def test_own_tokens_may_lie_anywhere():
     assert torch.equal(padded[0], text.tokens[0, [1, 4, 5] * 4])
 
 
-@pytest.mark.parametrize("growth", [False, True])
+@pytest.mark.parametrize("growth", ["none", "copy", "prompt"])
 def test_copies_have_the_stated_noise_in_each_channel(growth):
     length, beta, places = 4, 0.3, 400_000
     text = captions((length,), places)
@@ -70,12 +71,52 @@ def test_copies_have_the_stated_noise_in_each_channel(growth):
     own = text.tokens[0, :length]
     spread = own.std(dim=0, correction=0)
     added = (padded - own.repeat(places // length, 1)).unflatten(0, (-1, length))[1:]
-    if growth:
+    if growth == "copy":
         added = added / torch.arange(1, len(added) + 1).sqrt()[:, None, None]
+    if growth == "prompt":
+        added = added / len(added) ** 0.5
     found = added.flatten(0, 1).std(dim=0)
     # the standard deviation of n numbers is known to 1 / sqrt(2 n) of itself: here 0.11 %
     torch.testing.assert_close(found, beta * spread, rtol=6e-3, atol=0)
     assert added.mean().abs() < 1e-2 * beta
+
+
+@pytest.mark.parametrize(
+    ("growth", "factors"),
+    [
+        ("none", [[0] * 5 + [1] * 7, [0] * 7 + [1] * 5, [0] * 12]),
+        ("copy", [[0] * 5 + [1] * 5 + [2**0.5] * 2, [0] * 7 + [1] * 5, [0] * 12]),
+        ("prompt", [[0] * 5 + [2**0.5] * 7, [0] * 7 + [1] * 5, [0] * 12]),
+    ],
+)
+def test_noise_grows_by_the_closed_form(growth, factors):
+    """Captions of 5, 7 and 12 tokens in 12 places stand there m = 3, 2 and 1 times."""
+    text = captions((5, 7, 12))
+    noisy = rule("noisy_replicate", padding_noise=0.5, padding_growth=growth)
+    noises = torch.ones_like(text.tokens)
+    plain = pad_captions(text, rule("replicate")).tokens
+    added = pad_captions(text, noisy, noises).tokens - plain
+    for row, length in enumerate((5, 7, 12)):
+        spread = text.tokens[row, :length].std(dim=0, correction=0)
+        expected = 0.5 * torch.tensor(factors[row])[:, None] * spread
+        torch.testing.assert_close(added[row], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("earlier", "now"), [(False, "none"), (True, "copy")])
+def test_booleans_of_earlier_records_are_read_and_their_fingerprints_hold(earlier, now):
+    record = rule("noisy_replicate").to_dict() | {"padding_growth": earlier}
+    read = TextSemantic.from_dict(record)
+    assert read.padding_growth == now
+    assert read.to_dict() == record
+    assert protocol(read)["padding_growth"] is earlier
+    with pytest.raises(ConfigError, match="padding_growth"):
+        TextSemantic.from_dict(record | {"padding_growth": 0})
+
+
+def test_the_growth_of_a_prompt_is_recorded_by_its_name():
+    config = rule("noisy_replicate", padding_growth="prompt")
+    assert config.to_dict()["padding_growth"] == protocol(config)["padding_growth"] == "prompt"
+    assert TextSemantic.from_dict(config.to_dict()) == config
 
 
 def test_noise_is_needed_and_decides():

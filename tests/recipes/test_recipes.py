@@ -109,8 +109,8 @@ KINDS = ("dit", "mdtv2", "pixart", "mmdit", "unet")
 
 
 def names(resolution, data=""):
-    heads = tuple(f"paper/{data}{kind}-{resolution}" for kind in KINDS)
-    return [n for n in RECIPES if n.startswith(heads)]
+    wanted = {f"paper/{data}{kind}-{resolution}{end}" for kind in KINDS for end in ENDS}
+    return [n for n in RECIPES if n in wanted]
 
 
 @pytest.mark.parametrize("resolution", [256, 512])

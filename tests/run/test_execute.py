@@ -8,13 +8,14 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from pippin.config import ConfigError
+from pippin.config import ConfigError, replace_at
 from pippin.recipes.recipe import Recipe
 from pippin.run import execute as module
 from pippin.run.evaluate import evaluate_run
 from pippin.run.execute import execute, pretrain
 from pippin.run.load import load_run
 from pippin.run.stages import Stages
+from pippin.run.trained import open_trained
 from pippin.training.config import InitConfig, ShareHalfLife
 
 QUICK = {"parts": ("quality",), "num_samples": 8}
@@ -147,3 +148,16 @@ def test_only_the_parts_asked_for_are_measured(first, tmp_path):
     names = {one.name for one in found}
     assert "held-out loss" in names and not any("KID" in name for name in names)
     assert {one.subject for one in found} == {"arm"}
+
+
+def test_a_finished_run_of_another_study_takes_a_start_s_place(recipe, finished_run, tmp_path):
+    """By a link, as docs/studies.md puts runs of table1 in the place of starts of table1-512."""
+    start = tmp_path / "starts" / "before-seed0"
+    start.parent.mkdir()
+    start.symlink_to(finished_run)
+    before = {p: p.stat().st_mtime_ns for p in finished_run.rglob("*")}
+    pretrain(recipe, start)
+    assert {p: p.stat().st_mtime_ns for p in finished_run.rglob("*")} == before
+    assert open_trained(str(start)).images_seen == recipe.train.images
+    with pytest.raises(ValueError, match="was started with other settings"):
+        pretrain(replace_at(recipe, "train.learning_rate", 0.5), start)

@@ -49,8 +49,8 @@ class EvaluatePresetCommand(_OfRunCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFolderCommand:
-    """Measure a folder of images, or a .npz of them (arr_0), against the clean training pictures
-    of a data set, or against --reference."""
+    """Measure a folder of images, or a .npz of them (arr_0), against the clean images of a data
+    set, or against what --reference names."""
 
     evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")] = field(
         default_factory=EvaluationConfig
@@ -58,9 +58,6 @@ class EvaluateFolderCommand:
     data: DataConfig = field(default_factory=OpenMojiConfig)
     """The reference: OpenMoji, or with --data.path FOLDER your own pictures. data.resolution is
     the side of its pictures before features are taken."""
-    reference: Path | None = None
-    """Instead of a data set: a .npz of statistics (`pippin reference` writes them, and ADM's are
-    read) or of images (arr_0), or a folder of images."""
     device: str = "auto"
     out: Path | None = None
     """File of JSON lines to add the measures to. Default: FOLDER/results.jsonl where `pippin
@@ -178,7 +175,7 @@ def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], P
     command = parse(EvaluateFolderCommand, "pippin evaluate FOLDER", arguments, default)
 
     named = [one for one in arguments if one.startswith("--data.")]
-    if command.reference is not None and named:
+    if command.evaluation.reference_kind == "file" and named:
         raise ValueError(f"{named[0]} has no effect with --reference; leave one of them out")
     check_squares(command.data, "pippin evaluate FOLDER")
     if not first_process():
@@ -197,8 +194,10 @@ def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], P
     from pippin.system.device import resolve_device
 
     device, config = resolve_device(command.device), command.evaluation
-    if command.reference is not None:
-        measures = evaluate_against(folder, command.reference, config, device)
+    if config.reference_kind == "file":
+        other = Path(config.reference)
+        config = replace(config, reference="train")  # the measures say what the file holds
+        measures = evaluate_against(folder, other, config, device)
         protocol = reference_protocol(config)
     else:
         measures = evaluate_folder(folder, command.data, config, device)

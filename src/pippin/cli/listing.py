@@ -52,4 +52,6 @@ def _control(recipe: Recipe) -> str:
     control = recipe.conditioning.control
     if not (control.high or control.low):
         return "no control"
+    if control.embedding == "sdxl":
+        return "control as SDXL's"
     return "control constant" if control.low_gate.kind == "constant" else "control gated"

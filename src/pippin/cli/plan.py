@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 USAGE = """usage: pippin plan RECIPE [options]      pippin plan RECIPE --help shows all settings
        pippin plan --config RUN/config.json [options]
+       pippin plan --study NAME [--scale S] [options]      every cell of a study
 
 devices: {devices}
 
@@ -52,6 +53,10 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         say(USAGE.format(devices=", ".join(DEVICES), recipes=recipe_list()))
         return 0 if argv else 2
+    if argv[0] == "--study":
+        from pippin.cli.plan_study import plan_study
+
+        return plan_study(argv[1:])
     name, recipe, rest = find_recipe(argv)
     default = PlanCommand(recipe=recipe, num_classes=recorded_classes(argv))
     command = parse(PlanCommand, f"pippin plan {name}", rest, default)

@@ -33,6 +33,9 @@ class StudyCommand(Machine):
     be added later."""
     data_path: str | None = None
     """Folder of the pictures, for a study that does not run on the embedded ones."""
+    other_data_path: str | None = None
+    """Folder of the images that a study begins on, where they are not those of its arms:
+    ImageNet-22k of datasets, ImageNet-1k of class-to-text, at scale paper."""
     executor: ExecutorName = "inline"
     """inline: one run after the other; local: --jobs processes of this machine; slurm: a Slurm job
     for each run (needs pippin[cluster])."""
@@ -62,6 +65,7 @@ def main(argv: list[str]) -> int:
         command.data_path,
         executor,
         machine=command,
+        other_data_path=command.other_data_path,
         features=command.features,
     )
 
@@ -91,6 +95,7 @@ def run(
     executor: Executor | None = None,
     *,
     machine: Machine | None = None,
+    other_data_path: str | None = None,
     features: FeatureChoice | None = None,
 ) -> int:
     """Run a shipped study in a folder and render its report."""
@@ -103,10 +108,11 @@ def run(
     from pippin.study.runner import run_study
 
     study = in_features(get_study(name, seeds, scale), features or FeatureChoice())
-    study = on_machine(on_data(study, data_path), machine or Machine())
-    if isinstance(study.base.data, ImagesConfig):
-        listing = list_pictures(study.base.data)  # a folder without any would fail run by run
-        listing.check_layout(study.base.data.path)
+    study = on_machine(on_data(study, data_path, other_data_path), machine or Machine())
+    recipes = (study.base, *study.starts.values())
+    own = {one.data.path: one.data for one in recipes if isinstance(one.data, ImagesConfig)}
+    for data in own.values():  # a folder without any image would fail run by run
+        list_pictures(data).check_layout(data.path)
     summary = run_study(study, folder, execute, _say, pretrain, executor)
     say(f"report: {render_report(folder)}")
     if summary.interrupted:

@@ -33,6 +33,8 @@ class TrainCommand:
     resume: Resume = False
     """Go on from the newest good checkpoint of the folder; auto: where it holds a run, else begin,
     so that one line can be given again and again."""
+    from_scratch: bool = False
+    """Train a recipe that is defined as fine-tuning from initial weights all the same."""
     allow_changed_data: bool = False
     """Resume also where images or captions are not those that the run was trained on; its record,
     log and measures say so from then on."""
@@ -45,6 +47,8 @@ def main(argv: list[str]) -> int:
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
     command = parse(TrainCommand, f"pippin train {name}", rest, TrainCommand(recipe=recipe))
+    if command.from_scratch:
+        command = replace(command, recipe=replace_at(command.recipe, "init.from_scratch", True))
     folder = command.folder or Path("runs") / name.replace("/", "-")
     recipe = _as_begun(command.recipe, RunFolder(folder), command.resume)
     return _train(replace(command, recipe=recipe), folder, recorded_places(argv, recipe))

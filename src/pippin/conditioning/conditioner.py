@@ -14,10 +14,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pippin.conditioning.config import ConditioningConfig, Gate, NoSemantic, TextSemantic
+from pippin.conditioning.config import (
+    ConditioningConfig,
+    ConstantGate,
+    ControlConfig,
+    Gate,
+    LabelSemantic,
+    NoSemantic,
+    TextSemantic,
+)
 from pippin.conditioning.control import ControlGroup
 from pippin.conditioning.gates import LogSnr, gate_value
 from pippin.conditioning.image_shape import ImageShape
+from pippin.conditioning.micro_conditions import MicroConditions
 from pippin.conditioning.semantic import ConstantTokens, LabelTable, PooledText, TextTokens
 from pippin.config import ConfigError
 from pippin.nn.fourier import TimeEmbedding
@@ -79,7 +88,9 @@ class Conditioner(nn.Module):
         self.config = config
         mechanism = config.rules.get("label")
         num_tokens = 1 if isinstance(config.semantic, NoSemantic) else config.semantic.num_tokens
-        by_attention, by_modulation = mechanism == "attention", mechanism == "modulation"
+        by_attention = mechanism in ("attention", "both")
+        by_modulation = mechanism in ("modulation", "both")
+        init_std = config.semantic.init_std if isinstance(config.semantic, LabelSemantic) else 0.02
         text = config.semantic if isinstance(config.semantic, TextSemantic) else None
         self.text_tokens = (
             TextTokens(text, token_width) if text and text.token_features is not None else None
@@ -91,9 +102,11 @@ class Conditioner(nn.Module):
         )
         self.time = TimeEmbedding(time_features, modulation_width)
         self.label_tokens = (
-            LabelTable(num_classes, num_tokens * token_width) if by_attention else None
+            LabelTable(num_classes, num_tokens * token_width, init_std) if by_attention else None
         )
-        self.label_vector = LabelTable(num_classes, modulation_width) if by_modulation else None
+        self.label_vector = (
+            LabelTable(num_classes, modulation_width, init_std) if by_modulation else None
+        )
         self.constant_tokens = (
             ConstantTokens(num_tokens, token_width)
             if token_use != "none" and not by_attention and self.text_tokens is None
@@ -103,9 +116,17 @@ class Conditioner(nn.Module):
         self.image_shape = (
             ImageShape(time_features, modulation_width) if config.image_shape else None
         )
-        control = config.control
-        self.high = ControlGroup(control.high, control, modulation_width) if control.high else None
-        self.low = ControlGroup(control.low, control, modulation_width) if control.low else None
+        self._add_control(config.control, modulation_width)
+
+    def _add_control(self, control: ControlConfig, width: int) -> None:
+        """Embeddings of the control fields: of each group, or one of all."""
+        names = (*control.high, *control.low)
+        shared = control.embedding == "sdxl"
+        self.micro_conditions = MicroConditions(names, width) if shared and names else None
+        self.high, self.low = (
+            ControlGroup(group, control, width) if group and not shared else None
+            for group in (control.high, control.low)
+        )
 
     @property
     def has_tokens(self) -> bool:
@@ -179,6 +200,8 @@ class Conditioner(nn.Module):
         return torch.stack(parts).sum(dim=0) if parts else None
 
     def _control(self, conditions: Conditions, keep: Keep) -> tuple[tuple[Gate, Tensor], ...]:
+        if self.micro_conditions is not None:
+            return ((ConstantGate(), self.micro_conditions(conditions.control, keep)),)
         gates = self.config.control
         groups = ((gates.high_gate, self.high), (gates.low_gate, self.low))
         return tuple(
@@ -217,9 +240,10 @@ def _check_rules(config: ConditioningConfig, token_use: str) -> None:
                 f"conditioning.rules: {output!r} can go by {only!r} only; got "
                 f"{config.rules[output]!r}"
             )
-    if "attention" in config.rules.values() and token_use == "none":
+    reading = {"attention", "both"} & {*config.rules.values()}
+    if reading and token_use == "none":
         raise ConfigError(
-            "a rule says 'attention', but this denoiser reads no tokens: use the rule "
+            f"a rule says {reading.pop()!r}, but this denoiser reads no tokens: use the rule "
             "'modulation', or a denoiser with attention to conditions (mmdit, or dit with "
             "cross_attention True)"
         )

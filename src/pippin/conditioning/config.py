@@ -3,13 +3,24 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from pippin.config import Config, ConfigError, above, at_least, within
+from pippin.config import (
+    WHERE_SET,
+    Config,
+    ConfigError,
+    above,
+    at_least,
+    within,
+    written_as,
+)
 from pippin.control import CONTROL_FIELDS
 
-Mechanism = Literal["modulation", "attention"]
+Mechanism = Literal["modulation", "attention", "both"]
+"""How a semantic output enters the network. both: a label as tokens that attention reads and as a
+vector in modulation, each from a table of its own, dropped together."""
 PaddingRule = Literal["native", "zero", "mask", "replicate", "noisy_replicate"]
+PaddingGrowth = Literal["none", "copy", "prompt"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +43,14 @@ class LabelSemantic(Config):
     num_tokens: int = 4
     """Tokens per class where the label goes through attention, and the number of learned constant
     tokens a joint-attention model reads where it does not."""
+    init_std: float = field(default=0.02, metadata=WHERE_SET)
+    """Standard deviation of the normal numbers that a class's tokens and vector start from: 0.02
+    (DiT) or 1 (latent diffusion)."""
 
     def __post_init__(self) -> None:
-        """Refuse a label without tokens."""
+        """Refuse a label without tokens, and classes that start alike."""
         at_least(self, "conditioning.semantic", 1, "num_tokens")
+        above(self, "conditioning.semantic", 0, "init_std")
 
     @property
     def outputs(self) -> set[str]:
@@ -56,6 +71,9 @@ class TextSemantic(Config):
     """To how many tokens captions are cut and padded; the null caption has as many."""
     projection: Literal["none", "linear", "mlp"] = "linear"
     """From the encoder's width to the denoiser's: linear (SD3), mlp (PixArt-alpha), none (LDM)."""
+    projection_init: Literal["xavier", "normal"] = field(default="xavier", metadata=WHERE_SET)
+    """Initial weights of the projection: Xavier's uniform ones, or normal ones of standard
+    deviation 0.02, as published for PixArt-alpha."""
     null: Literal["learned", "empty"] = "learned"
     """What a dropped caption becomes: trained numbers, or the encoder's empty caption."""
     padding: PaddingRule = "native"
@@ -63,11 +81,22 @@ class TextSemantic(Config):
     padding_noise: float = 0.02
     """beta of noisy_replicate: standard deviation of the noise on copies, in units of each
     channel's own over the caption's tokens."""
-    padding_growth: bool = False
-    """noisy_replicate: the k-th copy gets sqrt(k) times the noise."""
+    padding_growth: PaddingGrowth = field(
+        default="none", metadata=written_as({"none": False, "copy": True})
+    )
+    """noisy_replicate: how the noise grows with the number m of times that a caption stands in the
+    places, m = ceil(places / own tokens). none: every copy has the same; copy: the k-th copy gets
+    sqrt(k) times as much, k = 1 ... m - 1; prompt: all copies get sqrt(m - 1) times as much, which
+    is the likely reading of Berrada et al. 2024. Records have False and True for none and copy,
+    and these are still read."""
 
     def __post_init__(self) -> None:
-        """Refuse a caption that says nothing."""
+        """Refuse a caption that says nothing, and the booleans that growth had before."""
+        if self.padding_growth not in get_args(PaddingGrowth):
+            raise ConfigError(
+                "conditioning.semantic.padding_growth must be none, copy (once True) or prompt; "
+                f"got {self.padding_growth!r}"
+            )
         at_least(self, "conditioning.semantic", 0, "padding_noise")
         at_least(self, "conditioning.semantic", 1, "token_features", "pooled_features")
         at_least(self, "conditioning.semantic", 1, "num_tokens")
@@ -142,6 +171,11 @@ class ControlConfig(Config):
     either group."""
     high_gate: Gate = ConstantGate()
     low_gate: Gate = ConstantGate()
+    embedding: Literal["per-field", "sdxl"] = field(default="per-field", metadata=WHERE_SET)
+    """per-field: each field as numbers in [0, 1], with a perceptron of its own. sdxl: all fields
+    as raw numbers (pixels for sizes and corners) through one sinusoid and one shared perceptron
+    with torch's initial weights, constant in time; output_init and num_frequencies are not read.
+    See :mod:`pippin.conditioning.micro_conditions`."""
     output_init: Literal["zero", "xavier"] = "zero"
     """Initial weights of each field's output layer."""
     num_frequencies: int = 16
@@ -164,6 +198,23 @@ class ControlConfig(Config):
             )
         at_least(self, "conditioning.control", 1, "num_frequencies")
         within(self, "conditioning.control", 0, 1, "field_drop")
+        if self.embedding == "sdxl":
+            self._check_sdxl(names)
+
+    def _check_sdxl(self, names: tuple[str, ...]) -> None:
+        """One perceptron for all fields leaves nothing to gate apart."""
+        gates = (self.high_gate, self.low_gate)
+        if any(gate != ConstantGate() for gate in gates):
+            raise ConfigError(
+                "conditioning.control.embedding sdxl is one vector of all fields, constant in "
+                f"time; got high_gate {gates[0].kind} and low_gate {gates[1].kind}: set both to "
+                "constant, or embedding to per-field"
+            )
+        if derived := [one for one in names if CONTROL_FIELDS[one].ratio_of is not None]:
+            raise ConfigError(
+                f"conditioning.control.embedding sdxl reads recorded numbers, and {derived[0]} is "
+                "computed from others: leave it out of high and low, or set embedding to per-field"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ Text encoders return a fixed number of places, and attention reads the empty one
 - replicate: the caption's m tokens again and again, in order, until all places are filled;
 - noisy_replicate: the same, and every copy gets normal noise whose standard deviation is beta
   times that of its channel over the m tokens (Berrada et al. 2024). The first m stay as they are.
+  ``padding_growth`` lets it grow with the number of copies, see :func:`noise_growth`.
 
 One function serves training, sampling and whatever else reads captions.
 """
@@ -16,7 +17,7 @@ One function serves training, sampling and whatever else reads captions.
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, arange
 
-from pippin.conditioning.config import TextSemantic
+from pippin.conditioning.config import PaddingGrowth, TextSemantic
 from pippin.types import TextFeatures
 
 
@@ -54,10 +55,32 @@ def pad_captions(
     if rule.padding == "noisy_replicate" and rule.padding_noise:
         if noise is None:
             raise ValueError("noisy_replicate needs noise for its copies")
-        growth = turn.to(tokens).sqrt() if rule.padding_growth else (turn > 0).to(tokens)
+        growth = noise_growth(turn, rule.padding_growth).to(tokens)
         scale = rule.padding_noise * _spread(tokens, mask)[:, None] * growth[..., None]
         padded = padded + scale * noise.to(padded)
     return TextFeatures(tokens=padded, pooled=text.pooled)
+
+
+def noise_growth(
+    turn: Int[Tensor, "batch tokens"], growth: PaddingGrowth
+) -> Float[Tensor, "batch tokens"]:
+    """Factor of the noise in each place, 0 where the originals stand.
+
+    With m the number of times that a caption stands in the places (the last time perhaps cut), and
+    k = 1 ... m - 1 the number of a copy:
+
+    - none: 1;
+    - copy: sqrt(k);
+    - prompt: sqrt(m - 1), one factor for all copies of a caption.
+
+    Args:
+        turn: which copy stands in a place, 0 = the original; it grows along the places.
+        growth: the rule.
+    """
+    copies = (turn > 0).float()
+    if growth == "none":
+        return copies
+    return (turn if growth == "copy" else copies * turn[:, -1:]).float().sqrt()
 
 
 def needs_noise(rule: TextSemantic) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
-from pippin.nn.initialise import Init, Linear, normal
+from pippin.nn.initialise import Init, Linear, normal, xavier
 from pippin.nn.mlp import MLP
 from pippin.system.device import to_device
 from pippin.types import TextFeatures
@@ -19,10 +19,9 @@ from pippin.types import TextFeatures
 class LabelTable(nn.Module):
     """A learned vector per class, and one for the null class, whose id is ``num_classes``."""
 
-    inits: ClassVar[dict[str, Init]] = {"weight": normal(0.02)}
-
-    def __init__(self, num_classes: int, width: int) -> None:
+    def __init__(self, num_classes: int, width: int, init_std: float = 0.02) -> None:
         super().__init__()
+        self.inits: dict[str, Init] = {"weight": normal(init_std)}
         self.num_classes = num_classes
         self.weight = nn.Parameter(torch.zeros(num_classes + 1, width))
 
@@ -69,7 +68,7 @@ class TextTokens(nn.Module):
         # Not saved: whoever loads weights sets an encoder's empty caption anew, and its mask.
         self.null_mask: Tensor | None
         self.register_buffer("null_mask", None, persistent=False)
-        self.projection = _projection(config.projection, features, token_width)
+        self.projection = _projection(config, features, token_width)
 
     def forward(
         self, text: TextFeatures, keep: Bool[Tensor, " batch"]
@@ -129,11 +128,12 @@ class PooledText(nn.Module):
         return self.linear_out(F.silu(self.linear_in(pooled)))
 
 
-def _projection(kind: str, features: int, width: int) -> nn.Module:
-    if kind == "linear":
-        return Linear(features, width)
-    if kind == "mlp":
-        return MLP(features, out_features=width)
+def _projection(config: TextSemantic, features: int, width: int) -> nn.Module:
+    init = normal(0.02) if config.projection_init == "normal" else xavier
+    if config.projection == "linear":
+        return Linear(features, width, init=init)
+    if config.projection == "mlp":
+        return MLP(features, out_features=width, init=init)
     if features != width:
         raise ConfigError(
             "conditioning.semantic.projection none needs a denoiser whose tokens have the "

@@ -134,6 +134,10 @@ class ImagesConfig(Config):
     kind: Literal["images"] = "images"
     path: str = ""
     """The folder. Files are found below it at any depth."""
+    dataset: str = field(default="", metadata=NOT_PROTOCOL)
+    """The public data set that the folder holds, as whoever gives the folder says: imagenet-1k,
+    imagenet-22k or cc12m. Reports show published figures of it beside their own. Nothing checks
+    it; empty = another one."""
     metadata: str | None = None
     """A .csv or .jsonl file inside the folder with a column file_name, and label, caption or text,
     caption_...; None = metadata.csv or metadata.jsonl where there is one."""

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pippin.config import NOT_PROTOCOL, WHERE_SET, Config, ConfigError, at_least
+from pippin.config import NOT_PROTOCOL, WHERE_SET, Config, ConfigError, at_least, counts_as
 from pippin.control import SMALLEST_SIDE
 
 Part = Literal["held-out", "quality", "drift", "alignment", "real", "untrained", "control-profile"]
@@ -22,6 +22,15 @@ NETWORKS = {"inception": "a file of its weights", "dinov2": "a folder of the mod
 """Features whose network is not shipped -> what their setting of the same name gives."""
 
 
+ReferenceKind = Literal["train", "validation", "file"]
+
+
+def _kind_of_reference(reference: str) -> ReferenceKind:
+    """What a protocol holds of ``evaluation.reference``."""
+    kinds: dict[str, ReferenceKind] = {"train": "train", "validation": "validation"}
+    return kinds.get(reference, "file")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Config):
     """What is measured, on how many images, against which reference."""
@@ -32,6 +41,12 @@ class EvaluationConfig(Config):
     real pictures and of the untrained model; and, where asked for, control-profile, the x0-error
     that a wrong value of each control adds, by log-SNR."""
     num_samples: int = 1000
+    reference: str = field(default="train", metadata=WHERE_SET | counts_as(_kind_of_reference))
+    """What samples are compared with. train: the training images; validation: the held-out ones;
+    otherwise a path. For a run: FILE.npz, statistics as `pippin reference` writes them, for the
+    Frechet distances, while all other distances are those of train. For a folder of images: such
+    statistics, a .npz of images (arr_0) or a folder of images, in the place of a data set. The
+    content's hash is a part of the measures' protocol."""
     features: Literal["efflite0", "inception", "dinov2"] = "efflite0"
     """efflite0: EfficientNet-lite0 trained on ImageNet, 1280 pooled features. inception: the
     network of FID, from the file that evaluation.inception names. dinov2: from the folder that
@@ -84,12 +99,22 @@ class EvaluationConfig(Config):
     """Of noise, subsets and labels."""
     batch_size: int = field(default=64, metadata=NOT_PROTOCOL)
 
+    @property
+    def reference_kind(self) -> ReferenceKind:
+        """train, validation or file."""
+        return _kind_of_reference(self.reference)
+
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
         if not self.parts or len(set(self.parts)) != len(self.parts):
             raise ConfigError(
                 f"evaluation.parts must name one or more of {', '.join(PARTS)}, each once; got "
                 f"{list(self.parts)}"
+            )
+        if not self.reference.strip():
+            raise ConfigError(
+                "evaluation.reference must be train, validation (the held-out images) or the path "
+                f"of a file of statistics, FILE.npz; got {self.reference!r}"
             )
         at_least(self, "evaluation", 1, "kid_subsets", "neighbours", "drift_pairs", "batch_size")
         at_least(self, "evaluation", 2, "num_samples", "kid_subset_size", "scale_samples")

@@ -61,6 +61,22 @@ def mmdit_entangled() -> Recipe:
     )
 
 
+def mmdit_sdxl_style() -> Recipe:
+    """Class by modulation, and control as SDXL embeds it: raw numbers through one sinusoid and one
+    perceptron, constant in time (Podell et al. 2023, section 2.2)."""
+    base = mmdit_entangled()
+    control = ControlConfig(
+        high=("crop_corner", "crop_size"), low=("original_size",), embedding="sdxl"
+    )
+    return replace(base, conditioning=replace(base.conditioning, control=control))
+
+
+def mmdit_attention_modulation() -> Recipe:
+    """Class by attention and by modulation, as SD3 reads text; control constant in time."""
+    base = mmdit_entangled()
+    return replace(base, conditioning=replace(base.conditioning, rules={"label": "both"}))
+
+
 def mmdit_demo() -> Recipe:
     """The base of ``pippin demo``: a few minutes an arm on two cores, from a trained start."""
     base = mmdit_disentangled()

@@ -30,7 +30,7 @@ from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
-from pippin.training.config import ImagesHalfLife, TrainConfig
+from pippin.training.config import ImagesHalfLife, InitConfig, TrainConfig
 
 TORCH_BETAS = (0.9, 0.999)
 """Adam's defaults in PyTorch."""
@@ -53,19 +53,22 @@ def rarely(train: TrainConfig) -> TrainConfig:
     )
 
 
-def pictures(resolution: int, *, flip_probability: float = 0.5) -> ImagesConfig:
+def pictures(resolution: int, *, flip_probability: float = 0.5, dataset: str = "") -> ImagesConfig:
     """A folder of class folders, ImageNet's as an example; its path is still to be given."""
     return ImagesConfig(
         resolution=resolution,
+        dataset=dataset,
         crop_law=CropLaw(smallest=1.0, largest=1.0, flip_probability=flip_probability),
         held_out_share=0.01,
     )
 
 
-def by_label(mechanism: Mechanism = "modulation", *, num_tokens: int = 4) -> ConditioningConfig:
+def by_label(
+    mechanism: Mechanism = "modulation", *, num_tokens: int = 4, init_std: float = 0.02
+) -> ConditioningConfig:
     """Classes and nothing else, one in ten dropped."""
     return ConditioningConfig(
-        semantic=LabelSemantic(num_tokens=num_tokens),
+        semantic=LabelSemantic(num_tokens=num_tokens, init_std=init_std),
         rules={"label": mechanism},
         control=NO_CONTROL,
         drop=DropConfig(keep=0.9, control=0.0, semantic=0.1, both=0.0),
@@ -76,7 +79,7 @@ def dit_xl_256() -> Recipe:
     """DiT-XL/2 at 256 pixels (Peebles & Xie 2023, section 4, and their train.py)."""
     batch_size = 256
     return Recipe(
-        data=pictures(256),
+        data=pictures(256, dataset="imagenet-1k"),
         autoencoder=AutoencoderConfig(source="stabilityai/sd-vae-ft-ema"),
         diffusion=DiffusionConfig(schedule="ddpm"),
         conditioning=by_label(),
@@ -103,11 +106,11 @@ def dit_xl_256() -> Recipe:
 
 
 def dit_xl_512() -> Recipe:
-    """DiT-XL/2 at 512 pixels: as at 256, but for 3 million steps."""
+    """DiT-XL/2 at 512 pixels: as at 256, from initial weights, but for 3 million steps."""
     base = dit_xl_256()
     return replace(
         base,
-        data=pictures(512),
+        data=pictures(512, dataset="imagenet-1k"),
         train=replace(base.train, images=3_000_000 * base.train.batch_size),
     )
 
@@ -155,7 +158,11 @@ def pixart_xl_256() -> Recipe:
         diffusion=DiffusionConfig(schedule="ddpm"),
         conditioning=ConditioningConfig(
             semantic=TextSemantic(
-                token_features=4096, num_tokens=120, projection="mlp", padding="mask"
+                token_features=4096,
+                num_tokens=120,
+                projection="mlp",
+                projection_init="normal",  # N(0, 0.02), the code's
+                padding="mask",
             ),
             rules={"text": "attention"},
             control=NO_CONTROL,
@@ -188,7 +195,7 @@ def pixart_xl_256() -> Recipe:
 
 
 def pixart_xl_512() -> Recipe:
-    """PixArt-alpha at 512 pixels, the aesthetics stage; init.run is to name the 256 run.
+    """PixArt-alpha at 512 pixels, the aesthetics stage, which goes on from the run at 256.
 
     The paper embeds picture sizes and trains on many aspect ratios in this stage; here crops are
     square unless data.aspect_ratios is given, and sizes are left out so that the weights of 256
@@ -199,6 +206,7 @@ def pixart_xl_512() -> Recipe:
         base,
         data=pictures(512, flip_probability=0.0),
         denoiser=pixart("XL", base_grid=32, learn_variance=True),
+        init=InitConfig(continues="published/pixart-xl-256"),
         train=rarely(
             replace(
                 base.train,
@@ -269,12 +277,13 @@ def ldm_4_imagenet_256() -> Recipe:
     batch_size = 1200
     return Recipe(
         # The code crops at a random place, as here. Flips: unverified.
-        data=pictures(256, flip_probability=0.0),
+        data=pictures(256, flip_probability=0.0, dataset="imagenet-1k"),
         # The paper's autoencoder is quantised (f4, 3 channels), which is not built. This stands
         # for a folder with a KL autoencoder of the same shape.
         autoencoder=AutoencoderConfig(source="kl-f4"),
         diffusion=DiffusionConfig(schedule="ldm-f4"),
-        conditioning=by_label("attention", num_tokens=1),  # dropping one in ten: unverified
+        # Dropping one in ten: unverified. The code leaves torch's N(0, 1) to its class embedding.
+        conditioning=by_label("attention", num_tokens=1, init_std=1.0),
         denoiser=unet("LDM-4"),
         train=rarely(
             TrainConfig(

@@ -12,6 +12,8 @@ from pippin.recipes.recipe import Recipe
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "openmoji/mmdit-disentangled": openmoji.mmdit_disentangled,
     "openmoji/mmdit-entangled": openmoji.mmdit_entangled,
+    "openmoji/mmdit-attention-modulation": openmoji.mmdit_attention_modulation,
+    "openmoji/mmdit-sdxl-style": openmoji.mmdit_sdxl_style,
     "openmoji/dit-disentangled": openmoji.dit_disentangled,
     "openmoji/dit-entangled": openmoji.dit_entangled,
     "openmoji/mdtv2-disentangled": openmoji.mdtv2_disentangled,

@@ -26,12 +26,41 @@ def check_recipe(recipe: Recipe) -> None:
     check_guidance(recipe.sampling, recipe.conditioning)
     check_objective(recipe.diffusion, recipe.denoiser)
     grid_of(recipe.sampling, build_schedule(recipe.diffusion))
+    _check_reference(recipe)
     _check_averages(recipe)
     _check_measured_guidance(recipe)
     _check_size_curve(recipe)
     _check_looks(recipe)
     _check_buckets(recipe)
     _check_sides(recipe)
+
+
+def check_start(recipe: Recipe) -> None:
+    """Refuse to train a recipe from initial weights that is defined as fine-tuning.
+
+    Raises:
+        ConfigError: naming what to start from, and how to start from nothing.
+    """
+    init = recipe.init
+    if init.continues is None or init.run is not None or init.from_scratch:
+        return
+    rules = " --init.transfer positions" if isinstance(recipe.denoiser, MDTv2Config) else ""
+    raise ConfigError(
+        f"this recipe is defined to go on from a run of {init.continues}, and init.run names "
+        "none: give that run or its export, or published weights from `pippin convert` "
+        f"(--init.run FOLDER{rules}), or train it from initial weights with --from-scratch True"
+    )
+
+
+def _check_reference(recipe: Recipe) -> None:
+    """A run is measured against images of its own, or against statistics."""
+    given = recipe.evaluation
+    if given.reference_kind == "file" and not given.reference.endswith(".npz"):
+        raise ConfigError(
+            "evaluation.reference must be train, validation (the held-out images) or a file of "
+            "statistics that ends in .npz, as `pippin reference FOLDER --out FILE.npz` writes it; "
+            f"got {given.reference!r}"
+        )
 
 
 def _check_averages(recipe: Recipe) -> None:

@@ -18,7 +18,6 @@ from pippin.data.table import Split
 from pippin.data.views import clean_images
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.efflite0 import EffLite0
-from pippin.evaluation.evaluate import compare
 from pippin.evaluation.features import FeatureExtractor, Features, build_features, extract
 from pippin.evaluation.folder import image_batches
 from pippin.evaluation.lpips_distance import Lpips
@@ -34,6 +33,7 @@ from pippin.run.folder import RunFolder
 from pippin.run.given import data_protocol
 from pippin.run.held_out import HeldOut
 from pippin.run.load import LoadedRun, untrained_run
+from pippin.run.quality_reference import QualityReference, quality_reference
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import SHOWN, SampleFolder, make_room, remove_samples
 from pippin.run.sizes import name_sizes
@@ -97,13 +97,21 @@ def _all_measures(
         content = record.train.content if split == "train" else record.held_out.content
         return clean_features(run.parts.data, config, split, device, content)
 
+    @cache
+    def reference() -> QualityReference:
+        return quality_reference(config, extractor, clean)
+
+    if config.reference != "train" and {"quality", "real", "untrained"} & {*config.parts}:
+        reference()  # what is wrong with it is said before anything is drawn
+
     def quality() -> list[Measure]:
+        nearest = clean("held-out"), clean("train")
         samples = place.evaluated_samples
-        return _quality(run, clean("train"), extractor, samples, "arm", clean("held-out"))
+        return _quality(run, reference(), extractor, samples, "arm", nearest)
 
     def best_scale() -> list[Measure]:
         prompts = evaluation_prompts(run, config.num_samples)
-        return best_scale_measures(run, prompts, extractor, clean("train"))
+        return best_scale_measures(run, prompts, extractor, reference().images)
 
     def alignment() -> list[Measure]:
         return alignment_measures(run, extractor, clean("train"), clean("held-out"), captions)
@@ -119,12 +127,12 @@ def _all_measures(
         return held_out_clip_measures(run, clip, captions)
 
     def real() -> list[Measure]:
-        return real_floor(clean("train"), clean("held-out"), config)
+        return real_floor(reference(), config)
 
     def of_untrained() -> list[Measure]:
         untrained = untrained_run(recipe, run.parts.console, run.crew, run.parts)
         loss = held_out().losses(untrained.model, subject="untrained")[:1]
-        return [*loss, *_quality(untrained, clean("train"), extractor, floor, "untrained")]
+        return [*loss, *_quality(untrained, reference(), extractor, floor, "untrained")]
 
     drift = "drift" if lpips is None else f"drift {lpips.fingerprint}"
     stage: dict[str, tuple[bool, Callable[[], list[Measure]]]] = {
@@ -157,15 +165,15 @@ def _all_measures(
 
 def _quality(
     run: LoadedRun,
-    reference: Features,
+    reference: QualityReference,
     extractor: FeatureExtractor,
     place: Path,
     subject: Subject,
-    held_out: Features | None = None,
+    nearest: tuple[Features, Features] | None = None,
 ) -> list[Measure]:
     """Distances between samples and the reference; the samples stay in ``place`` meanwhile.
 
-    With held-out pictures at hand, also how near samples come to single training pictures.
+    With held-out and training images at hand, also how near samples come to single training ones.
     """
     config, sampling = run.recipe.evaluation, run.recipe.sampling
     content = sampling_protocol(run, sampling)
@@ -175,27 +183,28 @@ def _quality(
     files = [place / row.file for row in sample_rows(run, prompts, seeds)]
     features = extract(extractor, image_batches(files, config.batch_size))
     extra = {**content, "labels": "as often as in training"}
-    found = compare(features, reference, config, subject)
-    if held_out is not None:
-        found += memorisation_measures(features, held_out, reference, seed=config.seed)
+    found = reference.compare(features, config, subject)
+    if nearest is not None:
+        found += memorisation_measures(features, *nearest, seed=config.seed)
     return [replace(one, protocol=one.protocol | extra) for one in found]
 
 
-def real_floor(reference: Features, held_out: Features, config: EvaluationConfig) -> list[Measure]:
-    """The same distances for held-out real images: what a perfect model could reach.
+def real_floor(reference: QualityReference, config: EvaluationConfig) -> list[Measure]:
+    """The same distances for real images that are not in the reference: what a perfect model could
+    reach.
 
     A custom data set may hold out too few for these distances; then there is no floor, and that is
     said.
     """
-    if len(held_out) < config.neighbours + 2:
+    if len(reference.floor) < config.neighbours + 2:
         note(
             Console(stderr=True),
-            f"{len(held_out)} images are held out, and the distances need "
+            f"{len(reference.floor)} images are held out, and the distances need "
             f"{config.neighbours + 2}; more images or a larger data.held_out_share give one",
             label="no floor:",
         )
         return []
-    return compare(held_out, reference, config, subject="real")
+    return reference.compare(reference.floor, config, subject="real")
 
 
 @lru_cache(maxsize=4)

@@ -12,6 +12,7 @@ from rich.console import Console
 from pippin.config import ConfigError, protocol
 from pippin.control import Size
 from pippin.data.config import DataConfig
+from pippin.data.table import Split
 from pippin.evaluation.clip_score import Clip, clip_measures
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.evaluate import compare, compare_statistics
@@ -22,6 +23,7 @@ from pippin.evaluation.reference import check_features, load_statistics
 from pippin.run.clip_score import say_cut_captions
 from pippin.run.evaluate import clean_features, real_floor
 from pippin.run.image_set import ImageSet, open_images, say_skipped
+from pippin.run.quality_reference import quality_reference
 from pippin.run.sizes import SeenSizes, name_sizes
 from pippin.system.terminal import note
 
@@ -29,7 +31,8 @@ from pippin.system.terminal import note
 def evaluate_folder(
     path: Path, data: DataConfig, config: EvaluationConfig, device: torch.device
 ) -> list[Measure]:
-    """Sample quality of a folder of images against the clean training pictures of a data set.
+    """Sample quality of a folder of images against the clean images of a data set, training or
+    held-out ones as ``config.reference`` says.
 
     Where the folder has a manifest of ``pippin sample``, exactly its files are measured.
 
@@ -45,15 +48,19 @@ def evaluate_folder(
     """
     images, clip, seen = open_images(path), _clip(path, config, device), SeenSizes()
     say_skipped(images, path)
-    found = extract(build_features(config, device), seen.of(images.batches(config.batch_size)))
+    extractor = build_features(config, device)
+
+    def clean(split: Split) -> Features:
+        return clean_features(data, config, split, device)
+
+    reference = quality_reference(config, extractor, clean)
+    found = extract(extractor, seen.of(images.batches(config.batch_size)))
     square = [Size(data.resolution, data.resolution)]
     advice = "--data.resolution {side} makes them alike"
     name_sizes(seen.sizes, square, advice, Console(stderr=True))
-    measures = compare(found, clean_features(data, config, "train", device), config)
+    measures = reference.compare(found, config, "arm")
     measures = _measures(measures, found, images, clip, config)
-    reference = clean_features(data, config, "train", device)
-    held_out = clean_features(data, config, "held-out", device)
-    return [*measures, *real_floor(reference, held_out, config)]
+    return [*measures, *real_floor(reference, config)]
 
 
 def evaluate_against(

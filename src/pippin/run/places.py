@@ -22,7 +22,7 @@ READ = (
     DATA,
     AUTOENCODER,
     "init.run",
-    *(f"evaluation.{name}" for name in ("clip", "inception", "dinov2", "lpips")),
+    *(f"evaluation.{name}" for name in ("reference", "clip", "inception", "dinov2", "lpips")),
 )
 """Files or folders; all but the data may also be names of the hub or of the package."""
 SHIPPED_PREFIX = "pippin/"
@@ -36,6 +36,8 @@ def paths_of(recipe: Recipe) -> dict[str, str]:
     for setting in (*WRITTEN, *READ):
         section, _, name = setting.partition(".")
         value = getattr(getattr(recipe, section), name, None)
+        if setting == "evaluation.reference" and recipe.evaluation.reference_kind != "file":
+            continue
         if isinstance(value, str) and value and not value.startswith((SHIPPED_PREFIX, START)):
             found[setting] = value
     sources = enumerate(recipe.text.source)

@@ -22,6 +22,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.run.begin import begin
 from pippin.run.builders import builders_of
 from pippin.run.check_data import check_data
+from pippin.run.checks import check_start
 from pippin.run.folder import Resume, RunFolder
 from pippin.run.given import current_inputs
 from pippin.run.inputs import RunInputs, read_inputs, state_entry
@@ -89,6 +90,8 @@ def train(
         own = read_inputs(folder) if run.config.exists() else None
         known = [places or {}, places_of(recipe), own.places if own else {}]
         parts = Parts(recipe, shown, builders_of(world), located=locate(recipe, *known))
+        if not run.goes_on(resume):
+            check_start(recipe)
         request = ResumeRequest(resume=resume, allow_changed_data=allow_changed_data)
         _train(parts, run, request, world)
 

@@ -8,11 +8,13 @@ from pippin.denoisers.config import DenoiserConfig, UNetConfig, dit, mdtv2, mmdi
 from pippin.recipes.openmoji import GRID
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.studies.scales import SEEDS, ScaleName, class_base, text_base
+from pippin.studies.scales import KEPT, SEEDS, ScaleName, class_base, text_base
 from pippin.study.study import Axis, Study
 
 DENOISERS = ("mmdit", "dit", "mdtv2", "pixart", "unet")
 CONDITIONINGS = ("disentangled", "entangled")
+SD3_LABEL = "attention-modulation"
+"""A class read as Stable Diffusion 3's mmDiT reads text."""
 ARCHITECTURE = "the denoiser; sizes of one name differ in parameters and FLOPs"
 
 
@@ -23,11 +25,16 @@ def architectures_study(scale: ScaleName) -> Study:
         for conditioning in CONDITIONINGS:
             arm = f"{name}-{conditioning}"
             # DiT and MDTv2 have cross-attention only where something is read through it.
-            architectures[arm] = {"denoiser": _of_classes(scale, name, conditioning).denoiser}
+            architectures[arm] = {"denoiser": of_classes(scale, name, conditioning).denoiser}
             combinations[arm] = {"architecture": arm, "conditioning": conditioning}
     levels = {
         name: get_recipe(f"openmoji/{DENOISERS[0]}-{name}").conditioning for name in CONDITIONINGS
     }
+    if scale not in KEPT:  # as SD3 reads text
+        arm = f"mmdit-{SD3_LABEL}"
+        architectures[arm] = architectures["mmdit-entangled"]
+        combinations[arm] = {"architecture": arm, "conditioning": SD3_LABEL}
+        levels[SD3_LABEL] = get_recipe(f"openmoji/{arm}").conditioning
     return Study(
         name=f"architectures-{scale}",
         title="Five denoisers, two conditionings",
@@ -44,7 +51,7 @@ def architectures_study(scale: ScaleName) -> Study:
                     for name, level in levels.items()
                 },
                 description="how class and size enter: class by attention and size under a time "
-                "schedule, or both by modulation",
+                "schedule, both by modulation, or class by both and size by modulation",
             ),
         },
         combinations=combinations,
@@ -56,7 +63,7 @@ def architectures_study(scale: ScaleName) -> Study:
 
 def text_architectures_study(scale: ScaleName) -> Study:
     """The same captions through all five, read by attention."""
-    recipes = {name: _of_text(scale, name) for name in DENOISERS}
+    recipes = {name: of_text(scale, name) for name in DENOISERS}
     return Study(
         name=f"text-architectures-{scale}",
         title="Five denoisers of text",
@@ -81,14 +88,16 @@ def text_architectures_study(scale: ScaleName) -> Study:
     )
 
 
-def _of_classes(scale: ScaleName, name: str, conditioning: str) -> Recipe:
+def of_classes(scale: ScaleName, name: str, conditioning: str) -> Recipe:
+    """A denoiser's recipe by class, of the size of the scale."""
     if scale == "paper":
         suffix = "-disentangled" if conditioning == "disentangled" else ""
         return get_recipe(f"paper/{name}-256{suffix}")
     return _sized(get_recipe(f"openmoji/{name}-{conditioning}"), scale)
 
 
-def _of_text(scale: ScaleName, name: str) -> Recipe:
+def of_text(scale: ScaleName, name: str) -> Recipe:
+    """A denoiser's disentangled recipe by text, of the size of the scale."""
     if scale == "paper":
         return get_recipe(f"paper/cc12m-{name}-256-disentangled")
     return _sized(get_recipe(f"openmoji/{name}-disentangled-text"), scale)

@@ -14,12 +14,12 @@ from pippin.studies.corners import (
     control_axes,
     measured,
 )
-from pippin.studies.scales import SEEDS, SMALLEST_KID, ScaleName, class_base, tied_base
+from pippin.studies.scales import KEPT, SEEDS, SMALLEST_KID, ScaleName, class_base, tied_base
 from pippin.study.study import Axis, Study
 
 
 def control_study(scale: ScaleName, *, independent: bool = False) -> Study:
-    """The four corners of semantic path x gate.
+    """The four corners of semantic path x gate, and where no results are kept SDXL's control.
 
     Args:
         scale: of base and budget.
@@ -27,6 +27,9 @@ def control_study(scale: ScaleName, *, independent: bool = False) -> Study:
             there is something to entangle. The paper's data have one natural law.
     """
     name = "control-independent" if independent else "control"
+    axes, corners = control_axes(), CORNERS
+    if scale not in KEPT:
+        axes, corners = with_sdxl_style(axes, corners)
     relation = "says nothing of its class" if independent else "is decided by its class"
     where = "" if scale == "paper" else f", where a picture's size {relation}"
     return Study(
@@ -37,13 +40,31 @@ def control_study(scale: ScaleName, *, independent: bool = False) -> Study:
             "asking for another original size causes, at equal effect?"
         ),
         base=measured(tied_base(scale, 0.0 if independent else 1.0)),
-        axes=control_axes(),
-        combinations=CORNERS,
+        axes=axes,
+        combinations=corners,
         seeds=SEEDS[scale],
         primary=PRIMARY,
         companions=COMPANIONS,
         smallest_effect=SMALLEST_DRIFT,
     )
+
+
+def with_sdxl_style(
+    axes: dict[str, Axis], corners: dict[str, dict[str, str]]
+) -> tuple[dict[str, Axis], dict[str, dict[str, str]]]:
+    """The axes and arms with one arm more: entangled, its control embedded as SDXL does.
+
+    It reads the fields that all arms read, flips too, which SDXL does not.
+    """
+    levels = {name: {"conditioning.control.embedding": name} for name in ("per-field", "sdxl")}
+    embedding = Axis(
+        levels=levels,
+        description="numbers in [0, 1] with a perceptron for each field, or raw pixels through "
+        "one sinusoid and one perceptron for all (SDXL)",
+    )
+    arms = {arm: chosen | {"embedding": "per-field"} for arm, chosen in corners.items()}
+    arms["sdxl-style"] = corners["entangled"] | {"embedding": "sdxl"}
+    return axes | {"embedding": embedding}, arms
 
 
 def control_gates_study(scale: ScaleName) -> Study:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pippin.config import ConfigError, replace_at
 from pippin.data.config import ImagesConfig
+from pippin.recipes.recipe import Recipe
+from pippin.studies.transfer import OTHER_DATA
 from pippin.study.study import Study
 
 OWN_FEATURES = "efflite0"
@@ -137,16 +139,47 @@ def in_features(study: Study, chosen: FeatureChoice) -> Study:
     )
 
 
-def on_data(study: Study, path: str | None) -> Study:
-    """The study on the pictures of a folder.
+def on_data(study: Study, path: str | None, other: str | None = None) -> Study:
+    """The study on the images of a folder, and its starts on those of another where they have one.
 
     Args:
-        study: on own pictures, or on the embedded ones, which need no folder.
+        study: on own images, or on the embedded ones, which need no folder.
         path: the folder; None = none given.
+        other: the folder of the starts that are trained on other images; None = none given.
 
     Raises:
-        ConfigError: a folder for the embedded pictures, or none for own ones.
+        ConfigError: a folder for the embedded images, none for own ones, or an other folder that
+            is missing or has no effect.
     """
+    return _on_other_data(_on_own_data(study, path), other)
+
+
+def _on_other_data(study: Study, other: str | None) -> Study:
+    wanted = [name for name, one in study.starts.items() if _is_other(one)]
+    if other is None and wanted:
+        raise ConfigError(
+            f"study {study.name!r} begins on other images than its arms have (starts: "
+            f"{', '.join(wanted)}); give their folder too: --data-path FOLDER --other-data-path "
+            "FOLDER (see docs/studies.md for what each holds)"
+        )
+    if other is not None and not wanted:
+        raise ConfigError(
+            f"study {study.name!r} has one data set, so --other-data-path {other} has no effect: "
+            "leave it out"
+        )
+    starts = {
+        name: replace_at(one, "data.path", other) if name in wanted else one
+        for name, one in study.starts.items()
+    }
+    return replace(study, starts=starts)
+
+
+def _is_other(recipe: Recipe) -> bool:
+    """Whether a start's images are those of the other folder, which is still to be given."""
+    return getattr(recipe.data, "path", None) == OTHER_DATA
+
+
+def _on_own_data(study: Study, path: str | None) -> Study:
     data = study.base.data
     if not isinstance(data, ImagesConfig):
         if path is not None:
@@ -160,7 +193,11 @@ def on_data(study: Study, path: str | None) -> Study:
         raise ConfigError(f"study {study.name!r} needs pictures: give --data-path FOLDER")
     if path is None:
         return study
-    return _everywhere(study, "data.path", path)
+    starts = {
+        name: one if _is_other(one) else replace_at(one, "data.path", path)
+        for name, one in study.starts.items()
+    }
+    return replace(study, base=replace_at(study.base, "data.path", path), starts=starts)
 
 
 def _everywhere(study: Study, path: str, value: Any) -> Study:

@@ -34,14 +34,14 @@ MEASURED: tuple[Part, ...] = ("held-out", "quality", "drift", "alignment", "real
 def class_base(scale: ScaleName) -> Recipe:
     """mmDiT of classes, disentangled: what the arms of a study depart from."""
     if scale == "paper":
-        return _of_the_paper("paper/mmdit-256-disentangled")
+        return of_the_paper("paper/mmdit-256-disentangled")
     return _embedded(get_recipe("openmoji/mmdit-disentangled"), scale)
 
 
 def text_base(scale: ScaleName) -> Recipe:
     """mmDiT of text, disentangled."""
     if scale == "paper":
-        return _of_the_paper("paper/cc12m-mmdit-256-disentangled")
+        return of_the_paper("paper/cc12m-mmdit-256-disentangled")
     return _embedded(get_recipe("openmoji/mmdit-disentangled-text"), scale)
 
 
@@ -53,7 +53,7 @@ def lean(recipe: Recipe, scale: ScaleName) -> Recipe:
     return replace(recipe, train=train, evaluation=replace(recipe.evaluation, parts=parts))
 
 
-def _of_the_paper(name: str) -> Recipe:
+def of_the_paper(name: str) -> Recipe:
     """A recipe measured as at the other scales, at its end and without samples of the untrained
     model, and sampled in bf16: otherwise measuring would cost more than training."""
     recipe = get_recipe(name)

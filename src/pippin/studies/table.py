@@ -21,9 +21,12 @@ from pippin.studies.demo import demo_study
 from pippin.studies.guidance import guidance_study
 from pippin.studies.guidance_law import guidance_law_study
 from pippin.studies.late_control import late_control_study
+from pippin.studies.learning_rate import learning_rate_study
 from pippin.studies.padding import padding_study
 from pippin.studies.scales import SCALES, ScaleName
+from pippin.studies.table1 import table1_study
 from pippin.studies.transfer import (
+    OTHER_DATA,
     class_to_text_study,
     cropping_study,
     datasets_study,
@@ -44,6 +47,9 @@ class Shipped(NamedTuple):
 
 EMBEDDED: tuple[ScaleName, ...] = ("demo", "cpu", "gpu-hour")
 """Of studies that ask what only the embedded pictures can answer."""
+
+TABLE1: tuple[ScaleName, ...] = ("cpu", "gpu-hour", "paper")
+"""Of :mod:`pippin.studies.table1`; a few minutes would rank nothing."""
 
 DEMO_MODELS = {
     "entangled": "pippin/openmoji-mmdit-entangled",
@@ -81,10 +87,25 @@ STUDIES: dict[str, Shipped] = {
     ),
     "cropping": Shipped(cropping_study, "shrunken pictures or local views at low resolution"),
     "guidance-law": Shipped(guidance_law_study, "does the best scale follow the side"),
-    "datasets": Shipped(datasets_study, "half of a budget on other pictures first", EMBEDDED),
-    "class-to-text": Shipped(class_to_text_study, "half of a budget on classes first", EMBEDDED),
+    "datasets": Shipped(datasets_study, "half of a budget on other pictures first"),
+    "class-to-text": Shipped(class_to_text_study, "half of a budget on classes first"),
+    "learning-rate": Shipped(
+        learning_rate_study, "Adam's rate: 1e-3, 1e-4, 2e-3", ("gpu-hour", "paper")
+    ),
     "architectures": Shipped(architectures_study, "five denoisers under both conditionings"),
     "text-architectures": Shipped(text_architectures_study, "five denoisers of text"),
+    "table1": Shipped(
+        table1_study, "Table 1 on ImageNet at 256: five denoisers, plain and disentangled", TABLE1
+    ),
+    "table1-512": Shipped(
+        partial(table1_study, high=True), "the same at 512, each from its run at 256", TABLE1
+    ),
+    "table1-text": Shipped(
+        partial(table1_study, text=True), "Table 1 on CC12M at 256: the same of text", TABLE1
+    ),
+    "table1-text-512": Shipped(
+        partial(table1_study, text=True, high=True), "the same of text at 512", TABLE1
+    ),
 }
 
 
@@ -115,6 +136,8 @@ def get_study(name: str, seeds: tuple[int, ...] = (), scale: ScaleName | None = 
         repeat += f" --seeds {' '.join(map(str, seeds))}"
     if isinstance(study.base.data, ImagesConfig):
         repeat += " --data-path FOLDER"
+    if any(getattr(one.data, "path", None) == OTHER_DATA for one in study.starts.values()):
+        repeat += " --other-data-path FOLDER"
     return replace(study, reproduce=(_installation(study), repeat))
 
 

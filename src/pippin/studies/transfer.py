@@ -17,9 +17,13 @@ from pippin.recipes.recipe import Recipe
 from pippin.studies.scales import SEEDS, SMALLEST_KID, ScaleName, class_base, lean, text_base
 from pippin.study.study import Axis, Study
 from pippin.training.config import InitConfig
+from pippin.transfer.config import RuleName
 
 LOW_PER_FULL = 4
 """Images at half the side that have as many tokens as one at the full side."""
+OTHER_DATA = "@other-data"
+"""``data.path`` of a start whose images are not those of the arms: the folder is still to be
+given, ``--other-data-path`` of `pippin study run`."""
 WARMUP = 0.05
 """Share of every stage over which its rates rise, so that short stages lose no more than long."""
 
@@ -93,7 +97,10 @@ def resolution_study(scale: ScaleName) -> Study:
 
 
 def datasets_study(scale: ScaleName) -> Study:
-    """Twemoji, then OpenMoji, against OpenMoji alone."""
+    """Twemoji, then OpenMoji, against OpenMoji alone; at scale ``paper`` ImageNet-22k, then
+    ImageNet-1k, against ImageNet-1k alone."""
+    if scale == "paper":
+        return _datasets_of_the_paper()
     each = BUDGETS[scale].total // 2
     base = full_side(scale)
     twemoji = replace_at(base, "data.art", ("twemoji",))
@@ -108,27 +115,58 @@ def datasets_study(scale: ScaleName) -> Study:
     )
 
 
-def class_to_text_study(scale: ScaleName) -> Study:
-    """Classes, then captions, against captions alone, on as many images."""
-    each = BUDGETS[scale].total // 2
-    base = lean(text_base(scale), scale)
+def _datasets_of_the_paper() -> Study:
+    """At 256 pixels and the recipes' own budget; the class table of ImageNet-1k starts anew."""
+    base = lean(class_base("paper"), "paper")
+    each = base.train.images // 2
+    larger = replace_at(replace_at(base.data, "path", OTHER_DATA), "dataset", "imagenet-22k")
+    return _study(
+        "datasets",
+        "paper",
+        title="Pre-training on ImageNet-22k",
+        question="Is half of a budget well spent on ImageNet-22k before ImageNet-1k?",
+        base=base,
+        axes={"start": _data_starts("pretrained", "@other", "classes", each)},
+        starts={"other": stage(replace(base, data=larger), each)},
+    )
+
+
+def _data_starts(name: str, run: str, rule: RuleName, each: int) -> Axis:
+    """All of the budget from initial weights, or its second half after a run on other data.
+
+    Args:
+        name: of the second level.
+        run: the start.
+        rule: what may differ between the two.
+        each: images of each half.
+    """
     levels: dict[str, dict[str, Any]] = {
         "scratch": {"init": InitConfig(), "train.images": 2 * each},
-        "from-classes": {
-            "init": InitConfig(run="@classes", transfer=("semantics",)),
-            "train.images": each,
-        },
+        name: {"init": InitConfig(run=run, transfer=(rule,)), "train.images": each},
     }
     for level in levels.values():
         level["train.warmup_images"] = round(WARMUP * level["train.images"])
+    return Axis(levels=levels, description="what training starts from")
+
+
+def class_to_text_study(scale: ScaleName) -> Study:
+    """Classes, then captions, against captions alone, on as many images; at scale ``paper``
+    ImageNet-1k, then CC12M."""
+    base = lean(text_base(scale), scale)
+    each = (base.train.images if scale == "paper" else BUDGETS[scale].total) // 2
+    classes = class_base(scale)
+    if scale == "paper":
+        classes = replace_at(classes, "data.path", OTHER_DATA)
+    else:
+        classes = replace(classes, data=base.data)
     return _study(
         "class-to-text",
         scale,
         title="From classes to captions",
         question="Is half of a budget of captions better spent on classes first?",
         base=base,
-        axes={"start": Axis(levels=levels, description="what training starts from")},
-        starts={"classes": stage(lean(replace(class_base(scale), data=base.data), scale), each)},
+        axes={"start": _data_starts("from-classes", "@classes", "semantics", each)},
+        starts={"classes": stage(lean(classes, scale), each)},
     )
 
 

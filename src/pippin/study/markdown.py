@@ -7,6 +7,7 @@ from pippin.config import ConfigError
 from pippin.study.contrast_headline import study_headline
 from pippin.study.contrast_source import evaluate_contrasts
 from pippin.study.contrast_table import HEADS, READING, ContrastLine, contrast_lines
+from pippin.study.published import CAUTION, HEADING, PublishedFigure, published_figures
 from pippin.study.results import Outcome
 from pippin.study.source import Source, open_source
 from pippin.study.table import ABSENT, NEAREST_NOTE, SIGNS, Cell, Line, result_lines
@@ -55,6 +56,8 @@ def markdown(source: Source) -> str:
         notes.append(f"Predicted before the run: {source.declaration.prediction}")
     notes += [*dict.fromkeys(reasons), *found.cautions, _runs(source)]
     parts.append("\n".join(f"- {_plain(note)}" for note in notes))
+    if figures := published_figures(source.declaration):
+        parts += [f"{HEADING}. {CAUTION}", "\n".join(map(_published, figures))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -66,6 +69,12 @@ def _contrasts(lines: list[ContrastLine]) -> list[str]:
     rows += [[f"{one.name}: {one.claim}", *one.cells] for one in lines]
     table = "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
     return [table, "Exploratory: means of the arms; Δ to the first arm is not a verdict."]
+
+
+def _published(one: PublishedFigure) -> str:
+    """A line of a list: a table of its own would invite comparison."""
+    where = f"{one.dataset}, {one.resolution} px"
+    return f"- {one.model} on {where}: {one.metric} {one.value} ({one.protocol}; {one.source})"
 
 
 def _table(source: Source, lines: list[Line]) -> str:

@@ -17,6 +17,7 @@ from pippin.study.glossary import HEADINGS, control_name, term
 from pippin.study.page import write_page
 from pippin.study.pictures import ROOM, Album
 from pippin.study.profiles import control_profiles
+from pippin.study.published import CAUTION, HEADING, published_figures
 from pippin.study.settings import differing, grouped
 from pippin.study.source import Run, Source, open_source
 from pippin.study.start import starting_point
@@ -88,6 +89,9 @@ def _context(source: Source, album: Album) -> dict[str, Any]:
         "settings": grouped(source.declaration),
         "runs": run_lines(source),
         "environments": environments(source),
+        "published": published_figures(source.declaration),
+        "published_heading": HEADING,
+        "published_caution": CAUTION,
         "problems": source.problems,
     }
 

@@ -72,9 +72,20 @@ class InitConfig(Config):
     (other fields), patches (another patch size or other latent channels). transfer.json of the
     run says what became of every tensor."""
 
+    continues: str | None = field(default=None, metadata=NOT_PROTOCOL)
+    """The recipe whose run this one is defined to go on from, where it is fine-tuning, as at 512
+    pixels after 256. Training such a recipe needs run, or from_scratch."""
+    from_scratch: bool = field(default=False, metadata=NOT_PROTOCOL)
+    """Train from initial weights all the same."""
+
     def __post_init__(self) -> None:
         """Refuse weights that cannot be, and rules that have nothing to work on."""
         known_weights(self, "init")
+        if self.from_scratch and self.run is not None:
+            raise ConfigError(
+                "init.from_scratch True and init.run exclude each other; got init.run "
+                f"{self.run}: leave one of them out"
+            )
         if self.transfer and self.run is None:
             raise ConfigError("init.transfer needs init.run, the weights to transfer")
 

@@ -130,7 +130,9 @@ RULES: dict[RuleName, Rule] = {
         always=True,
     ),
     "control": Rule(
-        pattern=re.compile(r"(?P<module>conditioner\.((high|low)\.fields|image_shape)\.\w+)\..*"),
+        pattern=re.compile(
+            r"(?P<module>conditioner\.((high|low)\.fields\.\w+|image_shape\.\w+|micro_conditions))\..*"
+        ),
         says="other control fields",
     ),
     "patches": Rule(

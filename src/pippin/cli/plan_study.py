@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin plan --study NAME [--scale S] [--train.micro-batch-size 64]``: each run's cost."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from pippin.cli.options import parse
+from pippin.recipes.recipe import Recipe
+from pippin.run.devices import Cluster
+from pippin.studies.options import Machine, on_machine
+from pippin.studies.scales import ScaleName
+from pippin.system.terminal import plain, say
+
+if TYPE_CHECKING:
+    from pippin.run.plan import Plan
+
+HEADS = (
+    *("run", "from", "px", "parameters, M", "GFLOPs an image", "images, M", "micro-batch"),
+    *("GB", "GB, again", "largest micro-batch", "again", "device-hours", "again"),
+)
+"""*again*: with activations computed again in every block (gradient checkpointing)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanStudyCommand(Machine):
+    """Plan every run of a study, and what these start from; no data and no weights are read."""
+
+    scale: ScaleName | None = None
+    """None = the smallest that the study has."""
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: Cluster(devices=1)
+    )
+    markdown: bool = False
+    """Print a table in Markdown."""
+
+
+def plan_study(argv: list[str]) -> int:
+    """Parse, plan and print.
+
+    Raises:
+        ValueError: no name of a study.
+    """
+    from pippin.studies.table import get_study
+
+    if not argv or argv[0].startswith("-"):
+        raise ValueError("--study needs the name of a study; `pippin study list` lists all")
+    command = parse(
+        PlanStudyCommand, f"pippin plan --study {argv[0]}", argv[1:], PlanStudyCommand()
+    )
+    study = on_machine(get_study(argv[0], scale=command.scale), command)
+    starts = {f"@{name}": one for name, one in study.starts.items()}
+    rows, hours = plan_rows(starts | study.arms(), command.cluster)
+    rows.append(_total(hours, len(study.seeds)))
+    if command.markdown:
+        for cells in (HEADS, ["---"] * len(HEADS), *rows):
+            say(f"| {' | '.join(cells)} |")
+    else:
+        _print(rows)
+    return 0
+
+
+def plan_rows(
+    recipes: dict[str, Recipe], cluster: Cluster
+) -> tuple[list[list[str]], tuple[float, float]]:
+    """A row for each run, and the device-hours of all, without and with checkpointing."""
+    from pippin.run.plan import plan
+
+    rows, hours = [], (0.0, 0.0)
+    for name, recipe in recipes.items():
+        planned = plan(recipe, cluster)
+        rows.append(_row(name, recipe, planned))
+        kept, again = planned.placements[:2]
+        hours = hours[0] + kept.device_hours, hours[1] + again.device_hours
+    return rows, hours
+
+
+def _row(name: str, recipe: Recipe, planned: "Plan") -> list[str]:
+    kept, again = planned.placements[:2]
+    return [
+        name,
+        recipe.init.run or "",
+        str(recipe.data.resolution),
+        f"{planned.parameters / 1e6:.0f}",
+        f"{planned.training_flops / 1e9:.4g}",
+        f"{recipe.train.images / 1e6:.4g}",
+        str(planned.micro_batch),
+        f"{kept.memory / 1e9:.3g}",
+        f"{again.memory / 1e9:.3g}",
+        str(kept.largest_micro_batch),
+        str(again.largest_micro_batch),
+        f"{kept.device_hours:.3g}",
+        f"{again.device_hours:.3g}",
+    ]
+
+
+def _total(hours: tuple[float, float], seeds: int) -> list[str]:
+    said = "one seed" if seeds == 1 else f"{seeds} seeds"
+    cells = [""] * (len(HEADS) - 3)
+    return [f"all, {said}", *cells, *(f"{seeds * one:,.3g}" for one in hours)]
+
+
+def _print(rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*HEADS)
+    for cells in rows:
+        table.add_row(*map(plain, cells))
+    Console().print(table)

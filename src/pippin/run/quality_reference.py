@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What samples are compared with, and which real images show what a perfect model could reach.
+
+``evaluation.reference`` says which:
+
+- train: the training images. The floor is the held-out images against them.
+- validation: the held-out images, as papers that report against ImageNet's validation set do. The
+  floor is training images against them, as many as there are samples: real images of the same
+  source, none of them in the reference.
+- a file of statistics: for the Frechet distances alone, for statistics hold no images. All else,
+  and the floor's images, are as with train.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pippin.data.table import Split
+from pippin.evaluation.config import EvaluationConfig, ReferenceKind
+from pippin.evaluation.evaluate import SMALL, compare
+from pippin.evaluation.features import FeatureExtractor, Features
+from pippin.evaluation.measure import Measure, Subject
+from pippin.evaluation.reference import ReferenceStatistics, check_features, load_statistics
+from pippin.rng import permutation
+
+Clean = Callable[[Split], Features]
+"""Features of the clean views of a split: train or held-out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityReference:
+    """A reference, and how images are compared with it."""
+
+    kind: ReferenceKind
+    images: Features
+    floor: Features
+    """Of real images, none of which is in the reference."""
+    statistics: ReferenceStatistics | None = None
+    """For the Frechet distances in the place of those of ``images``."""
+
+    def compare(
+        self, generated: Features, config: EvaluationConfig, subject: Subject
+    ) -> list[Measure]:
+        """Distances of images, whose protocol names the reference where it is not train."""
+        found = compare(generated, self.images, config, subject, self.statistics)
+        if self.kind == "train":
+            return found
+        named = {"reference": self.kind}
+        return [replace(one, protocol=one.protocol | named) for one in found]
+
+
+def quality_reference(
+    config: EvaluationConfig, extractor: FeatureExtractor, clean: Clean
+) -> QualityReference:
+    """The reference of a recipe.
+
+    Args:
+        config: says which.
+        extractor: of the samples.
+        clean: takes features; called for the splits that are needed.
+
+    Raises:
+        ValueError: too few held-out images, or statistics that are not there or of other features.
+    """
+    kind = config.reference_kind
+    if kind == "validation":
+        held_out = clean("held-out")
+        check_count(len(held_out), config, extractor.dim)
+        train = clean("train")
+        order = permutation(len(train), "subset", config.seed, "floor")
+        floor = train.part(order[: config.num_samples].sort().values, train.image_hash)
+        return QualityReference(kind=kind, images=held_out, floor=floor)
+    statistics = None
+    if kind == "file":
+        statistics = load_statistics(Path(config.reference))
+        check_features(statistics, extractor.name, extractor.fingerprint, extractor.dim)
+    return QualityReference(
+        kind=kind, images=clean("train"), floor=clean("held-out"), statistics=statistics
+    )
+
+
+def check_count(count: int, config: EvaluationConfig, dim: int) -> None:
+    """Refuse held-out images that are too few for the distances.
+
+    KID's subsets must be whole and every image must have its neighbours. Where so many samples are
+    drawn that the Frechet distance leads, the reference's covariance must not be singular.
+
+    Args:
+        count: of held-out images.
+        config: subsets, neighbours and samples.
+        dim: of the features.
+
+    Raises:
+        ValueError: naming both numbers, and what to give.
+    """
+    needed = {
+        config.kid_subset_size: "evaluation.kid_subset_size",
+        config.neighbours + 2: "evaluation.neighbours and two",
+    }
+    if config.num_samples >= SMALL:
+        needed[dim + 1] = f"one more than the {dim} features, for the Frechet distance"
+    most = max(needed)
+    if count < most:
+        raise ValueError(
+            f"evaluation.reference validation has {count} held-out images, and {most} are needed "
+            f"({needed[most]}): give more images or a larger data.held_out_share, take "
+            "--evaluation.reference train, or give statistics of a validation set that `pippin "
+            "reference FOLDER --out FILE.npz` wrote: --evaluation.reference FILE.npz"
+        )

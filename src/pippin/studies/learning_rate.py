@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adam's learning rate: the rate that the recipes take for the paper's, DiT's, and twice as much.
+
+An extract of Berrada et al. 2024 prints the rate at batch 2048 as "10 10 4". The recipes read it
+as 10 x 10^-4 (:data:`pippin.recipes.paper.LEARNING_RATE`); this study measures what hangs on it.
+"""
+
+from dataclasses import replace
+
+from pippin.diffusion.config import DiffusionConfig
+from pippin.recipes.recipe import Recipe
+from pippin.studies.scales import SEEDS, SMALLEST_KID, ScaleName, class_base, lean
+from pippin.study.study import Axis, Study
+
+RATES = {"1e-3": 1e-3, "1e-4": 1e-4, "2e-3": 2e-3}
+"""The recipes' rate first, then DiT's, then the one that is said to have diverged."""
+
+
+def learning_rate_study(scale: ScaleName) -> Study:
+    """Three constant rates of Adam at one batch; a run that diverges is a result."""
+    return Study(
+        name=f"learning-rate-{scale}",
+        title="Learning rate",
+        question="Is a constant rate of 1e-3 better than 1e-4, and does twice as much diverge?",
+        base=adam_alone(lean(class_base(scale), scale), scale),
+        axes={
+            "rate": Axis(
+                levels={name: {"train.learning_rate": rate} for name, rate in RATES.items()},
+                description="constant learning rate of Adam, at equal batch and budget",
+            )
+        },
+        seeds=SEEDS[scale],
+        primary="KID-efflite0",
+        companions=("coverage", "held-out loss"),
+        smallest_effect=SMALLEST_KID,
+    )
+
+
+def adam_alone(base: Recipe, scale: ScaleName) -> Recipe:
+    """The common protocol's optimizer and objective on the embedded pictures: Adam at a constant
+    rate, noise prediction, uniform times. The recipes of the paper have both already."""
+    if scale == "paper":
+        return base
+    train = replace(base.train, muon_learning_rate=None, decay_share=0.0, warmup_images=0)
+    return replace(base, train=train, diffusion=DiffusionConfig(schedule="sd", prediction="eps"))

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Table 1 of Berrada et al. 2024: five denoisers, as their own papers condition them and with
+disentangled conditioning, on ImageNet and on CC12M, at 256 pixels and at 512 from there.
+
+One builder makes four studies, one for each data set and resolution: ``table1``, ``table1-512``,
+``table1-text``, ``table1-text-512``. A study ranks numbers of one protocol only. Captions have
+another encoder and other images than classes, and samples of 512 pixels are compared with other
+reference images than those of 256, so a single study could rank none of them against another.
+What an arm at 512 goes on from is the recipe of the arm at 256 to the last setting, so that runs
+of the one study can be put in the place of the other's starts.
+
+At scales ``cpu`` and ``gpu-hour`` the same stands on the embedded images, at 32 pixels and at 64
+from there, under the common protocol's schedule and prediction. The optimizer there is the small
+recipes' own, because Adam alone learns little within these budgets.
+"""
+
+from dataclasses import replace
+
+from pippin.conditioning.config import ConditioningConfig, ConstantGate, Mechanism, TextSemantic
+from pippin.config import replace_at
+from pippin.denoisers.config import DenoiserConfig, MDTv2Config
+from pippin.diffusion.config import DiffusionConfig
+from pippin.recipes.recipe import Recipe
+from pippin.sampling.guidance import scale_at_resolution
+from pippin.studies.architectures import DENOISERS, of_classes, of_text
+from pippin.studies.scales import (
+    SEEDS,
+    SMALLEST_KID,
+    ScaleName,
+    class_base,
+    lean,
+    of_the_paper,
+    text_base,
+)
+from pippin.studies.transfer import LOW_GRID, at_half_the_side, stage
+from pippin.study.study import Study
+from pippin.training.config import InitConfig
+from pippin.transfer.config import RuleName
+
+CONDITIONINGS = ("plain", "disentangled")
+AXES = {
+    "architecture": (
+        ("denoiser",),
+        "the denoiser, of its own paper's size XL where it has one",
+    ),
+    "conditioning": (
+        ("conditioning.semantic", "conditioning.rules", "conditioning.control.low_gate"),
+        "plain: semantics as in the model's own paper, control constant in time; disentangled: "
+        "semantics by attention, size under a time schedule",
+    ),
+    "start": (("init",), "the run of the same arm at half the side"),
+}
+"""Axis -> the settings that it varies, and what it is."""
+ONE_SEED = (0,)
+"""At scale ``paper``: five seeds of ten arms would take thousands of device-hours."""
+
+
+def table1_study(scale: ScaleName, *, text: bool = False, high: bool = False) -> Study:
+    """Ten arms on one data set at one resolution.
+
+    Args:
+        scale: of data, sizes and budget.
+        text: captions in the place of classes.
+        high: at twice the side, each arm going on from its own run at the lower side.
+    """
+    low = {
+        f"{model}-{conditioning}": _recipe(scale, model, conditioning, text=text)
+        for model in DENOISERS
+        for conditioning in CONDITIONINGS
+    }
+    arms = {arm: _high(scale, arm, one, text=text) for arm, one in low.items()} if high else low
+    axes = {name: paths for name, (paths, _) in AXES.items() if high or name != "start"}
+    name = f"table1{'-text' * text}{'-512' * high}-{scale}"
+    study = Study.from_recipes(
+        arms,
+        axes=axes,
+        name=name,
+        title=f"Five denoisers of {'text' if text else 'classes'}{_side(arms)}",
+        question="How far does one budget take each denoiser, plain and disentangled?",
+        starts=low if high else {},
+        seeds=ONE_SEED if scale == "paper" else SEEDS[scale],
+        primary="KID-efflite0",
+        companions=("caption R@10" if text else "coverage", "held-out loss"),
+        smallest_effect=SMALLEST_KID,
+    )
+    described = {
+        name: replace(axis, description=AXES[name][1]) for name, axis in study.axes.items()
+    }
+    return replace(study, axes=described)
+
+
+def _side(arms: dict[str, Recipe]) -> str:
+    side = next(iter(arms.values())).data.resolution
+    return f" at {side} pixels"
+
+
+def _recipe(scale: ScaleName, model: str, conditioning: str, *, text: bool) -> Recipe:
+    """An arm at the lower side."""
+    disentangled = conditioning == "disentangled"
+    if scale == "paper":
+        return lean(of_the_paper(_name(model, 256, disentangled=disentangled, text=text)), scale)
+    base = lean(text_base(scale) if text else class_base(scale), scale)
+    small = of_text(scale, model) if text else _small_classes(scale, model, disentangled)
+    conditioned = small.conditioning if disentangled else _plain(small.conditioning, model)
+    recipe = replace(
+        at_half_the_side(base),
+        diffusion=DiffusionConfig(schedule="sd", prediction="eps"),
+        conditioning=conditioned,
+        denoiser=_laid(small.denoiser, LOW_GRID[scale], LOW_GRID[scale]),
+    )
+    return stage(recipe, base.train.images)
+
+
+def _small_classes(scale: ScaleName, model: str, disentangled: bool) -> Recipe:
+    return of_classes(scale, model, "disentangled" if disentangled else "entangled")
+
+
+def _plain(conditioning: ConditioningConfig, model: str) -> ConditioningConfig:
+    """As in the model's own paper, see :data:`pippin.recipes.paper.MODELS`; mmDiT as in SD3."""
+    control = replace(conditioning.control, low_gate=ConstantGate())
+    semantic = conditioning.semantic
+    rules: dict[str, Mechanism]
+    if isinstance(semantic, TextSemantic):
+        pooled = semantic.token_features if model == "mmdit" else None
+        semantic = replace(semantic, padding="native", pooled_features=pooled)
+        rules = {"text": "attention"}
+        if pooled:
+            rules["pooled"] = "modulation"
+    else:
+        own: dict[str, Mechanism] = {"mmdit": "both", "pixart": "attention", "unet": "attention"}
+        rules = {"label": own.get(model, "modulation")}
+    return replace(conditioning, semantic=semantic, rules=rules, control=control)
+
+
+def _high(scale: ScaleName, arm: str, low: Recipe, *, text: bool) -> Recipe:
+    """The arm at twice the side, going on from its own run."""
+    model, _, conditioning = arm.partition("-")
+    rules: tuple[RuleName, ...] = ("positions",) if isinstance(low.denoiser, MDTv2Config) else ()
+    init = InitConfig(run=f"@{arm}", transfer=rules)
+    if scale == "paper":
+        name = _name(model, 512, disentangled=conditioning == "disentangled", text=text)
+        return replace(lean(of_the_paper(name), scale), init=init)
+    guidance = low.sampling.guidance
+    guidance = replace(guidance, semantic_scale=scale_at_resolution(guidance.semantic_scale, 2.0))
+    recipe = replace(
+        low,
+        data=replace(low.data, resolution=2 * low.data.resolution),
+        diffusion=replace(low.diffusion, rescale=2.0),
+        denoiser=_laid(low.denoiser, LOW_GRID[scale], 2 * LOW_GRID[scale]),
+        sampling=replace(low.sampling, guidance=guidance),
+        init=init,
+    )
+    return stage(recipe, low.train.images // 4)
+
+
+def _laid(denoiser: DenoiserConfig, base: int, side: int) -> DenoiserConfig:
+    """Positions for ``side`` patches: learned ones place by place, computed ones over the grid of
+    ``base`` patches at both sides."""
+    if isinstance(denoiser, MDTv2Config):
+        return replace(denoiser, grid=(side, side))
+    if not hasattr(denoiser, "base_grid"):
+        return denoiser
+    laid: DenoiserConfig = replace_at(denoiser, "base_grid", base)
+    return laid
+
+
+def _name(model: str, side: int, *, disentangled: bool, text: bool) -> str:
+    """Of the recipe; mmDiT's plain one by class is read as SD3 reads text."""
+    data = "cc12m-" if text else ""
+    plain = "-attention-modulation" if model == "mmdit" and not text else ""
+    return f"paper/{data}{model}-{side}{'-disentangled' if disentangled else plain}"
