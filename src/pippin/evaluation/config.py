@@ -80,8 +80,15 @@ class EvaluationConfig(Config):
     lpips: str | None = field(default=None, metadata=NOT_PROTOCOL)
     """torchvision's weights of AlexNet or VGG16, for drift in LPIPS beside our own distance; needs
     pip install 'pippin[lpips]'. The file's hash is part of the measures' protocol."""
+    requests: tuple[int, ...] = field(default=(), metadata=WHERE_SET)
+    """Original sizes, in pixels, that samples are asked for, of which the best is looked for on a
+    split of its own, at every scale of ``scales`` (the recipe's where there are none); none = no
+    search. Quality and sharpness are then reported at the best one too."""
     seed: int = 0
     """Of noise, subsets and labels."""
+    seed_from_training: bool = field(default=False, metadata=WHERE_SET)
+    """Whether samples, their classes, pictures of pairs and held-out noise depend on the training
+    seed too; otherwise all training seeds are measured with the same noise."""
     batch_size: int = field(default=64, metadata=NOT_PROTOCOL)
 
     def __post_init__(self) -> None:
@@ -100,13 +107,13 @@ class EvaluationConfig(Config):
                 raise ConfigError(
                     f"evaluation.{name} must be different finite numbers; got {given}"
                 )
-        if any(side < SMALLEST_SIDE for side in self.size_curve) or len(
-            set(self.size_curve)
-        ) != len(self.size_curve):
-            raise ConfigError(
-                f"evaluation.size_curve must be different sides of {SMALLEST_SIDE} pixels or "
-                f"more; got {self.size_curve}"
-            )
+        for name in ("size_curve", "requests"):
+            sides = getattr(self, name)
+            if any(side < SMALLEST_SIDE for side in sides) or len(set(sides)) != len(sides):
+                raise ConfigError(
+                    f"evaluation.{name} must be different sides of {SMALLEST_SIDE} pixels or "
+                    f"more; got {sides}"
+                )
         if not 0 < self.matched_share <= 1:
             raise ConfigError(
                 f"evaluation.matched_share must lie in (0, 1]; got {self.matched_share}"
@@ -116,7 +123,7 @@ class EvaluationConfig(Config):
                 "evaluation.control_scales must lie above 0, where control is ignored; got "
                 f"{self.control_scales}"
             )
-        if self.scales and self.scale_samples > self.num_samples:
+        if (self.scales or self.requests) and self.scale_samples > self.num_samples:
             raise ConfigError(
                 "evaluation.scale_samples must not exceed evaluation.num_samples; got "
                 f"{self.scale_samples} and {self.num_samples}"
