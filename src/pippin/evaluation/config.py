@@ -101,6 +101,37 @@ class EvaluationConfig(Config):
         at_least(self, "evaluation", 1, "kid_subsets", "neighbours", "drift_pairs", "batch_size")
         at_least(self, "evaluation", 2, "num_samples", "kid_subset_size", "scale_samples")
         at_least(self, "evaluation", SMALLEST_INPUT, "input_size")
+        self._check_grids()
+        if (self.scales or self.requests) and self.scale_samples > self.num_samples:
+            raise ConfigError(
+                "evaluation.scale_samples must not exceed evaluation.num_samples; got "
+                f"{self.scale_samples} and {self.num_samples}"
+            )
+        if self.clip is not None and not self.clip.strip():
+            raise ConfigError(
+                f"evaluation.clip must name a folder or a hub repository; got {self.clip!r}"
+            )
+        for name, what in NETWORKS.items():
+            given = getattr(self, name)
+            if (given is not None) != (self.features == name):
+                raise ConfigError(
+                    f"evaluation.features {name} and evaluation.{name}, {what}, belong together; "
+                    f"got features {self.features} and {name} {given}"
+                )
+        if self.neighbours >= self.num_samples:
+            raise ConfigError(
+                "evaluation.neighbours must be less than evaluation.num_samples; got "
+                f"{self.neighbours} and {self.num_samples}"
+            )
+        wrong = [name for name in self.scaled_controls if name not in SCALABLE]
+        if wrong or len(set(self.scaled_controls)) != len(self.scaled_controls):
+            raise ConfigError(
+                f"evaluation.scaled_controls must name some of {', '.join(SCALABLE)}, each once; "
+                f"got {list(self.scaled_controls)}"
+            )
+
+    def _check_grids(self) -> None:
+        """Refuse lists of scales, sizes and noise levels with impossible or equal entries."""
         for name in ("scales", "control_scales"):
             given = getattr(self, name)
             if not all(map(math.isfinite, given)) or len(set(given)) != len(given):
@@ -123,36 +154,9 @@ class EvaluationConfig(Config):
                 "evaluation.control_scales must lie above 0, where control is ignored; got "
                 f"{self.control_scales}"
             )
-        if (self.scales or self.requests) and self.scale_samples > self.num_samples:
-            raise ConfigError(
-                "evaluation.scale_samples must not exceed evaluation.num_samples; got "
-                f"{self.scale_samples} and {self.num_samples}"
-            )
-        if self.clip is not None and not self.clip.strip():
-            raise ConfigError(
-                f"evaluation.clip must name a folder or a hub repository; got {self.clip!r}"
-            )
-        for name, what in NETWORKS.items():
-            given = getattr(self, name)
-            if (given is not None) != (self.features == name):
-                raise ConfigError(
-                    f"evaluation.features {name} and evaluation.{name}, {what}, belong together; "
-                    f"got features {self.features} and {name} {given}"
-                )
-        if self.neighbours >= self.num_samples:
-            raise ConfigError(
-                "evaluation.neighbours must be less than evaluation.num_samples; got "
-                f"{self.neighbours} and {self.num_samples}"
-            )
         for name in ("loss_log_snrs", "profile_log_snrs"):
             grid = getattr(self, name)
             if not grid or not all(map(math.isfinite, grid)) or len(set(grid)) != len(grid):
                 raise ConfigError(
                     f"evaluation.{name} must be one or more different numbers; got {grid}"
                 )
-        wrong = [name for name in self.scaled_controls if name not in SCALABLE]
-        if wrong or len(set(self.scaled_controls)) != len(self.scaled_controls):
-            raise ConfigError(
-                f"evaluation.scaled_controls must name some of {', '.join(SCALABLE)}, each once; "
-                f"got {list(self.scaled_controls)}"
-            )

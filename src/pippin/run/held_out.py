@@ -65,7 +65,7 @@ class HeldOut:
                 schedule,
                 recipe.diffusion.prediction,
                 levels,
-                seed=config.seed,
+                seed=noise_seed(recipe),
                 batch_size=config.batch_size,
             )
             return found
