@@ -95,8 +95,15 @@ class EvaluationConfig(Config):
     lpips: str | None = field(default=None, metadata=NOT_PROTOCOL)
     """torchvision's weights of AlexNet or VGG16, for drift in LPIPS beside our own distance; needs
     pip install 'pippin[lpips]'. The file's hash is part of the measures' protocol."""
+    requests: tuple[int, ...] = field(default=(), metadata=WHERE_SET)
+    """Original sizes, in pixels, that samples are asked for, of which the best is looked for on a
+    split of its own, at every scale of ``scales`` (the recipe's where there are none); none = no
+    search. Quality and sharpness are then reported at the best one too."""
     seed: int = 0
     """Of noise, subsets and labels."""
+    seed_from_training: bool = field(default=False, metadata=WHERE_SET)
+    """Whether samples, their classes, pictures of pairs and held-out noise depend on the training
+    seed too; otherwise all training seeds are measured with the same noise."""
     batch_size: int = field(default=64, metadata=NOT_PROTOCOL)
 
     @property
@@ -119,29 +126,8 @@ class EvaluationConfig(Config):
         at_least(self, "evaluation", 1, "kid_subsets", "neighbours", "drift_pairs", "batch_size")
         at_least(self, "evaluation", 2, "num_samples", "kid_subset_size", "scale_samples")
         at_least(self, "evaluation", SMALLEST_INPUT, "input_size")
-        for name in ("scales", "control_scales"):
-            given = getattr(self, name)
-            if not all(map(math.isfinite, given)) or len(set(given)) != len(given):
-                raise ConfigError(
-                    f"evaluation.{name} must be different finite numbers; got {given}"
-                )
-        if any(side < SMALLEST_SIDE for side in self.size_curve) or len(
-            set(self.size_curve)
-        ) != len(self.size_curve):
-            raise ConfigError(
-                f"evaluation.size_curve must be different sides of {SMALLEST_SIDE} pixels or "
-                f"more; got {self.size_curve}"
-            )
-        if not 0 < self.matched_share <= 1:
-            raise ConfigError(
-                f"evaluation.matched_share must lie in (0, 1]; got {self.matched_share}"
-            )
-        if any(scale <= 0 for scale in self.control_scales):
-            raise ConfigError(
-                "evaluation.control_scales must lie above 0, where control is ignored; got "
-                f"{self.control_scales}"
-            )
-        if self.scales and self.scale_samples > self.num_samples:
+        self._check_grids()
+        if (self.scales or self.requests) and self.scale_samples > self.num_samples:
             raise ConfigError(
                 "evaluation.scale_samples must not exceed evaluation.num_samples; got "
                 f"{self.scale_samples} and {self.num_samples}"
@@ -162,15 +148,40 @@ class EvaluationConfig(Config):
                 "evaluation.neighbours must be less than evaluation.num_samples; got "
                 f"{self.neighbours} and {self.num_samples}"
             )
-        for name in ("loss_log_snrs", "profile_log_snrs"):
-            grid = getattr(self, name)
-            if not grid or not all(map(math.isfinite, grid)) or len(set(grid)) != len(grid):
-                raise ConfigError(
-                    f"evaluation.{name} must be one or more different numbers; got {grid}"
-                )
         wrong = [name for name in self.scaled_controls if name not in SCALABLE]
         if wrong or len(set(self.scaled_controls)) != len(self.scaled_controls):
             raise ConfigError(
                 f"evaluation.scaled_controls must name some of {', '.join(SCALABLE)}, each once; "
                 f"got {list(self.scaled_controls)}"
             )
+
+    def _check_grids(self) -> None:
+        """Refuse lists of scales, sizes and noise levels with impossible or equal entries."""
+        for name in ("scales", "control_scales"):
+            given = getattr(self, name)
+            if not all(map(math.isfinite, given)) or len(set(given)) != len(given):
+                raise ConfigError(
+                    f"evaluation.{name} must be different finite numbers; got {given}"
+                )
+        for name in ("size_curve", "requests"):
+            sides = getattr(self, name)
+            if any(side < SMALLEST_SIDE for side in sides) or len(set(sides)) != len(sides):
+                raise ConfigError(
+                    f"evaluation.{name} must be different sides of {SMALLEST_SIDE} pixels or "
+                    f"more; got {sides}"
+                )
+        if not 0 < self.matched_share <= 1:
+            raise ConfigError(
+                f"evaluation.matched_share must lie in (0, 1]; got {self.matched_share}"
+            )
+        if any(scale <= 0 for scale in self.control_scales):
+            raise ConfigError(
+                "evaluation.control_scales must lie above 0, where control is ignored; got "
+                f"{self.control_scales}"
+            )
+        for name in ("loss_log_snrs", "profile_log_snrs"):
+            grid = getattr(self, name)
+            if not grid or not all(map(math.isfinite, grid)) or len(set(grid)) != len(grid):
+                raise ConfigError(
+                    f"evaluation.{name} must be one or more different numbers; got {grid}"
+                )

@@ -16,6 +16,7 @@ from pippin.evaluation.features import FeatureExtractor, Features, extract
 from pippin.evaluation.folder import image_batches
 from pippin.evaluation.measure import Measure, Subject
 from pippin.rng import permutation
+from pippin.run.evaluation_seeds import sample_seeds
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import SHOWN, make_room
@@ -28,7 +29,7 @@ def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
     """
     held_out, sampling = run.parts.held_out_captions, run.recipe.sampling
     assert held_out is not None
-    seeds = range(len(held_out.first))
+    seeds = sample_seeds(run.recipe, len(held_out.first))
     make_room(place, sampling_protocol(run, sampling))
     draw_into(run, held_out.first, seeds, sampling, place, shown=SHOWN)
     return [place / row.file for row in sample_rows(run, held_out.first, seeds)]

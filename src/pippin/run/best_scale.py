@@ -20,6 +20,7 @@ from pippin.evaluation.fitted_scale import FEWEST, fitted_scale
 from pippin.evaluation.measure import Jackknife, Measure
 from pippin.recipes.recipe import Recipe
 from pippin.rng import permutation
+from pippin.run.evaluation_seeds import sample_seeds
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw, sampling_protocol
 from pippin.sampling.config import SamplingConfig
@@ -52,14 +53,14 @@ def best_scale_measures(
     """
     config = run.recipe.evaluation
     order = permutation(len(reference), "subset", config.seed, "halves")
-    ours, theirs = (_part(reference, rows) for rows in order.tensor_split(2))
+    ours, theirs = (part(reference, rows) for rows in order.tensor_split(2))
     searched = prompts[: config.scale_samples]
-    seeds = range(SEARCH_SEEDS, SEARCH_SEEDS + len(searched))
+    seeds = sample_seeds(run.recipe, len(searched), SEARCH_SEEDS)
     search: list[Measure] = []
     found: dict[float, Jackknife] = {}
     for scale in config.scales:
         sampling = at_scale(run.recipe.sampling, scale)
-        features = extract(extractor, _images(run, searched, seeds, sampling))
+        features = extract(extractor, sample_batches(run, searched, seeds, sampling))
         found[scale] = kernel_jackknife(features, ours)
         kid = kernel_measure(features, ours, found[scale])
         protocol = kid.protocol | sampling_protocol(run, sampling)
@@ -85,10 +86,10 @@ def at_scale(sampling: SamplingConfig, scale: float) -> SamplingConfig:
     return replace(sampling, guidance=guidance, negative_prompt=negative)
 
 
-def _images(
+def sample_batches(
     run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int], sampling: SamplingConfig
 ) -> Iterator[Images]:
-    """One batch in memory at a time."""
+    """Samples, one batch in memory at a time."""
     for start in range(0, len(prompts), sampling.batch_size):
         rows = slice(start, start + sampling.batch_size)
         yield draw(run, prompts[rows], seeds[rows], sampling)
@@ -102,7 +103,7 @@ def _quality(
     reference: Features,
 ) -> list[Measure]:
     sampling = at_scale(run.recipe.sampling, scale)
-    images = _images(run, prompts, range(len(prompts)), sampling)
+    images = sample_batches(run, prompts, sample_seeds(run.recipe, len(prompts)), sampling)
     protocol = sampling_protocol(run, sampling)
     return [
         replace(one, protocol=one.protocol | protocol)
@@ -159,7 +160,8 @@ def _named(measure: Measure, place: str, protocol: dict[str, Any]) -> Measure:
     return replace(measure, name=f"{measure.name} at {place}", protocol=protocol)
 
 
-def _part(features: Features, rows: Tensor) -> Features:
+def part(features: Features, rows: Tensor) -> Features:
+    """Some images of a reference, in order, under a hash of their own."""
     kept = rows.sort().values
     name = fingerprint({"of": features.image_hash, "rows": kept.tolist()})
     return features.part(kept, name)

@@ -28,6 +28,7 @@ from pippin.evaluation.probes import (
     SizeProbe,
 )
 from pippin.rng import permutation
+from pippin.run.evaluation_seeds import noise_seed, sample_seeds
 from pippin.run.load import LoadedRun
 from pippin.run.pictures import grid, save_png
 from pippin.run.sample import draw
@@ -156,7 +157,7 @@ class Pairs:
     def __init__(self, run: LoadedRun) -> None:
         self.run = run
         config, source = run.recipe.evaluation, run.parts.train_source
-        order = permutation(len(source), "subset", config.seed, "drift").tolist()
+        order = permutation(len(source), "subset", noise_seed(run.recipe), "drift").tolist()
         largest = Size(source.probe_side, source.probe_side)
         known = [index for index in order if source.can_show(index, largest)]
         self.pictures = known[: config.drift_pairs]
@@ -186,7 +187,7 @@ class Pairs:
             asked = {name: value for name, value in vars(control).items() if name in read}
             request = ControlRequest(**asked)
             config = replace(self.run.recipe.sampling, control=request, guidance=guidance)
-            seeds = range(len(self.prompts))
+            seeds = sample_seeds(self.run.recipe, len(self.prompts))
             self._made[key] = draw(self.run, self.prompts, seeds, config)
         return self._made[key]
 

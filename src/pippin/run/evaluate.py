@@ -23,12 +23,15 @@ from pippin.evaluation.folder import image_batches
 from pippin.evaluation.lpips_distance import Lpips
 from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.memorisation import memorisation_measures
+from pippin.evaluation.sharpness import SharpnessMeter
 from pippin.rng import permutation
 from pippin.run.alignment import alignment_measures
+from pippin.run.best_request import best_request_measures
 from pippin.run.best_scale import best_scale_measures
 from pippin.run.clip_score import clip_for, held_out_clip_measures
 from pippin.run.cost import cost_measures
 from pippin.run.drift import drift_measures
+from pippin.run.evaluation_seeds import noise_seed, sample_seeds
 from pippin.run.folder import RunFolder
 from pippin.run.given import data_protocol
 from pippin.run.held_out import HeldOut
@@ -83,7 +86,7 @@ def _all_measures(
     run: LoadedRun, place: RunFolder, stages: Stages, extractor: FeatureExtractor
 ) -> list[Measure]:
     config, recipe, device = run.recipe.evaluation, run.recipe, run.parts.device
-    if "quality" in config.parts or config.scales:
+    if "quality" in config.parts or config.scales or config.requests:
         side = recipe.data.resolution
         drawn, advice = Size(*recipe.sampling.pixels(side)), "leave --sampling.size out"
         name_sizes([drawn], [Size(side, side)], advice, run.parts.console)
@@ -113,6 +116,10 @@ def _all_measures(
         prompts = evaluation_prompts(run, config.num_samples)
         return best_scale_measures(run, prompts, extractor, reference().images)
 
+    def best_request() -> list[Measure]:
+        prompts = evaluation_prompts(run, config.num_samples)
+        return best_request_measures(run, prompts, extractor, reference().images)
+
     def alignment() -> list[Measure]:
         return alignment_measures(run, extractor, clean("train"), clean("held-out"), captions)
 
@@ -127,7 +134,11 @@ def _all_measures(
         return held_out_clip_measures(run, clip, captions)
 
     def real() -> list[Measure]:
-        return real_floor(reference(), config)
+        content = run.parts.data_record.held_out.content
+        return [
+            *real_floor(reference(), config),
+            clean_sharpness(run.parts.data, config, content),
+        ]
 
     def of_untrained() -> list[Measure]:
         untrained = untrained_run(recipe, run.parts.console, run.crew, run.parts)
@@ -139,6 +150,7 @@ def _all_measures(
         "held-out": ("held-out" in config.parts, lambda: held_out().losses(run.model)),
         "quality": ("quality" in config.parts, quality),
         "best scale": (bool(config.scales), best_scale),
+        "best request": (bool(config.requests), best_request),
         drift: ("drift" in config.parts, of_controls),
         "alignment": ("alignment" in config.parts and run.parts.text_rule is not None, alignment),
         f"clip {clip.fingerprint if clip else ''}": (clip is not None, clip_score),
@@ -156,7 +168,8 @@ def _all_measures(
             made = stages.measure(name, make)
             measures += [replace(one, protocol=one.protocol | data) for one in made]
     if "quality" in config.parts:
-        rows = sample_rows(run, evaluation_prompts(run, config.num_samples), range(SHOWN))
+        shown = sample_seeds(recipe, SHOWN)
+        rows = sample_rows(run, evaluation_prompts(run, config.num_samples), shown)
         folder = SampleFolder(place.evaluated_samples, sampling_protocol(run, recipe.sampling))
         folder.keep_only(rows)
     remove_samples(floor)
@@ -178,12 +191,15 @@ def _quality(
     config, sampling = run.recipe.evaluation, run.recipe.sampling
     content = sampling_protocol(run, sampling)
     make_room(place, content)
-    prompts, seeds = evaluation_prompts(run, config.num_samples), range(config.num_samples)
+    prompts = evaluation_prompts(run, config.num_samples)
+    seeds = sample_seeds(run.recipe, config.num_samples)
     draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
     files = [place / row.file for row in sample_rows(run, prompts, seeds)]
-    features = extract(extractor, image_batches(files, config.batch_size))
+    meter = SharpnessMeter()
+    features = extract(extractor, meter.watch(image_batches(files, config.batch_size)))
     extra = {**content, "labels": "as often as in training"}
     found = reference.compare(features, config, subject)
+    found.append(meter.measure(seed=config.seed, subject=subject))
     if nearest is not None:
         found += memorisation_measures(features, *nearest, seed=config.seed)
     return [replace(one, protocol=one.protocol | extra) for one in found]
@@ -223,11 +239,20 @@ def clean_features(
     return extract(build_features(config, device), clean_images(source, config.batch_size))
 
 
+@lru_cache(maxsize=2)
+def clean_sharpness(data: DataConfig, config: EvaluationConfig, content: str = "") -> Measure:
+    """Sharpness of the clean view of every held-out picture; ``content`` as above."""
+    meter = SharpnessMeter()
+    for _ in meter.watch(clean_images(build_source(data, "held-out"), config.batch_size)):
+        pass
+    return meter.measure(seed=config.seed, subject="real")
+
+
 def evaluation_prompts(run: LoadedRun, count: int) -> list[Prompt]:
     """Classes as often as among the training pictures, or their captions, in an order of the
     evaluation's seed."""
     source = run.parts.train_source
-    order = permutation(len(source), "subset", run.recipe.evaluation.seed, "labels").tolist()
+    order = permutation(len(source), "subset", noise_seed(run.recipe), "labels").tolist()
     shown = [order[place % len(order)] for place in range(count)]
     captions = run.parts.captions
     return [captions.first[i] if captions is not None else source.label(i) for i in shown]

@@ -19,6 +19,7 @@ from pippin.evaluation.denoising import denoising_loss, errors, grid
 from pippin.evaluation.measure import Measure, Subject
 from pippin.model import LatentDenoiser
 from pippin.objective import Predict
+from pippin.run.evaluation_seeds import noise_seed
 from pippin.run.parts import Parts
 from pippin.types import Conditions, ControlBatch
 
@@ -45,7 +46,7 @@ class HeldOut:
             self.parts.schedule,
             recipe.diffusion.prediction,
             recipe.evaluation.loss_log_snrs,
-            seed=recipe.evaluation.seed,
+            seed=noise_seed(recipe),
             batch_size=recipe.evaluation.batch_size,
             subject=subject,
         )
@@ -64,7 +65,7 @@ class HeldOut:
                 schedule,
                 recipe.diffusion.prediction,
                 levels,
-                seed=config.seed,
+                seed=noise_seed(recipe),
                 batch_size=config.batch_size,
             )
             return found

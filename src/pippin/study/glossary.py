@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the metrics and controls are, in words of one line: a report is read without the code."""
 
-from dataclasses import dataclass
-from typing import Literal
-
-Group = Literal["control", "samples", "loss", "cost", "other"]
+from pippin.study.terms import EXACT, Group, Term
 
 HEADINGS: dict[Group, str] = {
     "control": "Control",
@@ -14,20 +11,6 @@ HEADINGS: dict[Group, str] = {
     "other": "Other numbers",
 }
 """Group -> heading of its lines in the table, in the order of the page."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Term:
-    """One metric in words."""
-
-    label: str
-    text: str
-    """One sentence; empty for a metric that is not known here."""
-    group: Group
-    leads: bool = False
-    """Shown without being asked for."""
-    target: bool = False
-    """Neither more nor less is better, but what is nearest to real pictures' value."""
 
 
 CONTROLS = {
@@ -64,126 +47,14 @@ _EFFECTS = {
     "flip": "Share of lopsided pictures that are mirrored on request; 0 = it is ignored.",
 }
 
-_EXACT = {
-    "coverage": Term(
-        label="coverage",
-        text="Share of real training pictures that have a sample near them: variety; 1 = all.",
-        group="samples",
-        leads=True,
-    ),
-    "precision": Term(
-        label="precision",
-        text="Share of samples that lie near real pictures: realism; 1 = all.",
-        group="samples",
-    ),
-    "recall": Term(
-        label="recall",
-        text="Share of real pictures inside the region that the samples fill; 1 = all.",
-        group="samples",
-    ),
-    "density": Term(
-        label="density",
-        text="How tightly samples lie among real pictures; real pictures reach about 1.",
-        group="samples",
-    ),
-    "nearest training distance": Term(
-        label="nearest training distance",
-        text="Mean distance from a sample to the nearest training picture, in features.",
-        group="samples",
-    ),
-    "near copies": Term(
-        label="near copies",
-        text=(
-            "Share of samples that lie nearer to a training picture than all but 5 % of real "
-            "held-out pictures do: far above 0.05 means memorised."
-        ),
-        group="samples",
-    ),
-    "best semantic scale": Term(
-        label="best semantic scale",
-        text="The guidance scale with the smallest KID, found on samples of its own.",
-        group="samples",
-    ),
-    "fitted semantic scale": Term(
-        label="fitted semantic scale",
-        text="Where a parabola through the KIDs of the search has its smallest value.",
-        group="samples",
-    ),
-    "fitted guidance per 64 px": Term(
-        label="fitted guidance per 64 px",
-        text=(
-            "How far the fitted scale lies above 1, for 64 pixels of side: the same at all "
-            "resolutions if the law of scales holds."
-        ),
-        group="samples",
-        leads=True,
-    ),
-    "CLIP score": Term(
-        label="CLIP score",
-        text=(
-            "Does a picture show its caption? 100 times the cosine of the two in a CLIP; scores "
-            "of different CLIPs cannot be compared."
-        ),
-        group="samples",
-        leads=True,
-    ),
-    "CLIP score shuffled": Term(
-        label="CLIP score shuffled",
-        text="The same with captions exchanged among the pictures: what any caption reaches.",
-        group="samples",
-    ),
-    "FID": Term(
-        label="FID",
-        text=(
-            "Fréchet distance in features of the published Inception; as papers' where reference "
-            "and number of images are theirs."
-        ),
-        group="samples",
-        leads=True,
-    ),
-    "sFID": Term(
-        label="sFID",
-        text="The same in features that know where: the first channels of an inner map.",
-        group="samples",
-    ),
-    "IS": Term(
-        label="IS",
-        text="Inception score: sure and varied classes of ImageNet; knows no reference.",
-        group="samples",
-    ),
-    "held-out loss": Term(
-        label="held-out loss",
-        text=(
-            "Mean squared error of the predicted noise on pictures kept out of training, over a "
-            "fixed grid of noise levels; predicting nothing gives 1."
-        ),
-        group="loss",
-        leads=True,
-    ),
-    "held-out x0 loss": Term(
-        label="held-out x0 loss",
-        text="The same error, counted in the clean latent instead of the noise.",
-        group="loss",
-    ),
-    "parameters": Term(
-        label="parameters", text="Trained numbers in the model.", group="cost", leads=True
-    ),
-    "MACs": Term(
-        label="MACs",
-        text="Multiply-accumulates of one forward pass for one image (1 MAC = 2 FLOPs).",
-        group="cost",
-        leads=True,
-    ),
-}
-
 
 PROFILE = "control profile "
 
 
 def term(metric: str) -> Term:
     """The metric in words; an unknown one keeps its name and has no text."""
-    if metric in _EXACT:
-        return _EXACT[metric]
+    if metric in EXACT:
+        return EXACT[metric]
     if metric.startswith("zero-shot "):
         inner = metric.removeprefix("zero-shot ")
         text = f"{inner} of samples for another folder's captions, against that folder's pictures."
@@ -204,7 +75,11 @@ def term(metric: str) -> Term:
         text = f"{same.text} Measured by LPIPS."
         return Term(label=f"{same.label}, LPIPS", text=text, group="control")
     if metric.startswith("search "):
-        text = "What the best scale was chosen by; not to be reported as quality."
+        text = "What the best scale or request was chosen by; not to be reported as quality."
+        return Term(label=metric, text=text, group="samples")
+    if metric.endswith(" at best request"):
+        inner = metric.removesuffix(" at best request")
+        text = f"{inner} at the best original size to ask for, on the half kept for it."
         return Term(label=metric, text=text, group="samples")
     if metric.endswith((" at best scale", " at scale 1")):
         inner, _, scale = metric.partition(" at ")
@@ -240,7 +115,7 @@ def _profile(rest: str) -> Term:
 def names() -> tuple[str, ...]:
     """Metrics that are called alike in every study."""
     kinds = [f"{kind} {control}" for kind in _OF_CONTROL for control in CONTROLS]
-    return (*_EXACT, "KID-efflite0", "FD-efflite0", *kinds)
+    return (*EXACT, "KID-efflite0", "FD-efflite0", *kinds)
 
 
 def control_name(control: str) -> str:
