@@ -23,6 +23,8 @@ PAIRS: dict[str, tuple[Callable[[], Recipe], Callable[[], Recipe]]] = {
     "unet": (openmoji.unet_disentangled, openmoji.unet_entangled),
 }
 """Denoiser -> recipes on OpenMoji, disentangled and entangled."""
+AUTOENCODER = "pippin/shapes-f4"
+"""That of OpenMoji confuses the colours of shapes: 22 dB at 64 pixels, where this one has 37 dB."""
 CAPTIONS = {"short": 1.0, "medium": 1.0, "long": 1.0}
 
 
@@ -31,7 +33,7 @@ def on_shapes(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         data=ShapesConfig(objects=1, crop_law=CropLaw()),
-        autoencoder=AutoencoderConfig(normalisation="measured"),
+        autoencoder=AutoencoderConfig(source=AUTOENCODER, normalisation="measured"),
         diffusion=DiffusionConfig(),
     )
 
