@@ -24,7 +24,7 @@ PAIRS: dict[str, tuple[Callable[[], Recipe], Callable[[], Recipe]]] = {
 }
 """Denoiser -> recipes on OpenMoji, disentangled and entangled."""
 AUTOENCODER = "pippin/shapes-f4"
-"""That of OpenMoji confuses the colours of shapes: 22 dB at 64 pixels, where this one has 37 dB."""
+"""That of OpenMoji confuses the colours of shapes: 22 dB at 64 pixels; this one has 37 dB."""
 CAPTIONS = {"short": 1.0, "medium": 1.0, "long": 1.0}
 
 
