@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from pippin.bench.record import BenchRecord
 from pippin.cli.main import main
 from pippin.data.captions import build_bank
-from pippin.data.config import ImportConfig
+from pippin.data.import_config import ImportConfig
 from pippin.data.import_shards import read_part
 from pippin.data.import_sources import FileShard
 from pippin.data.manifest import MANIFEST, Manifest, check_shards, load_manifest

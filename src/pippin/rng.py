@@ -22,6 +22,7 @@ from torch import Tensor
 Stream = Literal[
     "init",  # (seed, parameter name)
     "order",  # (seed, epoch), with buckets (seed, epoch, bucket)
+    "scene",  # (seed, scene, attempt): what an image of shapes shows
     "size",  # (seed, picture): original size
     "view",  # (seed, picture, view): tone, crop, flip
     "posterior",  # (seed, step): which latent of the autoencoder's posterior

@@ -5,8 +5,8 @@ import pytest
 from archives import archive, archive_of, picture, rows_of
 
 from pippin.config import ConfigError
-from pippin.data.config import ImportConfig
 from pippin.data.import_columns import Columns
+from pippin.data.import_config import ImportConfig
 from pippin.data.import_shards import PARTS
 from pippin.data.importing import import_pictures
 

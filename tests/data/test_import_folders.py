@@ -4,7 +4,7 @@
 import pytest
 from archives import archive_of, picture, rows_of
 
-from pippin.data.config import ImportConfig
+from pippin.data.import_config import ImportConfig
 from pippin.data.import_folders import find_classes, inner_folder
 from pippin.data.import_shards import Part
 from pippin.data.importing import import_pictures

@@ -5,7 +5,7 @@ import pytest
 from archives import picture, rows_of
 
 from pippin.config import ConfigError
-from pippin.data.config import ImportConfig
+from pippin.data.import_config import ImportConfig
 from pippin.data.importing import import_pictures
 
 datasets = pytest.importorskip("datasets")

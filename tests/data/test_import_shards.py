@@ -9,7 +9,7 @@ import pytest
 from archives import archive, captioned, files_of, picture, rows_of
 
 from pippin.config import ConfigError
-from pippin.data.config import ImportConfig
+from pippin.data.import_config import ImportConfig
 from pippin.data.import_shards import PARTS
 from pippin.data.importing import import_pictures
 from pippin.system.lock import FolderBusyError, folder_lock

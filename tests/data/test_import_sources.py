@@ -9,7 +9,7 @@ from archives import captioned, picture, rows_of
 
 from pippin.cli.main import main
 from pippin.config import ConfigError
-from pippin.data.config import ImportConfig
+from pippin.data.import_config import ImportConfig
 from pippin.data.import_hub import HubShard
 from pippin.data.import_sources import find_shards
 from pippin.data.importing import import_pictures

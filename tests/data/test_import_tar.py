@@ -12,7 +12,7 @@ import pytest
 from archives import captioned, picture, rows_of
 
 from pippin.config import ConfigError
-from pippin.data.config import ImportConfig
+from pippin.data.import_config import ImportConfig
 from pippin.data.import_tar import DamagedArchiveError, peek, read_members
 from pippin.data.importing import import_pictures
 

@@ -12,7 +12,7 @@ from archives import archive, captioned, files_of, picture, rows_of
 
 from pippin.cli.main import main
 from pippin.config import ConfigError
-from pippin.data.config import ImportConfig
+from pippin.data.import_config import ImportConfig
 from pippin.data.import_shards import PARTS
 from pippin.data.importing import import_pictures
 

@@ -12,7 +12,8 @@ from archives import files_of, picture, rows_of
 from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.data import importing
-from pippin.data.config import ImagesConfig, ImportConfig
+from pippin.data.config import ImagesConfig
+from pippin.data.import_config import ImportConfig
 from pippin.data.importing import import_pictures
 from pippin.data.scan import scan
 

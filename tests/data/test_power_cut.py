@@ -9,7 +9,8 @@ from power_cut import each_state, final_states, recorded
 from pippin.data.build import build_cache
 from pippin.data.cache import LatentCache
 from pippin.data.captions import build_bank
-from pippin.data.config import CacheConfig, ImportConfig
+from pippin.data.config import CacheConfig
+from pippin.data.import_config import ImportConfig
 from pippin.data.importing import import_pictures
 from pippin.data.manifest import CacheError
 from pippin.types import TextFeatures

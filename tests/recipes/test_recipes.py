@@ -27,7 +27,8 @@ from pippin.study.study import Study
 from pippin.training.trainer import Trainer
 from pippin.types import TextFeatures
 
-TRAINED = [n for n in RECIPES if n.startswith(("published/", "paper/")) or n.endswith("-text")]
+FAMILIES = ("published/", "paper/", "shapes/")
+TRAINED = [n for n in RECIPES if n.startswith(FAMILIES) or n.endswith("-text")]
 SMALL_UNET = {
     "channels": 8,
     "channel_multiples": (1, 2),
@@ -197,3 +198,26 @@ def test_pairs_left_out_leave_their_object_and_their_attribute_to_be_learnt():
         others = re.compile(re.escape(name).replace(word, r"(\w+)") + ", (openmoji|twemoji)")
         assert any(others.fullmatch(caption) for caption in trained), name
         assert any(re.search(rf"\b{word}\b", caption) for caption in trained), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recipes_of_shapes_are_those_of_openmoji_under_the_common_protocol(kind):
+    allowed = {"family", "autoencoder.normalisation", "conditioning.semantic.padding"}
+    for end in ("disentangled", "entangled", "disentangled-text"):
+        ours, theirs = (get_recipe(f"{data}/{kind}-{end}") for data in ("shapes", "openmoji"))
+        changed = {
+            p for p in difference(ours, theirs) if not p.startswith(("data.", "diffusion."))
+        }
+        assert changed - allowed <= {"text.captions", "autoencoder.source"}
+        diffusion = ours.diffusion
+        assert (diffusion.schedule, diffusion.prediction) == ("sd", "eps")
+        assert diffusion.time_density.kind == "uniform"
+
+
+def test_a_dial_needs_a_control_that_varies():
+    recipe = get_recipe("shapes/dit-disentangled-text")
+    dials = replace(recipe.data.correlation, flip=0.5)
+    with pytest.raises(ConfigError, match=r"data\.crop_law\.flip_probability"):
+        check_recipe(replace(recipe, data=replace(recipe.data, correlation=dials)))
+    other = get_recipe("shapes/dit-disentangled")
+    check_recipe(replace(other, data=replace(other.data, correlation=dials)))

@@ -10,7 +10,8 @@ import tyro
 from pippin.cli import recaption
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe, located_recipe
-from pippin.data.config import DataConfig, ImagesConfig, ImportConfig, NoDataConfig
+from pippin.data.config import DataConfig, ImagesConfig, NoDataConfig
+from pippin.data.import_config import ImportConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe

@@ -8,6 +8,7 @@ from pippin.recipes.table import RECIPES
 
 FAMILIES = {
     "openmoji": "on the embedded pictures; small enough for two CPU cores",
+    "shapes": "on procedural scenes of known truth; small enough for two CPU cores",
     "folder": "on own pictures: --data.path FOLDER",
     "published": "published models as they were trained: --data.path FOLDER",
     "paper": "five denoisers under one protocol, on ImageNet and CC12M: --data.path FOLDER",

@@ -3,13 +3,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from pippin.config import ConfigError
-from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig
+from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
 from pippin.training.config import HalfLife, ImagesHalfLife, ShareHalfLife
 
 T = TypeVar("T")
@@ -139,9 +140,14 @@ class DataPlace:
 
 
 def chosen_data(arguments: Sequence[str]) -> DataConfig:
-    """The kind of data whose options are shown: own pictures where --data.path is given."""
-    own = any(one.partition("=")[0] == "--data.path" for one in arguments)
-    return ImagesConfig() if own else OpenMojiConfig()
+    """The kind of data whose options are shown: own pictures where --data.path is given, shapes
+    where --data.kind asks for them, OpenMoji otherwise."""
+    words = [word for one in arguments for word in one.split("=", 1)]
+    if "--data.path" in words:
+        return ImagesConfig()
+    if ("--data.kind", "shapes") in pairwise(words):
+        return ShapesConfig()
+    return OpenMojiConfig()
 
 
 def parse_seeds(text: str) -> list[int]:

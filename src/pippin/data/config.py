@@ -190,7 +190,67 @@ class ImagesConfig(Config):
         return nearest_bucket(self.view_sizes, original_size)
 
 
-DataConfig = OpenMojiConfig | ImagesConfig
+@dataclass(frozen=True, kw_only=True)
+class CorrelationConfig(Config):
+    """How far each control is tied to the class, each between 0 (independent) and 1 (a function of
+    the class). The original size has its dial in its law: ``size_law.class_correlation``."""
+
+    flip: float = 0.0
+    crop: float = 0.0
+    """Of the crop's corner; its side stays independent."""
+    brightness: float = 0.0
+    """Of the colour jitter's brightness factor; contrast and saturation stay independent."""
+    jpeg: float = 0.0
+    """Of whether and how strongly an image is compressed."""
+    grain: float = 0.0
+    """Of whether and how strongly an image gets film grain."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no correlation."""
+        within(self, "data.correlation", 0, 1, "flip", "crop", "brightness", "jpeg", "grain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapesConfig(Config):
+    """Procedural scenes of coloured shapes whose content is known exactly; nothing on the disk."""
+
+    kind: Literal["shapes"] = "shapes"
+    images: int = 10_000
+    """Scenes of the training split: what one epoch has."""
+    held_out_images: int = 512
+    """Scenes of the held-out split. No arrangement of objects is in both splits."""
+    objects: int = 3
+    """Most objects in a scene; their number is uniform from 1."""
+    label: Literal["shape", "shape-colour"] = "shape-colour"
+    """The class, always of the first object: its shape (6 classes), or shape and colour (48). What
+    the dials of correlation tie controls to."""
+    resolution: int = 64
+    """Side of a training image in pixels."""
+    size_law: SizeLaw = field(default_factory=SizeLaw)
+    crop_law: CropLaw = field(default_factory=lambda: CropLaw(smallest=1.0, flip_probability=0.0))
+    """Whole images, unflipped, unless set: captions then hold for every view."""
+    look: LookLaw = field(default_factory=LookLaw)
+    correlation: CorrelationConfig = field(default_factory=CorrelationConfig)
+    views: int = 1
+    """Different crops, flips and looks cached for each scene; epoch e uses view e mod views."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that leave nothing to train on, and scenes that cannot be drawn."""
+        at_least(self, "data", 1, "images", "held_out_images", "views", "resolution")
+        within(self, "data", 1, 3, "objects")
+
+    @property
+    def view_sizes(self) -> tuple[Size, ...]:
+        """Of training images: a square."""
+        return (Size(self.resolution, self.resolution),)
+
+    def view_size(self, original_size: Size) -> Size:
+        """Of the views of a scene: a square."""
+        return self.view_sizes[0]
+
+
+DataConfig = OpenMojiConfig | ImagesConfig | ShapesConfig
 
 
 def has_buckets(data: "DataConfig | NoDataConfig") -> bool:
@@ -209,49 +269,6 @@ def check_squares(data: "DataConfig | NoDataConfig", what: str) -> None:
             f"{what} works on squares of data.resolution, so data.aspect_ratios would have no "
             "effect: leave it out"
         )
-
-
-NONE, FOLDER = "none", "folder"
-"""In the place of a column of an import: none is taken; the folder inside an archive is."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportConfig(Config):
-    """What of a source is taken."""
-
-    FORMAT = "import"
-
-    source: str
-    """A .parquet or .tar file, a folder of such, URLs of either (https, hf, s3, gs, ...), many at
-    once as in https://HOST/{00000..00099}.tar, or the hub name of a data set."""
-    subset: str | None = None
-    """Configuration of a data set of the hub that has several."""
-    revision: str | None = None
-    """Of a data set of the hub; None = the newest."""
-    split: str = "train"
-    """Of a data set of the hub."""
-    image: str | None = None
-    """Column of images, or of an archive's members a suffix (png), a name before it (depth) or
-    both (depth.png); None = the usual names first, masks and depth maps last."""
-    caption: str | None = None
-    """Column of captions, json.KEY inside a WebDataset's json; None = caption, text, txt, prompt
-    and others, also inside json; none = no captions."""
-    more_captions: tuple[str, ...] = ()
-    """Further columns of captions; each becomes caption_NAME."""
-    label: str | None = None
-    """Column of classes; None = label, labels, cls, class and others, also inside json, else the
-    folders of an archive; folder = these; none = no classes."""
-    shards: int | None = None
-    """Only the first so many; None = all."""
-
-    def __post_init__(self) -> None:
-        """Refuse to import nothing."""
-        at_least(self, "import", 1, "shards")
-        if not self.source.strip():
-            raise ConfigError(
-                "say what to import: pippin data import SOURCE, a .parquet or .tar file, a folder "
-                "of such, URLs of either, or a data set of the hub"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

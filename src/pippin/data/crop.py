@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from pippin.control import Control, Corner, Look, Size
 from pippin.data.config import CropLaw
 from pippin.data.look import CLEAN, apply_look
+from pippin.data.tie import FREE, Tie
 
 SQUARE = Size(1, 1)
 """The shape of training images without buckets."""
@@ -25,6 +26,7 @@ def draw_control(
     *,
     size: Size,
     look: Look = CLEAN,
+    tie: Tie = FREE,
 ) -> Control:
     """Draw a crop of the training image's shape and a flip.
 
@@ -40,8 +42,10 @@ def draw_control(
         generator: of the view's own stream.
         size: of the training image, in pixels.
         look: recorded beside; see :func:`pippin.data.look.draw_look`.
+        tie: of corner and flip to the class.
     """
     share, top, left, flip, local = torch.rand(5, generator=generator).tolist()
+    top, left, flip = tie("crop", top), tie("crop", left), tie("flip", flip)
     longest = _longest(original_size, size)
     longer = max(1, round((law.smallest + share * (law.largest - law.smallest)) * longest))
     if local < law.local_share:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pippin.config import Config, ConfigError, nearest
-from pippin.data.config import FOLDER, NONE, ImportConfig
+from pippin.data.import_config import FOLDER, NONE, ImportConfig
 from pippin.data.import_names import (
     ANY,
     CAPTIONS,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pippin.config import ConfigError
-from pippin.data.config import ImportConfig
 from pippin.data.import_columns import Columns
+from pippin.data.import_config import ImportConfig
 from pippin.data.import_parquet import BATCH, rows_of
 from pippin.data.import_rows import Look, OpenShard, Row
 from pippin.data.import_shard_files import FileShard, bytes_of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pippin.config import ConfigError
 from pippin.data.braces import expand_braces
-from pippin.data.config import ImportConfig
+from pippin.data.import_config import ImportConfig
 from pippin.data.import_hub import HubShard, find_hub_shards
 from pippin.data.import_shard_files import FileShard
 from pippin.data.import_urls import READ, ask_urls, format_of, stem_of

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pippin.config import ConfigError
-from pippin.data.config import FOLDER, ImportConfig
 from pippin.data.import_columns import Columns, find_columns
+from pippin.data.import_config import FOLDER, ImportConfig
 from pippin.data.import_folders import FolderClasses, find_classes, inner_folder
 from pippin.data.import_shards import PARTS, Part, import_shard, read_part
 from pippin.data.import_sources import Shard, find_shards

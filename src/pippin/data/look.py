@@ -11,25 +11,33 @@ from torchvision.transforms.v2 import functional
 
 from pippin.control import ColourJitter, Look
 from pippin.data.config import LookLaw
+from pippin.data.tie import FREE, Tie
 from pippin.film_grain import add_grain
 
 CLEAN = Look()
 
 
-def draw_look(law: LookLaw, draws: torch.Generator) -> Look:
+def draw_look(law: LookLaw, draws: torch.Generator, tie: Tie = FREE) -> Look:
     """Seven uniform numbers are taken from the generator, whatever the law.
 
     Factors are float32 numbers, so that a cache records them exactly.
+
+    Args:
+        law: of jitter and compression.
+        draws: of the view's own stream.
+        tie: to the class.
     """
     drawn = torch.rand(5, generator=draws)
+    drawn[0] = tie("brightness", float(drawn[0]))
     factors = torch.tensor(1 + law.colour_jitter) ** (2 * drawn[:3] - 1)
-    compressed, place = drawn[3:].tolist()
-    grainy, strength = torch.rand(2, generator=draws)
+    compressed, place = (tie("jpeg", one) for one in drawn[3:].tolist())
+    grainy, strength = (tie("grain", one) for one in torch.rand(2, generator=draws).tolist())
+    grain = float(torch.tensor(strength) * law.grain_largest)
     quality = law.jpeg_smallest + int(place * (law.jpeg_largest - law.jpeg_smallest + 1))
     return Look(
         colour_jitter=ColourJitter(*factors.tolist()),
         jpeg_quality=quality if compressed < law.jpeg_share else CLEAN.jpeg_quality,
-        grain=float(strength * law.grain_largest) if grainy < law.grain_share else CLEAN.grain,
+        grain=grain if grainy < law.grain_share else CLEAN.grain,
     )
 
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a data configuration to its source: the one place that maps kinds to classes."""
 
-from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig
+from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
 from pippin.data.images import ImagesSource
 from pippin.data.openmoji import OpenMojiSource
 from pippin.data.scan import Progress
+from pippin.data.shapes.source import ShapesSource
 from pippin.data.source import PictureSource
 from pippin.data.table import Split
 
@@ -28,3 +29,5 @@ def build_source(
             return OpenMojiSource(config, split)
         case ImagesConfig():
             return ImagesSource(config, split, progress)
+        case ShapesConfig():
+            return ShapesSource(config, split)

@@ -60,18 +60,25 @@ def rasterise(hexcode: str, side: int, art: Art = "openmoji") -> UInt8[Tensor, "
     """
     if side < 1:
         raise ValueError(f"a picture's side must be at least 1 pixel; got {side}")
-    png = resvg_py.svg_to_bytes(
-        svg_string=svg_bytes(hexcode, art).decode("utf-8"),
-        width=side,
-        height=side,
-        background="white",
-        skip_system_fonts=True,
-    )
-    pixels = np.array(Image.open(io.BytesIO(bytes(png)), formats=("PNG",)).convert("RGB"))
-    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    image = rasterise_svg(svg_bytes(hexcode, art).decode("utf-8"), side, side, "white")
     rest_x, rest_y = side - image.shape[2], side - image.shape[1]
     margins = (rest_x // 2, rest_x - rest_x // 2, rest_y // 2, rest_y - rest_y // 2)
     return pad(image, margins, value=255).contiguous()
+
+
+def rasterise_svg(
+    svg: str, width: int, height: int, background: str
+) -> UInt8[Tensor, "3 rows columns"]:
+    """One SVG document in at most ``width`` x ``height`` pixels, its shape kept."""
+    png = resvg_py.svg_to_bytes(
+        svg_string=svg,
+        width=width,
+        height=height,
+        background=background,
+        skip_system_fonts=True,
+    )
+    pixels = np.array(Image.open(io.BytesIO(bytes(png)), formats=("PNG",)).convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def renderer() -> str:

@@ -20,6 +20,7 @@ from statistics import NormalDist
 
 from pippin.control import Size
 from pippin.data.config import SizeLaw
+from pippin.data.tie import tied_normal
 
 
 def class_scores(counts: Sequence[int]) -> tuple[float, ...]:
@@ -45,7 +46,6 @@ def original_size(law: SizeLaw, class_score: float, picture_score: float) -> Siz
         class_score: z_k, of :func:`class_scores`.
         picture_score: z_i, a standard normal number of the picture's own.
     """
-    r = law.class_correlation
-    z = r * class_score + math.sqrt(1 - r * r) * picture_score
+    z = tied_normal(law.class_correlation, class_score, picture_score)
     side = law.smallest * (law.largest / law.smallest) ** NormalDist().cdf(z)
     return Size(round(side), round(side))

@@ -12,6 +12,7 @@ from pippin.control import Control, Size
 from pippin.data.crop import apply_control, draw_control
 from pippin.data.look import draw_look
 from pippin.data.source import PictureSource
+from pippin.data.tie import FREE, TiedSource
 from pippin.rng import generator
 from pippin.types import ControlBatch, Images, stack_controls
 
@@ -44,11 +45,12 @@ def view_control(
     if not 0 <= view < config.views:
         raise ValueError(f"view must be in range({config.views}); got {view}")
     key = (config.seed, source.key(index), view)
-    look = draw_look(config.look, generator("view", *key, "look"))
+    tie = source.tie(index) if isinstance(source, TiedSource) else FREE
+    look = draw_look(config.look, generator("view", *key, "look"), tie)
     original_size = source.original_size(index)
     size = size or config.view_size(original_size)
     draws = generator("view", *key, "crop")
-    return draw_control(original_size, config.crop_law, draws, size=size, look=look)
+    return draw_control(original_size, config.crop_law, draws, size=size, look=look, tie=tie)
 
 
 def make_view(source: PictureSource, index: int, view: int, size: Size | None = None) -> View:

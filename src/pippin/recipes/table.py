@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pippin.config import ConfigError, nearest
-from pippin.recipes import folder, openmoji, paper, published
+from pippin.recipes import folder, openmoji, paper, published, shapes
 from pippin.recipes.openmoji import with_text
 from pippin.recipes.recipe import Recipe
 
@@ -29,6 +29,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "openmoji/mdtv2-disentangled-text": lambda: with_text(openmoji.mdtv2_disentangled()),
     "openmoji/pixart-disentangled-text": lambda: with_text(openmoji.pixart_disentangled()),
     "openmoji/unet-disentangled-text": lambda: with_text(openmoji.unet_disentangled()),
+    **shapes.recipes(),
     "folder/mmdit-disentangled-text": lambda: with_text(folder.mmdit_disentangled()),
     "folder/mmdit-disentangled": folder.mmdit_disentangled,
     "folder/mmdit-entangled": folder.mmdit_entangled,

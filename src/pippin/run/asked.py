@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from pippin.control import Control, Size
-from pippin.data.config import NoDataConfig, OpenMojiConfig, has_buckets
+from pippin.data.config import NoDataConfig, OpenMojiConfig, ShapesConfig, has_buckets
 from pippin.data.crop import SQUARE, crop_of, whole_image
 from pippin.data.source import PictureSource
 from pippin.data.views import view_control
@@ -81,7 +81,7 @@ def _clean_side(run: LoadedRun) -> int:
     data = run.recipe.data
     if isinstance(data, NoDataConfig):
         return data.resolution
-    if isinstance(data, OpenMojiConfig):
+    if isinstance(data, OpenMojiConfig | ShapesConfig):
         return data.size_law.largest
     return run.parts.probe_side
 

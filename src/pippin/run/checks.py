@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pippin.config import ConfigError, check_record
 from pippin.data.buckets import size_name
-from pippin.data.config import ImagesConfig, NoDataConfig
+from pippin.data.config import ImagesConfig, NoDataConfig, ShapesConfig
 from pippin.denoisers.config import DenoiserConfig, MDTv2Config, MMDiTConfig
 from pippin.diffusion.rescale import build_schedule
 from pippin.objective import check_objective
@@ -31,6 +31,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_measured_guidance(recipe)
     _check_size_curve(recipe)
     _check_looks(recipe)
+    _check_dials(recipe)
     _check_buckets(recipe)
     _check_sides(recipe)
 
@@ -117,6 +118,27 @@ def _check_looks(recipe: Recipe) -> None:
             raise ConfigError(
                 f"conditioning.control reads {field}, which is the same in every picture while "
                 f"{setting} is 0: set it above 0, or leave the field out"
+            )
+
+
+def _check_dials(recipe: Recipe) -> None:
+    """A control that never varies cannot be tied to the class."""
+    data = recipe.data
+    if not isinstance(data, ShapesConfig):
+        return
+    crop = data.crop_law
+    varies = {
+        "flip": ("crop_law.flip_probability, above 0 and below 1", 0 < crop.flip_probability < 1),
+        "crop": ("crop_law.smallest, below 1", crop.smallest < 1 or crop.local_share > 0),
+        "brightness": ("look.colour_jitter, above 0", data.look.colour_jitter > 0),
+        "jpeg": ("look.jpeg_share, above 0", data.look.jpeg_share > 0),
+        "grain": ("look.grain_share, above 0", data.look.grain_share > 0),
+    }
+    for dial, (setting, can_vary) in varies.items():
+        if getattr(data.correlation, dial) > 0 and not can_vary:
+            raise ConfigError(
+                f"data.correlation.{dial} is {getattr(data.correlation, dial)}, and the control "
+                f"is the same in every image: set data.{setting}, or leave the dial at 0"
             )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from pippin.conditioning.config import TextSemantic
 from pippin.control import Size
-from pippin.data.config import ImagesConfig, NoDataConfig, OpenMojiConfig
+from pippin.data.config import ImagesConfig, NoDataConfig, OpenMojiConfig, ShapesConfig
 from pippin.data.crop import whole_image
 from pippin.model import LatentDenoiser
 from pippin.muon import ITERATIONS, Muon
@@ -80,23 +80,30 @@ def orthogonalise_flops(rows: int, columns: int) -> int:
 
 
 def classes_of(recipe: Recipe) -> int:
-    """OpenMoji's groups, a foreign model's classes, or ImageNet's where the data say nothing."""
+    """OpenMoji's groups, those of shapes, a foreign model's classes, or ImageNet's where the data
+    say nothing."""
     if isinstance(recipe.data, NoDataConfig):
         return recipe.data.num_classes
     if isinstance(recipe.data, OpenMojiConfig):
         from pippin.data.openmoji import CLASSES
 
         return len(CLASSES)
+    if isinstance(recipe.data, ShapesConfig):
+        from pippin.data.shapes.source import ShapesSource
+
+        return len(ShapesSource(recipe.data, "train").class_names)
     return IMAGENET_CLASSES
 
 
 def pictures_of(recipe: Recipe) -> int | None:
-    """Training pictures: OpenMoji's own count; of recipes that follow a paper ImageNet's, or where
-    they read text CC12M's; None where it is not known."""
+    """Training pictures: the count of OpenMoji and of shapes; of recipes that follow a paper
+    ImageNet's, or where they read text CC12M's; None where it is not known."""
     if isinstance(recipe.data, OpenMojiConfig):
         from pippin.data.openmoji import OpenMojiSource
 
         return len(OpenMojiSource(recipe.data, "train"))
+    if isinstance(recipe.data, ShapesConfig):
+        return recipe.data.images
     if not isinstance(recipe.data, ImagesConfig) or recipe.family not in ("paper", "published"):
         return None
     by_text = isinstance(recipe.conditioning.semantic, TextSemantic)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the shipped autoencoder ``pippin/shapes-f4`` was made: ``pippin/openmoji-f4``, trained on.
+
+    python scripts/train_shapes_autoencoder.py DIR
+
+From new weights, with the same images, colours collapse onto one axis: objects are small, and the
+mean absolute error of an image rewards its background first.
+"""
+
+import sys
+from pathlib import Path
+
+from pippin.cli.autoencoder import TrainAutoencoderCommand, _finish, training_batches
+from pippin.data.config import CropLaw, ShapesConfig
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
+from pippin.encoders.training import AutoencoderTrainer
+
+
+def main(folder: Path) -> None:
+    """Train, save and measure."""
+    command = TrainAutoencoderCommand(
+        out=folder,
+        train=AutoencoderTrainConfig(
+            images=10_000,
+            batch_size=8,
+            learning_rate=1e-2,
+            vector_learning_rate=1.5e-3,
+            warmup_images=500,
+            kl_weight=1e-4,
+        ),
+        data=ShapesConfig(
+            images=200_000,
+            resolution=32,
+            crop_law=CropLaw(smallest=0.4, flip_probability=0.5),
+        ),
+    )
+    trainer = AutoencoderTrainer(command.train, folder / "run", resume=False)
+    start = Autoencoder.load(AutoencoderConfig(), device="cpu").network.state_dict()
+    trainer.network.load_state_dict(start)
+    trainer.average = {n: p.detach().clone() for n, p in trainer.network.named_parameters()}
+    trainer.train(
+        lambda seen: training_batches(command, seen),
+        lambda images, figures: print(images, figures, flush=True),
+    )
+    _finish(command, trainer)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
