@@ -3,8 +3,8 @@
 
     python scripts/keep_results.py studies/control-cpu
 
-Copies declaration and results to results/NAME, writes the page and the figures of drift against
-effect there, and renews the study's table in docs/results.md. With study.json and results.jsonl
+Copies declaration and results to results/NAME, writes the page, the figures of drift against
+effect and the control profiles there, and renews the study's table in docs/results.md. With study.json and results.jsonl
 put back into an empty folder, `pippin study run` goes on with what is missing, and runs nothing
 twice.
 """
@@ -12,11 +12,13 @@ twice.
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
 from pippin.study.figures import Figure, colour
 from pippin.study.markdown import markdown
+from pippin.study.profiles import control_profiles
 from pippin.study.report import render_report
 from pippin.study.results import append
 from pippin.study.source import Source, open_source
@@ -41,11 +43,25 @@ def main() -> int:
     kept = ROOT / "results" / source.declaration.name
     kept.mkdir(parents=True, exist_ok=True)
     _copy(source, kept)
-    for figure in tradeoffs(source):
-        (kept / "drift-against-effect.svg").write_text(_standalone(figure), encoding="utf-8")
+    for name, figure in _figures(source):
+        (kept / f"{name}.svg").write_text(_standalone(figure), encoding="utf-8")
     print(render_report(source.folder, kept / "report.html", ROOM))
     _renew(source.declaration.name, markdown(open_source(kept)))
     return 0
+
+
+def _figures(source: Source) -> Iterator[tuple[str, Figure]]:
+    """File names and figures: drift against effect, and control profiles."""
+    drawn = tradeoffs(source)
+    for figure in drawn:
+        only = len(drawn) == 1
+        yield "drift-against-effect" if only else _file_name(figure), figure
+    for figure in control_profiles(source):
+        yield _file_name(figure), figure
+
+
+def _file_name(figure: Figure) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", figure.title.lower()).strip("-")
 
 
 def _copy(source: Source, kept: Path) -> None:
@@ -83,12 +99,13 @@ def _standalone(figure: Figure) -> str:
         f'fill="currentColor">{escape(key.arm)}</text>'
         for row, key in enumerate(figure.legend)
     ]
-    legend.append(
-        f'<text x="43" y="{height + step * len(legend) + 9}" font-size="15" '
-        'font-family="sans-serif" fill="currentColor">+</text>'
-        f'<text x="60" y="{height + step * len(legend) + 8}" font-size="10" '
-        'font-family="sans-serif" fill="currentColor">real pairs</text>'
-    )
+    if figure.against == "effect":
+        legend.append(
+            f'<text x="43" y="{height + step * len(legend) + 9}" font-size="15" '
+            'font-family="sans-serif" fill="currentColor">+</text>'
+            f'<text x="60" y="{height + step * len(legend) + 8}" font-size="10" '
+            'font-family="sans-serif" fill="currentColor">real pairs</text>'
+        )
     whole = height + step * len(legend) + 6
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {whole}" width="560" '
