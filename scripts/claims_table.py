@@ -6,7 +6,8 @@
 
 results/claims.json names, for each claim, the study that tests it and the declared contrast, or,
 for studies from before contrasts, the arm that is compared with the first one by the declared
-primary metric and what the claim predicts of it: better, worse or same. Verdicts are taken from there and from nowhere else.
+primary metric and what the claim predicts of it: better, worse or same. Verdicts are taken from
+there and from nowhere else.
 """
 
 import json

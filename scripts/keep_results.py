@@ -4,9 +4,9 @@
     python scripts/keep_results.py studies/control-cpu
 
 Copies declaration and results to results/NAME, writes the page, the figures of drift against
-effect and the control profiles there, and renews the study's table in docs/results.md. With study.json and results.jsonl
-put back into an empty folder, `pippin study run` goes on with what is missing, and runs nothing
-twice.
+effect and the control profiles there, and renews the study's table in docs/results.md. With
+study.json and results.jsonl put back into an empty folder, `pippin study run` goes on with what is
+missing, and runs nothing twice.
 """
 
 import re

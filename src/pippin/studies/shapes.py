@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions that only scenes of known truth can decide: the data set ``shapes`` and its readers."""
+"""Questions that scenes of known truth can decide: the data set ``shapes`` and its readers."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
 from pippin.studies.scales import ScaleName
-from pippin.study.contrasts import Contrast, difference, minus
+from pippin.study.contrasts import difference, minus
 from pippin.study.study import Axis, Study
 
 IMAGES: dict[ScaleName, int] = {"demo": 10_000, "cpu": 60_000, "gpu-hour": 2_000_000}
@@ -50,7 +50,7 @@ def shapes_padding_study(scale: ScaleName) -> Study:
             "Does filling the places that a short caption leaves with noisy copies of its tokens "
             "make samples show more often what the caption states?"
         ),
-        base=text_base(scale),
+        base=captions_base(scale),
         axes={
             "padding": Axis(
                 levels={
@@ -100,7 +100,7 @@ def shapes_padding_study(scale: ScaleName) -> Study:
     )
 
 
-def text_base(scale: ScaleName) -> Recipe:
+def captions_base(scale: ScaleName) -> Recipe:
     """mmDiT of captions of scenes, at a budget, measured by reading its samples."""
     recipe = get_recipe("shapes/mmdit-disentangled-text")
     train = replace(recipe.train, images=IMAGES[scale], preview_every=0, validate_every=0)
