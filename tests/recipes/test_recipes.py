@@ -16,7 +16,7 @@ from pippin.data.open import build_source
 from pippin.denoisers.config import UNetConfig
 from pippin.model import build_model
 from pippin.objective import Objective, check_objective
-from pippin.recipes.published import half_life
+from pippin.recipes.lengths import half_life
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 from pippin.run.checks import check_recipe

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin plan --study NAME [--scale S] [--train.micro-batch-size 64]``: each run's cost."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -51,10 +53,9 @@ def plan_study(argv: list[str]) -> int:
     )
     study = on_machine(get_study(argv[0], scale=command.scale), command)
     starts = {f"@{name}": one for name, one in study.starts.items()}
-    rows, hours = plan_rows(starts | study.arms(), command.cluster)
-    rows.append(_total(hours, len(study.seeds)))
+    rows = plan_rows(starts | study.arms(), command.cluster, len(study.seeds))
     if command.markdown:
-        for cells in (HEADS, ["---"] * len(HEADS), *rows):
+        for cells in chain((HEADS, ("---",) * len(HEADS)), rows):  # as they come
             say(f"| {' | '.join(cells)} |")
     else:
         _print(rows)
@@ -62,23 +63,25 @@ def plan_study(argv: list[str]) -> int:
 
 
 def plan_rows(
-    recipes: dict[str, Recipe], cluster: Cluster
-) -> tuple[list[list[str]], tuple[float, float]]:
-    """A row for each run, and the device-hours of all, without and with checkpointing."""
+    recipes: dict[str, Recipe], cluster: Cluster, seeds: int
+) -> Iterator[tuple[str, ...]]:
+    """A row for each run, and one of the device-hours of all runs of all seeds."""
     from pippin.run.plan import plan
 
-    rows, hours = [], (0.0, 0.0)
+    kept, again = 0.0, 0.0
     for name, recipe in recipes.items():
         planned = plan(recipe, cluster)
-        rows.append(_row(name, recipe, planned))
-        kept, again = planned.placements[:2]
-        hours = hours[0] + kept.device_hours, hours[1] + again.device_hours
-    return rows, hours
+        yield _row(name, recipe, planned)
+        kept += planned.placements[0].device_hours
+        again += planned.placements[1].device_hours
+    said = "one seed" if seeds == 1 else f"{seeds} seeds"
+    cells = [""] * (len(HEADS) - 3)
+    yield (f"all, {said}", *cells, *(f"{seeds * one:,.4g}" for one in (kept, again)))
 
 
-def _row(name: str, recipe: Recipe, planned: "Plan") -> list[str]:
+def _row(name: str, recipe: Recipe, planned: "Plan") -> tuple[str, ...]:
     kept, again = planned.placements[:2]
-    return [
+    return (
         name,
         recipe.init.run or "",
         str(recipe.data.resolution),
@@ -92,16 +95,10 @@ def _row(name: str, recipe: Recipe, planned: "Plan") -> list[str]:
         str(again.largest_micro_batch),
         f"{kept.device_hours:.3g}",
         f"{again.device_hours:.3g}",
-    ]
+    )
 
 
-def _total(hours: tuple[float, float], seeds: int) -> list[str]:
-    said = "one seed" if seeds == 1 else f"{seeds} seeds"
-    cells = [""] * (len(HEADS) - 3)
-    return [f"all, {said}", *cells, *(f"{seeds * one:,.3g}" for one in hours)]
-
-
-def _print(rows: list[list[str]]) -> None:
+def _print(rows: Iterable[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 

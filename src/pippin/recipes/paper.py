@@ -28,7 +28,7 @@ from pippin.denoisers.config import DenoiserConfig, dit, mdtv2, mmdit, pixart, u
 from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
-from pippin.recipes.published import half_life, rarely
+from pippin.recipes.lengths import half_life, rarely
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import ControlRequest, GuidanceConfig, SamplingConfig
 from pippin.training.config import InitConfig, TrainConfig

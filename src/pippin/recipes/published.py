@@ -12,7 +12,6 @@ differs, and where no source for it could be read. What holds for all recipes he
 - Models of text need their encoders (text.source) and pictures with captions.
 """
 
-import math
 from dataclasses import replace
 
 from pippin.conditioning.config import (
@@ -28,29 +27,14 @@ from pippin.denoisers.config import MMDiTConfig, dit, mdtv2, pixart, unet
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, MinSNRWeight
 from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
+from pippin.recipes.lengths import half_life, rarely
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
-from pippin.training.config import ImagesHalfLife, InitConfig, TrainConfig
+from pippin.training.config import InitConfig, TrainConfig
 
 TORCH_BETAS = (0.9, 0.999)
 """Adam's defaults in PyTorch."""
 NO_CONTROL = ControlConfig(high=(), low=())
-
-
-def half_life(decay: float, batch_size: int) -> ImagesHalfLife:
-    """The EMA half-life of a decay for each step."""
-    return ImagesHalfLife(images=round(math.log(2) / -math.log(decay) * batch_size))
-
-
-def rarely(train: TrainConfig) -> TrainConfig:
-    """Validation, previews and checkpoints as seldom as a long run at a large batch wants them:
-    at the intervals that small runs have, they would take longer than the training."""
-    return replace(
-        train,
-        validate_every=5_000 * train.batch_size,
-        preview_every=10_000 * train.batch_size,
-        checkpoint_every=2_500 * train.batch_size,
-    )
 
 
 def pictures(resolution: int, *, flip_probability: float = 0.5, dataset: str = "") -> ImagesConfig:
