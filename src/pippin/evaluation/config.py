@@ -8,9 +8,13 @@ from typing import Literal, get_args
 from pippin.config import NOT_PROTOCOL, WHERE_SET, Config, ConfigError, at_least, counts_as
 from pippin.control import SMALLEST_SIDE
 
-Part = Literal["held-out", "quality", "drift", "alignment", "real", "untrained", "control-profile"]
+Part = Literal[
+    "held-out", "quality", "drift", "alignment", "real", "untrained", "control-profile", "scene"
+]
 PARTS: tuple[Part, ...] = get_args(Part)
-UNASKED: tuple[Part, ...] = tuple(part for part in PARTS if part != "control-profile")
+UNASKED: tuple[Part, ...] = tuple(
+    part for part in PARTS if part not in ("control-profile", "scene")
+)
 """What of a run is measured where nobody says."""
 SMALLEST_INPUT = 32
 """The features' network halves its input five times."""
@@ -39,7 +43,8 @@ class EvaluationConfig(Config):
     """What of a run is measured: held-out loss; quality, the distances of samples; drift and
     effect of controls; alignment with captions, of models of text; two floors, the same of
     real pictures and of the untrained model; and, where asked for, control-profile, the x0-error
-    that a wrong value of each control adds, by log-SNR."""
+    that a wrong value of each control adds, by log-SNR; and scene, whether samples of a model of
+    shapes show what they were asked for."""
     num_samples: int = 1000
     reference: str = field(default="train", metadata=WHERE_SET | counts_as(_kind_of_reference))
     """What samples are compared with. train: the training images; validation: the held-out ones;
@@ -64,6 +69,12 @@ class EvaluationConfig(Config):
         default=(-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), metadata=WHERE_SET
     )
     """The grid of the control profile."""
+    scene_samples: int = field(default=256, metadata=WHERE_SET)
+    """Held-out scenes of data.kind shapes that samples are drawn for, for each kind of caption."""
+    scene_captions: tuple[Literal["short", "medium", "long"], ...] = field(
+        default=("short", "medium", "long"), metadata=WHERE_SET
+    )
+    """Kinds of captions that models of text are asked with for them."""
     drift_pairs: int = 64
     """Seeds of control drift and effect, for each control."""
     size_curve: tuple[int, ...] = ()
@@ -125,6 +136,12 @@ class EvaluationConfig(Config):
             )
         at_least(self, "evaluation", 1, "kid_subsets", "neighbours", "drift_pairs", "batch_size")
         at_least(self, "evaluation", 2, "num_samples", "kid_subset_size", "scale_samples")
+        at_least(self, "evaluation", 2, "scene_samples")
+        if not self.scene_captions or len(set(self.scene_captions)) < len(self.scene_captions):
+            raise ConfigError(
+                "evaluation.scene_captions must name one or more of short, medium, long, each "
+                f"once; got {list(self.scene_captions)}"
+            )
         at_least(self, "evaluation", SMALLEST_INPUT, "input_size")
         self._check_grids()
         if (self.scales or self.requests) and self.scale_samples > self.num_samples:

@@ -32,6 +32,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_size_curve(recipe)
     _check_looks(recipe)
     _check_dials(recipe)
+    _check_scene(recipe)
     _check_buckets(recipe)
     _check_sides(recipe)
 
@@ -140,6 +141,17 @@ def _check_dials(recipe: Recipe) -> None:
                 f"data.correlation.{dial} is {getattr(data.correlation, dial)}, and the control "
                 f"is the same in every image: set data.{setting}, or leave the dial at 0"
             )
+
+
+def _check_scene(recipe: Recipe) -> None:
+    """What is read from images must be known of them."""
+    data = recipe.data
+    if "scene" not in recipe.evaluation.parts or isinstance(data, ShapesConfig | NoDataConfig):
+        return
+    raise ConfigError(
+        f"evaluation.parts names scene, which reads scenes of data.kind shapes; this recipe has "
+        f"data.kind {data.kind}: leave scene out, or take a recipe shapes/..."
+    )
 
 
 def _check_buckets(recipe: Recipe) -> None:

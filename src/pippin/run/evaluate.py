@@ -39,6 +39,7 @@ from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.quality_reference import QualityReference, quality_reference
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import SHOWN, SampleFolder, make_room, remove_samples
+from pippin.run.scene import scene_measures
 from pippin.run.sizes import name_sizes
 from pippin.run.stages import Stages
 from pippin.system.files import remove_staged
@@ -154,6 +155,10 @@ def _all_measures(
         drift: ("drift" in config.parts, of_controls),
         "alignment": ("alignment" in config.parts and run.parts.text_rule is not None, alignment),
         f"clip {clip.fingerprint if clip else ''}": (clip is not None, clip_score),
+        "scene": (
+            "scene" in config.parts,
+            lambda: scene_measures(run, place.evaluation / "scene"),
+        ),
         "real": ("real" in config.parts, real),
         "untrained": ("untrained" in config.parts, of_untrained),
         "control-profile": (

@@ -85,6 +85,8 @@ def term(metric: str) -> Term:
         inner, _, scale = metric.partition(" at ")
         text = f"{inner} at {scale} of guidance, on the half of the reference kept for it."
         return Term(label=metric, text=text, group="samples")
+    if metric.startswith("accuracy "):
+        return _accuracy(metric)
     if metric.startswith("caption R@"):
         text = "Share of samples whose own caption is among the nearest so many of all captions."
         return Term(label=metric, text=text, group="other", leads=True)
@@ -110,6 +112,30 @@ def _profile(rest: str) -> Term:
         )
     text = "x0-error that a wrong value of the control adds at one noise level."
     return Term(label=label, text=text, group="control")
+
+
+_STATED = {
+    "colour": "the colours",
+    "shape": "the shapes, the right way round,",
+    "size": "the sizes",
+    "place": "the places",
+    "count": "the number of objects",
+    "relation": "the relation of the two objects",
+    "background": "the background",
+    "all": "all",
+}
+"""Attribute of a scene -> how a sentence calls it."""
+
+
+def _accuracy(metric: str) -> Term:
+    """``accuracy colour short shuffled`` and the like."""
+    _, attribute, *rest = metric.split(" ")
+    shuffled, kinds = "shuffled" in rest, [one for one in rest if one != "shuffled"]
+    what = _STATED.get(attribute, attribute)
+    text = f"Share of samples that show {what} that their caption or class states"
+    text += f", for {kinds[0]} captions" if kinds else ""
+    text += ", with captions exchanged among the samples: the floor." if shuffled else "."
+    return Term(label=metric, text=text, group="samples", leads=not shuffled and not kinds)
 
 
 def names() -> tuple[str, ...]:

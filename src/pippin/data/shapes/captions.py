@@ -28,6 +28,18 @@ def captions_of(scene: Scene) -> dict[str, str]:
     return {"name": short, "short": short, "medium": medium, "long": _long(scene)}
 
 
+def stated_attributes(scene: Scene, kind: str) -> frozenset[str]:
+    """What a scene's caption of a kind states: ``colour``, ``shape``, ``size`` and ``place`` of
+    every object, ``relation``, ``background``; the number of objects always."""
+    named = {"colour", "shape"}
+    if kind == "medium":
+        named |= {"place"}
+    elif kind == "long":
+        named |= {"size", "background"}
+        named |= {1: {"place"}, 2: {"relation"}}.get(len(scene.things), set())
+    return frozenset(named)
+
+
 def place_name(thing: Thing) -> str:
     """The place in words, such as ``at the top left``."""
     return PLACES[thing.place // GRID][thing.place % GRID]

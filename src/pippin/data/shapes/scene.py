@@ -18,6 +18,8 @@ from pippin.rng import uniform
 RGB = tuple[int, int, int]
 
 SHAPES = ("circle", "square", "triangle", "star", "arrow", "flag")
+MIRRORABLE = ("arrow", "flag")
+"""Shapes that differ from their mirror image."""
 COLOURS: dict[str, RGB] = {
     "red": (220, 20, 30),
     "yellow": (250, 215, 0),

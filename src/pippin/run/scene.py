@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether samples of a model of shapes show what they were asked for."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from pippin.data.crop import apply_control, whole_image
+from pippin.data.shapes.captions import stated_attributes
+from pippin.data.shapes.drawing import draw_image
+from pippin.data.shapes.scene import (
+    BACKGROUNDS,
+    COLOURS,
+    GRID,
+    MIRRORABLE,
+    SHAPES,
+    SIDE,
+    SIZES,
+    Scene,
+    Thing,
+)
+from pippin.data.shapes.source import CLEAN_SIZE, ShapesSource
+from pippin.data.views import clean_view
+from pippin.encoders.pixels import to_pixels
+from pippin.evaluation.folder import image_batches
+from pippin.evaluation.measure import Measure
+from pippin.evaluation.scene.measures import accuracy_measures
+from pippin.evaluation.scene.reader import SceneReader
+from pippin.evaluation.scene.score import StatedThing, Statement
+from pippin.evaluation.scene.vocabulary import Coverage, Drawing, Vocabulary
+from pippin.rng import permutation
+from pippin.run.load import LoadedRun
+from pippin.run.sample import draw_into, sample_rows, sampling_protocol
+from pippin.run.sample_folder import SHOWN, make_room
+from pippin.types import Images, Prompt
+
+CLASS = "class"
+"""In the place of a kind of caption, for models of classes."""
+SEEDS = 100_000
+"""Sample seeds between those of runs with neighbouring training seeds."""
+
+
+@cache
+def vocabulary_of(side: int) -> Vocabulary:
+    """What a reader of images of ``side`` pixels looks for: drawings as clean views show them."""
+    drawings = []
+    for shape in SHAPES:
+        for size in SIZES:
+            for place in range(GRID**2):
+                drawings += _drawings(Thing(shape, "black", size, place), side)
+    return Vocabulary(
+        side=side,
+        grid=GRID,
+        colours=COLOURS,
+        backgrounds=BACKGROUNDS,
+        drawings=tuple(drawings),
+    )
+
+
+def _drawings(thing: Thing, side: int) -> list[Drawing]:
+    """An object as it is and, where that differs, mirrored."""
+    scene = Scene(things=(thing,), background="white", relation=None)
+    image = apply_control(draw_image(scene, CLEAN_SIZE.height), whole_image(CLEAN_SIZE), side)
+    dark, light = COLOURS["black"][0], BACKGROUNDS["white"][0]
+    coverage: Coverage = ((light - image[0].double()) / (light - dark)).clamp(0, 1).numpy()
+    x, y = (v * side / SIDE for v in thing.centre)
+    plain = Drawing(
+        shape=thing.shape, size=thing.size, mirrored=False, centre=(x, y), coverage=coverage
+    )
+    if thing.shape not in MIRRORABLE:
+        return [plain]
+    mirrored = Drawing(
+        shape=thing.shape,
+        size=thing.size,
+        mirrored=True,
+        centre=(side - x, y),
+        coverage=coverage[:, ::-1].copy(),
+    )
+    return [plain, mirrored]
+
+
+def statement_of(scene: Scene, kind: str) -> Statement:
+    """What a scene's caption of a kind states."""
+    stated = stated_attributes(scene, kind)
+    things = tuple(
+        StatedThing(**{n: v for n, v in thing._asdict().items() if n in stated})
+        for thing in scene.things
+    )
+    return Statement(
+        things=things,
+        relation=scene.relation if "relation" in stated else None,
+        background=scene.background if "background" in stated else None,
+    )
+
+
+def class_statement(scene: Scene, label: Literal["shape", "shape-colour"]) -> Statement:
+    """What a scene's class states: nothing of how many objects there are."""
+    first = scene.things[0]
+    colour = first.colour if label == "shape-colour" else None
+    return Statement(things=(StatedThing(shape=first.shape, colour=colour),), counts=False)
+
+
+def scene_measures(run: LoadedRun, place: Path) -> list[Measure]:
+    """Accuracies of samples for held-out scenes, with their floor and their ceiling.
+
+    Scene k is asked for with one sample seed whatever the kind of caption, so kinds are compared
+    on equal noise; seeds of runs with other training seeds are others.
+
+    Args:
+        run: of a model of text, or of classes.
+        place: where samples are kept; those that are there are not drawn again.
+    """
+    config, source = run.recipe.evaluation, run.parts.held_out_source
+    assert isinstance(source, ShapesSource)
+    count = min(config.scene_samples, len(source))
+    kinds = config.scene_captions if run.parts.text_rule is not None else (CLASS,)
+    statements = {kind: _statements(source, kind, count) for kind in kinds}
+    reader = SceneReader(vocabulary_of(run.recipe.data.resolution))
+    drawn = {kind: reader.read(_samples(run, source, kind, count, place / kind)) for kind in kinds}
+    real = reader.read(_reconstructions(run, source, count))
+    order = permutation(count, "subset", config.seed, "scene")
+    shared = {"scenes": "held-out", "source": source.content_hash(), "captions": list(kinds)}
+    mine = shared | sampling_protocol(run, run.recipe.sampling) | {"first_seed": _first_seed(run)}
+    ceiling = dict.fromkeys(kinds, real)
+    autoencoded = shared | {"autoencoder": run.parts.autoencoder.fingerprint}
+    return [
+        *accuracy_measures(drawn, statements, subject="arm", protocol=mine),
+        *accuracy_measures(drawn, statements, subject="arm", order=order, protocol=mine),
+        *accuracy_measures(ceiling, statements, subject="real", protocol=autoencoded),
+    ]
+
+
+def _statements(source: ShapesSource, kind: str, count: int) -> list[Statement]:
+    scenes = [source.scene(index) for index in range(count)]
+    if kind == CLASS:
+        return [class_statement(scene, source.config.label) for scene in scenes]
+    return [statement_of(scene, kind) for scene in scenes]
+
+
+def _first_seed(run: LoadedRun) -> int:
+    return SEEDS * run.recipe.seed
+
+
+def _samples(
+    run: LoadedRun, source: ShapesSource, kind: str, count: int, place: Path
+) -> Iterator[Images]:
+    """One image a held-out scene, for its caption of a kind or its class."""
+    prompts: list[Prompt] = [
+        source.label(index) if kind == CLASS else source.captions(index)[kind]
+        for index in range(count)
+    ]
+    seeds, sampling = range(_first_seed(run), _first_seed(run) + count), run.recipe.sampling
+    make_room(place, sampling_protocol(run, sampling))
+    draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
+    files = [place / row.file for row in sample_rows(run, prompts, seeds)]
+    return image_batches(files, run.recipe.evaluation.batch_size)
+
+
+def _reconstructions(run: LoadedRun, source: ShapesSource, count: int) -> Iterator[Images]:
+    """Clean views of the same scenes through the autoencoder: what no model behind it exceeds."""
+    autoencoder = run.parts.autoencoder
+    for part in torch.arange(count).split(run.recipe.evaluation.batch_size):
+        images = torch.stack([clean_view(source, index).image for index in part.tolist()])
+        moments = autoencoder.encode(to_pixels(images.to(run.parts.device)))
+        yield autoencoder.decode(autoencoder.normalise(moments.mean)).cpu()
