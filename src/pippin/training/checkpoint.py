@@ -28,6 +28,7 @@ from pippin.training.checkpoint_folders import (
     TENSORS,
     list_checkpoints,
     move_aside,
+    remove_aside,
     remove_checkpoint,
     remove_staging,
     staging_folder,
@@ -63,12 +64,20 @@ class Checkpoint:
         return {part: getattr(self, part) for part in PARTS} | self.extra
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Aside:
+    """What stood in the place of a new checkpoint."""
+
+    path: Path
+    damaged: bool
+
+
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write ``folder/IMAGES_SEEN``, and remove older checkpoints but the newest ``keep`` in all.
 
     One that was there is replaced where it was whole; otherwise it is kept as
-    ``damaged-IMAGES_SEEN``. Those of more images are left: training went on from before them, so
-    they are damaged, or somebody's own.
+    ``damaged-IMAGES_SEEN``, and one that was kept so before is removed. Those of more images are
+    left: training went on from before them, so they are damaged, or somebody's own.
 
     Raises:
         OSError: disk full or not writable; earlier checkpoints are untouched.
@@ -87,8 +96,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         if isinstance(error, OSError) and error.filename:  # the name that the user knows
             error.filename = str(error.filename).replace(str(staging), str(final))
         raise
-    if before is not None:
-        remove_checkpoint(before)
+    if before is not None and before.damaged:
+        remove_aside(folder, but=before.path)
+    elif before is not None:
+        remove_checkpoint(before.path)
     _prune(final, keep)
     return final
 
@@ -222,13 +233,12 @@ def _verify(file: Path, digests: dict[str, str]) -> None:
         raise CheckpointError(f"{file}: damaged (its sha256 is not the recorded one)")
 
 
-def _moved_aside(final: Path) -> Path | None:
-    """Clear the place of a new checkpoint; where what stood there is, if it is to be removed."""
+def _moved_aside(final: Path) -> _Aside | None:
+    """Clear the place of a new checkpoint; where what stood there is now."""
     if not final.exists():
         return None
-    whole = _problem(final) is None
-    aside = move_aside(final)
-    return aside if whole else None
+    damaged = _problem(final) is not None
+    return _Aside(path=move_aside(final), damaged=damaged)
 
 
 def _prune(newest: Path, keep: int) -> None:

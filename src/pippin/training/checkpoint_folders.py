@@ -53,6 +53,18 @@ def remove_checkpoint(path: Path) -> None:
         path.rmdir()
 
 
+def remove_aside(folder: Path, *, but: Path) -> None:
+    """Remove damaged checkpoints that have other names, but one: only the files of a checkpoint,
+    and the folder where nothing else is in it."""
+    for path in list_aside(folder):
+        if path == but or path.is_symlink() or not path.is_dir():
+            continue
+        for file in [*path.glob(f"*{TENSORS}"), path / STATE_FILE]:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # somebody's own files are in it
+            path.rmdir()
+
+
 def staging_folder(final: Path, process: int) -> Path:
     """Where a process writes a checkpoint before it gets its name."""
     return final.with_name(f".writing-{final.name}-{process}")
