@@ -97,7 +97,7 @@ def read_stamped(path: Path, kind: str | None) -> dict[str, Any]:
         OSError: it is not there or cannot be read.
     """
     try:
-        values = parse_json(path.read_bytes())
+        values = parse_json(path.read_bytes(), unique=True)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     return check_stamped(values, kind, path)

@@ -95,7 +95,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     Raises:
         ValueError: it is none.
     """
-    values = parse_json(text, parse_constant=_refuse_constant)
+    values = parse_json(text, parse_constant=_refuse_constant, unique=True)
     if not isinstance(values, dict):
         raise ValueError("it is no JSON object")
     return values
