@@ -49,6 +49,18 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
+def test_what_another_living_process_writes_stays(tmp_path: Path) -> None:
+    """Two calls that write one file: the second took the first one's half-written file away."""
+    words = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as other:
+        staged = tmp_path / f".state.json.{other.pid}.writing"
+        staged.write_text("half")
+        remove_staged(tmp_path)
+        assert staged.exists()
+    remove_staged(tmp_path)
+    assert not staged.exists()
+
+
 def test_two_writers_of_one_file_do_not_share_what_they_write(tmp_path: Path) -> None:
     with replacing(tmp_path / "a") as first:
         assert str(os.getpid()) in first.name

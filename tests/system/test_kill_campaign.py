@@ -114,7 +114,7 @@ def test_a_kill_in_three_ways(script, tmp_path):
             time.sleep(0.01)
         below = call.kill(who, random.Random(0))
         assert below and call.wait(10) and call.code == code
-        assert trial.survivors(below) == set()
+        assert trial.survivors(below) == {}
 
 
 def test_what_is_compared(script, tmp_path):
