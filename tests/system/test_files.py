@@ -68,6 +68,19 @@ def test_two_writers_of_one_file_do_not_share_what_they_write(tmp_path: Path) ->
     assert (tmp_path / "a").read_text() == "x"
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_weights_may_be_read_by_whom_other_files_may(tmp_path: Path, mask: int) -> None:
+    """A group that shares a disk opens the checkpoints and exports of each other."""
+    before = os.umask(mask)
+    try:
+        save_tensors(tmp_path / "w.safetensors", {"w": torch.ones(2)})
+        write_json(tmp_path / "config.json", {})
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("w.safetensors", "config.json"), 0o666 & ~mask)
+
+
 def test_tensors_come_back_from_any_layout(tmp_path: Path) -> None:
     turned = torch.arange(6.0).reshape(2, 3).T
     save_tensors(tmp_path / "t.safetensors", {"turned": turned}, metadata={"key": "value"})
