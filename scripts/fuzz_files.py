@@ -38,6 +38,11 @@ CUT = "a log that ends earlier is one of an earlier moment"
 A_WHOLE_RUN = "cut after a whole run, or its file's format entry: what is left is what was written"
 
 
+FOR_PEOPLE = (
+    "an object without checksum, such as {}, passes as an earlier version's; people read it"
+)
+
+
 class SkippedError(Exception):
     """The reader went on without a damaged part; says what it named."""
 
@@ -350,7 +355,12 @@ KINDS = _quietly(
         Kind(name="log.jsonl", path="run/log.jsonl", read=read_log, explained=A_LOG),
         Kind(name="log.jsonl in figures", path="run/log.jsonl", read=read_curves, explained=CUT),
         Kind(name="results.jsonl of a run", path="run/results.jsonl", read=read_measures),
-        Kind(name="transfer.json", path="transferred/transfer.json", read=read_transfer),
+        Kind(
+            name="transfer.json",
+            path="transferred/transfer.json",
+            read=read_transfer,
+            explained=FOR_PEOPLE,
+        ),
         Kind(
             name="autoencoder config.json",
             path="shipped/openmoji-f4/config.json",

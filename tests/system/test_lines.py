@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of JSON lines: nothing that can be read is lost, nothing that cannot is silent."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,11 @@ def test_an_emptied_file_is_known(content: bytes, tmp_path: Path) -> None:
     assert is_emptied(path)
     append_lines(path, [{"a": 1}])
     assert not is_emptied(path)
+
+
+def test_a_fifo_is_refused_and_waits_for_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    os.mkfifo(path)
+    for act in (read_lines, is_emptied, lambda path: keep_lines(path, lambda line: True)):
+        with pytest.raises(OSError, match=r"x\.jsonl is a FIFO, not a file"):
+            act(path)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: whole or absent, verified, and the previous good one is found."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -204,3 +205,15 @@ def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path):
     assert newest_good(tmp_path) == (None, [])
     save_checkpoint(tmp_path, make(800), keep=1)
     assert [p.name for p in tmp_path.iterdir()] == ["800"]
+
+
+@pytest.mark.parametrize("name", ["state.json", "ema.safetensors"])
+def test_a_fifo_in_a_checkpoint_is_passed_over_and_waits_for_nobody(tmp_path, name):
+    save_checkpoint(tmp_path, make(800), keep=2)
+    bad = save_checkpoint(tmp_path, make(1600), keep=2)
+    (bad / name).unlink()
+    os.mkfifo(bad / name)
+    path, (problem,) = newest_good(tmp_path)
+    assert path is not None and path.name == "800" and name in problem
+    save_checkpoint(tmp_path, make(2400), keep=1)
+    assert newest_good(tmp_path)[0].name == "2400"

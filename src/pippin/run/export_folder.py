@@ -18,6 +18,7 @@ from pippin.system.files import STAGING_SUFFIX, write_json
 from pippin.system.flush import make_folder
 from pippin.system.json_text import parse_json
 from pippin.system.lock import folder_itself_locked
+from pippin.system.regular import read_regular
 
 NOTE = ".unfinished-export.json"
 """In a folder that is not whole yet: what is written there."""
@@ -85,7 +86,7 @@ def _unfinished(folder: Path) -> dict[str, Any] | None:
     note = folder / NOTE
     if note.is_file() and not note.is_symlink():
         try:
-            return dict(parse_json(note.read_bytes()))
+            return dict(parse_json(read_regular(note)))
         except (ValueError, TypeError):
             return None
     if (folder / LAST_FILE).exists():

@@ -30,6 +30,7 @@ from pippin.system.lines import (
     parse_line,
     read_lines,
 )
+from pippin.system.regular import read_regular
 
 KIND = "results"
 """Of :data:`pippin.system.formats.FORMATS`; each line states its version, for a file may be
@@ -142,7 +143,7 @@ def repair(path: Path) -> str | None:
 
     Call it only where no other process writes. Returns what was done, None where nothing was.
     """
-    content = path.read_bytes() if path.exists() else b""
+    content = read_regular(path) if path.exists() else b""
     note = None
     if not content.endswith(b"\n") and _is_object(content[content.rfind(b"\n") + 1 :]):
         append_bytes(path, b"\n")

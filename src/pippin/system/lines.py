@@ -16,6 +16,7 @@ from pippin.system.files import write_bytes, write_text
 from pippin.system.flush import sync
 from pippin.system.formats import CHECKSUM, content_digest
 from pippin.system.json_text import parse_json
+from pippin.system.regular import read_regular
 
 PLACE = "line"
 """Entry of a line: [k, n], the k-th of n lines that were written together."""
@@ -64,11 +65,14 @@ def read_lines(path: Path) -> Lines:
     """All JSON objects of a file, in order. A missing file is an empty one.
 
     A number that JSON does not know (NaN, Infinity) makes its line a problem.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
     """
     objects: dict[int, dict[str, Any]] = {}
     problems: dict[int, str] = {}
     places: dict[int, tuple[int, int]] = {}
-    text = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else ""
+    text = read_regular(path).decode("utf-8", errors="replace") if path.exists() else ""
     # Not splitlines: a JSON string may hold U+2028, at which that would cut.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -86,7 +90,7 @@ def read_lines(path: Path) -> Lines:
 
 def is_emptied(path: Path) -> bool:
     """Whether a file is there without a line: only a kill while it is made leaves that."""
-    return path.is_file() and not path.read_bytes().strip()
+    return path.exists() and not read_regular(path).strip()
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
@@ -171,7 +175,7 @@ def write_lines(path: Path, objects: Iterable[Mapping[str, Any]]) -> None:
 def keep_unreadable(path: Path, aside: Path) -> None:
     """Add the lines of a file that cannot be read to the end of another one, before they go."""
     if problems := read_lines(path).problems:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_regular(path).split(b"\n")
         append_bytes(aside, b"".join(lines[number - 1] + b"\n" for number in problems))
 
 
@@ -195,7 +199,7 @@ def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
     named wherever it is read.
     """
     if path.exists():
-        lines = path.read_bytes().split(b"\n")
+        lines = read_regular(path).split(b"\n")
         kept = [line for line in lines if line.strip() and _is_kept(line, wanted)]
         write_bytes(path, b"".join(line + b"\n" for line in kept))
 

@@ -22,6 +22,7 @@ from pippin.system.files import file_digest, write_json
 from pippin.system.flush import make_folder, sync
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
 from pippin.system.json_text import parse_json
+from pippin.system.regular import read_regular
 from pippin.system.tensors import load_tensors, save_tensors
 from pippin.training.checkpoint_folders import (
     STATE_FILE,
@@ -131,7 +132,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """
     file = path / STATE_FILE
     try:
-        state = parse_json(file.read_text(encoding="utf-8"))
+        state = parse_json(read_regular(file))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not readable ({error})") from error
     if not isinstance(state, dict) or VERSION not in state:

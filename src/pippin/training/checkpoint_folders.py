@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pippin.system.json_text import parse_json
+from pippin.system.regular import read_regular
 
 STATE_FILE, TENSORS = "state.json", ".safetensors"
 ASIDE = "damaged-"
@@ -88,7 +89,7 @@ def _is_checkpoint(path: Path) -> bool:
 def _recorded_files(path: Path) -> list[str] | None:
     """Names of the files of tensors; None where the record does not say."""
     try:
-        names = list(parse_json((path / STATE_FILE).read_bytes())["sha256"])
+        names = list(parse_json(read_regular(path / STATE_FILE))["sha256"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     plain = all(isinstance(one, str) and Path(one).name == one for one in names)
