@@ -38,9 +38,7 @@ CUT = "a log that ends earlier is one of an earlier moment"
 A_WHOLE_RUN = "cut after a whole run, or its file's format entry: what is left is what was written"
 
 
-FOR_PEOPLE = (
-    "an object without checksum, such as {}, passes as an earlier version's; people read it"
-)
+FOR_PEOPLE = "without a checksum, as {}, it passes as an earlier version's; only people read it"
 
 
 class SkippedError(Exception):
