@@ -8,6 +8,7 @@ so that a change in what was read is seen.
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -26,10 +27,18 @@ SETTINGS = [
     *("--train.device", "cpu", "--train.batch-size", "8", "--train.images", "16"),
     *("--train.checkpoint-every", "8", "--train.preview-every", "0"),
     *("--train.validate-every", "0", "--sampling.steps", "1"),
+    *("--evaluation.parts", "held-out", "--evaluation.loss-log-snrs", "0"),
 ]
 USERS_OWN = "written by users: every legal value is as good as another"
 A_LOG = "a log for people and figures: resuming takes nothing from it"
 NO_CHECKSUM = "image formats have no checksum of their pixels; a run compares its source's hash"
+
+
+CUT = "a log that ends earlier is one of an earlier moment"
+A_WHOLE_RUN = "cut after a whole run, or its file's format entry: what is left is what was written"
+
+
+FOR_PEOPLE = "without a checksum, as {}, it passes as an earlier version's; only people read it"
 
 
 class SkippedError(Exception):
@@ -59,6 +68,9 @@ def pippin(*arguments: str) -> None:
 
 def make_artefacts(folder: Path) -> None:
     """One small file or folder of every kind."""
+    from pippin.encoders.config import AutoencoderConfig
+    from pippin.encoders.source import find_autoencoder
+
     folder.mkdir(parents=True)
     draws = np.random.default_rng(0)
     images = folder / "images"
@@ -92,6 +104,18 @@ def make_artefacts(folder: Path) -> None:
     pippin("sample", run, "--seeds", "0:2", "--steps", "1", "--out", str(folder / "samples"))
     pippin("reference", str(images / "class-0"), "--out", str(folder / "reference.npz"))
     np.savez(folder / "images.npz", arr_0=draws.integers(0, 255, (3, 8, 8, 3), np.uint8))
+    pippin("evaluate", run)
+    shipped = shutil.copytree(
+        find_autoencoder(AutoencoderConfig()), folder / "shipped/openmoji-f4"
+    )
+    shutil.copy(find_autoencoder(AutoencoderConfig()).parent / "sha256.json", shipped.parent)
+    run = str(folder / "transferred")
+    places = ["--folder", run, "--cache.folder", str(folder / "caches")]
+    start = ["--init.run", str(folder / "export"), "--train.images", "8"]
+    pippin(
+        *("train", "folder/mmdit-disentangled", "--data.path", str(images)),
+        *(*SETTINGS, *places, *start),
+    )
     _make_study(folder / "study")
 
 
@@ -192,6 +216,43 @@ def read_results(path: Path) -> str:
     return repr(found)
 
 
+def read_measures(path: Path) -> str:
+    """The measures of a run, as its report has them."""
+    from pippin.study.source import open_source
+
+    found = open_source(path.parent)
+    if found.problems:
+        raise SkippedError("; ".join(found.problems))
+    return repr(found.results)
+
+
+def read_curves(path: Path) -> str:
+    """A run's log as figures show it."""
+    from pippin.study.source import read_log as read_lines_of_log
+
+    lines, problems = read_lines_of_log(path)
+    if problems:
+        raise SkippedError("; ".join(problems))
+    return repr(lines)
+
+
+def read_shipped(path: Path) -> str:
+    """The configuration of the shipped autoencoder."""
+    from pippin.encoders.checksum import check_shipped
+    from pippin.encoders.source import read_config as read_autoencoder_config
+
+    check_shipped(path.parent)
+    return json.dumps(read_autoencoder_config(path.parent), sort_keys=True)
+
+
+def read_transfer(path: Path) -> str:
+    """What became of the weights that a run starts from."""
+    from pippin.recipes.recipe import Recipe
+    from pippin.system.formats import read_stamped
+
+    return repr(read_stamped(path, Recipe.FORMAT))
+
+
 def read_declaration(path: Path) -> str:
     """What a study has declared."""
     from pippin.study.declaration import Declaration
@@ -290,10 +351,28 @@ KINDS = _quietly(
             explained=USERS_OWN,
         ),
         Kind(name="log.jsonl", path="run/log.jsonl", read=read_log, explained=A_LOG),
+        Kind(name="log.jsonl in figures", path="run/log.jsonl", read=read_curves, explained=CUT),
+        Kind(name="results.jsonl of a run", path="run/results.jsonl", read=read_measures),
+        Kind(
+            name="transfer.json",
+            path="transferred/transfer.json",
+            read=read_transfer,
+            explained=FOR_PEOPLE,
+        ),
+        Kind(
+            name="autoencoder config.json",
+            path="shipped/openmoji-f4/config.json",
+            read=read_shipped,
+        ),
         Kind(name="cache shard", path="caches/*/shard-00000.safetensors", read=read_cache),
         Kind(name="cache manifest", path="caches/*/manifest.json", read=read_cache),
         Kind(name="sample manifest", path="samples/manifest.json", read=read_sample_manifest),
-        Kind(name="results.jsonl", path="study/results.jsonl", read=read_results),
+        Kind(
+            name="results.jsonl",
+            path="study/results.jsonl",
+            read=read_results,
+            explained=A_WHOLE_RUN,
+        ),
         Kind(name="study.json", path="study/study.json", read=read_declaration),
         Kind(
             name="metadata.csv", path="csv/metadata.csv", read=read_metadata, explained=USERS_OWN

@@ -106,7 +106,7 @@ class Campaign:
             call.kill("group", draws)
             return hit, "hangs after the kill" if hit else "hangs"
         if left := survivors(below):
-            return hit, f"{len(left)} processes outlive their parent"
+            return hit, f"{len(left)} processes outlive their parent: {'; '.join(left.values())}"
         if who == "child" and verb.own_words and "Traceback" in _said(place):
             return hit, "a traceback"
         return hit, self._finish(verb, place)

@@ -157,3 +157,31 @@ def test_a_setting_that_counts_where_it_differs_has_a_default_to_differ_from():
         @dataclass(frozen=True, kw_only=True)
         class Late(Config):
             new: tuple[int, ...] = field(default_factory=tuple, metadata=WHERE_SET)
+
+
+@pytest.mark.parametrize("key", ["seed", "recipe_that_is_none"])
+def test_a_setting_that_stands_twice_is_refused(key, tmp_path):
+    """Which of two values was meant, nobody knows."""
+    path = tmp_path / "config.json"
+    path.write_text(f'{{"{key}": 1, "{key}": 2}}')
+    with pytest.raises(
+        ConfigError, match=f"config.json is not JSON: the key '{key}' stands twice"
+    ):
+        Recipe.load(path)
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, 10**30, 10**400])
+@pytest.mark.parametrize(
+    "setting", ["train.images", "sampling.steps", "denoiser.width", "train.learning_rate"]
+)
+def test_numbers_that_nothing_can_count_to_are_refused_in_few_words(value, setting):
+    recipe = get_recipe("openmoji/mmdit-disentangled")
+    with pytest.raises(ConfigError, match="9007199254740992") as caught:
+        replace_at(recipe, setting, value)
+    assert setting in str(caught.value) and len(str(caught.value)) < 200
+    section, _, name = setting.partition(".")
+    values = recipe.to_dict()
+    values[section][name] = value
+    with pytest.raises(ConfigError, match=name) as caught:
+        Recipe.from_dict(values)
+    assert len(str(caught.value)) < 300

@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -251,3 +252,9 @@ def test_what_is_no_json_object_is_named(text, tmp_path):
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ValueError, match=r"values\.json (is not JSON|must hold a JSON object)"):
         read_stamped(path, "run")
+
+
+def test_a_fifo_in_the_place_of_a_record_is_named(tmp_path):
+    os.mkfifo(tmp_path / "values.json")
+    with pytest.raises(OSError, match=r"values\.json is a FIFO, not a file"):
+        read_stamped(tmp_path / "values.json", "run")

@@ -14,6 +14,9 @@ TIMES = {
     *("step_seconds", "time", "data_wait", "seconds_per_step"),
 }
 """Entries of JSON that hold times, or on which machine it was."""
+OF_FOLDER = {"places", "content_sha256", "state_sha256"}
+"""Entries that say where paths led, each round has a folder of its own, and checksums over these
+entries and over times."""
 
 
 def sha(path: Path) -> str:
@@ -62,5 +65,5 @@ def _plain(value: Any) -> str:
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _timeless(one) for key, one in value.items() if key not in TIMES}
+        return {key: _timeless(one) for key, one in value.items() if key not in TIMES | OF_FOLDER}
     return [_timeless(one) for one in value] if isinstance(value, list) else value

@@ -119,17 +119,25 @@ def descendants(pid: int) -> set[int]:
     return found - {pid}
 
 
-def survivors(pids: set[int]) -> set[int]:
-    """Those that still run after :data:`ENDING` seconds; they are killed now."""
+def survivors(pids: set[int]) -> dict[int, str]:
+    """Those that still run after :data:`ENDING` seconds, with their commands; they are killed
+    now."""
     deadline = time.monotonic() + ENDING
     while alive := _alive(pids):
         if time.monotonic() > deadline:
+            commands = {pid: _command(pid) for pid in alive}
             for pid in alive:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            return alive
+            return commands
         time.sleep(0.05)
-    return set()
+    return {}
+
+
+def _command(pid: int) -> str:
+    """State and command line of a process."""
+    asked = ["ps", "-o", "ppid=,stat=,wchan=,args=", "-p", str(pid)]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()[:160]
 
 
 def _alive(pids: set[int]) -> set[int]:

@@ -26,6 +26,9 @@ from pippin.system.formats import FormatError, read_stamped, write_stamped
 
 C = TypeVar("C", bound="Config")
 
+LARGEST = 2**53
+"""Of a whole number among settings: up to here a floating-point number holds each of them."""
+
 NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
 """``field(metadata=NOT_PROTOCOL)`` marks a setting that cannot change what is measured:
 paths, device, workers, micro-batch, how often something is logged."""
@@ -304,9 +307,18 @@ def _strict(kind: type, *also: type) -> Any:
     def structure(value: Any, _: type) -> Any:
         if type(value) not in (kind, *also):
             raise ValueError(f"expected {kind.__name__}, got {value!r}")
+        if type(value) is int and not -LARGEST <= value <= LARGEST:
+            raise ValueError(f"expected a number of at most {LARGEST}, got {short(value)}")
         return kind(value)
 
     return structure
+
+
+def short(value: float) -> str:
+    """A number for a message, whatever its length."""
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return f"a number of {int(math.log10(abs(value))) + 1} digits"
+    return str(value)
 
 
 def at_least(config: Config, section: str, lowest: float, *names: str) -> None:
@@ -323,16 +335,22 @@ def at_least(config: Config, section: str, lowest: float, *names: str) -> None:
     """
     for name in names:
         value = getattr(config, name)
-        if value is not None and not lowest <= value < math.inf:
-            raise ConfigError(f"{section}.{name} must be {lowest} or more; got {value}")
+        if value is not None and not lowest <= value <= LARGEST:
+            limit = f" and at most {LARGEST}" if value > lowest else ""
+            raise ConfigError(
+                f"{section}.{name} must be {lowest} or more{limit}; got {short(value)}"
+            )
 
 
 def above(config: Config, section: str, bound: float, *names: str) -> None:
     """As :func:`at_least` for settings that must exceed the bound."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not bound < value < math.inf:
-            raise ConfigError(f"{section}.{name} must be more than {bound}; got {value}")
+        if value is not None and not bound < value <= LARGEST:
+            limit = f" and at most {LARGEST}" if value > bound else ""
+            raise ConfigError(
+                f"{section}.{name} must be more than {bound}{limit}; got {short(value)}"
+            )
 
 
 def within(config: Config, section: str, lowest: float, highest: float, *names: str) -> None:

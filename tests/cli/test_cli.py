@@ -135,6 +135,10 @@ def test_seeds():
     assert parse_seeds("2:5") == [2, 3, 4]
     assert parse_seeds("7") == [7]
     assert parse_seeds("9,1") == [9, 1]
+    for many in ("0:1" + "0" * 30, "0:10000001", "1" + "0" * 400, f"{2**53}:{2**53 + 2}"):
+        with pytest.raises(ValueError, match="at most 10000000 seeds can be given") as caught:
+            parse_seeds(many)
+        assert len(str(caught.value)) < 300
     for bad in ("5:5", "", "a", "3:1", "-1"):
         with pytest.raises(ValueError, match="0:64"):
             parse_seeds(bad)

@@ -68,7 +68,7 @@ def test_what_is_there_is_not_encoded_again(tmp_path):
     (folder,) = tmp_path.iterdir()
     path = folder / "shard-00001.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    (folder / ".shard-00001.safetensors.1.writing").write_bytes(b"half")
+    (folder / ".shard-00001.safetensors.99999999.writing").write_bytes(b"half")
     encoder.seen.clear()
     bank(tmp_path, encoder, verify="size", ready=missing.append)
     assert encoder.seen == []

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """An autoencoder that pippin wrote, or ships, is what was written."""
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from pippin.encoders.affine import Affine
 from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.checksum import check_shipped
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.record import RECORD_KEY
-from pippin.encoders.source import WEIGHTS_FILE
+from pippin.encoders.source import WEIGHTS_FILE, find_autoencoder
 
 
 @pytest.fixture
@@ -62,3 +66,17 @@ def test_the_shipped_one_has_a_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pippin.encoders.checksum.recorded_digest", lambda folder: "0" * 64)
     with pytest.raises(ValueError, match="is damaged: the sha256"):
         Autoencoder.load(AutoencoderConfig())
+
+
+@pytest.mark.parametrize("change", [{"norm_num_groups": 2}, {"act_fn": "relu"}, {"more": 1}])
+def test_the_shipped_config_is_what_was_shipped(change: dict[str, Any], tmp_path: Path) -> None:
+    """An activation that is another one fits the weights as well."""
+    shipped = find_autoencoder(AutoencoderConfig())
+    folder = shutil.copytree(shipped, tmp_path / shipped.name)
+    shutil.copy(shipped.parent / "sha256.json", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config, sort_keys=True))
+    check_shipped(folder)  # other spaces and another order are no damage
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ValueError, match=r"damaged: .* and config\.json is not the recorded one"):
+        check_shipped(folder)

@@ -15,6 +15,7 @@ from pippin.recipes.latents import patches_a_side
 from pippin.run.begin import suggestions
 from pippin.run.load import images_before, load_run
 from pippin.run.train import train
+from pippin.system.formats import CHECKSUM, read_stamped
 from pippin.training.config import InitConfig
 
 
@@ -33,7 +34,8 @@ def test_a_run_of_other_control_goes_on_from_weights_and_says_what_became_of_the
         train(starting(fewer, finished_run), tmp_path / "refused")
     console = Console(record=True, width=200, file=(tmp_path / "said").open("w"))
     train(starting(fewer, finished_run, "control"), tmp_path / "run", console=console)
-    report = json.loads((tmp_path / "run" / "transfer.json").read_text())
+    assert CHECKSUM in (tmp_path / "run" / "transfer.json").read_text()
+    report = read_stamped(tmp_path / "run" / "transfer.json", "run")
     assert report["counts"]["dropped"] == 15 and report["rules"] == ["control"]
     assert "dropped     conditioner.high.fields.flip.null" in console.export_text()
     state = sorted((tmp_path / "run" / "checkpoints").glob("*/state.json"))[-1]
@@ -130,7 +132,7 @@ def test_other_classes_that_start_anew_need_no_word(recipe):
 
 def test_weights_as_they_are_leave_a_report_too(recipe, finished_run, tmp_path):
     train(starting(recipe, finished_run), tmp_path / "run")
-    report = json.loads((tmp_path / "run" / "transfer.json").read_text())
+    report = read_stamped(tmp_path / "run" / "transfer.json", "run")
     assert set(report["counts"]) == {"copied"} and len(report["tensors"]) > 10
     state = sorted((tmp_path / "run" / "checkpoints").glob("*/state.json"))[-1]
     (parent,) = json.loads(state.read_text())["lineage"]

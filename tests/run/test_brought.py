@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exports that were copied to another machine, and runs that are used from another folder."""
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from edited_json import edit
 from rich.console import Console
 
 from pippin.cli.main import main
@@ -128,6 +130,24 @@ def test_an_encoder_that_is_not_copied_is_asked_for(project, elsewhere, capsys):
         away.rename(project / "encoder")
     assert main([*asked, "--out", "b"]) == 0
     assert read_manifest(Path("b")).protocol == protocol  # it is the same encoder
+
+
+def test_an_encoder_of_an_earlier_versions_run_is_asked_for(project, elsewhere, capsys, tmp_path):
+    """Such a run did not record where its paths led."""
+    run = shutil.copytree(project / "runs/text", tmp_path / "old")
+    (run / "inputs.json").unlink()
+    for path in run.glob("checkpoints/*/state.json"):
+        state = json.loads(path.read_text())
+        del state["inputs"], state["state_sha256"]
+        path.write_text(json.dumps(state))
+    text = json.loads((run / "config.json").read_text())["text"]
+    edit(run / "config.json", text=text | {"source": ["nowhere/encoder"]})
+    asked = ["sample", str(run), "--prompts", "red", "--seeds", "0:1", "--steps", "2"]
+    asked += ["--autoencoder", str(project / "autoencoder")]
+    assert main([*asked, "--out", "a"]) == 2
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert f"text encoder of {run}" in said and "--text-source FOLDER" in said
+    assert main([*asked, "--out", "a", "--text-source", str(project / "encoder")]) == 0
 
 
 def test_an_autoencoder_that_is_gone_is_asked_for(project, elsewhere, capsys):

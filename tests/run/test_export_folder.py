@@ -13,6 +13,7 @@ from pippin.run.export_folder import NOTE, refuse_full, unfinished_export
 from pippin.run.trained import export, open_trained
 from pippin.system import files
 from pippin.system.formats import write_stamped
+from pippin.system.lock import FolderBusyError
 
 FACTS = {"weights": "ema", "images_seen": 64, "lineage": ()}
 
@@ -165,3 +166,18 @@ def test_other_formats_go_on_too(tmp_path, monkeypatch):
         assert main(command) == 0
         assert not [name for name in names(tmp_path) if "writing" in name or NOTE in name]
     assert main(back) == 2
+
+
+@pytest.mark.parametrize("facts", [{"weights": "ema"}, {"weights": "raw"}])
+def test_two_exports_into_one_folder_are_not_mixed(facts, tmp_path):
+    out = tmp_path / "out"
+    with unfinished_export(out, {"weights": "ema"}):
+        staged = out / f".model.safetensors.{os.getpid()}.writing"
+        staged.write_bytes(b"half")
+        with pytest.raises(FolderBusyError), unfinished_export(out, facts):
+            raise AssertionError("two write")
+        assert staged.exists()
+        staged.rename(out / "model.safetensors")
+    with pytest.raises(ValueError, match="is not empty"), unfinished_export(out, facts):
+        raise AssertionError("it writes over")
+    assert names(out) == {"model.safetensors"}

@@ -91,7 +91,7 @@ def test_measures_of_a_run_are_the_old_or_the_new_ones(measure, tmp_path):
     with recorded(root) as disk:
         write_results(with_fingerprints([measure("drift", 0.2)], {"a": 1}), path)
     for place in each_state(disk, tmp_path / "states"):
-        lines, _ = read_lines(place / "results.jsonl")
+        lines = read_lines(place / "results.jsonl").objects
         assert [one["value"] for one in lines.values()] in ([0.1], [0.2])
         texts = [one.read_text() for one in place.iterdir()]
         assert any('{"torn' in text for text in texts)

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from edited_json import as_earlier
 
 from pippin.config import fingerprint
 from pippin.study.results import Outcome, Row, append, read, repair
@@ -55,19 +56,20 @@ def test_a_missing_file_is_an_empty_one(tmp_path):
 
 
 def test_every_torn_tail_is_kept_aside(path):
-    """Cut the file at many places of its last line."""
+    """Cut the file at many places of what was written last: the run's other lines go with it."""
+    start = path.stat().st_size
+    append(path, [replace(ROW, arm="b"), replace(OUTCOME, arm="b")])
     whole = path.read_bytes()
-    start = whole[:-1].rfind(b"\n") + 1
-    for cut in (*range(start + 1, len(whole) - 1, 9), len(whole) - 2):
+    ends = [place + 1 for place in range(start, len(whole) - 1) if whole[place] == 10]
+    for cut in (*range(start + 1, len(whole) - 1, 31), *ends, len(whole) - 2):
         path.write_bytes(whole[:cut])
         aside = path.with_name("results.jsonl.torn")
         aside.unlink(missing_ok=True)
         note = repair(path)
         assert note is not None and "torn" in note
         assert path.read_bytes() == whole[:start]
-        assert aside.read_bytes() == whole[start:cut] + b"\n"
+        assert aside.read_bytes() == whole[start:cut].removesuffix(b"\n") + b"\n"
         assert repair(path) is None
-    append(path, [OUTCOME])
     assert read(path).outcomes == (OUTCOME,)
 
 
@@ -90,6 +92,7 @@ def test_reading_changes_nothing_and_names_bad_lines(path):
 
 
 def test_a_value_of_a_wrong_kind_is_a_named_problem(path):
+    as_earlier(path)
     path.write_text(path.read_text().replace("0.5", '"<b>"'))
     (problem,) = read(path).problems
     assert "line 2" in problem and "expected float" in problem
@@ -113,6 +116,7 @@ def test_rows_with_all_their_settings_are_read(tmp_path):
 
 
 def test_rows_whose_settings_are_lost_are_a_named_problem(path):
+    as_earlier(path)
     lines = path.read_text().split("\n")
     path.write_text("\n".join(line for line in lines if '"kind": "settings"' not in line))
     results = read(path)
@@ -148,6 +152,7 @@ def test_a_later_measure_replaces_an_earlier_one(path):
     ],
 )
 def test_a_protocol_that_was_changed_counts_no_more(path, kind, old, new, message):
+    as_earlier(path)
     lines = path.read_text().split("\n")
     changed = [line.replace(old, new) if f'"kind": "{kind}"' in line else line for line in lines]
     assert changed != lines
@@ -168,3 +173,46 @@ def test_a_measure_of_the_run_trained_anew_replaces_the_earlier_one(path):
     append(path, [rows[1]])
     assert read(path).rows == (rows[1],)
     assert json.loads(path.read_text().split("\n")[-2])["protocol"]["measure.model.sha256"] == "b"
+
+
+def test_a_changed_digit_counts_no_more_and_its_run_is_run_again(path):
+    append(path, [replace(ROW, arm="b"), replace(OUTCOME, arm="b")])
+    before = path.read_bytes()
+    path.write_bytes(before.replace(b'"value": 0.5', b'"value": 0.4', 1))
+    results = read(path)
+    assert [row.arm for row in results.rows] == ["b"]
+    assert not results.done("a", 0, "f") and results.done("b", 0, "f")
+    (problem,) = results.problems
+    assert problem.startswith("results.jsonl line 2 does not count: its content is not what")
+    assert "moved to results.jsonl.torn" in str(repair(path))
+    assert b'"value": 0.4' in path.with_name("results.jsonl.torn").read_bytes()
+    append(path, [ROW, OUTCOME])
+    healed = read(path)
+    assert healed.problems == () and {row.arm for row in healed.rows} == {"a", "b"}
+    assert healed.done("a", 0, "f")
+
+
+@pytest.mark.parametrize("gone", range(3))
+def test_a_run_that_lost_a_line_is_run_again(path, gone):
+    append(path, [replace(ROW, arm="b"), replace(OUTCOME, arm="b")])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:gone] + lines[gone + 1 :]))
+    results = read(path)
+    assert not results.done("a", 0, "f") and results.done("b", 0, "f")
+    assert any("3 lines that were written together 1 is gone" in x for x in results.problems)
+    repair(path)
+    assert read(path).problems == () and read(path).done("b", 0, "f")
+
+
+def test_an_emptied_file_is_said(path):
+    path.write_bytes(b"")
+    (problem,) = read(path).problems
+    assert "results.jsonl is empty" in problem and "give the command again" in problem
+
+
+def test_lines_of_an_earlier_version_that_cannot_be_read_stay_and_are_named(path):
+    as_earlier(path)
+    path.write_text(path.read_text().replace('{"format": 1, "kind": "measure"', "{", 1))
+    before = path.read_bytes()
+    assert repair(path) is None and path.read_bytes() == before
+    assert len(read(path).problems) == 1

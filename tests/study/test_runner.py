@@ -92,7 +92,7 @@ def test_a_torn_record_runs_the_torn_run_again(study, execute, tmp_path):
     calls, said = [], []
     run_study(study, tmp_path, counted(execute, calls), said.append)
     assert calls == ["disentangled-seed2"]
-    assert any("torn last line" in text for text in said)
+    assert any("moved to results.jsonl.torn" in text for text in said)
     assert len(read(path).rows) == 6 * 4
 
 

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from edited_json import edited_lines
 
 from pippin.config import fingerprint, replace_at
 from pippin.study.one_run import row_of
@@ -40,7 +41,7 @@ def test_rows_with_and_without_digests_are_compared_as_before(row):
 
 def test_a_study_that_was_begun_without_digests_is_ranked_with_them(finished, tmp_path):
     """As where an earlier version made half of its runs."""
-    lines = [json.loads(line) for line in (finished / "results.jsonl").read_text().splitlines()]
+    lines = edited_lines(finished / "results.jsonl")
     before = [line.arms for line in result_lines(open_source(finished))]
     folder = tmp_path / "half"
     folder.mkdir()

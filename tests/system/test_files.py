@@ -49,11 +49,36 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
+def test_what_another_living_process_writes_stays(tmp_path: Path) -> None:
+    """Two calls that write one file: the second took the first one's half-written file away."""
+    words = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as other:
+        staged = tmp_path / f".state.json.{other.pid}.writing"
+        staged.write_text("half")
+        remove_staged(tmp_path)
+        assert staged.exists()
+    remove_staged(tmp_path)
+    assert not staged.exists()
+
+
 def test_two_writers_of_one_file_do_not_share_what_they_write(tmp_path: Path) -> None:
     with replacing(tmp_path / "a") as first:
         assert str(os.getpid()) in first.name
         first.write_text("x")
     assert (tmp_path / "a").read_text() == "x"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_weights_may_be_read_by_whom_other_files_may(tmp_path: Path, mask: int) -> None:
+    """A group that shares a disk opens the checkpoints and exports of each other."""
+    before = os.umask(mask)
+    try:
+        save_tensors(tmp_path / "w.safetensors", {"w": torch.ones(2)})
+        write_json(tmp_path / "config.json", {})
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("w.safetensors", "config.json"), 0o666 & ~mask)
 
 
 def test_tensors_come_back_from_any_layout(tmp_path: Path) -> None:

@@ -14,3 +14,11 @@ def test_whatever_is_wrong_is_a_value_error(text):
 def test_json_is_read_as_json_reads_it():
     assert parse_json(b'{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
     assert parse_json("NaN", parse_constant=str.lower) == "nan"
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '{"x": [{"a": 1, "b": 2, "a": 3}]}'])
+def test_a_key_that_stands_twice_is_named_where_it_may_not(text):
+    parse_json(text)
+    with pytest.raises(ValueError, match="the key 'a' stands twice in one object; remove one"):
+        parse_json(text, unique=True)
+    parse_json('{"a": {"a": 1}, "b": [{"a": 1}, {"a": 2}]}', unique=True)

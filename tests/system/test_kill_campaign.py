@@ -114,7 +114,7 @@ def test_a_kill_in_three_ways(script, tmp_path):
             time.sleep(0.01)
         below = call.kill(who, random.Random(0))
         assert below and call.wait(10) and call.code == code
-        assert trial.survivors(below) == set()
+        assert trial.survivors(below) == {}
 
 
 def test_what_is_compared(script, tmp_path):
@@ -123,8 +123,11 @@ def test_what_is_compared(script, tmp_path):
         place = tmp_path / name
         place.mkdir()
         (place / ".lock").write_text(name)
-        (place / "state.json").write_text(json.dumps({"step": 3, "seconds": seconds}))
-        lines = [{"name": n, "written": name, "value": 1.0} for n in "xy"][::order]
+        state = {"step": 3, "seconds": seconds, "inputs": {"places": {"cache.folder": name}}}
+        (place / "state.json").write_text(json.dumps(state | {"state_sha256": name}))
+        lines = [
+            {"name": n, "written": name, "value": 1.0, "content_sha256": name + n} for n in "xy"
+        ][::order]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (place / "results.jsonl").write_text(text)
         header = {str(n): "x" for n in range(9)}

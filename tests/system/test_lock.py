@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lock is one process's own, and opening it harms nothing."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,7 @@ import threading
 
 import pytest
 
-from pippin.system.lock import FolderBusyError, folder_lock, open_lock
+from pippin.system.lock import FolderBusyError, folder_itself_locked, folder_lock, open_lock
 
 FORK = multiprocessing.get_context("fork")
 
@@ -112,3 +113,22 @@ def test_what_stands_in_a_lock_file_stays(tmp_path):
     assert not busy(tmp_path)
     os.close(open_lock(tmp_path / ".lock"))
     assert (tmp_path / ".lock").read_text() == "precious"
+
+
+def test_a_folder_itself_is_held_by_one_and_keeps_no_file(tmp_path):
+    with folder_itself_locked(tmp_path):
+        with pytest.raises(FolderBusyError, match="in use"), folder_itself_locked(tmp_path):
+            raise AssertionError("two hold it")
+        with folder_lock(tmp_path / "inside"):  # another lock
+            pass
+    with folder_itself_locked(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["inside"]
+
+
+def test_a_file_system_without_locks_of_folders_holds_nothing(tmp_path, monkeypatch):
+    def none(descriptor, operation):
+        raise OSError(errno.ENOTSUP, "none here")
+
+    monkeypatch.setattr("pippin.system.lock.fcntl.flock", none)
+    with folder_itself_locked(tmp_path):
+        pass

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: whole or absent, verified, and the previous good one is found."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from pippin.training.checkpoint import (
     newest_good,
     save_checkpoint,
 )
-from pippin.training.checkpoint_folders import list_checkpoints, remove_checkpoint
+from pippin.training.checkpoint_folders import list_aside, list_checkpoints, remove_checkpoint
 
 
 def make(images):
@@ -97,13 +98,25 @@ def test_a_failed_write_leaves_the_earlier_ones(tmp_path, monkeypatch):
 
 
 def test_a_damaged_checkpoint_of_the_same_place_is_kept_aside(tmp_path):
-    for name in ("damaged-800", "damaged-800-2"):
+    for content in (b"half", b"other half"):
         path = save_checkpoint(tmp_path, make(800), keep=1)
-        (path / "model.safetensors").write_bytes(b"half")
+        (path / "model.safetensors").write_bytes(content)
         save_checkpoint(tmp_path, make(800), keep=1)
         assert load_checkpoint(path).state["images_seen"] == 800
-        assert (tmp_path / name / "model.safetensors").read_bytes() == b"half"
+        (aside,) = list_aside(tmp_path)
+        assert (aside / "model.safetensors").read_bytes() == content
     assert list_checkpoints(tmp_path) == [path]
+
+
+def test_of_damaged_checkpoints_the_newest_is_kept_and_no_file_of_others_is_removed(tmp_path):
+    for images in (800, 1600, 2400):
+        path = save_checkpoint(tmp_path, make(images), keep=3)
+        (path / "model.safetensors").write_bytes(b"half")
+        if images == 800:
+            (path / "notes.txt").write_text("mine")
+        save_checkpoint(tmp_path, make(images), keep=3)
+    assert names(tmp_path) == ["1600", "2400", "800", "damaged-2400", "damaged-800"]
+    assert names(tmp_path / "damaged-800") == ["notes.txt"]
 
 
 def test_a_whole_checkpoint_of_the_same_place_is_replaced(tmp_path):
@@ -192,3 +205,15 @@ def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path):
     assert newest_good(tmp_path) == (None, [])
     save_checkpoint(tmp_path, make(800), keep=1)
     assert [p.name for p in tmp_path.iterdir()] == ["800"]
+
+
+@pytest.mark.parametrize("name", ["state.json", "ema.safetensors"])
+def test_a_fifo_in_a_checkpoint_is_passed_over_and_waits_for_nobody(tmp_path, name):
+    save_checkpoint(tmp_path, make(800), keep=2)
+    bad = save_checkpoint(tmp_path, make(1600), keep=2)
+    (bad / name).unlink()
+    os.mkfifo(bad / name)
+    path, (problem,) = newest_good(tmp_path)
+    assert path is not None and path.name == "800" and name in problem
+    save_checkpoint(tmp_path, make(2400), keep=1)
+    assert newest_good(tmp_path)[0].name == "2400"

@@ -83,5 +83,5 @@ def test_a_value_that_is_not_finite_is_null(tmp_path):
     log = RunLog(tmp_path, 0)
     log.write(100, held_out_loss=float("nan"), loss=1.0)
     log.close()
-    line = json.loads((tmp_path / "log.jsonl").read_text())
-    assert line == {"images": 100, "held_out_loss": None, "loss": 1.0}
+    lines = read_lines(tmp_path / "log.jsonl")
+    assert lines.objects[1] == {"images": 100, "held_out_loss": None, "loss": 1.0}

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from pippin.config import ConfigError
+from pippin.config import LARGEST, ConfigError
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
 from pippin.training.config import HalfLife, ImagesHalfLife, ShareHalfLife
 
@@ -150,20 +150,31 @@ def chosen_data(arguments: Sequence[str]) -> DataConfig:
     return OpenMojiConfig()
 
 
+MOST_SEEDS = 10_000_000
+"""Of one command: each is an image."""
+
+
 def parse_seeds(text: str) -> list[int]:
     """``0:64`` (64 is left out), ``7``, or ``1,5,9``.
 
     Raises:
-        ValueError: anything else, or an empty range.
+        ValueError: anything else, an empty range, or more than can be drawn.
     """
+    seeds: Sequence[int] = ()
     try:
         if ":" in text:
             start, stop = map(int, text.split(":"))
-            seeds = list(range(start, stop))
+            # The length of a longer one is more than a list, or len, can hold.
+            seeds = range(start, min(stop, start + MOST_SEEDS + 1))
         else:
             seeds = [int(part) for part in text.split(",")]
     except ValueError:
-        seeds = []
+        pass
     if not seeds or min(seeds) < 0:
-        raise ValueError(f"seeds must look like 0:64, 7 or 1,5,9; got {text!r}")
-    return seeds
+        raise ValueError(f"seeds must look like 0:64, 7 or 1,5,9; got {text[:80]!r}")
+    if len(seeds) > MOST_SEEDS or max(seeds) > LARGEST:
+        raise ValueError(
+            f"at most {MOST_SEEDS} seeds can be given, each at most {LARGEST}; got {text[:80]!r}: "
+            "give several parts one after the other, such as 0:1000000 and 1000000:2000000"
+        )
+    return list(seeds)

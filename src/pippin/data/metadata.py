@@ -209,7 +209,7 @@ def _json_rows(file: io.StringIO) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            values = parse_json(line)
+            values = parse_json(line, unique=True)
         except json.JSONDecodeError as error:
             raise _BadLineError(number, f"not JSON: {error.msg}") from error
         except (ValueError, RecursionError) as error:  # numbers of too many digits, deep nesting

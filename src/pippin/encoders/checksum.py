@@ -8,8 +8,27 @@ from pathlib import Path
 from torch import Tensor
 
 from pippin.encoders.affine import MEAN_KEY, STD_KEY
-from pippin.encoders.source import WEIGHTS_FILE, read_metadata
+from pippin.encoders.source import WEIGHTS_FILE, read_config, read_metadata
+from pippin.system.formats import content_digest
 from pippin.system.tensors import load_tensors, recorded_digest, tensors_digest
+
+
+def shipped_digest(folder: Path) -> str:
+    """SHA-256 over an autoencoder's folder: its tensors, as they are in fp32, its latent
+    statistics, and the values of its config.json, whatever their order.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    metadata = read_metadata(folder)
+    return hashlib.sha256(
+        "\n".join(
+            (
+                autoencoder_digest(load_tensors(folder / WEIGHTS_FILE), metadata),
+                content_digest(read_config(folder)),
+            )
+        ).encode()
+    ).hexdigest()
 
 
 def autoencoder_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -28,11 +47,11 @@ def check_shipped(folder: Path) -> None:
     """Refuse an autoencoder of the package that is not the one that was shipped.
 
     Raises:
-        ValueError: its weights or latent statistics have another digest; the file is named.
+        ValueError: its weights, latent statistics or config.json have another digest; the folder
+            is named.
     """
-    path = folder / WEIGHTS_FILE
-    if autoencoder_digest(load_tensors(path), read_metadata(folder)) != recorded_digest(folder):
+    if shipped_digest(folder) != recorded_digest(folder):
         raise ValueError(
-            f"{path} is damaged: the sha256 of its weights and latent statistics is not the "
-            "recorded one; install pippin again"
+            f"{folder} is damaged: the sha256 of its weights, latent statistics and config.json "
+            "is not the recorded one; install pippin again"
         )

@@ -13,6 +13,7 @@ import torch
 
 from pippin.system.files import file_digest
 from pippin.system.json_text import parse_json
+from pippin.system.regular import read_regular
 from pippin.system.weight_checks import check_finite, listed, refuse_quantisation, refuse_quantised
 from pippin.system.weight_files import stored_types
 from pippin.system.weight_folders import TRANSFORMERS, find_weights
@@ -62,7 +63,7 @@ def model_type(folder: Path) -> str:
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
-        return dict(parse_json(path.read_text(encoding="utf-8")).items())
+        return dict(parse_json(read_regular(path)).items())
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no JSON object: {error}") from error
 

@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from pippin.encoders.config import AutoencoderConfig
 from pippin.system.json_text import parse_json
+from pippin.system.regular import read_regular
 from pippin.system.weight_folders import DIFFUSERS, find_weights
 
 SHIPPED_PREFIX = "pippin/"
@@ -63,7 +64,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         ValueError: damaged, or of another class than is read; the class is named.
     """
     try:
-        config = parse_json((folder / CONFIG_FILE).read_bytes())
+        config = parse_json(read_regular(folder / CONFIG_FILE))
         name = config.get("_class_name", CLASS)
     except (OSError, ValueError, AttributeError) as error:
         raise damaged(folder, error) from error

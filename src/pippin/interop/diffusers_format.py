@@ -40,6 +40,7 @@ from pippin.system.files import write_json
 from pippin.system.flush import make_folder
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
 from pippin.system.json_text import parse_json
+from pippin.system.regular import read_regular
 from pippin.system.tensors import save_tensors
 from pippin.system.weight_folders import find_weights
 
@@ -289,7 +290,7 @@ def _model_folder(folder: Path) -> Path:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = parse_json(path.read_bytes())
+        content = parse_json(read_regular(path))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(content, dict):

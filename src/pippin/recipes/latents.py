@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pippin.recipes.recipe import Recipe
 from pippin.system.json_text import parse_json
+from pippin.system.regular import read_regular
 
 Shape = tuple[int, int, int]
 LATENTS: dict[str, tuple[int, int]] = {
@@ -33,7 +34,7 @@ def factor_and_channels(recipe: Recipe) -> tuple[int, int]:
         return LATENTS.get(source, DEFAULT)
     path = find_autoencoder(recipe.autoencoder) / CONFIG_FILE
     try:
-        config = parse_json(path.read_bytes())
+        config = parse_json(read_regular(path))
         return 2 ** (len(config["block_out_channels"]) - 1), int(config["latent_channels"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged or no AutoencoderKL's: {error!r}") from error

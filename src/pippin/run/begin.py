@@ -18,7 +18,7 @@ from pippin.run.latents import inherited
 from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
 from pippin.sampling.guidance import scale_at_resolution
-from pippin.system.files import write_json
+from pippin.system.formats import write_stamped
 from pippin.system.terminal import note
 from pippin.system.weight_checks import check_finite
 from pippin.transfer.merge import merge
@@ -59,7 +59,7 @@ def begin(
     if latents is not None:
         parts.given_latents = latents
     if report:
-        write_json(folder / TRANSFER, moved.to_dict())
+        write_stamped(folder / TRANSFER, Recipe.FORMAT, moved.to_dict())
     for line in moved.lines():
         note(console, line)
     if moved.unused:

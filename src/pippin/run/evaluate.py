@@ -44,7 +44,7 @@ from pippin.run.sizes import name_sizes
 from pippin.run.stages import Stages
 from pippin.system.files import remove_staged
 from pippin.system.formats import FORMATS, VERSION
-from pippin.system.lines import keep_unreadable, read_lines, write_lines
+from pippin.system.lines import Lines, is_emptied, keep_unreadable, read_lines, write_lines
 from pippin.system.lock import folder_lock
 from pippin.system.terminal import note
 from pippin.types import Prompt
@@ -279,14 +279,28 @@ def write_results(lines: Sequence[dict[str, Any]], path: Path) -> None:
     """Add measures of :func:`with_fingerprints` to a file of JSON lines.
 
     Earlier lines stay, save those of the same measure, subject and fingerprint. The last line of
-    a measure is the newest. Lines that cannot be read are kept in ``PATH.torn``.
+    a measure is the newest. Lines that cannot be read, or are not what was written, are kept in
+    ``PATH.torn``, and that is said.
     """
     before = read_lines(path)
     keep_unreadable(path, path.with_name(f"{path.name}.torn"))
     new = {_key(line) for line in lines}
     kept = [line for line in before.objects.values() if _key(line) not in new]
     remove_staged(path.parent, path.name)  # of an evaluation that was killed
+    _say_problems(before, path)
     write_lines(path, [*kept, *({VERSION: FORMATS["results"], **line} for line in lines)])
+
+
+def _say_problems(before: Lines, path: Path) -> None:
+    """What of earlier results does not count any more."""
+    said = [
+        f"{path} line {number} is kept in {path.name}.torn: {why}"
+        for number, why in before.problems.items()
+    ]
+    said += [f"{path} {gap}" for gap in before.gaps if gap.missing]
+    said += [f"{path} is empty: the results that were in it are gone"] * is_emptied(path)
+    for line in said:
+        note(Console(stderr=True), line, label="does not count:")
 
 
 def _key(line: dict[str, Any]) -> tuple[Any, ...]:

@@ -17,6 +17,8 @@ from pippin.run.export_facts import FACTS
 from pippin.system.files import STAGING_SUFFIX, write_json
 from pippin.system.flush import make_folder
 from pippin.system.json_text import parse_json
+from pippin.system.lock import folder_itself_locked
+from pippin.system.regular import read_regular
 
 NOTE = ".unfinished-export.json"
 """In a folder that is not whole yet: what is written there."""
@@ -49,23 +51,26 @@ def unfinished_export(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
             files are written.
 
     Raises:
-        ValueError: the folder holds something else, or what is left of other weights.
+        ValueError: the folder holds something else, what is left of other weights, or another
+            process exports into it.
         OSError: disk full or not writable; the same call goes on.
     """
     refuse_full(folder)
-    here = json.loads(json.dumps(facts))  # tuples become lists
-    before = _unfinished(folder)
-    if before is not None and any(here.get(name) != value for name, value in before.items()):
-        raise ValueError(
-            f"{folder} holds an export of other weights that was not finished: remove it, or "
-            f"{ADVICE}"
-        )
     make_folder(folder)
-    for left in folder.rglob(f".*.[0-9]*{STAGING_SUFFIX}"):
-        left.unlink(missing_ok=True)
-    write_json(folder / NOTE, here)
-    yield
-    (folder / NOTE).unlink()
+    with folder_itself_locked(folder):
+        refuse_full(folder)  # another process may have come to its end meanwhile
+        here = json.loads(json.dumps(facts))  # tuples become lists
+        before = _unfinished(folder)
+        if before is not None and any(here.get(name) != value for name, value in before.items()):
+            raise ValueError(
+                f"{folder} holds an export of other weights that was not finished: remove it, or "
+                f"{ADVICE}"
+            )
+        for left in folder.rglob(f".*.[0-9]*{STAGING_SUFFIX}"):
+            left.unlink(missing_ok=True)
+        write_json(folder / NOTE, here)
+        yield
+        (folder / NOTE).unlink()
 
 
 def _names(folder: Path) -> list[str]:
@@ -81,7 +86,7 @@ def _unfinished(folder: Path) -> dict[str, Any] | None:
     note = folder / NOTE
     if note.is_file() and not note.is_symlink():
         try:
-            return dict(parse_json(note.read_bytes()))
+            return dict(parse_json(read_regular(note)))
         except (ValueError, TypeError):
             return None
     if (folder / LAST_FILE).exists():

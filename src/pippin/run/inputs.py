@@ -67,7 +67,7 @@ def read_inputs(folder: Path) -> RunInputs | None:
         ConfigError: the file is damaged.
     """
     path = folder / INPUTS_FILE
-    return RunInputs.load(path) if path.is_file() else None
+    return RunInputs.load(path) if path.exists() else None
 
 
 def inputs_in(values: Mapping[str, Any], source: str) -> RunInputs | None:

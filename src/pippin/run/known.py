@@ -5,7 +5,8 @@ Sampling needs neither the images nor their folder. Where images are needed, the
 those of the training: other classes are refused, other images are said and stand in the protocol.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from pippin.data.source import PictureSource
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.recipes.recipe import Recipe
 from pippin.run.inputs import RunInputs, captions_read, reads_classes
-from pippin.run.places import AUTOENCODER, DATA, TEXT, paths_of
+from pippin.run.places import AUTOENCODER, DATA, SHIPPED_PREFIX, TEXT, paths_of
 from pippin.system.terminal import note
 
 
@@ -231,6 +232,25 @@ class Known:
                     f"{self._absent(setting, recipe, located)}; give all encoders "
                     "with --text-source"
                 )
+
+    @contextmanager
+    def naming_text_source(self, located: Recipe) -> Iterator[None]:
+        """Where the text encoder of an earlier version's run, which did not record where its
+        paths led, cannot be opened: say how to name another place.
+
+        Raises:
+            ValueError: in the place of the encoder's own.
+        """
+        try:
+            yield
+        except ValueError as error:
+            paths = [one for one in located.text.source if not one.startswith(SHIPPED_PREFIX)]
+            if all(Path(one).is_dir() for one in paths):
+                raise  # they are there; something else is wrong
+            raise ValueError(
+                f"the text encoder of {self.source}, seen from {Path.cwd()}: {error}; "
+                "--text-source FOLDER ... names all its encoders"
+            ) from error
 
     def check_text(
         self, recipe: Recipe, located: Recipe, fingerprint: Callable[[], str], console: Console

@@ -2,6 +2,7 @@
 """From a recipe to the objects that a run is made of."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cached_property
 
 import torch
@@ -271,9 +272,11 @@ class Parts:
         Raises:
             ValueError: that of a trained model is not there.
         """
-        if self.known is not None:
-            self.known.check_text_place(self.recipe, self.located)
-        return encoder_fingerprint(self.located.text)
+        if self.known is None:
+            return encoder_fingerprint(self.located.text)
+        self.known.check_text_place(self.recipe, self.located)
+        with self.known.naming_text_source(self.located):
+            return encoder_fingerprint(self.located.text)
 
     @cached_property
     def text_encoder(self) -> TextEncoder:
@@ -287,7 +290,8 @@ class Parts:
             self.known.check_text(
                 self.recipe, self.located, lambda: self.text_fingerprint, self.console
             )
-        encoder = TextEncoder(self.located.text, self.device)
+        with nullcontext() if self.known is None else self.known.naming_text_source(self.located):
+            encoder = TextEncoder(self.located.text, self.device)
         check_encoder(encoder, self.text_rule)
         return encoder
 

@@ -41,10 +41,7 @@ def write_reference(
             cannot be taken.
         OSError: disk full or not writable.
     """
-    if out.suffix != ".npz" or out.exists() or not out.parent.is_dir():
-        raise ValueError(
-            f"--out {out} must be a new file that ends in .npz, in a folder that exists"
-        )
+    _check_new(out)
     if resolution is not None and resolution < 1:
         raise ValueError(f"--resolution must be 1 or more; got {resolution}")
     extractor = build_features(config, device)
@@ -56,9 +53,17 @@ def write_reference(
     statistics = stream_statistics(extractor, batches)
     if statistics.count == 1:
         raise ValueError(f"{images} holds one image; statistics need two or more")
+    _check_new(out)  # another call may have written it meanwhile
     square = f"centred squares at {resolution} pixels, bicubic and antialiased"
     save_statistics(statistics, out, "as they are" if resolution is None else square)
     return statistics
+
+
+def _check_new(out: Path) -> None:
+    if out.suffix != ".npz" or out.exists() or not out.parent.is_dir():
+        raise ValueError(
+            f"--out {out} must be a new file that ends in .npz, in a folder that exists"
+        )
 
 
 def _squares(batches: Iterator[Images], resolution: int) -> Iterator[Images]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pippin.config import fingerprint
 from pippin.evaluation.measure import Measure
-from pippin.system.formats import check_stamped, stamped
+from pippin.system.formats import FORMATS, VERSION, check_format
 from pippin.system.lines import append_lines, read_lines
 
 KIND = "results"
@@ -34,7 +34,7 @@ class Stages:
         measures = make()
         values = [one.to_dict() for one in measures]
         line = {"key": self.key, "stage": stage, "measures": values}
-        append_lines(self.path, [stamped(KIND, line)])
+        append_lines(self.path, [{VERSION: FORMATS[KIND], **line}])
         return measures
 
     def done(self) -> None:
@@ -45,9 +45,9 @@ class Stages:
         """Parts that are whole; a damaged line is measured again."""
         for line in read_lines(self.path).objects.values():
             try:
-                part = check_stamped(line, KIND, self.path)
-                if part["key"] == self.key:
-                    yield part["stage"], [_measure(values) for values in part["measures"]]
+                check_format(KIND, line.get(VERSION), self.path)
+                if line["key"] == self.key:
+                    yield line["stage"], [_measure(values) for values in line["measures"]]
             except (ValueError, LookupError, TypeError):
                 continue
 

@@ -314,7 +314,10 @@ def _newest(run: RunFolder, console: Console) -> Path | None:
         ValueError: there are checkpoints, and all are damaged.
     """
     path, problems = newest_good(run.checkpoints)
-    problems += [f"{one}: kept, but not used" for one in list_aside(run.checkpoints)]
+    problems += [
+        f"{one}: kept, but not used (rm -r {quote(str(one))} removes it)"
+        for one in list_aside(run.checkpoints)
+    ]
     if path is None and problems:
         listed = "".join(f"\n  {problem}" for problem in problems)
         raise ValueError(

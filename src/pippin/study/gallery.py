@@ -16,6 +16,7 @@ from pippin.study.pictures import ABSENT, Album, Picture
 from pippin.study.source import Run, Source
 from pippin.study.strips import Rows, read_rows
 from pippin.system.json_text import parse_json
+from pippin.system.regular import read_regular
 
 SEEDS_SHOWN = 3
 """Pictures of the first training seeds only: a page with all of them would be too heavy."""
@@ -91,7 +92,7 @@ def gallery(source: Source, album: Album) -> Gallery:
 def manifest(path: Path) -> dict[str, Any]:
     """A manifest; an empty one where there is none that can be read."""
     try:
-        values = parse_json(path.read_text(encoding="utf-8"))
+        values = parse_json(read_regular(path))
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

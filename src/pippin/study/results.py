@@ -9,16 +9,28 @@ twice, the later line counts.
 A run's rows share all that its recipe says of their protocols. That stands once, in a line of
 ``"kind": "settings"`` before them, and each row names it; otherwise nine tenths of the file would
 be repetition.
+
+Each line has a checksum of its own, and lines of one write say how many they are
+(:mod:`pippin.system.lines`). An outcome counts only where all lines are there that were written
+with it: so a run that lost a line is run again.
 """
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pippin.config import IDENTITY, Config, ConfigError, fingerprint
+from pippin.system.files import write_bytes
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
-from pippin.system.lines import append_bytes, append_lines, parse_object, read_lines
+from pippin.system.lines import (
+    DamagedLineError,
+    append_bytes,
+    append_lines,
+    is_emptied,
+    parse_line,
+    read_lines,
+)
+from pippin.system.regular import read_regular
 
 KIND = "results"
 """Of :data:`pippin.system.formats.FORMATS`; each line states its version, for a file may be
@@ -126,24 +138,40 @@ def append(path: Path, entries: list[Row | Outcome]) -> None:
 
 
 def repair(path: Path) -> str | None:
-    """Take a torn last line (the writer was killed) out of the file, and keep it beside it.
+    """Take out of the file, and keep beside it, what a kill or damage left of runs whose other
+    lines are not there: those runs are run again.
 
     Call it only where no other process writes. Returns what was done, None where nothing was.
     """
-    content = path.read_bytes() if path.exists() else b""
-    if not content or content.endswith(b"\n"):
-        return None
-    start = content.rfind(b"\n") + 1
-    tail = content[start:]
-    if _is_object(tail):  # only the line's end was lost
+    content = read_regular(path) if path.exists() else b""
+    note = None
+    if not content.endswith(b"\n") and _is_object(content[content.rfind(b"\n") + 1 :]):
         append_bytes(path, b"\n")
-        return f"{path.name}: the last line had no end; it was whole and is kept"
+        content += b"\n"
+        note = f"{path.name}: the last line had no end; it was whole and is kept"
+    lines = [line + b"\n" for line in content.split(b"\n")]
+    torn = _spoiled(path, lines)
+    if not torn:
+        return note
     aside = path.with_name(f"{path.name}.torn")
-    append_bytes(aside, tail + b"\n")
-    with path.open("r+b") as file:
-        file.truncate(start)
-        os.fsync(file.fileno())
-    return f"{path.name}: a torn last line of {len(tail)} bytes was moved to {aside.name}"
+    append_bytes(aside, b"".join(lines[number - 1] for number in torn))
+    kept = [line for number, line in enumerate(lines, 1) if number not in torn and line.strip()]
+    write_bytes(path, b"".join(kept)) if kept else path.unlink()
+    return (
+        f"{path.name}: {len(torn)} lines (the first is line {torn[0]}) were torn, damaged or of "
+        f"runs that lack others; they were moved to {aside.name}"
+    )
+
+
+def _spoiled(path: Path, lines: list[bytes]) -> list[int]:
+    """Numbers of lines that are taken out. Others that cannot be read stay, and are named: they
+    may be of an earlier version, whose run would not be run again."""
+    gaps = read_lines(path).gaps
+    found = {number for gap in gaps for number in (*gap.numbers, *gap.damaged)}
+    found |= {number for number, line in enumerate(lines, 1) if _is_damaged(line)}
+    if lines[-1].strip():  # a last line that a kill cut off
+        found.add(len(lines))
+    return sorted(found)
 
 
 def read(path: Path) -> Results:
@@ -154,7 +182,8 @@ def read(path: Path) -> Results:
     """
     rows: dict[tuple[str, int, str, str, str], Row] = {}
     outcomes: list[Outcome] = []
-    lines, problems = read_lines(path)
+    lines, problems, gaps = read_lines(path)
+    partial = {number for gap in gaps for number in gap.numbers}
     settings: dict[str, dict[str, Any]] = {}
     for number, values in lines.items():
         try:
@@ -171,10 +200,21 @@ def read(path: Path) -> Results:
             continue
         if isinstance(entry, Row):
             rows[entry.key] = entry
-        else:
+        elif number not in partial:
             outcomes.append(entry)
-    said = [f"{path.name} line {n} cannot be read: {problems[n]}" for n in sorted(problems)]
+    said = [f"{path.name} line {n} does not count: {problems[n]}" for n in sorted(problems)]
+    said += [f"{path.name} {gap}" for gap in gaps if gap.missing]
+    if is_emptied(path):
+        said.append(emptied(path))
     return Results(rows=tuple(rows.values()), outcomes=tuple(outcomes), problems=tuple(said))
+
+
+def emptied(path: Path) -> str:
+    """What is said of a file of results that has no line."""
+    return (
+        f"{path.name} is empty, and is written with lines in it: they are gone. Put a copy of it "
+        "back, or give the command again that wrote it"
+    )
 
 
 def _values(entry: Row | Outcome, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -237,9 +277,19 @@ def _entry(values: dict[str, Any], settings: dict[str, dict[str, Any]]) -> Row |
     raise ConfigError(f'"kind" must be "measure" or "outcome"; got {kind!r}')
 
 
+def _is_damaged(line: bytes) -> bool:
+    try:
+        parse_line(line)
+    except DamagedLineError:
+        return True
+    except ValueError:
+        return False
+    return False
+
+
 def _is_object(line: bytes) -> bool:
     try:
-        parse_object(line)
+        parse_line(line)
     except ValueError:
         return False
     return True

@@ -13,10 +13,13 @@ from pippin.config import ConfigError, fingerprint
 from pippin.recipes.recipe import Recipe
 from pippin.study.declaration import Declaration, flat
 from pippin.study.folder import run_name
-from pippin.study.results import Results, Row, check_fingerprint, read
+from pippin.study.results import Results, Row, check_fingerprint, emptied, read
 from pippin.study.same_files import changed_files, of_several_weights
 from pippin.system.formats import VERSION, FormatError, check_format, read_stamped
-from pippin.system.lines import read_lines
+from pippin.system.lines import is_emptied, read_lines
+
+NAMED = 3
+"""How many lines of a file that do not count are named each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +124,8 @@ def _measures(
     """A run's own results: one measure a line, the last one of a name counts."""
     rows: dict[tuple[str, str], Row] = {}
     lines, problems = _objects(path)
+    if is_emptied(path):
+        problems.append(emptied(path))
     names = ("value", "low", "high", "interval_over", "n", "unit", "better")
     for values in lines:
         own = values.get("protocol")
@@ -161,8 +166,14 @@ def read_log(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:
 
 
 def _objects(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    lines, unreadable = read_lines(path)
-    problems = [f"{path.name}: {len(unreadable)} unreadable lines"] if unreadable else []
+    lines, unreadable, gaps = read_lines(path)
+    problems = [
+        f"{path.name} line {number} does not count: {unreadable[number]}"
+        for number in sorted(unreadable)[:NAMED]
+    ]
+    if len(unreadable) > NAMED:
+        problems.append(f"{path.name}: {len(unreadable) - NAMED} more lines do not count")
+    problems += [f"{path.name} {gap}" for gap in gaps if gap.missing]
     return list(lines.values()), problems
 
 

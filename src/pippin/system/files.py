@@ -74,12 +74,31 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def remove_staged(folder: Path, name: str | None = None) -> None:
-    """Remove what killed writers left in a folder, of one file or of all. Only where no other
-    process writes them."""
+    """Remove what killed writers left in a folder, of one file or of all: what a living process
+    of this machine writes stays. Only where no process of another machine writes them."""
     which = "*" if name is None else glob.escape(name)
     for path in folder.glob(f".{which}.[0-9]*{STAGING_SUFFIX}"):
-        if path.is_file():
+        if path.is_file() and not _is_being_written(path):
             path.unlink(missing_ok=True)
+
+
+def _is_being_written(staging: Path) -> bool:
+    """Whether the process that its name states is another one, alive, and may be of pippin: the
+    number of a killed writer may be another program's by now."""
+    number = staging.name.removesuffix(STAGING_SUFFIX).rpartition(".")[2]
+    if not number.isdecimal() or int(number) == os.getpid():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        pass
+    try:
+        name = Path(f"/proc/{number}/comm").read_text(errors="replace")
+    except OSError:  # no such file system, or it has just ended
+        return not Path("/proc/self").exists()
+    return "python" in name or "pippin" in name
 
 
 def listed(folder: Path) -> set[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pippin.system.files import write_text
 from pippin.system.json_text import parse_json
+from pippin.system.regular import read_regular
 
 FORMATS = {
     "run": 1,
@@ -97,7 +98,7 @@ def read_stamped(path: Path, kind: str | None) -> dict[str, Any]:
         OSError: it is not there or cannot be read.
     """
     try:
-        values = parse_json(path.read_bytes())
+        values = parse_json(read_regular(path), unique=True)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     return check_stamped(values, kind, path)

@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pippin.system.files import naming
@@ -21,6 +21,8 @@ LOCK = ".lock"
 """Name of the file that is locked."""
 NO_FILE = {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.EOPNOTSUPP}
 """What opening a link (which is not followed), a socket or a folder gives."""
+NO_LOCKS = {errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EINVAL, errno.ENOLCK}
+"""What locking a folder gives where the file system has no locks of folders."""
 
 _opening = threading.Lock()
 """Held while a lock is opened and noted, and by each fork: no child misses one."""
@@ -44,22 +46,58 @@ def folder_lock(folder: Path) -> Iterator[None]:
     with _opening:
         descriptor = open_lock(path)
         _held.add(descriptor)
-    try:
+    with _holding(descriptor):
         try:
             with naming(path):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FolderBusyError(
-                f"{folder} is in use by another pippin process; wait for it, stop it, or choose "
-                "another folder"
-            ) from error
+            raise _busy(folder) from error
+        yield
+
+
+@contextmanager
+def folder_itself_locked(folder: Path) -> Iterator[None]:
+    """Hold a lock of the folder itself, which leaves no file in it: of one that is handed on.
+
+    Where a file system has no such locks, nothing is held.
+
+    Raises:
+        FolderBusyError: another process holds it.
+        OSError: no such folder.
+    """
+    with _opening:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        _held.add(descriptor)
+    with _holding(descriptor):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _busy(folder) from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
+
+
+@contextmanager
+def _holding(descriptor: int) -> Iterator[None]:
+    """Free and close a lock file when the body ends."""
+    try:
         yield
     finally:
         if descriptor in _held:  # a forked child, which leaves the body too, has closed it
             _held.remove(descriptor)
             # Closing would not do where a child was forked and has not closed its own yet.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
+
+
+def _busy(folder: Path) -> FolderBusyError:
+    return FolderBusyError(
+        f"{folder} is in use by another pippin process; wait for it, stop it, or choose another "
+        "folder"
+    )
 
 
 def open_lock(path: Path) -> int:

@@ -53,6 +53,16 @@ def open_regular(path: Path) -> io.BufferedReader:
         raise
 
 
+def read_regular(path: Path) -> bytes:
+    """All bytes of a regular file.
+
+    Raises:
+        NotRegularError, OSError: as :func:`open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
 def _refuse_special(status: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise NotRegularError(path, file_kind(status.st_mode))

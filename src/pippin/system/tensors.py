@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,13 +27,18 @@ def save_tensors(
 ) -> None:
     """Replace a file whole; tensors may live anywhere and need not be contiguous.
 
+    Who may read it is as for other files (umask): safetensors by itself lets its owner only.
+
     Raises:
         OSError: disk full or not writable; an earlier file stays.
     """
     here = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as staging:
+        staging.touch()
+        mode = stat.S_IMODE(staging.stat().st_mode)
         try:
             save_file(here, staging, metadata=metadata)
+            staging.chmod(mode)
         except SafetensorError as error:  # how safetensors reports what the file system said
             number = _OS_ERROR.search(str(error))
             code = int(number[1]) if number else errno.EIO

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pippin.system.json_text import parse_json
+from pippin.system.regular import read_regular
 from pippin.system.weight_folders import INDEX, file_names
 
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
@@ -130,7 +131,7 @@ def shards(index: Path) -> list[Path]:
 
 def _weight_map(index: Path) -> dict[str, str]:
     """Tensor -> file."""
-    return parse_json(index.read_bytes())["weight_map"]
+    return parse_json(read_regular(index))["weight_map"]
 
 
 def refuse_gguf(path: Path) -> None:

@@ -22,12 +22,14 @@ from pippin.system.files import file_digest, write_json
 from pippin.system.flush import make_folder, sync
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
 from pippin.system.json_text import parse_json
+from pippin.system.regular import read_regular
 from pippin.system.tensors import load_tensors, save_tensors
 from pippin.training.checkpoint_folders import (
     STATE_FILE,
     TENSORS,
     list_checkpoints,
     move_aside,
+    remove_aside,
     remove_checkpoint,
     remove_staging,
     staging_folder,
@@ -63,12 +65,20 @@ class Checkpoint:
         return {part: getattr(self, part) for part in PARTS} | self.extra
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Aside:
+    """What stood in the place of a new checkpoint."""
+
+    path: Path
+    damaged: bool
+
+
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write ``folder/IMAGES_SEEN``, and remove older checkpoints but the newest ``keep`` in all.
 
     One that was there is replaced where it was whole; otherwise it is kept as
-    ``damaged-IMAGES_SEEN``. Those of more images are left: training went on from before them, so
-    they are damaged, or somebody's own.
+    ``damaged-IMAGES_SEEN``, and one that was kept so before is removed. Those of more images are
+    left: training went on from before them, so they are damaged, or somebody's own.
 
     Raises:
         OSError: disk full or not writable; earlier checkpoints are untouched.
@@ -87,8 +97,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         if isinstance(error, OSError) and error.filename:  # the name that the user knows
             error.filename = str(error.filename).replace(str(staging), str(final))
         raise
-    if before is not None:
-        remove_checkpoint(before)
+    if before is not None and before.damaged:
+        remove_aside(folder, but=before.path)
+    elif before is not None:
+        remove_checkpoint(before.path)
     _prune(final, keep)
     return final
 
@@ -120,7 +132,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """
     file = path / STATE_FILE
     try:
-        state = parse_json(file.read_text(encoding="utf-8"))
+        state = parse_json(read_regular(file))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not readable ({error})") from error
     if not isinstance(state, dict) or VERSION not in state:
@@ -222,13 +234,12 @@ def _verify(file: Path, digests: dict[str, str]) -> None:
         raise CheckpointError(f"{file}: damaged (its sha256 is not the recorded one)")
 
 
-def _moved_aside(final: Path) -> Path | None:
-    """Clear the place of a new checkpoint; where what stood there is, if it is to be removed."""
+def _moved_aside(final: Path) -> _Aside | None:
+    """Clear the place of a new checkpoint; where what stood there is now."""
     if not final.exists():
         return None
-    whole = _problem(final) is None
-    aside = move_aside(final)
-    return aside if whole else None
+    damaged = _problem(final) is not None
+    return _Aside(path=move_aside(final), damaged=damaged)
 
 
 def _prune(newest: Path, keep: int) -> None:

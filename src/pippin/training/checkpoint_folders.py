@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pippin.system.json_text import parse_json
+from pippin.system.regular import read_regular
 
 STATE_FILE, TENSORS = "state.json", ".safetensors"
 ASIDE = "damaged-"
@@ -53,6 +54,18 @@ def remove_checkpoint(path: Path) -> None:
         path.rmdir()
 
 
+def remove_aside(folder: Path, *, but: Path) -> None:
+    """Remove damaged checkpoints that have other names, but one: only the files of a checkpoint,
+    and the folder where nothing else is in it."""
+    for path in list_aside(folder):
+        if path == but or path.is_symlink() or not path.is_dir():
+            continue
+        for file in [*path.glob(f"*{TENSORS}"), path / STATE_FILE]:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # somebody's own files are in it
+            path.rmdir()
+
+
 def staging_folder(final: Path, process: int) -> Path:
     """Where a process writes a checkpoint before it gets its name."""
     return final.with_name(f".writing-{final.name}-{process}")
@@ -76,7 +89,7 @@ def _is_checkpoint(path: Path) -> bool:
 def _recorded_files(path: Path) -> list[str] | None:
     """Names of the files of tensors; None where the record does not say."""
     try:
-        names = list(parse_json((path / STATE_FILE).read_bytes())["sha256"])
+        names = list(parse_json(read_regular(path / STATE_FILE))["sha256"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     plain = all(isinstance(one, str) and Path(one).name == one for one in names)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run says while it trains: log.jsonl and TensorBoard."""
 
-import json
 import math
 import threading
 from functools import cache
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pippin.system.files import naming
-from pippin.system.lines import keep_lines
+from pippin.system.lines import keep_lines, line_text
 
 
 class RunLog:
@@ -40,7 +39,7 @@ class RunLog:
         """
         finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
         with naming(self.path):
-            self._file.write(json.dumps({"images": images, **finite}) + "\n")
+            self._file.write(line_text({"images": images, **finite}))
             self._file.flush()
         with naming(self._events):
             for name, value in values.items():
@@ -53,7 +52,7 @@ class RunLog:
             OSError: disk full or not writable; it names the file.
         """
         with naming(self.path):
-            self._file.write(json.dumps({"images": images, "note": text}) + "\n")
+            self._file.write(line_text({"images": images, "note": text}))
             self._file.flush()
 
     def close(self) -> None:
