@@ -101,7 +101,7 @@ def test_a_difference_is_named(campaign):
 def test_so_are_processes_that_outlive_their_parent(campaign, monkeypatch):
     monkeypatch.setattr("kills.trial.ENDING", 1.5)
     seen = campaign.run("orphans")
-    orphans = [one for one in seen.faults if one.endswith("processes outlive their parent")]
+    orphans = [one for one in seen.faults if "processes outlive their parent: " in one]
     assert any(one.startswith("parent") for one in orphans)
     assert not any(one.startswith("group") for one in orphans)
 
