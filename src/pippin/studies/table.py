@@ -24,7 +24,7 @@ from pippin.studies.late_control import late_control_study
 from pippin.studies.learning_rate import learning_rate_study
 from pippin.studies.padding import padding_study
 from pippin.studies.scales import SCALES, ScaleName
-from pippin.studies.shapes import shapes_padding_study
+from pippin.studies.shapes import shapes_guidance_study, shapes_padding_study
 from pippin.studies.table1 import table1_study
 from pippin.studies.transfer import (
     OTHER_DATA,
@@ -74,6 +74,9 @@ STUDIES: dict[str, Shipped] = {
     "control-gates": Shipped(control_gates_study, "schedules of the control gate, and alpha"),
     "late-control": Shipped(
         late_control_study, "the gate on a late and on an early control", EMBEDDED
+    ),
+    "shapes-guidance": Shipped(
+        shapes_guidance_study, "scales of semantics and of control apart", EMBEDDED
     ),
     "shapes-padding": Shipped(
         shapes_padding_study, "padding of short and long captions, read off samples", EMBEDDED
