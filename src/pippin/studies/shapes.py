@@ -121,9 +121,8 @@ def _at_budget(recipe: Recipe, scale: ScaleName) -> Recipe:
         train = replace(train, batch_size=512, precision="bf16", checkpoint_every=500_000)
     else:
         flow = DiffusionConfig(schedule="flow", prediction="flow", time_density=LogitNormalTime())
-        recipe = replace(
-            recipe, data=replace(recipe.data, resolution=32, objects=1), diffusion=flow
-        )
+        recipe = replace_at(replace_at(recipe, "data.resolution", 32), "data.objects", 1)
+        recipe = replace(recipe, diffusion=flow)
         train = replace(train, batch_size=64, precision="bf16", checkpoint_every=20_000)
     return replace(
         recipe,
