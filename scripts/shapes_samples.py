@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A page of samples of a text model of shapes, with their captions and what is wrong with each.
+
+    pippin evaluate RUN --parts scene
+    python scripts/shapes_samples.py RUN docs/images/shapes-samples.png
+
+The first images of each kind of caption, none chosen. Captions of wrong samples are red.
+"""
+
+import sys
+from pathlib import Path
+from textwrap import fill
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.io import decode_image
+
+from pippin.data.shapes.source import ShapesSource
+from pippin.evaluation.scene.reader import SceneReader
+from pippin.evaluation.scene.score import agreement
+from pippin.run.load import load_run
+from pippin.run.sample_folder import read_manifest
+from pippin.run.scene import statement_of, vocabulary_of
+
+COLUMNS = 8
+KINDS = ("short", "medium", "long")
+
+
+def main() -> int:
+    """Draw the page of a run."""
+    if len(sys.argv) != 3:
+        print(__doc__)
+        return 2
+    folder, out = map(Path, sys.argv[1:])
+    run = load_run(folder)
+    source = run.parts.held_out_source
+    assert isinstance(source, ShapesSource), "a run of data.kind shapes"
+    reader = SceneReader(vocabulary_of(run.recipe.data.resolution))
+    figure = Figure(figsize=(1.25 * COLUMNS, 1.9 * len(KINDS)), layout="constrained", dpi=100)
+    FigureCanvasAgg(figure)
+    cells = figure.subplots(len(KINDS), COLUMNS)
+    for row, kind in enumerate(KINDS):
+        place = folder / "evaluation" / "scene" / kind
+        shown = sorted(read_manifest(place).images, key=lambda one: one["seed"])[:COLUMNS]
+        images = torch.stack([decode_image(str(place / one["file"])) for one in shown])
+        for column, reading in enumerate(reader.read([images])):
+            found = agreement(reading, statement_of(source.scene(column), kind))
+            wrong = [name for name, right in found.items() if not right and name != "all"]
+            _draw(cells[row][column], images[column], source.captions(column)[kind], wrong)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
+    print(f"{out}: {run.images_seen} images seen")
+    return 0
+
+
+def _draw(axes: Axes, image: Tensor, caption: str, wrong: list[str]) -> None:
+    """One sample over its caption."""
+    axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    text = fill(caption, 22) + (f"\nwrong: {', '.join(wrong)}" if wrong else "")
+    axes.set_xlabel(text, fontsize=6, color="#b3261e" if wrong else "#1c1e21")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
