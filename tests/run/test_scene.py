@@ -74,7 +74,7 @@ def test_mirrored_images_are_known_by_their_arrows_and_flags(side):
 
 
 def test_autoencoded_images_are_the_ceiling():
-    """At 64 pixels; of 500 scenes 98 % are read without any error."""
+    """At 64 pixels; of 300 scenes 98 % are read without any error."""
     source, images = scenes(64, 24)
     autoencoder = Autoencoder.load(AutoencoderConfig(source="pippin/shapes-f4"), device="cpu")
     moments = autoencoder.encode(to_pixels(images))

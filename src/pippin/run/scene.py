@@ -32,6 +32,7 @@ from pippin.evaluation.scene.reader import SceneReader
 from pippin.evaluation.scene.score import StatedThing, Statement
 from pippin.evaluation.scene.vocabulary import Coverage, Drawing, Vocabulary
 from pippin.rng import permutation
+from pippin.run.evaluation_seeds import sample_seeds
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import SHOWN, make_room
@@ -39,8 +40,6 @@ from pippin.types import Images, Prompt
 
 CLASS = "class"
 """In the place of a kind of caption, for models of classes."""
-SEEDS = 100_000
-"""Sample seeds between those of runs with neighbouring training seeds."""
 
 
 @cache
@@ -107,7 +106,7 @@ def scene_measures(run: LoadedRun, place: Path) -> list[Measure]:
     """Accuracies of samples for held-out scenes, with their floor and their ceiling.
 
     Scene k is asked for with one sample seed whatever the kind of caption, so kinds are compared
-    on equal noise; seeds of runs with other training seeds are others.
+    on equal noise.
 
     Args:
         run: of a model of text, or of classes.
@@ -123,7 +122,7 @@ def scene_measures(run: LoadedRun, place: Path) -> list[Measure]:
     real = reader.read(_reconstructions(run, source, count))
     order = permutation(count, "subset", config.seed, "scene")
     shared = {"scenes": "held-out", "source": source.content_hash(), "captions": list(kinds)}
-    mine = shared | sampling_protocol(run, run.recipe.sampling) | {"first_seed": _first_seed(run)}
+    mine = shared | sampling_protocol(run, run.recipe.sampling)
     ceiling = dict.fromkeys(kinds, real)
     autoencoded = shared | {"autoencoder": run.parts.autoencoder.fingerprint}
     return [
@@ -140,10 +139,6 @@ def _statements(source: ShapesSource, kind: str, count: int) -> list[Statement]:
     return [statement_of(scene, kind) for scene in scenes]
 
 
-def _first_seed(run: LoadedRun) -> int:
-    return SEEDS * run.recipe.seed
-
-
 def _samples(
     run: LoadedRun, source: ShapesSource, kind: str, count: int, place: Path
 ) -> Iterator[Images]:
@@ -152,7 +147,7 @@ def _samples(
         source.label(index) if kind == CLASS else source.captions(index)[kind]
         for index in range(count)
     ]
-    seeds, sampling = range(_first_seed(run), _first_seed(run) + count), run.recipe.sampling
+    seeds, sampling = sample_seeds(run.recipe, count), run.recipe.sampling
     make_room(place, sampling_protocol(run, sampling))
     draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
     files = [place / row.file for row in sample_rows(run, prompts, seeds)]

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The error of the readers of scenes, and a sheet of scenes: what docs/shapes.md shows.
+
+python scripts/read_shapes.py [--scenes 500] [--sheet docs/shapes.png]
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from pippin.data.config import ShapesConfig
+from pippin.data.shapes.source import ShapesSource
+from pippin.data.views import clean_view
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.pixels import to_pixels
+from pippin.evaluation.scene.reader import Reading, SceneReader
+from pippin.evaluation.scene.score import ATTRIBUTES, agreement
+from pippin.run.pictures import grid, save_png
+from pippin.run.scene import statement_of, vocabulary_of
+from pippin.types import Images
+
+SIDES = (32, 64, 128)
+BATCH = 32
+
+
+def accuracies(source: ShapesSource, readings: list[Reading]) -> list[float]:
+    """Of every attribute that medium and long captions state, and of all of each caption."""
+    right, stated = Counter(), Counter()
+    for index, reading in enumerate(readings):
+        for kind in ("medium", "long"):
+            found = agreement(reading, statement_of(source.scene(index), kind))
+            stated.update(found.keys())
+            right.update(name for name, holds in found.items() if holds)
+    return [right[name] / stated[name] for name in (*ATTRIBUTES, "all")]
+
+
+def autoencoded(autoencoder: Autoencoder, images: Images) -> Images:
+    """Images through the autoencoder."""
+    parts = []
+    for part in images.split(BATCH):
+        mean = autoencoder.encode(to_pixels(part)).mean
+        parts.append(autoencoder.decode(autoencoder.normalise(mean)))
+    return torch.cat(parts)
+
+
+def print_errors(count: int) -> None:
+    """A table of accuracies on real and on autoencoded images."""
+    autoencoder = Autoencoder.load(AutoencoderConfig(source="pippin/shapes-f4"), device="cpu")
+    print("| images |", " | ".join((*ATTRIBUTES, "all")), "|")
+    print("| --- |", " | ".join(["---"] * (len(ATTRIBUTES) + 1)), "|")
+    for side in SIDES:
+        source = ShapesSource(ShapesConfig(resolution=side, held_out_images=count), "held-out")
+        images = torch.stack([clean_view(source, index).image for index in range(count)])
+        reader = SceneReader(vocabulary_of(side))
+        for what in ("clean", "autoencoded"):
+            shown = images if what == "clean" else autoencoded(autoencoder, images)
+            found = accuracies(source, reader.read([shown]))
+            print(f"| {what}, {side} px |", " | ".join(f"{100 * one:.1f}" for one in found), "|")
+
+
+def main() -> None:
+    """Print the table, or draw the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", type=int, default=500)
+    parser.add_argument("--sheet", type=Path)
+    given = parser.parse_args()
+    if given.sheet is None:
+        print_errors(given.scenes)
+        return
+    source = ShapesSource(ShapesConfig(), "train")
+    images = torch.stack([clean_view(source, index).image for index in range(36)])
+    save_png(grid(images, columns=12), given.sheet)
+
+
+if __name__ == "__main__":
+    main()
