@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
         stages = Stages(place.evaluation / "stages.jsonl", content)
         measures = [
             replace(one, protocol=one.protocol | run.identity) if one.subject == "arm" else one
-            for one in _all_measures(run, place, stages, extractor)
+            for one in _Evaluation(run, place, extractor).measures(stages)
         ]
         # Results first: where they find no room, the parts are still there for the next try.
         write_results(with_fingerprints(measures, run_protocol(run)), place.results)
@@ -83,102 +83,147 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
     return measures
 
 
-def _all_measures(
-    run: LoadedRun, place: RunFolder, stages: Stages, extractor: FeatureExtractor
-) -> list[Measure]:
-    config, recipe, device = run.recipe.evaluation, run.recipe, run.parts.device
-    if "quality" in config.parts or config.scales or config.requests:
-        side = recipe.data.resolution
-        drawn, advice = Size(*recipe.sampling.pixels(side)), "leave --sampling.size out"
-        name_sizes([drawn], [Size(side, side)], advice, run.parts.console)
-    clip = clip_for(run)  # first: what is wrong with it is said before anything is drawn
-    lpips = None if config.lpips is None else Lpips(config.lpips, device)
-    held_out = cache(lambda: HeldOut(run.parts))  # what no part asks for is not made
-    floor, captions = place.evaluation / "untrained", place.evaluation / "captions"
+class _Evaluation:
+    """The parts of one run's evaluation.
 
-    def clean(split: Split) -> Features:
-        record = run.parts.data_record
-        content = record.train.content if split == "train" else record.held_out.content
-        return clean_features(run.parts.data, config, split, device, content)
+    Args:
+        run: the model that is measured.
+        place: its folder.
+        extractor: of the features that samples are compared in.
+    """
 
-    @cache
-    def reference() -> QualityReference:
-        return quality_reference(config, extractor, clean)
+    def __init__(self, run: LoadedRun, place: RunFolder, extractor: FeatureExtractor) -> None:
+        self.run, self.place, self.extractor = run, place, extractor
+        self.config, self.device = run.recipe.evaluation, run.parts.device
+        self._check_sampling()
+        # What is wrong with a network or a reference is said before anything is drawn.
+        self.clip = clip_for(run)
+        self.lpips = None if self.config.lpips is None else Lpips(self.config.lpips, self.device)
+        if self.config.reference != "train" and {"quality", "real", "untrained"} & {
+            *self.config.parts
+        }:
+            _ = self.reference
 
-    if config.reference != "train" and {"quality", "real", "untrained"} & {*config.parts}:
-        reference()  # what is wrong with it is said before anything is drawn
+    def measures(self, stages: Stages) -> list[Measure]:
+        """All measures; of parts that an interrupted evaluation finished, those of ``stages``."""
+        run = self.run
+        found = cost_measures(run.recipe, run.num_classes, run.parts.latent_shape)
+        data = data_protocol(run.parts)
+        for name, (wanted, make) in self._parts().items():
+            if wanted:
+                made = stages.measure(name, make)
+                found += [replace(one, protocol=one.protocol | data) for one in made]
+        if "quality" in self.config.parts:
+            self._keep_shown()
+        remove_samples(self.place.evaluation / "untrained")
+        return found
 
-    def quality() -> list[Measure]:
-        nearest = clean("held-out"), clean("train")
-        samples = place.evaluated_samples
-        return _quality(run, reference(), extractor, samples, "arm", nearest)
+    def _parts(self) -> dict[str, tuple[bool, Callable[[], list[Measure]]]]:
+        """Name of each part, as ``stages.jsonl`` has it, whether it is asked for, how it is made.
 
-    def best_scale() -> list[Measure]:
-        prompts = evaluation_prompts(run, config.num_samples)
-        return best_scale_measures(run, prompts, extractor, reference().images)
+        Another CLIP or LPIPS is another part.
+        """
+        config, parts = self.config, self.config.parts
+        clip = self.clip.fingerprint if self.clip else ""
+        captioned = self.run.parts.text_rule is not None
+        drift = "drift" if self.lpips is None else f"drift {self.lpips.fingerprint}"
+        return {
+            "held-out": ("held-out" in parts, lambda: self.held_out.losses(self.run.model)),
+            "quality": ("quality" in parts, self._of_samples),
+            "best scale": (bool(config.scales), self._best_scale),
+            "best request": (bool(config.requests), self._best_request),
+            drift: ("drift" in parts, self._drift),
+            "alignment": ("alignment" in parts and captioned, self._alignment),
+            f"clip {clip}": (self.clip is not None, self._clip_score),
+            "real": ("real" in parts, self._real),
+            "untrained": ("untrained" in parts, self._untrained),
+            "control-profile": ("control-profile" in parts, self._control_profile),
+            "scene": (
+                "scene" in parts,
+                lambda: scene_measures(self.run, self.place.evaluation / "scene"),
+            ),
+        }
 
-    def best_request() -> list[Measure]:
-        prompts = evaluation_prompts(run, config.num_samples)
-        return best_request_measures(run, prompts, extractor, reference().images)
+    @cached_property
+    def held_out(self) -> HeldOut:
+        """Held-out latents, encoded once."""
+        return HeldOut(self.run.parts)
 
-    def alignment() -> list[Measure]:
-        return alignment_measures(run, extractor, clean("train"), clean("held-out"), captions)
+    @cached_property
+    def reference(self) -> QualityReference:
+        """What samples are compared with."""
+        return quality_reference(self.config, self.extractor, self.clean)
 
-    def of_controls() -> list[Measure]:
+    def clean(self, split: Split) -> Features:
+        """Features of the clean images of a split."""
+        parts = self.run.parts
+        record = parts.data_record.train if split == "train" else parts.data_record.held_out
+        return clean_features(parts.data, self.config, split, self.device, record.content)
+
+    def _check_sampling(self) -> None:
+        if "quality" in self.config.parts or self.config.scales or self.config.requests:
+            recipe = self.run.recipe
+            side = recipe.data.resolution
+            drawn, advice = Size(*recipe.sampling.pixels(side)), "leave --sampling.size out"
+            name_sizes([drawn], [Size(side, side)], advice, self.run.parts.console)
+
+    def _prompts(self) -> list[Prompt]:
+        return evaluation_prompts(self.run, self.config.num_samples)
+
+    def _of_samples(self) -> list[Measure]:
+        nearest = self.clean("held-out"), self.clean("train")
+        samples = self.place.evaluated_samples
+        return _quality(self.run, self.reference, self.extractor, samples, "arm", nearest)
+
+    def _best_scale(self) -> list[Measure]:
+        images = self.reference.images
+        return best_scale_measures(self.run, self._prompts(), self.extractor, images)
+
+    def _best_request(self) -> list[Measure]:
+        images = self.reference.images
+        return best_request_measures(self.run, self._prompts(), self.extractor, images)
+
+    def _alignment(self) -> list[Measure]:
+        train, held_out = self.clean("train"), self.clean("held-out")
+        return alignment_measures(self.run, self.extractor, train, held_out, self._captions)
+
+    @property
+    def _captions(self) -> Path:
+        return self.place.evaluation / "captions"
+
+    def _drift(self) -> list[Measure]:
         """In our own distance, whatever the features of samples are."""
-        own = extractor if isinstance(extractor, EffLite0) else None
-        network = own or EffLite0(config.input_size, device)
-        return drift_measures(run, place.path, network, lpips)
+        own = self.extractor if isinstance(self.extractor, EffLite0) else None
+        network = own or EffLite0(self.config.input_size, self.device)
+        return drift_measures(self.run, self.place.path, network, self.lpips)
 
-    def clip_score() -> list[Measure]:
-        assert clip is not None
-        return held_out_clip_measures(run, clip, captions)
+    def _clip_score(self) -> list[Measure]:
+        assert self.clip is not None
+        return held_out_clip_measures(self.run, self.clip, self._captions)
 
-    def real() -> list[Measure]:
-        content = run.parts.data_record.held_out.content
+    def _real(self) -> list[Measure]:
+        parts = self.run.parts
         return [
-            *real_floor(reference(), config),
-            clean_sharpness(run.parts.data, config, content),
+            *real_floor(self.reference, self.config),
+            clean_sharpness(parts.data, self.config, parts.data_record.held_out.content),
         ]
 
-    def of_untrained() -> list[Measure]:
-        untrained = untrained_run(recipe, run.parts.console, run.crew, run.parts)
-        loss = held_out().losses(untrained.model, subject="untrained")[:1]
-        return [*loss, *_quality(untrained, reference(), extractor, floor, "untrained")]
+    def _untrained(self) -> list[Measure]:
+        run = self.run
+        untrained = untrained_run(run.recipe, run.parts.console, run.crew, run.parts)
+        loss = self.held_out.losses(untrained.model, subject="untrained")[:1]
+        place = self.place.evaluation / "untrained"
+        return [*loss, *_quality(untrained, self.reference, self.extractor, place, "untrained")]
 
-    drift = "drift" if lpips is None else f"drift {lpips.fingerprint}"
-    stage: dict[str, tuple[bool, Callable[[], list[Measure]]]] = {
-        "held-out": ("held-out" in config.parts, lambda: held_out().losses(run.model)),
-        "quality": ("quality" in config.parts, quality),
-        "best scale": (bool(config.scales), best_scale),
-        "best request": (bool(config.requests), best_request),
-        drift: ("drift" in config.parts, of_controls),
-        "alignment": ("alignment" in config.parts and run.parts.text_rule is not None, alignment),
-        f"clip {clip.fingerprint if clip else ''}": (clip is not None, clip_score),
-        "scene": (
-            "scene" in config.parts,
-            lambda: scene_measures(run, place.evaluation / "scene"),
-        ),
-        "real": ("real" in config.parts, real),
-        "untrained": ("untrained" in config.parts, of_untrained),
-        "control-profile": (
-            "control-profile" in config.parts,
-            lambda: held_out().control_profile(run.model, run.read_names),
-        ),
-    }
-    measures = cost_measures(recipe, run.num_classes, run.parts.latent_shape)
-    data = data_protocol(run.parts)
-    for name, (wanted, make) in stage.items():
-        if wanted:
-            made = stages.measure(name, make)
-            measures += [replace(one, protocol=one.protocol | data) for one in made]
-    if "quality" in config.parts:
-        shown = sample_seeds(recipe, SHOWN)
-        rows = sample_rows(run, evaluation_prompts(run, config.num_samples), shown)
-        folder = SampleFolder(place.evaluated_samples, sampling_protocol(run, recipe.sampling))
-        folder.keep_only(rows)
-    remove_samples(floor)
-    return measures
+    def _control_profile(self) -> list[Measure]:
+        return self.held_out.control_profile(self.run.model, self.run.read_names)
+
+    def _keep_shown(self) -> None:
+        """Keep the samples that pages show, and remove the others."""
+        run = self.run
+        rows = sample_rows(run, self._prompts(), sample_seeds(run.recipe, SHOWN))
+        protocol = sampling_protocol(run, run.recipe.sampling)
+        SampleFolder(self.place.evaluated_samples, protocol).keep_only(rows)
 
 
 def _quality(

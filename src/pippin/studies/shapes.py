@@ -12,7 +12,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
 from pippin.sampling.config import GuidanceConfig
 from pippin.studies.scales import ScaleName
-from pippin.study.contrasts import difference, minus
+from pippin.study.contrasts import Contrast, difference, minus
 from pippin.study.study import Axis, Study
 
 IMAGES: dict[ScaleName, int] = {"demo": 10_000, "cpu": 60_000, "gpu-hour": 2_000_000}
@@ -30,23 +30,6 @@ PADDINGS = {
 
 def shapes_padding_study(scale: ScaleName) -> Study:
     """Does padding matter for what a sample shows, and most where captions are short?"""
-    arms = ("native", "noisy")
-    short = difference(
-        *arms,
-        "accuracy all short",
-        name="noisy replicate less native, short captions",
-        claim="Noisy replicate padding makes samples of short captions more often right.",
-        smallest_effect=SMALLEST_ACCURACY,
-        predicted="positive",
-    )
-    long = difference(
-        *arms,
-        "accuracy all long",
-        name="noisy replicate less native, long captions",
-        claim="It makes samples of long captions more often right.",
-        role="secondary",
-        predicted="positive",
-    )
     return Study(
         name=f"shapes-padding-{scale}",
         title="Padding of short and long captions",
@@ -67,39 +50,60 @@ def shapes_padding_study(scale: ScaleName) -> Study:
         primary="accuracy all short",
         companions=("accuracy all long", "held-out loss"),
         smallest_effect=SMALLEST_ACCURACY,
-        contrasts=(
-            short,
-            difference(
-                "replicate",
-                "noisy",
-                "accuracy all short",
-                name="noisy less plain replicate, short captions",
-                claim="The noise on the copies makes samples of short captions more often right.",
-                smallest_effect=SMALLEST_ACCURACY,
-                predicted="positive",
-            ),
-            minus(
-                short,
-                long,
-                name="short less long",
-                claim="Noisy replicate padding helps short captions more than long ones.",
-                smallest_effect=SMALLEST_ACCURACY,
-                predicted="positive",
-            ),
-            long,
-            difference(
-                "mask",
-                "noisy",
-                "accuracy all short",
-                name="noisy replicate less mask, short captions",
-                claim="Noisy replicate padding is better than attending to no padding at all.",
-                role="secondary",
-                predicted="positive",
-            ),
-        ),
+        contrasts=_padding_contrasts(),
         prediction=(
             "Learned from earlier runs on drawings, where no rule was ahead: differences between "
             "rules will be smaller than 0.03, and noise will not matter."
+        ),
+    )
+
+
+def _padding_contrasts() -> tuple[Contrast, ...]:
+    arms = ("native", "noisy")
+    short = difference(
+        *arms,
+        "accuracy all short",
+        name="noisy replicate less native, short captions",
+        claim="Noisy replicate padding makes samples of short captions more often right.",
+        smallest_effect=SMALLEST_ACCURACY,
+        predicted="positive",
+    )
+    long = difference(
+        *arms,
+        "accuracy all long",
+        name="noisy replicate less native, long captions",
+        claim="It makes samples of long captions more often right.",
+        role="secondary",
+        predicted="positive",
+    )
+    return (
+        short,
+        difference(
+            "replicate",
+            "noisy",
+            "accuracy all short",
+            name="noisy less plain replicate, short captions",
+            claim="The noise on the copies makes samples of short captions more often right.",
+            smallest_effect=SMALLEST_ACCURACY,
+            predicted="positive",
+        ),
+        minus(
+            short,
+            long,
+            name="short less long",
+            claim="Noisy replicate padding helps short captions more than long ones.",
+            smallest_effect=SMALLEST_ACCURACY,
+            predicted="positive",
+        ),
+        long,
+        difference(
+            "mask",
+            "noisy",
+            "accuracy all short",
+            name="noisy replicate less mask, short captions",
+            claim="Noisy replicate padding is better than attending to no padding at all.",
+            role="secondary",
+            predicted="positive",
         ),
     )
 
@@ -154,6 +158,33 @@ def shapes_guidance_study(scale: ScaleName) -> Study:
 
     Arms differ in sampling alone, so each seed is trained once.
     """
+    return Study(
+        name=f"shapes-guidance-{scale}",
+        title="Guidance of semantics and of control apart",
+        question=(
+            "Does the semantic scale act on what a sample shows, and the control scale on how it "
+            "looks prepared, each without the other?"
+        ),
+        base=class_base(scale),
+        axes={
+            "guidance": Axis(
+                levels={arm: {"sampling.guidance": config} for arm, config in GUIDED.items()},
+                description="scale of semantics with control kept, scale of control, one for both",
+            )
+        },
+        seeds=SEEDS[:1] if scale == "demo" else SEEDS,
+        primary="accuracy all",
+        companions=("effect original_size", "excess drift original_size"),
+        smallest_effect=SMALLEST_ACCURACY,
+        contrasts=_guidance_contrasts(),
+        prediction=(
+            "The two scales act apart. Kept runs on drawings hint at it: there the gain of the "
+            "usual guidance disappears when control is kept."
+        ),
+    )
+
+
+def _guidance_contrasts() -> tuple[Contrast, ...]:
     effect = {
         arm: difference(
             "off",
@@ -178,57 +209,33 @@ def shapes_guidance_study(scale: ScaleName) -> Study:
         )
         for arm in effect
     }
-    base = class_base(scale)
-    return Study(
-        name=f"shapes-guidance-{scale}",
-        title="Guidance of semantics and of control apart",
-        question=(
-            "Does the semantic scale act on what a sample shows, and the control scale on how it "
-            "looks prepared, each without the other?"
+    return (
+        replace(
+            accuracy["semantic"],
+            claim="Semantic guidance makes samples more often right.",
+            predicted="positive",
         ),
-        base=base,
-        axes={
-            "guidance": Axis(
-                levels={arm: {"sampling.guidance": config} for arm, config in GUIDED.items()},
-                description="scale of semantics with control kept, scale of control, one for both",
-            )
-        },
-        seeds=SEEDS[:1] if scale == "demo" else SEEDS,
-        primary="accuracy all",
-        companions=("effect original_size", "excess drift original_size"),
-        smallest_effect=SMALLEST_ACCURACY,
-        contrasts=(
-            replace(
-                accuracy["semantic"],
-                claim="Semantic guidance makes samples more often right.",
-                predicted="positive",
-            ),
-            replace(
-                effect["control"],
-                claim="Control guidance strengthens the effect of a control.",
-                predicted="positive",
-            ),
-            replace(
-                accuracy["control"],
-                claim="Control guidance leaves what samples show as it is.",
-                predicted="none",
-            ),
-            replace(
-                effect["semantic"],
-                claim="Semantic guidance with control kept leaves the control's effect as it is.",
-                predicted="none",
-                role="secondary",
-            ),
-            replace(
-                effect["both-by-one-scale"],
-                claim="One scale for both strengthens the control too.",
-                predicted="positive",
-                role="secondary",
-            ),
+        replace(
+            effect["control"],
+            claim="Control guidance strengthens the effect of a control.",
+            predicted="positive",
         ),
-        prediction=(
-            "The two scales act apart. Kept runs on drawings hint at it: there the gain of the "
-            "usual guidance disappears when control is kept."
+        replace(
+            accuracy["control"],
+            claim="Control guidance leaves what samples show as it is.",
+            predicted="none",
+        ),
+        replace(
+            effect["semantic"],
+            claim="Semantic guidance with control kept leaves the control's effect as it is.",
+            predicted="none",
+            role="secondary",
+        ),
+        replace(
+            effect["both-by-one-scale"],
+            claim="One scale for both strengthens the control too.",
+            predicted="positive",
+            role="secondary",
         ),
     )
 
