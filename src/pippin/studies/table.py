@@ -18,6 +18,7 @@ from pippin.studies.control import (
     sampling_control_study,
 )
 from pippin.studies.demo import demo_study
+from pippin.studies.gates import gate_drift_study, gate_quality_study
 from pippin.studies.guidance import guidance_study
 from pippin.studies.guidance_law import guidance_law_study
 from pippin.studies.late_control import late_control_study
@@ -75,6 +76,10 @@ STUDIES: dict[str, Shipped] = {
     "late-control": Shipped(
         late_control_study, "the gate on a late and on an early control", EMBEDDED
     ),
+    "gate-quality": Shipped(
+        gate_quality_study, "semantic path x gate, each arm at its best request", EMBEDDED
+    ),
+    "gate-drift": Shipped(gate_drift_study, "drift at equal effect along alpha", EMBEDDED),
     "shapes-guidance": Shipped(
         shapes_guidance_study, "scales of semantics and of control apart", EMBEDDED
     ),
