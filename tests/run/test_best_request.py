@@ -10,7 +10,13 @@ from pippin.config import ConfigError, fingerprint
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.features import build_features
 from pippin.run import best_scale
-from pippin.run.best_request import Candidate, at_request, best_request_measures, candidates
+from pippin.run.best_request import (
+    Candidate,
+    at_request,
+    best_request_measures,
+    candidates,
+    sampling_of,
+)
 from pippin.run.best_scale import SEARCH_SEEDS
 from pippin.run.drift import Pairs
 from pippin.run.evaluate import (
@@ -21,12 +27,13 @@ from pippin.run.evaluate import (
 )
 from pippin.run.evaluation_seeds import STRIDE, noise_seed, sample_seeds
 from pippin.run.held_out import HeldOut
-from pippin.run.load import load_run
+from pippin.run.load import LoadedRun, load_run
 from pippin.run.sample_folder import read_manifest
 from pippin.sampling.config import ControlRequest
 from pippin.studies.demo import demo_study
 from pippin.study.glossary import term
 from pippin.study.one_run import row_of
+from pippin.study.study import Study
 
 
 def with_evaluation(run, seed=None, **settings):
@@ -164,6 +171,32 @@ def test_evaluation_noise_follows_the_training_seed(run):
         assert (Pairs(one).pictures != Pairs(other).pictures) == differ
         losses = [held_out_loss(each) for each in (one, other)]
         assert (losses[0] != losses[1]) == differ
+
+
+def test_measures_of_several_training_seeds_can_be_compared(finished_run, tmp_path):
+    """A protocol that held the derived seed would leave one training seed in each mean."""
+    parts = ("held-out", "quality", "drift", "control-profile")
+    found = []
+    for seed in (1, 2):
+        run = load_run(finished_run)
+        run = with_evaluation(run, seed=seed, seed_from_training=True, parts=parts)
+        run.parts.recipe = run.recipe
+        study = Study(name="any", title="", question="", base=run.recipe, axes={}, primary="KID")
+        rows = [
+            row_of(study, "arm", run.recipe, one)
+            for one in evaluate_run(run, tmp_path / str(seed))
+        ]
+        found.append({(row.metric, row.subject): row.comparable for row in rows})
+    assert found[0].keys() == found[1].keys() and len(found[0]) > 20
+    assert found[0] == found[1]
+
+
+def test_a_model_that_does_not_read_the_size_is_asked_for_none(run, monkeypatch):
+    """Its samples would otherwise be refused: it is not conditioned on what is asked for."""
+    monkeypatch.setattr(LoadedRun, "read_names", ("flip",))
+    found = sampling_of(run, Candidate(request=48, scale=3.0))
+    assert found.control == run.recipe.sampling.control
+    assert found.guidance.semantic_scale == 3.0
 
 
 def test_an_evaluation_by_training_seed_keeps_its_samples(finished_run, tmp_path):

@@ -109,6 +109,13 @@ def at_request(sampling: SamplingConfig, candidate: Candidate) -> SamplingConfig
     return at_scale(replace(sampling, control=control), candidate.scale)
 
 
+def sampling_of(run: LoadedRun, candidate: Candidate) -> SamplingConfig:
+    """The run's sampling at a candidate; of a model that reads no size, at its scale alone."""
+    if "original_size" in run.read_names:
+        return at_request(run.recipe.sampling, candidate)
+    return at_scale(run.recipe.sampling, candidate.scale)
+
+
 def _measured(
     run: LoadedRun,
     prompts: Sequence[Prompt],
@@ -118,7 +125,7 @@ def _measured(
     reference: Features,
 ) -> list[Measure]:
     """Quality and sharpness of samples of one request."""
-    sampling, meter = at_request(run.recipe.sampling, candidate), SharpnessMeter()
+    sampling, meter = sampling_of(run, candidate), SharpnessMeter()
     images: Iterator[Any] = meter.watch(sample_batches(run, prompts, seeds, sampling))
     features = extract(extractor, images)
     protocol = sampling_protocol(run, sampling)

@@ -2,6 +2,7 @@
 """What is measured by denoising held-out images: the loss, and the control profile."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -38,9 +39,13 @@ class HeldOut:
         self.latents = parts.autoencoder.normalise(mean)
 
     def losses(self, model: LatentDenoiser, subject: Subject = "arm") -> list[Measure]:
-        """All measures of :func:`denoising_loss`, conditions kept."""
+        """All measures of :func:`denoising_loss`, conditions kept.
+
+        Their protocols hold ``evaluation.seed``, whatever it became by the training seed, so that
+        runs of several training seeds can be compared.
+        """
         recipe = self.parts.recipe
-        return denoising_loss(
+        found = denoising_loss(
             partial(self._predict_for, model, self.batch.control),
             self.latents,
             self.parts.schedule,
@@ -50,6 +55,8 @@ class HeldOut:
             batch_size=recipe.evaluation.batch_size,
             subject=subject,
         )
+        shared = {"seed": recipe.evaluation.seed}
+        return [replace(one, protocol=one.protocol | shared) for one in found]
 
     def control_profile(self, model: LatentDenoiser, fields: Sequence[str]) -> list[Measure]:
         """All measures of :func:`pippin.evaluation.control_profile.profile_measures`, field after

@@ -117,7 +117,9 @@ def _at_budget(recipe: Recipe, scale: ScaleName) -> Recipe:
     """A recipe at a budget, measured by reading its samples.
 
     At ``demo`` and ``cpu`` images have 32 pixels and one object, and the objective is rectified
-    flow: so small a model then learns in minutes to draw what is asked for every other time.
+    flow: so small a model then learns in minutes to draw what is asked for every other time. Of
+    real images the autoencoder leaves about 84 % readable at that side: the ceiling is measured
+    with every run.
     """
     train = replace(recipe.train, images=IMAGES[scale], preview_every=0, validate_every=0)
     if scale == "gpu-hour":
