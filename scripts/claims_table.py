@@ -83,7 +83,8 @@ def finding(source: Source, claim: dict[str, str]) -> Found:
         one = results[claim["contrast"]]
         unit = " of real" if one.contrast.scale == "share of real" else ""
         seeds = one.estimate.count if one.estimate else 0
-        return Found(one.verdict, estimate_text(one.estimate) + unit, seeds)
+        value, _, _ = estimate_text(one.estimate).partition(" (")
+        return Found(one.verdict, value + unit, seeds)
     (primary,) = (line for line in result_lines(source) if line.role == "primary")
     arms = {one.second: one for one in primary.comparisons}
     compared = arms[claim["arm"]]

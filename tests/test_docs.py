@@ -92,6 +92,12 @@ def test_tables_of_results_are_those_of_their_files(folder):
         assert file.stat().st_size < 5_000_000, file
 
 
+def test_the_table_of_claims_is_that_of_the_kept_results():
+    script = ROOT / "scripts" / "claims_table.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, f"python scripts/claims_table.py renews it\n{done.stderr}"
+
+
 def test_requirements_name_tests_that_exist():
     page = (ROOT / "docs/requirements.md").read_text(encoding="utf-8")
     named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", page)

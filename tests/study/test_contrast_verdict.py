@@ -192,6 +192,8 @@ def test_shares_of_real():
     }
     (found,) = contrast_results([said], means, {"late": 2.0, "early": 60.0})
     assert found.estimate.mean == pytest.approx((0.5 + 1.0) / 2 - 0.5)
+    (found,) = contrast_results([said], means, {"late": 2.0, "early": -60.0})
+    assert found.estimate is None  # dividing would turn the sign
     (found,) = contrast_results([said], means, {"late": 2.0})
     assert "early has no value of real images" in found.reason and found.estimate is None
 

@@ -122,6 +122,10 @@ def _one(**changes):
     return made
 
 
+def _term(arm, metric, weight):
+    return ContrastTerm(arm=arm, metric=metric, weight=float(weight))
+
+
 @pytest.mark.parametrize(
     ("contrasts", "message"),
     [
@@ -133,6 +137,20 @@ def _one(**changes):
             "must sum to 0.*sum to 1",
         ),
         ([_one(terms=())], "terms with finite weights"),
+        (
+            [_one(terms=(_term("a", "FD", -1.0), _term("b", "KID", 1.0)))],
+            "sum to 0 for each metric; got .* for 'FD', which sum to -1",
+        ),
+        (
+            [
+                _one(
+                    terms=tuple(
+                        _term(a, "FD", w) for a, w in zip("abab", (1, -1, -1, 1), strict=True)
+                    )
+                )
+            ],
+            "terms with finite weights other than 0; got .*0.0, 0.0",
+        ),
         ([_one(role="main")], "role must be one of primary, secondary, exploratory; got 'main'"),
         ([_one(scale="percent")], "scale must be one of raw, share of real"),
         ([_one(predicted="less")], "predicted must be one of negative, positive, none, open"),

@@ -111,6 +111,19 @@ def test_power_of_one_difference_is_noncentral_t(seeds, effect):
     assert any_rate(verdicts, "supported").value == near(expected)
 
 
+@pytest.mark.parametrize(("seeds", "spread"), [(5, 0.3), (8, 1.5)])
+def test_power_at_the_smallest_effect_leaves_out_what_is_shown_to_be_smaller(seeds, spread):
+    """With little noise one study in forty shows a true effect to be smaller than it is."""
+    design = designs("positive", smallest_effect=1.0)[ONE]
+    noise = spread / math.sqrt(2)
+    verdicts = simulated_verdicts(
+        design, seeds=seeds, studies=STUDIES, means={"b": 1.0}, noise=noise
+    )
+    expected = contrast_power(design.contrasts[0], spread, seeds)
+    assert expected < 0.976
+    assert any_rate(verdicts, "supported").value == near(expected)
+
+
 def test_power_of_no_difference():
     design = designs("none", smallest_effect=2.0)[ONE]
     expected = power_of_no_difference(2.0, design.spreads(1.0)[0], 8)

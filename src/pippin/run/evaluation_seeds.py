@@ -14,7 +14,7 @@ STRIDE = 10_000_000
 
 
 def noise_seed(recipe: Recipe) -> int:
-    """The seed of classes, pictures of pairs and held-out noise."""
+    """The seed of classes, images of pairs and held-out noise."""
     return recipe.evaluation.seed + _offset(recipe)
 
 

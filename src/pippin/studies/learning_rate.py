@@ -37,7 +37,7 @@ def learning_rate_study(scale: ScaleName) -> Study:
 
 
 def adam_alone(base: Recipe, scale: ScaleName) -> Recipe:
-    """The common protocol's optimizer and objective on the embedded pictures: Adam at a constant
+    """The common protocol's optimizer and objective on the embedded images: Adam at a constant
     rate, noise prediction, uniform times. The recipes of the paper have both already."""
     if scale == "paper":
         return base

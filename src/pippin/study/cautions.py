@@ -7,7 +7,7 @@ from statistics import fmean
 from pippin.study.glossary import control_name
 from pippin.study.source import Source
 
-DEAF = 0.1
+MIN_RELATIVE_EFFECT = 0.1
 """Share of real pairs' effect below which a model is said to ignore a control."""
 
 
@@ -31,10 +31,10 @@ def cautions(source: Source, without_size: Sequence[str]) -> list[str]:
             f"Seeds {', '.join(map(str, added))} were added after the study began; looking at "
             "results before adding seeds makes a false claim more likely than 5 %."
         )
-    return [*found, *without_size, *deaf_arms(source)]
+    return [*found, *without_size, *unresponsive_arms(source)]
 
 
-def deaf_arms(source: Source) -> list[str]:
+def unresponsive_arms(source: Source) -> list[str]:
     """Arms that hardly act on a control, whose low drift therefore says nothing."""
     effects: dict[str, dict[str, list[float]]] = {}
     for row in source.results.rows:
@@ -46,11 +46,13 @@ def deaf_arms(source: Source) -> list[str]:
     for control, found in effects.items():
         real = fmean(found.get("real", [0.0]))
         means = {arm: fmean(found[arm]) for arm in source.declaration.arms if arm in found}
-        deaf = [f"{arm} {mean:.2g}" for arm, mean in means.items() if mean < DEAF * real]
-        if deaf and real > 0:
+        unresponsive = [
+            f"{arm} {mean:.2g}" for arm, mean in means.items() if mean < MIN_RELATIVE_EFFECT * real
+        ]
+        if unresponsive and real > 0:
             said.append(
                 f"{control_name(control).capitalize()} is hardly acted on (effect, where real "
-                f"pairs have {real:.2g}): {', '.join(deaf)}. Low drift says nothing there: a "
-                "model that ignores a control has none."
+                f"pairs have {real:.2g}): {', '.join(unresponsive)}. Low drift says nothing "
+                "there: a model that ignores a control has none."
             )
     return said

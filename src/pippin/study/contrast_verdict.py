@@ -134,7 +134,9 @@ def _measured(contrast: Contrast, means: Means, real: Mapping[str, float]) -> Co
     silent: Verdict = "inconclusive" if contrast.role == "primary" else "exploratory"
     empty = ContrastResult(contrast=contrast, verdict=silent, reason="")
     reason = _obstacle(contrast, means, real)
-    if contrast.scale == "share of real" and any(not real.get(m) for m in contrast.metrics):
+    if contrast.scale == "share of real" and any(
+        not real.get(m, 0.0) > 0 for m in contrast.metrics
+    ):
         return replace(empty, reason=reason)
     if any((term.arm, term.metric) not in means for term in contrast.terms):
         return replace(empty, reason=reason)
@@ -158,8 +160,8 @@ def _measured(contrast: Contrast, means: Means, real: Mapping[str, float]) -> Co
 def _obstacle(contrast: Contrast, means: Means, real: Mapping[str, float]) -> str:
     """Why no verdict is possible whatever the numbers are; empty where it is."""
     for metric in contrast.metrics if contrast.scale == "share of real" else ():
-        if not real.get(metric):
-            return f"{metric} has no value of real images to divide by, or it is 0."
+        if not real.get(metric, 0.0) > 0:
+            return f"{metric} has no value of real images above 0 to divide by."
     for term in contrast.terms:
         series = means.get((term.arm, term.metric))
         if series is None:

@@ -9,7 +9,7 @@ interaction of a factorial design (which uses every arm), a trend along an order
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pippin.config import Config, ConfigError
 
@@ -20,9 +20,9 @@ Prediction = Literal["negative", "positive", "none", "open"]
 MOST_PRIMARY = 3
 """Primary contrasts that a study may declare: each one more costs all of them power."""
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "scale": ("raw", "share of real"),
-    "role": ("primary", "secondary", "exploratory"),
-    "predicted": ("negative", "positive", "none", "open"),
+    "scale": get_args(Scale),
+    "role": get_args(Role),
+    "predicted": get_args(Prediction),
 }
 _ZERO = 1e-9
 """What the weights may sum to, as a share of the sum of their absolute values."""
@@ -205,17 +205,34 @@ def _problems(contrast: Contrast, arms: Collection[str]) -> Iterator[str]:
     for arm in dict.fromkeys(term.arm for term in contrast.terms):
         if arm not in arms:
             yield f"there is no arm {arm!r}; the study has: {', '.join(arms)}"
-    weights = [term.weight for term in contrast.terms]
-    size = sum(abs(weight) for weight in weights)
-    if not 0 < size < float("inf"):
-        yield f"it needs terms with finite weights other than 0; got {weights}"
-    elif abs(sum(weights)) > _ZERO * size:
-        yield f"its weights must sum to 0; got {weights}, which sum to {sum(weights):g}"
+    yield from _weight_problems(contrast)
     smallest = contrast.smallest_effect
     if smallest is not None and not 0 < smallest < float("inf"):
         yield f"smallest_effect must be > 0; got {smallest}"
     if contrast.predicted == "none" and smallest is None:
         yield "that no difference matters is predicted: give smallest_effect, what would matter"
+
+
+def _weight_problems(contrast: Contrast) -> Iterator[str]:
+    """Terms of one arm and metric count together. Raw values of different metrics have different
+    units, so each metric's weights must cancel; shares of real may be set against each other."""
+    groups: dict[str, dict[tuple[str, str], float]] = {}
+    for term in contrast.terms:
+        group = groups.setdefault(term.metric if contrast.scale == "raw" else "all metrics", {})
+        key = (term.arm, term.metric)
+        group[key] = group.get(key, 0.0) + term.weight
+    if not groups:
+        yield "it needs terms with finite weights other than 0; got none"
+    for metric, summed in groups.items():
+        weights = [*summed.values()]
+        size = sum(abs(weight) for weight in weights)
+        if not _ZERO < size < float("inf"):
+            yield f"it needs terms with finite weights other than 0; got {weights} for {metric!r}"
+        elif abs(sum(weights)) > _ZERO * size:
+            yield (
+                f"its weights must sum to 0 for each metric; got {weights} for {metric!r}, which "
+                f"sum to {sum(weights):g}"
+            )
 
 
 def _terms(weights: Mapping[str, float], metric: str) -> tuple[ContrastTerm, ...]:

@@ -196,8 +196,9 @@ def _matched(control: str) -> Term:
     return Term(
         label=f"matched drift ({control_name(control)})",
         text=(
-            f"Drift when {_spoken(control)} is obeyed half as much as real pictures show, by the "
-            "scale of control guidance that it takes: models are compared at equal effect."
+            f"Drift when {_spoken(control)} has a stated share (half unless set) of its effect on "
+            "real images, by the scale of control guidance that it takes: models are compared at "
+            "equal effect."
         ),
         group="control",
         leads=True,

@@ -3,13 +3,15 @@
 
 With n seeds, a standard deviation sigma of the weighted sums over seeds and a true value delta,
 sqrt(n) mean / s  is noncentral t with n - 1 degrees of freedom and noncentrality
-sqrt(n) delta / sigma, so the power of a difference has a closed form; that of a claim of no
-difference is one integral over s.
+sqrt(n) delta / sigma, so the power of a difference has a closed form. Where a smallest effect is
+declared, a difference that is shown to be smaller is not supported: that power, and that of a
+claim of no difference, is one integral over s.
 """
 
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from pippin.study.contrasts import Contrast
@@ -21,21 +23,34 @@ MOST_SEEDS = 1000
 """How many seeds :func:`seeds_needed` looks at."""
 
 
-def power_of_difference(effect: float, spread: float, seeds: int, level: float = LEVEL) -> float:
-    """The chance that the interval lies wholly beyond zero, on the side of the true effect.
+def power_of_difference(
+    effect: float,
+    spread: float,
+    seeds: int,
+    level: float = LEVEL,
+    smallest_effect: float = 0.0,
+) -> float:
+    """The chance that the interval lies wholly beyond zero, on the side of the true effect, and
+    not wholly below the smallest effect.
 
     Args:
         effect: the true value of the contrast, whatever its sign.
         spread: standard deviation of the weighted sums over training seeds, same unit.
         seeds: how many.
         level: of the two-sided interval.
+        smallest_effect: same unit; 0 = none declared.
 
     Raises:
         ValueError: fewer than two seeds, or a spread that is not positive.
     """
     _refuse(spread, seeds)
-    limit, noncentral = t_quantile((1 + level) / 2, seeds - 1), math.sqrt(seeds) * effect / spread
-    return float(1 - special.nctdtr(seeds - 1, abs(noncentral), limit))
+    root, effect = math.sqrt(seeds), abs(effect)
+    if not smallest_effect:
+        limit = t_quantile((1 + level) / 2, seeds - 1)
+        return float(1 - special.nctdtr(seeds - 1, root * effect / spread, limit))
+    half = _half_widths(seeds, level)
+    bound = np.maximum(half, smallest_effect / spread - half)
+    return float(np.mean(special.ndtr(root * (effect / spread - bound))))
 
 
 def power_of_no_difference(
@@ -46,12 +61,16 @@ def power_of_no_difference(
     Args and errors: as for :func:`power_of_difference`.
     """
     _refuse(spread, seeds)
+    room = math.sqrt(seeds) * (smallest_effect / spread - _half_widths(seeds, level))
+    return float(np.mean(np.maximum(2 * special.ndtr(room) - 1, 0.0)))
+
+
+def _half_widths(seeds: int, level: float) -> NDArray[np.float64]:
+    """Half of the interval in units of sigma, over the distribution of s, each equally likely."""
     shares = (np.arange(_POINTS) + 0.5) / _POINTS
     deviations = np.sqrt(special.chdtri(seeds - 1, 1 - shares) / (seeds - 1))  # s / sigma
-    room = math.sqrt(seeds) * smallest_effect / spread - deviations * t_quantile(
-        (1 + level) / 2, seeds - 1
-    )
-    return float(np.mean(np.maximum(2 * special.ndtr(room) - 1, 0.0)))
+    found: NDArray[np.float64] = deviations * t_quantile((1 + level) / 2, seeds - 1)
+    return found / math.sqrt(seeds)
 
 
 def contrast_power(contrast: Contrast, spread: float, seeds: int, family: int = 1) -> float | None:
@@ -72,7 +91,8 @@ def contrast_power(contrast: Contrast, spread: float, seeds: int, family: int = 
     level = 1 - (1 - LEVEL) / family
     if contrast.predicted == "none":
         return power_of_no_difference(contrast.smallest_effect, spread, seeds, level)
-    return power_of_difference(contrast.smallest_effect, spread, seeds, level)
+    smallest = contrast.smallest_effect
+    return power_of_difference(smallest, spread, seeds, level, smallest_effect=smallest)
 
 
 def seeds_needed(

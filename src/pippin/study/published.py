@@ -2,7 +2,7 @@
 """Figures that papers report, shown beside results of the same data set and resolution.
 
 They are never ranked with ours: other code made them, and their protocols are only what the papers
-say. Each is a number that is widely known and certain; relative improvements are left out.
+say. Relative improvements are left out.
 """
 
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ class PublishedFigure:
     source: str
 
 
-_BERRADA = "Berrada et al. 2024, arXiv 2411.03177, abstract"
-_CC12M = "as the paper's abstract reports it; fine-tuned from 256 pixels"
+_BERRADA = "Berrada et al. 2024, arXiv 2411.03177"
+_CC12M = "as the paper reports it; fine-tuned from 256 pixels"
 FIGURES = (
     PublishedFigure(
         dataset="imagenet-1k",
