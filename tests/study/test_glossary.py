@@ -74,3 +74,16 @@ def test_measures_of_inception_have_words(extractor):
     assert all(term(name).text and term(name).group == "samples" for name in names)
     assert ("Not comparable" in term(f"KID-{extractor}").text) is False
     assert term("FID").leads and term("KID-inception").leads
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("accuracy all short", "accuracy al short"),
+        ("accuracy shape", "accuracy shape shrot"),
+        ("sharpness at best request", "sharpnes at best request"),
+        ("control profile grain centre", "control profile grain middle"),
+    ],
+)
+def test_a_misspelt_metric_has_no_words_and_so_is_refused_before_training(right, wrong):
+    assert term(right).text and not term(wrong).text

@@ -79,6 +79,8 @@ def term(metric: str) -> Term:
         return Term(label=metric, text=text, group="samples")
     if metric.endswith(" at best request"):
         inner = metric.removesuffix(" at best request")
+        if not term(inner).text:
+            return _unknown(metric)
         text = f"{inner} at the best original size to ask for, on the half kept for it."
         return Term(label=metric, text=text, group="samples")
     if metric.endswith((" at best scale", " at scale 1")):
@@ -93,12 +95,19 @@ def term(metric: str) -> Term:
     if " at log-SNR " in metric:
         text = "Squared error at one noise level; a high log-SNR is little noise."
         return Term(label=metric, text=text, group="loss")
+    return _unknown(metric)
+
+
+def _unknown(metric: str) -> Term:
+    """A metric without words: another execution's, or a misspelt one."""
     return Term(label=metric, text="", group="other", leads=True)
 
 
 def _profile(rest: str) -> Term:
     """A point of a control profile, or its centre."""
     control, _, where = rest.partition(" ")
+    if where != "centre" and not where.startswith("at log-SNR "):
+        return _unknown(f"{PROFILE}{rest}")
     label = f"control profile ({control_name(control)}), {where}"
     if where == "centre":
         return Term(
@@ -125,13 +134,17 @@ _STATED = {
     "all": "all",
 }
 """Attribute of a scene -> how a sentence calls it."""
+_KINDS = {"short", "medium", "long", "class"}
+"""Of captions, and the class in their place."""
 
 
 def _accuracy(metric: str) -> Term:
     """``accuracy colour short shuffled`` and the like."""
     _, attribute, *rest = metric.split(" ")
     shuffled, kinds = "shuffled" in rest, [one for one in rest if one != "shuffled"]
-    what = _STATED.get(attribute, attribute)
+    if attribute not in _STATED or not {*kinds} <= _KINDS or len(kinds) > 1:
+        return _unknown(metric)
+    what = _STATED[attribute]
     text = f"Share of samples that show {what} that their caption or class states"
     text += f", for {kinds[0]} captions" if kinds else ""
     text += ", with captions exchanged among the samples: the floor." if shuffled else "."
