@@ -48,9 +48,10 @@ def _place(tie: Tie, dial: Literal["jpeg", "grain"], drawn: Tensor, share: float
     """How strong a change is, uniform in [0, 1), or None for the others than ``share``.
 
     Two numbers that were tied to one class score would not be independent: the strength of those
-    that are changed would no longer be uniform. A dial above 0 therefore ties one number u, and the
-    part of [0, 1] that stands for a change is stretched to the whole: u < share for JPEG, whose
-    quality 100 means clean, and u >= 1 - share for grain, so that both grow with the class score.
+    that are changed would no longer be uniform. A dial above 0 therefore ties one number u, and
+    the part of [0, 1] that stands for a change is stretched to the whole: u < share for JPEG,
+    whose quality 100 means clean, and u >= 1 - share for grain, so that quality and grain grow
+    with the class score.
 
     Args:
         tie: to the class.
