@@ -232,8 +232,8 @@ class ShapesConfig(Config):
     look: LookLaw = field(default_factory=LookLaw)
     correlation: CorrelationConfig = field(default_factory=CorrelationConfig)
     views: int = 1
-    """Different crops, flips, jitters, grain and JPEG qualities cached for each scene; epoch e uses
-    view e mod views."""
+    """Different crops, flips, jitters, grain and JPEG qualities cached for each scene; epoch e
+    uses view e mod views."""
     seed: int = 0
 
     def __post_init__(self) -> None:
