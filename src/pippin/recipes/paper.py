@@ -29,6 +29,7 @@ from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.lengths import half_life, rarely
+from pippin.recipes.openmoji import SDXL_CONTROL
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import ControlRequest, GuidanceConfig, SamplingConfig
 from pippin.training.config import InitConfig, TrainConfig
@@ -140,14 +141,6 @@ def mmdit_attention_modulation(resolution: Resolution) -> Recipe:
         conditioning=replace(base.conditioning, rules={"label": "both"}),
         init=_continuing("paper/mmdit-256-attention-modulation", resolution),
     )
-
-
-SDXL_CONTROL = ControlConfig(
-    high=("crop_corner", "crop_size"), low=("original_size",), embedding="sdxl"
-)
-"""SDXL's micro-conditioning: original size and crop corner in pixels. In the place of its target
-size, which is one number where all training images have one size, stands the crop's extent: here
-crops are not always of the full shorter side."""
 
 
 def sdxl_style(name: str, resolution: Resolution) -> Recipe:
