@@ -16,7 +16,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 from pippin.run.cost import denoiser_flops, meta_model
 from pippin.run.devices import Cluster
-from pippin.run.execute import training_fingerprint
+from pippin.run.execute import first_trained_alike
 from pippin.run.placement import training_hours
 from pippin.run.plan import plan
 from pippin.run.states import classes_of, training_states
@@ -80,8 +80,8 @@ def studies() -> list[str]:
 def trainings(study: str) -> list[Recipe]:
     """What a study trains of each seed, whatever arms differ in sampling alone."""
     built = get_study(study, scale=SCALE)
-    every = [*built.starts.values(), *built.arms().values()]
-    return list({training_fingerprint(one): one for one in every}.values())
+    every = {f"@{name}": one for name, one in built.starts.items()} | built.arms()
+    return [every[name] for name, first in first_trained_alike(every).items() if name == first]
 
 
 def hours(recipe: Recipe) -> float:

@@ -27,7 +27,7 @@ from pippin.system.formats import FormatError, read_stamped, write_stamped
 C = TypeVar("C", bound="Config")
 
 LARGEST = 2**53
-"""Of a whole number among settings: up to here a floating-point number holds each of them."""
+"""The largest whole number in settings: a floating-point number holds each up to here."""
 
 NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
 """``field(metadata=NOT_PROTOCOL)`` marks a setting that cannot change what is measured:

@@ -21,8 +21,10 @@ def add_grain(
     As in film it is strongest in mid-tones and leaves black and white alone: a value v in [0, 1]
     gets 4 v (1 - v) times the noise, so that the mean stays and hardly anything is cut to 0..255.
 
-    The pattern is keyed by the image's own pixels: it differs from view to view, and a control
-    that is replayed on its source gives the same image.
+    The pattern is keyed by the image's own pixels, so a control that is replayed on its source
+    gives the same image. Views whose pixels differ have different patterns; views whose pixels are
+    equal before the grain, as of a whole and unflipped source without jitter, share one, and only
+    its level differs.
 
     Args:
         image: as it is without grain.

@@ -109,7 +109,7 @@ def test_booleans_of_earlier_records_are_read_and_their_fingerprints_hold(earlie
     assert read.padding_growth == now
     assert read.to_dict() == record
     assert protocol(read)["padding_growth"] is earlier
-    with pytest.raises(ConfigError, match="padding_growth"):
+    with pytest.raises(ConfigError, match=r"padding_growth must be none \(once False\), copy"):
         TextSemantic.from_dict(record | {"padding_growth": 0})
 
 

@@ -3,9 +3,11 @@ import pytest
 import torch
 
 from pippin.control import ColourJitter, Look
-from pippin.data.config import LookLaw, OpenMojiConfig
+from pippin.data.config import CorrelationConfig, LookLaw, OpenMojiConfig
 from pippin.data.look import CLEAN, apply_look, draw_look
 from pippin.data.moments import EncodedViews
+from pippin.data.size import class_scores
+from pippin.data.tie import Tie
 from pippin.data.views import make_view, view_control
 from pippin.evaluation.appearance import grain_level
 from pippin.film_grain import add_grain
@@ -137,3 +139,41 @@ def test_the_level_of_grain_is_read_off_an_image():
         images = torch.stack([add_grain(flat[0] + k, level) for k in range(8)])
         # the mean of 62 x 62 answers, which overlap: within 5 % over eight images
         assert float(grain_level(images).mean()) == pytest.approx(level, rel=0.05)
+
+
+@pytest.mark.parametrize("dial", [0.5, 1.0])
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_dials_leave_the_laws_of_jpeg_and_grain(dial: float, share: float) -> None:
+    """Over 4000 classes: shares, and of those changed, means and 90th percentiles of strength.
+
+    At dial 1 classes alone decide: a grid, exact to its step; at 0.5 random numbers add to it.
+    Tolerances are 5 standard errors of independent draws.
+    """
+    law = LookLaw(
+        jpeg_share=share, jpeg_smallest=1, jpeg_largest=80, grain_share=share, grain_largest=40.0
+    )
+    dials, draws = CorrelationConfig(jpeg=dial, grain=dial), torch.Generator().manual_seed(2)
+    scores = class_scores([1] * 4000)
+    found = [draw_look(law, draws, Tie(score=score, dials=dials)) for score in scores]
+    jpeg = torch.tensor([(one.jpeg_quality - 0.5) / 80 for one in found if one.jpeg_quality < 100])
+    grain = torch.tensor([one.grain / 40 for one in found if one.grain > 0])
+    for strength in (jpeg, grain):
+        count = len(strength)
+        error = 5 * (share * (1 - share) / 4000) ** 0.5
+        assert count / 4000 == pytest.approx(share, abs=error + 1e-3)
+        assert float(strength.mean()) == pytest.approx(0.5, abs=5 / (12 * count) ** 0.5)
+        nine_tenths = float(strength.quantile(0.9))
+        assert nine_tenths == pytest.approx(0.9, abs=5 * (0.09 / count) ** 0.5)
+    # both fall or rise with the class alone
+    if dial == 1:
+        for values in ([one.jpeg_quality for one in found], [one.grain for one in found]):
+            assert values == sorted(values)
+
+
+def test_dials_of_zero_leave_every_draw() -> None:
+    law = LookLaw(jpeg_share=0.4, grain_share=0.4)
+    tie = Tie(score=1.3, dials=CorrelationConfig(brightness=0.5))
+    free, tied = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    for _ in range(50):
+        before, after = draw_look(law, free), draw_look(law, tied, tie)
+        assert (before.jpeg_quality, before.grain) == (after.jpeg_quality, after.grain)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scenes of shapes: their law, their drawings, their captions, and controls tied to classes."""
 
+import pickle
 import re
 from collections import Counter
 from statistics import NormalDist
@@ -198,6 +199,30 @@ def test_hashes_follow_the_law() -> None:
     hashes |= {other.source_hash() for other in others}
     assert len(hashes) == 5
     assert first.source_hash() != first.content_hash()
+
+
+@pytest.mark.parametrize(
+    ("constant", "value"),
+    [
+        ("SIZES", {**SIZES, "large": 13.0}),
+        ("BACKGROUNDS", {**BACKGROUNDS, "mint": (221, 245, 225)}),
+        ("CELL", 33.0),
+        ("COLOURS", {**COLOURS, "pink": (255, 105, 191)}),
+    ],
+)
+def test_hashes_follow_what_drawings_are_made_of(constant, value, monkeypatch) -> None:
+    before = source().source_hash(), source().content_hash()
+    monkeypatch.setattr(f"pippin.data.shapes.source.{constant}", value)
+    after = source().source_hash(), source().content_hash()
+    assert before[0] != after[0] and before[1] != after[1]
+
+
+def test_a_source_can_be_pickled() -> None:
+    made = source(images=5, seed=3)
+    scene = made.scene(2)
+    again = pickle.loads(pickle.dumps(made))
+    assert again.scene(2) == scene and len(again) == 5
+    assert again.source_hash() == made.source_hash()
 
 
 COUNT = 1500

@@ -64,6 +64,16 @@ def test_scratch_and_weights_exclude_each_other():
         InitConfig(run="runs/a", from_scratch=True)
 
 
+def test_scratch_is_refused_where_it_changes_nothing(tmp_path):
+    recipe = get_recipe("paper/dit-256")
+    recipe = replace(recipe, init=InitConfig(from_scratch=True))
+    with pytest.raises(ConfigError, match="starts from initial weights already: leave it out"):
+        check_start(recipe)
+    with pytest.raises(ConfigError, match="--from-scratch True"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_scratch_is_an_option_of_training(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = ["train", "paper/dit-512", "--data.path", "absent"]

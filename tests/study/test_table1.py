@@ -102,6 +102,22 @@ def test_a_plan_of_a_study_has_a_row_for_each_run_and_what_it_starts_from(capsys
     assert "one seed" in total
 
 
+def test_runs_that_share_a_training_are_planned_and_counted_once(capsys):
+    """The three arms of sampling-control differ in sampling alone."""
+    assert (
+        main(["plan", "--study", "sampling-control", "--scale", "demo", "--markdown", "True"]) == 0
+    )
+    head, _, *rows, total = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in [*rows, total]]
+    first, *others, last = cells
+    assert len(others) == 2
+    hours = head.strip("| ").split(" | ").index("device-hours")
+    for row in others:
+        assert row[1] == f"training of {first[0]}" and not any(row[2:])
+    seeds = len(get_study("sampling-control", scale="demo").seeds)
+    assert float(last[hours]) == pytest.approx(seeds * float(first[hours]), rel=0.01)
+
+
 def test_a_plan_without_a_study_says_what_to_type(capsys):
     assert main(["plan", "--study"]) == 2
     assert "`pippin study list` lists all" in capsys.readouterr().err

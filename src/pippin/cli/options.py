@@ -140,8 +140,8 @@ class DataPlace:
 
 
 def chosen_data(arguments: Sequence[str]) -> DataConfig:
-    """The kind of data whose options are shown: own pictures where --data.path is given, shapes
-    where --data.kind asks for them, OpenMoji otherwise."""
+    """The kind of data whose options are shown: images of a folder where --data.path is given,
+    shapes where --data.kind asks for them, OpenMoji otherwise."""
     words = [word for one in arguments for word in one.split("=", 1)]
     if "--data.path" in words:
         return ImagesConfig()
@@ -151,7 +151,7 @@ def chosen_data(arguments: Sequence[str]) -> DataConfig:
 
 
 MOST_SEEDS = 10_000_000
-"""Of one command: each is an image."""
+"""The most seeds one command takes: each is an image."""
 
 
 def parse_seeds(text: str) -> list[int]:

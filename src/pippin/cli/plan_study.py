@@ -65,11 +65,20 @@ def plan_study(argv: list[str]) -> int:
 def plan_rows(
     recipes: dict[str, Recipe], cluster: Cluster, seeds: int
 ) -> Iterator[tuple[str, ...]]:
-    """A row for each run, and one of the device-hours of all runs of all seeds."""
+    """A row for each run, and one of the device-hours of all trainings of all seeds.
+
+    Runs that differ in sampling and evaluation alone are trained once: the rows of all but the
+    first name that one, and only the first counts.
+    """
+    from pippin.run.execute import first_trained_alike
     from pippin.run.plan import plan
 
     kept, again = 0.0, 0.0
+    first = first_trained_alike(recipes)
     for name, recipe in recipes.items():
+        if first[name] != name:
+            yield (name, f"training of {first[name]}", *[""] * (len(HEADS) - 2))
+            continue
         planned = plan(recipe, cluster)
         yield _row(name, recipe, planned)
         kept += planned.placements[0].device_hours

@@ -71,7 +71,7 @@ class Conditioner(nn.Module):
     """
 
     log_snr: LogSnr | None = None
-    """Of the model's noise schedule; only gates stated in log-SNR read it."""
+    """Log-SNR of the model's noise schedule by time; only gates stated in log-SNR read it."""
 
     def __init__(
         self,

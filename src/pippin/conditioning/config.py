@@ -94,7 +94,8 @@ class TextSemantic(Config):
         """Refuse a caption that says nothing, and the booleans that growth had before."""
         if self.padding_growth not in get_args(PaddingGrowth):
             raise ConfigError(
-                "conditioning.semantic.padding_growth must be none, copy (once True) or prompt; "
+                "conditioning.semantic.padding_growth must be none (once False), copy "
+                "(once True) or prompt; "
                 f"got {self.padding_growth!r}"
             )
         at_least(self, "conditioning.semantic", 0, "padding_noise")

@@ -14,7 +14,7 @@ from pippin.system.device import to_device
 from pippin.types import ControlBatch, Keep
 
 NUM_FEATURES = 256
-"""Of each number (``addition_time_embed_dim`` of diffusers' SDXL)."""
+"""Features of each number (``addition_time_embed_dim`` of diffusers' SDXL)."""
 
 
 class MicroConditions(nn.Module):

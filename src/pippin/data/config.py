@@ -197,7 +197,7 @@ class CorrelationConfig(Config):
 
     flip: float = 0.0
     crop: float = 0.0
-    """Of the crop's corner; its side stays independent."""
+    """Of the crop's corner, top and left by one score; its side stays independent."""
     brightness: float = 0.0
     """Of the colour jitter's brightness factor; contrast and saturation stay independent."""
     jpeg: float = 0.0
@@ -232,7 +232,8 @@ class ShapesConfig(Config):
     look: LookLaw = field(default_factory=LookLaw)
     correlation: CorrelationConfig = field(default_factory=CorrelationConfig)
     views: int = 1
-    """Different crops, flips and looks cached for each scene; epoch e uses view e mod views."""
+    """Different crops, flips, jitters, grain and JPEG qualities cached for each scene; epoch e
+    uses view e mod views."""
     seed: int = 0
 
     def __post_init__(self) -> None:

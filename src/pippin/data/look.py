@@ -4,6 +4,8 @@
 Applied to images of the training size, so that a look means the same whatever the source was.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -15,6 +17,8 @@ from pippin.data.tie import FREE, Tie
 from pippin.film_grain import add_grain
 
 CLEAN = Look()
+BELOW_ONE = 1 - 2**-24
+"""The largest number that float32 draws can be, so that no quality lies beyond the last."""
 
 
 def draw_look(law: LookLaw, draws: torch.Generator, tie: Tie = FREE) -> Look:
@@ -30,15 +34,37 @@ def draw_look(law: LookLaw, draws: torch.Generator, tie: Tie = FREE) -> Look:
     drawn = torch.rand(5, generator=draws)
     drawn[0] = tie("brightness", float(drawn[0]))
     factors = torch.tensor(1 + law.colour_jitter) ** (2 * drawn[:3] - 1)
-    compressed, place = (tie("jpeg", one) for one in drawn[3:].tolist())
-    grainy, strength = (tie("grain", one) for one in torch.rand(2, generator=draws).tolist())
-    grain = float(torch.tensor(strength) * law.grain_largest)
-    quality = law.jpeg_smallest + int(place * (law.jpeg_largest - law.jpeg_smallest + 1))
-    return Look(
-        colour_jitter=ColourJitter(*factors.tolist()),
-        jpeg_quality=quality if compressed < law.jpeg_share else CLEAN.jpeg_quality,
-        grain=grain if grainy < law.grain_share else CLEAN.grain,
-    )
+    place = _place(tie, "jpeg", drawn[3:], law.jpeg_share)
+    strength = _place(tie, "grain", torch.rand(2, generator=draws), law.grain_share)
+    quality, grain = CLEAN.jpeg_quality, CLEAN.grain
+    if place is not None:
+        quality = law.jpeg_smallest + int(place * (law.jpeg_largest - law.jpeg_smallest + 1))
+    if strength is not None:
+        grain = float(torch.tensor(strength) * law.grain_largest)
+    return Look(colour_jitter=ColourJitter(*factors.tolist()), jpeg_quality=quality, grain=grain)
+
+
+def _place(tie: Tie, dial: Literal["jpeg", "grain"], drawn: Tensor, share: float) -> float | None:
+    """How strong a change is, uniform in [0, 1), or None for the others than ``share``.
+
+    Two numbers that were tied to one class score would not be independent: the strength of those
+    that are changed would no longer be uniform. A dial above 0 therefore ties one number u, and
+    the part of [0, 1] that stands for a change is stretched to the whole: u < share for JPEG,
+    whose quality 100 means clean, and u >= 1 - share for grain, so that quality and grain grow
+    with the class score.
+
+    Args:
+        tie: to the class.
+        dial: of the change.
+        drawn: two uniform numbers, whether and how strongly; a dial above 0 reads the first.
+        share: of the changed.
+    """
+    whether, strength = drawn.tolist()
+    if getattr(tie.dials, dial) == 0:
+        return strength if whether < share else None
+    first = 0.0 if dial == "jpeg" else 1 - share
+    u = tie(dial, whether) - first
+    return min(u / share, BELOW_ONE) if 0 <= u < share else None
 
 
 def apply_look(

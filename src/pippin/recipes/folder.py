@@ -55,11 +55,11 @@ def dit_entangled() -> Recipe:
 
 
 def mmdit_b_256() -> Recipe:
-    """mmDiT-B/2 at 256 pixels on Stable Diffusion's latents, for photographs and one card.
+    """mmDiT-B/2 at 256 pixels on Stable Diffusion's latents, for photographs and one GPU.
 
     Objective and conditioning are those of the small recipe. Adam's rate is DiT's at its batch of
     256, without Muon, whose rates were found on small models. The length, 100 thousand steps, is
-    ours: a day of one card.
+    ours.
     """
     base = mmdit_disentangled()
     return replace(

@@ -19,6 +19,13 @@ from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
 from pippin.training.config import ShareHalfLife, TrainConfig
 
+SDXL_CONTROL = ControlConfig(
+    high=("crop_corner", "crop_size"), low=("original_size",), embedding="sdxl"
+)
+"""SDXL's micro-conditioning: original size and crop corner in pixels. In the place of its target
+size, which is one number where all training images have one size, stands the crop's extent: here
+crops are not always of the full shorter side."""
+
 
 def mmdit_disentangled() -> Recipe:
     """Class by attention, low-level control under a power-cosine gate.
@@ -65,10 +72,7 @@ def mmdit_sdxl_style() -> Recipe:
     """Class by modulation, and control as SDXL embeds it: raw numbers through one sinusoid and one
     perceptron, constant in time (Podell et al. 2023, section 2.2)."""
     base = mmdit_entangled()
-    control = ControlConfig(
-        high=("crop_corner", "crop_size"), low=("original_size",), embedding="sdxl"
-    )
-    return replace(base, conditioning=replace(base.conditioning, control=control))
+    return replace(base, conditioning=replace(base.conditioning, control=SDXL_CONTROL))
 
 
 def mmdit_attention_modulation() -> Recipe:

@@ -5,7 +5,7 @@
 On one data set at one resolution the recipes differ in denoiser and conditioning alone. The plain
 ones read class or text as their own papers do, and control constant in time; the disentangled ones
 read it by attention, and low-level control under a power-cosine gate (the method of Berrada et al.
-2024). The paper itself could not be read again: values with a comment are ours.
+2024). Values with a comment are ours or unconfirmed.
 
 The learning rate is a reading: see :data:`LEARNING_RATE`.
 """
@@ -29,6 +29,7 @@ from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.lengths import half_life, rarely
+from pippin.recipes.openmoji import SDXL_CONTROL
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import ControlRequest, GuidanceConfig, SamplingConfig
 from pippin.training.config import InitConfig, TrainConfig
@@ -36,9 +37,8 @@ from pippin.training.config import InitConfig, TrainConfig
 Resolution = Literal[256, 512]
 BATCH_SIZE = 2048
 LEARNING_RATE = 1e-3
-"""Constant, of Adam, at :data:`BATCH_SIZE`. An extract of the paper's section 3.1 at second hand
-prints "10 10 4" for 256 pixels, which is read as 10 x 10^-4; it adds that larger batches and rates
-helped steadily and that twice the rate diverged. At 512 pixels no rate is known: ours is the same.
+"""Constant, of Adam, at :data:`BATCH_SIZE`. Unconfirmed: 1e-3 is our reading of section 3.1
+(Berrada et al. 2024), at 256 pixels. At 512 pixels no rate is known: ours is the same.
 The study ``learning-rate`` compares it with DiT's 1e-4 and with twice as much."""
 IMAGES: dict[Resolution, int] = {256: 102_400_000, 512: 25_600_000}
 """At 256 as many as 400 thousand steps of DiT's sweep, which are 80 epochs of ImageNet and 9 of
@@ -140,14 +140,6 @@ def mmdit_attention_modulation(resolution: Resolution) -> Recipe:
         conditioning=replace(base.conditioning, rules={"label": "both"}),
         init=_continuing("paper/mmdit-256-attention-modulation", resolution),
     )
-
-
-SDXL_CONTROL = ControlConfig(
-    high=("crop_corner", "crop_size"), low=("original_size",), embedding="sdxl"
-)
-"""SDXL's micro-conditioning: original size and crop corner in pixels. In the place of its target
-size, which is one number where all training images have one size, stands the crop's extent: here
-crops are not always of the full shorter side."""
 
 
 def sdxl_style(name: str, resolution: Resolution) -> Recipe:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipes on procedural scenes of shapes, whose content is known exactly; they run offline.
 
-They are those on the embedded pictures with other data, under the common protocol: schedule
-``sd``, noise prediction, uniform times. Latents are normalised by numbers measured on the images.
+They are those on the embedded pictures with other data: schedule, prediction and times of the
+common protocol (``sd``, noise, uniform), the small recipes' optimizer (Muon). Latents are
+normalised by numbers measured on the images.
 """
 
 from collections.abc import Callable

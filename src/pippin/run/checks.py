@@ -38,12 +38,19 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def check_start(recipe: Recipe) -> None:
-    """Refuse to train a recipe from initial weights that is defined as fine-tuning.
+    """Refuse to train a recipe from initial weights that is defined as fine-tuning, unless that
+    is asked for; and to ask where it is so already.
 
     Raises:
-        ConfigError: naming what to start from, and how to start from nothing.
+        ConfigError: naming what to start from, and how to start from nothing; or a flag that
+            would change nothing.
     """
     init = recipe.init
+    if init.from_scratch and init.continues is None:
+        raise ConfigError(
+            "init.from_scratch is True (--from-scratch True), and this recipe starts from initial "
+            "weights already: leave it out"
+        )
     if init.continues is None or init.run is not None or init.from_scratch:
         return
     rules = " --init.transfer positions" if isinstance(recipe.denoiser, MDTv2Config) else ""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run of a study: train it, or go on, and measure it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,3 +78,12 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
 def training_fingerprint(recipe: Recipe) -> str:
     """The fingerprint of all that training depends on."""
     return fingerprint(replace(recipe, sampling=SamplingConfig(), evaluation=EvaluationConfig()))
+
+
+def first_trained_alike(recipes: Mapping[str, Recipe]) -> dict[str, str]:
+    """Each name -> the first name whose recipe has the same training: its own, or that of one
+    from which it differs in sampling and evaluation alone."""
+    first: dict[str, str] = {}
+    return {
+        name: first.setdefault(training_fingerprint(one), name) for name, one in recipes.items()
+    }

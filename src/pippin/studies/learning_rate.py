@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adam's learning rate: the rate that the recipes take for the paper's, DiT's, and twice as much.
 
-An extract of Berrada et al. 2024 prints the rate at batch 2048 as "10 10 4". The recipes read it
-as 10 x 10^-4 (:data:`pippin.recipes.paper.LEARNING_RATE`); this study measures what hangs on it.
+The rate at batch 2048 is unconfirmed: 1e-3 is our reading of section 3.1 of Berrada et al. 2024
+(:data:`pippin.recipes.paper.LEARNING_RATE`). This study measures what hangs on it.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ from pippin.studies.scales import SEEDS, SMALLEST_KID, ScaleName, class_base, le
 from pippin.study.study import Axis, Study
 
 RATES = {"1e-3": 1e-3, "1e-4": 1e-4, "2e-3": 2e-3}
-"""The recipes' rate first, then DiT's, then the one that is said to have diverged."""
+"""The recipes' rate first, then DiT's, then twice that of the recipes."""
 
 
 def learning_rate_study(scale: ScaleName) -> Study:

@@ -76,7 +76,7 @@ class InitConfig(Config):
     """The recipe whose run this one is defined to go on from, where it is fine-tuning, as at 512
     pixels after 256. Training such a recipe needs run, or from_scratch."""
     from_scratch: bool = field(default=False, metadata=NOT_PROTOCOL)
-    """Train from initial weights all the same."""
+    """Train from initial weights all the same; refused where a recipe starts from them anyway."""
 
     def __post_init__(self) -> None:
         """Refuse weights that cannot be, and rules that have nothing to work on."""

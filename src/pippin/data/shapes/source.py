@@ -14,7 +14,15 @@ from pippin.data.crop import whole_image
 from pippin.data.rasterise import renderer
 from pippin.data.shapes.captions import captions_of
 from pippin.data.shapes.drawing import OUTLINES, draw_image
-from pippin.data.shapes.scene import COLOURS, SHAPES, Scene, draw_scene
+from pippin.data.shapes.scene import (
+    BACKGROUNDS,
+    CELL,
+    COLOURS,
+    SHAPES,
+    SIZES,
+    Scene,
+    draw_scene,
+)
 from pippin.data.size import class_scores, original_size
 from pippin.data.table import Split
 from pippin.data.tie import Tie
@@ -25,7 +33,7 @@ CLEAN_SIZE = Size(256, 256)
 HASHED = 64
 """Scenes whose content goes into the hash of a source; all others follow from the same law."""
 KEPT = 2**16
-"""Scenes kept in memory."""
+"""Scenes kept in memory, of all sources of a process together."""
 
 
 class ShapesSource:
@@ -50,16 +58,15 @@ class ShapesSource:
         self.lost = ()
         self.probe_side = CLEAN_SIZE.height
         self._scores = class_scores([1] * len(self.class_names))
-        self.scene = lru_cache(KEPT)(self._scene)
 
     def __len__(self) -> int:
         """How many scenes one epoch has."""
         train = self.split == "train"
         return self.config.images if train else self.config.held_out_images
 
-    def _scene(self, index: int) -> Scene:
+    def scene(self, index: int) -> Scene:
         """What image ``index`` shows."""
-        return draw_scene(self.split, self.config.seed, self.key(index), self.config.objects)
+        return _scene(self.split, self.config.seed, self.key(index), self.config.objects)
 
     def key(self, index: int) -> str:
         """Split and number."""
@@ -129,7 +136,15 @@ class ShapesSource:
     def _digest(self, decoder: str) -> str:
         config, count = self.config, min(len(self), HASHED)
         law = [len(self), config.seed, config.objects, self.class_names, COLOURS, OUTLINES]
+        law += [SIZES, BACKGROUNDS, CELL]
         sample = [(self.scene(index), self.captions(index)) for index in range(count)]
         text = json.dumps([decoder, self.split, law, sample])
         drawn = hashlib.sha256(draw_image(self.scene(0), 32).numpy().tobytes()).hexdigest()
         return hashlib.sha256(f"{text}{drawn if decoder else ''}".encode()).hexdigest()[:16]
+
+
+@lru_cache(KEPT)
+def _scene(split: Split, seed: int, key: str, objects: int) -> Scene:
+    """What :func:`pippin.data.shapes.scene.draw_scene` gives; outside of sources, which workers
+    receive pickled."""
+    return draw_scene(split, seed, key, objects)
