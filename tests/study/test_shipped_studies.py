@@ -23,7 +23,9 @@ from pippin.studies.scales import KEPT, MEASURED, SCALES
 from pippin.studies.table import STUDIES, get_study
 from pippin.study.declaration import Declaration
 
-RESULTS = sorted((Path(__file__).parents[2] / "results").iterdir())
+RESULTS = sorted(one.parent for one in Path(__file__).parents[2].glob("results/*/study.json"))
+NEWER = {"late-control"}
+"""Studies whose kept runs read their learning rates in the middle of each step."""
 ALL = [(name, scale) for name, shipped in STUDIES.items() for scale in shipped.scales]
 
 
@@ -59,7 +61,7 @@ def test_kept_results_are_of_the_studies_that_are_shipped(folder):
         recipe = Recipe.from_dict(recorded)
         assert difference(recipe, ours[arm]) == {}
         assert fingerprint(recipe) == fingerprint(ours[arm])
-        assert recipe.train.lr_at == "end"
+        assert recipe.train.lr_at == ("middle" if name in NEWER else "end")
 
 
 def test_given_seeds_are_part_of_the_command():
