@@ -18,6 +18,7 @@ from pippin.config import (
     protocol,
     replace_at,
 )
+from pippin.data.scan import FileRecord
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 
@@ -170,7 +171,7 @@ def test_a_setting_that_stands_twice_is_refused(key, tmp_path):
         Recipe.load(path)
 
 
-@pytest.mark.parametrize("value", [2**53 + 1, 10**30, 10**400])
+@pytest.mark.parametrize("value", [2**54, 10**30, 10**400])
 @pytest.mark.parametrize(
     "setting", ["train.images", "sampling.steps", "denoiser.width", "train.learning_rate"]
 )
@@ -185,3 +186,9 @@ def test_numbers_that_nothing_can_count_to_are_refused_in_few_words(value, setti
     with pytest.raises(ConfigError, match=name) as caught:
         Recipe.from_dict(values)
     assert len(str(caught.value)) < 300
+
+
+def test_times_of_change_in_nanoseconds_can_be_recorded():
+    """They lie beyond the numbers that settings may have."""
+    record = FileRecord(num_bytes=1, changed_ns=1_800_000_000_000_000_001).to_dict()
+    assert FileRecord.from_dict(record).changed_ns == 1_800_000_000_000_000_001

@@ -28,6 +28,8 @@ C = TypeVar("C", bound="Config")
 
 LARGEST = 2**53
 """The largest whole number in settings: a floating-point number holds each up to here."""
+LARGEST_STORED = 2**63 - 1
+"""The largest whole number in a file: times of change, in nanoseconds, lie beyond the former."""
 
 NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
 """``field(metadata=NOT_PROTOCOL)`` marks a setting that cannot change what is measured:
@@ -307,8 +309,8 @@ def _strict(kind: type, *also: type) -> Any:
     def structure(value: Any, _: type) -> Any:
         if type(value) not in (kind, *also):
             raise ValueError(f"expected {kind.__name__}, got {value!r}")
-        if type(value) is int and not -LARGEST <= value <= LARGEST:
-            raise ValueError(f"expected a number of at most {LARGEST}, got {short(value)}")
+        if type(value) is int and not -LARGEST_STORED <= value <= LARGEST_STORED:
+            raise ValueError(f"expected a number of at most {LARGEST_STORED}, got {short(value)}")
         return kind(value)
 
     return structure

@@ -14,6 +14,7 @@ from pippin.data.config import ImagesConfig
 from pippin.data.images import ImagesSource
 from pippin.data.metadata import read_metadata
 from pippin.encoders.captioner import Captioner
+from pippin.system.lines import read_lines
 from pippin.system.lock import folder_lock
 
 
@@ -85,9 +86,8 @@ def test_a_stopped_call_goes_on_where_it_was(photos, blip, monkeypatch, capsys):
     assert recaption(blip, "--batch-size", "2") == 75
     assert not (photos / "metadata.csv").exists()
     (journal,) = hidden(photos)
-    assert [set(json.loads(line)) for line in journal.read_text().splitlines()] == [
-        {"file_name", "caption"}
-    ] * 4
+    described = read_lines(journal).objects.values()
+    assert [set(line) for line in described] == [{"file_name", "caption"}] * 4
     journal.write_text(journal.read_text() + '{"file_na')  # as a kill leaves it
     assert recaption(blip, "--batch-size", "2") == 0
     assert asked == [2, 2, 2, 2, 1]

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trainer: it learns, resumes bit for bit and refuses what it cannot go on with."""
 
-import json
 import math
 import os
 import signal
@@ -21,6 +20,7 @@ from pippin.encoders.training import (
     build_network,
     rate_share,
 )
+from pippin.system.lines import read_lines
 from pippin.system.stop import TrainingStoppedError
 from pippin.types import Images
 
@@ -70,8 +70,8 @@ def silent(images: int, figures: dict[str, float]) -> None:
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    lines = (folder / "log.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(x).items() if "second" not in k} for x in lines]
+    lines = read_lines(folder / "log.jsonl").objects.values()
+    return [{k: v for k, v in line.items() if "second" not in k} for line in lines]
 
 
 def test_a_thread_trains_as_the_main_one_does(batches: Batches, tmp_path: Path) -> None:

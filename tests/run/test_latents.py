@@ -83,9 +83,9 @@ def said(work):
     return console.file.getvalue()
 
 
-def test_only_recipes_of_folders_measure():
+def test_recipes_whose_images_the_autoencoder_was_not_measured_on_measure_them():
     for name in RECIPES:
-        wanted = "measured" if name.startswith("folder/") else "weights"
+        wanted = "measured" if name.startswith(("folder/", "shapes/")) else "weights"
         assert get_recipe(name).autoencoder.normalisation == wanted
 
 

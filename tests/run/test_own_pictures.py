@@ -4,7 +4,6 @@
 import errno
 import json
 from dataclasses import replace
-from typing import get_args
 
 import pytest
 import torch
@@ -15,11 +14,12 @@ from rich.console import Console
 from pippin.conditioning.config import ConditioningConfig, NoSemantic
 from pippin.data.config import ImagesConfig
 from pippin.data.listing import SourceRefusedError
-from pippin.data.table import Split
+from pippin.evaluation.features import build_features
 from pippin.run.drift import Pairs, probes
 from pippin.run.evaluate import clean_features, real_floor
 from pippin.run.execute import execute
 from pippin.run.load import load_run, untrained_run
+from pippin.run.quality_reference import quality_reference
 from pippin.run.sample import draw
 from pippin.run.train import train
 from pippin.sampling.config import GuidanceConfig
@@ -90,8 +90,11 @@ def test_pictures_smaller_than_the_probe_leave_it_out(own):
 def test_few_held_out_pictures_have_no_floor_and_that_is_said(own, capsys):
     few = replace(own.data, held_out_share=0.001)
     config, cpu = own.evaluation, torch.device("cpu")
-    reference, held_out = (clean_features(few, config, split, cpu) for split in get_args(Split))
-    assert real_floor(reference, held_out, config) == []
+    extractor = build_features(config, cpu)
+    reference = quality_reference(
+        config, extractor, lambda split: clean_features(few, config, split, cpu)
+    )
+    assert real_floor(reference, config) == []
     said = " ".join(capsys.readouterr().err.split())
     assert "1 images are held out, and the distances need 7" in said
 
