@@ -197,13 +197,13 @@ class CorrelationConfig(Config):
 
     flip: float = 0.0
     crop: float = 0.0
-    """Of the crop's corner, top and left by one score; its side stays independent."""
+    """The crop's corner, top and left by one score; its side stays independent."""
     brightness: float = 0.0
-    """Of the colour jitter's brightness factor; contrast and saturation stay independent."""
+    """The colour jitter's brightness factor; contrast and saturation stay independent."""
     jpeg: float = 0.0
-    """Of whether and how strongly an image is compressed."""
+    """Whether and how strongly an image is compressed."""
     grain: float = 0.0
-    """Of whether and how strongly an image gets film grain."""
+    """Whether and how strongly an image gets film grain."""
 
     def __post_init__(self) -> None:
         """Refuse what is no correlation."""
@@ -243,11 +243,11 @@ class ShapesConfig(Config):
 
     @property
     def view_sizes(self) -> tuple[Size, ...]:
-        """Of training images: a square."""
+        """Sizes of training images: one square."""
         return (Size(self.resolution, self.resolution),)
 
     def view_size(self, original_size: Size) -> Size:
-        """Of the views of a scene: a square."""
+        """Size of a scene's views: a square."""
         return self.view_sizes[0]
 
 

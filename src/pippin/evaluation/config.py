@@ -12,10 +12,10 @@ Part = Literal[
     "held-out", "quality", "drift", "alignment", "real", "untrained", "control-profile", "scene"
 ]
 PARTS: tuple[Part, ...] = get_args(Part)
-UNASKED: tuple[Part, ...] = tuple(
+DEFAULT_PARTS: tuple[Part, ...] = tuple(
     part for part in PARTS if part not in ("control-profile", "scene")
 )
-"""What of a run is measured where nobody says."""
+"""The parts of a run that are measured by default."""
 SMALLEST_INPUT = 32
 """The features' network halves its input five times."""
 
@@ -39,7 +39,7 @@ def _kind_of_reference(reference: str) -> ReferenceKind:
 class EvaluationConfig(Config):
     """What is measured, on how many images, against which reference."""
 
-    parts: tuple[Part, ...] = UNASKED
+    parts: tuple[Part, ...] = DEFAULT_PARTS
     """What of a run is measured: held-out loss; quality, the distances of samples; drift and
     effect of controls; alignment with captions, of models of text; two floors, the same of
     real pictures and of the untrained model; and, where asked for, control-profile, the x0-error
