@@ -25,6 +25,7 @@ from pippin.studies.late_control import late_control_study
 from pippin.studies.learning_rate import learning_rate_study
 from pippin.studies.padding import padding_study
 from pippin.studies.scales import SCALES, ScaleName
+from pippin.studies.semantic_path import semantic_path_study
 from pippin.studies.shapes import shapes_guidance_study, shapes_padding_study
 from pippin.studies.table1 import table1_study
 from pippin.studies.transfer import (
@@ -35,6 +36,7 @@ from pippin.studies.transfer import (
     pretraining_length_study,
     resolution_study,
 )
+from pippin.studies.transfer_claims import positions_study, scarce_study
 from pippin.study.study import Study
 
 
@@ -72,6 +74,9 @@ STUDIES: dict[str, Shipped] = {
         "the same, where size and class are independent",
         EMBEDDED,
     ),
+    "semantic-path": Shipped(
+        semantic_path_study, "drift of semantics by attention and by modulation", EMBEDDED
+    ),
     "control-gates": Shipped(control_gates_study, "schedules of the control gate, and alpha"),
     "late-control": Shipped(
         late_control_study, "the gate on a late and on an early control", EMBEDDED
@@ -99,6 +104,12 @@ STUDIES: dict[str, Shipped] = {
     ),
     "cropping": Shipped(cropping_study, "shrunken pictures or local views at low resolution"),
     "guidance-law": Shipped(guidance_law_study, "does the best scale follow the side"),
+    "positions": Shipped(
+        positions_study, "resampled or extrapolated, after half the side", EMBEDDED
+    ),
+    "datasets-scarce": Shipped(
+        scarce_study, "other pictures first, where only 300 are at hand", EMBEDDED
+    ),
     "datasets": Shipped(datasets_study, "half of a budget on other pictures first"),
     "class-to-text": Shipped(class_to_text_study, "half of a budget on classes first"),
     "learning-rate": Shipped(

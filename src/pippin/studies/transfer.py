@@ -71,7 +71,7 @@ def resolution_study(scale: ScaleName) -> Study:
             levels={"rescaled": {"diffusion.rescale": 2.0}, "kept": {"diffusion.rescale": 1.0}},
             description="SNR / 4, or the low resolution's schedule as it is",
         ),
-        "start": _starts({"low": ("@low", budget.high), "scratch": (None, budget.total)}),
+        "start": starts_axis({"low": ("@low", budget.high), "scratch": (None, budget.total)}),
     }
     arms = {
         f"{positions}-{noise}": {"positions": positions, "noise": noise, "start": "low"}
@@ -110,7 +110,7 @@ def datasets_study(scale: ScaleName) -> Study:
         title="Pre-training on other pictures",
         question="Is half of a budget well spent on other pictures first?",
         base=base,
-        axes={"start": _starts({"scratch": (None, 2 * each), "pretrained": ("@other", each)})},
+        axes={"start": starts_axis({"scratch": (None, 2 * each), "pretrained": ("@other", each)})},
         starts={"other": stage(twemoji, each)},
     )
 
@@ -187,7 +187,7 @@ def cropping_study(scale: ScaleName) -> Study:
         title="Crops at low resolution",
         question="Does pre-training on local views beat pre-training on shrunken pictures?",
         base=base,
-        axes={"start": _starts({name: (f"@{name}", budget.high) for name in laws})},
+        axes={"start": starts_axis({name: (f"@{name}", budget.high) for name in laws})},
         starts=starts,
     )
 
@@ -212,7 +212,7 @@ def pretraining_length_study(scale: ScaleName) -> Study:
         title="Length of pre-training",
         question="Which share of a budget is best spent at half the side?",
         base=as_advised(full_side(scale), scale),
-        axes={"start": _starts(levels)},
+        axes={"start": starts_axis(levels)},
         starts=starts,
     )
 
@@ -228,7 +228,7 @@ def _study(name: str, scale: ScaleName, **parts: Any) -> Study:
     )
 
 
-def _starts(levels: dict[str, tuple[str | None, int]]) -> Axis:
+def starts_axis(levels: dict[str, tuple[str | None, int]]) -> Axis:
     """Where an arm starts, and how many images are left to it."""
     return Axis(
         levels={
