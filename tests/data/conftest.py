@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 
 from pippin.control import Control, Corner, Size
 from pippin.data.config import OpenMojiConfig
-from pippin.data.listing import LostFile
+from pippin.data.listing import SkippedImage
 from pippin.rng import generator
 from pippin.types import Moments
 
@@ -28,7 +28,7 @@ class NoisePictures:
     class_names: tuple[str, ...] = ("a", "b", "c")
     num_pictures: int = 7
     content: str = "0123456789abcdef"
-    lost: tuple[LostFile, ...] = ()
+    lost: tuple[SkippedImage, ...] = ()
     probe_side: int = 8
     layout: str | None = None
     decoder: str = "none"

@@ -101,7 +101,7 @@ def test_a_helper_does_not_open_a_damaged_shard_that_the_first_one_mends(tmp_pat
 
     def ready(missing):  # from here on helpers look at the bank
         helper = module._Builder(folder, sorted(CAPTIONS), ingredients, None)
-        fine.extend(helper.whole(number, "size") for number in range(4))
+        fine.extend(helper.is_complete(number, "size") for number in range(4))
 
     with safe_open(folder / "shard-00000.safetensors", framework="pt") as file:
         header = json.loads(file.metadata()["pippin"])

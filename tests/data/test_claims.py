@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pippin.data import claims as claims_module
-from pippin.data.claims import LOCK, Claims
+from pippin.data.claims import LOCK, ShardClaims
 
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -23,30 +23,30 @@ def elsewhere(work):
 
 
 def begin(claims, whole):
-    with claims.gate():
-        assert claims.alone()
-        claims.begin(10, whole)
+    with claims.exclusive():
+        assert claims.is_only_builder()
+        claims.start_build(10, whole)
 
 
 def test_shards_are_given_once_and_those_of_others_are_not_given(tmp_path):
     def other():
-        with Claims(tmp_path) as joined:
-            with joined.gate():
-                alone = joined.alone()
+        with ShardClaims(tmp_path) as joined:
+            with joined.exclusive():
+                alone = joined.is_only_builder()
                 joined.join()
-            return alone, joined.shard_size, list(joined.free()), joined.rows_done(35)
+            return alone, joined.shard_size, list(joined.claim_missing()), joined.rows_done(35)
 
-    with Claims(tmp_path) as claims:
+    with ShardClaims(tmp_path) as claims:
         begin(claims, [False, True, False, False])
-        free = claims.free()
+        free = claims.claim_missing()
         assert next(free) == 0
         assert elsewhere(other) == (False, 10, [2, 3], 10)
-        claims.done(0)
+        claims.mark_done(0)
         assert claims.missing() == [2, 3] and claims.rows_done(35) == 20
         assert list(free) == [2, 3]  # the other has ended, and made neither
-        assert list(claims.free()) == []
-        claims.done(2)
-        claims.done(3)
+        assert list(claims.claim_missing()) == []
+        claims.mark_done(2)
+        claims.mark_done(3)
         assert claims.rows_done(35) == 35
     assert elsewhere(lambda: os.path.exists(tmp_path / LOCK))
 
@@ -55,9 +55,9 @@ def test_inside_the_gate_the_folder_is_read_anew(tmp_path, monkeypatch):
     """A shared disk's client may else remember that another's shard or manifest is absent."""
     seen = []
     monkeypatch.setattr(claims_module, "listed", lambda folder: seen.append(folder))
-    with Claims(tmp_path) as claims:
+    with ShardClaims(tmp_path) as claims:
         assert seen == []
-        with claims.gate():
+        with claims.exclusive():
             assert seen == [tmp_path]
 
 
@@ -65,23 +65,23 @@ def test_one_waits_for_the_maker_of_a_shard_and_no_longer_than_it_lives(tmp_path
     holds = CONTEXT.Event()
 
     def hold():
-        with Claims(tmp_path) as joined:
-            with joined.gate():
+        with ShardClaims(tmp_path) as joined:
+            with joined.exclusive():
                 joined.join()
-            assert next(joined.free()) == 0
+            assert next(joined.claim_missing()) == 0
             holds.set()
             CONTEXT.Event().wait()
 
-    with Claims(tmp_path) as claims:
+    with ShardClaims(tmp_path) as claims:
         begin(claims, [False, False])
         other = CONTEXT.Process(target=hold)
         other.start()
         assert holds.wait(30)
-        assert list(claims.free()) == [1]
-        claims.done(1)
+        assert list(claims.claim_missing()) == [1]
+        claims.mark_done(1)
         other.kill()
         claims.wait()
-        assert list(claims.free()) == [0]
+        assert list(claims.claim_missing()) == [0]
         other.join(30)
 
 
@@ -94,7 +94,7 @@ def test_counting_the_rows_that_are_done_is_cheap(tmp_path):
         work()
         return time.perf_counter() - began
 
-    with Claims(tmp_path) as claims:
+    with ShardClaims(tmp_path) as claims:
         begin(claims, whole)
         assert claims.rows_done(3_000_004) == 10 * 100_000 + 4
         counting = min(seconds(lambda: claims.rows_done(3_000_004)) for _ in range(5))
@@ -102,9 +102,9 @@ def test_counting_the_rows_that_are_done_is_cheap(tmp_path):
 
 
 def test_a_waiting_process_must_hold_nothing(tmp_path):
-    with Claims(tmp_path) as claims:
+    with ShardClaims(tmp_path) as claims:
         begin(claims, [False])
-        assert list(claims.free()) == [0]
+        assert list(claims.claim_missing()) == [0]
         with pytest.raises(AssertionError):
             claims.wait()
 
@@ -119,13 +119,13 @@ def test_a_file_of_somebody_else_is_not_written_over(tmp_path, kind):
     else:
         (folder / LOCK).hardlink_to(mine)
     with pytest.raises(ValueError, match=rf"cache/{LOCK} is "):
-        Claims(folder)
+        ShardClaims(folder)
     assert mine.read_text() == "precious"
 
 
 @pytest.mark.parametrize("content", [b"", bytes(40), b"              10..x"])
 def test_what_a_build_or_a_power_cut_left_is_taken(tmp_path, content):
     (tmp_path / LOCK).write_bytes(content)
-    with Claims(tmp_path) as claims:
+    with ShardClaims(tmp_path) as claims:
         begin(claims, [False, True])
         assert claims.missing() == [0]

@@ -16,7 +16,7 @@ from pippin.data.build import build_cache
 from pippin.data.check import summarise
 from pippin.data.config import CacheConfig, ImagesConfig
 from pippin.data.crop import apply_control
-from pippin.data.images import ImagesSource, split_pictures
+from pippin.data.images import ImagesSource, split_images
 from pippin.data.listing import SourceRefusedError
 from pippin.data.moments import EncodedViews
 from pippin.data.scan import scan
@@ -163,7 +163,7 @@ def test_equal_files_share_a_split(photos: ImagesConfig, folder: Path) -> None:
         for copy in range(4):
             (folder / f"zoo{copy}").mkdir(exist_ok=True)
             shutil.copy(original, folder / f"zoo{copy}" / f"{number}.png")
-    parts = split_pictures(scan(photos).pictures, photos.held_out_share)
+    parts = split_images(scan(photos).pictures, photos.held_out_share)
     train, held_out = ({p.sha256 for p in part} for part in parts.values())
     assert train
     assert held_out

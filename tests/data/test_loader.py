@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from pippin.control import Size
 from pippin.data import loader as loader_module
+from pippin.data.bucket_schedule import bucket_turns
 from pippin.data.bucketed import Bucket, BucketedMoments
 from pippin.data.build import build_cache
 from pippin.data.config import CacheConfig
 from pippin.data.loader import LatentLoader, Samples
 from pippin.data.moments import EncodedViews, MomentBatch, MomentSource
-from pippin.data.turns import turns
 from pippin.rng import normal, permutation
 from pippin.system.stop import leave_stops_to_the_parent
 from pippin.types import Batch, Moments
@@ -92,7 +92,9 @@ def test_each_order_is_drawn_once_however_many_buckets_there_are(monkeypatch) ->
         for size, part in zip(sizes, places, strict=True)
     ]
     steps = loader_module._Steps(BucketedMoments(buckets), 4, 0, slice(0, 4))
-    for turn in itertools.islice(turns(steps.pictures, 0), 3 * 175):  # three epochs of 700
+    for turn in itertools.islice(
+        bucket_turns(steps.image_counts, 0), 3 * 175
+    ):  # three epochs of 700
         steps[turn]
     assert len(set(drawn)) == len(drawn) >= 2 * 70
 

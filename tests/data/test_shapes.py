@@ -13,7 +13,7 @@ from pippin.control import Size
 from pippin.data.config import CorrelationConfig, CropLaw, LookLaw, ShapesConfig, SizeLaw
 from pippin.data.rasterise import rasterise_svg
 from pippin.data.shapes.captions import KINDS, place_name
-from pippin.data.shapes.drawing import draw_image, scene_svg, stamp
+from pippin.data.shapes.drawing import draw_image, object_mask, scene_svg
 from pippin.data.shapes.scene import (
     BACKGROUNDS,
     COLOURS,
@@ -105,9 +105,9 @@ def test_objects_lie_in_their_cells() -> None:
 
 def test_arrows_and_flags_alone_have_no_mirror_symmetry() -> None:
     for shape in SHAPES:
-        cover = stamp(shape, "large", 4, 96).coverage
+        cover = object_mask(shape, "large", 4, 96).coverage
         image = torch.zeros(96, 96)
-        drawn = stamp(shape, "large", 4, 96)
+        drawn = object_mask(shape, "large", 4, 96)
         image[drawn.top :, drawn.left :][: len(cover), : len(cover)] = cover.float() / 255
         difference = float((image - image.flip(-1)).abs().sum() / image.sum())
         assert (difference > 0.3) == (shape in ("arrow", "flag")), (shape, difference)
@@ -245,7 +245,7 @@ def controls(dials: dict[str, float], size_dial: float = 0.0) -> dict[str, torch
     room = sides - torch.tensor([one.crop_size.height for one in found]) + 1
     factors = torch.tensor([one.colour_jitter for one in found]).double()
     return {
-        "score": torch.tensor([made.tie(index).score for index in range(COUNT)]).double(),
+        "score": torch.tensor([made.class_copula(index).score for index in range(COUNT)]).double(),
         "size": (sides / 100).log() / torch.tensor(100.0).double().log(),
         "top": (corners[:, 0] + 0.5) / room,
         "left": (corners[:, 1] + 0.5) / room,

@@ -17,7 +17,7 @@ PUBLISHED = {
 
 
 def test_published_scalar_convention() -> None:
-    affine = Affine.of_weights({}, PUBLISHED, 2)
+    affine = Affine.from_weights({}, PUBLISHED, 2)
     raw = torch.tensor([1.0, -3.0]).view(1, 2, 1, 1)
     expected = (raw - 0.25) * 0.5  # diffusers: (latents - shift_factor) * scaling_factor
     torch.testing.assert_close((raw - affine.shift) / affine.scale, expected)
@@ -25,7 +25,7 @@ def test_published_scalar_convention() -> None:
 
 def test_published_channel_convention() -> None:
     config = {"scaling_factor": 0.5, "latents_mean": [1.0, 2.0], "latents_std": [4.0, 8.0]}
-    affine = Affine.of_weights({}, config, 2)
+    affine = Affine.from_weights({}, config, 2)
     assert affine.shift.flatten().tolist() == [1.0, 2.0]
     # diffusers: raw = latents * latents_std / scaling_factor + latents_mean
     assert affine.scale.flatten().tolist() == [8.0, 16.0]
@@ -33,7 +33,7 @@ def test_published_channel_convention() -> None:
 
 def test_metadata_comes_before_the_configuration() -> None:
     own = Affine.from_statistics(torch.tensor([3.0]), torch.tensor([5.0]))
-    found = Affine.of_weights(own.metadata(), PUBLISHED, 1)
+    found = Affine.from_weights(own.metadata(), PUBLISHED, 1)
     assert found.shift.item() == 3.0
     assert found.scale.item() == 5.0
 
@@ -47,20 +47,20 @@ positive = st.floats(2**-10, 1e3, width=32)
 def test_metadata_round_trip_is_exact(rows: list[tuple[float, float]]) -> None:
     mean, std = torch.tensor(rows).unbind(1)
     affine = Affine.from_statistics(mean, std)
-    found = Affine.of_weights(affine.metadata(), {}, len(rows))
+    found = Affine.from_weights(affine.metadata(), {}, len(rows))
     assert torch.equal(found.shift, affine.shift)
     assert torch.equal(found.scale, affine.scale)
 
 
 def test_weights_without_statistics_are_refused() -> None:
     with pytest.raises(ValueError, match="no latent statistics"):
-        Affine.of_weights({}, {"scaling_factor": None}, 4)
+        Affine.from_weights({}, {"scaling_factor": None}, 4)
 
 
 def test_statistics_of_another_channel_count_are_refused() -> None:
     own = Affine.from_statistics(torch.zeros(3), torch.ones(3))
     with pytest.raises(ValueError, match="do not fit 4 latent channels"):
-        Affine.of_weights(own.metadata(), {}, 4)
+        Affine.from_weights(own.metadata(), {}, 4)
 
 
 @pytest.mark.parametrize("std", [0.0, -1.0, float("nan")])

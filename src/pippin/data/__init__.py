@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources of pictures, crops with their control metadata, latent caches and the loader."""
+"""Image sources, crops with their control metadata, latent caches and the data loader."""

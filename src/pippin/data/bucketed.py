@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures in buckets of aspect ratios, as one source of moments."""
+"""Moments of images in aspect-ratio buckets, as one source."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from pippin.data.source import PictureSource
 
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
-    """The pictures that are trained on at one size."""
+    """The images that are trained on at one size."""
 
     size: Size
     pictures: Int[Tensor, " pictures"]
-    """Their places in the whole source, ascending; at least one."""
+    """Indices into the whole source, ascending; at least one."""
     moments: MomentSource
-    """Of these pictures, in the same order."""
+    """Moments of these images, in the same order."""
 
 
 class BucketedMoments:
     """The moments of all buckets; see :class:`pippin.data.moments.MomentSource`.
 
-    An index is a place in the whole source. All rows of one fetch are of one bucket.
+    Indices refer to the whole source. All rows of one fetch come from one bucket.
 
     Args:
-        buckets: each picture of the source in one of them.
+        buckets: a partition of the source's images.
     """
 
     def __init__(self, buckets: Sequence[Bucket]) -> None:
@@ -45,14 +45,14 @@ class BucketedMoments:
             self._place[bucket.pictures] = torch.arange(len(bucket.pictures))
 
     def __len__(self) -> int:
-        """How many pictures one epoch has."""
+        """Number of images in one epoch."""
         return len(self._bucket)
 
     def fetch(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> MomentBatch:
         """See :class:`pippin.data.moments.MomentSource`.
 
         Raises:
-            ValueError: also where the pictures are of several buckets.
+            ValueError: also if the images belong to several buckets.
         """
         source, places = self.located(indices)
         return source.fetch(places, views)
@@ -60,35 +60,35 @@ class BucketedMoments:
     def located(
         self, indices: Int[Tensor, " batch"]
     ) -> tuple[MomentSource, Int[Tensor, " batch"]]:
-        """The moments of the bucket that pictures are of, and their places in it.
+        """Moments of the bucket that holds the images, and their indices in it.
 
         Raises:
             ValueError: as :meth:`fetch`.
         """
-        check_range("picture index", indices, len(self))
+        check_range("image index", indices, len(self))
         numbers = self._bucket[indices].unique().tolist()
         if len(numbers) != 1:
             sizes = ", ".join(size_name(self.buckets[number].size) for number in numbers)
-            raise ValueError(f"the rows of a batch must be of one bucket; got pictures of {sizes}")
+            raise ValueError(f"the rows of a batch must be of one bucket; got images of {sizes}")
         return self.buckets[numbers[0]].moments, self._place[indices]
 
 
 def bucket_pictures(source: PictureSource) -> dict[Size, list[int]]:
-    """The pictures of each size of views, by increasing ratio; empty buckets too."""
-    found: dict[Size, list[int]] = {size: [] for size in source.config.view_sizes}
+    """Image indices of each bucket size, by increasing ratio; empty buckets included."""
+    buckets: dict[Size, list[int]] = {size: [] for size in source.config.view_sizes}
     for index in range(len(source)):
-        found[source.config.view_size(source.original_size(index))].append(index)
-    return found
+        buckets[source.config.view_size(source.original_size(index))].append(index)
+    return buckets
 
 
 def bucketed(
     source: ImagesSource, moments_of: Callable[[PictureSource], MomentSource]
 ) -> BucketedMoments:
-    """Each bucket's moments as one source; a bucket without pictures has none.
+    """Combine the moments of all buckets into one source; empty buckets are skipped.
 
     Args:
-        source: pictures with ``data.aspect_ratios``.
-        moments_of: makes or opens the moments of some of them.
+        source: images with ``data.aspect_ratios``.
+        moments_of: builds or opens the moments of a subset.
     """
     return BucketedMoments(
         [

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Buckets of aspect ratios: the sizes of training images, and which picture has which.
+"""Aspect-ratio buckets: sizes of training images, and the bucket of each image.
 
-With resolution R, step m and ratio r = height / width a bucket's sides are the multiples of m
-nearest to
+With resolution R, step m and ratio r = height / width, the sides of a bucket are the multiples of
+m nearest to
 
     height = R sqrt(r)        width = R / sqrt(r)
 
-so that all buckets have about R^2 pixels. A picture belongs to the bucket whose own ratio is
-nearest to its own by the logarithm. (NovelAI's bucketing of Stable Diffusion, 2022, and the table
-of PixArt-alpha's multi-scale training, Chen et al. 2023, are lists of such sizes.)
+so all buckets have about R^2 pixels. An image belongs to the bucket with the nearest log aspect
+ratio. (NovelAI's bucketing of Stable Diffusion, 2022, and the table of PixArt-alpha's multi-scale
+training, Chen et al. 2023, are lists of such sizes.)
 
-No torch here: configurations import this.
+This module does not import torch, because configurations import it.
 """
 
 import math
@@ -23,7 +23,7 @@ from pippin.config import ConfigError
 from pippin.control import CONTROL_FIELDS, Size
 
 BUCKET_STEP = 16
-"""What sides are multiples of by default: an autoencoder's factor 8 times patches of 2."""
+"""Default step of bucket sides: an autoencoder factor of 8 times a patch size of 2."""
 
 
 @lru_cache(maxsize=64)
@@ -32,8 +32,8 @@ def bucket_sizes(resolution: int, ratios: tuple[float, ...], step: int) -> tuple
 
     Args:
         resolution: R.
-        ratios: heights over widths.
-        step: m; no side is smaller.
+        ratios: height / width of each bucket.
+        step: m; the smallest side.
     """
     return tuple(
         Size(
@@ -45,11 +45,11 @@ def bucket_sizes(resolution: int, ratios: tuple[float, ...], step: int) -> tuple
 
 
 def nearest_bucket(sizes: tuple[Size, ...], original_size: Size) -> Size:
-    """The bucket of a picture; half-way between two it is the wider one.
+    """Bucket of an image; the wider one of two at equal distance.
 
     Args:
         sizes: by increasing ratio.
-        original_size: of the picture, in pixels.
+        original_size: size of the image, in pixels.
     """
     ratio = original_size.height / original_size.width
     return sizes[bisect_left(_boundaries(sizes), ratio)]
@@ -57,27 +57,27 @@ def nearest_bucket(sizes: tuple[Size, ...], original_size: Size) -> Size:
 
 @lru_cache(maxsize=64)
 def _boundaries(sizes: tuple[Size, ...]) -> Sequence[float]:
-    """Between neighbours the middle of the logarithms."""
+    """Geometric means of neighbouring ratios."""
     ratios = [size.height / size.width for size in sizes]
     return [math.sqrt(first * second) for first, second in pairwise(ratios)]
 
 
 def size_name(size: Size) -> str:
-    """HEIGHTxWIDTH, as ``sampling.size`` takes it."""
+    """HEIGHTxWIDTH, as in ``sampling.size``."""
     return f"{size.height}x{size.width}"
 
 
 def check_ratios(resolution: int, ratios: tuple[float, ...], step: int) -> None:
-    """Refuse ratios that make no buckets, or two that make the same one; none are squares.
+    """Reject invalid ratios, and ratios that give the same bucket. No ratios means squares.
 
     Raises:
-        ConfigError: naming the setting of ``data``, what was given and what is allowed.
+        ConfigError: with the setting of ``data``, the given and the allowed values.
     """
     if not ratios:
         if step != BUCKET_STEP:
             raise ConfigError(
                 f"data.bucket_step {step} has no effect without data.aspect_ratios: give ratios, "
-                "or leave it out"
+                "or remove it"
             )
         return
     low, high = CONTROL_FIELDS["aspect_ratio"].low, CONTROL_FIELDS["aspect_ratio"].high
@@ -93,11 +93,11 @@ def check_ratios(resolution: int, ratios: tuple[float, ...], step: int) -> None:
             "data.resolution, so that ratio 1 is the square that is evaluated; got "
             f"{step} and {resolution}"
         )
-    made = zip(ratios, bucket_sizes(resolution, ratios, step), strict=True)
-    for (first, size), (second, other) in pairwise(made):
+    buckets = zip(ratios, bucket_sizes(resolution, ratios, step), strict=True)
+    for (first, size), (second, other) in pairwise(buckets):
         if size == other:
             raise ConfigError(
                 f"data.aspect_ratios {first:g} and {second:g} give the same bucket, "
                 f"{size_name(size)}, at data.resolution {resolution} with data.bucket_step "
-                f"{step}: leave one of them out, or take a smaller step"
+                f"{step}: remove one of them, or use a smaller step"
             )

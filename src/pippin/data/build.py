@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Building a latent cache: by any number of processes, resumable, safe against crashes."""
+"""Build of a latent cache by any number of processes; resumable and crash-safe."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pippin.data.build_state import CacheBuildState, Say, open_finished
 from pippin.data.cache import CONTROL_PREFIX, LatentCache
-from pippin.data.claims import Claims, Ready
+from pippin.data.claims import Ready, ShardClaims
 from pippin.data.config import CacheConfig
 from pippin.data.manifest import CacheError, Verify, cache_ingredients, cache_key
 from pippin.data.moments import Encoder, encode_images
 from pippin.data.shards import write_shard
-from pippin.data.site import CacheSite, Say, open_finished
 from pippin.data.source import PictureSource
 from pippin.data.views import ViewBatch, make_views
 from pippin.rng import generator
@@ -40,110 +40,113 @@ def build_cache(
     say: Say | None = None,
     ready: Ready | None = None,
 ) -> LatentCache:
-    """Make the cache of these pictures and settings, or finish or mend one, and open it.
+    """Build, finish or repair the cache of these images and settings, and open it.
 
-    Shards that are whole and of these settings are kept; the others are made. Any number of
-    processes that call this with the same settings share the work, each shard made by one of them;
-    what a killed one had claimed is made by another. The content depends neither on their number
-    nor on where an earlier build stopped.
+    Complete shards of these settings are kept; the others are built. Any number of processes may
+    call this with the same settings. They share the work: one process builds each shard, and
+    another process takes over the claims of a killed one. The content depends neither on the
+    number of processes nor on where an earlier build stopped.
 
     Args:
-        source: the pictures.
+        source: the images.
         encoder: on ``device``.
-        config: folder, number type and shard size; while others build, theirs is the shard size.
+        config: folder, dtype and shard size; a build in progress keeps its own shard size.
         device: where the encoder runs.
-        encode_batch: how many images are encoded at once.
-        workers: processes that prepare images; 0 = this one.
-        verify: how a finished cache is checked; see :meth:`LatentCache.open`.
-        progress: told of the rows that all builders have done, after each encoded batch.
-        say: told why a cache that was there is not used as it is, and which shards are made again.
-        ready: told how many shards are missing, when what is there has been checked.
+        encode_batch: number of images encoded at once.
+        workers: number of processes that prepare images; 0 = this one.
+        verify: check of a finished cache; see :meth:`LatentCache.open`.
+        progress: called after each encoded batch with the rows that all builders have finished.
+        say: called with the reason why an existing cache is not used as it is, and with the names
+            of shards that are rebuilt.
+        ready: called with the number of missing shards, once existing shards have been checked.
 
     Raises:
-        OSError: the disk is full or not writable; nothing half-written keeps a final name.
-        FormatError: a newer version built there.
-        ValueError: the autoencoder gave moments that are not finite.
+        OSError: the disk is full or not writable; no partial file has a final name.
+        FormatError: a newer version built this cache.
+        ValueError: the autoencoder returned moments that are not finite.
     """
     ingredients = cache_ingredients(source, encoder, config)
     folder = Path(config.folder) / cache_key(ingredients)
     ready = ready or (lambda missing: None)
     make_folder(folder)
-    try:  # without any lock: many may open a finished cache at once
+    try:  # without a lock: many processes may open a finished cache at the same time
         manifest = open_finished(folder, ingredients, verify)
         ready(0)
         return LatentCache(folder, manifest)
     except CacheError:
         pass
-    with Claims(folder) as claims:
-        site = CacheSite(source, config, folder, ingredients, claims, say or (lambda text: None))
-        entered = site.enter(verify)
-        ready(0 if entered else len(claims.missing()))
-        if entered:
-            return LatentCache(folder, entered)
-        builder = _Builder(source, encoder, site, device, encode_batch, workers)
+    with ShardClaims(folder) as claims:
+        state = CacheBuildState(
+            source, config, folder, ingredients, claims, say or (lambda text: None)
+        )
+        finished = state.enter(verify)
+        ready(0 if finished else len(claims.missing()))
+        if finished:
+            return LatentCache(folder, finished)
+        builder = _Builder(source, encoder, state, device, encode_batch, workers)
         builder.build(progress or (lambda done, total: None))
-        return LatentCache(folder, site.finish())
+        return LatentCache(folder, state.finish())
 
 
 class _Builder:
-    """One process that makes shards."""
+    """One process that builds shards."""
 
     def __init__(
         self,
         source: PictureSource,
         encoder: Encoder,
-        site: CacheSite,
+        state: CacheBuildState,
         device: torch.device | str,
         encode_batch: int,
         workers: int,
     ) -> None:
-        self.source, self.encoder, self.site, self.device = source, encoder, site, device
+        self.source, self.encoder, self.state, self.device = source, encoder, state, device
         self.encode_batch, self.workers = encode_batch, workers
-        self.ranges = site.ranges(site.claims.shard_size)
+        self.ranges = state.ranges(state.claims.shard_size)
 
     def build(self, progress: Progress) -> None:
-        """Make shards until none is missing; wait for those that other processes make."""
-        claims, total = self.site.claims, self.site.total
+        """Build shards until none is missing; wait for shards of other processes."""
+        claims, total = self.state.claims, self.state.total
         progress(claims.rows_done(total), total)
         while claims.missing():
-            if not self._make_free(progress):
-                claims.wait()
+            if not self._build_unclaimed(progress):
+                claims.wait_for_shard()
                 progress(claims.rows_done(total), total)
 
-    def _make_free(self, progress: Progress) -> bool:
-        """Make the shards that no other process makes; False = there was none.
+    def _build_unclaimed(self, progress: Progress) -> bool:
+        """Build the shards that no other process builds; False if there was none.
 
-        Workers prepare images of the shards to come, so those are claimed a little ahead.
+        Workers prefetch images of the next shards, so those are claimed ahead of time.
         """
-        claims, total = self.site.claims, self.site.total
-        free = claims.free()
-        first = next(free, None)
+        claims, total = self.state.claims, self.state.total
+        claimed = claims.claim_missing()
+        first = next(claimed, None)
         if first is None:
             return False
-        coming: deque[tuple[int, range]] = deque()
-        parts: list[dict[str, Tensor]] = []
-        for batch in self._batches(chain([first], free), coming):
-            number, rows = coming.popleft()
-            parts.append(self._encoded(rows, batch))
-            done = sum(len(part["index"]) for part in parts)
+        pending: deque[tuple[int, range]] = deque()
+        batches: list[dict[str, Tensor]] = []
+        for batch in self._batches(chain([first], claimed), pending):
+            number, rows = pending.popleft()
+            batches.append(self._encode(rows, batch))
+            done = sum(len(batch_tensors["index"]) for batch_tensors in batches)
             if rows.stop == self.ranges[number].stop:
-                self._write(number, parts)
-                parts, done = [], 0
+                self._write(number, batches)
+                batches, done = [], 0
             progress(claims.rows_done(total) + done, total)
         return True
 
     def _batches(
-        self, numbers: Iterable[int], coming: deque[tuple[int, range]]
+        self, shard_numbers: Iterable[int], pending: deque[tuple[int, range]]
     ) -> Iterable[ViewBatch]:
-        """Prepared images of shards, in order; what each batch is of is put into ``coming``.
+        """Prepared images of shards, in order; shard and rows of each batch go into ``pending``.
 
-        No batch crosses the end of a shard.
+        No batch crosses a shard boundary.
         """
 
         def chunks() -> Iterator[range]:
-            for number in numbers:
+            for number in shard_numbers:
                 for chunk in _chunks(self.ranges[number], self.encode_batch):
-                    coming.append((number, chunk))
+                    pending.append((number, chunk))
                     yield chunk
 
         loader = DataLoader(
@@ -152,32 +155,35 @@ class _Builder:
             sampler=chunks(),
             num_workers=self.workers,
             worker_init_fn=start_worker,
-            generator=generator("view"),  # keeps torch from drawing on its global generator
+            generator=generator("view"),  # leaves torch's global generator alone
         )
         return watch_workers(loader)
 
-    def _write(self, number: int, parts: list[dict[str, Tensor]]) -> None:
-        tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        identity = self.site.identity(self.ranges[number])
-        write_shard(self.site.path(number), tensors, identity)
-        self.site.claims.done(number)
+    def _write(self, number: int, batches: list[dict[str, Tensor]]) -> None:
+        tensors = {
+            name: torch.cat([batch_tensors[name] for batch_tensors in batches])
+            for name in batches[0]
+        }
+        identity = self.state.identity(self.ranges[number])
+        write_shard(self.state.path(number), tensors, identity)
+        self.state.claims.mark_done(number)
 
-    def _encoded(self, rows: range, batch: ViewBatch) -> dict[str, Tensor]:
-        """What a shard holds of one batch."""
+    def _encode(self, rows: range, batch: ViewBatch) -> dict[str, Tensor]:
+        """Tensors of one batch, as a shard stores them."""
         moments = encode_images(self.encoder, batch.images, self.device)
-        numbers = torch.arange(rows.start, rows.stop)
+        shard_numbers = torch.arange(rows.start, rows.stop)
         return {
-            "mean": moments.mean.to(self.site.dtype),
-            "std": moments.std.to(self.site.dtype),
+            "mean": moments.mean.to(self.state.dtype),
+            "std": moments.std.to(self.state.dtype),
             "label": batch.label,
-            "index": numbers % len(self.source),
-            "view": numbers // len(self.source),
+            "index": shard_numbers % len(self.source),
+            "view": shard_numbers // len(self.source),
             **{f"{CONTROL_PREFIX}{name}": value for name, value in batch.control.items()},
         }
 
 
 class _Rows(Dataset):
-    """Range of rows -> prepared images."""
+    """Data set of prepared images, indexed by a range of rows."""
 
     def __init__(self, source: PictureSource) -> None:
         self.source = source
@@ -189,5 +195,5 @@ class _Rows(Dataset):
 
 
 def _chunks(rows: range, length: int) -> Sequence[range]:
-    """Neighbouring parts of a range, of at most ``length``."""
+    """Consecutive chunks of a range, of at most ``length`` rows."""
     return [rows[start : start + length] for start in range(0, len(rows), length)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The latent cache: moments of every view of every picture, read from shards by memory map."""
+"""Latent cache: moments of every view of every image, in memory-mapped shards."""
 
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ CONTROL_PREFIX = "control."
 
 
 class LatentCache:
-    """An existing cache; see :class:`pippin.data.moments.MomentSource`.
+    """Existing cache; see :class:`pippin.data.moments.MomentSource`.
 
-    Row ``view * num_pictures + index`` holds one view of one picture, so that an epoch, which
-    shows one view of each, reads neighbouring shards. Shards are opened when first needed and
-    only the rows asked for are read: a cache may be far larger than memory.
+    Row ``view * num_pictures + index`` holds one view of one image. An epoch uses one view of each
+    image, so it reads neighbouring shards. Shards are opened on first use and only the requested
+    rows are read: a cache may be far larger than memory.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -46,17 +46,18 @@ class LatentCache:
         config: CacheConfig,
         verify: Verify = "sha256",
     ) -> "LatentCache":
-        """Open the cache of these pictures, this autoencoder and these settings.
+        """Open the cache that belongs to images, autoencoder and settings.
 
         Args:
-            source: the pictures it must have been made of.
-            encoder: the autoencoder that must have made it.
-            config: its folder and number type.
-            verify: ``size`` checks that every shard is there and has its size; ``sha256`` reads
-                them all and compares checksums as well.
+            source: the images of the cache.
+            encoder: the autoencoder of the cache.
+            config: folder and dtype.
+            verify: ``size`` checks that every shard exists and has the recorded size; ``sha256``
+                also reads all shards and compares checksums.
 
         Raises:
-            CacheError: absent, unfinished, of other settings, or a shard is missing or damaged.
+            CacheError: absent, unfinished, built with other settings, or a shard is missing or
+                damaged.
         """
         ingredients = cache_ingredients(source, encoder, config)
         folder = Path(config.folder) / cache_key(ingredients)
@@ -65,12 +66,12 @@ class LatentCache:
         return cls(folder, manifest)
 
     def __len__(self) -> int:
-        """How many pictures one epoch has."""
+        """Number of images in one epoch."""
         return self.manifest.num_pictures
 
     def fetch(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> MomentBatch:
         """See :class:`pippin.data.moments.MomentSource`."""
-        check_range("picture index", indices, len(self))
+        check_range("image index", indices, len(self))
         check_range("view", views, self.num_views)
         rows = self._gather(views * len(self) + indices)
         control = {
@@ -82,26 +83,26 @@ class LatentCache:
         return MomentBatch(moments=moments, control=control, label=rows["label"])
 
     def _gather(self, rows: Int[Tensor, " batch"]) -> dict[str, Tensor]:
-        """The given rows of every tensor, in order."""
-        numbers, places = rows // self.manifest.shard_size, rows % self.manifest.shard_size
+        """Rows of every tensor, in the given order."""
+        shard_numbers, offsets = rows // self.manifest.shard_size, rows % self.manifest.shard_size
         gathered: dict[str, Tensor] = {}
-        for number in numbers.unique().tolist():
-            where = (numbers == number).nonzero().squeeze(1)
-            inside = places[where]
-            for name, stored in self._shard(number).items():
+        for number in shard_numbers.unique().tolist():
+            positions = (shard_numbers == number).nonzero().squeeze(1)
+            rows_in_shard = offsets[positions]
+            for name, values in self._shard(number).items():
                 if name not in gathered:
-                    gathered[name] = stored.new_empty(len(rows), *stored.shape[1:])
-                gathered[name].index_copy_(0, where, stored.index_select(0, inside))
+                    gathered[name] = values.new_empty(len(rows), *values.shape[1:])
+                gathered[name].index_copy_(0, positions, values.index_select(0, rows_in_shard))
         return gathered
 
     def _shard(self, number: int) -> dict[str, Tensor]:
-        """What a batch needs of one shard, opened once."""
+        """Tensors of one shard that a batch needs; the file is opened once."""
         if number not in self._opened:
             tensors = read_shard(self.folder / self.manifest.shards[number].name)
-            del tensors["index"], tensors["view"]  # the row number tells both
+            del tensors["index"], tensors["view"]  # both follow from the row number
             self._opened[number] = tensors
         return self._opened[number]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave opened shards behind: another process maps the files itself."""
+        """Drop open shards: another process maps the files itself."""
         return {**self.__dict__, "_opened": {}}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions in files beside pictures: ``a.txt`` or ``a.caption`` beside ``a.png``.
+"""Caption files beside images: ``a.txt`` or ``a.caption`` beside ``a.png``.
 
-The layout of kohya's trainers and of img2dataset. It counts where there is no metadata file.
+This is the layout of kohya's trainers and of img2dataset. It applies without a metadata file.
 """
 
 import os
@@ -13,33 +13,32 @@ from pippin.system.regular import open_regular
 from pippin.system.threads import map_in_threads
 
 SUFFIXES = (".txt", ".caption")
-"""Of two files of one name the first one counts."""
-LARGEST = 65_536
-"""Bytes; no caption is longer."""
+"""Suffixes of caption files, the preferred one first."""
+MAX_BYTES = 65_536
+"""Maximum size of a caption file."""
 
 
 class UnreadableCaptionError(ValueError):
-    """A file beside a picture that is no caption; says why."""
+    """Invalid caption file; the message gives the reason."""
 
 
 def read_caption(path: Path) -> str:
-    """A file's text in one line; empty where it has none.
+    """Read a caption file as one line; empty if it has no text.
 
     Raises:
-        UnreadableCaptionError: too long, no text in UTF-8, no regular file, or the system does
-            not let it be read.
+        UnreadableCaptionError: too long, not UTF-8 text, not a regular file, or not readable.
     """
     try:
         with open_regular(path) as file:
-            content = file.read(LARGEST + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UnreadableCaptionError(
             f"{path.name} cannot be read: {error.strerror or error}"
         ) from error
-    if len(content) > LARGEST:
+    if len(content) > MAX_BYTES:
         raise UnreadableCaptionError(
-            f"{path.name} beside it has more than {LARGEST} bytes: no caption is so long; shorten "
-            "or rename it"
+            f"{path.name} beside it has more than {MAX_BYTES} bytes, the maximum of a caption "
+            "file; shorten or rename it"
         )
     try:
         return clean_caption(content) or ""
@@ -50,28 +49,28 @@ def read_caption(path: Path) -> str:
 
 
 def beside(names: Iterable[str], texts: Mapping[str, Path]) -> dict[str, Path]:
-    """The caption's file of each picture that has one of its name.
+    """Path of the caption file of each image that has one.
 
     Args:
-        names: of pictures.
-        texts: name of a file with one of ``SUFFIXES`` -> path.
+        names: names of images.
+        texts: name -> path, of files with one of ``SUFFIXES``.
     """
-    found = {}
+    paths = {}
     for name in names:
         stem = os.path.splitext(name)[0]
         path = next((texts[stem + end] for end in SUFFIXES if stem + end in texts), None)
         if path is not None:
-            found[name] = path
-    return found
+            paths[name] = path
+    return paths
 
 
 def read_captions(paths: Mapping[str, Path]) -> dict[str, str | UnreadableCaptionError]:
-    """The caption of each picture; of what cannot be read, why."""
-    read = map_in_threads(_tried, paths.values(), os.cpu_count() or 1)
-    return dict(zip(paths, read, strict=True))
+    """Caption of each image, or the error of an unreadable file."""
+    captions = map_in_threads(_caption_or_error, paths.values(), os.cpu_count() or 1)
+    return dict(zip(paths, captions, strict=True))
 
 
-def _tried(path: Path) -> str | UnreadableCaptionError:
+def _caption_or_error(path: Path) -> str | UnreadableCaptionError:
     try:
         return read_caption(path)
     except UnreadableCaptionError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features of captions, encoded once and read from shards by memory map."""
+"""Cached caption features in memory-mapped shards."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from pippin.data.claims import Claims, Ready
+from pippin.data.claims import Ready, ShardClaims
 from pippin.data.manifest import Verify
 from pippin.data.shards import read_shard, shard_fault, shard_name, write_shard
 from pippin.system.files import remove_staged
@@ -19,33 +19,33 @@ from pippin.system.flush import make_folder
 from pippin.types import CutCaption, TextFeatures
 
 SHARD = 2048
-"""Captions in a shard."""
+"""Number of captions in a shard."""
 BATCH = 64
-"""Captions that are encoded at once."""
+"""Number of captions encoded at once."""
 CUT = "cut"
-"""The column of a shard that says which captions have more tokens than are read."""
+"""Shard column of flags: True for captions that are truncated."""
 Progress = Callable[[int, int], None]
 
 
 @runtime_checkable
 class CaptionEncoder(Protocol):
-    """What data needs of a text encoder."""
+    """Interface of a text encoder."""
 
     def encode(self, captions: Sequence[str], num_tokens: int) -> TextFeatures:
-        """Tokens of every place, mask of a caption's own, pooled vector."""
+        """Token features at every position, mask of a caption's own tokens, pooled vector."""
         ...
 
     def cuts(self, captions: Sequence[str], num_tokens: int) -> Sequence[CutCaption]:
-        """The captions that have more tokens than are read."""
+        """Captions that are truncated to ``num_tokens``."""
         ...
 
 
 class CaptionBank:
-    """Features of a set of captions; a row is a caption's place in sorted order.
+    """Features of a set of captions; a row is the index of a caption in sorted order.
 
     Args:
-        folder: with the shards of all captions.
-        captions: in order.
+        folder: folder with the shards of all captions.
+        captions: the captions, sorted.
     """
 
     def __init__(self, folder: Path, captions: Sequence[str]) -> None:
@@ -55,10 +55,10 @@ class CaptionBank:
         self._shards = [read_shard(folder / shard_name(number)) for number in range(count)]
 
     def rows(self, captions: Sequence[str]) -> Int[Tensor, " captions"]:
-        """The row of each caption.
+        """Row of each caption.
 
         Raises:
-            KeyError: a caption that the bank was not made of.
+            KeyError: a caption is not in the bank.
         """
         return torch.tensor([self._rows[caption] for caption in captions])
 
@@ -79,17 +79,17 @@ class CaptionBank:
         )
 
     def is_cut(self) -> Bool[Tensor, " captions"] | None:
-        """Of each row, whether the caption has more tokens than are read. None where that is not
-        known: a shard that was written before it was kept, with captions that fill all places."""
-        found = []
+        """Flag of each row, True for a truncated caption. None if unknown: shards of older
+        versions have no flags, and their captions may fill all positions."""
+        flags = []
         for shard in self._shards:
             if CUT in shard:
-                found.append(shard[CUT])
-            elif "mask" in shard and not (full := shard["mask"].all(dim=1)).any():
-                found.append(full)
+                flags.append(shard[CUT])
+            elif "mask" in shard and not (fills_positions := shard["mask"].all(dim=1)).any():
+                flags.append(fills_positions)
             else:
                 return None
-        return torch.cat(found)
+        return torch.cat(flags)
 
 
 def build_bank(
@@ -104,25 +104,26 @@ def build_bank(
     progress: Progress | None = None,
     ready: Ready | None = None,
 ) -> CaptionBank:
-    """Encode what is not there yet, and open the bank.
+    """Encode missing captions and open the bank.
 
-    Any number of processes that call this with the same captions share the work, each shard made
-    by one of them.
+    Any number of processes may call this with the same captions. They share the work: one process
+    encodes each shard.
 
     Args:
-        captions: in any order, repeated or not.
-        encoder: made only where something is to be encoded.
-        folder: of all caches; the bank is a folder in it, named by what it is made of.
-        fingerprint: of the encoder.
-        num_tokens: places of a caption.
-        dtype: of the features on disk.
-        verify: of a bank whose shards are all there: ``sha256`` compares their checksums; ``size``
-            reads heads only, where another process compares. A bank that lacks one is read whole.
-        progress: told of captions done, by all processes, and in all.
-        ready: told how many shards are missing, when what is there has been checked.
+        captions: captions in any order; duplicates are allowed.
+        encoder: called only if captions must be encoded.
+        folder: folder of all caches; the bank is a subfolder named by its key.
+        fingerprint: fingerprint of the encoder.
+        num_tokens: number of token positions.
+        dtype: type of the features on disk.
+        verify: check of a bank with all shards: ``sha256`` compares checksums; ``size`` reads
+            headers only, for use when another process compares. An incomplete bank is always
+            checked in full.
+        progress: called with the number of captions encoded by all processes, and the total.
+        ready: called with the number of missing shards, once existing shards have been checked.
 
     Raises:
-        OSError: disk full or not writable; finished shards stay and are used again.
+        OSError: disk full or not writable; finished shards are kept and reused.
     """
     ordered, ready = sorted(set(captions)), ready or (lambda missing: None)
     ingredients = {
@@ -133,7 +134,7 @@ def build_bank(
     }
     key = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:16]
     builder = _Builder(folder / f"text-{key}", ordered, ingredients, progress)
-    if all(builder.whole(number, verify) for number in range(builder.num_shards)):
+    if all(builder.is_complete(number, verify) for number in range(builder.num_shards)):
         ready(0)
     else:
         builder.build(encoder, num_tokens, dtype, ready)
@@ -141,7 +142,7 @@ def build_bank(
 
 
 class _Builder:
-    """One process that makes shards of a bank."""
+    """One process that encodes shards of a bank."""
 
     def __init__(
         self,
@@ -154,17 +155,17 @@ class _Builder:
         self.progress = progress or (lambda done, total: None)
         self.num_shards = -(-len(captions) // SHARD)
 
-    def whole(self, number: int, verify: Verify) -> bool:
-        """Whether a shard is there."""
+    def is_complete(self, number: int, verify: Verify) -> bool:
+        """True if a valid shard exists."""
         path, identity = self.folder / shard_name(number), self.identity(number)
         return shard_fault(path, identity, checksum=verify == "sha256") is None
 
     def identity(self, number: int) -> dict[str, Any]:
-        """What a shard is."""
+        """Identity of a shard."""
         return {**self.ingredients, "start": number * SHARD, "count": len(self.part(number))}
 
     def part(self, number: int) -> Sequence[str]:
-        """The captions of a shard."""
+        """Captions of a shard."""
         return self.captions[number * SHARD : (number + 1) * SHARD]
 
     def build(
@@ -174,67 +175,67 @@ class _Builder:
         dtype: torch.dtype,
         ready: Ready,
     ) -> None:
-        """Make shards until none is missing; wait for those that other processes make."""
+        """Encode shards until none is missing; wait for shards of other processes."""
         make_folder(self.folder)
-        made = None
-        with Claims(self.folder) as claims:
+        model = None
+        with ShardClaims(self.folder) as claims:
             self._enter(claims)
             ready(len(claims.missing()))
             while claims.missing():
-                found = False
-                for number in claims.free():
-                    made, found = made or encoder(), True
-                    tensors = self._encoded(made, number, num_tokens, dtype, claims)
+                any_claimed = False
+                for number in claims.claim_missing():
+                    model, any_claimed = model or encoder(), True
+                    tensors = self._encode(model, number, num_tokens, dtype, claims)
                     write_shard(self.folder / shard_name(number), tensors, self.identity(number))
-                    claims.done(number)
-                if not found:
-                    claims.wait()
-            with claims.gate():
+                    claims.mark_done(number)
+                if not any_claimed:
+                    claims.wait_for_shard()
+            with claims.exclusive():
                 remove_staged(self.folder)  # of builders that were killed
 
-    def _enter(self, claims: Claims) -> None:
-        """Be the first builder, which reads what is there, or join others.
+    def _enter(self, claims: ShardClaims) -> None:
+        """Start the build after a check of existing shards, or join a running build.
 
-        Whoever that is, only content with the right checksum counts as done. A damaged shard goes
-        at once: others, which look at heads only, must not take it for a whole one meanwhile.
+        Only shards with a matching checksum count as done. Damaged shards are removed at once,
+        because other processes read headers only and would accept them.
         """
-        with claims.gate():
-            if not claims.alone():
-                claims.join()
+        with claims.exclusive():
+            if not claims.is_only_builder():
+                claims.join_build()
                 return
             remove_staged(self.folder)
-            whole = [self.whole(number, "sha256") for number in range(self.num_shards)]
-            for number, one in enumerate(whole):
-                if not one:
+            complete = [self.is_complete(number, "sha256") for number in range(self.num_shards)]
+            for number, shard_is_complete in enumerate(complete):
+                if not shard_is_complete:
                     (self.folder / shard_name(number)).unlink(missing_ok=True)
-            claims.begin(SHARD, whole)
+            claims.start_build(SHARD, complete)
 
-    def _encoded(
+    def _encode(
         self,
         encoder: CaptionEncoder,
         number: int,
         num_tokens: int,
         dtype: torch.dtype,
-        claims: Claims,
+        claims: ShardClaims,
     ) -> dict[str, Tensor]:
-        """The tensors of one shard."""
+        """Tensors of one shard."""
         captions, total, parts = self.part(number), len(self.captions), []
         cut: set[str] = set()
         for first in range(0, len(captions), BATCH):
             batch = captions[first : first + BATCH]
             parts.append(encoder.encode(batch, num_tokens))
-            cut |= {one.caption for one in encoder.cuts(batch, num_tokens)}
-            here = min(first + BATCH, len(captions))
-            self.progress(claims.rows_done(total) + here, total)
+            cut |= {truncated.caption for truncated in encoder.cuts(batch, num_tokens)}
+            done = min(first + BATCH, len(captions))
+            self.progress(claims.rows_done(total) + done, total)
         columns = {
             "tokens": [part.tokens for part in parts],
             "mask": [part.mask for part in parts],
             "pooled": [part.pooled for part in parts],
         }
-        found = {CUT: torch.tensor([caption in cut for caption in captions])}
+        tensors = {CUT: torch.tensor([caption in cut for caption in captions])}
         for name, values in columns.items():
             present = [value for value in values if value is not None]
             if present:
                 column = torch.cat(present)
-                found[name] = column if name == "mask" else column.to(dtype)
-        return found
+                tensors[name] = column if name == "mask" else column.to(dtype)
+        return tensors

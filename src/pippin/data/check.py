@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user should know of own pictures before training on them."""
+"""Summary of a custom data set: counts, sizes and advice before training."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from statistics import median
 
 from pippin.control import Size
 from pippin.data.config import ImagesConfig
-from pippin.data.images import split_pictures
+from pippin.data.images import split_images
 from pippin.data.metadata_columns import MAIN
-from pippin.data.scan import OwnPicture, Scan
+from pippin.data.scan import Scan, ScannedImage
 from pippin.data.table import Split
 from pippin.image_files import RULES, Rule
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Three numbers that stand for many."""
+    """Smallest, median and largest of many values."""
 
     smallest: float
     median: float
@@ -24,49 +24,49 @@ class Spread:
 
     @classmethod
     def of(cls, values: list[float]) -> "Spread":
-        """Of at least one value."""
+        """Spread of at least one value."""
         return cls(smallest=min(values), median=median(values), largest=max(values))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Counts over the pictures that are used."""
+    """Counts over usable images."""
 
     classes: dict[str, dict[Split, int]]
-    """Class name -> pictures in each split, in the order of class ids."""
+    """Class name -> number of images in each split, in the order of class ids."""
     splits: dict[Split, int]
     buckets: dict[Size, dict[Split, int]]
-    """Size of training images -> pictures in each split, by increasing ratio; empty ones too."""
+    """Bucket size -> number of images in each split, by increasing ratio; empty ones included."""
     shorter_side: Spread
-    """In pixels of the files as stored."""
+    """Shorter side of stored files, in pixels."""
     aspect: Spread
-    """Width over height."""
+    """Width / height."""
     rules: dict[Rule, int]
-    """Rule -> pictures it was applied to; those that were met."""
+    """Decoding rule -> number of images that needed it."""
     repeated: int
-    """Pictures that have the bytes of an earlier one."""
+    """Number of images that duplicate the bytes of an earlier one."""
     notes: tuple[str, ...]
-    """What is allowed but seldom wanted."""
+    """Warnings about allowed but unusual properties."""
 
 
-def summarise(found: Scan, config: ImagesConfig) -> Summary:
-    """Counts, sizes, rules and notes.
+def summarise(scan: Scan, config: ImagesConfig) -> Summary:
+    """Summarise counts, sizes, rules and warnings.
 
     Args:
-        found: at least one picture.
-        config: of the scan.
+        found: scan with at least one image.
+        config: configuration of the scan.
     """
-    pictures = found.pictures
-    parts = split_pictures(pictures, config.held_out_share)
+    images = scan.pictures
+    parts = split_images(images, config.held_out_share)
     in_class = {split: Counter(p.label for p in part) for split, part in parts.items()}
     classes = {
         name: {split: count[number] for split, count in in_class.items()}
-        for number, name in enumerate(found.class_names)
+        for number, name in enumerate(scan.class_names)
     }
     in_bucket = {
         split: Counter(config.view_size(p.size) for p in part) for split, part in parts.items()
     }
-    met = Counter(rule for picture in pictures for rule in picture.rules)
+    rule_counts = Counter(rule for image in images for rule in image.rules)
     return Summary(
         classes=classes,
         splits={split: len(part) for split, part in parts.items()},
@@ -74,34 +74,34 @@ def summarise(found: Scan, config: ImagesConfig) -> Summary:
             size: {split: count[size] for split, count in in_bucket.items()}
             for size in config.view_sizes
         },
-        shorter_side=Spread.of([min(p.size) for p in pictures]),
-        aspect=Spread.of([p.size.width / p.size.height for p in pictures]),
-        rules={rule: met[rule] for rule in RULES if met[rule]},
-        repeated=len(pictures) - len({p.sha256 for p in pictures}),
-        notes=tuple(_notes(found, config, classes)),
+        shorter_side=Spread.of([min(p.size) for p in images]),
+        aspect=Spread.of([p.size.width / p.size.height for p in images]),
+        rules={rule: rule_counts[rule] for rule in RULES if rule_counts[rule]},
+        repeated=len(images) - len({p.sha256 for p in images}),
+        notes=tuple(_notes(scan, config, classes)),
     )
 
 
-def _notes(found: Scan, config: ImagesConfig, classes: dict[str, dict[Split, int]]) -> list[str]:
+def _notes(scan: Scan, config: ImagesConfig, classes: dict[str, dict[Split, int]]) -> list[str]:
     notes = []
-    if len(found.class_names) == 1:
+    if len(scan.class_names) == 1:
         notes.append(
-            "there is one class only: guidance by class has nothing to tell apart; the recipe "
-            "folder/mmdit-unconditional leaves classes out"
+            "there is only one class, so class guidance has no effect; the recipe "
+            "folder/mmdit-unconditional trains without classes"
         )
-    notes.append(_captions(found))
-    notes += found.facts.warnings(config.path) + found.facts.hints(config.path)
-    if found.unread_captions:
+    notes.append(_captions(scan))
+    notes += scan.facts.warnings(config.path) + scan.facts.hints(config.path)
+    if scan.unread_captions:
         notes.append(
-            f"{found.unread_captions} pictures have text files of their own name, which are not "
-            "read: the metadata file counts, and it has no column caption; give it one, or take "
-            "the file away"
+            f"{scan.unread_captions} images have caption files that are not read, because a "
+            "metadata file without a column caption takes precedence; add this column, or remove "
+            "the metadata file"
         )
     if empty := [name for name, count in classes.items() if not count["train"]]:
-        notes.append(f"no picture of these classes is trained on: {', '.join(empty)}")
-    if twice := _in_several_classes(found.pictures):
-        notes.append(f"{twice} pictures with the same bytes have different classes")
-    views = [(p.size, config.view_size(p.size)) for p in found.pictures]
+        notes.append(f"these classes have no training images: {', '.join(empty)}")
+    if conflicts := _in_several_classes(scan.pictures):
+        notes.append(f"{conflicts} images with the same bytes have different classes")
+    views = [(p.size, config.view_size(p.size)) for p in scan.pictures]
     small = sum(any(a < b for a, b in zip(size, view, strict=True)) for size, view in views)
     if small:
         below = (
@@ -109,38 +109,38 @@ def _notes(found: Scan, config: ImagesConfig, classes: dict[str, dict[Split, int
             if config.aspect_ratios
             else f"shorter side below the resolution of {config.resolution}"
         )
-        notes.append(f"{small} pictures have a {below} and are enlarged")
+        notes.append(f"{small} images have a {below} and are enlarged")
     return notes
 
 
-def _captions(found: Scan) -> str:
-    """How many pictures have a caption of each kind, and what those without one train on."""
-    total = len(found.pictures)
-    lacking = {
-        kind: sum(kind not in picture.captions for picture in found.pictures)
-        for kind in found.caption_kinds
+def _captions(scan: Scan) -> str:
+    """Number of captions of each kind, and the fallback for images without captions."""
+    total = len(scan.pictures)
+    missing = {
+        kind: sum(kind not in image.captions for image in scan.pictures)
+        for kind in scan.caption_kinds
     }
-    if not lacking or min(lacking.values()) == total:
+    if not missing or min(missing.values()) == total:
         return (
-            "captions: none; recipes of text need some, or --text.captions class 1, which gives "
-            "the names of classes"
+            "captions: none; text recipes need captions, or --text.captions class 1, which uses "
+            "class names"
         )
-    listed = ", ".join(f"{kind} ({count} empty)" for kind, count in lacking.items())
+    kinds = ", ".join(f"{kind} ({count} empty)" for kind, count in missing.items())
     text = (
-        f"kinds of captions: {listed}; the recipe folder/mmdit-disentangled-text trains on them, "
+        f"kinds of captions: {kinds}; the recipe folder/mmdit-disentangled-text trains on them, "
         "and text.captions mixes kinds"
     )
-    if without := lacking.get(MAIN, total):
+    if without := missing.get(MAIN, total):
         text += (
-            f"; {without} pictures ({without / total:.1%}) have no main caption and are trained "
-            "with the name of their class"
+            f"; {without} images ({without / total:.1%}) have no main caption and use the name "
+            "of their class"
         )
     return text
 
 
-def _in_several_classes(pictures: tuple[OwnPicture, ...]) -> int:
-    """How many pictures' bytes stand under more than one class."""
+def _in_several_classes(images: tuple[ScannedImage, ...]) -> int:
+    """Number of distinct file contents that have more than one class."""
     labels = defaultdict(set)
-    for picture in pictures:
-        labels[picture.sha256].add(picture.label)
-    return sum(len(found) > 1 for found in labels.values())
+    for image in images:
+        labels[image.sha256].add(image.label)
+    return sum(len(class_ids) > 1 for class_ids in labels.values())

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which process makes which shard, where several build one folder of shards at once.
+"""Locks that assign shards to processes, when several build one folder of shards.
 
-One file, ``lock``, says of each shard whether it is done and carries all locks. These are ranges
-of bytes (fcntl), because shared disks know them, the system frees them when a process ends however
-it ends, and processes that a builder starts, such as a DataLoader's, do not inherit them. Closing
-any handle of the file frees them all: a process opens it once.
+One file, ``lock``, records which shards are done and holds all locks. The locks are byte ranges
+(fcntl): shared disks support them, the system releases them when a process ends for any reason,
+and child processes, such as DataLoader workers, do not inherit them. Closing any handle of the
+file releases all locks, so a process opens the file once.
 """
 
 import errno
@@ -20,31 +20,33 @@ from pippin.system.files import listed, naming
 from pippin.system.lock import open_lock
 
 Ready = Callable[[int], None]
-"""Called once, with how many shards are missing, when what is there has been checked: from then
-on others may take part."""
+"""Callback with the number of missing shards, called once after existing shards were checked.
+Other processes may join from then on."""
 
 LOCK = "lock"
-_GATE, _BUILDERS, _SHARDS = 0, 1, 2
-"""Bytes that are locked: to enter and to finish; shared by all builders; one for each shard."""
+_ENTRY_BYTE, _BUILDERS_BYTE, _FIRST_SHARD_BYTE = 0, 1, 2
+"""Locked bytes: entry and finish; shared by all builders; one for each shard."""
 _HEADER = 16
-"""Bytes before the letters: the size of a shard in digits."""
+"""Length of the header in bytes: the shard size in digits. One state byte a shard follows."""
 _MISSING, _DONE = b".", b"x"
-_CONTENT = rb" *\d*[.x]?|\0+"
-"""How the file begins; a kill as a build began leaves it empty, a power cut may leave zeros."""
+_VALID_START = rb" *\d*[.x]?|\0+"
+"""Pattern of the first bytes. The file is empty after a kill at the start of a build, and may
+hold zeros after a power cut."""
 
 
-class Claims:
-    """Who makes which shard of a folder.
+class ShardClaims:
+    """Claims of processes on the shards of a folder.
 
-    The first builder checks what is there and says by :meth:`begin` which shards are whole; those
-    that come while others build :meth:`join`; either happens inside :meth:`gate`. Then each takes
-    shards by :meth:`free` until none is missing.
+    The first builder checks existing shards and calls :meth:`start_build` with those that are
+    complete. Processes that come during a build call :meth:`join_build`. Both calls happen inside
+    :meth:`exclusive`. Each builder then claims shards with :meth:`claim_missing` until none is
+    missing.
 
     Args:
-        folder: with the shards; it exists.
+        folder: existing folder of the shards.
 
     Raises:
-        ValueError: the file is none of this kind.
+        ValueError: the file is not a lock file.
         OSError: the file cannot be written or locked.
     """
 
@@ -52,16 +54,16 @@ class Claims:
         self._path = folder / LOCK
         self._file = open_lock(self._path)
         try:
-            self._refuse_other_content()
+            self._check_content()
         except BaseException:
             os.close(self._file)
             raise
         self._held: set[int] = set()
         self._count = 0
         self.shard_size = 0
-        """Rows of a shard, the same in all builders."""
+        """Rows of a shard, the same for all builders."""
 
-    def __enter__(self) -> "Claims":
+    def __enter__(self) -> "ShardClaims":
         return self
 
     def __exit__(
@@ -73,99 +75,100 @@ class Claims:
         os.close(self._file)
 
     @contextmanager
-    def gate(self) -> Iterator[None]:
-        """Only one process is inside; it sees the files that those before it wrote."""
-        self._lock(_GATE)
+    def exclusive(self) -> Iterator[None]:
+        """Critical section of one process, which sees the files of earlier processes."""
+        self._lock(_ENTRY_BYTE)
         try:
             listed(self._path.parent)
             yield
         finally:
-            self._lock(_GATE, fcntl.LOCK_UN)
+            self._lock(_ENTRY_BYTE, fcntl.LOCK_UN)
 
-    def alone(self) -> bool:
-        """Whether no other process builds; inside the gate none can begin."""
-        return self._lock(_BUILDERS, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def is_only_builder(self) -> bool:
+        """True if no other process builds; inside :meth:`exclusive` none can start."""
+        return self._lock(_BUILDERS_BYTE, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def begin(self, shard_size: int, whole: Sequence[bool]) -> None:
-        """Be the first builder, after :meth:`alone` and inside the gate."""
-        letters = b"".join(_DONE if one else _MISSING for one in whole)
+    def start_build(self, shard_size: int, complete: Sequence[bool]) -> None:
+        """Start as the first builder, after :meth:`is_only_builder`, inside :meth:`exclusive`."""
+        states = b"".join(_DONE if is_complete else _MISSING for is_complete in complete)
         os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{shard_size:>{_HEADER}}".encode() + letters, 0)
-        self.join()
+        os.pwrite(self._file, f"{shard_size:>{_HEADER}}".encode() + states, 0)
+        self.join_build()
 
-    def join(self) -> None:
-        """Be one of the builders; inside the gate."""
-        self._lock(_BUILDERS, fcntl.LOCK_SH)
+    def join_build(self) -> None:
+        """Join the builders, inside :meth:`exclusive`."""
+        self._lock(_BUILDERS_BYTE, fcntl.LOCK_SH)
         self.shard_size = int(os.pread(self._file, _HEADER, 0))
         self._count = os.fstat(self._file).st_size - _HEADER
 
     def wait_for_builders(self) -> None:
-        """Wait, outside the gate, until no other process builds."""
-        self._lock(_BUILDERS)
-        self._lock(_BUILDERS, fcntl.LOCK_UN)
+        """Wait until no other process builds, outside :meth:`exclusive`."""
+        self._lock(_BUILDERS_BYTE)
+        self._lock(_BUILDERS_BYTE, fcntl.LOCK_UN)
 
     def missing(self) -> list[int]:
-        """Shards that nobody has finished yet, in order."""
-        letters = self._letters()
-        return [number for number in range(self._count) if letters[number : number + 1] != _DONE]
+        """Unfinished shards, in order."""
+        states = self._states()
+        return [number for number in range(self._count) if states[number : number + 1] != _DONE]
 
     def rows_done(self, total: int) -> int:
-        """Rows of the finished shards, of ``total`` in all; asked for after every batch."""
-        letters = self._letters()
-        over = self._count * self.shard_size - total  # what the last shard lacks
-        return letters.count(_DONE) * self.shard_size - over * letters.endswith(_DONE)
+        """Number of rows in finished shards, out of ``total``; called after every batch."""
+        states = self._states()
+        excess = self._count * self.shard_size - total  # the last shard may be shorter
+        return states.count(_DONE) * self.shard_size - excess * states.endswith(_DONE)
 
-    def free(self) -> Iterator[int]:
-        """Missing shards that no other process makes, each claimed before it is given."""
+    def claim_missing(self) -> Iterator[int]:
+        """Missing shards that no other process has claimed; claims each one it yields."""
         for number in self.missing():
-            if self._claim(number):
+            if self._try_claim(number):
                 yield number
 
-    def done(self, number: int) -> None:
-        """A claimed shard is whole, under its name."""
+    def mark_done(self, number: int) -> None:
+        """Mark a claimed shard as complete and release it."""
         os.pwrite(self._file, _DONE, _HEADER + number)
         self._held.remove(number)
-        self._lock(_SHARDS + number, fcntl.LOCK_UN)
+        self._lock(_FIRST_SHARD_BYTE + number, fcntl.LOCK_UN)
 
-    def wait(self) -> None:
-        """Wait until the process that makes the first missing shard has done so, or has ended.
+    def wait_for_shard(self) -> None:
+        """Wait until the process that builds the first missing shard has finished it or ended.
 
-        Only while this process has none claimed: else two could wait for each other.
+        A process must not hold a claim here, else two processes could wait for each other.
         """
         assert not self._held
         for number in self.missing()[:1]:
-            self._lock(_SHARDS + number)
-            self._lock(_SHARDS + number, fcntl.LOCK_UN)
+            self._lock(_FIRST_SHARD_BYTE + number)
+            self._lock(_FIRST_SHARD_BYTE + number, fcntl.LOCK_UN)
 
-    def _refuse_other_content(self) -> None:
-        """A hard link, or a file of somebody else, is not written over."""
+    def _check_content(self) -> None:
+        """Refuse to overwrite a hard link or an unrelated file."""
         start = os.pread(self._file, _HEADER + 1, 0)
-        if not re.fullmatch(_CONTENT, start):
+        if not re.fullmatch(_VALID_START, start):
             raise ValueError(
-                f"{self._path} is not the lock file of a latent cache: move it away and give the "
+                f"{self._path} is not the lock file of a latent cache: move it away and run the "
                 "same command again"
             )
 
-    def _letters(self) -> bytes:
+    def _states(self) -> bytes:
         return os.pread(self._file, self._count, _HEADER)
 
-    def _claim(self, number: int) -> bool:
-        """Only what is read under the lock counts: on a shared disk other reads may be old."""
+    def _try_claim(self, number: int) -> bool:
+        """Claim a shard. The state is read under the lock: other reads may be stale on shared
+        disks."""
         if number in self._held:  # a process never excludes itself
             return False
-        if not self._lock(_SHARDS + number, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if not self._lock(_FIRST_SHARD_BYTE + number, fcntl.LOCK_EX | fcntl.LOCK_NB):
             return False
         if os.pread(self._file, 1, _HEADER + number) == _DONE:
-            self._lock(_SHARDS + number, fcntl.LOCK_UN)
+            self._lock(_FIRST_SHARD_BYTE + number, fcntl.LOCK_UN)
             return False
         self._held.add(number)
         return True
 
-    def _lock(self, byte: int, how: int = fcntl.LOCK_EX) -> bool:
-        """Whether it was given; without LOCK_NB it waits until it is."""
+    def _lock(self, byte: int, operation: int = fcntl.LOCK_EX) -> bool:
+        """Lock or unlock a byte; False if LOCK_NB is set and another process holds the lock."""
         try:
             with naming(self._path):
-                fcntl.lockf(self._file, how, 1, byte)
+                fcntl.lockf(self._file, operation, 1, byte)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 return False

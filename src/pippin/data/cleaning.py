@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions and labels as other programs write them, made plain text.
+"""Cleaning of captions and labels that other programs wrote.
 
-One place for cells of metadata files, text files beside images, columns of parquet files and
-members of archives: a byte order mark is no text, NaN is an empty cell, a dictionary is no
+The same rules apply to cells of metadata files, caption files, columns of parquet files and
+members of archives: byte order marks are removed, NaN is an empty cell, a dictionary is not a
 caption, and 2.0 is the class 2.
 """
 
@@ -20,37 +20,37 @@ from pippin.system.text import BOM, decode_text
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"(-?)(0|[1-9]\d*)\.0+", re.ASCII)
 _NO_CAPTION = frozenset(("nan", "none", "null", "<na>"))
-"""What programs write into a text column for an empty cell."""
+"""Text that programs write for an empty cell."""
 
 
 class NotTextError(ValueError):
-    """A value that is no caption or label; says why, without naming the file or row."""
+    """Value that is not a caption or label. The message gives the reason, not the file or row."""
 
 
 def clean_caption(value: Any) -> str | None:
-    """The text of a caption in one line; None where there is none.
+    """Caption as one line of text; None if there is none.
 
-    Bytes are read as UTF-8, or as UTF-16 or UTF-32 where a byte order mark says so. Byte order
-    marks at either end are removed, and each run of white space is one space. None, NaN, their
-    names as text and white space alone are no caption. Numbers become text.
+    Bytes are decoded as UTF-8, or as UTF-16 or UTF-32 after a byte order mark. Byte order marks at
+    either end are removed, and each run of white space becomes one space. None, NaN, their names
+    as text and white space alone count as no caption. Numbers become text.
 
     Raises:
-        NotTextError: bytes of another encoding, a surrogate without its other half, or a value of
-            several parts such as a dictionary or a list, also where a program wrote it as text.
+        NotTextError: bytes of another encoding, a lone surrogate, or a dictionary or list, also
+            one that was written as text.
     """
     text = _plain(value)
-    _refuse_written(text)
+    _refuse_serialised(text)
     return None if text.casefold() in _NO_CAPTION else text or None
 
 
 def clean_label(value: Any) -> str | None:
-    """The name of a class; None where there is none.
+    """Class name; None if there is none.
 
-    As :func:`clean_caption`, and a whole number is written without its decimals: 2.0, as pandas
-    writes a column of integers that has an empty cell, is the class 2, as a number and as text.
+    Rules of :func:`clean_caption` apply. In addition, whole numbers lose their decimals: 2.0, as
+    pandas writes an integer column with an empty cell, is the class 2, as a number and as text.
 
     Raises:
-        NotTextError: as :func:`clean_caption`.
+        NotTextError: see :func:`clean_caption`.
     """
     text = _plain(value)
     if whole := _WHOLE.fullmatch(text):
@@ -60,16 +60,16 @@ def clean_label(value: Any) -> str | None:
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:
-    """Different labels in the order of their class ids.
+    """Distinct labels in the order of their class ids.
 
-    Numbers come first, by their values (0, 1, 2.5, 10); other names follow in the order of their
-    characters. Numbers of equal value, such as 7 and 07, are ordered as text.
+    Numbers come first, by value (0, 1, 2.5, 10). Other names follow in lexicographic order.
+    Numbers of equal value, such as 7 and 07, are ordered as text.
     """
     return sorted(set(labels), key=_order)
 
 
 def label_number(label: str) -> Decimal | None:
-    """The value of a label that is a number; None of others."""
+    """Value of a numeric label; None for other labels."""
     return Decimal(label) if _NUMBER.fullmatch(label) else None
 
 
@@ -78,13 +78,13 @@ def _order(label: str) -> tuple[bool, Decimal, str]:
     return number is None, Decimal(0) if number is None else number, label
 
 
-def _refuse_written(text: str) -> None:
-    """Refuse a dictionary or list that was written as text, such as {'en': 'a dog'}."""
+def _refuse_serialised(text: str) -> None:
+    """Reject a dictionary or list that was written as text, such as {'en': 'a dog'}."""
     if (text[:1], text[-1:]) not in (("{", "}"), ("[", "]")):
         return
-    for read in (json.loads, ast.literal_eval):
+    for parse in (json.loads, ast.literal_eval):
         try:
-            value = read(text)
+            value = parse(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):  # text in brackets
             continue
         if isinstance(value, dict | list | set):
@@ -92,7 +92,7 @@ def _refuse_written(text: str) -> None:
 
 
 def _plain(value: Any) -> str:
-    """One line of text; empty where a value says nothing."""
+    """Value as one line of text; empty for a missing value."""
     if value is None:
         return ""
     if isinstance(value, bytes | bytearray | memoryview):

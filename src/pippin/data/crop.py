@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pixels and their control metadata.
+"""Crop, flip and resize of images, with their control metadata.
 
-:func:`draw_control` draws how an image is prepared, :func:`apply_control` does it. Applying a
-recorded Control to the same source image gives the identical tensor again.
+:func:`draw_control` draws how an image is prepared and :func:`apply_control` prepares it. A
+recorded Control applied to the same source image gives the identical tensor again.
 """
 
 import torch
@@ -11,68 +11,70 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pippin.control import Control, Corner, Look, Size
+from pippin.data.augmentation import CLEAN, apply_augmentation
+from pippin.data.class_copula import INDEPENDENT, ClassCopula
 from pippin.data.config import CropLaw
-from pippin.data.look import CLEAN, apply_look
-from pippin.data.tie import FREE, Tie
 
 SQUARE = Size(1, 1)
-"""The shape of training images without buckets."""
+"""Shape of training images without buckets."""
 
 
 def draw_control(
     original_size: Size,
-    law: CropLaw,
+    config: CropLaw,
     generator: torch.Generator,
     *,
     size: Size,
     look: Look = CLEAN,
-    tie: Tie = FREE,
+    copula: ClassCopula = INDEPENDENT,
 ) -> Control:
-    """Draw a crop of the training image's shape and a flip.
+    """Draw a crop with the training image's aspect ratio, and a flip.
 
-    The longer side is uniform in ``law.smallest`` to ``law.largest`` times that of the largest
-    such crop (of a square: times the source's shorter side), rounded to whole pixels; that of a
-    local view is the training image's own, as far as the source reaches. The corner is uniform
-    over all places where the crop fits. Five uniform numbers are taken from the generator,
-    whatever the law.
+    The longer side is uniform in ``config.smallest`` to ``config.largest`` times that of the
+    largest such crop (for a square: times the source's shorter side), rounded to whole pixels. A
+    local view has the training image's own size, limited by the source. The corner is uniform
+    over all positions where the crop fits. The generator gives five uniform numbers, whatever the
+    configuration.
 
     Args:
-        original_size: of the source image.
-        law: shares of the largest crop, how often to flip and to look at a part.
-        generator: of the view's own stream.
-        size: of the training image, in pixels.
-        look: recorded beside; see :func:`pippin.data.look.draw_look`.
-        tie: of corner and flip to the class.
+        original_size: size of the source image.
+        config: range of crop sizes, flip probability and share of local views.
+        generator: random stream of the view.
+        size: size of the training image, in pixels.
+        look: augmentation to record; see :func:`pippin.data.augmentation.draw_augmentation`.
+        copula: correlation of corner and flip with the class.
     """
     share, top, left, flip, local = torch.rand(5, generator=generator).tolist()
-    top, left, flip = tie("crop", top), tie("crop", left), tie("flip", flip)
+    top, left, flip = copula("crop", top), copula("crop", left), copula("flip", flip)
     longest = _longest(original_size, size)
-    longer = max(1, round((law.smallest + share * (law.largest - law.smallest)) * longest))
-    if local < law.local_share:
+    longer = max(
+        1, round((config.smallest + share * (config.largest - config.smallest)) * longest)
+    )
+    if local < config.local_share:
         longer = min(max(size), int(longest))
     crop = crop_of(size, longer)
-    rooms = (whole - part + 1 for whole, part in zip(original_size, crop, strict=True))
-    corner = Corner(*(int(place * room) for place, room in zip((top, left), rooms, strict=True)))
+    counts = (source - side + 1 for source, side in zip(original_size, crop, strict=True))
+    corner = Corner(*(int(uniform * n) for uniform, n in zip((top, left), counts, strict=True)))
     return Control(
         original_size=original_size,
         crop_corner=corner,
         crop_size=crop,
-        flip=flip < law.flip_probability,
+        flip=flip < config.flip_probability,
         **vars(look),
     )
 
 
 def crop_of(size: Size, longer: int) -> Size:
-    """The crop in the shape of a training image that has this longer side; the shorter one is
+    """Crop with a training image's aspect ratio and a given longer side; the shorter side is
     rounded to whole pixels, at least one."""
     shorter = max(1, round(longer * min(size) / max(size)))
     return Size(longer, shorter) if size.height >= size.width else Size(shorter, longer)
 
 
 def _longest(original_size: Size, size: Size) -> float:
-    """The longer side of the largest crop in the shape of a training image."""
+    """Longer side of the largest crop with a training image's aspect ratio."""
     pairs = zip(original_size, size, strict=True)
-    return min(whole * max(size) / side for whole, side in pairs)
+    return min(source * max(size) / side for source, side in pairs)
 
 
 def apply_control(
@@ -81,18 +83,18 @@ def apply_control(
     height: int,
     width: int | None = None,
 ) -> UInt8[Tensor, "3 height width"]:
-    """Crop, mirror where ``control.flip``, resize to the training image's size, give it its look.
+    """Crop, flip if ``control.flip``, resize to the training image's size, and augment.
 
     The resize is bicubic and antialiased (the filter widens when the image shrinks), computed in
-    float32 and rounded once. A crop that has the training image's size passes unchanged.
+    float32 and rounded once. A crop of the training image's size is unchanged.
 
     Args:
-        source: the image that the control is of.
-        control: how it is prepared.
-        height, width: of the training image; one side alone is that of a square.
+        source: the image to prepare.
+        control: parameters of the preparation.
+        height, width: size of the training image; one side alone means a square.
 
     Raises:
-        ValueError: the control does not fit the source, or the crop has another shape.
+        ValueError: the control does not fit the source, or the crop has another aspect ratio.
     """
     size = Size(height, height if width is None else width)
     check_control(control, Size(*source.shape[1:]), size)
@@ -107,18 +109,18 @@ def apply_control(
         align_corners=False,
         antialias=True,
     )
-    return apply_look(resized[0].round().clamp(0, 255).to(torch.uint8), control)
+    return apply_augmentation(resized[0].round().clamp(0, 255).to(torch.uint8), control)
 
 
 def whole_image(original_size: Size, size: Size = SQUARE) -> Control:
-    """The control of the whole image, unflipped.
+    """Control of the whole image, unflipped.
 
     Args:
-        original_size: of the image.
-        size: any in the shape that is wanted.
+        original_size: size of the image.
+        size: any size with the required aspect ratio.
 
     Raises:
-        ValueError: the image has another shape.
+        ValueError: the image has another aspect ratio.
     """
     control = Control(
         original_size=original_size, crop_corner=Corner(0, 0), crop_size=original_size, flip=False
@@ -128,15 +130,15 @@ def whole_image(original_size: Size, size: Size = SQUARE) -> Control:
 
 
 def check_control(control: Control, source_size: Size, size: Size) -> None:
-    """Refuse a control that cannot be applied to a source image of this size, or whose crop has
-    another shape than the training image.
+    """Check that a control fits a source image of this size, and that its crop has the training
+    image's aspect ratio.
 
     Raises:
-        ValueError: with the sizes that disagree.
+        ValueError: the sizes disagree.
     """
     if control.original_size != source_size:
         raise ValueError(
-            f"the control is of a source of {tuple(control.original_size)} pixels "
+            f"the control belongs to a source of {tuple(control.original_size)} pixels "
             f"(height, width), but the image has {tuple(source_size)}"
         )
     (top, left), (height, width) = control.crop_corner, control.crop_size
@@ -147,7 +149,7 @@ def check_control(control: Control, source_size: Size, size: Size) -> None:
             f"into a source of {tuple(source_size)}"
         )
     if control.crop_size != crop_of(size, max(height, width)):
-        wanted = "square" if size.height == size.width else f"in the shape of {tuple(size)}"
+        allowed = "square" if size.height == size.width else f"in the shape of {tuple(size)}"
         raise ValueError(
-            f"the crop must be {wanted}, because the image is; got {(height, width)} pixels"
+            f"the crop must be {allowed}, because the image is; got {(height, width)} pixels"
         )

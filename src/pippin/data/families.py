@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Families: variants of one picture, which must stay on one side of the train / held-out split.
+"""Families of emoji: variants of one image, which must stay in the same split.
 
-Two pictures are of one family when they share a key, directly or through others. A picture has
+Two images belong to one family if they share a key, directly or through other images. An image has
 
-- a *code key*: its first joined element, or, where that is a person, what the person is joined
-  to. Variation selectors, skin tones, gender signs, hair and the sign "facing right" do not
-  count, and man, woman, boy, girl, old man, ... all read "person".
+- a *code key*: its first joined element, or, for a person, the element that the person is joined
+  to. Variation selectors, skin tones, gender signs, hair and the sign "facing right" are ignored,
+  and man, woman, boy, girl, old man, ... all count as "person".
 - a *name key*: its name without words for gender, direction, colour, size and order.
-- sometimes an *alias*: variants (and identical drawings) that neither code nor name tells.
+- sometimes an *alias*: variants (and identical drawings) that neither code nor name reveals.
 
-So the person running, the man running and the woman running facing right are one family; a cat
-and a black cat; all plain hearts; all clock faces. A cook and a farmer are two, and so are two
-expressions of the yellow face. Families are rather too large than too small: a leak between the
-splits spoils a measurement, a needless merger does not.
+The person running, the man running and the woman running facing right are one family; so are a cat
+and a black cat; all plain hearts; all clock faces. A cook and a farmer are two families, and so
+are two expressions of the yellow face. Families are too large rather than too small: a leak
+between the splits invalidates a measurement, an unnecessary merger does not.
 """
 
 import re
@@ -69,7 +69,7 @@ _ALIASES = {
 _ALIAS_OF = {code: alias for alias, codes in _ALIASES.items() for code in codes}
 
 COLOURS = "red|orange|yellow|green|light blue|blue|purple|brown|black|white|grey|pink|deep"
-"""Words for colours in names of pictures, as alternatives of a regular expression."""
+"""Colour words in names of images, as alternatives of a regular expression."""
 _VARIANT_WORDS = re.compile(
     r"(?<![\w-])("
     r"m[ae]n|wom[ae]n|persons?|people|boys?|girls?|male|female"
@@ -87,7 +87,7 @@ _SERIES = {
 
 
 def family_keys(hexcode: str, name: str) -> tuple[str, ...]:
-    """The keys of one picture; pictures that share one are of one family.
+    """Keys of one image; images that share a key belong to one family.
 
     Args:
         hexcode: code points joined by hyphens, as OpenMoji names its files.
@@ -101,7 +101,7 @@ def family_keys(hexcode: str, name: str) -> tuple[str, ...]:
 
 
 def _code_key(hexcode: str) -> str:
-    """The first joined element; ``with CODE`` for a person with something."""
+    """First joined element; ``with CODE`` for a person with an object."""
     elements = [
         "-".join(c for c in element.split("-") if c not in {*_TONES, _VARIATION_SELECTOR, ""})
         for element in hexcode.split(_JOINER)
@@ -116,7 +116,7 @@ def _code_key(hexcode: str) -> str:
 
 
 def _name_key(name: str) -> str:
-    """The name in lower case without the words that tell variants apart."""
+    """Name in lower case without the words that distinguish variants."""
     name = name.strip().lower()
     for series, pattern in _SERIES.items():
         if pattern.fullmatch(name):
@@ -126,7 +126,7 @@ def _name_key(name: str) -> str:
 
 
 def assign_families(names: Mapping[str, str]) -> dict[str, str]:
-    """The family of every picture: the hexcode of its family's first member.
+    """Family of every image: the hexcode of the first member.
 
     Args:
         names: base hexcode -> name; the order decides which member names the family.

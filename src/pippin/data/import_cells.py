@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a row of a source says of its image: which column gave what, and what was not taken."""
+"""Image, captions and class of a row, with counts of imported and ignored columns."""
 
 import ast
 import json
@@ -10,46 +10,46 @@ from typing import Any
 
 from pippin.data.cleaning import NotTextError, clean_caption, clean_label
 from pippin.data.import_columns import Columns
-from pippin.data.import_names import find_name, match_kind, shown, suffix_of_kind
-from pippin.data.import_rows import Row, Stored
+from pippin.data.import_names import find_name, match_kind, printable, suffix_of_kind
+from pippin.data.import_rows import FileSlice, Row
 from pippin.data.import_tar import LARGEST_JSON
 from pippin.system.json_text import parse_json
 from pippin.system.text import decode_text
 
 LARGEST_TEXT = 65_536
-"""Bytes of a caption or class in a member of its own."""
+"""Maximum size in bytes of a member with a caption or class."""
 INTERNAL = ("__key__", "__url__")
-"""Columns that ``datasets`` adds."""
+"""Internal columns that ``datasets`` adds."""
 BRACKETS = (("[", "]"), ("{", "}"))
-"""First and last characters of lists and dictionaries that were written as text."""
+"""First and last characters of lists and dictionaries written as text."""
 SHOWN = 5
-"""Entries of a dictionary that are named."""
+"""Maximum number of dictionary keys in a message."""
 
 
-class UnusableRowError(ValueError):
-    """A row that is left out; says why."""
+class SkippedRowError(ValueError):
+    """Row that is skipped; the message gives the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What one row holds."""
+class ParsedRow:
+    """Values of one row."""
 
     image: Any
-    """A value that holds an image's bytes; None where there is none."""
+    """Value that holds the bytes of an image; None if there is none."""
     texts: dict[str, str]
-    """Columns of metadata.jsonl but the file's name."""
+    """Columns of metadata.jsonl, except the file name."""
     taken: dict[str, str]
     """image, label or a column of metadata.jsonl -> column of the source."""
 
 
 @dataclass
 class RowReader:
-    """Takes the cells of rows by the columns of an import, and counts.
+    """Reader of rows by the columns of an import, with counts.
 
     Args:
-        columns: of the import.
-        classes: column -> names of its classes, of the shard.
-        table: columns of the shard where it is a table; None = an archive.
+        columns: columns of the import.
+        classes: column -> class names, of the shard.
+        table: columns of a tabular shard; None = an archive.
     """
 
     columns: Columns
@@ -58,15 +58,15 @@ class RowReader:
     taken: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """image, label or a column of metadata.jsonl -> column of the source -> rows."""
     unread: Counter[str] = field(default_factory=Counter)
-    """Columns that were not taken -> rows that have them."""
+    """Ignored columns -> number of rows that have them."""
     seen: set[str] = field(default_factory=set)
-    """Columns of the import that some row had, empty or not."""
+    """Columns of the import that occurred in any row, empty or not."""
 
-    def read(self, row: Row) -> Reading:
-        """Take the cells of a row.
+    def read(self, row: Row) -> ParsedRow:
+        """Parse a row.
 
         Raises:
-            UnusableRowError: a caption or class that is no text, or a json that is none.
+            SkippedRowError: a caption or class is not text, or a json is invalid.
         """
         cells = _Cells(row.cells, is_archive=self.table is None)
         column, image = self._image(cells)
@@ -78,22 +78,22 @@ class RowReader:
             if label := self._label(cells, taken):
                 texts["label"] = label
         except NotTextError as error:
-            raise UnusableRowError(f"{shown(cells.latest)} {error}") from None
+            raise SkippedRowError(f"{printable(cells.latest)} {error}") from None
         finally:
             self.seen |= cells.seen
         self.unread.update(cells.unread(self.table))
-        return Reading(image=image, texts=texts, taken=taken)
+        return ParsedRow(image=image, texts=texts, taken=taken)
 
-    def count(self, reading: Reading) -> None:
-        """Count what was taken of a row, once its image is known to be one."""
-        for role, column in reading.taken.items():
+    def count(self, parsed: ParsedRow) -> None:
+        """Count the columns of a row after its image was accepted."""
+        for role, column in parsed.taken.items():
             self.taken[role][column] += 1
 
     def _image(self, cells: "_Cells") -> tuple[str | None, Any]:
         for candidate in self.columns.images:
-            if (found := cells.find(candidate, is_text=False)) is None:
+            if (match := cells.find(candidate, is_text=False)) is None:
                 continue
-            column, value = found
+            column, value = match
             if isinstance(value, list):
                 cells.note(f"{column} (further images of a row)", len(value) - 1)
                 value = value[0] if value else None
@@ -103,29 +103,29 @@ class RowReader:
     def _captions(
         self, cells: "_Cells", name: str, candidates: tuple[str, ...], taken: dict[str, str]
     ) -> dict[str, str]:
-        """Column of metadata.jsonl -> caption; several where a cell holds a list."""
+        """Column of metadata.jsonl -> caption; several if a cell holds a list."""
         for candidate in candidates:
-            if (found := cells.find(candidate)) is None:
+            if (match := cells.find(candidate)) is None:
                 continue
-            column, value = cells.read(found)
+            column, value = cells.read(match)
             value = _unwrapped(value)
             values = value if isinstance(value, list) else [value]
-            if any(isinstance(one, dict | list) for one in values):
+            if any(isinstance(item, dict | list) for item in values):
                 cells.note_compound(column, value)
                 continue
-            captions = [text for one in values if (text := clean_caption(one))]
+            captions = [text for item in values if (text := clean_caption(item))]
             if captions:
                 taken[name] = column
-                # Several captions of one image: each is a kind of its own.
+                # Several captions of one image become separate kinds.
                 more = f"caption_{name.removeprefix('caption_')}_"
                 return {name if n == 0 else f"{more}{n}": text for n, text in enumerate(captions)}
         return {}
 
     def _label(self, cells: "_Cells", taken: dict[str, str]) -> str | None:
         for candidate in self.columns.labels:
-            if (found := cells.find(candidate)) is None:
+            if (match := cells.find(candidate)) is None:
                 continue
-            column, value = cells.read(found)
+            column, value = cells.read(match)
             value = _unwrapped(value)
             if isinstance(value, dict | list):
                 cells.note_compound(column, value)
@@ -139,7 +139,7 @@ class RowReader:
 
 
 def _class_name(cells: "_Cells", column: str, value: Any, names: tuple[str, ...]) -> Any:
-    """The name of a class's number; -1 means that there is none."""
+    """Class name of a class id; -1 means no class."""
     if not isinstance(value, int | float) or value != value or value != int(value):
         return value
     if value >= len(names):
@@ -148,74 +148,78 @@ def _class_name(cells: "_Cells", column: str, value: Any, names: tuple[str, ...]
 
 
 class _Cells:
-    """The cells of one row, by the names that users give them."""
+    """Cells of one row, found by the names that users give."""
 
     def __init__(self, cells: Mapping[str, Any], *, is_archive: bool) -> None:
         self._cells, self._is_archive = cells, is_archive
         self._parsed: dict[str, Any] = {}
         self._used: set[str] = set()
-        """Columns and entries that were looked into by their own names."""
+        """Columns and entries that were read, by their own names."""
         self._notes: Counter[str] = Counter()
         self.seen: set[str] = set()
-        """Names that were asked for and are there."""
+        """Requested names that exist."""
         self.latest = ""
-        """The column that was read last."""
+        """Column that was read last."""
 
-    def find(self, wanted: str, *, is_text: bool = True) -> tuple[str, Any] | None:
-        """The column or entry of a name, and its value; members of archives are not read.
+    def find(self, name: str, *, is_text: bool = True) -> tuple[str, Any] | None:
+        """Find the column or entry of a name, and its value; members of archives are not read.
 
         Args:
             wanted: as users write it; of an archive as :func:`match_kind` has it.
             is_text: ``NAME`` stands for a member ``NAME.txt`` too.
 
         Raises:
-            NotTextError: it lies in a json that cannot be read.
+            NotTextError: the name is inside a json that cannot be read.
         """
-        found = self._find(wanted)
-        if found is None and is_text and self._is_archive:
-            found = self._find(f"{wanted}.txt")
-        if found is not None:
-            self.seen.add(wanted)
-            self._used.add(found[0])
-        return found
+        match = self._find(name)
+        if match is None and is_text and self._is_archive:
+            match = self._find(f"{name}.txt")
+        if match is not None:
+            self.seen.add(name)
+            self._used.add(match[0])
+        return match
 
-    def read(self, found: tuple[str, Any]) -> tuple[str, Any]:
-        """What :meth:`find` gave, with the bytes of a member in its place.
+    def read(self, match: tuple[str, Any]) -> tuple[str, Any]:
+        """Result of :meth:`find`, with the bytes of a member as the value.
 
         Raises:
             NotTextError: the member is too large for a text.
         """
-        self.latest, value = found
-        return self.latest, _content(value, LARGEST_TEXT) if isinstance(value, Stored) else value
+        self.latest, value = match
+        return self.latest, _content(value, LARGEST_TEXT) if isinstance(
+            value, FileSlice
+        ) else value
 
     def note(self, what: str, count: int = 1) -> None:
-        """Count what is there and was not taken."""
+        """Count an ignored value."""
         self._notes[what] += count
 
     def note_compound(self, column: str, value: Any) -> None:
-        """Count a list or dictionary in the place of a text."""
+        """Count a list or dictionary where text is expected."""
         keys = ", ".join(map(str, list(value)[:SHOWN])) if isinstance(value, dict) else ""
         self.note(f"{column} ({f'dictionary with {keys}' if keys else 'list'})")
 
     def unread(self, table: Collection[str] | None) -> Counter[str]:
-        """Columns and entries that were not looked into, and what was noted."""
-        found = +self._notes
+        """Counts of ignored columns, entries and values."""
+        ignored = +self._notes
         for column in self._cells if table is None else table:
             entries = self._parsed.get(column)
             paths = [column]
             if isinstance(entries, dict) and entries:
                 paths = [f"{column}.{key}" for key in entries]
-            found.update(path for path in paths if not self._is_used(path))
-        return found
+            ignored.update(path for path in paths if not self._is_used(path))
+        return ignored
 
     def _is_used(self, path: str) -> bool:
         inside = f"{path}."
-        return path in INTERNAL or any(one == path or one.startswith(inside) for one in self._used)
+        return path in INTERNAL or any(
+            used == path or used.startswith(inside) for used in self._used
+        )
 
-    def _find(self, wanted: str) -> tuple[str, Any] | None:
-        if (column := self._column(wanted)) is not None:
+    def _find(self, name: str) -> tuple[str, Any] | None:
+        if (column := self._column(name)) is not None:
             return column, self._cells[column]
-        parts = wanted.split(".")
+        parts = name.split(".")
         for cut in range(len(parts) - 1, 0, -1):
             column = self._column(".".join(parts[:cut]))
             if column is None or (self._is_archive and suffix_of_kind(column) != "json"):
@@ -224,18 +228,18 @@ class _Cells:
                 return f"{column}.{entry[0]}", entry[1]
         return None
 
-    def _column(self, wanted: str) -> str | None:
+    def _column(self, name: str) -> str | None:
         if not self._is_archive:
-            return find_name(wanted, self._cells)
-        kind = match_kind(wanted.lower(), self._cells)
-        if kind is None and wanted == "json":
+            return find_name(name, self._cells)
+        kind = match_kind(name.lower(), self._cells)
+        if kind is None and name == "json":
             kind = next((name for name in self._cells if name.endswith(".json")), None)
         return kind
 
     def _entries(self, column: str) -> Any:
-        """A dictionary in a cell, or in the json of a member."""
+        """Dictionary in a cell, or in the json of a member."""
         value = self._cells[column]
-        if not isinstance(value, Stored):
+        if not isinstance(value, FileSlice):
             return _unwrapped(value)
         if column not in self._parsed:
             self.latest = column
@@ -243,26 +247,26 @@ class _Cells:
         return self._parsed[column]
 
 
-def _content(member: Stored, most: int) -> bytes:
-    if member.num_bytes > most:
-        raise NotTextError(f"has {member.num_bytes} bytes; {most} are allowed")
+def _content(member: FileSlice, max_bytes: int) -> bytes:
+    if member.num_bytes > max_bytes:
+        raise NotTextError(f"has {member.num_bytes} bytes; {max_bytes} are allowed")
     return member.read()
 
 
 def _unwrapped(value: Any) -> Any:
-    """The list or dictionary that a program wrote as text; other values as they are."""
+    """Parse a list or dictionary that was written as text; return other values unchanged."""
     text = value
     if isinstance(value, bytes) and value[:1] in (b"[", b"{"):
         text = value.decode("utf-8", "replace")
     if not isinstance(text, str) or (text[:1], text.rstrip()[-1:]) not in BRACKETS:
         return value
-    for read in (json.loads, ast.literal_eval):
+    for parse in (json.loads, ast.literal_eval):
         try:
-            found = read(text)
+            parsed = parse(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):  # text in brackets
             continue
-        if isinstance(found, dict | list):
-            return found
+        if isinstance(parsed, dict | list):
+            return parsed
     return value
 
 
@@ -278,7 +282,8 @@ def _json(content: bytes) -> Any:
 
 
 def _dig(value: Any, path: list[str]) -> tuple[str, Any] | None:
-    """The entry at a path in dictionaries, whose keys may have dots; its own names and value."""
+    """Own name and value of the entry at a path in nested dictionaries, whose keys may have
+    dots."""
     if not path:
         return "", value
     if not isinstance(value, dict):

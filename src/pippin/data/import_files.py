@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of an import opened for reading at any place: those here, and copies of those by URL."""
+"""Seekable files of an import: local files, and local copies of remote or compressed files."""
 
 import bz2
 import gzip
@@ -22,15 +22,15 @@ COMPRESSIONS: dict[bytes, Callable[[Any], Any]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
 }
-"""First bytes -> what reads the rest, checksums and the end included."""
+"""Magic bytes -> decompressing reader, which checks checksums and the end of the file."""
 CHUNK = 1 << 20
 RETRIES = 5
-"""Reads that are tried again when a connection is lost; after 1, 2, 4, ... seconds."""
+"""Maximum number of retries after a lost connection, with delays of 1, 2, 4, ... seconds."""
 
 
 @contextmanager
 def open_stream(place: str) -> Iterator[BinaryFile]:
-    """A file from its first byte on; it may be unable to seek.
+    """Open a file at its first byte; it may not be seekable.
 
     Args:
         place: path or URL.
@@ -46,19 +46,19 @@ def open_stream(place: str) -> Iterator[BinaryFile]:
 
 @contextmanager
 def open_seekable(place: str, scratch: Path, *, copy_urls: bool) -> Iterator[BinaryFile]:
-    """An uncompressed file that can be read at any place.
+    """Open a file as an uncompressed, seekable file.
 
-    What is compressed or, if so wanted, comes by URL is written to a file without a name: the
-    system removes it, however the process ends.
+    Compressed files and, if requested, remote files are copied to an unnamed temporary file, which
+    the system removes when the process ends.
 
     Args:
         place: path or URL.
-        scratch: folder on the disk that has room for the copy.
-        copy_urls: copy files by URL even where their store can seek.
+        scratch: folder on the disk for the copy.
+        copy_urls: copy remote files even if their store can seek.
 
     Raises:
-        ConfigError: no such store, or a package that is missing.
-        OSError, EOFError, zlib.error, ...: it cannot be read to its end.
+        ConfigError: no such store, or a missing package.
+        OSError, EOFError, zlib.error, ...: the file cannot be read to its end.
     """
     with open_stream(place) as stream:
         if is_url(place) and (copy_urls or not stream.seekable()):
@@ -84,7 +84,7 @@ def _left_open() -> Iterator[None]:
 
 
 def _can_seek(stream: BinaryFile) -> bool:
-    """By trying: streams of fsspec say that they can, whether they can or not."""
+    """Try to seek: fsspec streams report that they are seekable even if they are not."""
     try:
         stream.seek(1)
         stream.seek(0)
@@ -97,7 +97,7 @@ def _copied(source: Any, scratch: Path) -> BinaryFile:
     copy = TemporaryFile(dir=scratch)  # noqa: SIM115 (the caller closes it)
     try:
         while chunk := source.read(CHUNK):
-            with naming(scratch):  # of an error that is no error of the source
+            with naming(scratch):  # an error here is not an error of the source
                 copy.write(chunk)
         with naming(scratch):
             copy.seek(0)
@@ -108,44 +108,44 @@ def _copied(source: Any, scratch: Path) -> BinaryFile:
 
 
 class _Steady(io.RawIOBase):
-    """A file of a store, whose reads are tried again where a connection is lost."""
+    """File of a store that retries reads after a lost connection."""
 
     def __init__(self, file: BinaryFile) -> None:
         super().__init__()
         self._file, self._can_seek = file, _can_seek(file)
 
     def readable(self) -> bool:
-        """Yes."""
+        """Always True."""
         return True
 
     def seekable(self) -> bool:
-        """Whether any place can be read."""
+        """True if the file supports random access."""
         return self._can_seek
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
+        """Move to an offset."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """The place that is read next."""
+        """Offset of the next read."""
         return self._file.tell()
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes; none at the end."""
-        place = self._file.tell() if self._can_seek else 0
+        """Next bytes; empty at the end."""
+        offset = self._file.tell() if self._can_seek else 0
         for attempt in range(RETRIES):
             try:
                 return self._file.read(size)
             except _connection_errors():
-                if not self._can_seek:  # what was read meanwhile is not known
+                if not self._can_seek:  # the position is unknown
                     raise
                 time.sleep(2**attempt)
-                self._file.seek(place)
+                self._file.seek(offset)
         return self._file.read(size)
 
 
 def _connection_errors() -> tuple[type[Exception], ...]:
-    """Errors that may pass."""
+    """Transient connection errors."""
     try:
         from aiohttp import ClientConnectionError, ClientPayloadError
     except ImportError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets of the hub: archives are read by our own reader, others by ``datasets`` as streams."""
+"""Hub data sets: pippin reads their archives itself; ``datasets`` streams other formats."""
 
 import re
 from collections import Counter
@@ -14,45 +14,45 @@ from pippin.config import ConfigError
 from pippin.data.import_columns import Columns
 from pippin.data.import_config import ImportConfig
 from pippin.data.import_parquet import BATCH, rows_of
-from pippin.data.import_rows import Look, OpenShard, Row
+from pippin.data.import_rows import OpenShard, Row, ShardSchema
 from pippin.data.import_shard_files import FileShard, bytes_of
-from pippin.data.import_urls import import_datasets
+from pippin.data.import_urls import datasets_library
 from pippin.system.secrets import redact
 
-LOOKED_AT = 5
-"""Rows that tell the columns where the data set declares none."""
+NUM_SCHEMA_ROWS = 5
+"""Number of rows that determine the columns of a data set without declared features."""
 TIMEOUT = 10
-"""Seconds that the hub has to say whether it has a data set."""
+"""Timeout of a hub request, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubShard:
-    """One of the parts that ``datasets`` finds in a data set of the hub."""
+    """One shard of a hub data set, as ``datasets`` splits it."""
 
     index: int
     config: ImportConfig
 
     @property
     def identity(self) -> str:
-        """Name, revision and number."""
+        """Name, revision and index."""
         return _identity(self.config, self.index)
 
     @property
     def stem(self) -> str:
-        """A name that no folder has."""
+        """Empty, because there is no archive name."""
         return ""
 
-    def look(self, scratch: Path) -> Look:
-        """What its declaration, or its first rows, tell of its columns.
+    def read_schema(self, scratch: Path) -> ShardSchema:
+        """Schema of the shard, from declared features or the first rows.
 
         Raises:
             ConfigError: the data set cannot be opened.
         """
         stream = self._stream()
         features = stream.features or {}
-        first = list(islice(self._rows(stream), 0 if features else LOOKED_AT))
+        first = list(islice(self._rows(stream), 0 if features else NUM_SCHEMA_ROWS))
         kinds = {name: type(feature).__name__ for name, feature in features.items()}
-        return Look(
+        return ShardSchema(
             names=tuple(
                 dict.fromkeys((*features, *(name for row in first for name in row.cells)))
             ),
@@ -64,10 +64,10 @@ class HubShard:
 
     @contextmanager
     def open(self, columns: Columns, scratch: Path) -> Iterator[OpenShard]:
-        """Its rows; images are bytes, or name files of the data set.
+        """Open the shard for its rows; images are bytes, or paths of files in the data set.
 
         Raises:
-            ConfigError: the data set cannot be opened, or not read to its end.
+            ConfigError: the data set cannot be opened or read to its end.
         """
         stream = self._stream()
         features = stream.features or {}
@@ -78,36 +78,42 @@ class HubShard:
         )
 
     def content(self, value: Any) -> bytes | None:
-        """The bytes in a cell of images, or of the image file that it names in the data set.
+        """Bytes of an image cell, or of the data set's file that it names.
 
-        Other files are not read, whatever a data set names.
+        Files outside the data set are never read.
 
         Raises:
             ConfigError: the file cannot be read.
         """
-        found = bytes_of(value)
-        place = value.get("path") if isinstance(value, dict) else None
-        own = rf"(zip://[^:]*::)?hf://datasets/{re.escape(self.config.source)}@[^:]*"
-        if found or not isinstance(place, str) or not re.fullmatch(own, place) or ".." in place:
-            return found
+        content = bytes_of(value)
+        path = value.get("path") if isinstance(value, dict) else None
+        own_path = rf"(zip://[^:]*::)?hf://datasets/{re.escape(self.config.source)}@[^:]*"
+        if (
+            content
+            or not isinstance(path, str)
+            or not re.fullmatch(own_path, path)
+            or ".." in path
+        ):
+            return content
         import fsspec
 
         try:
-            with fsspec.open(place, "rb") as file:
+            with fsspec.open(path, "rb") as file:
                 return file.read()
         except Exception as error:  # of many kinds: what its store meets
-            shown, why = redact(place), redact(error)
+            shown, why = redact(path), redact(error)
             raise ConfigError(
-                f"{shown} cannot be read: {why}; the same command goes on at this shard"
+                f"{shown} cannot be read: {why}; run the same command again to resume at this "
+                "shard"
             ) from None
 
     def statuses(self, scratch: Path) -> Counter[str]:
-        """Nothing: there are no notes of img2dataset."""
+        """Empty, because there are no img2dataset statuses."""
         return Counter()
 
     def _stream(self) -> Any:
-        whole = _stream(self.config, _builder(self.config))
-        return whole.shard(num_shards=whole.num_shards, index=self.index)
+        dataset = _stream(self.config, _builder(self.config))
+        return dataset.shard(num_shards=dataset.num_shards, index=self.index)
 
     def _rows(self, stream: Any) -> Iterator[Row]:
         try:
@@ -115,22 +121,22 @@ class HubShard:
                 yield from rows_of(table)
         except Exception as error:  # of many kinds, by format and by store
             raise ConfigError(
-                f"{self.identity}, cannot be read to its end: {redact(error)}; other shards that "
-                "are whole stay"
+                f"{self.identity}, cannot be read to its end: {redact(error)}; complete shards "
+                "are kept"
             ) from None
 
 
 LISTS = ("List", "LargeList", "Sequence", "list")
-"""Types of ``datasets`` for columns of several values."""
+"""Feature types of ``datasets`` for columns of lists."""
 
 
 def find_hub_shards(config: ImportConfig) -> list[HubShard] | list[FileShard]:
-    """The parts of a data set of the hub, as far as ``shards`` allows.
+    """Shards of a hub data set, up to the limit ``shards``.
 
     Raises:
-        ConfigError: no such data set, or the hub cannot be asked.
+        ConfigError: no such data set, or the hub cannot be reached.
     """
-    import_datasets()
+    datasets_library()
     _check_name(config)
     builder = _builder(config)
     places = _archives(config, builder)
@@ -144,7 +150,7 @@ def find_hub_shards(config: ImportConfig) -> list[HubShard] | list[FileShard]:
 
 
 def _check_name(config: ImportConfig) -> None:
-    """Ask once whether there is such a data set, so that a missing folder is said at once."""
+    """Check that the hub data set exists, so that a missing folder fails early."""
     from huggingface_hub import HfApi
     from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -158,20 +164,22 @@ def _check_name(config: ImportConfig) -> None:
         ) from None
     except RepositoryNotFoundError:
         raise ConfigError(
-            f"{nothing_here}, and no data set of that name on the hub that you may read; one that "
-            "is private or gated needs `hf auth login`"
+            f"{nothing_here}, and no hub data set of that name that you may read; private or "
+            "gated data sets need `hf auth login`"
         ) from None
     except Exception as error:  # no network, a name that no data set can have
         raise ConfigError(
-            f"{nothing_here}, and whether the hub ({ENDPOINT}) has a data set of that name cannot "
-            f"be asked: {redact(error)}"
+            f"{nothing_here}, and the hub ({ENDPOINT}) cannot be asked for a data set of that "
+            f"name: {redact(error)}"
         ) from None
 
 
 def _builder(config: ImportConfig) -> Any:
-    library = import_datasets()
+    datasets = datasets_library()
     try:
-        return library.load_dataset_builder(config.source, config.subset, revision=config.revision)
+        return datasets.load_dataset_builder(
+            config.source, config.subset, revision=config.revision
+        )
     except Exception as error:  # no network, no such subset, code that is refused
         raise _not_opened(config, error) from None
 
@@ -184,7 +192,7 @@ def _stream(config: ImportConfig, builder: Any) -> Any:
 
 
 def _archives(config: ImportConfig, builder: Any) -> list[str]:
-    """URLs of the archives of a data set that consists of such; none where it does not."""
+    """URLs of archives, if the data set consists of archives; else empty."""
     from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
     if not isinstance(builder, WebDataset):
@@ -200,8 +208,8 @@ def _archives(config: ImportConfig, builder: Any) -> list[str]:
 
 def _not_opened(config: ImportConfig, error: Exception) -> ConfigError:
     return ConfigError(
-        f"{config.source} is no file or folder here, and as a data set of the hub it cannot be "
-        f"opened: {redact(error)}"
+        f"{config.source} is no local file or folder, and as a hub data set it cannot be opened: "
+        f"{redact(error)}"
     )
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples of a WebDataset archive: which members belong together, by their names.
+"""Samples of a WebDataset archive: groups of members, by their names.
 
 The WebDataset rule ends the key of a sample at the first dot of a file's name, so that
-``0001.depth.png`` belongs to ``0001.jpg``. Names of cameras and of frames have dots of their own:
+``0001.depth.png`` belongs to ``0001.jpg``. File names of cameras and frames may also contain dots:
 ``frame_0.01.jpg``. A part between two dots is therefore
 
-- part of the key where it is no word (``01``, ``v1.5``), and all before it too;
-- what the member holds (a *qualifier*) where it is a usual name such as ``depth``, where a member
-  without it has the same key, or where it recurs in other samples;
-- part of the key where it and another one each have an image and a text of their own.
+- part of the key if it is not a word (``01``, ``v1.5``), together with all parts before it;
+- a *qualifier* of the content if it is a usual name such as ``depth``, if a member without it has
+  the same key, or if it recurs in other samples;
+- part of the key if it and another part each have an image and a text.
 """
 
 import posixpath
@@ -25,17 +25,17 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z_-]*\d{0,2}", re.ASCII)
 
 
 class Member(NamedTuple):
-    """A file in an archive."""
+    """File in an archive."""
 
     name: str
     start: int
-    """Its first byte in the archive."""
+    """Offset of the first byte in the archive."""
     num_bytes: int
 
 
 @dataclass
 class Sample:
-    """Members of one key."""
+    """Members with the same key."""
 
     key: str
     members: dict[str, Member] = field(default_factory=dict)
@@ -43,27 +43,27 @@ class Sample:
 
     @property
     def folder(self) -> str:
-        """The folders that the members lie in, joined by slashes; empty where there are none."""
+        """Folder path of the members, joined by slashes; empty if there is none."""
         return posixpath.dirname(self.key)
 
 
 @dataclass(frozen=True)
 class _Name:
     stem: str
-    """Folder and name up to the last part that is no word."""
+    """Folder and name up to the last part that is not a word."""
     words: str
     """Parts between the stem and the suffix."""
     suffix: str
 
 
 def group_members(members: Iterable[Member]) -> tuple[list[Sample], Counter[str]]:
-    """The samples of an archive in the order of their first members.
+    """Group the members of an archive into samples, in the order of first members.
 
-    Members of one key need not follow one another. A second member of the same key and kind begins
-    another sample.
+    Members with the same key need not be adjacent. A second member with the same key and kind
+    starts another sample.
 
     Returns:
-        the samples, and how many members belong to none: kind of name -> count.
+        The samples, and the counts of members without a sample: kind of name -> count.
     """
     named: list[tuple[Member, _Name]] = []
     others: Counter[str] = Counter()
@@ -101,7 +101,7 @@ def _key_and_kind(name: _Name, is_qualifier: "dict[tuple[str, str], bool]") -> t
 
 
 def _qualifiers(names: list[_Name]) -> dict[tuple[str, str], bool]:
-    """(Stem, words) -> whether the words say what a member holds and do not belong to the key."""
+    """(Stem, words) -> True if the words are a qualifier, False if they belong to the key."""
     suffixes: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     words_of: defaultdict[str, set[str]] = defaultdict(set)
     for name in names:
@@ -134,17 +134,17 @@ def _has_image_and_more(suffixes: set[str]) -> bool:
 
 
 class _Grouping:
-    """Members put together by key."""
+    """Incremental grouping of members by key."""
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
         self._latest: Sample | None = None
         self._by_key: defaultdict[str, list[Sample]] = defaultdict(list)
         self._filled: Counter[tuple[str, str]] = Counter()
-        """(Key, kind) -> how many samples of the key, from the first on, have the kind."""
+        """(Key, kind) -> number of leading samples of the key that have the kind."""
 
     def add(self, member: Member, key: str, kind: str) -> None:
-        """Add to the sample before it, or to the first of its key that lacks the kind."""
+        """Add to the latest sample, or to the first sample of the key without the kind."""
         sample = self._latest
         if sample is None or sample.key != key or kind in sample.members:
             sample = self._first_without(key, kind)
@@ -152,11 +152,11 @@ class _Grouping:
         self._latest = sample
 
     def _first_without(self, key: str, kind: str) -> Sample:
-        same_key, place = self._by_key[key], self._filled[key, kind]
-        while place < len(same_key) and kind in same_key[place].members:
-            place += 1
-        self._filled[key, kind] = place
-        if place == len(same_key):
+        same_key, index = self._by_key[key], self._filled[key, kind]
+        while index < len(same_key) and kind in same_key[index].members:
+            index += 1
+        self._filled[key, kind] = index
+        if index == len(same_key):
             same_key.append(Sample(key))
             self.samples.append(same_key[-1])
-        return same_key[place]
+        return same_key[index]

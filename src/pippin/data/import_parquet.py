@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of a parquet file, read in batches. Nothing is decoded, and one bad cell costs one row."""
+"""Rows of a parquet file, read in batches. Images are not decoded; a bad cell affects one row."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
 
 from pippin.data.import_names import find_name
-from pippin.data.import_rows import BinaryFile, Look, OpenShard, Row
+from pippin.data.import_rows import BinaryFile, OpenShard, Row, ShardSchema
 from pippin.system.json_text import parse_json
 
 BATCH = 64
-"""Rows that are held in memory at once."""
+"""Number of rows in memory at once."""
 IMAGE_FIELDS = {"bytes", "path"}
-"""Of a column of images, as Hugging Face ``datasets`` writes it."""
+"""Fields of an image column, as Hugging Face ``datasets`` writes it."""
 
 
-def look_at_parquet(file: BinaryFile) -> Look:
-    """The columns of a file, by its footer.
+def read_parquet_schema(file: BinaryFile) -> ShardSchema:
+    """Schema of a file, from its footer.
 
     Raises:
-        pyarrow.ArrowException, OSError: it is no parquet file, or is cut off.
+        pyarrow.ArrowException, OSError: not a parquet file, or truncated.
     """
     from pyarrow import types
 
@@ -37,7 +37,7 @@ def look_at_parquet(file: BinaryFile) -> Look:
             dictionaries.add(column.name)
         elif types.is_nested(column.type):
             lists.add(column.name)
-    return Look(
+    return ShardSchema(
         names=tuple(names),
         images=tuple(images),
         classes=_classes(declared),
@@ -46,41 +46,40 @@ def look_at_parquet(file: BinaryFile) -> Look:
     )
 
 
-def open_parquet(file: BinaryFile, wanted: Collection[str]) -> OpenShard:
-    """The rows of a file.
+def open_parquet(file: BinaryFile, requested: Collection[str]) -> OpenShard:
+    """Open a file for its rows.
 
     Args:
-        file: at any place; it can seek.
-        wanted: columns that are read, or entries of such; those that the file lacks are left
-            out.
+        file: a seekable file.
+        requested: columns to read, or entries of columns; missing ones are ignored.
 
     Raises:
-        pyarrow.ArrowException, OSError: it is no parquet file, or is damaged.
+        pyarrow.ArrowException, OSError: not a parquet file, or damaged.
     """
     table = _open(file)
     names = tuple(table.schema_arrow.names)
     return OpenShard(
-        rows=_rows(table, _columns_of(wanted, names)),
+        rows=_rows(table, _columns_of(requested, names)),
         columns=names,
         classes=_classes(_features(table.schema_arrow)),
     )
 
 
-def _columns_of(wanted: Collection[str], names: Collection[str]) -> list[str]:
-    """Columns of a file that have the wanted names, or hold entries of these."""
-    found: dict[str, None] = {}
-    for path in wanted:
+def _columns_of(requested: Collection[str], names: Collection[str]) -> list[str]:
+    """Columns of a file with the requested names, or with requested entries."""
+    columns: dict[str, None] = {}
+    for path in requested:
         parts = path.split(".")
         starts = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
-        found |= {name: None for start in starts if (name := find_name(start, names))}
-    return list(found)
+        columns |= {name: None for start in starts if (name := find_name(start, names))}
+    return list(columns)
 
 
 def count_values(file: BinaryFile, column: str) -> Counter[str]:
-    """How many rows have each value of a column; nothing where there is no such column.
+    """Number of rows of each value of a column; empty if there is no such column.
 
     Raises:
-        pyarrow.ArrowException, OSError: it is no parquet file, or is damaged.
+        pyarrow.ArrowException, OSError: not a parquet file, or damaged.
     """
     table = _open(file)
     if column not in table.schema_arrow.names:
@@ -100,14 +99,14 @@ def _rows(table: Any, names: list[str]) -> Iterator[Row]:
 
 
 def rows_of(batch: Any) -> Iterator[Row]:
-    """The rows of an Arrow table or batch; bytes where a text is not UTF-8."""
+    """Rows of an Arrow table or batch; text that is not UTF-8 becomes bytes."""
     columns = {name: _values(batch.column(name)) for name in batch.schema.names}
     for number in range(batch.num_rows):
         yield Row({name: values[number] for name, values in columns.items()})
 
 
 def _values(column: Any) -> list[Any]:
-    """Values of a column; bytes where a text is not UTF-8."""
+    """Values of a column; text that is not UTF-8 becomes bytes."""
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
@@ -122,7 +121,7 @@ def _value(cell: Any) -> Any:
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """What Hugging Face ``datasets`` noted of the columns; nothing where it wrote no file."""
+    """Features that Hugging Face ``datasets`` declared in the file; empty if there are none."""
     try:
         features = parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):

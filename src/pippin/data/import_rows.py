@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of a shard, whatever its format: cells by column, and what is known of the columns."""
+"""Rows of a shard in any format: cells by column, and the schema of the columns."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -7,65 +7,65 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 BinaryFile: TypeAlias = Any
-"""An open file of bytes: Python's own, or one of the many kinds of ``fsspec``."""
+"""Open binary file: a Python file, or a file of ``fsspec``."""
 
 
 class Row(NamedTuple):
     """One row of a table, or one sample of an archive."""
 
     cells: Mapping[str, Any]
-    """Column or kind of member -> value; of members of archives :class:`Stored`."""
+    """Column or kind of member -> value; archive members are :class:`FileSlice`."""
     name: str = ""
-    """What the source calls it, for messages."""
+    """Name in the source, for messages."""
     folder: str = ""
-    """That it lies in, inside an archive."""
+    """Folder of the sample inside an archive."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """What the beginning of a shard tells of its columns."""
+class ShardSchema:
+    """Columns of a shard, read from its beginning."""
 
     names: tuple[str, ...]
-    """Of columns, or kinds of members; entries inside of them as ``COLUMN.ENTRY``."""
+    """Names of columns or kinds of members; nested entries as ``COLUMN.ENTRY``."""
     images: tuple[str, ...] = ()
-    """Columns that are declared to hold images."""
+    """Columns declared as images."""
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Column -> names of its classes, where it is declared to hold their numbers."""
+    """Column -> class names, for columns declared as class ids."""
     lists: frozenset[str] = frozenset()
-    """Columns of several values a row."""
+    """Columns of lists."""
     dictionaries: frozenset[str] = frozenset()
-    """Columns of named entries."""
+    """Columns of dictionaries."""
     samples: tuple[tuple[str, ...], ...] | None = None
-    """Of an archive: the kinds of each sample."""
-    is_whole: bool = True
-    """Whether there are no other columns in the shard."""
+    """Kinds of members of each sample of an archive."""
+    is_complete: bool = True
+    """False if the shard may have other columns."""
 
 
 @dataclass(kw_only=True)
 class OpenShard:
-    """A shard while it is read."""
+    """Shard opened for reading."""
 
     rows: Iterator[Row]
     columns: tuple[str, ...] | None = None
-    """All of a table; None = an archive, of which each sample has its own kinds."""
+    """All columns of a table; None = an archive, whose samples each have their own kinds."""
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unread: Counter[str] = field(default_factory=Counter)
-    """What belongs to no row -> how many; complete when all rows are read."""
+    """Values outside any row -> count; complete after all rows are read."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Bytes in an open file, read when they are needed."""
+class FileSlice:
+    """Byte range of an open file, read on demand."""
 
     file: BinaryFile
     start: int
     num_bytes: int
 
     def read(self) -> bytes:
-        """All of them.
+        """Read the range.
 
         Raises:
-            EOFError: the file is shorter.
+            EOFError: the file is too short.
         """
         self.file.seek(self.start)
         content = self.file.read(self.num_bytes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A shard that is a file: a parquet file or a WebDataset archive, here or by URL."""
+"""Shard files: parquet files and WebDataset archives, local or by URL."""
 
 import errno
 from collections import Counter
@@ -10,71 +10,71 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pippin.config import ConfigError
-from pippin.data.import_archives import look_at_archive, open_archive
+from pippin.data.import_archives import open_archive, read_archive_schema
 from pippin.data.import_columns import Columns
 from pippin.data.import_files import open_seekable, open_stream
-from pippin.data.import_parquet import count_values, look_at_parquet, open_parquet
-from pippin.data.import_rows import Look, OpenShard, Row, Stored
-from pippin.data.import_urls import format_of, import_datasets, stem_of
+from pippin.data.import_parquet import count_values, open_parquet, read_parquet_schema
+from pippin.data.import_rows import FileSlice, OpenShard, Row, ShardSchema
+from pippin.data.import_urls import datasets_library, format_of, stem_of
 from pippin.system.secrets import redact, without_secrets
 
 NAMES = {"parquet": "parquet", "tar": "a tar archive"}
-"""Formats, for messages."""
+"""Names of formats for messages."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STATUS = "status"
-"""Column in which img2dataset says what became of each URL."""
+"""Column with img2dataset's status of each URL."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileShard:
-    """A parquet file or a WebDataset archive."""
+    """Parquet file or WebDataset archive."""
 
     index: int
     place: str
     """Path or URL."""
     identity: str
-    """Name, size and the store's tag: what can be known of it without reading it."""
+    """Name, size and the store's tag, known without reading the file."""
     notes: str | None = None
-    """Path or URL of a parquet file in which img2dataset says what became of each URL."""
+    """Path or URL of img2dataset's parquet file with the status of each URL."""
 
     @property
     def stem(self) -> str:
-        """The file's name without the end that tells its format."""
+        """File name without the suffix of its format."""
         return PurePosixPath(stem_of(self.place)).name
 
-    def look(self, scratch: Path) -> Look:
-        """What its beginning tells of its columns.
+    def read_schema(self, scratch: Path) -> ShardSchema:
+        """Schema of the shard, from its beginning or footer.
 
         Raises:
-            ConfigError: it cannot be read.
+            ConfigError: the file cannot be read.
         """
-        import_datasets()
+        datasets_library()
         kind = format_of(self.place)
         try:
             if kind == "tar":
                 with open_stream(self.place) as stream:
-                    return look_at_archive(stream)
+                    return read_archive_schema(stream)
             with open_seekable(self.place, scratch, copy_urls=False) as file:
-                return look_at_parquet(file)
+                return read_parquet_schema(file)
         except ConfigError:
             raise
-        except Exception as error:  # of many kinds: what a file's reader meets in it
+        except Exception as error:  # the type depends on the reader of the format
             shown, why = without_secrets(self.place), self._explained(error)
             raise ConfigError(f"{shown} cannot be read as {NAMES[str(kind)]}: {why}") from None
 
     @contextmanager
     def open(self, columns: Columns, scratch: Path) -> Iterator[OpenShard]:
-        """Its rows, which can be read inside the block; images are bytes.
+        """Open the shard for its rows, readable inside the block; images are bytes.
 
         Args:
-            columns: of the import.
-            scratch: folder for a copy of what comes by URL or is compressed.
+            columns: columns of the import.
+            scratch: folder for the copy of a remote or compressed file.
 
         Raises:
-            ConfigError: it cannot be read to its end, before the first row or at any other.
-            OSError: no room for the copy.
+            ConfigError: the file cannot be opened or read to its end.
+            OSError: no disk space for the copy.
         """
-        import_datasets()
+        datasets_library()
         with ExitStack() as stack:
             try:
                 is_archive = format_of(self.place) == "tar"
@@ -91,12 +91,12 @@ class FileShard:
             yield opened
 
     def content(self, value: Any) -> bytes | None:
-        """The bytes in a cell of images; None where it holds none.
+        """Bytes of an image cell; None if it is empty.
 
         Raises:
-            ConfigError: the file cannot be read there.
+            ConfigError: the file cannot be read at this position.
         """
-        if not isinstance(value, Stored):
+        if not isinstance(value, FileSlice):
             return bytes_of(value)
         try:
             return value.read()
@@ -104,13 +104,13 @@ class FileShard:
             raise self._unreadable(error) from None
 
     def statuses(self, scratch: Path) -> Counter[str]:
-        """What img2dataset says of the URLs of the shard: status -> how many."""
+        """Counts of img2dataset's statuses of the shard's URLs."""
         if self.notes is None:
             return Counter()
         try:
             with open_seekable(self.notes, scratch, copy_urls=False) as file:
                 return count_values(file, STATUS)
-        except Exception:  # of many kinds; it holds no images
+        except Exception:  # any type; the file holds no images
             return Counter({f"{PurePosixPath(without_secrets(self.notes)).name} unreadable": 1})
 
     def _checked(self, rows: Iterator[Row]) -> Iterator[Row]:
@@ -125,8 +125,8 @@ class FileShard:
         if isinstance(error, OSError) and error.errno in NO_ROOM:  # for the copy
             return error
         return ConfigError(
-            f"{self.identity}, cannot be read to its end: {self._explained(error)}; other shards "
-            "that are whole stay"
+            f"{self.identity}, cannot be read to its end: {self._explained(error)}; complete "
+            "shards are kept"
         )
 
     def _explained(self, error: Exception) -> str:
@@ -134,7 +134,7 @@ class FileShard:
 
 
 def bytes_of(value: Any) -> bytes | None:
-    """The bytes in a cell of images of a table; None where it holds none."""
+    """Bytes of an image cell of a table; None if it is empty."""
     if isinstance(value, dict):
         value = value.get("bytes")
     return value if isinstance(value, bytes) else None

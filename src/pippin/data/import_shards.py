@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One shard of an imported source into files: as a whole or not at all.
+"""Atomic import of one shard into image files.
 
-Images are not decoded here: their bytes go into files as they are. Names are numbers of shard and
-row, so nothing in a source can choose where a file is written.
+Images are not decoded: their bytes are written unchanged. File names are the indices of shard and
+row, so a source cannot choose where a file is written.
 """
 
 import io
@@ -17,20 +17,20 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from pippin.config import ConfigError
-from pippin.data.import_cells import RowReader, UnusableRowError
+from pippin.data.import_cells import RowReader, SkippedRowError
 from pippin.data.import_checks import check_rows, check_table
 from pippin.data.import_columns import Columns
-from pippin.data.import_names import shown
-from pippin.data.import_rows import Row, Stored
+from pippin.data.import_names import printable
+from pippin.data.import_rows import FileSlice, Row
 from pippin.data.import_sources import Shard
 from pippin.system.files import STAGING_SUFFIX, naming, write_text
 from pippin.system.flush import sync, sync_tree
 from pippin.system.formats import FormatError, read_stamped, stamped
 
 KIND = "import"
-"""Of :data:`pippin.system.formats.FORMATS`."""
+"""Key in :data:`pippin.system.formats.FORMATS`."""
 PARTS = ".parts"
-"""Folder of what is known of an import: one file for each shard that is there as a whole."""
+"""Folder of records of an import: one file for each complete shard."""
 SUFFIXES = {
     "PNG": ".png",
     "JPEG": ".jpg",
@@ -40,48 +40,48 @@ SUFFIXES = {
     "BMP": ".bmp",
     "TIFF": ".tiff",
 }
-"""Pillow's name of a format -> that of its files."""
+"""Pillow's format name -> file suffix."""
 _NAME = re.compile(rf"\d{{7,}}({'|'.join(map(re.escape, sorted({*SUFFIXES.values()})))})")
-"""What files of images are called."""
-OPENED = tuple(name for name in SUFFIXES if name != "MPO")  # which JPEG's reader gives
-"""Formats that are looked for in bytes."""
-LARGEST_IMAGE = 1 << 30
-"""Bytes of an image in an archive."""
+"""Pattern of image file names."""
+OPENED = tuple(name for name in SUFFIXES if name != "MPO")  # the JPEG reader detects MPO
+"""Formats that Pillow tries on the bytes."""
+MAX_IMAGE_BYTES = 1 << 30
+"""Maximum size of an image in an archive."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What came out of one shard."""
+    """Record of one imported shard."""
 
     of: str
-    """The shard's identity."""
+    """Identity of the shard."""
     rows: list[dict[str, str]]
     """Lines of metadata.jsonl."""
     lost: list[str]
-    """``SHARD ROW: why``, of rows that were skipped."""
+    """Skipped rows as ``SHARD ROW: reason``."""
     num_bytes: list[int] = field(default_factory=list)
-    """Of the file of each row; none in notes of format 0."""
+    """File size of each row; empty in records of format 0."""
     folders: list[str] | None = None
-    """Inside an archive, of each of ``rows``; None = not known."""
+    """Folder of each row inside the archive; None = unknown."""
     taken: dict[str, dict[str, int]] = field(default_factory=dict)
     """image, label or a column of metadata.jsonl -> column of the source -> rows."""
     unread: dict[str, int] = field(default_factory=dict)
-    """Columns and kinds of members that were not taken -> how many."""
+    """Ignored columns and kinds of members -> count."""
     statuses: dict[str, int] = field(default_factory=dict)
-    """What img2dataset says of its URLs -> how many."""
+    """img2dataset's status of URLs -> count."""
 
 
 def read_part(shard: Shard, folder: Path, *, sizes: bool = True) -> Part | None:
-    """What an earlier call made of a shard; None where it was not finished, or is not whole.
+    """Record of a shard from an earlier call; None if the shard is missing or incomplete.
 
     Args:
-        shard: what is asked for.
-        folder: of the import.
-        sizes: look at the size of each file; an empty one, as a power cut may leave, is no image.
+        shard: the shard.
+        folder: folder of the import.
+        sizes: check the size of each file; a power cut may leave empty files.
 
     Raises:
-        ConfigError: it was made of another shard of the same number, or the note is damaged.
-        FormatError: the note is of a newer version.
+        ConfigError: the record belongs to another shard of the same index, or is damaged.
+        FormatError: the record has a newer version.
     """
     place = _part(shard, folder)
     if not place.exists():
@@ -111,7 +111,7 @@ def _read_note(place: Path) -> Part:
 
 
 def _has_files(part: Part, folder: Path) -> bool:
-    """Whether each file is there to its end."""
+    """True if every file exists with its full size."""
     for place, row in enumerate(part.rows):
         try:
             size = (folder / row["file_name"]).stat().st_size
@@ -123,17 +123,17 @@ def _has_files(part: Part, folder: Path) -> bool:
 
 
 def import_shard(shard: Shard, columns: Columns, folder: Path) -> None:
-    """Write a shard's images; what says that it is whole is written last, when the disk has all.
+    """Write the images of a shard; its record is written last, after all files are flushed.
 
     Args:
-        shard: what is read.
-        columns: those of the first shard.
-        folder: of the import, in which ``PARTS`` exists.
+        shard: the shard to read.
+        columns: columns of the first shard.
+        folder: folder of the import, in which ``PARTS`` exists.
 
     Raises:
-        ConfigError: it lacks a column, or cannot be read to its end, or its folder holds files of
-            somebody else.
-        OSError: no room.
+        ConfigError: a column is missing, the shard cannot be read to its end, or its folder holds
+            unrelated files.
+        OSError: no disk space.
     """
     place = folder / _name(shard)
     staging = folder / PARTS / f"{place.name}{STAGING_SUFFIX}"
@@ -153,41 +153,41 @@ def import_shard(shard: Shard, columns: Columns, folder: Path) -> None:
 
 
 def _clear(place: Path) -> None:
-    """Remove an earlier try's images.
+    """Remove images of an earlier attempt.
 
     Raises:
-        ConfigError: there are other files, which are not removed.
+        ConfigError: the folder holds other files, which are not removed.
     """
     if not place.is_dir():
         return
     names = sorted(os.listdir(place))
     if others := [name for name in names if not _NAME.fullmatch(name)]:
         raise ConfigError(
-            f"{place} is not whole and would be imported again, but holds a file that no import "
-            f"wrote, {others[0]}: move it away"
+            f"{place} is incomplete and would be imported again, but it holds a file that no "
+            f"import wrote, {others[0]}: move it away"
         )
     shutil.rmtree(place)
 
 
 def _write_images(shard: Shard, columns: Columns, folder: Path, scratch: Path) -> Part:
-    """Write every image, and tell which rows were skipped and what was not taken."""
+    """Write all images; returns the record with skipped rows and ignored columns."""
     part = Part(of=shard.identity, rows=[], lost=[], folders=[])
     with shard.open(columns, scratch) as opened:
         check_table(columns, opened, shard.identity)
         reader = RowReader(columns, opened.classes, opened.columns)
         for number, row in enumerate(opened.rows):
             try:
-                reading = reader.read(row)
-                content = _content(shard, row, reading.image)
+                parsed = reader.read(row)
+                content = _content(shard, row, parsed.image)
                 suffix = _suffix(content)
-            except UnusableRowError as error:
+            except SkippedRowError as error:
                 part.lost.append(f"{shard.index} {number}{_called(row)}: {error}")
                 continue
-            reader.count(reading)
+            reader.count(parsed)
             name = f"{number:07d}{suffix}"
             (folder / name).write_bytes(content)
             part.num_bytes.append(len(content))
-            part.rows.append({"file_name": f"{_name(shard)}/{name}"} | reading.texts)
+            part.rows.append({"file_name": f"{_name(shard)}/{name}"} | parsed.texts)
             assert part.folders is not None
             part.folders.append(row.folder)
     check_rows(reader, opened, shard.identity)
@@ -198,16 +198,16 @@ def _write_images(shard: Shard, columns: Columns, folder: Path, scratch: Path) -
 
 
 def _content(shard: Shard, row: Row, image: Any) -> bytes:
-    """The bytes of a row's image.
+    """Bytes of a row's image.
 
     Raises:
-        UnusableRowError: it has none.
+        SkippedRowError: the row has no image.
     """
-    if isinstance(image, Stored) and image.num_bytes > LARGEST_IMAGE:
-        raise UnusableRowError(f"enormous: it has {image.num_bytes} bytes")
+    if isinstance(image, FileSlice) and image.num_bytes > MAX_IMAGE_BYTES:
+        raise SkippedRowError(f"enormous: it has {image.num_bytes} bytes")
     content = shard.content(image)
     if not content:
-        raise UnusableRowError(_no_image(row, image))
+        raise SkippedRowError(_no_image(row, image))
     return content
 
 
@@ -216,27 +216,27 @@ def _no_image(row: Row, image: Any) -> str:
         return "no image: the row names a file and does not hold it"
     if isinstance(image, str):
         return "no image: the column holds text"
-    others = [kind for kind, value in row.cells.items() if isinstance(value, Stored)]
-    return "no image" + (f"; it has {', '.join(map(shown, others))}" if others else "")
+    others = [kind for kind, value in row.cells.items() if isinstance(value, FileSlice)]
+    return "no image" + (f"; it has {', '.join(map(printable, others))}" if others else "")
 
 
 def _suffix(content: bytes) -> str:
-    """By what the bytes are, whatever the source calls them; nothing is decoded."""
+    """File suffix by the content, whatever the source's name; the image is not decoded."""
     unknown = f"not an image of a format that is read ({', '.join(OPENED)})"
     try:
         with Image.open(io.BytesIO(content), formats=OPENED) as image:
             suffix = SUFFIXES.get(image.format or "")
     except Image.DecompressionBombError as error:
-        raise UnusableRowError(f"enormous: it has too many pixels ({error})") from error
+        raise SkippedRowError(f"enormous: it has too many pixels ({error})") from error
     except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise UnusableRowError(unknown) from error
+        raise SkippedRowError(unknown) from error
     if suffix is None:
-        raise UnusableRowError(unknown)
+        raise SkippedRowError(unknown)
     return suffix
 
 
 def _called(row: Row) -> str:
-    return f" ({shown(row.name)})" if row.name else ""
+    return f" ({printable(row.name)})" if row.name else ""
 
 
 def _name(shard: Shard) -> str:

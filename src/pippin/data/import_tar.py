@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Members of a tar archive, read to its closing blocks.
+"""Members of a tar archive, checked up to its closing blocks.
 
-``tarfile`` takes the first header that it cannot read, and a file that ends early, for the end of
-the archive. Here both are errors. Archives that were joined are read to the end of the last one.
+``tarfile`` treats an unreadable header or a truncated file as the end of the archive. Here both
+are errors. Concatenated archives are read to the end of the last one.
 """
 
 import tarfile
@@ -12,21 +12,21 @@ from collections.abc import Iterator
 from pippin.data.import_members import Member
 from pippin.data.import_rows import BinaryFile
 
-# A block of zeros, and the end of the file, where a header is looked for.
+# Raised for a block of zeros, and for the end of the file, in the place of a header.
 _EOFHeaderError: type[tarfile.HeaderError] = tarfile.EOFHeaderError  # type: ignore[attr-defined]
 _EmptyHeaderError: type[tarfile.HeaderError] = tarfile.EmptyHeaderError  # type: ignore[attr-defined]
 LARGEST_JSON = 16 << 20
-"""Bytes of a JSON that is read; no sample's is larger."""
-MOST_ZEROS = 65_536
-"""Closing blocks of 512 bytes that an archive may have."""
+"""Maximum size of a JSON member in bytes."""
+MAX_CLOSING_BLOCKS = 65_536
+"""Maximum number of closing blocks of 512 bytes."""
 
 
 class DamagedArchiveError(ValueError):
-    """An archive that is cut off, or has a header that cannot be read."""
+    """Truncated archive, or an unreadable header."""
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is an error where it cannot be read."""
+    """Header that raises an error if it cannot be read."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
@@ -35,10 +35,10 @@ class _Header(tarfile.TarInfo):
             header = super().fromtarfile(archive)
         except _EOFHeaderError:
             archive.closing_blocks += 1
-            if archive.closing_blocks > MOST_ZEROS:
+            if archive.closing_blocks > MAX_CLOSING_BLOCKS:
                 raise DamagedArchiveError(
-                    f"it has {MOST_ZEROS} empty blocks before byte {archive.offset}, as a file "
-                    "has whose download was not finished"
+                    f"it has {MAX_CLOSING_BLOCKS} empty blocks before byte {archive.offset}, as "
+                    "after an unfinished download"
                 ) from None
             raise
         except _EmptyHeaderError:
@@ -57,20 +57,20 @@ class _Header(tarfile.TarInfo):
 class _Archive(tarfile.TarFile):
     tarinfo = _Header
     closing_blocks = 0
-    """Empty blocks since the last member."""
+    """Number of empty blocks since the last member."""
 
 
 def read_members(file: BinaryFile, others: Counter[str]) -> Iterator[Member]:
-    """The files of an uncompressed archive.
+    """Files of an uncompressed archive.
 
-    Hard links are the files that they lead to. Folders are passed over.
+    Hard links resolve to their target files. Folders are ignored.
 
     Args:
-        file: at its first byte; it can seek.
-        others: what is no file is counted here: symbolic links, devices, files with holes.
+        file: a seekable file at its first byte.
+        others: counter of other members: symbolic links, devices, sparse files.
 
     Raises:
-        DamagedArchiveError: cut off, or a header that cannot be read.
+        DamagedArchiveError: truncated, or an unreadable header.
         tarfile.TarError: another fault of the archive.
     """
     by_name: dict[str, Member] = {}
@@ -86,28 +86,28 @@ def read_members(file: BinaryFile, others: Counter[str]) -> Iterator[Member]:
                 others["links and special files"] += 1
 
 
-def peek(file: BinaryFile, wanted: str) -> Iterator[tuple[Member, bytes]]:
-    """The files of an archive, compressed or not, without seeking: for a look at the first ones.
+def peek(file: BinaryFile, suffix: str) -> Iterator[tuple[Member, bytes]]:
+    """Files of an archive, compressed or not, without seeking; for inspection of the first ones.
 
     Args:
-        file: at its first byte.
-        wanted: suffix of files whose content is given too; that of others is empty.
+        file: a file at its first byte.
+        suffix: suffix of files whose content is returned too; other contents are empty.
 
     Raises:
-        DamagedArchiveError, tarfile.TarError: as :func:`read_members`.
+        DamagedArchiveError, tarfile.TarError: see :func:`read_members`.
     """
     with _Archive.open(fileobj=file, mode="r|*", ignore_zeros=True) as archive:
         for header in _headers(archive):
             if header.isreg() or header.islnk():
-                is_wanted = header.isreg() and header.name.lower().endswith(wanted)
-                is_wanted = is_wanted and header.size <= LARGEST_JSON
-                content = archive.extractfile(header) if is_wanted else None
+                reads_content = header.isreg() and header.name.lower().endswith(suffix)
+                reads_content = reads_content and header.size <= LARGEST_JSON
+                content = archive.extractfile(header) if reads_content else None
                 member = Member(header.name, header.offset_data, header.size)
                 yield member, content.read() if content else b""
 
 
 def _headers(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """All headers; none is kept, for there may be millions."""
+    """All headers; none is kept in memory, because there may be millions."""
     while (header := archive.next()) is not None:
         archive.members = []  # type: ignore[attr-defined]
         yield header

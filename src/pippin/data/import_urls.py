@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of an import by URL: which there are, and what their stores say of them.
+"""Remote files of an import: listing and identities.
 
-Every store that ``fsspec`` knows can be read: http, hf, S3, Google and Azure.
+All ``fsspec`` stores are supported: http, hf, S3, Google and Azure.
 """
 
 import re
@@ -18,39 +18,39 @@ FORMATS: dict[str, Format] = {
     ".parquet": "parquet",
     **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"), "tar"),
 }
-"""Ends of names of files that are imported, in lower case -> what they are."""
-READ = ".parquet or .tar"
-"""The formats, for messages."""
+"""File suffix in lower case -> format."""
+SUPPORTED = ".parquet or .tar"
+"""Supported formats, for messages."""
 PACKAGES = {
     **dict.fromkeys(("http", "https"), "aiohttp"),
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
     **dict.fromkeys(("az", "abfs"), "adlfs"),
 }
-"""Scheme of URLs -> what fsspec needs for it."""
+"""URL scheme -> package that fsspec needs for it."""
 TAGS = ("ETag", "etag", "blob_id")
-"""What a store says of a file's content, by the names that fsspec's stores have for it."""
-ASKED_AT_ONCE = 16
-"""Files whose sizes are asked for at the same time."""
-OF_HTTP = {"client_kwargs": {"trust_env": True}, "headers": {"Accept-Encoding": "identity"}}
-"""Proxies of the environment are used, and bytes come as they are."""
+"""Names of content tags in file information of fsspec stores."""
+MAX_CONCURRENT_REQUESTS = 16
+"""Maximum number of concurrent requests for file information."""
+HTTP_OPTIONS = {"client_kwargs": {"trust_env": True}, "headers": {"Accept-Encoding": "identity"}}
+"""Options of http stores: use the proxies of the environment, and do not compress transfers."""
 LIBRARIES = ("datasets", "fsspec", "huggingface_hub")
-"""Packages that log the URLs that they read."""
+"""Packages that log URLs."""
 
 
-def ask_urls(places: list[str]) -> list[tuple[str, str]]:
-    """(URL, identity) of files, of those in folders, and of those that a ``*`` stands for.
+def resolve_urls(places: list[str]) -> list[tuple[str, str]]:
+    """(URL, identity) of files, of files in folders, and of files that match a ``*``.
 
     Raises:
-        ConfigError: a file that is not there, or a package that is missing.
+        ConfigError: a missing file, or a missing package.
     """
-    asked = map_in_threads(_listed, places, ASKED_AT_ONCE)
-    found = [one for several in asked for one in several]
-    return [(place, _identity(place, info)) for place, info in found]
+    listings = map_in_threads(_list_files, places, MAX_CONCURRENT_REQUESTS)
+    files = [file for listing in listings for file in listing]
+    return [(place, _identity(place, info)) for place, info in files]
 
 
-def _listed(place: str) -> list[tuple[str, dict[str, Any]]]:
-    """(URL, what its store says of it) of the files that a URL means, sorted."""
+def _list_files(place: str) -> list[tuple[str, dict[str, Any]]]:
+    """(URL, file information of the store) of the files that a URL names, sorted."""
     store, path = find_store(place)
     shown, scheme = without_secrets(place), place.partition("://")[0]
     try:
@@ -58,8 +58,8 @@ def _listed(place: str) -> list[tuple[str, dict[str, Any]]]:
             return [(place, store.info(path))]
         if scheme in ("http", "https"):
             raise ConfigError(
-                f"{shown} is no {READ} file, and folders cannot be listed over http: name the "
-                "files, such as https://HOST/{00000..00099}.tar"
+                f"{shown} is no {SUPPORTED} file, and folders cannot be listed over http: name "
+                "the files, such as https://HOST/{00000..00099}.tar"
             )
         lister = store.glob if "*" in shown else store.find
         inside = sorted(lister(path, detail=True).items())
@@ -68,34 +68,34 @@ def _listed(place: str) -> list[tuple[str, dict[str, Any]]]:
     except Exception as error:  # of many kinds, by store
         why = redact(str(error) or type(error).__name__, place)
         raise ConfigError(f"{shown} cannot be found: {why}") from None
-    found = [
+    files = [
         (store.unstrip_protocol(p), info)
         for p, info in inside
         if format_of(p) and PurePosixPath(p).name != UNREAD
     ]
-    if not found:
-        raise ConfigError(f"{shown} holds no {READ} file to import")
-    return found
+    if not files:
+        raise ConfigError(f"{shown} holds no {SUPPORTED} file to import")
+    return files
 
 
 def find_store(place: str, *, reading: bool = False) -> tuple[Any, str]:
-    """The store of a URL and the path in it.
+    """Store of a URL and the path in it.
 
     Args:
         place: a URL.
-        reading: open files of the hub as such, with the user's token, where the URL is http.
+        reading: open http URLs of hub files through the hub, with the user's token.
 
     Raises:
-        ConfigError: no such store, or a package that is missing.
+        ConfigError: no such store, or a missing package.
     """
-    import_datasets()
+    datasets_library()
     from fsspec.core import url_to_fs
 
     if reading:
-        place = _of_hub(place)
+        place = _hub_url(place)
     scheme = place.partition("://")[0]
     try:
-        return url_to_fs(place, **(OF_HTTP if scheme in ("http", "https") else {}))
+        return url_to_fs(place, **(HTTP_OPTIONS if scheme in ("http", "https") else {}))
     except ImportError as error:
         package = PACKAGES.get(scheme)
         advice = f"pip install {package}" if package else redact(error, place)
@@ -105,8 +105,8 @@ def find_store(place: str, *, reading: bool = False) -> tuple[Any, str]:
         raise ConfigError(f"{shown} cannot be opened: {why}") from None
 
 
-def _of_hub(place: str) -> str:
-    """The hub's own form of ``https://huggingface.co/datasets/.../resolve/...``."""
+def _hub_url(place: str) -> str:
+    """Convert ``https://huggingface.co/datasets/.../resolve/...`` to an ``hf://`` URL."""
     from huggingface_hub.constants import ENDPOINT
 
     if not re.match(rf"{re.escape(ENDPOINT)}/datasets/[^?]*/resolve/", place):
@@ -117,29 +117,30 @@ def _of_hub(place: str) -> str:
 
 def _identity(place: str, info: dict[str, Any]) -> str:
     size = info.get("size")
-    told = f"{PurePosixPath(without_secrets(place)).name}, {'?' if size is None else size} bytes"
+    name = PurePosixPath(without_secrets(place)).name
+    identity = f"{name}, {'?' if size is None else size} bytes"
     tag = next((info[name] for name in TAGS if info.get(name)), None)
-    return told if tag is None else f"{told}, {tag}"
+    return identity if tag is None else f"{identity}, {tag}"
 
 
 def format_of(place: str) -> Format | None:
-    """What a path or URL is by its name; None where it is no file that is imported."""
+    """Format of a path or URL by its name; None if it is not supported."""
     name = PurePosixPath(without_secrets(place)).name.lower()
     return next((kind for end, kind in FORMATS.items() if name.endswith(end)), None)
 
 
 def stem_of(place: str) -> str:
-    """A path or URL up to the end of its name that tells the format."""
+    """Path or URL without the suffix of its format."""
     bare = without_secrets(place)
     end = max((e for e in FORMATS if bare.lower().endswith(e)), key=len, default="")
     return bare[: len(bare) - len(end)]
 
 
-def import_datasets() -> Any:
-    """The library ``datasets``, which brings fsspec.
+def datasets_library() -> Any:
+    """Import the ``datasets`` library, which installs fsspec.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: the library is not installed.
     """
     try:
         import datasets

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images out of parquet files, WebDataset archives or the hub, into a custom data set's folder.
+"""Import of parquet files, WebDataset archives or hub data sets into a folder of images.
 
-A shard is there as a whole or not at all, and is imported once.
+Each shard is imported atomically and once.
 """
 
 import json
@@ -26,84 +26,88 @@ from pippin.system.secrets import without_secrets
 from pippin.system.workers import worker_pool
 
 COLUMNS = "columns.json"
-"""In ``PARTS``: the columns of all shards."""
+"""File in ``PARTS`` with the columns of all shards."""
 
 Progress = Callable[[int, int], None]
-"""(shards done, shards in all)."""
+"""Callback with (shards done, total shards)."""
 
 
 @dataclass(kw_only=True)
 class Imported:
-    """What is in the folder now, and what of the source is not."""
+    """Result of an import: contents of the folder, and skipped or ignored parts of the source."""
 
     shards: int
-    before: int
-    """Shards that were there already."""
+    num_before: int
+    """Shards from earlier calls."""
     pictures: int = 0
     lost: tuple[str, ...] = ()
-    """``SHARD ROW: why``, of rows that were skipped."""
+    """Skipped rows as ``SHARD ROW: reason``."""
     captions: int = 0
-    """Images that have a caption."""
+    """Number of images with a caption."""
     labels: int = 0
-    """Images that have a class."""
+    """Number of images with a class."""
     classes: set[str] = field(default_factory=set)
     taken: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """image, label or a column of metadata.jsonl -> column of the source -> rows."""
     unread: Counter[str] = field(default_factory=Counter)
-    """Columns and kinds of members that were not taken -> how many."""
+    """Ignored columns and kinds of members -> count."""
     statuses: Counter[str] = field(default_factory=Counter)
-    """What img2dataset says of the URLs of its archives -> how many."""
+    """img2dataset's status of URLs -> count."""
     empty: int = 0
-    """Shards without rows."""
+    """Number of shards without rows."""
     uncounted: int = 0
-    """Shards of an earlier version, of which it is not known what was not taken."""
+    """Number of shards from an earlier version, whose ignored values are unknown."""
 
 
 def import_pictures(
     config: ImportConfig, folder: Path, *, processes: int = 1, progress: Progress | None = None
 ) -> Imported:
-    """Write images and metadata.jsonl; what an earlier call finished stays.
+    """Write images and metadata.jsonl; shards of earlier calls are kept.
 
     Args:
-        config: what is taken.
-        folder: new, or that of an earlier call with the same source.
-        processes: shards at once.
-        progress: told of every shard.
+        config: source and columns.
+        folder: a new folder, or the folder of an earlier call with the same source.
+        processes: number of shards imported in parallel.
+        progress: called after every shard.
 
     Raises:
-        ConfigError: no such source, no such column, a shard that lacks one, or a folder that holds
-            something else.
+        ConfigError: no such source or column, a shard without a column, or a folder with other
+            content.
         FolderBusyError: another process imports into the folder.
-        WorkerKilledError: the system killed one of several processes; whole shards stay.
-        OSError: no room; whole shards stay.
+        WorkerKilledError: the system killed a worker process; complete shards are kept.
+        OSError: no disk space; complete shards are kept.
     """
     if processes < 1:
         raise ConfigError(f"--processes must be 1 or more; got {processes}")
     shards = find_shards(config)
-    with _claimed(folder, config):
+    with _locked_folder(folder, config):
         missing = [shard for shard in shards if read_part(shard, folder) is None]
-        before = len(shards) - len(missing)
+        num_before = len(shards) - len(missing)
         if missing:
             columns = _columns(config, shards, folder)
-            for done, _ in enumerate(_all(missing, columns, folder, processes), start=before + 1):
+            for done, _ in enumerate(
+                _import_all(missing, columns, folder, processes), start=num_before + 1
+            ):
                 if progress is not None:
                     progress(done, len(shards))
-        return _finished(config, shards, folder, before)
+        return _write_metadata(config, shards, folder, num_before)
 
 
-def _finished(config: ImportConfig, shards: list[Shard], folder: Path, before: int) -> Imported:
-    """Write the metadata of shards that are all there."""
-    imported = Imported(shards=len(shards), before=before)
+def _write_metadata(
+    config: ImportConfig, shards: list[Shard], folder: Path, num_before: int
+) -> Imported:
+    """Write the metadata of complete shards."""
+    imported = Imported(shards=len(shards), num_before=num_before)
     classes = None
     if config.label in (None, FOLDER):
-        parts = ((shard.stem, _whole_part(shard, folder)) for shard in shards)
-        classes = find_classes(parts, asked=config.label == FOLDER)
+        parts = ((shard.stem, _complete_part(shard, folder)) for shard in shards)
+        classes = find_classes(parts, requested=config.label == FOLDER)
     with (
         replacing(folder / "metadata.jsonl") as staging,
         staging.open("w", encoding="utf-8") as file,
     ):
         for shard in shards:
-            part = _whole_part(shard, folder)
+            part = _complete_part(shard, folder)
             if classes is not None:
                 _add_folders(part, shard.stem, classes)
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in part.rows)
@@ -111,14 +115,14 @@ def _finished(config: ImportConfig, shards: list[Shard], folder: Path, before: i
     return imported
 
 
-def _whole_part(shard: Shard, folder: Path) -> Part:
+def _complete_part(shard: Shard, folder: Path) -> Part:
     part = read_part(shard, folder, sizes=False)
     assert part is not None
     return part
 
 
 def _add_folders(part: Part, stem: str, classes: FolderClasses) -> None:
-    """The class of each row of an archive by the folder that it lies in."""
+    """Set the class of each row of an archive from its folder."""
     counts = part.taken.setdefault("label", {}) if classes.names else part.unread
     for row, outer in zip(part.rows, part.folders or (), strict=True):
         folder = inner_folder(outer, stem)
@@ -144,7 +148,9 @@ def _count(imported: Imported, part: Part) -> None:
     imported.uncounted += part.folders is None
 
 
-def _all(missing: list[Shard], columns: Columns, folder: Path, processes: int) -> Iterator[None]:
+def _import_all(
+    missing: list[Shard], columns: Columns, folder: Path, processes: int
+) -> Iterator[None]:
     if processes == 1 or len(missing) < 2:
         for shard in missing:
             import_shard(shard, columns, folder)
@@ -152,54 +158,54 @@ def _all(missing: list[Shard], columns: Columns, folder: Path, processes: int) -
         return
     advice = f"--processes below {processes} take less"
     try:
-        # The folder's lock is not given up while a worker still writes there.
+        # The folder stays locked while a worker still writes.
         with worker_pool(min(processes, len(missing)), advice) as submit:
             jobs = [submit(import_shard, shard, columns, folder) for shard in missing]
             for job in as_completed(jobs):
                 job.result()
                 yield
     except BaseException:
-        for left in (folder / PARTS).glob(f"*{STAGING_SUFFIX}"):  # of workers that were killed
-            shutil.rmtree(left, ignore_errors=True)
+        for staging in (folder / PARTS).glob(f"*{STAGING_SUFFIX}"):  # left by killed workers
+            shutil.rmtree(staging, ignore_errors=True)
         raise
 
 
 def _columns(config: ImportConfig, shards: list[Shard], folder: Path) -> Columns:
-    """Those that an earlier call settled, or those of the first shard that has rows."""
-    note = folder / PARTS / COLUMNS
-    if note.exists():
-        return Columns.load(note)
-    looks = (shard.look(folder / PARTS) for shard in shards)
-    first = next(looks)
+    """Columns from an earlier call, or from the first shard with rows."""
+    path = folder / PARTS / COLUMNS
+    if path.exists():
+        return Columns.load(path)
+    schemas = (shard.read_schema(folder / PARTS) for shard in shards)
+    first = next(schemas)
     if not first.names:
-        first = next((look for look in looks if look.names), first)
+        first = next((schema for schema in schemas if schema.names), first)
     columns = find_columns(config, first)
-    columns.save(note)
+    columns.save(path)
     return columns
 
 
 @contextmanager
-def _claimed(folder: Path, config: ImportConfig) -> Iterator[None]:
-    """A folder belongs to one import: another one's pictures would be mixed in."""
+def _locked_folder(folder: Path, config: ImportConfig) -> Iterator[None]:
+    """Lock a folder and check that it belongs to this import."""
     parts = folder / PARTS
-    # A signature in a URL is no setting: it expires, and is not to be kept beside the images.
+    # Signatures in URLs are not settings: they expire and must not be stored beside the images.
     config = _without_secrets(config)
     if not parts.exists() and folder.exists() and os.listdir(folder):
         raise ConfigError(f"{folder} is not empty: choose a new folder to import into")
     with folder_lock(parts):
-        for place in (folder, parts):
-            remove_staged(place)  # of an import that was killed
-        note = parts / "import.json"
-        if not any(parts.glob("[0-9]*.json")):  # nothing came of it: other settings may be tried
+        for subfolder in (folder, parts):
+            remove_staged(subfolder)  # of an import that was killed
+        path = parts / "import.json"
+        if not any(parts.glob("[0-9]*.json")):  # nothing was imported: other settings are allowed
             (parts / COLUMNS).unlink(missing_ok=True)
-            config.save(note)
-        kept = ImportConfig.load(note)
-        before = _without_secrets(kept)
-        if kept != before:  # of an earlier version
-            before.save(note)
-        if before != config:
+            config.save(path)
+        recorded = ImportConfig.load(path)
+        num_before = _without_secrets(recorded)
+        if recorded != num_before:  # of an earlier version
+            num_before.save(path)
+        if num_before != config:
             raise ConfigError(
-                f"{folder} holds what was imported from {before.source} with other settings: "
+                f"{folder} holds what was imported from {num_before.source} with other settings: "
                 "repeat those, or choose another folder"
             )
         yield

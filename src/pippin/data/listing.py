@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files a folder of own pictures has, and their classes: by name, before any is read.
+"""Listing of a custom data set's files and classes by name, before any file is read.
 
-Three layouts: a metadata file says it; or each folder inside is a class, whatever lies deeper in
-it; or the folder is flat, and then all pictures are of one class. Without a metadata file,
-captions may lie in text files beside the pictures.
+There are three layouts: a metadata file; class folders, at any depth below their first level; or
+a flat folder, where all images have one class. Without a metadata file, captions may be in text
+files beside the images.
 """
 
 from collections import Counter
@@ -16,14 +16,14 @@ from pippin.data import caption_files
 from pippin.data.caption_files import UnreadableCaptionError, beside, read_captions
 from pippin.data.config import ImagesConfig
 from pippin.data.layout import LayoutFacts, layout_facts
-from pippin.data.metadata import Metadata, Row, find_metadata, picture_name, read_metadata
+from pippin.data.metadata import Metadata, Row, find_metadata, image_name, read_metadata
 from pippin.data.metadata_columns import MAIN
 from pippin.image_files import SUFFIXES, Reason
 from pippin.image_folder import FolderImages, Problem, find_images, is_unicode, unsupported
 
 Layout = Literal["metadata", "class folders", "flat"]
 
-LossReason = (
+ImageSkipReason = (
     Reason
     | Problem
     | Literal[
@@ -34,131 +34,132 @@ LossReason = (
         "too small",
     ]
 )
-"""Why a picture of the source is not used."""
+"""Reason why an image is skipped."""
 
 UNFINISHED = ".parts/import.json"
-"""In a folder that is being imported, beside its metadata once all is there."""
+"""File in a folder of an import; metadata exists once the import is complete."""
 ONE_CLASS = "picture"
-"""The name of the only class of a source without labels."""
+"""Name of the only class of a source without labels."""
 
 
 class SourceRefusedError(ValueError):
-    """A source of own pictures that nothing can be trained on."""
+    """Custom data set that cannot be trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LostFile:
-    """A picture that is not used."""
+class SkippedImage:
+    """Image that is skipped."""
 
     name: str
-    reason: LossReason
+    reason: ImageSkipReason
     detail: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A picture that the source names."""
+    """Image of the listing."""
 
     name: str
-    """Below the folder, with forward slashes, in Unicode's composed form."""
+    """Path relative to the folder, with forward slashes, in Unicode normal form C."""
     path: Path
     label: str
     written_label: str
-    """As the folder or the metadata has it: 2.0 of the class 2."""
+    """Label as written in the folder name or metadata: 2.0 for the class 2."""
     captions: Mapping[str, str] = field(default_factory=dict)
-    """Kind -> caption, of those that the picture has."""
+    """Kind -> caption of the image."""
 
 
 @dataclass(kw_only=True)
 class Listing:
-    """All files of a folder."""
+    """Listing of all files of a folder."""
 
     layout: Layout
     caption_kinds: tuple[str, ...] = ()
     entries: list[Entry] = field(default_factory=list)
-    lost: list[LostFile] = field(default_factory=list)
+    lost: list[SkippedImage] = field(default_factory=list)
     texts: dict[str, Path] = field(default_factory=dict)
-    """Name -> path of files that may hold a picture's caption."""
+    """Name -> path of possible caption files."""
     unread_captions: int = 0
-    """Pictures that have a caption's file, while a metadata file without captions counts."""
+    """Number of images with caption files that a metadata file without captions overrides."""
     passed_over: Counter[str] = field(default_factory=Counter)
-    """Suffix -> how many files that are no pictures."""
+    """Suffix -> number of files that are not images."""
     facts: LayoutFacts = field(default_factory=LayoutFacts)
 
     def check_layout(self, path: str) -> None:
-        """Refuse a folder of which each split would become a class.
+        """Reject a folder whose splits would become classes.
 
         Raises:
-            SourceRefusedError: it says what to type.
+            SourceRefusedError: the message says what to type.
         """
         if refusal := self.facts.refusal(path):
             raise SourceRefusedError(refusal)
 
-    def lose(self, name: str, reason: LossReason, detail: str) -> None:
-        """Record a picture that is not used."""
-        self.lost.append(LostFile(name=name, reason=reason, detail=detail))
+    def skip(self, name: str, reason: ImageSkipReason, detail: str) -> None:
+        """Record a skipped image."""
+        self.lost.append(SkippedImage(name=name, reason=reason, detail=detail))
 
 
 def list_pictures(config: ImagesConfig) -> Listing:
-    """The pictures of a folder, sorted by name, with their classes.
+    """List the images of a folder, sorted by name, with their classes.
 
     Raises:
-        SourceRefusedError: the folder holds no picture.
-        ValueError: no such folder, or a metadata file that cannot be used.
-        OSError: a folder that cannot be read.
+        SourceRefusedError: the folder contains no images.
+        ValueError: no such folder, or an invalid metadata file.
+        OSError: a folder cannot be read.
     """
     if not config.path:
-        raise ValueError("say where your pictures are: --data.path FOLDER")
+        raise ValueError("name the folder of your images: --data.path FOLDER")
     folder = Path(config.path)
     if not folder.is_dir():
-        what = "a file" if folder.exists() else "not there"
-        raise ValueError(f"data.path must be a folder of pictures; {folder} is {what}")
-    place = find_metadata(folder, config.metadata)
-    if place is None and (folder / UNFINISHED).exists():
+        problem = "a file" if folder.exists() else "not there"
+        raise ValueError(f"data.path must be a folder of images; {folder} is {problem}")
+    path = find_metadata(folder, config.metadata)
+    if path is None and (folder / UNFINISHED).exists():
         raise ValueError(
-            f"{folder} is an import that was stopped: the same `pippin data import` finishes it"
+            f"{folder} is an import that was stopped: run the same `pippin data import` to "
+            "finish it"
         )
-    metadata = read_metadata(place) if place else None
+    metadata = read_metadata(path) if path else None
     listing = Listing(layout="metadata" if metadata else "flat")
-    found = find_images(folder)
+    files = find_images(folder)
     listing.passed_over = Counter(
-        Path(name).suffix.lower() or "no suffix" for name in found.others
+        Path(name).suffix.lower() or "no suffix" for name in files.others
     )
-    listing.texts = _texts(found.others)
+    listing.texts = _texts(files.others)
     listing.facts = layout_facts(
-        found.images,
-        found.others,
+        files.images,
+        files.others,
         has_metadata=metadata is not None,
         near=metadata.near if metadata else {},
-        skipped=found.skipped,
+        skipped=files.skipped,
     )
     if metadata:
-        _by_metadata(listing, metadata, found)
+        _by_metadata(listing, metadata, files)
     else:
-        _by_folder(listing, found)
+        _by_folder(listing, files)
     if not listing.entries and not listing.lost:
         skipped = "".join(f"; skipped: {line}" for line in listing.facts.skipped_lines())
         raise SourceRefusedError(
-            f"{folder} and its subfolders hold no picture; allowed are {', '.join(SUFFIXES)} "
+            f"{folder} and its subfolders hold no image; allowed are {', '.join(SUFFIXES)} "
             f"files{skipped}"
         )
     return listing
 
 
 def _texts(others: Mapping[str, Path]) -> dict[str, Path]:
-    """Files that may hold captions; of suffixes, upper and lower case count alike."""
-    found = {}
+    """Possible caption files; suffixes are compared without case."""
+    texts = {}
     for name, path in others.items():
         if (suffix := path.suffix.lower()) in caption_files.SUFFIXES:
-            found[name[: -len(suffix)] + suffix] = path
-    return found
+            texts[name[: -len(suffix)] + suffix] = path
+    return texts
 
 
-def _by_folder(listing: Listing, found: FolderImages) -> None:
-    """The first folder of each name is its class; without any folder there is one class."""
-    files = found.images
-    for name, reason, detail in found.problems:
-        listing.lose(name, reason, detail)
+def _by_folder(listing: Listing, folder_images: FolderImages) -> None:
+    """Take the outermost folder as the class; without folders there is one class."""
+    files = folder_images.images
+    for name, reason, detail in folder_images.problems:
+        listing.skip(name, reason, detail)
     if any("/" in name for name in files):
         listing.layout = "class folders"
     places = beside(files, listing.texts)
@@ -169,9 +170,9 @@ def _by_folder(listing: Listing, found: FolderImages) -> None:
         label, slash, _ = name.partition("/")
         caption = captions.get(name)
         if listing.layout == "class folders" and not slash:
-            listing.lose(name, "no label", "it lies beside the class folders, in none of them")
+            listing.skip(name, "no label", "it is beside the class folders, not in one of them")
         elif isinstance(caption, UnreadableCaptionError):
-            listing.lose(name, "unreadable caption", str(caption))
+            listing.skip(name, "unreadable caption", str(caption))
         else:
             listing.entries.append(
                 Entry(
@@ -184,14 +185,14 @@ def _by_folder(listing: Listing, found: FolderImages) -> None:
             )
 
 
-def _by_metadata(listing: Listing, metadata: Metadata, found: FolderImages) -> None:
-    """What the rows say; pictures that no row names are lost."""
-    files, unread_types = found.images, []
-    for name, reason, detail in found.problems:
+def _by_metadata(listing: Listing, metadata: Metadata, folder_images: FolderImages) -> None:
+    """Apply the metadata rows; images without a row are skipped."""
+    files, unread_types = folder_images.images, []
+    for name, reason, detail in folder_images.problems:
         if reason == "unsupported type":
             unread_types.append(name)
         else:
-            listing.lose(name, reason, detail)
+            listing.skip(name, reason, detail)
     listing.caption_kinds = metadata.caption_kinds
     unread = MAIN not in metadata.caption_kinds
     listing.unread_captions = len(beside(files, listing.texts)) if unread else 0
@@ -199,32 +200,32 @@ def _by_metadata(listing: Listing, metadata: Metadata, found: FolderImages) -> N
     for row in metadata.rows:
         _add_row(listing, row, metadata, files, named)
     for name in sorted({*files, *unread_types} - named):
-        listing.lose(name, "not in the metadata", f"no row of {metadata.path.name} names it")
+        listing.skip(name, "not in the metadata", f"no row of {metadata.path.name} names it")
     listing.entries.sort(key=lambda entry: entry.name)
 
 
 def _add_row(
     listing: Listing, row: Row, metadata: Metadata, files: Mapping[str, Path], named: set[str]
 ) -> None:
-    """One row: an entry, or a lost file."""
-    name = picture_name(row.file_name)
+    """Add one row as an entry or a skipped image."""
+    name = image_name(row.file_name)
     label = row.label if metadata.has_labels else ONE_CLASS
-    loss: tuple[str, LossReason, str] | None = None
+    skipped: tuple[str, ImageSkipReason, str] | None = None
     if not is_unicode(name) or "\0" in name:
-        loss = repr(name), "unreadable name", f"line {row.line} gives no name of a file"
+        skipped = repr(name), "unreadable name", f"line {row.line} is not a file name"
     elif name in named:
-        loss = name, "named twice", f"line {row.line} names it again"
+        skipped = name, "named twice", f"line {row.line} names it again"
     elif name.startswith(("../", "/")) or name in ("..", "."):
-        loss = name, "outside the folder", f"line {row.line} must name a file below it"
+        skipped = name, "outside the folder", f"line {row.line} must name a file below it"
     elif Path(name).suffix.lower() not in SUFFIXES:
-        loss = unsupported(name)
+        skipped = unsupported(name)
     elif label is None:
-        loss = name, "no label", f"line {row.line} leaves it empty"
+        skipped = name, "no label", f"line {row.line} leaves it empty"
     elif row.problem:
-        loss = name, "unreadable caption", row.problem
+        skipped = name, "unreadable caption", row.problem
     named.add(name)
-    if loss:
-        listing.lose(*loss)
+    if skipped:
+        listing.skip(*skipped)
         return
     label = label or ONE_CLASS
     written = row.written_label if metadata.has_labels else None

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The endless sequence of training samples, and batches from any place in it.
+"""Data loader: batches of an infinite sequence of training samples, from any position.
 
-Sample k belongs to epoch k // n and shows, as view ``epoch mod num_views``, the picture at place
-k mod n of that epoch's random order. So a run resumes at an image count alone: no state of a
-generator or a loader is stored.
+Sample k belongs to epoch k // n. It is view ``epoch mod num_views`` of the image at position
+k mod n in the random order of that epoch. A run therefore resumes from its image count: no state
+of a generator or a loader is stored.
 
-With buckets every step draws from one of them, in turn (:mod:`pippin.data.turns`), and each has an
-endless sequence of its own.
+With buckets, every step draws from one bucket (:mod:`pippin.data.bucket_schedule`), and each
+bucket has its own infinite sequence.
 """
 
 import itertools
@@ -17,10 +17,10 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pippin.data.bucket_schedule import BucketTurn, bucket_turns
 from pippin.data.bucketed import BucketedMoments
 from pippin.data.buckets import size_name
 from pippin.data.moments import EncodedViews, Encoder, MomentBatch, MomentSource
-from pippin.data.turns import Turn, turns
 from pippin.data.views import ViewBatch
 from pippin.rng import generator, normal, permutation
 from pippin.system.children import start_worker, watch_workers
@@ -29,13 +29,13 @@ from pippin.types import Batch, Conditions, Moments, TextFeatures
 
 
 class Samples:
-    """An endless sequence of samples, in which every picture comes once in each epoch.
+    """Infinite sequence of samples in which every image occurs once in each epoch.
 
     Args:
         num_pictures: n, the length of an epoch.
         num_views: epoch e uses view e mod num_views.
-        seed: of the order.
-        bucket: the name of the bucket, where there are several sequences.
+        seed: seed of the order.
+        bucket: name of the bucket, if there are several sequences.
     """
 
     def __init__(self, num_pictures: int, num_views: int, seed: int, *bucket: str) -> None:
@@ -45,24 +45,24 @@ class Samples:
         self._order = torch.empty(0, dtype=torch.long)
 
     def keys(self, start: int, count: int) -> tuple[Int[Tensor, " count"], Int[Tensor, " count"]]:
-        """Picture index and view of the samples start .. start + count - 1.
+        """Image index and view of the samples start .. start + count - 1.
 
         Args:
-            start: number of the first sample, from 0.
-            count: how many; 1 or more.
+            start: index of the first sample, from 0.
+            count: number of samples; 1 or more.
         """
         indices, views = [], []
         stop = start + count
         while start < stop:
-            epoch, place = divmod(start, self.num_pictures)
-            part = self._order_of(epoch)[place : place + stop - start]
+            epoch, offset = divmod(start, self.num_pictures)
+            part = self._epoch_order(epoch)[offset : offset + stop - start]
             indices.append(part)
             views.append(torch.full_like(part, epoch % self.num_views))
             start += len(part)
         return torch.cat(indices), torch.cat(views)
 
-    def _order_of(self, epoch: int) -> Tensor:
-        """The last one is kept: a batch needs a slice of it, and the next one goes on there."""
+    def _epoch_order(self, epoch: int) -> Tensor:
+        """Random order of an epoch; the latest one is cached, because batches are slices of it."""
         if epoch != self._epoch:
             seed, bucket = self._key
             self._order = permutation(self.num_pictures, "order", seed, epoch, *bucket)
@@ -71,29 +71,29 @@ class Samples:
 
 
 Captions = Callable[[Int[Tensor, " batch"], int, int, slice], TextFeatures]
-"""(picture indices of a part, step, global batch size, the part) -> what a model of text reads."""
+"""(image indices of a part, step, global batch size, the part) -> text features."""
 
 
 class LatentLoader:
-    """Batches of latents and conditions, without end.
+    """Infinite iterator over batches of latents and conditions.
 
     Args:
         source: moments, cached or encoded on the fly.
-        encoder: turns moments and noise into normalised latents; on ``device``.
-        batch_size: of the global batch.
-        seed: of the order and of the posterior's noise.
-        start_image: how many images the run has seen; a multiple of ``batch_size``.
-        workers: processes that fetch ahead; 0 = this one. The batches are the same. What is not
-            cached is encoded in this process; those make its images.
-        rank: this process; it gets part ``rank`` of ``world_size`` equal parts of each global
-            batch. Orders and noise are drawn for the global batch and sliced.
-        world_size: how many processes share each batch.
-        device: where latents are drawn and returned; the rest of a batch stays on the CPU, but for
-            captions, which stay where ``captions`` gives them.
-        captions: for models of text.
+        encoder: autoencoder that samples normalised latents from moments and noise, on ``device``.
+        batch_size: global batch size.
+        seed: seed of the order and of the posterior noise.
+        start_image: number of images seen so far; a multiple of ``batch_size``.
+        workers: number of processes that prefetch; 0 = this process. Batches do not depend on it.
+            Without a cache, workers prepare the images and this process encodes them.
+        rank: rank of this process; it gets part ``rank`` of ``world_size`` equal parts of each
+            global batch. Orders and noise are drawn for the global batch and sliced.
+        world_size: number of data-parallel ranks.
+        device: device of the latents; other tensors of a batch stay on the CPU, except captions,
+            which stay on the device that ``captions`` returns.
+        captions: caption features, for text-conditional models.
 
     Raises:
-        ValueError: an empty source, or numbers that do not divide.
+        ValueError: an empty source, or sizes that are not divisible.
     """
 
     def __init__(
@@ -111,14 +111,14 @@ class LatentLoader:
         captions: Captions | None = None,
     ) -> None:
         if len(source) == 0:
-            raise ValueError("there is nothing to load: the source has no pictures")
+            raise ValueError("there is nothing to load: the source has no images")
         if start_image % batch_size:
             raise ValueError(
                 f"start_image must be a multiple of batch_size, {batch_size}; got {start_image}"
             )
         if batch_size % world_size:
             raise ValueError(
-                f"batch_size must be a multiple of the {world_size} processes; got {batch_size}"
+                f"batch_size must be a multiple of the world size, {world_size}; got {batch_size}"
             )
         self._source, self._encoder, self._device = source, encoder, device
         self._batch_size, self._seed, self._captions = batch_size, seed, captions
@@ -127,24 +127,24 @@ class LatentLoader:
         self._part = slice(rank * share, (rank + 1) * share)
 
     def __iter__(self) -> Iterator[Batch]:
-        """From ``start_image`` on."""
+        """Iterate from ``start_image``."""
         steps = _Steps(self._source, self._batch_size, self._seed, self._part)
         loader = DataLoader(
             steps,
             batch_size=None,
-            sampler=_Turns(steps.pictures, self._first_step),
+            sampler=_TurnSampler(steps.image_counts, self._first_step),
             num_workers=self._workers,
             worker_init_fn=start_worker,
             generator=generator("order", self._seed),  # leaves torch's global generator alone
         )
-        for step, (indices, fetched) in zip(
+        for step, (indices, sample) in zip(
             itertools.count(self._first_step), watch_workers(loader), strict=False
         ):
-            yield self._batch(step, indices, steps.moments(indices, fetched))
+            yield self._batch(step, indices, steps.moments(indices, sample))
 
-    def _batch(self, step: int, indices: Int[Tensor, " batch"], fetched: MomentBatch) -> Batch:
-        """Draw the latents of one step."""
-        mean, std = fetched.moments.mean, fetched.moments.std
+    def _batch(self, step: int, indices: Int[Tensor, " batch"], sample: MomentBatch) -> Batch:
+        """Sample the latents of one step."""
+        mean, std = sample.moments.mean, sample.moments.std
         noise = normal((self._batch_size, *mean.shape[1:]), "posterior", self._seed, step)
         moments = Moments(mean=to_device(mean, self._device), std=to_device(std, self._device))
         text = None
@@ -152,64 +152,66 @@ class LatentLoader:
             text = self._captions(indices, step, self._batch_size, self._part)
         return Batch(
             latents=self._encoder.draw(moments, to_device(noise[self._part], self._device)),
-            conditions=Conditions(label=fetched.label, text=text, control=fetched.control),
+            conditions=Conditions(label=sample.label, text=text, control=sample.control),
             index=indices,
         )
 
 
 class _Steps(Dataset):
-    """A step's turn -> (picture indices, moments) of this process's part of the batch.
+    """Data set that maps the turn of a step to (image indices, moments) of this rank's batch.
 
-    Where moments are encoded on the fly, workers make the images alone: the encoder may live on a
-    card, which forked processes cannot use.
+    Without a cache, workers only prepare the images: the encoder may be on a GPU, which forked
+    processes cannot use.
     """
 
     def __init__(self, source: MomentSource, batch_size: int, seed: int, part: slice) -> None:
         self.source, self.batch_size, self.part = source, batch_size, part
         self.buckets = source.buckets if isinstance(source, BucketedMoments) else None
-        names = [[]] if self.buckets is None else [[size_name(x.size)] for x in self.buckets]
+        bucket_names = (
+            [[]] if self.buckets is None else [[size_name(x.size)] for x in self.buckets]
+        )
         self.samples = [
             Samples(count, source.num_views, seed, *name)
-            for count, name in zip(self.pictures, names, strict=True)
+            for count, name in zip(self.image_counts, bucket_names, strict=True)
         ]
 
     @property
-    def pictures(self) -> list[int]:
-        """How many each bucket has; without buckets all are one."""
+    def image_counts(self) -> list[int]:
+        """Number of images of each bucket; without buckets there is one."""
         if self.buckets is None:
             return [len(self.source)]
         return [len(bucket.pictures) for bucket in self.buckets]
 
-    def __getitem__(self, turn: Turn) -> tuple[Tensor, MomentBatch | ViewBatch]:
+    def __getitem__(self, turn: BucketTurn) -> tuple[Tensor, MomentBatch | ViewBatch]:
         samples = self.samples[turn.bucket]
         indices, views = samples.keys(turn.number * self.batch_size, self.batch_size)
         indices, views = indices[self.part], views[self.part]
         if self.buckets is not None:
             indices = self.buckets[turn.bucket].pictures[indices]
-        source, places = self._located(indices)
+        source, places = self._locate(indices)
         if isinstance(source, EncodedViews):
             return indices, source.images(places, views)
         return indices, source.fetch(places, views)
 
-    def moments(self, indices: Tensor, fetched: MomentBatch | ViewBatch) -> MomentBatch:
-        """What was fetched, encoded where it is not yet; in the process that has the encoder."""
-        if isinstance(fetched, MomentBatch):
-            return fetched
-        source, _ = self._located(indices)
+    def moments(self, indices: Tensor, sample: MomentBatch | ViewBatch) -> MomentBatch:
+        """Moments of a sample; encodes images in the process that has the encoder."""
+        if isinstance(sample, MomentBatch):
+            return sample
+        source, _ = self._locate(indices)
         assert isinstance(source, EncodedViews)
-        return source.encoded(fetched)
+        return source.encoded(sample)
 
-    def _located(self, indices: Tensor) -> tuple[MomentSource, Tensor]:
+    def _locate(self, indices: Tensor) -> tuple[MomentSource, Tensor]:
         if isinstance(self.source, BucketedMoments):
             return self.source.located(indices)
         return self.source, indices
 
 
-class _Turns:
-    """The turns of all steps from the first one on; can be iterated again."""
+class _TurnSampler:
+    """Sampler of bucket turns from the first step; can be iterated repeatedly."""
 
-    def __init__(self, pictures: list[int], first: int) -> None:
-        self.pictures, self.first = pictures, first
+    def __init__(self, image_counts: list[int], first: int) -> None:
+        self.image_counts, self.first = image_counts, first
 
-    def __iter__(self) -> Iterator[Turn]:
-        return turns(self.pictures, self.first)
+    def __iter__(self) -> Iterator[BucketTurn]:
+        return bucket_turns(self.image_counts, self.first)

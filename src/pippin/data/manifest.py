@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manifest of a latent cache: what made it, and which files it must have."""
+"""Manifest of a latent cache: its ingredients and its files."""
 
 import json
 from collections.abc import Mapping
@@ -15,22 +15,22 @@ from pippin.data.source import PictureSource
 from pippin.system.files import file_digest
 
 CACHE_VERSION = 1
-"""Raised whenever the meaning of a cache's content changes."""
+"""Version of the content of a cache; increment it when the content changes."""
 
 PLACES = ("path", "metadata")
-"""Data settings that say where files lie; what is in them is in the source's hash."""
+"""Data settings that are paths; the source hash covers the content."""
 
 MANIFEST = "manifest.json"
 Verify = Literal["size", "sha256"]
 
 
 class CacheError(ValueError):
-    """A latent cache is absent, unfinished, of other settings, or damaged."""
+    """Latent cache that is absent, unfinished, damaged, or built with other settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardEntry(Config):
-    """One shard file."""
+    """Record of one shard file."""
 
     name: str
     first_row: int
@@ -42,13 +42,13 @@ class ShardEntry(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(Config):
-    """Written last: a cache without it is unfinished."""
+    """Manifest, written last: a cache without it is unfinished."""
 
     FORMAT = "latent cache"
 
     key: str
     ingredients: dict[str, Any]
-    """Everything that decides the content; the key is its fingerprint."""
+    """Everything that determines the content; the key is its fingerprint."""
     num_pictures: int
     num_views: int
     shard_size: int
@@ -58,7 +58,7 @@ class Manifest(Config):
 def cache_ingredients(
     source: PictureSource, encoder: Encoder, config: CacheConfig
 ) -> dict[str, Any]:
-    """Everything that decides what a cache holds, as JSON values by name."""
+    """Everything that determines the content of a cache, as JSON values by name."""
     values = {
         "cache_version": CACHE_VERSION,
         "autoencoder": encoder.fingerprint,
@@ -73,16 +73,16 @@ def cache_ingredients(
 
 
 def cache_key(ingredients: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits: the name of the cache's folder."""
+    """Name of the cache's folder: 16 hexadecimal digits."""
     return fingerprint(ingredients)
 
 
 def load_manifest(folder: Path, ingredients: Mapping[str, Any]) -> Manifest:
-    """The manifest of the cache at ``folder``, if it is of these ingredients.
+    """Load the manifest of a cache and check its ingredients.
 
     Raises:
-        CacheError: none there, unfinished, damaged, or of other ingredients (named).
-        FormatError: of a newer version, which is not to be built over.
+        CacheError: absent, unfinished, damaged, or other ingredients, which the message names.
+        FormatError: the cache has a newer version and must not be overwritten.
     """
     if not folder.is_dir():
         raise CacheError(
@@ -93,13 +93,13 @@ def load_manifest(folder: Path, ingredients: Mapping[str, Any]) -> Manifest:
         manifest = Manifest.load(folder / MANIFEST)
     except FileNotFoundError:
         raise CacheError(
-            f"the latent cache {folder} is unfinished: it has no {MANIFEST}; building it again "
-            "goes on where the last build stopped"
+            f"the latent cache {folder} is unfinished: it has no {MANIFEST}; build it again to "
+            "resume"
         ) from None
     except ConfigError as error:
         raise CacheError(f"the latent cache {folder} has a damaged {MANIFEST}: {error}") from error
     if changed := _differences(manifest.ingredients, ingredients):
-        raise CacheError(f"the latent cache {folder} is of other settings: {'; '.join(changed)}")
+        raise CacheError(f"the latent cache {folder} has other settings: {'; '.join(changed)}")
     if manifest.key != cache_key(ingredients):
         raise CacheError(
             f"the latent cache {folder} has the key {manifest.key!r}, but its settings give "
@@ -111,60 +111,60 @@ def load_manifest(folder: Path, ingredients: Mapping[str, Any]) -> Manifest:
 
 
 def check_shards(folder: Path, manifest: Manifest, verify: Verify) -> None:
-    """Compare every shard file with the manifest: its size, and with ``sha256`` its content.
+    """Compare every shard file with the manifest: the size, and with ``sha256`` the content.
 
     Raises:
-        CacheError: the first shard that is missing, truncated or changed, by name.
+        CacheError: a shard is missing, truncated or changed; the message names the first.
     """
     for shard in manifest.shards:
         path = folder / shard.name
         if not path.is_file():
-            raise CacheError(f"{path} is missing; building the cache again mends it")
+            raise CacheError(f"{path} is missing; build the cache again to repair it")
         if (size := path.stat().st_size) != shard.num_bytes:
             raise CacheError(
                 f"{path} has {size} bytes instead of {shard.num_bytes}; "
-                "building the cache again mends it"
+                "build the cache again to repair it"
             )
         if verify == "sha256" and file_digest(path) != shard.sha256:
-            raise CacheError(f"{path} has a wrong checksum; building the cache again mends it")
+            raise CacheError(f"{path} has a wrong checksum; build the cache again to repair it")
 
 
 def _shape_fault(manifest: Manifest) -> str | None:
-    """Which count contradicts another one; manifests of format 0 have no checksum that says so."""
+    """Contradiction between counts, or None; manifests of format 0 have no checksum."""
     total, size = manifest.num_pictures * manifest.num_views, manifest.shard_size
     views = manifest.ingredients.get("data.views", manifest.num_views)
-    found = [(one.name, one.first_row, one.end_row) for one in manifest.shards]
-    places = range(len(found))  # not as many as the counts say, which may be enormous
-    wanted = [(shard_name(k), k * size, min((k + 1) * size, total)) for k in places]
-    fits = min(total, size) > 0 and len(found) == -(-total // size)
-    if fits and found == wanted and manifest.num_views == views:
+    actual = [(shard.name, shard.first_row, shard.end_row) for shard in manifest.shards]
+    indices = range(len(actual))  # bounded: damaged counts may be enormous
+    expected = [(shard_name(k), k * size, min((k + 1) * size, total)) for k in indices]
+    fits = min(total, size) > 0 and len(actual) == -(-total // size)
+    if fits and actual == expected and manifest.num_views == views:
         return None
     return (
         f"num_pictures {manifest.num_pictures}, num_views {manifest.num_views} and shard_size "
-        f"{size} do not fit its settings and the {len(found)} shards that it lists"
+        f"{size} do not match its settings and the {len(actual)} shards that it lists"
     )
 
 
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def _differences(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     """Each ingredient that differs, with both values."""
-    names = [*wanted, *(name for name in found if name not in wanted)]
+    names = [*expected, *(name for name in actual if name not in expected)]
     return [
-        f"{name} is {found.get(name)!r} there, {wanted.get(name)!r} here"
+        f"{name} is {actual.get(name)!r} there, {expected.get(name)!r} here"
         for name in names
-        if found.get(name) != wanted.get(name)
+        if actual.get(name) != expected.get(name)
     ]
 
 
-def _nearest(caches: Path, wanted: Mapping[str, Any]) -> str:
-    """What separates the most similar finished cache from the wanted one."""
-    others = []
+def _nearest(caches: Path, expected: Mapping[str, Any]) -> str:
+    """Differences between the expected cache and the most similar finished cache."""
+    candidates = []
     for path in sorted(caches.glob(f"*/{MANIFEST}")):
         try:
-            found = Manifest.load(path)
+            manifest = Manifest.load(path)
         except (OSError, ValueError):  # damaged, or of a newer version
             continue
-        others.append((_differences(found.ingredients, wanted), path.parent))
-    if not others:
+        candidates.append((_differences(manifest.ingredients, expected), path.parent))
+    if not candidates:
         return ""
-    changed, folder = min(others, key=lambda other: len(other[0]))
-    return f". The nearest one, {folder}, differs: {'; '.join(changed)}"
+    changed, folder = min(candidates, key=lambda candidate: len(candidate[0]))
+    return f". The most similar cache, {folder}, differs: {'; '.join(changed)}"

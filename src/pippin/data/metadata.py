@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metadata files of own pictures: CSV or JSON Lines, one row for each picture.
+"""Metadata files of custom data sets: CSV or JSON Lines, with one row for each image.
 
-The columns are those of Hugging Face's ``imagefolder``: ``file_name``, relative to the folder, and
-``label``, ``caption`` or ``text``. Further captions stand in columns ``caption_...``; others are
-passed over.
+The columns follow Hugging Face's ``imagefolder``: ``file_name``, relative to the folder, and
+``label``, ``caption`` or ``text``. Columns ``caption_...`` hold further captions; other columns
+are ignored.
 """
 
 import csv
@@ -33,51 +33,51 @@ from pippin.system.text import decode_text
 
 NAMES = ("metadata.csv", "metadata.jsonl")
 UNREAD = "metadata.parquet"
-"""A third form, which ``imagefolder`` has too."""
+"""Format that ``imagefolder`` reads and pippin does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What the metadata says of one picture."""
+    """Metadata of one image."""
 
     line: int
-    """Where, counted from 1."""
+    """Line number, from 1."""
     file_name: str
     label: str | None
-    """None where the cell is empty."""
+    """None for an empty cell."""
     written_label: str | None = None
-    """As in the cell, where that differs: 2.0 of the class 2."""
+    """Label as written in the cell, if it differs: 2.0 for the class 2."""
     captions: Mapping[str, str]
-    """Kind -> caption; those of empty cells are left out."""
+    """Kind -> caption; empty cells are omitted."""
     problem: str | None = None
-    """Why one of its captions is no text."""
+    """Reason why a caption is not text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """A whole file."""
+    """Content of a metadata file."""
 
     path: Path
     rows: tuple[Row, ...]
     has_labels: bool
     caption_kinds: tuple[str, ...]
-    """Of the columns that hold captions, the main one first."""
+    """Kinds of the caption columns, the main one first."""
     near: Mapping[Role, str]
-    """Columns that are not read, by what they seem to hold."""
+    """Role -> column that seems to have the role but is not read."""
 
 
-def picture_name(file_name: str) -> str:
-    """What a cell of ``file_name`` names: below the folder, with forward slashes, in Unicode's
-    composed form."""
+def image_name(file_name: str) -> str:
+    """Image name in a cell of ``file_name``: relative to the folder, with forward slashes, in
+    Unicode normal form C."""
     return unicodedata.normalize("NFC", posixpath.normpath(file_name.replace("\\", "/")))
 
 
 def find_metadata(folder: Path, name: str | None) -> Path | None:
-    """The metadata file of a folder; None where it has none.
+    """Find the metadata file of a folder; None if there is none.
 
     Args:
-        folder: of the pictures.
-        name: a file inside it; None = one of ``NAMES``.
+        folder: folder of the images.
+        name: file name inside the folder; None = one of ``NAMES``.
 
     Raises:
         ValueError: no such file, both of ``NAMES``, or only ``UNREAD``.
@@ -86,24 +86,24 @@ def find_metadata(folder: Path, name: str | None) -> Path | None:
         if not _is_there(folder / name):
             raise ValueError(f"data.metadata: {folder} has no file {name!r}")
         return folder / name
-    found = [folder / one for one in NAMES if _is_there(folder / one)]
-    if len(found) > 1:
+    paths = [folder / name for name in NAMES if _is_there(folder / name)]
+    if len(paths) > 1:
         raise ValueError(
-            f"{folder} has both {' and '.join(NAMES)}; say which with --data.metadata NAME"
+            f"{folder} has both {' and '.join(NAMES)}; choose one with --data.metadata NAME"
         )
-    if not found and (folder / UNREAD).is_file():
+    if not paths and (folder / UNREAD).is_file():
         raise ValueError(
-            f"{folder / UNREAD} is not read; write it as {NAMES[1]}, such as by pandas: "
+            f"{folder / UNREAD} is not read; convert it to {NAMES[1]}, for example with pandas: "
             f"read_parquet('{UNREAD}').to_json('{NAMES[1]}', orient='records', lines=True)"
         )
-    return found[0] if found else None
+    return paths[0] if paths else None
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is a file of this name.
+    """True if the file exists.
 
     Raises:
-        ValueError: there is something else, which would be left unread in silence.
+        ValueError: the path exists but is not a file, so it would be ignored silently.
     """
     if path.exists() and not path.is_file():
         raise ValueError(
@@ -113,16 +113,15 @@ def _is_there(path: Path) -> bool:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """All rows.
+    """Read all rows.
 
-    Names of columns are compared without case and without the white space around them, captions
-    and labels are cleaned (:mod:`pippin.data.cleaning`).
+    Column names are compared without case and surrounding white space. Captions and labels are
+    cleaned (:mod:`pippin.data.cleaning`).
 
     Raises:
         ValueError: not CSV or JSON Lines in UTF-8 or in UTF-16 with a byte order mark, no column
-            ``file_name``, two columns that mean the same, or a value of the wrong kind; with the
-            line.
-        OSError: it cannot be read.
+            ``file_name``, duplicate columns, or a value of the wrong type; with the line number.
+        OSError: the file cannot be read.
     """
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
     if path.suffix.lower() not in readers:
@@ -152,11 +151,11 @@ def read_metadata(path: Path) -> Metadata:
 
 
 def _instead(columns: Iterable[str], near: Mapping[Role, str]) -> str:
-    """What a file without names of images has, and what to do."""
+    """Columns of a file without ``file_name``, and advice."""
     columns = list(columns)
     text = f"it has: {', '.join(columns) or 'no rows at all'}"
     if len(columns) == 1 and (sign := next((s for s in ";\t|" if s in columns[0]), None)):
-        return f"{text}; its cells are parted by {sign!r}: save it with commas"
+        return f"{text}; its delimiter is {sign!r}: save it with commas"
     return f"{text}; rename {near['file_name']!r} to {FILE}" if "file_name" in near else text
 
 
@@ -167,10 +166,10 @@ class _BadLineError(Exception):
 
 
 def csv_options(head: str) -> dict[str, Any]:
-    """How the cells of a CSV file are parted, by its first line.
+    """Options of the CSV reader, from the first line.
 
-    A space that follows a comma belongs to no cell where the first line has such spaces: a quoted
-    cell begins after it.
+    If the first line has spaces after commas, such spaces do not belong to cells, so quoted cells
+    start after them.
     """
     return {"strict": True, "skipinitialspace": re.search(r",[ \t]+\S", head) is not None}
 
@@ -183,11 +182,11 @@ def _csv_rows(file: io.StringIO) -> Iterator[tuple[int, dict[str, Any]]]:
         reader.fieldnames = _read_names(1, reader.fieldnames or ())
         for values in reader:
             if None in values or None in values.values():
-                wanted = len(reader.fieldnames)
+                num_cells = len(reader.fieldnames)
                 raise _BadLineError(
                     reader.line_num,
-                    f"the first line has {wanted} cells and this one has not; cells with commas "
-                    "need quotes",
+                    f"the first line has {num_cells} cells, this one has another number; cells "
+                    "with commas need quotes",
                 )
             yield reader.line_num, values
     except csv.Error as error:
@@ -195,7 +194,7 @@ def _csv_rows(file: io.StringIO) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _read_names(line: int, written: Iterable[str]) -> list[str]:
-    """The columns by the names that are read, in their order."""
+    """Canonical names of the columns, in order."""
     written = list(written)
     try:
         names = column_names(written)
@@ -212,7 +211,7 @@ def _json_rows(file: io.StringIO) -> Iterator[tuple[int, dict[str, Any]]]:
             values = parse_json(line, unique=True)
         except json.JSONDecodeError as error:
             raise _BadLineError(number, f"not JSON: {error.msg}") from error
-        except (ValueError, RecursionError) as error:  # numbers of too many digits, deep nesting
+        except (ValueError, RecursionError) as error:  # too many digits, or deep nesting
             raise _BadLineError(number, f"JSON that cannot be read: {error}") from error
         if not isinstance(values, dict):
             raise _BadLineError(number, "each line must hold one JSON object")
@@ -220,19 +219,19 @@ def _json_rows(file: io.StringIO) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _row(path: Path, line: int, values: dict[str, Any], columns: Mapping[str, str]) -> Row:
-    def text(name: str, *kinds: type, allowed: str = "text") -> Any:
+    def cell(name: str, *types: type, allowed: str = "text") -> Any:
         value = values.get(name)
-        if value is None or value != value:  # NaN says nothing
+        if value is None or value != value:  # NaN is an empty cell
             return None
-        if type(value) in (str, *kinds):
+        if type(value) in (str, *types):
             return value
         advice = ", or the column another name" if name.startswith(MORE_CAPTIONS) else ""
         raise ValueError(f"{path}, line {line}: {name} must be {allowed}{advice}; got {value!r}")
 
-    file_name = (text(FILE) or "").strip()
+    file_name = (cell(FILE) or "").strip()
     if not file_name:
         raise ValueError(f"{path}, line {line}: {FILE} is empty")
-    written = text(LABEL, int, float, allowed="text or a number")
+    written = cell(LABEL, int, float, allowed="text or a number")
     try:
         label = clean_label(written)
     except NotTextError as error:
@@ -240,7 +239,7 @@ def _row(path: Path, line: int, values: dict[str, Any], columns: Mapping[str, st
     captions, problem = {}, None
     for kind, column in columns.items():
         try:
-            captions[kind] = clean_caption(text(column, dict, list))
+            captions[kind] = clean_caption(cell(column, dict, list))
         except NotTextError as error:
             problem = problem or f"line {line}: {column} {error}"
     return Row(
@@ -254,7 +253,7 @@ def _row(path: Path, line: int, values: dict[str, Any], columns: Mapping[str, st
 
 
 def _without_nan(rows: list[Row]) -> list[Row]:
-    """Rows in which "nan" is an empty label, where all other labels are numbers."""
+    """Replace the label "nan" by an empty label, if all other labels are numbers."""
     labels = {row.label for row in rows if row.label is not None}
     empty = {label for label in labels if label.casefold() == "nan"}
     if not empty or any(label_number(label) is None for label in labels - empty):

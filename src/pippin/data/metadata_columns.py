@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of the columns of a metadata file: which are read, and which look as if they should be.
+"""Column names of metadata files: those that are read, and similar ones.
 
-Names are compared without case and without the white space around them.
+Names are compared without case and surrounding white space.
 """
 
 import difflib
@@ -11,12 +11,12 @@ from typing import Literal
 
 FILE, LABEL, CAPTIONS = "file_name", "label", ("caption", "text")
 MORE_CAPTIONS = "caption_"
-"""Begins the name of a column of further captions."""
+"""Prefix of the names of further caption columns."""
 MAIN = "name"
-"""The kind of caption that a column of ``CAPTIONS`` holds; others' kinds are their names."""
+"""Kind of the captions in a column of ``CAPTIONS``; other kinds are named by their columns."""
 
 CLASS = "class"
-"""The kind of caption that is the name of an image's class, where that is asked for."""
+"""Kind of caption that is the class name, on request."""
 
 Role = Literal["file_name", "label", "caption", "split"]
 _ALIASES: Mapping[Role, tuple[str, ...]] = {
@@ -31,36 +31,36 @@ _ALIASES: Mapping[Role, tuple[str, ...]] = {
     ),
     "split": ("split", "splits", "subset", "fold"),
 }
-"""What other programs call a column, in lower case with underscores."""
+"""Names that other programs use for a column, in lower case with underscores."""
 
 
 def column_name(name: str) -> str:
-    """A column by the name that is read: `` Caption `` is ``caption``; others as they are."""
+    """Canonical name of a column: `` Caption `` is ``caption``; other names are unchanged."""
     bare = name.strip().strip("\ufeff").strip()
     lower = bare.casefold()
     if lower in (FILE, LABEL, *CAPTIONS):
         return lower
-    if lower.startswith(MORE_CAPTIONS):  # what follows names a kind of captions, case and all
+    if lower.startswith(MORE_CAPTIONS):  # the rest names a kind of captions, with case
         return MORE_CAPTIONS + bare[len(MORE_CAPTIONS) :]
     return bare
 
 
-def column_names(names: Iterable[str]) -> dict[str, str]:
-    """Name as written -> name that is read.
+def column_names(columns: Iterable[str]) -> dict[str, str]:
+    """Name as written -> canonical name.
 
     Raises:
-        ValueError: two columns that are written differently mean the same one.
+        ValueError: two columns have the same canonical name.
     """
-    found = {name: column_name(name) for name in names}
-    written: dict[str, str] = {}
-    for name, read in found.items():
-        is_read = read in (FILE, LABEL, *CAPTIONS) or read.startswith(MORE_CAPTIONS)
-        if is_read and written.setdefault(read, name) != name:
+    names_read = {column: column_name(column) for column in columns}
+    originals: dict[str, str] = {}
+    for column, canonical in names_read.items():
+        is_read = canonical in (FILE, LABEL, *CAPTIONS) or canonical.startswith(MORE_CAPTIONS)
+        if is_read and originals.setdefault(canonical, column) != column:
             raise ValueError(
-                f"the columns {written[read]!r} and {name!r} both mean {read!r}; leave one of "
-                "them, or rename it"
+                f"the columns {originals[canonical]!r} and {column!r} both mean {canonical!r}; "
+                "keep one of them, or rename it"
             )
-    return found
+    return names_read
 
 
 def caption_columns(columns: Iterable[str]) -> dict[str, str]:
@@ -72,36 +72,36 @@ def caption_columns(columns: Iterable[str]) -> dict[str, str]:
 
 
 def near_columns(columns: Iterable[str]) -> dict[Role, str]:
-    """Columns that are not read, by what their names say that they hold.
+    """Columns that are not read, by the role that their names suggest.
 
     Args:
-        columns: as :func:`column_name` gives them.
+        columns: canonical names; see :func:`column_name`.
     """
     columns = list(columns)
-    has: dict[Role, bool] = {
+    is_present: dict[Role, bool] = {
         "file_name": FILE in columns,
         "label": LABEL in columns,
         "caption": any(name in CAPTIONS for name in columns),
         "split": False,
     }
-    found = {role: _near(role, columns) for role, there in has.items() if not there}
-    return {role: name for role, name in found.items() if name is not None}
+    matches = {role: _near(role, columns) for role, present in is_present.items() if not present}
+    return {role: name for role, name in matches.items() if name is not None}
 
 
 def _near(role: Role, columns: list[str]) -> str | None:
     plain = {re.sub(r"[\s.-]+", "_", name.casefold()): name for name in reversed(columns)}
     names = [role, *_ALIASES[role]]
-    if role == "split":  # other words look alike
+    if role == "split":  # no approximate match: unrelated words are similar
         return next((plain[name] for name in names if name in plain), None)
     close = difflib.get_close_matches(role, [p for p in plain if p[:8] != MORE_CAPTIONS], 1, 0.8)
     return next((plain[name] for name in (*names, *close) if name in plain), None)
 
 
 def check_column(column: str) -> None:
-    """Refuse what cannot name a further column of captions.
+    """Check the name of a further caption column.
 
     Raises:
-        ValueError: it does not begin with ``caption_``, or has other signs.
+        ValueError: the name does not start with ``caption_``, or has invalid characters.
     """
     if not re.fullmatch(rf"{MORE_CAPTIONS}[A-Za-z0-9_.-]+", column):
         raise ValueError(

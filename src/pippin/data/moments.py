@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moments of prepared images, whether cached or encoded on the fly."""
+"""Posterior moments of prepared images, cached or encoded on the fly."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -17,11 +17,11 @@ from pippin.types import ControlBatch, Images, Latents, Moments, Pixels
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What data needs of an autoencoder."""
+    """Interface of an autoencoder."""
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the weights, the configuration or the affine."""
+        """Fingerprint of weights, configuration and affine."""
         ...
 
     def encode(self, pixels: Pixels) -> Moments:
@@ -29,13 +29,13 @@ class Encoder(Protocol):
         ...
 
     def draw(self, moments: Moments, noise: Latents) -> Latents:
-        """Normalised latents: mean + std * noise, then the autoencoder's own affine."""
+        """Normalised latents: mean + std * noise, then the autoencoder's affine."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class MomentBatch:
-    """What is known of a batch before a latent is drawn. All tensors are on the CPU."""
+    """Batch before latents are sampled. All tensors are on the CPU."""
 
     moments: Moments
     """float32."""
@@ -45,16 +45,16 @@ class MomentBatch:
 
 @runtime_checkable
 class MomentSource(Protocol):
-    """Moments of every view of every picture of one split."""
+    """Moments of every view of every image of one split."""
 
     num_views: int
 
     def __len__(self) -> int:
-        """How many pictures one epoch has."""
+        """Number of images in one epoch."""
         ...
 
     def fetch(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> MomentBatch:
-        """Row k is view ``views[k]`` of picture ``indices[k]``.
+        """Fetch a batch; row k is view ``views[k]`` of image ``indices[k]``.
 
         Raises:
             ValueError: an index or a view is out of range.
@@ -63,14 +63,14 @@ class MomentSource(Protocol):
 
 
 class EncodedViews:
-    """Rasterises and encodes on the fly; gives what a float32 cache gives, to fp32 rounding.
+    """Moments encoded on the fly; equal to those of a float32 cache up to fp32 rounding.
 
     Args:
-        source: the pictures.
+        source: the images.
         encoder: on ``device``.
-        device: where the encoder runs; moments come back to the CPU.
-        encode_batch: how many images are encoded at once.
-        size: of every view in pixels; None = as :func:`pippin.data.views.view_control`.
+        device: device of the encoder; moments are returned on the CPU.
+        encode_batch: number of images encoded at once.
+        size: size of every view in pixels; None = see :func:`pippin.data.views.view_control`.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class EncodedViews:
         self.num_views = source.config.views
 
     def __len__(self) -> int:
-        """How many pictures one epoch has."""
+        """Number of images in one epoch."""
         return len(self._source)
 
     def fetch(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> MomentBatch:
@@ -98,12 +98,12 @@ class EncodedViews:
         return self.encoded(self.images(indices, views))
 
     def images(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> ViewBatch:
-        """The first half of :meth:`fetch`, which another process can do: no encoder is asked."""
-        check_range("picture index", indices, len(self))
+        """Prepare the images: the first half of :meth:`fetch`, for workers without an encoder."""
+        check_range("image index", indices, len(self))
         return make_views(self._source, indices.tolist(), views.tolist(), self._size)
 
     def encoded(self, batch: ViewBatch) -> MomentBatch:
-        """The second half of :meth:`fetch`, in the process that has the encoder."""
+        """Encode the images: the second half of :meth:`fetch`, in the process with the encoder."""
         parts = [
             encode_images(self._encoder, images, self._device)
             for images in batch.images.split(self._encode_batch)
@@ -117,26 +117,26 @@ class EncodedViews:
 
 @torch.no_grad()
 def encode_images(encoder: Encoder, images: Images, device: torch.device | str) -> Moments:
-    """float32 moments, on the CPU.
+    """Encode images to float32 moments on the CPU.
 
     Raises:
         ValueError: a moment is not finite.
     """
     pixels: Float[Tensor, "batch 3 height width"] = to_pixels(images.to(device))
     moments = encoder.encode(pixels)
-    # contiguous, because convolutions may answer in the channels-last layout
+    # contiguous, because convolutions may return the channels-last layout
     mean = moments.mean.float().cpu().contiguous()
     std = moments.std.float().cpu().contiguous()
     if not (mean.isfinite().all() and std.isfinite().all()):
-        raise ValueError("the autoencoder gave moments that are not finite; check its weights")
+        raise ValueError("the autoencoder returned moments that are not finite; check its weights")
     return Moments(mean=mean, std=std)
 
 
 def check_range(what: str, values: Int[Tensor, " batch"], length: int) -> None:
-    """Refuse numbers outside range(length).
+    """Check that values are in range(length).
 
     Raises:
-        ValueError: with the first one.
+        ValueError: with the first value outside.
     """
     outside = values[(values < 0) | (values >= length)]
     if len(outside):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a data configuration to its source: the one place that maps kinds to classes."""
+"""Build of image sources from configurations: the only map from kinds to classes."""
 
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
 from pippin.data.images import ImagesSource
@@ -13,16 +13,16 @@ from pippin.data.table import Split
 def build_source(
     config: DataConfig, split: Split, progress: Progress | None = None
 ) -> PictureSource:
-    """The pictures of one split.
+    """Build the source of one split.
 
     Args:
-        config: which pictures.
+        config: configuration of the data set.
         split: train or held-out.
-        progress: told of own pictures' files while they are looked into.
+        progress: called after every scanned file of a custom data set.
 
     Raises:
-        ValueError: an unknown split, or own pictures that cannot be used.
-        OSError: own pictures that cannot be read.
+        ValueError: an unknown split, or an invalid custom data set.
+        OSError: a custom data set cannot be read.
     """
     match config:
         case OpenMojiConfig():

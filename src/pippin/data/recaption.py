@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A further column of captions in the metadata file of own pictures.
+"""Addition of a caption column to the metadata file of a custom data set.
 
-The file is replaced whole: it keeps all rows, columns and values, and captions that the column has
-already stay as they are.
+The file is replaced atomically. All rows, columns and values are kept, also existing captions of
+the column.
 """
 
 import csv
@@ -19,7 +19,7 @@ from pippin.data.metadata import (
     NAMES,
     csv_options,
     find_metadata,
-    picture_name,
+    image_name,
     read_metadata,
 )
 from pippin.data.metadata_columns import CAPTIONS, FILE, LABEL, MAIN, column_name
@@ -29,22 +29,25 @@ from pippin.system.text import BOM, decode_text
 
 
 def given_captions(path: Path) -> dict[str, str]:
-    """Picture -> caption, of a .jsonl or .csv file with ``file_name`` and ``caption`` or ``text``.
+    """Read image name -> caption from a .jsonl or .csv file with ``file_name`` and ``caption`` or
+    ``text``.
 
     Raises:
-        ValueError: no such columns, or a picture that is named twice.
-        OSError: it cannot be read.
+        ValueError: no such columns, or a duplicate image.
+        OSError: the file cannot be read.
     """
-    found, captions = read_metadata(path), dict[str, str]()
-    if MAIN not in found.caption_kinds:
-        near = f"; rename {found.near['caption']!r} to caption" if "caption" in found.near else ""
-        raise ValueError(
-            f"{path} has no column 'caption' or 'text', so there is nothing to take{near}"
+    metadata, captions = read_metadata(path), dict[str, str]()
+    if MAIN not in metadata.caption_kinds:
+        near = (
+            f"; rename {metadata.near['caption']!r} to caption"
+            if "caption" in metadata.near
+            else ""
         )
-    for row in found.rows:
-        name = picture_name(row.file_name)
+        raise ValueError(f"{path} has no column 'caption' or 'text', so it has no captions{near}")
+    for row in metadata.rows:
+        name = image_name(row.file_name)
         if name in captions:
-            raise ValueError(f"{path}, line {row.line} names {name} again; leave one of them")
+            raise ValueError(f"{path}, line {row.line} names {name} again; keep one of them")
         if row.problem:
             raise ValueError(f"{path}, {row.problem}")
         captions[name] = row.captions.get(MAIN, "")
@@ -52,33 +55,33 @@ def given_captions(path: Path) -> dict[str, str]:
 
 
 def set_column(data: ImagesConfig, column: str, captions: Mapping[str, str]) -> Path:
-    """Write captions where the column has none yet; without a metadata file a new one names all
-    pictures, with their classes.
+    """Write captions into empty cells of a column. Without a metadata file, create one with all
+    images and their classes.
 
     Args:
-        data: the folder, and which metadata file.
-        column: that :func:`pippin.data.metadata.check_column` allows.
-        captions: picture -> caption.
+        data: folder and metadata file.
+        column: a name that :func:`pippin.data.metadata_columns.check_column` allows.
+        captions: image name -> caption.
 
     Returns:
-        The metadata file.
+        Path of the metadata file.
 
     Raises:
-        ValueError: a metadata file that cannot be used, or a picture that none can name.
-        OSError: disk full or not writable; the file stays as it was.
+        ValueError: an invalid metadata file, or an image name that it cannot hold.
+        OSError: disk full or not writable; the file is unchanged.
     """
     folder = Path(data.path)
     place = find_metadata(folder, data.metadata)
     if place is None:
         listing = list_pictures(data)
-        if lost := [one for one in listing.lost if one.reason == "unreadable caption"]:
+        if skipped := [image for image in listing.lost if image.reason == "unreadable caption"]:
             raise ValueError(
-                f"{lost[0].name}: {lost[0].detail}. Without that the new metadata file would "
-                f"leave out {len(lost)} pictures for good; `pippin data check` lists them"
+                f"{skipped[0].name}: {skipped[0].detail}. Repair it first: the new metadata file "
+                f"would omit {len(skipped)} images; `pippin data check` lists them"
             )
         _write(folder / NAMES[0], _new_rows(listing, column, captions))
         return folder / NAMES[0]
-    read_metadata(place)  # with the line of whatever is wrong
+    read_metadata(place)  # errors name the line
     content = place.read_bytes()
     mark = BOM if content.startswith(BOM.encode()) else ""
     change = _changed_csv if place.suffix.lower() == ".csv" else _changed_json
@@ -87,7 +90,7 @@ def set_column(data: ImagesConfig, column: str, captions: Mapping[str, str]) -> 
 
 
 def _write(path: Path, text: str) -> None:
-    remove_staged(path.parent, path.name)  # of a call that was killed
+    remove_staged(path.parent, path.name)  # left by a killed call
     with replacing(path) as staging:
         staging.write_bytes(text.encode())
         if path.exists():
@@ -95,20 +98,20 @@ def _write(path: Path, text: str) -> None:
 
 
 def _new_rows(listing: Listing, column: str, captions: Mapping[str, str]) -> str:
-    """CSV with a row for each picture, and the captions that lie beside the pictures."""
+    """CSV with a row for each image, including captions from files beside the images."""
     labelled, captioned = listing.layout == "class folders", bool(listing.caption_kinds)
     own = [*([LABEL] if labelled else []), *(CAPTIONS[:1] if captioned else [])]
     rows = [[FILE, *own, column]]
     for entry in listing.entries:
         name, label = entry.name, entry.label
-        if picture_name(name) != name or name.strip() != name:
+        if image_name(name) != name or name.strip() != name:
             raise ValueError(
-                f"{name!r} cannot be named by a metadata file, for a backslash or an outer space; "
+                f"{name!r} has a backslash or an outer space, which a metadata file cannot hold; "
                 "rename it"
             )
-        if (read := clean_label(label)) != label:
+        if (cleaned := clean_label(label)) != label:
             raise ValueError(
-                f"the class {label!r} would be {read!r} in a metadata file; rename its folder"
+                f"the class {label!r} would be {cleaned!r} in a metadata file; rename its folder"
             )
         cells = [*([label] if labelled else [])]
         cells += [entry.captions.get(MAIN, "")] if captioned else []
@@ -132,7 +135,7 @@ def _changed_csv(text: str, column: str, captions: Mapping[str, str]) -> str:
 
 
 def _changed_json(text: str, column: str, captions: Mapping[str, str]) -> str:
-    """Lines that get no caption keep every byte."""
+    """JSON Lines with new captions; other lines keep every byte."""
     lines = []
     for line in io.StringIO(text, newline=""):
         values = parse_json(line) if line.strip() else {}
@@ -146,16 +149,16 @@ def _changed_json(text: str, column: str, captions: Mapping[str, str]) -> str:
 
 
 def _caption(cell: str, captions: Mapping[str, str]) -> str:
-    return captions.get(picture_name(cell.strip()), "")
+    return captions.get(image_name(cell.strip()), "")
 
 
 def _no_formula(text: str) -> str:
-    """Text that a spreadsheet takes for text; readers of metadata strip the space again."""
+    """Text that spreadsheets do not read as a formula; readers of metadata strip the space."""
     return f" {text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _is_empty(value: object) -> bool:
-    """Whether a cell holds no caption yet; what is no text is not overwritten."""
+    """True if a cell holds no caption; values that are not text count as filled."""
     try:
         return clean_caption(value) is None
     except NotTextError:
@@ -163,7 +166,7 @@ def _is_empty(value: object) -> bool:
 
 
 def _json_line(values: Mapping[str, object]) -> str:
-    """Readable, unless a string is no Unicode text."""
+    """JSON with unescaped characters, unless a string is invalid Unicode."""
     text = json.dumps(values, ensure_ascii=False)
     return text if _is_text(text) else json.dumps(values)
 
@@ -179,5 +182,5 @@ def _csv(rows: list[list[str]], end: str) -> str:
 
 
 def _last(head: list[str], column: str) -> int:
-    """Of two columns of one name the last counts, as where the file is read."""
+    """Index of the last column with a name, as in the reader of metadata."""
     return len(head) - 1 - head[::-1].index(column)

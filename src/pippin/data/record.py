@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept of a run's data set, so that names and counts never depend on the folder of today.
+"""Record of a run's data set, so that class names and counts do not depend on the current folder.
 
-A record holds no file names: hashes say whether the images or their captions are the same, and
-counts say where they are not.
+A record holds no file names: hashes detect changes of images or captions, and counts locate them.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ from pippin.config import Config
 from pippin.data.source import PictureSource
 
 LISTED = 5
-"""Names that a message lists before it counts the rest."""
+"""Maximum number of names in a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,31 +23,31 @@ class SplitRecord(Config):
 
     images: int
     per_class: tuple[int, ...]
-    """Images of each class id."""
+    """Number of images of each class id."""
     content: str
-    """16 hexadecimal digits over names, class names and bytes of the files."""
+    """Hash of names, class names and bytes of the files, 16 hexadecimal digits."""
     captions: dict[str, str] = field(default_factory=dict)
-    """Kind of caption that the model reads -> 16 hexadecimal digits over the images' captions."""
+    """Kind of caption that the model reads -> hash of the captions, 16 hexadecimal digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecord(Config):
-    """The data set that a run was trained on."""
+    """Record of the data set of a run."""
 
     kind: str
-    """As in ``data.kind``."""
+    """See ``data.kind``."""
     class_names: tuple[str, ...]
     """Class id -> name."""
     caption_kinds: tuple[str, ...]
     """Kinds of captions that the images have."""
     layout: str | None
-    """Of a folder; None for embedded images."""
+    """Layout of a folder; None for embedded images."""
     decoder: str
-    """Library and version that turned the files into pixels."""
+    """Library and version that decoded the files."""
     source_hash: str
-    """Of the training split, as in the keys of latent caches."""
+    """Hash of the training split, as in the keys of latent caches."""
     probe_side: int
-    """A side in pixels that at least half of the training images can be shown at."""
+    """Side in pixels that at least half of the training images reach."""
     train: SplitRecord
     held_out: SplitRecord
 
@@ -56,11 +55,11 @@ class DataRecord(Config):
 def record_data(
     train: PictureSource, held_out: PictureSource, captions: Sequence[str] = ()
 ) -> DataRecord:
-    """The record of a data set as it is now.
+    """Record the current data set.
 
     Args:
         train, held_out: both splits of one data set.
-        captions: kinds that are hashed: those that somebody reads.
+        captions: kinds of captions to hash, which the model reads.
     """
     return DataRecord(
         kind=train.config.kind,
@@ -79,9 +78,9 @@ def _record_split(source: PictureSource, captions: Sequence[str]) -> SplitRecord
     labels = Counter(source.label(index) for index in range(len(source)))
     digests = {kind: hashlib.sha256() for kind in captions}
     for index in range(len(source)) if captions else ():
-        own = source.captions(index)
+        image_captions = source.captions(index)
         for kind, digest in digests.items():
-            digest.update(json.dumps([source.key(index), own.get(kind)]).encode())
+            digest.update(json.dumps([source.key(index), image_captions.get(kind)]).encode())
     return SplitRecord(
         images=len(source),
         per_class=tuple(labels[label] for label in range(len(source.class_names))),
@@ -91,7 +90,7 @@ def _record_split(source: PictureSource, captions: Sequence[str]) -> SplitRecord
 
 
 def class_changes(recorded: Sequence[str], now: Sequence[str]) -> str:
-    """How class names differ, in words; empty where they do not."""
+    """Description of changed class names; empty if there are none."""
     if tuple(recorded) == tuple(now):
         return ""
     moved = [
@@ -104,31 +103,35 @@ def class_changes(recorded: Sequence[str], now: Sequence[str]) -> str:
         "new": [name for name in now if name not in set(recorded)],
         "ids that mean another class": moved,
     }
-    said = [f"{what}: {listed(names)}" for what, names in parts.items() if names]
-    return f"class names differ ({'; '.join(said)})"
+    changes = [f"{what}: {listed(names)}" for what, names in parts.items() if names]
+    return f"class names differ ({'; '.join(changes)})"
 
 
 def image_changes(recorded: DataRecord, now: DataRecord, captions: Sequence[str] = ()) -> str:
-    """How images, or captions of some kinds, differ, in words; empty where they do not."""
-    said = []
+    """Description of changed images or captions; empty if there are none."""
+    changes = []
     for what, before, after in _splits(recorded, now):
         if before.content != after.content:
-            said.append(f"the {what} images are others ({_counts(recorded, now, before, after)})")
-        other = [one for one in captions if before.captions.get(one) != after.captions.get(one)]
-        if other:
-            said.append(f"captions of the {what} images differ ({', '.join(other)})")
-    return "; ".join(said)
+            changes.append(
+                f"the {what} images are others ({_counts(recorded, now, before, after)})"
+            )
+        changed_kinds = [
+            kind for kind in captions if before.captions.get(kind) != after.captions.get(kind)
+        ]
+        if changed_kinds:
+            changes.append(f"captions of the {what} images differ ({', '.join(changed_kinds)})")
+    return "; ".join(changes)
 
 
 def decoder_change(recorded: DataRecord, now: DataRecord) -> str:
-    """What else turns files into pixels, in words; empty where nothing does."""
+    """Description of a changed decoder; empty if it is the same."""
     if recorded.decoder == now.decoder:
         return ""
     return f"{recorded.decoder} decoded them before, {now.decoder} does now"
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """First names of a list, and the number of the rest."""
     shown = ", ".join(names[:LISTED])
     more = len(names) - LISTED
     return f"{shown} and {more} more" if more > 0 else shown
@@ -144,7 +147,7 @@ def _splits(
 
 
 def _counts(recorded: DataRecord, now: DataRecord, before: SplitRecord, after: SplitRecord) -> str:
-    """How many there were and are, by class where that differs."""
+    """Numbers of images before and now, by class if they differ."""
     old = dict(zip(recorded.class_names, before.per_class, strict=True))
     new = dict(zip(now.class_names, after.per_class, strict=True))
     names = [name for name in {**old, **new} if old.get(name, 0) != new.get(name, 0)]

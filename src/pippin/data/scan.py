@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in each file of a folder of own pictures, and which of them can be used.
+"""Scan of a custom data set: content and validity of each file.
 
-All files are decoded once. What their bytes decide is remembered by name, size and time of change,
-so that a later scan reads only files that are new or changed, and those that could not be read for
-a reason that may pass: no permission, an error of the disk or the network.
+Every file is decoded once. An index caches the results by name, size and modification time. A
+later scan reads only new and changed files, and files with transient errors: no permission, or an
+error of the disk or the network.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ from pippin.data.config import ImagesConfig
 from pippin.data.layout import LayoutFacts
 from pippin.data.listing import (
     Entry,
+    ImageSkipReason,
     Layout,
     Listing,
-    LossReason,
-    LostFile,
+    SkippedImage,
     SourceRefusedError,
     list_pictures,
 )
@@ -38,42 +38,42 @@ from pippin.system.formats import stamped
 from pippin.system.threads import map_in_threads
 
 INDEX_VERSION = 3
-"""Raised whenever the rules by which files are read change."""
+"""Version of the decoding rules; increment it when they change."""
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
-"""Suffixes of files that may hold images and are not opened."""
+"""Suffixes of archives, which may contain images but are not opened."""
 ABSENT = -1
-"""Size and time of a file that is not there."""
-SHOWN = 5
-"""Lost files that an error names."""
+"""Size and time of a missing file."""
+MAX_LISTED = 5
+"""Maximum number of skipped images in an error message."""
 
 Progress = Callable[[int, int], None]
-"""Called with (files done, files in all)."""
+"""Callback with (files done, total files)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord(Config):
-    """What was found in one file."""
+    """Scan result of one file."""
 
     num_bytes: int
     changed_ns: int
-    """Time of the last change, in nanoseconds."""
+    """Modification time, in nanoseconds."""
     sha256: str = ""
     height: int = 0
     width: int = 0
     rules: tuple[Rule, ...] = ()
     reason: Reason | None = None
-    """Why it cannot be read; None = it can."""
+    """Reason why the file cannot be read; None = it can."""
     detail: str = ""
 
     @property
-    def lasts(self) -> bool:
-        """Whether it holds for as long as the file has the same size and time of change."""
+    def is_cacheable(self) -> bool:
+        """True if the result is valid while size and modification time are unchanged."""
         return self.reason is None or self.reason in OF_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Index(Config):
-    """What was found in the files of one folder."""
+    """Scan results of the files of one folder."""
 
     FORMAT = "image index"
 
@@ -83,133 +83,138 @@ class Index(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnPicture:
-    """A picture that is used."""
+class ScannedImage:
+    """Usable image."""
 
     name: str
     path: Path
     label: int
-    """A place in the scan's class names."""
+    """Class id, an index into the scan's class names."""
     captions: Mapping[str, str]
-    """Kind -> caption, of those that the picture has."""
+    """Kind -> caption of the image."""
     size: Size
-    """Of the file as stored, after EXIF rotation."""
+    """Size of the stored file, after EXIF rotation."""
     sha256: str
-    """Of the file's bytes."""
+    """Hash of the file's bytes."""
     rules: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """All that is known of a source."""
+    """Scan result of a custom data set."""
 
     layout: Layout
-    pictures: tuple[OwnPicture, ...]
+    pictures: tuple[ScannedImage, ...]
     """Sorted by name."""
     class_names: tuple[str, ...]
-    """Of the pictures: numbers in the order of their values, then other names as text."""
-    lost: tuple[LostFile, ...]
+    """Class names: numbers by value, then other names in lexicographic order."""
+    lost: tuple[SkippedImage, ...]
     passed_over: Mapping[str, int]
-    """Suffix -> how many files that are no pictures."""
+    """Suffix -> number of files that are not images."""
     caption_kinds: tuple[str, ...]
-    """Of the source's columns."""
+    """Kinds of captions of the source's columns."""
     unread_captions: int = 0
-    """As of :class:`pippin.data.listing.Listing`."""
+    """See :class:`pippin.data.listing.Listing`."""
     facts: LayoutFacts = field(default_factory=LayoutFacts)
     earlier_class_names: tuple[str, ...] | None = None
-    """Class id -> name as versions before 2.0 and 2 were one class had them, where that differs:
-    what the ids of an older run mean that kept no names. None where it does not."""
+    """Class names in the order of ids of older versions, for which 2.0 and 2 were different
+    classes. They decode the ids of older runs that recorded no names. None if there is no
+    difference."""
 
     @property
     def lost_share(self) -> float:
-        """Lost files among all pictures of the source."""
+        """Share of skipped images."""
         return len(self.lost) / max(1, len(self.lost) + len(self.pictures))
 
-    def loss_counts(self) -> dict[LossReason, int]:
-        """Reason -> how many files, the most frequent first."""
-        return dict(Counter(one.reason for one in self.lost).most_common())
+    def skip_counts(self) -> dict[ImageSkipReason, int]:
+        """Reason -> number of skipped images, the most frequent first."""
+        return dict(Counter(image.reason for image in self.lost).most_common())
 
 
 def scan(config: ImagesConfig, *, fresh: bool = False, progress: Progress | None = None) -> Scan:
-    """List a folder's pictures and look into each.
+    """List the images of a folder and decode each one.
 
     Args:
-        config: where they are, and how small they may be.
-        fresh: read every file anew, whatever is remembered of it.
-        progress: told after every file.
+        config: folder and minimum size.
+        fresh: read every file again and ignore the index.
+        progress: called after every file.
 
     Raises:
-        SourceRefusedError: the folder holds no picture at all.
+        SourceRefusedError: the folder contains no images.
         ValueError, OSError: see :func:`pippin.data.listing.list_pictures`.
     """
     listing = list_pictures(config)
-    place = _index_path(config)
-    before = {} if fresh else _load_index(place)
+    index_path = _index_path(config)
+    before = {} if fresh else _load_index(index_path)
     files = _records(listing.entries, before, progress or (lambda done, total: None))
     if files != before:
-        _save_index(place, Index(files=files))
-    return _judged(listing, files, config.min_side)
+        _save_index(index_path, Index(files=files))
+    return _select(listing, files, config.min_side)
 
 
-def check_losses(found: Scan, config: ImagesConfig) -> None:
-    """Refuse a source that lost too much, or of which nothing is left for one of the splits.
+def check_losses(result: Scan, config: ImagesConfig) -> None:
+    """Reject a source with too many skipped images, or with too few images for two splits.
 
     Raises:
-        SourceRefusedError: with the counts for each reason and the first files.
+        SourceRefusedError: with the count of each reason and the first files.
     """
-    total = len(found.lost) + len(found.pictures)
-    if found.lost_share > config.max_lost_share:
-        counts = ", ".join(f"{count} {reason}" for reason, count in found.loss_counts().items())
+    total = len(result.lost) + len(result.pictures)
+    if result.lost_share > config.max_lost_share:
+        counts = ", ".join(f"{count} {reason}" for reason, count in result.skip_counts().items())
         first = "".join(
-            f"\n  {one.name}: {one.reason}: {one.detail}" for one in found.lost[:SHOWN]
+            f"\n  {image.name}: {image.reason}: {image.detail}"
+            for image in result.lost[:MAX_LISTED]
         )
         raise SourceRefusedError(
-            f"{config.path} would lose {len(found.lost)} of {total} pictures, more than the "
-            f"allowed share of {config.max_lost_share:g}: {counts}. Mend or remove them, or allow "
-            f"more with --data.max-lost-share.{_archives(found)}\nThe first:{first}\n"
+            f"{config.path}: {len(result.lost)} of {total} images would be skipped, more than the "
+            f"allowed share of {config.max_lost_share:g}: {counts}. Repair or remove them, or "
+            f"allow more with --data.max-lost-share.{_archives(result)}\nThe first:{first}\n"
             f"`pippin data check {config.path}` lists all"
         )
-    if len({picture.sha256 for picture in found.pictures}) < 2:
+    if len({image.sha256 for image in result.pictures}) < 2:
         raise SourceRefusedError(
-            f"{config.path} has {len(found.pictures)} usable pictures, and of different ones at "
-            "least 2 are needed: one to train on, one held out"
+            f"{config.path} has {len(result.pictures)} usable images; at least 2 different ones "
+            "are needed: one to train on, one held out"
         )
 
 
-def _archives(found: Scan) -> str:
-    """What to say of images that are missing where archives lie, which may hold them."""
-    suffixes = [suffix for suffix in ARCHIVES if suffix in found.passed_over]
-    missing = any(one.reason == "missing" for one in found.lost)
-    if not (missing and suffixes):
+def _archives(result: Scan) -> str:
+    """Advice about archives, if images are missing that they may contain."""
+    suffixes = [suffix for suffix in ARCHIVES if suffix in result.passed_over]
+    any_missing = any(image.reason == "missing" for image in result.lost)
+    if not (any_missing and suffixes):
         return ""
-    return f" {', '.join(suffixes)} files lie there and are not opened: unpack them first."
+    return f" {', '.join(suffixes)} files are not opened: unpack them first."
 
 
 def _records(
     entries: list[Entry], before: Mapping[str, FileRecord], progress: Progress
 ) -> dict[str, FileRecord]:
-    """One record for each entry; files that have not changed are not read again where what was
-    found lasts."""
+    """Record of each entry; unchanged files with a cacheable record are not read again."""
     files: dict[str, FileRecord] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's: what a file is worth is judged here
-        found = map_in_threads(
-            lambda one: _record(one.path, before.get(one.name)), entries, os.cpu_count() or 1
+        warnings.simplefilter("ignore")  # of Pillow; errors are handled here
+        records = map_in_threads(
+            lambda entry: _record(entry.path, before.get(entry.name)), entries, os.cpu_count() or 1
         )
-        for entry, record in zip(entries, found, strict=True):
+        for entry, record in zip(entries, records, strict=True):
             files[entry.name] = record
             progress(len(files), len(entries))
     return files
 
 
 def _record(path: Path, before: FileRecord | None) -> FileRecord:
-    """What is in a file."""
+    """Scan one file."""
     try:
         status = path.stat()
         num_bytes, changed = status.st_size, status.st_mtime_ns
     except OSError:
         num_bytes, changed = ABSENT, ABSENT
-    if before and before.lasts and (before.num_bytes, before.changed_ns) == (num_bytes, changed):
+    if (
+        before
+        and before.is_cacheable
+        and (before.num_bytes, before.changed_ns) == (num_bytes, changed)
+    ):
         return before
     record = FileRecord(num_bytes=num_bytes, changed_ns=changed)
     try:
@@ -217,50 +222,50 @@ def _record(path: Path, before: FileRecord | None) -> FileRecord:
         sha256 = file_digest(path)
     except UnreadableImageError as error:
         return replace(record, reason=error.reason, detail=error.detail)
-    except OSError as error:  # it was decoded, and then could not be read again
+    except OSError as error:  # the file was decoded, but could not be read again
         return replace(record, reason="system error", detail=error.strerror or str(error))
     height, width = facts.size
     return replace(record, sha256=sha256, height=height, width=width, rules=facts.rules)
 
 
-def _judged(listing: Listing, files: Mapping[str, FileRecord], min_side: int) -> Scan:
-    """Pictures and losses."""
-    lost, kept = list(listing.lost), []
+def _select(listing: Listing, files: Mapping[str, FileRecord], min_side: int) -> Scan:
+    """Select usable images and skipped ones."""
+    skipped, usable = list(listing.lost), []
     for entry in listing.entries:
         record = files[entry.name]
-        if loss := _loss(record, min_side):
-            lost.append(LostFile(name=entry.name, reason=loss[0], detail=loss[1]))
+        if loss := _skip_reason(record, min_side):
+            skipped.append(SkippedImage(name=entry.name, reason=loss[0], detail=loss[1]))
         else:
-            kept.append((entry, record))
-    class_names = tuple(sort_labels(entry.label for entry, _ in kept))
-    ids = {name: number for number, name in enumerate(class_names)}
-    pictures = tuple(
-        OwnPicture(
+            usable.append((entry, record))
+    class_names = tuple(sort_labels(entry.label for entry, _ in usable))
+    class_ids = {name: number for number, name in enumerate(class_names)}
+    images = tuple(
+        ScannedImage(
             name=entry.name,
             path=entry.path,
-            label=ids[entry.label],
+            label=class_ids[entry.label],
             captions=entry.captions,
             size=Size(record.height, record.width),
             sha256=record.sha256,
             rules=record.rules,
         )
-        for entry, record in kept
+        for entry, record in usable
     )
     return Scan(
         layout=listing.layout,
-        pictures=pictures,
+        pictures=images,
         class_names=class_names,
-        lost=tuple(sorted(lost, key=lambda one: one.name)),
+        lost=tuple(sorted(skipped, key=lambda image: image.name)),
         passed_over=dict(listing.passed_over.most_common()),
         caption_kinds=listing.caption_kinds,
         unread_captions=listing.unread_captions,
         facts=listing.facts,
-        earlier_class_names=_earlier_names([entry for entry, _ in kept], class_names),
+        earlier_class_names=_earlier_names([entry for entry, _ in usable], class_names),
     )
 
 
-def _loss(record: FileRecord, min_side: int) -> tuple[LossReason, str] | None:
-    """Why a file is not used; None = it is."""
+def _skip_reason(record: FileRecord, min_side: int) -> tuple[ImageSkipReason, str] | None:
+    """Reason and detail of a skipped file; None = usable."""
     if record.reason:
         return record.reason, record.detail
     size = f"{record.height} x {record.width} pixels (height x width)"
@@ -270,8 +275,8 @@ def _loss(record: FileRecord, min_side: int) -> tuple[LossReason, str] | None:
 
 
 def _earlier_names(entries: list[Entry], class_names: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Labels as written, in the order that ids had while only digits were numbers; None where
-    each id means the same class now."""
+    """Labels as written, in the order of ids of older versions, for which only digits were
+    numbers; None if each id means the same class now."""
 
     def order(name: str) -> tuple[int, str]:
         return (int(name), name) if name.isascii() and name.isdigit() else (2**63, name)
@@ -288,7 +293,7 @@ def _index_path(config: ImagesConfig) -> Path:
 
 
 def _load_index(path: Path) -> dict[str, FileRecord]:
-    """What is remembered; nothing where the file is absent, damaged or of another reader."""
+    """Load the index; empty if the file is absent, damaged or from another reader."""
     try:
         index = Index.load(path)
     except (OSError, ValueError):
@@ -299,10 +304,10 @@ def _load_index(path: Path) -> dict[str, FileRecord]:
 
 
 def _save_index(path: Path, index: Index) -> None:
-    """Remember; where that cannot be written, the next scan reads the files again."""
+    """Save the index; if that fails, the next scan reads the files again."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_staged(path.parent, path.name)  # of a scan that was killed
+        remove_staged(path.parent, path.name)  # left by a killed scan
         with replacing(path, durable=False) as staging:
             content = stamped(Index.FORMAT, index.to_dict())
             staging.write_text(json.dumps(content), encoding="utf-8")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shard files of a latent cache: written whole or not at all, read by memory map."""
+"""Shard files of a latent cache: written atomically, read by memory map."""
 
 import json
 from pathlib import Path
@@ -14,11 +14,11 @@ from pippin.system.tensors import save_tensors, typed_digest
 
 _METADATA = "pippin"
 KIND = "cache shard"
-"""Of :data:`pippin.system.formats.FORMATS`; of latents and of features of captions."""
+"""Key in :data:`pippin.system.formats.FORMATS`, for latents and for caption features."""
 
 
 def shard_name(number: int) -> str:
-    """The file name of a shard."""
+    """File name of a shard."""
     return f"shard-{number:05d}.safetensors"
 
 
@@ -26,10 +26,10 @@ def write_shard(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any]
     """Write one shard atomically.
 
     Args:
-        path: where.
-        tensors: what it holds.
-        identity: what it is: key of the cache and row range. Stored in the header together with
-            a checksum, so that a later build can tell whether this shard is the one it needs.
+        path: path of the shard.
+        tensors: content of the shard.
+        identity: key of the cache and row range. The header stores it with a checksum, so a later
+            build can check that the shard is the required one.
     """
     content = {**identity, "content": typed_digest(tensors), VERSION: FORMATS[KIND]}
     header = json.dumps(content, sort_keys=True)
@@ -37,21 +37,21 @@ def write_shard(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any]
 
 
 def read_shard(path: Path) -> dict[str, Tensor]:
-    """The tensors of a shard, mapped from the file: memory is used only for what is read."""
+    """Memory-mapped tensors of a shard; only the values that are read use memory."""
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def shard_fault(path: Path, identity: dict[str, Any], *, checksum: bool = True) -> str | None:
-    """Why no whole, unharmed shard with this identity stands at ``path``; None where one does.
+    """Fault of the shard at ``path``; None if it is complete and has this identity.
 
     Args:
-        path: of the shard.
-        identity: as it was written with.
-        checksum: read the content too, and compare its checksum.
+        path: path of the shard.
+        identity: expected identity.
+        checksum: also read the content and compare its checksum.
 
     Raises:
-        FormatError: the shard is of a newer version, which is not to be written over.
+        FormatError: the shard has a newer version and must not be overwritten.
     """
     if not path.exists():
         return "missing"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every source of labelled pictures offers to views and caches."""
+"""Interface of sources of labelled images, for views and caches."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -9,82 +9,82 @@ from torch import Tensor
 
 from pippin.control import Control, Size
 from pippin.data.config import DataConfig
-from pippin.data.listing import LostFile
+from pippin.data.listing import SkippedImage
 from pippin.data.table import Split
 
 
 @runtime_checkable
 class PictureSource(Protocol):
-    """The pictures of one split. An index is a place in ``range(len(source))``.
+    """Images of one split. Indices are in ``range(len(source))``.
 
-    Random draws are keyed by ``key(index)``, never by the index, so that another selection of
-    pictures does not change the draws of those that stay.
+    Random draws are keyed by ``key(index)``, never by the index, so draws of an image do not
+    depend on the selection of other images.
     """
 
     split: Split
     class_names: tuple[str, ...]
     layout: str | None
-    """How a folder says which image has which class; None for embedded images."""
+    """Layout of a folder, which defines the classes; None for embedded images."""
     decoder: str
-    """Library and version that turns the files into pixels."""
+    """Library and version that decode the files."""
 
     @property
     def config(self) -> DataConfig:
-        """What the source was built from."""
+        """Configuration of the source."""
         ...
 
     @property
-    def lost(self) -> Sequence[LostFile]:
-        """Pictures that cannot be used, of either split."""
+    def lost(self) -> Sequence[SkippedImage]:
+        """Skipped images of both splits."""
         ...
 
     @property
     def probe_side(self) -> int:
-        """A side in pixels that at least half of the pictures can be shown at, whole."""
+        """Side in pixels that at least half of the images reach."""
         ...
 
     def __len__(self) -> int:
-        """How many pictures one epoch has."""
+        """Number of images in one epoch."""
         ...
 
     def key(self, index: int) -> str:
-        """The picture's stable name in random streams."""
+        """Stable key of the image in random streams."""
         ...
 
     def name(self, index: int) -> str:
-        """What the picture shows, in words."""
+        """Main caption."""
         ...
 
     def captions(self, index: int) -> dict[str, str]:
-        """What the picture shows, in words, by the kind of caption; each has its ``name``."""
+        """Captions by kind; ``name`` always exists."""
         ...
 
     def label(self, index: int) -> int:
-        """The class id, in range(len(class_names))."""
+        """Class id, in range(len(class_names))."""
         ...
 
     def original_size(self, index: int) -> Size:
-        """Of the source image that the picture's views are cut from."""
+        """Size of the source image that views are cropped from."""
         ...
 
     def image(
         self, index: int, view: int | None = None, original_size: Size | None = None
     ) -> UInt8[Tensor, "3 height width"]:
-        """The source image that a view is cut from; see the class of the source."""
+        """Source image that a view is cropped from; see the class of the source."""
         ...
 
     def can_show(self, index: int, original_size: Size) -> bool:
-        """Whether :meth:`image` knows what the picture looks like at this size."""
+        """True if :meth:`image` can return the image at this size."""
         ...
 
     def clean_control(self, index: int) -> Control:
-        """How the picture is prepared where nothing is left to chance: a square, unflipped."""
+        """Deterministic control without augmentation: a square, unflipped."""
         ...
 
     def source_hash(self) -> str:
-        """16 hexadecimal digits that change with any picture or label of the source."""
+        """Hash of all images and labels of the source, 16 hexadecimal digits."""
         ...
 
     def content_hash(self) -> str:
-        """The same, over class names in the place of ids, and without the decoder's version."""
+        """Hash with class names instead of ids, and without the decoder's version."""
         ...

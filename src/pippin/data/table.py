@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of OpenMoji's pictures, their classes, and the split into train and held-out."""
+"""Table of OpenMoji's emoji, their classes, and the split into train and held-out."""
 
 import csv
 import hashlib
@@ -11,7 +11,7 @@ from typing import Literal, get_args
 Split = Literal["train", "held-out"]
 
 HELD_OUT_SHARE = 0.1
-"""Expected share of families that are held out."""
+"""Expected share of held-out families."""
 
 CLASSES = (
     "smileys-emotion",
@@ -26,12 +26,12 @@ CLASSES = (
     "extras-openmoji",
     "extras-unicode",
 )
-"""The classes, in the order of their ids: Unicode's groups but ``component``, and two extras."""
+"""Class names in the order of ids: Unicode's groups except ``component``, and two extras."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One row of the table; all fields are text as OpenMoji writes it."""
+class Emoji:
+    """Row of the table; all fields are text as in OpenMoji."""
 
     hexcode: str
     name: str
@@ -40,40 +40,40 @@ class Picture:
     tags: str
     """Comma-separated; empty for toned variants."""
     skintone: str
-    """1 (light) to 5 (dark), two of them for two persons; empty: untoned."""
+    """1 (light) to 5 (dark), two digits for two persons; empty: untoned."""
     base: str
-    """The untoned picture's hexcode; empty for an untoned picture."""
+    """Hexcode of the untoned emoji; empty for an untoned one."""
     family: str
-    """The hexcode of the first picture of its family."""
+    """Hexcode of the first emoji of the family."""
 
 
-COLUMNS = tuple(field.name for field in fields(Picture))
+COLUMNS = tuple(field.name for field in fields(Emoji))
 
 
 def table_bytes() -> bytes:
-    """The table file as shipped."""
+    """Content of the shipped table file."""
     return (files("pippin.data") / "tables" / "openmoji.csv").read_bytes()
 
 
 @cache
-def read_table() -> tuple[Picture, ...]:
-    """All 4495 pictures in OpenMoji's order, components included."""
+def read_table() -> tuple[Emoji, ...]:
+    """All 4495 emoji in OpenMoji's order, components included."""
     rows = csv.DictReader(table_bytes().decode("utf-8").splitlines())
-    return tuple(Picture(**row) for row in rows)
+    return tuple(Emoji(**row) for row in rows)
 
 
 def split_of(family: str) -> Split:
-    """Which side of the split a family is on: fixed by a hash of its key.
+    """Split of a family, fixed by a hash of its key.
 
-    The first 8 bytes of SHA-256 of the key, read as a fraction of one, are below
-    ``HELD_OUT_SHARE`` for held-out families. No seed enters: the split never changes.
+    The first 8 bytes of the SHA-256 of the key, as a fraction of one, are below
+    ``HELD_OUT_SHARE`` for held-out families. There is no seed: the split never changes.
     """
     digest = hashlib.sha256(f"openmoji/{family}".encode()).digest()
     return "held-out" if int.from_bytes(digest[:8], "big") < HELD_OUT_SHARE * 2**64 else "train"
 
 
-def pictures_of(split: str) -> tuple[Picture, ...]:
-    """The pictures of one split, toned variants included, components left out.
+def pictures_of(split: str) -> tuple[Emoji, ...]:
+    """Emoji of one split, with toned variants and without components.
 
     Raises:
         ValueError: an unknown split.

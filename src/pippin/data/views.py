@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Views: what a training step sees of one picture, and its exact counterfactuals."""
+"""Views of images for training, and their exact counterfactuals."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,34 +9,35 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from pippin.control import Control, Size
+from pippin.data.augmentation import draw_augmentation
+from pippin.data.class_copula import INDEPENDENT, ClassCorrelatedSource
 from pippin.data.crop import apply_control, draw_control
-from pippin.data.look import draw_look
 from pippin.data.source import PictureSource
-from pippin.data.tie import FREE, TiedSource
 from pippin.rng import generator
 from pippin.types import ControlBatch, Images, stack_controls
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One prepared image."""
+    """Prepared image."""
 
     image: UInt8[Tensor, "3 height width"]
     control: Control
-    """How the image was prepared."""
+    """Parameters of the preparation."""
     label: int
 
 
 def view_control(
     source: PictureSource, index: int, view: int, size: Size | None = None
 ) -> Control:
-    """How view ``view`` of a picture is prepared; depends on (seed, picture, view) and size only.
+    """Control of view ``view`` of an image; depends on (seed, image, view) and size only.
 
     Args:
-        source: the pictures.
-        index: which picture.
-        view: which view.
-        size: of the view in pixels; None = as the source's configuration says, of its bucket.
+        source: the images.
+        index: index of the image.
+        view: index of the view.
+        size: size of the view in pixels; None = size from the source's configuration, or of the
+            bucket.
 
     Raises:
         ValueError: the view is not in range(config.views).
@@ -45,22 +46,24 @@ def view_control(
     if not 0 <= view < config.views:
         raise ValueError(f"view must be in range({config.views}); got {view}")
     key = (config.seed, source.key(index), view)
-    tie = source.tie(index) if isinstance(source, TiedSource) else FREE
-    look = draw_look(config.look, generator("view", *key, "look"), tie)
+    copula = (
+        source.class_copula(index) if isinstance(source, ClassCorrelatedSource) else INDEPENDENT
+    )
+    look = draw_augmentation(config.look, generator("view", *key, "look"), copula)
     original_size = source.original_size(index)
     size = size or config.view_size(original_size)
     draws = generator("view", *key, "crop")
-    return draw_control(original_size, config.crop_law, draws, size=size, look=look, tie=tie)
+    return draw_control(original_size, config.crop_law, draws, size=size, look=look, copula=copula)
 
 
 def make_view(source: PictureSource, index: int, view: int, size: Size | None = None) -> View:
-    """View ``view`` of a picture; its tone too depends on (seed, picture, view) only.
+    """Prepare view ``view`` of an image; its skin tone depends on (seed, image, view) only.
 
     Args:
-        source, index, view, size: as for :func:`view_control`.
+        source, index, view, size: see :func:`view_control`.
 
     Raises:
-        ValueError: as :func:`view_control`.
+        ValueError: see :func:`view_control`.
     """
     size = size or source.config.view_size(source.original_size(index))
     control = view_control(source, index, view, size)
@@ -69,11 +72,10 @@ def make_view(source: PictureSource, index: int, view: int, size: Size | None = 
 
 
 def clean_view(source: PictureSource, index: int) -> View:
-    """A picture at the training resolution with nothing left to chance, as its source says.
+    """Deterministic view of an image at the training resolution, without augmentation.
 
-    OpenMoji: untoned, drawn at 256 pixels, whole. Own pictures: the centred square, whatever
-    bucket they are trained on in. Never flipped.
-    The reference set of an evaluation is made of clean views.
+    OpenMoji: the whole untoned image at 256 pixels. Custom data sets: the centred square, whatever
+    the bucket. Clean views are never flipped. They form the reference set of an evaluation.
     """
     control = source.clean_control(index)
     image = counterfactual(source, index, control)
@@ -81,7 +83,7 @@ def clean_view(source: PictureSource, index: int) -> View:
 
 
 def clean_images(source: PictureSource, batch_size: int) -> Iterator[Images]:
-    """The clean views of all pictures in order, one batch in memory at a time."""
+    """Clean views of all images in order, with one batch in memory at a time."""
     for part in torch.arange(len(source)).split(batch_size):
         yield torch.stack([clean_view(source, index).image for index in part.tolist()])
 
@@ -93,34 +95,34 @@ def counterfactual(
     view: int | None = None,
     size: Size | None = None,
 ) -> UInt8[Tensor, "3 height width"]:
-    """The same picture as it would look prepared in another way.
+    """Image prepared with another control.
 
-    It is made at ``control.original_size`` and then cropped, mirrored and resized as the control
-    says. A vector drawing is drawn anew, so this is exact; a file of pixels is shrunk as a smaller
-    file would have been, and never enlarged. For the control of ``make_view(source, index,
-    view)``, the same ``view`` and the size of its image it gives that image.
+    The image is created at ``control.original_size`` and then cropped, flipped and resized as the
+    control says. An SVG drawing is rendered again, so this is exact. Image files are downsampled
+    to the smaller size, and never upsampled. The control of ``make_view(source, index, view)``,
+    with the same ``view`` and size, gives the same image.
 
     Args:
-        control: in pixels of the imagined source image.
-        view: which view's skin tone; None = untoned.
-        size: of the image in pixels; None = the square of the training resolution.
+        control: control in pixels of the hypothetical source image.
+        view: view that determines the skin tone; None = untoned.
+        size: size of the image in pixels; None = the square of the training resolution.
 
     Raises:
-        ValueError: the source does not know the picture at this size
-            (:meth:`PictureSource.can_show`), or the crop has another shape or does not fit.
+        ValueError: the source cannot return the image at this size
+            (:meth:`PictureSource.can_show`), or the crop does not fit or has another aspect ratio.
     """
     image = source.image(index, view, control.original_size)
     return apply_control(image, control, *(size or square(source)))
 
 
 def square(source: PictureSource) -> Size:
-    """The size at which images are evaluated and drawn unless another is asked for."""
+    """Default size of evaluated and generated images."""
     return Size(source.config.resolution, source.config.resolution)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewBatch:
-    """Prepared images, stacked."""
+    """Batch of prepared images."""
 
     images: Images
     control: ControlBatch
@@ -133,24 +135,24 @@ def make_views(
     views: Sequence[int],
     size: Size | None = None,
 ) -> ViewBatch:
-    """View ``views[k]`` of picture ``indices[k]`` for every k.
+    """Prepare view ``views[k]`` of image ``indices[k]`` for every k.
 
     Args:
-        source, size: as for :func:`view_control`.
-        indices: which pictures, of one bucket unless a size is given.
-        views: which view of each.
+        source, size: see :func:`view_control`.
+        indices: indices of the images, of one bucket unless a size is given.
+        views: index of the view of each image.
 
     Raises:
-        ValueError: a view is not in range(config.views), or the pictures are of several buckets.
+        ValueError: a view is not in range(config.views), or the images belong to several buckets.
     """
-    made = [make_view(source, i, v, size) for i, v in zip(indices, views, strict=True)]
-    if len(sizes := {tuple(view.image.shape[1:]) for view in made}) > 1:
+    views_made = [make_view(source, i, v, size) for i, v in zip(indices, views, strict=True)]
+    if len(sizes := {tuple(view.image.shape[1:]) for view in views_made}) > 1:
         raise ValueError(
-            f"views of the sizes {sorted(sizes)} make no batch: take pictures of one bucket, or "
+            f"views of the sizes {sorted(sizes)} make no batch: use images of one bucket, or "
             "give a size"
         )
     return ViewBatch(
-        images=torch.stack([view.image for view in made]),
-        control=stack_controls([view.control for view in made]),
-        label=torch.tensor([view.label for view in made]),
+        images=torch.stack([view.image for view in views_made]),
+        control=stack_controls([view.control for view in views_made]),
+        label=torch.tensor([view.label for view in views_made]),
     )

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Autoencoders: pixels, moments and normalised latents."""
+"""Autoencoders, text encoders and captioning models."""

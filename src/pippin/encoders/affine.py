@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The affine between an autoencoder's raw latents and the normalised ones.
+"""Affine normalisation of an autoencoder's raw latents.
 
     normalised = (raw - shift) / scale
 
-Ours has one shift and one scale for each channel: mean and standard deviation measured on training
-pictures, written into the metadata of the weights' own file, so that weights cannot be swapped
-without them. Published autoencoders name theirs in config.json; in diffusers' convention
+pippin uses one shift and one scale for each channel: mean and standard deviation measured on
+training images. They are in the metadata of the weights file, so weights cannot be swapped without
+them. Published autoencoders have them in config.json; in diffusers' convention
 normalised = (raw - shift_factor) scaling_factor, or with statistics for each channel
 normalised = (raw - latents_mean) scaling_factor / latents_std.
 """
@@ -26,10 +26,10 @@ from pippin.encoders.source import WEIGHTS_FILE, read_config, read_metadata
 from pippin.system.json_text import parse_json
 
 MEAN_KEY, STD_KEY = "pippin.latents_mean", "pippin.latents_std"
-"""Names in the metadata of a safetensors file; the values are JSON lists, one number a channel."""
+"""Metadata keys of a safetensors file; the values are JSON lists, one number a channel."""
 
 DEFAULT_FACTOR = 0.18215
-"""diffusers' ``scaling_factor`` where an older config.json says nothing of it."""
+"""diffusers' default ``scaling_factor`` for an older config.json without one."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Affine:
     def from_statistics(
         cls, mean: Float[Tensor, " channels"], std: Float[Tensor, " channels"]
     ) -> "Affine":
-        """The affine that gives each channel mean 0 and standard deviation 1.
+        """Affine that gives each channel mean 0 and standard deviation 1.
 
         Raises:
             ValueError: a number is not finite, or a standard deviation is not positive.
@@ -56,23 +56,23 @@ class Affine:
         return cls(mean.float().view(1, -1, 1, 1), std.float().view(1, -1, 1, 1))
 
     @classmethod
-    def of_weights(
+    def from_weights(
         cls, metadata: Mapping[str, str], config: Mapping[str, Any], channels: int
     ) -> "Affine":
-        """The affine that belongs to a weights file.
+        """Affine of a weights file.
 
         Args:
-            metadata: of the safetensors file; it comes first.
-            config: config.json with diffusers' defaults filled in.
-            channels: of the latents.
+            metadata: metadata of the safetensors file; takes precedence.
+            config: config.json with diffusers' defaults.
+            channels: number of latent channels.
 
         Raises:
-            ValueError: neither says how latents are normalised, or for another channel count.
+            ValueError: neither defines the normalisation, or the channel count differs.
         """
         if MEAN_KEY in metadata and STD_KEY in metadata:
             mean, std = parse_json(metadata[MEAN_KEY]), parse_json(metadata[STD_KEY])
         else:
-            mean, std = _published(config, channels)
+            mean, std = _diffusers_statistics(config, channels)
         if len(mean) != channels or len(std) != channels:
             raise ValueError(
                 f"latent statistics of {len(mean)} means and {len(std)} standard deviations do "
@@ -81,7 +81,7 @@ class Affine:
         return cls.from_statistics(torch.tensor(mean), torch.tensor(std))
 
     def metadata(self) -> dict[str, str]:
-        """What :meth:`of_weights` reads back, bit for bit."""
+        """Metadata that :meth:`from_weights` restores bit for bit."""
         return {
             MEAN_KEY: json.dumps(self.shift.flatten().tolist()),
             STD_KEY: json.dumps(self.scale.flatten().tolist()),
@@ -89,30 +89,32 @@ class Affine:
 
 
 def read_affine(folder: Path) -> Affine:
-    """The affine of an autoencoder's folder, without its weights.
+    """Read the affine of an autoencoder's folder, without the weights.
 
     Raises:
-        FormatError: of a newer version.
-        ValueError: files that are damaged or say nothing of it.
+        FormatError: the folder has a newer version.
+        ValueError: damaged files, or files without a normalisation.
     """
     config = {"scaling_factor": DEFAULT_FACTOR} | read_config(folder)
     try:
         metadata = read_metadata(folder)
         channels = int(config["latent_channels"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder}: damaged, or no AutoencoderKL's: {error!r}") from error
+        raise ValueError(f"{folder}: damaged, or not an AutoencoderKL: {error!r}") from error
     read_record(metadata, folder / WEIGHTS_FILE)
-    return Affine.of_weights(metadata, config, channels)
+    return Affine.from_weights(metadata, config, channels)
 
 
-def _published(config: Mapping[str, Any], channels: int) -> tuple[list[float], list[float]]:
+def _diffusers_statistics(
+    config: Mapping[str, Any], channels: int
+) -> tuple[list[float], list[float]]:
     """(mean, std) of each channel in diffusers' convention."""
     factor = config.get("scaling_factor")
     if factor is None:
         raise ValueError(
             "the autoencoder has no latent statistics: neither its safetensors metadata has "
-            f"{MEAN_KEY} and {STD_KEY}, nor its config.json a scaling_factor. Weights are only "
-            "usable with the statistics that were measured for them"
+            f"{MEAN_KEY} and {STD_KEY}, nor its config.json a scaling_factor. Weights need the "
+            "statistics that were measured for them"
         )
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if (mean is None) != (std is None):

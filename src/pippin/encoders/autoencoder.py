@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frozen autoencoder: images, pixels, moments, normalised latents, and back."""
+"""Frozen autoencoder: images to pixels, moments and normalised latents, and back."""
 
 import hashlib
 import inspect
@@ -38,19 +38,18 @@ from pippin.system.weight_files import stored_types
 from pippin.system.weight_folders import find_weights
 from pippin.types import Images, Latents, Moments, Pixels
 
-DAMAGE = (OSError, TypeError, ValueError, ArithmeticError, RuntimeError)
-"""What diffusers raises on a config.json or weights that are damaged."""
+LOAD_ERRORS = (OSError, TypeError, ValueError, ArithmeticError, RuntimeError)
+"""Errors that diffusers raises for a damaged config.json or damaged weights."""
 
 
 class Autoencoder(nn.Module):
-    """A frozen diffusers AutoencoderKL with the affine that belongs to it.
+    """Frozen diffusers AutoencoderKL with its affine normalisation.
 
-    It computes in fp32 whatever autocast surrounds it. Calls with any batch give the same rows up
-    to rounding.
+    It computes in fp32, also under autocast. Rows do not depend on the batch, up to rounding.
 
     Args:
-        network: the weights; they are frozen and cast to fp32.
-        affine: of its raw latents.
+        network: the network, which is frozen and cast to fp32.
+        affine: normalisation of its raw latents.
     """
 
     shift: Tensor
@@ -64,11 +63,11 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def load(cls, config: AutoencoderConfig, device: torch.device | str = "cpu") -> "Autoencoder":
-        """The autoencoder that a configuration names, without running code from its files.
+        """Load the autoencoder of a configuration, without running code from its files.
 
         Raises:
-            ValueError: nothing of that name, weights that do not fit their config.json, or
-                weights without latent statistics.
+            ValueError: not found, weights that do not match their config.json, or weights without
+                latent statistics.
         """
         folder = find_autoencoder(config)
         if config.source.startswith(SHIPPED_PREFIX):
@@ -77,38 +76,38 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Autoencoder":
-        """An autoencoder in diffusers' format (config.json and weights), on the CPU.
+        """Load an autoencoder in diffusers' format (config.json and weights) on the CPU.
 
         Raises:
-            ValueError: as :meth:`load`, or weights that are not those that were written.
-            FormatError: of a newer version.
+            ValueError: see :meth:`load`, or weights that differ from their checksum.
+            FormatError: the folder has a newer version.
         """
         network = _read_network(folder)
         metadata = _checked_metadata(folder, network.config)
         try:
-            affine = Affine.of_weights(metadata, network.config, network.config.latent_channels)
+            affine = Affine.from_weights(metadata, network.config, network.config.latent_channels)
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from error
         return cls(network, affine)
 
     @property
     def affine(self) -> Affine:
-        """What normalises its latents, on the CPU."""
+        """Affine normalisation of the latents, on the CPU."""
         return Affine(self.shift.cpu(), self.scale.cpu())
 
     def with_affine(self, affine: Affine) -> "Autoencoder":
-        """The same network, on its device, whose latents are normalised by other numbers."""
+        """Autoencoder with the same network and device, and another normalisation."""
         return Autoencoder(self.network, affine).to(self.shift.device)
 
     def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
-        """Write config.json and the weights, with the affine in the weights' metadata.
+        """Save config.json and the weights, with the affine in the metadata of the weights.
 
         Args:
-            folder: made where it is missing.
-            dtype: of the weights on disk; loading casts them to fp32.
+            folder: folder, created if missing.
+            dtype: type of the weights on disk; loading casts them to fp32.
         """
         make_folder(folder)
-        # The affine stands in one place only; null keeps diffusers' default factor out.
+        # The affine has one source only; null disables diffusers' default factor.
         self.network.register_to_config(scaling_factor=None)
         write_text(folder / CONFIG_FILE, self.network.to_json_string())
         state = self.network.state_dict()
@@ -118,14 +117,14 @@ class Autoencoder(nn.Module):
 
     @property
     def factor(self) -> int:
-        """Pixels to a latent's side: 4 for f4."""
+        """Spatial downsampling factor: 4 for f4."""
         return 2 ** (len(self.network.config.block_out_channels) - 1)
 
     def latent_shape(self, height: int, width: int | None = None) -> tuple[int, int, int]:
-        """(channels, height, width) of the latents of an image of these sides in pixels.
+        """(channels, height, width) of the latents of an image.
 
         Args:
-            height, width: one side alone is that of a square.
+            height, width: size of the image in pixels; one side alone means a square.
 
         Raises:
             ValueError: a side is not a multiple of the factor.
@@ -138,13 +137,13 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, pixels: Pixels) -> Moments:
-        """The posterior of raw latents, in fp32.
+        """Encode pixels to the posterior of raw latents, in fp32.
 
         Args:
-            pixels: in [-1, 1]; height and width are multiples of the factor.
+            pixels: values in [-1, 1]; height and width are multiples of the factor.
 
         Raises:
-            ValueError: they are not.
+            ValueError: a side is not a multiple of the factor.
         """
         for side in pixels.shape[2:]:
             self._check_side(side)
@@ -156,32 +155,32 @@ class Autoencoder(nn.Module):
     def decode(
         self, latents: Float[Tensor, "batch channels latent_height latent_width"]
     ) -> Images:
-        """Normalised latents -> images, clamped and rounded."""
+        """Decode normalised latents to images, clamped and rounded."""
         with _full_precision(latents.device):
             return to_images(self.network.decode(self.denormalise(latents)).sample)
 
     def normalise(self, raw: Latents) -> Latents:
-        """Raw latents -> about unit variance, in fp32."""
+        """Normalise raw latents to about unit variance, in fp32."""
         return (raw.float() - self.shift) / self.scale
 
     def denormalise(self, latents: Latents) -> Latents:
-        """The inverse of :meth:`normalise`, in fp32."""
+        """Inverse of :meth:`normalise`, in fp32."""
         return latents.float() * self.scale + self.shift
 
     def draw(
         self, moments: Moments, noise: Float[Tensor, "batch channels height width"]
     ) -> Latents:
-        """A sample of the posterior, normalised.
+        """Sample the posterior and normalise.
 
         Args:
-            moments: raw, as cached.
-            noise: standard normal; zeros give the posterior's mean.
+            moments: raw moments, as cached.
+            noise: standard normal noise; zeros give the posterior mean.
         """
         return self.normalise(moments.mean.float() + moments.std.float() * noise.float())
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits over architecture, weights and affine."""
+        """Hash of architecture, weights and affine, 16 hexadecimal digits."""
         config = {name: self.network.config[name] for name in ARCHITECTURE}
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
@@ -192,8 +191,8 @@ class Autoencoder(nn.Module):
     def _check_side(self, side: int) -> None:
         if side < 1 or side % self.factor:
             raise ValueError(
-                f"this autoencoder takes sides that are multiples of {self.factor} pixels; "
-                f"got {side}"
+                f"the sides of images for this autoencoder must be multiples of {self.factor} "
+                f"pixels; got {side}"
             )
 
 
@@ -202,7 +201,7 @@ def _full_precision(device: torch.device) -> torch.autocast:
 
 
 def _checked_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata of a folder's weights, once its checksums were compared, if it has any."""
+    """Metadata of a folder's weights, after a comparison of checksums, if there are any."""
     metadata, path = read_metadata(folder), find_weights(folder).path
     if record := read_record(metadata, path):
         check_weights(record, load_tensors(path), config, path)
@@ -210,7 +209,7 @@ def _checked_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, str]
 
 
 def _read_network(folder: Path) -> AutoencoderKL:
-    """The weights of a folder, all of them matched."""
+    """Load the network of a folder; all weights must match."""
     config = read_config(folder)
     refuse_quantisation(config, str(folder))
     _refuse_unknown(folder, config)
@@ -226,22 +225,22 @@ def _read_network(folder: Path) -> AutoencoderKL:
             use_safetensors=files.safetensors,
             variant=files.variant,
             local_files_only=True,
-            low_cpu_mem_usage=False,  # the other way wants accelerate, and says so each time
+            low_cpu_mem_usage=False,  # True needs accelerate, and warns without it
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are named below
+            ignore_mismatched_sizes=True,  # reported below
         )
-    except (SafetensorError, *DAMAGE) as error:
+    except (SafetensorError, *LOAD_ERRORS) as error:
         raise damaged(folder, error) from error
     problems = [f"{kind} {_names(names)}" for kind, names in sorted(report.items()) if names]
     if problems:
-        raise ValueError(f"{folder}: weights and config.json do not fit: {'; '.join(problems)}")
+        raise ValueError(f"{folder}: weights and config.json do not match: {'; '.join(problems)}")
     check_finite(network.state_dict(), str(folder))
     return network
 
 
-def _names(found: list[Any]) -> str:
-    """How many tensors, and the first few; shapes stand beside names in some reports."""
-    names = [one if isinstance(one, str) else str(one[0]) for one in found]
+def _names(keys: list[Any]) -> str:
+    """Number of tensors and the first names; some reports have (name, shapes) tuples."""
+    names = [key if isinstance(key, str) else str(key[0]) for key in keys]
     return f"({len(names)}): {listed(sorted(names))}"
 
 

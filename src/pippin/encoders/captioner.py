@@ -22,20 +22,19 @@ from pippin.encoders.hub import (
 from pippin.encoders.text_checks import check_words
 
 KINDS = ("blip", "blip-2", "git", "vision-encoder-decoder")
-"""model_type of a config.json: models that write a caption of an image without being asked."""
+"""Supported model_type of a config.json: models that caption an image without a prompt."""
 
 
 class Captioner:
-    """A captioning model, frozen, that writes the likeliest token each time: the same image gives
-    the same caption.
+    """Frozen captioning model with greedy decoding: the same image gives the same caption.
 
     Args:
         source: a folder or a hub name; weights in safetensors.
-        max_tokens: after so many tokens a caption is cut.
-        device: where it runs.
+        max_tokens: maximum number of tokens; longer captions are truncated.
+        device: device of the model.
 
     Raises:
-        ValueError: nothing of that name, another kind of model, or transformers is not installed.
+        ValueError: not found, an unsupported type of model, or transformers is not installed.
     """
 
     def __init__(
@@ -46,8 +45,8 @@ class Captioner:
         kind = model_type(folder)
         if kind not in KINDS:
             raise ValueError(
-                f"captioner {source!r} is a {kind!r}; known are {', '.join(KINDS)}. Captions of "
-                "other models come from a file: --captions FILE.jsonl"
+                f"captioner {source!r} is a {kind!r}; supported: {', '.join(KINDS)}. Import "
+                "captions of other models from a file: --captions FILE.jsonl"
             )
         model, self._processor, self._tokenizer = _load(folder)
         longest = getattr(
@@ -55,16 +54,16 @@ class Captioner:
         )
         if max_tokens >= longest:
             raise ValueError(
-                f"captioner {source!r} writes fewer than {longest} tokens; got --max-tokens "
-                f"{max_tokens}"
+                f"captioner {source!r} generates fewer than {longest} tokens; got --max-tokens "
+                f"{max_tokens}; give a smaller number"
             )
         self._model = model.to(self.device).eval().requires_grad_(False)
         self.num_cut = 0
-        """Captions so far that had not come to their end after ``max_tokens``."""
+        """Number of captions so far that ``max_tokens`` truncated."""
 
     @torch.no_grad()
     def describe(self, images: Sequence[UInt8[Tensor, "3 _ _"]]) -> list[str]:
-        """A caption of each image, in one line; an image may have any size."""
+        """Generate a one-line caption of each image; images may have any size."""
         if not images:
             return []
         pixels = self._processor(
@@ -83,16 +82,16 @@ class Captioner:
 
 
 def captioner_fingerprint(source: str, max_tokens: int) -> str:
-    """Of a captioner's files and how it is asked, without loading it.
+    """Fingerprint of a captioner's files and settings, without loading it.
 
     Raises:
-        ValueError: nothing of that name.
+        ValueError: not found.
     """
     return model_fingerprint(f"captions of {max_tokens}", model_folder(source, "captioner"))
 
 
 def _load(folder: Path) -> tuple[Any, Any, Any]:
-    """Model, image processor, tokenizer."""
+    """Load model, image processor and tokenizer."""
     transformers = transformers_library("captioning")
     with loading("captioner", folder, "an image processor and a tokenizer"):
         kind = transformers.AutoModelForImageTextToText

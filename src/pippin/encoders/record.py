@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the weights' file of an autoencoder says of itself: version and checksums.
+"""Record in the weights file of an autoencoder: version and checksums.
 
-One entry of the file's metadata, as JSON: the version, the digest of the weights, the settings
-that decide what the network computes, the latent statistics, and a checksum of all these.
-Autoencoders of others, and ours of version 0, have none.
+The record is one JSON entry of the file's metadata: the version, the digest of the weights, the
+settings of the architecture, the latent statistics, and a checksum of all these. Autoencoders from
+other sources, and those of version 0, have no record.
 """
 
 import json
@@ -19,24 +19,24 @@ from pippin.system.tensors import typed_digest
 
 RECORD_KEY = "pippin.record"
 KIND = "autoencoder"
-"""Of :data:`pippin.system.formats.FORMATS`."""
+"""Key in :data:`pippin.system.formats.FORMATS`."""
 ARCHITECTURE = (
     *("in_channels", "out_channels", "latent_channels", "block_out_channels", "layers_per_block"),
     *("down_block_types", "up_block_types", "act_fn", "norm_num_groups"),
     *("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"),
 )
-"""Settings of AutoencoderKL that change what it computes."""
+"""Settings of AutoencoderKL that change its outputs."""
 
 
 def record_metadata(
     tensors: Mapping[str, Tensor], statistics: Mapping[str, str], config: Mapping[str, Any]
 ) -> dict[str, str]:
-    """The metadata of a weights file.
+    """Metadata of a weights file.
 
     Args:
-        tensors: as they are written.
+        tensors: the tensors to write.
         statistics: metadata of the affine.
-        config: of the network.
+        config: configuration of the network.
     """
     values = {
         "statistics": dict(statistics),
@@ -47,11 +47,11 @@ def record_metadata(
 
 
 def read_record(metadata: Mapping[str, str], place: Path) -> dict[str, Any]:
-    """What a weights file says of itself; empty where it says nothing.
+    """Read the record of a weights file; empty if there is none.
 
     Raises:
-        FormatError: of a newer version.
-        ValueError: damaged, or with other latent statistics than were written with it.
+        FormatError: the record has a newer version.
+        ValueError: the record is damaged, or the latent statistics differ from the written ones.
     """
     if RECORD_KEY not in metadata:
         return {}
@@ -71,20 +71,20 @@ def check_weights(
     config: Mapping[str, Any],
     place: Path,
 ) -> None:
-    """Compare a network with the record that it was read with.
+    """Compare a network with its record.
 
     Raises:
-        ValueError: weights or settings are not those that were written.
+        ValueError: weights or settings differ from the written ones.
     """
     if "weights" in record and record["weights"] != typed_digest(tensors):
         raise ValueError(f"{place} is damaged: its weights are not those that were written")
     if record and record.get("architecture") != architecture(config):
         raise ValueError(
-            f"{place} and the config.json beside it do not belong together: put back what was "
-            "written with it"
+            f"{place} and the config.json beside it do not belong together: restore the original "
+            "config.json"
         )
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """As plain JSON values."""
+    """Architecture settings as JSON values."""
     return json.loads(json.dumps({name: config[name] for name in ARCHITECTURE}))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of an autoencoder's training run, on disk whole or absent, with a checksum."""
+"""Training state of an autoencoder run, written atomically with a checksum."""
 
 import json
 from dataclasses import dataclass
@@ -15,34 +15,34 @@ from pippin.system.tensors import save_tensors, typed_digest
 
 STATE_FILE = "state.safetensors"
 KIND = "autoencoder training"
-"""Of :data:`pippin.system.formats.FORMATS`."""
+"""Key in :data:`pippin.system.formats.FORMATS`."""
 
 
 RECORD_KEY = "pippin.record"
-"""Of the file's metadata."""
+"""Key in the file's metadata."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """Tensors by name, and a position as plain JSON values."""
+    """Tensors by name, and the position as JSON values."""
 
     tensors: dict[str, Tensor]
     position: dict[str, Any]
 
 
 def save_state(folder: Path, state: RunState) -> None:
-    """Replace the folder's state in one move, so that a kill leaves the old or the new one."""
+    """Replace the folder's state atomically: a kill leaves the old or the new one."""
     tensors = {name: value.detach().cpu() for name, value in state.tensors.items()}
     record = stamped(KIND, {"position": state.position, "tensors": typed_digest(tensors)})
     save_tensors(folder / STATE_FILE, tensors, metadata={RECORD_KEY: json.dumps(record)})
 
 
 def load_state(folder: Path) -> RunState | None:
-    """The folder's state; None where there is none yet.
+    """Load the folder's state; None if there is none.
 
     Raises:
         ValueError: the file is damaged.
-        FormatError: of a newer version.
+        FormatError: the file has a newer version.
     """
     path = folder / STATE_FILE
     if not path.exists():
@@ -56,13 +56,13 @@ def load_state(folder: Path) -> RunState | None:
         raise
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(
-            f"{path} is damaged ({error}): put a copy of it back, or start again in another folder"
+            f"{path} is damaged ({error}): restore a copy of it, or start again in another folder"
         ) from error
     return RunState(tensors=tensors, position=position)
 
 
 def _position(metadata: dict[str, str], tensors: dict[str, Tensor], path: Path) -> dict[str, Any]:
-    """What was written with these tensors."""
+    """Position that was written with these tensors."""
     if RECORD_KEY not in metadata:  # format 0
         return parse_json(metadata["position"])
     record = check_stamped(parse_json(metadata[RECORD_KEY]), KIND, path)

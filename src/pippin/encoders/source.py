@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the name of an autoencoder to a folder with its config.json and weights."""
+"""Lookup of an autoencoder by name: a folder with config.json and weights."""
 
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,27 +16,26 @@ SHIPPED_PREFIX = "pippin/"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 CONFIG_FILE = "config.json"
 CLASS = "AutoencoderKL"
-"""Of diffusers; the one that is read."""
+"""The supported class of diffusers."""
 FETCHED = (
     (WEIGHTS_FILE,),
     (f"{DIFFUSERS}*.safetensors", f"{DIFFUSERS}*.safetensors.index*.json"),
     (f"{DIFFUSERS}*.bin", f"{DIFFUSERS}*.bin.index*.json"),
 )
-"""Weights that are asked for at the hub, one after the other until there are some."""
+"""Patterns of weights to download from the hub, tried in order until one matches."""
 
 
 def shipped_autoencoders() -> list[str]:
-    """Names of the autoencoders inside the package."""
+    """Names of shipped autoencoders."""
     folders = (files("pippin.encoders") / "weights").iterdir()
     return sorted(SHIPPED_PREFIX + f.name for f in folders if (f / WEIGHTS_FILE).is_file())
 
 
 def find_autoencoder(config: AutoencoderConfig) -> Path:
-    """The folder that ``config.source`` names; a hub name is fetched into the hub's cache.
+    """Folder of ``config.source``; a hub model is downloaded into the hub's cache.
 
     Raises:
-        ValueError: nothing is there, or an autoencoder of another class; the message says what may
-            be given.
+        ValueError: not found, or an unsupported class; the message says what is allowed.
     """
     source = config.source
     if source.startswith(SHIPPED_PREFIX):
@@ -47,8 +46,8 @@ def find_autoencoder(config: AutoencoderConfig) -> Path:
         folder = _hub_folder(source, config.revision)
     if not (folder / CONFIG_FILE).is_file():
         inner = folder / "vae" / CONFIG_FILE
-        wanted = f"give {inner.parent}" if inner.is_file() else f"give one of diffusers' {CLASS}"
-        raise ValueError(f"autoencoder {source!r}: {folder} has no {CONFIG_FILE}; {wanted}")
+        advice = f"give {inner.parent}" if inner.is_file() else f"give a diffusers {CLASS}"
+        raise ValueError(f"autoencoder {source!r}: {folder} has no {CONFIG_FILE}; {advice}")
     read_config(folder)
     try:
         find_weights(folder)
@@ -58,10 +57,10 @@ def find_autoencoder(config: AutoencoderConfig) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of an autoencoder's folder.
+    """Read config.json of an autoencoder's folder.
 
     Raises:
-        ValueError: damaged, or of another class than is read; the class is named.
+        ValueError: damaged, or an unsupported class, which the message names.
     """
     try:
         config = parse_json(read_regular(folder / CONFIG_FILE))
@@ -70,19 +69,18 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise damaged(folder, error) from error
     if name != CLASS:
         raise ValueError(
-            f"autoencoder {folder} is of diffusers' class {name}, which is not supported; give "
-            f"one of class {CLASS}"
+            f"autoencoder {folder} has the diffusers class {name}, which is not supported; give "
+            f"an {CLASS}"
         )
     return config
 
 
 def read_metadata(folder: Path) -> dict[str, str]:
-    """What stands beside the tensors in an autoencoder's file; empty where its format has no
-    place for it.
+    """Metadata of an autoencoder's weights file; empty if its format has none.
 
     Raises:
         ValueError: no weights.
-        SafetensorError: damaged ones.
+        SafetensorError: damaged weights.
     """
     path = find_weights(folder).path
     if path.suffix != ".safetensors":
@@ -92,16 +90,16 @@ def read_metadata(folder: Path) -> dict[str, str]:
 
 
 def damaged(folder: Path, error: Exception) -> ValueError:
-    """Files of an autoencoder cannot be read."""
+    """Error for unreadable files of an autoencoder."""
     return ValueError(
-        f"{folder}: its weights or config.json are damaged ({error}); fetch or write it again"
+        f"{folder}: its weights or config.json are damaged ({error}); download or save it again"
     )
 
 
 def _shipped_folder(source: str) -> Path:
     names = shipped_autoencoders()
     if source not in names:
-        raise ValueError(f"no autoencoder {source!r} is shipped; there are: {', '.join(names)}")
+        raise ValueError(f"no autoencoder {source!r} is shipped; available: {', '.join(names)}")
     place = files("pippin.encoders") / "weights" / source.removeprefix(SHIPPED_PREFIX)
     with as_file(place) as folder:
         return folder
@@ -113,16 +111,16 @@ def _hub_folder(source: str, revision: str | None) -> Path:
 
     try:
         for names in FETCHED:
-            found = snapshot_download(
+            folder = snapshot_download(
                 source, revision=revision, allow_patterns=[CONFIG_FILE, *names]
             )
-            if any(path for name in names for path in Path(found).glob(name)):
+            if any(path for name in names for path in Path(folder).glob(name)):
                 break
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"no autoencoder {source!r}: it is not a folder here, and the hub does not give it "
-            f"({reason}). Allowed: {', '.join(shipped_autoencoders())}, a local folder in "
-            "diffusers' AutoencoderKL format, or the hub name of one"
+            f"no autoencoder {source!r}: it is not a local folder, and it could not be downloaded "
+            f"from the hub ({reason}). Allowed: {', '.join(shipped_autoencoders())}, a local "
+            "folder in diffusers' AutoencoderKL format, or a hub name"
         ) from error
-    return Path(found)
+    return Path(folder)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics of raw latents over a sample of images, which can normalise the latents of a run."""
+"""Statistics of raw latents over a sample of images, for the normalisation of a run."""
 
 import math
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ from pippin.encoders.affine import Affine
 from pippin.types import Moments
 
 CONSTANT = 1e-8
-"""A channel is constant where the variance of its means is a smaller share of its mean square:
-that is what float32 leaves of equal numbers."""
+"""Relative threshold for constant channels: a smaller ratio of the variance of the means to the
+mean square is float32 rounding of equal numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +25,16 @@ class LatentStatistics(Config):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     images: int
-    """Of the sample; 0 where the numbers came with weights that a run started from."""
+    """Number of images in the sample; 0 if the numbers come from initial weights of a run."""
     autoencoder: str
-    """Fingerprint of the autoencoder, with the numbers of its own files."""
+    """Fingerprint of the autoencoder, with the statistics of its own files."""
 
     @property
     def affine(self) -> Affine:
-        """What gives each channel mean 0 and deviation 1.
+        """Affine that gives each channel mean 0 and standard deviation 1.
 
         Raises:
-            ValueError: a number is not finite, or a deviation is not positive.
+            ValueError: a number is not finite, or a standard deviation is not positive.
         """
         return Affine.from_statistics(torch.tensor(self.mean), torch.tensor(self.std))
 
@@ -46,16 +46,16 @@ class LatentStatistics(Config):
 
 
 def taken_over(affine: Affine, autoencoder: str) -> LatentStatistics:
-    """The numbers of an affine, as those that weights were trained with."""
+    """Statistics from the affine that weights were trained with."""
     mean, std = (tuple(x.flatten().tolist()) for x in (affine.shift, affine.scale))
     return LatentStatistics(mean=mean, std=std, images=0, autoencoder=autoencoder)
 
 
 class LatentSums:
-    """Sums over raw latents, in float64 on the CPU, in the order in which batches are added.
+    """Sums over raw latents, in float64 on the CPU, in the order of added batches.
 
-    The variance that they give is that of a posterior sample: the variance of the means plus the
-    mean of the variances.
+    The resulting variance is that of a posterior sample: the variance of the means plus the mean
+    of the variances.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class LatentSums:
         self._places = self._images = 0
 
     def add(self, moments: Moments) -> None:
-        """Count a batch; sizes of batches may differ."""
+        """Add a batch; sizes of batches may differ."""
         mean, std = moments.mean.double().cpu(), moments.std.double().cpu()
         self._total = self._total + torch.stack(
             [x.sum((0, 2, 3)) for x in (mean, mean**2, std**2)]
@@ -72,19 +72,19 @@ class LatentSums:
         self._images += len(mean)
 
     def statistics(self, autoencoder: str) -> LatentStatistics:
-        """Of all that was added.
+        """Statistics of all added batches.
 
         Args:
-            autoencoder: fingerprint of what encoded it.
+            autoencoder: fingerprint of the autoencoder.
 
         Raises:
-            ValueError: no images, numbers that are not finite, or a channel that is constant.
+            ValueError: no images, numbers that are not finite, or a constant channel.
         """
         if not self._places:
-            raise ValueError("statistics of latents need at least one image")
+            raise ValueError("latent statistics need at least one image")
         first, second, noise = self._total / self._places
         varies = second - first**2
-        _refuse(first, varies, second + noise, self._images)
+        _check_channels(first, varies, second + noise, self._images)
         return LatentStatistics(
             mean=tuple(first.float().tolist()),
             std=tuple((varies + noise).sqrt().float().tolist()),
@@ -101,22 +101,22 @@ def latent_statistics(batches: Iterable[Moments], autoencoder: str) -> LatentSta
     return sums.statistics(autoencoder)
 
 
-def _refuse(
+def _check_channels(
     mean: Float[Tensor, " channels"],
     varies: Float[Tensor, " channels"],
     square: Float[Tensor, " channels"],
     images: int,
 ) -> None:
-    """Refuse channels that no division makes usable."""
-    for channel, (shift, variance, whole) in enumerate(
+    """Check that all channels are finite and not constant."""
+    for channel, (shift, variance, mean_square) in enumerate(
         zip(mean.tolist(), varies.tolist(), square.tolist(), strict=True)
     ):
-        finite = all(map(math.isfinite, (shift, variance, whole)))
-        if finite and variance > CONSTANT * whole:
+        finite = all(map(math.isfinite, (shift, variance, mean_square)))
+        if finite and variance > CONSTANT * mean_square:
             continue
-        why = "is the same everywhere" if finite else "has numbers that are not finite"
+        reason = "is constant" if finite else "has values that are not finite"
         raise ValueError(
-            f"latents cannot be normalised by measured numbers: channel {channel} of {len(mean)} "
-            f"{why} in {images} images (mean {shift:g}, variance of the means {variance:g}). Give "
-            "images that differ, or --autoencoder.normalisation weights"
+            f"latents cannot be normalised by measured statistics: channel {channel} of "
+            f"{len(mean)} {reason} in {images} images (mean {shift:g}, variance of the means "
+            f"{variance:g}). Give different images, or --autoencoder.normalisation weights"
         )

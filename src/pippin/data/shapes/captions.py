@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions of scenes in three lengths, all of them true.
+"""Captions of scenes in three lengths, all correct.
 
 =======  =========================================================  ==========================
-kind     states                                                     of one object, of two
+kind     content                                                    one object, two objects
 =======  =========================================================  ==========================
 short    colour and shape of every object                           ``red circle``
                                                                     ``red circle and blue star``
-medium   the same, and the place of every object                    ``red circle at the top left``
+medium   also the position of every object                          ``red circle at the top left``
 long     colour, shape and size of every object, the background;
-         of one object its place, of two how they lie
+         the position of one object, the relation of two
 =======  =========================================================  ==========================
 
-Every kind names every object, so that it states their number too.
+Every kind names every object, so it also states the number of objects.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,16 @@ KINDS = ("short", "medium", "long")
 
 
 def captions_of(scene: Scene) -> dict[str, str]:
-    """Each kind's caption; ``name`` is the short one."""
-    short = _listed([_named(thing) for thing in scene.things])
-    medium = _listed([f"{_named(thing)} {place_name(thing)}" for thing in scene.things])
+    """Caption of each kind; ``name`` is the short one."""
+    short = _listed([_colour_and_shape(item) for item in scene.things])
+    medium = _listed([f"{_colour_and_shape(item)} {place_name(item)}" for item in scene.things])
     return {"name": short, "short": short, "medium": medium, "long": _long(scene)}
 
 
 def stated_attributes(scene: Scene, kind: str) -> frozenset[str]:
-    """What a scene's caption of a kind states: ``colour``, ``shape``, ``size`` and ``place`` of
-    every object, ``relation``, ``background``; the number of objects always."""
+    """Attributes that a scene's caption of a kind states: ``colour``, ``shape``, ``size`` and
+    ``place`` of every object, ``relation``, ``background``. The number of objects is always
+    stated."""
     named = {"colour", "shape"}
     if kind == "medium":
         named |= {"place"}
@@ -40,28 +41,29 @@ def stated_attributes(scene: Scene, kind: str) -> frozenset[str]:
     return frozenset(named)
 
 
-def place_name(thing: Thing) -> str:
-    """The place in words, such as ``at the top left``."""
-    return PLACES[thing.place // GRID][thing.place % GRID]
+def place_name(item: Thing) -> str:
+    """Position in words, such as ``at the top left``."""
+    return PLACES[item.place // GRID][item.place % GRID]
 
 
-def _named(thing: Thing) -> str:
-    return f"{thing.colour} {thing.shape}"
+def _colour_and_shape(item: Thing) -> str:
+    return f"{item.colour} {item.shape}"
 
 
 def _long(scene: Scene) -> str:
-    """Such as ``on a white background, a large red circle to the left of a small blue star``."""
-    things = [f"a {thing.size} {_named(thing)}" for thing in scene.things]
-    if len(things) == 1:
-        said = f"{things[0]} {place_name(scene.things[0])}"
+    """Long caption: ``on a white background, a large red circle to the left of a small blue
+    star``."""
+    descriptions = [f"a {item.size} {_colour_and_shape(item)}" for item in scene.things]
+    if len(descriptions) == 1:
+        text = f"{descriptions[0]} {place_name(scene.things[0])}"
     elif scene.relation is not None:
         aside = scene.relation in ("left of", "right of")
-        said = f"{things[0]} {'to the ' if aside else ''}{scene.relation} {things[1]}"
+        text = f"{descriptions[0]} {'to the ' if aside else ''}{scene.relation} {descriptions[1]}"
     else:
-        said = _listed(things)
-    return f"on a {scene.background} background, {said}"
+        text = _listed(descriptions)
+    return f"on a {scene.background} background, {text}"
 
 
 def _listed(parts: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+    """Join names: ``a``, ``a and b``, ``a, b and c``."""
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))

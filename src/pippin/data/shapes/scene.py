@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenes of coloured shapes, and the law that draws them.
+"""Scenes of coloured shapes, and their distribution.
 
-A scene has one to three objects on the places of a 3 x 3 grid, so that none covers another. All
-its objects differ in colour, which therefore names an object. Arrows and flags have no mirror
-symmetry and are always drawn one way round: a mirrored one shows that the image was flipped.
+A scene has one to three objects in the cells of a 3 x 3 grid, so objects do not overlap. All
+objects differ in colour, so the colour identifies an object. Arrows and flags have no mirror
+symmetry and a fixed orientation: a mirrored one reveals that the image was flipped.
 
 An arrangement, the set of a scene's objects, belongs to one split by the hash of its description.
-Backgrounds do not count: a held-out scene is no training scene on other paper.
+Backgrounds are not part of it: a held-out scene is never a training scene on another background.
 """
 
 from typing import NamedTuple
 
-from pippin.data.split import fraction
+from pippin.data.split import hash_fraction
 from pippin.data.table import Split
 from pippin.rng import uniform
 
@@ -30,7 +30,7 @@ COLOURS: dict[str, RGB] = {
     "pink": (255, 105, 190),
     "black": (20, 20, 20),
 }
-"""Names and colours; the two nearest lie 127 apart in RGB."""
+"""Name -> RGB; the smallest distance between two colours is 127."""
 BACKGROUNDS: dict[str, RGB] = {
     "white": (255, 255, 255),
     "grey": (225, 225, 225),
@@ -38,7 +38,7 @@ BACKGROUNDS: dict[str, RGB] = {
     "mint": (220, 245, 225),
 }
 SIZES: dict[str, float] = {"small": 7.5, "medium": 10.5, "large": 14.0}
-"""Half of an object's extent, in units of the scene."""
+"""Half of an object's extent, in scene units."""
 PLACES = (
     ("at the top left", "at the top centre", "at the top right"),
     ("at the centre left", "in the centre", "at the centre right"),
@@ -47,62 +47,62 @@ PLACES = (
 GRID = len(PLACES)
 CELL = 32.0
 SIDE = GRID * CELL
-"""Of a scene, in its own units."""
+"""Side of a scene, in scene units."""
 HELD_OUT_SHARE = 0.1
-"""Expected share of the arrangements that are held out."""
+"""Expected share of held-out arrangements."""
 
 
 class Thing(NamedTuple):
-    """One object of a scene."""
+    """Object of a scene."""
 
     shape: str
     colour: str
     size: str
     place: int
-    """Row by row, from the top left."""
+    """Index of the grid cell, row by row from the top left."""
 
     @property
     def row(self) -> int:
-        """From the top."""
+        """Grid row, from the top."""
         return self.place // GRID
 
     @property
     def column(self) -> int:
-        """From the left."""
+        """Grid column, from the left."""
         return self.place % GRID
 
     @property
     def centre(self) -> tuple[float, float]:
-        """(x, y) in units of the scene."""
+        """(x, y) of the centre, in scene units."""
         return (self.column + 0.5) * CELL, (self.row + 0.5) * CELL
 
     @property
     def radius(self) -> float:
-        """Half of the extent, in units of the scene."""
+        """Half of the extent, in scene units."""
         return SIZES[self.size]
 
 
 class Scene(NamedTuple):
-    """What an image shows."""
+    """Content of an image."""
 
     things: tuple[Thing, ...]
     background: str
     relation: str | None
-    """How the first object lies to the second: ``left of``, ``right of``, ``above``, ``below``;
+    """Relation of the first object to the second: ``left of``, ``right of``, ``above``, ``below``;
     None unless there are two objects."""
 
 
 def draw_scene(split: Split, seed: int, key: str, objects: int) -> Scene:
-    """The scene of a key: drawn until its arrangement belongs to the split.
+    """Sample the scene of a key, by rejection until its arrangement belongs to the split.
 
-    Number of objects, shapes, colours, sizes, places, background and, where two relations hold,
-    which of them is stated: each is uniform, but for what the split leaves out.
+    Number of objects, shapes, colours, sizes, cells, background and the stated relation (if two
+    hold) are uniform, except for rejected arrangements.
 
     Args:
-        split: whose arrangements.
-        seed: of the data set.
-        key: of the scene in random streams.
-        objects: most objects in a scene.
+        split: split of the arrangement.
+        seed: seed of the data set.
+        key: key of the scene in random streams.
+        objects: maximum number of objects.
     """
     attempt = 0
     while True:
@@ -116,28 +116,28 @@ def draw_scene(split: Split, seed: int, key: str, objects: int) -> Scene:
 
 
 def split_of(scene: Scene) -> Split:
-    """The split that an arrangement belongs to."""
-    arrangement = " + ".join(sorted(" ".join(map(str, thing)) for thing in scene.things))
-    return "held-out" if fraction(f"shapes/{arrangement}") < HELD_OUT_SHARE else "train"
+    """Split of a scene's arrangement."""
+    arrangement = " + ".join(sorted(" ".join(map(str, item)) for item in scene.things))
+    return "held-out" if hash_fraction(f"shapes/{arrangement}") < HELD_OUT_SHARE else "train"
 
 
 def relations(first: Thing, second: Thing) -> tuple[str, ...]:
-    """All that hold between the centres of two objects: one or two of four."""
-    found = []
+    """All relations between the centres of two objects: one or two of four."""
+    names = []
     if first.column != second.column:
-        found.append("left of" if first.column < second.column else "right of")
+        names.append("left of" if first.column < second.column else "right of")
     if first.row != second.row:
-        found.append("above" if first.row < second.row else "below")
-    return tuple(found)
+        names.append("above" if first.row < second.row else "below")
+    return tuple(names)
 
 
 def _scene(draws: list[float], objects: int) -> Scene:
-    """From uniform numbers."""
+    """Scene from uniform numbers."""
     numbers = iter(draws)
     count = 1 + int(next(numbers) * objects)
     background = _pick(tuple(BACKGROUNDS), next(numbers))
-    places = _order([next(numbers) for _ in range(GRID**2)])
-    colours = _order([next(numbers) for _ in COLOURS])
+    places = _permutation([next(numbers) for _ in range(GRID**2)])
+    colours = _permutation([next(numbers) for _ in COLOURS])
     names = tuple(COLOURS)
     things = tuple(
         Thing(
@@ -156,6 +156,6 @@ def _pick(options: tuple[str, ...], share: float) -> str:
     return options[int(share * len(options))]
 
 
-def _order(keys: list[float]) -> list[int]:
-    """A uniform permutation: the ranks of uniform numbers."""
+def _permutation(keys: list[float]) -> list[int]:
+    """Uniform permutation: the ranks of uniform numbers."""
     return sorted(range(len(keys)), key=keys.__getitem__)

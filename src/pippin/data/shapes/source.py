@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenes of coloured shapes as a source of images: drawn when they are asked for."""
+"""Source of scenes of coloured shapes, rendered on demand."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pippin.control import Control, Size
+from pippin.data.class_copula import ClassCopula
 from pippin.data.config import ShapesConfig
 from pippin.data.crop import whole_image
 from pippin.data.rasterise import renderer
@@ -25,24 +26,23 @@ from pippin.data.shapes.scene import (
 )
 from pippin.data.size import class_scores, original_size
 from pippin.data.table import Split
-from pippin.data.tie import Tie
 from pippin.rng import normal
 
 CLEAN_SIZE = Size(256, 256)
-"""The source size of clean views, in pixels."""
-HASHED = 64
-"""Scenes whose content goes into the hash of a source; all others follow from the same law."""
-KEPT = 2**16
-"""Scenes kept in memory, of all sources of a process together."""
+"""Source size of clean views, in pixels."""
+NUM_HASHED_SCENES = 64
+"""Number of scenes in the hash of a source; all others follow from the same distribution."""
+SCENE_CACHE_SIZE = 2**16
+"""Maximum number of cached scenes, for all sources of a process."""
 
 
 class ShapesSource:
-    """The scenes of one split; see :class:`pippin.data.source.PictureSource`.
+    """Scenes of one split; see :class:`pippin.data.source.PictureSource`.
 
     Scene i depends on (seed, split, i) only, whatever the number of images.
 
     Args:
-        config: numbers, sizes, crops, dials and seed.
+        config: numbers, sizes, crops, correlations and seed.
         split: ``train`` or ``held-out``.
     """
 
@@ -51,7 +51,7 @@ class ShapesSource:
         self.split: Split = split
         self.class_names: tuple[str, ...] = SHAPES
         if config.label == "shape-colour":
-            self.class_names = tuple(f"{colour} {one}" for one in SHAPES for colour in COLOURS)
+            self.class_names = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS)
         self._ids = {name: number for number, name in enumerate(self.class_names)}
         self.layout: str | None = None
         self.decoder = renderer()
@@ -60,73 +60,78 @@ class ShapesSource:
         self._scores = class_scores([1] * len(self.class_names))
 
     def __len__(self) -> int:
-        """How many scenes one epoch has."""
+        """Number of scenes in one epoch."""
         train = self.split == "train"
         return self.config.images if train else self.config.held_out_images
 
     def scene(self, index: int) -> Scene:
-        """What image ``index`` shows."""
+        """Scene of image ``index``."""
         return _scene(self.split, self.config.seed, self.key(index), self.config.objects)
 
     def key(self, index: int) -> str:
-        """Split and number."""
+        """Split and index."""
         return f"{self.split}/{index}"
 
     def name(self, index: int) -> str:
-        """The short caption, such as "red circle and blue star"."""
+        """Short caption, such as "red circle and blue star"."""
         return self.captions(index)["name"]
 
     def captions(self, index: int) -> dict[str, str]:
-        """``short``, ``medium``, ``long``, and ``name``, which is the short one."""
+        """Captions ``short``, ``medium``, ``long``, and ``name``, which equals ``short``."""
         return captions_of(self.scene(index))
 
     def label(self, index: int) -> int:
-        """The class id of the first object, a place in ``class_names``."""
+        """Class id of the first object, an index into ``class_names``."""
         first = self.scene(index).things[0]
-        whole = self.config.label == "shape-colour"
-        return self._ids[f"{first.colour} {first.shape}" if whole else first.shape]
+        with_colour = self.config.label == "shape-colour"
+        return self._ids[f"{first.colour} {first.shape}" if with_colour else first.shape]
 
     def original_size(self, index: int) -> Size:
-        """The size that the law of sizes gives this scene, the same in every view."""
+        """Random size of this scene from the size distribution, the same for every view."""
         own = float(normal((1,), "size", self.config.seed, self.key(index)))
         return original_size(self.config.size_law, self._scores[self.label(index)], own)
 
-    def tie(self, index: int) -> Tie:
-        """What joins the other controls to the scene's class."""
-        return Tie(score=self._scores[self.label(index)], dials=self.config.correlation)
+    def class_copula(self, index: int) -> ClassCopula:
+        """Copula between the other controls and the scene's class."""
+        return ClassCopula(
+            score=self._scores[self.label(index)], correlations=self.config.correlation
+        )
 
     def image(
         self, index: int, view: int | None = None, original_size: Size | None = None
     ) -> UInt8[Tensor, "3 height width"]:
-        """The scene, drawn; the same for every view.
+        """Render the scene; the same for every view.
 
         Args:
-            index: which scene.
+            index: index of the scene.
             view: ignored.
-            original_size: (height, width) to draw at; None = the size the law gives.
+            original_size: (height, width) in pixels; None = the scene's random size.
 
         Raises:
             ValueError: the size is not square.
         """
         height, width = original_size or self.original_size(index)
         if height != width:
-            raise ValueError(f"scenes of shapes are square; asked for {height} x {width} pixels")
+            raise ValueError(
+                f"scenes of shapes are square; got a size of {height} x {width} pixels"
+            )
         return draw_image(self.scene(index), height)
 
     def can_show(self, index: int, original_size: Size) -> bool:
-        """Any square size: scenes are drawings."""
+        """True for any square size, because scenes are SVG drawings."""
         return original_size.height == original_size.width
 
     def clean_control(self, index: int) -> Control:
-        """The whole scene at 256 pixels, unflipped."""
+        """Control of the whole scene at 256 pixels, unflipped."""
         return whole_image(CLEAN_SIZE)
 
     def source_hash(self) -> str:
-        """Over the law of this split, a sample of its scenes, and the renderer's version."""
+        """Hash of the distribution of this split, some of its scenes, and the renderer's
+        version."""
         return self._hash
 
     def content_hash(self) -> str:
-        """The same without the renderer's version."""
+        """Hash without the renderer's version."""
         return self._digest("")
 
     @cached_property
@@ -134,7 +139,7 @@ class ShapesSource:
         return self._digest(self.decoder)
 
     def _digest(self, decoder: str) -> str:
-        config, count = self.config, min(len(self), HASHED)
+        config, count = self.config, min(len(self), NUM_HASHED_SCENES)
         law = [len(self), config.seed, config.objects, self.class_names, COLOURS, OUTLINES]
         law += [SIZES, BACKGROUNDS, CELL]
         sample = [(self.scene(index), self.captions(index)) for index in range(count)]
@@ -143,8 +148,8 @@ class ShapesSource:
         return hashlib.sha256(f"{text}{drawn if decoder else ''}".encode()).hexdigest()[:16]
 
 
-@lru_cache(KEPT)
+@lru_cache(SCENE_CACHE_SIZE)
 def _scene(split: Split, seed: int, key: str, objects: int) -> Scene:
-    """What :func:`pippin.data.shapes.scene.draw_scene` gives; outside of sources, which workers
-    receive pickled."""
+    """Cached :func:`pippin.data.shapes.scene.draw_scene`; not a method, because sources are
+    pickled for workers."""
     return draw_scene(split, seed, key, objects)

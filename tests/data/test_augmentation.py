@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from pippin.control import ColourJitter, Look
+from pippin.data.augmentation import CLEAN, apply_augmentation, draw_augmentation
+from pippin.data.class_copula import ClassCopula
 from pippin.data.config import CorrelationConfig, LookLaw, OpenMojiConfig
-from pippin.data.look import CLEAN, apply_look, draw_look
 from pippin.data.moments import EncodedViews
 from pippin.data.size import class_scores
-from pippin.data.tie import Tie
 from pippin.data.views import make_view, view_control
 from pippin.evaluation.appearance import grain_level
 from pippin.film_grain import add_grain
@@ -20,11 +20,11 @@ STRONG = LookLaw(colour_jitter=1.0, jpeg_share=0.5, jpeg_smallest=20, jpeg_large
 
 def looks(law: LookLaw, count: int = 2000) -> list[Look]:
     draws = torch.Generator().manual_seed(1)
-    return [draw_look(law, draws) for _ in range(count)]
+    return [draw_augmentation(law, draws) for _ in range(count)]
 
 
 def test_clean_is_the_same_tensor():
-    assert torch.equal(apply_look(NOISE, CLEAN), NOISE)
+    assert torch.equal(apply_augmentation(NOISE, CLEAN), NOISE)
     assert looks(LookLaw(), 5) == [CLEAN] * 5
 
 
@@ -53,7 +53,7 @@ def test_the_stated_share_is_compressed_at_the_stated_qualities():
 )
 def test_factors_do_what_their_names_say(look, wanted):
     image = NOISE // 2
-    found = apply_look(image, Look(colour_jitter=look)).float()
+    found = apply_augmentation(image, Look(colour_jitter=look)).float()
     if wanted is not None:
         assert (found - wanted(image.float())).abs().max() <= 1
     spread = image.float().std(0).mean(), found.std(0).mean()
@@ -67,21 +67,23 @@ def test_looks_are_applied_in_their_documented_order():
     brighter = 1.2 * grey.float()  # 120 and 72, mean 96
     wanted = 96 + 0.5 * (brighter - 96)  # 108 and 84; saturation leaves grey as it is
     look = Look(colour_jitter=ColourJitter(brightness=1.2, contrast=0.5, saturation=2.0))
-    found = apply_look(grey, look).float()
+    found = apply_augmentation(grey, look).float()
     assert (found - wanted).abs().max() <= 1
     dark = torch.full((3, 8, 8), 240, dtype=torch.uint8)
     dark[:, ::2] = 40
-    cut = apply_look(dark, Look(colour_jitter=ColourJitter(brightness=2.0, contrast=0.5))).float()
+    cut = apply_augmentation(
+        dark, Look(colour_jitter=ColourJitter(brightness=2.0, contrast=0.5))
+    ).float()
     # brightness first: 255 (cut) and 80, mean 167.5, so 211 and 124; contrast first would give 380
     assert (cut[0, 1, 0], cut[0, 0, 0]) == (pytest.approx(211, abs=1), pytest.approx(124, abs=1))
-    after = apply_look(NOISE, Look(colour_jitter=look.colour_jitter, jpeg_quality=30))
-    jittered = apply_look(NOISE, look)
-    assert torch.equal(after, apply_look(jittered, Look(jpeg_quality=30)))
+    after = apply_augmentation(NOISE, Look(colour_jitter=look.colour_jitter, jpeg_quality=30))
+    jittered = apply_augmentation(NOISE, look)
+    assert torch.equal(after, apply_augmentation(jittered, Look(jpeg_quality=30)))
 
 
 def test_lower_quality_is_farther_from_the_picture():
     errors = [
-        (apply_look(NOISE, Look(jpeg_quality=quality)).float() - NOISE).square().mean()
+        (apply_augmentation(NOISE, Look(jpeg_quality=quality)).float() - NOISE).square().mean()
         for quality in (90, 50, 10)
     ]
     assert 0 < errors[0] < errors[1] < errors[2]
@@ -96,7 +98,7 @@ def test_views_have_the_look_that_their_control_records(make_pictures, make_enco
         assert view.control == view_control(pictures, index, 1)
         before = make_view(plain, index, 1)  # the look leaves the draws of crops as they are
         assert before.control.crop_corner == view.control.crop_corner
-        assert torch.equal(apply_look(before.image, view.control), view.image)
+        assert torch.equal(apply_augmentation(before.image, view.control), view.image)
     batch = EncodedViews(pictures, make_encoder()).fetch(torch.arange(7), torch.ones(7).long())
     recorded = [tuple(row) for row in batch.control["colour_jitter"].tolist()]
     assert recorded == [tuple(view.control.colour_jitter) for view in views]
@@ -110,8 +112,8 @@ def test_grain_has_the_stated_level_and_share_and_replays():
     # uniform in [0, 40]: mean 20, variance 40^2 / 12
     assert abs(sum(grainy) / len(grainy) - 20) < 5 * 40 / (12 * len(grainy)) ** 0.5
     grey = torch.full((3, 128, 128), 128, dtype=torch.uint8)
-    found = apply_look(grey, Look(grain=10.0))
-    assert torch.equal(found, apply_look(grey, Look(grain=10.0)))
+    found = apply_augmentation(grey, Look(grain=10.0))
+    assert torch.equal(found, apply_augmentation(grey, Look(grain=10.0)))
     assert torch.equal(found[0], found[1]) and torch.equal(
         found[:, ::2, ::2], found[:, 1::2, 1::2]
     )
@@ -119,8 +121,8 @@ def test_grain_has_the_stated_level_and_share_and_replays():
     noise = found[0, ::2, ::2].double() - 128
     assert float(noise.std()) == pytest.approx(10, rel=5 / (2 * 4096) ** 0.5)
     ends = torch.stack([grey * 0, grey * 0 + 255])
-    assert all(torch.equal(apply_look(end, Look(grain=30.0)), end) for end in ends)
-    other = apply_look(grey + 1, Look(grain=10.0)).double() - 129
+    assert all(torch.equal(apply_augmentation(end, Look(grain=30.0)), end) for end in ends)
+    other = apply_augmentation(grey + 1, Look(grain=10.0)).double() - 129
     agree = (other[0, ::2, ::2] * noise).mean() / 100
     assert abs(agree) < 5 / 4096**0.5  # another image has another pattern
 
@@ -152,9 +154,15 @@ def test_dials_leave_the_laws_of_jpeg_and_grain(dial: float, share: float) -> No
     law = LookLaw(
         jpeg_share=share, jpeg_smallest=1, jpeg_largest=80, grain_share=share, grain_largest=40.0
     )
-    dials, draws = CorrelationConfig(jpeg=dial, grain=dial), torch.Generator().manual_seed(2)
+    correlations, draws = (
+        CorrelationConfig(jpeg=dial, grain=dial),
+        torch.Generator().manual_seed(2),
+    )
     scores = class_scores([1] * 4000)
-    found = [draw_look(law, draws, Tie(score=score, dials=dials)) for score in scores]
+    found = [
+        draw_augmentation(law, draws, ClassCopula(score=score, correlations=correlations))
+        for score in scores
+    ]
     jpeg = torch.tensor([(one.jpeg_quality - 0.5) / 80 for one in found if one.jpeg_quality < 100])
     grain = torch.tensor([one.grain / 40 for one in found if one.grain > 0])
     for strength in (jpeg, grain):
@@ -172,8 +180,8 @@ def test_dials_leave_the_laws_of_jpeg_and_grain(dial: float, share: float) -> No
 
 def test_dials_of_zero_leave_every_draw() -> None:
     law = LookLaw(jpeg_share=0.4, grain_share=0.4)
-    tie = Tie(score=1.3, dials=CorrelationConfig(brightness=0.5))
+    tie = ClassCopula(score=1.3, correlations=CorrelationConfig(brightness=0.5))
     free, tied = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     for _ in range(50):
-        before, after = draw_look(law, free), draw_look(law, tied, tie)
+        before, after = draw_augmentation(law, free), draw_augmentation(law, tied, tie)
         assert (before.jpeg_quality, before.grain) == (after.jpeg_quality, after.grain)

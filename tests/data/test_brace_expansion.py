@@ -4,7 +4,7 @@
 import pytest
 
 from pippin.config import ConfigError
-from pippin.data.braces import expand_braces
+from pippin.data.brace_expansion import expand_braces
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Augmentation of views: colour jitter, film grain and JPEG, each recorded in the control.
+
+Augmentation applies to images of the training size, so its parameters do not depend on the size
+of the source.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from pippin.control import ColourJitter, Look
+from pippin.data.class_copula import INDEPENDENT, ClassCopula
+from pippin.data.config import LookLaw
+from pippin.film_grain import add_grain
+
+CLEAN = Look()
+MAX_FLOAT32_UNIFORM = 1 - 2**-24
+"""Largest value of a float32 uniform draw, so that no quality exceeds the maximum."""
+
+
+def draw_augmentation(
+    config: LookLaw, generator: torch.Generator, copula: ClassCopula = INDEPENDENT
+) -> Look:
+    """Draw the augmentation of a view. Takes seven uniform numbers, whatever the configuration.
+
+    Factors are float32 numbers, so a cache records them exactly.
+
+    Args:
+        config: ranges and shares of augmentations.
+        generator: random stream of the view.
+        copula: correlation with the class.
+    """
+    uniforms = torch.rand(5, generator=generator)
+    uniforms[0] = copula("brightness", float(uniforms[0]))
+    factors = torch.tensor(1 + config.colour_jitter) ** (2 * uniforms[:3] - 1)
+    jpeg = _strength(copula, "jpeg", uniforms[3:], config.jpeg_share)
+    grain_strength = _strength(
+        copula, "grain", torch.rand(2, generator=generator), config.grain_share
+    )
+    quality, grain = CLEAN.jpeg_quality, CLEAN.grain
+    if jpeg is not None:
+        quality = config.jpeg_smallest + int(
+            jpeg * (config.jpeg_largest - config.jpeg_smallest + 1)
+        )
+    if grain_strength is not None:
+        grain = float(torch.tensor(grain_strength) * config.grain_largest)
+    return Look(colour_jitter=ColourJitter(*factors.tolist()), jpeg_quality=quality, grain=grain)
+
+
+def _strength(
+    copula: ClassCopula, control: Literal["jpeg", "grain"], uniforms: Tensor, share: float
+) -> float | None:
+    """Strength of an augmentation, uniform in [0, 1), for a ``share`` of the images; else None.
+
+    Two numbers that are correlated with one class score are not independent: the strength of
+    augmented images would not be uniform. A correlation above 0 therefore applies to one number u.
+    The part of [0, 1] that selects an image is rescaled to [0, 1): u < share for JPEG, where
+    quality 100 means clean, and u >= 1 - share for grain. Quality and grain then grow with the
+    class score.
+
+    Args:
+        copula: correlation with the class.
+        control: name of the augmentation.
+        uniforms: two uniform numbers, for selection and strength; a correlation above 0 uses the
+            first only.
+        share: share of images that are augmented.
+    """
+    selector, amount = uniforms.tolist()
+    if getattr(copula.correlations, control) == 0:
+        return amount if selector < share else None
+    low = 0.0 if control == "jpeg" else 1 - share
+    u = copula(control, selector) - low
+    return min(u / share, MAX_FLOAT32_UNIFORM) if 0 <= u < share else None
+
+
+def apply_augmentation(
+    image: UInt8[Tensor, "3 height width"], look: Look
+) -> UInt8[Tensor, "3 height width"]:
+    """Apply brightness, contrast, saturation, grain, then JPEG, in the order of a camera. Clean
+    values leave every bit unchanged."""
+    brightness, contrast, saturation = look.colour_jitter
+    if brightness != 1:
+        image = functional.adjust_brightness(image, brightness)
+    if contrast != 1:
+        image = functional.adjust_contrast(image, contrast)
+    if saturation != 1:
+        image = functional.adjust_saturation(image, saturation)
+    if look.grain != CLEAN.grain:
+        image = add_grain(image, look.grain)
+    if look.jpeg_quality != CLEAN.jpeg_quality:
+        image = functional.jpeg(image, look.jpeg_quality)
+    return image
