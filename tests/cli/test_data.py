@@ -48,7 +48,7 @@ def test_a_refused_folder_names_every_lost_file(photos, capsys):
     said = capsys.readouterr().out
     assert "lost: 3 pictures (15.8%)" in said
     assert all(f"  cat/bad{number}.jpg: broken: " in said for number in range(3))
-    assert "refused: photos would lose 3 of 19 pictures" in said
+    assert "refused: photos: 3 of 19 images would be skipped" in said
     assert "dB" not in said
     options = ["--data.max-lost-share", "0.2", "--sample", "0"]
     assert main(["data", "check", "photos", *options]) == 0
@@ -57,7 +57,7 @@ def test_a_refused_folder_names_every_lost_file(photos, capsys):
 def test_a_folder_without_pictures_is_refused(photos, capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     assert main(["data", "check", "empty"]) == 1
-    assert "empty and its subfolders hold no picture" in capsys.readouterr().out
+    assert "empty and its subfolders hold no image" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

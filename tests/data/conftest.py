@@ -18,8 +18,8 @@ from pippin.types import Moments
 
 
 @dataclass
-class NoisePictures:
-    """Random pictures of random sizes, height and width apart."""
+class NoiseSource:
+    """Random images of random sizes, height and width apart."""
 
     config: OpenMojiConfig = field(
         default_factory=lambda: OpenMojiConfig(resolution=8, views=3, seed=5)
@@ -102,13 +102,13 @@ class PoolingEncoder:
 
 
 @pytest.fixture
-def pictures() -> NoisePictures:
-    return NoisePictures()
+def noise_source() -> NoiseSource:
+    return NoiseSource()
 
 
 @pytest.fixture(scope="session")
-def make_pictures():
-    return NoisePictures
+def make_source():
+    return NoiseSource
 
 
 @pytest.fixture(scope="session")

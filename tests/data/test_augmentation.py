@@ -53,22 +53,22 @@ def test_the_stated_share_is_compressed_at_the_stated_qualities():
 )
 def test_factors_do_what_their_names_say(look, wanted):
     image = NOISE // 2
-    found = apply_augmentation(image, Look(colour_jitter=look)).float()
+    result = apply_augmentation(image, Look(colour_jitter=look)).float()
     if wanted is not None:
-        assert (found - wanted(image.float())).abs().max() <= 1
-    spread = image.float().std(0).mean(), found.std(0).mean()
+        assert (result - wanted(image.float())).abs().max() <= 1
+    spread = image.float().std(0).mean(), result.std(0).mean()
     assert abs(spread[1] / spread[0] - look.brightness * look.saturation) < 0.05
 
 
 def test_looks_are_applied_in_their_documented_order():
-    """By hand, on a grey picture that none of the factors drives out of range."""
+    """By hand, on a grey image that none of the factors drives out of range."""
     grey = torch.full((3, 8, 8), 100, dtype=torch.uint8)
     grey[:, ::2] = 60
     brighter = 1.2 * grey.float()  # 120 and 72, mean 96
-    wanted = 96 + 0.5 * (brighter - 96)  # 108 and 84; saturation leaves grey as it is
+    expected = 96 + 0.5 * (brighter - 96)  # 108 and 84; saturation leaves grey as it is
     look = Look(colour_jitter=ColourJitter(brightness=1.2, contrast=0.5, saturation=2.0))
-    found = apply_augmentation(grey, look).float()
-    assert (found - wanted).abs().max() <= 1
+    result = apply_augmentation(grey, look).float()
+    assert (result - expected).abs().max() <= 1
     dark = torch.full((3, 8, 8), 240, dtype=torch.uint8)
     dark[:, ::2] = 40
     cut = apply_augmentation(
@@ -81,7 +81,7 @@ def test_looks_are_applied_in_their_documented_order():
     assert torch.equal(after, apply_augmentation(jittered, Look(jpeg_quality=30)))
 
 
-def test_lower_quality_is_farther_from_the_picture():
+def test_lower_quality_is_farther_from_the_image():
     errors = [
         (apply_augmentation(NOISE, Look(jpeg_quality=quality)).float() - NOISE).square().mean()
         for quality in (90, 50, 10)
@@ -89,17 +89,17 @@ def test_lower_quality_is_farther_from_the_picture():
     assert 0 < errors[0] < errors[1] < errors[2]
 
 
-def test_views_have_the_look_that_their_control_records(make_pictures, make_encoder):
-    pictures = make_pictures(config=OpenMojiConfig(resolution=8, views=3, seed=5, look=STRONG))
-    plain = make_pictures()
-    views = [make_view(pictures, index, 1) for index in range(7)]
+def test_views_have_the_look_that_their_control_records(make_source, make_encoder):
+    noise_source = make_source(config=OpenMojiConfig(resolution=8, views=3, seed=5, look=STRONG))
+    plain = make_source()
+    views = [make_view(noise_source, index, 1) for index in range(7)]
     assert len({view.control.colour_jitter for view in views}) == 7
     for index, view in enumerate(views):
-        assert view.control == view_control(pictures, index, 1)
+        assert view.control == view_control(noise_source, index, 1)
         before = make_view(plain, index, 1)  # the look leaves the draws of crops as they are
         assert before.control.crop_corner == view.control.crop_corner
         assert torch.equal(apply_augmentation(before.image, view.control), view.image)
-    batch = EncodedViews(pictures, make_encoder()).fetch(torch.arange(7), torch.ones(7).long())
+    batch = EncodedViews(noise_source, make_encoder()).fetch(torch.arange(7), torch.ones(7).long())
     recorded = [tuple(row) for row in batch.control["colour_jitter"].tolist()]
     assert recorded == [tuple(view.control.colour_jitter) for view in views]
 
@@ -112,13 +112,13 @@ def test_grain_has_the_stated_level_and_share_and_replays():
     # uniform in [0, 40]: mean 20, variance 40^2 / 12
     assert abs(sum(grainy) / len(grainy) - 20) < 5 * 40 / (12 * len(grainy)) ** 0.5
     grey = torch.full((3, 128, 128), 128, dtype=torch.uint8)
-    found = apply_augmentation(grey, Look(grain=10.0))
-    assert torch.equal(found, apply_augmentation(grey, Look(grain=10.0)))
-    assert torch.equal(found[0], found[1]) and torch.equal(
-        found[:, ::2, ::2], found[:, 1::2, 1::2]
+    result = apply_augmentation(grey, Look(grain=10.0))
+    assert torch.equal(result, apply_augmentation(grey, Look(grain=10.0)))
+    assert torch.equal(result[0], result[1]) and torch.equal(
+        result[:, ::2, ::2], result[:, 1::2, 1::2]
     )
     # 4096 cells: the standard error of a deviation is 1 / sqrt(2 n) of it
-    noise = found[0, ::2, ::2].double() - 128
+    noise = result[0, ::2, ::2].double() - 128
     assert float(noise.std()) == pytest.approx(10, rel=5 / (2 * 4096) ** 0.5)
     ends = torch.stack([grey * 0, grey * 0 + 255])
     assert all(torch.equal(apply_augmentation(end, Look(grain=30.0)), end) for end in ends)
@@ -159,12 +159,14 @@ def test_dials_leave_the_laws_of_jpeg_and_grain(dial: float, share: float) -> No
         torch.Generator().manual_seed(2),
     )
     scores = class_scores([1] * 4000)
-    found = [
+    result = [
         draw_augmentation(law, draws, ClassCopula(score=score, correlations=correlations))
         for score in scores
     ]
-    jpeg = torch.tensor([(one.jpeg_quality - 0.5) / 80 for one in found if one.jpeg_quality < 100])
-    grain = torch.tensor([one.grain / 40 for one in found if one.grain > 0])
+    jpeg = torch.tensor(
+        [(one.jpeg_quality - 0.5) / 80 for one in result if one.jpeg_quality < 100]
+    )
+    grain = torch.tensor([one.grain / 40 for one in result if one.grain > 0])
     for strength in (jpeg, grain):
         count = len(strength)
         error = 5 * (share * (1 - share) / 4000) ** 0.5
@@ -174,7 +176,7 @@ def test_dials_leave_the_laws_of_jpeg_and_grain(dial: float, share: float) -> No
         assert nine_tenths == pytest.approx(0.9, abs=5 * (0.09 / count) ** 0.5)
     # both fall or rise with the class alone
     if dial == 1:
-        for values in ([one.jpeg_quality for one in found], [one.grain for one in found]):
+        for values in ([one.jpeg_quality for one in result], [one.grain for one in result]):
             assert values == sorted(values)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Own pictures in buckets: nothing is lost, whatever the ratios, batches and processes."""
+"""Custom data sets in buckets: nothing is lost, whatever the ratios, batches and processes."""
 
 import itertools
 import random
@@ -52,16 +52,16 @@ class Blank:
         return moments.mean + moments.std * noise
 
 
-def blank_buckets(pictures: list[Size], ratios: tuple[float, ...]) -> BucketedMoments:
-    """Buckets of made-up pictures, of which only the sizes count."""
+def blank_buckets(image_sizes: list[Size], ratios: tuple[float, ...]) -> BucketedMoments:
+    """Buckets of made-up images, of which only the sizes count."""
     sizes = bucket_sizes(64, ratios, 16)
-    mine = [nearest_bucket(sizes, picture) for picture in pictures]
-    found = []
+    mine = [nearest_bucket(sizes, image) for image in image_sizes]
+    result = []
     for size in sizes:
         where = torch.tensor([k for k, one in enumerate(mine) if one == size], dtype=torch.long)
         if len(where):
-            found.append(Bucket(size=size, pictures=where, moments=Blank(size, len(where))))
-    return BucketedMoments(found)
+            result.append(Bucket(size=size, pictures=where, moments=Blank(size, len(where))))
+    return BucketedMoments(result)
 
 
 def take(source: BucketedMoments, steps: int, world: int = 1, **given: Any) -> list[list[Batch]]:
@@ -86,20 +86,20 @@ def test_every_picture_is_shown_equally_often_by_any_number_of_processes(case: i
         sorted(draws.sample([0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0], draws.randint(1, 7)))
     )
     count, world = draws.randint(1, 40), case % 4 + 1
-    pictures = [Size(draws.randint(16, 500), draws.randint(16, 500)) for _ in range(count)]
+    image_sizes = [Size(draws.randint(16, 500), draws.randint(16, 500)) for _ in range(count)]
     batch_size = world * draws.randint(1, 6)
-    source = blank_buckets(pictures, ratios)
-    ranks = take(source, count, world, batch_size=batch_size)  # as many steps as pictures
+    source = blank_buckets(image_sizes, ratios)
+    ranks = take(source, count, world, batch_size=batch_size)  # as many steps as images
     shown: Counter[int] = Counter()
     for step, parts in enumerate(zip(*ranks, strict=True)):
         assert len({part.latents.shape for part in parts}) == 1  # one bucket in all processes
         indices = torch.cat([part.index for part in parts])
-        (size,) = {nearest_bucket(bucket_sizes(64, ratios, 16), pictures[k]) for k in indices}
+        (size,) = {nearest_bucket(bucket_sizes(64, ratios, 16), image_sizes[k]) for k in indices}
         assert parts[0].latents.shape[2:] == (size.height // 16, size.width // 16)
         shown.update(indices.tolist())
         for bucket in source.buckets:
             times = [shown[k] for k in bucket.pictures.tolist()]
-            assert max(times) - min(times) <= 1  # a picture k + 1 times only after all k times
+            assert max(times) - min(times) <= 1  # an image k + 1 times only after all k times
             fair = (step + 1) * batch_size * len(times) / count
             assert abs(sum(times) - fair) < batch_size
     assert shown == dict.fromkeys(range(count), batch_size)
@@ -107,8 +107,8 @@ def test_every_picture_is_shown_equally_often_by_any_number_of_processes(case: i
 
 @pytest.mark.parametrize(("world", "workers"), [(1, 0), (2, 0), (4, 0), (1, 2)])
 def test_processes_workers_and_a_late_start_change_nothing(world: int, workers: int) -> None:
-    pictures = [Size(30 + 7 * k, 200 - 6 * k) for k in range(20)]
-    source = blank_buckets(pictures, (0.5, 1.0, 2.0))
+    image_sizes = [Size(30 + 7 * k, 200 - 6 * k) for k in range(20)]
+    source = blank_buckets(image_sizes, (0.5, 1.0, 2.0))
     (whole,) = take(source, 30, batch_size=4)
     for first in (0, 17):
         ranks = take(source, 13, world, batch_size=4, start_image=4 * first, workers=workers)
@@ -137,13 +137,13 @@ def test_a_bucket_smaller_than_the_batch_wraps_around() -> None:
 
 def test_rows_of_several_buckets_make_no_batch() -> None:
     source = blank_buckets([Size(20, 20), Size(20, 80)], (0.25, 1.0))
-    with pytest.raises(ValueError, match="one bucket; got pictures of 32x128, 64x64"):
+    with pytest.raises(ValueError, match="one bucket; got images of 32x128, 64x64"):
         source.fetch(torch.tensor([0, 1]), torch.tensor([0, 0]))
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> ImagesConfig:
-    """Eleven pictures: portraits, near squares and panoramas."""
+    """Eleven images: portraits, near squares and panoramas."""
     (tmp_path / "photos").mkdir()
     sizes = [(60, 30)] * 5 + [(40, 44)] * 3 + [(20, 80)] * 3
     for number, (height, width) in enumerate(sizes):
@@ -160,19 +160,19 @@ def photos(tmp_path: Path) -> ImagesConfig:
     )
 
 
-def test_views_of_a_picture_have_the_size_of_its_bucket(photos: ImagesConfig) -> None:
+def test_views_of_a_image_have_the_size_of_its_bucket(photos: ImagesConfig) -> None:
     source = ImagesSource(photos, "train")
-    found = bucket_pictures(source)
-    assert [size_name(size) for size in found] == ["16x64", "32x32", "48x24"]
-    assert sorted(itertools.chain(*found.values())) == list(range(len(source)))
-    for size, indices in found.items():
+    result = bucket_pictures(source)
+    assert [size_name(size) for size in result] == ["16x64", "32x32", "48x24"]
+    assert sorted(itertools.chain(*result.values())) == list(range(len(source)))
+    for size, indices in result.items():
         for index in indices:
             view = make_view(source, index, 1)
             assert view.image.shape == (3, *size)
             same = counterfactual(source, index, view.control, size=size)
             assert torch.equal(same, view.image)
             assert clean_view(source, index).image.shape == (3, 32, 32)
-    mixed = [indices[0] for indices in found.values()]
+    mixed = [indices[0] for indices in result.values()]
     with pytest.raises(ValueError, match=r"sizes \[\(16, 64\).*make no batch"):
         make_views(source, mixed, [0] * 3)
     assert make_views(source, mixed, [0] * 3, Size(32, 32)).images.shape == (3, 3, 32, 32)
@@ -211,7 +211,7 @@ def test_each_bucket_has_a_cache_of_its_own(photos, encoder, tmp_path: Path) -> 
         assert all(torch.equal(a.control[name], b.control[name]) for name in a.control)
 
 
-def test_a_part_forgets_what_is_known_of_all_pictures(photos: ImagesConfig) -> None:
+def test_a_part_forgets_what_is_known_of_all_images(photos: ImagesConfig) -> None:
     source = ImagesSource(photos, "train")
     known = source.source_hash(), source.probe_side
     part = source.part([2, 0])
@@ -222,23 +222,23 @@ def test_a_part_forgets_what_is_known_of_all_pictures(photos: ImagesConfig) -> N
     assert source.part(panoramas).probe_side == 20 != known[1]
 
 
-def test_a_bucket_without_pictures_is_counted_and_has_no_moments(photos, encoder) -> None:
+def test_a_bucket_without_images_is_counted_and_has_no_moments(photos, encoder) -> None:
     source = ImagesSource(replace(photos, aspect_ratios=(0.25, 1.0, 2.0, 4.0)), "train")
     assert bucket_pictures(source)[Size(64, 16)] == []
-    found = bucketed(source, lambda part: EncodedViews(part, encoder))
-    assert [size_name(bucket.size) for bucket in found.buckets] == ["16x64", "32x32", "48x24"]
+    result = bucketed(source, lambda part: EncodedViews(part, encoder))
+    assert [size_name(bucket.size) for bucket in result.buckets] == ["16x64", "32x32", "48x24"]
 
 
 def test_captions_are_asked_for_by_the_place_in_the_whole_source() -> None:
     source = blank_buckets([Size(20, 20 + 60 * (k % 2)) for k in range(8)], (0.25, 1.0))
-    asked = []
+    requests = []
 
     def captions(indices: torch.Tensor, step: int, batch_size: int, part: slice) -> TextFeatures:
-        asked.append((indices.tolist(), step, batch_size, part))
+        requests.append((indices.tolist(), step, batch_size, part))
         return TextFeatures(pooled=indices[:, None].float())
 
     ((first, second),) = take(source, 2, batch_size=4, captions=captions)
-    assert [one[1:] for one in asked] == [(0, 4, slice(0, 4)), (1, 4, slice(0, 4))]
-    for batch, (indices, *_) in zip((first, second), asked, strict=True):
+    assert [one[1:] for one in requests] == [(0, 4, slice(0, 4)), (1, 4, slice(0, 4))]
+    for batch, (indices, *_) in zip((first, second), requests, strict=True):
         assert batch.index.tolist() == indices and batch.conditions.text is not None
     assert sorted(first.index.tolist() + second.index.tolist()) == list(range(8))

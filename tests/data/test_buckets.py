@@ -37,19 +37,19 @@ def test_sides_are_multiples_and_the_area_is_about_that_of_the_square(
     resolution = steps * step
     (size,) = bucket_sizes(resolution, (ratio,), step)
     assert size.height % step == size.width % step == 0
-    wanted = (resolution * math.sqrt(ratio), resolution / math.sqrt(ratio))
-    assert all(abs(a - b) <= step / 2 for a, b in zip(size, wanted, strict=True))
+    expected = (resolution * math.sqrt(ratio), resolution / math.sqrt(ratio))
+    assert all(abs(a - b) <= step / 2 for a, b in zip(size, expected, strict=True))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 5000))
-def test_a_picture_is_in_the_nearest_bucket(height: int, width: int) -> None:
-    sizes, picture = bucket_sizes(256, RATIOS, 16), Size(height, width)
+def test_a_image_is_in_the_nearest_bucket(height: int, width: int) -> None:
+    sizes, image = bucket_sizes(256, RATIOS, 16), Size(height, width)
 
     def distance(size: Size) -> float:
-        return abs(log_ratio(size) - log_ratio(picture))
+        return abs(log_ratio(size) - log_ratio(image))
 
-    assert distance(nearest_bucket(sizes, picture)) <= min(map(distance, sizes)) + 1e-12
+    assert distance(nearest_bucket(sizes, image)) <= min(map(distance, sizes)) + 1e-12
 
 
 def test_half_way_the_wider_bucket_wins() -> None:

@@ -30,128 +30,135 @@ def files(cache: LatentCache) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(make_pictures, make_encoder, tmp_path_factory) -> dict[str, bytes]:
+def uninterrupted(make_source, make_encoder, tmp_path_factory) -> dict[str, bytes]:
     config = CacheConfig(folder=str(tmp_path_factory.mktemp("whole")), shard_size=5)
-    return files(build_cache(make_pictures(), make_encoder(), config, encode_batch=2))
+    return files(build_cache(make_source(), make_encoder(), config, encode_batch=2))
 
 
-def test_rows_hold_what_they_say(pictures, encoder, config) -> None:
-    cache = build_cache(pictures, encoder, config)
+def test_rows_hold_what_they_say(noise_source, encoder, config) -> None:
+    cache = build_cache(noise_source, encoder, config)
     rows = [read_shard(cache.folder / shard.name) for shard in cache.manifest.shards]
     index = torch.cat([row["index"] for row in rows]).tolist()
     view = torch.cat([row["view"] for row in rows]).tolist()
     assert list(zip(view, index, strict=True)) == [(v, i) for v in range(3) for i in range(7)]
     flips = torch.cat([row["control.flip"] for row in rows]).flatten().tolist()
-    expected = [make_view(pictures, i, v).control.flip for v in range(3) for i in range(7)]
+    expected = [make_view(noise_source, i, v).control.flip for v in range(3) for i in range(7)]
     assert flips == expected
 
 
 @pytest.mark.parametrize("fail_at", [1, 3, 4, 9])
 def test_killed_and_resumed_equals_uninterrupted(
-    pictures, make_encoder, config, uninterrupted, fail_at: int
+    noise_source, make_encoder, config, uninterrupted, fail_at: int
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        build_cache(pictures, make_encoder(fail_at=fail_at), config, encode_batch=2)
+        build_cache(noise_source, make_encoder(fail_at=fail_at), config, encode_batch=2)
     encoder = make_encoder()
-    cache = build_cache(pictures, encoder, config, encode_batch=2)
+    cache = build_cache(noise_source, encoder, config, encode_batch=2)
     assert files(cache) == uninterrupted
     whole_shards = (fail_at - 1) // 3  # five rows are three batches
     assert encoder.calls == 13 - 3 * whole_shards
 
 
 def test_what_a_killed_process_leaves_is_cleared(
-    pictures, make_encoder, config, uninterrupted
+    noise_source, make_encoder, config, uninterrupted
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        build_cache(pictures, make_encoder(fail_at=7), config, encode_batch=2)
+        build_cache(noise_source, make_encoder(fail_at=7), config, encode_batch=2)
     (folder,) = Path(config.folder).iterdir()
     (folder / ".shard-00002.safetensors.123.writing").write_bytes(b"half")
     (folder / "shard-00001.safetensors").write_bytes(b"half")
-    assert files(build_cache(pictures, make_encoder(), config, encode_batch=2)) == uninterrupted
+    assert (
+        files(build_cache(noise_source, make_encoder(), config, encode_batch=2)) == uninterrupted
+    )
 
 
-def test_a_damaged_cache_is_mended(pictures, encoder, config, uninterrupted) -> None:
-    cache = build_cache(pictures, encoder, config, encode_batch=2)
+def test_a_damaged_cache_is_mended(noise_source, encoder, config, uninterrupted) -> None:
+    cache = build_cache(noise_source, encoder, config, encode_batch=2)
     (cache.folder / "shard-00003.safetensors").write_bytes(b"damaged")
     encoder.calls = 0
-    said = []
-    mended = build_cache(pictures, encoder, config, encode_batch=2, say=said.append)
+    messages = []
+    mended = build_cache(noise_source, encoder, config, encode_batch=2, say=messages.append)
     assert files(mended) == uninterrupted
     assert encoder.calls == 3
-    assert len(said) == 2
-    assert "shard-00003.safetensors has 7 bytes instead of" in said[0]
-    assert "shard-00003.safetensors is not readable" in said[1] and "made again" in said[1]
+    assert len(messages) == 2
+    assert "shard-00003.safetensors has 7 bytes instead of" in messages[0]
+    assert "shard-00003.safetensors is not readable" in messages[1] and "rebuilt" in messages[1]
 
 
 def test_a_new_cache_is_made_and_a_stopped_one_continued_by_name(
-    pictures, make_encoder, config
+    noise_source, make_encoder, config
 ) -> None:
-    said = []
+    messages = []
     with pytest.raises(KeyboardInterrupt):
-        build_cache(pictures, make_encoder(fail_at=7), config, encode_batch=2, say=said.append)
-    assert said == []
-    build_cache(pictures, make_encoder(), config, encode_batch=2, say=said.append)
-    assert len(said) == 1 and "unfinished" in said[0]
+        build_cache(
+            noise_source, make_encoder(fail_at=7), config, encode_batch=2, say=messages.append
+        )
+    assert messages == []
+    build_cache(noise_source, make_encoder(), config, encode_batch=2, say=messages.append)
+    assert len(messages) == 1 and "unfinished" in messages[0]
 
 
-def test_a_stale_cache_is_named_before_it_is_made_again(pictures, encoder, config) -> None:
-    cache = build_cache(pictures, encoder, config, encode_batch=2)
-    pictures.config = dataclasses.replace(pictures.config, seed=6)
-    key = cache_key(cache_ingredients(pictures, encoder, config))
+def test_a_stale_cache_is_named_before_it_is_made_again(noise_source, encoder, config) -> None:
+    cache = build_cache(noise_source, encoder, config, encode_batch=2)
+    noise_source.config = dataclasses.replace(noise_source.config, seed=6)
+    key = cache_key(cache_ingredients(noise_source, encoder, config))
     cache.folder.rename(cache.folder.parent / key)
-    said = []
-    build_cache(pictures, encoder, config, encode_batch=2, say=said.append)
-    assert "other settings: data.seed is 5 there, 6 here" in said[0]
-    assert len(said) == 1 + 5
-    assert all("is of other settings: it is made again" in text for text in said[1:])
+    messages = []
+    build_cache(noise_source, encoder, config, encode_batch=2, say=messages.append)
+    assert "other settings: data.seed is 5 there, 6 here" in messages[0]
+    assert len(messages) == 1 + 5
+    assert all("is of other settings: it is rebuilt" in text for text in messages[1:])
 
 
-def test_a_finished_cache_is_not_built_again(pictures, encoder, config) -> None:
-    build_cache(pictures, encoder, config)
+def test_a_finished_cache_is_not_built_again(noise_source, encoder, config) -> None:
+    build_cache(noise_source, encoder, config)
     encoder.calls = 0
-    told = []
-    build_cache(pictures, encoder, config, progress=lambda *numbers: told.append(numbers))
+    calls = []
+    build_cache(noise_source, encoder, config, progress=lambda *numbers: calls.append(numbers))
     assert encoder.calls == 0
-    assert told == []
+    assert calls == []
 
 
-def test_another_shard_size_is_read_as_it_was_built(pictures, encoder, config) -> None:
-    build_cache(pictures, encoder, config)
+def test_another_shard_size_is_read_as_it_was_built(noise_source, encoder, config) -> None:
+    build_cache(noise_source, encoder, config)
     other = dataclasses.replace(config, shard_size=4)
-    assert build_cache(pictures, encoder, other).manifest.shard_size == 5
+    assert build_cache(noise_source, encoder, other).manifest.shard_size == 5
 
 
 def test_a_stopped_build_may_go_on_with_another_shard_size(
-    pictures, make_encoder, config, uninterrupted
+    noise_source, make_encoder, config, uninterrupted
 ) -> None:
     small = dataclasses.replace(config, shard_size=2)
     with pytest.raises(KeyboardInterrupt):
-        build_cache(pictures, make_encoder(fail_at=10), small, encode_batch=2)
-    assert files(build_cache(pictures, make_encoder(), config, encode_batch=2)) == uninterrupted
-
-
-def test_workers_change_nothing(pictures, encoder, config, uninterrupted) -> None:
+        build_cache(noise_source, make_encoder(fail_at=10), small, encode_batch=2)
     assert (
-        files(build_cache(pictures, encoder, config, encode_batch=2, workers=2)) == uninterrupted
+        files(build_cache(noise_source, make_encoder(), config, encode_batch=2)) == uninterrupted
     )
 
 
-def test_progress_counts_rows(pictures, make_encoder, config) -> None:
+def test_workers_change_nothing(noise_source, encoder, config, uninterrupted) -> None:
+    assert (
+        files(build_cache(noise_source, encoder, config, encode_batch=2, workers=2))
+        == uninterrupted
+    )
+
+
+def test_progress_counts_rows(noise_source, make_encoder, config) -> None:
     with pytest.raises(KeyboardInterrupt):
-        build_cache(pictures, make_encoder(fail_at=2), config, encode_batch=5)
-    told = []
+        build_cache(noise_source, make_encoder(fail_at=2), config, encode_batch=5)
+    calls = []
     build_cache(
-        pictures,
+        noise_source,
         make_encoder(),
         config,
         encode_batch=5,
-        progress=lambda *numbers: told.append(numbers),
+        progress=lambda *numbers: calls.append(numbers),
     )
-    assert told == [(5, 21), (10, 21), (15, 21), (20, 21), (21, 21)]
+    assert calls == [(5, 21), (10, 21), (15, 21), (20, 21), (21, 21)]
 
 
 def test_a_full_disk_leaves_no_half_written_file(
-    pictures, encoder, config, monkeypatch: pytest.MonkeyPatch
+    noise_source, encoder, config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, calls = os.fsync, []
 
@@ -164,18 +171,18 @@ def test_a_full_disk_leaves_no_half_written_file(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        build_cache(pictures, encoder, config)
+        build_cache(noise_source, encoder, config)
     (folder,) = Path(config.folder).iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["lock", "shard-00000.safetensors"]
 
 
-def test_moments_that_are_not_finite_stop_the_build(pictures, make_encoder, config) -> None:
+def test_moments_that_are_not_finite_stop_the_build(noise_source, make_encoder, config) -> None:
     class Broken(make_encoder):
         def encode(self, pixels):
             return super().encode(pixels * torch.nan)
 
     with pytest.raises(ValueError, match="not finite"):
-        build_cache(pictures, Broken(), config)
+        build_cache(noise_source, Broken(), config)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +191,7 @@ def test_moments_that_are_not_finite_stop_the_build(pictures, make_encoder, conf
     ids=["both live", "one is killed"],
 )
 def test_two_builders_share_the_work(
-    pictures, make_encoder, config, uninterrupted, workers, killed, calls
+    noise_source, make_encoder, config, uninterrupted, workers, killed, calls
 ) -> None:
     """Each encodes a batch while the other has a shard in work; a killed one (its worker lives on
     a while) has encoded two batches of its shard, which the other then makes."""
@@ -203,7 +210,7 @@ def test_two_builders_share_the_work(
 
     def build(place: int) -> None:
         torch.set_num_threads(1)
-        build_cache(pictures, Counting(), config, encode_batch=2, workers=workers[place])
+        build_cache(noise_source, Counting(), config, encode_batch=2, workers=workers[place])
 
     processes = [context.Process(target=build, args=(n,), name=str(n)) for n in range(2)]
     for process in processes:
@@ -211,12 +218,12 @@ def test_two_builders_share_the_work(
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, -signal.SIGKILL if killed else 0]
-    assert files(LatentCache.open(pictures, make_encoder(), config)) == uninterrupted
+    assert files(LatentCache.open(noise_source, make_encoder(), config)) == uninterrupted
     assert counted.value == calls
 
 
 def test_a_builder_that_comes_later_takes_the_shard_size_of_the_first(
-    pictures, make_encoder, config, uninterrupted
+    noise_source, make_encoder, config, uninterrupted
 ) -> None:
     """Here the first is killed while the second waits for it, and said what it has begun."""
     context = multiprocessing.get_context("fork")
@@ -231,27 +238,29 @@ def test_a_builder_that_comes_later_takes_the_shard_size_of_the_first(
 
     def build() -> None:
         torch.set_num_threads(1)
-        build_cache(pictures, Endless(), config, encode_batch=2)
+        build_cache(noise_source, Endless(), config, encode_batch=2)
 
     first = context.Process(target=build)
     first.start()
     assert begun.wait(30)
-    said, told = [], []
+    messages, calls = [], []
 
     def end(missing: int) -> None:
-        told.append(missing)
+        calls.append(missing)
         first.kill()
 
     encoder, other = make_encoder(), dataclasses.replace(config, shard_size=4)
-    cache = build_cache(pictures, encoder, other, encode_batch=2, say=said.append, ready=end)
+    cache = build_cache(
+        noise_source, encoder, other, encode_batch=2, say=messages.append, ready=end
+    )
     first.join(60)
     assert files(cache) == uninterrupted
-    assert told == [3] and encoder.calls == 13 - 6
-    assert len(said) == 1 and "is being built: this process takes part" in said[0]
+    assert calls == [3] and encoder.calls == 13 - 6
+    assert len(messages) == 1 and "is being built: this process joins the build" in messages[0]
 
 
-def test_it_is_said_when_others_may_come(pictures, encoder, config) -> None:
-    told = []
+def test_it_is_said_when_others_may_come(noise_source, encoder, config) -> None:
+    calls = []
     for _ in range(2):
-        build_cache(pictures, encoder, config, ready=told.append)
-    assert told == [5, 0]
+        build_cache(noise_source, encoder, config, ready=calls.append)
+    assert calls == [5, 0]

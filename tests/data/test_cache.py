@@ -29,8 +29,8 @@ def config(tmp_path: Path) -> CacheConfig:
 
 
 @pytest.fixture
-def cache(pictures, encoder, config: CacheConfig) -> LatentCache:
-    return build_cache(pictures, encoder, config)
+def cache(noise_source, encoder, config: CacheConfig) -> LatentCache:
+    return build_cache(noise_source, encoder, config)
 
 
 def damage(cache: LatentCache, number: int, content: bytes | None) -> str:
@@ -50,10 +50,12 @@ def content(cache: LatentCache, number: int) -> bytes:
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float32", 1e-6), ("float16", 2**-11), ("bfloat16", 2**-8)]
 )
-def test_cached_equals_on_the_fly(pictures, encoder, config, dtype: str, tolerance: float) -> None:
-    cache = build_cache(pictures, encoder, dataclasses.replace(config, dtype=dtype))
+def test_cached_equals_on_the_fly(
+    noise_source, encoder, config, dtype: str, tolerance: float
+) -> None:
+    cache = build_cache(noise_source, encoder, dataclasses.replace(config, dtype=dtype))
     cached = cache.fetch(*KEYS)
-    fresh = EncodedViews(pictures, encoder, encode_batch=2).fetch(*KEYS)
+    fresh = EncodedViews(noise_source, encoder, encode_batch=2).fetch(*KEYS)
     assert cached.moments.mean.dtype == torch.float32
     torch.testing.assert_close(
         cached.moments.mean, fresh.moments.mean, rtol=tolerance, atol=tolerance / 10
@@ -66,9 +68,9 @@ def test_cached_equals_on_the_fly(pictures, encoder, config, dtype: str, toleran
     assert all(torch.equal(cached.control[n], fresh.control[n]) for n in fresh.control)
 
 
-def test_an_existing_cache_opens(pictures, encoder, config, cache: LatentCache) -> None:
+def test_an_existing_cache_opens(noise_source, encoder, config, cache: LatentCache) -> None:
     for verify in ("size", "sha256"):
-        opened = LatentCache.open(pictures, encoder, config, verify)
+        opened = LatentCache.open(noise_source, encoder, config, verify)
         assert (len(opened), opened.num_views) == (7, 3)
         assert torch.equal(opened.fetch(*KEYS).moments.mean, cache.fetch(*KEYS).moments.mean)
 
@@ -130,117 +132,117 @@ OTHER_VALUES = {
 
 
 @pytest.mark.parametrize("path", protocol(OpenMojiConfig()))
-def test_each_data_setting_changes_the_key(pictures, encoder, config, path: str) -> None:
-    before = cache_ingredients(pictures, encoder, config)
+def test_each_data_setting_changes_the_key(noise_source, encoder, config, path: str) -> None:
+    before = cache_ingredients(noise_source, encoder, config)
     value = OTHER_VALUES[path]
     if value is None:
         assert f"data.{path}" in before
         return
-    pictures.config = replace_at(pictures.config, path, value)
-    assert cache_key(cache_ingredients(pictures, encoder, config)) != cache_key(before)
+    noise_source.config = replace_at(noise_source.config, path, value)
+    assert cache_key(cache_ingredients(noise_source, encoder, config)) != cache_key(before)
 
 
 @pytest.mark.parametrize("change", ["autoencoder", "split", "source", "dtype", "cache_version"])
 def test_each_other_ingredient_changes_the_key(
-    pictures, encoder, config, change: str, monkeypatch: pytest.MonkeyPatch
+    noise_source, encoder, config, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = cache_ingredients(pictures, encoder, config)
+    before = cache_ingredients(noise_source, encoder, config)
     match change:
         case "autoencoder":
             encoder.name = "other"
         case "split":
-            pictures.split = "held-out"
+            noise_source.split = "held-out"
         case "source":
-            pictures.content = "f" * 16
+            noise_source.content = "f" * 16
         case "dtype":
             config = dataclasses.replace(config, dtype="float16")
         case "cache_version":
             monkeypatch.setattr(manifest_module, "CACHE_VERSION", 2)
-    after = cache_ingredients(pictures, encoder, config)
+    after = cache_ingredients(noise_source, encoder, config)
     assert {name for name in before if before[name] != after[name]} == {change}
     assert cache_key(after) != cache_key(before)
 
 
 def test_where_and_in_what_portions_it_is_kept_does_not_change_the_key(
-    pictures, encoder, config
+    noise_source, encoder, config
 ) -> None:
     other = CacheConfig(folder="elsewhere", shard_size=9, enabled=False)
-    assert cache_ingredients(pictures, encoder, other) == cache_ingredients(
-        pictures, encoder, config
+    assert cache_ingredients(noise_source, encoder, other) == cache_ingredients(
+        noise_source, encoder, config
     )
 
 
-def test_an_absent_cache_is_refused(pictures, encoder, config) -> None:
+def test_an_absent_cache_is_refused(noise_source, encoder, config) -> None:
     with pytest.raises(CacheError, match=r"no latent cache for these settings at .*: build it"):
-        LatentCache.open(pictures, encoder, config)
+        LatentCache.open(noise_source, encoder, config)
 
 
 def test_a_stale_cache_is_refused_and_the_difference_named(
-    pictures, encoder, config, cache: LatentCache
+    noise_source, encoder, config, cache: LatentCache
 ) -> None:
     encoder.name = "retrained"
     with pytest.raises(CacheError, match=r"differs: autoencoder is 'pooling' .* 'retrained' here"):
-        LatentCache.open(pictures, encoder, config)
+        LatentCache.open(noise_source, encoder, config)
 
 
-def test_a_renamed_cache_is_refused(pictures, encoder, config, cache: LatentCache) -> None:
-    pictures.config = replace_at(pictures.config, "crop_law.smallest", 0.5)
-    key = cache_key(cache_ingredients(pictures, encoder, config))
+def test_a_renamed_cache_is_refused(noise_source, encoder, config, cache: LatentCache) -> None:
+    noise_source.config = replace_at(noise_source.config, "crop_law.smallest", 0.5)
+    key = cache_key(cache_ingredients(noise_source, encoder, config))
     cache.folder.rename(cache.folder.parent / key)
     with pytest.raises(
         CacheError, match=r"other settings: data.crop_law.smallest is 0.75 there, 0.5"
     ):
-        LatentCache.open(pictures, encoder, config)
+        LatentCache.open(noise_source, encoder, config)
 
 
-def test_an_unfinished_cache_is_refused(pictures, encoder, config, cache: LatentCache) -> None:
+def test_an_unfinished_cache_is_refused(noise_source, encoder, config, cache: LatentCache) -> None:
     (cache.folder / "manifest.json").unlink()
     with pytest.raises(CacheError, match=r"unfinished: it has no manifest.json"):
-        LatentCache.open(pictures, encoder, config)
+        LatentCache.open(noise_source, encoder, config)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"key": 3}', "\x00\xff"])
 def test_a_damaged_manifest_is_refused(
-    pictures, encoder, config, cache: LatentCache, text: str
+    noise_source, encoder, config, cache: LatentCache, text: str
 ) -> None:
     (cache.folder / "manifest.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(CacheError, match=r"damaged manifest.json"):
-        LatentCache.open(pictures, encoder, config)
+        LatentCache.open(noise_source, encoder, config)
 
 
 def test_a_manifest_with_another_key_is_refused(
-    pictures, encoder, config, cache: LatentCache
+    noise_source, encoder, config, cache: LatentCache
 ) -> None:
     path = cache.folder / "manifest.json"
     edit(path, key="0" * 16)
     with pytest.raises(CacheError, match="has the key '0000000000000000'"):
-        LatentCache.open(pictures, encoder, config)
+        LatentCache.open(noise_source, encoder, config)
 
 
 @pytest.mark.parametrize("verify", ["size", "sha256"])
-def test_a_deleted_shard_is_named(pictures, encoder, config, cache, verify: str) -> None:
+def test_a_deleted_shard_is_named(noise_source, encoder, config, cache, verify: str) -> None:
     name = damage(cache, 2, None)
     with pytest.raises(CacheError, match=rf"{name} is missing"):
-        LatentCache.open(pictures, encoder, config, verify)
+        LatentCache.open(noise_source, encoder, config, verify)
 
 
 @pytest.mark.parametrize("verify", ["size", "sha256"])
-def test_a_truncated_shard_is_named(pictures, encoder, config, cache, verify: str) -> None:
+def test_a_truncated_shard_is_named(noise_source, encoder, config, cache, verify: str) -> None:
     whole = content(cache, 3)
     name = damage(cache, 3, whole[:-7])
     with pytest.raises(
         CacheError, match=rf"{name} has {len(whole) - 7} bytes instead of {len(whole)}"
     ):
-        LatentCache.open(pictures, encoder, config, verify)
+        LatentCache.open(noise_source, encoder, config, verify)
 
 
-def test_a_flipped_bit_is_found_by_the_checksum(pictures, encoder, config, cache) -> None:
+def test_a_flipped_bit_is_found_by_the_checksum(noise_source, encoder, config, cache) -> None:
     flipped = bytearray(content(cache, 1))
     flipped[-1] ^= 1
     name = damage(cache, 1, bytes(flipped))
     with pytest.raises(CacheError, match=rf"{name} has a wrong checksum"):
-        LatentCache.open(pictures, encoder, config)
-    LatentCache.open(pictures, encoder, config, verify="size")  # as promised, not looked for
+        LatentCache.open(noise_source, encoder, config)
+    LatentCache.open(noise_source, encoder, config, verify="size")  # as promised, not looked for
 
 
 COUNTS = ["num_pictures", "num_views", "shard_size", "first_row", "end_row", "num_bytes"]
@@ -250,7 +252,7 @@ COUNTS = ["num_pictures", "num_views", "shard_size", "first_row", "end_row", "nu
 @pytest.mark.parametrize("checked", [True, False], ids=["format 1", "format 0"])
 @pytest.mark.parametrize("name", COUNTS)
 def test_one_changed_count_of_a_manifest_is_found_and_mended(
-    pictures, encoder, config, cache, name: str, checked: bool, change: int
+    noise_source, encoder, config, cache, name: str, checked: bool, change: int
 ) -> None:
     path = cache.folder / "manifest.json"
     good = path.read_bytes()
@@ -262,19 +264,19 @@ def test_one_changed_count_of_a_manifest_is_found_and_mended(
         edit(path, format=0)
     calls = encoder.calls
     with pytest.raises(CacheError):
-        LatentCache.open(pictures, encoder, config, "size")
-    build_cache(pictures, encoder, config)
+        LatentCache.open(noise_source, encoder, config, "size")
+    build_cache(noise_source, encoder, config)
     assert path.read_bytes() == good
     assert encoder.calls == calls  # all shards were whole
-    assert len(LatentCache.open(pictures, encoder, config, "sha256")) == 7
+    assert len(LatentCache.open(noise_source, encoder, config, "sha256")) == 7
 
 
-def test_a_newer_cache_is_not_built_over(pictures, encoder, config, cache) -> None:
+def test_a_newer_cache_is_not_built_over(noise_source, encoder, config, cache) -> None:
     path = cache.folder / "manifest.json"
     edit(path, format=99)
     before = path.read_bytes()
     with pytest.raises(FormatError, match="latent cache format 99"):
-        build_cache(pictures, encoder, config)
+        build_cache(noise_source, encoder, config)
     assert path.read_bytes() == before
     path.unlink()
     shard = cache.folder / "shard-00000.safetensors"
@@ -283,12 +285,12 @@ def test_a_newer_cache_is_not_built_over(pictures, encoder, config, cache) -> No
         header = json.loads(file.metadata()["pippin"]) | {"format": 99}
     save_tensors(shard, tensors, metadata={"pippin": json.dumps(header)})
     with pytest.raises(FormatError, match=r"shard-00000\.safetensors .* cache shard format 99"):
-        build_cache(pictures, encoder, config)
+        build_cache(noise_source, encoder, config)
     with safe_open(shard, framework="pt") as file:
         assert json.loads(file.metadata()["pippin"]) == header
 
 
-def test_a_newer_cache_beside_it_does_not_matter(pictures, encoder, config, cache) -> None:
+def test_a_newer_cache_beside_it_does_not_matter(noise_source, encoder, config, cache) -> None:
     edit(cache.folder / "manifest.json", format=99)
     with pytest.raises(CacheError, match="no latent cache for these settings"):
-        LatentCache.open(pictures, encoder, dataclasses.replace(config, dtype="float16"))
+        LatentCache.open(noise_source, encoder, dataclasses.replace(config, dtype="float16"))

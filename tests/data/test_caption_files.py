@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions in text files beside pictures, as kohya's trainers and img2dataset lay them out."""
+"""Captions in text files beside images, as kohya's trainers and img2dataset lay them out."""
 
 import errno
 import re
@@ -30,7 +30,7 @@ def config(tmp_path: Path) -> ImagesConfig:
 
 @pytest.fixture
 def put(config: ImagesConfig):
-    """Writes a picture, or bytes where they are given."""
+    """Writes an image, or bytes where they are given."""
 
     def make(name: str, content: bytes | None = None) -> None:
         path = Path(config.path) / name
@@ -57,7 +57,7 @@ def test_files_of_the_same_name_are_captions(config, put, folder: str) -> None:
     put(f"{folder}d.TXT", b"loud")
     put(f"{folder}e.caption", b"second")
     put(f"{folder}e.txt", b"first")
-    put(f"{folder}notes.txt", b"no picture's")
+    put(f"{folder}notes.txt", b"no image's")
     assert captions(config) == {
         f"{folder}a.png": "a cat, asleep",
         f"{folder}b.v2.png": "zwei Hüte",
@@ -66,10 +66,10 @@ def test_files_of_the_same_name_are_captions(config, put, folder: str) -> None:
         f"{folder}e.png": "first",
         f"{folder}f.png": None,
     }
-    found = scan(config)
-    assert found.passed_over == {".txt": 1, ".caption": 1}
-    assert found.caption_kinds == ("name",) and not found.lost
-    assert any("name (2 empty)" in note for note in summarise(found, config).notes)
+    result = scan(config)
+    assert result.passed_over == {".txt": 1, ".caption": 1}
+    assert result.caption_kinds == ("name",) and not result.lost
+    assert any("name (2 empty)" in note for note in summarise(result, config).notes)
     source = ImagesSource(config, "train")
     label = folder.strip("/") or "picture"
     texts = {source.key(i).removeprefix(folder): source.captions(i) for i in range(len(source))}
@@ -91,8 +91,8 @@ def test_what_is_no_caption_is_named(config, put, content: bytes, why: str) -> N
         put(name)
     put("a.txt", content)
     put("b.txt", b"x" * LARGEST)
-    found = scan(config)
-    ((name, reason, detail),) = [(one.name, one.reason, one.detail) for one in found.lost]
+    result = scan(config)
+    ((name, reason, detail),) = [(one.name, one.reason, one.detail) for one in result.lost]
     assert (name, reason) == ("a.png", "unreadable caption")
     assert re.search(why, detail)
 
@@ -109,16 +109,14 @@ def test_a_new_metadata_file_does_not_shut_out_what_no_caption_could_be_read_of(
     for name in ("a.png", "b.png", "c.png"):
         put(name)
     put("a.txt", "Hüte".encode("latin-1"))
-    with pytest.raises(
-        ValueError, match=r"a\.png: a\.txt beside it is not .* leave out 1 pictures"
-    ):
+    with pytest.raises(ValueError, match=r"a\.png: a\.txt beside it is not .* omit 1 images"):
         set_column(config, "caption_x", {"b.png": "blue"})
     put("a.txt", b"hats")
     set_column(config, "caption_x", {"b.png": "blue"})
     assert captions(config)["a.png"] == "hats"
 
 
-def test_a_file_that_the_system_does_not_give_loses_its_picture_for_this_time(
+def test_a_file_that_the_system_does_not_give_loses_its_image_for_this_time(
     config, put, monkeypatch
 ) -> None:
     for name in ("a.png", "b.png", "c.png"):
@@ -142,9 +140,9 @@ def test_a_metadata_file_counts_and_what_it_leaves_unread_is_said(config, put) -
         put(name)
     put("a.txt", b"a cat")
     put("metadata.csv", b"file_name\na.png\nb.png\nc.png\n")
-    found = scan(config)
-    assert found.unread_captions == 1 and found.passed_over[".txt"] == 1
-    assert any("1 pictures have text files" in note for note in summarise(found, config).notes)
+    result = scan(config)
+    assert result.unread_captions == 1 and result.passed_over[".txt"] == 1
+    assert any("1 images have caption files" in note for note in summarise(result, config).notes)
     put("metadata.csv", b"file_name,caption_x\na.png,dog\nb.png,\nc.png,\n")
     assert scan(config).unread_captions == 1
     put("metadata.csv", b"file_name,caption\na.png,dog\nb.png,\nc.png,\n")
@@ -168,7 +166,7 @@ def test_a_new_metadata_file_keeps_them(config, put) -> None:
 def test_of_two_names_that_differ_in_unicode_form_one_is_lost(config, put) -> None:
     for name in ("caf\u00e9.png", "cafe\u0301.png", "c.png"):
         put(name)
-    found = list_pictures(config)
-    assert [one.name for one in found.entries] == ["c.png", "caf\u00e9.png"]
-    (lost,) = found.lost
+    result = list_pictures(config)
+    assert [one.name for one in result.entries] == ["c.png", "caf\u00e9.png"]
+    (lost,) = result.lost
     assert lost.reason == "named twice" and "form of Unicode" in lost.detail

@@ -59,11 +59,11 @@ def small_shards(monkeypatch):
 
 
 def test_what_is_there_is_not_encoded_again(tmp_path):
-    encoder, told, missing = Lengths(), [], []
-    made = bank(tmp_path, encoder, progress=lambda *n: told.append(n), ready=missing.append)
+    encoder, calls, missing = Lengths(), [], []
+    built = bank(tmp_path, encoder, progress=lambda *n: calls.append(n), ready=missing.append)
     assert encoder.seen == sorted(CAPTIONS)
-    assert told[0] == (2, 13) and told[-1] == (13, 13)
-    assert made.fetch(made.rows(["picture 12"])).pooled.tolist() == [[10, ord("2")]]
+    assert calls[0] == (2, 13) and calls[-1] == (13, 13)
+    assert built.fetch(built.rows(["picture 12"])).pooled.tolist() == [[10, ord("2")]]
     whole = files(tmp_path)
     (folder,) = tmp_path.iterdir()
     path = folder / "shard-00001.safetensors"
@@ -113,10 +113,10 @@ def test_a_helper_does_not_open_a_damaged_shard_that_the_first_one_mends(tmp_pat
 
 
 def test_a_bank_knows_which_captions_were_cut(tmp_path):
-    made = bank(tmp_path, Lengths())
-    cut = made.is_cut()[made.rows(CAPTIONS)]
+    built = bank(tmp_path, Lengths())
+    cut = built.is_cut()[built.rows(CAPTIONS)]
     assert cut.tolist() == [number > 9 for number in range(13)]  # ten signs and more
-    assert bank(tmp_path, None).is_cut().tolist() == made.is_cut().tolist()
+    assert bank(tmp_path, None).is_cut().tolist() == built.is_cut().tolist()
 
 
 @pytest.mark.parametrize(("own", "known"), [(3, False), (2, True)])
@@ -125,19 +125,19 @@ def test_an_older_bank_says_what_it_does_not_know(tmp_path, own, known):
 
     class Older(Lengths):
         def encode(self, captions, num_tokens):
-            found = super().encode(captions, num_tokens)
-            found.mask[:, own:] = False
-            return found
+            result = super().encode(captions, num_tokens)
+            result.mask[:, own:] = False
+            return result
 
-    made = bank(tmp_path, Older())
-    for path in made.folder.glob("shard-*"):
+    built = bank(tmp_path, Older())
+    for path in built.folder.glob("shard-*"):
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["pippin"])
         tensors = load_file(path)
         del tensors["cut"], header["content"]
         write_shard(path, tensors, header)
     again = bank(tmp_path, None)
-    assert torch.equal(again.fetch(torch.arange(13)).mask, made.fetch(torch.arange(13)).mask)
+    assert torch.equal(again.fetch(torch.arange(13)).mask, built.fetch(torch.arange(13)).mask)
     assert (again.is_cut().tolist() if known else again.is_cut()) == (
         [False] * 13 if known else None
     )

@@ -13,13 +13,13 @@ CONTEXT = multiprocessing.get_context("fork")
 
 def elsewhere(work):
     """What ``work()`` returns in a process of its own."""
-    ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=lambda: theirs.send(work()))
+    output, reference = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=lambda: reference.send(work()))
     process.start()
-    assert ours.poll(30)
-    found = ours.recv()
+    assert output.poll(30)
+    result = output.recv()
     process.join(30)
-    return found
+    return result
 
 
 def begin(claims, whole):
@@ -90,9 +90,9 @@ def test_counting_the_rows_that_are_done_is_cheap(tmp_path):
     whole = [number % 3 == 0 for number in range(300_001)]
 
     def seconds(work):
-        began = time.perf_counter()
+        started = time.perf_counter()
         work()
-        return time.perf_counter() - began
+        return time.perf_counter() - started
 
     with ShardClaims(tmp_path) as claims:
         begin(claims, whole)

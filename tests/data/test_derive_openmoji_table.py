@@ -18,7 +18,7 @@ def script():
     return module
 
 
-def picture(hexcode: str, annotation: str, **other: object) -> dict:
+def entry(hexcode: str, annotation: str, **other: object) -> dict:
     """One entry as OpenMoji writes it."""
     blank = {"tags": "", "openmoji_tags": "", "skintone": "", "skintone_base_hexcode": ""}
     return {
@@ -35,18 +35,18 @@ def test_the_header_of_the_shipped_table() -> None:
 
 
 def test_rows_merge_tags_and_lead_tones_to_their_base(script, tmp_path: Path) -> None:
-    pictures = [
-        picture("1F44B", "waving  hand ", tags="bye, hand", openmoji_tags="hand,hello, "),
-        picture(
+    entries = [
+        entry("1F44B", "waving  hand ", tags="bye, hand", openmoji_tags="hand,hello, "),
+        entry(
             "1F44B-1F3FB",
             "waving hand: light skin tone",
             skintone=1,
             skintone_base_hexcode="1F44B",
         ),
-        picture("AB", "castile and le\ufffdn flag"),
+        entry("AB", "castile and le\ufffdn flag"),
     ]
     source, target = tmp_path / "openmoji.json", tmp_path / "out.csv"
-    source.write_text(json.dumps(pictures))
+    source.write_text(json.dumps(entries))
     script.main(source, target)
     assert target.read_text(encoding="utf-8").splitlines() == [
         "hexcode,name,group,subgroup,tags,skintone,base,family",

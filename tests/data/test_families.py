@@ -56,14 +56,14 @@ def test_variants_are_one_family(names: tuple[str, ...]) -> None:
         ("upside-down face", "face with tongue"),
     ],
 )
-def test_other_pictures_are_other_families(names: tuple[str, ...]) -> None:
+def test_other_images_are_other_families(names: tuple[str, ...]) -> None:
     assert len({FAMILY[name] for name in names}) == len(names)
 
 
-def test_the_extras_join_the_unicode_picture_of_the_same_name() -> None:
+def test_the_extras_join_the_unicode_image_of_the_same_name() -> None:
     by_name = defaultdict(set)
-    for picture in TABLE.values():
-        by_name[picture.name].add(picture.family)
+    for image in TABLE.values():
+        by_name[image.name].add(image.family)
     assert {len(by_name[name]) for name in ("brain", "donkey", "pretzel", "moai", "axe")} == {1}
 
 
@@ -87,10 +87,10 @@ def test_the_table_holds_what_the_function_gives() -> None:
     assert assign_families(untoned) == {code: TABLE[code].family for code in untoned}
 
 
-def test_toned_pictures_are_in_the_family_of_their_base() -> None:
-    toned = [picture for picture in TABLE.values() if picture.base]
+def test_toned_images_are_in_the_family_of_their_base() -> None:
+    toned = [image for image in TABLE.values() if image.base]
     assert len(toned) == 2030
-    assert all(picture.family == TABLE[picture.base].family for picture in toned)
+    assert all(image.family == TABLE[image.base].family for image in toned)
 
 
 def test_there_is_no_giant_family() -> None:
@@ -99,10 +99,10 @@ def test_there_is_no_giant_family() -> None:
     assert sum(size > 12 for size in sizes.values()) == 8
 
 
-def test_pictures_drawn_alike_are_one_family() -> None:
+def test_images_drawn_alike_are_one_family() -> None:
     families = defaultdict(set)
-    for picture in TABLE.values():
-        if not picture.base and picture.group in {"people-body", "flags"}:
-            families[rasterise(picture.hexcode, 12).numpy().tobytes()].add(picture.family)
+    for image in TABLE.values():
+        if not image.base and image.group in {"people-body", "flags"}:
+            families[rasterise(image.hexcode, 12).numpy().tobytes()].add(image.family)
     assert len(families) > 600
-    assert {len(found) for found in families.values()} == {1}
+    assert {len(result) for result in families.values()} == {1}

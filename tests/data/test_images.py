@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Own pictures as a source: layouts, split, views and counterfactuals."""
+"""Custom data sets as a source: layouts, split, views and counterfactuals."""
 
 import shutil
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def draw(folder: Path) -> Draw:
-    """Writes a picture of noise; the name alone decides it."""
+    """Writes an image of noise; the name alone decides it."""
 
     def make(name: str, height: int = 20, width: int = 30) -> Path:
         path = folder / name
@@ -54,7 +54,7 @@ def config(folder: Path, tmp_path: Path) -> ImagesConfig:
 
 @pytest.fixture
 def photos(draw: Draw, config: ImagesConfig) -> ImagesConfig:
-    """Twelve pictures of other shapes in three classes."""
+    """Twelve images of other shapes in three classes."""
     for number in range(12):
         name = f"{('cat', 'dog', 'eel')[number % 3]}/{number}.png"
         draw(name, height=17 + 5 * number, width=60 - 3 * number)
@@ -69,7 +69,7 @@ def keys(source: PictureSource) -> list[str]:
     return [source.key(index) for index in range(len(source))]
 
 
-def test_folders_are_classes_and_the_splits_part_all_pictures(photos: ImagesConfig) -> None:
+def test_folders_are_classes_and_the_splits_part_all_images(photos: ImagesConfig) -> None:
     train, held_out = both(photos)
     assert train.class_names == held_out.class_names == ("cat", "dog", "eel")
     assert not set(keys(train)) & set(keys(held_out))
@@ -107,9 +107,9 @@ def test_metadata_gives_classes_and_captions(
         draw(name)
     rows = ["file_name,label,caption", "a.png,cat,a cat asleep", "./deep\\b.png,dog,"]
     (folder / "metadata.csv").write_text("\n".join(rows))
-    found = scan(config)
-    assert found.class_names == ("cat", "dog")
-    assert [p.name for p in found.pictures] == ["a.png", "deep/b.png"]
+    result = scan(config)
+    assert result.class_names == ("cat", "dog")
+    assert [p.name for p in result.pictures] == ["a.png", "deep/b.png"]
     sources = both(config)
     names = {s.key(i): s.name(i) for s in sources for i in range(len(s))}
     assert names == {"a.png": "a cat asleep", "deep/b.png": "dog"}
@@ -137,8 +137,8 @@ def test_kinds_of_captions_fall_back_on_the_main_one(
     head = "file_name,label,caption,caption_blip,caption_short\n"
     place.write_text(f"{head}a.png,cat,tom,a cat,\nb.png,cat,tim,,cat\nc.png,dog,,,\n")
     sources = both(config)
-    found = {s.key(i): s.captions(i) for s in sources for i in range(len(s))}
-    assert found == {
+    result = {s.key(i): s.captions(i) for s in sources for i in range(len(s))}
+    assert result == {
         "a.png": {"name": "tom", "caption_blip": "a cat", "caption_short": "tom"},
         "b.png": {"name": "tim", "caption_blip": "tim", "caption_short": "cat"},
         "c.png": {"name": "dog", "caption_blip": "dog", "caption_short": "dog"},
@@ -149,7 +149,7 @@ def test_kinds_of_captions_fall_back_on_the_main_one(
     assert "folder/mmdit-disentangled-text" in note
 
 
-def test_more_pictures_move_none(photos: ImagesConfig, draw: Draw) -> None:
+def test_more_images_move_none(photos: ImagesConfig, draw: Draw) -> None:
     before = [set(keys(source)) for source in both(photos)]
     for number in range(40):
         draw(f"cat/more{number}.png")
@@ -174,14 +174,14 @@ def test_a_view_replays_from_its_control(photos: ImagesConfig) -> None:
     for source in both(photos):
         for index in range(len(source)):
             for view in range(photos.views):
-                made = make_view(source, index, view)
+                built = make_view(source, index, view)
                 stored = source.image(index)
-                assert made.control.original_size == stored.shape[1:]
-                assert torch.equal(made.image, apply_control(stored, made.control, 8))
-                assert torch.equal(made.image, counterfactual(source, index, made.control, view))
+                assert built.control.original_size == stored.shape[1:]
+                assert torch.equal(built.image, apply_control(stored, built.control, 8))
+                assert torch.equal(built.image, counterfactual(source, index, built.control, view))
 
 
-def test_corners_of_wide_and_tall_pictures_are_found_again(
+def test_corners_of_wide_and_tall_images_are_found_again(
     config: ImagesConfig, folder: Path
 ) -> None:
     """A pixel says where it lies, so an unresized crop tells its own corner."""
@@ -193,10 +193,10 @@ def test_corners_of_wide_and_tall_pictures_are_found_again(
     law = replace(config.crop_law, smallest=0.5, largest=0.5)
     for source in both(replace(config, crop_law=law, resolution=20, views=8)):
         for view in range(8):
-            made = make_view(source, 0, view)
-            pixels = made.image.flip(-1) if made.control.flip else made.image
-            assert made.control.crop_size == (20, 20)
-            assert tuple(pixels[:2, 0, 0].tolist()) == made.control.crop_corner
+            built = make_view(source, 0, view)
+            pixels = built.image.flip(-1) if built.control.flip else built.image
+            assert built.control.crop_size == (20, 20)
+            assert tuple(pixels[:2, 0, 0].tolist()) == built.control.crop_corner
 
 
 def test_the_size_after_rotation_counts(draw: Draw, config: ImagesConfig) -> None:
@@ -207,17 +207,17 @@ def test_the_size_after_rotation_counts(draw: Draw, config: ImagesConfig) -> Non
     draw("b.png")
     for source in both(config):
         control = make_view(source, 0, 0).control
-        wanted = (30, 20) if source.key(0) == "a.png" else (20, 30)
-        assert control.original_size == source.picture(0).size == wanted
+        expected = (30, 20) if source.key(0) == "a.png" else (20, 30)
+        assert control.original_size == source.picture(0).size == expected
 
 
 def test_a_clean_view_is_the_centred_square(photos: ImagesConfig) -> None:
     source, _ = both(photos)
     for index in range(len(source)):
         size = source.picture(index).size
-        side, made = min(size), clean_view(source, index)
+        side, built = min(size), clean_view(source, index)
         top, left = (size.height - side) // 2, (size.width - side) // 2
-        assert made.control == Control(
+        assert built.control == Control(
             original_size=size,
             crop_corner=Corner(top, left),
             crop_size=Size(side, side),
@@ -225,8 +225,8 @@ def test_a_clean_view_is_the_centred_square(photos: ImagesConfig) -> None:
         )
 
 
-def test_a_smaller_file_of_the_same_picture(draw: Draw, config: ImagesConfig) -> None:
-    """Smooth pictures shrink to the same smooth picture, non-square ones from their middle."""
+def test_a_smaller_file_of_the_same_image(draw: Draw, config: ImagesConfig) -> None:
+    """Smooth images shrink to the same smooth image, non-square ones from their middle."""
     down, right = np.mgrid[0:1:80j, 0:1:120j]
     for name in ("a.png", "b.png"):
         path = draw(name)
@@ -246,13 +246,13 @@ def test_a_larger_file_than_there_is_is_not_made_up(photos: ImagesConfig) -> Non
     height, width = source.picture(0).size
     for size in (Size(height + 1, width), Size(height, width + 1)):
         assert not source.can_show(0, size)
-        with pytest.raises(ValueError, match=rf"{height} x {width} pixels: what it would be at"):
+        with pytest.raises(ValueError, match=rf"{height} x {width} pixels, too few for"):
             source.image(0, None, size)
     assert source.can_show(0, Size(height, width))
     assert source.can_show(0, Size(1, width))
 
 
-def test_half_of_the_pictures_reach_the_probe_side(photos: ImagesConfig) -> None:
+def test_half_of_the_images_reach_the_probe_side(photos: ImagesConfig) -> None:
     source, _ = both(photos)
     square = Size(source.probe_side, source.probe_side)
     reaching = sum(source.can_show(index, square) for index in range(len(source)))
@@ -320,7 +320,9 @@ def test_no_folder_given_or_there_is_said(config: ImagesConfig, folder: Path) ->
         scan(config)
 
 
-def test_one_picture_is_not_enough(draw: Draw, config: ImagesConfig, folder: Path) -> None:
+def test_one_image_is_not_enough(draw: Draw, config: ImagesConfig, folder: Path) -> None:
     shutil.copy(draw("a.png"), folder / "b.png")
-    with pytest.raises(SourceRefusedError, match=r"2 usable pictures, .* at least 2 are needed"):
+    with pytest.raises(
+        SourceRefusedError, match=r"2 usable images; at least 2 different ones are needed"
+    ):
         ImagesSource(config, "train")

@@ -29,9 +29,9 @@ def taken(tmp_path):
     def run(*archives, **settings):
         source = write(tmp_path / "source", *archives)
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
-        found = import_pictures(ImportConfig(source=str(source), **settings), out)
+        result = import_pictures(ImportConfig(source=str(source), **settings), out)
         images = [(out / row["file_name"]).read_bytes() for row in rows_of(out)]
-        return found, rows_of(out), images
+        return result, rows_of(out), images
 
     return run
 
@@ -39,9 +39,9 @@ def taken(tmp_path):
 @pytest.mark.parametrize("is_png", [lambda n: n > 5, lambda n: n % 3 == 2, lambda n: n < 1])
 def test_images_of_several_suffixes_are_all_taken(taken, is_png):
     samples = [{"png": picture(n)} if is_png(n) else {"JPEG": picture(n, "JPEG")} for n in NUMBERS]
-    found, _, images = taken(archive(samples))
+    result, _, images = taken(archive(samples))
     assert images == [content for sample in samples for content in sample.values()]
-    assert set(found.taken["image"]) == {"png", "jpeg"} and not found.unread
+    assert set(result.taken["image"]) == {"png", "jpeg"} and not result.unread
 
 
 def test_members_with_dots_in_their_names_upper_case_and_out_of_order(taken):
@@ -52,9 +52,9 @@ def test_members_with_dots_in_their_names_upper_case_and_out_of_order(taken):
             *((f"{name}.TXT", name.encode()) for name in reversed(names)),
         ]
     )
-    found, rows, images = taken(content)
+    result, rows, images = taken(content)
     assert [row["text"] for row in rows] == names
-    assert images == [picture(n) for n in NUMBERS] and not found.lost
+    assert images == [picture(n) for n in NUMBERS] and not result.lost
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,18 @@ def test_members_with_dots_in_their_names_upper_case_and_out_of_order(taken):
 )
 def test_the_image_itself_is_chosen_and_the_others_are_counted(taken, kinds, chosen):
     samples = [{kind: picture(kinds.index(kind)) for kind in kinds} for _ in NUMBERS]
-    found, _, images = taken(archive(samples))
+    result, _, images = taken(archive(samples))
     assert images == [picture(kinds.index(chosen))] * len(NUMBERS)
-    assert found.taken["image"] == {chosen: len(NUMBERS)}
-    assert found.unread == {kind: len(NUMBERS) for kind in kinds if kind != chosen}
+    assert result.taken["image"] == {chosen: len(NUMBERS)}
+    assert result.unread == {kind: len(NUMBERS) for kind in kinds if kind != chosen}
 
 
 @pytest.mark.parametrize("name", ["depth", "depth.png", "Depth"])
 def test_another_image_can_be_named(taken, name):
     samples = [{"depth.png": picture(9), "jpg": picture(n, "JPEG")} for n in NUMBERS]
-    found, _, images = taken(archive(samples), image=name)
+    result, _, images = taken(archive(samples), image=name)
     assert images == [picture(9)] * len(NUMBERS)
-    assert found.unread == {"jpg": len(NUMBERS)}
+    assert result.unread == {"jpg": len(NUMBERS)}
     with pytest.raises(ConfigError, match=r"--image dept: .* no such column; near it are depth"):
         taken(archive(samples), image="dept")
 
@@ -90,25 +90,25 @@ def test_another_image_can_be_named(taken, name):
 def test_a_sample_without_the_chosen_image_is_named(taken):
     samples = [{"depth.png": picture(9), "jpg": picture(n, "JPEG")} for n in NUMBERS]
     del samples[3]["jpg"]
-    found, rows, _ = taken(archive(samples))
-    assert found.lost == ("0 3 (00003): no image; it has depth.png",)
+    result, rows, _ = taken(archive(samples))
+    assert result.lost == ("0 3 (00003): no image; it has depth.png",)
     assert len(rows) == len(NUMBERS) - 1
 
 
 def test_captions_and_classes_that_come_late_are_taken(taken):
     plain = [{"png": picture(n)} for n in NUMBERS]
-    told = [{"png": picture(n), "txt": b"seen", "cls": b"2.0\n"} for n in NUMBERS]
+    calls = [{"png": picture(n), "txt": b"seen", "cls": b"2.0\n"} for n in NUMBERS]
     entries = [{"png": picture(n), "json": {"Caption": "entry", "labels": 1}} for n in NUMBERS]
-    found, rows, _ = taken(archive(plain + told), archive(plain), archive(entries))
+    result, rows, _ = taken(archive(plain + calls), archive(plain), archive(entries))
     size = len(NUMBERS)
-    wanted = [None] * size + ["seen"] * size + [None] * size + ["entry"] * size
-    assert [row.get("text") for row in rows] == wanted
+    expected = [None] * size + ["seen"] * size + [None] * size + ["entry"] * size
+    assert [row.get("text") for row in rows] == expected
     assert [row.get("label") for row in rows] == [
-        {"seen": "2", "entry": "1", None: None}[text] for text in wanted
+        {"seen": "2", "entry": "1", None: None}[text] for text in expected
     ]
-    assert (found.pictures, found.captions, found.labels) == (4 * size, 2 * size, 2 * size)
-    assert found.classes == {"1", "2"}
-    assert found.taken["text"] == {"txt": size, "json.Caption": size}
+    assert (result.pictures, result.captions, result.labels) == (4 * size, 2 * size, 2 * size)
+    assert result.classes == {"1", "2"}
+    assert result.taken["text"] == {"txt": size, "json.Caption": size}
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_which_caption_is_taken(taken, member, text):
 
 def test_dictionaries_are_counted_and_their_entries_can_be_named(taken):
     samples = [{"png": picture(n), "json": {"caption": {"en": "one"}}} for n in NUMBERS]
-    found, _, _ = taken(archive(samples))
-    assert found.unread == {"json.caption (dictionary with en)": len(NUMBERS)}
+    result, _, _ = taken(archive(samples))
+    assert result.unread == {"json.caption (dictionary with en)": len(NUMBERS)}
     _, rows, _ = taken(archive(samples), caption="json.caption.en")
     assert {row["text"] for row in rows} == {"one"}
     with pytest.raises(ConfigError, match=r"json\.caption \(dictionary with en\) is no text in"):
@@ -146,9 +146,9 @@ def test_dictionaries_are_counted_and_their_entries_can_be_named(taken):
 
 def test_none_takes_no_captions_and_no_classes(taken):
     samples = [{"png": picture(n), "txt": b"one", "cls": b"1"} for n in NUMBERS]
-    found, rows, _ = taken(archive(samples), caption="none", label="none")
+    result, rows, _ = taken(archive(samples), caption="none", label="none")
     assert all(set(row) == {"file_name"} for row in rows)
-    assert found.unread == {"txt": len(NUMBERS), "cls": len(NUMBERS)}
+    assert result.unread == {"txt": len(NUMBERS), "cls": len(NUMBERS)}
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_none_takes_no_captions_and_no_classes(taken):
 def test_a_text_that_cannot_be_read_costs_its_row(taken, member, why):
     samples = [{"png": picture(n), "txt": b"good"} for n in NUMBERS]
     samples[5] = {"png": picture()} | member
-    found, rows, _ = taken(archive(samples))
-    (lost,) = found.lost
+    result, rows, _ = taken(archive(samples))
+    (lost,) = result.lost
     assert lost.startswith("0 5 (00005): ") and why.replace("\\", "") in lost.replace("\\", "")
     assert len(rows) == len(NUMBERS) - 1
 
@@ -182,8 +182,8 @@ def test_members_that_are_not_understood_are_counted(taken):
             ("README", b"words"),
         ]
     )
-    found, _, _ = taken(content)
-    assert found.unread == {
+    result, _, _ = taken(content)
+    assert result.unread == {
         "npy": 1,
         "without an image of their name: txt": 1,
         "hidden files": 1,
@@ -205,6 +205,6 @@ def test_an_import_of_an_earlier_version_goes_on_with_its_columns(tmp_path):
         '{"image": "png", "captions": {"text": "txt"}, "label": null, "names": null}'
     )
     assert Columns.load(out / PARTS / "columns.json").needed == ("png", "txt")
-    found = import_pictures(config, out)
+    result = import_pictures(config, out)
     assert {row["text"] for row in rows_of(out)} == {"short"}
-    assert (found.pictures, found.before, found.uncounted) == (1 + len(NUMBERS), 1, 1)
+    assert (result.pictures, result.before, result.uncounted) == (1 + len(NUMBERS), 1, 1)

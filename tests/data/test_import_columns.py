@@ -14,7 +14,7 @@ datasets = pytest.importorskip("datasets")
 
 
 def write_parquet(path, columns, names=("cat", "dog")):
-    """Two rows with the given columns beside their pictures."""
+    """Two rows with the given columns beside their images."""
     kinds = {
         "label": datasets.ClassLabel(names=list(names)),
         "caption": datasets.Value("string"),
@@ -51,12 +51,12 @@ def test_a_shard_that_lacks_a_column_is_named(tmp_path, processes):
     write_parquet(source / "0.parquet", ["caption", "label"])
     write_parquet(source / "1.parquet", ["prompt"])
     config = ImportConfig(source=str(source))
-    wanted = r"1\.parquet, \d+ bytes, has no column caption, label, .* it has: prompt, image"
-    with pytest.raises(ConfigError, match=wanted):
+    expected = r"1\.parquet, \d+ bytes, has no column caption, label, .* it has: prompt, image"
+    with pytest.raises(ConfigError, match=expected):
         import_pictures(config, tmp_path / "out", processes=processes)
     write_parquet(source / "1.parquet", ["label", "caption"])
-    found = import_pictures(config, tmp_path / "out", processes=processes)
-    assert found.pictures == 4
+    result = import_pictures(config, tmp_path / "out", processes=processes)
+    assert result.pictures == 4
 
 
 def test_other_class_names_are_refused(tmp_path):
@@ -64,7 +64,7 @@ def test_other_class_names_are_refused(tmp_path):
     source.mkdir()
     write_parquet(source / "0.parquet", ["label"])
     write_parquet(source / "1.parquet", ["label"], names=("dog", "cat"))
-    with pytest.raises(ConfigError, match=r"1\.parquet.* dog, cat where that has cat, dog"):
+    with pytest.raises(ConfigError, match=r"1\.parquet.* dog, cat; the first shard has cat, dog"):
         import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
 
 
@@ -73,9 +73,9 @@ def test_entries_of_a_json_may_be_rare_but_not_absent(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     plain = {"png": picture(), "json": {"width": 24}}
-    told = {"png": picture(), "json": {"width": 24, "alt": "seen"}}
-    (source / "0.tar").write_bytes(archive([told, plain]))
-    (source / "1.tar").write_bytes(archive([plain] * 8 + [told]))
+    calls = {"png": picture(), "json": {"width": 24, "alt": "seen"}}
+    (source / "0.tar").write_bytes(archive([calls, plain]))
+    (source / "1.tar").write_bytes(archive([plain] * 8 + [calls]))
     config = ImportConfig(source=str(source), caption="json.alt")
     import_pictures(config, tmp_path / "out")
     texts = [row.get("text") for row in rows_of(tmp_path / "out")]

@@ -13,8 +13,8 @@ from pippin.data.importing import import_pictures
 def classes(*folders, stem="0", asked=False, label=None):
     rows = [{} if label is None else {"label": label} for _ in folders]
     part = Part(of="", rows=rows, lost=[], folders=list(folders))
-    found = find_classes([(stem, part)], asked=asked)
-    return found and [found.names.get(inner_folder(folder, stem)) for folder in folders]
+    result = find_classes([(stem, part)], asked=asked)
+    return result and [result.names.get(inner_folder(folder, stem)) for folder in folders]
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def test_class_folders_of_several_archives(tmp_path, label):
         members = [(f"./data/{folder}/{n}.png", picture(n)) for n in range(3)]
         (tmp_path / f"{shard}.tar").write_bytes(archive_of(members))
     source = f"{tmp_path}/{{0..1}}.tar"
-    found = import_pictures(ImportConfig(source=source, label=label), tmp_path / "out")
-    wanted = [None] * 6 if label == "none" else ["cat"] * 3 + ["dog"] * 3
-    assert [row.get("label") for row in rows_of(tmp_path / "out")] == wanted
-    assert found.taken["label"] == ({} if label == "none" else {"folders": 6})
+    result = import_pictures(ImportConfig(source=source, label=label), tmp_path / "out")
+    expected = [None] * 6 if label == "none" else ["cat"] * 3 + ["dog"] * 3
+    assert [row.get("label") for row in rows_of(tmp_path / "out")] == expected
+    assert result.taken["label"] == ({} if label == "none" else {"folders": 6})
 
 
 def test_folders_of_some_images_are_counted(tmp_path):
     pytest.importorskip("datasets")
     names = ["cat/1.png", "dog/2.png", "3.png"]
     (tmp_path / "0.tar").write_bytes(archive_of([(name, picture()) for name in names]))
-    found = import_pictures(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
-    assert (found.labels, found.unread) == (0, {"folders": 2})
+    result = import_pictures(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
+    assert (result.labels, result.unread) == (0, {"folders": 2})

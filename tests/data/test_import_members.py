@@ -53,8 +53,8 @@ def test_dots_of_a_name_belong_to_its_key(names, keys):
     ],
 )
 def test_words_between_dots_say_what_a_member_holds(names, kinds):
-    (_, found), *_ = grouped(*names)[0]
-    assert found == kinds
+    (_, result), *_ = grouped(*names)[0]
+    assert result == kinds
 
 
 def test_members_of_a_key_need_not_follow_one_another():

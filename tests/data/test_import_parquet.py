@@ -23,33 +23,37 @@ def taken(tmp_path):
     def run(columns, **settings):
         pq.write_table(pa.table(columns), tmp_path / "0.parquet")
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
-        found = import_pictures(ImportConfig(source=str(tmp_path / "0.parquet"), **settings), out)
-        return found, rows_of(out)
+        result = import_pictures(ImportConfig(source=str(tmp_path / "0.parquet"), **settings), out)
+        return result, rows_of(out)
 
     return run
 
 
 @pytest.mark.parametrize("name", ["image", "IMG", " jpg ", "Photo"])
 def test_names_are_compared_without_case_and_spaces(taken, name):
-    found, rows = taken(
+    result, rows = taken(
         {name: CELLS, " TEXT": ["one"] * 5, "Labels ": [2.0] * 5, "url": ["u"] * 5}
     )
     assert [(row["text"], row["label"]) for row in rows] == [("one", "2")] * 5
-    assert dict(found.taken) == {"image": {name: 5}, "text": {" TEXT": 5}, "label": {"Labels ": 5}}
-    assert found.unread == {"url": 5}
+    assert dict(result.taken) == {
+        "image": {name: 5},
+        "text": {" TEXT": 5},
+        "label": {"Labels ": 5},
+    }
+    assert result.unread == {"url": 5}
 
 
 def test_the_image_itself_is_chosen_by_name_and_masks_come_last(taken, tmp_path):
     other = [{"bytes": picture(30), "path": None}] * 5
-    found, _ = taken({"depth": other, "mask": other, "view": CELLS})
-    assert found.taken["image"] == {"view": 5}
-    found, _ = taken({"conditioning_image": other, "view": other, "image": CELLS})
-    assert found.taken["image"] == {"image": 5}
-    assert found.unread == {"conditioning_image": 5, "view": 5}
-    found, _ = taken({"depth": other, "image": CELLS}, image="Depth")
-    assert found.taken["image"] == {"depth": 5}
-    found, _ = taken({"depth": CELLS})
-    assert found.taken["image"] == {"depth": 5}
+    result, _ = taken({"depth": other, "mask": other, "view": CELLS})
+    assert result.taken["image"] == {"view": 5}
+    result, _ = taken({"conditioning_image": other, "view": other, "image": CELLS})
+    assert result.taken["image"] == {"image": 5}
+    assert result.unread == {"conditioning_image": 5, "view": 5}
+    result, _ = taken({"depth": other, "image": CELLS}, image="Depth")
+    assert result.taken["image"] == {"depth": 5}
+    result, _ = taken({"depth": CELLS})
+    assert result.taken["image"] == {"depth": 5}
 
 
 @pytest.mark.parametrize("name", ["label", "labels", "fine_label", "breed"])
@@ -67,42 +71,44 @@ def test_declared_classes_have_names(tmp_path, name):
 def test_a_caption_that_is_no_text_costs_its_row(taken):
     content = pa.array([b"caf\xe9" if n == 3 else b"good" for n in NUMBERS], pa.binary())
     text = pa.Array.from_buffers(pa.string(), 5, content.buffers())
-    found, rows = taken({"jpg": BYTES, "caption": text})
-    (lost,) = found.lost
+    result, rows = taken({"jpg": BYTES, "caption": text})
+    (lost,) = result.lost
     assert lost.startswith("0 3: caption is not UTF-8 text (line 1, byte 3")
     assert [row["file_name"] for row in rows] == [f"00000/000000{n}.png" for n in (0, 1, 2, 4)]
 
 
 def test_cells_that_are_no_text_are_no_captions(taken):
     nan = float("nan")
-    found, rows = taken({"jpg": BYTES, "caption": [nan] * 5, "label": [1.0, nan, 10.0, 2.5, None]})
+    result, rows = taken(
+        {"jpg": BYTES, "caption": [nan] * 5, "label": [1.0, nan, 10.0, 2.5, None]}
+    )
     assert [row.get("label") for row in rows] == ["1", None, "10", "2.5", None]
-    assert (found.captions, found.labels) == (0, 3)
-    found, rows = taken({"jpg": BYTES, "caption": [{"en": "one", "de": "eins"}] * 5})
-    assert found.captions == 0
-    assert found.unread == {"caption (dictionary with en, de)": 5}
-    found, rows = taken({"jpg": BYTES, "caption": [{"en": "one"}] * 5}, caption="caption.en")
+    assert (result.captions, result.labels) == (0, 3)
+    result, rows = taken({"jpg": BYTES, "caption": [{"en": "one", "de": "eins"}] * 5})
+    assert result.captions == 0
+    assert result.unread == {"caption (dictionary with en, de)": 5}
+    result, rows = taken({"jpg": BYTES, "caption": [{"en": "one"}] * 5}, caption="caption.en")
     assert {row["text"] for row in rows} == {"one"}
-    found, rows = taken({"jpg": BYTES, "caption": ['{"en": "one"}'] * 5}, caption="caption.en")
+    result, rows = taken({"jpg": BYTES, "caption": ['{"en": "one"}'] * 5}, caption="caption.en")
     assert {row["text"] for row in rows} == {"one"}
     with pytest.raises(ConfigError, match=r"has no column caption\.fr, .* it has: jpg, caption"):
         taken({"jpg": BYTES, "caption": ['{"en": "one"}'] * 5}, caption="caption.fr")
-    found, rows = taken({"jpg": BYTES, "labels": [[1, 2]] * 5})
-    assert found.labels == 0 and found.unread == {"labels (list)": 5}
-    found, rows = taken({"jpg": BYTES, "labels": [[1, 2]] * 5, "class": ["a"] * 5})
-    assert found.classes == {"a"}
+    result, rows = taken({"jpg": BYTES, "labels": [[1, 2]] * 5})
+    assert result.labels == 0 and result.unread == {"labels (list)": 5}
+    result, rows = taken({"jpg": BYTES, "labels": [[1, 2]] * 5, "class": ["a"] * 5})
+    assert result.classes == {"a"}
 
 
 def test_rows_without_an_image_say_what_they_hold(taken):
     cells = [*CELLS[:3], {"bytes": None, "path": "far.png"}, None]
-    found, _ = taken({"image": cells})
-    assert found.lost == (
+    result, _ = taken({"image": cells})
+    assert result.lost == (
         "0 3: no image: the row names a file and does not hold it",
         "0 4: no image",
     )
-    found, _ = taken({"images": [[cell, cell] for cell in CELLS]})
-    assert found.pictures == 5
-    assert found.unread == {"images (further images of a row)": 5}
+    result, _ = taken({"images": [[cell, cell] for cell in CELLS]})
+    assert result.pictures == 5
+    assert result.unread == {"images (further images of a row)": 5}
 
 
 def test_tables_of_urls_are_named(taken):

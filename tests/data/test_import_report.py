@@ -23,7 +23,7 @@ def test_the_summary_names_columns_rows_and_what_was_not_taken():
     assert line.startswith(
         "images from jpg (5); captions from json.caption (3), txt (1); caption_blip from blip.txt "
         "(2); classes from cls (3); 6 rows: 5 with image, 4 with caption, 3 with class "
-        "(2 classes), 1 skipped; not taken: npy (6), od?[2Jd (5), json.00 (1), "
+        "(2 classes), 1 skipped; ignored: npy (6), od?[2Jd (5), json.00 (1), "
     )
     assert line.endswith(
         "json.09 (1), and 10 more (10); img2dataset: success (5), failed_to_download (1); "
@@ -38,5 +38,5 @@ def test_images_without_a_class_are_noted(tmp_path, capsys):
     assert main([*command, str(tmp_path / "out")]) == 0
     assert "note: 1 images have no class, and training skips them" in capsys.readouterr().out
     assert main([*command, str(tmp_path / "none"), "--label", "none"]) == 0
-    said = capsys.readouterr().out
-    assert "note:" not in said and "not taken: cls (2)" in said
+    messages = capsys.readouterr().out
+    assert "note:" not in messages and "ignored: cls (2)" in messages

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A shard is there as a whole or not at all, and holds only what is a picture."""
+"""A shard is there as a whole or not at all, and holds only what is an image."""
 
 import struct
 import zlib
@@ -36,7 +36,7 @@ def source(tmp_path):
     return folder
 
 
-def test_a_full_disk_leaves_no_half_picture(source, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_half_image(source, tmp_path, monkeypatch):
     config, out = ImportConfig(source=str(source)), tmp_path / "out"
     write, written = Path.write_bytes, []
 
@@ -82,8 +82,8 @@ def test_two_imports_into_one_folder_are_refused(source, tmp_path):
 def test_bombs_and_other_files_are_lost_by_name(tmp_path):
     samples = [picture(), bomb(), b"", b"<svg/>", picture(1)]
     (tmp_path / "0.tar").write_bytes(archive([{"png": content} for content in samples]))
-    found = import_pictures(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
-    large, *others = found.lost
+    result = import_pictures(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
+    large, *others = result.lost
     assert large.startswith("0 1 (00001): enormous: it has too many pixels (Image size (1000000")
     assert [line.partition(" (PNG")[0] for line in others] == [
         "0 2 (00002): no image; it has png",
@@ -96,7 +96,7 @@ def test_bombs_and_other_files_are_lost_by_name(tmp_path):
 
 
 def test_an_archive_that_is_cut_off_is_named(source, tmp_path):
-    (source / "1.tar").write_bytes(captioned(2, count=9)[:15_000])  # inside the eighth picture
+    (source / "1.tar").write_bytes(captioned(2, count=9)[:15_000])  # inside the eighth image
     with pytest.raises(ConfigError, match=r"1\.tar, \d+ bytes, cannot be read to its end"):
         import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
     assert not (tmp_path / "out/00001").exists()

@@ -53,9 +53,9 @@ def test_a_file_that_has_braces_in_its_name_is_itself(tmp_path):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """Stands in for the hub: a data set of picture files, whose rows name them."""
+    """Stands in for the hub: a data set of image files, whose rows name them."""
     files = {f"{HOME}/cat/0.png": picture(0), f"zip://1.png::{HOME}/dog.zip": picture(1)}
-    opened, asked = [], []
+    opened, requests = [], []
 
     def rows():
         places = [*files, "/etc/hostname", "hf://datasets/other/private@1/2.png"]
@@ -64,12 +64,12 @@ def hub(monkeypatch):
 
     class Builder:
         def as_streaming_dataset(self, split):
-            asked.append(split)
+            requests.append(split)
             kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
             return datasets.IterableDataset.from_generator(rows, features=datasets.Features(kinds))
 
     def load_dataset_builder(name, subset=None, **options):
-        asked.append((name, options))
+        requests.append((name, options))
         return Builder()
 
     def open_file(place, mode):
@@ -79,21 +79,21 @@ def hub(monkeypatch):
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
     monkeypatch.setattr(datasets, "load_dataset_builder", load_dataset_builder)
     monkeypatch.setattr(fsspec, "open", open_file)
-    return opened, asked
+    return opened, requests
 
 
 def test_picture_files_of_the_hub_are_read_and_no_others(hub, tmp_path):
-    opened, asked = hub
-    found = import_pictures(ImportConfig(source="some/pictures", revision="v1"), tmp_path / "out")
+    opened, requests = hub
+    result = import_pictures(ImportConfig(source="some/pictures", revision="v1"), tmp_path / "out")
     why = "no image: the row names a file and does not hold it"
-    assert found.lost == (f"0 2: {why}", f"0 3: {why}")
+    assert result.lost == (f"0 2: {why}", f"0 3: {why}")
     assert opened == [f"{HOME}/cat/0.png", f"zip://1.png::{HOME}/dog.zip"]
     assert [row["label"] for row in rows_of(tmp_path / "out")] == ["cat", "dog"]
-    assert asked == [("some/pictures", {"revision": "v1"}), "train"] * (len(asked) // 2)
+    assert requests == [("some/pictures", {"revision": "v1"}), "train"] * (len(requests) // 2)
 
 
-def test_a_picture_file_that_cannot_be_read_stops_its_shard(hub, tmp_path, monkeypatch):
-    """A fault of the network is no lost picture."""
+def test_a_image_file_that_cannot_be_read_stops_its_shard(hub, tmp_path, monkeypatch):
+    """A fault of the network is no lost image."""
 
     def fails(place, mode):
         raise OSError("timed out")
@@ -119,13 +119,13 @@ def test_names_of_other_places_are_not_followed(place, monkeypatch):
     assert shard.content({"bytes": None, "path": place}) is None
 
 
-def test_folders_of_pictures_need_no_import(tmp_path, capsys):
+def test_folders_of_images_need_no_import(tmp_path, capsys):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/0.png").write_bytes(picture())
     (tmp_path / "metadata.parquet").write_bytes(b"what imagefolder may say of pictures")
     assert main(["data", "import", str(tmp_path), "--folder", str(tmp_path / "out")]) != 0
-    said = capsys.readouterr().err
-    assert "a folder of picture files needs no import: give it as --data.path" in said
+    messages = capsys.readouterr().err
+    assert "a folder of image files needs no import: give it as --data.path" in messages
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,9 @@ def test_folders_of_pictures_need_no_import(tmp_path, capsys):
 def test_a_path_that_is_not_there_is_no_name_of_the_hub(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", pytest.fail)
-    with pytest.raises(ConfigError, match=r"there is no such file or folder|no file here has"):
+    with pytest.raises(
+        ConfigError, match=r"there is no such file or folder|no local file matches"
+    ):
         import_pictures(ImportConfig(source=source), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -147,17 +149,17 @@ def test_a_path_that_is_not_there_is_no_name_of_the_hub(source, tmp_path, monkey
     ],
 )
 def test_the_hub_is_asked_once(error, message, tmp_path, monkeypatch):
-    asked = []
+    requests = []
 
     def dataset_info(self, name, **options):
-        asked.append((name, options["timeout"]))
+        requests.append((name, options["timeout"]))
         raise error
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
     monkeypatch.setattr(datasets, "load_dataset_builder", pytest.fail)
     with pytest.raises(ConfigError, match=message):
         import_pictures(ImportConfig(source="some/shards"), tmp_path / "out")
-    assert asked == [("some/shards", 10)]
+    assert requests == [("some/shards", 10)]
 
 
 def test_archives_of_the_hub_are_read_as_those_here(tmp_path, monkeypatch):
@@ -191,12 +193,12 @@ def test_the_folder_of_img2dataset(tmp_path, capsys):
         (source / f"0000{n}.tar").write_bytes(captioned(2 * n))
         (source / f"0000{n}_stats.json").write_text("{}")
         write_notes(source / f"0000{n}.parquet", ["success", "failed_to_download", "success"])
-    found = import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
-    assert (found.shards, found.pictures) == (2, 4)
-    assert found.statuses == {"success": 4, "failed_to_download": 2}
+    result = import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
+    assert (result.shards, result.pictures) == (2, 4)
+    assert result.statuses == {"success": 4, "failed_to_download": 2}
     (source / "00001.parquet").write_bytes(b"PAR1")  # it holds no images
-    found = import_pictures(ImportConfig(source=str(source)), tmp_path / "again")
-    assert found.statuses["00001.parquet unreadable"] == 1
+    result = import_pictures(ImportConfig(source=str(source)), tmp_path / "again")
+    assert result.statuses["00001.parquet unreadable"] == 1
     assert main(["data", "import", f"{source}/*.tar", "--folder", str(tmp_path / "glob")]) == 0
     assert "4 images of 2 shards" in capsys.readouterr().out
 

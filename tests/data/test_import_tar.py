@@ -60,8 +60,8 @@ def test_a_damaged_shard_is_named_and_leaves_nothing(tmp_path, content, message)
         import_pictures(ImportConfig(source=str(source)), out)
     assert not (out / "00001").exists() and not (out / "metadata.jsonl").exists()
     (source / "1.tar").write_bytes(captioned(3))
-    found = import_pictures(ImportConfig(source=str(source)), out)
-    assert (found.before, found.pictures) == (1, 5)
+    result = import_pictures(ImportConfig(source=str(source)), out)
+    assert (result.before, result.pictures) == (1, 5)
 
 
 def test_archives_that_were_joined_are_read_to_the_end_of_the_last():

@@ -110,8 +110,8 @@ def test_urls_give_what_files_give(server, tmp_path):
     import_pictures(ImportConfig(source=str(tmp_path / "here")), tmp_path / "files")
     config = ImportConfig(source=f"{server.url}/s-{{00..03}}.tar")
     import_pictures(config, tmp_path / "one")
-    found = import_pictures(config, tmp_path / "two", processes=2)
-    assert (found.pictures, found.shards) == (8, 4)
+    result = import_pictures(config, tmp_path / "two", processes=2)
+    assert (result.pictures, result.shards) == (8, 4)
     assert [row["text"] for row in rows_of(tmp_path / "two")] == [f"picture {n}" for n in range(8)]
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
     assert without_parts(tmp_path / "one") == without_parts(tmp_path / "files")
@@ -125,8 +125,8 @@ def test_a_stopped_import_reads_only_what_is_missing(server, tmp_path):
     assert not (tmp_path / "out/metadata.jsonl").exists()
     assert not (tmp_path / "out/00002").exists()
     server.broken, server.read = set(), []
-    found = import_pictures(config, tmp_path / "out")
-    assert (found.pictures, found.before) == (8, 2)
+    result = import_pictures(config, tmp_path / "out")
+    assert (result.pictures, result.before) == (8, 2)
     assert set(server.read) == {"/s-02.tar", "/s-03.tar"}
 
 
@@ -145,8 +145,8 @@ def test_a_file_that_changed_on_its_server_is_refused(server, tmp_path, tagged):
 def test_a_signature_is_neither_kept_nor_compared(server, tmp_path):
     for signature in ("first", "second"):
         source = f"{server.url}/s-00.tar?signature={signature}"
-        found = import_pictures(ImportConfig(source=source), tmp_path / "out")
-    assert (found.before, found.pictures) == (1, 2)
+        result = import_pictures(ImportConfig(source=source), tmp_path / "out")
+    assert (result.before, result.pictures) == (1, 2)
     assert server.read and "?signature=first" in server.read[0]
     kept = b"".join(files_of(tmp_path / "out").values())
     assert b"signature" not in kept
@@ -170,15 +170,15 @@ def test_a_file_that_is_not_there_is_named_before_any_is_read(server, tmp_path):
     ],
 )
 def test_folders_patterns_and_lists_of_a_store(memory, tmp_path, source, shards):
-    found = import_pictures(ImportConfig(source=source), tmp_path / "out")
-    assert (found.shards, found.pictures) == (shards, 2 * shards)
+    result = import_pictures(ImportConfig(source=source), tmp_path / "out")
+    assert (result.shards, result.pictures) == (shards, 2 * shards)
 
 
 def test_a_name_with_signs_of_patterns_is_one_file(memory, tmp_path):
     memory.pipe("/bucket/odd/a[1].tar", captioned(0))
     memory.pipe("/bucket/odd/a1.tar", archive([{"png": picture(9)}]))
-    found = import_pictures(ImportConfig(source="memory://bucket/odd"), tmp_path / "out")
-    assert (found.shards, found.pictures) == (2, 3)
+    result = import_pictures(ImportConfig(source="memory://bucket/odd"), tmp_path / "out")
+    assert (result.shards, result.pictures) == (2, 3)
 
 
 def test_stores_without_shards_are_named(memory, tmp_path):
@@ -220,9 +220,9 @@ def test_no_secret_is_said_or_kept(server, tmp_path, capfd, source, user):
     server.broken = {"/s-01.tar"}
     for place in (url, url.replace("s-00", "s-01"), f"{url}::/nowhere.tar", f"{url[:-4]}.parquet"):
         main(["data", "import", place, "--folder", str(tmp_path / "out")])
-    said = capfd.readouterr()
-    assert "error: " in said.err
-    assert "SECRET" not in said.out + said.err
+    messages = capfd.readouterr()
+    assert "error: " in messages.err
+    assert "SECRET" not in messages.out + messages.err
     assert b"SECRET" not in b"".join(files_of(tmp_path).values())
 
 
@@ -237,9 +237,9 @@ def test_no_server_and_damaged_files_say_no_secret(server, tmp_path, capfd, capl
         assert (
             main(["data", "import", f"{place}?sig=SECRET", "--folder", str(tmp_path / "o")]) == 2
         )
-    said = capfd.readouterr()
-    assert said.err.count("error: ") == 3
-    assert "SECRET" not in said.out + said.err + caplog.text
+    messages = capfd.readouterr()
+    assert messages.err.count("error: ") == 3
+    assert "SECRET" not in messages.out + messages.err + caplog.text
 
 
 def test_a_password_that_an_earlier_version_kept_is_removed(server, tmp_path):
@@ -270,5 +270,5 @@ def test_a_lost_connection_is_tried_again(server, tmp_path, monkeypatch):
     monkeypatch.setattr("pippin.data.import_files.time.sleep", lambda seconds: None)
     server.cut = 3
     source = f"{server.url}/s-00.tar"
-    found = import_pictures(ImportConfig(source=source), tmp_path / "out")
-    assert (found.pictures, server.cut) == (2, 0)
+    result = import_pictures(ImportConfig(source=source), tmp_path / "out")
+    assert (result.pictures, server.cut) == (2, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archives become folders of own pictures: the same by any number of processes, after any stop."""
+"""Archives become folders of own images: the same by any number of processes, after any stop."""
 
 import io
 import json
@@ -22,7 +22,7 @@ datasets = pytest.importorskip("datasets")
 
 @pytest.fixture(scope="module")
 def parquet(tmp_path_factory):
-    """Three shards of two rows, with class names, captions, and one broken picture."""
+    """Three shards of two rows, with class names, captions, and one broken image."""
     folder = tmp_path_factory.mktemp("parquet")
     features = datasets.Features(
         image=datasets.Image(),
@@ -38,7 +38,7 @@ def parquet(tmp_path_factory):
             "long": ["a long one", ""],
         }
         if shard == 2:
-            rows["image"][1] = {"bytes": b"no picture at all", "path": None}
+            rows["image"][1] = {"bytes": b"no image at all", "path": None}
         table = datasets.Dataset.from_dict(rows, features=features)
         table.to_parquet(folder / f"part-{shard}.parquet")
     return folder
@@ -46,9 +46,9 @@ def parquet(tmp_path_factory):
 
 def test_parquet_becomes_own_pictures(parquet, tmp_path):
     config = ImportConfig(source=str(parquet), more_captions=("long",))
-    found = import_pictures(config, tmp_path / "out")
-    assert (found.pictures, found.shards, found.before) == (5, 3, 0)
-    (lost,) = found.lost
+    result = import_pictures(config, tmp_path / "out")
+    assert (result.pictures, result.shards, result.before) == (5, 3, 0)
+    (lost,) = result.lost
     assert lost.startswith("2 1: not an image of a format that is read (PNG, JPEG,")
     rows = rows_of(tmp_path / "out")
     assert rows[0] == {
@@ -104,10 +104,10 @@ def test_an_archive_cannot_choose_where_it_is_written(tmp_path, capsys):
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
     out = tmp_path / "deep" / "out"
-    asked = ["--folder", str(out), "--more-captions", "json.alt"]
-    assert main(["data", "import", str(archive.parent), *asked]) == 0
-    said = capsys.readouterr().out
-    assert f"{out}: 2 images of 1 shards" in said and "next: pippin data check" in said
+    requests = ["--folder", str(out), "--more-captions", "json.alt"]
+    assert main(["data", "import", str(archive.parent), *requests]) == 0
+    messages = capsys.readouterr().out
+    assert f"{out}: 2 images of 1 shards" in messages and "next: pippin data check" in messages
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "shards"]
     rows = rows_of(out)
     assert rows[1] == {
@@ -140,7 +140,7 @@ def test_folders_that_hold_something_else_are_refused(parquet, tmp_path):
     import_pictures(ImportConfig(source=str(parquet), shards=1), tmp_path / "out")
     with pytest.raises(ConfigError, match="with other settings"):
         import_pictures(ImportConfig(source=str(parquet)), tmp_path / "out")
-    with pytest.raises(ConfigError, match="a folder of picture files needs no import"):
+    with pytest.raises(ConfigError, match="a folder of image files needs no import"):
         import_pictures(ImportConfig(source=str(full)), tmp_path / "other")
 
 

@@ -62,12 +62,12 @@ def test_the_refusal_names_the_metadata_of_a_split(photos: Path, file: str) -> N
 
 def test_a_split_with_metadata_is_read_when_it_is_given(photos: Path) -> None:
     put(photos, "train/1.png", "train/2.png", "train/metadata.csv", "test/1.png")
-    found = list_pictures(ImagesConfig(path=str(photos / "train")))
-    assert [(one.label, one.captions["name"]) for one in found.entries] == [
+    result = list_pictures(ImagesConfig(path=str(photos / "train")))
+    assert [(one.label, one.captions["name"]) for one in result.entries] == [
         ("cat", "a cat"),
         ("dog", "a dog"),
     ]
-    assert found.facts.refusal(str(photos / "train")) is None
+    assert result.facts.refusal(str(photos / "train")) is None
 
 
 def test_metadata_in_the_folder_itself_says_the_classes(photos: Path) -> None:
@@ -89,28 +89,28 @@ def test_other_layouts_pass_without_a_word(photos: Path, names: list[str]) -> No
 def test_splits_beside_other_folders_are_said(photos: Path) -> None:
     put(photos, "train/1.png", "val/2.png", "extras/3.png")
     assert facts(photos).refusal("photos") is None
-    (said,) = facts(photos).warnings("photos")
-    assert "train, val have names of splits" in said and "--data.path photos/train" in said
+    (messages,) = facts(photos).warnings("photos")
+    assert "train, val have names of splits" in messages and "--data.path photos/train" in messages
 
 
 def test_metadata_of_subfolders_is_said_to_be_unread(photos: Path) -> None:
     put(photos, "part1/1.png", "part1/metadata.csv", "part2/1.png", "part2/metadata.parquet")
-    (said,) = facts(photos).warnings("photos")
-    assert "not read: part1/metadata.csv, part2/metadata.parquet" in said
+    (messages,) = facts(photos).warnings("photos")
+    assert "not read: part1/metadata.csv, part2/metadata.parquet" in messages
 
 
 @pytest.mark.parametrize("name", ["captions.csv", "Metadata.csv", "labels.tsv", "data.parquet"])
 def test_tables_of_other_names_are_said_by_check(photos: Path, name: str) -> None:
     put(photos, "1.png", "2.png", name)
     assert facts(photos).warnings("photos") == []
-    (said,) = facts(photos).hints("photos")
-    assert f"not read: {name}" in said and "--data.metadata NAME" in said
+    (messages,) = facts(photos).hints("photos")
+    assert f"not read: {name}" in messages and "--data.metadata NAME" in messages
 
 
 def test_classes_in_one_outer_folder_are_hinted_at(photos: Path) -> None:
     put(photos, "archive/cat/1.png", "archive/dog/2.png")
-    (said,) = facts(photos).hints("photos")
-    assert "--data.path photos/archive" in said
+    (messages,) = facts(photos).hints("photos")
+    assert "--data.path photos/archive" in messages
     put(photos, "more/cat/1.png")
     assert facts(photos).hints("photos") == []
 
@@ -118,10 +118,10 @@ def test_classes_in_one_outer_folder_are_hinted_at(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        ("file_name,prompt", "the column 'prompt' is not read: captions stand in the column"),
+        ("file_name,prompt", "the column 'prompt' is not read: the column of captions is"),
         ("file_name,Captions", "the column 'Captions' is not read"),
-        ("file_name,class", "the column 'class' is not read: classes stand in the column label"),
-        ("file_name,split", "the column 'split' is not read: images of all its values are used"),
+        ("file_name,class", "the column 'class' is not read: the column of classes is label"),
+        ("file_name,split", "the column 'split' is not read: images of all splits are used"),
     ],
 )
 def test_columns_that_look_as_if_they_were_read(photos: Path, head: str, said: str) -> None:
@@ -137,11 +137,13 @@ def test_check_refuses_splits_and_says_what_was_skipped(photos: Path, monkeypatc
     put(photos, "train/@eaDir/x.png", "train/.y.png")
     os.mkfifo(photos / "val" / "z.png")
     assert main(["data", "check", "photos", "--sample", "0"]) == 1
-    said = capsys.readouterr().out
-    assert "refused: the folders of images in photos have names of splits (train, val)" in said
-    assert "skipped: 1 files or folders of the system or of network storage: train/@eaDir" in said
-    assert "skipped: 1 hidden image files: train/.y.png" in said
-    assert "skipped: 1 names that are no regular files: val/z.png (a FIFO)" in said
+    messages = capsys.readouterr().out
+    assert "refused: the folders of images in photos have names of splits (train, val)" in messages
+    assert (
+        "skipped: 1 files or folders of the system or of network storage: train/@eaDir" in messages
+    )
+    assert "skipped: 1 hidden image files: train/.y.png" in messages
+    assert "skipped: 1 names that are no regular files: val/z.png (a FIFO)" in messages
     assert main(["data", "check", "photos/train", "--sample", "0"]) == 0
 
 

@@ -25,8 +25,8 @@ from pippin.types import Batch, Moments
 
 
 @pytest.fixture
-def cached(pictures, encoder, tmp_path: Path) -> MomentSource:
-    return build_cache(pictures, encoder, CacheConfig(folder=str(tmp_path), shard_size=4))
+def cached(noise_source, encoder, tmp_path: Path) -> MomentSource:
+    return build_cache(noise_source, encoder, CacheConfig(folder=str(tmp_path), shard_size=4))
 
 
 def take(count: int, *args: object, **settings: object) -> list[Batch]:
@@ -64,7 +64,7 @@ def test_any_stretch_is_a_part_of_the_whole_sequence(
 
 
 class Blank:
-    """Moments of 10 pictures that nobody looks at."""
+    """Moments of 10 images that nobody looks at."""
 
     num_views = 2
 
@@ -103,12 +103,12 @@ def test_a_batch_is_what_the_keys_say(cached, encoder) -> None:
     batch = take(3, cached, encoder, batch_size=4, seed=9)[2]
     indices, views = Samples(7, 3, 9).keys(8, 4)
     assert torch.equal(batch.index, indices)
-    found = cached.fetch(indices, views)
-    noise = normal(tuple(found.moments.mean.shape), "posterior", 9, 2)
-    assert torch.equal(batch.latents, encoder.draw(found.moments, noise))
-    assert torch.equal(batch.conditions.label, found.label)
+    result = cached.fetch(indices, views)
+    noise = normal(tuple(result.moments.mean.shape), "posterior", 9, 2)
+    assert torch.equal(batch.latents, encoder.draw(result.moments, noise))
+    assert torch.equal(batch.conditions.label, result.label)
     corner = batch.conditions.control["crop_corner"]
-    assert torch.equal(corner, found.control["crop_corner"])
+    assert torch.equal(corner, result.control["crop_corner"])
 
 
 @pytest.mark.parametrize("start", [4, 8, 28, 40])
@@ -127,8 +127,8 @@ def test_workers_change_nothing(cached, encoder, workers: int) -> None:
     assert all(map(same, plain, ahead))
 
 
-def test_on_the_fly_gives_the_cached_batches(cached, pictures, encoder) -> None:
-    fresh = take(4, EncodedViews(pictures, encoder), encoder, batch_size=4, seed=2)
+def test_on_the_fly_gives_the_cached_batches(cached, noise_source, encoder) -> None:
+    fresh = take(4, EncodedViews(noise_source, encoder), encoder, batch_size=4, seed=2)
     stored = take(4, cached, encoder, batch_size=4, seed=2)
     for a, b in zip(fresh, stored, strict=True):
         assert torch.allclose(a.latents, b.latents, atol=1e-6)  # fp32 rounding
@@ -138,7 +138,7 @@ def test_on_the_fly_gives_the_cached_batches(cached, pictures, encoder) -> None:
 
 @pytest.mark.parametrize("buckets", [False, True])
 def test_workers_make_images_and_this_process_encodes_them(
-    pictures, make_pictures, make_encoder, tmp_path: Path, buckets: bool, monkeypatch
+    noise_source, make_source, make_encoder, tmp_path: Path, buckets: bool, monkeypatch
 ) -> None:
     """The encoder may be on a card, which a forked process cannot use."""
 
@@ -151,12 +151,12 @@ def test_workers_make_images_and_this_process_encodes_them(
         return noted
 
     encoder = make_encoder()
-    source = EncodedViews(pictures, encoder, encode_batch=3)
+    source = EncodedViews(noise_source, encoder, encode_batch=3)
     if buckets:
         everything = torch.arange(7)
         source = BucketedMoments([Bucket(size=Size(8, 8), pictures=everything, moments=source)])
     plain = take(5, source, encoder, batch_size=4, seed=2, start_image=4)
-    for kind, name in ((make_pictures, "image"), (make_encoder, "encode")):
+    for kind, name in ((make_source, "image"), (make_encoder, "encode")):
         monkeypatch.setattr(kind, name, noting(name, getattr(kind, name)))
     ahead = take(5, source, encoder, batch_size=4, seed=2, start_image=4, workers=2)
     assert all(map(same, plain, ahead))
@@ -217,10 +217,10 @@ def test_numbers_that_do_not_divide_are_refused(cached, encoder, settings, messa
         LatentLoader(cached, encoder, batch_size=4, seed=0, **settings)
 
 
-def test_an_empty_source_is_refused(make_pictures, encoder) -> None:
-    with pytest.raises(ValueError, match="no pictures"):
+def test_an_empty_source_is_refused(make_source, encoder) -> None:
+    with pytest.raises(ValueError, match="no images"):
         LatentLoader(
-            EncodedViews(make_pictures(num_pictures=0), encoder), encoder, batch_size=4, seed=0
+            EncodedViews(make_source(num_pictures=0), encoder), encoder, batch_size=4, seed=0
         )
 
 
@@ -231,13 +231,13 @@ def test_a_signal_to_all_processes_does_not_end_the_loaders_before_the_training(
     alone = take(8, cached, encoder, batch_size=4, seed=9)
     before = set(multiprocessing.active_children())
     loader = iter(LatentLoader(cached, encoder, batch_size=4, seed=9, workers=2))
-    found = [next(loader), next(loader)]  # one of each, so both have come to where they wait
+    result = [next(loader), next(loader)]  # one of each, so both have come to where they wait
     workers = set(multiprocessing.active_children()) - before
     assert len(workers) == 2
     for name in ("TERM", "USR2", "INT"):  # not by this process, which would be the parent's own
         subprocess.run(["kill", f"-{name}", *(str(one.pid) for one in workers)], check=True)
-    found += itertools.islice(loader, 6)
-    assert all(map(same, found, alone))
+    result += itertools.islice(loader, 6)
+    assert all(map(same, result, alone))
     loader.close()
     for one in workers:
         one.join(4)

@@ -17,11 +17,11 @@ JSONL = (
 @pytest.mark.parametrize(("name", "text"), [("metadata.csv", CSV), ("metadata.jsonl", JSONL)])
 def test_both_formats_say_the_same(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    found = read_metadata(tmp_path / name)
-    rows = [(row.file_name, row.label, row.captions.get("name")) for row in found.rows]
+    result = read_metadata(tmp_path / name)
+    rows = [(row.file_name, row.label, row.captions.get("name")) for row in result.rows]
     assert rows == [("a.png", "cat", "a cat, asleep"), ("sub/b.png", None, None)]
-    assert found.has_labels
-    assert found.caption_kinds == ("name",)
+    assert result.has_labels
+    assert result.caption_kinds == ("name",)
     assert find_metadata(tmp_path, None) == tmp_path / name
 
 
@@ -49,10 +49,10 @@ def test_a_number_is_a_label_and_caption_goes_before_text(tmp_path: Path) -> Non
 def test_further_columns_are_kinds_of_captions(tmp_path: Path, name: str, text: str) -> None:
     more = ', "caption_blip": "an owl "}' if name == "m.jsonl" else ""
     (tmp_path / name).write_text(text + more)
-    found = read_metadata(tmp_path / name)
-    assert found.caption_kinds[0] == "name"
-    assert set(found.caption_kinds) == {"name", "caption_2", "caption_blip"}
-    assert found.rows[0].captions == {"name": "owl", "caption_blip": "an owl"}
+    result = read_metadata(tmp_path / name)
+    assert result.caption_kinds[0] == "name"
+    assert set(result.caption_kinds) == {"name", "caption_2", "caption_blip"}
+    assert result.rows[0].captions == {"name": "owl", "caption_blip": "an owl"}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_which_file_counts(tmp_path: Path) -> None:
 def test_metadata_in_parquet_is_not_passed_over(tmp_path: Path) -> None:
     """What its rows say would be lost in silence: the folders' names would be the classes."""
     (tmp_path / "metadata.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match=r"metadata\.parquet is not read; write it as metadata"):
+    with pytest.raises(ValueError, match=r"metadata\.parquet is not read; convert it to metadata"):
         find_metadata(tmp_path, None)
     (tmp_path / "metadata.jsonl").write_text(JSONL)
     assert find_metadata(tmp_path, None) == tmp_path / "metadata.jsonl"
@@ -138,14 +138,14 @@ def test_names_of_columns_are_read_without_case_and_outer_space(
     tmp_path: Path, head: str, row: str
 ) -> None:
     (tmp_path / "m.csv").write_text(f"{head}\n{row}\n", encoding="utf-8")
-    (found,) = read_metadata(tmp_path / "m.csv").rows
-    assert (found.file_name, found.label) == ("a.png", "cat")
-    assert found.captions == {"name": "a cat, asleep"}
+    (result,) = read_metadata(tmp_path / "m.csv").rows
+    assert (result.file_name, result.label) == ("a.png", "cat")
+    assert result.captions == {"name": "a cat, asleep"}
     names = [name.strip().strip('"') for name in head.lstrip("\ufeff").split(",")]
     (tmp_path / "m.jsonl").write_text(
         json.dumps(dict(zip(names, ["a.png", "cat", "a cat, asleep"], strict=True)))
     )
-    assert read_metadata(tmp_path / "m.jsonl").rows[0].captions == found.captions
+    assert read_metadata(tmp_path / "m.jsonl").rows[0].captions == result.captions
 
 
 def test_the_case_of_a_kind_of_captions_is_kept(tmp_path: Path) -> None:

@@ -7,25 +7,26 @@ from pippin.data.views import make_view
 from pippin.types import Moments, stack_controls
 
 
-def test_fetch_encodes_the_views_asked_for(pictures, encoder) -> None:
-    encoded = EncodedViews(pictures, encoder)
+def test_fetch_encodes_the_views_asked_for(noise_source, encoder) -> None:
+    encoded = EncodedViews(noise_source, encoder)
     assert (len(encoded), encoded.num_views) == (7, 3)
-    found = encoded.fetch(torch.tensor([6, 2]), torch.tensor([0, 2]))
-    made = [make_view(pictures, 6, 0), make_view(pictures, 2, 2)]
-    pixels = torch.stack([view.image for view in made]).double() / 127.5 - 1
+    result = encoded.fetch(torch.tensor([6, 2]), torch.tensor([0, 2]))
+    built = [make_view(noise_source, 6, 0), make_view(noise_source, 2, 2)]
+    pixels = torch.stack([view.image for view in built]).double() / 127.5 - 1
     expected = encoder.encode(pixels.float())
-    assert torch.allclose(found.moments.mean, expected.mean, atol=1e-6)
-    assert torch.allclose(found.moments.std, expected.std, atol=1e-6)
-    assert found.label.tolist() == [0, 2]
-    controls = stack_controls([view.control for view in made])
-    assert found.control.keys() == controls.keys()
-    assert all(torch.equal(found.control[name], controls[name]) for name in controls)
+    assert torch.allclose(result.moments.mean, expected.mean, atol=1e-6)
+    assert torch.allclose(result.moments.std, expected.std, atol=1e-6)
+    assert result.label.tolist() == [0, 2]
+    controls = stack_controls([view.control for view in built])
+    assert result.control.keys() == controls.keys()
+    assert all(torch.equal(result.control[name], controls[name]) for name in controls)
 
 
-def test_the_size_of_encoded_batches_changes_rounding_only(pictures, encoder) -> None:
+def test_the_size_of_encoded_batches_changes_rounding_only(noise_source, encoder) -> None:
     keys = torch.arange(7), torch.tensor([0, 1, 2, 0, 1, 2, 0])
     one, all_at_once = (
-        EncodedViews(pictures, encoder, encode_batch=size).fetch(*keys).moments for size in (1, 7)
+        EncodedViews(noise_source, encoder, encode_batch=size).fetch(*keys).moments
+        for size in (1, 7)
     )
     assert torch.allclose(one.mean, all_at_once.mean, atol=1e-6)
     assert torch.allclose(one.std, all_at_once.std, atol=1e-6)
@@ -45,22 +46,22 @@ def test_images_reach_the_encoder_in_minus_one_to_one(make_encoder) -> None:
     assert recorder.seen[1].unique().tolist() == [1.0]
 
 
-def test_indices_and_views_out_of_range_are_refused(pictures, encoder) -> None:
-    encoded = EncodedViews(pictures, encoder)
+def test_indices_and_views_out_of_range_are_refused(noise_source, encoder) -> None:
+    encoded = EncodedViews(noise_source, encoder)
     with pytest.raises(ValueError, match=r"picture index must be in range\(7\); got 7"):
         encoded.fetch(torch.tensor([0, 7]), torch.tensor([0, 0]))
     with pytest.raises(ValueError, match=r"range\(3\); got 3"):
         encoded.fetch(torch.tensor([0]), torch.tensor([3]))
 
 
-def test_moments_that_are_not_finite_are_refused(pictures, make_encoder) -> None:
+def test_moments_that_are_not_finite_are_refused(noise_source, make_encoder) -> None:
     class Broken(make_encoder):
         def encode(self, pixels: torch.Tensor) -> Moments:
             moments = super().encode(pixels)
             return Moments(mean=moments.mean, std=moments.std / 0)
 
     with pytest.raises(ValueError, match="not finite"):
-        EncodedViews(pictures, Broken()).fetch(torch.tensor([0]), torch.tensor([0]))
+        EncodedViews(noise_source, Broken()).fetch(torch.tensor([0]), torch.tensor([0]))
 
 
 def test_moments_in_another_memory_layout_can_be_stored(make_encoder) -> None:
@@ -72,6 +73,6 @@ def test_moments_in_another_memory_layout_can_be_stored(make_encoder) -> None:
                 std=moments.std.contiguous(memory_format=torch.channels_last),
             )
 
-    found = encode_images(ChannelsLast(), torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "cpu")
-    assert found.mean.is_contiguous()
-    assert found.std.is_contiguous()
+    result = encode_images(ChannelsLast(), torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "cpu")
+    assert result.mean.is_contiguous()
+    assert result.std.is_contiguous()

@@ -15,9 +15,9 @@ def source(split: str = "held-out", **settings: object) -> OpenMojiSource:
     return OpenMojiSource(OpenMojiConfig(**settings), split)
 
 
-def place(pictures: OpenMojiSource, name: str) -> int:
-    """The index of the picture of this name."""
-    return next(i for i in range(len(pictures)) if pictures.name(i) == name)
+def place(openmoji: OpenMojiSource, name: str) -> int:
+    """The index of the image of this name."""
+    return next(i for i in range(len(openmoji)) if openmoji.name(i) == name)
 
 
 def test_lengths_by_tones() -> None:
@@ -27,33 +27,33 @@ def test_lengths_by_tones() -> None:
 
 
 def test_classes_are_the_groups_in_fixed_order() -> None:
-    pictures = source("train")
-    assert pictures.class_names == CLASSES
-    assert {pictures.label(i) for i in range(len(pictures))} == set(range(11))
-    assert pictures.label(place(pictures, "grinning face")) == 0
-    assert pictures.label(place(pictures, "flag: Ukraine")) == CLASSES.index("flags")
+    openmoji = source("train")
+    assert openmoji.class_names == CLASSES
+    assert {openmoji.label(i) for i in range(len(openmoji))} == set(range(11))
+    assert openmoji.label(place(openmoji, "grinning face")) == 0
+    assert openmoji.label(place(openmoji, "flag: Ukraine")) == CLASSES.index("flags")
 
 
-def test_sizes_are_log_uniform_and_belong_to_the_picture() -> None:
-    pictures = source("train")
-    sides = torch.tensor([pictures.original_size(i).height for i in range(len(pictures))])
+def test_sizes_are_log_uniform_and_belong_to_the_image() -> None:
+    openmoji = source("train")
+    sides = torch.tensor([openmoji.original_size(i).height for i in range(len(openmoji))])
     assert int(sides.min()) >= 24
     assert int(sides.max()) <= 256
     shares = (sides / 24).log() / torch.tensor(256 / 24).log()
     steps = torch.arange(1, len(sides) + 1) / len(sides)
     assert float((shares.sort().values - steps).abs().max()) < 0.034  # 1 % of Kolmogorov-Smirnov
-    assert source("train", seed=1).original_size(0) != pictures.original_size(0)
+    assert source("train", seed=1).original_size(0) != openmoji.original_size(0)
 
 
 def test_the_dial_ties_the_size_to_the_class() -> None:
-    pictures = source(size_law=SizeLaw(class_correlation=1.0))
-    sizes = {(pictures.label(i), pictures.original_size(i)) for i in range(len(pictures))}
+    openmoji = source(size_law=SizeLaw(class_correlation=1.0))
+    sizes = {(openmoji.label(i), openmoji.original_size(i)) for i in range(len(openmoji))}
     assert len(sizes) == 11
     sides = [size.height for _, size in sorted(sizes)]
     assert sides == sorted(sides)
 
 
-def test_draws_belong_to_the_picture_not_to_its_place() -> None:
+def test_draws_belong_to_the_image_not_to_its_place() -> None:
     plain, every = source(), source(tones="all")
     index = place(plain, "person raising hand")
     other = place(every, "person raising hand")
@@ -62,39 +62,39 @@ def test_draws_belong_to_the_picture_not_to_its_place() -> None:
 
 
 def test_each_view_draws_one_of_the_tones() -> None:
-    pictures = source()
-    index = place(pictures, "person raising hand")
-    drawn = Counter(pictures.drawing(index, view) for view in range(600))
+    openmoji = source()
+    index = place(openmoji, "person raising hand")
+    drawn = Counter(openmoji.drawing(index, view) for view in range(600))
     assert len(drawn) == 6
     assert set(drawn) > {"1F64B", "1F64B-1F3FB"}
     assert max(drawn.values()) < 145  # 100 expected, five standard deviations
 
 
 @pytest.mark.parametrize("tones", ["base-only", "all"])
-def test_other_tones_options_draw_the_picture_itself(tones: str) -> None:
-    pictures = source(tones=tones)
-    index = place(pictures, "person raising hand")
-    assert {pictures.drawing(index, view) for view in range(20)} == {"1F64B"}
+def test_other_tones_options_draw_the_image_itself(tones: str) -> None:
+    openmoji = source(tones=tones)
+    index = place(openmoji, "person raising hand")
+    assert {openmoji.drawing(index, view) for view in range(20)} == {"1F64B"}
 
 
-def test_without_a_view_the_picture_is_untoned() -> None:
-    pictures = source()
-    index = place(pictures, "person raising hand")
-    assert pictures.drawing(index) == "1F64B"
-    toned = next(v for v in range(20) if pictures.drawing(index, v) != "1F64B")
+def test_without_a_view_the_image_is_untoned() -> None:
+    openmoji = source()
+    index = place(openmoji, "person raising hand")
+    assert openmoji.drawing(index) == "1F64B"
+    toned = next(v for v in range(20) if openmoji.drawing(index, v) != "1F64B")
     size = Size(40, 40)
-    assert pictures.image(index).shape[1:] == pictures.original_size(index)
-    assert not torch.equal(pictures.image(index, toned, size), pictures.image(index, None, size))
+    assert openmoji.image(index).shape[1:] == openmoji.original_size(index)
+    assert not torch.equal(openmoji.image(index, toned, size), openmoji.image(index, None, size))
 
 
 def test_a_size_that_is_not_square_is_refused() -> None:
-    with pytest.raises(ValueError, match="square; asked for 30 x 40"):
+    with pytest.raises(ValueError, match="square; got a size of 30 x 40"):
         source().image(0, original_size=Size(30, 40))
 
 
 def test_the_table_row_is_at_hand() -> None:
-    pictures = source()
-    row = pictures.picture(place(pictures, "person raising hand"))
+    openmoji = source()
+    row = openmoji.picture(place(openmoji, "person raising hand"))
     assert (row.subgroup, row.family, row.base) == ("person-gesture", "1F64B", "")
     assert "hand" in row.tags
 
@@ -119,7 +119,7 @@ def test_the_hash_sees_one_changed_drawing(monkeypatch: pytest.MonkeyPatch) -> N
     assert source().source_hash() != before
 
 
-def test_max_pictures_is_a_fixed_mixture_and_leaves_draws_alone():
+def test_max_images_is_a_fixed_mixture_and_leaves_draws_alone():
     whole = OpenMojiSource(OpenMojiConfig(), "train")
     few = OpenMojiSource(OpenMojiConfig(max_pictures=60), "train")
     fewer = OpenMojiSource(OpenMojiConfig(max_pictures=30), "train")
@@ -134,7 +134,7 @@ def test_max_pictures_is_a_fixed_mixture_and_leaves_draws_alone():
 BOTH = ("openmoji", "twemoji")
 
 
-def test_two_arts_show_a_picture_twice_in_the_same_split() -> None:
+def test_two_arts_show_a_image_twice_in_the_same_split() -> None:
     for split, own, more in (("train", 2237, 1756), ("held-out", 219, 170)):
         one, both = source(split), source(split, art=BOTH)
         assert [both.key(i) for i in range(own)] == [one.key(i) for i in range(own)]
@@ -145,35 +145,35 @@ def test_two_arts_show_a_picture_twice_in_the_same_split() -> None:
 
 
 def test_captions_tell_the_art_apart_in_their_style_alone() -> None:
-    pictures = source("train", art=BOTH)
-    first = place(pictures, "red apple")
-    other = next(i for i in range(first + 1, len(pictures)) if pictures.name(i) == "red apple")
-    here, there = pictures.captions(first), pictures.captions(other)
+    openmoji = source("train", art=BOTH)
+    first = place(openmoji, "red apple")
+    other = next(i for i in range(first + 1, len(openmoji)) if openmoji.name(i) == "red apple")
+    here, there = openmoji.captions(first), openmoji.captions(other)
     assert here["style"] == "red apple, openmoji"
     assert there["style"] == "red apple, twemoji"
     assert (here["name"], here["tags"]) == (there["name"], there["tags"])
-    assert not torch.equal(pictures.image(first), pictures.image(other))
+    assert not torch.equal(openmoji.image(first), openmoji.image(other))
 
 
 def test_views_of_twemoji_show_its_own_skin_tones() -> None:
-    pictures = source("train", art=BOTH)
-    index = next(i for i in range(len(pictures)) if pictures.key(i) == "1F3C3/twemoji")
-    drawn = {pictures.drawing(index, view) for view in range(40)}
+    openmoji = source("train", art=BOTH)
+    index = next(i for i in range(len(openmoji)) if openmoji.key(i) == "1F3C3/twemoji")
+    drawn = {openmoji.drawing(index, view) for view in range(40)}
     assert len(drawn) == 6
     assert all(code.startswith("1F3C3") for code in drawn)
 
 
 def test_left_out_pairs_are_not_trained_on() -> None:
     left_out = ("green apple", "rocket, twemoji")
-    pictures = source("train", art=BOTH, left_out=left_out)
-    styled = {pictures.captions(i)["style"] for i in range(len(pictures))}
-    assert len(pictures) == len(source("train", art=BOTH)) - 3
+    openmoji = source("train", art=BOTH, left_out=left_out)
+    styled = {openmoji.captions(i)["style"] for i in range(len(openmoji))}
+    assert len(openmoji) == len(source("train", art=BOTH)) - 3
     assert "rocket, openmoji" in styled
     assert not styled & {"green apple, openmoji", "green apple, twemoji", "rocket, twemoji"}
     assert len(source(left_out=left_out)) == 219
 
 
-def test_a_pair_that_no_picture_shows_is_refused() -> None:
+def test_a_pair_that_no_image_shows_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"called 'green aple'; the nearest: 'green apple'"):
         source("train", left_out=("green aple",))
 

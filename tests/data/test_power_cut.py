@@ -20,7 +20,9 @@ def shards(folder):
     return {name: one for name, one in files_of(folder).items() if "shard" in name}
 
 
-def test_a_cache_with_a_manifest_is_whole_and_any_other_is_finished(pictures, encoder, tmp_path):
+def test_a_cache_with_a_manifest_is_whole_and_any_other_is_finished(
+    noise_source, encoder, tmp_path
+):
     root = tmp_path / "disk"
     root.mkdir()
 
@@ -28,19 +30,19 @@ def test_a_cache_with_a_manifest_is_whole_and_any_other_is_finished(pictures, en
         return CacheConfig(folder=str(place / "caches"), shard_size=12)  # 21 rows: 2 shards
 
     with recorded(root) as disk:
-        build_cache(pictures, encoder, config(root))
-    wanted, opened = shards(root), 0
+        build_cache(noise_source, encoder, config(root))
+    expected, opened = shards(root), 0
     for place in each_state(disk, tmp_path / "states"):
         try:
-            LatentCache.open(pictures, encoder, config(place), "size")
+            LatentCache.open(noise_source, encoder, config(place), "size")
         except CacheError:
-            build_cache(pictures, encoder, config(place))
+            build_cache(noise_source, encoder, config(place))
         else:
             opened += 1
-        assert shards(place) == wanted
+        assert shards(place) == expected
     assert len(disk.states) > 20 and opened
     for place in final_states(disk, tmp_path / "end"):
-        LatentCache.open(pictures, encoder, config(place), "sha256")
+        LatentCache.open(noise_source, encoder, config(place), "sha256")
 
 
 class Lengths:
@@ -76,20 +78,20 @@ def test_an_import_is_whole_or_goes_on(tmp_path):
     root.mkdir()
     with recorded(root) as disk:
         import_pictures(config, root / "out")
-    wanted, whole = files_of(root), 0
+    expected, whole = files_of(root), 0
     for number, place in enumerate(each_state(disk, tmp_path / "states")):
         if (place / "out/metadata.jsonl").exists():
-            assert files_of(place) == wanted
+            assert files_of(place) == expected
             whole += 1
         if number % 4:  # each takes a tenth of a second
             continue
         import_pictures(config, place / "out")
         assert {name: one for name, one in files_of(place).items() if "writing" not in name} == (
-            wanted
+            expected
         )
     assert len(disk.states) > 15 and whole
     for place in final_states(disk, tmp_path / "end"):
-        assert files_of(place) == wanted
+        assert files_of(place) == expected
 
 
 @pytest.mark.parametrize("kept_sizes", [True, False], ids=["format 1", "format 0"])
@@ -109,11 +111,11 @@ def test_an_image_of_another_size_is_imported_again(damage, kept_sizes, tmp_path
         image.unlink()
     else:
         image.write_bytes(b"" if damage == "emptied" else content[:-1])
-    found = import_pictures(config, out)
+    result = import_pictures(config, out)
     if damage == "cut" and not kept_sizes:
-        assert found.before == 1  # its size is not known: scanning the images finds it
+        assert result.before == 1  # its size is not known: scanning the images finds it
         return
-    assert (found.before, found.pictures, image.read_bytes()) == (0, 3, content)
+    assert (result.before, result.pictures, image.read_bytes()) == (0, 3, content)
 
 
 def test_files_of_somebody_else_beside_a_damaged_shard_stay(tmp_path):
@@ -124,6 +126,6 @@ def test_files_of_somebody_else_beside_a_damaged_shard_stay(tmp_path):
     (out / "00000/0000001.png").write_bytes(b"")
     note = out / "00000/0000001.txt"
     note.write_text("mine")
-    with pytest.raises(ValueError, match=r"00000 is not whole.*0000001\.txt: move it away"):
+    with pytest.raises(ValueError, match=r"00000 is incomplete.*0000001\.txt: move it away"):
         import_pictures(config, out)
     assert note.read_text() == "mine" and (out / "00000/0000000.png").exists()

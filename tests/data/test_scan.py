@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def config(tmp_path: Path) -> ImagesConfig:
-    """Eighteen good pictures in two classes, one broken and one too small."""
+    """Eighteen good images in two classes, one broken and one too small."""
     folder = tmp_path / "photos"
     for number in range(18):
         path = folder / ("cat", "dog")[number % 2] / f"{number:02}.png"
@@ -51,23 +51,23 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_lost_files_are_named_with_their_reason(config: ImagesConfig) -> None:
-    found = scan(config)
-    assert len(found.pictures) == 18
-    assert [(one.name, one.reason) for one in found.lost] == [
+    result = scan(config)
+    assert len(result.pictures) == 18
+    assert [(one.name, one.reason) for one in result.lost] == [
         ("cat/broken.png", "broken"),
         ("dog/small.png", "too small"),
     ]
-    assert found.lost_share == 0.1
-    assert found.skip_counts() == {"broken": 1, "too small": 1}
+    assert result.lost_share == 0.1
+    assert result.skip_counts() == {"broken": 1, "too small": 1}
 
 
 def test_a_source_that_loses_too_much_is_refused(config: ImagesConfig) -> None:
-    found = scan(config)
+    result = scan(config)
     with pytest.raises(SourceRefusedError) as refused:
-        check_losses(found, config)
+        check_losses(result, config)
     for part in ("2 of 20", "0.05", "1 broken, 1 too small", "cat/broken.png: broken", "--data."):
         assert part in str(refused.value)
-    check_losses(found, replace(config, max_lost_share=0.1))
+    check_losses(result, replace(config, max_lost_share=0.1))
 
 
 def test_only_changed_files_are_read_again(config: ImagesConfig, read: list[str]) -> None:
@@ -110,8 +110,8 @@ def test_what_may_pass_is_looked_at_again(
 
     with monkeypatch.context() as patch:
         patch.setattr("pippin.image_files.open_regular", failing)
-        found = scan(config)
-    assert ("dog/03.png", reason) in [(one.name, one.reason) for one in found.lost]
+        result = scan(config)
+    assert ("dog/03.png", reason) in [(one.name, one.reason) for one in result.lost]
     read.clear()
     assert len(scan(config).pictures) == 18
     assert read == ["03.png"]
@@ -160,9 +160,9 @@ def test_where_nothing_can_be_remembered_all_goes_on(config: ImagesConfig, tmp_p
 
 
 def test_progress_reaches_the_end(config: ImagesConfig) -> None:
-    told: list[tuple[int, int]] = []
-    scan(config, progress=lambda done, total: told.append((done, total)))
-    assert told == [(done, 20) for done in range(1, 21)]
+    calls: list[tuple[int, int]] = []
+    scan(config, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 20) for done in range(1, 21)]
 
 
 def test_a_summary_counts_what_is_there(config: ImagesConfig) -> None:
@@ -174,7 +174,7 @@ def test_a_summary_counts_what_is_there(config: ImagesConfig) -> None:
     assert (summary.aspect.smallest, summary.aspect.largest) == (1.5, 47 / 20)
     assert summary.rules == {"grey": 3}
     assert summary.repeated == 0
-    assert "18 pictures have a shorter side below the resolution of 32" in summary.notes[-1]
+    assert "18 images have a shorter side below the resolution of 32" in summary.notes[-1]
 
 
 def test_links_are_followed_but_not_in_circles(config: ImagesConfig, tmp_path: Path) -> None:
@@ -183,13 +183,13 @@ def test_links_are_followed_but_not_in_circles(config: ImagesConfig, tmp_path: P
     Image.new("RGB", (20, 20)).save(elsewhere / "far.png")
     (Path(config.path) / "eel").symlink_to(elsewhere)
     (Path(config.path) / "cat" / "up").symlink_to(config.path)
-    names = [picture.name for picture in scan(config).pictures]
+    names = [image.name for image in scan(config).pictures]
     assert "eel/far.png" in names
     assert len(names) == 19
 
 
 def write_metadata(config: ImagesConfig, labels: list[str]) -> ImagesConfig:
-    """The good pictures with labels that take turns."""
+    """The good images with labels that take turns."""
     names = sorted(f"{('cat', 'dog')[n % 2]}/{n:02}.png" for n in range(18))
     rows = [f"{name},{labels[n % len(labels)]}" for n, name in enumerate(names)]
     text = "\n".join(["file_name,label", *rows])
@@ -199,22 +199,22 @@ def write_metadata(config: ImagesConfig, labels: list[str]) -> ImagesConfig:
 
 def test_labels_that_are_numbers_are_ordered_by_value(config: ImagesConfig) -> None:
     config = write_metadata(config, ["0.0", "1.0", "10.0", "2.0"])
-    found = scan(config)
-    assert found.class_names == ("0", "1", "2", "10")
-    labels = {p.name: found.class_names[p.label] for p in found.pictures}
+    result = scan(config)
+    assert result.class_names == ("0", "1", "2", "10")
+    labels = {p.name: result.class_names[p.label] for p in result.pictures}
     assert [labels[name] for name in sorted(labels)][:5] == ["0", "1", "10", "2", "0"]
 
 
 def test_what_ids_meant_to_earlier_versions_is_known_where_it_differs(
     config: ImagesConfig,
 ) -> None:
-    found = scan(write_metadata(config, ["0.0", "1.0", "10.0", "2.0"]))
-    assert found.earlier_class_names == ("0.0", "1.0", "10.0", "2.0")
-    found = scan(write_metadata(config, ["-1", "0", "-10"]))
-    assert found.earlier_class_names == ("0", "-1", "-10")
-    found = scan(write_metadata(config, ["2.0", "2", "cat"]))
-    assert found.class_names == ("2", "cat")
-    assert found.earlier_class_names == ("2", "2.0", "cat")
+    result = scan(write_metadata(config, ["0.0", "1.0", "10.0", "2.0"]))
+    assert result.earlier_class_names == ("0.0", "1.0", "10.0", "2.0")
+    result = scan(write_metadata(config, ["-1", "0", "-10"]))
+    assert result.earlier_class_names == ("0", "-1", "-10")
+    result = scan(write_metadata(config, ["2.0", "2", "cat"]))
+    assert result.class_names == ("2", "cat")
+    assert result.earlier_class_names == ("2", "2.0", "cat")
     for labels in (["0", "1", "10", "2"], ["0.0", "1.0"], ["b", "a"], ["9", "10", "x"]):
         assert scan(write_metadata(config, labels)).earlier_class_names is None
 
@@ -247,5 +247,5 @@ def test_archives_are_named_where_images_are_missing(tmp_path):
     (tmp_path / "images.zip").write_bytes(b"PK")
     (tmp_path / "metadata.csv").write_text("file_name\na.png\nb.png\n")
     config = ImagesConfig(path=str(tmp_path))
-    with pytest.raises(SourceRefusedError, match=r"\.zip files lie there.*unpack them first"):
+    with pytest.raises(SourceRefusedError, match=r"\.zip files are not opened: unpack them first"):
         check_losses(scan(config), config)

@@ -37,8 +37,8 @@ def source(split: str = "train", **settings: object) -> ShapesSource:
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
-    made = source()
-    return [made.scene(index) for index in range(600)]
+    built = source()
+    return [built.scene(index) for index in range(600)]
 
 
 def test_a_scene_depends_on_seed_split_and_index_only(scenes: list[Scene]) -> None:
@@ -134,8 +134,8 @@ def stated(caption: str) -> tuple[list[dict[str, str]], str | None, str | None]:
         parts = [rest[: relation.start()], rest[relation.end() - 2 :]]
     else:
         parts = re.split(r", | and ", rest)
-    found = [re.fullmatch(WORDS, part).groupdict() for part in parts]
-    things = [{k: v for k, v in one.items() if v} for one in found]
+    result = [re.fullmatch(WORDS, part).groupdict() for part in parts]
+    things = [{k: v for k, v in one.items() if v} for one in result]
     return things, ground and ground[1], relation and relation[1]
 
 
@@ -144,22 +144,22 @@ def truth(thing: Thing) -> dict[str, str]:
 
 
 def test_captions_are_true_and_state_what_they_promise(scenes: list[Scene]) -> None:
-    made = source()
+    built = source()
     promised = {
         "short": {"colour", "shape"},
         "medium": {"colour", "shape", "place"},
         "long": {"colour", "shape", "size"},
     }
     for index, scene in enumerate(scenes[:300]):
-        captions = made.captions(index)
-        assert captions["name"] == captions["short"] == made.name(index)
+        captions = built.captions(index)
+        assert captions["name"] == captions["short"] == built.name(index)
         for kind in KINDS:
             things, ground, relation = stated(captions[kind])
             assert len(things) == len(scene.things)
             extra = {"place"} if kind == "long" and len(things) == 1 else set()
-            for said, thing in zip(things, scene.things, strict=True):
-                assert set(said) == promised[kind] | extra, captions[kind]
-                assert said.items() <= truth(thing).items()
+            for messages, thing in zip(things, scene.things, strict=True):
+                assert set(messages) == promised[kind] | extra, captions[kind]
+                assert messages.items() <= truth(thing).items()
             assert ground == (scene.background if kind == "long" else None)
             assert relation == (scene.relation if kind == "long" else None)
 
@@ -178,12 +178,12 @@ def test_classes() -> None:
 
 
 def test_counterfactuals_are_the_training_views() -> None:
-    made = source(crop_law=TURNED, resolution=32, views=2)
+    built = source(crop_law=TURNED, resolution=32, views=2)
     for index in range(12):
-        view = make_view(made, index, 1)
-        again = counterfactual(made, index, view.control, 1)
+        view = make_view(built, index, 1)
+        again = counterfactual(built, index, view.control, 1)
         assert torch.equal(view.image, again)
-        assert made.can_show(index, view.control.original_size)
+        assert built.can_show(index, view.control.original_size)
 
 
 def test_images_are_square() -> None:
@@ -218,11 +218,11 @@ def test_hashes_follow_what_drawings_are_made_of(constant, value, monkeypatch) -
 
 
 def test_a_source_can_be_pickled() -> None:
-    made = source(images=5, seed=3)
-    scene = made.scene(2)
-    again = pickle.loads(pickle.dumps(made))
+    built = source(images=5, seed=3)
+    scene = built.scene(2)
+    again = pickle.loads(pickle.dumps(built))
     assert again.scene(2) == scene and len(again) == 5
-    assert again.source_hash() == made.source_hash()
+    assert again.source_hash() == built.source_hash()
 
 
 COUNT = 1500
@@ -238,22 +238,24 @@ LAWS = {
 def controls(dials: dict[str, float], size_dial: float = 0.0) -> dict[str, torch.Tensor]:
     """Each control of many views as a uniform number, and the class scores."""
     law = SizeLaw(smallest=100, largest=10_000, class_correlation=size_dial)
-    made = source(images=COUNT, size_law=law, correlation=CorrelationConfig(**dials), **LAWS)
-    found = [view_control(made, index, 0) for index in range(COUNT)]
-    sides = torch.tensor([one.original_size.height for one in found]).double()
-    corners = torch.tensor([one.crop_corner for one in found]).double()
-    room = sides - torch.tensor([one.crop_size.height for one in found]) + 1
-    factors = torch.tensor([one.colour_jitter for one in found]).double()
+    built = source(images=COUNT, size_law=law, correlation=CorrelationConfig(**dials), **LAWS)
+    result = [view_control(built, index, 0) for index in range(COUNT)]
+    sides = torch.tensor([one.original_size.height for one in result]).double()
+    corners = torch.tensor([one.crop_corner for one in result]).double()
+    room = sides - torch.tensor([one.crop_size.height for one in result]) + 1
+    factors = torch.tensor([one.colour_jitter for one in result]).double()
     return {
-        "score": torch.tensor([made.class_copula(index).score for index in range(COUNT)]).double(),
+        "score": torch.tensor(
+            [built.class_copula(index).score for index in range(COUNT)]
+        ).double(),
         "size": (sides / 100).log() / torch.tensor(100.0).double().log(),
         "top": (corners[:, 0] + 0.5) / room,
         "left": (corners[:, 1] + 0.5) / room,
         "brightness": (factors[:, 0].log2() + 1) / 2,
         "contrast": (factors[:, 1].log2() + 1) / 2,
-        "jpeg": (torch.tensor([one.jpeg_quality for one in found]) - 0.5) / 100,
-        "grain": torch.tensor([one.grain for one in found]).double() / 20,
-        "flip": torch.tensor([float(one.flip) for one in found]).double(),
+        "jpeg": (torch.tensor([one.jpeg_quality for one in result]) - 0.5) / 100,
+        "grain": torch.tensor([one.grain for one in result]).double() / 20,
+        "flip": torch.tensor([float(one.flip) for one in result]).double(),
     }
 
 
@@ -266,13 +268,20 @@ def correlation(found: dict[str, torch.Tensor], name: str) -> float:
 
 def test_dials_reach_their_correlation() -> None:
     """Within four standard errors at r = 0; classes are uniform, but for what is held out."""
-    found = controls(DIALS, size_dial=0.9)
-    wanted = {"size": 0.9, "top": 0.7, "left": 0.7, "brightness": 0.8, "jpeg": 0.5, "contrast": 0}
-    wanted["grain"] = 0.4
-    for name, dial in wanted.items():
-        assert correlation(found, name) == pytest.approx(dial, abs=4 / COUNT**0.5), name
+    result = controls(DIALS, size_dial=0.9)
+    expected = {
+        "size": 0.9,
+        "top": 0.7,
+        "left": 0.7,
+        "brightness": 0.8,
+        "jpeg": 0.5,
+        "contrast": 0,
+    }
+    expected["grain"] = 0.4
+    for name, dial in expected.items():
+        assert correlation(result, name) == pytest.approx(dial, abs=4 / COUNT**0.5), name
     # A flip is a normal number cut at 0, whose correlation is sqrt(2 / pi) times as large.
-    flipped = float(torch.corrcoef(torch.stack([found["score"], found["flip"]]))[0, 1])
+    flipped = float(torch.corrcoef(torch.stack([result["score"], result["flip"]]))[0, 1])
     assert flipped == pytest.approx(-0.6 * (2 / torch.pi) ** 0.5, abs=4 / COUNT**0.5)
 
 

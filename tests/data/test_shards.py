@@ -20,9 +20,9 @@ def tensors() -> dict[str, torch.Tensor]:
 def test_a_shard_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "shard.safetensors"
     write_shard(path, tensors(), IDENTITY)
-    found = read_shard(path)
-    assert found.keys() == tensors().keys()
-    assert all(torch.equal(found[name], tensors()[name]) for name in found)
+    result = read_shard(path)
+    assert result.keys() == tensors().keys()
+    assert all(torch.equal(result[name], tensors()[name]) for name in result)
     assert [p.name for p in tmp_path.iterdir()] == ["shard.safetensors"]
 
 

@@ -14,7 +14,7 @@ SCORES = class_scores(COUNTS)
 
 @cache
 def log_shares(correlation: float) -> torch.Tensor:
-    """Rows (class score, u) of pictures in the proportions of the classes."""
+    """Rows (class score, u) of images in the proportions of the classes."""
     law = SizeLaw(smallest=10, largest=100_000, class_correlation=correlation)
     draws = torch.Generator().manual_seed(0)
     rows = []
@@ -45,7 +45,7 @@ def test_one_class_has_the_middle_score() -> None:
 
 
 # 4912 draws: the 1 % quantile of the Kolmogorov-Smirnov distance is 0.023. At r = 1 the law has
-# one atom for each class; the largest holds 16.5 % of the pictures, so half of it is the floor.
+# one atom for each class; the largest holds 16.5 % of the images, so half of it is the floor.
 @pytest.mark.parametrize(
     ("dial", "distance"), [(0.0, 0.023), (0.5, 0.025), (0.8, 0.03), (1.0, 0.1)]
 )
@@ -57,8 +57,8 @@ def test_the_marginal_stays_uniform_in_log_size(dial: float, distance: float) ->
 def test_the_dial_is_the_correlation_with_the_class(dial: float) -> None:
     rows = log_shares(dial)
     normal = torch.distributions.Normal(0.0, 1.0).icdf(rows[:, 1].clamp(1e-4, 1 - 1e-4))
-    found = torch.corrcoef(torch.stack([rows[:, 0], normal]))[0, 1]
-    assert float(found) == pytest.approx(dial, abs=0.043)  # three standard errors at r = 0
+    result = torch.corrcoef(torch.stack([rows[:, 0], normal]))[0, 1]
+    assert float(result) == pytest.approx(dial, abs=0.043)  # three standard errors at r = 0
 
 
 def test_at_one_the_class_alone_decides() -> None:

@@ -12,15 +12,15 @@ DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 
 def test_the_table_is_whole() -> None:
     table = read_table()
-    assert len(table) == len({picture.hexcode for picture in table}) == 4495
-    assert sum(not picture.base for picture in table) == 2465
-    assert {picture.group for picture in table} == {*CLASSES, "component"}
-    assert all(picture.name and picture.family for picture in table)
+    assert len(table) == len({image.hexcode for image in table}) == 4495
+    assert sum(not image.base for image in table) == 2465
+    assert {image.group for image in table} == {*CLASSES, "component"}
+    assert all(image.name and image.family for image in table)
 
 
 def test_no_family_crosses_the_split() -> None:
-    train = {picture.family for picture in pictures_of("train")}
-    held_out = {picture.family for picture in pictures_of("held-out")}
+    train = {image.family for image in pictures_of("train")}
+    held_out = {image.family for image in pictures_of("held-out")}
     assert not train & held_out
     assert (len(train), len(held_out)) == (1755, 172)
 
@@ -39,7 +39,7 @@ def test_the_docs_give_the_exact_counts() -> None:
     text = DOCS.read_text(encoding="utf-8")
     for split in ("train", "held-out"):
         pictures = pictures_of(split)
-        base = [picture for picture in pictures if not picture.base]
+        base = [image for image in pictures if not image.base]
         row = f"| {split} | {len({p.family for p in base})} | {len(base)} | {len(pictures)} |"
         assert row in text
     counts = {

@@ -15,23 +15,23 @@ def emoji() -> OpenMojiSource:
     return OpenMojiSource(OpenMojiConfig(resolution=32, views=4, seed=2), "held-out")
 
 
-def test_a_view_is_the_source_image_under_its_control(pictures) -> None:
-    for index in range(len(pictures)):
+def test_a_view_is_the_source_image_under_its_control(noise_source) -> None:
+    for index in range(len(noise_source)):
         for view in range(3):
-            made = make_view(pictures, index, view)
-            source = pictures.image(index, view)
-            assert made.control.original_size == source.shape[1:]
-            assert torch.equal(made.image, apply_control(source, made.control, 8))
-            assert made.label == index % 3
+            built = make_view(noise_source, index, view)
+            source = noise_source.image(index, view)
+            assert built.control.original_size == source.shape[1:]
+            assert torch.equal(built.image, apply_control(source, built.control, 8))
+            assert built.label == index % 3
 
 
-def test_a_view_depends_on_seed_picture_and_view_only(pictures, make_pictures) -> None:
-    again = make_view(make_pictures(num_pictures=3), 2, 1)
-    first = make_view(pictures, 2, 1)
+def test_a_view_depends_on_seed_image_and_view_only(noise_source, make_source) -> None:
+    again = make_view(make_source(num_pictures=3), 2, 1)
+    first = make_view(noise_source, 2, 1)
     assert again.control == first.control
     assert torch.equal(again.image, first.image)
-    others = [make_view(pictures, 2, 0), make_view(pictures, 3, 1)]
-    reseeded = make_pictures(config=OpenMojiConfig(resolution=8, views=3, seed=6))
+    others = [make_view(noise_source, 2, 0), make_view(noise_source, 3, 1)]
+    reseeded = make_source(config=OpenMojiConfig(resolution=8, views=3, seed=6))
     others.append(make_view(reseeded, 2, 1))
     assert all(other.control != first.control for other in others)
 
@@ -44,7 +44,7 @@ def test_the_tones_option_does_not_move_the_crops(emoji: OpenMojiSource) -> None
         assert make_view(plain, index, 3).control == make_view(emoji, index, 3).control
 
 
-def test_a_clean_view_is_the_whole_picture_at_256(emoji: OpenMojiSource) -> None:
+def test_a_clean_view_is_the_whole_image_at_256(emoji: OpenMojiSource) -> None:
     view = clean_view(emoji, 5)
     whole = Control(
         original_size=Size(256, 256),
@@ -59,32 +59,32 @@ def test_a_clean_view_is_the_whole_picture_at_256(emoji: OpenMojiSource) -> None
 
 def test_the_counterfactual_of_a_views_own_control_is_that_view(emoji: OpenMojiSource) -> None:
     for index in range(0, len(emoji), 30):
-        made = make_view(emoji, index, 1)
-        assert torch.equal(counterfactual(emoji, index, made.control, view=1), made.image)
+        built = make_view(emoji, index, 1)
+        assert torch.equal(counterfactual(emoji, index, built.control, view=1), built.image)
 
 
 def test_a_mirrored_counterfactual_is_the_mirror_image(emoji: OpenMojiSource) -> None:
     def at(flip: bool) -> torch.Tensor:
-        asked = Control(
+        requests = Control(
             original_size=Size(100, 100),
             crop_corner=Corner(10, 20),
             crop_size=Size(32, 32),
             flip=flip,
         )
-        return counterfactual(emoji, 3, asked)
+        return counterfactual(emoji, 3, requests)
 
     assert torch.equal(at(True), at(False).flip(-1))
 
 
-def test_a_smaller_original_is_the_same_picture_with_less_detail(emoji: OpenMojiSource) -> None:
+def test_a_smaller_original_is_the_same_image_with_less_detail(emoji: OpenMojiSource) -> None:
     def at(side: int) -> torch.Tensor:
-        asked = Control(
+        requests = Control(
             original_size=Size(side, side),
             crop_corner=Corner(0, 0),
             crop_size=Size(side, side),
             flip=False,
         )
-        return counterfactual(emoji, 3, asked).float()
+        return counterfactual(emoji, 3, requests).float()
 
     small, large = at(12), at(256)
     other = clean_view(emoji, 60).image.float()
@@ -96,9 +96,9 @@ def test_a_smaller_original_is_the_same_picture_with_less_detail(emoji: OpenMoji
     assert sharpness(small) < 0.8 * sharpness(large)
 
 
-def test_stacked_views_are_the_single_ones(pictures) -> None:
-    batch = make_views(pictures, [4, 0, 4], [2, 1, 0])
-    singles = [make_view(pictures, i, v) for i, v in ((4, 2), (0, 1), (4, 0))]
+def test_stacked_views_are_the_single_ones(noise_source) -> None:
+    batch = make_views(noise_source, [4, 0, 4], [2, 1, 0])
+    singles = [make_view(noise_source, i, v) for i, v in ((4, 2), (0, 1), (4, 0))]
     assert torch.equal(batch.images, torch.stack([s.image for s in singles]))
     assert batch.label.tolist() == [1, 0, 1]
     corners = [tuple(map(float, s.control.crop_corner)) for s in singles]
@@ -107,12 +107,12 @@ def test_stacked_views_are_the_single_ones(pictures) -> None:
 
 
 @pytest.mark.parametrize("view", [-1, 3])
-def test_a_view_out_of_range_is_refused(pictures, view: int) -> None:
+def test_a_view_out_of_range_is_refused(noise_source, view: int) -> None:
     with pytest.raises(ValueError, match=rf"range\(3\); got {view}"):
-        make_view(pictures, 0, view)
+        make_view(noise_source, 0, view)
 
 
-def test_whole_unflipped_views_of_a_law_without_freedom(make_pictures) -> None:
+def test_whole_unflipped_views_of_a_law_without_freedom(make_source) -> None:
     law = CropLaw(smallest=1.0, largest=1.0, flip_probability=0.0)
     emoji = OpenMojiSource(OpenMojiConfig(resolution=16, crop_law=law), "held-out")
     control = make_view(emoji, 0, 0).control

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tiny autoencoder with random weights, and simple pictures."""
+"""A tiny autoencoder with random weights, and simple images."""
 
 from pathlib import Path
 
@@ -33,8 +33,8 @@ def published(network: AutoencoderKL, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pictures() -> Images:
-    """Twelve two-coloured pictures of 16 pixels."""
+def images() -> Images:
+    """Twelve two-coloured images of 16 pixels."""
     draws = torch.Generator().manual_seed(1)
     colours = torch.randint(0, 256, (12, 2, 3, 1, 1), generator=draws)
     edge = torch.randint(4, 12, (12, 1, 1, 1), generator=draws)

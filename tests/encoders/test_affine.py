@@ -33,9 +33,9 @@ def test_published_channel_convention() -> None:
 
 def test_metadata_comes_before_the_configuration() -> None:
     own = Affine.from_statistics(torch.tensor([3.0]), torch.tensor([5.0]))
-    found = Affine.from_weights(own.metadata(), PUBLISHED, 1)
-    assert found.shift.item() == 3.0
-    assert found.scale.item() == 5.0
+    result = Affine.from_weights(own.metadata(), PUBLISHED, 1)
+    assert result.shift.item() == 3.0
+    assert result.scale.item() == 5.0
 
 
 numbers = st.floats(-1e3, 1e3, width=32)
@@ -47,9 +47,9 @@ positive = st.floats(2**-10, 1e3, width=32)
 def test_metadata_round_trip_is_exact(rows: list[tuple[float, float]]) -> None:
     mean, std = torch.tensor(rows).unbind(1)
     affine = Affine.from_statistics(mean, std)
-    found = Affine.from_weights(affine.metadata(), {}, len(rows))
-    assert torch.equal(found.shift, affine.shift)
-    assert torch.equal(found.scale, affine.scale)
+    result = Affine.from_weights(affine.metadata(), {}, len(rows))
+    assert torch.equal(result.shift, affine.shift)
+    assert torch.equal(result.scale, affine.scale)
 
 
 def test_weights_without_statistics_are_refused() -> None:

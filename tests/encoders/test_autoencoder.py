@@ -47,18 +47,18 @@ def test_pixels_outside_the_range_are_clamped_and_rounded() -> None:
     assert to_images(pixels).flatten().tolist() == [0, 255, 128]
 
 
-def test_moments_are_those_of_diffusers(published: Path, pictures: Images) -> None:
+def test_moments_are_those_of_diffusers(published: Path, images: Images) -> None:
     reference = AutoencoderKL.from_pretrained(published, low_cpu_mem_usage=False).eval()
     with torch.no_grad():
-        posterior = reference.encode(to_pixels(pictures)).latent_dist
-    moments = load(published).encode(to_pixels(pictures))
+        posterior = reference.encode(to_pixels(images)).latent_dist
+    moments = load(published).encode(to_pixels(images))
     torch.testing.assert_close(moments.mean, posterior.mean)
     torch.testing.assert_close(moments.std, posterior.std)
 
 
-def test_published_latents_follow_diffusers_convention(published: Path, pictures: Images) -> None:
+def test_published_latents_follow_diffusers_convention(published: Path, images: Images) -> None:
     autoencoder = load(published)
-    moments = autoencoder.encode(to_pixels(pictures))
+    moments = autoencoder.encode(to_pixels(images))
     latents = autoencoder.draw(moments, torch.zeros_like(moments.mean))
     torch.testing.assert_close(latents, (moments.mean - 0.25) * 0.5)
     with torch.no_grad():
@@ -75,33 +75,33 @@ def test_denormalise_inverts_normalise(seed: int, size: float) -> None:
     )
     autoencoder = own(network)
     raw = size * normal((2, 3, 4, 4), "noise", seed)
-    found = autoencoder.denormalise(autoencoder.normalise(raw))
-    torch.testing.assert_close(found, raw, rtol=1e-5, atol=1e-6)
+    result = autoencoder.denormalise(autoencoder.normalise(raw))
+    torch.testing.assert_close(result, raw, rtol=1e-5, atol=1e-6)
 
 
-def test_draw_is_the_posterior_then_the_affine(network: AutoencoderKL, pictures: Images) -> None:
+def test_draw_is_the_posterior_then_the_affine(network: AutoencoderKL, images: Images) -> None:
     autoencoder = own(network)
-    moments = autoencoder.encode(to_pixels(pictures))
+    moments = autoencoder.encode(to_pixels(images))
     noise = normal(tuple(moments.mean.shape), "noise", 0)
     expected = autoencoder.normalise(moments.mean + noise * moments.std)
     torch.testing.assert_close(autoencoder.draw(moments, noise), expected)
 
 
-def test_a_row_does_not_depend_on_its_batch(network: AutoencoderKL, pictures: Images) -> None:
+def test_a_row_does_not_depend_on_its_batch(network: AutoencoderKL, images: Images) -> None:
     autoencoder = own(network)
-    whole = autoencoder.encode(to_pixels(pictures))
-    alone = autoencoder.encode(to_pixels(pictures[3:4]))
+    whole = autoencoder.encode(to_pixels(images))
+    alone = autoencoder.encode(to_pixels(images[3:4]))
     torch.testing.assert_close(whole.mean[3:4], alone.mean, rtol=1e-5, atol=1e-6)
     latents = autoencoder.normalise(whole.mean)
     difference = autoencoder.decode(latents)[3:4].int() - autoencoder.decode(latents[3:4]).int()
     assert difference.abs().max() <= 1
 
 
-def test_autocast_outside_changes_nothing(network: AutoencoderKL, pictures: Images) -> None:
+def test_autocast_outside_changes_nothing(network: AutoencoderKL, images: Images) -> None:
     autoencoder = own(network)
-    plain = autoencoder.encode(to_pixels(pictures))
+    plain = autoencoder.encode(to_pixels(images))
     with torch.autocast("cpu", torch.bfloat16):
-        inside = autoencoder.encode(to_pixels(pictures))
+        inside = autoencoder.encode(to_pixels(images))
     assert inside.mean.dtype == torch.float32
     assert torch.equal(plain.mean, inside.mean)
 
@@ -295,10 +295,10 @@ def test_what_the_hub_has_is_asked_for_by_every_name(
     expected = load(published).fingerprint
     (published / WEIGHTS_FILE).unlink()
     torch.save(weights, published / "diffusion_pytorch_model.bin")
-    asked = []
+    requests = []
 
     def snapshot(source: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        asked.append(allow_patterns)
+        requests.append(allow_patterns)
         for pattern in allow_patterns:
             for path in published.glob(pattern):
                 shutil.copy(path, tmp_path / "cache")
@@ -306,8 +306,8 @@ def test_what_the_hub_has_is_asked_for_by_every_name(
 
     (tmp_path / "cache").mkdir()
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    found = Autoencoder.load(AutoencoderConfig(source="someone/autoencoder"))
-    assert found.fingerprint == expected and len(asked) == 3
+    result = Autoencoder.load(AutoencoderConfig(source="someone/autoencoder"))
+    assert result.fingerprint == expected and len(requests) == 3
 
 
 def changed(folder: Path, old: str, new: str) -> None:

@@ -28,16 +28,16 @@ def test_captions_are_those_of_the_model_and_the_same_each_time(source):
     import transformers
 
     captioner = Captioner(source, max_tokens=6)
-    found = captioner.describe(images())
-    assert found == Captioner(source, max_tokens=6).describe(images())
-    assert all(caption and "\n" not in caption for caption in found)
+    result = captioner.describe(images())
+    assert result == Captioner(source, max_tokens=6).describe(images())
+    assert all(caption and "\n" not in caption for caption in result)
     model = transformers.BlipForConditionalGeneration.from_pretrained(source).eval()
     processor = transformers.BlipProcessor.from_pretrained(source)
-    for caption, image in zip(found, images(), strict=True):
+    for caption, image in zip(result, images(), strict=True):
         pixels = processor(images=image, return_tensors="pt", input_data_format="channels_first")
         ids = model.generate(**pixels, max_new_tokens=6, num_beams=1, do_sample=False)
         assert processor.decode(ids[0], skip_special_tokens=True).strip() == caption
-    assert max(len(c.split()) for c in found) > max(
+    assert max(len(c.split()) for c in result) > max(
         len(c.split()) for c in Captioner(source, max_tokens=2).describe(images())
     )
     assert captioner.describe([]) == []
@@ -75,7 +75,7 @@ def test_what_is_no_captioner_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"captioner '.*' *: the folder has no config\.json"):
         Captioner(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava"}))
-    with pytest.raises(ValueError, match=r"is a 'llava'; known are blip, .* --captions FILE"):
+    with pytest.raises(ValueError, match=r"is a 'llava'; supported: blip, .* --captions FILE"):
         Captioner(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip"}))
     with pytest.raises(ValueError, match=r"captioner in .* cannot be loaded"):

@@ -55,10 +55,10 @@ def test_changed_latent_statistics_are_found(folder: Path) -> None:
 
 def test_autoencoders_of_earlier_versions_are_read(folder: Path) -> None:
     metadata, path = metadata_of(folder), folder / WEIGHTS_FILE
-    wanted = Autoencoder.from_folder(folder).fingerprint
+    expected = Autoencoder.from_folder(folder).fingerprint
     del metadata[RECORD_KEY]
     save_file(load_file(path), path, metadata)
-    assert Autoencoder.from_folder(folder).fingerprint == wanted
+    assert Autoencoder.from_folder(folder).fingerprint == expected
 
 
 def test_the_shipped_one_has_a_digest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from pippin.encoders.pixels import to_pixels
 from pippin.types import Images
 
 
-def test_parts_against_independent_formulas(network: AutoencoderKL, pictures: Images) -> None:
-    pixels = to_pixels(pictures)
+def test_parts_against_independent_formulas(network: AutoencoderKL, images: Images) -> None:
+    pixels = to_pixels(images)
     noise = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         loss = autoencoder_loss(network, pixels, noise, kl_weight=0.3, scale_weight=0.5)

@@ -39,14 +39,14 @@ def config(tmp_path_factory):
 def test_prompts_are_what_diffusers_pipeline_makes_of_them(config, pipeline):
     encoder = TextEncoder(config)
     assert (encoder.token_features, encoder.pooled_features) == (32, 16)
-    found = encoder.encode(CAPTIONS, PLACES + 5)
+    result = encoder.encode(CAPTIONS, PLACES + 5)
     with torch.no_grad():
         tokens, negative, pooled, negative_pooled = pipeline.encode_prompt(
             CAPTIONS, None, None, device="cpu", max_sequence_length=5
         )
-    torch.testing.assert_close(found.tokens, tokens, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(found.pooled, pooled, rtol=1e-5, atol=1e-6)
-    assert found.mask.shape == (3, PLACES + 5) and found.mask[:, 0].all()
+    torch.testing.assert_close(result.tokens, tokens, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(result.pooled, pooled, rtol=1e-5, atol=1e-6)
+    assert result.mask.shape == (3, PLACES + 5) and result.mask[:, 0].all()
     empty = encoder.encode([""], PLACES + 5)
     torch.testing.assert_close(empty.tokens[0], negative[0], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(empty.pooled[0], negative_pooled[0], rtol=1e-5, atol=1e-6)

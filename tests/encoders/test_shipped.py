@@ -47,9 +47,9 @@ def test_recorded_fingerprint_is_its_own(shipped: Autoencoder) -> None:
     assert quality["fingerprint"] == shipped.fingerprint
 
 
-def test_held_out_pictures_are_reconstructed(shipped: Autoencoder, held_out: Images) -> None:
-    found = measure_reconstruction(shipped, held_out.split(32))
-    assert found.psnr > 29  # dB; the model card has the figure for all held-out pictures
+def test_held_out_images_are_reconstructed(shipped: Autoencoder, held_out: Images) -> None:
+    result = measure_reconstruction(shipped, held_out.split(32))
+    assert result.psnr > 29  # dB; the model card has the figure for all held-out images
 
 
 def test_normalised_latents_have_about_unit_variance(

@@ -21,7 +21,7 @@ def batch(count: int, side: int, seed: int, **changes: float) -> Moments:
 
 def test_they_are_those_of_posterior_samples() -> None:
     batches = [batch(4, 16, 0), batch(3, 8, 1)]
-    found = latent_statistics(batches, "a")
+    result = latent_statistics(batches, "a")
     draws = torch.Generator().manual_seed(2)
     raw = torch.cat(
         [
@@ -32,32 +32,32 @@ def test_they_are_those_of_posterior_samples() -> None:
         ],
         dim=1,
     )
-    assert found.mean == pytest.approx(raw.mean(1).tolist(), abs=0.15)
-    assert found.std == pytest.approx(raw.std(1).tolist(), rel=0.06)
-    assert (found.images, found.autoencoder) == (7, "a")
+    assert result.mean == pytest.approx(raw.mean(1).tolist(), abs=0.15)
+    assert result.std == pytest.approx(raw.std(1).tolist(), rel=0.06)
+    assert (result.images, result.autoencoder) == (7, "a")
     exact = torch.cat([m.mean.double().transpose(0, 1).flatten(1) for m in batches], dim=1)
-    assert found.mean == pytest.approx(exact.mean(1).tolist())
+    assert result.mean == pytest.approx(exact.mean(1).tolist())
     variance = exact.var(1, correction=0) + 0.25
-    assert found.std == pytest.approx(variance.sqrt().tolist(), rel=1e-6)
+    assert result.std == pytest.approx(variance.sqrt().tolist(), rel=1e-6)
 
 
 def test_latents_that_are_normalised_by_them_have_rms_1() -> None:
-    found = latent_statistics([batch(8, 16, 0)], "a")
-    assert found.rms(found.affine) == pytest.approx(1)
-    double = Affine(found.affine.shift, found.affine.scale / 2)
-    assert found.rms(double) == pytest.approx(2)
+    result = latent_statistics([batch(8, 16, 0)], "a")
+    assert result.rms(result.affine) == pytest.approx(1)
+    double = Affine(result.affine.shift, result.affine.scale / 2)
+    assert result.rms(double) == pytest.approx(2)
     one = Affine(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
-    square = torch.tensor(found.mean) ** 2 + torch.tensor(found.std) ** 2
-    assert found.rms(one) == pytest.approx(float(square.mean().sqrt()))
+    square = torch.tensor(result.mean) ** 2 + torch.tensor(result.std) ** 2
+    assert result.rms(one) == pytest.approx(float(square.mean().sqrt()))
 
 
 def test_they_survive_their_record_to_the_last_bit() -> None:
-    found = latent_statistics([batch(2, 8, 0)], "a")
-    again = LatentStatistics.from_dict(found.to_dict())
-    assert again == found
-    assert torch.equal(again.affine.scale.flatten(), torch.tensor(found.std))
-    own = taken_over(found.affine, "a")
-    assert (own.mean, own.std, own.images) == (found.mean, found.std, 0)
+    result = latent_statistics([batch(2, 8, 0)], "a")
+    again = LatentStatistics.from_dict(result.to_dict())
+    assert again == result
+    assert torch.equal(again.affine.scale.flatten(), torch.tensor(result.std))
+    own = taken_over(result.affine, "a")
+    assert (own.mean, own.std, own.images) == (result.mean, result.std, 0)
     with pytest.raises(ConfigError, match=r"missing|required"):
         LatentStatistics.from_dict({"mean": [0.0]})
 

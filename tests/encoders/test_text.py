@@ -22,8 +22,8 @@ CAPTIONS = ["red apple", "blue car red apple blue", ""]
 
 def save_tokenizer(folder):
     ends = ("[CLS]", "[SEP]")
-    found = word_tokenizer(WORDS, ends, cls_token="[CLS]", sep_token="[SEP]")
-    found.save_pretrained(folder)
+    result = word_tokenizer(WORDS, ends, cls_token="[CLS]", sep_token="[SEP]")
+    result.save_pretrained(folder)
 
 
 def bert():
@@ -82,7 +82,7 @@ def quiet_generator():
 def test_gives_what_the_library_gives(tmp_path, kind):
     source, model = checkpoint(tmp_path, kind)
     encoder = TextEncoder(TextConfig(source=(source,)))
-    found = encoder.encode(CAPTIONS, 9)
+    result = encoder.encode(CAPTIONS, 9)
     ids = torch.tensor(
         [[2, 4, 6, 3, 0, 0, 0, 0, 0], [2, 5, 7, 4, 6, 5, 3, 0, 0], [2, 3, 0, 0, 0, 0, 0, 0, 0]]
     )
@@ -90,18 +90,18 @@ def test_gives_what_the_library_gives(tmp_path, kind):
     with torch.no_grad():
         given = {} if kind == "clip" else {"attention_mask": mask}
         expected = model(input_ids=ids, **given).last_hidden_state
-    torch.testing.assert_close(found.tokens, expected, rtol=1e-5, atol=1e-6)
-    assert torch.equal(found.mask, mask)
+    torch.testing.assert_close(result.tokens, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(result.mask, mask)
     assert encoder.token_features == 16
     assert encoder.pooled_features == {"bert": 16, "clip": 12, "t5": None}[kind]
     if kind == "t5":
-        assert found.pooled is None
+        assert result.pooled is None
     elif kind == "bert":
         mean = torch.stack([row[m].mean(0) for row, m in zip(expected, mask, strict=True)])
-        torch.testing.assert_close(found.pooled, mean / mean.norm(dim=1, keepdim=True))
+        torch.testing.assert_close(result.pooled, mean / mean.norm(dim=1, keepdim=True))
     else:
         with torch.no_grad():
-            torch.testing.assert_close(found.pooled, model(input_ids=ids).text_embeds)
+            torch.testing.assert_close(result.pooled, model(input_ids=ids).text_embeds)
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -128,13 +128,13 @@ def test_a_pair_stands_side_by_side(tmp_path):
     first, small = checkpoint(tmp_path / "a", "clip", width=8)
     second, large = checkpoint(tmp_path / "b", "clip", 1, width=16, projection=20)
     encoder = TextEncoder(TextConfig(source=(first, second), layer="penultimate"))
-    found = encoder.encode(["red car"], 6)
+    result = encoder.encode(["red car"], 6)
     ids = torch.tensor([[2, 4, 7, 3, 0, 0]])
     with torch.no_grad():
         parts = [m(input_ids=ids, output_hidden_states=True) for m in (small, large)]
     expected = torch.cat([part.hidden_states[-2] for part in parts], dim=-1)
-    torch.testing.assert_close(found.tokens, expected)
-    torch.testing.assert_close(found.pooled, parts[1].text_embeds)
+    torch.testing.assert_close(result.tokens, expected)
+    torch.testing.assert_close(result.pooled, parts[1].text_embeds)
     assert (encoder.token_features, encoder.pooled_features) == (24, 20)
 
 
@@ -152,9 +152,9 @@ def test_a_pair_stands_side_by_side(tmp_path):
 )
 def test_hostile_captions(tmp_path, caption):
     source, _ = checkpoint(tmp_path, "bert")
-    found = TextEncoder(TextConfig(source=(source,))).encode([caption, "red"], 7)
-    assert found.tokens.shape == (2, 7, 16) and found.tokens.isfinite().all()
-    assert found.mask.any(dim=1).all() and found.pooled.isfinite().all()
+    result = TextEncoder(TextConfig(source=(source,))).encode([caption, "red"], 7)
+    assert result.tokens.shape == (2, 7, 16) and result.tokens.isfinite().all()
+    assert result.mask.any(dim=1).all() and result.pooled.isfinite().all()
 
 
 def test_fingerprint_follows_weights_and_needs_no_loading(tmp_path, monkeypatch):
@@ -171,7 +171,7 @@ def test_what_is_no_encoder_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"has no config\.json"):
         TextEncoder(TextConfig(source=(str(tmp_path),)))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(ValueError, match="is a 'gpt2'; known are bert, clip"):
+    with pytest.raises(ValueError, match="is a 'gpt2'; supported: bert, clip"):
         TextEncoder(TextConfig(source=(str(tmp_path),)))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match="cannot be loaded"):
@@ -189,11 +189,11 @@ def test_a_clip_without_a_projection_has_no_pooled_vector(tmp_path):
     source, model = checkpoint(tmp_path, "clip")
     without(source, "text_projection.weight")
     encoder = TextEncoder(TextConfig(source=(source,)))
-    found = encoder.encode(["red car"], 6)
-    assert encoder.pooled_features is None and found.pooled is None
+    result = encoder.encode(["red car"], 6)
+    assert encoder.pooled_features is None and result.pooled is None
     with torch.no_grad():
         expected = model(input_ids=torch.tensor([[2, 4, 7, 3, 0, 0]])).last_hidden_state
-    torch.testing.assert_close(found.tokens, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(result.tokens, expected, rtol=1e-5, atol=1e-6)
     rule = TextSemantic(token_features=16, pooled_features=12)
     with pytest.raises(ConfigError, match=r"pooled_features is 12; .* gives none"):
         check_encoder(encoder, rule)
@@ -204,7 +204,7 @@ def test_weights_that_lack_tensors_are_refused_by_name(tmp_path, kind):
     source, _ = checkpoint(tmp_path, kind)
     names = sorted(load_file(tmp_path / "model.safetensors"))
     without(source, next(name for name in names if "layer" in name))
-    with pytest.raises(ValueError, match=r"is not whole: its weights lack 1 tensors \("):
+    with pytest.raises(ValueError, match=r"is incomplete: its weights lack 1 tensors \("):
         TextEncoder(TextConfig(source=(source,)))
 
 

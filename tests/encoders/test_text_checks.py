@@ -42,9 +42,9 @@ def t5(folder, **config):
 
 
 def tokenizer(folder, words=WORDS, ends=("[BOS]", "[EOS]"), pad="[PAD]", **settings):
-    found = word_tokenizer(words, ends, bos_token="[BOS]", eos_token="[EOS]", **settings)
-    found.pad_token = pad
-    found.save_pretrained(folder)
+    result = word_tokenizer(words, ends, bos_token="[BOS]", eos_token="[EOS]", **settings)
+    result.pad_token = pad
+    result.save_pretrained(folder)
     return folder
 
 
@@ -118,7 +118,7 @@ def test_clip_score_refuses_the_same(tmp_path):
         Clip(str(tmp_path))
     save_clip(tmp_path)
     change_weights(tmp_path, **{"text_projection.weight": torch.zeros(8, 16)})
-    with pytest.raises(ValueError, match="the same features: they would say nothing"):
+    with pytest.raises(ValueError, match="the same features, so they do not depend"):
         Clip(str(tmp_path))
 
 
@@ -162,7 +162,7 @@ def test_features_that_do_not_depend_on_the_caption_are_refused(tmp_path, build,
 def test_more_places_than_the_model_has_are_refused(tmp_path, build):
     encoder = load(build(tmp_path))
     assert encoder.encode(["red"], 20).tokens.shape == (1, 20, 16)
-    with pytest.raises(ValueError, match=r"num_tokens is 21, .* reads 20 tokens at most"):
+    with pytest.raises(ValueError, match=r"num_tokens is 21, .* supports at most 20 tokens"):
         encoder.encode(["red"], 21)
 
 
@@ -253,8 +253,8 @@ def spiece(folder):
 
 def test_a_t5_with_spiece_model_alone_is_read(tmp_path):
     encoder = load(spiece(tmp_path))
-    found = encoder._parts[0].tokenizer(["red car", "car", ""])["input_ids"]
-    assert found == [[4, 5, 1], [5, 1], [1]]
+    result = encoder._parts[0].tokenizer(["red car", "car", ""])["input_ids"]
+    assert result == [[4, 5, 1], [5, 1], [1]]
 
 
 def test_the_packages_that_read_spiece_model_are_named(tmp_path, monkeypatch):

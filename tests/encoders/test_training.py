@@ -43,11 +43,11 @@ class KilledError(Exception):
 
 
 @pytest.fixture
-def batches(pictures: Images) -> Batches:
+def batches(images: Images) -> Batches:
     def stream(start: int) -> Iterator[Images]:
         while True:
-            rows = torch.arange(start, start + 4) % len(pictures)
-            yield pictures[rows]
+            rows = torch.arange(start, start + 4) % len(images)
+            yield images[rows]
             start += 4
 
     return stream
@@ -129,11 +129,11 @@ def test_the_start_depends_on_the_seed_only() -> None:
 def test_rates_warm_up_and_decay_to_zero() -> None:
     config = replace(CONFIG, images=100, warmup_images=20, batch_size=10)
     cosine = [0.5 * (1 + math.cos(math.pi * (n + 0.5) / 8)) for n in range(8)]
-    found = [rate_share(config, step) for step in range(10)]
-    assert found == pytest.approx([0.25, 0.75, *cosine])
+    result = [rate_share(config, step) for step in range(10)]
+    assert result == pytest.approx([0.25, 0.75, *cosine])
     end = replace(config, lr_at="end")  # as runs were trained that do not record it
-    found = [rate_share(end, step) for step in (0, 1, 5, 9)]
-    assert found == pytest.approx([0.5, 1, 0.5, 0])
+    result = [rate_share(end, step) for step in (0, 1, 5, 9)]
+    assert result == pytest.approx([0.5, 1, 0.5, 0])
 
 
 @pytest.mark.parametrize("images", [1, 4, 5, 30])
@@ -244,13 +244,13 @@ def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
 def test_a_flipped_bit_of_the_state_is_found(tmp_path: Path) -> None:
     state = RunState(tensors={"a": torch.ones(99), "step": torch.tensor(3.0)}, position={"s": 1})
     save_state(tmp_path, state)
-    found = load_state(tmp_path)
-    assert found is not None and found.position == {"s": 1} and found.tensors["step"] == 3
+    result = load_state(tmp_path)
+    assert result is not None and result.position == {"s": 1} and result.tensors["step"] == 3
     path = tmp_path / STATE_FILE
     good = path.read_bytes()
     for place in (-3, good.index(b'\\"s\\": 1') + 7):
         content = bytearray(good)
         content[place] ^= 2
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{STATE_FILE} is damaged .*put a copy"):
+        with pytest.raises(ValueError, match=rf"{STATE_FILE} is damaged .*restore a copy"):
             load_state(tmp_path)

@@ -51,7 +51,7 @@ def test_a_folder_without_pictures_is_refused_before_the_first_run(tmp_path):
     (tmp_path / "splits" / "train" / "a.png").touch()
     for place, message in (
         ("nowhere", "nowhere is not there"),
-        ("empty", "hold no picture"),
+        ("empty", "hold no image"),
         ("splits", r"names of splits .*--data\.path .*/splits/train"),
     ):
         given = ["--scale", "paper", "--data-path", str(tmp_path / place)]

@@ -37,7 +37,7 @@ class Imported:
     """Result of an import: contents of the folder, and skipped or ignored parts of the source."""
 
     shards: int
-    num_before: int
+    before: int
     """Shards from earlier calls."""
     pictures: int = 0
     lost: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ def _write_metadata(
     config: ImportConfig, shards: list[Shard], folder: Path, num_before: int
 ) -> Imported:
     """Write the metadata of complete shards."""
-    imported = Imported(shards=len(shards), num_before=num_before)
+    imported = Imported(shards=len(shards), before=num_before)
     classes = None
     if config.label in (None, FOLDER):
         parts = ((shard.stem, _complete_part(shard, folder)) for shard in shards)
@@ -199,14 +199,14 @@ def _locked_folder(folder: Path, config: ImportConfig) -> Iterator[None]:
         if not any(parts.glob("[0-9]*.json")):  # nothing was imported: other settings are allowed
             (parts / COLUMNS).unlink(missing_ok=True)
             config.save(path)
-        recorded = ImportConfig.load(path)
-        num_before = _without_secrets(recorded)
-        if recorded != num_before:  # of an earlier version
-            num_before.save(path)
-        if num_before != config:
+        stored = ImportConfig.load(path)
+        recorded = _without_secrets(stored)
+        if stored != recorded:  # an earlier version
+            recorded.save(path)
+        if recorded != config:
             raise ConfigError(
-                f"{folder} holds what was imported from {num_before.source} with other settings: "
-                "repeat those, or choose another folder"
+                f"{folder} holds an import of {recorded.source} with other settings: repeat those, "
+                "or choose another folder"
             )
         yield
 
