@@ -51,7 +51,7 @@ def build_cache(
         source: the images.
         encoder: on ``device``.
         config: folder, dtype and shard size; a build in progress keeps its own shard size.
-        device: where the encoder runs.
+        device: device of the encoder.
         encode_batch: number of images encoded at once.
         workers: number of processes that prepare images; 0 = this one.
         verify: check of a finished cache; see :meth:`LatentCache.open`.

@@ -140,7 +140,7 @@ class ShardClaims:
             self._lock(_FIRST_SHARD_BYTE + number, fcntl.LOCK_UN)
 
     def _check_content(self) -> None:
-        """Refuse to overwrite a hard link or an unrelated file."""
+        """Check that the file is not a hard link or an unrelated file."""
         start = os.pread(self._file, _HEADER + 1, 0)
         if not re.fullmatch(_VALID_START, start):
             raise ValueError(

@@ -25,7 +25,7 @@ class SizeLaw(Config):
         """Reject an empty range."""
         if not (1 <= self.smallest <= self.largest) or not 0 <= self.class_correlation <= 1:
             raise ConfigError(
-                "size law: 1 <= smallest <= largest and 0 <= class_correlation <= 1; got "
+                "data.size_law: 1 <= smallest <= largest and 0 <= class_correlation <= 1; got "
                 f"{self.smallest}, {self.largest}, {self.class_correlation}"
             )
 
@@ -48,7 +48,7 @@ class CropLaw(Config):
         within(self, "data.crop_law", 0, 1, "local_share")
         if not (0 < self.smallest <= self.largest <= 1) or not 0 <= self.flip_probability <= 1:
             raise ConfigError(
-                "crop law: 0 < smallest <= largest <= 1 and 0 <= flip_probability <= 1; got "
+                "data.crop_law: 0 < smallest <= largest <= 1 and 0 <= flip_probability <= 1; got "
                 f"{self.smallest}, {self.largest}, {self.flip_probability}"
             )
 

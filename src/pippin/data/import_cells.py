@@ -165,7 +165,7 @@ class _Cells:
         """Find the column or entry of a name, and its value; members of archives are not read.
 
         Args:
-            wanted: as users write it; of an archive as :func:`match_kind` has it.
+            name: name as users write it; for archives see :func:`match_kind`.
             is_text: ``NAME`` stands for a member ``NAME.txt`` too.
 
         Raises:

@@ -129,7 +129,7 @@ def find_columns(config: ImportConfig, schema: ShardSchema) -> Columns:
 def _fallbacks(
     schema: ShardSchema, candidates: Sequence[str], extra: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Usual names in their order, each before the entry of a json of that name."""
+    """Candidate names in order, each followed by the JSON entry of that name."""
     names = tuple(variant for name in candidates for variant in (name, INNER + name))
     return names + (tuple(extra) if schema.samples is not None else ())
 
@@ -141,7 +141,7 @@ def _shared_column(
     requested: str | None,
     candidates: Sequence[str],
 ) -> str | None:
-    """The column of all shards; None = there is none, or each row of an archive has its own."""
+    """Column of all shards; None = no column, or archive rows with individual members."""
     if requested is not None:
         is_none = requested == NONE and find_name(NONE, schema.names) is None
         return None if is_none else _requested_column(config, schema, option, requested)

@@ -205,8 +205,8 @@ def _locked_folder(folder: Path, config: ImportConfig) -> Iterator[None]:
             recorded.save(path)
         if recorded != config:
             raise ConfigError(
-                f"{folder} holds an import of {recorded.source} with other settings: repeat those, "
-                "or choose another folder"
+                f"{folder} holds an import of {recorded.source} with other settings: repeat "
+                "those, or choose another folder"
             )
         yield
 

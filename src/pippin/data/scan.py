@@ -233,8 +233,8 @@ def _select(listing: Listing, files: Mapping[str, FileRecord], min_side: int) ->
     skipped, usable = list(listing.lost), []
     for entry in listing.entries:
         record = files[entry.name]
-        if loss := _skip_reason(record, min_side):
-            skipped.append(SkippedImage(name=entry.name, reason=loss[0], detail=loss[1]))
+        if reason := _skip_reason(record, min_side):
+            skipped.append(SkippedImage(name=entry.name, reason=reason[0], detail=reason[1]))
         else:
             usable.append((entry, record))
     class_names = tuple(sort_labels(entry.label for entry, _ in usable))

@@ -245,8 +245,8 @@ def _names(keys: list[Any]) -> str:
 
 
 def _refuse_unknown(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse settings that the class here does not have, as one of a later diffusers may: it would
-    pass over them. Those without a value change nothing."""
+    """Reject settings that the installed diffusers does not have and would ignore silently.
+    Settings without a value are allowed."""
     known = inspect.signature(AutoencoderKL.__init__).parameters
     unknown = [
         f"{name}={value!r}"
@@ -257,5 +257,5 @@ def _refuse_unknown(folder: Path, config: dict[str, Any]) -> None:
         raise ValueError(
             f"{folder}: config.json (diffusers {config.get('_diffusers_version', 'unknown')}) "
             f"has settings that AutoencoderKL of diffusers {diffusers_version} does not have: "
-            f"{', '.join(unknown)}. Update diffusers, or remove them where they mean nothing"
+            f"{', '.join(unknown)}. Update diffusers, or remove them if they have no effect"
         )

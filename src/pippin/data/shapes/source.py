@@ -140,10 +140,10 @@ class ShapesSource:
 
     def _digest(self, decoder: str) -> str:
         config, count = self.config, min(len(self), NUM_HASHED_SCENES)
-        law = [len(self), config.seed, config.objects, self.class_names, COLOURS, OUTLINES]
-        law += [SIZES, BACKGROUNDS, CELL]
+        settings = [len(self), config.seed, config.objects, self.class_names, COLOURS, OUTLINES]
+        settings += [SIZES, BACKGROUNDS, CELL]
         sample = [(self.scene(index), self.captions(index)) for index in range(count)]
-        text = json.dumps([decoder, self.split, law, sample])
+        text = json.dumps([decoder, self.split, settings, sample])
         drawn = hashlib.sha256(draw_image(self.scene(0), 32).numpy().tobytes()).hexdigest()
         return hashlib.sha256(f"{text}{drawn if decoder else ''}".encode()).hexdigest()[:16]
 
