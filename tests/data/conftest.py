@@ -19,7 +19,7 @@ from pippin.types import Moments
 
 @dataclass
 class NoiseSource:
-    """Random images of random sizes, height and width apart."""
+    """Source of random images with independent random heights and widths."""
 
     config: OpenMojiConfig = field(
         default_factory=lambda: OpenMojiConfig(resolution=8, views=3, seed=5)
@@ -82,7 +82,7 @@ class PoolingEncoder:
 
     name: str = "pooling"
     fail_at: int | None = None
-    """Which call of encode raises, as a killed process would stop."""
+    """Index of the call of encode that raises, to simulate a kill."""
     calls: int = 0
 
     @property

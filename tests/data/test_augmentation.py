@@ -61,7 +61,7 @@ def test_factors_do_what_their_names_say(look, wanted):
 
 
 def test_looks_are_applied_in_their_documented_order():
-    """By hand, on a grey image that none of the factors drives out of range."""
+    """Manual formulas, on a grey image that no factor drives out of range."""
     grey = torch.full((3, 8, 8), 100, dtype=torch.uint8)
     grey[:, ::2] = 60
     brighter = 1.2 * grey.float()  # 120 and 72, mean 96
@@ -164,9 +164,9 @@ def test_dials_leave_the_laws_of_jpeg_and_grain(dial: float, share: float) -> No
         for score in scores
     ]
     jpeg = torch.tensor(
-        [(one.jpeg_quality - 0.5) / 80 for one in result if one.jpeg_quality < 100]
+        [(sample.jpeg_quality - 0.5) / 80 for sample in result if sample.jpeg_quality < 100]
     )
-    grain = torch.tensor([one.grain / 40 for one in result if one.grain > 0])
+    grain = torch.tensor([sample.grain / 40 for sample in result if sample.grain > 0])
     for strength in (jpeg, grain):
         count = len(strength)
         error = 5 * (share * (1 - share) / 4000) ** 0.5
@@ -176,7 +176,10 @@ def test_dials_leave_the_laws_of_jpeg_and_grain(dial: float, share: float) -> No
         assert nine_tenths == pytest.approx(0.9, abs=5 * (0.09 / count) ** 0.5)
     # both fall or rise with the class alone
     if dial == 1:
-        for values in ([one.jpeg_quality for one in result], [one.grain for one in result]):
+        for values in (
+            [sample.jpeg_quality for sample in result],
+            [sample.grain for sample in result],
+        ):
             assert values == sorted(values)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Braces stand for what shells and WebDataset make of them."""
+"""Brace expansion as in shells and WebDataset."""
 
 import pytest
 

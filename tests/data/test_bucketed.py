@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Custom data sets in buckets: nothing is lost, whatever the ratios, batches and processes."""
+"""Buckets: every image is seen, whatever the ratios, batches and ranks."""
 
 import itertools
 import random
@@ -27,7 +27,7 @@ from pippin.types import Batch, Moments, TextFeatures
 
 
 class Blank:
-    """Moments of a size and nothing else, and the autoencoder that they are of."""
+    """Blank moments of one size, with their autoencoder."""
 
     num_views = 2
 
@@ -53,19 +53,21 @@ class Blank:
 
 
 def blank_buckets(image_sizes: list[Size], ratios: tuple[float, ...]) -> BucketedMoments:
-    """Buckets of made-up images, of which only the sizes count."""
+    """Buckets of synthetic images that have only sizes."""
     sizes = bucket_sizes(64, ratios, 16)
     mine = [nearest_bucket(sizes, image) for image in image_sizes]
     result = []
     for size in sizes:
-        where = torch.tensor([k for k, one in enumerate(mine) if one == size], dtype=torch.long)
+        where = torch.tensor(
+            [k for k, entry in enumerate(mine) if entry == size], dtype=torch.long
+        )
         if len(where):
             result.append(Bucket(size=size, pictures=where, moments=Blank(size, len(where))))
     return BucketedMoments(result)
 
 
 def take(source: BucketedMoments, steps: int, world: int = 1, **given: Any) -> list[list[Batch]]:
-    """The first batches of every process."""
+    """First batches of every rank."""
     return [
         list(
             itertools.islice(
@@ -179,7 +181,7 @@ def test_views_of_a_image_have_the_size_of_its_bucket(photos: ImagesConfig) -> N
 
 
 def test_buckets_draw_the_same_numbers_as_squares(photos: ImagesConfig) -> None:
-    """Where a law leaves no freedom but the flip, the flip is that of the square view."""
+    """If only the flip is random, it equals the flip of the square view."""
     law = CropLaw(smallest=1.0, largest=1.0)
     first, second = (
         ImagesSource(
@@ -202,7 +204,7 @@ def test_each_bucket_has_a_cache_of_its_own(photos, encoder, tmp_path: Path) -> 
     assert sum(map(len, caches)) == len(cached) == len(source)
     for bucket in cached.buckets:
         views = torch.arange(len(bucket.pictures)) % 2
-        a, b = (one.fetch(bucket.pictures, views) for one in (cached, fresh))
+        a, b = (entry.fetch(bucket.pictures, views) for entry in (cached, fresh))
         torch.testing.assert_close(a.moments.mean, b.moments.mean, rtol=1e-6, atol=1e-6)
         assert a.moments.mean.shape[2:] == (bucket.size.height // 4, bucket.size.width // 4)
         assert a.label.tolist() == [source.label(k) for k in bucket.pictures.tolist()]
@@ -238,7 +240,7 @@ def test_captions_are_asked_for_by_the_place_in_the_whole_source() -> None:
         return TextFeatures(pooled=indices[:, None].float())
 
     ((first, second),) = take(source, 2, batch_size=4, captions=captions)
-    assert [one[1:] for one in requests] == [(0, 4, slice(0, 4)), (1, 4, slice(0, 4))]
+    assert [entry[1:] for entry in requests] == [(0, 4, slice(0, 4)), (1, 4, slice(0, 4))]
     for batch, (indices, *_) in zip((first, second), requests, strict=True):
         assert batch.index.tolist() == indices and batch.conditions.text is not None
     assert sorted(first.index.tolist() + second.index.tolist()) == list(range(8))

@@ -83,7 +83,7 @@ def test_without_buckets_fingerprints_are_those_of_before() -> None:
     assert not {"aspect_ratios", "bucket_step"} & set(protocol(plain))
     some = replace(plain, aspect_ratios=(1.0, 2.0))
     finer, more = replace(some, bucket_step=8), replace(some, aspect_ratios=(0.5, 1.0, 2.0))
-    assert len({fingerprint(one) for one in (plain, some, finer, more)}) == 4
+    assert len({fingerprint(variant) for variant in (plain, some, finer, more)}) == 4
     assert protocol(some)["aspect_ratios"] == [1.0, 2.0]
     assert ImagesConfig.from_dict(some.to_dict()) == some
 

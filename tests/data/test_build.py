@@ -25,7 +25,7 @@ def config(tmp_path: Path) -> CacheConfig:
 
 
 def files(cache: LatentCache) -> dict[str, bytes]:
-    """Every file of a cache but its lock."""
+    """Every file of a cache except its lock."""
     return {p.name: p.read_bytes() for p in cache.folder.iterdir() if p.name != "lock"}
 
 
@@ -225,7 +225,7 @@ def test_two_builders_share_the_work(
 def test_a_builder_that_comes_later_takes_the_shard_size_of_the_first(
     noise_source, make_encoder, config, uninterrupted
 ) -> None:
-    """Here the first is killed while the second waits for it, and said what it has begun."""
+    """The first builder is killed while the second waits for its shard."""
     context = multiprocessing.get_context("fork")
     begun = context.Event()
 

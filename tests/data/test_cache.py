@@ -34,7 +34,7 @@ def cache(noise_source, encoder, config: CacheConfig) -> LatentCache:
 
 
 def damage(cache: LatentCache, number: int, content: bytes | None) -> str:
-    """Overwrite or delete a shard; its name."""
+    """Overwrite or delete a shard; returns its name."""
     path = cache.folder / cache.manifest.shards[number].name
     path.unlink()
     if content is not None:

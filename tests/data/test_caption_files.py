@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions in text files beside images, as kohya's trainers and img2dataset lay them out."""
+"""Caption files beside images, as in kohya's trainers and img2dataset."""
 
 import errno
 import re
@@ -30,7 +30,7 @@ def config(tmp_path: Path) -> ImagesConfig:
 
 @pytest.fixture
 def put(config: ImagesConfig):
-    """Writes an image, or bytes where they are given."""
+    """Write an image, or the given bytes."""
 
     def make(name: str, content: bytes | None = None) -> None:
         path = Path(config.path) / name
@@ -44,7 +44,7 @@ def put(config: ImagesConfig):
 
 
 def captions(config: ImagesConfig) -> dict[str, str | None]:
-    return {one.name: one.captions.get("name") for one in list_pictures(config).entries}
+    return {entry.name: entry.captions.get("name") for entry in list_pictures(config).entries}
 
 
 @pytest.mark.parametrize("folder", ["", "cat/", "00000/"])
@@ -92,7 +92,7 @@ def test_what_is_no_caption_is_named(config, put, content: bytes, why: str) -> N
     put("a.txt", content)
     put("b.txt", b"x" * LARGEST)
     result = scan(config)
-    ((name, reason, detail),) = [(one.name, one.reason, one.detail) for one in result.lost]
+    ((name, reason, detail),) = [(entry.name, entry.reason, entry.detail) for entry in result.lost]
     assert (name, reason) == ("a.png", "unreadable caption")
     assert re.search(why, detail)
 
@@ -167,6 +167,6 @@ def test_of_two_names_that_differ_in_unicode_form_one_is_lost(config, put) -> No
     for name in ("caf\u00e9.png", "cafe\u0301.png", "c.png"):
         put(name)
     result = list_pictures(config)
-    assert [one.name for one in result.entries] == ["c.png", "caf\u00e9.png"]
+    assert [entry.name for entry in result.entries] == ["c.png", "caf\u00e9.png"]
     (lost,) = result.lost
     assert lost.reason == "named twice" and "form of Unicode" in lost.detail

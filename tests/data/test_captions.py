@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bank of captions: the same bytes by any number of processes, each caption encoded once."""
+"""Caption bank: identical bytes for any number of processes, and each caption encoded once."""
 
 import json
 import multiprocessing
@@ -20,14 +20,14 @@ CAPTIONS = [f"picture {number}" for number in range(13)]
 
 
 class Lengths:
-    """Features that say how long a caption is and what its last sign is."""
+    """Features with the length and the last character of a caption."""
 
     def __init__(self):
         self.seen = []
 
     def encode(self, captions, num_tokens):
         self.seen += captions
-        rows = torch.tensor([[len(one), ord(one[-1])] for one in captions]).float()
+        rows = torch.tensor([[len(caption), ord(caption[-1])] for caption in captions]).float()
         return TextFeatures(
             tokens=rows[:, None].expand(-1, num_tokens, -1),
             mask=torch.ones(len(captions), num_tokens, dtype=torch.bool),
@@ -36,9 +36,11 @@ class Lengths:
 
     def cuts(self, captions, num_tokens):
         return [
-            CutCaption(caption=one, encoder="lengths", tokens=10, read=num_tokens, unread=one[-2:])
-            for one in captions
-            if len(one) > 9
+            CutCaption(
+                caption=caption, encoder="lengths", tokens=10, read=num_tokens, unread=caption[-2:]
+            )
+            for caption in captions
+            if len(caption) > 9
         ]
 
 
@@ -53,7 +55,7 @@ def files(folder):
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    """Four shards of two batches, the last of one caption."""
+    """Four shards of two batches; the last batch has one caption."""
     monkeypatch.setattr(module, "SHARD", 4)
     monkeypatch.setattr(module, "BATCH", 2)
 
@@ -121,7 +123,7 @@ def test_a_bank_knows_which_captions_were_cut(tmp_path):
 
 @pytest.mark.parametrize(("own", "known"), [(3, False), (2, True)])
 def test_an_older_bank_says_what_it_does_not_know(tmp_path, own, known):
-    """Where captions fill all places, nobody has counted how many were longer."""
+    """If captions fill all positions, truncation is unknown."""
 
     class Older(Lengths):
         def encode(self, captions, num_tokens):

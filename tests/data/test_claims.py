@@ -12,7 +12,7 @@ CONTEXT = multiprocessing.get_context("fork")
 
 
 def elsewhere(work):
-    """What ``work()`` returns in a process of its own."""
+    """Result of ``work()`` in a separate process."""
     output, reference = CONTEXT.Pipe()
     process = CONTEXT.Process(target=lambda: reference.send(work()))
     process.start()
@@ -52,7 +52,7 @@ def test_shards_are_given_once_and_those_of_others_are_not_given(tmp_path):
 
 
 def test_inside_the_gate_the_folder_is_read_anew(tmp_path, monkeypatch):
-    """A shared disk's client may else remember that another's shard or manifest is absent."""
+    """Otherwise the client of a shared disk may cache the absence of a shard or manifest."""
     seen = []
     monkeypatch.setattr(claims_module, "listed", lambda folder: seen.append(folder))
     with ShardClaims(tmp_path) as claims:
@@ -86,7 +86,7 @@ def test_one_waits_for_the_maker_of_a_shard_and_no_longer_than_it_lives(tmp_path
 
 
 def test_counting_the_rows_that_are_done_is_cheap(tmp_path):
-    """After every batch, of any number of shards: not 1/20 of listing those that are missing."""
+    """It runs after every batch, so it must take less than 1/20 of a listing of missing shards."""
     whole = [number % 3 == 0 for number in range(300_001)]
 
     def seconds(work):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions and labels become plain text, or are refused with the reason."""
+"""Captions and labels become plain text, or are rejected with the reason."""
 
 from decimal import Decimal
 from itertools import permutations

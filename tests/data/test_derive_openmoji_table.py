@@ -19,7 +19,7 @@ def script():
 
 
 def entry(hexcode: str, annotation: str, **other: object) -> dict:
-    """One entry as OpenMoji writes it."""
+    """Entry in OpenMoji's format."""
     blank = {"tags": "", "openmoji_tags": "", "skintone": "", "skintone_base_hexcode": ""}
     return {
         **blank,

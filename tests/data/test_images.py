@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def draw(folder: Path) -> Draw:
-    """Writes an image of noise; the name alone decides it."""
+    """Write a noise image that depends on the name only."""
 
     def make(name: str, height: int = 20, width: int = 30) -> Path:
         path = folder / name
@@ -54,7 +54,7 @@ def config(folder: Path, tmp_path: Path) -> ImagesConfig:
 
 @pytest.fixture
 def photos(draw: Draw, config: ImagesConfig) -> ImagesConfig:
-    """Twelve images of other shapes in three classes."""
+    """Twelve images of different shapes in three classes."""
     for number in range(12):
         name = f"{('cat', 'dog', 'eel')[number % 3]}/{number}.png"
         draw(name, height=17 + 5 * number, width=60 - 3 * number)
@@ -184,7 +184,7 @@ def test_a_view_replays_from_its_control(photos: ImagesConfig) -> None:
 def test_corners_of_wide_and_tall_images_are_found_again(
     config: ImagesConfig, folder: Path
 ) -> None:
-    """A pixel says where it lies, so an unresized crop tells its own corner."""
+    """Pixels encode their position, so a crop without a resize reveals its corner."""
     folder.mkdir()
     for height, width in ((40, 90), (90, 40)):
         rows, columns = np.mgrid[:height, :width].astype(np.uint8)
@@ -226,7 +226,7 @@ def test_a_clean_view_is_the_centred_square(photos: ImagesConfig) -> None:
 
 
 def test_a_smaller_file_of_the_same_image(draw: Draw, config: ImagesConfig) -> None:
-    """Smooth images shrink to the same smooth image, non-square ones from their middle."""
+    """Smooth images downsample to the same smooth image, non-square ones from their centre."""
     down, right = np.mgrid[0:1:80j, 0:1:120j]
     for name in ("a.png", "b.png"):
         path = draw(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images, captions and classes of archives, whatever their members are called."""
+"""Images, captions and classes of archives with any names of members."""
 
 import pytest
 from archives import archive, archive_of, picture, rows_of
@@ -15,7 +15,7 @@ NUMBERS = range(8)
 
 
 def write(folder, *archives):
-    """Archives as shards of one source."""
+    """Write archives as shards of one source."""
     folder.mkdir(exist_ok=True)
     for number, content in enumerate(archives):
         (folder / f"{number}.tar").write_bytes(content)
@@ -24,7 +24,7 @@ def write(folder, *archives):
 
 @pytest.fixture
 def taken(tmp_path):
-    """Imports archives; what was taken, and the rows of the metadata."""
+    """Import archives; returns the result and the rows of the metadata."""
 
     def run(*archives, **settings):
         source = write(tmp_path / "source", *archives)

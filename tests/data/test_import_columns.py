@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Columns are settled by the first shard, and every other one must have them."""
+"""The first shard determines the columns, and every other shard must have them."""
 
 import pytest
 from archives import archive, picture, rows_of
@@ -14,7 +14,7 @@ datasets = pytest.importorskip("datasets")
 
 
 def write_parquet(path, columns, names=("cat", "dog")):
-    """Two rows with the given columns beside their images."""
+    """Two rows with the given columns and images."""
     kinds = {
         "label": datasets.ClassLabel(names=list(names)),
         "caption": datasets.Value("string"),

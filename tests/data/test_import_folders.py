@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders inside archives are classes where they tell some apart."""
+"""Folders inside archives are classes if there are several."""
 
 import pytest
 from archives import archive_of, picture, rows_of

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which members of an archive belong to one sample, by their names alone."""
+"""Grouping of archive members into samples, by names only."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from pippin.data.import_members import Member, group_members
 
 
 def grouped(*names):
-    """Key -> kinds, in order; how many members belong to none."""
+    """Key -> kinds, in order, and the counts of members without a sample."""
     samples, others = group_members(Member(name, 0, 0) for name in names)
     return [(sample.key, [*sample.members]) for sample in samples], dict(others)
 
@@ -63,7 +63,7 @@ def test_members_of_a_key_need_not_follow_one_another():
 
 
 def test_a_kind_that_comes_again_begins_another_sample():
-    """Archives that were joined number their members alike."""
+    """Concatenated archives repeat the numbers of their members."""
     alike = ["1.jpg", "1.txt", "2.jpg", "1.jpg", "1.txt", "2.jpg", "2.txt"]
     assert [kinds for _, kinds in grouped(*alike)[0]] == [
         ["jpg", "txt"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Columns of tables by their usual names and types; one bad cell costs one row."""
+"""Columns of tables by their usual names and types; a bad cell affects one row."""
 
 import pytest
 from archives import picture, rows_of
@@ -18,7 +18,7 @@ CELLS = [{"bytes": content, "path": f"{n}.png"} for n, content in enumerate(BYTE
 
 @pytest.fixture
 def taken(tmp_path):
-    """Imports a table; what was taken, and the rows of the metadata."""
+    """Import a table; returns the result and the rows of the metadata."""
 
     def run(columns, **settings):
         pq.write_table(pa.table(columns), tmp_path / "0.parquet")

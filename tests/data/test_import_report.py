@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One line says what an import took and what it did not."""
+"""One-line report of an import: imported and ignored columns."""
 
 from collections import Counter
 

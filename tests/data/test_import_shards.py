@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A shard is there as a whole or not at all, and holds only what is an image."""
+"""Shards are imported atomically, and contain only images."""
 
 import struct
 import zlib
@@ -18,7 +18,7 @@ pytest.importorskip("datasets")
 
 
 def bomb():
-    """A PNG of some bytes that says it has 10^10 pixels."""
+    """A small PNG whose header claims 10^10 pixels."""
     size = struct.pack(">IIBBBBB", 10**5, 10**5, 8, 2, 0, 0, 0)
     chunks = [
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files here, and data sets of the hub."""
+"""Local files and hub data sets."""
 
 import io
 
@@ -19,7 +19,7 @@ huggingface_hub = pytest.importorskip("huggingface_hub")
 
 
 def not_found():
-    """What the hub's client raises for a name that it does not have."""
+    """Error of the hub's client for an unknown name."""
     error = huggingface_hub.errors.RepositoryNotFoundError
     return error.__new__(error)
 
@@ -53,7 +53,7 @@ def test_a_file_that_has_braces_in_its_name_is_itself(tmp_path):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """Stands in for the hub: a data set of image files, whose rows name them."""
+    """Mock of the hub: a data set whose rows name image files."""
     files = {f"{HOME}/cat/0.png": picture(0), f"zip://1.png::{HOME}/dog.zip": picture(1)}
     opened, requests = [], []
 
@@ -93,7 +93,7 @@ def test_picture_files_of_the_hub_are_read_and_no_others(hub, tmp_path):
 
 
 def test_a_image_file_that_cannot_be_read_stops_its_shard(hub, tmp_path, monkeypatch):
-    """A fault of the network is no lost image."""
+    """A network error must not skip an image."""
 
     def fails(place, mode):
         raise OSError("timed out")
@@ -181,7 +181,7 @@ def test_archives_of_the_hub_are_read_as_those_here(tmp_path, monkeypatch):
 
 
 def write_notes(path, statuses):
-    """What img2dataset says of the URLs of an archive."""
+    """Counts of img2dataset's statuses of an archive's URLs."""
     rows = {"url": ["https://host/a.jpg"] * len(statuses), "status": statuses}
     datasets.Dataset.from_dict(rows).to_parquet(path)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An archive is read to its closing blocks, or refused with the byte at which it fails."""
+"""An archive is read to its closing blocks, or rejected with the offset of the fault."""
 
 import bz2
 import gzip
@@ -19,7 +19,7 @@ from pippin.data.importing import import_pictures
 pytest.importorskip("datasets")
 WHOLE = captioned(0, count=3)
 LAST = WHOLE.index(b"00002.png")
-"""Where the last sample begins: a multiple of 512."""
+"""Offset of the last sample: a multiple of 512."""
 
 
 def members_of(content):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources by URL give what the same files give here, in any number of processes."""
+"""URL sources give the same result as local files, with any number of processes."""
 
 import json
 import re
@@ -21,7 +21,7 @@ fsspec = pytest.importorskip("fsspec")
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Files in parts and with tags, as object stores serve them."""
+    """Server with range requests and tags, as object stores have."""
 
     def do_GET(self):
         content = self._content()
@@ -72,7 +72,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    """Four archives, served on this machine only."""
+    """Four archives on a local server."""
     pytest.importorskip("aiohttp")
     served = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     served.contents = {f"/s-{n:02d}.tar": captioned(2 * n) for n in range(4)}
@@ -90,7 +90,7 @@ def server():
 
 @pytest.fixture
 def memory():
-    """A store of this process."""
+    """In-memory store of this process."""
     store = fsspec.filesystem("memory")
     for n in range(3):
         store.pipe(f"/bucket/deep/s-{n}.tar", captioned(2 * n))

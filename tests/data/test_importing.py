@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archives become folders of own images: the same by any number of processes, after any stop."""
+"""Import gives the same folder with any number of processes and after any interruption."""
 
 import io
 import json
@@ -61,8 +61,8 @@ def test_parquet_becomes_own_pictures(parquet, tmp_path):
     pictures = scan(
         ImagesConfig(path=str(tmp_path / "out"), index_folder=str(tmp_path / "i"))
     ).pictures
-    assert [one.size.height for one in pictures] == [20, 21, 22, 23, 24]
-    assert [one.label for one in pictures] == [0, 1, 0, 1, 0]
+    assert [scanned.size.height for scanned in pictures] == [20, 21, 22, 23, 24]
+    assert [scanned.label for scanned in pictures] == [0, 1, 0, 1, 0]
 
 
 def test_two_processes_and_a_stop_give_the_same_files(parquet, tmp_path, monkeypatch):

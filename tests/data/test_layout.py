@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layouts that would train something else than meant: splits as classes, tables left unread."""
+"""Layouts that would train the wrong classes: splits as classes, tables that are not read."""
 
 import os
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_the_refusal_names_the_metadata_of_a_split(photos: Path, file: str) -> N
 def test_a_split_with_metadata_is_read_when_it_is_given(photos: Path) -> None:
     put(photos, "train/1.png", "train/2.png", "train/metadata.csv", "test/1.png")
     result = list_pictures(ImagesConfig(path=str(photos / "train")))
-    assert [(one.label, one.captions["name"]) for one in result.entries] == [
+    assert [(entry.label, entry.captions["name"]) for entry in result.entries] == [
         ("cat", "a cat"),
         ("dog", "a dog"),
     ]

@@ -64,7 +64,7 @@ def test_any_stretch_is_a_part_of_the_whole_sequence(
 
 
 class Blank:
-    """Moments of 10 images that nobody looks at."""
+    """Moments of 10 images with unused values."""
 
     num_views = 2
 
@@ -77,7 +77,7 @@ class Blank:
 
 
 def test_each_order_is_drawn_once_however_many_buckets_there_are(monkeypatch) -> None:
-    """It is as long as the bucket: a draw at every step would be most of a step's work."""
+    """The order is as long as the bucket: a draw at every step would dominate the step time."""
     drawn: list[tuple] = []
 
     def counted(length, *key):
@@ -140,7 +140,7 @@ def test_on_the_fly_gives_the_cached_batches(cached, noise_source, encoder) -> N
 def test_workers_make_images_and_this_process_encodes_them(
     noise_source, make_source, make_encoder, tmp_path: Path, buckets: bool, monkeypatch
 ) -> None:
-    """The encoder may be on a card, which a forked process cannot use."""
+    """The encoder may be on a GPU, which a forked process cannot use."""
 
     def noting(name, method):
         def noted(self, *asked):
@@ -227,7 +227,7 @@ def test_an_empty_source_is_refused(make_source, encoder) -> None:
 def test_a_signal_to_all_processes_does_not_end_the_loaders_before_the_training(
     cached, encoder
 ) -> None:
-    """Of a cluster or of torchrun; they end with the training."""
+    """Signals of a cluster or of torchrun; the workers end with the training."""
     alone = take(8, cached, encoder, batch_size=4, seed=9)
     before = set(multiprocessing.active_children())
     loader = iter(LatentLoader(cached, encoder, batch_size=4, seed=9, workers=2))
@@ -235,13 +235,13 @@ def test_a_signal_to_all_processes_does_not_end_the_loaders_before_the_training(
     workers = set(multiprocessing.active_children()) - before
     assert len(workers) == 2
     for name in ("TERM", "USR2", "INT"):  # not by this process, which would be the parent's own
-        subprocess.run(["kill", f"-{name}", *(str(one.pid) for one in workers)], check=True)
+        subprocess.run(["kill", f"-{name}", *(str(worker.pid) for worker in workers)], check=True)
     result += itertools.islice(loader, 6)
     assert all(map(same, result, alone))
     loader.close()
-    for one in workers:
-        one.join(4)
-        assert one.exitcode == 0
+    for worker in workers:
+        worker.join(4)
+        assert worker.exitcode == 0
 
 
 def test_the_parent_ends_a_loader() -> None:

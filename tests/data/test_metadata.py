@@ -117,7 +117,7 @@ def test_which_file_counts(tmp_path: Path) -> None:
 
 
 def test_metadata_in_parquet_is_not_passed_over(tmp_path: Path) -> None:
-    """What its rows say would be lost in silence: the folders' names would be the classes."""
+    """Its rows would be ignored silently, and folder names would be the classes."""
     (tmp_path / "metadata.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"metadata\.parquet is not read; convert it to metadata"):
         find_metadata(tmp_path, None)

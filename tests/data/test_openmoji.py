@@ -16,7 +16,7 @@ def source(split: str = "held-out", **settings: object) -> OpenMojiSource:
 
 
 def place(openmoji: OpenMojiSource, name: str) -> int:
-    """The index of the image of this name."""
+    """Index of the image with this name."""
     return next(i for i in range(len(openmoji)) if openmoji.name(i) == name)
 
 

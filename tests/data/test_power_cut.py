@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whenever the power goes, what a manifest or a note vouches for is whole, or it is made again."""
+"""After a power cut, files with a manifest or record are complete, or they are rebuilt."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from pippin.types import TextFeatures
 
 
 def shards(folder):
-    return {name: one for name, one in files_of(folder).items() if "shard" in name}
+    return {name: caption for name, caption in files_of(folder).items() if "shard" in name}
 
 
 def test_a_cache_with_a_manifest_is_whole_and_any_other_is_finished(
@@ -46,10 +46,10 @@ def test_a_cache_with_a_manifest_is_whole_and_any_other_is_finished(
 
 
 class Lengths:
-    """Features that tell which caption they are of."""
+    """Features that identify their caption."""
 
     def encode(self, captions, num_tokens):
-        rows = torch.tensor([[float(len(one))] for one in captions])
+        rows = torch.tensor([[float(len(caption))] for caption in captions])
         return TextFeatures(tokens=None, mask=None, pooled=rows)
 
     def cuts(self, captions, num_tokens):
@@ -86,9 +86,9 @@ def test_an_import_is_whole_or_goes_on(tmp_path):
         if number % 4:  # each takes a tenth of a second
             continue
         import_pictures(config, place / "out")
-        assert {name: one for name, one in files_of(place).items() if "writing" not in name} == (
-            expected
-        )
+        assert {
+            name: caption for name, caption in files_of(place).items() if "writing" not in name
+        } == (expected)
     assert len(disk.states) > 15 and whole
     for place in final_states(disk, tmp_path / "end"):
         assert files_of(place) == expected

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A further column of captions, and that nothing else of a metadata file changes."""
+"""Addition of a caption column, without any other change of a metadata file."""
 
 import csv
 import os

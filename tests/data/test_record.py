@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept of a data set: equal where it is the same, and in words where it is not."""
+"""Record of a data set: equal for the same data, else a description of the changes."""
 
 import json
 import re

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered of files, what is lost, and what is refused."""
+"""Scan index, skipped images, and rejected sources."""
 
 import errno
 import importlib.util
@@ -38,7 +38,7 @@ def config(tmp_path: Path) -> ImagesConfig:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that a scan decodes."""
+    """Record the names of files that a scan decodes."""
     names: list[str] = []
     inspect = module.inspect_image
 
@@ -53,7 +53,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_lost_files_are_named_with_their_reason(config: ImagesConfig) -> None:
     result = scan(config)
     assert len(result.pictures) == 18
-    assert [(one.name, one.reason) for one in result.lost] == [
+    assert [(image.name, image.reason) for image in result.lost] == [
         ("cat/broken.png", "broken"),
         ("dog/small.png", "too small"),
     ]
@@ -87,7 +87,7 @@ def test_a_change_of_the_same_length_is_seen(config: ImagesConfig, read: list[st
     path = Path(config.path) / "dog" / "03.png"
     path.write_bytes(bytes(path.stat().st_size))
     os.utime(path, ns=(0, 1))
-    assert ("dog/03.png", "broken") in [(one.name, one.reason) for one in scan(config).lost]
+    assert ("dog/03.png", "broken") in [(image.name, image.reason) for image in scan(config).lost]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_may_pass_is_looked_at_again(
     with monkeypatch.context() as patch:
         patch.setattr("pippin.image_files.open_regular", failing)
         result = scan(config)
-    assert ("dog/03.png", reason) in [(one.name, one.reason) for one in result.lost]
+    assert ("dog/03.png", reason) in [(image.name, image.reason) for image in result.lost]
     read.clear()
     assert len(scan(config).pictures) == 18
     assert read == ["03.png"]
@@ -132,7 +132,7 @@ def test_a_file_that_fails_after_it_was_decoded_is_lost_for_this_time(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "file_digest", failing)
-        lost = {one.name: (one.reason, one.detail) for one in scan(config).lost}
+        lost = {image.name: (image.reason, image.detail) for image in scan(config).lost}
     assert lost["dog/03.png"] == ("system error", "Input/output error")
     assert len(scan(config).pictures) == 18
 
@@ -189,7 +189,7 @@ def test_links_are_followed_but_not_in_circles(config: ImagesConfig, tmp_path: P
 
 
 def write_metadata(config: ImagesConfig, labels: list[str]) -> ImagesConfig:
-    """The good images with labels that take turns."""
+    """Good images with alternating labels."""
     names = sorted(f"{('cat', 'dog')[n % 2]}/{n:02}.png" for n in range(18))
     rows = [f"{name},{labels[n % len(labels)]}" for n, name in enumerate(names)]
     text = "\n".join(["file_name,label", *rows])
@@ -220,7 +220,7 @@ def test_what_ids_meant_to_earlier_versions_is_known_where_it_differs(
 
 
 def test_another_order_of_classes_is_another_source(config: ImagesConfig, monkeypatch) -> None:
-    """Latents that were cached with the old ids are not taken for those with the new ones."""
+    """Latents cached with old ids are not reused for new ids."""
     config = write_metadata(config, ["0.0", "1.0", "10.0", "2.0"])
     now = ImagesSource(config, "train")
     earlier = now.earlier_class_names
@@ -243,7 +243,7 @@ def test_the_documented_table_of_bad_pictures_is_what_happens() -> None:
 
 
 def test_archives_are_named_where_images_are_missing(tmp_path):
-    """A metadata file beside the archive that its images are still in."""
+    """A metadata file beside an archive that still contains its images."""
     (tmp_path / "images.zip").write_bytes(b"PK")
     (tmp_path / "metadata.csv").write_text("file_name\na.png\nb.png\n")
     config = ImagesConfig(path=str(tmp_path))

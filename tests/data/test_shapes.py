@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenes of shapes: their law, their drawings, their captions, and controls tied to classes."""
+"""Scenes of shapes: distribution, rendering, captions, and controls correlated with classes."""
 
 import pickle
 import re
@@ -126,7 +126,7 @@ WORDS = r"(?:a (?P<size>\w+) )?(?P<colour>\w+) (?P<shape>\w+)(?: (?P<place>(?:at
 
 
 def stated(caption: str) -> tuple[list[dict[str, str]], str | None, str | None]:
-    """What a caption says of each object, of the background and of the relation."""
+    """Attributes of each object, background and relation in a caption."""
     ground = re.match(r"on a (\w+) background, ", caption)
     rest = caption[ground.end() :] if ground else caption
     relation = re.search(r" (?:to the )?(left of|right of|above|below) a ", rest)
@@ -135,7 +135,7 @@ def stated(caption: str) -> tuple[list[dict[str, str]], str | None, str | None]:
     else:
         parts = re.split(r", | and ", rest)
     result = [re.fullmatch(WORDS, part).groupdict() for part in parts]
-    things = [{k: v for k, v in one.items() if v} for one in result]
+    things = [{k: v for k, v in sample.items() if v} for sample in result]
     return things, ground and ground[1], relation and relation[1]
 
 
@@ -236,14 +236,14 @@ LAWS = {
 
 
 def controls(dials: dict[str, float], size_dial: float = 0.0) -> dict[str, torch.Tensor]:
-    """Each control of many views as a uniform number, and the class scores."""
+    """Controls of many views as uniform numbers, and the class scores."""
     law = SizeLaw(smallest=100, largest=10_000, class_correlation=size_dial)
     built = source(images=COUNT, size_law=law, correlation=CorrelationConfig(**dials), **LAWS)
     result = [view_control(built, index, 0) for index in range(COUNT)]
-    sides = torch.tensor([one.original_size.height for one in result]).double()
-    corners = torch.tensor([one.crop_corner for one in result]).double()
-    room = sides - torch.tensor([one.crop_size.height for one in result]) + 1
-    factors = torch.tensor([one.colour_jitter for one in result]).double()
+    sides = torch.tensor([sample.original_size.height for sample in result]).double()
+    corners = torch.tensor([sample.crop_corner for sample in result]).double()
+    room = sides - torch.tensor([sample.crop_size.height for sample in result]) + 1
+    factors = torch.tensor([sample.colour_jitter for sample in result]).double()
     return {
         "score": torch.tensor(
             [built.class_copula(index).score for index in range(COUNT)]
@@ -253,21 +253,21 @@ def controls(dials: dict[str, float], size_dial: float = 0.0) -> dict[str, torch
         "left": (corners[:, 1] + 0.5) / room,
         "brightness": (factors[:, 0].log2() + 1) / 2,
         "contrast": (factors[:, 1].log2() + 1) / 2,
-        "jpeg": (torch.tensor([one.jpeg_quality for one in result]) - 0.5) / 100,
-        "grain": torch.tensor([one.grain for one in result]).double() / 20,
-        "flip": torch.tensor([float(one.flip) for one in result]).double(),
+        "jpeg": (torch.tensor([sample.jpeg_quality for sample in result]) - 0.5) / 100,
+        "grain": torch.tensor([sample.grain for sample in result]).double() / 20,
+        "flip": torch.tensor([float(sample.flip) for sample in result]).double(),
     }
 
 
 def correlation(found: dict[str, torch.Tensor], name: str) -> float:
-    """With the class score, as a normal number."""
+    """Correlation of the normal quantile with the class score."""
     values = found[name].clamp(1e-4, 1 - 1e-4)
     normal = torch.tensor([NormalDist().inv_cdf(float(value)) for value in values])
     return float(torch.corrcoef(torch.stack([found["score"].float(), normal.float()]))[0, 1])
 
 
 def test_dials_reach_their_correlation() -> None:
-    """Within four standard errors at r = 0; classes are uniform, but for what is held out."""
+    """Within four standard errors at r = 0; classes are uniform, except for held-out scenes."""
     result = controls(DIALS, size_dial=0.9)
     expected = {
         "size": 0.9,

@@ -27,7 +27,7 @@ def network() -> AutoencoderKL:
 
 @pytest.fixture
 def published(network: AutoencoderKL, tmp_path: Path) -> Path:
-    """A folder as diffusers writes it."""
+    """Folder in diffusers' format."""
     network.save_pretrained(tmp_path / "published")
     return tmp_path / "published"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which affine belongs to which weights."""
+"""Affine normalisation of weights files."""
 
 import pytest
 import torch

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wrapper: units, shapes, affine, loading and refusals."""
+"""Autoencoder wrapper: units, shapes, affine, loading and errors."""
 
 import json
 import shutil
@@ -311,7 +311,7 @@ def test_what_the_hub_has_is_asked_for_by_every_name(
 
 
 def changed(folder: Path, old: str, new: str) -> None:
-    """Change the header of the weights, whose length stays."""
+    """Change the header of the weights without its length."""
     path = folder / WEIGHTS_FILE
     content = path.read_bytes()
     assert len(old) == len(new) and content.count(old.encode()) >= 1

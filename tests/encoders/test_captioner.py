@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captioners through the real loading code, on a tiny BLIP of random weights."""
+"""Captioners through the real loading code, on a tiny BLIP with random weights."""
 
 import json
 import shutil
@@ -66,7 +66,7 @@ def test_more_tokens_than_the_model_has_places_are_refused(source):
 def test_fingerprint_follows_weights_and_length(source, tmp_path):
     other = str(save_blip(tmp_path / "other", seed=1))
     copied = str(shutil.copytree(source, tmp_path / "copied"))
-    prints = [captioner_fingerprint(one, 6) for one in (source, copied, other)]
+    prints = [captioner_fingerprint(checkpoint, 6) for checkpoint in (source, copied, other)]
     assert prints[0] == prints[1] != prints[2]
     assert captioner_fingerprint(source, 7) != prints[0]
 
@@ -92,7 +92,7 @@ def test_weights_that_lack_tensors_are_refused_by_name(source, tmp_path):
 
 
 def test_a_tokenizer_without_its_vocabulary_is_refused(source, tmp_path):
-    """The library makes one of special tokens, and captions of nothing."""
+    """The library creates a tokenizer of special tokens only, which gives empty captions."""
     folder = Path(shutil.copytree(source, tmp_path / "lost"))
     (folder / "tokenizer.json").unlink()
     facts = {"tokenizer_class": "BertTokenizer"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An autoencoder that pippin wrote, or ships, is what was written."""
+"""Checksums of saved and shipped autoencoders."""
 
 import json
 import shutil
@@ -70,7 +70,7 @@ def test_the_shipped_one_has_a_digest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("change", [{"norm_num_groups": 2}, {"act_fn": "relu"}, {"more": 1}])
 def test_the_shipped_config_is_what_was_shipped(change: dict[str, Any], tmp_path: Path) -> None:
-    """An activation that is another one fits the weights as well."""
+    """The weights also fit another activation."""
     shipped = find_autoencoder(AutoencoderConfig())
     folder = shutil.copytree(shipped, tmp_path / shipped.name)
     shutil.copy(shipped.parent / "sha256.json", tmp_path)

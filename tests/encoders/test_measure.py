@@ -30,7 +30,7 @@ def test_statistics_do_not_depend_on_the_batches(network: AutoencoderKL, images:
 
 
 class _Constant(Autoencoder):
-    """Answers with one level everywhere."""
+    """Autoencoder that decodes to a constant level."""
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         return torch.full((len(latents), 3, 16, 16), 100, dtype=torch.uint8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two CLIPs and a T5 combined as Stable Diffusion 3 does it, against diffusers' own pipeline."""
+"""Two CLIPs and a T5 combined as in Stable Diffusion 3, against diffusers' pipeline."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def parts():
 
 @pytest.fixture(scope="module")
 def pipeline(parts):
-    """Only what encodes prompts."""
+    """Pipeline with prompt encoders only."""
     named = {}
     for end, (model, tokenizer) in zip(("", "_2", "_3"), parts, strict=True):
         named |= {f"text_encoder{end}": model, f"tokenizer{end}": tokenizer}
@@ -31,7 +31,7 @@ def pipeline(parts):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """Folders as a pipeline of diffusers has them: tokenizers beside encoders."""
+    """Folders of a diffusers pipeline: tokenizers beside encoders."""
     sources = save_encoders(tmp_path_factory.mktemp("pipeline"), PLACES)
     return TextConfig(source=sources, layer="penultimate", combine="sd3")
 
@@ -54,13 +54,13 @@ def test_prompts_are_what_diffusers_pipeline_makes_of_them(config, pipeline):
 
 def test_each_encoder_cuts_at_its_own_length(config):
     cuts = TextEncoder(config).cuts(CAPTIONS, PLACES + 5)
-    assert [(one.encoder, one.tokens, one.read) for one in cuts] == [
+    assert [(cut.encoder, cut.tokens, cut.read) for cut in cuts] == [
         (config.source[0], 12, PLACES),  # ten words, start and end
         (config.source[1], 12, PLACES),
         (config.source[2], 10, 5),
     ]
     assert cuts[0].unread == "red apple blue car"
-    assert {one.caption for one in cuts} == {CAPTIONS[1]}
+    assert {cut.caption for cut in cuts} == {CAPTIONS[1]}
 
 
 def test_its_caches_are_not_those_of_features_side_by_side(config):

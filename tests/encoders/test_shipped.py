@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The autoencoder inside the package."""
+"""Shipped autoencoder."""
 
 import json
 from importlib.resources import files

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics of raw latents: against closed forms, and what they refuse."""
+"""Statistics of raw latents: closed forms and errors."""
 
 import pytest
 import torch
@@ -46,9 +46,9 @@ def test_latents_that_are_normalised_by_them_have_rms_1() -> None:
     assert result.rms(result.affine) == pytest.approx(1)
     double = Affine(result.affine.shift, result.affine.scale / 2)
     assert result.rms(double) == pytest.approx(2)
-    one = Affine(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
+    part = Affine(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
     square = torch.tensor(result.mean) ** 2 + torch.tensor(result.std) ** 2
-    assert result.rms(one) == pytest.approx(float(square.mean().sqrt()))
+    assert result.rms(part) == pytest.approx(float(square.mean().sqrt()))
 
 
 def test_they_survive_their_record_to_the_last_bit() -> None:
@@ -87,6 +87,6 @@ def test_what_no_division_makes_usable_is_refused(moments: list[Moments], messag
 
 def test_sums_depend_on_the_batches_alone() -> None:
     sums = LatentSums()
-    for one in (batch(2, 8, 0), batch(5, 8, 1)):
-        sums.add(one)
+    for part in (batch(2, 8, 0), batch(5, 8, 1)):
+        sums.add(part)
     assert sums.statistics("a") == latent_statistics([batch(2, 8, 0), batch(5, 8, 1)], "a")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text encoders through the real loading code, on tiny checkpoints of random weights."""
+"""Text encoders through the real loading code, on tiny checkpoints with random weights."""
 
 import json
 from pathlib import Path
@@ -179,7 +179,7 @@ def test_what_is_no_encoder_is_refused_by_name(tmp_path):
 
 
 def without(folder, *ends, **changed):
-    """Take tensors out of a checkpoint, or give them other values."""
+    """Remove tensors from a checkpoint, or change their values."""
     place = Path(folder) / "model.safetensors"
     kept = {k: v for k, v in load_file(place).items() if not k.endswith(ends)}
     save_file(kept | changed, place, metadata={"format": "pt"})

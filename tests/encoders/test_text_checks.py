@@ -72,7 +72,7 @@ def test_encoders_that_belong_together_are_read(tmp_path):
 
 @pytest.mark.parametrize("end", [4, 7, 0])
 def test_a_clip_that_reads_a_caption_elsewhere_is_refused(tmp_path, end):
-    """Where the token never comes, each caption's vector is that of its start."""
+    """Without the end token, each caption is pooled at its start."""
     with pytest.raises(ValueError, match=f"token {end}.*; its files do not belong together"):
         load(clip(tmp_path, eos_token_id=end))
 
@@ -85,7 +85,7 @@ def test_an_end_that_the_tokenizer_does_not_set_is_refused(tmp_path):
 
 
 def test_the_end_of_older_configurations_is_the_highest_token(tmp_path):
-    """2 stands for it whatever the tokenizer ends with; here a word comes after it."""
+    """eos_token_id 2 pools at the highest token; here a word follows the end token."""
     with pytest.raises(ValueError, match=r"at the highest token .*not the caption's last token"):
         load(clip(tmp_path / "a", eos_token_id=2))
     words = [*(word for word in WORDS if word != "[EOS]"), "[EOS]"]
@@ -124,7 +124,7 @@ def test_clip_score_refuses_the_same(tmp_path):
 
 @pytest.mark.parametrize("build", [bert, t5])
 def test_a_tokenizer_without_its_vocabulary_is_refused(tmp_path, build):
-    """The library then makes one that knows special tokens only, and says nothing."""
+    """The library then creates a tokenizer of special tokens only, without an error."""
     build(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     kind = {"bert": "BertTokenizer", "t5": "T5Tokenizer"}[build.__name__]
@@ -233,7 +233,7 @@ def test_a_variant_is_read_and_a_pickle_is_named(tmp_path):
 
 
 def spiece(folder):
-    """A T5 whose tokenizer is a file of sentencepiece."""
+    """T5 whose tokenizer is a sentencepiece file."""
     t5(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()

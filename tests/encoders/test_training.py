@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trainer: it learns, resumes bit for bit and refuses what it cannot go on with."""
+"""Trainer: learning, bit-exact resume, and errors for changed settings."""
 
 import math
 import os
@@ -39,7 +39,7 @@ CONFIG = AutoencoderTrainConfig(
 
 
 class KilledError(Exception):
-    """Stands for a kill between two steps."""
+    """Simulates a kill between two steps."""
 
 
 @pytest.fixture
