@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pippin.data.caption_files import LARGEST
+from pippin.data.caption_files import MAX_BYTES
 from pippin.data.check import summarise
 from pippin.data.config import ImagesConfig
 from pippin.data.images import ImagesSource
@@ -83,14 +83,14 @@ def test_files_of_the_same_name_are_captions(config, put, folder: str) -> None:
     [
         ("Hüte".encode("latin-1"), r"a\.txt beside it is not UTF-8 text \(line 1, byte 1"),
         (b"\x00h\x00i", r"a\.txt beside it is not UTF-8 text .* zero bytes"),
-        (b"x" * (LARGEST + 1), "has more than 65536 bytes"),
+        (b"x" * (MAX_BYTES + 1), "has more than 65536 bytes"),
     ],
 )
 def test_what_is_no_caption_is_named(config, put, content: bytes, why: str) -> None:
     for name in ("a.png", "b.png", "c.png"):
         put(name)
     put("a.txt", content)
-    put("b.txt", b"x" * LARGEST)
+    put("b.txt", b"x" * MAX_BYTES)
     result = scan(config)
     ((name, reason, detail),) = [(entry.name, entry.reason, entry.detail) for entry in result.lost]
     assert (name, reason) == ("a.png", "unreadable caption")

@@ -33,7 +33,7 @@ def test_shards_are_given_once_and_those_of_others_are_not_given(tmp_path):
         with ShardClaims(tmp_path) as joined:
             with joined.exclusive():
                 alone = joined.is_only_builder()
-                joined.join()
+                joined.join_build()
             return alone, joined.shard_size, list(joined.claim_missing()), joined.rows_done(35)
 
     with ShardClaims(tmp_path) as claims:
@@ -67,7 +67,7 @@ def test_one_waits_for_the_maker_of_a_shard_and_no_longer_than_it_lives(tmp_path
     def hold():
         with ShardClaims(tmp_path) as joined:
             with joined.exclusive():
-                joined.join()
+                joined.join_build()
             assert next(joined.claim_missing()) == 0
             holds.set()
             CONTEXT.Event().wait()
@@ -80,7 +80,7 @@ def test_one_waits_for_the_maker_of_a_shard_and_no_longer_than_it_lives(tmp_path
         assert list(claims.claim_missing()) == [1]
         claims.mark_done(1)
         other.kill()
-        claims.wait()
+        claims.wait_for_shard()
         assert list(claims.claim_missing()) == [0]
         other.join(30)
 
@@ -106,7 +106,7 @@ def test_a_waiting_process_must_hold_nothing(tmp_path):
         begin(claims, [False])
         assert list(claims.claim_missing()) == [0]
         with pytest.raises(AssertionError):
-            claims.wait()
+            claims.wait_for_shard()
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link"])

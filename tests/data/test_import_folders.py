@@ -10,10 +10,10 @@ from pippin.data.import_shards import Part
 from pippin.data.importing import import_pictures
 
 
-def classes(*folders, stem="0", asked=False, label=None):
+def classes(*folders, stem="0", requested=False, label=None):
     rows = [{} if label is None else {"label": label} for _ in folders]
     part = Part(of="", rows=rows, lost=[], folders=list(folders))
-    result = find_classes([(stem, part)], asked=asked)
+    result = find_classes([(stem, part)], requested=asked)
     return result and [result.names.get(inner_folder(folder, stem)) for folder in folders]
 
 
@@ -43,8 +43,8 @@ def test_folders_that_tell_nothing(folders):
 
 def test_folders_of_some_images_are_taken_only_where_asked_for():
     assert classes("cat", "dog", "") == [None, None, None]
-    assert classes("cat", "dog", "", asked=True) == ["cat", "dog", None]
-    assert classes("cat", "cat", asked=True) == ["cat", "cat"]
+    assert classes("cat", "dog", "", requested=True) == ["cat", "dog", None]
+    assert classes("cat", "cat", requested=True) == ["cat", "cat"]
     assert classes("cat", "cat/big") == [None, None]
 
 
