@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from pippin.bench.made_up import MadeUpMoments
+from pippin.bench.synthetic import SyntheticMoments
 from pippin.data.loader import LatentLoader
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
@@ -31,7 +31,7 @@ from pippin.run.train import build_trainer
 def parts_of(recipe: Recipe) -> Parts:
     """With made-up pictures."""
     parts = Parts(recipe, Console(quiet=True))
-    parts.moments = MadeUpMoments(parts.latent_shape, len(parts.class_names), 256)
+    parts.moments = SyntheticMoments(parts.latent_shape, len(parts.class_names), 256)
     return parts
 
 

@@ -35,7 +35,7 @@ def test_it_leaves_a_folder_that_loads(
     assert f"psnr_mean_of_images: {quality['psnr_mean_of_images']}" in capsys.readouterr().out
 
     before = (tmp_path / WEIGHTS_FILE).read_bytes()
-    with pytest.raises(ValueError, match="holds an autoencoder already"):
+    with pytest.raises(ValueError, match="already holds an autoencoder"):
         verb.main(["train", "--out", str(tmp_path)])
     assert (tmp_path / WEIGHTS_FILE).read_bytes() == before
 

@@ -65,9 +65,9 @@ def test_a_folder_without_pictures_is_refused(photos, capsys, tmp_path):
     [
         (["check", "nowhere"], "nowhere is not there"),
         (["check", "photos/cat/0.png"], "0.png is a file"),
-        (["check"], "say which: pippin data check FOLDER"),
-        (["check", "--sample", "4"], "say which: pippin data check FOLDER"),
-        (["prepare"], "say which: pippin data prepare RECIPE"),
+        (["check"], "FOLDER is missing: pippin data check FOLDER"),
+        (["check", "--sample", "4"], "FOLDER is missing: pippin data check FOLDER"),
+        (["prepare"], "RECIPE is missing: pippin data prepare RECIPE"),
         (["chek", "photos"], "no verb 'chek'; there are: import, check, recaption"),
         (["prepare", "folder/none"], "no recipe 'folder/none'"),
         (["prepare", "folder/mmdit-disentangled"], "--data.path FOLDER"),

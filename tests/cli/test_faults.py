@@ -119,10 +119,10 @@ def python_sigint():
 @pytest.mark.parametrize(
     ("verb", "number", "way"),
     [
-        ("sample", signal.SIGINT, "goes on from here"),
-        ("report", signal.SIGTERM, "begins anew"),
-        ("data check", signal.SIGINT, "begins anew"),
-        ("data prepare", signal.SIGTERM, "goes on from here"),
+        ("sample", signal.SIGINT, "resumes from here"),
+        ("report", signal.SIGTERM, "starts over"),
+        ("data check", signal.SIGINT, "starts over"),
+        ("data prepare", signal.SIGTERM, "resumes from here"),
     ],
 )
 def test_a_signal_outside_of_training_exits_with_75(monkeypatch, capsys, verb, number, way):

@@ -55,7 +55,7 @@ def test_micro_batches_are_said(capsys, monkeypatch):
     settings = ["--devices", "2", "--train.micro-batch-size", "16", "--denoiser.depth", "1"]
     assert main(["plan", NAME, *settings]) == 0
     text = capsys.readouterr().out
-    assert "128, 64 on each device, 16 at once; " in text
+    assert "128, 64 per device, micro-batch 16; " in text
     assert "largest micro-batch" in text
 
 

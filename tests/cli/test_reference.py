@@ -27,7 +27,7 @@ def test_statistics_are_written_and_evaluated_against(folders, inception_file, c
     said = capsys.readouterr().out
     assert "written: kept.npz (inception-" in said and "2048 features of 6 images" in said
     assert "pippin evaluate FOLDER --reference kept.npz --features inception" in said
-    assert "note: 6 images cannot fill 2048 dimensions" in said
+    assert "note: 6 images are too few for 2048 dimensions" in said
     options = ["--reference", "kept.npz", *weights, "--out", "results.jsonl"]
     assert main(["evaluate", "made", *options]) == 0
     said = capsys.readouterr()

@@ -123,7 +123,7 @@ def test_a_run_that_is_older_than_a_setting_goes_on_as_it_began(recipe, tmp_path
         train(new, run.path, resume=True)
     begun = _as_begun(new, run, True)
     assert begun == old and _as_begun(new, run, False) == new
-    assert "was begun before train.lr_at was a setting, and goes on with end" in (
+    assert "started before the setting train.lr_at existed, and resumes with end" in (
         capsys.readouterr().err
     )
     train(begun, run.path, resume=True)

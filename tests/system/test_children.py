@@ -56,7 +56,7 @@ def tell_and_wait(pids):
 def tell_and_wait_elsewhere(pids):
     """Where the kernel does not do it."""
     children._kernel_kills_with_parent = lambda: False
-    children.POLL = 0.05
+    children.POLL_INTERVAL = 0.05
     tell_and_wait(pids)
 
 
@@ -120,7 +120,7 @@ def test_a_parent_that_has_ended_already_is_noticed():
 
 def test_a_rank_ends_with_torchrun():
     rank = (
-        "import os, time; from pippin.system import children; children.POLL = 0.05\n"
+        "import os, time; from pippin.system import children; children.POLL_INTERVAL = 0.05\n"
         "children.end_with_launcher(); print(os.getpid(), flush=True); time.sleep(60)"
     )
     launcher = subprocess.Popen(
@@ -189,7 +189,7 @@ def test_so_is_what_its_broken_connection_gives(error):
 
 
 def test_an_error_while_all_workers_live_stays_what_it_is(monkeypatch):
-    monkeypatch.setattr(children, "DYING", 0.05)
+    monkeypatch.setattr(children, "EXIT_TIMEOUT", 0.05)
 
     def failing():
         yield 1

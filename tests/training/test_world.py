@@ -205,7 +205,7 @@ def test_all_stop_after_the_same_step_when_one_is_asked_to(tmp_path):
 
 def test_others_wait_for_the_first_one_longer_than_for_a_step(tmp_path, monkeypatch):
     """As while it reads the checksums of a large cache; a step's limit is 1 s here."""
-    monkeypatch.setattr(world_module, "PATIENCE", timedelta(seconds=1))
+    monkeypatch.setattr(world_module, "STEP_TIMEOUT", timedelta(seconds=1))
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
