@@ -92,7 +92,7 @@ def test_settings_of_a_recipe_are_shown_without_importing_torch():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "no verb 'fly'; `pippin --help` lists all"),
+        (["fly"], "unknown verb 'fly'; `pippin --help` lists all"),
         (["trian"], "no verb 'trian'; near it are train"),
         (["train", "openmoji/none"], "no recipe 'openmoji/none'; near it are openmoji/"),
         (["train", "--config", "missing.json"], "missing.json"),
@@ -136,7 +136,7 @@ def test_seeds():
     assert parse_seeds("7") == [7]
     assert parse_seeds("9,1") == [9, 1]
     for many in ("0:1" + "0" * 30, "0:10000001", "1" + "0" * 400, f"{2**53}:{2**53 + 2}"):
-        with pytest.raises(ValueError, match="at most 10000000 seeds can be given") as caught:
+        with pytest.raises(ValueError, match="at most 10000000 seeds are allowed") as caught:
             parse_seeds(many)
         assert len(str(caught.value)) < 300
     for bad in ("5:5", "", "a", "3:1", "-1"):

@@ -83,7 +83,7 @@ def test_float8_beside_its_scale_is_multiplied_out(tmp_path):
     incoming = convert("dit", tmp_path / "w.safetensors", arguments=arguments)
     found = incoming.placed.model.state_dict()["denoiser.blocks.0.mlp.linear_in.weight"]
     assert torch.equal(found, eight[LAYER].float() * scale)
-    assert any("multiplied by the scales" in note for note in incoming.notes)
+    assert any("multiplied by their scales" in note for note in incoming.notes)
     assert incoming.placed.unplaced == ("pos_embed",)
 
 

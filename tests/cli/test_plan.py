@@ -64,7 +64,7 @@ def test_what_is_not_known_is_said(capsys, monkeypatch):
     small = ["--denoiser.depth", "1", "--autoencoder.source", "someone/else"]
     assert main(["plan", "folder/dit-entangled", *small]) == 0
     text = capsys.readouterr().out
-    assert "--pictures N gives the whole" in text
+    assert "--pictures N gives the total" in text
     assert "(assumed: factor 8)" in text
 
 

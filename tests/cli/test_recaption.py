@@ -104,7 +104,7 @@ def test_captions_made_elsewhere_are_merged(photos, capsys):
     command = ["data", "recaption", "photos", "--column", "caption_llm", "--captions"]
     assert main([*command, str(given)]) == 0
     said = capsys.readouterr().out
-    assert "1 captions written to column caption_llm, 0 kept, 6 pictures without one" in said
+    assert "1 captions written to column caption_llm, 0 kept, 6 images without one" in said
     assert "skipped: 1 names that are not images of the folder: gone.png" in said
     assert "--text.captions name 0.5 caption_llm 0.5" in said and "tokens" not in said
     assert (photos / "metadata.csv").read_text() == (

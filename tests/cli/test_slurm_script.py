@@ -72,7 +72,7 @@ def test_tasks_that_would_each_train_alone_are_refused(monkeypatch, capsys, tmp_
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
     folder = tmp_path / "run"
     assert main(["train", "openmoji/dit-entangled", "--folder", str(folder)]) == 2
-    assert "8 tasks, and each would train alone: start one" in capsys.readouterr().err
+    assert "8 tasks, and each would train separately: start one" in capsys.readouterr().err
     assert not folder.exists()
 
 

@@ -209,7 +209,7 @@ def test_an_error_while_all_workers_live_stays_what_it_is(monkeypatch):
         (
             "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that "
             "dataloader's workers are out of shared memory.",
-            "no room in shared memory",
+            "ran out of shared memory",
         ),
     ],
 )

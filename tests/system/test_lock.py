@@ -102,7 +102,7 @@ def test_what_is_no_lock_is_refused_by_name_and_left_as_it_is(tmp_path, kind):
     else:
         short = os.path.relpath(place)
         socket.socket(socket.AF_UNIX).bind(short if len(short) < 100 else str(place)[-100:])
-    with pytest.raises(ValueError, match=r"folder/\.lock is a link or another kind of file"):
+    with pytest.raises(ValueError, match=r"folder/\.lock is a link or a special file"):
         busy(place.parent)
     assert mine.read_text() == "precious" and not (tmp_path / "nothing").exists()
     assert not isinstance(place.lstat(), FileNotFoundError)

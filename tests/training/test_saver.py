@@ -133,7 +133,7 @@ def test_all_processes_end_when_the_first_one_cannot_write(
 
     first, second = in_processes(2, run, tmp_path)
     assert "No space left" in first["said"]
-    assert "the first process could not write a checkpoint" in second["said"]
+    assert "rank 0 failed to save the checkpoint" in second["said"]
     latest = first_image // 8 + (2 if beside and first_image < 80 else 0)
     assert first["steps"] == second["steps"] <= latest
 
@@ -149,7 +149,7 @@ def test_a_failure_that_is_found_on_the_way_out_is_said(tmp_path, monkeypatch):
             raise RuntimeError("no preview")
 
     with (
-        pytest.warns(UserWarning, match="a checkpoint was not written: .*No space left"),
+        pytest.warns(UserWarning, match="a checkpoint was not saved: .*No space left"),
         pytest.raises(RuntimeError, match="no preview"),
     ):
         make_trainer(tmp_path, **BESIDE).train(batches(), [], [fail])

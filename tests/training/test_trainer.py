@@ -106,7 +106,7 @@ def test_averages_that_a_checkpoint_does_not_have_are_not_begun_in_the_middle(ma
     trainer.train(batches(), [])
     path = trainer.folder / "checkpoints" / "40"
     for settings, here in (((), "none"), (EXTRA[1:], "ema-images-9")):
-        message = rf"has the further averages: ema-share-0\.3; train\.ema_extra asks for: {here}"
+        message = rf"has the further averages: ema-share-0\.3; train\.ema_extra names: {here}"
         with pytest.raises(ValueError, match=message):
             make_trainer(ema_extra=settings).restore(path)
     with pytest.raises(

@@ -60,11 +60,13 @@ def main(argv: list[str]) -> int:
     dim = len(reference.pooled.mean)
     say(
         f"written: {command.out} ({reference.extractor}, {dim} features of {reference.count} "
-        f"images); next: pippin evaluate FOLDER --reference {command.out} --features {command.features} ..."
+        f"images); "
+        f"next: pippin evaluate FOLDER --reference {command.out} "
+        f"--features {command.features} ..."
     )
     if reference.count is not None and reference.count <= dim:
         say(
-            f"note: {reference.count} images are too few for {dim} dimensions: the Frechet distance "
-            "is strongly biased upwards, even between samples of one distribution"
+            f"note: {reference.count} images are too few for {dim} dimensions: the Frechet "
+            "distance is strongly biased upwards, even between samples of one distribution"
         )
     return 0

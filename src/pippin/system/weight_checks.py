@@ -245,7 +245,7 @@ def _refuse_unknown(
         and (name.rpartition(".")[0] in layers | float8_names)
     )
     if problems:
-        raise _quantised(where, f"in float8 with {listed(problems)}")
+        raise _quantised(where, f"in float8 with unknown metadata: {listed(problems)}")
 
 
 def _scaled(name: str, weight: Tensor, scale: Tensor, where: str) -> Tensor:
