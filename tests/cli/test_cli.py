@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line as a newcomer meets it, misuse included."""
+"""Command line: help, listing and misuse."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def test_help_is_quick_and_lists_the_verbs():
     assert min(took) < 1.0
 
 
-def test_a_crash_in_native_code_says_where_it_was():
+def test_a_crash_in_native_code_prints_its_traceback():
     code = "import os; from pippin.cli.main import main; main(['--version']); os.abort()"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
@@ -43,7 +43,7 @@ def test_a_crash_in_native_code_says_where_it_was():
 
 
 def test_names_that_a_terminal_lacks_cost_nothing(tmp_path):
-    """In the locale C, and where the output must be ASCII."""
+    """In the locale C, and with ASCII output."""
     for number in range(4):
         place = tmp_path / "fot\u00f3s" / ("k\u00e4tze", "hund")[number % 2] / f"{number}.png"
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raw weights are not called averaged ones, from the file to the manifest of samples."""
+"""Kind of weights (raw or averaged), from the file to the manifest of samples."""
 
 import json
 

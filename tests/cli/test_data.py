@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin data``: what a user is told before training."""
+"""``pippin data``: checks before training."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from pippin.cli.main import main
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sixteen pictures in two classes; the working folder is beside them."""
+    """Sixteen images in two classes, next to the working folder."""
     monkeypatch.chdir(tmp_path)
     for number in range(16):
         path = tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"

@@ -58,7 +58,7 @@ def test_every_fault_has_its_row_and_an_exit_code_of_the_documentation():
 
 
 class OutOfMemoryError(RuntimeError):
-    """As torch names its own."""
+    """Same name as torch's error."""
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,11 @@ class OutOfMemoryError(RuntimeError):
         ),
         (WorkerKilledError("a worker process was killed"), 1, "was killed; the same command"),
         (FloatingPointError("non-finite latents for seeds [3]"), 1, r"seeds \[3\]"),
-        (OSError(errno.ENOSPC, "No space left on device", "a/b"), 1, "a/b: No space.*free some space"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a/b"),
+            1,
+            "a/b: No space.*free some space",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "a/b"), 2, "a/b: Permission denied"),
         (FileExistsError(errno.EEXIST, "File exists", "a"), 2, "a folder is needed"),
         (ValueError("steps must be"), 2, "steps must be"),
@@ -111,7 +115,7 @@ def test_a_bug_keeps_its_traceback():
 
 @pytest.fixture
 def python_sigint():
-    """Python's own handler, also where a shell started the tests in the background."""
+    """Python's default handler, also if a shell started the tests in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -119,7 +123,7 @@ def python_sigint():
 
 @pytest.mark.usefixtures("python_sigint")
 @pytest.mark.parametrize(
-    ("verb", "number", "way"),
+    ("verb", "number", "effect"),
     [
         ("sample", signal.SIGINT, "resumes from here"),
         ("report", signal.SIGTERM, "starts over"),
@@ -127,10 +131,10 @@ def python_sigint():
         ("data prepare", signal.SIGTERM, "resumes from here"),
     ],
 )
-def test_a_signal_outside_of_training_exits_with_75(monkeypatch, capsys, verb, number, way):
+def test_a_signal_outside_of_training_exits_with_75(monkeypatch, capsys, verb, number, effect):
     module = importlib.import_module(f"pippin.cli.{verb.split()[0]}")
     monkeypatch.setattr(module, "main", lambda arguments: signal.raise_signal(number))
     before = signal.getsignal(signal.SIGTERM)
     assert main.main([*verb.split(), "x"]) == 75
-    assert f"the same command {way}" in capsys.readouterr().err
+    assert f"the same command {effect}" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before

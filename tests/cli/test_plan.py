@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin plan``: what training takes, without data, weights or an accelerator."""
+"""``pippin plan``: estimates of training, without data, weights or a GPU."""
 
 import json
 

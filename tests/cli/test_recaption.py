@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin data recaption``: by a tiny BLIP, by a file, stopped and gone on with."""
+"""``pippin data recaption``: by a tiny BLIP, by a file, stopped and resumed."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin reference`` and ``pippin evaluate --reference`` as they are typed."""
+"""``pippin reference`` and ``pippin evaluate --reference``."""
 
 import json
 
