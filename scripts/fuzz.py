@@ -237,13 +237,13 @@ def main() -> int:
             seen = fuzz(kind, place, options.mutations, options.seed, step)
             counts[kind.name] = Counter(state for state, *_ in seen)
             bad = {*FAULTS, *(() if kind.explained else ("accepted",))}
-            faults += [(kind.name, *one) for one in seen if one[0] in bad]
+            faults += [(kind.name, *result) for result in seen if result[0] in bad]
     print(f"| file | {' | '.join(RESPONSES)} | why a change may be accepted |")
     print("| --- |" + " ---: |" * len(RESPONSES) + " --- |")
     for kind in kinds:
         cells = " | ".join(str(counts[kind.name][state] or "") for state in RESPONSES)
         print(f"| {kind.name} | {cells} | {kind.explained or ''} |")
-    total = sum((one for one in counts.values()), Counter())
+    total = sum(counts.values(), Counter())
     print(
         f"\n{total.total()} mutations of {len(kinds)} kinds in {time.monotonic() - began:.0f} s; "
         f"{len(faults)} faults"

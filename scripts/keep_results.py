@@ -69,8 +69,9 @@ def _copy(source: Source, kept: Path) -> None:
     shutil.copyfile(source.folder / "study.json", kept / "study.json")
     (kept / "results.jsonl").unlink(missing_ok=True)
     entries = [*source.results.rows, *source.results.outcomes]
-    for run in dict.fromkeys((one.arm, one.seed) for one in entries):
-        append(kept / "results.jsonl", [one for one in entries if (one.arm, one.seed) == run])
+    for run in dict.fromkeys((entry.arm, entry.seed) for entry in entries):
+        rows = [entry for entry in entries if (entry.arm, entry.seed) == run]
+        append(kept / "results.jsonl", rows)
 
 
 def _renew(name: str, table: str) -> None:

@@ -100,8 +100,8 @@ class Campaign:
         call = self._call(verb, folder)
         hit, below = False, set[int]()
         if not call.wait(moment):
-            found = call.kill(who, draws)
-            hit, below = found is not None, found or below
+            victims = call.kill(who, draws)
+            hit, below = victims is not None, victims or below
         if not call.wait(LONGEST):
             call.kill("group", draws)
             return hit, "hangs after the kill" if hit else "hangs"
@@ -144,8 +144,8 @@ def _output(folder: Path) -> str:
     return _log(folder).read_text(errors="replace") if _log(folder).exists() else ""
 
 
-def _difference(expected: dict[str, str], found: dict[str, str]) -> str:
-    differing = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+def _difference(expected: dict[str, str], result: dict[str, str]) -> str:
+    differing = [name for name in {**expected, **result} if expected.get(name) != result.get(name)]
     return f"{len(differing)} differ, such as {sorted(differing)[0]}" if differing else ""
 
 

@@ -205,12 +205,12 @@ def main() -> int:
     for features, own, subject, content in sides:
         predicted = ridge(features.values)
         shuffled = own[permutation(len(own), "subset", 0, "shuffled")]
-        for asked, suffix in ((own, ""), (shuffled, " shuffled")):
+        for truths, suffix in ((own, ""), (shuffled, " shuffled")):
             measures += measures_of(
                 predicted,
                 pairs,
                 vectors,
-                asked,
+                truths,
                 suffix=suffix,
                 subject=subject,
                 protocol=content,
@@ -220,9 +220,9 @@ def main() -> int:
     rows = []
     for number, pair in enumerate(pairs):
         first = number * options.samples
-        drawings = [read_image(file) for file in files[first : first + options.samples]]
+        samples = [read_image(file) for file in files[first : first + options.samples]]
         near = shown(kept, [int(nearest[first])])[0]
-        rows.append((pair.caption, [*drawings, near, truth[number]]))
+        rows.append((pair.caption, [*samples, near, truth[number]]))
     sheet(rows).save(options.folder / "pairs.png")
     print(f"{len(pairs)} pairs; chance level of the right attribute: {chance(pairs):.2f}")
     for measure in measures:

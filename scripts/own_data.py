@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a custom data set of 300 images to a report: create images, time each command.
+"""Time all commands from a custom data set of 300 images to a report.
 
     python scripts/own_data.py --folder DIR
 

@@ -184,13 +184,13 @@ def two_scales(options: argparse.Namespace) -> None:
 def plain_calls(draw: Draw) -> Draw:
     """The same, with every term's conditions prepared again at every step, without the cache."""
 
-    def anew(term: Callable[[bool, bool], Predict]) -> object:
+    def recompute(term: Callable[[bool, bool], Predict]) -> object:
         return lambda keys: lambda x_t, t: {key: term(*key)(x_t, t) for key in keys}
 
     def call() -> object:
         with (
             patch.object(sampler_module, "keys_values_kept", lambda model: nullcontext()),
-            patch.object(sampler_module, "apart", anew),
+            patch.object(sampler_module, "apart", recompute),
         ):
             return draw()
 

@@ -45,7 +45,7 @@ DAMAGE = [
             what=f"{name} of the last checkpoint {text}",
             arguments=RESUME,
             code=0,
-            says=rf"passed over: .*{name}.*resuming .* at 64 images",
+            says=rf"(passed over|skipped): .*{name}.*resuming .* at 64 images",
             prepare=in_checkpoint(spoil, name),
             untouched=False,
         )
@@ -56,7 +56,7 @@ DAMAGE = [
         what="both checkpoints cut",
         arguments=SAMPLE,
         code=2,
-        says="no usable checkpoint: put one back.*passed over: .*passed over: ",
+        says="no usable checkpoint: put one back(.*(passed over|skipped): ){2}",
         prepare=lambda run: [cut(p) for p in run.glob("checkpoints/*/model.safetensors")] and None,
     ),
     mistake(

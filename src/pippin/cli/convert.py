@@ -112,17 +112,17 @@ def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: no = in a pair.
     """
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.isidentifier():
             raise ValueError(f"--arguments are NAME=VALUE; got {pair!r}")
         words = {"None": None, "True": True, "False": False}
         try:
-            found[name] = words[text] if text in words else parse_json(text)
+            arguments[name] = words[text] if text in words else parse_json(text)
         except ValueError:
-            found[name] = text
-    return found
+            arguments[name] = text
+    return arguments
 
 
 def _list(title: str, names: Sequence[str]) -> None:

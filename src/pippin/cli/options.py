@@ -69,13 +69,13 @@ def parse_names(words: list[str]) -> dict[str, str]:
     Raises:
         ValueError: a word without = or without a name.
     """
-    found = {}
+    values = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not (name and equals):
             raise ValueError(f"give NAME=VALUE; got {word!r}")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def parse_half_life(text: str) -> HalfLife:
@@ -105,15 +105,15 @@ def parse_weights(words: list[str]) -> dict[str, float]:
     """
     names, weights = words[::2], words[1::2]
     try:
-        found = {name: float(weight) for name, weight in zip(names, weights, strict=True)}
+        pairs = {name: float(weight) for name, weight in zip(names, weights, strict=True)}
     except ValueError:
-        found = {}
-    if len(found) < len(names) or not found:
+        pairs = {}
+    if len(pairs) < len(names) or not pairs:
         raise ValueError(
             "give each name once, with its weight, such as: name 0.5 caption_blip 0.5; got "
             f"{' '.join(words) or 'nothing'}"
         )
-    return found
+    return pairs
 
 
 def parse(kind: type[T], prog: str, arguments: list[str], default: Any = None) -> T:

@@ -41,7 +41,7 @@ class SampleCommand:
     text_source: tuple[str, ...] = ()
     """For a converted text-to-image model: its text encoders; see text.source of recipes."""
     text_combine: Literal["features", "sd3"] | None = None
-    """How features of several encoders are combined, if not as in the recipe."""
+    """Combination of the features of several encoders, if not as in the recipe."""
     data: DataPlace = field(default_factory=DataPlace)
     """Images, needed only for --control.ask training, or to name the classes of a model made by an
     older version."""

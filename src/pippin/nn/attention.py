@@ -149,7 +149,7 @@ class HasModules(Protocol):
     """Interface that :func:`keys_values_kept` needs of a model."""
 
     def modules(self) -> Iterator[nn.Module]:
-        """As :meth:`torch.nn.Module.modules`."""
+        """See :meth:`torch.nn.Module.modules`."""
 
 
 class CrossAttention(nn.Module):
