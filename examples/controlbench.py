@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Score a conditioner of one's own: control as one more token that attention reads.
+"""Benchmark a custom conditioner: control as an additional attention token.
 
-    python examples/controlbench.py controlbench/tokens          # minutes of two cores
+    python examples/controlbench.py controlbench/tokens          # minutes on two cores
     python examples/controlbench.py controlbench/tokens --scale cpu
 
-Stopped, the same command goes on. The report stands beside what the paper's two ways reach.
+The same command resumes after a stop. The report includes the paper's two conditionings.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pippin.types import Conditions, Keep
 
 
 class ControlToken(Conditioner):
-    """Control goes nowhere near modulation: it is a token beside those of the class."""
+    """Control as a token next to those of the class, without modulation."""
 
     def __init__(self, config, *, token_width, modulation_width, **sizes):
         super().__init__(

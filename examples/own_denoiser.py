@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train a denoiser of one's own: convolutions that the modulation vector steers, no attention.
+"""Train a custom denoiser: convolutions with modulation, without attention.
 
-python examples/own_denoiser.py                   # two minutes of a core: runs/own-denoiser
-python examples/own_denoiser.py show mine/conv    # the whole command line knows it by its name
+python examples/own_denoiser.py                   # two minutes on one core: runs/own-denoiser
+python examples/own_denoiser.py show mine/conv    # the command line accepts it by name
 python examples/own_denoiser.py train mine/conv --denoiser.width 96 --folder runs/conv
 python examples/own_denoiser.py sample runs/conv --labels flags
 """
@@ -28,7 +28,7 @@ from pippin.types import Embedded, Latents, Masking, Prediction
 
 @dataclass(frozen=True, kw_only=True)
 class ConvConfig(DenoiserConfig):
-    """Each field is an option, such as --denoiser.width, and a setting of config.json."""
+    """Fields become options, such as --denoiser.width, and settings in config.json."""
 
     kind: Literal["conv"] = "conv"
     width: int = 64
@@ -51,7 +51,7 @@ class Block(nn.Module):
 
 
 class Conv(Denoiser):
-    """Position comes from the edges alone, so latents may have any sides."""
+    """Position information comes only from the padding, so latents may have any size."""
 
     def __init__(self, config: ConvConfig, latent_channels: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Conv(Denoiser):
 
 
 def recipe() -> Recipe:
-    """A recipe of ours, in which the class comes by modulation, with the denoiser replaced."""
+    """Class-conditional recipe with modulation and the custom denoiser."""
     return replace(get_recipe("openmoji/dit-entangled"), denoiser=ConvConfig())
 
 
@@ -80,10 +80,10 @@ def train_and_draw(recipe: Recipe, folder: Path) -> None:
     run = load_run(folder)
     labels = [seed % len(run.class_names) for seed in range(16)]
     save_png(grid(draw(run, labels, range(16))), folder / "grid.png")
-    print(f"16 pictures: {folder / 'grid.png'}")
+    print(f"16 images: {folder / 'grid.png'}")
 
 
-# Where this module is imported the denoiser is known: also in the processes of studies.
+# Importing this module registers the denoiser, also in the processes of studies.
 register_denoiser(ConvConfig, Conv)
 RECIPES["mine/conv"] = recipe
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare two ways of conditioning on pictures of one's own, over five training seeds.
+"""Compare two kinds of conditioning on a custom data set, over five training seeds.
 
     python examples/own_study.py photos studies/photos           # ten runs: half a day
-    python examples/own_study.py photos studies/photos --jobs 2  # two at once
+    python examples/own_study.py photos studies/photos --jobs 2  # two in parallel
 
-Stopped, the same command goes on, and the report may be read at any time. What the study declares
-stands from its first run on: another question, budget or metric needs another folder.
+The same command resumes after a stop, and the report can be read at any time. The declaration is
+fixed from the first run on: another question, budget or metric needs another folder.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pippin.study.executors import LocalExecutor
 
 
 def base_recipe(pictures: Path, images: int) -> Recipe:
-    """What both arms share; ``train.images`` is the budget of each run."""
+    """Base recipe of both arms; ``train.images`` is the budget of each run."""
     base = get_recipe("folder/mmdit-disentangled")
     return replace(
         base,
@@ -29,7 +29,7 @@ def base_recipe(pictures: Path, images: int) -> Recipe:
 
 
 def own_study(base: Recipe, seeds: tuple[int, ...] = (0, 1, 2, 3, 4)) -> Study:
-    """Two settings differ, so there are two axes; of their four corners two are arms."""
+    """Study of two axes, one per setting that differs; two of their four corners are arms."""
     return Study(
         name="own-conditioning",
         title="Entangled or disentangled conditioning, on pictures of our own",
@@ -38,7 +38,7 @@ def own_study(base: Recipe, seeds: tuple[int, ...] = (0, 1, 2, 3, 4)) -> Study:
         axes=control_axes(),
         combinations={name: CORNERS[name] for name in ("entangled", "disentangled")},
         seeds=seeds,
-        primary="KID-efflite0",  # what decides, and the difference that would matter to us
+        primary="KID-efflite0",  # the deciding metric, and the smallest relevant difference
         smallest_effect=0.5,
         companions=("coverage", "held-out loss"),
     )
@@ -48,9 +48,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", type=Path, help="see docs/own-data.md")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=200_000, help="that each run trains on")
+    parser.add_argument("--images", type=int, default=200_000, help="training images per run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
+    parser.add_argument("--jobs", type=int, default=1, help="number of concurrent runs")
     given = parser.parse_args()
     study = own_study(base_recipe(given.pictures, given.images), tuple(given.seeds))
     executor = LocalExecutor(given.jobs) if given.jobs > 1 else None

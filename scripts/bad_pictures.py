@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Print what happens to every kind of awkward own picture, as a markdown table.
+"""Print how unusual image files of a custom data set are handled, as a markdown table.
 
     python scripts/bad_pictures.py
 
-Each case makes its own folder, scans it as `pippin data check` does, and prints what was observed.
+Each case creates a folder, scans it as `pippin data check` does, and prints the result.
 The table in docs/own-data.md is this output; a test compares them.
 """
 
@@ -22,13 +22,13 @@ from pippin.data.config import ImagesConfig
 from pippin.data.scan import scan
 
 Make = Callable[[Path], str]
-"""Puts one thing into a folder and says its name."""
+"""Creates a case in a folder and returns its file name."""
 
 
 def saved(
     name: str, mode: str = "RGB", size: tuple[int, int] = (40, 30), **options: object
 ) -> Make:
-    """A plain picture, 40 wide and 30 high."""
+    """A plain image, 40 wide and 30 high."""
 
     def make(folder: Path) -> str:
         path = folder / name
@@ -89,7 +89,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *more: by
 
 
 def beside(other: str, make: Make) -> Make:
-    """A thing beside a good picture."""
+    """A case next to a valid image."""
 
     def both(folder: Path) -> str:
         saved(other)(folder)
@@ -99,7 +99,7 @@ def beside(other: str, make: Make) -> Make:
 
 
 def linked(folder: Path) -> str:
-    """A link to a file that is not there."""
+    """A dangling link."""
     (folder / "link.png").symlink_to(folder / "gone")
     return "link.png"
 
@@ -111,7 +111,7 @@ def fifo(folder: Path) -> str:
 
 
 def linked_class(folder: Path) -> str:
-    """A class folder in which a link leads to another one."""
+    """A class folder with a link to another one."""
     saved("cats/b.png")(folder)
     saved("dogs/c.png")(folder)
     (folder / "cats" / "see-dogs").symlink_to("../dogs")
@@ -125,7 +125,7 @@ def twins(folder: Path) -> str:
 
 
 def captioned(content: bytes) -> Make:
-    """A picture and the file of its caption."""
+    """An image and its caption file."""
 
     def make(folder: Path) -> str:
         written("a.txt", content)(folder)
@@ -135,7 +135,7 @@ def captioned(content: bytes) -> Make:
 
 
 def metadata(text: str, *names: str, file: str = "metadata.csv", about: str = "") -> Make:
-    """Pictures and a metadata file."""
+    """Images and a metadata file."""
 
     def make(folder: Path) -> str:
         for name in names:
@@ -147,7 +147,7 @@ def metadata(text: str, *names: str, file: str = "metadata.csv", about: str = ""
 
 
 def two_metadata_files(folder: Path) -> str:
-    """Which of them counts is not known."""
+    """Two metadata files, an ambiguous case."""
     (folder / "metadata.jsonl").write_text("{}")
     return metadata("file_name\n")(folder)
 
@@ -225,37 +225,38 @@ CASES: dict[str, Make] = {
 
 
 def observe(folder: Path, name: str) -> str:
-    """What a scan says of one file, or the error it stops with."""
+    """Result of a scan for one file, or its error."""
     config = ImagesConfig(path=str(folder), index_folder=str(folder / ".index"))
     try:
-        found = scan(config)
+        result = scan(config)
     except ValueError as error:
         return f"error: {str(error).replace(str(folder), 'FOLDER')}"
-    lost = [f"lost: {one.reason}" for one in found.lost if one.name == name]
-    used = [p for p in found.pictures if p.name == name]
+    lost = [f"lost: {image.reason}" for image in result.lost if image.name == name]
+    used = [image for image in result.pictures if image.name == name]
     texts = [
-        f"used, {p.size.height} x {p.size.width}" + "".join(f", {rule}" for rule in p.rules)
-        for p in used
+        f"used, {image.size.height} x {image.size.width}"
+        + "".join(f", {rule}" for rule in image.rules)
+        for image in used
     ]
     skipped = [
-        f"skipped: {one.reason}"
-        for one in found.facts.skipped
-        if one.name == name or name.startswith(f"{one.name}/")
+        f"skipped: {entry.reason}"
+        for entry in result.facts.skipped
+        if entry.name == name or name.startswith(f"{entry.name}/")
     ]
     return "; ".join([*texts, *lost, *skipped]) or "passed over"
 
 
 def rows() -> Iterator[tuple[str, str]]:
-    """Each case and what was observed."""
+    """Titles and results of all cases."""
     for title, make in CASES.items():
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place) / "pictures"
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / "pictures"
             folder.mkdir()
             yield title, observe(folder, make(folder))
 
 
 def table() -> str:
-    """The whole table."""
+    """The table in Markdown."""
     lines = ["| what is given | what happens |", "| --- | --- |"]
     return "\n".join([*lines, *(f"| {title} | {seen} |" for title, seen in rows())]) + "\n"
 

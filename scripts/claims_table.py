@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of claims on top of docs/results.md, from the kept results.
+"""Table of claims at the top of docs/results.md, from the kept results.
 
-    python scripts/claims_table.py            renew it
-    python scripts/claims_table.py --check    1 where it is not up to date
+    python scripts/claims_table.py            update it
+    python scripts/claims_table.py --check    exit code 1 if it is out of date
 
-results/claims.json names, for each claim, the study that tests it and the declared contrast, or,
-for studies from before contrasts, the arm that is compared with the first one by the declared
-primary metric and what the claim predicts of it: better, worse or same. Verdicts are taken from
-there and from nowhere else.
+results/claims.json names, for each claim, the study that tests it and the declared contrast. For
+studies without contrasts it names the arm that is compared with the baseline by the declared
+primary metric, and the prediction: better, worse or same. Verdicts come from the kept results
+only.
 """
 
 import json
@@ -27,8 +27,8 @@ START, END = "<!-- claims -->\n", "<!-- end of claims -->"
 HEADS = ("claim", "experiment", "verdict", "estimate", "seeds", "command")
 
 
-class Found(NamedTuple):
-    """What a study says of a claim."""
+class Finding(NamedTuple):
+    """Verdict of a study on a claim."""
 
     verdict: str
     estimate: str
@@ -36,63 +36,63 @@ class Found(NamedTuple):
 
 
 def main() -> int:
-    """Renew the table, or check it."""
+    """Update the table, or check it."""
     text = PAGE.read_text(encoding="utf-8")
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
         print(f"{PAGE} must hold {START.strip()} and {END} once", file=sys.stderr)
         return 1
-    renewed = before + START + table() + END + after
+    updated = before + START + table() + END + after
     if sys.argv[1:] == ["--check"]:
-        return int(renewed != text)
+        return int(updated != text)
     if sys.argv[1:]:
         print(__doc__)
         return 2
-    PAGE.write_text(renewed, encoding="utf-8")
+    PAGE.write_text(updated, encoding="utf-8")
     return 0
 
 
 def table() -> str:
-    """All claims in Markdown."""
+    """All claims as a Markdown table."""
     rows = [HEADS, ("---",) * len(HEADS)]
     for claim in json.loads((RESULTS / "claims.json").read_text(encoding="utf-8")):
         source = open_source(RESULTS / claim["study"])
-        found = finding(source, claim)
+        result = finding(source, claim)
         rows.append(
             (
                 claim["claim"],
                 f"[{claim['experiment']}](#{claim['section']})",
-                f"**{found.verdict}**",
-                found.estimate,
-                str(found.seeds),
+                f"**{result.verdict}**",
+                result.estimate,
+                str(result.seeds),
                 f"`{source.declaration.reproduce[-1]}`",
             )
         )
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def finding(source: Source, claim: dict[str, str]) -> Found:
-    """The verdict on a claim.
+def finding(source: Source, claim: dict[str, str]) -> Finding:
+    """Evaluate a claim.
 
     Raises:
         KeyError: the study has no such contrast or arm.
     """
     if "contrast" in claim:
-        results = {one.contrast.name: one for one in evaluate_contrasts(source)}
-        one = results[claim["contrast"]]
-        unit = " of real" if one.contrast.scale == "share of real" else ""
-        seeds = one.estimate.count if one.estimate else 0
-        value, _, _ = estimate_text(one.estimate).partition(" (")
-        return Found(one.verdict, value + unit, seeds)
+        results = {result.contrast.name: result for result in evaluate_contrasts(source)}
+        result = results[claim["contrast"]]
+        unit = " of real" if result.contrast.scale == "share of real" else ""
+        seeds = result.estimate.count if result.estimate else 0
+        value, _, _ = estimate_text(result.estimate).partition(" (")
+        return Finding(result.verdict, value + unit, seeds)
     (primary,) = (line for line in result_lines(source) if line.role == "primary")
-    arms = {one.second: one for one in primary.comparisons}
-    compared = arms[claim["arm"]]
-    seeds = compared.difference.count if compared.difference else 0
-    verdict = "supported" if compared.status == claim["predicted"] else "not supported"
-    if compared.status == "undecided":
+    comparisons = {comparison.second: comparison for comparison in primary.comparisons}
+    comparison = comparisons[claim["arm"]]
+    seeds = comparison.difference.count if comparison.difference else 0
+    verdict = "supported" if comparison.status == claim["predicted"] else "not supported"
+    if comparison.status == "undecided":
         verdict = "inconclusive"
-    return Found(verdict, f"{primary.term.label} {compared.size or 'not measured'}", seeds)
+    return Finding(verdict, f"{primary.term.label} {comparison.size or 'not measured'}", seeds)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python scripts/compare_batch_sizes.py RUN --seeds 10 --batch-sizes 1 3 10
 
 RUN: a run folder, an exported folder or the name of a shipped model. An image of a seed depends
-on its batch by rounding only; this shows how much that is, in latents and in levels of 255.
+on its batch by rounding only; this prints the difference in latents and in levels of 255.
 """
 
 import argparse
@@ -42,9 +42,9 @@ def main() -> None:
     latents, images = sampled(run, options.seeds, first)
     print(f"{options.seeds} seeds, largest latent {float(latents.abs().max()):.3f}")
     for other in others:
-        its_latents, its_images = sampled(run, options.seeds, other)
-        latent = float((its_latents - latents).abs().max())
-        level = int((its_images - images).abs().max())
+        other_latents, other_images = sampled(run, options.seeds, other)
+        latent = float((other_latents - latents).abs().max())
+        level = int((other_images - images).abs().max())
         print(f"batch {other} against {first}: latents {latent:.2e}, images {level} of 255")
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which latent space is easier to diffuse: one recipe on several autoencoders, as a study.
+"""Compare latent spaces: one recipe on several autoencoders, as a study.
 
     python scripts/compare_latents.py --folder DIR --autoencoders shipped=pippin/openmoji-f4 \
         smooth=runs/smooth --images 40000
 
-The same model, budget and seeds for each autoencoder; samples are compared as pictures, so that
-KID speaks for the whole line. The held-out loss is in each space's own unit and ranks nothing.
-Stopped, the same command goes on. Writes report.html and says where.
+Model, budget and seeds are equal for all autoencoders; samples are compared as images, so KID
+covers the full pipeline. The held-out loss is in the unit of each latent space and not comparable.
+The same command resumes after a stop. Writes report.html and prints its path.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pippin.study.study import Axis, Study
 
 
 def latent_study(sources: dict[str, str], images: int, seeds: tuple[int, ...]) -> Study:
-    """One arm for each autoencoder."""
+    """Study with one arm per autoencoder."""
     base = get_recipe("openmoji/mmdit-disentangled")
     return Study(
         name="latents",
@@ -49,11 +49,11 @@ def latent_study(sources: dict[str, str], images: int, seeds: tuple[int, ...]) -
 
 
 def main() -> int:
-    """Run what is missing, write the report."""
+    """Run missing runs, write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--autoencoders", nargs="+", required=True, metavar="NAME=SOURCE")
-    parser.add_argument("--images", type=int, default=40_000, help="to train on, for each arm")
+    parser.add_argument("--images", type=int, default=40_000, help="training images per arm")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
     sources = dict(pair.split("=", 1) for pair in options.autoencoders)

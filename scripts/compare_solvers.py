@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What solvers, intervals and scales cost, and what they give: evaluations, seconds and KID.
+"""Cost and quality of solvers, guidance intervals and scales: evaluations, seconds and KID.
 
     python scripts/compare_solvers.py [RUN] [--samples 400]
 
-Draws the same seeds and classes of a trained model (the shipped disentangled one) under each
-setting, after DDIM in 50 steps with two-scale guidance. KID is to the clean training pictures; its
-interval is over samples. The last column, the mean efflite0-distance of an image to that of the
-first row, says how much the images themselves change.
+Samples the same seeds and classes of a trained model (the shipped disentangled one) under each
+setting; the first is DDIM in 50 steps with two-scale guidance. KID is against the clean training
+images; its interval is over samples. The last column, the mean efflite0 distance of an image to
+that of the first row, measures the change of the images.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SETTINGS = {
 
 
 def main() -> int:
-    """Draw, measure and print a table."""
+    """Sample, measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", default="pippin/openmoji-mmdit-disentangled")
     parser.add_argument("--samples", type=int, default=400)
@@ -48,12 +48,12 @@ def main() -> int:
     reference = clean_features(run.parts.data, config, "train", run.parts.device)
     prompts, seeds = evaluation_prompts(run, options.samples), range(options.samples)
     distance, first = PerceptualDistance(extractor), None
-    print("| setting | evaluations an image | seconds | KID-efflite0 | change |")
+    print("| setting | evaluations per image | seconds | KID-efflite0 | change |")
     print("| --- | --- | --- | --- | --- |")
     for name, sampling in SETTINGS.items():
-        began = time.perf_counter()
+        start = time.perf_counter()
         images = draw(run, prompts, seeds, sampling)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         first = images if first is None else first
         kid = compare(extract(extractor, [images]), reference, config)[0]
         evaluations = run.sampler(sampling).evaluations_per_image

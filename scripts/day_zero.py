@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What weights from half the side are worth at the full side before any training there.
+"""Error of low-resolution weights at high resolution, before fine-tuning.
 
     python scripts/day_zero.py --folder runs/day-zero [--images 60000]
 
-Each of the five denoisers is trained at 32 pixels, then put into a model at 64 pixels with
+Each of the five denoisers is trained at 32 pixels, then transferred to a model at 64 pixels with
 positions extrapolated or resampled, and with the noise schedule kept or rescaled. Measured on
-held-out pictures: the x0-error at fixed log-SNRs of the 64-pixel latents. One log-SNR means that
-content is hidden equally, whatever index a schedule has for it, so all columns compare; losses
-over a schedule's own times would not. Beside them: the same model at its initial weights.
+held-out images: the x0-error at fixed log-SNRs of the 64-pixel latents. At equal log-SNR the
+content sees equal noise, whatever its index in a schedule, so all columns are comparable; losses
+over a schedule's own times would not be. The model at its initial weights is the reference.
 """
 
 import argparse
@@ -33,12 +33,12 @@ from pippin.transfer.rules import TransferEnds
 
 KINDS = ("mmdit", "dit", "mdtv2", "pixart", "unet")
 LOW_GRID = 4
-"""Patches a side at 32 pixels."""
+"""Patches per side at 32 pixels."""
 LOG_SNRS = (-6.0, -4.0, -2.0, 0.0, 2.0)
 
 
 def low_recipe(kind: str, images: int, caches: str) -> Recipe:
-    """What is trained at 32 pixels."""
+    """Recipe of the training at 32 pixels."""
     high = get_recipe(f"openmoji/{kind}-disentangled")
     low = at_half_the_side(high)
     if isinstance(low.denoiser, MDTv2Config):
@@ -50,7 +50,7 @@ def low_recipe(kind: str, images: int, caches: str) -> Recipe:
 
 
 def arms(kind: str) -> dict[str, Recipe]:
-    """Positions x noise at 64 pixels; a UNet has no positions."""
+    """Arms at 64 pixels: positions x noise schedule; a UNet has no positions."""
     high = get_recipe(f"openmoji/{kind}-disentangled")
     evaluation = replace(high.evaluation, loss_log_snrs=LOG_SNRS)
     high = replace(high, evaluation=evaluation)
@@ -58,8 +58,8 @@ def arms(kind: str) -> dict[str, Recipe]:
     if kind == "mdtv2":
         positions = {"resampled": high}
     elif kind != "unet":
-        laid = replace_at(high, "denoiser.base_grid", LOW_GRID)
-        positions = {"extrapolated": high, "resampled": laid}
+        resampled = replace_at(high, "denoiser.base_grid", LOW_GRID)
+        positions = {"extrapolated": high, "resampled": resampled}
     return {
         f"{where}, {noise}": replace(recipe, diffusion=replace(recipe.diffusion, rescale=ratio))
         for where, recipe in positions.items()
@@ -68,18 +68,18 @@ def arms(kind: str) -> dict[str, Recipe]:
 
 
 def errors(held_out: HeldOut, model: LatentDenoiser) -> list[str]:
-    """The x0-error at each log-SNR, with its interval over pictures."""
-    found = {one.name: one for one in held_out.losses(model.eval())}
+    """x0-error at each log-SNR, with its interval over images."""
+    measures = {measure.name: measure for measure in held_out.losses(model.eval())}
     cells = []
     for level in LOG_SNRS:
-        one = found[f"x0-error at log-SNR {level:g}"]
-        assert one.low is not None and one.high is not None
-        cells.append(f"{one.value:.3f} ± {(one.high - one.low) / 2:.3f}")
+        error = measures[f"x0-error at log-SNR {level:g}"]
+        assert error.low is not None and error.high is not None
+        cells.append(f"{error.value:.3f} ± {(error.high - error.low) / 2:.3f}")
     return cells
 
 
 def main() -> int:
-    """Train what is missing, transfer, measure, print one table."""
+    """Train missing models, transfer, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--images", type=int, default=60_000)
@@ -89,9 +89,9 @@ def main() -> int:
     print("| --- " * (len(LOG_SNRS) + 2) + "|")
     for kind in KINDS:
         low = low_recipe(kind, options.images, str(options.folder / "caches"))
-        place = options.folder / f"{kind}-low"
-        pretrain(low, place)
-        start = open_trained(str(place))
+        folder = options.folder / f"{kind}-low"
+        pretrain(low, folder)
+        start = open_trained(str(folder))
         for name, recipe in arms(kind).items():
             parts = Parts(recipe, console)
             held_out, model = HeldOut(parts), parts.new_model()

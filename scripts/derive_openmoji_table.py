@@ -22,13 +22,13 @@ CORRECTIONS = {"castile and le\ufffdn flag": "castile and león flag"}
 
 
 def merge_tags(*lists: str) -> str:
-    """Comma-separated tags of several lists, each once, in order."""
+    """Merge comma-separated tags of several lists, without duplicates, in order."""
     tags = [tag.strip() for text in lists for tag in text.split(",")]
     return ", ".join(dict.fromkeys(tag for tag in tags if tag))
 
 
 def table_rows(pictures: list[dict]) -> list[dict[str, str]]:
-    """One row for each picture, in OpenMoji's order."""
+    """One row per image, in OpenMoji's order."""
     names = {p["hexcode"]: " ".join(p["annotation"].split()) for p in pictures}
     names = {hexcode: CORRECTIONS.get(name, name) for hexcode, name in names.items()}
     families = assign_families(
@@ -54,7 +54,7 @@ def main(source: Path, target: Path) -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    print(f"{len(rows)} pictures, {len({row['family'] for row in rows})} families -> {target}")
+    print(f"{len(rows)} images, {len({row['family'] for row in rows})} families -> {target}")
 
 
 if __name__ == "__main__":

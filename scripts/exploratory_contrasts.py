@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contrasts of the kept studies that nobody declared: factorial main effects and other metrics.
+"""Undeclared contrasts of the kept studies: factorial main effects and other metrics.
 
     python scripts/exploratory_contrasts.py
 
-They use all arms of a factorial design, where the declared comparisons take arm against arm, and
-look at the Frechet distance too. Intervals are 95 %, Student's t over training seeds, uncorrected:
-hints for declarations to come, and no verdicts.
+They use all arms of a factorial design, while the declared comparisons are pairwise, and include
+the Frechet distance. Intervals are 95 %, Student's t over training seeds, uncorrected: hints for
+future declarations, not verdicts.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ Weights = dict[str, float]
 
 
 def main() -> None:
-    """Print a line for each."""
-    for study, name, metric, weights in _asked():
+    """Print one line per contrast."""
+    for study, name, metric, weights in _contrasts():
         source = open_source(RESULTS / study)
         terms = (ContrastTerm(arm=a, metric=metric, weight=w) for a, w in weights.items())
         contrast = Contrast(name=name, claim=name, terms=tuple(terms), role="exploratory")
@@ -34,7 +34,7 @@ def main() -> None:
         print(f"{study:24} {name:42} {metric:26} {estimate_text(result.estimate)}")
 
 
-def _asked() -> Iterator[tuple[str, str, str, Weights]]:
+def _contrasts() -> Iterator[tuple[str, str, str, Weights]]:
     """Study, name, metric and weights of each contrast."""
     guided = {
         "lambda 2": "lambda-2-beta-1",

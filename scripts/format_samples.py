@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write one tiny sample of every kind of file that pippin writes, for the tests of old formats.
+"""Write a tiny sample of every kind of file that pippin writes, for the tests of old formats.
 
     python scripts/format_samples.py --folder tests/formats/N
 
-Run it with the version whose formats are to be kept; N is any new name. Tests read all samples
-under ``tests/formats/``, so that a later version still reads what an earlier one wrote, or refuses
-it by name. Nothing is measured here: pictures are noise of 16 pixels, models have one block.
+Run it with the version whose formats are to be preserved; N is any new name. Tests read all
+samples under ``tests/formats/``: a later version must read the files of an earlier one, or refuse
+them by name. Nothing is measured: images are noise of 16 pixels, models have one block.
 """
 
 import argparse
@@ -43,7 +43,7 @@ SMALL = (
 
 
 def write_pictures() -> None:
-    """Two classes of four pictures."""
+    """Write two classes of four images."""
     draws = torch.Generator().manual_seed(0)
     for number in range(8):
         pixels = torch.randint(256, (SIDE, SIDE, 3), generator=draws, dtype=torch.uint8)
@@ -53,7 +53,7 @@ def write_pictures() -> None:
 
 
 def call(line: str, *more: str) -> None:
-    """One command of the program."""
+    """Run one pippin command."""
     words = [*line.split(), *more]
     code = pippin(words)
     if code != 0:
@@ -61,8 +61,8 @@ def call(line: str, *more: str) -> None:
 
 
 def write_runs() -> None:
-    """An autoencoder with its training state, a run with latents, samples and measures, an
-    export."""
+    """Write an autoencoder with its training state, a run with latents, samples and measures, and
+    an export."""
     call(
         f"autoencoder train --out autoencoder {NETWORK} {DATA} --train.images 8 "
         "--train.warmup-images 4 --train.device cpu --train.log-every 4 --train.checkpoint-every 8"
@@ -74,7 +74,7 @@ def write_runs() -> None:
 
 
 def write_import() -> None:
-    """What an import of a folder of archives leaves."""
+    """Write the result of importing a folder of archives."""
     import tarfile
 
     Path("shards").mkdir()
@@ -86,7 +86,7 @@ def write_import() -> None:
 
 
 def write_study() -> None:
-    """A study whose arms trained nothing."""
+    """Write a study whose arms train nothing."""
     base = mmdit_demo()
     base = replace(base, train=replace(base.train, images=8, device="cpu"))
 
@@ -101,10 +101,10 @@ def write_study() -> None:
 
 
 class Constant:
-    """An encoder of captions that says the same of all."""
+    """Caption encoder with constant output."""
 
     def encode(self, captions: Sequence[str], num_tokens: int) -> TextFeatures:
-        """Ones."""
+        """Features of ones."""
         shape = (len(captions), num_tokens)
         return TextFeatures(
             tokens=torch.ones(*shape, 2), mask=torch.ones(shape, dtype=torch.bool), pooled=None
@@ -112,7 +112,7 @@ class Constant:
 
 
 def write_others() -> None:
-    """Features of captions, statistics of a reference, and a record of speed."""
+    """Write caption features, reference statistics, and a throughput record."""
     build_bank(
         ["a cat", "a dog"],
         Constant,
@@ -156,7 +156,7 @@ def write_others() -> None:
 
 
 def main() -> None:
-    """All of them."""
+    """Write all samples."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="new")
     folder = parser.parse_args().folder.resolve()

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damage files of every kind that pippin reads, and see how each reader answers.
+"""Damage files of every kind that pippin reads, and classify the readers' responses.
 
     python scripts/fuzz.py --folder DIR                          # 25 mutations of every file
     python scripts/fuzz.py --folder DIR --mutations 100 --kinds "export weights" study.json
 
-Small artefacts of every kind are made once. Then each file is damaged many times (a flipped bit, a
-cut, zeros, foreign bytes, a changed digit, a JSON value of another type, a lost key, ...), each
-time from the whole file, and read in a process of its own. Every answer is one of
+Small artefacts of every kind are created once. Then each file is damaged many times (a flipped
+bit, a truncation, zeros, foreign bytes, a changed digit, a JSON value of another type, a missing
+key, ...), always starting from the intact file, and read in a separate process. Every response is
+one of
 
-- message: an error that `pippin` would print in one line, and that names the file;
-- skipped: the reader goes on without the damaged part and names it;
-- equal: what is read is what was there before;
-- accepted: something else is read, in silence;
+- message: an error that `pippin` would print in one line and that names the file;
+- skipped: the reader skips the damaged part and names it;
+- equal: the content read is unchanged;
+- accepted: other content is read silently;
 - unnamed, traceback, hang: faults.
 
-Prints a Markdown table. The exit code is 1 for any fault, and for an accepted change that its kind
-does not explain. Seeds are fixed: the same command damages the same bytes.
+Prints a Markdown table. The exit code is 1 for any fault, and for an accepted change that the kind
+of file does not explain. Seeds are fixed: the same command damages the same bytes.
 """
 
 import argparse
@@ -38,15 +39,15 @@ from rich.progress import Progress
 from pippin.cli.failures import explain
 
 FAULTS = ("unnamed", "traceback", "hang", "crash")
-ANSWERS = ("message", "skipped", "equal", "accepted", *FAULTS)
+RESPONSES = ("message", "skipped", "equal", "accepted", *FAULTS)
 TIMEOUT = 20.0
-"""Seconds after which a reader counts as hung; whole files are read in less than one."""
+"""Seconds after which a reader counts as hung; intact files are read in less than one."""
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
 
 def flip_bit(content: bytes, draws: random.Random) -> bytes:
-    """One bit."""
+    """Flip one bit."""
     place = draws.randrange(len(content))
     return (
         content[:place] + bytes([content[place] ^ 1 << draws.randrange(8)]) + content[place + 1 :]
@@ -54,39 +55,39 @@ def flip_bit(content: bytes, draws: random.Random) -> bytes:
 
 
 def cut(content: bytes, draws: random.Random) -> bytes:
-    """The end is missing, as after a full disk."""
+    """Truncate, as after a full disk."""
     return content[: draws.randrange(len(content))]
 
 
 def zero(content: bytes, draws: random.Random) -> bytes:
-    """A block of zeros, as after a power cut."""
+    """Zero a block, as after a power cut."""
     start = draws.randrange(len(content))
     end = min(len(content), start + draws.choice((1, 16, 512)))
     return content[:start] + bytes(end - start) + content[end:]
 
 
 def insert(content: bytes, draws: random.Random) -> bytes:
-    """Foreign bytes in the middle."""
+    """Insert foreign bytes."""
     start = draws.randrange(len(content))
     return content[:start] + draws.randbytes(draws.choice((1, 3, 64))) + content[start:]
 
 
 def repeat(content: bytes, draws: random.Random) -> bytes:
-    """A part twice."""
+    """Repeat a part."""
     start = draws.randrange(len(content))
     end = min(len(content), start + draws.choice((8, 256)))
     return content[:end] + content[start:end] + content[end:]
 
 
 def replace_all(content: bytes, draws: random.Random) -> bytes:
-    """Another file altogether."""
+    """Replace the whole content."""
     return draws.choice(
         (b"", b"\n", b"[]", b"{}", b"null", b"[" * 100_000, b"\xff\xfe\x00", b"PK\x03\x04")
     )
 
 
 def change_digit(content: bytes, draws: random.Random) -> bytes:
-    """One digit becomes another one."""
+    """Change one digit."""
     places = [place for place, byte in enumerate(content[:100_000]) if 48 <= byte <= 57]
     if not places:
         return flip_bit(content, draws)
@@ -96,12 +97,12 @@ def change_digit(content: bytes, draws: random.Random) -> bytes:
 
 
 def change_value(content: bytes, draws: random.Random) -> bytes:
-    """One value of one JSON object becomes something else, or its key goes."""
+    """Change one value of a JSON object, or remove its key."""
     lines = content.splitlines(keepends=True) if content.count(b"\n") > 1 else [content]
     whole = _json(content)
     number = 0 if whole is not None else draws.randrange(len(lines))
     tree = whole if whole is not None else _json(lines[number])
-    places = _places(tree)
+    places = _container_keys(tree)
     if not places:
         return flip_bit(content, draws)
     holder, key = draws.choice(places)
@@ -134,8 +135,8 @@ def _json(content: bytes) -> object:
         return None
 
 
-def _places(tree: object) -> list[tuple[dict | list, str | int]]:
-    """Every place in a JSON value that holds another value."""
+def _container_keys(tree: object) -> list[tuple[dict | list, str | int]]:
+    """All (container, key) pairs of a JSON value."""
     keys = (
         tree.items()
         if isinstance(tree, dict)
@@ -143,14 +144,14 @@ def _places(tree: object) -> list[tuple[dict | list, str | int]]:
         if isinstance(tree, list)
         else ()
     )
-    found = []
+    pairs = []
     for key, value in keys:
-        found += [(tree, key), *_places(value)]
-    return found
+        pairs += [(tree, key), *_container_keys(value)]
+    return pairs
 
 
-def answer(kind: Kind, path: Path, wanted: str | None) -> tuple[str, str]:
-    """How the reader of a kind answers to the file as it is now, and its words."""
+def response(kind: Kind, path: Path, expected: str | None) -> tuple[str, str]:
+    """Response of a reader to the current file, and its message or content."""
     try:
         read = kind.read(path)
     except SkippedError as skipped:
@@ -161,24 +162,24 @@ def answer(kind: Kind, path: Path, wanted: str | None) -> tuple[str, str]:
             return "traceback", f"{type(error).__name__}: {error}"
         named = path.name in failure.message
         return ("message" if named else "unnamed"), failure.message
-    return ("equal" if read == wanted else "accepted"), read
+    return ("equal" if read == expected else "accepted"), read
 
 
-def _in_child(kind: Kind, path: Path, wanted: str | None, sender: Connection) -> None:
-    sender.send(answer(kind, path, wanted))
+def _in_child(kind: Kind, path: Path, expected: str | None, sender: Connection) -> None:
+    sender.send(response(kind, path, expected))
     sender.close()
 
 
-def read_apart(kind: Kind, path: Path, wanted: str | None) -> tuple[str, str]:
-    """:func:`answer` in a process of its own, which may hang or crash."""
+def read_in_process(kind: Kind, path: Path, expected: str | None) -> tuple[str, str]:
+    """:func:`response` in a separate process, which may hang or crash."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_in_child, args=(kind, path, wanted, sender))
+    child = context.Process(target=_in_child, args=(kind, path, expected, sender))
     child.start()
     sender.close()
     try:
         if not receiver.poll(TIMEOUT):
-            return "hang", f"no answer in {TIMEOUT:g} s"
+            return "hang", f"no response in {TIMEOUT:g} s"
         return receiver.recv()
     except EOFError:
         child.join()
@@ -191,10 +192,10 @@ def read_apart(kind: Kind, path: Path, wanted: str | None) -> tuple[str, str]:
 def fuzz(
     kind: Kind, folder: Path, mutations: int, seed: int, progress: Callable[[], None]
 ) -> list:
-    """Damage one kind's file again and again; (answer, words, mutation, number) of each."""
+    """Damage one kind of file repeatedly; (response, message, mutation, number) of each."""
     (path,) = folder.glob(kind.path)
     content = path.read_bytes()
-    wanted = kind.read(path)  # in this process too, so that the others need not import anything
+    expected = kind.read(path)  # here too, so that forked readers need no imports
     seen = []
     for number in range(mutations):
         draws = random.Random(f"{seed} {kind.name} {number}")
@@ -202,17 +203,19 @@ def fuzz(
         changed = mutation(content, draws)
         if changed != content:
             path.write_bytes(changed)
-            seen.append((*read_apart(kind, path, wanted), mutation.__name__, number))
+            seen.append((*read_in_process(kind, path, expected), mutation.__name__, number))
         progress()
     path.write_bytes(content)
     return seen
 
 
 def main() -> int:
-    """Make, damage, print."""
+    """Create artefacts, damage them, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True, help="new, or of an earlier call")
-    parser.add_argument("--mutations", type=int, default=40, help="of every file")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="new, or that of an earlier call"
+    )
+    parser.add_argument("--mutations", type=int, default=40, help="mutations per file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=[kind.name for kind in KINDS])
     options = parser.parse_args()
@@ -234,13 +237,13 @@ def main() -> int:
             seen = fuzz(kind, place, options.mutations, options.seed, step)
             counts[kind.name] = Counter(state for state, *_ in seen)
             bad = {*FAULTS, *(() if kind.explained else ("accepted",))}
-            faults += [(kind.name, *one) for one in seen if one[0] in bad]
-    print(f"| file | {' | '.join(ANSWERS)} | why a change may be accepted |")
-    print("| --- |" + " ---: |" * len(ANSWERS) + " --- |")
+            faults += [(kind.name, *result) for result in seen if result[0] in bad]
+    print(f"| file | {' | '.join(RESPONSES)} | why a change may be accepted |")
+    print("| --- |" + " ---: |" * len(RESPONSES) + " --- |")
     for kind in kinds:
-        cells = " | ".join(str(counts[kind.name][state] or "") for state in ANSWERS)
+        cells = " | ".join(str(counts[kind.name][state] or "") for state in RESPONSES)
         print(f"| {kind.name} | {cells} | {kind.explained or ''} |")
-    total = sum((one for one in counts.values()), Counter())
+    total = sum(counts.values(), Counter())
     print(
         f"\n{total.total()} mutations of {len(kinds)} kinds in {time.monotonic() - began:.0f} s; "
         f"{len(faults)} faults"

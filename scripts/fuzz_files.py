@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of file that ``scripts/fuzz.py`` damages: how one is made, and how it is read.
+"""Kinds of files that ``scripts/fuzz.py`` damages: their creation and readers.
 
-Every kind is read by the functions that the verbs call. What a reader returns is turned into text,
-so that a change in what was read is seen.
+Every kind is read by the functions that the verbs call. The result is converted to text, so that a
+change in the content is detected.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ FOR_PEOPLE = "without a checksum, as {}, it passes as an earlier version's; only
 
 
 class SkippedError(Exception):
-    """The reader went on without a damaged part; says what it named."""
+    """The reader skipped a damaged part; the message is the reader's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +51,15 @@ class Kind:
 
     name: str
     path: str
-    """Below the folder of artefacts."""
+    """Glob pattern below the artefact folder."""
     read: Callable[[Path], str]
-    """Raises what a user would see, :class:`SkippedError`, or returns what was read as text."""
+    """Returns the content as text; raises the user's error, or :class:`SkippedError`."""
     explained: str | None = None
-    """Why a change may be accepted in silence; None = it may not."""
+    """Reason why a change may be accepted silently; None = it must not be."""
 
 
 def pippin(*arguments: str) -> None:
-    """One command of the command line."""
+    """Run one pippin command."""
     command = [sys.executable, "-m", "pippin.cli.main", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -67,7 +67,7 @@ def pippin(*arguments: str) -> None:
 
 
 def make_artefacts(folder: Path) -> None:
-    """One small file or folder of every kind."""
+    """Create one small file or folder of every kind."""
     from pippin.encoders.config import AutoencoderConfig
     from pippin.encoders.source import find_autoencoder
 
@@ -120,7 +120,7 @@ def make_artefacts(folder: Path) -> None:
 
 
 def _make_study(folder: Path) -> None:
-    """A declared study of two arms with one result each; nothing is trained."""
+    """Create a declared study of two arms with one result each, without training."""
     from dataclasses import replace
 
     from pippin.config import fingerprint
@@ -163,7 +163,7 @@ def _make_study(folder: Path) -> None:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Names, shapes and values of tensors."""
+    """Digest of names, shapes and values of tensors."""
     found = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -176,7 +176,7 @@ def _run_of(path: Path) -> Path:
 
 
 def read_trained(path: Path) -> str:
-    """Weights as sampling opens them; older checkpoints stand in for damaged ones."""
+    """Weights as sampling loads them; older checkpoints replace damaged ones."""
     from pippin.run.trained import open_trained
 
     trained = open_trained(str(_run_of(path)))
@@ -186,7 +186,7 @@ def read_trained(path: Path) -> str:
 
 
 def read_cache(path: Path) -> str:
-    """Every row of a latent cache."""
+    """All rows of a latent cache."""
     from pippin.data.cache import LatentCache
     from pippin.data.open import build_source
     from pippin.encoders.autoencoder import Autoencoder
@@ -207,7 +207,7 @@ def read_cache(path: Path) -> str:
 
 
 def read_results(path: Path) -> str:
-    """All numbers of a study's results."""
+    """All results of a study."""
     from pippin.study.results import read
 
     found = read(path)
@@ -217,7 +217,7 @@ def read_results(path: Path) -> str:
 
 
 def read_measures(path: Path) -> str:
-    """The measures of a run, as its report has them."""
+    """Measures of a run, as in its report."""
     from pippin.study.source import open_source
 
     found = open_source(path.parent)
@@ -227,7 +227,7 @@ def read_measures(path: Path) -> str:
 
 
 def read_curves(path: Path) -> str:
-    """A run's log as figures show it."""
+    """A run's log, as read for figures."""
     from pippin.study.source import read_log as read_lines_of_log
 
     lines, problems = read_lines_of_log(path)
@@ -246,7 +246,7 @@ def read_shipped(path: Path) -> str:
 
 
 def read_transfer(path: Path) -> str:
-    """What became of the weights that a run starts from."""
+    """Transfer report of a run."""
     from pippin.recipes.recipe import Recipe
     from pippin.system.formats import read_stamped
 
@@ -254,7 +254,7 @@ def read_transfer(path: Path) -> str:
 
 
 def read_declaration(path: Path) -> str:
-    """What a study has declared."""
+    """Declaration of a study."""
     from pippin.study.declaration import Declaration
 
     return repr(Declaration.load(path))
@@ -300,7 +300,7 @@ def read_npz_images(path: Path) -> str:
 
 
 def read_log(path: Path) -> str:
-    """A run's log as resuming reads it: damaged lines go, and nothing else."""
+    """A run's log, as read when resuming: only damaged lines are removed."""
     from pippin.training.log import RunLog
 
     log = RunLog(path.parent, 10**6)
@@ -316,7 +316,7 @@ def read_sample_manifest(path: Path) -> str:
 
 
 def _quietly(kinds: Iterable[Kind]) -> tuple[Kind, ...]:
-    """Readers that print nothing."""
+    """Kinds with readers that print nothing."""
     from dataclasses import replace
 
     def quiet(read: Callable[[Path], str]) -> Callable[[Path], str]:

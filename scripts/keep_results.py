@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep what a study found without its checkpoints and pictures, and put it into docs/results.md.
+"""Keep the results of a study without checkpoints and images, and update docs/results.md.
 
     python scripts/keep_results.py studies/control-cpu
 
-Copies declaration and results to results/NAME, writes the page, the figures of drift against
-effect and the control profiles there, and renews the study's table in docs/results.md. With
-study.json and results.jsonl put back into an empty folder, `pippin study run` goes on with what is
-missing, and runs nothing twice.
+Copies declaration and results to results/NAME, writes the report, the figures of drift against
+effect and the control profiles there, and updates the study's table in docs/results.md. With
+study.json and results.jsonl copied into an empty folder, `pippin study run` runs only what is
+missing.
 """
 
 import re
@@ -26,13 +26,13 @@ from pippin.study.tradeoff import tradeoffs
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
-ROOM = 1_500_000
-"""Characters of the page's pictures: those of the first seed."""
+MAX_IMAGE_CHARACTERS = 1_500_000
+"""Maximum characters of the report's images, which are those of the first seed."""
 COLOURS = re.compile(r"--arm-\d: #\w+;")
 
 
 def main() -> int:
-    """Keep one study; what was kept of it before is replaced."""
+    """Keep one study, replacing its earlier kept results."""
     if len(sys.argv) != 2:
         print(__doc__)
         return 2
@@ -45,7 +45,7 @@ def main() -> int:
     _copy(source, kept)
     for name, figure in _figures(source):
         (kept / f"{name}.svg").write_text(_standalone(figure), encoding="utf-8")
-    print(render_report(source.folder, kept / "report.html", ROOM))
+    print(render_report(source.folder, kept / "report.html", MAX_IMAGE_CHARACTERS))
     _renew(source.declaration.name, markdown(open_source(kept)))
     return 0
 
@@ -65,28 +65,29 @@ def _file_name(figure: Figure) -> str:
 
 
 def _copy(source: Source, kept: Path) -> None:
-    """Declaration and results; whatever an earlier version wrote is stored as this one does."""
+    """Copy declaration and results, converted to the format of this version."""
     shutil.copyfile(source.folder / "study.json", kept / "study.json")
     (kept / "results.jsonl").unlink(missing_ok=True)
     entries = [*source.results.rows, *source.results.outcomes]
-    for run in dict.fromkeys((one.arm, one.seed) for one in entries):
-        append(kept / "results.jsonl", [one for one in entries if (one.arm, one.seed) == run])
+    for run in dict.fromkeys((entry.arm, entry.seed) for entry in entries):
+        rows = [entry for entry in entries if (entry.arm, entry.seed) == run]
+        append(kept / "results.jsonl", rows)
 
 
 def _renew(name: str, table: str) -> None:
-    """Replace what stands between the two marks of a study."""
+    """Replace the text between the two marks of a study."""
     start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
     text = PAGE.read_text(encoding="utf-8")
     if text.count(start) != 1 or text.count(end) != 1:
         raise SystemExit(
-            f"{PAGE} must hold {start.strip()} and {end} once, to put the table there"
+            f"{PAGE} must hold {start.strip()} and {end} exactly once, to insert the table"
         )
     before, _, rest = text.partition(start)
     PAGE.write_text(before + start + table + end + rest.partition(end)[2], encoding="utf-8")
 
 
 def _standalone(figure: Figure) -> str:
-    """The drawing with colours, ground and legend of its own, as a file that a page shows."""
+    """Standalone SVG drawing of a figure with its own colours, background and legend."""
     css = (ROOT / "src/pippin/study/report.css").read_text(encoding="utf-8")
     colours = " ".join({one.split(":")[0]: one for one in reversed(COLOURS.findall(css))}.values())
     width, height, step = 345.6, 216, 14
@@ -106,12 +107,12 @@ def _standalone(figure: Figure) -> str:
             f'<text x="60" y="{height + step * len(legend) + 8}" font-size="10" '
             'font-family="sans-serif" fill="currentColor">real pairs</text>'
         )
-    whole = height + step * len(legend) + 6
+    full_height = height + step * len(legend) + 6
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {whole}" width="560" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {full_height}" width="560" '
         f'role="img"><title>{escape(figure.alt)}</title>'
         f"<style>svg {{ color: #1c1e21; {colours} }}</style>"
-        f'<rect width="{width}" height="{whole}" fill="#ffffff"/>'
+        f'<rect width="{width}" height="{full_height}" fill="#ffffff"/>'
     )
     return f"{head}{drawing}{''.join(legend)}</svg>\n"
 

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kill every verb that writes, at random moments, and compare what comes out.
+"""Kill every verb that writes at random moments, resume, and compare the results.
 
     python scripts/kill_and_resume.py --folder DIR
     python scripts/kill_and_resume.py --folder DIR --verbs import study --rounds 20
 
-Each verb runs once undisturbed. Then, in each round, it is started in a new folder, and by SIGKILL
-its first process, one of its children or all of them are killed; the same command is given again
-until it comes to its end. All files and numbers must then equal those of the undisturbed run, but
-for times, locks, reports and TensorBoard's files; no process may outlive its parent, and where one
-child was killed no traceback may be printed.
+Each verb runs once undisturbed. Each further trial starts it in a new folder, kills by SIGKILL its
+main process, one of its children or all of them, and repeats the command until it finishes. All
+files and numbers must then equal those of the undisturbed run, except times, locks, reports and
+TensorBoard's files; no process may outlive its parent, and no traceback may be printed when one
+child was killed.
 
-Prints a markdown table; the exit code is 1 where anything differs.
+Prints a markdown table; the exit code is 1 if anything differs.
 """
 
 import argparse
@@ -28,129 +28,129 @@ from kills.trial import LONGEST, Call, survivors
 from kills.verbs import VERBS, Verb, command, make_inputs, train
 
 ATTEMPTS = 4
-"""Rounds that may end before their kill, for each that is to be hit."""
+"""Maximum trials per required hit, because a run may finish before its kill."""
 CALLS = 4
-"""Calls in which a killed verb has come to its end."""
+"""Maximum number of calls until a killed verb finishes."""
 
 
 @dataclass(kw_only=True)
-class Seen:
-    """What happened to one verb."""
+class VerbResult:
+    """Result of one verb."""
 
     seconds: float = 0.0
-    """Of the undisturbed run."""
+    """Duration of the undisturbed run."""
     hits: dict[str, int] = field(default_factory=dict)
-    """Who was killed -> how often at work."""
+    """Kind of victim -> number of kills that hit a process at work."""
     outputs: int = 0
     faults: list[str] = field(default_factory=list)
 
     def row(self, name: str) -> str:
-        """Of the table."""
+        """Row of the table."""
         hits = " | ".join(str(self.hits.get(who, "-")) for who in ("parent", "child", "group"))
         verdict = "; ".join(self.faults[:3]) if self.faults else f"all {self.outputs} equal"
         return f"| {name} | {self.seconds:.1f} s | {hits} | {verdict} |"
 
 
 class Campaign:
-    """All rounds of some verbs.
+    """All trials of some verbs.
 
     Args:
-        folder: with ``inputs``.
-        rounds: for each verb and each of the three ways to kill.
-        seed: of the moments.
+        folder: the folder with ``inputs``.
+        rounds: kills per verb and kind of victim.
+        seed: seed of the kill times.
     """
 
     def __init__(self, folder: Path, rounds: int, seed: int) -> None:
         self.folder, self.inputs, self.rounds, self.seed = folder, folder / "inputs", rounds, seed
 
-    def run(self, name: str) -> Seen:
-        """Kill one verb as often as asked for."""
-        verb, seen = VERBS[name], Seen()
-        whole = self._place(name, "whole", verb)
-        began = time.monotonic()
-        fault = self._finish(verb, whole)
-        seen.seconds = time.monotonic() - began
+    def run(self, name: str) -> VerbResult:
+        """Kill one verb as often as required."""
+        verb, result = VERBS[name], VerbResult()
+        undisturbed = self._make_folder(name, "whole", verb)
+        start = time.monotonic()
+        fault = self._finish(verb, undisturbed)
+        result.seconds = time.monotonic() - start
         if fault:
-            seen.faults.append(f"undisturbed: {fault}")
-            return seen
-        wanted = digests(whole)
-        seen.outputs, longest = len(wanted), seen.seconds
+            result.faults.append(f"undisturbed: {fault}")
+            return result
+        expected = digests(undisturbed)
+        result.outputs, longest = len(expected), result.seconds
         for who in verb.kinds:
-            seen.hits[who] = 0
+            result.hits[who] = 0
             for attempt in range(ATTEMPTS * self.rounds):
-                if seen.hits[who] == self.rounds:
+                if result.hits[who] == self.rounds:
                     break
                 key = f"{who}-{attempt}"
-                place = self._place(name, key, verb)
+                folder = self._make_folder(name, key, verb)
                 draws = random.Random(f"{self.seed} {name} {key}")
-                hit, fault = self._round(verb, place, who, draws.uniform(0, longest), draws)
-                seen.hits[who] += hit
+                hit, fault = self._round(verb, folder, who, draws.uniform(0, longest), draws)
+                result.hits[who] += hit
                 longest = longest if hit else 0.9 * longest  # the first run may have been slow
-                fault = fault or _difference(wanted, digests(place))
+                fault = fault or _difference(expected, digests(folder))
                 if fault:
-                    seen.faults.append(f"{key}: {fault}")
+                    result.faults.append(f"{key}: {fault}")
                 else:
-                    shutil.rmtree(place)
-        return seen
+                    shutil.rmtree(folder)
+        return result
 
     def _round(
-        self, verb: Verb, place: Path, who: str, moment: float, draws: random.Random
+        self, verb: Verb, folder: Path, who: str, moment: float, draws: random.Random
     ) -> tuple[bool, str]:
-        """Whether the kill hit a process at work, and what went wrong."""
-        call = self._call(verb, place)
+        """Whether the kill hit a process at work, and the fault, if any."""
+        call = self._call(verb, folder)
         hit, below = False, set[int]()
         if not call.wait(moment):
-            found = call.kill(who, draws)
-            hit, below = found is not None, found or below
+            victims = call.kill(who, draws)
+            hit, below = victims is not None, victims or below
         if not call.wait(LONGEST):
             call.kill("group", draws)
             return hit, "hangs after the kill" if hit else "hangs"
         if left := survivors(below):
             return hit, f"{len(left)} processes outlive their parent: {'; '.join(left.values())}"
-        if who == "child" and verb.own_words and "Traceback" in _said(place):
+        if who == "child" and verb.own_words and "Traceback" in _output(folder):
             return hit, "a traceback"
-        return hit, self._finish(verb, place)
+        return hit, self._finish(verb, folder)
 
-    def _finish(self, verb: Verb, place: Path) -> str:
-        """Give the command until it ends well; what is wrong where it does not."""
+    def _finish(self, verb: Verb, folder: Path) -> str:
+        """Repeat the command until it succeeds; the fault if it does not."""
         for _ in range(CALLS):
-            call = self._call(verb, place)
+            call = self._call(verb, folder)
             if not call.wait(LONGEST):
                 call.kill("group", random.Random(0))
-                return "hangs when it is given again"
+                return "hangs when repeated"
             if call.code == 0:
                 return ""
-            if call.code == 2 and verb.refuses and verb.refuses in _said(place):
+            if call.code == 2 and verb.refuses and verb.refuses in _output(folder):
                 return ""
-        return f"exit code {call.code} when it is given again: {_said(place)[-200:]!r}"
+        return f"exit code {call.code} when repeated: {_output(folder)[-200:]!r}"
 
-    def _call(self, verb: Verb, place: Path) -> Call:
-        return Call(work=verb.call(self.inputs), folder=place, log=_log(place))
+    def _call(self, verb: Verb, folder: Path) -> Call:
+        return Call(work=verb.call(self.inputs), folder=folder, log=_log(folder))
 
-    def _place(self, name: str, key: str, verb: Verb) -> Path:
-        """A new working directory."""
-        place = self.folder / name.replace(" ", "-") / key
-        place.mkdir(parents=True)
-        for one in verb.copies:
-            shutil.copytree(self.inputs / one, place / one)
-        return place
-
-
-def _log(place: Path) -> Path:
-    return place.with_name(f"{place.name}.log")
+    def _make_folder(self, name: str, key: str, verb: Verb) -> Path:
+        """Create a new working directory."""
+        folder = self.folder / name.replace(" ", "-") / key
+        folder.mkdir(parents=True)
+        for name in verb.copies:
+            shutil.copytree(self.inputs / name, folder / name)
+        return folder
 
 
-def _said(place: Path) -> str:
-    return _log(place).read_text(errors="replace") if _log(place).exists() else ""
+def _log(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
 
 
-def _difference(wanted: dict[str, str], found: dict[str, str]) -> str:
-    unlike = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
-    return f"{len(unlike)} differ, such as {sorted(unlike)[0]}" if unlike else ""
+def _output(folder: Path) -> str:
+    return _log(folder).read_text(errors="replace") if _log(folder).exists() else ""
+
+
+def _difference(expected: dict[str, str], result: dict[str, str]) -> str:
+    differing = [name for name in {**expected, **result} if expected.get(name) != result.get(name)]
+    return f"{len(differing)} differ, such as {sorted(differing)[0]}" if differing else ""
 
 
 def set_up(folder: Path) -> None:
-    """The inputs of all verbs; what is heavy to import is imported once, here."""
+    """Create the inputs of all verbs, and import heavy modules once before the forks."""
     inputs = folder / "inputs"
     inputs.mkdir(parents=True)
     make_inputs(inputs)
@@ -165,28 +165,28 @@ def set_up(folder: Path) -> None:
 
 
 def work_on(campaign: Campaign, verbs: list[str]) -> bool:
-    """Take verbs that no other lane has taken, one after the other; whether all came out equal."""
-    well = True
+    """Run verbs that no other lane has taken; whether all results are equal."""
+    all_equal = True
     for name in verbs:
         try:
             taken = campaign.folder / f".taken-{name.replace(' ', '-')}"
             os.close(os.open(taken, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             continue
-        seen = campaign.run(name)
-        well = well and not seen.faults
-        print(seen.row(name), flush=True)
-    return well
+        result = campaign.run(name)
+        all_equal = all_equal and not result.faults
+        print(result.row(name), flush=True)
+    return all_equal
 
 
 def main() -> int:
-    """All verbs, and the table."""
+    """Run all verbs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--folder", type=Path, required=True, help="new")
-    parser.add_argument("--rounds", type=int, default=5, help="of each way to kill each verb")
+    parser.add_argument("--rounds", type=int, default=5, help="kills per verb and kind of victim")
     parser.add_argument("--verbs", nargs="+", choices=VERBS, default=list(VERBS))
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--lanes", type=int, default=2, help="verbs at once")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the kill times")
+    parser.add_argument("--lanes", type=int, default=2, help="number of concurrent verbs")
     options = parser.parse_args()
     folder = options.folder.resolve()
     os.environ["OMP_NUM_THREADS"] = "1"

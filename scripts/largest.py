@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The largest files and functions of the package: a report, not a check."""
+"""Largest files and functions of the package: a report, not a check."""
 
 import ast
 from pathlib import Path
@@ -29,10 +29,10 @@ def main() -> None:
         ),
         reverse=True,
     )
-    found = sorted((entry for path in paths for entry in functions(path)), reverse=True)
+    largest = sorted((entry for path in paths for entry in functions(path)), reverse=True)
     print(f"{len(paths)} files, {sum(lines for lines, _ in files)} lines")
     print("largest files:    ", ", ".join(f"{name} {lines}" for lines, name in files[:SHOWN]))
-    print("largest functions:", ", ".join(f"{name} {lines}" for lines, name in found[:SHOWN]))
+    print("largest functions:", ", ".join(f"{name} {lines}" for lines, name in largest[:SHOWN]))
 
 
 if __name__ == "__main__":

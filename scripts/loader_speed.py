@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much faster than training the loader is, what memory it keeps, and caches by two processes.
+"""Throughput of the loader relative to training, its memory, and cache building by two processes.
 
     python scripts/loader_speed.py --folder DIR
     python scripts/loader_speed.py folder/mmdit-disentangled --folder DIR --data photos
 
-First `pippin data prepare` builds the recipe's caches anew with 1 and with 2 processes, in turns:
+First `pippin data prepare` builds the recipe's caches with 1 and with 2 processes, alternately:
 seconds, and one hash over the bytes of all shards and manifests. Then the loader alone, without
-workers and with 2, and steps of the recipe's trainer on one batch, in turns: images/s, and within
-each round the ratio of loader to trainer; below 20 the exit code is 1. Last the memory of the
-process and its workers over 10 000 batches: VmRSS, summed, so that what they share counts in
-each, and its anonymous part, without the files that are mapped. DIR must be new or empty: a cache
-that is there already would not be built.
+workers and with 2, alternates with steps of the recipe's trainer on one batch: images/s, and the
+ratio of loader to trainer within each round; below 20 the exit code is 1. Last, the memory of the
+process and its workers over 10 000 batches: VmRSS, summed, so shared memory counts in each
+process, and its anonymous part, without mapped files. DIR must be new or empty: an existing cache
+would not be rebuilt.
 """
 
 import argparse
@@ -38,17 +38,17 @@ from pippin.types import Batch
 
 WORKERS = (0, 2)
 PROCESSES = (1, 2)
-LEAST_RATIO = 20.0
-LOADED = 100
-"""Batches of the loader in a round."""
+MIN_RATIO = 20.0
+LOADER_BATCHES = 100
+"""Loader batches per round."""
 STEPS = 6
-"""Of the trainer in a round."""
-LOOKS = (1, 100, 1000, 4000, 7000, 10_000)
-"""Batches after which memory is read, as far as --batches goes."""
+"""Trainer steps per round."""
+CHECKPOINTS = (1, 100, 1000, 4000, 7000, 10_000)
+"""Numbers of batches after which memory is read, up to --batches."""
 
 
 def content(folder: Path) -> str:
-    """One hash over names and bytes of all that the caches hold."""
+    """Hash over names and bytes of all cache files."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != "lock":
@@ -58,7 +58,7 @@ def content(folder: Path) -> str:
 
 
 def in_folder(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with its caches there."""
+    """Recipe with its caches in a folder."""
     return replace(
         recipe,
         cache=replace(recipe.cache, folder=str(folder)),
@@ -67,22 +67,22 @@ def in_folder(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def prepared(recipe: Recipe, folder: Path, processes: int) -> tuple[float, str]:
-    """Seconds of the command, and the hash of what it made."""
+    """Seconds of the command, and the hash of its output."""
     folder.mkdir(parents=True)
     in_folder(recipe, folder).save(folder.with_suffix(".json"))
     command = ["data", "prepare", "--config", str(folder.with_suffix(".json"))]
-    began = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "pippin", *command, "--processes", str(processes)],
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    return time.perf_counter() - began, content(folder)
+    return time.perf_counter() - start, content(folder)
 
 
 def show_prepare(recipe: Recipe, folder: Path, rounds: int) -> bool:
-    """Print seconds and hashes; whether all hashes are the same."""
+    """Print seconds and hashes; whether all hashes are equal."""
     seconds: dict[int, list[float]] = {processes: [] for processes in PROCESSES}
     hashes = set()
     for number, processes in itertools.product(range(rounds), PROCESSES):
@@ -96,7 +96,7 @@ def show_prepare(recipe: Recipe, folder: Path, rounds: int) -> bool:
 
 
 def batches_of(parts: Parts, workers: int) -> Iterator[Batch]:
-    """As the recipe's training gets them."""
+    """Batches as in the recipe's training."""
     return iter(
         LatentLoader(
             parts.moments,
@@ -111,32 +111,32 @@ def batches_of(parts: Parts, workers: int) -> Iterator[Batch]:
 
 
 def images_per_second(batches: Iterator[Batch], count: int, size: int) -> float:
-    """Of batches that nobody trains on."""
+    """Throughput of the loader without training."""
     for _ in range(5):
         next(batches)
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(count):
         next(batches)
-    return count * size / (time.perf_counter() - began)
+    return count * size / (time.perf_counter() - start)
 
 
 def show_speed(parts: Parts, rounds: int) -> bool:
-    """Print images/s and ratios; whether some number of workers reaches the least ratio."""
+    """Print images/s and ratios; whether some number of workers reaches the minimum ratio."""
     size, trainer = parts.recipe.train.batch_size, build_trainer(parts, Path("unused"))
     trainer.model.train()
-    one = next(batches_of(parts, 0))
-    trainer.step(one, time.perf_counter(), 0.0)
+    batch = next(batches_of(parts, 0))
+    trainer.step(batch, time.perf_counter(), 0.0)
     speeds: dict[str, list[float]] = {name: [] for name in ("trainer", *map(str, WORKERS))}
     for _ in range(rounds):
         for workers in WORKERS:
-            found = images_per_second(batches_of(parts, workers), LOADED, size)
+            found = images_per_second(batches_of(parts, workers), LOADER_BATCHES, size)
             speeds[str(workers)].append(found)
-        began = time.perf_counter()
+        start = time.perf_counter()
         for _ in range(STEPS):
-            trainer.step(one, time.perf_counter(), 0.0)
+            trainer.step(batch, time.perf_counter(), 0.0)
         if parts.device.type == "cuda":
             torch.cuda.synchronize()
-        speeds["trainer"].append(STEPS * size / (time.perf_counter() - began))
+        speeds["trainer"].append(STEPS * size / (time.perf_counter() - start))
     print(f"trainer, batch {size}: {spread(speeds['trainer'])} images/s")
     best = 0.0
     for workers in WORKERS:
@@ -148,11 +148,11 @@ def show_speed(parts: Parts, rounds: int) -> bool:
             f"{spread(ratios)} times the trainer",
             flush=True,
         )
-    return best >= LEAST_RATIO
+    return best >= MIN_RATIO
 
 
 def memory() -> tuple[float, float]:
-    """MB of this process and its workers: all that is resident, and the anonymous part."""
+    """MB of this process and its workers: resident, and the anonymous part."""
     found = {"VmRSS": 0, "RssAnon": 0}
     own = os.getpid()
     children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
@@ -165,31 +165,33 @@ def memory() -> tuple[float, float]:
 
 
 def show_memory(parts: Parts, workers: int, count: int) -> None:
-    """Print what memory is after so many batches."""
-    looks = [number for number in LOOKS if number <= count]
+    """Print the memory after numbers of batches."""
+    checkpoints = [number for number in CHECKPOINTS if number <= count]
     seen = {}
-    for number, _ in enumerate(itertools.islice(batches_of(parts, workers), looks[-1]), start=1):
-        if number in looks:
+    for number, _ in enumerate(
+        itertools.islice(batches_of(parts, workers), checkpoints[-1]), start=1
+    ):
+        if number in checkpoints:
             seen[number] = memory()
     shown = "; ".join(f"{n}: {rss:.1f} ({anon:.1f})" for n, (rss, anon) in seen.items())
     print(f"MB (anonymous) after batches, {workers} workers: {shown}")
-    if 1000 in seen and looks[-1] > 1000:
-        rss, anon = (b - a for a, b in zip(seen[1000], seen[looks[-1]], strict=True))
-        print(f"growth from 1000 to {looks[-1]}: {rss:+.1f} MB ({anon:+.1f})", flush=True)
+    if 1000 in seen and checkpoints[-1] > 1000:
+        rss, anon = (b - a for a, b in zip(seen[1000], seen[checkpoints[-1]], strict=True))
+        print(f"growth from 1000 to {checkpoints[-1]}: {rss:+.1f} MB ({anon:+.1f})", flush=True)
 
 
 def spread(values: list[float]) -> str:
-    """Median, smallest and largest."""
+    """Median, minimum and maximum."""
     return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 def main() -> int:
-    """Prepare, time, watch."""
+    """Build caches, time, and measure memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", nargs="?", default="openmoji/mmdit-disentangled")
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--data", help="folder of own pictures, for recipes folder/...")
-    parser.add_argument("--pictures", type=int, help="only so many; default: all")
+    parser.add_argument("--data", help="custom image folder, for recipes folder/...")
+    parser.add_argument("--pictures", type=int, help="number of images; default: all")
     parser.add_argument("--shard-size", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=10_000)

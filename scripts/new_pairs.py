@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pairs of attribute and object that training left out (data.left_out): does a model draw them?
+"""Evaluate attribute-object pairs held out of training (data.left_out).
 
     python scripts/new_pairs.py --run pippin/emoji-mmdit-text --folder runs/new-pairs
 
-Draws each pair from several seeds and measures, beside real pictures of the pairs (ceiling) and
-captions exchanged among images (floor):
+Samples each pair with several seeds and measures, with real images of the pairs as ceiling and
+shuffled captions as floor:
 
-- R@k of the pair's caption among the captions of all pairs, which asks for the object;
-- right attribute: the share of images that lie nearer to their own caption than to every trained
+- R@k of the pair's caption among the captions of all pairs, which tests the object;
+- right attribute: the share of images that are nearer to their own caption than to every trained
   caption of the same object with another attribute ("red apple" for "green apple").
 
-Nearness is that of caption R@k (docs/text.md). Images of one caption are averaged first; intervals
-are over captions. Writes pairs.png, whose rows hold the samples of one pair, the training picture
-nearest to the first of them, and the real picture; and results.jsonl. A stopped run goes on.
+The distance is that of caption R@k (docs/text.md). Images of one caption are averaged first;
+intervals are over captions. Writes pairs.png, whose rows hold the samples of one pair, the
+training image nearest to the first sample, and the real image; and results.jsonl. The same command
+resumes after a stop.
 """
 
 import argparse
@@ -44,21 +45,21 @@ from pippin.types import Images
 
 COLOUR = re.compile(rf"\b({COLOURS})\b")
 SIDE, LABEL, GAP = 64, 190, 3
-"""Of a picture, of the text beside a row, and between pictures, in pixels of the sheet."""
+"""Pixels of the sheet: side of an image, width of a row's label, gap between images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A caption that was left out, and those of the same object that were not."""
+    """A held-out caption, and the trained captions of the same object."""
 
     caption: str
     trained: tuple[str, ...]
     picture: int
-    """Its place in the source that leaves nothing out."""
+    """Index in the source without held-out pairs."""
 
 
 def find_pairs(data: OpenMojiConfig) -> tuple[PictureSource, list[Pair]]:
-    """The source with every picture, and the pairs that ``data.left_out`` names."""
+    """Source with all images, and the pairs of ``data.left_out``."""
     whole = build_source(replace(data, left_out=()), "train")
     kept = build_source(data, "train")
     captions = [whole.captions(index)["style"] for index in range(len(whole))]
@@ -69,15 +70,17 @@ def find_pairs(data: OpenMojiConfig) -> tuple[PictureSource, list[Pair]]:
         if caption in trained:
             continue
         by_colour = name in data.left_out
-        mine = _object(caption, by_colour=by_colour)
-        others = [one for one in trained if _object(one, by_colour=by_colour) == mine]
+        name_of_object = _object(caption, by_colour=by_colour)
+        others = [
+            other for other in trained if _object(other, by_colour=by_colour) == name_of_object
+        ]
         if others:
             pairs.append(Pair(caption=caption, trained=tuple(others), picture=index))
     return whole, pairs
 
 
 def _object(caption: str, *, by_colour: bool) -> str:
-    """A caption without its attribute: the colour, or the art."""
+    """Caption without its attribute: the colour, or the style."""
     return COLOUR.sub("", caption) if by_colour else caption.rsplit(", ", 1)[0]
 
 
@@ -112,9 +115,9 @@ def _right_attribute(
     predicted: Tensor, pairs: Sequence[Pair], vectors: dict[str, Tensor], answers: Tensor
 ) -> Bool[Tensor, " images"]:
     right = []
-    for image, place in zip(predicted, answers.tolist(), strict=True):
-        pair = pairs[place]
-        texts = torch.stack([vectors[one] for one in (pair.caption, *pair.trained)])
+    for image, index in zip(predicted, answers.tolist(), strict=True):
+        pair = pairs[index]
+        texts = torch.stack([vectors[caption] for caption in (pair.caption, *pair.trained)])
         right.append(caption_ranks(image[None], texts, torch.zeros(1, dtype=torch.long)) == 0)
     return torch.cat(right)
 
@@ -125,12 +128,12 @@ def _by_caption(values: Bool[Tensor, " images"], answers: Tensor, count: int) ->
 
 
 def chance(pairs: Sequence[Pair]) -> float:
-    """Right attribute of a guess."""
+    """Chance level of the right attribute."""
     return sum(1 / (1 + len(pair.trained)) for pair in pairs) / len(pairs)
 
 
 def sheet(rows: Sequence[tuple[str, Sequence[UInt8[Tensor, "3 height width"]]]]) -> Image.Image:
-    """Labelled rows of pictures, in two columns."""
+    """Sheet of labelled rows of images, in two columns."""
     half = -(-len(rows) // 2)
     step, wide = SIDE + GAP, LABEL + max(len(pictures) for _, pictures in rows) * (SIDE + GAP)
     page = Image.new("RGB", (2 * wide + 10, half * step + GAP), "white")
@@ -147,7 +150,7 @@ def sheet(rows: Sequence[tuple[str, Sequence[UInt8[Tensor, "3 height width"]]]])
 def draw_pairs(
     run: LoadedRun, pairs: Sequence[Pair], samples: int, place: Path
 ) -> tuple[list[Path], Int[Tensor, " images"]]:
-    """The files of all samples, pair by pair, and the pair of each."""
+    """Files of all samples, pair by pair, and the pair index of each."""
     answers = torch.arange(len(pairs)).repeat_interleave(samples)
     prompts = [pairs[at].caption for at in answers.tolist()]
     seeds = range(len(prompts))
@@ -156,21 +159,21 @@ def draw_pairs(
 
 
 def shown(source: PictureSource, places: Sequence[int]) -> Images:
-    """Clean views of some pictures."""
+    """Clean views of some images."""
     return torch.stack([clean_view(source, place).image for place in places])
 
 
 def main() -> int:
-    """Draw, measure, write."""
+    """Sample, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", required=True, help="run folder, exported folder, shipped model")
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--samples", type=int, default=4, help="for each pair")
+    parser.add_argument("--samples", type=int, default=4, help="samples per pair")
     options = parser.parse_args()
     run = load_run(options.run)
     data = run.recipe.data
     if not isinstance(data, OpenMojiConfig) or not data.left_out or run.parts.text_rule is None:
-        parser.error(f"{options.run} is no model of text whose training left pairs out")
+        parser.error(f"{options.run} is not a text-to-image model trained with held-out pairs")
     whole, pairs = find_pairs(data)
     files, answers = draw_pairs(run, pairs, options.samples, options.folder / "samples")
 
@@ -202,12 +205,12 @@ def main() -> int:
     for features, own, subject, content in sides:
         predicted = ridge(features.values)
         shuffled = own[permutation(len(own), "subset", 0, "shuffled")]
-        for asked, suffix in ((own, ""), (shuffled, " shuffled")):
+        for truths, suffix in ((own, ""), (shuffled, " shuffled")):
             measures += measures_of(
                 predicted,
                 pairs,
                 vectors,
-                asked,
+                truths,
                 suffix=suffix,
                 subject=subject,
                 protocol=content,
@@ -217,15 +220,15 @@ def main() -> int:
     rows = []
     for number, pair in enumerate(pairs):
         first = number * options.samples
-        drawings = [read_image(file) for file in files[first : first + options.samples]]
+        samples = [read_image(file) for file in files[first : first + options.samples]]
         near = shown(kept, [int(nearest[first])])[0]
-        rows.append((pair.caption, [*drawings, near, truth[number]]))
+        rows.append((pair.caption, [*samples, near, truth[number]]))
     sheet(rows).save(options.folder / "pairs.png")
-    print(f"{len(pairs)} pairs; a guess has the right attribute in {chance(pairs):.2f}")
-    for one in measures:
-        interval = "" if one.low is None else f" [{one.low:.3f}, {one.high:.3f}]"
-        print(f"{one.name:<24} {one.subject:<5} {one.value:.3f}{interval}")
-    print(f"samples, nearest training picture, real picture: {options.folder / 'pairs.png'}")
+    print(f"{len(pairs)} pairs; chance level of the right attribute: {chance(pairs):.2f}")
+    for measure in measures:
+        interval = "" if measure.low is None else f" [{measure.low:.3f}, {measure.high:.3f}]"
+        print(f"{measure.name:<24} {measure.subject:<5} {measure.value:.3f}{interval}")
+    print(f"samples, nearest training image, real image: {options.folder / 'pairs.png'}")
     return 0
 
 

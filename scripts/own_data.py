@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From 300 own pictures to a report: make the pictures, run each command, print its minutes.
+"""Time all commands from a custom data set of 300 images to a report.
 
     python scripts/own_data.py --folder DIR
 
-The pictures are drawings on coloured grounds, PNG, JPEG and WebP, of many sizes, in five class
-folders. Prints a markdown table of wall-clock seconds; the exit code is 1 where a command fails.
+The images are emoji on coloured backgrounds, PNG, JPEG and WebP, of many sizes, in five class
+folders. Prints a markdown table of wall-clock seconds; the exit code is 1 if a command fails.
 """
 
 import argparse
@@ -37,7 +37,7 @@ COMMANDS = (
 
 
 def write_pictures(folder: Path, count: int) -> None:
-    """Drawings of five groups on grounds of one colour, of many sizes and types of file."""
+    """Write emoji of five groups on plain backgrounds, of many sizes and file types."""
     source = OpenMojiSource(OpenMojiConfig(), "train")
     by_class: dict[str, list[str]] = {name: [] for name in CLASSES}
     for index in range(len(source)):
@@ -48,23 +48,23 @@ def write_pictures(folder: Path, count: int) -> None:
     for number in range(count):
         name = CLASSES[number % len(CLASSES)]
         side = draw.randint(60, 500)
-        drawing = Image.fromarray(
+        emoji = Image.fromarray(
             rasterise(draw.choice(by_class[name]), side).permute(1, 2, 0).numpy()
         )
-        ground = Image.new(
+        background = Image.new(
             "RGB",
             (int(side * draw.uniform(1, 1.5)), side),
             tuple(draw.randint(90, 255) for _ in range(3)),
         )
-        lines = drawing.convert("L").point(lambda level: 255 * (level < 250))
-        ground.paste(drawing, ((ground.width - side) // 2, 0), lines)
+        lines = emoji.convert("L").point(lambda level: 255 * (level < 250))
+        background.paste(emoji, ((background.width - side) // 2, 0), lines)
         path = folder / name / f"{number:03}.{draw.choice(['png', 'jpg', 'webp'])}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        ground.save(path)
+        background.save(path)
 
 
 def main() -> int:
-    """Make, run, clock."""
+    """Create the images, run and time the commands."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="new")
     folder = parser.parse_args().folder.resolve()

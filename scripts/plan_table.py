@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of docs/scaling.md: every ``paper/`` recipe and the bases of studies at the scale
-``gpu-hour`` on eight H100, and what the studies of that scale take on one::
+"""Tables of docs/scaling.md: every ``paper/`` recipe and the study bases at the scale
+``gpu-hour`` on eight H100s, and the cost of the studies of that scale on one::
 
-    python scripts/plan_table.py            prints the tables
-    python scripts/plan_table.py PAGE.md    puts them between the page's marks
+    python scripts/plan_table.py            print the tables
+    python scripts/plan_table.py PAGE.md    insert them between the page's marks
 """
 
 import sys
@@ -28,16 +28,16 @@ HEAD = (
     "| largest micro-batch | device-hours | again | caches, GB | checkpoints, GB |"
 )
 SCALE: ScaleName = "gpu-hour"
-CARD = Cluster(devices=1, device="h100")
+ONE_GPU = Cluster(devices=1, device="h100")
 STUDIES_HEAD = (
     "| study | runs of a seed | the longest, hours | its memory, GB | all runs, all seeds, hours |"
 )
 FLOPS: dict[str, int] = {}
-"""Of an image in training, by what decides them: many runs have one denoiser."""
+"""Cache of training FLOPs per image: many runs share a denoiser."""
 
 
 def recipes() -> dict[str, Recipe]:
-    """What is listed, by the name in the table."""
+    """Listed recipes by their name in the table."""
     bases = {
         "`gpu-hour`, class": class_base(SCALE),
         "`gpu-hour`, text": text_base(SCALE),
@@ -47,20 +47,23 @@ def recipes() -> dict[str, Recipe]:
 
 
 def row(name: str, recipe: Recipe) -> str:
-    """One line: GB of each device in the four ways, bold where they fit."""
+    """Table row with GB per device of the four placements, bold if they fit."""
     planned = plan(recipe)
-    ways = planned.placements
-    memory = [f"{one.memory / 1e9:.3g}" for one in ways]
-    marked = [f"**{text}**" if one.fits else text for text, one in zip(memory, ways, strict=True)]
+    placements = planned.placements
+    memory = [
+        f"**{placement.memory / 1e9:.3g}**" if placement.fits else f"{placement.memory / 1e9:.3g}"
+        for placement in placements
+    ]
     cache = planned.cache_bytes
     cells = [
         name,
         f"{planned.parameters / 1e6:.0f}",
         f"{planned.training_flops / 1e9:.4g}",
-        *marked,
-        ", ".join(str(one.largest_micro_batch) for one in ways) + f" of {planned.local_batch}",
-        f"{ways[0].device_hours:.3g}",
-        f"{ways[1].device_hours:.3g}",
+        *memory,
+        ", ".join(str(placement.largest_micro_batch) for placement in placements)
+        + f" of {planned.local_batch}",
+        f"{placements[0].device_hours:.3g}",
+        f"{placements[1].device_hours:.3g}",
         "unknown" if cache is None else _digits(cache / 1e9),
         f"{planned.checkpoints_bytes / 1e9:.3g}",
     ]
@@ -68,51 +71,52 @@ def row(name: str, recipe: Recipe) -> str:
 
 
 def _digits(number: float) -> str:
-    """Three digits, or all whole ones."""
+    """Number with three significant digits, or rounded to an integer from 100 on."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def studies() -> list[str]:
-    """Those that have the scale."""
+    """Names of the studies at this scale."""
     return [name for name, shipped in STUDIES.items() if SCALE in shipped.scales]
 
 
 def trainings(study: str) -> list[Recipe]:
-    """What a study trains of each seed, whatever arms differ in sampling alone."""
+    """Recipes that a study trains per seed; arms that differ only in sampling share one."""
     built = get_study(study, scale=SCALE)
-    every = {f"@{name}": one for name, one in built.starts.items()} | built.arms()
-    return [every[name] for name, first in first_trained_alike(every).items() if name == first]
+    runs = {f"@{name}": recipe for name, recipe in built.starts.items()} | built.arms()
+    return [runs[name] for name, first in first_trained_alike(runs).items() if name == first]
 
 
 def hours(recipe: Recipe) -> float:
-    """Those of the plan for one card, whose memory takes longer to count."""
+    """Training hours on one GPU, without the slower memory estimate of a plan."""
     shape = latent_shape_of(recipe)
     model = meta_model(recipe.conditioning, recipe.denoiser, classes_of(recipe), shape[0])
-    door = model.conditioner
-    key = repr((recipe.denoiser, model.denoiser.widths, door.has_tokens, door.num_tokens, shape))
+    conditioner = model.conditioner
+    tokens = (conditioner.has_tokens, conditioner.num_tokens)
+    key = repr((recipe.denoiser, model.denoiser.widths, *tokens, shape))
     if key not in FLOPS:
         FLOPS[key] = denoiser_flops(model, shape, backward=True)
     muon = training_states(model, recipe.train).optimizer_flops
-    return training_hours(recipe.train, CARD, FLOPS[key], muon)
+    return training_hours(recipe.train, ONE_GPU, FLOPS[key], muon)
 
 
 def study_row(name: str) -> str:
-    """One line: what a study trains on one card."""
+    """Table row with a study's training on one GPU."""
     runs = trainings(name)
-    taken = [hours(one) for one in runs]
-    longest = plan(runs[taken.index(max(taken))], CARD).placements[0]
+    run_hours = [hours(recipe) for recipe in runs]
+    longest = plan(runs[run_hours.index(max(run_hours))], ONE_GPU).placements[0]
     cells = [
         f"`{name}`",
         str(len(runs)),
         f"{longest.hours:.3g}",
         f"{longest.memory / 1e9:.3g}",
-        _digits(sum(taken) * len(get_study(name, scale=SCALE).seeds)),
+        _digits(sum(run_hours) * len(get_study(name, scale=SCALE).seeds)),
     ]
     return f"| {' | '.join(cells)} |"
 
 
 def tables() -> Iterator[tuple[str, list[str]]]:
-    """Each table's lines, by the name of its marks."""
+    """Lines of each table, with the name of its marks."""
     listed = recipes()
     yield "plans", _table(HEAD, (row(name, recipe) for name, recipe in listed.items()))
     yield "studies", _table(STUDIES_HEAD, map(study_row, studies()))
@@ -127,7 +131,7 @@ def _table(head: str, rows: Iterable[str]) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-    """Print the tables, or renew a page's."""
+    """Print the tables, or update those of a page."""
     for name, lines in tables():
         if argv:
             page = Path(argv[0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The error of the readers of scenes, and a sheet of scenes: what docs/shapes.md shows.
+"""Accuracy of the scene reader, and a sheet of scenes, for docs/shapes.md.
 
 python scripts/read_shapes.py [--scenes 500] [--sheet docs/shapes.png]
 """
@@ -27,7 +27,7 @@ BATCH = 32
 
 
 def accuracies(source: ShapesSource, readings: list[Reading]) -> list[float]:
-    """Of every attribute that medium and long captions state, and of all of each caption."""
+    """Accuracy of every attribute stated by medium and long captions, and of whole captions."""
     right, stated = Counter(), Counter()
     for index, reading in enumerate(readings):
         for kind in ("medium", "long"):
@@ -38,7 +38,7 @@ def accuracies(source: ShapesSource, readings: list[Reading]) -> list[float]:
 
 
 def autoencoded(autoencoder: Autoencoder, images: Images) -> Images:
-    """Images through the autoencoder."""
+    """Encode and decode images."""
     parts = []
     for part in images.split(BATCH):
         mean = autoencoder.encode(to_pixels(part)).mean
@@ -47,7 +47,7 @@ def autoencoded(autoencoder: Autoencoder, images: Images) -> Images:
 
 
 def print_errors(count: int) -> None:
-    """A table of accuracies on real and on autoencoded images."""
+    """Print a table of accuracies on clean and autoencoded images."""
     autoencoder = Autoencoder.load(AutoencoderConfig(source="pippin/shapes-f4"), device="cpu")
     print("| images |", " | ".join((*ATTRIBUTES, "all")), "|")
     print("| --- |", " | ".join(["---"] * (len(ATTRIBUTES) + 1)), "|")
@@ -55,14 +55,14 @@ def print_errors(count: int) -> None:
         source = ShapesSource(ShapesConfig(resolution=side, held_out_images=count), "held-out")
         images = torch.stack([clean_view(source, index).image for index in range(count)])
         reader = SceneReader(vocabulary_of(side))
-        for what in ("clean", "autoencoded"):
-            shown = images if what == "clean" else autoencoded(autoencoder, images)
-            found = accuracies(source, reader.read([shown]))
-            print(f"| {what}, {side} px |", " | ".join(f"{100 * one:.1f}" for one in found), "|")
+        for kind in ("clean", "autoencoded"):
+            inputs = images if kind == "clean" else autoencoded(autoencoder, images)
+            shares = accuracies(source, reader.read([inputs]))
+            print(f"| {kind}, {side} px |", " | ".join(f"{100 * x:.1f}" for x in shares), "|")
 
 
 def main() -> None:
-    """Print the table, or draw the sheet."""
+    """Print the table, or save the sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--sheet", type=Path)

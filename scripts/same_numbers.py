@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far numbers of processes and micro-batches are from one process: the tables of
-docs/distributed.md.
+"""Numerical equivalence across world sizes and micro-batches: the tables of docs/distributed.md.
 
     python scripts/same_numbers.py
     python scripts/same_numbers.py --denoiser unet --steps 100
 
-A small model, none of its weights zero, trains on made-up latents in 1, 2 and 4 processes (gloo,
-one thread each), with its share of the batch at once or in two micro-batches, under DDP and FSDP2.
-Against one process that computes the whole batch at once:
+A small model without zero weights trains on synthetic latents in 1, 2 and 4 processes (gloo, one
+thread each), with the local batch at once or in two micro-batches, under DDP and FSDP2. Compared
+with one process that computes the whole batch at once:
 
-- the first step's gradients in fp32: the largest difference over the largest gradient;
-- the loss of every step, in float64 and in fp32: the largest relative difference;
-- saved by two processes in the middle and resumed by one, two and four, in fp32: the losses that
-  follow, and the last weights of the first parameter over its largest one.
+- gradients of the first step in fp32: largest difference over the largest gradient;
+- loss of every step, in float64 and in fp32: largest relative difference;
+- saved by two processes in the middle and resumed by one, two and four, in fp32: the following
+  losses, and the final first parameter over its largest weight.
 """
 
 import argparse
@@ -34,7 +33,7 @@ from small_trainer import CONFIG
 
 from pippin.training.world import World
 
-WAYS = [
+LAYOUTS = [
     (size, accumulation, parallel)
     for size in (1, 2, 4)
     for accumulation in (1, 2)
@@ -42,101 +41,104 @@ WAYS = [
     if (size > 1 or parallel == "ddp") and (size, accumulation) != (1, 1)
 ]
 NAMES = {"ddp": "DDP", "fsdp": "FSDP2"}
-Found = dict[str, Tensor]
-Work = Callable[[World, Path], Found]
+Tensors = dict[str, Tensor]
+Work = Callable[[World, Path], Tensors]
 
 
-class Measured:
-    """Differences to one process.
+class Differences:
+    """Differences from a single process.
 
     Args:
-        denoiser: which of the small ones.
-        steps: of a trace.
-        folder: for what is written.
+        denoiser: name of a small denoiser.
+        steps: steps of a trace.
+        folder: folder for output.
     """
 
     def __init__(self, denoiser: str, steps: int, folder: Path) -> None:
         self.denoiser, self.steps, self.folder = SMALL[denoiser], steps, folder
         self._number = 0
-        self.alone = {
-            "gradients": self.worst(1, self.gradients()),
-            "float64": self.worst(1, self.losses(torch.float64)),
-            "fp32": self.worst(1, self.losses(torch.float32)),
+        self.reference = {
+            "gradients": self.results(1, self.gradients()),
+            "float64": self.results(1, self.losses(torch.float64)),
+            "fp32": self.results(1, self.losses(torch.float32)),
         }
 
     def gradients(self, **settings: Any) -> Work:
-        """Of the first step."""
+        """Gradients of the first step."""
         return lambda world, at: first_gradients(world, at, self.denoiser, **settings)
 
     def losses(self, dtype: torch.dtype, **settings: Any) -> Work:
-        """Of a trace."""
+        """Losses of a trace."""
         given = {"denoiser": self.denoiser, "steps": self.steps, "dtype": dtype, "awake": True}
         return lambda world, at: trace(world, at, **given, **settings)
 
-    def worst(self, size: int, work: Work) -> list[Found]:
-        """What every process found."""
+    def results(self, size: int, work: Work) -> list[Tensors]:
+        """Results of every rank."""
         self._number += 1
         return in_processes(size, work, self.folder / str(self._number))
 
-    def of_gradients(self, size: int, **settings: Any) -> float:
-        """The largest difference of any process, over the largest gradient."""
-        alone = self.alone["gradients"][0]
-        largest = max(float(grad.abs().max()) for grad in alone.values())
+    def gradient_difference(self, size: int, **settings: Any) -> float:
+        """Largest difference of any rank over the largest gradient."""
+        reference = self.reference["gradients"][0]
+        largest = max(float(grad.abs().max()) for grad in reference.values())
         return max(
             float((rank[name] - grad).abs().max()) / largest
-            for rank in self.worst(size, self.gradients(**settings))
-            for name, grad in alone.items()
+            for rank in self.results(size, self.gradients(**settings))
+            for name, grad in reference.items()
         )
 
-    def of_losses(self, size: int, dtype: torch.dtype, **settings: Any) -> float:
-        """The largest relative difference of any process and step."""
-        alone = self.alone["float64" if dtype == torch.float64 else "fp32"][0]["losses"]
-        ranks = self.worst(size, self.losses(dtype, **settings))
-        return max(relative(rank["losses"], alone) for rank in ranks)
+    def loss_difference(self, size: int, dtype: torch.dtype, **settings: Any) -> float:
+        """Largest relative difference of any rank and step."""
+        reference = self.reference["float64" if dtype == torch.float64 else "fp32"][0]["losses"]
+        ranks = self.results(size, self.losses(dtype, **settings))
+        return max(relative(rank["losses"], reference) for rank in ranks)
 
-    def of_resumed(self, size: int, parallel: str) -> tuple[float, float]:
-        """Saved by two processes in the middle, resumed by ``size``: losses, last weights."""
+    def resumed_difference(self, size: int, parallel: str) -> tuple[float, float]:
+        """Differences of losses and final weights, saved by two ranks and resumed by ``size``."""
         half = self.steps // 2
         settings = {"parallel": parallel, "checkpoint_every": half * CONFIG.batch_size}
         first = self.folder / f"saved-{size}-{parallel}"
         in_processes(2, self.losses(torch.float32, **settings), first)
         start = first / "run" / "checkpoints" / str(half * CONFIG.batch_size)
-        alone = self.alone["fp32"][0]
-        ranks = self.worst(size, self.losses(torch.float32, start=start, **settings))
+        reference = self.reference["fp32"][0]
+        ranks = self.results(size, self.losses(torch.float32, start=start, **settings))
         weight = max(
-            float((rank["weight"] - alone["weight"]).abs().max() / alone["weight"].abs().max())
+            float(
+                (rank["weight"] - reference["weight"]).abs().max()
+                / reference["weight"].abs().max()
+            )
             for rank in ranks
         )
-        return max(relative(rank["losses"], alone["losses"][half:]) for rank in ranks), weight
+        return max(relative(rank["losses"], reference["losses"][half:]) for rank in ranks), weight
 
 
-def relative(found: Tensor, wanted: Tensor) -> float:
-    """The largest relative difference."""
-    assert found.shape == wanted.shape
-    return float(((found - wanted) / wanted).abs().max())
+def relative(values: Tensor, reference: Tensor) -> float:
+    """Largest relative difference."""
+    assert values.shape == reference.shape
+    return float(((values - reference) / reference).abs().max())
 
 
 def main() -> None:
-    """Measure, and print both tables."""
+    """Measure and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--denoiser", choices=SMALL, default="mmdit")
-    parser.add_argument("--steps", type=int, default=32, help="of a trace")
+    parser.add_argument("--steps", type=int, default=32, help="steps of a trace")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)  # nothing is in place
-    with TemporaryDirectory() as place:
-        measured = Measured(options.denoiser, options.steps, Path(place))
-        losses = measured.alone["float64"][0]["losses"]
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)  # no in-place changes
+    with TemporaryDirectory() as folder:
+        differences = Differences(options.denoiser, options.steps, Path(folder))
+        losses = differences.reference["float64"][0]["losses"]
         print(f"the loss goes from {losses[0]:.4f} to {losses[-1]:.4f}\n")
         print("| processes | micro-batches | | first gradients, fp32 | losses, float64 | fp32 |")
         print("| --- | --- | --- | --- | --- | --- |")
-        for size, accumulation, parallel in WAYS:
+        for size, accumulation, parallel in LAYOUTS:
             micro = CONFIG.batch_size // size // accumulation if accumulation > 1 else None
             settings = {"micro_batch_size": micro, "parallel": parallel}
             numbers = (
-                measured.of_gradients(size, **settings),
-                measured.of_losses(size, torch.float64, **settings),
-                measured.of_losses(size, torch.float32, **settings),
+                differences.gradient_difference(size, **settings),
+                differences.loss_difference(size, torch.float64, **settings),
+                differences.loss_difference(size, torch.float32, **settings),
             )
             name = NAMES[parallel] if size > 1 else ""
             shown = " | ".join(f"{x:.1e}" for x in numbers)
@@ -145,7 +147,7 @@ def main() -> None:
         print("| --- | --- | --- | --- | --- |")
         for size in (1, 2, 4):
             for parallel in ("ddp", "fsdp"):
-                losses, weight = measured.of_resumed(size, parallel)
+                losses, weight = differences.resumed_difference(size, parallel)
                 name = NAMES[parallel]
                 print(f"| 2 | {size} | {name} | {losses:.1e} | {weight:.1e} |", flush=True)
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page of samples of a text model of shapes, with their captions and what is wrong with each.
+"""Page of samples of a text-to-image model of shapes, with captions and errors.
 
     pippin evaluate RUN --parts scene
     python scripts/shapes_samples.py RUN docs/images/shapes-samples.png
 
-The first images of each kind of caption, none chosen. Captions of wrong samples are red.
+Shows the first images of each kind of caption, without selection. Captions of wrong samples are
+red.
 """
 
 import sys
@@ -30,7 +31,7 @@ KINDS = ("short", "medium", "long")
 
 
 def main() -> int:
-    """Draw the page of a run."""
+    """Render the page of a run."""
     if len(sys.argv) != 3:
         print(__doc__)
         return 2
@@ -43,12 +44,12 @@ def main() -> int:
     FigureCanvasAgg(figure)
     cells = figure.subplots(len(KINDS), COLUMNS)
     for row, kind in enumerate(KINDS):
-        place = folder / "evaluation" / "scene" / kind
-        shown = sorted(read_manifest(place).images, key=lambda one: one["seed"])[:COLUMNS]
-        images = torch.stack([decode_image(str(place / one["file"])) for one in shown])
+        samples = folder / "evaluation" / "scene" / kind
+        rows = sorted(read_manifest(samples).images, key=lambda image: image["seed"])[:COLUMNS]
+        images = torch.stack([decode_image(str(samples / image["file"])) for image in rows])
         for column, reading in enumerate(reader.read([images])):
-            found = agreement(reading, statement_of(source.scene(column), kind))
-            wrong = [name for name, right in found.items() if not right and name != "all"]
+            correct = agreement(reading, statement_of(source.scene(column), kind))
+            wrong = [name for name, right in correct.items() if not right and name != "all"]
             _draw(cells[row][column], images[column], source.captions(column)[kind], wrong)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
@@ -57,7 +58,7 @@ def main() -> int:
 
 
 def _draw(axes: Axes, image: Tensor, caption: str, wrong: list[str]) -> None:
-    """One sample over its caption."""
+    """Show one sample above its caption."""
     axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training with many checkpoints: written in place, against beside the next steps, in turns.
+"""Training time with many checkpoints: synchronous against asynchronous saving, alternately.
 
     python scripts/time_checkpoints.py --folder DIR
     python scripts/time_checkpoints.py --folder DIR --recipe published/dit-s2 --device cuda
 
-DIR lies on the disk that is measured. Data are made up and the recipe's model starts at its
-initial weights. Prints a markdown table; the ratio is of whole times within a round, and above 1
-writing beside is faster.
+DIR is on the disk to measure. Data are synthetic and the recipe's model has initial weights.
+Prints a markdown table; the ratio is of total times within a round, and above 1 asynchronous
+saving is faster.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from pippin.bench.made_up import MadeUpMoments
+from pippin.bench.synthetic import SyntheticMoments
 from pippin.data.loader import LatentLoader
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
@@ -29,14 +29,14 @@ from pippin.run.train import build_trainer
 
 
 def parts_of(recipe: Recipe) -> Parts:
-    """With made-up pictures."""
+    """Components of a recipe with synthetic data."""
     parts = Parts(recipe, Console(quiet=True))
-    parts.moments = MadeUpMoments(parts.latent_shape, len(parts.class_names), 256)
+    parts.moments = SyntheticMoments(parts.latent_shape, len(parts.class_names), 256)
     return parts
 
 
 def trained(parts: Parts, folder: Path) -> tuple[float, float, float]:
-    """Seconds of a whole run and of its longest step, and megabytes of a checkpoint."""
+    """Seconds of a whole run and of its longest step, and megabytes per checkpoint."""
     shutil.rmtree(folder, ignore_errors=True)
     trainer, train = build_trainer(parts, folder), parts.recipe.train
     loader = LatentLoader(
@@ -57,7 +57,7 @@ def trained(parts: Parts, folder: Path) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="on the disk to measure; new")
     parser.add_argument("--recipe", default="openmoji/mmdit-disentangled")
@@ -80,22 +80,23 @@ def main() -> None:
         device=options.device,
     )
     parts = parts_of(recipe)
-    found: dict[bool, list[tuple[float, float, float]]] = {False: [], True: []}
+    timings: dict[bool, list[tuple[float, float, float]]] = {False: [], True: []}
     for _ in range(options.rounds):
-        for beside in (False, True):
-            parts.recipe = replace(recipe, train=replace(train, checkpoint_overlap=beside))
-            found[beside].append(trained(parts, options.folder / "run"))
+        for overlap in (False, True):
+            parts.recipe = replace(recipe, train=replace(train, checkpoint_overlap=overlap))
+            timings[overlap].append(trained(parts, options.folder / "run"))
     print(
-        f"{found[False][0][2]:.0f} MB a checkpoint, every {options.every} of {options.steps} steps"
+        f"{timings[False][0][2]:.0f} MB per checkpoint, every {options.every} of "
+        f"{options.steps} steps"
     )
     print("\n| checkpoints | whole, s | longest step, s |\n| --- | --- | --- |")
-    for beside, name in ((False, "in place"), (True, "beside")):
-        whole, longest, _ = (statistics.median(x) for x in zip(*found[beside], strict=True))
+    for overlap, name in ((False, "synchronous"), (True, "asynchronous")):
+        whole, longest, _ = (statistics.median(x) for x in zip(*timings[overlap], strict=True))
         print(f"| {name} | {whole:.2f} | {longest:.2f} |")
-    pairs = zip(found[False], found[True], strict=True)
-    ratios = sorted(place[0] / beside[0] for place, beside in pairs)
+    pairs = zip(timings[False], timings[True], strict=True)
+    ratios = sorted(place[0] / overlap[0] for place, overlap in pairs)
     print(
-        f"\nin place / beside: {statistics.median(ratios):.2f} "
+        f"\nsynchronous / asynchronous: {statistics.median(ratios):.2f} "
         f"({ratios[0]:.2f} to {ratios[-1]:.2f} over {len(ratios)} rounds)"
     )
 

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sampling with keys and values of the prompt kept, against computing them at every step.
+"""Sampling time with cached keys and values of the prompt, against recomputing them at every step.
 
     python scripts/time_sampling.py
     python scripts/time_sampling.py --against-diffusers --size S
     python scripts/time_sampling.py --two-scales
 
-The first times whole draws of latents (DDIM, guidance 2) of each denoiser with cross-attention at
-random weights, with and without, in turns. The second times ours against the denoising loop of
-diffusers' PixArtAlphaPipeline with equal weights, steps and guidance. The third times guidance
-with two scales, three terms a step, against three plain calls that prepare their conditions anew
-at every step, and against the terms in one batch. Ratios are within rounds; above 1, what is named
-first is faster.
+The first command times sampling of latents (DDIM, guidance 2) for each denoiser with
+cross-attention at random weights, with and without the cache, alternately. The second times
+pippin against the denoising loop of diffusers' PixArtAlphaPipeline with equal weights, steps and
+guidance. The third times guidance with two scales, three terms per step, against three plain calls
+that prepare their conditions again at every step, and against the terms in one batch. Ratios are
+within rounds; above 1, the first-named is faster.
 """
 
 import argparse
@@ -45,8 +45,8 @@ SCALE = 2.0
 Draw = Callable[[], object]
 
 
-def our_draw(model: LatentDenoiser, text: TextFeatures, side: int, steps: int) -> Draw:
-    """All latents of a batch."""
+def pippin_draw(model: LatentDenoiser, text: TextFeatures, side: int, steps: int) -> Draw:
+    """Sample all latents of a batch with pippin."""
     assert text.tokens is not None
     count = len(text.tokens)
     config = SamplingConfig(
@@ -58,7 +58,7 @@ def our_draw(model: LatentDenoiser, text: TextFeatures, side: int, steps: int) -
 
 
 def recomputing(draw: Draw) -> Draw:
-    """The same without keeping anything."""
+    """The same without the cache."""
 
     def call() -> object:
         with patch.object(sampler_module, "keys_values_kept", lambda model: nullcontext()):
@@ -68,7 +68,7 @@ def recomputing(draw: Draw) -> Draw:
 
 
 def text_model(kind: str, num_tokens: int) -> tuple[LatentDenoiser, TextSemantic]:
-    """A small model of text without control, its zero layers moved."""
+    """Small text-to-image model without control, with its zero-initialised layers perturbed."""
     recipe = get_recipe(f"openmoji/{kind}-disentangled-text")
     conditioning = recipe.conditioning
     semantic = conditioning.semantic
@@ -82,56 +82,56 @@ def text_model(kind: str, num_tokens: int) -> tuple[LatentDenoiser, TextSemantic
         latent_channels=CHANNELS,
         seed=0,
     )
-    for place, weight in enumerate(model.parameters()):
-        weight.data += 0.02 * rng.normal(tuple(weight.shape), "init", 0, place)
+    for index, weight in enumerate(model.parameters()):
+        weight.data += 0.02 * rng.normal(tuple(weight.shape), "init", 0, index)
     return model.eval(), semantic
 
 
 def ratios(first: Draw, second: Draw, rounds: int) -> tuple[list[float], float]:
-    """Seconds of the second by those of the first in each round, and the first's median."""
-    found, seconds = [], []
+    """Ratio of seconds, second over first, in each round, and the first's median seconds."""
+    round_ratios, seconds = [], []
     for number in range(rounds + 1):
         times = []
         for draw in (first, second):
-            began = time.perf_counter()
+            start = time.perf_counter()
             draw()
-            times.append(time.perf_counter() - began)
-        if number:  # the first one warms up
-            found.append(times[1] / times[0])
+            times.append(time.perf_counter() - start)
+        if number:  # the first round is a warm-up
+            round_ratios.append(times[1] / times[0])
             seconds.append(times[0])
-    return found, statistics.median(seconds)
+    return round_ratios, statistics.median(seconds)
 
 
 def keeping(options: argparse.Namespace) -> None:
-    """Each denoiser with and without."""
+    """Time each denoiser with and without the cache."""
     for kind in KINDS:
         model, semantic = text_model(kind, options.tokens)
         shape = (options.images, options.tokens, semantic.token_features or 1)
         text = TextFeatures(tokens=rng.normal(shape, "noise", 0))
-        draw = our_draw(model, text, options.side, options.steps)
+        draw = pippin_draw(model, text, options.side, options.steps)
         show(f"{kind} kept / recomputed", *ratios(draw, recomputing(draw), options.rounds))
 
 
 def against_diffusers(options: argparse.Namespace) -> None:
-    """Our sampler and diffusers' pipeline on one PixArt."""
+    """Time pippin's sampler and diffusers' pipeline on one PixArt."""
     pair = Pair("pixart", options.size, options.side, options.images, torch.device("cpu"))
     text = pair.text
     assert text is not None
     assert text.tokens is not None
-    ours = our_draw(pair.ours, text, options.side, options.steps)
+    sample = pippin_draw(pair.model, text, options.side, options.steps)
     pipeline = PixArtAlphaPipeline(
         tokenizer=None,
         text_encoder=None,
         vae=AutoencoderKL(block_out_channels=(32,) * 4, norm_num_groups=8),
-        transformer=pair.theirs,
+        transformer=pair.reference,
         scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False),
     )
     pipeline.set_progress_bar_config(disable=True)
-    null = pair.ours.conditioner.text_tokens
+    null = pair.model.conditioner.text_tokens
     assert null is not None
     mask = torch.ones(text.tokens.shape[:2])
 
-    def theirs() -> object:
+    def reference() -> object:
         return pipeline(
             prompt=None,
             negative_prompt=None,
@@ -147,11 +147,11 @@ def against_diffusers(options: argparse.Namespace) -> None:
             output_type="latent",
         )
 
-    show("PixArt, ours / diffusers", *ratios(ours, theirs, options.rounds))
+    show("PixArt, pippin / diffusers", *ratios(sample, reference, options.rounds))
 
 
 def two_scales(options: argparse.Namespace) -> None:
-    """Our loop against three plain calls a step, and against the terms in one batch."""
+    """Time the loop against three plain calls per step, and against the terms in one batch."""
     recipe = get_recipe("openmoji/mmdit-disentangled")
     model = build_model(
         recipe.conditioning, recipe.denoiser, num_classes=11, latent_channels=CHANNELS, seed=0
@@ -175,32 +175,38 @@ def two_scales(options: argparse.Namespace) -> None:
         return lambda: sampler.latents(conditions, range(options.images), shape)
 
     for precision in ("fp32", "bf16"):
-        ours = draw(precision, "apart")
-        naive, together = plain_calls(ours), draw(precision, "together")
-        show(f"{precision}, ours / three calls", *ratios(ours, naive, options.rounds))
-        show(f"{precision}, apart / together", *ratios(ours, together, options.rounds))
+        separate = draw(precision, "apart")
+        naive, together = plain_calls(separate), draw(precision, "together")
+        show(f"{precision}, pippin / three calls", *ratios(separate, naive, options.rounds))
+        show(f"{precision}, apart / together", *ratios(separate, together, options.rounds))
 
 
 def plain_calls(draw: Draw) -> Draw:
-    """The same, with every term's conditions prepared anew at every step, and nothing kept."""
+    """The same, with every term's conditions prepared again at every step, without the cache."""
 
-    def anew(term: Callable[[bool, bool], Predict]) -> object:
+    def recompute(term: Callable[[bool, bool], Predict]) -> object:
         return lambda keys: lambda x_t, t: {key: term(*key)(x_t, t) for key in keys}
 
     def call() -> object:
         with (
             patch.object(sampler_module, "keys_values_kept", lambda model: nullcontext()),
-            patch.object(sampler_module, "apart", anew),
+            patch.object(sampler_module, "apart", recompute),
         ):
             return draw()
 
     return call
 
 
-def show(name: str, found: list[float], seconds: float) -> None:
-    """One line."""
-    middle, low, high = statistics.median(found), min(found), max(found)
-    print(f"{name:<28} {middle:.2f} ({low:.2f} to {high:.2f}); {seconds:.1f} s a draw", flush=True)
+def show(name: str, round_ratios: list[float], seconds: float) -> None:
+    """Print one line."""
+    middle, low, high = (
+        statistics.median(round_ratios),
+        min(round_ratios),
+        max(round_ratios),
+    )
+    print(
+        f"{name:<28} {middle:.2f} ({low:.2f} to {high:.2f}); {seconds:.1f} s per draw", flush=True
+    )
 
 
 def main() -> int:
@@ -208,15 +214,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against-diffusers", action="store_true")
     parser.add_argument("--two-scales", action="store_true")
-    parser.add_argument("--size", default="S", help="of PixArt, against diffusers")
+    parser.add_argument("--size", default="S", help="size of PixArt, with --against-diffusers")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--tokens", type=int, default=77, help="of a prompt; 120 with diffusers")
-    parser.add_argument("--side", type=int, default=16, help="of the latents")
+    parser.add_argument(
+        "--tokens", type=int, default=77, help="tokens of a prompt; 120 with diffusers"
+    )
+    parser.add_argument("--side", type=int, default=16, help="side of the latents")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    chosen = against_diffusers if options.against_diffusers else keeping
-    (two_scales if options.two_scales else chosen)(options)
+    default = against_diffusers if options.against_diffusers else keeping
+    (two_scales if options.two_scales else default)(options)
     return 0
 
 

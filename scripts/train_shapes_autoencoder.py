@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the shipped autoencoder ``pippin/shapes-f4`` was made: ``pippin/openmoji-f4``, trained on.
+"""Train the shipped autoencoder ``pippin/shapes-f4``, initialised from ``pippin/openmoji-f4``.
 
     python scripts/train_shapes_autoencoder.py DIR
 
-From new weights, with the same images, colours collapse onto one axis: objects are small, and the
-mean absolute error of an image rewards its background first.
+From random weights, with the same images, colours collapse onto one axis: objects are small, and
+the mean absolute error of an image is dominated by its background.
 """
 
 import sys

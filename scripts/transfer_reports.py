@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of every tensor of the five tiny denoisers: 64 to 128 pixels, and class to text.
+"""Transfer reports of the five tiny denoisers: 64 to 128 pixels, and class to text.
 
     python scripts/transfer_reports.py
 
-Prints the counts of each report, the tensors that were not copied, and last the message that a
-tensor gets which no rule covers. Weights are initial ones: names and shapes are what counts here.
+Prints the counts of each report, the tensors that were not copied, and finally the error message
+for tensors without a rule. Weights are initial ones: only names and shapes matter.
 """
 
 from dataclasses import replace
@@ -30,7 +30,7 @@ def built(recipe: Recipe, denoiser: DenoiserConfig) -> LatentDenoiser:
 
 
 def at_128(denoiser: DenoiserConfig) -> DenoiserConfig:
-    """Learned positions need a grid of twice the side; computed ones are laid over the old."""
+    """Denoiser with a grid of twice the side; computed positions are resampled."""
     if isinstance(denoiser, MDTv2Config):
         return replace(denoiser, grid=(2 * denoiser.grid[0], 2 * denoiser.grid[1]))
     if hasattr(denoiser, "base_grid"):
@@ -45,19 +45,19 @@ def line(
     ends: TransferEnds,
     rules: tuple[RuleName, ...],
 ) -> str:
-    """One row of the table."""
+    """Row of the table."""
     _, report = merge(dict(old.named_parameters()), new, ends, rules)
     counts = report.counts()
     cells = [
         str(counts.get(action, 0)) for action in ("copied", "resampled", "initialised", "dropped")
     ]
-    others = [one.name for one in report.moved if one.action != "copied"]
-    shown = ", ".join(f"`{one}`" for one in others[:3]) + (", ..." if len(others) > 3 else "")
+    others = [record.name for record in report.moved if record.action != "copied"]
+    shown = ", ".join(f"`{name}`" for name in others[:3]) + (", ..." if len(others) > 3 else "")
     return f"| {name} | {' '.join(rules) or 'none'} | {' | '.join(cells)} | {shown} |"
 
 
 def main() -> None:
-    """Two rows for each denoiser, then the message."""
+    """Print two rows per denoiser, then the message."""
     print("| transfer | rules | copied | resampled | initialised | dropped | not copied |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for kind in KINDS:

@@ -223,7 +223,7 @@ def test_every_kind_is_sampled_but_what_is_made_again_or_new():
 
 @pytest.mark.parametrize("version", [-1, 1.0, "one", True, [1]])
 def test_what_is_no_version_is_damage(version):
-    with pytest.raises(ValueError, match="no version"):
+    with pytest.raises(ValueError, match="not a version"):
         check_format("run", version, "file")
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens when ...: provoke faults through the command line and print what was observed.
+"""Provoke faults through the command line and print the observed reactions.
 
     python scripts/faults --folder DIR
     python scripts/faults --folder DIR --groups mistakes damage
 
-The disk that is full is a small tmpfs; where none may be mounted, which takes root, a limit on the
-size of files stands for it, and the table says so.
+A small tmpfs is filled for the full disk; if it cannot be mounted, which needs root, a limit on
+the file size replaces it, and the table says so.
 
-Prints one markdown table a group: the fault, the exit code, the message, and whether files that
-were there before are untouched. Exit code 1 where a fault was not met as this file says.
+Prints one markdown table per group: fault, exit code, message, and whether existing files are
+untouched. The exit code is 1 if a reaction differs from the expected one.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from pathlib import Path
 
 from disk import Disk, small_disk
 from fault import SAMPLE, train
-from meet import meet, message
 from of_disk import FULL
 from of_input import MISTAKES, TWO
 from of_signals import STOPS
 from of_state import DAMAGE
+from reaction import message, provoke_fault
 
 GROUPS = {
     "mistakes": MISTAKES,
@@ -37,7 +37,7 @@ GROUPS = {
 
 
 def trained_run(folder: Path) -> Path:
-    """A small trained run with samples, for the faults to be copies of."""
+    """Small trained run with samples, copied for each fault."""
     run = folder / "original"
     for arguments in (train("--folder", "{run}"), SAMPLE):
         command = [text.replace("{run}", str(run)) for text in arguments]
@@ -48,40 +48,42 @@ def trained_run(folder: Path) -> Path:
 
 
 def copy_of(run: Path, place: Path) -> Path:
-    """A run and its cache under another name."""
+    """Copy a run and its cache to another name."""
     shutil.copytree(run, place)
     shutil.copytree(f"{run}-caches", f"{place}-caches")
     return place
 
 
 def provoke(group: str, original: Path, place: Path, disk: Disk | None) -> int:
-    """Provoke a group and print its rows; how many were not met as declared."""
+    """Provoke a group and print its rows; number of unexpected reactions."""
     unmet = 0
     for number, fault in enumerate(GROUPS[group]):
-        seen = meet(fault, copy_of(original, place / str(number)), disk)
-        state = "untouched" if seen.untouched else "mended"
-        verdict = "; ".join(seen.faults) or "as declared"
-        if fault.again is not None and not seen.faults:
+        reaction = provoke_fault(fault, copy_of(original, place / str(number)), disk)
+        state = "untouched" if reaction.untouched else "mended"
+        verdict = "; ".join(reaction.faults) or "as declared"
+        if fault.again is not None and not reaction.faults:
             verdict += "; complete with room"
-        unmet += bool(seen.faults)
-        text = message(seen.text)
-        print(f"| {fault.what} | {seen.code} | {text} | {state} | {verdict} |", flush=True)
-        if disk is not None:  # room for the next
+        unmet += bool(reaction.faults)
+        text = message(reaction.text)
+        print(f"| {fault.what} | {reaction.code} | {text} | {state} | {verdict} |", flush=True)
+        if disk is not None:  # free space for the next
             for path in place.glob(f"{number}*"):
                 shutil.rmtree(path)
     return unmet
 
 
 def main() -> int:
-    """Provoke, and print the tables."""
+    """Provoke the faults and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="new")
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument(
-        "--no-tmpfs", action="store_true", help="limit the size of files where one could be filled"
+        "--no-tmpfs", action="store_true", help="limit the file size instead of filling a tmpfs"
     )
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so it unmounts
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # so that it unmounts
     folder = options.folder.resolve()
     folder.mkdir(parents=True)
     original, unmet = trained_run(folder), 0
@@ -92,9 +94,7 @@ def main() -> int:
         with small_disk(place) if on_disk else nullcontext() as disk:
             title = group
             if group == "full disk":
-                title += (
-                    ", by a limit on the size of files" if disk is None else ", a filled tmpfs"
-                )
+                title += ", by a limit on the file size" if disk is None else ", a filled tmpfs"
             print(f"\n### {title}\n\n| fault | exit code | message | earlier files | |")
             print("| --- | --- | --- | --- | --- |", flush=True)
             unmet += provoke(group, original, place, disk)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small disk of its own, to be filled."""
+"""A small tmpfs that can be filled."""
 
 import os
 import shutil
@@ -13,38 +13,38 @@ MEGABYTES = 32
 
 
 class Disk:
-    """A mounted file system, of which all but some bytes can be taken.
+    """A mounted file system that can be filled except for some bytes.
 
     Args:
-        path: where it is mounted.
+        path: the mount point.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._ballast = path, path / "ballast"
 
     def fill(self, room: int) -> None:
-        """Leave so many bytes, rounded down to whole blocks."""
+        """Fill the disk except for ``room`` bytes, rounded down to whole blocks."""
         self._ballast.write_bytes(bytes(shutil.disk_usage(self._path).free - room))
 
     def empty(self) -> None:
-        """Give the room back."""
+        """Free the space again."""
         self._ballast.unlink(missing_ok=True)
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Disk | None]:
-    """A tmpfs at a folder while the block runs; None where this process may not mount one.
+    """Mount a tmpfs at a folder while the block runs; None if mounting is not permitted.
 
-    It is unmounted however the block ends, with all that it holds.
+    It is unmounted with all its content, however the block ends.
     """
     try:
         yield Disk(folder) if _mount(folder) else None
     finally:
         # A second Ctrl-C must not leave the mount behind.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
         if os.path.ismount(folder):
             _unmount(folder)
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
 def _mount(folder: Path) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a fault is, and the ways to make one."""
+"""Definition of faults and helpers to provoke them."""
 
 import subprocess
 import sys
@@ -20,32 +20,31 @@ RECIPE = "openmoji/mmdit-disentangled"
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One fault, and how it is to be met. ``{run}`` in arguments is a trained run's folder."""
+    """A fault and the expected reaction. ``{run}`` in arguments is a trained run's folder."""
 
     what: str
     arguments: list[str]
     code: int
     says: str
-    """A regular expression that the messages match."""
+    """Regular expression that the messages must match."""
     prepare: Callable[[Path], subprocess.Popen[bytes] | None] = lambda run: None
-    """Does the damage, in a copy of the run; a process that it starts is ended afterwards."""
+    """Causes the damage in a copy of the run; a process that it starts is ended afterwards."""
     room: int | None = None
-    """Bytes left on the disk."""
+    """Free bytes on the disk."""
     file_limit: int | None = None
-    """Bytes of the largest file that can be written: stands for ``room`` where no disk can be
-    mounted."""
+    """Maximum file size in bytes: replaces ``room`` if no disk can be mounted."""
     again: list[str] | None = None
-    """Arguments that come to an end once there is room ..."""
+    """Arguments that succeed once there is space ..."""
     complete: Callable[[Path], bool] = lambda run: True
-    """... and this is true then."""
+    """... after which this must be true."""
     signal: int | None = None
-    """Sent to the process ..."""
+    """Signal sent to the process ..."""
     when: Callable[[Path], bool] = lambda run: True
     """... as soon as this is true."""
     quick: bool = False
-    """Needs no run and no torch: part of the test suite."""
+    """Needs neither a run nor torch: part of the test suite."""
     untouched: bool = True
-    """No file that was there before may change."""
+    """Whether existing files must stay unchanged."""
 
 
 def train(*arguments: str) -> list[str]:
@@ -59,41 +58,41 @@ SAMPLE = ["sample", "{run}", "--seeds", "0:8"]
 
 
 def newest(run: Path) -> Path:
-    """The last checkpoint."""
+    """Newest checkpoint."""
     return max((run / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
 
 
 def cut(path: Path) -> None:
-    """Take the second half away."""
+    """Truncate a file to half its length."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def flip(path: Path) -> None:
-    """Change one bit in the middle."""
+    """Flip one bit in the middle of a file."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
 
 
 def change(path: Path, old: str, new: str) -> None:
-    """Change the first place of a text."""
+    """Replace the first occurrence of a text."""
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
 
 
 def in_checkpoint(spoil: Callable[[Path], None], name: str) -> Callable[[Path], None]:
-    """Damage to a part of the last checkpoint."""
+    """Damage a file of the newest checkpoint."""
     return lambda run: spoil(newest(run) / name)
 
 
 def shard(run: Path) -> Path:
-    """The first shard of the run's cache."""
+    """First shard of the run's cache."""
     return next(Path(f"{run}-caches").glob("*/shard-*"))
 
 
 def locked(folder: str) -> Callable[[Path], subprocess.Popen[bytes]]:
-    """Another process at work in a folder of the run."""
+    """Hold the lock of a folder of the run in another process."""
     code = (
         "import sys, time, pathlib; from pippin.system.lock import folder_lock\n"
         "with folder_lock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
@@ -110,12 +109,12 @@ def locked(folder: str) -> Callable[[Path], subprocess.Popen[bytes]]:
 
 
 def mistake(what: str, arguments: list[str], says: str, **more: object) -> Fault:
-    """Wrong input: exit code 2."""
+    """Fault of wrong input: exit code 2."""
     return Fault(what=what, arguments=arguments, code=2, says=says, **more)  # type: ignore[arg-type]
 
 
 def written(name: str, text: bytes) -> Callable[[Path], None]:
-    """A file beside the run."""
+    """Write a file into the run folder."""
 
     def write(run: Path) -> None:
         (run / name).parent.mkdir(exist_ok=True)

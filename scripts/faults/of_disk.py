@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A disk that is full while each kind of file is written, and that has room again afterwards."""
+"""A disk that is full while each kind of file is written, with free space afterwards."""
 
 import json
 import shutil
@@ -8,30 +8,30 @@ from pathlib import Path
 
 from fault import RESUME, SAMPLE, Fault, newest, train
 
-NO_ROOM = "(No space left on device|File too large); make room"
+NO_ROOM = "(No space left on device|File too large); free some space"
 PAGE = 4096
-"""Bytes of a block: a file of one byte takes one."""
+"""Block size in bytes: the size on disk of a file of one byte."""
 RESULTS_LIMIT = 150_000
-"""Bytes. Pictures and parts of an evaluation are smaller, and its results, with earlier ones, are
-larger: so the limit on the size of files hits these alone."""
+"""Maximum file size in bytes. Images and parts of an evaluation are smaller; its results, with
+earlier ones, are larger: so only these hit the limit."""
 
 
 def without_newest(run: Path) -> None:
-    """Put a run back to its last but one checkpoint, before the first line of its log."""
+    """Reset a run to its last but one checkpoint, without its log."""
     shutil.rmtree(newest(run))
     (run / "log.jsonl").unlink()
 
 
 def earlier_results(path: Path) -> None:
-    """Lines of earlier evaluations, almost as large as the limit."""
+    """Write lines of earlier evaluations, almost as large as the limit."""
     line = {"name": "earlier", "subject": "arm", "value": 1.0, "padding": "x" * 1000}
     size = len(json.dumps(line)) + 50
     numbers = range((RESULTS_LIMIT - 2000) // size)
     path.write_text("".join(json.dumps(line | {"fingerprint": str(n)}) + "\n" for n in numbers))
 
 
-def pictures_elsewhere(run: Path) -> None:
-    """Leave only results.jsonl of an evaluation on the disk that is full."""
+def images_elsewhere(run: Path) -> None:
+    """Leave only results.jsonl of an evaluation on the full disk."""
     elsewhere = run.parent.parent / f"elsewhere-{run.name}"
     for name in ("evaluation", "drift", "real"):
         (elsewhere / name).mkdir(parents=True)
@@ -40,7 +40,7 @@ def pictures_elsewhere(run: Path) -> None:
 
 
 def all_results(folder: str) -> Callable[[Path], bool]:
-    """Whether results.jsonl holds the earlier lines and new ones, all of them valid."""
+    """Check that results.jsonl holds the earlier lines and new ones, all valid."""
 
     def complete(run: Path) -> bool:
         lines = (run / folder / "results.jsonl").read_text().splitlines()
@@ -52,7 +52,7 @@ def all_results(folder: str) -> Callable[[Path], bool]:
 
 
 def sampled(run: Path) -> bool:
-    """Whether all samples are there, and the manifest says so."""
+    """Whether all samples exist and the manifest is complete."""
     manifest = json.loads((run / "more" / "manifest.json").read_text())
     return manifest["complete"] and len(list((run / "more").glob("seed-*.png"))) == 8
 
@@ -65,7 +65,7 @@ MORE = [*SAMPLE, "--out", "{run}/more", "--batch-size", "4"]
 FULL = [
     *(
         Fault(
-            what=f"while a checkpoint is saved{how}: the one before stays",
+            what=f"while a checkpoint is saved{how}: the previous one stays",
             arguments=[*RESUME, *options],
             code=1,
             says=rf"/(64|128)/\w+\.safetensors: {NO_ROOM}",
@@ -75,7 +75,7 @@ FULL = [
             again=RESUME,
             complete=lambda run: newest(run).name == "128",
         )
-        for how, options in (("", ()), (" beside the next steps", BESIDE))
+        for how, options in (("", ()), (" asynchronously", BESIDE))
     ),
     Fault(
         what="while the first checkpoint is saved",
@@ -92,7 +92,7 @@ FULL = [
             what=f"while {what} of a training is written",
             arguments=RESUME,
             code=1,
-            says=rf"/({what}|log.jsonl): {NO_ROOM}",  # the thread of TensorBoard may be late
+            says=rf"/({what}|log.jsonl): {NO_ROOM}",  # TensorBoard's thread may be late
             prepare=without_newest,
             room=room,
             file_limit=limit,
@@ -126,7 +126,7 @@ FULL = [
         arguments=["evaluate", "{run}"],
         code=1,
         says=rf"results\.jsonl: {NO_ROOM}",
-        prepare=pictures_elsewhere,
+        prepare=images_elsewhere,
         room=PAGE,
         file_limit=RESULTS_LIMIT,
         again=["evaluate", "{run}"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults of what was asked for: mistakes, and two processes that want one folder."""
+"""Wrong input, and two processes that use one folder."""
 
 from fault import RECIPE, RESUME, SAMPLE, locked, mistake, train, written
 
@@ -8,7 +8,7 @@ NEVER_DROPPED = [
     *("--conditioning.drop.semantic", "0", "--conditioning.drop.both", "0"),
 ]
 MISTAKES = [
-    mistake("unknown verb", ["fly"], "no verb 'fly'; `pippin --help` lists all", quick=True),
+    mistake("unknown verb", ["fly"], "unknown verb 'fly'; `pippin --help` lists all", quick=True),
     mistake(
         "unknown option",
         ["train", RECIPE, "--train.lerning-rate", "1"],
@@ -34,11 +34,11 @@ MISTAKES = [
     mistake(
         "recaption without a captioner",
         ["data", "recaption", "photos", "--column", "caption_x"],
-        "give one of --captioner MODEL and --captions FILE.jsonl",
+        "give either --captioner MODEL or --captions FILE.jsonl",
         quick=True,
     ),
     mistake(
-        "column that can hold no captions",
+        "column that cannot hold captions",
         ["data", "recaption", "photos", "--captioner", "x", "--column", "label"],
         "--column must be caption_ and a name of letters.*got 'label'",
         quick=True,
@@ -52,8 +52,8 @@ MISTAKES = [
     mistake(
         "unknown study", ["study", "run", "none"], "no study 'none'; `pippin study list` lists all"
     ),
-    mistake("run folder that is none", ["sample", "nowhere"], "no run folder", quick=True),
-    mistake("folder that is none", ["evaluate", "nowhere"], "is no folder", quick=True),
+    mistake("missing run folder", ["sample", "nowhere"], "no run folder", quick=True),
+    mistake("missing folder", ["evaluate", "nowhere"], "does not exist", quick=True),
     mistake(
         "features of Inception without its weights",
         ["reference", "photos", "--out", "x.npz", "--features", "inception"],
@@ -61,13 +61,13 @@ MISTAKES = [
         quick=True,
     ),
     mistake(
-        "reference that is none",
+        "missing reference",
         ["evaluate", "{run}/samples", "--reference", "none.npz"],
         "there is no file none.npz",
         prepare=written("samples/note.txt", b""),
     ),
     mistake(
-        "--config that is not there", ["train", "--config", "none.json"], "none.json", quick=True
+        "--config of a missing file", ["train", "--config", "none.json"], "none.json", quick=True
     ),
     mistake(
         "--config of garbage",
@@ -107,7 +107,7 @@ MISTAKES = [
     mistake(
         "folder that holds a run",
         train("--folder", "{run}"),
-        "already holds a run; go on with --resume True",
+        "already holds a run; (go on|resume) with --resume True",
     ),
     mistake(
         "resume with other settings",
@@ -118,9 +118,9 @@ MISTAKES = [
     mistake(
         "output folder that is a file",
         train("--folder", "{run}/config.json"),
-        "a folder is needed where a file stands",
+        "a folder is needed, but a file exists there",
     ),
-    mistake("output folder that cannot be made", train("--folder", "/proc/none"), "/proc/none"),
+    mistake("output folder that cannot be created", train("--folder", "/proc/none"), "/proc/none"),
     mistake(
         "samples of another protocol",
         [*SAMPLE, "--steps", "3"],
@@ -138,7 +138,7 @@ MISTAKES = [
         prepare=written("study/study.json", b"{}"),
     ),
     mistake(
-        "device that is not there",
+        "missing device",
         train("--folder", "{run}-new", "--train.device", "cuda:9"),
         "cuda:9",
     ),

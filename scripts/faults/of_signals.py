@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM, while each kind of work is done."""
+"""Ctrl-C and SIGTERM during each kind of work."""
 
 import signal
 from pathlib import Path
@@ -21,7 +21,7 @@ STOPS = [
                 "40",
             ),
             code=75,
-            says="stopped; the same command goes on",
+            says="stopped; the same command resumes",
             signal=number,
             when=lambda run: any(Path(f"{run}-other").glob("*/shard-*")),
         )
@@ -32,7 +32,7 @@ STOPS = [
             what=f"{name} while training",
             arguments=train("--folder", "{run}-new", *LONGER),
             code=75,
-            says=r"stopped by signal \d+; checkpoint .* written; go on with --resume True",
+            says=r"stopped by signal \d+; checkpoint .* written; resume with --resume True",
             signal=number,
             when=lambda run: lines_of(Path(f"{run}-new") / "log.jsonl") > 2,
         )
@@ -54,7 +54,7 @@ STOPS = [
                 "{run}/more",
             ],
             code=75,
-            says="stopped; the same command goes on",
+            says="stopped; the same command resumes",
             signal=number,
             when=lambda run: any((run / "more").glob("seed-*")),
         )
@@ -64,7 +64,7 @@ STOPS = [
         what="SIGTERM while evaluating",
         arguments=["evaluate", "{run}", "--num-samples", "4000", "--sampling.steps", "50"],
         code=75,
-        says="stopped; the same command goes on",
+        says="stopped; the same command resumes",
         signal=signal.SIGTERM,
         when=lambda run: any((run / "evaluation" / "samples").glob("seed-*")),
     ),
@@ -72,7 +72,7 @@ STOPS = [
         what="SIGTERM while a study runs",
         arguments=["demo", "--folder", "{run}/study"],
         code=75,
-        says="stopped; the same command goes on from here",
+        says="stopped; the same command resumes from here",
         signal=signal.SIGTERM,
         when=lambda run: any((run / "study").glob("runs/*")),
     ),
@@ -91,7 +91,7 @@ STOPS = [
             "4",
         ],
         code=75,
-        says=r"stopped by signal 15; checkpoint .*; go on with --resume True --out",
+        says=r"stopped by signal 15; checkpoint .*; resume with --resume True --out",
         signal=signal.SIGTERM,
         when=lambda run: lines_of(run / "autoencoder" / "run" / "log.jsonl") > 2,
     ),

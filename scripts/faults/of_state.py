@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults of what is on the disk."""
+"""Damaged files on the disk."""
 
 import shutil
 from pathlib import Path
@@ -28,7 +28,7 @@ def broken_autoencoder(folder: Path) -> None:
 
 
 def link_lock(run: Path) -> None:
-    """A run folder from elsewhere, whose lock leads to a file."""
+    """Replace the run's lock by a link to a file."""
     (run / ".lock").unlink(missing_ok=True)
     (run / ".lock").symlink_to("config.json")
 
@@ -37,7 +37,7 @@ DAMAGE = [
     mistake(
         "lock of the run is a link",
         RESUME,
-        r"\.lock is a link or another kind of file; a lock must be a regular file",
+        r"\.lock is a link or a special file; a lock must be a regular file",
         prepare=link_lock,
     ),
     *(
@@ -45,7 +45,7 @@ DAMAGE = [
             what=f"{name} of the last checkpoint {text}",
             arguments=RESUME,
             code=0,
-            says=rf"passed over: .*{name}.*resuming .* at 64 images",
+            says=rf"(passed over|skipped): .*{name}.*resuming .* at 64 images",
             prepare=in_checkpoint(spoil, name),
             untouched=False,
         )
@@ -56,7 +56,7 @@ DAMAGE = [
         what="both checkpoints cut",
         arguments=SAMPLE,
         code=2,
-        says="no usable checkpoint: put one back.*passed over: .*passed over: ",
+        says="no usable checkpoint: put one back(.*(passed over|skipped): ){2}",
         prepare=lambda run: [cut(p) for p in run.glob("checkpoints/*/model.safetensors")] and None,
     ),
     mistake(
@@ -111,7 +111,7 @@ DAMAGE = [
     mistake(
         "one digit of config.json of the run",
         SAMPLE,
-        "config.json is damaged: its content is not what was written",
+        "config.json is damaged: its content does not match its checksum",
         prepare=lambda run: change(run / "config.json", '"resolution": 32', '"resolution": 64'),
     ),
     mistake(

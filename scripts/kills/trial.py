@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call of a verb in a process of its own, which may be killed in three ways."""
+"""One call of a verb in a forked process, with three kinds of kill."""
 
 import contextlib
 import os
@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ENDING = 10.0
-"""Seconds in which workers have ended after their parent."""
+EXIT_TIMEOUT = 10.0
+"""Seconds within which workers must end after their parent."""
 LONGEST = 300.0
-"""Seconds of a call that has hung."""
+"""Seconds after which a call counts as hung."""
 WHO = ("parent", "child", "group")
-"""Who is killed: the first process, one of those below it, or all of them."""
+"""Victims: the main process, one of its descendants, or all of them."""
 
 
 @dataclass(kw_only=True)
@@ -26,9 +26,9 @@ class Call:
     """A running call.
 
     Args:
-        work: returns an exit code; called in a fork, so that nothing is imported again.
+        work: returns an exit code; called in a fork, so that imports are shared.
         folder: its working directory.
-        log: what it prints is added there.
+        log: file to which its output is appended.
     """
 
     work: Callable[[], int]
@@ -44,10 +44,10 @@ class Call:
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            _be(self.work, self.folder, self.log)
+            _run_forked(self.work, self.folder, self.log)
 
     def ended(self) -> bool:
-        """Whether it has; :attr:`code` is then its exit code, negative for a signal."""
+        """Whether the call has ended; :attr:`code` is then its exit code, negative = a signal."""
         if self.code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -55,7 +55,7 @@ class Call:
         return self.code is not None
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end, for some seconds at most; whether it came."""
+        """Wait for the end for at most some seconds; whether it ended."""
         deadline = time.monotonic() + seconds
         while not self.ended() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -66,12 +66,12 @@ class Call:
 
         Args:
             who: one of :data:`WHO`.
-            draws: which of the children.
+            draws: chooses the child.
 
         Returns:
-            All processes below it that were alive; None where there was no child to kill.
+            All live descendants; None if there was no child to kill.
         """
-        os.kill(self.pid, signal.SIGSTOP)  # it starts none while they are counted
+        os.kill(self.pid, signal.SIGSTOP)  # it must not fork while they are counted
         below = descendants(self.pid)
         if who == "child" and not below:
             os.kill(self.pid, signal.SIGCONT)
@@ -89,19 +89,19 @@ class Call:
         return below
 
 
-def _be(work: Callable[[], int], folder: Path, log: Path) -> None:
-    """The forked process: it ends here, as a program does."""
+def _run_forked(work: Callable[[], int], folder: Path, log: Path) -> None:
+    """Run the work in the forked process, then exit."""
     code = 1
     try:
         os.setsid()
         os.chdir(folder)
-        said = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
+        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         code = work()
-    except SystemExit as left:
-        code = left.code if isinstance(left.code, int) else 1
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
     except BaseException:
         traceback.print_exc()
     finally:
@@ -111,7 +111,7 @@ def _be(work: Callable[[], int], folder: Path, log: Path) -> None:
 
 
 def descendants(pid: int) -> set[int]:
-    """All processes below one."""
+    """All descendants of a process."""
     parents = {one: parent for one, parent, _ in _processes()}
     found = {pid}
     while more := {one for one, parent in parents.items() if parent in found} - found:
@@ -120,9 +120,9 @@ def descendants(pid: int) -> set[int]:
 
 
 def survivors(pids: set[int]) -> dict[int, str]:
-    """Those that still run after :data:`ENDING` seconds, with their commands; they are killed
-    now."""
-    deadline = time.monotonic() + ENDING
+    """Processes that still run after :data:`EXIT_TIMEOUT` seconds, with their commands; they are
+    killed."""
+    deadline = time.monotonic() + EXIT_TIMEOUT
     while alive := _alive(pids):
         if time.monotonic() > deadline:
             commands = {pid: _command(pid) for pid in alive}
@@ -136,8 +136,10 @@ def survivors(pids: set[int]) -> dict[int, str]:
 
 def _command(pid: int) -> str:
     """State and command line of a process."""
-    asked = ["ps", "-o", "ppid=,stat=,wchan=,args=", "-p", str(pid)]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()[:160]
+    command = ["ps", "-o", "ppid=,stat=,wchan=,args=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()[
+        :160
+    ]
 
 
 def _alive(pids: set[int]) -> set[int]:

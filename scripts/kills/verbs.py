@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every verb that writes, small enough to be killed many times."""
+"""All verbs that write, in small configurations for repeated kills."""
 
 import io
 import random
@@ -28,24 +28,24 @@ Work = Callable[[], int]
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """One kind of work.
+    """One verb.
 
-    Every call is made in a new folder, with what :func:`make_inputs` made at ``inputs``.
+    Every trial runs in a new folder; :func:`make_inputs` created ``inputs``.
     """
 
     call: Callable[[Path], Work]
-    """Inputs -> the work, which starts, or goes on with what there is in the working directory."""
+    """Inputs -> the work, which starts or resumes in the working directory."""
     copies: tuple[str, ...] = ()
-    """Inputs that the work writes into: copied beside, under their names."""
+    """Inputs that the work modifies: copied into the working directory."""
     refuses: str = ""
-    """What it says, with exit code 2, where all is there already."""
+    """Message, with exit code 2, if the output exists already."""
     kinds: tuple[str, ...] = ("parent", "child", "group")
     own_words: bool = True
-    """Whether all that is printed is ours; torchrun prints a traceback where a rank is gone."""
+    """Whether only pippin prints; torchrun prints a traceback when a rank dies."""
 
 
 def command(*arguments: str) -> Work:
-    """A command line, in this process."""
+    """Run a command line in this process."""
 
     def work() -> int:
         from pippin.cli.main import main
@@ -56,7 +56,7 @@ def command(*arguments: str) -> Work:
 
 
 def by_torchrun(*arguments: str) -> Work:
-    """A command line in two processes of torchrun."""
+    """Run a command line in two ranks of torchrun."""
 
     def work() -> int:
         from torch.distributed.run import main
@@ -68,13 +68,13 @@ def by_torchrun(*arguments: str) -> Work:
 
 
 def train(inputs: Path) -> Work:
-    """Training, or resuming; the latents are there already."""
+    """Train or resume, with latents cached already."""
     place = ["--folder", "run", "--resume", "auto", "--cache.folder", str(inputs / "caches")]
     return command("train", RECIPE, *OPTIONS, *place)
 
 
 def study(inputs: Path) -> Work:
-    """Two arms of one seed, in two processes at once."""
+    """Run a study of two arms and one seed in two concurrent processes."""
 
     def work() -> int:
         from pippin.cli.main import RESUMABLE
@@ -187,7 +187,7 @@ VERBS = {
 
 
 def make_inputs(folder: Path) -> None:
-    """Images, shards, a captioning model and a pipeline, of random numbers."""
+    """Create random images, shards, a captioning model and a pipeline."""
     import numpy as np
     import torch
     from diffusers import DDIMScheduler, DiTTransformer2DModel
@@ -208,7 +208,7 @@ def make_inputs(folder: Path) -> None:
     sizes = {"num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 4}
     model = DiTTransformer2DModel(**sizes, sample_size=16, num_embeds_ada_norm=10)
     state = model.state_dict()
-    for name in state:  # which the published blocks share
+    for name in state:  # shared by the published blocks
         if ".norm1.emb." in name:
             state[name] = state[".0.".join((name.split(".")[0], name.split(".", 2)[2]))]
     model.load_state_dict(state)

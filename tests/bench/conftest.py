@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One measurement of a small recipe with made-up latents, in seconds."""
+"""One measurement of a small recipe with synthetic latents, in seconds."""
 
 from dataclasses import replace
 

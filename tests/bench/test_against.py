@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our denoisers beside diffusers': they compute the same, and are not timed where they do not."""
+"""pippin's denoisers against diffusers': equal outputs, or no timing."""
 
 from typing import get_args
 
@@ -21,11 +21,11 @@ def pair_of(kind):
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
-def test_both_compute_the_same_or_are_not_timed(kind):
+def test_models_with_different_outputs_are_not_timed(kind):
     pair = pair_of(kind)
     check_equal(pair)
     with torch.no_grad():
-        for weight in list(pair.ours.denoiser.parameters())[-2:]:
+        for weight in list(pair.model.denoiser.parameters())[-2:]:
             weight.add_(1e-2)
     with pytest.raises(ValueError, match="differ by"):
         check_equal(pair)
@@ -33,15 +33,15 @@ def test_both_compute_the_same_or_are_not_timed(kind):
 
 def test_diffusers_own_time_features_are_not_the_published_ones():
     pair = pair_of("dit")
-    for block in pair.theirs.transformer_blocks:
+    for block in pair.reference.transformer_blocks:
         block.norm1.emb.time_proj.downscale_freq_shift = 1
     with pytest.raises(ValueError, match="differ by"):
         check_equal(pair)
 
 
-def test_forward_and_backward_are_timed_in_turns():
+def test_forward_and_backward_are_timed_alternately():
     forward, both = against_diffusers(TINY, Console(quiet=True))
     assert (forward.backward, both.backward) == (False, True)
-    assert forward.ours.high > both.ours.low  # a busy machine may slow either
+    assert forward.pippin.high > both.pippin.low  # a busy machine may slow either
     assert both.ratio.low <= both.ratio.median <= both.ratio.high
     assert both.ratio.windows == TINY.rounds

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Comparison of records, and the command line around it."""
+"""Comparison of records, and its command line."""
 
 from dataclasses import replace
 
@@ -21,18 +21,22 @@ def faster(record, factor):
 
 
 def test_ratios_are_new_over_old(record):
-    found = compare(record, faster(record, 100.0))
-    assert [ratio.what for ratio in found.ratios] == ["fp32 eager", "bf16 eager", "loader alone"]
-    assert [ratio.value for ratio in found.ratios] == pytest.approx([100.0, 100.0, 1.0])
-    assert [ratio.clear for ratio in found.ratios] == [True, True, False]
-    assert found.notes == ()
+    comparison = compare(record, faster(record, 100.0))
+    assert [ratio.what for ratio in comparison.ratios] == [
+        "fp32 eager",
+        "bf16 eager",
+        "loader alone",
+    ]
+    assert [ratio.value for ratio in comparison.ratios] == pytest.approx([100.0, 100.0, 1.0])
+    assert [ratio.clear for ratio in comparison.ratios] == [True, True, False]
+    assert comparison.notes == ()
 
 
 @pytest.mark.parametrize(
     ("part", "name", "value"),
     [
         ("machine", "threads", "96"),
-        ("machine", "device", "another card"),
+        ("machine", "device", "another GPU"),
         ("settings", "train.batch_size", 17),
         ("settings", "denoiser.depth", 3),
     ],
@@ -57,7 +61,7 @@ def test_versions_and_new_settings_are_noted(record):
 
 def test_no_mode_in_common_is_refused(record):
     first, second = (replace(record, modes=(mode,)) for mode in record.modes)
-    with pytest.raises(ConfigError, match="no mode in common"):
+    with pytest.raises(ConfigError, match="no common mode"):
         compare(first, second)
 
 
@@ -78,7 +82,10 @@ def test_the_command_line_prints_ratios_and_refuses_with_code_2(record, tmp_path
         (["--compare", "one.json"], "two records"),
         (["--against", "jax"], "diffusers only"),
         (["openmoji/none"], "no recipe"),
-        (["openmoji/dit-entangled", "--out", "missing/bench.json"], "no folder missing"),
+        (
+            ["openmoji/dit-entangled", "--out", "missing/bench.json"],
+            "folder missing does not exist",
+        ),
     ],
 )
 def test_misuse_is_named(arguments, message, capsys):

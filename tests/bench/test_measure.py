@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record of a measurement: its schema, and that its figures hang together."""
+"""The record of a measurement: its schema, and the consistency of its figures."""
 
 import json
 import time
@@ -9,11 +9,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from pippin.bench.clock import Laps, matmul_peak, peak_memory, reset_peak_memory
 from pippin.bench.config import BenchConfig
-from pippin.bench.made_up import MadeUpMoments
 from pippin.bench.measure import PARTS, bench
 from pippin.bench.record import BenchRecord
+from pippin.bench.synthetic import SyntheticMoments
+from pippin.bench.timer import Timer, matmul_peak, peak_memory, reset_peak_memory
 from pippin.config import ConfigError
 from pippin.data.moments import MomentSource
 from pippin.nn.block import AdaLNBlock
@@ -44,7 +44,7 @@ def test_both_precisions_are_measured_in_every_window(record):
 def test_parts_add_up_to_the_step(record):
     for mode in record.modes:
         best = sum(part.low for part in mode.parts.values())
-        # on a CPU the marks cost nothing; the rest is what a busy machine adds to either side
+        # on a CPU the marks are free; the rest is noise of a busy machine
         assert best < 1.3 * mode.step_seconds.high
         assert sum(part.high for part in mode.parts.values()) > 0.7 * mode.step_seconds.low
         assert mode.parts["backward"].median > mode.parts["draw"].median
@@ -70,19 +70,19 @@ def test_compiled_blocks_are_a_mode_of_their_own(small_recipe, monkeypatch):
     monkeypatch.setattr(AdaLNBlock, "compile", lambda self, **_: compiled.append(self))
     config = BenchConfig(data="made-up", windows=1, steps=1, warmup=1, matmul_side=8, compile=True)
     only = replace(config, precisions=("fp32",))
-    found = bench(small_recipe, "small", only, Console(quiet=True))
-    assert [mode.name for mode in found.modes] == ["fp32 eager", "fp32 compiled"]
+    record = bench(small_recipe, "small", only, Console(quiet=True))
+    assert [mode.name for mode in record.modes] == ["fp32 eager", "fp32 compiled"]
     assert len(compiled) == small_recipe.denoiser.depth
 
 
-def test_laps_credit_time_to_names():
-    laps = Laps(torch.device("cpu"))
-    laps.start()
+def test_a_timer_adds_up_time_by_name():
+    timer = Timer(torch.device("cpu"))
+    timer.start()
     for pause, name in ((0.02, "a"), (0.01, "b"), (0.02, "a")):
         time.sleep(pause)
-        laps.mark(name)
-    assert laps.seconds["a"] >= 0.04
-    assert 0.01 <= laps.seconds["b"] < laps.seconds["a"]
+        timer.mark(name)
+    assert timer.seconds["a"] >= 0.04
+    assert 0.01 <= timer.seconds["b"] < timer.seconds["a"]
 
 
 def test_peak_memory_sees_what_was_allocated():
@@ -98,8 +98,8 @@ def test_matmul_peak_is_a_rate():
     assert 0 < small < large  # calls of the small one are mostly overhead
 
 
-def test_made_up_moments_stand_in_for_a_cache():
-    source = MadeUpMoments((4, 8, 8), num_classes=3, pictures=5)
+def test_synthetic_moments_replace_a_cache():
+    source = SyntheticMoments((4, 8, 8), num_classes=3, num_images=5)
     assert isinstance(source, MomentSource)
     batch = source.fetch(torch.tensor([4, 0]), torch.tensor([0, 0]))
     assert batch.moments.mean.shape == (2, 4, 8, 8)

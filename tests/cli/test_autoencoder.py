@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin autoencoder train``: from pictures to a folder that loads."""
+"""``pippin autoencoder train``: from images to a loadable folder."""
 
 import json
 from dataclasses import replace
@@ -35,7 +35,7 @@ def test_it_leaves_a_folder_that_loads(
     assert f"psnr_mean_of_images: {quality['psnr_mean_of_images']}" in capsys.readouterr().out
 
     before = (tmp_path / WEIGHTS_FILE).read_bytes()
-    with pytest.raises(ValueError, match="holds an autoencoder already"):
+    with pytest.raises(ValueError, match="already holds an autoencoder"):
         verb.main(["train", "--out", str(tmp_path)])
     assert (tmp_path / WEIGHTS_FILE).read_bytes() == before
 
@@ -74,7 +74,7 @@ def test_batches_depend_on_the_position_only() -> None:
     assert torch.equal(next(verb.training_batches(command, 9)), whole[3])
 
 
-def test_every_epoch_shows_every_picture_once_and_anew() -> None:
+def test_every_epoch_shows_every_image_once_with_new_views() -> None:
     command = verb.TrainAutoencoderCommand(train=replace(TRAIN, batch_size=5), data=DATA)
     first, second = islice(verb.training_batches(command, 0), 2)
     assert len(first.flatten(1).unique(dim=0)) == 5

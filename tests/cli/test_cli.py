@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line as a newcomer meets it, misuse included."""
+"""Command line: help, listing and misuse."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def test_help_is_quick_and_lists_the_verbs():
     assert min(took) < 1.0
 
 
-def test_a_crash_in_native_code_says_where_it_was():
+def test_a_crash_in_native_code_prints_its_traceback():
     code = "import os; from pippin.cli.main import main; main(['--version']); os.abort()"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
@@ -43,7 +43,7 @@ def test_a_crash_in_native_code_says_where_it_was():
 
 
 def test_names_that_a_terminal_lacks_cost_nothing(tmp_path):
-    """In the locale C, and where the output must be ASCII."""
+    """In the locale C, and with ASCII output."""
     for number in range(4):
         place = tmp_path / "fot\u00f3s" / ("k\u00e4tze", "hund")[number % 2] / f"{number}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def test_settings_of_a_recipe_are_shown_without_importing_torch():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "no verb 'fly'; `pippin --help` lists all"),
+        (["fly"], "unknown verb 'fly'; `pippin --help` lists all"),
         (["trian"], "no verb 'trian'; near it are train"),
         (["train", "openmoji/none"], "no recipe 'openmoji/none'; near it are openmoji/"),
         (["train", "--config", "missing.json"], "missing.json"),
@@ -136,7 +136,7 @@ def test_seeds():
     assert parse_seeds("7") == [7]
     assert parse_seeds("9,1") == [9, 1]
     for many in ("0:1" + "0" * 30, "0:10000001", "1" + "0" * 400, f"{2**53}:{2**53 + 2}"):
-        with pytest.raises(ValueError, match="at most 10000000 seeds can be given") as caught:
+        with pytest.raises(ValueError, match="at most 10000000 seeds are allowed") as caught:
             parse_seeds(many)
         assert len(str(caught.value)) < 300
     for bad in ("5:5", "", "a", "3:1", "-1"):

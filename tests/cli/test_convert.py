@@ -99,7 +99,7 @@ def test_measured_numbers_go_to_diffusers_and_back_with_an_autoencoder(tmp_path,
     assert main(["export", str(tmp_path / "measured"), str(there), "--to", "diffusers"]) == 0
     said = capsys.readouterr().out
     assert "mean [1.0, -2.0, 3.0, 0.5] and deviation [0.5, 2.0, 4.0, 1.5]" in said
-    assert f"{there / 'vae'} is the autoencoder with these" in said
+    assert f"the autoencoder in {there / 'vae'} applies them" in said
     incoming = convert("diffusers", there)
     affine = Autoencoder.load(incoming.recipe.autoencoder).affine
     assert affine.shift.flatten().tolist() == list(latents.mean)
@@ -115,7 +115,7 @@ def test_an_autoencoder_that_is_to_be_made_is_said(tmp_path):
 def test_how_encoders_are_joined_goes_with_their_names(capsys):
     arguments = ["sample", "pippin/openmoji-mmdit-entangled", "--text-combine", "sd3"]
     assert main(arguments) == 2
-    assert "give --text-source too" in capsys.readouterr().err
+    assert "--text-combine has no effect without --text-source" in capsys.readouterr().err
 
 
 def test_no_scheduler_is_said(tmp_path, capsys):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raw weights are not called averaged ones, from the file to the manifest of samples."""
+"""Kind of weights (raw or averaged), from the file to the manifest of samples."""
 
 import json
 
@@ -68,7 +68,9 @@ def test_raw_weights_are_raw_in_export_lineage_and_samples(tmp_path, pair, capsy
     assert torch.equal(trained.tensors[PATCHES].flatten(), pair["raw"])
     sample = ["sample", str(out), "--seeds", "0:2", "--steps", "1"]
     assert main([*sample, "--out", str(tmp_path / "s")]) == 0
-    assert "2 images in" in (said := capsys.readouterr().out) and "drawn by raw weights" in said
+    assert (
+        "2 images in" in (said := capsys.readouterr().out) and "sampled from raw weights" in said
+    )
     protocol = read_manifest(tmp_path / "s").protocol
     assert protocol["model.weights"] == protocol["sampling.weights"] == "raw"
     assert main([*sample, "--weights", "ema", "--out", str(tmp_path / "t")]) == 2
@@ -97,7 +99,7 @@ def test_what_nobody_says_is_unknown_or_told_by_the_user(tmp_path, capsys):
     assert "--init.weights" not in said
     sample = ["sample", str(tmp_path / "out"), "--seeds", "0", "--steps", "1", "--out"]
     assert main([*sample, str(tmp_path / "s")]) == 0
-    assert "drawn by weights of unknown kind" in capsys.readouterr().out
+    assert "sampled from weights of unknown kind" in capsys.readouterr().out
     assert read_manifest(tmp_path / "s").protocol["model.weights"] == "unknown"
     # A run that starts there asks for ema unless it is told otherwise; of an unknown kind may be.
     assert open_trained(str(tmp_path / "out"), "ema").weights == "unknown"

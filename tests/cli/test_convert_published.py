@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of published code become models: their side, their width, and the lines that go on."""
+"""Conversion of published weights: latent side, width, and suggested commands."""
 
 import json
 import shlex
@@ -78,7 +78,7 @@ def test_published_weights_become_a_folder(tmp_path, name, capsys):
 
 @pytest.mark.parametrize("name", ["dit", "mdtv2", "pixart"])
 def test_the_line_that_is_printed_trains_on_from_the_weights(tmp_path, name, capsys):
-    """A recipe by name, and whatever it needs to be of the shape of these weights."""
+    """Recipe by name, with the settings that match the shape of these weights."""
     weights, arguments = golden(name)
     save_file(weights, tmp_path / "w.safetensors")
     out = tmp_path / "out"
@@ -151,7 +151,7 @@ def test_a_table_without_a_null_row_is_not_guided_by(tmp_path):
 
 @pytest.mark.parametrize("name", ["dit", "mdtv2", "pixart"])
 def test_the_side_is_read_from_the_weights_where_it_is_not_given(tmp_path, name):
-    """Those of DiT at 512 would silently be taken for a model of 256."""
+    """Weights of DiT at 512 would silently load as a model of 256."""
     weights, arguments = golden(name)
     save_file(weights, tmp_path / "w.safetensors")
     side = arguments.pop("input_size")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin convert`` of weights as they are found: rounded, in few bits, damaged, or wrapped."""
+"""``pippin convert`` of stored weights: rounded, quantised, damaged, or wrapped."""
 
 import json
 import math
@@ -29,7 +29,7 @@ LAYER = "blocks.0.mlp.fc1.weight"
 
 
 def published(source="dit"):
-    """Tensors under published names, with the table of positions, and what made them."""
+    """Tensors under published names, with the position table, and the constructor's arguments."""
     table, arguments = CASES[source]
     configured = configure(source, arguments)
     model = build_model(
@@ -83,7 +83,7 @@ def test_float8_beside_its_scale_is_multiplied_out(tmp_path):
     incoming = convert("dit", tmp_path / "w.safetensors", arguments=arguments)
     found = incoming.placed.model.state_dict()["denoiser.blocks.0.mlp.linear_in.weight"]
     assert torch.equal(found, eight[LAYER].float() * scale)
-    assert any("multiplied by the scales" in note for note in incoming.notes)
+    assert any("multiplied by their scales" in note for note in incoming.notes)
     assert incoming.placed.unplaced == ("pos_embed",)
 
 
@@ -134,7 +134,7 @@ def test_a_type_that_cannot_hold_the_numbers_is_refused(tmp_path, capsys):
 
 
 def folder(path, **settings):
-    """A tiny DiT as diffusers writes it."""
+    """A tiny DiT saved by diffusers."""
     torch.manual_seed(0)
     sizes = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1}
     model = diffusers.DiTTransformer2DModel(**sizes, sample_size=8, num_embeds_ada_norm=3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin data``: what a user is told before training."""
+"""``pippin data``: checks before training."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from pippin.cli.main import main
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sixteen pictures in two classes; the working folder is beside them."""
+    """Sixteen images in two classes, next to the working folder."""
     monkeypatch.chdir(tmp_path)
     for number in range(16):
         path = tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
@@ -30,12 +30,12 @@ def test_a_good_folder_is_described_and_the_autoencoder_tried(photos, capsys):
     assert "photos: 16 pictures (class folders)" in said
     assert "shorter side: 40 to 40 pixels, median 40" in said
     assert "width / height: 1.25 to 1.25" in said
-    assert "files that are no pictures: 1 .txt" in said
-    assert "held-out pictures and is left out" in said
+    assert "files that are not images: 1 .txt" in said
+    assert "held-out images and is skipped" in said
     assert "autoencoder pippin/openmoji-f4: " in said
     assert "dB PSNR on 4 views at 32 pixels; " in said
     assert "pippin autoencoder train --data.path photos" in said  # nothing keeps noise
-    assert "For photographs take stabilityai/sd-vae-ft-mse" in said
+    assert "For photographs use stabilityai/sd-vae-ft-mse" in said
     table = {words[0]: words[1:] for words in map(str.split, said.splitlines()) if words}
     train, held_out = (np.array(list(map(int, table[n]))) for n in ("cat", "dog"))
     assert (train + held_out == list(map(int, table["total"]))).all()
@@ -46,7 +46,7 @@ def test_a_refused_folder_names_every_lost_file(photos, capsys):
         (photos / "cat" / f"bad{number}.jpg").write_bytes(b"")
     assert main(["data", "check", "photos"]) == 1
     said = capsys.readouterr().out
-    assert "lost: 3 pictures (15.8%)" in said
+    assert "unreadable: 3 images (15.8%)" in said
     assert all(f"  cat/bad{number}.jpg: broken: " in said for number in range(3))
     assert "refused: photos: 3 of 19 images would be skipped" in said
     assert "dB" not in said
@@ -65,9 +65,9 @@ def test_a_folder_without_pictures_is_refused(photos, capsys, tmp_path):
     [
         (["check", "nowhere"], "nowhere is not there"),
         (["check", "photos/cat/0.png"], "0.png is a file"),
-        (["check"], "say which: pippin data check FOLDER"),
-        (["check", "--sample", "4"], "say which: pippin data check FOLDER"),
-        (["prepare"], "say which: pippin data prepare RECIPE"),
+        (["check"], "FOLDER is missing: pippin data check FOLDER"),
+        (["check", "--sample", "4"], "FOLDER is missing: pippin data check FOLDER"),
+        (["prepare"], "RECIPE is missing: pippin data prepare RECIPE"),
         (["chek", "photos"], "no verb 'chek'; there are: import, check, recaption"),
         (["prepare", "folder/none"], "no recipe 'folder/none'"),
         (["prepare", "folder/mmdit-disentangled"], "--data.path FOLDER"),
@@ -95,7 +95,7 @@ def test_prepare_builds_the_cache_that_training_opens(photos, capsys):
     assert main(["data", "prepare", "folder/mmdit-disentangled", *options]) == 0
     (folder,) = (path for path in Path("caches").iterdir() if path.is_dir())
     said = capsys.readouterr().out
-    assert f"pictures x 2 views in {folder} (" in said
+    assert f"images x 2 views in {folder} (" in said
     assert len(json.loads((folder / "manifest.json").read_text())["shards"]) == 1
     recipe = get_recipe("folder/mmdit-disentangled")
     data = replace(recipe.data, path="photos", resolution=32, views=2)

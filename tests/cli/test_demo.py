@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first page of the demo: drawn once, and anew under another protocol; no file is lost."""
+"""First page of the demo: sampled once, and again under another protocol; no file is lost."""
 
 import json
 

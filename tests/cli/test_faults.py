@@ -32,7 +32,9 @@ def quick_mistakes():
     sys.path.insert(0, str(FAULTS))
     try:
         return [
-            one for one in runpy.run_path(str(FAULTS / "of_input.py"))["MISTAKES"] if one.quick
+            fault
+            for fault in runpy.run_path(str(FAULTS / "of_input.py"))["MISTAKES"]
+            if fault.quick
         ]
     finally:
         sys.path.remove(str(FAULTS))
@@ -40,23 +42,23 @@ def quick_mistakes():
 
 @pytest.mark.parametrize("fault", quick_mistakes(), ids=lambda fault: fault.what)
 def test_a_mistake_is_one_message(fault, tmp_path):
-    from meet import meet
+    from reaction import provoke_fault
 
-    seen = meet(fault, tmp_path)
-    assert not seen.faults, seen.text
-    assert seen.code == 2
+    reaction = provoke_fault(fault, tmp_path)
+    assert not reaction.faults, reaction.text
+    assert reaction.code == 2
 
 
 def test_every_fault_has_its_row_and_an_exit_code_of_the_documentation():
     documented = (FAULTS.parents[1] / "docs" / "faults.md").read_text()
     groups = runpy.run_path(str(FAULTS / "__main__.py"), run_name="faults")["GROUPS"]
     assert set(groups) == {"mistakes", "damage", "full disk", "stops", "two at once"}
-    for fault in (one for group in groups.values() for one in group):
+    for fault in (fault for group in groups.values() for fault in group):
         assert f"| {fault.code} |" in documented, fault.what
 
 
 class OutOfMemoryError(RuntimeError):
-    """As torch names its own."""
+    """Same name as torch's error."""
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,11 @@ class OutOfMemoryError(RuntimeError):
         ),
         (WorkerKilledError("a worker process was killed"), 1, "was killed; the same command"),
         (FloatingPointError("non-finite latents for seeds [3]"), 1, r"seeds \[3\]"),
-        (OSError(errno.ENOSPC, "No space left on device", "a/b"), 1, "a/b: No space.*make room"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a/b"),
+            1,
+            "a/b: No space.*free some space",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "a/b"), 2, "a/b: Permission denied"),
         (FileExistsError(errno.EEXIST, "File exists", "a"), 2, "a folder is needed"),
         (ValueError("steps must be"), 2, "steps must be"),
@@ -109,7 +115,7 @@ def test_a_bug_keeps_its_traceback():
 
 @pytest.fixture
 def python_sigint():
-    """Python's own handler, also where a shell started the tests in the background."""
+    """Python's default handler, also if a shell started the tests in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -117,18 +123,18 @@ def python_sigint():
 
 @pytest.mark.usefixtures("python_sigint")
 @pytest.mark.parametrize(
-    ("verb", "number", "way"),
+    ("verb", "number", "effect"),
     [
-        ("sample", signal.SIGINT, "goes on from here"),
-        ("report", signal.SIGTERM, "begins anew"),
-        ("data check", signal.SIGINT, "begins anew"),
-        ("data prepare", signal.SIGTERM, "goes on from here"),
+        ("sample", signal.SIGINT, "resumes from here"),
+        ("report", signal.SIGTERM, "starts over"),
+        ("data check", signal.SIGINT, "starts over"),
+        ("data prepare", signal.SIGTERM, "resumes from here"),
     ],
 )
-def test_a_signal_outside_of_training_exits_with_75(monkeypatch, capsys, verb, number, way):
+def test_a_signal_outside_of_training_exits_with_75(monkeypatch, capsys, verb, number, effect):
     module = importlib.import_module(f"pippin.cli.{verb.split()[0]}")
     monkeypatch.setattr(module, "main", lambda arguments: signal.raise_signal(number))
     before = signal.getsignal(signal.SIGTERM)
     assert main.main([*verb.split(), "x"]) == 75
-    assert f"the same command {way}" in capsys.readouterr().err
+    assert f"the same command {effect}" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a form of their own on the command line."""
+"""Command-line settings with a custom syntax."""
 
 import pytest
 

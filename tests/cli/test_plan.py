@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin plan``: what training takes, without data, weights or an accelerator."""
+"""``pippin plan``: estimates of training, without data, weights or a GPU."""
 
 import json
 
@@ -55,7 +55,7 @@ def test_micro_batches_are_said(capsys, monkeypatch):
     settings = ["--devices", "2", "--train.micro-batch-size", "16", "--denoiser.depth", "1"]
     assert main(["plan", NAME, *settings]) == 0
     text = capsys.readouterr().out
-    assert "128, 64 on each device, 16 at once; " in text
+    assert "128, 64 per device, micro-batch 16; " in text
     assert "largest micro-batch" in text
 
 
@@ -64,7 +64,7 @@ def test_what_is_not_known_is_said(capsys, monkeypatch):
     small = ["--denoiser.depth", "1", "--autoencoder.source", "someone/else"]
     assert main(["plan", "folder/dit-entangled", *small]) == 0
     text = capsys.readouterr().out
-    assert "--pictures N gives the whole" in text
+    assert "--pictures N gives the total" in text
     assert "(assumed: factor 8)" in text
 
 

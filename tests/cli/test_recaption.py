@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin data recaption``: by a tiny BLIP, by a file, stopped and gone on with."""
+"""``pippin data recaption``: by a tiny BLIP, by a file, stopped and resumed."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_every_picture_gets_a_caption_and_keeps_its_class(photos, blip, capsys):
     assert recaption(blip) == 0
     said = capsys.readouterr().out
     assert "photos/metadata.csv: 7 captions written to column caption_blip, 0 kept" in said
-    assert "this file is new" in said and "left out: cat/bad.png: no image format" in said
+    assert "this new file lists" in said and "skipped: cat/bad.png: no image format" in said
     place = photos / "metadata.csv"
     assert column(place).pop("cat/bad.png") is None
     config = ImagesConfig(path="photos", max_lost_share=0.5)
@@ -104,8 +104,8 @@ def test_captions_made_elsewhere_are_merged(photos, capsys):
     command = ["data", "recaption", "photos", "--column", "caption_llm", "--captions"]
     assert main([*command, str(given)]) == 0
     said = capsys.readouterr().out
-    assert "1 captions written to column caption_llm, 0 kept, 6 pictures without one" in said
-    assert "left out: 1 names that are no pictures here: gone.png" in said
+    assert "1 captions written to column caption_llm, 0 kept, 6 images without one" in said
+    assert "skipped: 1 names that are not images of the folder: gone.png" in said
     assert "--text.captions name 0.5 caption_llm 0.5" in said and "tokens" not in said
     assert (photos / "metadata.csv").read_text() == (
         f"file_name,label,caption,caption_llm\n{rows}".replace("a 0\n", "a 0,zero\n")
@@ -125,8 +125,8 @@ def test_captions_made_elsewhere_are_merged(photos, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--column", "caption_x"], "say where your pictures are: pippin data recaption FOLDER"),
-        (["photos", "--column", "caption_x"], "give one of --captioner MODEL and --captions"),
+        (["--column", "caption_x"], "FOLDER is missing: pippin data recaption FOLDER"),
+        (["photos", "--column", "caption_x"], "give either --captioner MODEL or --captions"),
         (["photos", "--captioner", "x", "--column", "blip"], "--column must be caption_ and"),
         (["photos", "--captioner", "nowhere/at/all", "--column", "caption_x"], "nowhere/at/all"),
         (["none", "--captions", "x.jsonl", "--column", "caption_x"], "none is not there"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin reference`` and ``pippin evaluate --reference`` as they are typed."""
+"""``pippin reference`` and ``pippin evaluate --reference``."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_statistics_are_written_and_evaluated_against(folders, inception_file, c
     said = capsys.readouterr().out
     assert "written: kept.npz (inception-" in said and "2048 features of 6 images" in said
     assert "pippin evaluate FOLDER --reference kept.npz --features inception" in said
-    assert "note: 6 images cannot fill 2048 dimensions" in said
+    assert "note: 6 images are too few for 2048 dimensions" in said
     options = ["--reference", "kept.npz", *weights, "--out", "results.jsonl"]
     assert main(["evaluate", "made", *options]) == 0
     said = capsys.readouterr()
@@ -46,7 +46,7 @@ def test_an_array_of_images_is_measured_as_a_folder_is(folders, capsys):
     for images in ("made", "made.npz"):
         assert main(["evaluate", images, *options]) == 0
         said.append(capsys.readouterr().out)
-    assert "coverage" in said[0] and "not recorded; give a file with --out" in said[0]
+    assert "coverage" in said[0] and "not recorded; give --out FILE" in said[0]
     assert [line[:50] for line in said[0].splitlines()] == [
         line[:50] for line in said[1].splitlines()
     ]
@@ -61,6 +61,6 @@ def test_mistakes_are_one_message(folders, capsys):
     assert main(["evaluate", "made", *options]) == 2
     assert "--data.resolution has no effect with --reference" in capsys.readouterr().err
     assert main(["evaluate", "made.txt"]) == 2
-    assert "is no folder; give a run folder, a folder of images or a .npz" in (
+    assert "does not exist; give a run folder, a folder of images or a .npz" in (
         capsys.readouterr().err
     )

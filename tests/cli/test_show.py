@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin show``: what a recipe is and costs, without data or weights."""
+"""``pippin show``: a recipe and its cost, without data or weights."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""examples/slurm.sbatch with stand-ins for torchrun and scontrol, and tasks that nothing joins."""
+"""examples/slurm.sbatch with stubs for torchrun and scontrol, and unconnected tasks."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ while true; do sleep 0.05; done
 
 @pytest.fixture
 def start(tmp_path):
-    """Run the script as a job of two cards."""
+    """Run the script as a job with two GPUs."""
     for name, text in {
         "torchrun": TORCHRUN,
         "scontrol": '#!/bin/bash\necho "$@" > requeued\n',
@@ -72,7 +72,7 @@ def test_tasks_that_would_each_train_alone_are_refused(monkeypatch, capsys, tmp_
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
     folder = tmp_path / "run"
     assert main(["train", "openmoji/dit-entangled", "--folder", str(folder)]) == 2
-    assert "8 tasks, and each would train alone: start one" in capsys.readouterr().err
+    assert "8 tasks, and each would train separately: start one" in capsys.readouterr().err
     assert not folder.exists()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The step back against diffusers, closed forms and the sum of the whole bound."""
+"""Reverse step against diffusers, closed forms and the full variational bound."""
 
 import math
 from itertools import pairwise
@@ -27,7 +27,7 @@ def states(rows=2):
 
 @pytest.mark.parametrize("index", [1, 17, 500, 999])
 def test_mean_and_learned_variance_are_those_of_diffusers(index):
-    """1e-4 relative: theirs takes 1 - alpha^2 of index 0 in fp32, which leaves four digits."""
+    """1e-4 relative: diffusers has 1 - alpha^2 of index 0 in fp32, which leaves four digits."""
     theirs = DDPMScheduler(
         beta_start=0.0001, beta_end=0.02, variance_type="learned_range", clip_sample=False
     )
@@ -45,8 +45,8 @@ def test_mean_and_learned_variance_are_those_of_diffusers(index):
 
 
 def test_two_steps_compose_to_one():
-    """The marginals agree: from the true state at 300, by way of 200 or at once, the state at 100
-    has mean alpha x0 and variance sigma^2."""
+    """Consistent marginals: from the true state at 300, via 200 or directly, the state at 100 has
+    mean alpha x0 and variance sigma^2."""
     for path in ((300, 100), (300, 200, 100)):
         mean_factor, variance = at(path[0])[0], at(path[0])[1].square()
         for here, ahead in pairwise(path):
@@ -105,7 +105,7 @@ def test_the_bound_is_the_divergence_of_two_normals_by_torch():
 
 
 def test_index_zero_is_a_likelihood_over_bins():
-    """Against the exact normal; the tanh form of its distribution function is off by 4e-4."""
+    """Against the exact normal; the tanh approximation of its CDF is off by 4e-4."""
     x0 = torch.linspace(-0.9, 0.9, 16).reshape(1, 1, 4, 4)
     t = torch.zeros(1)
     x_t = add_noise(x0, torch.randn(x0.shape), SCHEDULE.alpha(t), SCHEDULE.sigma(t))

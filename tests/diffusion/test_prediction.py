@@ -32,7 +32,7 @@ def _pair(dtype=torch.float64):
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(alpha=st.floats(0.01, 1), sigma=st.floats(0.01, 1))
 def test_every_conversion_gives_the_other_target(source, wanted, alpha, sigma):
-    """For any alpha and sigma, on no schedule's curve; 1e-10 in float64."""
+    """For any alpha and sigma, not only on a schedule; 1e-10 in float64."""
     x0, eps = _pair()
     a = torch.full((3,), alpha, dtype=torch.float64)
     s = torch.tensor([sigma, 0.5, 1.0], dtype=torch.float64)
@@ -43,7 +43,7 @@ def test_every_conversion_gives_the_other_target(source, wanted, alpha, sigma):
 
 @pytest.mark.parametrize(("source", "wanted"), list(itertools.product(KINDS, KINDS)))
 def test_conversion_of_an_imperfect_prediction_returns(source, wanted):
-    """There and back; rows at three noise levels; 1e-12 in float64."""
+    """Round trip; rows at three noise levels; 1e-12 in float64."""
     x_t, wrong = _pair()
     a, s = torch.tensor([0.99, 0.6, 0.1]).double(), torch.tensor([0.2, 0.8, 0.995]).double()
     there = convert(source, wanted, x_t, wrong, a, s)
@@ -52,7 +52,7 @@ def test_conversion_of_an_imperfect_prediction_returns(source, wanted):
 
 
 def test_v_is_that_of_diffusers():
-    """Their table is float32: 1e-5."""
+    """diffusers' table is float32: 1e-5."""
     theirs = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     x0, eps = _pair(torch.float32)
     t, schedule = torch.tensor([0, 500, 999]), make_schedule("sd")
@@ -66,7 +66,7 @@ def test_v_is_that_of_diffusers():
 
 
 def test_flow_is_the_velocity_of_rectified_flow():
-    """d x_t / d sigma by a difference, along alpha = 1 - sigma."""
+    """d x_t / d sigma by finite difference, along alpha = 1 - sigma."""
     x0, eps = _pair()
     s = torch.tensor([0.1, 0.5, 0.9]).double()
     slope = (add_noise(x0, eps, 1 - s - 0.01, s + 0.01) - add_noise(x0, eps, 1 - s, s)) / 0.01
@@ -109,7 +109,7 @@ def test_bf16_is_computed_in_float32():
 
 
 def test_one_number_a_row_in_either_shape():
-    """(batch,) must not be taken for the last axis, even where the sizes agree."""
+    """(batch,) must not broadcast over the last axis, even if the sizes match."""
     x0, eps = rng.normal((5, 1, 1, 5), "noise", 1), rng.normal((5, 1, 1, 5), "noise", 2)
     a, s = torch.linspace(0, 1, 5), torch.linspace(1, 0, 5)
     column = target("v", x0, eps, a[:, None, None, None], s[:, None, None, None])

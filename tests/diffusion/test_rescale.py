@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SNR rule against its closed forms and against the experiment that it stands for."""
+"""SNR rule against its closed forms and against a simulation."""
 
 import math
 
@@ -21,7 +21,7 @@ TIMES = torch.linspace(0, 999, 333, dtype=torch.float64)
 @pytest.mark.parametrize("name", [*DISCRETE, "flow"])
 @pytest.mark.parametrize("ratio", [0.5, 2.0, 4.0])
 def test_the_snr_is_divided_by_the_square_of_the_ratio(name, ratio):
-    """To 1e-12 relative, in float64."""
+    """1e-12 relative, in float64."""
     base = make_schedule(name)
     inner = TIMES[1:] if name == "flow" else TIMES
     found = RescaledSchedule(base, ratio).log_snr(inner).exp()
@@ -73,8 +73,8 @@ def test_time_is_the_inverse_and_indices_stay(name):
 @pytest.mark.parametrize("name", ["sd", "flow"])
 @pytest.mark.parametrize("t", [200.0, 600.0])
 def test_it_equals_the_averaging_experiment(name, t):
-    """Noise a constant patch at s times the side under the rescaled schedule, average s x s
-    values, and measure: the SNR is that of the schedule itself at the small side."""
+    """Add noise to a constant patch at s times the side under the rescaled schedule and average
+    s x s values: the SNR equals that of the base schedule at low resolution."""
     s, side, count = 2, 16, 400
     base = make_schedule(name)
     schedule = RescaledSchedule(base, float(s))
@@ -101,7 +101,7 @@ def test_a_smaller_side_is_refused_with_its_terminal_snr(name):
 
 
 def test_training_noises_as_the_schedule_that_sampling_has_says():
-    """One configuration makes both: the states of training lie on the sampler's schedule."""
+    """One configuration builds both: training states lie on the sampler's schedule."""
     config = DiffusionConfig(schedule="flow", prediction="flow", rescale=2.0)
     seen = []
 

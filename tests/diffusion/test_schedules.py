@@ -23,7 +23,7 @@ ALL = [*DISCRETE, "flow"]
 
 @pytest.mark.parametrize("name", DISCRETE)
 def test_equals_diffusers_at_every_index(name):
-    """Their table is a float32 product of 1000 factors: 1e-4 relative."""
+    """diffusers' table is a float32 product of 1000 factors: 1e-4 relative."""
     table = DDPMScheduler(**DISCRETE[name]).alphas_cumprod.double()
     schedule, t = make_schedule(name), torch.arange(1000.0, dtype=torch.float64)
     torch.testing.assert_close(schedule.alpha(t) ** 2, table, rtol=1e-4, atol=1e-8)
@@ -82,7 +82,7 @@ def test_log_snr_agrees_with_alpha_and_sigma_and_falls(name):
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(fraction=st.floats(0, 1))
 def test_time_is_the_inverse_of_log_snr(name, fraction):
-    """1e-7 of 1000: flow's sigmoid loses digits next to t = 1000."""
+    """1e-7 of 1000: flow's sigmoid loses digits near t = 1000."""
     schedule = make_schedule(name)
     t = torch.tensor([fraction * schedule.max_time], dtype=torch.float64)
     torch.testing.assert_close(schedule.time(schedule.log_snr(t)), t, rtol=0, atol=1e-7)

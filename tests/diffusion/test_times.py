@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drawn times against the densities they claim."""
+"""Drawn times against their densities."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def _draws(density, name, count=20_000):
 
 
 def _pdf(mean, std, fraction):
-    """By torch: the density of sigmoid(normal)."""
+    """Density of sigmoid(normal), by torch."""
     law = distributions.TransformedDistribution(
         distributions.Normal(mean, std), [distributions.SigmoidTransform()]
     )
@@ -27,7 +27,7 @@ def _pdf(mean, std, fraction):
 
 
 def _cdf(mean, std):
-    """The density integrated by the midpoint rule, 1e-5 at 20000 points."""
+    """Density integrated by the midpoint rule, 1e-5 at 20000 points."""
     edges = torch.linspace(0, 1, 20_001, dtype=torch.float64)
     mass = _pdf(mean, std, (edges[1:] + edges[:-1]) / 2).cumsum(0) / 20_000
     assert mass[-1].item() == pytest.approx(1, abs=1e-5)
@@ -81,7 +81,7 @@ def test_extreme_uniforms_stay_inside(name, density):
 
 
 def test_times_grow_with_the_uniform_numbers():
-    """Inverse-CDF draws: what makes paired and stratified draws possible."""
+    """Inverse-CDF draws, which allow paired and stratified draws."""
     uniforms = torch.linspace(0.001, 0.999, 500)
     times = draw_times(LogitNormalTime(), uniforms, make_schedule("flow"))
     assert (times.diff() > 0).all()

@@ -251,7 +251,7 @@ def test_a_configuration_of_other_weights_is_a_short_message(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: {"quant_conv.weight_scale": torch.ones(())}, "with scales beside them"),
+        (lambda w: {"quant_conv.weight_scale": torch.ones(())}, "with separate scales"),
         (lambda w: {"quant_conv.weight": w.to(torch.int8)}, "as int8: quant_conv"),
         (lambda w: {"quant_conv.weight": w * torch.inf}, r"quant_conv\.weight \(.*infinite of"),
         (lambda w: {"quant_conv.weight": w + torch.nan}, r"quant_conv\.weight \(36 NaN of 36"),

@@ -182,7 +182,7 @@ def test_a_tokenizer_without_padding_is_refused(tmp_path):
 
 
 QUANTISED = {
-    "scales": ({"extra.weight_scale": torch.ones(())}, "with scales beside them"),
+    "scales": ({"extra.weight_scale": torch.ones(())}, "with separate scales"),
     "bitsandbytes": ({"extra.SCB": torch.ones(2)}, "by bitsandbytes"),
     "NaN": ({"shared.weight": torch.full((len(WORDS), 16), torch.nan)}, "144 NaN of 144"),
 }
@@ -207,7 +207,7 @@ def test_float8_weights_beside_their_scales_are_refused(tmp_path):
     change_weights(tmp_path, **changed)
     load(tmp_path)  # float8 alone is coarse, and nothing else
     change_weights(tmp_path, **changed, **{name.replace(".weight", ".weight_scale"): scale})
-    with pytest.raises(ValueError, match="with scales beside them: encoder"):
+    with pytest.raises(ValueError, match="with separate scales: encoder"):
         load(tmp_path)
 
 

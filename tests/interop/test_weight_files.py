@@ -114,14 +114,14 @@ def test_never_runs_code_from_a_file(tmp_path, capfd):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("w.safetensors", b"x" * 100, "damaged or no safetensors file"),
-        ("w.pt", b"", "damaged or no file of torch.save"),
-        ("w.pt", b"x" * 100, "damaged or no file of torch.save"),
-        ("w.ckpt", b"PK\x03\x04" + b"x" * 100, "damaged or no file of torch.save"),
-        ("w.ckpt", b"epoch: 3\n", "damaged or no file of torch.save"),
-        ("w.pt", b"\x80\x02.", "damaged or no file of torch.save"),
-        ("w.pt", b"\x80\x02J\x01", "damaged or no file of torch.save"),
-        ("w.safetensors.index.json", b"[]", "no index"),
+        ("w.safetensors", b"x" * 100, "damaged or not a safetensors file"),
+        ("w.pt", b"", "damaged or not a torch.save file"),
+        ("w.pt", b"x" * 100, "damaged or not a torch.save file"),
+        ("w.ckpt", b"PK\x03\x04" + b"x" * 100, "damaged or not a torch.save file"),
+        ("w.ckpt", b"epoch: 3\n", "damaged or not a torch.save file"),
+        ("w.pt", b"\x80\x02.", "damaged or not a torch.save file"),
+        ("w.pt", b"\x80\x02J\x01", "damaged or not a torch.save file"),
+        ("w.safetensors.index.json", b"[]", "not an index"),
         ("w.txt", b"", "the ending .txt; weights are read from .safetensors"),
         ("w", b"", "the ending none"),
     ],
@@ -265,7 +265,7 @@ def test_shards_of_torch_save_are_read_whole(tmp_path):
     with pytest.raises(ValueError, match="names 1 tensors that its files lack, such as c"):
         read_weights(index)
     (tmp_path / "1.bin").unlink()
-    with pytest.raises(ValueError, match=r"files that are not there: 1\.bin"):
+    with pytest.raises(ValueError, match=r"missing files: 1\.bin"):
         read_weights(index)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared layers against closed forms and torch's own."""
+"""Shared layers against closed forms and torch's own layers."""
 
 import pytest
 import torch

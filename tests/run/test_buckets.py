@@ -283,4 +283,4 @@ def test_show_names_the_buckets(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["show", "folder/mmdit-disentangled", "--data.aspect-ratios", "0.5", "1"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "64 pixels, in buckets of 48x96, 64x64; costs are a square's" in said
+    assert "64 pixels, in buckets of 48x96, 64x64; costs are for a square" in said

@@ -176,7 +176,7 @@ def test_the_presets_numbers():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--preset", "imagenet"], "no preset 'imagenet'; there are: coco-zero-shot"),
+        (["--preset", "imagenet"], "unknown preset 'imagenet'; choose from: coco-zero-shot"),
         (["--preset=coco-zero-shot", "--sampling.size", "16x32"], "makes 16 x 32"),
         (["--preset=coco-zero-shot", "--neighbours", "50"], "9 pictures are too few"),
         (["--preset=coco-zero-shot", "--data.path", "flat"], "9 of 9 pictures of flat have no"),

@@ -282,7 +282,7 @@ def test_what_an_older_run_was_trained_on_is_said_to_be_unknown(project, own, ca
     shutil.rmtree(project / "photos")
     assert load_run("runs/a").class_names == ("0", "1", "2")
     said = " ".join(capsys.readouterr().err.split())
-    assert "class names are not known" in said and "--data.path FOLDER" in said
+    assert "class names are unknown" in said and "--data.path FOLDER" in said
 
 
 def test_an_older_run_goes_on_with_what_is_there_and_says_so(project, own):
@@ -300,7 +300,7 @@ def test_an_older_run_goes_on_with_what_is_there_and_says_so(project, own):
 def test_an_older_run_is_exported_with_the_names_of_a_folder_that_is_named(project, capsys):
     without_record(project / "runs/a")
     assert main(["export", "runs/a", "bare"]) == 0
-    assert "class names are not known" in " ".join(capsys.readouterr().err.split())
+    assert "class names are unknown" in " ".join(capsys.readouterr().err.split())
     assert read_inputs(Path("bare")) is None
     assert main(["export", "runs/a", "named", "--data.path", "photos"]) == 0
     assert read_inputs(Path("named")).data.class_names == CLASSES

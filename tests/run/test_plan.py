@@ -214,7 +214,7 @@ def test_the_page_lists_every_paper_recipe_and_the_plan_of_today(table):
 
 
 def test_every_run_of_a_study_of_a_gpu_hour_trains_within_one(table):
-    assert Cluster(devices=1, device="h100", utilisation=0.4) == table.CARD
+    assert Cluster(devices=1, device="h100", utilisation=0.4) == table.ONE_GPU
     page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
     listed = {}
     for name in table.studies():

@@ -135,7 +135,7 @@ def test_sample_by_prompt(trained, tmp_path, capsys):
     more = ["--out", str(tmp_path / "more"), "--prompts-file", str(prompts)]
     assert main([*command[:2], *more, "--seeds", "0:2", "--steps", "2"]) == 0
     said = capsys.readouterr().err
-    assert "3 prompts for 2 images: the last 1 are not used; --seeds 0:3 draws one" in said
+    assert "3 prompts for 2 images: the last 1 are not used; --seeds 0:3 samples one" in said
     rows = json.loads((tmp_path / "more" / "manifest.json").read_text())["images"]
     assert [row["prompt"] for row in rows] == ["one\u2028and", "two"]
     (tmp_path / "latin-1.txt").write_bytes(b"caf\xe9\n")

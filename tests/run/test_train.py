@@ -15,7 +15,7 @@ from archives import files_of
 from safetensors.torch import load_file
 
 from pippin.cli.main import main
-from pippin.cli.train import _as_begun
+from pippin.cli.train import _with_recorded_settings
 from pippin.conditioning.config import ConditioningConfig, DropConfig
 from pippin.config import ConfigError, fingerprint
 from pippin.data.config import CacheConfig, OpenMojiConfig
@@ -121,12 +121,12 @@ def test_a_run_that_is_older_than_a_setting_goes_on_as_it_began(recipe, tmp_path
     shutil.rmtree(run.checkpoints / "64")
     with pytest.raises(ValueError, match=r"train\.lr_at: 'end' -> 'middle'"):
         train(new, run.path, resume=True)
-    begun = _as_begun(new, run, True)
-    assert begun == old and _as_begun(new, run, False) == new
-    assert "was begun before train.lr_at was a setting, and goes on with end" in (
+    recorded = _with_recorded_settings(new, run, True)
+    assert recorded == old and _with_recorded_settings(new, run, False) == new
+    assert "started before the setting train.lr_at existed, and resumes with end" in (
         capsys.readouterr().err
     )
-    train(begun, run.path, resume=True)
+    train(recorded, run.path, resume=True)
     assert largest_difference(final(tmp_path / "whole"), final(run.path)) == 0.0
     train(new, tmp_path / "new")
     assert largest_difference(final(tmp_path / "whole"), final(tmp_path / "new")) > 0

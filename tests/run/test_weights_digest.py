@@ -171,5 +171,7 @@ def test_the_number_that_is_printed_is_that_of_the_files(finished_run, tmp_path,
         command = ["sample", str(finished_run), "--seeds", seeds, "--labels", *labels.split()]
         assert main([*command, "--steps", "1", "--out", str(out)]) == 0
         said = capsys.readouterr().out
-        assert said.startswith(f"{count} in {out}, drawn by ema weights (ema-share-0.05) at 64")
+        assert said.startswith(
+            f"{count} in {out}, sampled from ema weights (ema-share-0.05) at 64"
+        )
         assert len(list(out.glob("seed-*.png"))) == int(count[0])

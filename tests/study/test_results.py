@@ -199,7 +199,7 @@ def test_a_run_that_lost_a_line_is_run_again(path, gone):
     path.write_bytes(b"".join(lines[:gone] + lines[gone + 1 :]))
     results = read(path)
     assert not results.done("a", 0, "f") and results.done("b", 0, "f")
-    assert any("3 lines that were written together 1 is gone" in x for x in results.problems)
+    assert any("1 of 3 lines that were written together is missing" in x for x in results.problems)
     repair(path)
     assert read(path).problems == () and read(path).done("b", 0, "f")
 

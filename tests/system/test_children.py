@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worker processes end with their parent, and one that was killed is one message."""
+"""Worker processes end with their parent, and a killed one raises a single error."""
 
 import multiprocessing
 import os
@@ -25,7 +25,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 def alive(pid):
-    """Whether a process runs; one that has ended and is not reaped does not."""
+    """Whether a process runs; a zombie does not."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
     return state.stdout.strip()[:1] not in ("", "Z")
 
@@ -41,36 +41,38 @@ def ends(pid, seconds=10.0):
 
 
 def parent_of(pids, context, begin):
-    """A process that starts one in a context, whose process id it tells."""
+    """Start a worker in a context; the worker sends its process id."""
     child = multiprocessing.get_context(context).Process(target=begin, args=(pids,))
     child.start()
     time.sleep(60)
 
 
-def tell_and_wait(pids):
+def send_pid_and_wait(pids):
     start_worker()
     pids.send(os.getpid())
     time.sleep(60)
 
 
-def tell_and_wait_elsewhere(pids):
-    """Where the kernel does not do it."""
+def send_pid_and_wait_without_prctl(pids):
+    """On systems without PR_SET_PDEATHSIG."""
     children._kernel_kills_with_parent = lambda: False
-    children.POLL = 0.05
-    tell_and_wait(pids)
+    children.POLL_INTERVAL = 0.05
+    send_pid_and_wait(pids)
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-@pytest.mark.parametrize("begin", [tell_and_wait, tell_and_wait_elsewhere])
+@pytest.mark.parametrize("begin", [send_pid_and_wait, send_pid_and_wait_without_prctl])
 def test_a_worker_ends_with_a_parent_that_is_killed(begin, stopped):
-    if stopped and (begin is tell_and_wait_elsewhere or not sys.platform.startswith("linux")):
+    if stopped and (
+        begin is send_pid_and_wait_without_prctl or not sys.platform.startswith("linux")
+    ):
         pytest.skip("only the kernel ends a process that is stopped")
-    ours, theirs = FORK.Pipe(duplex=False)
-    parent = FORK.Process(target=parent_of, args=(theirs, "fork", begin))
+    receiver, sender = FORK.Pipe(duplex=False)
+    parent = FORK.Process(target=parent_of, args=(sender, "fork", begin))
     parent.start()
-    assert ours.poll(10)
-    worker = ours.recv()
-    if stopped:  # as one that waits for a disk
+    assert receiver.poll(10)
+    worker = receiver.recv()
+    if stopped:  # like one that waits for a disk
         os.kill(worker, signal.SIGSTOP)
     assert alive(worker)
     parent.kill()
@@ -97,7 +99,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("context", ["spawn", "forkserver"])
-def test_so_does_one_that_is_not_forked(context, tmp_path):
+def test_a_worker_that_is_not_forked_ends_with_its_parent(context, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     parent = subprocess.Popen(
@@ -111,7 +113,7 @@ def test_so_does_one_that_is_not_forked(context, tmp_path):
     parent.stdout.close()
 
 
-def test_a_parent_that_has_ended_already_is_noticed():
+def test_a_worker_ends_if_its_parent_has_ended_already():
     worker = FORK.Process(target=end_with, args=(2**22 + 1,))
     worker.start()
     worker.join(10)
@@ -120,7 +122,7 @@ def test_a_parent_that_has_ended_already_is_noticed():
 
 def test_a_rank_ends_with_torchrun():
     rank = (
-        "import os, time; from pippin.system import children; children.POLL = 0.05\n"
+        "import os, time; from pippin.system import children; children.POLL_INTERVAL = 0.05\n"
         "children.end_with_launcher(); print(os.getpid(), flush=True); time.sleep(60)"
     )
     launcher = subprocess.Popen(
@@ -142,7 +144,7 @@ def test_a_rank_ends_with_torchrun():
 
 
 class Rows:
-    """A data set in which a worker is killed."""
+    """Data set that kills a worker."""
 
     def __init__(self, killed_at):
         self.killed_at = killed_at
@@ -170,11 +172,11 @@ def test_a_worker_that_is_killed_is_one_error():
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError("reset"), EOFError(), RuntimeError("x")])
-def test_so_is_what_its_broken_connection_gives(error):
-    """In the middle of a batch that is handed over."""
+def test_a_broken_connection_is_the_same_error(error):
+    """The connection breaks in the middle of a batch."""
 
     class Started:
-        """A loader: its worker starts when it is iterated."""
+        """Loader whose worker starts on iteration."""
 
         def __iter__(self):
             self.worker = FORK.Process(target=lambda: os.kill(os.getpid(), signal.SIGKILL))
@@ -188,8 +190,8 @@ def test_so_is_what_its_broken_connection_gives(error):
         list(watch_workers(Started()))
 
 
-def test_an_error_while_all_workers_live_stays_what_it_is(monkeypatch):
-    monkeypatch.setattr(children, "DYING", 0.05)
+def test_an_error_with_live_workers_is_unchanged(monkeypatch):
+    monkeypatch.setattr(children, "EXIT_TIMEOUT", 0.05)
 
     def failing():
         yield 1
@@ -202,20 +204,20 @@ def test_an_error_while_all_workers_live_stays_what_it_is(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("DataLoader worker (pid 7) is killed by signal: Killed. ", r"pid 7\) .* signal Killed: "),
         ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", r"pid 7, 8\) ended early: "),
         (
             "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that "
             "dataloader's workers are out of shared memory.",
-            "no room in shared memory",
+            "ran out of shared memory",
         ),
     ],
 )
-def test_torchs_own_words_are_understood(text, said):
-    found = killed_worker(RuntimeError(text))
-    assert found is not None and re.search(said, found)
-    assert "fewer train.workers" in found
+def test_torchs_messages_are_recognised(text, message):
+    explanation = killed_worker(RuntimeError(text))
+    assert explanation is not None and re.search(message, explanation)
+    assert "fewer train.workers" in explanation
     assert killed_worker(RuntimeError("shapes do not match")) is None
     assert killed_worker(OSError(text)) is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files are whole or absent, whatever happens while they are written."""
+"""Files are complete or absent, whatever happens during a write."""
 
 import errno
 import os
@@ -42,15 +42,15 @@ def test_a_failed_write_keeps_the_old_file(
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".state.json.77.writing").write_text("half")
     (tmp_path / "state.json").write_text("whole")
     remove_staged(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
-def test_what_another_living_process_writes_stays(tmp_path: Path) -> None:
-    """Two calls that write one file: the second took the first one's half-written file away."""
+def test_temporary_files_of_a_live_process_stay(tmp_path: Path) -> None:
+    """Of two writers of one file, the second once removed the first one's temporary file."""
     words = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     with subprocess.Popen(words, stdin=subprocess.PIPE) as other:
         staged = tmp_path / f".state.json.{other.pid}.writing"
@@ -61,7 +61,7 @@ def test_what_another_living_process_writes_stays(tmp_path: Path) -> None:
     assert not staged.exists()
 
 
-def test_two_writers_of_one_file_do_not_share_what_they_write(tmp_path: Path) -> None:
+def test_two_writers_of_one_file_use_separate_temporary_files(tmp_path: Path) -> None:
     with replacing(tmp_path / "a") as first:
         assert str(os.getpid()) in first.name
         first.write_text("x")
@@ -69,8 +69,8 @@ def test_two_writers_of_one_file_do_not_share_what_they_write(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
-def test_weights_may_be_read_by_whom_other_files_may(tmp_path: Path, mask: int) -> None:
-    """A group that shares a disk opens the checkpoints and exports of each other."""
+def test_weight_files_follow_the_umask(tmp_path: Path, mask: int) -> None:
+    """A group that shares a disk can open each other's checkpoints and exports."""
     before = os.umask(mask)
     try:
         save_tensors(tmp_path / "w.safetensors", {"w": torch.ones(2)})
@@ -115,10 +115,10 @@ except OSError as error:
         ("lines", "append_lines", "[{'a': 'x' * 100_000}]"),
     ],
 )
-def test_a_file_system_that_takes_no_more_leaves_the_old_content(
+def test_a_full_file_system_leaves_the_old_content(
     tmp_path: Path, module: str, name: str, content: str
 ) -> None:
-    """A limit of the file size stands for a full disk: the write fails after its first part."""
+    """A file size limit simulates a full disk: the write fails after its first part."""
     assert resource.RLIMIT_FSIZE
     path = tmp_path / "file"
     write_json(path, {"old": 1})
@@ -127,4 +127,4 @@ def test_a_file_system_that_takes_no_more_leaves_the_old_content(
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     assert "too large" in done.stdout and str(path) in done.stdout, done.stderr
     assert path.read_bytes() == before
-    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

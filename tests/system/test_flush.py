@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is flushed is on the disk, and a file system that cannot flush folders is no failure."""
+"""fsync of files and folders; a file system that cannot sync folders is no error."""
 
 import errno
 import os
@@ -13,21 +13,21 @@ from pippin.system.flush import make_folder, sync, sync_tree
 
 
 @pytest.fixture
-def flushed(monkeypatch):
-    """Names of what was flushed one by one."""
-    found, real = [], os.fsync
+def synced(monkeypatch):
+    """Names of the files that were synced one by one."""
+    names, real = [], os.fsync
 
     def fsync(handle):
-        found.append(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")))
+        names.append(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")))
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    return found
+    return names
 
 
 @pytest.fixture
 def folders_fail(monkeypatch):
-    """Make every flush of a folder fail with an error."""
+    """Make every fsync of a folder fail."""
 
     def fail(number):
         real = os.fsync
@@ -43,19 +43,19 @@ def folders_fail(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["EINVAL", "ENOTSUP", "EOPNOTSUPP", "EBADF", "ENOSYS", "EACCES"])
-def test_a_folder_that_cannot_be_flushed_is_passed_over(name, folders_fail, tmp_path):
+def test_a_folder_that_cannot_be_synced_is_skipped(name, folders_fail, tmp_path):
     folders_fail(getattr(errno, name))
     write_text(tmp_path / "x.json", "{}")
     assert (tmp_path / "x.json").read_text() == "{}"
 
 
-def test_a_folder_that_a_bad_disk_does_not_take_is_an_error(folders_fail, tmp_path):
+def test_a_folder_on_a_bad_disk_is_an_error(folders_fail, tmp_path):
     folders_fail(errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         write_text(tmp_path / "x.json", "{}")
 
 
-def test_a_file_that_cannot_be_flushed_is_an_error(monkeypatch, tmp_path):
+def test_a_file_that_cannot_be_synced_is_an_error(monkeypatch, tmp_path):
     def refuse(handle):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
@@ -64,25 +64,25 @@ def test_a_file_that_cannot_be_flushed_is_an_error(monkeypatch, tmp_path):
         write_text(tmp_path / "x.json", "{}")
 
 
-def test_new_folders_have_their_names_on_the_disk(flushed, tmp_path):
+def test_new_folders_have_their_names_on_the_disk(synced, tmp_path):
     (tmp_path / "a").mkdir()
     make_folder(tmp_path / "a" / "b" / "c")
-    assert sorted(flushed) == ["a", "b"]
+    assert sorted(synced) == ["a", "b"]
     make_folder(tmp_path / "a" / "b" / "c")
-    assert len(flushed) == 2
+    assert len(synced) == 2
 
 
-def test_a_tree_is_flushed_at_once_or_file_by_file(flushed, monkeypatch, tmp_path):
+def test_a_tree_is_synced_at_once_or_file_by_file(synced, monkeypatch, tmp_path):
     (tmp_path / "inner").mkdir()
     for name in ("1", "inner/2"):
         (tmp_path / name).write_text(name)
     sync_tree(tmp_path)
     one_by_one = ["1", "2", "inner", tmp_path.name]
-    assert flushed in ([], one_by_one)  # where the system has no syncfs
-    flushed.clear()
+    assert synced in ([], one_by_one)  # if the system has no syncfs
+    synced.clear()
     monkeypatch.setattr(flush, "_sync_file_system", lambda folder: False)
     sync_tree(tmp_path)
-    assert sorted(flushed) == sorted(one_by_one)
+    assert sorted(synced) == sorted(one_by_one)
 
 
 def test_a_missing_file_is_an_error(tmp_path):

@@ -5,7 +5,7 @@ from pippin.system.json_text import parse_json
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, b"\xff", "{", "", b"\0"])
-def test_whatever_is_wrong_is_a_value_error(text):
+def test_every_defect_is_a_value_error(text):
     with pytest.raises(ValueError, match=r".") as caught:
         parse_json(text)
     assert isinstance(caught.value, ValueError)
@@ -17,8 +17,8 @@ def test_json_is_read_as_json_reads_it():
 
 
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '{"x": [{"a": 1, "b": 2, "a": 3}]}'])
-def test_a_key_that_stands_twice_is_named_where_it_may_not(text):
+def test_a_duplicate_key_is_refused_by_name(text):
     parse_json(text)
-    with pytest.raises(ValueError, match="the key 'a' stands twice in one object; remove one"):
+    with pytest.raises(ValueError, match="duplicate key 'a' in one object; remove one"):
         parse_json(text, unique=True)
     parse_json('{"a": {"a": 1}, "b": [{"a": 1}, {"a": 2}]}', unique=True)

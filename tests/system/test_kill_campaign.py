@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``scripts/kill_and_resume.py`` finds what a kill costs, on verbs of milliseconds."""
+"""``scripts/kill_and_resume.py`` detects the damage of a kill, on verbs of milliseconds."""
 
 import importlib
 import json
@@ -39,7 +39,7 @@ def verb(script, work):
 
 
 def children_of(wait):
-    """Two, which end with their parent or do not."""
+    """Two children, which end with their parent or not."""
     children = [FORK.Process(target=wait, daemon=True) for _ in range(2)]
     for child in children:
         child.start()
@@ -54,7 +54,7 @@ def wait_bound():
 
 
 def good():
-    """Six files, each whole; children that end with it."""
+    """Write six files atomically; children end with the process."""
     children = children_of(wait_bound)
     for number in range(6):
         time.sleep(0.05)
@@ -70,7 +70,7 @@ def good():
 
 
 def forgetful():
-    """What it writes depends on how often it is begun."""
+    """Output depends on the number of starts."""
     with open("calls", "a") as file:
         file.write("x")
     return good()
@@ -85,28 +85,30 @@ def orphans():
     return 0
 
 
-def test_a_verb_that_goes_on_comes_out_equal(campaign):
-    seen = campaign.run("good")
-    assert seen.faults == [] and seen.outputs == 6
-    assert set(seen.hits) <= {"parent", "child", "group"} and sum(seen.hits.values()) > 0
-    assert seen.row("good").endswith("| all 6 equal |")
+def test_a_verb_that_resumes_gives_equal_results(campaign):
+    result = campaign.run("good")
+    assert result.faults == [] and result.outputs == 6
+    assert set(result.hits) <= {"parent", "child", "group"} and sum(result.hits.values()) > 0
+    assert result.row("good").endswith("| all 6 equal |")
 
 
 def test_a_difference_is_named(campaign):
-    seen = campaign.run("forgetful")
-    # Where the machine is busy, a kill may come before the first call.
-    assert seen.faults and all(one.endswith(": 1 differ, such as calls") for one in seen.faults)
+    result = campaign.run("forgetful")
+    # On a busy machine a kill may come before the first call.
+    assert result.faults and all(
+        fault.endswith(": 1 differ, such as calls") for fault in result.faults
+    )
 
 
-def test_so_are_processes_that_outlive_their_parent(campaign, monkeypatch):
-    monkeypatch.setattr("kills.trial.ENDING", 1.5)
-    seen = campaign.run("orphans")
-    orphans = [one for one in seen.faults if "processes outlive their parent: " in one]
-    assert any(one.startswith("parent") for one in orphans)
-    assert not any(one.startswith("group") for one in orphans)
+def test_processes_that_outlive_their_parent_are_named(campaign, monkeypatch):
+    monkeypatch.setattr("kills.trial.EXIT_TIMEOUT", 1.5)
+    result = campaign.run("orphans")
+    orphans = [fault for fault in result.faults if "processes outlive their parent: " in fault]
+    assert any(fault.startswith("parent") for fault in orphans)
+    assert not any(fault.startswith("group") for fault in orphans)
 
 
-def test_a_kill_in_three_ways(script, tmp_path):
+def test_the_three_kinds_of_kill(script, tmp_path):
     trial = importlib.import_module("kills.trial")
     for who, code in (("parent", -9), ("group", -9), ("child", 1)):
         call = trial.Call(work=good, folder=tmp_path, log=tmp_path / "log")
@@ -117,26 +119,26 @@ def test_a_kill_in_three_ways(script, tmp_path):
         assert trial.survivors(below) == {}
 
 
-def test_what_is_compared(script, tmp_path):
+def test_times_and_locks_are_not_compared(script, tmp_path):
     digests = importlib.import_module("kills.digests").digests
     for name, order, seconds in (("a", 1, 1.0), ("b", -1, 2.0)):
-        place = tmp_path / name
-        place.mkdir()
-        (place / ".lock").write_text(name)
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / ".lock").write_text(name)
         state = {"step": 3, "seconds": seconds, "inputs": {"places": {"cache.folder": name}}}
-        (place / "state.json").write_text(json.dumps(state | {"state_sha256": name}))
+        (folder / "state.json").write_text(json.dumps(state | {"state_sha256": name}))
         lines = [
             {"name": n, "written": name, "value": 1.0, "content_sha256": name + n} for n in "xy"
         ][::order]
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        (place / "results.jsonl").write_text(text)
+        (folder / "results.jsonl").write_text(text)
         header = {str(n): "x" for n in range(9)}
-        save_file({"w": torch.ones(2)}, place / "w.safetensors", header)
+        save_file({"w": torch.ones(2)}, folder / "w.safetensors", header)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     save_file({"w": torch.zeros(2)}, tmp_path / "b" / "w.safetensors", header)
     (tmp_path / "b" / ".x.4.writing").write_text("half")
-    found, wanted = digests(tmp_path / "b"), digests(tmp_path / "a")
-    assert {n for n in {**found, **wanted} if found.get(n) != wanted.get(n)} == {
+    changed, expected = digests(tmp_path / "b"), digests(tmp_path / "a")
+    assert {n for n in {**changed, **expected} if changed.get(n) != expected.get(n)} == {
         "w.safetensors",
         ".x.4.writing",
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of JSON lines: nothing that can be read is lost, nothing that cannot is silent."""
+"""JSON Lines files: readable lines are kept, unreadable ones are reported."""
 
 import os
 from pathlib import Path
@@ -31,9 +31,9 @@ def test_lines_come_back_with_their_numbers(tmp_path: Path) -> None:
 def test_a_line_that_cannot_be_read_costs_no_other(tmp_path: Path, bad: bytes) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"a": 0}\n' + bad + b'\n\n{"a": 2}\n')
-    found = read_lines(path)
-    assert found.objects == {1: {"a": 0}, 4: {"a": 2}}
-    assert list(found.problems) == [2]
+    result = read_lines(path)
+    assert result.objects == {1: {"a": 0}, 4: {"a": 2}}
+    assert list(result.problems) == [2]
 
 
 def test_a_missing_file_is_an_empty_one(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_missing_file_is_an_empty_one(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_only_wanted_lines_stay(tmp_path: Path) -> None:
+def test_only_selected_lines_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     write_lines(path, [{"images": n} for n in (1, 2, 3)])
     with path.open("a") as file:
@@ -59,7 +59,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 def written(path: Path, count: int = 4) -> list[bytes]:
-    """A file of lines that were written together."""
+    """Write a file of lines that belong together."""
     write_lines(path, [{"value": 0.5 + n, "line of": [n]} for n in range(count)])
     return path.read_bytes().splitlines(keepends=True)
 
@@ -67,18 +67,18 @@ def written(path: Path, count: int = 4) -> list[bytes]:
 def test_every_changed_byte_of_a_line_is_found(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     lines = written(path)
-    wanted = read_lines(path).objects
-    for place in range(len(lines[1]) - 1):
+    expected = read_lines(path).objects
+    for position in range(len(lines[1]) - 1):
         changed = bytearray(lines[1])
-        changed[place] ^= 1
+        changed[position] ^= 1
         path.write_bytes(b"".join([lines[0], changed, *lines[2:]]))
-        found = read_lines(path)
-        values = found.objects.pop(2, None)
+        result = read_lines(path)
+        values = result.objects.pop(2, None)
         if values is None:
-            assert [*found.problems] == [2] and found.gaps[0].missing == 0
-        else:  # the byte is of the checksum's name: then there is none, and nothing else changed
-            assert wanted[2].items() <= values.items()
-        assert {2: wanted[2], **found.objects} == wanted
+            assert [*result.problems] == [2] and result.gaps[0].missing == 0
+        else:  # the byte belongs to the checksum's name: no checksum, and nothing else changed
+            assert expected[2].items() <= values.items()
+        assert {2: expected[2], **result.objects} == expected
 
 
 def test_a_changed_digit_is_named_and_a_line_that_was_edited_on_purpose_is_read(
@@ -87,14 +87,14 @@ def test_a_changed_digit_is_named_and_a_line_that_was_edited_on_purpose_is_read(
     path = tmp_path / "x.jsonl"
     append_lines(path, [{"value": 0.5}])
     path.write_text(path.read_text().replace("0.5", "0.6"))
-    assert "content_sha256 differs" in read_lines(path).problems[1]
+    assert "does not match its checksum (content_sha256)" in read_lines(path).problems[1]
     assert "remove its entry content_sha256" in read_lines(path).problems[1]
     path.write_text('{"value": 0.6}\n')
     assert read_lines(path) == ({1: {"value": 0.6}}, {}, ())
 
 
 @pytest.mark.parametrize("gone", [[0], [1], [3], [0, 1], [2, 3], [1, 2]])
-def test_lines_that_are_gone_are_missed(gone: list[int], tmp_path: Path) -> None:
+def test_missing_lines_are_noticed(gone: list[int], tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     lines = written(path)
     append_lines(path, [{"other": 1}, {"other": 2}])
@@ -104,31 +104,31 @@ def test_lines_that_are_gone_are_missed(gone: list[int], tmp_path: Path) -> None
     path.write_bytes(b"".join(left) + after)
     (gap,) = read_lines(path).gaps
     assert (gap.numbers, gap.missing) == (tuple(range(1, 1 + len(left))), len(gone))
-    assert f"of 4 lines that were written together {len(gone)}" in str(gap)
+    assert f"{len(gone)} of 4 lines that were written together" in str(gap)
 
 
-def test_a_damaged_line_is_no_line_that_is_gone(tmp_path: Path) -> None:
+def test_a_damaged_line_is_not_a_missing_line(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     lines = written(path)
     path.write_bytes(b"".join([lines[0], lines[1].replace(b"1.5", b"1.6"), *lines[2:]]))
-    found = read_lines(path)
-    (gap,) = found.gaps
-    assert [*found.problems] == [2] and gap.missing == 0 and gap.damaged == (2,)
+    result = read_lines(path)
+    (gap,) = result.gaps
+    assert [*result.problems] == [2] and gap.missing == 0 and gap.damaged == (2,)
 
 
-def test_a_damaged_line_stays_where_others_are_taken_out(tmp_path: Path) -> None:
-    """Of a log that is resumed: what is not what was written is named again, and not lost."""
+def test_a_damaged_line_stays_when_others_are_removed(tmp_path: Path) -> None:
+    """In a resumed log a line with a wrong checksum is reported again, and not lost."""
     path = tmp_path / "log.jsonl"
     append_lines(path, [{"images": 1, "loss": 0.5}])
     append_lines(path, [{"images": 2, "loss": 0.25}])
     path.write_text(path.read_text().replace("0.5", "0.7") + '{"images": 3')
     keep_lines(path, lambda line: line["images"] <= 1)
-    found = read_lines(path)
-    assert found.objects == {} and [*found.problems] == [1] and "0.7" in path.read_text()
+    result = read_lines(path)
+    assert result.objects == {} and [*result.problems] == [1] and "0.7" in path.read_text()
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b" \n\n"])
-def test_an_emptied_file_is_known(content: bytes, tmp_path: Path) -> None:
+def test_an_emptied_file_is_detected(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     assert not is_emptied(path)
     path.write_bytes(content)
@@ -137,7 +137,7 @@ def test_an_emptied_file_is_known(content: bytes, tmp_path: Path) -> None:
     assert not is_emptied(path)
 
 
-def test_a_fifo_is_refused_and_waits_for_nobody(tmp_path: Path) -> None:
+def test_a_fifo_is_refused_without_waiting(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     os.mkfifo(path)
     for act in (read_lines, is_emptied, lambda path: keep_lines(path, lambda line: True)):

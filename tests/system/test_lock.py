@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lock is one process's own, and opening it harms nothing."""
+"""A lock belongs to one process, and opening it changes nothing."""
 
 import errno
 import multiprocessing
@@ -24,7 +24,7 @@ def busy(folder):
 
 
 def test_a_forked_worker_does_not_keep_the_lock(tmp_path):
-    """As a DataLoader's that waits for a disk when its training is killed."""
+    """Like a DataLoader worker that waits for a disk when its training is killed."""
     done = FORK.Event()
     with folder_lock(tmp_path), folder_lock(tmp_path / "inner"):
         worker = FORK.Process(target=done.wait)
@@ -38,7 +38,7 @@ def test_a_forked_worker_does_not_keep_the_lock(tmp_path):
         worker.join()
 
 
-def test_a_forked_child_that_leaves_the_body_frees_nothing(tmp_path):
+def test_a_forked_child_that_leaves_the_body_releases_nothing(tmp_path):
     with folder_lock(tmp_path):
         pid = os.fork()
         if pid:
@@ -50,7 +50,7 @@ def test_a_forked_child_that_leaves_the_body_frees_nothing(tmp_path):
     assert not busy(tmp_path)
 
 
-def test_a_fork_in_another_thread_waits_until_the_lock_is_known(tmp_path, monkeypatch):
+def test_a_fork_in_another_thread_waits_until_the_lock_is_registered(tmp_path, monkeypatch):
     opened, go_on, forked = threading.Event(), threading.Event(), threading.Event()
     real = os.fstat
 
@@ -87,7 +87,7 @@ def test_a_fork_in_another_thread_waits_until_the_lock_is_known(tmp_path, monkey
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "fifo", "folder", "socket"])
-def test_what_is_no_lock_is_refused_by_name_and_left_as_it_is(tmp_path, kind):
+def test_a_path_that_is_not_a_lock_file_is_refused_and_unchanged(tmp_path, kind):
     mine, place = tmp_path / "mine", tmp_path / "folder" / ".lock"
     mine.write_text("precious")
     place.parent.mkdir()
@@ -102,20 +102,20 @@ def test_what_is_no_lock_is_refused_by_name_and_left_as_it_is(tmp_path, kind):
     else:
         short = os.path.relpath(place)
         socket.socket(socket.AF_UNIX).bind(short if len(short) < 100 else str(place)[-100:])
-    with pytest.raises(ValueError, match=r"folder/\.lock is a link or another kind of file"):
+    with pytest.raises(ValueError, match=r"folder/\.lock is a link or a special file"):
         busy(place.parent)
     assert mine.read_text() == "precious" and not (tmp_path / "nothing").exists()
     assert not isinstance(place.lstat(), FileNotFoundError)
 
 
-def test_what_stands_in_a_lock_file_stays(tmp_path):
+def test_the_content_of_a_lock_file_stays(tmp_path):
     (tmp_path / ".lock").write_text("precious")
     assert not busy(tmp_path)
     os.close(open_lock(tmp_path / ".lock"))
     assert (tmp_path / ".lock").read_text() == "precious"
 
 
-def test_a_folder_itself_is_held_by_one_and_keeps_no_file(tmp_path):
+def test_a_directory_lock_is_exclusive_and_leaves_no_file(tmp_path):
     with folder_itself_locked(tmp_path):
         with pytest.raises(FolderBusyError, match="in use"), folder_itself_locked(tmp_path):
             raise AssertionError("two hold it")

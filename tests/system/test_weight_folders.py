@@ -54,7 +54,7 @@ def test_what_is_there_is_named_where_there_are_none_or_too_many(tmp_path):
         find_weights(tmp_path, "model", pickled=False)
     for variant in ("fp16", "ema"):
         (tmp_path / f"{STEM}.{variant}.safetensors").touch()
-    with pytest.raises(ValueError, match=r"several variants .*: ema, fp16; take one"):
+    with pytest.raises(ValueError, match=r"several variants .*: ema, fp16; copy one"):
         find_weights(tmp_path)
 
 
@@ -67,7 +67,7 @@ def test_types_are_read_of_headers_and_of_saved_files(tmp_path):
     for name in ("w.safetensors", "w.bin", "w.safetensors.index.json"):
         assert stored_types(tmp_path / name) == {"a": "F8_E4M3", "b": "F16"}
     (tmp_path / "w.safetensors").write_bytes(b"x" * 20)
-    with pytest.raises(ValueError, match="damaged or no safetensors file"):
+    with pytest.raises(ValueError, match="damaged or not a safetensors file"):
         stored_types(tmp_path / "w.safetensors")
 
 

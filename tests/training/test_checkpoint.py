@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: whole or absent, verified, and the previous good one is found."""
+"""Checkpoints: complete or absent, verified, and the previous intact one is found."""
 
 import os
 from dataclasses import replace
@@ -97,7 +97,7 @@ def test_a_failed_write_leaves_the_earlier_ones(tmp_path, monkeypatch):
     assert newest_good(tmp_path)[0].name == "800"
 
 
-def test_a_damaged_checkpoint_of_the_same_place_is_kept_aside(tmp_path):
+def test_a_damaged_checkpoint_of_the_same_name_is_renamed(tmp_path):
     for content in (b"half", b"other half"):
         path = save_checkpoint(tmp_path, make(800), keep=1)
         (path / "model.safetensors").write_bytes(content)
@@ -119,7 +119,7 @@ def test_of_damaged_checkpoints_the_newest_is_kept_and_no_file_of_others_is_remo
     assert names(tmp_path / "damaged-800") == ["notes.txt"]
 
 
-def test_a_whole_checkpoint_of_the_same_place_is_replaced(tmp_path):
+def test_an_intact_checkpoint_of_the_same_name_is_replaced(tmp_path):
     save_checkpoint(tmp_path, make(800), keep=1)
     other = replace(make(800), model={"w": torch.zeros(3)})
     path = save_checkpoint(tmp_path, other, keep=1)
@@ -127,7 +127,7 @@ def test_a_whole_checkpoint_of_the_same_place_is_replaced(tmp_path):
     assert names(tmp_path) == ["800"]
 
 
-def test_pruning_keeps_what_was_just_written_beside_damaged_newer_ones(tmp_path):
+def test_pruning_keeps_the_checkpoint_just_written_beside_damaged_newer_ones(tmp_path):
     save_checkpoint(tmp_path, make(800), keep=1)
     bad = save_checkpoint(tmp_path, make(6400), keep=2)
     flip_a_bit(bad / "model.safetensors")
@@ -138,7 +138,7 @@ def test_pruning_keeps_what_was_just_written_beside_damaged_newer_ones(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
-def test_a_damaged_checkpoint_is_none_of_those_that_are_kept(tmp_path, name):
+def test_a_damaged_checkpoint_does_not_count_as_kept(tmp_path, name):
     save_checkpoint(tmp_path, make(800), keep=2)
     bad = save_checkpoint(tmp_path, make(1600), keep=2)
     (bad / name).write_bytes((bad / name).read_bytes()[:-10])
@@ -149,7 +149,7 @@ def test_a_damaged_checkpoint_is_none_of_those_that_are_kept(tmp_path, name):
     assert names(tmp_path) == (["1600"] if name == "state.json" else []) + ["2400", "3200"]
 
 
-def test_pruning_leaves_what_it_did_not_write(tmp_path):
+def test_pruning_leaves_foreign_files(tmp_path):
     (tmp_path / "12").mkdir()
     (tmp_path / "12" / "notes.txt").write_text("a folder of somebody")
     (tmp_path / "7").write_text("a file of somebody")
@@ -175,7 +175,7 @@ def test_names_that_only_look_like_numbers_are_no_checkpoints(tmp_path, name):
     assert newest_good(tmp_path) == (None, [])
 
 
-def test_a_checkpoint_on_a_bad_disk_is_passed_over(tmp_path, monkeypatch):
+def test_a_checkpoint_on_a_bad_disk_is_skipped(tmp_path, monkeypatch):
     good = save_checkpoint(tmp_path, make(800), keep=2)
     bad = save_checkpoint(tmp_path, make(1600), keep=2)
     real = checkpoint.file_digest
@@ -200,7 +200,7 @@ def test_a_record_cannot_name_files_elsewhere_for_removal(tmp_path, content):
     assert len(names(tmp_path / "800")) == len(names(hostile)) == 4
 
 
-def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path):
+def test_the_remains_of_a_killed_writer_are_no_checkpoint(tmp_path):
     (tmp_path / ".writing-900-1").mkdir()
     assert newest_good(tmp_path) == (None, [])
     save_checkpoint(tmp_path, make(800), keep=1)
@@ -208,7 +208,7 @@ def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["state.json", "ema.safetensors"])
-def test_a_fifo_in_a_checkpoint_is_passed_over_and_waits_for_nobody(tmp_path, name):
+def test_a_fifo_in_a_checkpoint_is_skipped_without_waiting(tmp_path, name):
     save_checkpoint(tmp_path, make(800), keep=2)
     bad = save_checkpoint(tmp_path, make(1600), keep=2)
     (bad / name).unlink()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled blocks: equal numbers, alone and shared, and nothing that is always equal in them."""
+"""Compiled blocks: equal numbers, single and data-parallel, and no constants in the graph."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ from pippin.training.world import World
 
 @pytest.fixture(autouse=True)
 def settings():
-    """Those of dynamo are put back after each test. Types are not checked in blocks, where dynamo
+    """Restore dynamo's settings after each test. Types are not checked in blocks, where dynamo
     would trace the checks too."""
     jaxtyping.config.update("jaxtyping_disable", True)
     with torch._dynamo.config.patch(optimize_ddp=True, recompile_limit=8):
@@ -52,8 +52,8 @@ def test_compiled_blocks_give_the_same():
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_no_block_computes_its_grid_anew():
-    """MDTv2's offsets of two places, which dynamo would not see are kept."""
+def test_no_block_recomputes_its_grid():
+    """MDTv2's offsets between positions, whose cache dynamo would not see."""
     graphs = []
 
     def keep(graph, _):
@@ -70,7 +70,7 @@ def test_no_block_computes_its_grid_anew():
 
 @pytest.mark.parametrize("every", [0, 1], ids=["kept", "again"])
 def test_a_shared_compiled_block_is_whole_and_gives_the_same(every, tmp_path, monkeypatch):
-    """By DDP, with a bucket for each few numbers; gradients to 1e-5 of the largest."""
+    """Under DDP, with many small buckets; gradients within 1e-5 of the largest."""
     monkeypatch.setattr(
         world_module,
         "DistributedDataParallel",

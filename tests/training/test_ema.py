@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The average against its closed form."""
+"""EMA against its closed form."""
 
 import pytest
 import torch

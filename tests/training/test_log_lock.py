@@ -11,7 +11,7 @@ import pytest
 
 from pippin.system.lines import read_lines
 from pippin.system.lock import FolderBusyError, folder_lock
-from pippin.training.log import RunLog, _leave_to_the_next_write
+from pippin.training.log import RunLog, _silence_writer_thread
 
 
 def test_lines_after_the_resumed_checkpoint_and_torn_ones_go(tmp_path):
@@ -53,7 +53,7 @@ def test_a_log_that_finds_no_room_names_its_file(tmp_path, monkeypatch):
 def test_only_a_full_disk_in_the_thread_of_tensorboard_prints_nothing(monkeypatch, error, shown):
     seen = []
     monkeypatch.setattr("threading.excepthook", seen.append)
-    _leave_to_the_next_write.__wrapped__()
+    _silence_writer_thread.__wrapped__()
     thread = type("_AsyncWriterThread", (threading.Thread,), {})()
     threading.excepthook(threading.ExceptHookArgs((type(error), error, None, thread)))
     assert bool(seen) == shown

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which optimizer moves which parameter, and at which rate."""
+"""Assignment of parameters to optimizers, and learning-rate schedules."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def test_recorded_runs_read_their_rates_at_the_end_of_each_step():
 @pytest.mark.parametrize("warmup_images", [0, 32, 5000])
 @pytest.mark.parametrize("decay_share", [0.0, 0.2, 1.0])
 def test_no_step_has_rate_0(images, warmup_images, decay_share):
-    """However the run's length divides into batches, and where warm-up and decay meet."""
+    """For any division of the run into batches, and any meeting point of warm-up and decay."""
     schedule = {"images": images, "warmup_images": warmup_images, "decay_share": decay_share}
     found = shares(replace(CONFIG, batch_size=64, **schedule))
     assert len(found) == -(-images // 64)
@@ -39,7 +39,7 @@ def test_no_step_has_rate_0(images, warmup_images, decay_share):
 
 
 def test_a_schedule_counts_images_whatever_the_batch():
-    """The mean rate over any stretch of images that whole batches fill is the same."""
+    """The mean rate over any range of images made of full batches is the same."""
     small, large = (
         [s for s in shares(replace(SCHEDULE, batch_size=n)) for _ in range(n)] for n in (2, 10)
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whenever the power goes, a whole checkpoint is left, and it is known from a damaged one."""
+"""A power cut at any time leaves an intact checkpoint, which is told from a damaged one."""
 
 import pytest
 import torch

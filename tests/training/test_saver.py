@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints beside the loop: the bytes, errors and promises of those in place."""
+"""Asynchronous checkpoints: same bytes, errors and guarantees as synchronous ones."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ from pippin.training.config import ShareHalfLife
 from pippin.training.hooks import Every
 from pippin.training.world import World
 
-BESIDE = {"checkpoint_overlap": True}
+OVERLAP = {"checkpoint_overlap": True}
 
 
 def files(run):
@@ -27,7 +27,7 @@ def files(run):
 
 @pytest.fixture
 def slow(monkeypatch):
-    """Writing a checkpoint takes some steps' time; how many were written at once, at most."""
+    """Slow down saving to some steps' time; maximum number of concurrent saves."""
     real, at_work, most = saver.save_checkpoint, [], [0]
 
     def write(*arguments, **settings):
@@ -42,7 +42,7 @@ def slow(monkeypatch):
 
 
 @pytest.mark.parametrize(("size", "parallel"), [(1, "ddp"), (2, "ddp"), (2, "fsdp")])
-def test_the_bytes_are_those_of_saving_in_place(size, parallel, tmp_path):
+def test_the_bytes_equal_those_of_synchronous_saving(size, parallel, tmp_path):
     def run(world, at):
         settings = {"parallel": parallel, "ema_extra": (ShareHalfLife(share=0.3),), "images": 80}
         settings |= {"keep_checkpoints": 9, "checkpoint_every": 16}
@@ -65,7 +65,7 @@ def test_later_steps_do_not_wait_and_do_not_change_what_is_written(tmp_path, mon
         real(folder, checkpoint, keep=keep)
 
     monkeypatch.setattr(saver, "save_checkpoint", late)
-    trainer = make_trainer(tmp_path / "beside", images=80, **BESIDE)
+    trainer = make_trainer(tmp_path / "beside", images=80, **OVERLAP)
 
     def release(trainer, report):
         if report.images_seen == 72:  # four steps after the checkpoint of image 40
@@ -76,8 +76,8 @@ def test_later_steps_do_not_wait_and_do_not_change_what_is_written(tmp_path, mon
     assert files(tmp_path / "beside") == files(tmp_path / "place")
 
 
-def test_one_is_written_at_a_time_and_all_are_there_at_the_end(tmp_path, slow):
-    trainer = make_trainer(tmp_path, images=32, checkpoint_every=8, keep_checkpoints=9, **BESIDE)
+def test_saves_are_sequential_and_complete_at_the_end(tmp_path, slow):
+    trainer = make_trainer(tmp_path, images=32, checkpoint_every=8, keep_checkpoints=9, **OVERLAP)
     trainer.train(batches(), [])
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert names == {"8", "16", "24", "32"}
@@ -94,10 +94,10 @@ def test_a_full_disk_stops_the_loop_before_the_next_step(tmp_path, monkeypatch):
     def note(trainer, report):
         seen.append(report.images_seen)
         if trainer._saver._thread is not None:
-            trainer._saver._thread.join()  # so that it is known when the failure is found
+            trainer._saver._thread.join()  # so that the time of the failure is known
 
     with pytest.raises(OSError, match="No space") as raised:
-        make_trainer(tmp_path, **BESIDE).train(batches(), [note])
+        make_trainer(tmp_path, **OVERLAP).train(batches(), [note])
     assert seen[-1] == 48  # begun after the step that ended at 40
     assert raised.value.filename == str(tmp_path / "checkpoints/40/model.safetensors")
     assert list((tmp_path / "checkpoints").iterdir()) == []
@@ -107,10 +107,10 @@ def test_a_full_disk_stops_the_loop_before_the_next_step(tmp_path, monkeypatch):
     ("beside", "parallel", "first_image"),
     [(True, "ddp", 40), (True, "fsdp", 40), (True, "ddp", 80), (False, "ddp", 40)],
 )
-def test_all_processes_end_when_the_first_one_cannot_write(
+def test_all_ranks_stop_when_rank_0_cannot_write(
     beside, parallel, first_image, tmp_path, monkeypatch
 ):
-    """After the same step, each with an error of the disk: none waits for one that has ended."""
+    """After the same step, each with an OSError: no rank waits for one that has exited."""
     real = saver.save_checkpoint
 
     def full(folder, written, keep):
@@ -125,7 +125,7 @@ def test_all_processes_end_when_the_first_one_cannot_write(
         trainer = make_trainer(at / "run", world, checkpoint_overlap=beside, **settings)
 
         def known(trainer, _):
-            trainer._saver.wait()  # so that it is known when the failure is found
+            trainer._saver.wait()  # so that the time of the failure is known
 
         with pytest.raises(OSError) as error:
             trainer.train(parts_of(batches(), world), [known])
@@ -133,12 +133,12 @@ def test_all_processes_end_when_the_first_one_cannot_write(
 
     first, second = in_processes(2, run, tmp_path)
     assert "No space left" in first["said"]
-    assert "the first process could not write a checkpoint" in second["said"]
+    assert "rank 0 failed to save the checkpoint" in second["said"]
     latest = first_image // 8 + (2 if beside and first_image < 80 else 0)
     assert first["steps"] == second["steps"] <= latest
 
 
-def test_a_failure_that_is_found_on_the_way_out_is_said(tmp_path, monkeypatch):
+def test_a_failure_during_another_error_is_a_warning(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -149,10 +149,10 @@ def test_a_failure_that_is_found_on_the_way_out_is_said(tmp_path, monkeypatch):
             raise RuntimeError("no preview")
 
     with (
-        pytest.warns(UserWarning, match="a checkpoint was not written: .*No space left"),
+        pytest.warns(UserWarning, match="a checkpoint was not saved: .*No space left"),
         pytest.raises(RuntimeError, match="no preview"),
     ):
-        make_trainer(tmp_path, **BESIDE).train(batches(), [], [fail])
+        make_trainer(tmp_path, **OVERLAP).train(batches(), [], [fail])
 
 
 def test_a_stop_waits_for_the_disk(tmp_path, slow):
@@ -161,23 +161,23 @@ def test_a_stop_waits_for_the_disk(tmp_path, slow):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(TrainingStoppedError):
-        make_trainer(tmp_path, **BESIDE).train(batches(), [send])
+        make_trainer(tmp_path, **OVERLAP).train(batches(), [send])
     assert newest_good(tmp_path / "checkpoints")[0].name == "24"
 
 
-def test_what_is_done_every_n_images_comes_after_the_disk(tmp_path, slow):
+def test_actions_every_n_images_wait_for_the_checkpoint(tmp_path, slow):
     found = []
 
     def look(trainer):
         found.append([path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")])
 
-    trainer = make_trainer(tmp_path, images=80, **BESIDE)
+    trainer = make_trainer(tmp_path, images=80, **OVERLAP)
     trainer.train(batches(), [], [Every(40, look)])
     assert [len(names) for names in found] == [1, 2] and found[0] == ["40"]
 
 
 def test_a_kill_in_the_middle_leaves_the_previous_one(tmp_path):
-    """Of the thread that writes while the loop goes on."""
+    """Kill during the background save."""
 
     def train():
         real, calls = checkpoint.save_tensors, []
@@ -189,7 +189,7 @@ def test_a_kill_in_the_middle_leaves_the_previous_one(tmp_path):
             real(path, tensors)
 
         checkpoint.save_tensors = dying
-        make_trainer(tmp_path, **BESIDE).train(batches(), [])
+        make_trainer(tmp_path, **OVERLAP).train(batches(), [])
 
     child = multiprocessing.get_context("fork").Process(target=train)
     child.start()
@@ -198,15 +198,15 @@ def test_a_kill_in_the_middle_leaves_the_previous_one(tmp_path):
     assert list((tmp_path / "checkpoints").glob(".writing-80-*"))
     newest, problems = newest_good(tmp_path / "checkpoints")
     assert newest.name == "40" and not problems
-    whole, resumed = make_trainer(tmp_path / "whole"), make_trainer(tmp_path, **BESIDE)
+    whole, resumed = make_trainer(tmp_path / "whole"), make_trainer(tmp_path, **OVERLAP)
     whole.train(batches(), [])
     resumed.restore(newest)
     resumed.train(batches(resumed.step_count), [])
     assert files(tmp_path / "whole/checkpoints") == files(tmp_path / "checkpoints")
 
 
-def test_a_checkpoint_that_is_asked_for_is_there_when_the_call_returns(tmp_path, slow):
-    trainer = make_trainer(tmp_path, World(), **BESIDE)
+def test_save_returns_after_the_checkpoint_is_written(tmp_path, slow):
+    trainer = make_trainer(tmp_path, World(), **OVERLAP)
     trainer.step(next(batches()), 0.0, 0.0)
     trainer.save()
     assert newest_good(tmp_path / "checkpoints")[0].name == "8"

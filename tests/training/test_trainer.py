@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop: exact resume, non-finite steps, EMA, signals, counting in images."""
+"""Training loop: exact resume, non-finite steps, EMA, signals, progress in images."""
 
 import json
 import os
@@ -70,7 +70,7 @@ EXTRA = (ShareHalfLife(share=0.3), ImagesHalfLife(images=9))
 
 
 def test_further_averages_are_those_of_runs_that_keep_them_alone(make_trainer, tmp_path):
-    """And neither the weights nor the main average nor the usual files know of them."""
+    """They change neither the weights nor the main average nor the standard files."""
     plain = run_to(make_trainer, tmp_path / "plain", 48)
     several = run_to(make_trainer, tmp_path / "several", 48, ema_extra=EXTRA)
     assert same(plain.model.state_dict(), several.model.state_dict())
@@ -101,12 +101,12 @@ def test_further_averages_are_resumed_to_the_same_bits(make_trainer, tmp_path):
         assert same(ema.weights, load_weights(tmp_path / "resumed/checkpoints/160", name))
 
 
-def test_averages_that_a_checkpoint_does_not_have_are_not_begun_in_the_middle(make_trainer):
+def test_averages_that_a_checkpoint_lacks_do_not_start_in_the_middle(make_trainer):
     trainer = make_trainer(images=40, ema_extra=EXTRA[:1])
     trainer.train(batches(), [])
     path = trainer.folder / "checkpoints" / "40"
     for settings, here in (((), "none"), (EXTRA[1:], "ema-images-9")):
-        message = rf"has the further averages: ema-share-0\.3; train\.ema_extra asks for: {here}"
+        message = rf"has the further averages: ema-share-0\.3; train\.ema_extra names: {here}"
         with pytest.raises(ValueError, match=message):
             make_trainer(ema_extra=settings).restore(path)
     with pytest.raises(
@@ -158,7 +158,7 @@ def test_too_many_non_finite_steps_in_a_row_stop_the_run(make_trainer):
 
 
 @pytest.mark.parametrize("number", STOPS)
-def test_a_signal_ends_between_steps_with_a_checkpoint(make_trainer, number):
+def test_a_signal_stops_between_steps_with_a_checkpoint(make_trainer, number):
     trainer, before = make_trainer(), signal.getsignal(number)
 
     def send(trainer, report):
@@ -240,8 +240,8 @@ def test_the_wait_for_random_numbers_counts_as_data_wait(make_trainer, monkeypat
     assert reports[0].data_seconds >= 0.1  # its own draws, and the next step's
 
 
-def test_draws_made_ahead_are_the_steps_own(make_trainer, monkeypatch):
-    """Whatever was drawn ahead, step k computes with the draws keyed by k."""
+def test_prefetched_draws_are_the_steps_own(make_trainer, monkeypatch):
+    """Whatever was prefetched, step k uses the draws keyed by k."""
     seen = []
 
     def recorded(self, batch, draws):
@@ -265,10 +265,10 @@ def test_draws_made_ahead_are_the_steps_own(make_trainer, monkeypatch):
 
 
 @pytest.mark.parametrize(("busy", "late"), [(True, [0]), (False, [0, 1, 2, 3])])
-def test_draws_are_made_ahead_for_the_shape_of_the_batch_that_is_fetched(
+def test_draws_are_prefetched_for_the_shape_of_the_next_batch(
     make_trainer, monkeypatch, busy, late
 ):
-    """Shapes alternate, as those of buckets: known where a card lets the next batch be fetched."""
+    """Shapes alternate, as with buckets; they are known if a GPU allows prefetching."""
     monkeypatch.setattr(Trainer, "_computing", lambda _: busy)
     trainer, drawn = make_trainer(images=32), []
     draw = trainer._draws._draw_step
@@ -284,9 +284,9 @@ def test_draws_are_made_ahead_for_the_shape_of_the_batch_that_is_fetched(
     assert [step for step, count in drawn if step == count] == late
 
 
-def test_a_batch_is_fetched_ahead_while_a_card_computes(make_trainer, tmp_path, monkeypatch):
-    """One at most, none beyond the end, and the run's bits are the same; so are those of a run
-    that stopped with one fetched and goes on."""
+def test_a_batch_is_prefetched_while_a_gpu_computes(make_trainer, tmp_path, monkeypatch):
+    """At most one batch, none beyond the end, and the run's bits are the same, also of a run that
+    stopped with a prefetched batch and resumes."""
     ends = {}
     for name, busy in {"plain": False, "ahead": True}.items():
         monkeypatch.setattr(Trainer, "_computing", lambda _, busy=busy: busy)

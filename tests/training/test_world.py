@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One global batch, however many processes and micro-batches share it."""
+"""Numerical equivalence across world sizes and micro-batches."""
 
 import os
 import signal
@@ -68,7 +68,7 @@ def test_under_bf16_the_gradients_are_those_of_one_process(kind, parallel, tmp_p
 
 
 def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
-    """Of two processes the second keeps all its captions; neither waits for the other."""
+    """The second of two ranks keeps all its captions; neither waits for the other."""
     rule = TextSemantic(token_features=6, num_tokens=3)
     conditioning = ConditioningConfig(semantic=rule, rules={"text": "attention"})
 
@@ -108,7 +108,7 @@ def test_in_float64_the_loss_trace_is_that_of_one_process(
 
 @pytest.mark.parametrize(("saved", "resumed"), [("ddp", "ddp"), ("fsdp", "ddp"), ("ddp", "fsdp")])
 def test_one_process_writes_and_another_number_goes_on(saved, resumed, tmp_path):
-    """Saved by two, resumed by one and by four: the same run within rounding."""
+    """Saved by two ranks, resumed by one and by four: the same run within rounding."""
     alone = run_to_the_end(World(), tmp_path / "whole")
     first = tmp_path / "first"
 
@@ -158,7 +158,7 @@ def test_the_first_process_shows_the_averaged_model(parallel, tmp_path):
 
 
 def test_shared_further_averages_are_saved_whole_and_go_on(tmp_path):
-    """Under FSDP2 each process holds a part; the files are those of one process."""
+    """Under FSDP2 each rank holds a shard; the files equal those of one process."""
     extra = (ShareHalfLife(share=0.3),)
 
     def kept(world, at, start=None):
@@ -204,8 +204,8 @@ def test_all_stop_after_the_same_step_when_one_is_asked_to(tmp_path):
 
 
 def test_others_wait_for_the_first_one_longer_than_for_a_step(tmp_path, monkeypatch):
-    """As while it reads the checksums of a large cache; a step's limit is 1 s here."""
-    monkeypatch.setattr(world_module, "PATIENCE", timedelta(seconds=1))
+    """As while rank 0 verifies a large cache; the step timeout is 1 s here."""
+    monkeypatch.setattr(world_module, "STEP_TIMEOUT", timedelta(seconds=1))
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -227,7 +227,7 @@ def _wait_for_the_first(rank, folder):
 
 @pytest.mark.parametrize(("cards", "rank"), [(3, 0), (3, 3), (1, 0)])
 def test_fewer_cards_than_processes_are_refused_by_every_process(cards, rank, monkeypatch):
-    """Before they meet, so that none waits for the others."""
+    """Before they connect, so that none waits for the others."""
     taken = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
@@ -265,7 +265,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_go_on_to_the_same_bits_after_one_was_killed(parallel, tmp_path):
-    """Weights, averages, optimizer and the pictures of every batch; see kill_one_of_two.py."""
+    """Weights, averages, optimizer and the images of every batch; see kill_one_of_two.py."""
     settings = {"parallel": parallel, "images": 40, "checkpoint_every": 16}
     settings["ema_extra"] = (ShareHalfLife(share=0.3),)
 

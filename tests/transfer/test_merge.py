@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every tensor of both sides once, by the rules given and no others."""
+"""Every tensor of both sides once, by the given rules only."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def build(denoiser, conditioning=BY_CLASS, *, classes=5, channels=4, seed=0):
 
 
 def trained(denoiser, *args, **settings):
-    """Weights that no initial ones equal."""
+    """Weights that differ from all initial ones."""
     model = build(denoiser, *args, **settings, seed=1)
     for place, weight in enumerate(model.parameters()):
         weight.data += 0.1 + place / 1000
@@ -119,7 +119,7 @@ def test_other_fields_of_control():
 
 
 def test_other_frequencies_start_a_field_anew_as_a_whole():
-    """Random first layers would go through trained last ones."""
+    """Random first layers must not be combined with trained last ones."""
     finer = replace(BY_CLASS, control=ControlConfig(num_frequencies=8))
     _, weights, report = moved(SMALL["dit"], SMALL["dit"], ("control",), conditioning=finer)
     fields = [one for one in report.moved if one.name.startswith("conditioner.high.fields.flip.")]
@@ -154,7 +154,7 @@ def test_learned_positions_and_biases_of_mdtv2_are_resampled():
 
 
 def test_resampled_positions_keep_a_linear_field():
-    """Bicubic leaves a plane a plane away from the border."""
+    """Bicubic resampling preserves a plane away from the border."""
     rows = torch.arange(8.0).repeat_interleave(8)
     found = resample_positions(rows[:, None], (8, 8), (16, 16))[:, 0].reshape(16, 16)
     wanted = (torch.arange(16.0) + 0.5) / 2 - 0.5
@@ -171,7 +171,7 @@ def test_biases_keep_no_offset_and_the_class_tokens_rows():
 
 
 def test_a_bias_keeps_its_value_at_every_share_of_the_picture():
-    """2 d new patches are d old ones, so every second new offset is an old one."""
+    """2 d new patches are d old ones, so every second new offset equals an old one."""
     table = torch.randn(7 * 7 + 3, 2, generator=torch.Generator().manual_seed(0))
     old = table[:-3].reshape(7, 7, 2)
     new = resample_biases(table, (4, 4), (8, 8))[:-3].reshape(15, 15, 2)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast a recipe trains, where its step's time goes, and against what."""
+"""Training throughput: measurement, timing of a step's parts, comparisons."""

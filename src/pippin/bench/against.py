@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our denoisers and diffusers' classes, equal weights, in turns in one process."""
+"""Throughput of pippin's denoisers against diffusers' classes, with equal weights."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,10 +9,10 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from pippin.bench.clock import matmul_peak, synchronise
 from pippin.bench.config import AgainstConfig, Precision
 from pippin.bench.diffusers_pairs import CHANNELS, NUM_CLASSES, Pair
 from pippin.bench.record import Spread
+from pippin.bench.timer import matmul_peak, synchronise
 from pippin.run.cost import denoiser_flops, meta_model
 from pippin.system.device import autocast, resolve_device
 
@@ -21,22 +21,22 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Duel:
-    """One mode: images/s of both and their ratio within each round."""
+class ThroughputComparison:
+    """Throughput of both models in one mode, and their ratio within each round."""
 
     precision: str
     compiled: bool
     backward: bool
-    ours: Spread
-    theirs: Spread
+    pippin: Spread
+    diffusers: Spread
     ratio: Spread
-    """Above 1 ours is faster."""
+    """Above 1, pippin is faster."""
     peak_share: Spread
-    """Ours, of the matrix product's FLOP/s in the same round."""
+    """FLOP/s of pippin over those of a matrix product in the same round."""
 
 
-def against_diffusers(config: AgainstConfig, console: Console) -> Iterator[Duel]:
-    """Measure mode after mode, after checking that both models compute the same.
+def against_diffusers(config: AgainstConfig, console: Console) -> Iterator[ThroughputComparison]:
+    """Measure each mode, after a check that both models give equal outputs.
 
     Raises:
         ValueError: the two outputs differ by more than rounding.
@@ -51,59 +51,59 @@ def against_diffusers(config: AgainstConfig, console: Console) -> Iterator[Duel]
             pair.compile()
         for precision in config.precisions:
             for backward in (False, True):
-                what = f"{precision} {'compiled' if compiled else 'eager'}"
-                with console.status(f"{what}, {'with' if backward else 'without'} backward"):
-                    duel = _duel(pair, config, precision, compiled, backward)
-                yield duel
+                mode = f"{precision} {'compiled' if compiled else 'eager'}"
+                with console.status(f"{mode}, {'with' if backward else 'without'} backward"):
+                    comparison = _compare(pair, config, precision, compiled, backward)
+                yield comparison
 
 
 def check_equal(pair: Pair) -> None:
-    """Refuse to time two models that do not compute the same.
+    """Refuse to time two models with different outputs.
 
     Raises:
         ValueError: the two outputs differ by more than rounding.
     """
     with torch.no_grad():
-        ours, theirs = pair.run_ours(), pair.run_theirs()
-    error = ((ours - theirs).abs().max() / theirs.abs().max()).item()
+        output, reference = pair.run_model(), pair.run_reference()
+    error = ((output - reference).abs().max() / reference.abs().max()).item()
     if not error <= TOLERANCE:
         raise ValueError(
-            f"the two models differ by {error:.1e} of the largest output, more than {TOLERANCE}: "
-            "a comparison of their speed would mean nothing"
+            f"the two models' outputs differ by {error:.1e} of the largest output; allowed are "
+            f"{TOLERANCE}: their throughputs are not comparable"
         )
 
 
 def _flops(pair: Pair, *, backward: bool) -> int:
-    """Of the denoiser, for the whole batch."""
-    counted = meta_model(pair.conditioning, pair.denoiser, NUM_CLASSES, CHANNELS)
-    return denoiser_flops(counted, pair.latent_shape, backward=backward) * pair.batch_size
+    """FLOPs of the denoiser for the whole batch."""
+    model = meta_model(pair.conditioning, pair.denoiser, NUM_CLASSES, CHANNELS)
+    return denoiser_flops(model, pair.latent_shape, backward=backward) * pair.batch_size
 
 
-def _duel(
+def _compare(
     pair: Pair, config: AgainstConfig, precision: Precision, compiled: bool, backward: bool
-) -> Duel:
+) -> ThroughputComparison:
     batch, work = pair.batch_size, _flops(pair, backward=backward)
     side = config.matmul_side
     rounds = [_round(pair, precision, backward, side) for _ in range(config.rounds + 1)]
-    times = rounds[1:]  # the first one warms up
-    return Duel(
+    times = rounds[1:]  # the first round is a warm-up
+    return ThroughputComparison(
         precision=precision,
         compiled=compiled,
         backward=backward,
-        ours=Spread.over([batch / ours for ours, _, _ in times]),
-        theirs=Spread.over([batch / theirs for _, theirs, _ in times]),
-        ratio=Spread.over([theirs / ours for ours, theirs, _ in times]),
-        peak_share=Spread.over([work / ours / peak for ours, _, peak in times]),
+        pippin=Spread.over([batch / seconds for seconds, _, _ in times]),
+        diffusers=Spread.over([batch / seconds for _, seconds, _ in times]),
+        ratio=Spread.over([reference / model for model, reference, _ in times]),
+        peak_share=Spread.over([work / seconds / peak for seconds, _, peak in times]),
     )
 
 
 def _round(
     pair: Pair, precision: Precision, backward: bool, matmul_side: int
 ) -> tuple[float, float, float]:
-    """Seconds of ours, seconds of theirs, FLOP/s of a matrix product."""
+    """(seconds of pippin, seconds of diffusers, FLOP/s of a matrix product)."""
     return (
-        _seconds(pair.run_ours, pair.ours, pair.device, precision, backward),
-        _seconds(pair.run_theirs, pair.theirs, pair.device, precision, backward),
+        _seconds(pair.run_model, pair.model, pair.device, precision, backward),
+        _seconds(pair.run_reference, pair.reference, pair.device, precision, backward),
         matmul_peak(pair.device, precision, matmul_side),
     )
 
@@ -116,12 +116,12 @@ def _seconds(
     backward: bool,
 ) -> float:
     synchronise(device)
-    began = time.perf_counter()
+    start = time.perf_counter()
     with autocast(device, precision), torch.set_grad_enabled(backward):
         output = call()
     if backward:
         output.float().square().mean().backward()
     synchronise(device)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     model.zero_grad(set_to_none=True)
     return seconds

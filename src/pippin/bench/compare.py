@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two measurements of the same work on the same machine, as ratios."""
+"""Ratios of two measurements of the same work on the same machine."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from pippin.config import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """New speed over old speed."""
+    """Ratio of new to old throughput."""
 
     what: str
     old: Spread
@@ -18,44 +18,45 @@ class Ratio:
 
     @property
     def value(self) -> float:
-        """Above 1 the new one is faster."""
+        """New over old; above 1, the new one is faster."""
         return self.new.median / self.old.median
 
     @property
     def clear(self) -> bool:
-        """The two ranges over windows do not overlap."""
+        """Whether the two ranges over windows do not overlap."""
         return self.new.low > self.old.high or self.new.high < self.old.low
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Ratios, and what a reader must know about them."""
+    """Ratios, and notes on their comparability."""
 
     ratios: tuple[Ratio, ...]
     notes: tuple[str, ...]
 
 
 def compare(old: BenchRecord, new: BenchRecord) -> Comparison:
-    """Speeds of the loader and of every mode that both records have.
+    """Compare the loader and every mode that both records have.
 
-    Versions may differ, and settings that only one of them knows (a later version has more): both
-    become notes.
+    Different versions, and settings that only one record has (later versions have more), become
+    notes.
 
     Raises:
-        ConfigError: another machine or other settings, by name; or no mode in common.
+        ConfigError: different machine or settings, listed by name; or no common mode.
     """
-    apart = _apart(old.machine, new.machine) + _apart(old.settings, new.settings)
-    if apart:
+    differences = _differences(old.machine, new.machine)
+    differences += _differences(old.settings, new.settings)
+    if differences:
         raise ConfigError(
             "these measurements are not comparable; they differ in\n  "
-            + "\n  ".join(apart)
+            + "\n  ".join(differences)
             + "\nmeasure both on one machine with equal settings"
         )
     by_name = {mode.name: mode for mode in old.modes}
     pairs = [(by_name[mode.name], mode) for mode in new.modes if mode.name in by_name]
     if not pairs:
         raise ConfigError(
-            f"no mode in common: the old record has {', '.join(by_name)}; "
+            f"no common mode: the old record has {', '.join(by_name)}; "
             f"the new one {', '.join(mode.name for mode in new.modes)}"
         )
     ratios = [_ratio(a, b) for a, b in pairs]
@@ -67,8 +68,8 @@ def _ratio(old: ModeResult, new: ModeResult) -> Ratio:
     return Ratio(what=new.name, old=old.images_per_second, new=new.images_per_second)
 
 
-def _apart(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What both name and do not agree on."""
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines for the keys that both have with different values."""
     return [
         f"{name}: {old[name]} -> {new[name]}"
         for name in old
@@ -77,7 +78,7 @@ def _apart(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _notes(old: BenchRecord, new: BenchRecord) -> list[str]:
-    notes = [f"version: {line}" for line in _apart(old.versions, new.versions)]
+    notes = [f"version: {line}" for line in _differences(old.versions, new.versions)]
     if old.step_flops != new.step_flops:
         notes.append(f"FLOPs of a step differ: {old.step_flops:.4g} -> {new.step_flops:.4g}")
     for path in sorted(set(old.settings) ^ set(new.settings)):

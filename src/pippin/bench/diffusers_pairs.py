@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our denoisers and diffusers' model classes with equal weights, on equal inputs."""
+"""Pairs of a pippin denoiser and diffusers' class, with equal weights and inputs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -21,35 +21,35 @@ NUM_CLASSES, CHANNELS = 1000, 4
 
 
 def shape_of(kind: Kind, size: SizeName, side: int) -> tuple[DenoiserConfig, ConditioningConfig]:
-    """A denoiser of a size, and conditions as its published model reads them."""
-    by_text = {"text": "attention"}
+    """Denoiser of a size, and the conditions of its published model."""
+    text_rules = {"text": "attention"}
     match kind:
         case "dit":
             return dit(size), _conditioned(LabelSemantic(), {"label": "modulation"})
         case "pixart":
             text = TextSemantic(token_features=4096, num_tokens=120, projection="mlp")
-            return pixart(size, base_grid=side // 2), _conditioned(text, by_text)
+            return pixart(size, base_grid=side // 2), _conditioned(text, text_rules)
         case "mmdit":
             text = TextSemantic(token_features=4096, pooled_features=2048, num_tokens=154)
-            rules = by_text | {"pooled": "modulation"}
+            rules = text_rules | {"pooled": "modulation"}
             return mmdit(size, qk_norm=False, table_side=side // 2), _conditioned(text, rules)
         case "unet":
             denoiser = unet(size)
             text = TextSemantic(token_features=denoiser.token_width, projection="none")
-            return denoiser, _conditioned(text, by_text)
+            return denoiser, _conditioned(text, text_rules)
 
 
 class Pair:
-    """Both models, in evaluation mode: diffusers' DiT drops classes otherwise.
+    """Both models in evaluation mode, because diffusers' DiT drops classes in training mode.
 
-    diffusers' DiT divides time features by half - 1 where the published DiT and ours divide by
-    half; that is set right in theirs, so that both compute one function.
+    diffusers' DiT divides time features by half - 1, the published DiT and pippin divide by half.
+    This is corrected in diffusers' model, so that both compute one function.
 
     Args:
-        kind, size: of the denoiser.
-        side: of the latents.
-        batch_size: of the inputs.
-        device: where both live.
+        kind, size: denoiser and its size.
+        side: side of the latents.
+        batch_size: batch size of the inputs.
+        device: device of both.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Pair:
         self.latent_shape = (CHANNELS, side, side)
         self.denoiser, self.conditioning = shape_of(kind, size, side)
         draws = torch.Generator().manual_seed(0)
-        ours = build_model(
+        model = build_model(
             self.conditioning,
             self.denoiser,
             num_classes=NUM_CLASSES,
@@ -67,10 +67,10 @@ class Pair:
             seed=0,
         )
         with torch.no_grad():
-            for weight in ours.parameters():  # layers that start at 0 would hide the rest
+            for weight in model.parameters():  # zero-initialised layers would hide the rest
                 weight.add_(0.02 * torch.randn(weight.shape, generator=draws))
-        theirs = _theirs(ours, self.denoiser, self.conditioning, side)
-        self.ours, self.theirs = ours.to(device).eval(), theirs.to(device).eval()
+        reference = _to_diffusers_model(model, self.denoiser, self.conditioning, side)
+        self.model, self.reference = model.to(device).eval(), reference.to(device).eval()
         self.label = torch.arange(batch_size) % NUM_CLASSES
         self.text = self._captions(draws)
         self.t = torch.linspace(1, 999, batch_size).round().to(device)
@@ -90,28 +90,30 @@ class Pair:
             pooled=None if vector is None else vector.to(self.device),
         )
 
-    def run_ours(self) -> Tensor:
-        """Conditioning and denoiser, once."""
+    def run_model(self) -> Tensor:
+        """Run pippin's conditioner and denoiser."""
         label = self.label if self.text is None else None
         conditions = Conditions(label=label, text=self.text, control={})
-        return self.ours(self.x_t, self.t, self.ours.prepare(conditions)).mean
+        return self.model(self.x_t, self.t, self.model.prepare(conditions)).mean
 
-    def run_theirs(self) -> Tensor:
-        """The same with diffusers."""
+    def run_reference(self) -> Tensor:
+        """Run diffusers' model."""
         if self.text is None:
             label = self.label.to(self.device)
-            return self.theirs(self.x_t, timestep=self.t, class_labels=label).sample
-        more: dict[str, Any] = {}
+            return self.reference(self.x_t, timestep=self.t, class_labels=label).sample
+        extra: dict[str, Any] = {}
         if self.kind == "mmdit":
-            more = {"pooled_projections": self.text.pooled}
+            extra = {"pooled_projections": self.text.pooled}
         if self.kind == "pixart":
-            more = {"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}}
+            extra = {"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}}
         tokens = self.text.tokens
-        return self.theirs(self.x_t, timestep=self.t, encoder_hidden_states=tokens, **more).sample
+        return self.reference(
+            self.x_t, timestep=self.t, encoder_hidden_states=tokens, **extra
+        ).sample
 
     def compile(self) -> None:
-        """Compile the blocks of both, as the trainer compiles ours."""
-        compile_blocks(self.denoiser, [*self.ours.denoiser.blocks, *_blocks(self.theirs)])
+        """Compile the blocks of both models, as the trainer does."""
+        compile_blocks(self.denoiser, [*self.model.denoiser.blocks, *_blocks(self.reference)])
 
 
 def _conditioned(
@@ -120,8 +122,8 @@ def _conditioned(
     return ConditioningConfig(semantic=semantic, rules=rules, control=NO_CONTROL)
 
 
-def _theirs(
-    ours: LatentDenoiser, denoiser: DenoiserConfig, conditioning: ConditioningConfig, side: int
+def _to_diffusers_model(
+    model: LatentDenoiser, denoiser: DenoiserConfig, conditioning: ConditioningConfig, side: int
 ) -> nn.Module:
     configured = Configured(
         denoiser=denoiser,
@@ -131,18 +133,18 @@ def _theirs(
         latent_side=side,
         num_classes=NUM_CLASSES,
     )
-    theirs = to_diffusers(configured, ours.state_dict()).build()
+    reference = to_diffusers(configured, model.state_dict()).build()
     if denoiser.kind == "dit":
-        for block in _blocks(theirs):
+        for block in _blocks(reference):
             block.norm1.emb.time_proj.downscale_freq_shift = 0
-    return theirs
+    return reference
 
 
-def _blocks(theirs: Any) -> Iterable[Any]:
-    """The repeated part: a UNet's are its levels' residual blocks and transformers."""
-    if hasattr(theirs, "transformer_blocks"):
-        return list(theirs.transformer_blocks)
-    levels = [*theirs.down_blocks, theirs.mid_block, *theirs.up_blocks]
+def _blocks(reference: Any) -> Iterable[Any]:
+    """Repeated blocks of diffusers' model; a UNet's are ResNet blocks and transformers."""
+    if hasattr(reference, "transformer_blocks"):
+        return list(reference.transformer_blocks)
+    levels = [*reference.down_blocks, reference.mid_block, *reference.up_blocks]
     return [
         block
         for level in levels

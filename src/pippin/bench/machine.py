@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a speed depends on beside the program: device, processor, threads."""
+"""Machine properties that throughput depends on: device, processor, threads."""
 
 import platform
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 
 def machine(device: torch.device) -> dict[str, str]:
-    """Names that must be equal for two speeds to be comparable."""
+    """Properties that must be equal for comparable throughputs."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": _processor(),
@@ -19,13 +19,13 @@ def machine(device: torch.device) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The processor's name and generation; Linux tells most."""
+    """Name and generation of the processor, most detailed on Linux."""
     information = Path("/proc/cpuinfo")
     if not information.exists():
         return platform.processor() or "unknown"
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for line in information.read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
-        found.setdefault(key.strip(), value.strip())
-    parts = [found.get(key, "") for key in ("model name", "cpu family", "model")]
+        fields.setdefault(key.strip(), value.strip())
+    parts = [fields.get(key, "") for key in ("model name", "cpu family", "model")]
     return " ".join(part for part in parts if part) or "unknown"

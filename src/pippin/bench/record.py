@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a measurement leaves behind: one JSON file that a later one can be compared with."""
+"""Record of a measurement: a JSON file for later comparison."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from pippin.config import Config
 
 @dataclass(frozen=True, kw_only=True)
 class Spread(Config):
-    """A figure over windows."""
+    """Median and range of a figure over windows."""
 
     median: float
     low: float
@@ -20,7 +20,7 @@ class Spread(Config):
 
     @classmethod
     def over(cls, values: Sequence[float]) -> "Spread":
-        """Median, smallest and largest of one value per window."""
+        """Median, minimum and maximum of one value per window."""
         return cls(
             median=statistics.median(values),
             low=min(values),
@@ -31,43 +31,43 @@ class Spread(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class ModeResult(Config):
-    """One precision, eager or compiled."""
+    """Result of one mode: a precision, eager or compiled."""
 
     precision: str
     compiled: bool
     images_per_second: Spread
-    """Of training, undisturbed; data, optimizer and EMA included."""
+    """Training throughput without timers; data, optimizer and EMA included."""
     step_seconds: Spread
-    """Of the same steps."""
+    """Seconds per step, of the same steps."""
     parts: dict[str, Spread]
-    """Seconds a step spends in each part, from further steps that wait for the device after each
-    part, so that on a GPU their sum may exceed ``step_seconds``."""
+    """Seconds per step in each part, from further steps that synchronise after each part; on a
+    GPU their sum may therefore exceed ``step_seconds``."""
     matmul_peak: Spread
     """FLOP/s of a large square matrix product at this precision, measured between the windows."""
     peak_share: Spread
-    """FLOPs of the steps, per second, in units of the same window's matmul peak."""
+    """FLOP/s of the steps over the same window's matmul peak."""
     peak_memory: int
-    """Bytes. CUDA: allocated by torch at most; CPU: the process's largest resident set."""
+    """Bytes. CUDA: peak allocated by torch; CPU: the process's peak resident set."""
 
     @property
     def name(self) -> str:
-        """As a table shows it."""
+        """Name in tables."""
         return f"{self.precision} {'compiled' if self.compiled else 'eager'}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRecord(Config):
-    """All of one measurement."""
+    """Record of one measurement."""
 
     FORMAT = "bench record"
 
     recipe: str
     versions: dict[str, str]
-    """Of pippin, its commit, Python, torch; may differ between records that are compared."""
+    """Versions of pippin, its commit, Python, torch; may differ between compared records."""
     machine: dict[str, str]
-    """Device, processor, threads: must not differ."""
+    """Device, processor, threads; must be equal."""
     settings: dict[str, Any]
-    """Of the recipe and of the measurement: must not differ."""
+    """Settings of the recipe and the measurement; must be equal."""
     step_flops: int
     """FLOPs of the denoiser, forward and backward, for one image; 1 MAC = 2 FLOPs."""
     loader: Spread

@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 USAGE = """usage: pippin autoencoder train [--out DIR] [options]
        pippin autoencoder measure [--autoencoder.source SOURCE] [options]
 
-Train a small KL autoencoder, or measure how well one gives held-out pictures back.
+Train a small KL autoencoder, or measure the reconstruction of held-out images.
 `pippin autoencoder VERB --help` shows all settings."""
 AFFINE_IMAGES = 512
-"""Train views that the latent statistics are measured on."""
+"""Number of training views for the latent statistics."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainAutoencoderCommand:
-    """Train a small KL autoencoder on views of the train split, and measure it on the others."""
+    """Train a small KL autoencoder on training views, and evaluate it on held-out images."""
 
     out: Path = Path("runs/autoencoder")
-    """Folder of the result, in diffusers' format; the run's state and log go to DIR/run."""
+    """Output folder, in diffusers' format; training state and log go to DIR/run."""
     resume: bool = False
-    """Go on from the run in DIR/run."""
+    """Resume the run in DIR/run."""
     half_precision: bool = True
     """Store the weights in fp16; loading casts them to fp32."""
     train: AutoencoderTrainConfig = field(default_factory=AutoencoderTrainConfig)
     data: DataConfig = field(default_factory=OpenMojiConfig)
-    """Pictures: OpenMoji, or with --data.path FOLDER your own. Every epoch draws sizes, tones,
-    crops and flips anew, from data.seed + epoch."""
+    """Images: OpenMoji, or with --data.path FOLDER a custom data set. Every epoch draws new sizes,
+    tones, crops and flips, from data.seed + epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureAutoencoderCommand:
-    """Measure an autoencoder's reconstruction of view 0 of every held-out picture."""
+    """Measure an autoencoder's reconstruction of view 0 of every held-out image."""
 
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     data: DataConfig = field(default_factory=OpenMojiConfig)
@@ -60,10 +60,10 @@ def main(argv: list[str]) -> int:
         default = TrainAutoencoderCommand(data=chosen_data(rest))
         return _train(parse(TrainAutoencoderCommand, "pippin autoencoder train", rest, default))
     if verb == "measure":
-        wanted = MeasureAutoencoderCommand(data=chosen_data(rest))
-        _measure(parse(MeasureAutoencoderCommand, "pippin autoencoder measure", rest, wanted))
+        measure = MeasureAutoencoderCommand(data=chosen_data(rest))
+        _measure(parse(MeasureAutoencoderCommand, "pippin autoencoder measure", rest, measure))
         return 0
-    raise ValueError(f"pippin autoencoder has no verb {verb!r}; there are: train, measure")
+    raise ValueError(f"unknown verb {verb!r} of pippin autoencoder; choose train or measure")
 
 
 def _measure(command: MeasureAutoencoderCommand) -> None:
@@ -81,7 +81,7 @@ def _print(figures: dict[str, Any]) -> None:
 
 
 def _train(command: TrainAutoencoderCommand) -> int:
-    """Train to the end, or to a signal; then measure and save. Returns the exit code."""
+    """Train until the end or a signal, then measure and save. Returns the exit code."""
     from pippin.cli.main import RESUMABLE
     from pippin.encoders.run_state import STATE_FILE
     from pippin.encoders.source import WEIGHTS_FILE
@@ -90,25 +90,25 @@ def _train(command: TrainAutoencoderCommand) -> int:
     from pippin.system.stop import TrainingStoppedError
 
     check_squares(command.data, "pippin autoencoder")
-    going_on = command.resume and (command.out / "run" / STATE_FILE).exists()
-    if (command.out / WEIGHTS_FILE).exists() and not going_on:
-        raise ValueError(f"{command.out} holds an autoencoder already; choose another --out")
+    resuming = command.resume and (command.out / "run" / STATE_FILE).exists()
+    if (command.out / WEIGHTS_FILE).exists() and not resuming:
+        raise ValueError(f"{command.out} already holds an autoencoder; choose another --out")
     with folder_lock(command.out / "run"):
         remove_staged(command.out)
         try:
             trainer = _trained(command)
         except TrainingStoppedError as stopped:
-            say(f"{stopped}; go on with --resume True --out {command.out}", error=True)
+            say(f"{stopped}; resume with --resume True --out {command.out}", error=True)
             return RESUMABLE
         except KeyboardInterrupt:
-            say(f"stopped; go on with --resume True --out {command.out}", error=True)
+            say(f"stopped; resume with --resume True --out {command.out}", error=True)
             return RESUMABLE
         _finish(command, trainer)
     return 0
 
 
 def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
-    """Train to the end, showing progress on stderr."""
+    """Train to the end, with a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import Progress, TimeRemainingColumn
 
@@ -134,9 +134,9 @@ def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
 
 
 def training_batches(command: TrainAutoencoderCommand, start: int) -> "Iterator[Images]":
-    """Batches of train views from image ``start`` on, without end.
+    """Endless batches of training views, starting at image ``start``.
 
-    Position p is picture order[p mod N] of epoch p // N.
+    Position p is image order[p mod N] of epoch p // N.
     """
     import torch
 
@@ -161,7 +161,7 @@ def training_batches(command: TrainAutoencoderCommand, start: int) -> "Iterator[
 
 
 def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> None:
-    """Measure the affine on train views, save, reload, measure reconstruction, say so."""
+    """Measure the latent affine on training views, save, reload, and print the reconstruction."""
     from itertools import islice
 
     import torch

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 USAGE = """usage: pippin bench RECIPE [options]                speed of training; --help: options
        pippin bench --compare OLD.json NEW.json     ratios of two records
-       pippin bench --against diffusers [options]   ours beside theirs, equal weights
+       pippin bench --against diffusers [options]   comparison with diffusers, equal weights
 
 {recipes}"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchCommand:
-    """Measure how fast a recipe trains; every setting of it is an option."""
+    """Measure the training throughput of a recipe; all its settings are options."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     bench: BenchConfig = field(default_factory=BenchConfig)
     out: Path | None = None
-    """Write the record as JSON, for --compare."""
+    """File for the record as JSON, for --compare."""
 
 
 def main(argv: list[str]) -> int:
@@ -46,8 +46,8 @@ def main(argv: list[str]) -> int:
         return _against(argv[1:])
     default = BenchCommand(recipe=get_recipe(argv[0]))
     command = parse(BenchCommand, f"pippin bench {argv[0]}", argv[1:], default)
-    if command.out is not None and not command.out.parent.is_dir():  # before minutes are spent
-        raise ValueError(f"--out: there is no folder {command.out.parent}")
+    if command.out is not None and not command.out.parent.is_dir():  # check before the measurement
+        raise ValueError(f"--out: folder {command.out.parent} does not exist")
 
     from rich.console import Console
 
@@ -66,7 +66,9 @@ def _print_record(record: BenchRecord) -> None:
     from rich.table import Table
 
     console = Console()
-    speeds = Table("mode", "images/s", "ms a step", "of matmul peak", "peak GFLOP/s", "memory MiB")
+    speeds = Table(
+        "mode", "images/s", "ms per step", "of matmul peak", "peak GFLOP/s", "memory MiB"
+    )
     for mode in record.modes:
         speeds.add_row(
             mode.name,
@@ -82,7 +84,7 @@ def _print_record(record: BenchRecord) -> None:
     note(
         console,
         f"loader alone: {_spread(record.loader)} images/s\n"
-        f"{record.step_flops / 1e9:.4g} GFLOPs an image, forward and backward\n{machine}",
+        f"{record.step_flops / 1e9:.4g} GFLOPs per image, forward and backward\n{machine}",
     )
 
 
@@ -90,10 +92,10 @@ def _parts_table(record: BenchRecord) -> "Table":
     from rich.table import Table
 
     names = list(record.modes[0].parts)
-    table = Table("mode", *names, "sum", title="ms of a step's parts")
+    table = Table("mode", *names, "sum", title="ms of each part of a step")
     for mode in record.modes:
         medians = [mode.parts[name].median for name in names]
-        table.add_row(mode.name, *(f"{1e3 * one:.3g}" for one in (*medians, sum(medians))))
+        table.add_row(mode.name, *(f"{1e3 * seconds:.3g}" for seconds in (*medians, sum(medians))))
     return table
 
 
@@ -110,35 +112,36 @@ def _compare(paths: list[str]) -> int:
     if len(paths) != 2:
         raise ValueError(f"--compare needs two records, OLD.json NEW.json; got {paths}")
     old, new = (BenchRecord.load(Path(path)) for path in paths)
-    found = compare(old, new)
+    comparison = compare(old, new)
     table = Table("images/s", "old", "new", "new / old", "ranges over windows")
-    for ratio in found.ratios:
-        apart = "apart" if ratio.clear else "overlap"
+    for ratio in comparison.ratios:
+        ranges = "disjoint" if ratio.clear else "overlap"
         table.add_row(
-            ratio.what, _spread(ratio.old), _spread(ratio.new), f"{ratio.value:.3f}", apart
+            ratio.what, _spread(ratio.old), _spread(ratio.new), f"{ratio.value:.3f}", ranges
         )
     console = Console()
     console.print(table)
-    for line in found.notes:
+    for line in comparison.notes:
         note(console, line)
     return 0
 
 
 def _against(argv: list[str]) -> int:
     if not argv or argv[0] != "diffusers":
-        raise ValueError(f"--against knows diffusers only; got {argv[:1]}")
+        raise ValueError(f"--against supports diffusers only; got {argv[:1]}")
     config = parse(AgainstConfig, "pippin bench --against diffusers", argv[1:], AgainstConfig())
 
     from rich.console import Console
 
     from pippin.bench.against import against_diffusers
 
-    say("ours / diffusers, images/s: median (smallest to largest over rounds)")
-    for duel in against_diffusers(config, Console(stderr=True)):
-        mode = f"{duel.precision} {'compiled' if duel.compiled else 'eager'}"
-        passes = "forward + backward" if duel.backward else "forward"
+    say("pippin / diffusers, images/s: median (minimum to maximum over rounds)")
+    for comparison in against_diffusers(config, Console(stderr=True)):
+        mode = f"{comparison.precision} {'compiled' if comparison.compiled else 'eager'}"
+        passes = "forward + backward" if comparison.backward else "forward"
         say(
-            f"{mode:13} {passes:18}  {duel.ours.median:8.4g} / {duel.theirs.median:<8.4g} "
-            f"ratio {_spread(duel.ratio)}, ours {duel.peak_share.median:.0%} of matmul peak"
+            f"{mode:13} {passes:18}  {comparison.pippin.median:8.4g} / "
+            f"{comparison.diffusers.median:<8.4g} ratio {_spread(comparison.ratio)}, pippin "
+            f"{comparison.peak_share.median:.0%} of matmul peak"
         )
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin convert PATH OUT --from dit``: weights of another implementation as a model of ours."""
+"""``pippin convert PATH OUT --from dit``: convert weights of another implementation."""
 
 import shlex
 from collections.abc import Sequence
@@ -21,42 +21,41 @@ Format = Literal["diffusers", "dit", "mdtv2", "pixart", "pixart_ms", "mmdit_sd3"
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertCommand:
-    """Write config.json and model.safetensors: what sampling or another run's start needs."""
+    """Write config.json and model.safetensors, for sampling or for initialising a run."""
 
     path: Annotated[Path, tyro.conf.Positional]
-    """A file of weights (.safetensors, .pt, .pth, .ckpt, .bin) or the index of several; for
-    diffusers the folder of a model or a pipeline."""
+    """A weight file (.safetensors, .pt, .pth, .ckpt, .bin) or an index of several; for diffusers
+    the folder of a model or a pipeline."""
     out: Annotated[Path, tyro.conf.Positional]
-    """New folder, or one that the same command left unfinished."""
+    """New folder, or one left unfinished by the same command."""
     source: Annotated[Format, tyro.conf.arg(name="from")]
-    """The implementation that the weights come from."""
+    """Implementation that the weights come from."""
     arguments: tuple[str, ...] = ()
-    """Of the published class's constructor, as hidden_size=384 depth=12; what is left out has the
-    class's default."""
+    """Arguments of the published class's constructor, such as hidden_size=384 depth=12; others
+    have the class's defaults."""
     key: str | None = None
-    """The entry of a checkpoint file, or the prefix of names, that holds the weights, such as
+    """Entry of a checkpoint file, or prefix of tensor names, that holds the weights, such as
     model, ema.ema_model; None = averaged weights, if any."""
     schedule: Literal["sd", "ldm-f4", "ddpm", "cosine", "flow"] | None = None
-    """Noise schedule that the weights were trained by, see diffusion.schedule; None = what the
-    folder says, or what the class was published with."""
+    """Noise schedule of the weights' training, see diffusion.schedule; None = that of the folder,
+    or of the published class."""
     prediction: Literal["eps", "v", "x0", "flow"] | None = None
-    """What the network predicts; None as above. flow: noise - data at x_t = (1 - t) data +
+    """Prediction type of the network; None as above. flow: noise - data at x_t = (1 - t) data +
     t noise, where the network reads 1000 t."""
-    """The entry of a checkpoint file that holds the weights; None = averaged weights, if any."""
     weights: Literal["raw", "ema"] | None = None
-    """What the weights are, where the file does not say it: raw or averaged."""
+    """Kind of weights, if the file does not state it: raw or averaged."""
     autoencoder: str | None = None
-    """Where the latents come from: a folder or a hub name; None = the pipeline's own, or the
+    """Autoencoder of the latents: a folder or a hub name; None = the pipeline's own, or the
     published one."""
     images_seen: int = 0
-    """How many images the weights were trained on, for the lineage of what starts from them;
-    0 = not known."""
+    """Number of images that the weights were trained on, for the lineage of fine-tuned runs;
+    0 = unknown."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Of the weights on disk; loading casts them to float32."""
+    """Type of the weights on disk; loading casts them to float32."""
 
 
 def main(argv: list[str]) -> int:
-    """Parse, read, write, and list what was not taken over as it was."""
+    """Parse, convert, save, and list what was not converted."""
     command = parse(ConvertCommand, "pippin convert", argv)
     if command.images_seen < 0:
         raise ValueError(f"--images-seen must be 0 or more; got {command.images_seen}")
@@ -94,8 +93,8 @@ def main(argv: list[str]) -> int:
     lacking = export(trained, command.out, dtype, fetch=False)
     for note in (*incoming.notes, *lacking):
         say(f"note: {note}")
-    _list("without a place in pippin", placed.unplaced)
-    _list("not in these weights, set to zero", placed.made_by_us)
+    _list("not supported by pippin, dropped", placed.unplaced)
+    _list("missing in these weights, set to zero", placed.made_by_us)
     count = sum(tensor.numel() for tensor in trained.tensors.values())
     diffusion = incoming.recipe.diffusion
     say(
@@ -108,49 +107,51 @@ def main(argv: list[str]) -> int:
 
 
 def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE as a constructor argument; the value as JSON, Python's words, or text.
+    """Parse NAME=VALUE constructor arguments; the value is JSON, a Python literal, or text.
 
     Raises:
-        ValueError: no = in it.
+        ValueError: no = in a pair.
     """
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.isidentifier():
             raise ValueError(f"--arguments are NAME=VALUE; got {pair!r}")
         words = {"None": None, "True": True, "False": False}
         try:
-            found[name] = words[text] if text in words else parse_json(text)
+            arguments[name] = words[text] if text in words else parse_json(text)
         except ValueError:
-            found[name] = text
-    return found
+            arguments[name] = text
+    return arguments
 
 
-def _list(what: str, names: Sequence[str]) -> None:
+def _list(title: str, names: Sequence[str]) -> None:
     if names:
-        say(f"{what}: {', '.join(names)}")
+        say(f"{title}: {', '.join(names)}")
 
 
 def _next(out: Path, recipe: "Recipe", weights: str) -> str:
-    """Commands, one a line."""
+    """Suggested next commands, one per line."""
     from pippin.interop.convert import NEAREST, fine_tuning
 
     text = recipe.conditioning.semantic.kind == "text"
     encoders = "CLIP-L CLIP-G T5" if recipe.denoiser.kind == "mmdit" else "ENCODER"
-    place = shlex.quote(str(out))
-    asked = f" --prompts ... --text-source {encoders}" if text else ""
-    sample = f"pippin sample {place}{asked}"
+    folder = shlex.quote(str(out))
+    prompts = f" --prompts ... --text-source {encoders}" if text else ""
+    sample = f"pippin sample {folder}{prompts}"
     settings = fine_tuning(recipe)
     if settings is None:
         return sample
     words = ["pippin train", NEAREST[recipe.denoiser.kind], "--data.path FOLDER"]
-    words += [f"--init.run {place}", *([] if text else ["--init.transfer classes"])]
+    words += [f"--init.run {folder}", *([] if text else ["--init.transfer classes"])]
     words += ["--init.weights raw"] if weights == "raw" else []
-    words += [f"--{path.replace('_', '-')} {_words(value)}" for path, value in settings.items()]
+    words += [
+        f"--{path.replace('_', '-')} {_option_value(value)}" for path, value in settings.items()
+    ]
     return f"{sample}\n  or: {' '.join(words)}"
 
 
-def _words(value: Any) -> str:
-    """As an option's value is written."""
+def _option_value(value: Any) -> str:
+    """Value of a command-line option."""
     values = value if isinstance(value, (list, tuple)) else [value]
-    return " ".join(shlex.quote(str(one)) for one in values)
+    return " ".join(shlex.quote(str(item)) for item in values)

@@ -29,56 +29,55 @@ if TYPE_CHECKING:
     from pippin.encoders.measure import Reconstruction
     from pippin.encoders.statistics import LatentSums
 
-USAGE = """usage: pippin data import SOURCE [options]     parquet, WebDataset or hub, into a folder
-       pippin data check FOLDER [options]      what is in a folder of own pictures
-       pippin data recaption FOLDER [options]  add a column of captions to its metadata file
-       pippin data prepare RECIPE [options]    build the caches that training will use
+USAGE = """usage: pippin data import SOURCE [options]     import parquet, WebDataset or hub data
+       pippin data check FOLDER [options]      summarise a custom image folder
+       pippin data recaption FOLDER [options]  add a caption column to its metadata file
+       pippin data prepare RECIPE [options]    build the caches for training
 
 `pippin data import SOURCE --help`, `pippin data check --help`, `pippin data recaption --help` and
 `pippin data prepare RECIPE --help` show all settings."""
 BATCH = 16
-"""Images encoded at once when reconstruction is measured."""
-MUCH_WORSE = 3.0
-"""dB below its own record from which another autoencoder is advised: twice the squared error."""
+"""Batch size of the reconstruction measurement."""
+MAX_PSNR_LOSS = 3.0
+"""dB below the recorded PSNR from which another autoencoder is advised: twice the error."""
 REFUSED = 1
-LOST_SHOWN = 20
+MAX_SKIPPED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckCommand:
-    """Say what is in a folder of own pictures; exit code 1 where it would be refused."""
+    """Summarise a custom image folder; exit code 1 if training would refuse it."""
 
     data: ImagesConfig = field(default_factory=ImagesConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     sample: int = 64
-    """Training images that the autoencoder's reconstruction and latents are measured on; 0 = none.
-    """
+    """Number of training images on which the autoencoder is measured; 0 = none."""
     device: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportCommand:
-    """Write the images of a source into a folder with a metadata file, or go on with it."""
+    """Import the images of a source into a folder with a metadata file, or resume an import."""
 
     what: Annotated[ImportConfig, tyro.conf.arg(name="")]
     folder: Path = Path("pictures")
-    """New, or that of the same command before."""
+    """New folder, or that of the same command before."""
     processes: int = 1
-    """Shards at once."""
+    """Number of shards processed in parallel."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareCommand:
-    """Build the caches of a recipe, or go on with them; every setting is an option."""
+    """Build the caches of a recipe, or resume; all its settings are options."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     processes: int = 1
-    """On this machine; each makes other shards. Further ones, here or on machines that share the
-    disk, may be started with the same command."""
+    """Number of processes on this machine; each builds other shards. More may be started with the
+    same command, here or on machines that share the disk."""
 
 
 def main(argv: list[str]) -> int:
-    """Parse and do."""
+    """Parse and run the verb."""
     if not argv or argv[0] in ("-h", "--help"):
         say(USAGE)
         return 0 if argv else 2
@@ -90,15 +89,17 @@ def main(argv: list[str]) -> int:
     }
     verb, rest = argv[0], argv[1:]
     if verb not in verbs:
-        raise ValueError(f"pippin data has no verb {verb!r}; there are: {', '.join(verbs)}")
-    work, what = verbs[verb]
+        raise ValueError(f"unknown verb {verb!r} of pippin data; choose from: {', '.join(verbs)}")
+    run, argument = verbs[verb]
     if not rest:
-        raise ValueError(f"say which: pippin data {verb} {what} [options]; --help shows them")
-    return work(rest)
+        raise ValueError(
+            f"{argument} is missing: pippin data {verb} {argument} [options]; --help shows them"
+        )
+    return run(rest)
 
 
 def _import(argv: list[str]) -> int:
-    """Import, and say what was taken, what was skipped and what comes next."""
+    """Import, then print what was imported, what was skipped, and the next command."""
     source, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     default = ImportCommand(what=ImportConfig(source=source or "SOURCE"))
     command = parse(ImportCommand, "pippin data import SOURCE", rest, default)
@@ -111,28 +112,28 @@ def _import(argv: list[str]) -> int:
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("importing shards", total=None)
-        found = import_pictures(
+        report = import_pictures(
             command.what,
             command.folder,
             processes=command.processes,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    before = f", {found.before} of them before" if found.before else ""
-    say(f"{command.folder}: {found.pictures} images of {found.shards} shards{before}")
-    say(f"  {summary(found)}")
-    if 0 < found.labels < found.pictures:
+    before = f", {report.before} of them imported before" if report.before else ""
+    say(f"{command.folder}: {report.pictures} images of {report.shards} shards{before}")
+    say(f"  {summary(report)}")
+    if 0 < report.labels < report.pictures:
         say(
-            f"  note: {found.pictures - found.labels} images have no class, and training skips "
+            f"  note: {report.pictures - report.labels} images have no class, and training skips "
             "them; --label none imports all without classes, into another folder"
         )
-    for line in found.lost[:LOST_SHOWN]:
+    for line in report.lost[:MAX_SKIPPED]:
         say(f"  skipped, shard and row {line}")
-    if len(found.lost) > LOST_SHOWN:
-        say(f"  and {len(found.lost) - LOST_SHOWN} more")
-    if not found.pictures:
+    if len(report.lost) > MAX_SKIPPED:
+        say(f"  and {len(report.lost) - MAX_SKIPPED} more")
+    if not report.pictures:
         say(
-            "nothing was imported: no row held an image; name the column of images with "
-            "--image and import into a new --folder"
+            "nothing was imported: no row held an image; give the image column with --image "
+            "and import into a new --folder"
         )
         return REFUSED
     say(f"next: pippin data check {command.folder}")
@@ -140,26 +141,26 @@ def _import(argv: list[str]) -> int:
 
 
 def _check(argv: list[str]) -> int:
-    """Look into every file, print what is there, measure the autoencoder on some."""
+    """Scan all files, print a summary, and measure the autoencoder on some images."""
     path, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     default = CheckCommand(data=ImagesConfig(path=path))
     command = parse(CheckCommand, "pippin data check FOLDER", rest, default)
     if not command.data.path:
-        raise ValueError("say which: pippin data check FOLDER [options]")
+        raise ValueError("FOLDER is missing: pippin data check FOLDER [options]")
 
     from pippin.data.check import summarise
     from pippin.data.listing import SourceRefusedError
     from pippin.data.scan import check_losses
 
     try:
-        found = _scan(command.data)
-        summary = summarise(found, command.data) if found.pictures else None
-        say("\n".join(_described(command.data, found, summary)))
-        check_losses(found, command.data)
-        if refusal := found.facts.refusal(command.data.path):
+        report = _scan(command.data)
+        summary = summarise(report, command.data) if report.pictures else None
+        say("\n".join(_described(command.data, report, summary)))
+        check_losses(report, command.data)
+        if refusal := report.facts.refusal(command.data.path):
             raise SourceRefusedError(refusal)
     except SourceRefusedError as refused:
-        say(f"\nrefused: {str(refused).partition(chr(10))[0]}")  # all files stand above
+        say(f"\nrefused: {str(refused).partition(chr(10))[0]}")  # all files are listed above
         return REFUSED
     if command.sample:
         say(f"\n{_reconstruction(command)}")
@@ -167,14 +168,14 @@ def _check(argv: list[str]) -> int:
 
 
 def _scan(config: ImagesConfig) -> "Scan":
-    """Read every file anew, with a bar on stderr."""
+    """Scan all files again, with a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import Progress
 
     from pippin.data.scan import scan
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading pictures", total=None)
+        task = progress.add_task("scanning images", total=None)
         return scan(
             config,
             fresh=True,
@@ -182,9 +183,9 @@ def _scan(config: ImagesConfig) -> "Scan":
         )
 
 
-def _described(config: ImagesConfig, found: "Scan", summary: "Summary | None") -> list[str]:
-    """The lines about files, classes and sizes."""
-    lines = [f"{config.path}: {len(found.pictures)} pictures ({found.layout})"]
+def _described(config: ImagesConfig, report: "Scan", summary: "Summary | None") -> list[str]:
+    """Summary lines on files, classes and sizes."""
+    lines = [f"{config.path}: {len(report.pictures)} images ({report.layout})"]
     if summary:
         lines += ["", *_classes(summary), "", *_sizes(summary)]
         if config.aspect_ratios:
@@ -192,26 +193,24 @@ def _described(config: ImagesConfig, found: "Scan", summary: "Summary | None") -
         rules = ", ".join(f"{count} {rule}" for rule, count in summary.rules.items())
         lines += [f"rules applied: {rules or 'none'}", f"repeated files: {summary.repeated}"]
         lines += [f"note: {note}" for note in (*summary.notes, *_too_few(summary.splits))]
-    lines += [f"skipped: {line}" for line in found.facts.skipped_lines()]
-    if found.passed_over:
-        others = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.items())
-        lines.append(f"files that are no pictures: {others}")
-    if found.lost:
-        lines += ["", f"lost: {len(found.lost)} pictures ({found.lost_share:.1%})"]
-        lines += [f"  {one.name}: {one.reason}: {one.detail}" for one in found.lost]
+    lines += [f"skipped: {line}" for line in report.facts.skipped_lines()]
+    if report.passed_over:
+        others = ", ".join(f"{count} {suffix}" for suffix, count in report.passed_over.items())
+        lines.append(f"files that are not images: {others}")
+    if report.lost:
+        lines += ["", f"unreadable: {len(report.lost)} images ({report.lost_share:.1%})"]
+        lines += [f"  {image.name}: {image.reason}: {image.detail}" for image in report.lost]
     return lines
 
 
 def _too_few(splits: "dict[Split, int]") -> list[str]:
-    """What an evaluation with its default settings cannot measure on so few pictures."""
+    """Notes on what a default evaluation cannot measure on so few images."""
     k, notes = EvaluationConfig().neighbours, []
     if splits["train"] < k + 1:
-        notes.append(
-            f"`pippin evaluate` needs {k + 1} pictures to train on, or --neighbours below {k}"
-        )
+        notes.append(f"`pippin evaluate` needs {k + 1} training images, or --neighbours below {k}")
     if splits["held-out"] < k + 2:
         notes.append(
-            f"the floor of an evaluation needs {k + 2} held-out pictures and is left out; "
+            f"the floor of an evaluation needs {k + 2} held-out images and is skipped; "
             "--data.held-out-share sets the share"
         )
     return notes
@@ -229,12 +228,12 @@ def _buckets(summary: "Summary") -> list[str]:
 
 
 def _table(name: str, rows: "dict[str, dict[Split, int]]") -> list[str]:
-    """A column of names and one for each split."""
-    width = max(len(one) for one in (name, *rows))
+    """Table with a column of names and one per split."""
+    width = max(map(len, (name, *rows)))
     head = f"{name:<{width}}" + "".join(f"{split:>10}" for split in next(iter(rows.values())))
     lines = (
-        f"{one:<{width}}" + "".join(f"{n:>10}" for n in counts.values())
-        for one, counts in rows.items()
+        f"{row:<{width}}" + "".join(f"{count:>10}" for count in counts.values())
+        for row, counts in rows.items()
     )
     return [head, *lines]
 
@@ -249,7 +248,7 @@ def _sizes(summary: "Summary") -> list[str]:
 
 
 def _reconstruction(command: CheckCommand) -> str:
-    """How well the autoencoder keeps some of the training pictures."""
+    """Reconstruction quality of the autoencoder on some training images."""
     from pippin.data.open import build_source
     from pippin.data.views import make_views, square
     from pippin.encoders.autoencoder import Autoencoder
@@ -260,13 +259,13 @@ def _reconstruction(command: CheckCommand) -> str:
 
     source = build_source(command.data, "train")
     autoencoder = Autoencoder.load(command.autoencoder, device=resolve_device(command.device))
-    chosen = permutation(len(source), "subset", command.data.seed, "check")[: command.sample]
+    sample = permutation(len(source), "subset", command.data.seed, "check")[: command.sample]
     sums = LatentSums()
     quality = measure_reconstruction(
         autoencoder,
         (
             make_views(source, rows.tolist(), [0] * len(rows), square(source)).images
-            for rows in chosen.split(BATCH)
+            for rows in sample.split(BATCH)
         ),
         sums,
     )
@@ -275,30 +274,30 @@ def _reconstruction(command: CheckCommand) -> str:
 
 
 def _latents(sums: "LatentSums", autoencoder: "Autoencoder", source: str) -> str:
-    """What the autoencoder's own numbers make of the latents that were counted."""
+    """RMS of the latents, normalised by the autoencoder's own statistics."""
     from pippin.run.latents import USUAL_RMS, is_usual
 
     try:
-        found = sums.statistics(autoencoder.fingerprint)
+        measured = sums.statistics(autoencoder.fingerprint)
     except ValueError as error:
         return f"note: {error}"
-    rms = found.rms(autoencoder.affine)
+    rms = measured.rms(autoencoder.affine)
     text = (
-        f"latents: root mean square {rms:.2f} on {found.images} views, normalised by the numbers "
-        f"of {source}"
+        f"latents: root mean square {rms:.2f} on {measured.images} views, normalised by the "
+        f"statistics of {source}"
     )
     if is_usual(rms):
         return text
     low, high = USUAL_RMS
     return text + (
-        f"\nnote: outside {low} to {high}; noise schedules and learning rates are made for 1. "
-        "Recipes folder/... measure these images and normalise by that; other recipes do with "
+        f"\nnote: outside {low} to {high}; noise schedules and learning rates assume 1. "
+        "Recipes folder/... normalise by statistics of these images; other recipes do with "
         "--autoencoder.normalisation measured"
     )
 
 
 def _decibels(quality: "Reconstruction", command: CheckCommand) -> str:
-    """The reconstruction error, beside what is usual where that is known."""
+    """Reconstruction error, with the autoencoder's recorded PSNR if known."""
     from pippin.encoders.source import find_autoencoder
 
     text = (
@@ -309,21 +308,21 @@ def _decibels(quality: "Reconstruction", command: CheckCommand) -> str:
     if not record.is_file():
         return text
     try:
-        usual = float(parse_json(record.read_bytes())["psnr_mean_of_images"])
+        expected = float(parse_json(record.read_bytes())["psnr_mean_of_images"])
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{record} is damaged ({error}): put it back, or remove it") from error
-    text += f"; {usual:.1f} dB on pictures held out of its own training"
-    if quality.psnr > usual - MUCH_WORSE:
+        raise ValueError(f"{record} is damaged ({error}): restore it, or remove it") from error
+    text += f"; {expected:.1f} dB on held-out images of its own training"
+    if quality.psnr > expected - MAX_PSNR_LOSS:
         return text
     return text + (
-        "\nnote: no sample is better than what the autoencoder keeps of a picture. For "
-        "photographs take stabilityai/sd-vae-ft-mse (--autoencoder.source), or train one on "
-        f"yours: pippin autoencoder train --data.path {command.data.path}"
+        "\nnote: the autoencoder limits the quality of samples. For photographs use "
+        "stabilityai/sd-vae-ft-mse (--autoencoder.source), or train an autoencoder on your "
+        f"images: pippin autoencoder train --data.path {command.data.path}"
     )
 
 
 def _prepare(argv: list[str]) -> int:
-    """Build or finish the caches and say where the latents are."""
+    """Build or complete the caches and print their locations."""
     if argv[0] in ("-h", "--help"):
         say(USAGE)
         return 0
@@ -338,12 +337,12 @@ def _prepare(argv: list[str]) -> int:
         return 0
     for size, cache in _caches(moments, command.recipe.data).items():
         if cache is None:
-            say(f"{size}0 pictures")
+            say(f"{size}0 images")
             continue
         megabytes = sum(shard.num_bytes for shard in cache.manifest.shards) / 1e6
         say(
-            f"{size}{len(cache)} pictures x {cache.num_views} views in {cache.folder} "
-            f"({megabytes:.1f} MB); training with the same settings reads it"
+            f"{size}{len(cache)} images x {cache.num_views} views in {cache.folder} "
+            f"({megabytes:.1f} MB); training with the same settings uses it"
         )
     return 0
 
@@ -351,7 +350,7 @@ def _prepare(argv: list[str]) -> int:
 def _caches(
     moments: "MomentSource", data: DataConfig | NoDataConfig
 ) -> "dict[str, LatentCache | None]":
-    """By the bucket's name; None where it has no pictures. Without buckets there is one."""
+    """Caches by bucket name; None for an empty bucket. Without buckets there is one."""
     from pippin.data.bucketed import BucketedMoments
     from pippin.data.buckets import size_name
     from pippin.data.cache import LatentCache
@@ -359,10 +358,10 @@ def _caches(
     if isinstance(moments, LatentCache):
         return {"": moments}
     assert isinstance(moments, BucketedMoments) and not isinstance(data, NoDataConfig)
-    found: dict[str, LatentCache | None] = {
+    caches: dict[str, LatentCache | None] = {
         f"bucket {size_name(size)}: ": None for size in data.view_sizes
     }
     for bucket in moments.buckets:
         assert isinstance(bucket.moments, LatentCache)
-        found[f"bucket {size_name(bucket.size)}: "] = bucket.moments
-    return found
+        caches[f"bucket {size_name(bucket.size)}: "] = bucket.moments
+    return caches

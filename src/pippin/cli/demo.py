@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin demo``: pictures from text at once, then the shipped study ``demo`` with its report."""
+"""``pippin demo``: images from text, then the shipped study ``demo`` with its report."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,25 +11,25 @@ from pippin.system.terminal import say
 PROMPTS = (
     *("grinning face", "smiling cat", "person, openmoji", "red heart, twemoji"),
     *("green circle, twemoji", "blue square, openmoji", "green book, twemoji", "yellow circle"),
-    # pairs of attribute and object that training left out
+    # attribute-object pairs held out of training
     *("blue book, openmoji", "yellow flag", "green apple, openmoji", "jar with purple content"),
 )
-"""Two samples of each stand on the first page."""
+"""Prompts of the first page, with two samples each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoCommand:
-    """Pictures from text by a shipped model; then entangled against disentangled conditioning on
-    the embedded pictures, in minutes."""
+    """Generate images from text with a shipped model; then compare entangled with disentangled
+    conditioning on the embedded images, in minutes."""
 
     folder: Path = Path("runs/demo")
-    """Where everything goes; run the same command again to go on after a stop."""
+    """Output folder; the same command resumes after a stop."""
     seeds: tuple[int, ...] = ()
-    """Training seeds; none given = one."""
+    """Training seeds; default one."""
 
 
 def main(argv: list[str]) -> int:
-    """Parse, draw and run the study."""
+    """Parse, sample and run the study."""
     command = parse(DemoCommand, "pippin demo", argv, DemoCommand())
 
     from pippin.cli.study import run
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
 
 
 def _first_page(folder: Path) -> None:
-    """Something to look at while the study runs; without a text encoder, a note."""
+    """Page of samples to look at while the study runs; without a text encoder, a note."""
     from pippin.encoders.text import minilm_installed
     from pippin.run.load import load_run
     from pippin.run.sample import draw_into, sampling_protocol
@@ -53,8 +53,8 @@ def _first_page(folder: Path) -> None:
     seeds = range(2 * len(PROMPTS))
     prompts = [PROMPTS[seed % len(PROMPTS)] for seed in seeds]
     samples = folder / "from-text"
-    if (samples / MANIFEST).exists():  # of an earlier demo; anything else there is refused
+    if (samples / MANIFEST).exists():  # of an earlier demo; other content is refused
         make_room(samples, sampling_protocol(run, run.recipe.sampling))
     draw_into(run, prompts, seeds, run.recipe.sampling, samples)
-    page = render_samples(samples, title="Pictures from text")
-    say(f"drawn from text by {TEXT_MODEL}: {page}", error=True)
+    page = render_samples(samples, title="Images from text")
+    say(f"generated from text by {TEXT_MODEL}: {page}", error=True)

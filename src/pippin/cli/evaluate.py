@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin evaluate RUN``, with a preset or without, and ``pippin evaluate FOLDER``, with a
-reference or without."""
+"""``pippin evaluate RUN [--preset NAME]`` and ``pippin evaluate FOLDER [--reference FILE]``."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +15,8 @@ from pippin.sampling.config import SamplingConfig
 from pippin.system.ranks import first_process, process_count
 from pippin.system.terminal import plain, say
 
-WIDEST = 130
-"""Columns of the table of measures, so that no fingerprint is cut."""
+MIN_TABLE_WIDTH = 130
+"""Minimum width of the table of measures, so that no fingerprint is truncated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,86 +24,85 @@ class _OfRunCommand:
     evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")]
     sampling: SamplingConfig
     autoencoder: str | None = None
-    """Folder or name of the autoencoder, if it is not where the run was trained."""
+    """Folder or name of the autoencoder, if it has moved since training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRunCommand(_OfRunCommand):
-    """Measure a run: held-out loss, sample quality, control drift and effect. Under torchrun
-    several processes share the drawing of its samples."""
+    """Evaluate a run: held-out loss, sample quality, control drift and effect. Under torchrun
+    sampling is distributed over the ranks."""
 
     data: DataPlace = field(default_factory=DataPlace)
-    """The run's own images, training and held-out ones."""
+    """The run's training and held-out images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatePresetCommand(_OfRunCommand):
-    """Measure a run of text on the captions of a folder that it was not trained on."""
+    """Evaluate a text-to-image run zero-shot on the captions of another folder."""
 
     preset: PresetName
     data: ImagesConfig
-    """The folder: one caption a picture. data.resolution is the side at which pictures and
-    samples are compared."""
+    """The folder: one caption per image. Images and samples are compared at data.resolution."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFolderCommand:
-    """Measure a folder of images, or a .npz of them (arr_0), against the clean images of a data
-    set, or against what --reference names."""
+    """Evaluate a folder of images, or a .npz of them (arr_0), against the clean images of a data
+    set, or against --reference."""
 
     evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")] = field(
         default_factory=EvaluationConfig
     )
     data: DataConfig = field(default_factory=OpenMojiConfig)
-    """The reference: OpenMoji, or with --data.path FOLDER your own pictures. data.resolution is
-    the side of its pictures before features are taken."""
+    """The reference: OpenMoji, or with --data.path FOLDER a custom data set. data.resolution is
+    the side of its images before feature extraction."""
     device: str = "auto"
     out: Path | None = None
-    """File of JSON lines to add the measures to. Default: FOLDER/results.jsonl where `pippin
-    sample` made the folder; into any other folder nothing is written."""
+    """JSON Lines file to which the measures are appended. Default: FOLDER/results.jsonl if `pippin
+    sample` made the folder; nothing is written into other folders."""
 
 
 def main(argv: list[str]) -> int:
-    """Parse, measure, print and record."""
+    """Parse, evaluate, print and record."""
     if not argv or argv[0] in ("-h", "--help"):
         say(
             "usage: pippin evaluate RUN_OR_FOLDER [options]\n"
             f"       pippin evaluate RUN --preset {'|'.join(PRESETS)} --data.path FOLDER ...\n"
-            "       add --help to see them"
+            "       add --help for all options"
         )
         return 0 if argv else 2
     folder, rest = Path(argv[0]), argv[1:]
     if not folder.is_dir() and (folder.suffix != ".npz" or not folder.is_file()):
         raise ValueError(
-            f"{folder} is no folder; give a run folder, a folder of images or a .npz of them"
+            f"{folder} does not exist; give a run folder, a folder of images or a .npz of them"
         )
     preset = _preset_name(rest)
     from pippin.run.folder import TWIN
 
     names = ("config.json", TWIN)
     is_run = preset is not None or any((folder / name).exists() for name in names)
-    found = _run(folder, preset, rest) if is_run else _folder(folder, rest)
-    if found is None:  # a process that only helped
+    result = _run(folder, preset, rest) if is_run else _folder(folder, rest)
+    if result is None:  # a rank other than 0
         return 0
-    measures, out = found
+    measures, out = result
 
     from pippin.run.evaluate import write_results
 
     _print_table(measures)
     if out is None:
-        say("not recorded; give a file with --out to keep these numbers with their protocols")
+        say("not recorded; give --out FILE to save these numbers with their protocols")
         return 0
-    if not is_run:  # a run's evaluation has recorded its own
+    if not is_run:  # a run's evaluation records its own
         write_results(measures, out)
-    say(f"recorded with whole protocols: {out}")
+    say(f"recorded with full protocols: {out}")
     return 0
 
 
 def _run(
     folder: Path, preset: PresetName | None, arguments: list[str]
 ) -> tuple[list[dict[str, Any]], Path] | None:
-    """The measures of a run, and where they are recorded; None in processes that draw for the
-    first one."""
+    """Measures of a run and the file that records them; None on ranks other than 0, which only
+    sample."""
     from pippin.run.folder import RunFolder
     from pippin.run.trained import trained_sampling
 
@@ -146,15 +144,15 @@ def _run(
 
 
 def _preset_name(arguments: list[str]) -> PresetName | None:
-    """What follows --preset, before the other options, whose defaults depend on it."""
-    for place, one in enumerate(arguments):
-        option, equals, value = one.partition("=")
+    """Value of --preset, read first because the defaults of other options depend on it."""
+    for position, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
         if option == "--preset":
-            given = value if equals else next(iter(arguments[place + 1 :]), "")
+            given = value if equals else next(iter(arguments[position + 1 :]), "")
             for name in PRESETS:
                 if name == given:
                     return name
-            raise ValueError(f"no preset {given!r}; there are: {', '.join(PRESETS)}")
+            raise ValueError(f"unknown preset {given!r}; choose from: {', '.join(PRESETS)}")
     return None
 
 
@@ -169,19 +167,19 @@ def _preset_command(name: PresetName, sampling: SamplingConfig) -> EvaluatePrese
 
 
 def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], Path | None] | None:
-    """The measures of a folder, and where to record them; None in all processes but the first,
-    which measures alone."""
+    """Measures of a folder and the file that records them; None on ranks other than 0, which do
+    nothing."""
     default = EvaluateFolderCommand(data=chosen_data(arguments))
     command = parse(EvaluateFolderCommand, "pippin evaluate FOLDER", arguments, default)
 
-    named = [one for one in arguments if one.startswith("--data.")]
-    if command.evaluation.reference_kind == "file" and named:
-        raise ValueError(f"{named[0]} has no effect with --reference; leave one of them out")
+    data_options = [argument for argument in arguments if argument.startswith("--data.")]
+    if command.evaluation.reference_kind == "file" and data_options:
+        raise ValueError(f"{data_options[0]} has no effect with --reference; remove one of them")
     check_squares(command.data, "pippin evaluate FOLDER")
     if not first_process():
         return None
     if process_count() > 1:
-        say("images of a folder are measured by one process; the others end", error=True)
+        say("a folder is evaluated by rank 0 only; other ranks exit", error=True)
 
     from pippin.run.evaluate import with_fingerprints
     from pippin.run.evaluate_folder import (
@@ -196,7 +194,7 @@ def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], P
     device, config = resolve_device(command.device), command.evaluation
     if config.reference_kind == "file":
         other = Path(config.reference)
-        config = replace(config, reference="train")  # the measures say what the file holds
+        config = replace(config, reference="train")  # the measures name the file's content
         measures = evaluate_against(folder, other, config, device)
         protocol = reference_protocol(config)
     else:
@@ -212,11 +210,14 @@ def _print_table(measures: list[dict[str, Any]]) -> None:
 
     columns = ("measure", "of", "value", "95 % interval", "N", "better", "protocol")
     table = Table(*(Column(name, no_wrap=True) for name in columns))
-    for one in measures:
-        low, high, value = one["low"], one["high"], one["value"]
-        interval = "" if low is None else f"{low:.4g} to {high:.4g} ({one['interval_over']})"
+    for measure in measures:
+        low, high, value = measure["low"], measure["high"], measure["value"]
+        interval = "" if low is None else f"{low:.4g} to {high:.4g} ({measure['interval_over']})"
         number = "not finite" if value is None else f"{value:.4g}"
-        cells = (one["name"], one["subject"], number, interval, str(one["n"]), one["better"])
-        table.add_row(*map(plain, cells), one["fingerprint"])
+        cells = (
+            *(measure["name"], measure["subject"], number, interval),
+            *(str(measure["n"]), measure["better"]),
+        )
+        table.add_row(*map(plain, cells), measure["fingerprint"])
     console = Console()
-    Console(width=max(console.width, WIDEST)).print(table)
+    Console(width=max(console.width, MIN_TABLE_WIDTH)).print(table)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin export RUN OUT``: the weights of a run as one folder that needs no run."""
+"""``pippin export RUN OUT``: export the weights of a run as a self-contained folder."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,33 +17,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCommand:
-    """Write what sampling on another machine, another run's start, or diffusers needs: settings,
-    weights, class names, the autoencoder."""
+    """Export a model for sampling elsewhere, for initialising a run, or for diffusers: settings,
+    weights, class names, autoencoder."""
 
     run: Annotated[str, tyro.conf.Positional]
-    """A run folder (its newest good checkpoint), an exported or converted folder, or the name of
+    """A run folder (its newest intact checkpoint), an exported or converted folder, or the name of
     a shipped model."""
     out: Annotated[Path, tyro.conf.Positional]
-    """New folder, or one that the same command left unfinished."""
+    """New folder, or one left unfinished by the same command."""
     to: Literal["pippin", "diffusers"] = "pippin"
-    """diffusers: the folder of a model class of diffusers, where there is one that computes what
-    this model does."""
+    """diffusers: a model folder of diffusers, if an equivalent class exists."""
     weights: str | None = None
     """ema, raw, or one of the run's train.ema_extra, such as ema-share-0.1; None = ema of a run,
-    and what an exported folder has."""
+    or the only weights of an exported folder."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Of the weights on disk; pippin casts them to float32 when it loads them."""
+    """Type of the weights on disk; pippin casts them to float32 on loading."""
     text_encoder: bool = True
-    """Copy text encoders that lie in a local folder; False: `pippin sample` on a machine without
-    that folder asks for --text-source."""
+    """Copy text encoders from local folders; False: `pippin sample` on a machine without these
+    folders needs --text-source."""
     autoencoder: str | None = None
-    """Folder or name of the autoencoder, if it is not where the run was trained."""
+    """Folder or name of the autoencoder, if it has moved since training."""
     data: DataPlace = field(default_factory=DataPlace)
-    """An export needs no images; those of a run that an older version made name its classes."""
+    """Images, needed only to name the classes of a run made by an older version."""
 
 
 def main(argv: list[str]) -> int:
-    """Parse, read, write."""
+    """Parse, load, export."""
     command = parse(ExportCommand, "pippin export", argv)
 
     import torch
@@ -84,9 +83,9 @@ def main(argv: list[str]) -> int:
             say(f"note: {DIT_NOTE}")
         if trained.latents is not None:
             say(
-                "note: latents are normalised by measured numbers, (raw - mean) / deviation with "
-                f"mean {list(trained.latents.mean)} and deviation {list(trained.latents.std)}; "
-                f"{command.out / 'vae'} is the autoencoder with these"
+                "note: latents are normalised by measured statistics, (raw - mean) / std with "
+                f"mean {list(trained.latents.mean)} and std {list(trained.latents.std)}; "
+                f"the autoencoder in {command.out / 'vae'} applies them"
             )
         advice = f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
     say(f"exported: {command.out}, {trained.said}; {advice}")
@@ -94,7 +93,7 @@ def main(argv: list[str]) -> int:
 
 
 def _trained(command: ExportCommand) -> "Trained":
-    """The weights, with the autoencoder and the class names that the command names."""
+    """Weights, with the autoencoder and class names chosen by the command."""
     from rich.console import Console
 
     from pippin.data.config import ImagesConfig
@@ -105,24 +104,23 @@ def _trained(command: ExportCommand) -> "Trained":
     trained = open_trained(command.run, command.weights)
     console = Console(stderr=True)
     if command.autoencoder is not None:
-        places = {**trained.brought, AUTOENCODER: command.autoencoder}
-        trained = replace(trained, brought=places)
+        locations = {**trained.brought, AUTOENCODER: command.autoencoder}
+        trained = replace(trained, brought=locations)
     if command.data.path is not None:
         inputs = inputs_in_folder(trained, command.data.path, console)
         trained = replace(trained, inputs=inputs)
     if trained.inputs is None and isinstance(trained.recipe.data, ImagesConfig):
         note(
             console,
-            f"{command.run} kept none, an older version "
-            "made it; --data.path FOLDER takes those of a folder",
-            label="class names are not known:",
+            f"an older version made {command.run} without them; --data.path FOLDER reads them "
+            "from a folder",
+            label="class names are unknown:",
         )
     return trained
 
 
 def _own_autoencoder(trained: "Trained") -> "Autoencoder | None":
-    """The autoencoder with the numbers that the weights were trained with, where those are not
-    the ones of its own files."""
+    """Autoencoder with the latent statistics of training, if they differ from its own files."""
     from pippin.encoders.autoencoder import Autoencoder
     from pippin.run.latents import check_latents
 

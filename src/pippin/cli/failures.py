@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a verb says, and how it exits, when something goes wrong that is no bug of ours.
+"""Messages and exit codes for errors that are not bugs of pippin.
 
-Exit codes: 1 for what the input could not know (no memory, no room on the disk, a model that
-diverged), 2 for input that is wrong.
+Exit codes: 1 for failures at run time (out of memory, a full disk, a diverged model), 2 for wrong
+input.
 """
 
 import errno
@@ -11,10 +11,10 @@ from typing import NamedTuple
 from pippin.system.children import killed_worker
 
 FAILED, BAD_INPUT = 1, 2
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""Errors of a file system that is full or broken."""
-NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
-LEVERS = {
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""Errors of a full or broken file system."""
+MEMORY_ERRORS = ("out of memory", "not enough memory", "can't allocate memory")
+MEMORY_ADVICE = {
     "train": "--train.micro-batch-size 1 or --train.gradient-checkpointing 1, which change "
     "rounding only, --train.precision bf16, torchrun with --train.parallel fsdp, a "
     "smaller --train.batch-size or --denoiser.width, or another --train.device",
@@ -24,33 +24,35 @@ LEVERS = {
     "data": "--batch-size of recaption, or --data.resolution",
     "autoencoder": "--train.batch-size or --data.resolution",
 }
-"""Verb -> what lowers its need of memory."""
+"""Verb -> options that reduce its memory."""
 
 
 class Failure(NamedTuple):
-    """One message, and the exit code that goes with it."""
+    """Message and exit code of a failure."""
 
     message: str
     code: int
 
 
 def explain(error: Exception, verb: str) -> Failure | None:
-    """The message for a user; None for an error that only its traceback explains."""
+    """Message for the user; None for an error that needs its traceback."""
     if killed := killed_worker(error):
         resume = " with --resume True" if verb in ("train", "autoencoder") else ""
-        return Failure(f"{killed}; the same command goes on{resume}", FAILED)
+        return Failure(f"{killed}; the same command resumes{resume}", FAILED)
     if _out_of_memory(error):
         first = next(iter(str(error).splitlines()), "") or type(error).__name__
-        levers = LEVERS.get(verb, "a smaller batch size or model in its recipe")
-        return Failure(f"not enough memory ({first}); it takes less with {levers}", FAILED)
+        advice = MEMORY_ADVICE.get(verb, "a smaller batch size or model in its recipe")
+        return Failure(f"not enough memory ({first}); reduce it with {advice}", FAILED)
     if isinstance(error, FloatingPointError):
         return Failure(str(error), FAILED)
-    if type(error).__name__ == "SafetensorError":  # named, so that help needs no safetensors
-        text = f"a safetensors file cannot be read: {error}; it is damaged, or no such file"
+    if (
+        type(error).__name__ == "SafetensorError"
+    ):  # by name, so that help does not import safetensors
+        text = f"a safetensors file cannot be read: {error}; it is damaged or missing"
         return Failure(text, BAD_INPUT)
     if isinstance(error, OSError):
         return _of_file_system(error)
-    if isinstance(error, ValueError):  # ConfigError and our other messages are ValueErrors
+    if isinstance(error, ValueError):  # ConfigError and other messages of pippin
         return Failure(str(error), BAD_INPUT)
     return None
 
@@ -58,15 +60,15 @@ def explain(error: Exception, verb: str) -> Failure | None:
 def _out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in NO_MEMORY)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in MEMORY_ERRORS)
 
 
 def _of_file_system(error: OSError) -> Failure:
     where = f"{error.filename}: " if error.filename else ""
-    what = f"{where}{error.strerror or error}"
-    if error.errno in NO_ROOM:
-        advice = "make room or choose another folder; what was finished before is whole"
-        return Failure(f"{what}; {advice}", FAILED)
+    description = f"{where}{error.strerror or error}"
+    if error.errno in DISK_ERRORS:
+        advice = "free some space or choose another folder; finished work is intact"
+        return Failure(f"{description}; {advice}", FAILED)
     if isinstance(error, FileExistsError | NotADirectoryError):
-        return Failure(f"{what}; a folder is needed where a file stands", BAD_INPUT)
-    return Failure(what, BAD_INPUT)
+        return Failure(f"{description}; a folder is needed, but a file exists there", BAD_INPUT)
+    return Failure(description, BAD_INPUT)

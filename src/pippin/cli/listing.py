@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recipes as a list to choose from, family by family, with a line each."""
+"""List of recipes by family, with a line each."""
 
 from pippin.data.config import NoDataConfig
 from pippin.denoisers.config import TransformerConfig, UNetConfig
@@ -7,29 +7,29 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES
 
 FAMILIES = {
-    "openmoji": "on the embedded pictures; small enough for two CPU cores",
-    "shapes": "on procedural scenes of known truth; small enough for two CPU cores",
-    "folder": "on own pictures: --data.path FOLDER",
+    "openmoji": "on the embedded images; small enough for two CPU cores",
+    "shapes": "on procedural scenes with ground truth; small enough for two CPU cores",
+    "folder": "on a custom data set: --data.path FOLDER",
     "published": "published models as they were trained: --data.path FOLDER",
     "paper": "five denoisers under one protocol, on ImageNet and CC12M: --data.path FOLDER",
 }
 
 
 def recipe_list() -> str:
-    """All recipes; what each is follows from its settings."""
+    """All recipes, each described from its settings."""
     width = max(map(len, RECIPES))
     lines = []
     for family in dict.fromkeys(name.partition("/")[0] for name in RECIPES):
         lines += ["", f"{family}/...  {FAMILIES[family]}"]
         lines += [
-            f"  {name:<{width}}  {_in_words(build())}"
+            f"  {name:<{width}}  {_description(build())}"
             for name, build in RECIPES.items()
             if name.startswith(f"{family}/")
         ]
     return "\n".join(lines[1:])
 
 
-def _in_words(recipe: Recipe) -> str:
+def _description(recipe: Recipe) -> str:
     """``mmdit 12 x 768, 256 px, label by attention, control gated, 25.6 M images``."""
     denoiser, data = recipe.denoiser, recipe.data
     assert not isinstance(data, NoDataConfig)
@@ -46,7 +46,7 @@ def _in_words(recipe: Recipe) -> str:
 
 def _semantics(recipe: Recipe) -> str:
     rules = recipe.conditioning.rules
-    return " and ".join(f"{what} by {how}" for what, how in rules.items()) or "no classes"
+    return " and ".join(f"{source} by {path}" for source, path in rules.items()) or "no classes"
 
 
 def _control(recipe: Recipe) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin VERB ...``: finds the verb, turns errors into messages and exit codes.
+"""``pippin VERB ...``: run the verb, and turn errors into messages and exit codes.
 
-Exit codes: 0 done; 1 it could not be done (a failed arm, a diverged model, no memory, a full
-disk); 2 bad input; 75 stopped by a signal (Ctrl-C, SIGTERM, SIGUSR2), to go on later.
+Exit codes: 0 success; 1 failure (a failed arm, a diverged model, out of memory, a full disk);
+2 wrong input; 75 stopped by a signal (Ctrl-C, SIGTERM, SIGUSR2), resumable.
 """
 
 import faulthandler
@@ -14,39 +14,39 @@ from pippin.cli.failures import BAD_INPUT, explain
 from pippin.system.children import end_with_launcher
 from pippin.system.ranks import first_process
 from pippin.system.secrets import redact
+from pippin.system.signal_watchdog import exit_when_stuck
 from pippin.system.stop import signals_interrupt
-from pippin.system.stuck import leave_when_stuck
 from pippin.system.terminal import say
 from pippin.system.text import prefer_utf8, show_any_text
 
 VERBS: dict[str, str] = {
-    "demo": "the whole line on the embedded pictures, with a report, in minutes",
-    "data": "check or recaption own pictures, or prepare a recipe's latents",
-    "show": "what a recipe is and costs: parameters, FLOPs, memory",
-    "plan": "what training a recipe takes: memory, hours and disk on many devices",
+    "demo": "full pipeline on the embedded images, with a report, in minutes",
+    "data": "import, check or recaption a custom data set, or prepare a recipe's latents",
+    "show": "show a recipe and its cost: parameters, FLOPs, memory",
+    "plan": "estimate the training of a recipe: memory, hours and disk on many devices",
     "train": "train a recipe",
-    "sample": "draw images from a run",
-    "evaluate": "measure a run or a folder of images",
-    "reference": "keep statistics of a folder of images, to evaluate against",
-    "convert": "read the weights of another implementation",
-    "export": "write the weights of a run as a folder of their own",
-    "bench": "measure how fast a recipe trains",
+    "sample": "sample images from a run",
+    "evaluate": "evaluate a run or a folder of images",
+    "reference": "save reference statistics of a folder of images",
+    "convert": "convert weights of another implementation",
+    "export": "export the weights of a run as a self-contained folder",
+    "bench": "measure the training throughput of a recipe",
     "report": "write report.html for a run or a study",
     "study": "run or list the shipped studies",
     "autoencoder": "train a small autoencoder",
 }
 RESUMABLE = 75
-KEEPS = {"demo", "train", "sample", "evaluate", "study", "autoencoder"}
-"""Verbs that find what they had finished when they are given again; and ``data`` but its check."""
+RESUMABLE_VERBS = {"demo", "train", "sample", "evaluate", "study", "autoencoder"}
+"""Verbs that resume when run again; also ``data``, except its check."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
-    if argv is None:  # a command, not a call
+    if argv is None:  # the command line, not a call from Python
         prefer_utf8()
     show_any_text()
     if sys.__stderr__ is not None and not faulthandler.is_enabled():
-        # A crash in native code says where it was: torchrun tells no more than the signal.
+        # Print the traceback of a crash in native code: torchrun reports only the signal.
         faulthandler.enable(sys.__stderr__)
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         from pippin.config import nearest
 
         near = nearest(verb, VERBS)
-        say(f"error: no verb {verb!r}{near}; `pippin --help` lists all", error=True)
+        say(f"error: unknown verb {verb!r}{near}; `pippin --help` lists all", error=True)
         return BAD_INPUT
     return _guarded(verb, rest)
 
@@ -70,10 +70,10 @@ def main(argv: list[str] | None = None) -> int:
 def _guarded(verb: str, arguments: list[str]) -> int:
     end_with_launcher()
     try:
-        with signals_interrupt(), leave_when_stuck(lambda: _leave_stopped(verb, arguments)):
+        with signals_interrupt(), exit_when_stuck(lambda: _exit_stopped(verb, arguments)):
             return importlib.import_module(f"pippin.cli.{verb}").main(arguments)
     except KeyboardInterrupt:
-        _say_stopped(verb, arguments)
+        _report_stop(verb, arguments)
         return RESUMABLE
     except Exception as error:
         failure = explain(error, verb)
@@ -83,18 +83,18 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         return failure.code
 
 
-def _say_stopped(verb: str, arguments: list[str]) -> None:
+def _report_stop(verb: str, arguments: list[str]) -> None:
     if first_process():
-        keeps = verb in KEEPS or (verb == "data" and arguments[:1] != ["check"])
-        way = "goes on from here" if keeps else "begins anew"
-        say(f"stopped; the same command {way}", error=True)
+        resumable = verb in RESUMABLE_VERBS or (verb == "data" and arguments[:1] != ["check"])
+        effect = "resumes from here" if resumable else "starts over"
+        say(f"stopped; the same command {effect}", error=True)
 
 
-def _leave_stopped(verb: str, arguments: list[str]) -> None:
-    """End a process whose main thread is stuck in native code."""
+def _exit_stopped(verb: str, arguments: list[str]) -> None:
+    """Exit a process whose main thread is stuck in native code."""
     if sys.stderr.isatty():
-        sys.stderr.write("\033[?25h")  # the cursor, which a progress bar hides
-    _say_stopped(verb, arguments)
+        sys.stderr.write("\033[?25h")  # show the cursor, which a progress bar hides
+    _report_stop(verb, arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(RESUMABLE)

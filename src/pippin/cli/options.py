@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the verbs turn arguments into configurations."""
+"""Parsing of command-line arguments into configurations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _registry = ConstructorRegistry()
 
 @_registry.primitive_rule
 def _weights(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, float]] | None:
-    """``name 0.5 caption_blip 0.5``: any names, where tyro would admit those of the default."""
+    """``name 0.5 caption_blip 0.5``: any names; tyro would allow only those of the default."""
     if info.type != dict[str, float]:
         return None
     return PrimitiveConstructorSpec(
@@ -27,7 +27,7 @@ def _weights(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, floa
         metavar="NAME WEIGHT [NAME WEIGHT ...]",
         instance_from_str=parse_weights,
         is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [str(one) for pair in value.items() for one in pair],
+        str_from_instance=lambda value: [str(part) for pair in value.items() for part in pair],
     )
 
 
@@ -35,7 +35,7 @@ def _weights(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, floa
 def _half_lives(
     info: PrimitiveTypeInfo,
 ) -> PrimitiveConstructorSpec[tuple[HalfLife, ...]] | None:
-    """``share-0.1 images-500000``, where tyro would admit as many as the default has."""
+    """``share-0.1 images-500000``: any number; tyro would allow only as many as the default."""
     if info.type != tuple[HalfLife, ...]:
         return None
     return PrimitiveConstructorSpec(
@@ -43,7 +43,9 @@ def _half_lives(
         metavar="share-SHARE|images-N ...",
         instance_from_str=lambda words: tuple(map(parse_half_life, words)),
         is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [one.name.removeprefix("ema-") for one in value],
+        str_from_instance=lambda value: [
+            half_life.name.removeprefix("ema-") for half_life in value
+        ],
     )
 
 
@@ -62,22 +64,22 @@ def _names(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, str]] 
 
 
 def parse_names(words: list[str]) -> dict[str, str]:
-    """Name and value of each word.
+    """Parse NAME=VALUE words.
 
     Raises:
-        ValueError: no = in one, or nothing before it.
+        ValueError: a word without = or without a name.
     """
-    found = {}
+    values = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not (name and equals):
             raise ValueError(f"give NAME=VALUE; got {word!r}")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def parse_half_life(text: str) -> HalfLife:
-    """``share-0.1`` of the run, or ``images-500000``.
+    """Parse ``share-0.1`` (of the run) or ``images-500000``.
 
     Raises:
         ValueError: anything else.
@@ -96,28 +98,28 @@ def parse_half_life(text: str) -> HalfLife:
 
 
 def parse_weights(words: list[str]) -> dict[str, float]:
-    """Names and numbers in turn.
+    """Parse alternating names and weights.
 
     Raises:
-        ValueError: no pairs, or a name that stands twice.
+        ValueError: no pairs, or a repeated name.
     """
     names, weights = words[::2], words[1::2]
     try:
-        found = {name: float(weight) for name, weight in zip(names, weights, strict=True)}
+        pairs = {name: float(weight) for name, weight in zip(names, weights, strict=True)}
     except ValueError:
-        found = {}
-    if len(found) < len(names) or not found:
+        pairs = {}
+    if len(pairs) < len(names) or not pairs:
         raise ValueError(
             "give each name once, with its weight, such as: name 0.5 caption_blip 0.5; got "
             f"{' '.join(words) or 'nothing'}"
         )
-    return found
+    return pairs
 
 
 def parse(kind: type[T], prog: str, arguments: list[str], default: Any = None) -> T:
-    """A typed command from its arguments; booleans are written True or False.
+    """Parse arguments into a typed command; booleans are written True or False.
 
-    Where a setting admits several classes, its default's class stays: another class is another
+    A setting of several possible classes keeps its default's class: another class is another
     recipe.
     """
     return tyro.cli(
@@ -132,17 +134,17 @@ def parse(kind: type[T], prog: str, arguments: list[str], default: Any = None) -
 
 @dataclass(frozen=True, kw_only=True)
 class DataPlace:
-    """Where a trained model's images are. They are the ones it was trained on: a record of their
-    content says whether they are the same."""
+    """Location of a trained model's images. A record of their content verifies that they are those
+    of its training."""
 
     path: str | None = None
-    """Their folder, if it is not where the model was trained on it."""
+    """Folder of the images, if it has moved since training."""
 
 
 def chosen_data(arguments: Sequence[str]) -> DataConfig:
-    """The kind of data whose options are shown: images of a folder where --data.path is given,
-    shapes where --data.kind asks for them, OpenMoji otherwise."""
-    words = [word for one in arguments for word in one.split("=", 1)]
+    """Data configuration whose options apply: an image folder with --data.path, shapes with
+    --data.kind shapes, otherwise OpenMoji."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
     if "--data.path" in words:
         return ImagesConfig()
     if ("--data.kind", "shapes") in pairwise(words):
@@ -150,31 +152,31 @@ def chosen_data(arguments: Sequence[str]) -> DataConfig:
     return OpenMojiConfig()
 
 
-MOST_SEEDS = 10_000_000
-"""The most seeds one command takes: each is an image."""
+MAX_SEEDS = 10_000_000
+"""Maximum number of seeds of one command; each is an image."""
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``0:64`` (64 is left out), ``7``, or ``1,5,9``.
+    """Parse ``0:64`` (64 excluded), ``7``, or ``1,5,9``.
 
     Raises:
-        ValueError: anything else, an empty range, or more than can be drawn.
+        ValueError: anything else, an empty range, or too many or too large seeds.
     """
     seeds: Sequence[int] = ()
     try:
         if ":" in text:
             start, stop = map(int, text.split(":"))
-            # The length of a longer one is more than a list, or len, can hold.
-            seeds = range(start, min(stop, start + MOST_SEEDS + 1))
+            # A longer range may exceed what a list, or len, can hold.
+            seeds = range(start, min(stop, start + MAX_SEEDS + 1))
         else:
             seeds = [int(part) for part in text.split(",")]
     except ValueError:
         pass
     if not seeds or min(seeds) < 0:
         raise ValueError(f"seeds must look like 0:64, 7 or 1,5,9; got {text[:80]!r}")
-    if len(seeds) > MOST_SEEDS or max(seeds) > LARGEST:
+    if len(seeds) > MAX_SEEDS or max(seeds) > LARGEST:
         raise ValueError(
-            f"at most {MOST_SEEDS} seeds can be given, each at most {LARGEST}; got {text[:80]!r}: "
-            "give several parts one after the other, such as 0:1000000 and 1000000:2000000"
+            f"at most {MAX_SEEDS} seeds are allowed, each at most {LARGEST}; got {text[:80]!r}: "
+            "run several parts one after the other, such as 0:1000000 and 1000000:2000000"
         )
     return list(seeds)

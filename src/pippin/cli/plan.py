@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 USAGE = """usage: pippin plan RECIPE [options]      pippin plan RECIPE --help shows all settings
        pippin plan --config RUN/config.json [options]
-       pippin plan --study NAME [--scale S] [options]      every cell of a study
+       pippin plan --study NAME [--scale S] [options]      every run of a study
 
 devices: {devices}
 
@@ -32,18 +32,18 @@ devices: {devices}
 
 @dataclass(frozen=True, kw_only=True)
 class PlanCommand:
-    """Plan the training of a recipe on many devices; no data and no weights are read."""
+    """Estimate the training of a recipe on many devices, without reading data or weights."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     latent_shape: Shape | None = None
-    """Channels, height, width; None = by the autoencoder where it is known, otherwise 4 channels
-    and an eighth of the resolution."""
+    """Channels, height, width; None = from the autoencoder if known, otherwise 4 channels and an
+    eighth of the resolution."""
     num_classes: int | None = None
     """None = OpenMoji's groups, those of the run of --config, or ImageNet's 1000."""
     pictures: int | None = None
-    """Of the training set, for the size of caches; None = OpenMoji's, or for recipes that follow a
-    paper ImageNet's or CC12M's."""
+    """Number of training images, for the cache size; None = OpenMoji's, or ImageNet's or CC12M's
+    for recipes that follow a paper."""
     json: bool = False
     """Print JSON: bytes, FLOPs, hours."""
 
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     command = parse(PlanCommand, f"pippin plan {name}", rest, default)
     command = replace(command, recipe=located_recipe(argv, command.recipe))
     counts = (*(command.latent_shape or ()), command.num_classes, command.pictures)
-    if any(one is not None and one < 1 for one in counts):
+    if any(count is not None and count < 1 for count in counts):
         raise ValueError("--latent-shape, --num-classes and --pictures must be 1 or more")
 
     from pippin.run.plan import plan
@@ -96,10 +96,10 @@ def _summary(name: str, command: PlanCommand, planned: "Plan") -> "Table":
 
 
 def _work(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
-    """What is computed, where and how fast."""
+    """Rows on devices and compute."""
     cluster, device = planned.cluster, DEVICES[planned.cluster.device]
     peak = device.bf16 if planned.precision == "bf16" else device.fp32
-    guess = "" if command.latent_shape or is_known(command.recipe) else " (assumed: factor 8)"
+    assumption = "" if command.latent_shape or is_known(command.recipe) else " (assumed: factor 8)"
     rows = [
         (
             "devices",
@@ -108,16 +108,16 @@ def _work(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
         ),
         (
             "assumed",
-            f"{cluster.utilisation:.0%} of the peak, {cluster.headroom:.0%} of memory left free",
+            f"{cluster.utilisation:.0%} of the peak, {cluster.headroom:.0%} of memory kept free",
         ),
-        ("latent", " x ".join(map(str, planned.latent_shape)) + guess),
+        ("latent", " x ".join(map(str, planned.latent_shape)) + assumption),
         ("parameters", f"{planned.parameters / 1e6:.2f} M"),
-        ("batch", f"{planned.batch_size}, {_shared(planned)}; {planned.steps:,} steps"),
+        ("batch", f"{planned.batch_size}, {_batch_per_device(planned)}; {planned.steps:,} steps"),
         (
-            "an image",
+            "per image",
             f"forward {_flops(planned.forward_flops)}, training {_flops(planned.training_flops)}",
         ),
-        ("a step", f"{_flops(planned.step_flops)} in all"),
+        ("per step", f"{_flops(planned.step_flops)} in total"),
     ]
     if planned.optimizer_flops:
         muon = f"Muon {_flops(planned.optimizer_flops)} on each device, in bf16"
@@ -125,29 +125,29 @@ def _work(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
     return rows
 
 
-def _shared(planned: "Plan") -> str:
-    each = f"{planned.local_batch} on each device"
+def _batch_per_device(planned: "Plan") -> str:
+    local = f"{planned.local_batch} per device"
     accumulates = planned.micro_batch < planned.local_batch
-    return f"{each}, {planned.micro_batch} at once" if accumulates else each
+    return f"{local}, micro-batch {planned.micro_batch}" if accumulates else local
 
 
 def _disk(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
-    """What is written."""
+    """Rows on disk space."""
     keep = command.recipe.train.keep_checkpoints
-    each = f"latents {_bytes(planned.latent_bytes)}"
+    per_image = f"latents {_bytes(planned.latent_bytes)}"
     if planned.text_bytes:
-        each += f", captions {_bytes(planned.text_bytes)}"
+        per_image += f", captions {_bytes(planned.text_bytes)}"
     total, pictures = planned.cache_bytes, planned.pictures
     if total is None or pictures is None:
-        caches = f"{each} a picture; --pictures N gives the whole"
+        caches = f"{per_image} per image; --pictures N gives the total"
     else:
         source = "" if command.pictures else " (assumed, see --pictures)"
-        caches = f"{_bytes(total)}: {each} a picture, {pictures:,} pictures{source}"
+        caches = f"{_bytes(total)}: {per_image} per image, {pictures:,} images{source}"
     return [
         (
             "checkpoints",
             f"{_bytes(planned.checkpoints_bytes)}: {_bytes(planned.checkpoint_bytes)} each, "
-            f"{keep} kept and one in writing",
+            f"{keep} kept and one being written",
         ),
         ("caches", caches),
     ]
@@ -156,41 +156,46 @@ def _disk(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
 def _placements(planned: "Plan") -> "Table":
     from rich.table import Table
 
-    ways = planned.placements
-    table = Table("each device", *(label(one).replace(", ", "\n") for one in ways))
+    placements = planned.placements
+    labels = (label(placement).replace(", ", "\n") for placement in placements)
+    table = Table("per device", *labels)
     for name in ("weights", "gradients", "optimizer", "ema", "activations", "passing", "memory"):
-        table.add_row(name, *(_bytes(getattr(one, name)) for one in ways))
+        table.add_row(name, *(_bytes(getattr(placement, name)) for placement in placements))
     usable = _bytes(planned.cluster.usable)
-    table.add_row(f"fits in {usable}", *("yes" if one.fits else "NO" for one in ways))
-    table.add_row("largest micro-batch", *(str(one.largest_micro_batch) for one in ways))
-    table.add_row("hours, whole run", *(_count(one.hours) for one in ways))
-    table.add_row("device-hours", *(_count(one.device_hours) for one in ways))
+    table.add_row(
+        f"fits in {usable}", *("yes" if placement.fits else "NO" for placement in placements)
+    )
+    table.add_row(
+        "largest micro-batch", *(str(placement.largest_micro_batch) for placement in placements)
+    )
+    table.add_row("hours, whole run", *(_count(placement.hours) for placement in placements))
+    table.add_row("device-hours", *(_count(placement.device_hours) for placement in placements))
     return table
 
 
 def label(placement: "Placement") -> str:
-    """Such as ``FSDP, checkpointing 1``."""
+    """Column label such as ``FSDP, checkpointing 1``."""
     every = placement.checkpointing
     return f"{placement.layout}, checkpointing {every}" if every else placement.layout
 
 
 def _count(number: float) -> str:
-    """Three digits, or all whole ones."""
+    """Number with three significant digits, or rounded to an integer from 100 on."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _bytes(count: float) -> str:
-    """In powers of 1000, as data sheets count."""
+    """Bytes in powers of 1000, as in data sheets."""
     units = ("B", "kB", "MB", "GB", "TB")
-    place = 0
-    while count >= 999.5 and place < len(units) - 1:
-        count, place = count / 1000, place + 1
-    return f"{count:.3g} {units[place]}"
+    power = 0
+    while count >= 999.5 and power < len(units) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.3g} {units[power]}"
 
 
 def _flops(count: float) -> str:
     units = ("FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "TFLOPs", "PFLOPs", "EFLOPs")
-    place = 0
-    while count >= 9999.5 and place < len(units) - 1:
-        count, place = count / 1000, place + 1
-    return f"{count:.4g} {units[place]}"
+    power = 0
+    while count >= 9999.5 and power < len(units) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.4g} {units[power]}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin plan --study NAME [--scale S] [--train.micro-batch-size 64]``: each run's cost."""
+"""``pippin plan --study NAME [--scale S] [--train.micro-batch-size 64]``: cost of each run."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
     from pippin.run.plan import Plan
 
 HEADS = (
-    *("run", "from", "px", "parameters, M", "GFLOPs an image", "images, M", "micro-batch"),
+    *("run", "from", "px", "parameters, M", "GFLOPs per image", "images, M", "micro-batch"),
     *("GB", "GB, again", "largest micro-batch", "again", "device-hours", "again"),
 )
-"""*again*: with activations computed again in every block (gradient checkpointing)."""
+"""*again*: with gradient checkpointing of every block."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanStudyCommand(Machine):
-    """Plan every run of a study, and what these start from; no data and no weights are read."""
+    """Plan every run of a study and its pre-training, without reading data or weights."""
 
     scale: ScaleName | None = None
-    """None = the smallest that the study has."""
+    """None = the study's smallest scale."""
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(
         default_factory=lambda: Cluster(devices=1)
     )
     markdown: bool = False
-    """Print a table in Markdown."""
+    """Print the table in Markdown."""
 
 
 def plan_study(argv: list[str]) -> int:
     """Parse, plan and print.
 
     Raises:
-        ValueError: no name of a study.
+        ValueError: no study name given.
     """
     from pippin.studies.table import get_study
 
@@ -52,10 +52,10 @@ def plan_study(argv: list[str]) -> int:
         PlanStudyCommand, f"pippin plan --study {argv[0]}", argv[1:], PlanStudyCommand()
     )
     study = on_machine(get_study(argv[0], scale=command.scale), command)
-    starts = {f"@{name}": one for name, one in study.starts.items()}
+    starts = {f"@{name}": recipe for name, recipe in study.starts.items()}
     rows = plan_rows(starts | study.arms(), command.cluster, len(study.seeds))
     if command.markdown:
-        for cells in chain((HEADS, ("---",) * len(HEADS)), rows):  # as they come
+        for cells in chain((HEADS, ("---",) * len(HEADS)), rows):  # printed one by one
             say(f"| {' | '.join(cells)} |")
     else:
         _print(rows)
@@ -65,15 +65,15 @@ def plan_study(argv: list[str]) -> int:
 def plan_rows(
     recipes: dict[str, Recipe], cluster: Cluster, seeds: int
 ) -> Iterator[tuple[str, ...]]:
-    """A row for each run, and one of the device-hours of all trainings of all seeds.
+    """Rows of all runs, and a total of the device-hours over all seeds.
 
-    Runs that differ in sampling and evaluation alone are trained once: the rows of all but the
-    first name that one, and only the first counts.
+    Runs that differ only in sampling and evaluation share one training: all but the first refer to
+    the first, which alone counts.
     """
     from pippin.run.execute import first_trained_alike
     from pippin.run.plan import plan
 
-    kept, again = 0.0, 0.0
+    stored, recomputed = 0.0, 0.0
     first = first_trained_alike(recipes)
     for name, recipe in recipes.items():
         if first[name] != name:
@@ -81,15 +81,19 @@ def plan_rows(
             continue
         planned = plan(recipe, cluster)
         yield _row(name, recipe, planned)
-        kept += planned.placements[0].device_hours
-        again += planned.placements[1].device_hours
-    said = "one seed" if seeds == 1 else f"{seeds} seeds"
+        stored += planned.placements[0].device_hours
+        recomputed += planned.placements[1].device_hours
+    seeds_text = "one seed" if seeds == 1 else f"{seeds} seeds"
     cells = [""] * (len(HEADS) - 3)
-    yield (f"all, {said}", *cells, *(f"{seeds * one:,.4g}" for one in (kept, again)))
+    yield (
+        f"all, {seeds_text}",
+        *cells,
+        *(f"{seeds * hours:,.4g}" for hours in (stored, recomputed)),
+    )
 
 
 def _row(name: str, recipe: Recipe, planned: "Plan") -> tuple[str, ...]:
-    kept, again = planned.placements[:2]
+    stored, recomputed = planned.placements[:2]
     return (
         name,
         recipe.init.run or "",
@@ -98,12 +102,12 @@ def _row(name: str, recipe: Recipe, planned: "Plan") -> tuple[str, ...]:
         f"{planned.training_flops / 1e9:.4g}",
         f"{recipe.train.images / 1e6:.4g}",
         str(planned.micro_batch),
-        f"{kept.memory / 1e9:.3g}",
-        f"{again.memory / 1e9:.3g}",
-        str(kept.largest_micro_batch),
-        str(again.largest_micro_batch),
-        f"{kept.device_hours:.3g}",
-        f"{again.device_hours:.3g}",
+        f"{stored.memory / 1e9:.3g}",
+        f"{recomputed.memory / 1e9:.3g}",
+        str(stored.largest_micro_batch),
+        str(recomputed.largest_micro_batch),
+        f"{stored.device_hours:.3g}",
+        f"{recomputed.device_hours:.3g}",
     )
 
 

@@ -12,42 +12,42 @@ from pippin.system.terminal import say
 if TYPE_CHECKING:
     from pippin.run.recaption import Recaptioned
 
-SHOWN = 5
-"""Names that a line gives of many."""
+MAX_NAMES = 5
+"""Maximum number of names per line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecaptionCommand:
-    """Add a column of captions to the metadata file of a folder of own pictures.
+    """Add a caption column to the metadata file of a custom image folder.
 
-    Pictures that have a caption in the column keep it; for another captioner take another column.
+    Existing captions in the column are kept; use another column for another captioner.
     """
 
     column: str = ""
-    """caption_ and a name, which is the kind of caption in text.captions."""
+    """Column name caption_NAME; it is used in text.captions."""
     captioner: str | None = None
     """A captioning model of transformers (BLIP, BLIP-2, GIT, vision-encoder-decoder): a folder or
     a hub name."""
     captions: Path | None = None
-    """Or captions made elsewhere: a .jsonl or .csv file with file_name, relative to the folder,
-    and caption."""
+    """Existing captions: a .jsonl or .csv file with file_name, relative to the folder, and
+    caption."""
     metadata: str | None = None
-    """The metadata file in the folder; None = metadata.csv or metadata.jsonl, or a new one."""
+    """Metadata file in the folder; None = metadata.csv or metadata.jsonl, or a new one."""
     batch_size: int = 16
-    """Pictures described at once."""
+    """Images captioned per batch."""
     max_tokens: int = 40
-    """After so many tokens a caption is cut."""
+    """Maximum number of tokens of a caption; longer ones are truncated."""
     device: str = "auto"
 
 
 def main(argv: list[str]) -> int:
-    """Parse and do."""
+    """Parse and run."""
     path, rest = ("", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     command = parse(RecaptionCommand, "pippin data recaption FOLDER", rest)
     if not path:
-        raise ValueError("say where your pictures are: pippin data recaption FOLDER")
+        raise ValueError("FOLDER is missing: pippin data recaption FOLDER [options]")
     if (command.captioner is None) == (command.captions is None):
-        raise ValueError("give one of --captioner MODEL and --captions FILE.jsonl")
+        raise ValueError("give either --captioner MODEL or --captions FILE.jsonl")
     if min(command.batch_size, command.max_tokens) < 1:
         raise ValueError("--batch-size and --max-tokens must be 1 or more")
 
@@ -63,17 +63,17 @@ def main(argv: list[str]) -> int:
     for warning in listing.facts.warnings(path):
         say(f"note: {warning}", error=True)
     if command.captions is not None:
-        done = merge_captions(data, command.column, command.captions)
+        result = merge_captions(data, command.column, command.captions)
     else:
-        done = _described(command, data)
-    say("\n".join(_report(command.column, done, new)))
+        result = _write_captions(command, data)
+    say("\n".join(_report(command.column, result, new)))
     if line := unread_line(data, command.column):
         say(f"note: {line}")
     return 0
 
 
-def _described(command: RecaptionCommand, data: ImagesConfig) -> "Recaptioned":
-    """Let the model write captions, with a bar on stderr."""
+def _write_captions(command: RecaptionCommand, data: ImagesConfig) -> "Recaptioned":
+    """Caption the images with the model, with a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -84,7 +84,7 @@ def _described(command: RecaptionCommand, data: ImagesConfig) -> "Recaptioned":
     assert command.captioner is not None
     source, device = command.captioner, resolve_device(command.device)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("describing pictures", total=None)
+        task = progress.add_task("captioning images", total=None)
         return write_captions(
             data,
             command.column,
@@ -95,26 +95,28 @@ def _described(command: RecaptionCommand, data: ImagesConfig) -> "Recaptioned":
         )
 
 
-def _report(column: str, done: "Recaptioned", new: bool) -> list[str]:
-    total = done.written + done.kept + done.empty + len(done.unread)
-    share = f" ({done.empty / total:.1%})" if done.empty else ""
+def _report(column: str, result: "Recaptioned", new: bool) -> list[str]:
+    total = result.written + result.kept + result.empty + len(result.unread)
+    share = f" ({result.empty / total:.1%})" if result.empty else ""
     lines = [
-        f"{done.path}: {done.written} captions written to column {column}, {done.kept} kept, "
-        f"{done.empty} pictures without one{share}"
+        f"{result.path}: {result.written} captions written to column {column}, "
+        f"{result.kept} kept, {result.empty} images without one{share}"
     ]
     if new:
         lines.append(
-            "note: this file is new and names all pictures with their classes; pictures that are "
-            "added to the folder need a row in it"
+            "note: this new file lists all images with their classes; images added to the folder "
+            "later need a row in it"
         )
-    lines += [f"left out: {name}: {reason}" for name, reason in done.unread.items()]
-    if done.unknown:
-        first = ", ".join(done.unknown[:SHOWN])
-        lines.append(f"left out: {len(done.unknown)} names that are no pictures here: {first}")
-    if done.num_cut:
+    lines += [f"skipped: {name}: {reason}" for name, reason in result.unread.items()]
+    if result.unknown:
+        first = ", ".join(result.unknown[:MAX_NAMES])
         lines.append(
-            f"note: {done.num_cut} captions had not come to their end after --max-tokens; give a "
-            "larger number and another column"
+            f"skipped: {len(result.unknown)} names that are not images of the folder: {first}"
+        )
+    if result.num_cut:
+        lines.append(
+            f"note: {result.num_cut} captions were truncated at --max-tokens; give a larger "
+            "number and another column"
         )
     lines.append(f"mix them in training: --text.captions name 0.5 {column} 0.5")
     return lines

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin reference IMAGES --out FILE.npz``: statistics that folders are evaluated against."""
+"""``pippin reference IMAGES --out FILE.npz``: save reference statistics of images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,30 +15,29 @@ from pippin.system.terminal import say
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceCommand:
-    """Take features of images and keep their mean and covariance, in the format of ADM's
-    reference batches: for `pippin evaluate FOLDER --reference FILE.npz`."""
+    """Save mean and covariance of image features, in the format of ADM's reference batches, for
+    `pippin evaluate FOLDER --reference FILE.npz`."""
 
     images: Annotated[Path, tyro.conf.Positional]
     """A folder of image files, or a .npz of uint8 images (arr_0)."""
     out: Path
-    """New file, FILE.npz."""
+    """New file FILE.npz."""
     resolution: int | None = None
-    """The centred square of each image is brought to this side first; None = as they are."""
+    """Side to which the centre square of each image is resized first; None = unchanged."""
     features: Literal["efflite0", "inception", "dinov2"] = "efflite0"
-    """inception: the network of FID, from the file that --inception names. dinov2: from
-    --dinov2."""
+    """inception: the network of FID, from the file --inception. dinov2: from --dinov2."""
     input_size: int = EvaluationConfig().input_size
-    """Side at which efflite0 sees images."""
+    """Input side of efflite0."""
     inception: str | None = None
-    """File of the weights of Inception; needs pip install 'pippin[fid]'."""
+    """Weight file of Inception; needs pip install 'pippin[fid]'."""
     dinov2: str | None = None
-    """Folder or hub name of a DINOv2 in transformers' format."""
+    """Folder or hub name of a DINOv2 model in transformers' format."""
     batch_size: int = 64
     device: str = "auto"
 
 
 def main(argv: list[str]) -> int:
-    """Parse, measure, write."""
+    """Parse, measure, save."""
     command = parse(ReferenceCommand, "pippin reference", argv)
     config = EvaluationConfig(
         features=command.features,
@@ -51,21 +50,23 @@ def main(argv: list[str]) -> int:
     if not first_process():
         return 0
     if process_count() > 1:
-        say("a reference is measured by one process; the others end", error=True)
+        say("a reference is measured by rank 0 only; other ranks exit", error=True)
 
     from pippin.run.reference import write_reference
     from pippin.system.device import resolve_device
 
     device = resolve_device(command.device)
-    found = write_reference(command.images, command.out, config, command.resolution, device)
-    dim = len(found.pooled.mean)
+    reference = write_reference(command.images, command.out, config, command.resolution, device)
+    dim = len(reference.pooled.mean)
     say(
-        f"written: {command.out} ({found.extractor}, {dim} features of {found.count} images); "
-        f"next: pippin evaluate FOLDER --reference {command.out} --features {command.features} ..."
+        f"written: {command.out} ({reference.extractor}, {dim} features of {reference.count} "
+        f"images); "
+        f"next: pippin evaluate FOLDER --reference {command.out} "
+        f"--features {command.features} ..."
     )
-    if found.count is not None and found.count <= dim:
+    if reference.count is not None and reference.count <= dim:
         say(
-            f"note: {found.count} images cannot fill {dim} dimensions: the distance is far too "
-            "large, also between two samples of one distribution"
+            f"note: {reference.count} images are too few for {dim} dimensions: the Frechet "
+            "distance is strongly biased upwards, even between samples of one distribution"
         )
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin report FOLDER [FOLDER]``: the page of a run or a study, or of two side by side."""
+"""``pippin report FOLDER [FOLDER]``: report on a run or a study, or on two side by side."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +13,15 @@ from pippin.system.terminal import say
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """Write a page about a study, a run or samples from what their folder holds, or a page that
-    shows two studies or two runs side by side. The page is one file that needs no other."""
+    """Write a report on a study, a run or samples from their folder, or one that shows two studies
+    or two runs side by side. The page is a single self-contained file."""
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """One or two folders that `pippin study run`, `pippin demo` or `pippin train` wrote, or one
-    of `pippin sample`."""
+    """One or two folders of `pippin study run`, `pippin demo` or `pippin train`, or one of
+    `pippin sample`."""
     out: Path | None = None
-    """The file to write; default: report.html in the folder, or A-beside-B.html here. A name that
-    ends in .md gets a study's verdict and table as Markdown."""
+    """Output file; default: report.html in the folder, or A-beside-B.html here. With the suffix
+    .md, a study's verdict and table are written as Markdown."""
 
 
 def main(argv: list[str]) -> int:

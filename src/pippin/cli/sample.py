@@ -18,54 +18,54 @@ if TYPE_CHECKING:
 
 
 TEXT_MODEL = "pippin/emoji-mmdit-text"
-"""The shipped model of text."""
+"""The shipped text-to-image model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCommand:
-    """Draw images from a run: PNGs, a grid and a manifest with the protocol.
+    """Sample images from a run: PNGs, a grid and a manifest with the protocol.
 
-    Images that are there already are kept: the same command goes on after a stop, and other
-    seeds or classes are added. Another protocol needs another folder. Under torchrun several
-    processes share the images, each on its card.
+    Existing images are kept: the same command resumes after a stop, and other seeds or classes are
+    added. Another protocol needs another folder. Under torchrun the images are distributed over
+    the ranks, each on its GPU.
     """
 
     sampling: Annotated[SamplingConfig, tyro.conf.arg(name="")]
     labels: tuple[str, ...] = ()
-    """Classes by name or number, used in turn; none given = all classes in turn."""
+    """Classes by name or number, used in turn; default all classes."""
     prompts: tuple[str, ...] = ()
-    """For a model of text: captions, used in turn."""
+    """For a text-to-image model: prompts, used in turn."""
     prompts_file: Path | None = None
-    """A text file with one prompt a line: UTF-8, or UTF-16 with a byte order mark. Empty lines are
-    skipped."""
+    """Text file with one prompt per line, in UTF-8, or UTF-16 with a byte order mark. Empty lines
+    are skipped."""
     text_source: tuple[str, ...] = ()
-    """For a converted model of text: where its text encoders are; see text.source of recipes."""
+    """For a converted text-to-image model: its text encoders; see text.source of recipes."""
     text_combine: Literal["features", "sd3"] | None = None
-    """How the features of several encoders become one, where it is not as the recipe says."""
+    """Combination of the features of several encoders, if not as in the recipe."""
     data: DataPlace = field(default_factory=DataPlace)
-    """Sampling opens images only for --control.ask training, or to name the classes of a model
-    that an older version made."""
+    """Images, needed only for --control.ask training, or to name the classes of a model made by an
+    older version."""
     autoencoder: str | None = None
-    """Folder or name of the autoencoder, if it is not where the model was trained."""
+    """Folder or name of the autoencoder, if it has moved since training."""
     seeds: str = "0:64"
-    """0:64 (64 left out), 7, or 1,5,9."""
+    """0:64 (64 excluded), 7, or 1,5,9."""
     out: Path | None = None
-    """Folder for the images; default RUN/samples, and samples/NAME for a shipped model."""
+    """Output folder; default RUN/samples, and samples/NAME for a shipped model."""
 
 
 def main(argv: list[str]) -> int:
-    """Parse, load, sample, write."""
+    """Parse, load, sample, save."""
     if not argv or argv[0] in ("-h", "--help"):
         say("usage: pippin sample [RUN] [options]      pippin sample RUN --help shows them")
         say("RUN: a run folder, an exported folder or the name of a shipped model")
-        say(f"without RUN, {TEXT_MODEL} draws --prompts")
+        say(f"without RUN, {TEXT_MODEL} generates images of --prompts")
         return 0 if argv else 2
     from pippin.run.trained import SHIPPED_PREFIX, trained_recipe, trained_sampling
 
     source, rest = (TEXT_MODEL, argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     recipe = trained_recipe(source)
     default = SampleCommand(sampling=trained_sampling(source, recipe))
-    rest = [f"--{x[11:]}" if x.startswith("--sampling.") else x for x in rest]  # as of a recipe
+    rest = [f"--{x[11:]}" if x.startswith("--sampling.") else x for x in rest]  # as in a recipe
     command = parse(SampleCommand, "pippin sample RUN", rest, default)
     seeds = parse_seeds(command.seeds)
     sampling = command.sampling
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
     from pippin.run.sample_folder import GRID
 
     if command.text_combine and not command.text_source:
-        raise ValueError("--text-combine says how encoders are joined: give --text-source too")
+        raise ValueError("--text-combine has no effect without --text-source: give both")
     if command.text_source:
         combine = command.text_combine or recipe.text.combine
         text = replace(recipe.text, source=command.text_source, combine=combine)
@@ -96,10 +96,10 @@ def main(argv: list[str]) -> int:
         if not crew.world.first:
             help_drawing(run)
             return 0
-        wanted = _wanted(run, command)
-        if line := _unequal(len(wanted), len(seeds), command):
+        requested = _requested(run, command)
+        if line := _count_note(len(requested), len(seeds), command):
             say(line, error=True)
-        prompts = [wanted[place % len(wanted)] for place in range(len(seeds))]
+        prompts = [requested[index % len(requested)] for index in range(len(seeds))]
         count = len(different_rows(sample_rows(run, prompts, seeds)))
         out = command.out or (
             Path("samples") / source.removeprefix(SHIPPED_PREFIX)
@@ -108,26 +108,26 @@ def main(argv: list[str]) -> int:
         )
         draw_into(run, prompts, seeds, sampling, out)
     images = f"{count} image{'' if count == 1 else 's'}"
-    say(f"{images} in {out}, drawn by {run.said}; grid: {out / GRID}")
+    say(f"{images} in {out}, sampled from {run.said}; grid: {out / GRID}")
     return 0
 
 
-def _wanted(run: "LoadedRun", command: SampleCommand) -> "list[Prompt]":
-    """What is asked for in turn.
+def _requested(run: "LoadedRun", command: SampleCommand) -> "list[Prompt]":
+    """Prompts or labels that are used in turn.
 
     Raises:
-        ValueError: classes of a model of text, text of a model of classes, or no text.
+        ValueError: labels for a text-to-image model, text for a class-conditional one, or no text.
     """
     texts = list(map(argument_text, command.prompts))
     if command.prompts_file is not None:
-        listed = read_entries(command.prompts_file)
-        if not listed:
-            raise ValueError(f"{command.prompts_file} has no prompts: write one a line")
-        texts += listed
+        entries = read_entries(command.prompts_file)
+        if not entries:
+            raise ValueError(f"{command.prompts_file} has no prompts: write one per line")
+        texts += entries
     if run.parts.text_rule is None:
         if texts:
             raise ValueError("this model reads classes, not text: use --labels")
-        labels: list[Prompt] = [run.label_id(argument_text(one)) for one in command.labels]
+        labels: list[Prompt] = [run.label_id(argument_text(label)) for label in command.labels]
         return labels or list(range(run.num_classes))
     if command.labels:
         raise ValueError("this model reads text, not classes: use --prompts")
@@ -136,17 +136,17 @@ def _wanted(run: "LoadedRun", command: SampleCommand) -> "list[Prompt]":
     return list(texts)
 
 
-def _unequal(wanted: int, seeds: int, command: SampleCommand) -> str | None:
-    """What to say where prompts or labels that were given are not as many as the seeds."""
+def _count_note(requested: int, seeds: int, command: SampleCommand) -> str | None:
+    """Note if the numbers of given prompts or labels and of seeds differ."""
     given = bool(command.prompts or command.prompts_file or command.labels)
-    if not given or wanted == seeds:
+    if not given or requested == seeds:
         return None
-    what = "labels" if command.labels else "prompts"
-    if wanted > seeds:
+    kind = "labels" if command.labels else "prompts"
+    if requested > seeds:
         return (
-            f"note: {wanted} {what} for {seeds} images: the last {wanted - seeds} are not used; "
-            f"--seeds 0:{wanted} draws one image of each"
+            f"note: {requested} {kind} for {seeds} images: the last {requested - seeds} are not "
+            f"used; --seeds 0:{requested} samples one image of each"
         )
-    each, more = divmod(seeds, wanted)
-    often = f"{each} or {each + 1} times" if more else f"{each} times"
-    return f"note: {wanted} {what} for {seeds} images: each is used {often}, in turn"
+    times, remainder = divmod(seeds, requested)
+    often = f"{times} or {times + 1} times" if remainder else f"{times} times"
+    return f"note: {requested} {kind} for {seeds} images: each is used {often}, in turn"

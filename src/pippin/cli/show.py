@@ -27,12 +27,12 @@ USAGE = """usage: pippin show RECIPE [options]      pippin show RECIPE --help sh
 
 @dataclass(frozen=True, kw_only=True)
 class ShowCommand:
-    """Show what a recipe is and what it costs; no data and no weights are read."""
+    """Show a recipe and its cost, without reading data or weights."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     latent_shape: Shape | None = None
-    """Channels, height, width; None = by the autoencoder where it is known, otherwise 4 channels
-    and an eighth of the resolution."""
+    """Channels, height, width; None = from the autoencoder if known, otherwise 4 channels and an
+    eighth of the resolution."""
     num_classes: int | None = None
     """None = OpenMoji's groups, those of the run of --config, or ImageNet's 1000."""
 
@@ -66,10 +66,10 @@ def _table(name: str, command: ShowCommand) -> "Table":
 
 
 def _described(recipe: Recipe) -> list[tuple[str, str]]:
-    """What the recipe is."""
+    """Rows that describe the recipe."""
     diffusion, conditioning, train = recipe.diffusion, recipe.conditioning, recipe.train
     control, sampling = conditioning.control, recipe.sampling
-    rules = ", ".join(f"{what} by {how}" for what, how in conditioning.rules.items())
+    rules = ", ".join(f"{source} by {path}" for source, path in conditioning.rules.items())
     gates = [
         f"{group}: {', '.join(fields)} ({gate.kind} gate)"
         for group, fields, gate in (
@@ -98,21 +98,21 @@ def _described(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _autoencoder(recipe: Recipe) -> str:
-    """Its name, and whether its own numbers normalise latents."""
+    """Name of the autoencoder, and how latents are normalised."""
     measured = recipe.autoencoder.normalisation == "measured"
     return f"{recipe.autoencoder.source}{', latents normalised as measured' * measured}"
 
 
 def _buckets(recipe: Recipe) -> str:
-    """Sizes of training images, where they are no squares; costs are a square's."""
+    """Sizes of non-square training images; costs are those of a square."""
     data = recipe.data
     if not isinstance(data, ImagesConfig) or not data.aspect_ratios:
         return ""
-    return f", in buckets of {', '.join(map(size_name, data.view_sizes))}; costs are a square's"
+    return f", in buckets of {', '.join(map(size_name, data.view_sizes))}; costs are for a square"
 
 
 def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
-    """What the recipe costs for one image."""
+    """Rows on the recipe's cost per image."""
     from pippin.run.activations import activation_bytes
     from pippin.run.cost import denoiser_flops, meta_model
     from pippin.run.states import classes_of
@@ -127,16 +127,19 @@ def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
     step = denoiser_flops(model, shape, backward=True)
     every = recipe.train.gradient_checkpointing
     recompute_blocks(model.denoiser.blocks, every)
-    kept = activation_bytes(model, shape)
-    how = f"; gradient checkpointing {every}" if every else ""
+    stored = activation_bytes(model, shape)
+    checkpointing = f"; gradient checkpointing {every}" if every else ""
     return [
         ("latent", " x ".join(map(str, shape))),
         ("classes", str(classes) if "label" in recipe.conditioning.rules else "none"),
         *((f"parameters, {part}", f"{count / 1e6:.2f} M") for part, count in counts.items()),
         ("parameters", f"{sum(counts.values()) / 1e6:.2f} M"),
-        ("forward", f"{forward / 2e9:.4g} GMACs = {forward / 1e9:.4g} GFLOPs an image"),
-        ("training", f"{step / 2e9:.4g} GMACs = {step / 1e9:.4g} GFLOPs an image"),
-        ("activations", f"about {kept / 2**20:.4g} MiB an image in training, fp32{how}"),
+        ("forward", f"{forward / 2e9:.4g} GMACs = {forward / 1e9:.4g} GFLOPs per image"),
+        ("training", f"{step / 2e9:.4g} GMACs = {step / 1e9:.4g} GFLOPs per image"),
+        (
+            "activations",
+            f"about {stored / 2**20:.4g} MiB per image in training, fp32{checkpointing}",
+        ),
     ]
 
 

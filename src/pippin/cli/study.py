@@ -21,32 +21,32 @@ USAGE = """usage: pippin study list
 
 @dataclass(frozen=True, kw_only=True)
 class StudyCommand(Machine):
-    """Run what of a study has not finished yet, and write its report."""
+    """Run the unfinished runs of a study, and write its report."""
 
     scale: ScaleName | None = None
-    """demo (minutes of two cores), cpu (hours), gpu-hour (one of an H100 a run), paper; None = the
-    smallest that the study has."""
+    """demo (minutes on two cores), cpu (hours), gpu-hour (one H100 hour per run), paper; None =
+    the study's smallest scale."""
     folder: Path | None = None
-    """Study folder; default studies/NAME, with the scale behind it where one is given."""
+    """Study folder; default studies/NAME, or studies/NAME-SCALE with --scale."""
     seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SEED|FROM:TO ...")] = ()
-    """Training seeds, such as 0 1 2 or 0:3 (3 left out); none given = the study's own. Seeds can
-    be added later."""
+    """Training seeds, such as 0 1 2 or 0:3 (3 excluded); default the study's own. Seeds can be
+    added later."""
     data_path: str | None = None
-    """Folder of the pictures, for a study that does not run on the embedded ones."""
+    """Image folder, for a study that does not use the embedded images."""
     other_data_path: str | None = None
-    """Folder of the images that a study begins on, where they are not those of its arms:
-    ImageNet-22k of datasets, ImageNet-1k of class-to-text, at scale paper."""
+    """Image folder for pre-training, if it differs from that of the arms: ImageNet-22k for
+    datasets, ImageNet-1k for class-to-text, at scale paper."""
     executor: ExecutorName = "inline"
-    """inline: one run after the other; local: --jobs processes of this machine; slurm: a Slurm job
-    for each run (needs pippin[cluster])."""
+    """inline: one run after the other; local: --jobs processes on this machine; slurm: one Slurm
+    job per run (needs pippin[cluster])."""
     jobs: int = 2
-    """Runs at once, of local and slurm."""
+    """Number of concurrent runs, for local and slurm."""
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
     features: FeatureChoice = field(default_factory=FeatureChoice)
 
 
 def main(argv: list[str]) -> int:
-    """Parse and run; 1 where a run failed, 75 where a signal stopped it."""
+    """Parse and run; exit code 1 if a run failed, 75 if stopped by a signal."""
     if argv == ["list"]:
         return _list()
     if len(argv) < 2 or argv[0] != "run" or argv[1] in ("-h", "--help"):
@@ -54,8 +54,8 @@ def main(argv: list[str]) -> int:
         return 0 if set(argv) & {"-h", "--help"} else 2
     name, rest = argv[1], argv[2:]
     command = parse(StudyCommand, f"pippin study run {name}", rest, StudyCommand())
-    place = f"{name}-{command.scale}" if command.scale else name
-    folder = command.folder or Path("studies") / place
+    folder_name = f"{name}-{command.scale}" if command.scale else name
+    folder = command.folder or Path("studies") / folder_name
     executor = _executor(command, folder)
     return run(
         name,
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
 
 
 def _seeds(given: tuple[str, ...]) -> tuple[int, ...]:
-    """Each once, in the order given; one alone is said, for it is easily meant as a number."""
+    """Unique seeds in the given order, with a note for a single one, easily meant as a count."""
     seeds = tuple(dict.fromkeys(seed for text in given for seed in parse_seeds(text)))
     if len(seeds) == 1:
         _say(f"one training seed ({seeds[0]}): no verdict; --seeds 0 1 2 3 4, or 0:5, for five")
@@ -110,8 +110,12 @@ def run(
     study = in_features(get_study(name, seeds, scale), features or FeatureChoice())
     study = on_machine(on_data(study, data_path, other_data_path), machine or Machine())
     recipes = (study.base, *study.starts.values())
-    own = {one.data.path: one.data for one in recipes if isinstance(one.data, ImagesConfig)}
-    for data in own.values():  # a folder without any image would fail run by run
+    folders = {
+        recipe.data.path: recipe.data
+        for recipe in recipes
+        if isinstance(recipe.data, ImagesConfig)
+    }
+    for data in folders.values():  # an empty folder would fail in every run
         list_pictures(data).check_layout(data.path)
     summary = run_study(study, folder, execute, _say, pretrain, executor)
     say(f"report: {render_report(folder)}")

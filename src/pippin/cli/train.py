@@ -25,19 +25,19 @@ USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand:
-    """Train a recipe; every setting of it is an option."""
+    """Train a recipe; all its settings are options."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     folder: Path | None = None
-    """Run folder; default runs/RECIPE with / written as -."""
+    """Run folder; default runs/RECIPE, with / replaced by -."""
     resume: Resume = False
-    """Go on from the newest good checkpoint of the folder; auto: where it holds a run, else begin,
-    so that one line can be given again and again."""
+    """Resume from the newest intact checkpoint of the folder; auto: resume if the folder holds a
+    run, otherwise start, so that one command line serves for both."""
     from_scratch: bool = False
-    """Train a recipe that is defined as fine-tuning from initial weights all the same."""
+    """Train a fine-tuning recipe from random weights instead."""
     allow_changed_data: bool = False
-    """Resume also where images or captions are not those that the run was trained on; its record,
-    log and measures say so from then on."""
+    """Resume even if images or captions have changed; the run's record, log and measures note the
+    change."""
 
 
 def main(argv: list[str]) -> int:
@@ -50,15 +50,15 @@ def main(argv: list[str]) -> int:
     if command.from_scratch:
         command = replace(command, recipe=replace_at(command.recipe, "init.from_scratch", True))
     folder = command.folder or Path("runs") / name.replace("/", "-")
-    recipe = _as_begun(command.recipe, RunFolder(folder), command.resume)
+    recipe = _with_recorded_settings(command.recipe, RunFolder(folder), command.resume)
     return _train(replace(command, recipe=recipe), folder, recorded_places(argv, recipe))
 
 
 def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
-    """Name and recipe of ``RECIPE ...`` or ``--config PATH ...``, and the arguments after it.
+    """Name and recipe of ``RECIPE ...`` or ``--config PATH ...``, and the remaining arguments.
 
     Raises:
-        ValueError: no such recipe or file, or --data.path for one without own pictures.
+        ValueError: no such recipe or file, or --data.path for a recipe on embedded images.
     """
     if argv[0] == "--config":
         if len(argv) < 2:
@@ -67,26 +67,28 @@ def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
     else:
         name, recipe, rest = argv[0], get_recipe(argv[0]), argv[1:]
     if type(chosen_data(rest)) not in (type(recipe.data), OpenMojiConfig):
-        own = ", ".join(one for one in RECIPES if one.startswith("folder/"))
-        raise ValueError(f"{name} is on embedded pictures; --data.path goes with: {own}")
+        recipes = ", ".join(recipe for recipe in RECIPES if recipe.startswith("folder/"))
+        raise ValueError(f"{name} uses embedded images; --data.path works with: {recipes}")
     return name, recipe, rest
 
 
-def _as_begun(recipe: Recipe, run: RunFolder, resume: Resume) -> Recipe:
-    """The recipe, where a run goes on whose record is older than some settings: with what was done
-    when it began."""
+def _with_recorded_settings(recipe: Recipe, run: RunFolder, resume: Resume) -> Recipe:
+    """Recipe of a resumed run whose record predates some settings: these get the values with which
+    the run started."""
     for path, value in run.begun_with(recipe).items() if run.goes_on(resume) else ():
         recipe = replace_at(recipe, path, value)
-        _say(f"note: {run.path} was begun before {path} was a setting, and goes on with {value}")
+        _say(
+            f"note: {run.path} started before the setting {path} existed, and resumes with {value}"
+        )
     return recipe
 
 
 def recorded_places(argv: list[str], recipe: Recipe) -> dict[str, str]:
-    """Where paths led that ``--config`` recorded and that no option changed.
+    """Resolved locations of paths recorded by ``--config`` and not changed by options.
 
     Args:
-        argv: of the verb.
-        recipe: as it is with all options.
+        argv: arguments of the verb.
+        recipe: recipe with all options applied.
     """
     if argv[0] != "--config":
         return {}
@@ -99,14 +101,14 @@ def recorded_places(argv: list[str], recipe: Recipe) -> dict[str, str]:
 
 
 def located_recipe(argv: list[str], recipe: Recipe) -> Recipe:
-    """The recipe with paths that ``--config`` recorded as they lead from here."""
+    """Recipe with the paths recorded by ``--config`` resolved from here."""
     from pippin.run.places import locate
 
     return locate(recipe, recorded_places(argv, recipe))
 
 
 def recorded_classes(argv: list[str]) -> int | None:
-    """How many classes the model of ``--config`` was trained on, where that is recorded."""
+    """Number of classes of the model of ``--config``, if recorded."""
     if argv[0] != "--config":
         return None
     from pippin.run.inputs import read_inputs
@@ -131,12 +133,12 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str]) -> int:
             places=places,
         )
     except TrainingStoppedError as stopped:
-        _say(f"{stopped}; go on with --resume True --folder {folder}")
+        _say(f"{stopped}; resume with --resume True --folder {folder}")
         return RESUMABLE
     except KeyboardInterrupt:
         if not RunFolder(folder).begun:
             raise  # before the first checkpoint
-        _say(f"stopped; go on from the last checkpoint with --resume True --folder {folder}")
+        _say(f"stopped; resume from the last checkpoint with --resume True --folder {folder}")
         return RESUMABLE
     except TrainingDivergedError as error:
         _say(f"error: {error}")
@@ -147,6 +149,6 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str]) -> int:
 
 
 def _say(text: str) -> None:
-    """Of what happens to all processes at once, the first one speaks."""
+    """Print on rank 0 only."""
     if first_process():
         say(text, error=True)

@@ -12,7 +12,7 @@ PredictionType = Literal["eps", "v", "x0", "flow"]
 
 @dataclass(frozen=True, kw_only=True)
 class UniformTime(Config):
-    """Every time equally often."""
+    """Uniform density of times."""
 
     kind: Literal["uniform"] = "uniform"
 
@@ -46,24 +46,24 @@ class MinSNRWeight(Config):
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        """Refuse a weight of nothing."""
+        """Refuse a zero or negative gamma."""
         above(self, "diffusion.loss_weight", 0, "gamma")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig(Config):
-    """Noise schedule, what the network predicts, and how the loss weighs it."""
+    """Noise schedule, prediction type, time density and loss weight."""
 
     schedule: ScheduleName = "sd"
     """sd: scaled-linear 0.00085-0.012; ldm-f4: scaled-linear 0.0015-0.0195; ddpm: linear
     0.0001-0.02; cosine (Nichol & Dhariwal 2021); flow: rectified flow."""
     rescale: float = 1.0
-    """s: by how much the side differs from the resolution that the schedule is made for; every
-    index then has SNR / s^2, so that content is hidden as it was there. 1 = as it is."""
+    """s: scale factor from the resolution that the schedule was made for; every index then has
+    SNR / s^2, so that the content sees the same noise as there. 1 = unchanged."""
     prediction: PredictionType = "eps"
     time_density: UniformTime | LogitNormalTime = UniformTime()
     loss_weight: UniformWeight | MinSNRWeight = UniformWeight()
 
     def __post_init__(self) -> None:
-        """Refuse a side of nothing."""
+        """Refuse a zero or negative scale factor."""
         above(self, "diffusion", 0, "rescale")

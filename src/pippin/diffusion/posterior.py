@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way back of a DDPM from one index to an earlier one, with a learned variance.
+"""Reverse step of a DDPM from one index to an earlier one, with a learned variance.
 
 For two points of a variance-preserving schedule, here (noisier) and ahead, the forward step
 between them has beta = 1 - alpha_here^2 / alpha_ahead^2, and the posterior of the state ahead
@@ -29,7 +29,7 @@ PerRow = Float[Tensor, " batch"]
 
 
 class Step(NamedTuple):
-    """One step back, row by row; computed in fp64, kept in fp32."""
+    """One reverse step, row by row; computed in fp64, stored in fp32."""
 
     of_data: PerRow
     """Factor of x0 in the posterior's mean."""
@@ -41,22 +41,22 @@ class Step(NamedTuple):
     """Logarithm of the smallest, the posterior's own."""
 
     def mean(self, x0: States, x_t: States) -> States:
-        """Of the state ahead."""
+        """Mean of the state ahead."""
         return per_row(self.of_data, x0) * x0 + per_row(self.of_state, x0) * x_t
 
     def log_variance(self, coefficient: States) -> States:
-        """Nichol & Dhariwal 2021, eq. 15."""
+        """Learned log variance (Nichol & Dhariwal 2021, eq. 15)."""
         share = (coefficient.float() + 1) / 2
         low, high = per_row(self.log_posterior, share), per_row(self.log_beta, share)
         return share * high + (1 - share) * low
 
 
 def step_back(alpha: PerRow, sigma: PerRow, alpha_ahead: PerRow, sigma_ahead: PerRow) -> Step:
-    """The step between two points of a variance-preserving schedule; all in fp64.
+    """Reverse step between two points of a variance-preserving schedule; all in fp64.
 
     A step to the clean end (sigma_ahead = 0) has no variance: its logarithm is -inf.
     """
-    kept = alpha / alpha_ahead  # of the state ahead, in x_t
+    kept = alpha / alpha_ahead  # share of the state ahead in x_t
     beta = 1 - kept.square()
     variance = sigma.square()
     posterior = beta * sigma_ahead.square() / variance
@@ -70,12 +70,12 @@ def step_back(alpha: PerRow, sigma: PerRow, alpha_ahead: PerRow, sigma_ahead: Pe
 
 
 def training_step(schedule: NoiseSchedule, t: Times) -> Step:
-    """The step from index t to index t - 1, as training weighs it.
+    """Reverse step from index t to index t - 1, for the training loss.
 
-    At index 0 the posterior has no variance; the published code puts that of index 1 there.
+    At index 0 the posterior has no variance; the published code uses that of index 1.
 
     Args:
-        t: whole numbers, on the CPU.
+        t: integers, on the CPU.
     """
 
     def point(times: Times) -> tuple[PerRow, PerRow]:
@@ -97,17 +97,16 @@ def variational_bound(
     x0_guess: States,
     coefficient: States,
 ) -> PerRow:
-    """The terms of the variational bound, in bits for each number (Nichol & Dhariwal 2021, eq. 4).
+    """Terms of the variational bound, in bits per value (Nichol & Dhariwal 2021, eq. 4).
 
-    The divergence of the model's step from the posterior; at index 0 the likelihood of x0 itself,
-    as a normal distribution over bins of 2/255, which is how the published code treats latents
-    too, as if they were pixels.
+    KL divergence of the model's step from the posterior; at index 0 the likelihood of x0 under a
+    normal distribution over bins of 2/255. Like the published code, this treats latents as if
+    they were pixels.
 
     Args:
-        step: of :func:`training_step`, on the states' device.
+        step: result of :func:`training_step`, on the states' device.
         first: True where the index is 0.
-        x0_guess: the data as the network sees it. Detach it: the bound is to train the variance
-            only.
+        x0_guess: the network's estimate of x0. Detach it: the bound trains the variance only.
         coefficient: the network's v.
     """
     mean, log_variance = step.mean(x0_guess, x_t), step.log_variance(coefficient)
@@ -125,8 +124,8 @@ def _normal_divergence(mean1: States, log1: Tensor, mean2: States, log2: States)
 
 
 def _binned_log_likelihood(x: States, mean: States, log_std: States) -> States:
-    """log of the mass of a normal distribution in a bin of 2/255 around x; the bins at -1 and 1
-    reach to infinity."""
+    """Log probability of a normal distribution in a bin of 2/255 around x; the bins at -1 and 1
+    extend to infinity."""
     inverse, centred = (-log_std).exp(), x - mean
     below = _normal_cdf(inverse * (centred - 1 / 255))
     above = _normal_cdf(inverse * (centred + 1 / 255))
@@ -135,5 +134,5 @@ def _binned_log_likelihood(x: States, mean: States, log_std: States) -> States:
 
 
 def _normal_cdf(x: States) -> States:
-    """The tanh approximation that the published code uses."""
+    """Normal CDF by the published code's tanh approximation."""
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a network predicts (eps, v, x0, flow) and how to convert one into another.
+"""Prediction types (eps, v, x0, flow) and conversions between them.
 
 Each prediction is a fixed combination a x0 + b eps of data and noise:
 
@@ -22,7 +22,7 @@ from pippin.diffusion.config import PredictionType
 Field = Float[Tensor, "batch *rest"]
 """A batch of states, data, noise or predictions."""
 PerRow = Float[Tensor, "batch *ones"]
-"""alpha or sigma: one number a row, as (batch,) or (batch, 1, ..., 1)."""
+"""alpha or sigma: one number per row, as (batch,) or (batch, 1, ..., 1)."""
 
 
 def add_noise(x0: Field, eps: Field, alpha: PerRow, sigma: PerRow) -> Field:
@@ -31,7 +31,7 @@ def add_noise(x0: Field, eps: Field, alpha: PerRow, sigma: PerRow) -> Field:
 
 
 def target(kind: PredictionType, x0: Field, eps: Field, alpha: PerRow, sigma: PerRow) -> Field:
-    """What a perfect network of this prediction type returns for x_t."""
+    """Training target of a prediction type for x_t."""
     if kind == "eps":
         return eps
     if kind == "x0":
@@ -43,17 +43,17 @@ def target(kind: PredictionType, x0: Field, eps: Field, alpha: PerRow, sigma: Pe
 def to_x0_and_eps(
     kind: PredictionType, x_t: Field, prediction: Field, alpha: PerRow, sigma: PerRow
 ) -> tuple[Field, Field]:
-    """The data and noise that agree with both x_t and the prediction.
+    """Data and noise that are consistent with x_t and the prediction.
 
-    The quantity that was predicted comes back unchanged. Where the other one cannot be told
+    The predicted quantity is returned unchanged. Where the other one is undetermined
     (x0 from eps at alpha = 0, eps from x0 at sigma = 0) it is 0, the mean of noise and of
     normalised latents. Close to these ends errors of the prediction are amplified by 1 / alpha
     and 1 / sigma.
     """
     a, b = mixture(kind, alpha, sigma)
     determinant = alpha * b - sigma * a
-    known = determinant != 0
-    inverse = torch.where(known, 1 / torch.where(known, determinant, 1), 0)
+    regular = determinant != 0
+    inverse = torch.where(regular, 1 / torch.where(regular, determinant, 1), 0)
     x0, eps = prediction, prediction
     if kind != "x0":
         x0 = per_row(b * inverse, x_t) * x_t - per_row(sigma * inverse, x_t) * prediction
@@ -64,21 +64,21 @@ def to_x0_and_eps(
 
 def convert(
     source: PredictionType,
-    wanted: PredictionType,
+    target_type: PredictionType,
     x_t: Field,
     prediction: Field,
     alpha: PerRow,
     sigma: PerRow,
 ) -> Field:
-    """The same prediction in another unit; unchanged if the unit is the same."""
-    if source == wanted:
+    """Convert a prediction to another type; unchanged if the type is the same."""
+    if source == target_type:
         return prediction
     x0, eps = to_x0_and_eps(source, x_t, prediction, alpha, sigma)
-    return target(wanted, x0, eps, alpha, sigma)
+    return target(target_type, x0, eps, alpha, sigma)
 
 
 def mixture(kind: PredictionType, alpha: PerRow, sigma: PerRow) -> tuple[PerRow, PerRow]:
-    """(a, b) with prediction = a x0 + b eps, one number a row."""
+    """(a, b) with prediction = a x0 + b eps, one number per row."""
     zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
     return {
         "eps": (zero, one),
@@ -89,6 +89,6 @@ def mixture(kind: PredictionType, alpha: PerRow, sigma: PerRow) -> tuple[PerRow,
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:
-    """One number a row, shaped to multiply a batch; float32 at least, so bf16 is promoted."""
+    """Reshape one number per row to broadcast over a batch; bf16 is promoted to float32."""
     values = values if values.dtype == torch.float64 else values.float()
     return values.reshape(-1, *[1] * (like.dim() - 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The noise of another resolution: the signal-to-noise ratio that the content sees stays.
+"""Noise schedules for another resolution, with the signal-to-noise ratio of the content kept.
 
 At s times the side, a patch of content is averaged over s^2 values, so the same noise hides less
 of it. The rule SNR'(t) = SNR(t) / s^2 (Berrada et al. 2024, arXiv 2411.03177) undoes that:
@@ -8,7 +8,7 @@ of it. The rule SNR'(t) = SNR(t) / s^2 (Berrada et al. 2024, arXiv 2411.03177) u
     u' = s u / (1 + (s - 1) u), u = t / 1000             for rectified flow, where sigma = u'
 
 (the second is SD3's shift of time: Esser et al. 2024, arXiv 2403.03206, section 5.3.2). Networks
-and gates keep reading the index t; only what noise an index means has changed.
+and gates keep reading the index t; only the noise level of an index changes.
 """
 
 import math
@@ -23,11 +23,11 @@ from pippin.diffusion.schedules import NoiseSchedule, Spacing, like, make_schedu
 
 
 class RescaledSchedule(NoiseSchedule):
-    """Another schedule with its log-SNR lowered by 2 log s at every index.
+    """Schedule with the log-SNR of a base schedule lowered by 2 log s at every index.
 
     Args:
-        base: the schedule of the resolution that it was made for.
-        ratio: s, the side over that resolution's side.
+        base: the schedule at the resolution that it was made for.
+        ratio: s, the scale factor from that resolution.
     """
 
     def __init__(self, base: NoiseSchedule, ratio: float) -> None:
@@ -36,40 +36,40 @@ class RescaledSchedule(NoiseSchedule):
         self._drop = 2 * math.log(ratio)
 
     def log_snr(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """That of the base less 2 log s."""
+        """Log-SNR of the base minus 2 log s."""
         return like(self.base.log_snr(t.double()) - self._drop, t)
 
     def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The inverse of :meth:`log_snr`; a value beyond the ends gives the end's time."""
+        """Inverse of :meth:`log_snr`; values beyond the ends give the end's time."""
         return like(self.base.time(log_snr.double() + self._drop), log_snr)
 
     def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The base's: indices stay."""
+        """Same as the base: indices stay."""
         return self.base.time_at(fraction)
 
     def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
-        """The base's: indices stay."""
+        """Same as the base: indices stay."""
         return self.base.times(steps, spacing)
 
 
 def build_schedule(config: DiffusionConfig) -> NoiseSchedule:
-    """The schedule of a configuration, rescaled where it says so.
+    """Build the schedule of a configuration, rescaled if configured.
 
     Raises:
-        ConfigError: a discrete schedule rescaled to a smaller side, whose noisiest index would
-            hold more signal than it was made for.
+        ConfigError: a discrete schedule rescaled to a lower resolution, whose noisiest index would
+            hold more signal than before.
     """
     base = make_schedule(config.schedule)
     if config.rescale == 1:
         return base
-    found = RescaledSchedule(base, config.rescale)
+    rescaled = RescaledSchedule(base, config.rescale)
     if config.rescale < 1 and base.variance_preserving:
         end = torch.tensor(base.max_time, dtype=torch.float64)
-        before, after = (float(one.log_snr(end)) for one in (base, found))
+        before, after = (float(schedule.log_snr(end)) for schedule in (base, rescaled))
         raise ConfigError(
             f"diffusion.rescale {config.rescale:g} would leave the noisiest index of the schedule "
             f"{config.schedule} a log-SNR of {after:.2f} instead of {before:.2f}, so that "
-            "sampling from pure noise is no state that training shows: give 1 or more, or the "
-            "schedule flow, which ends in pure noise at any scale"
+            "training never shows the pure noise that sampling starts from: give 1 or more, or "
+            "the schedule flow, which ends in pure noise at any scale"
         )
-    return found
+    return rescaled

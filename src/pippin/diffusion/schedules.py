@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise schedules: how much of the data and of the noise a state x_t holds.
+"""Noise schedules: shares of data and noise in a state x_t.
 
 x_t = alpha(t) x0 + sigma(t) eps. A schedule is defined by its log-SNR,
 log(alpha^2 / sigma^2), as a function of t; alpha and sigma follow from it by the family's
@@ -23,14 +23,14 @@ from pippin.diffusion.config import ScheduleName
 from pippin.types import NUM_TIMES
 
 Spacing = Literal["leading", "trailing", "linspace"]
-"""Which times a sampler visits; see :meth:`NoiseSchedule.times`."""
+"""Spacing of a sampler's times; see :meth:`NoiseSchedule.times`."""
 
 
 class NoiseSchedule(ABC):
-    """alpha, sigma and log-SNR as functions of the time t that networks are fed."""
+    """alpha, sigma and log-SNR as functions of the networks' time input t."""
 
     max_time: float
-    """The noisiest time; the least noisy one is 0."""
+    """Noisiest time; the least noisy one is 0."""
     variance_preserving: bool
     """True: alpha^2 + sigma^2 = 1. False: alpha + sigma = 1."""
 
@@ -44,33 +44,33 @@ class NoiseSchedule(ABC):
 
     @abstractmethod
     def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The inverse of :meth:`log_snr`; a value beyond the ends gives the end's time."""
+        """Inverse of :meth:`log_snr`; values beyond the ends give the end's time."""
 
     @abstractmethod
     def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The time at a fraction in [0, 1] of the way from clean to noise.
+        """Time at a fraction in [0, 1] of the path from clean to noise.
 
         Discrete schedules give one of their indices, rectified flow any time.
         """
 
     @abstractmethod
     def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
-        """The times (float32, falling) at which a sampler of so many steps starts its steps.
+        """Start times (float32, falling) of a sampler's steps.
 
-        The last step ends at the clean end, alpha = 1 and sigma = 0, which is no time of a
-        discrete schedule (index 0 still holds noise) and at which no network is evaluated.
+        The last step ends at alpha = 1 and sigma = 0, which is not a time of a discrete schedule
+        (index 0 still holds noise); no network is evaluated there.
 
         Raises:
-            ValueError: a number of steps or a spacing that the schedule does not have.
+            ValueError: an unsupported number of steps or spacing.
         """
 
     def alpha(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """How much of the data x_t holds, in [0, 1]."""
-        return like(_share(self.log_snr(t.double()), self.variance_preserving), t)
+        """Factor of the data in x_t, in [0, 1]."""
+        return like(_factor(self.log_snr(t.double()), self.variance_preserving), t)
 
     def sigma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """How much of the noise x_t holds, in [0, 1]."""
-        return like(_share(-self.log_snr(t.double()), self.variance_preserving), t)
+        """Factor of the noise in x_t, in [0, 1]."""
+        return like(_factor(-self.log_snr(t.double()), self.variance_preserving), t)
 
     def _check_times(self, t: Tensor) -> None:
         if not bool(((t >= 0) & (t <= self.max_time)).all()):
@@ -95,27 +95,27 @@ class DiscreteSchedule(NoiseSchedule):
         self._table = log_alpha_squared - torch.log(-torch.expm1(log_alpha_squared))
 
     def log_snr(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Falls from index 0 to 999; finite everywhere."""
+        """Log-SNR, falling from index 0 to 999; finite everywhere."""
         self._check_times(t)
         table, exact = self._table.to(t.device), t.double()
         below = exact.floor().clamp(max=NUM_TIMES - 2).long()
         return like(torch.lerp(table[below], table[below + 1], exact - below), t)
 
     def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """A real time in [0, 999]."""
+        """Real-valued time in [0, 999]."""
         table = self._table.to(log_snr.device)
-        wanted = log_snr.double().clamp(table[-1], table[0])
-        above = torch.searchsorted(-table, -wanted.contiguous()).clamp(1, NUM_TIMES - 1)
+        target = log_snr.double().clamp(table[-1], table[0])
+        above = torch.searchsorted(-table, -target.contiguous()).clamp(1, NUM_TIMES - 1)
         start, end = table[above - 1], table[above]
-        return like(above - 1 + (start - wanted) / (start - end), log_snr)
+        return like(above - 1 + (start - target) / (start - end), log_snr)
 
     def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The index floor(1000 fraction); a fraction of 1 gives 999."""
+        """Index floor(1000 fraction); a fraction of 1 gives 999."""
         index = (fraction.double() * NUM_TIMES).floor().clamp(0, NUM_TIMES - 1)
         return like(index, fraction)
 
     def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
-        """Integer indices, spaced as the same words mean in diffusers.
+        """Integer indices, with diffusers' meaning of the spacings.
 
         - trailing: starts at 999, the noisiest index (Lin et al. 2023, arXiv 2305.08891, table 2);
         - leading: multiples of 1000 // steps, plus 1 as in the code of latent diffusion
@@ -153,7 +153,7 @@ class FlowSchedule(NoiseSchedule):
         return like(-2 * torch.special.logit(t.double() / NUM_TIMES), t)
 
     def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """A time in [0, 1000]."""
+        """Time in [0, 1000]."""
         return like(NUM_TIMES * torch.sigmoid(-log_snr.double() / 2), log_snr)
 
     def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -161,21 +161,21 @@ class FlowSchedule(NoiseSchedule):
         return like(NUM_TIMES * fraction.double(), fraction)
 
     def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
-        """sigma in equal steps from 1 towards 0, which is what trailing means here.
+        """Times with sigma in equal steps from 1 towards 0, the trailing spacing.
 
         Raises:
             ValueError: steps below 1, or another spacing.
         """
         _check_steps(steps, limit=None)
         if spacing != "trailing":
-            raise ValueError(f"rectified flow has only 'trailing' spacing, got {spacing!r}")
+            raise ValueError(f"rectified flow supports only 'trailing' spacing, got {spacing!r}")
         times = torch.linspace(NUM_TIMES, 0, steps + 1, dtype=torch.float64)[:-1]
         return times.float()
 
 
 def make_schedule(name: ScheduleName) -> NoiseSchedule:
-    """The published schedule of that name; what a recipe trains and samples with, rescaled where
-    it says so, is :func:`pippin.diffusion.rescale.build_schedule`'s.
+    """Published schedule by name. :func:`pippin.diffusion.rescale.build_schedule` builds that
+    of a recipe, rescaled if configured.
 
     - sd: sqrt(beta) linear from 0.00085 to 0.012 (Stable Diffusion, SDXL);
     - ldm-f4: sqrt(beta) linear from 0.0015 to 0.0195 (Rombach et al. 2022, ImageNet f4);
@@ -196,7 +196,7 @@ def make_schedule(name: ScheduleName) -> NoiseSchedule:
         return DiscreteSchedule(_cosine_betas())
     if name == "flow":
         return FlowSchedule()
-    raise ValueError(f"no schedule {name!r}; there are: sd, ldm-f4, ddpm, cosine, flow")
+    raise ValueError(f"unknown schedule {name!r}; choose from: sd, ldm-f4, ddpm, cosine, flow")
 
 
 def _scaled_linear(first: float, last: float) -> Tensor:
@@ -210,15 +210,15 @@ def _cosine_betas(offset: float = 0.008, largest: float = 0.999) -> Tensor:
     return (1 - alpha_squared[1:] / alpha_squared[:-1]).clamp(max=largest)
 
 
-def _share(log_ratio: Tensor, variance_preserving: bool) -> Tensor:
-    """A part's share of x_t, from log(part^2 / other part^2); right at plus and minus inf too."""
+def _factor(log_ratio: Tensor, variance_preserving: bool) -> Tensor:
+    """alpha or sigma from log(own^2 / other^2); correct at plus and minus inf too."""
     if variance_preserving:
         return torch.sigmoid(log_ratio).sqrt()
     return torch.sigmoid(log_ratio / 2)
 
 
 def like(result: Tensor, given: Tensor) -> Tensor:
-    """A float64 result in the precision that every schedule returns for what was given."""
+    """Cast a float64 result to the precision that schedules return for this input."""
     return result if given.dtype == torch.float64 else result.float()
 
 

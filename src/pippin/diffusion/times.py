@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training times: from uniform numbers to times, by the inverse of the distribution function."""
+"""Sampling of training times by inverse transform of uniform numbers."""
 
 import torch
 from jaxtyping import Float
@@ -13,16 +13,16 @@ from pippin.types import Times
 def draw_times(
     density: UniformTime | LogitNormalTime, uniforms: Times, schedule: NoiseSchedule
 ) -> Times:
-    """Times (float32) whose fraction of the way from clean to noise has the density.
+    """Training times (float32) whose fraction of the path from clean to noise has the density.
 
     The fraction is u itself (uniform) or sigmoid(mean + std Phi^-1(u)) (logit-normal; Esser et
     al. 2024, section 3.1). A discrete schedule rounds it down to an index, so that uniform
-    times are the integers 0..999, equally often; rectified flow takes t = 1000 fraction.
+    times are the integers 0..999 with equal probability; rectified flow uses t = 1000 fraction.
 
     Args:
         density: the configured density.
         uniforms: uniform numbers in [0, 1).
-        schedule: the schedule that gives the times their meaning.
+        schedule: the schedule that maps fractions to times.
     """
     return schedule.time_at(_fraction(density, uniforms.double())).float()
 

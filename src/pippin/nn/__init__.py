@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers that two or more denoisers share."""
+"""Layers shared by several denoisers."""

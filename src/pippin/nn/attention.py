@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention: self, cross and joint, over one core whose backend can switch."""
+"""Self-, cross- and joint attention over one function with two backends."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +17,9 @@ Keys = Float[Tensor, "batch heads keys dim"]
 
 
 FUSED_FROM_KEYS = 1024
-"""On two cores with AVX512-BF16, three plain operations took 0.1 to 0.8 of the fused kernel's time
-forward and backward at 64 to 410 keys, 1.1 to 1.3 of it at 1024."""
+"""Number of keys from which bf16 on a CPU uses the fused kernel. On two cores with AVX512-BF16,
+three plain operations took 0.1 to 0.8 of its time forward and backward at 64 to 410 keys, 1.1 to
+1.3 at 1024."""
 
 
 def attend(
@@ -30,44 +31,44 @@ def attend(
 ) -> Float[Tensor, "batch queries width"]:
     """softmax(q k^T / sqrt(dim) + bias) v, heads side by side in the last axis.
 
-    The fused kernel, but for few keys on a CPU in bf16: there it is the slower one, most of all
-    backward.
+    Uses the fused kernel, except for few keys on a CPU in bf16, where it is slower, above all in
+    the backward pass.
 
     Args:
         mask: True where a key may be read. Each row must allow at least one key.
-        bias: added to the scaled scores; the first axis is the batch, or 1.
+        bias: attn_mask to the scaled scores; the first axis is the batch, or 1.
     """
-    slow = (
+    fused_is_slow = (
         query.device.type == "cpu"
         and query.dtype == torch.bfloat16
         and key.shape[-2] < FUSED_FROM_KEYS
     )
-    attended = _explicit if slow else _fused
-    result = attended(query, key, value, _added(mask, bias))
+    backend = _explicit if fused_is_slow else _fused
+    result = backend(query, key, value, _attention_mask(mask, bias))
     return result.transpose(1, 2).flatten(2)
 
 
-def _added(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
-    """A boolean mask, or what is added to the scores."""
+def _attention_mask(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    """Boolean mask, or additive bias of the scores."""
     if mask is None:
         return bias
     mask = mask[:, None, None, :]
     return mask if bias is None else bias.masked_fill(~mask, -torch.inf)
 
 
-def _explicit(query: Queries, key: Keys, value: Keys, added: Tensor | None) -> Queries:
+def _explicit(query: Queries, key: Keys, value: Keys, attn_mask: Tensor | None) -> Queries:
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    if added is not None and added.dtype == torch.bool:
-        scores = scores.masked_fill(~added, -torch.inf)
-    elif added is not None:
-        scores = scores + added
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attn_mask, -torch.inf)
+    elif attn_mask is not None:
+        scores = scores + attn_mask
     return scores.softmax(dim=-1).to(value.dtype) @ value
 
 
-def _fused(query: Queries, key: Keys, value: Keys, added: Tensor | None) -> Queries:
-    if added is not None and added.dtype != torch.bool:
-        added = added.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=added)
+def _fused(query: Queries, key: Keys, value: Keys, attn_mask: Tensor | None) -> Queries:
+    if attn_mask is not None and attn_mask.dtype != torch.bool:
+        attn_mask = attn_mask.to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
 
 
 class RMSNorm(nn.Module):
@@ -145,14 +146,14 @@ class SelfAttention(nn.Module):
 
 @runtime_checkable
 class HasModules(Protocol):
-    """What :func:`keys_values_kept` needs of a model."""
+    """Interface that :func:`keys_values_kept` needs of a model."""
 
     def modules(self) -> Iterator[nn.Module]:
-        """As :meth:`torch.nn.Module.modules`."""
+        """See :meth:`torch.nn.Module.modules`."""
 
 
 class CrossAttention(nn.Module):
-    """Image tokens read condition tokens; the output starts at 0, so a block starts without it.
+    """Attention of image tokens to condition tokens; zero-initialised output projection.
 
     Args:
         qkv_bias: whether queries, keys and values have a bias.
@@ -174,7 +175,7 @@ class CrossAttention(nn.Module):
         self.norm = QueryKeyNorm(width // num_heads) if qk_norm else None
         self.project_out = Linear(width, width, init=zeros)
         self.kept: list[tuple[Tensor, Tensor, Tensor]] | None = None
-        """Tokens with their keys and values, inside of :func:`keys_values_kept`."""
+        """Cached tokens with their keys and values, inside :func:`keys_values_kept`."""
 
     def forward(
         self,
@@ -190,26 +191,26 @@ class CrossAttention(nn.Module):
         return self.project_out(attend(q, k, v, mask))
 
     def _keys_values(self, tokens: Tensor) -> tuple[Keys, Keys]:
-        # A compiled block would be compiled again for each length of the list.
-        kept = None if torch.compiler.is_compiling() else self.kept
-        for known, k, v in kept or ():
-            if known is tokens:
+        # A compiled block would be recompiled for each length of the list.
+        cache = None if torch.compiler.is_compiling() else self.kept
+        for cached, k, v in cache or ():
+            if cached is tokens:
                 return k, v
         k, v = self.key_value(tokens).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         if self.norm is not None:
             k = self.norm.key(k)
-        if kept is not None:
-            kept.append((tokens, k, v))
+        if cache is not None:
+            cache.append((tokens, k, v))
         return k, v
 
 
 @contextmanager
 def keys_values_kept(model: HasModules) -> Iterator[None]:
-    """Inside, each cross-attention computes keys and values of the same tokens only once.
+    """Cache keys and values of cross-attention: the same tokens are projected only once.
 
-    For sampling, where the tokens of a prompt stay while time goes on. "The same" means the same
-    tensor, which must not be written to. Not for training: what is kept holds its graph. Compiled
-    blocks compute them anew.
+    For sampling, where the tokens of a prompt stay the same at all times. "The same" means the
+    same tensor object, which must not be modified. Not for training: cached tensors hold their
+    graph. Compiled blocks do not use the cache.
     """
     layers = [module for module in model.modules() if isinstance(module, CrossAttention)]
     for layer in layers:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transformer block with adaLN-zero that DiT and MDT share (Peebles & Xie 2023)."""
+"""Transformer block with adaLN-zero, shared by DiT and MDT (Peebles & Xie 2023)."""
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ class AdaLNBlock(nn.Module):
     """Gated self-attention, optional cross-attention, gated MLP.
 
     Args:
-        cross_attention: read condition tokens after self-attention.
+        cross_attention: add cross-attention to condition tokens after self-attention.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cosines and sines of scalars, and the time embedding built on them."""
+"""Cosine and sine features of scalars, and the time embedding."""
 
 import math
 
@@ -15,8 +15,8 @@ from pippin.types import Times
 def time_features(t: Times, width: int) -> Float[Tensor, "batch width"]:
     """[cos(t f_k), sin(t f_k)] with f_k = 10000^(-k / (width / 2)).
 
-    In float32 and in exactly this order: the published networks were trained on these numbers,
-    and other ways of computing them differ by several 1e-5 near t = 1000.
+    Computed in float32 in exactly this order: the published networks were trained on these values,
+    and other orders differ by several 1e-5 near t = 1000.
     """
     half = width // 2
     k = torch.arange(half, dtype=torch.float32, device=t.device)
@@ -25,7 +25,7 @@ def time_features(t: Times, width: int) -> Float[Tensor, "batch width"]:
 
 
 class TimeEmbedding(nn.Module):
-    """Time features through Linear, SiLU, Linear."""
+    """MLP on time features: Linear, SiLU, Linear."""
 
     def __init__(self, num_features: int, width: int) -> None:
         super().__init__()
@@ -34,5 +34,5 @@ class TimeEmbedding(nn.Module):
         self.linear_out = Linear(width, width, init=normal(0.02))
 
     def forward(self, t: Times) -> Float[Tensor, "batch width"]:
-        """Times in [0, 1000] to vectors."""
+        """Embed times in [0, 1000]."""
         return self.linear_out(F.silu(self.linear_in(time_features(t, self.num_features))))

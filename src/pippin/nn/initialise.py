@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Initial weights, drawn for each parameter from a stream of its own name.
+"""Weight initialisation, with one random stream per parameter name.
 
-Two models that share a layer under the same name start with the same weights there, whatever
+Two models that share a layer under the same name get the same initial weights there, whatever
 else differs: the arms of a study are paired from the first step.
 """
 
@@ -18,22 +18,22 @@ Init = Callable[[Tensor, torch.Generator], object]
 
 
 def zeros(tensor: Tensor, _: torch.Generator) -> None:
-    """All 0."""
+    """Fill with 0."""
     tensor.zero_()
 
 
 def ones(tensor: Tensor, _: torch.Generator) -> None:
-    """All 1."""
+    """Fill with 1."""
     tensor.fill_(1.0)
 
 
 def xavier(tensor: Tensor, draws: torch.Generator) -> None:
-    """Uniform with the variance of Glorot & Bengio (2010)."""
+    """Xavier uniform (Glorot & Bengio 2010)."""
     nn.init.xavier_uniform_(tensor, generator=draws)
 
 
 def fan_in_uniform(tensor: Tensor, draws: torch.Generator) -> None:
-    """Uniform in +-1 / sqrt(inputs of a number), torch's own start of convolutions."""
+    """Uniform in +-1 / sqrt(fan in), torch's default for convolutions."""
     bound = (tensor[0].numel()) ** -0.5
     tensor.uniform_(-bound, bound, generator=draws)
 
@@ -48,7 +48,7 @@ def normal(std: float) -> Init:
 
 
 class Linear(nn.Linear):
-    """A linear layer that says how its weight starts; its bias starts at 0."""
+    """Linear layer with a declared weight initialisation; its bias starts at 0."""
 
     def __init__(
         self, in_features: int, out_features: int, *, bias: bool = True, init: Init = xavier
@@ -58,10 +58,10 @@ class Linear(nn.Linear):
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that says how its weight starts; its bias starts at 0.
+    """Convolution with a declared weight initialisation; its bias starts at 0.
 
     Args:
-        size: side of the kernel; the padding keeps height and width at stride 1.
+        size: kernel size; the padding keeps height and width at stride 1.
     """
 
     def __init__(
@@ -91,22 +91,22 @@ class LayerNorm(nn.LayerNorm):
 
 @torch.no_grad()
 def initialise(model: nn.Module, seed: int) -> None:
-    """Draw every parameter of a model anew, from stream ("init", seed, parameter name).
+    """Initialise every parameter of a model from stream ("init", seed, parameter name).
 
-    Each module that owns parameters says in its dictionary ``inits`` how each starts.
+    Each module that owns parameters declares their initialisation in its dictionary ``inits``.
 
     Raises:
-        ValueError: a parameter whose module does not say so.
+        ValueError: a parameter without a declared initialisation.
     """
     for module_name, module in model.named_modules():
         inits = getattr(module, "inits", {})
         for name, parameter in module.named_parameters(recurse=False):
-            full = f"{module_name}.{name}" if module_name else name
+            full_name = f"{module_name}.{name}" if module_name else name
             if name not in inits:
                 raise ValueError(
-                    f"{full}: {type(module).__name__} does not say how it starts; give it a "
+                    f"{full_name}: {type(module).__name__} declares no initialisation; give it a "
                     "dictionary `inits`, or use the layers of pippin.nn.initialise"
                 )
             value = torch.empty(parameter.shape, dtype=torch.float32)
-            inits[name](value, generator("init", seed, full))
+            inits[name](value, generator("init", seed, full_name))
             parameter.copy_(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two-layer perceptron of transformer blocks."""
+"""Two-layer MLP of transformer blocks."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -12,10 +12,10 @@ class MLP(nn.Module):
     """Linear, GELU (tanh approximation), Linear.
 
     Args:
-        width: of the input, and of the output where nothing else is said.
-        ratio: hidden features for each of ``width``.
-        out_features: another width of the output; the hidden layer then has it too.
-        init: of both weights.
+        width: width of the input, and of the output unless ``out_features`` is given.
+        ratio: hidden width over ``width``.
+        out_features: width of the output and then also of the hidden layer.
+        init: initialisation of both weights.
     """
 
     def __init__(
@@ -31,5 +31,5 @@ class MLP(nn.Module):
         self.linear_out = Linear(hidden, out_features or width, init=init)
 
     def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens _"]:
-        """Token by token."""
+        """Apply to each token."""
         return self.linear_out(F.gelu(self.linear_in(x), approximate="tanh"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptive layer norm: shift, scale and gate computed from the modulation vector."""
+"""Adaptive layer norm: shift, scale and gate from the modulation vector."""
 
 import torch
 import torch.nn.functional as F
@@ -21,14 +21,14 @@ def modulate(
 ) -> Float[Tensor, "batch tokens width"]:
     """x (1 + scale) + shift, the same for all tokens of an image.
 
-    In the dtype of the vectors, which is that of matrix products: under bf16 autocast the residual
-    stream stays in fp32 and what leaves it for a layer is rounded here.
+    Computed in the dtype of the vectors, that of matrix products: under bf16 autocast the residual
+    stream stays in fp32, and a layer's input is rounded here.
     """
     return x.to(scale.dtype) * (1 + scale[:, None]) + shift[:, None]
 
 
 class Modulation(nn.Module):
-    """Linear(SiLU(modulation)) split into ``num_vectors``; starts at 0 (adaLN-zero)."""
+    """Linear(SiLU(modulation)) split into ``num_vectors``; zero-initialised (adaLN-zero)."""
 
     def __init__(self, modulation_width: int, width: int, num_vectors: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Modulation(nn.Module):
 
 
 class ModulatedOutput(nn.Module):
-    """Last layer of a transformer: modulated layer norm, then a projection that starts at 0."""
+    """Last layer of a transformer: modulated layer norm, then a zero-initialised projection."""
 
     def __init__(self, width: int, modulation_width: int, out_features: int) -> None:
         super().__init__()
@@ -55,13 +55,13 @@ class ModulatedOutput(nn.Module):
         x: Float[Tensor, "batch tokens width"],
         modulation: Float[Tensor, "batch modulation_width"],
     ) -> Float[Tensor, "batch tokens features"]:
-        """Tokens to the numbers of their patches."""
+        """Project tokens to the values of their patches."""
         shift, scale = self.modulation(modulation)
         return self.linear(modulate(layer_norm(x), shift, scale))
 
 
 class ModulationTable(nn.Module):
-    """Vectors of a block's own, added to vectors that all blocks share (adaLN-single, PixArt)."""
+    """Learned vectors of a block, added to vectors shared by all blocks (adaLN-single, PixArt)."""
 
     def __init__(self, width: int, num_vectors: int) -> None:
         super().__init__()
@@ -71,9 +71,9 @@ class ModulationTable(nn.Module):
     def forward(
         self, shared: Float[Tensor, "batch _ width"]
     ) -> tuple[Float[Tensor, "batch width"], ...]:
-        """The sums, one vector for each row of the table.
+        """Sums, one vector per row of the table.
 
         Args:
-            shared: one vector for each row, or one for all.
+            shared: one vector per row, or one for all.
         """
         return (self.table.to(shared.dtype) + shared).unbind(1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latents to patch tokens and back."""
+"""Patchify and unpatchify latents."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,15 +9,15 @@ from pippin.types import Latents, Prediction
 
 
 def to_patches(x: Latents, patch_size: int) -> Float[Tensor, "batch tokens features"]:
-    """Patches in rows, then columns; the numbers of a patch as (channel, row, column).
+    """Patchify: patches in row-major order, values of a patch as (channel, row, column).
 
     Raises:
-        ValueError: a side that is no multiple of the patch size.
+        ValueError: a side that is not a multiple of the patch size.
     """
     if x.shape[-2] % patch_size or x.shape[-1] % patch_size:
         raise ValueError(
-            f"a latent of {x.shape[-2]} x {x.shape[-1]} has no whole patches of {patch_size}; "
-            "choose a resolution whose latent sides are multiples of it"
+            f"a latent of {x.shape[-2]} x {x.shape[-1]} is not divisible into patches of "
+            f"{patch_size}; choose a resolution whose latent sides are multiples of it"
         )
     # (B, C, H, W) -> (B, C, gh, p, gw, p) -> (B, gh, gw, C, p, p)
     x = x.unflatten(-1, (-1, patch_size)).unflatten(-3, (-1, patch_size))
@@ -27,7 +27,7 @@ def to_patches(x: Latents, patch_size: int) -> Float[Tensor, "batch tokens featu
 def from_patches(
     x: Float[Tensor, "batch tokens features"], grid: tuple[int, int], patch_size: int
 ) -> Latents:
-    """The inverse of a grid of patches whose numbers are ordered (row, column, channel)."""
+    """Unpatchify a grid of patches whose values are ordered (row, column, channel)."""
     # (B, gh * gw, p * p * C) -> (B, gh, gw, p, p, C) -> (B, C, gh, p, gw, p)
     x = x.unflatten(1, grid).unflatten(-1, (patch_size, patch_size, -1))
     return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
@@ -39,13 +39,13 @@ def patch_grid(x: Latents, patch_size: int) -> tuple[int, int]:
 
 
 def split_variance(x: Latents, latent_channels: int) -> Prediction:
-    """Output channels to a prediction: the first are the mean, any further ones the variance."""
+    """Split output channels into a prediction: the mean first, then the variance, if any."""
     mean, variance = x[:, :latent_channels], x[:, latent_channels:]
     return Prediction(mean=mean, variance=variance if variance.shape[1] else None)
 
 
 class PatchEmbedding(nn.Module):
-    """Linear map of each patch: the strided convolution of ViT, written as a matrix product."""
+    """Linear embedding of each patch: the strided convolution of ViT as a matrix product."""
 
     def __init__(self, channels: int, patch_size: int, width: int) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a token stands: sine-cosine features of two-dimensional grids, computed or as a table."""
+"""Position embeddings: sine-cosine features of 2-D grids, computed or as a parameter table."""
 
 from functools import lru_cache
 
@@ -23,7 +23,7 @@ def sincos_1d(positions: Float[Tensor, " length"], width: int) -> Float[Tensor, 
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # a table kept from sampling must serve training too
+@torch.inference_mode(False)  # a table cached in sampling must be usable in training
 def sincos_2d(
     rows: int,
     columns: int,
@@ -33,10 +33,10 @@ def sincos_2d(
     row_step: float = 1.0,
     column_step: float = 1.0,
 ) -> Float[Tensor, "tokens width"]:
-    """A table for a grid of equal steps, tokens in rows, then columns, in fp32.
+    """Table for a grid of equal steps, tokens in row-major order, in fp32.
 
     The first half of the features encodes the column, the second the row, as in DiT and MAE.
-    Computed on the CPU in fp64 whatever the default device, and kept for each ``device``.
+    Computed on the CPU in fp64 whatever the default device, and cached per ``device``.
     """
     row = torch.arange(rows, dtype=torch.float64, device="cpu").repeat_interleave(columns)
     column = torch.arange(columns, dtype=torch.float64, device="cpu").repeat(rows)
@@ -52,32 +52,32 @@ def laid_positions(
     base_grid: int | None = None,
     interpolation: float = 1.0,
 ) -> Float[Tensor, "tokens width"]:
-    """The table of a grid in unit steps, or laid over the limits of a base grid.
+    """Table of a grid in unit steps, or resampled over the limits of a base grid.
 
-    Laid over them, a grid of twice the side has half the step: positions are resampled where unit
-    steps would extrapolate (Berrada et al. 2024).
+    Over the same limits, a grid of twice the side has half the step: positions are resampled,
+    where unit steps would extrapolate (Berrada et al. 2024).
 
     Args:
-        base_grid: None = unit steps; otherwise every grid covers 0 .. base_grid each way.
-        interpolation: positions are divided by it (PixArt-alpha).
+        base_grid: None = unit steps; otherwise every grid covers 0 .. base_grid along each axis.
+        interpolation: divisor of the positions (PixArt-alpha).
     """
     steps = [(base_grid or side) / side / interpolation for side in grid]
     return sincos_2d(*grid, width, device, row_step=steps[0], column_step=steps[1])
 
 
 class PositionTable(nn.Module):
-    """A vector for each place of a grid, tokens in rows, then columns; starts as the sine-cosine
-    table of unit steps.
+    """One vector per grid position, in row-major order; initialised to the sine-cosine table of
+    unit steps.
 
     Args:
         grid: (rows, columns).
-        trained: whether training moves it.
+        trained: whether it is trainable.
     """
 
     def __init__(self, grid: tuple[int, int], width: int, *, trained: bool) -> None:
         super().__init__()
-        places = torch.empty(grid[0] * grid[1], width)
-        self.weight = nn.Parameter(places, requires_grad=trained)
+        table = torch.empty(grid[0] * grid[1], width)
+        self.weight = nn.Parameter(table, requires_grad=trained)
 
         def fill(tensor: Tensor, _: torch.Generator) -> None:
             tensor.copy_(sincos_2d(*grid, width))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A learned bias of attention scores for each offset between two places of a grid."""
+"""Learned bias of attention scores for each offset between two grid positions."""
 
 from functools import lru_cache
 from typing import ClassVar
@@ -12,10 +12,10 @@ from pippin.nn.initialise import Init, normal
 
 
 class RelativePositionBias(nn.Module):
-    """One number for each head and each offset (rows, columns) of key from query.
+    """One number per head and per offset (rows, columns) of key from query.
 
-    The published table of MDTv2, which comes from BEiT, has three rows more, for a class token
-    that this family lacks; they are kept, never read, so that its weights fit.
+    The published table of MDTv2, taken from BEiT, has three more rows, for a class token that this
+    family lacks; they are kept but never read, so that its weights fit.
     """
 
     inits: ClassVar[dict[str, Init]] = {"table": normal(0.02)}
@@ -28,14 +28,14 @@ class RelativePositionBias(nn.Module):
 
     def forward(
         self,
-        rows: Int[Tensor, "places places"],
+        rows: Int[Tensor, "positions positions"],
         kept: Int[Tensor, "batch kept"] | None = None,
     ) -> Float[Tensor, "_ heads tokens tokens"]:
-        """The bias of all pairs, the first axis 1; or of the pairs among each image's kept tokens.
+        """Bias of all pairs, with first axis 1; or of the pairs among each image's kept tokens.
 
         Args:
             rows: :func:`offset_rows` of the grid, the same for all blocks of a model.
-            kept: numbers of the tokens that take part, in their order.
+            kept: indices of the unmasked tokens, in order.
         """
         bias = self.table[rows]  # (P, P, H)
         if kept is None:
@@ -44,10 +44,10 @@ class RelativePositionBias(nn.Module):
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # kept from sampling, it must serve training too
+@torch.inference_mode(False)  # a table cached in sampling must be usable in training
 def offset_rows(rows: int, columns: int, device: torch.device) -> Int[Tensor, "tokens tokens"]:
-    """Row of the table for each query and key; computed on the CPU, kept for each device. Ask for
-    it outside of compiled code, which would compute and copy it at every call."""
+    """Row of the table for each query and key; computed on the CPU, cached per device. Call it
+    outside compiled code, which would compute and copy it at every call."""
     row = torch.arange(rows, device="cpu").repeat_interleave(columns)
     column = torch.arange(columns, device="cpu").repeat(rows)
     down = row[:, None] - row[None, :] + rows - 1

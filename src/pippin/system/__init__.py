@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pippin asks of the operating system: whole files, JSON lines, locks, signals, a device."""
+"""Operating system services: atomic files, JSON Lines, locks, signals, devices."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worker processes: they end with their parent, and one that was killed is one message.
+"""Worker processes: each ends with its parent, and a killed one raises a single clear error.
 
-A worker that outlived a killed parent would write on without the parent's lock, and hold its own.
-On Linux the kernel kills it (``PR_SET_PDEATHSIG``). Elsewhere, or where a fork server stands
+A worker that outlived a killed parent would keep writing without the parent's lock.
+On Linux the kernel kills it (``PR_SET_PDEATHSIG``). Elsewhere, or where a fork server sits
 between the two, a thread watches the parent.
 """
 
@@ -26,45 +26,45 @@ from pippin.system.stop import leave_stops_to_the_parent
 T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1
-"""Of ``sys/prctl.h``."""
-POLL = 0.5
-"""Seconds between two looks at a parent that nothing else tells of."""
-DYING = 1.0
-"""Seconds in which a worker whose connection broke has ended."""
-OF_TORCH = re.compile(
+"""Constant of ``sys/prctl.h``."""
+POLL_INTERVAL = 0.5
+"""Seconds between polls of the parent's process id."""
+EXIT_TIMEOUT = 1.0
+"""Seconds to wait for a worker to exit after its connection broke."""
+TORCH_WORKER_ERROR = re.compile(
     r"DataLoader worker \(pid(?:\(s\))? (?P<pid>[\d, ]+)\) "
     r"(?:is killed by signal: (?P<signal>[^.]+)|exited unexpectedly)"
 )
-"""What torch says in the training process of a worker that is gone."""
-LESS_MEMORY = (
+"""Torch's message in the training process when a worker is gone."""
+MEMORY_ADVICE = (
     "fewer train.workers (0 = none), a smaller train.batch_size or data.resolution take less"
 )
-"""What lowers the need of memory of workers that load data."""
-SHARED_MEMORY = ("Bus error", "unable to write to file </torch_", "unable to mmap")
-"""What torch says where the memory that workers hand batches over in is full."""
+"""Settings that reduce the memory of data-loading workers."""
+SHARED_MEMORY_ERRORS = ("Bus error", "unable to write to file </torch_", "unable to mmap")
+"""Torch's messages when the shared memory that holds the workers' batches is full."""
 
 _watching_launcher = threading.Event()
 
 
 class WorkerKilledError(RuntimeError):
-    """The system killed a worker process, most often for want of memory."""
+    """The system killed a worker process, most often because memory ran out."""
 
 
 def start_worker(_: int = 0) -> None:
-    """Begin a worker process of ``multiprocessing``: it leaves signals to its parent and ends with
-    it.
+    """Set up a worker process of ``multiprocessing``: it ignores signals meant for its parent and
+    ends with the parent.
 
     Args:
-        _: the worker's number, which PyTorch gives.
+        _: the worker id, passed by PyTorch.
     """
     end_with_parent()
     leave_stops_to_the_parent()
-    sys.excepthook = _without_broken_connections
+    sys.excepthook = _print_unless_disconnected
 
 
 def call_in_child(call: bytes) -> None:
-    """What a spawned process does: it ends with its parent from the first moment on, and only then
-    imports what the call needs, which takes seconds.
+    """Run a pickled call in a spawned process. The process is tied to its parent first, because
+    the imports of the call take seconds.
 
     Args:
         call: pickled (function, arguments).
@@ -75,8 +75,8 @@ def call_in_child(call: bytes) -> None:
 
 
 def end_with_parent() -> None:
-    """Let this process, which ``multiprocessing`` started, be killed when its parent ends, however
-    that ends; at once where it has ended already."""
+    """Kill this process, started by ``multiprocessing``, when its parent ends for any reason; at
+    once if the parent has ended already."""
     parent = multiprocessing.parent_process()
     assert parent is not None and parent.pid is not None, "not started by multiprocessing"
     if os.getppid() == parent.pid:
@@ -86,22 +86,22 @@ def end_with_parent() -> None:
 
 
 def end_with(parent: int) -> None:
-    """Let this process be killed when the one that started it ends; at once where it has ended.
+    """Kill this process when its parent ends; at once if the parent has ended already.
 
     Args:
-        parent: its process id.
+        parent: process id of the parent.
     """
     if _kernel_kills_with_parent():
-        if os.getppid() != parent:  # it ended before the kernel was asked
+        if os.getppid() != parent:  # the parent ended before prctl was called
             _kill_this_process()
     else:
         _in_background(_kill_when_orphaned, parent)
 
 
 def end_with_launcher() -> None:
-    """Let this rank be killed when the torchrun that started it ends, however that ends.
+    """Kill this rank when the torchrun that started it ends for any reason.
 
-    Not by the kernel, which acts when the launcher's thread ends that started the rank.
+    Polled, because the kernel would act as soon as the launcher's starting thread ends.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and not _watching_launcher.is_set():
         _watching_launcher.set()
@@ -109,7 +109,7 @@ def end_with_launcher() -> None:
 
 
 def watch_workers(loader: Iterable[T]) -> Iterator[T]:
-    """Batches of a DataLoader; whatever it meets where a worker is gone is one error.
+    """Batches of a DataLoader. Any failure caused by a dead worker raises one error type.
 
     Raises:
         WorkerKilledError: the system killed a worker.
@@ -123,59 +123,59 @@ def watch_workers(loader: Iterable[T]) -> Iterator[T]:
         except StopIteration:
             return
         except (RuntimeError, OSError, EOFError) as error:
-            # Torch's own error, or the end of a connection in the middle of a batch.
-            if code := _exit_code_of_one(workers):
+            # Torch's own error, or a connection closed in the middle of a batch.
+            if code := _failed_exit_code(workers):
                 raise WorkerKilledError(
                     f"a worker process that loads data {ending(code)}: out of memory? "
-                    f"{LESS_MEMORY}"
+                    f"{MEMORY_ADVICE}"
                 ) from error
             raise
         yield batch
 
 
-def _exit_code_of_one(workers: Collection[BaseProcess]) -> int | None:
-    """Of a worker that did not end well; one that is ending is waited for."""
+def _failed_exit_code(workers: Collection[BaseProcess]) -> int | None:
+    """Exit code of a worker that failed, after waiting for workers that are exiting."""
     if not workers:
         return None
-    ended = multiprocessing.connection.wait([one.sentinel for one in workers], timeout=DYING)
-    for one in workers:
-        if one.sentinel in ended:
-            one.join(DYING)  # its pipes close before it can be waited for
-    return next((one.exitcode for one in workers if one.exitcode), None)
+    sentinels = [worker.sentinel for worker in workers]
+    ended = multiprocessing.connection.wait(sentinels, timeout=EXIT_TIMEOUT)
+    for worker in workers:
+        if worker.sentinel in ended:
+            worker.join(EXIT_TIMEOUT)  # its pipes close before it can be reaped
+    return next((worker.exitcode for worker in workers if worker.exitcode), None)
 
 
 def ending(exit_code: int) -> str:
-    """How a process ended, by its exit code in Python: negative = a signal."""
+    """Description of a process's end from its Python exit code; negative = a signal."""
     if exit_code < 0:
         return f"was killed by {signal.Signals(-exit_code).name}"
     return f"ended with exit code {exit_code}"
 
 
 def killed_worker(error: BaseException) -> str | None:
-    """What happened and what takes less memory, where an error is that of a worker that was
-    killed."""
+    """Message with advice on memory if an error comes from a killed worker; otherwise None."""
     text = str(error)
     if isinstance(error, WorkerKilledError):
         return text
     if not isinstance(error, RuntimeError):
         return None
-    if any(one in text for one in SHARED_MEMORY):
+    if any(message in text for message in SHARED_MEMORY_ERRORS):
         return (
-            "a worker process that loads data found no room in shared memory (/dev/shm; its size "
-            f"in a container is --shm-size); {LESS_MEMORY}"
+            "a data-loading worker ran out of shared memory (/dev/shm; its size "
+            f"in a container is set by --shm-size); {MEMORY_ADVICE}"
         )
-    found = OF_TORCH.search(text)
-    if found is None:
+    match = TORCH_WORKER_ERROR.search(text)
+    if match is None:
         return None
-    how = f"was killed by signal {found['signal']}" if found["signal"] else "ended early"
+    how = f"was killed by signal {match['signal']}" if match["signal"] else "ended early"
     return (
-        f"a worker process that loads data (pid {found['pid']}) {how}: out of memory? "
-        f"{LESS_MEMORY}"
+        f"a worker process that loads data (pid {match['pid']}) {how}: out of memory? "
+        f"{MEMORY_ADVICE}"
     )
 
 
 def _kernel_kills_with_parent() -> bool:
-    """Ask for SIGKILL at the parent's end; False where the system has no such call."""
+    """Request SIGKILL at the parent's end; False if the system has no such call."""
     if not sys.platform.startswith("linux"):
         return False
     return ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) == 0
@@ -192,7 +192,7 @@ def _kill_after(sentinel: int) -> None:
 
 def _kill_when_orphaned(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(POLL)
+        time.sleep(POLL_INTERVAL)
     _kill_this_process()
 
 
@@ -200,9 +200,9 @@ def _kill_this_process() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _without_broken_connections(
+def _print_unless_disconnected(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Print an error, but not that the parent no longer listens: it says itself what happened."""
+    """Print an error, except a closed connection: the parent reports its own failure."""
     if not issubclass(kind, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)

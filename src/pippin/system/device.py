@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which device a run uses, and in which precision."""
+"""Device and precision of a run."""
 
 from contextlib import AbstractContextManager
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` is cuda where there is one, otherwise cpu. What is computed in fp32 is so on all.
+    """Device of a name; ``auto`` is cuda if available, otherwise cpu. Turns TF32 off.
 
     Raises:
-        ValueError: a device torch does not know or this machine does not have.
+        ValueError: a device that torch does not know or this machine lacks.
     """
-    # Torch's default lets cuDNN round what convolutions in fp32 multiply to TF32's 10 bits. The
-    # older of its two switches: Inductor's convolutions ask for it, and cannot where only the
-    # newer one (cudnn.conv.fp32_precision) was set. Products of matrices are exact by default.
+    # By default cuDNN rounds the factors of fp32 convolutions to TF32's 10 bits. The older of the
+    # two switches is set: Inductor reads it, and fails if only the newer one
+    # (cudnn.conv.fp32_precision) was set. Matrix products are exact by default.
     torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -28,13 +28,13 @@ def resolve_device(name: str) -> torch.device:
 
 
 def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """The same numbers there, without waiting for what a card still computes: a copy from memory
-    that the system may move waits. Check values before: asking for one that is there waits."""
+    """Copy a tensor to a device without synchronising with the GPU: a copy from pageable memory
+    would wait. Check values on the CPU before: reading one from the GPU waits."""
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """bf16 autocast of matrix products, or nothing for fp32."""
+    """Autocast to bf16, or a disabled context for fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting until the disk has what was written, so that a power cut cannot take it.
+"""fsync of files and folders, so that written data survives a power cut.
 
-A file's content and its name are two things: a name may reach the disk before the content, which
-leaves an empty file, and the content before the name, which leaves none. So whatever says that
-other files are whole is written after these were flushed, with the folders that hold their names.
+A file's content and its name are stored separately: a name may reach the disk before the content,
+which leaves an empty file, or the content before the name, which leaves none. So a record that
+declares other files complete is written after those files and their folders were synced.
 """
 
 import ctypes
@@ -11,14 +11,14 @@ import errno
 import os
 from pathlib import Path
 
-CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS}
-"""What a file system says that cannot flush a folder (some of SMB, FUSE and object stores)."""
+SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS}
+"""Errors of file systems that cannot sync a folder (some of SMB, FUSE and object stores)."""
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder.
+    """fsync a file, or the names in a folder.
 
-    A folder on a file system that cannot flush folders is passed over, as databases do.
+    A folder on a file system that cannot sync folders is skipped, as databases do.
 
     Raises:
         OSError: the file system's own error.
@@ -26,38 +26,38 @@ def sync(path: Path) -> None:
     try:
         _sync(path)
     except OSError as error:
-        refused = error.errno in {*CANNOT_FLUSH, errno.EACCES, errno.EPERM, errno.EISDIR}
+        refused = error.errno in {*SYNC_UNSUPPORTED, errno.EACCES, errno.EPERM, errno.EISDIR}
         if not (refused and path.is_dir()):
             raise
 
 
 def sync_tree(folder: Path) -> None:
-    """Wait until the disk has all that is below a folder, and all names in it.
+    """fsync everything below a folder, names included.
 
-    One order to the file system where there is one: for thousands of small files that is many
-    times faster than one for each, but it also writes what other programs left to be written.
+    One ``syncfs`` call where the system has it: for thousands of small files that is many times
+    faster than one fsync each, but it also flushes the writes of other programs.
 
     Raises:
         OSError: the file system's own error.
     """
     if _sync_file_system(folder):
         return
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
-            sync(Path(place) / name)
-        sync(Path(place))
+            sync(Path(parent) / name)
+        sync(Path(parent))
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, unless they exist, and wait until the disk has them.
+    """Create a folder and missing parents, and fsync the new names.
 
     Raises:
         OSError: the file system's own error.
     """
-    missing = [one for one in (path, *path.parents) if not one.exists()]
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    for one in missing:
-        sync(one.parent)
+    for folder in missing:
+        sync(folder.parent)
 
 
 def _sync(path: Path) -> None:
@@ -69,7 +69,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_file_system(folder: Path) -> bool:
-    """Flush the whole file system that a folder is on; False where the system has no such call."""
+    """Sync the file system of a folder; False if the system has no such call."""
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is None:
         return False
@@ -79,7 +79,7 @@ def _sync_file_system(folder: Path) -> bool:
             return True
     finally:
         os.close(descriptor)
-    number = ctypes.get_errno()
-    if number in CANNOT_FLUSH:
+    code = ctypes.get_errno()
+    if code in SYNC_UNSUPPORTED:
         return False
-    raise OSError(number, os.strerror(number), str(folder))
+    raise OSError(code, os.strerror(code), str(folder))

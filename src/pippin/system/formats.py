@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The version of every kind of file that pippin writes, and the one check of it.
+"""Format version of every kind of file that pippin writes, and its check.
 
-A file states its version as ``format``. Files from before versions were stated have none, and are
-of version 0. A version is raised when a reader of the one before would take the file for something
-else; what is merely added, and may be absent, does not raise it.
+A file states its version as ``format``; files without the entry have version 0. A version is
+raised when an older reader would misinterpret the file. Optional new entries do not raise it.
 
-Small JSON files that decide what numbers mean carry ``content_sha256`` besides, over all the rest.
-Both entries keep their meaning in every version.
+Small JSON files that give numbers their meaning also hold ``content_sha256``, over all other
+entries. Both entries keep their meaning in every version.
 """
 
 import hashlib
@@ -36,31 +35,31 @@ FORMATS = {
     "reference statistics": 1,
     "bench record": 1,
 }
-"""Kind of file -> the version that is written, and the newest that is read."""
+"""Kind of file -> the version written, which is the newest version read."""
 VERSION, CHECKSUM = "format", "content_sha256"
 
 
 class FormatError(ValueError):
-    """A file of a newer version than this one reads. What it is in is not to be written over."""
+    """A file of a newer format version. Its folder must not be overwritten."""
 
 
 def check_format(kind: str, version: Any, place: Path | str) -> int:
-    """The version of a file.
+    """Check and return the version of a file.
 
     Args:
         kind: one of :data:`FORMATS`.
-        version: what the file states; None = it states none. Digits where it can hold text only.
+        version: the stated one; None = none stated. A string of digits in text-only files.
         place: the file, for the message.
 
     Raises:
-        FormatError: it is newer.
-        ValueError: that is no version.
+        FormatError: the version is newer.
+        ValueError: not a version.
     """
     if version is None:
         return 0
     stated = int(version) if isinstance(version, str) and version.isdecimal() else version
     if type(stated) is not int or stated < 0:
-        raise ValueError(f"{place} is damaged: {VERSION} is {version!r}, no version")
+        raise ValueError(f"{place} is damaged: {VERSION} is {version!r}, not a version")
     if stated > FORMATS[kind]:
         raise FormatError(
             f"{place} was written by a newer pippin: {kind} format {stated}, this one reads up to "
@@ -70,14 +69,14 @@ def check_format(kind: str, version: Any, place: Path | str) -> int:
 
 
 def stamped(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with its version before, and its checksum behind."""
+    """JSON object with its version as the first entry and its checksum as the last."""
     content = {VERSION: FORMATS[kind], **values}
-    plain = json.loads(json.dumps(content))  # keys as text, before they are sorted
+    plain = json.loads(json.dumps(content))  # keys become text before they are sorted
     return {**content, CHECKSUM: content_digest(plain)}
 
 
 def write_stamped(path: Path, kind: str, values: Mapping[str, Any]) -> None:
-    """Replace a file by JSON that :func:`read_stamped` checks.
+    """Replace a file by JSON with version and checksum, which :func:`read_stamped` checks.
 
     Raises:
         OSError: disk full or not writable; an earlier file stays.
@@ -86,16 +85,16 @@ def write_stamped(path: Path, kind: str, values: Mapping[str, Any]) -> None:
 
 
 def read_stamped(path: Path, kind: str | None) -> dict[str, Any]:
-    """The JSON object of a file, without version and checksum; older files may lack both.
+    """JSON object of a file, without version and checksum; older files may lack both.
 
     Args:
-        path: of the file.
-        kind: one of :data:`FORMATS`; None = of no version, its checksum is still compared.
+        path: the file.
+        kind: one of :data:`FORMATS`; None = unversioned; the checksum is still verified.
 
     Raises:
-        FormatError: of a newer version.
-        ValueError: no JSON object, or not the one that was written; the file is named.
-        OSError: it is not there or cannot be read.
+        FormatError: the version is newer.
+        ValueError: not a JSON object, or the checksum differs; the message names the file.
+        OSError: the file is missing or cannot be read.
     """
     try:
         values = parse_json(read_regular(path), unique=True)
@@ -105,20 +104,20 @@ def read_stamped(path: Path, kind: str | None) -> dict[str, Any]:
 
 
 def check_stamped(values: Any, kind: str | None, place: Path | str) -> dict[str, Any]:
-    """The same for values that were read from some place; see :func:`read_stamped`.
+    """Check values that were read already; see :func:`read_stamped`.
 
     Raises:
-        FormatError, ValueError: as there.
+        FormatError, ValueError: as :func:`read_stamped`.
     """
     if not isinstance(values, dict):
-        raise ValueError(f"{place} must hold a JSON object; it holds a {type(values).__name__}")
+        raise ValueError(f"{place} must hold a JSON object; got a {type(values).__name__}")
     if kind is not None:
         check_format(kind, values.get(VERSION), place)
     content = {name: value for name, value in values.items() if name != CHECKSUM}
     if values.get(CHECKSUM) not in (None, content_digest(content)):
         raise ValueError(
-            f"{place} is damaged: its content is not what was written ({CHECKSUM} differs). Put a "
-            f"copy of it back; where it was edited on purpose, remove its entry {CHECKSUM}"
+            f"{place} is damaged: its content does not match its checksum ({CHECKSUM}). Restore a "
+            f"copy of it; if it was edited on purpose, remove its entry {CHECKSUM}"
         )
     if kind is not None:
         content.pop(VERSION, None)
@@ -126,6 +125,6 @@ def check_stamped(values: Any, kind: str | None, place: Path | str) -> dict[str,
 
 
 def content_digest(values: Mapping[str, Any]) -> str:
-    """SHA-256 of plain JSON values, whatever the order and the spaces they are written with."""
+    """SHA-256 of plain JSON values, independent of key order and whitespace."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

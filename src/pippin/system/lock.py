@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lock files: opened without harm to what stands at their place, and held by one process.
+"""Lock files, held by one process at a time and opened without changing an existing file.
 
-A lock of ``flock`` belongs to the open file, which forked workers share with their parent: one
-that outlives a killed parent would hold the parent's lock. So a forked child closes all of them.
+A ``flock`` lock belongs to the open file, which forked workers share with their parent: a worker
+that outlives a killed parent would hold the parent's lock. So a forked child closes all locks.
 """
 
 import errno
@@ -18,28 +18,28 @@ from pippin.system.files import naming
 from pippin.system.flush import make_folder
 
 LOCK = ".lock"
-"""Name of the file that is locked."""
-NO_FILE = {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.EOPNOTSUPP}
-"""What opening a link (which is not followed), a socket or a folder gives."""
-NO_LOCKS = {errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EINVAL, errno.ENOLCK}
-"""What locking a folder gives where the file system has no locks of folders."""
+"""Name of the lock file."""
+NOT_A_FILE = {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.EOPNOTSUPP}
+"""Errors of opening a link (which is not followed), a socket or a folder."""
+LOCKS_UNSUPPORTED = {errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EINVAL, errno.ENOLCK}
+"""Errors of locking a folder on a file system without such locks."""
 
 _opening = threading.Lock()
-"""Held while a lock is opened and noted, and by each fork: no child misses one."""
+"""Held while a lock is opened and registered, and during each fork: no child misses one."""
 _held: set[int] = set()
 
 
 class FolderBusyError(ValueError):
-    """Another process works in the folder."""
+    """Another process uses the folder."""
 
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold ``folder/.lock``; the system frees it when the process ends, however it ends.
+    """Hold ``folder/.lock``; the system releases it when the process ends for any reason.
 
     Raises:
         FolderBusyError: another process holds it.
-        ValueError: no regular file stands at its place.
+        ValueError: the lock's path is not a regular file.
     """
     make_folder(folder)
     path = folder / LOCK
@@ -57,9 +57,9 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def folder_itself_locked(folder: Path) -> Iterator[None]:
-    """Hold a lock of the folder itself, which leaves no file in it: of one that is handed on.
+    """Lock the folder itself, which leaves no file in it: for folders that are passed on.
 
-    Where a file system has no such locks, nothing is held.
+    On a file system without such locks, nothing is held.
 
     Raises:
         FolderBusyError: another process holds it.
@@ -74,20 +74,20 @@ def folder_itself_locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise _busy(folder) from error
         except OSError as error:
-            if error.errno not in NO_LOCKS:
+            if error.errno not in LOCKS_UNSUPPORTED:
                 raise
         yield
 
 
 @contextmanager
 def _holding(descriptor: int) -> Iterator[None]:
-    """Free and close a lock file when the body ends."""
+    """Release and close a lock file when the body ends."""
     try:
         yield
     finally:
-        if descriptor in _held:  # a forked child, which leaves the body too, has closed it
+        if descriptor in _held:  # a forked child also leaves the body, and has closed it
             _held.remove(descriptor)
-            # Closing would not do where a child was forked and has not closed its own yet.
+            # Closing alone keeps the lock if a forked child has not closed its copy yet.
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
@@ -101,32 +101,32 @@ def _busy(folder: Path) -> FolderBusyError:
 
 
 def open_lock(path: Path) -> int:
-    """Open or make a lock file and leave its content as it is; links are not followed.
+    """Open or create a lock file without changing its content; links are not followed.
 
     Returns:
-        A descriptor for reading and writing.
+        File descriptor for reading and writing.
 
     Raises:
-        ValueError: a link, FIFO, device, socket or folder stands there.
-        OSError: it cannot be made or opened.
+        ValueError: the path is a link, FIFO, device, socket or folder.
+        OSError: the file cannot be created or opened.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags, 0o666)
     except OSError as error:
-        if error.errno in NO_FILE:
-            raise _no_lock(path) from error
+        if error.errno in NOT_A_FILE:
+            raise _not_a_lock_file(path) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _no_lock(path)
+        raise _not_a_lock_file(path)
     return descriptor
 
 
-def _no_lock(path: Path) -> ValueError:
+def _not_a_lock_file(path: Path) -> ValueError:
     return ValueError(
-        f"{path} is a link or another kind of file; a lock must be a regular file of its own: "
-        "remove it and give the same command again"
+        f"{path} is a link or a special file; a lock must be a regular file: remove it and run "
+        "the command again"
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What torchrun tells a process of itself, known before torch is imported."""
+"""Rank and world size from torchrun's environment variables, without importing torch."""
 
 import os
 import sys
@@ -7,21 +7,21 @@ from typing import NoReturn
 
 
 def process_count() -> int:
-    """How many processes were started together."""
+    """World size."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def first_process() -> bool:
-    """Whether this is the process that speaks for all of them."""
+    """Whether this process is rank 0."""
     return process_count() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def leave(code: int) -> NoReturn:
-    """End this process when its work is done and its files are closed.
+    """Exit this process after its work is done and its files are closed.
 
-    One of several ends at once, without the interpreter's clearing up: a thread of gloo that still
-    lets go of the tensor of the last sum would then want the lock of an interpreter that is going,
-    and abort the process ("terminate called without an active exception") after all was well.
+    With several ranks, exit without the interpreter's cleanup: a gloo thread that still releases
+    the tensor of the last all-reduce would need the lock of an exiting interpreter and abort the
+    process ("terminate called without an active exception") after a successful run.
     """
     if process_count() == 1:
         sys.exit(code)

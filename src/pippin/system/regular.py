@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Regular files: the only ones that are read. A FIFO, a device or a socket can wait for ever."""
+"""Reading of regular files only: a FIFO, a device or a socket could block for ever."""
 
 import io
 import os
@@ -16,11 +16,11 @@ _KINDS = {
 
 
 class NotRegularError(OSError):
-    """Something under a file's name that is no regular file.
+    """A path is not a regular file.
 
     Args:
-        path: its name.
-        kind: what it is, as of :func:`file_kind`.
+        path: the path.
+        kind: its type, as :func:`file_kind` names it.
     """
 
     def __init__(self, path: Path, kind: str) -> None:
@@ -29,19 +29,19 @@ class NotRegularError(OSError):
 
 
 def file_kind(mode: int) -> str:
-    """What a file is, by ``st_mode``: a file, a folder, a FIFO, a socket, a device."""
+    """Type of a file by ``st_mode``: a file, a folder, a FIFO, a socket, a device."""
     return _KINDS.get(stat.S_IFMT(mode), "a file" if stat.S_ISREG(mode) else "no file")
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a regular file to read its bytes, links followed.
+    """Open a regular file to read its bytes, following links.
 
-    Its kind is looked at before it is opened, for opening a device may do something, and again
-    afterwards, without waiting: what the name leads to may have changed meanwhile.
+    Its type is checked before opening, because opening a device may have effects, and again after
+    a non-blocking open: the path's target may have changed in between.
 
     Raises:
         NotRegularError: a folder, a FIFO, a socket or a device.
-        OSError: no such file, or the system does not let it be read.
+        OSError: no such file, or no permission to read it.
     """
     _refuse_special(os.stat(path), path)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C, SIGTERM and SIGUSR2: a training loop ends between two steps, all other work at once.
+"""Ctrl-C, SIGTERM and SIGUSR2: a training loop stops between two steps, all other work at once.
 
-Either way what was finished is on the disk, and the same command goes on from there. SIGUSR2 is
-what clusters send some time before a job's limit.
+In both cases finished work is on disk, and the same command resumes it. Clusters send SIGUSR2 some
+time before a job's limit.
 """
 
 import os
@@ -15,19 +15,19 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 STOPS = (int(signal.SIGTERM), int(signal.SIGINT), int(signal.SIGUSR2))
-"""The signals that ask for an end."""
+"""Signals that request a stop."""
 SAME_ORDER = {int(signal.SIGTERM): 20.0, int(signal.SIGUSR2): 20.0, int(signal.SIGINT): 1.0}
-"""Seconds after the first signal in which another one is the same order: a cluster signals every
-process of a job, and torchrun and a job's script each hand it on. Who presses Ctrl-C again means
+"""Seconds after the first signal in which another one repeats the same request: a cluster signals
+every process of a job, and torchrun and the job's script each forward it. A second Ctrl-C means
 at once."""
 
 
 class TrainingDivergedError(RuntimeError):
-    """Too many non-finite steps in a row; the last good checkpoint stands."""
+    """Too many non-finite steps in a row; the last good checkpoint stays."""
 
 
 class TrainingStoppedError(Exception):
-    """A signal asked the run to stop; a checkpoint was written first."""
+    """A signal requested a stop; a checkpoint was written first."""
 
     def __init__(self, signal: int, checkpoint: Path) -> None:
         super().__init__(f"stopped by signal {signal}; checkpoint {checkpoint} written")
@@ -40,11 +40,10 @@ def in_main_thread() -> bool:
 
 
 class StopRequest:
-    """Inside ``with``, the first of these signals only sets :attr:`signal`, and so does one that
-    is the same order once more (:data:`SAME_ORDER`); a later one raises KeyboardInterrupt.
+    """Inside ``with``, the first of these signals only sets :attr:`signal`. A repetition of the
+    request (:data:`SAME_ORDER`) has no effect; a later signal raises KeyboardInterrupt.
 
-    In a thread that is not the main one it changes nothing: Python lets only the main thread
-    install handlers, and runs them only there."""
+    Outside the main thread it does nothing: Python installs and runs handlers only there."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -75,8 +74,8 @@ class StopRequest:
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Inside ``with``, the other signals act as Ctrl-C does: they raise KeyboardInterrupt, with
-    their number as its argument. As :class:`StopRequest`, it acts in the main thread alone."""
+    """Inside ``with``, the other signals act like Ctrl-C: they raise KeyboardInterrupt with their
+    number as its argument. Effective in the main thread only, as :class:`StopRequest`."""
 
     def interrupt(number: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt(number)
@@ -91,23 +90,23 @@ def signals_interrupt() -> Iterator[None]:
 
 
 def leave_stops_to_the_parent(_: int = 0) -> None:
-    """In a process that loads data: go on when a signal comes that was meant for all.
+    """Ignore stop signals in a data-loading process.
 
-    A cluster, torchrun or a terminal signals every process of a job. A loader that dies of it
-    takes the training down before that has written its checkpoint. So signals end this process
-    only where its parent sends SIGTERM; and it ends with its parent, as all loaders do.
+    A cluster, torchrun or a terminal signals every process of a job. A loader that died of it
+    would take the training down before its checkpoint is written. So signals end this process
+    only if its parent sends SIGTERM; like all loaders, it also ends with its parent.
 
     Args:
-        _: the loader's number, which PyTorch gives.
+        _: the worker id, passed by PyTorch.
     """
-    if not hasattr(signal, "sigwaitinfo"):  # macOS: as PyTorch leaves it
+    if not hasattr(signal, "sigwaitinfo"):  # macOS: PyTorch's own behaviour
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    threading.Thread(target=_watch_for_the_parent, daemon=True).start()
+    threading.Thread(target=_exit_on_signal_of_parent, daemon=True).start()
 
 
-def _watch_for_the_parent() -> None:
+def _exit_on_signal_of_parent() -> None:
     while True:
-        heard = signal.sigwaitinfo(STOPS)
-        if heard.si_signo == signal.SIGTERM and heard.si_pid == os.getppid():
+        received = signal.sigwaitinfo(STOPS)
+        if received.si_signo == signal.SIGTERM and received.si_pid == os.getppid():
             os._exit(0)

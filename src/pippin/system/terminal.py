@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text that reaches a terminal or a log: names, captions and messages of others cannot act there.
+"""Safe text for terminals and logs: foreign names, captions and messages cannot act there.
 
-A file name may hold escape sequences that rename the window or hide what follows, marks that turn
-the direction of writing round, brackets that rich takes for markup, or bytes that are no UTF-8.
-Everything that pippin prints goes through :func:`say` or :func:`note`.
+A file name may hold escape sequences that rename the window or hide text, marks that reverse the
+writing direction, brackets that rich reads as markup, or bytes that are not UTF-8. All output of
+pippin goes through :func:`say` or :func:`note`.
 """
 
 import re
@@ -14,14 +14,14 @@ from rich.text import Text
 
 _ACTS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and newline
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction of writing
-    "\u2028\u2029"  # line ends that a terminal may not show as such
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # writing direction
+    "\u2028\u2029"  # line ends that a terminal may not show
     "\ud800-\udfff]"  # bytes of a name that is not UTF-8
 )
 
 
 def printable(text: object) -> str:
-    """Text with visible escapes, such as ``\\x1b``, for whatever would act on a terminal.
+    """Text with visible escapes, such as ``\\x1b``, for characters that act on a terminal.
 
     Newlines, tabs and the joiners of emoji stay.
     """
@@ -29,27 +29,27 @@ def printable(text: object) -> str:
 
 
 def say(text: object = "", *, error: bool = False) -> None:
-    """Print a line for people; see :func:`printable`.
+    """Print a line for the user; see :func:`printable`.
 
     Args:
         text: anything.
-        error: whether to print to standard error, where whatever is no result goes.
+        error: print to standard error, for everything that is not a result.
     """
     print(printable(text), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def plain(text: object) -> Text:
-    """Text for cells and titles of tables, where rich takes brackets of a string for markup."""
+    """Text for table cells and titles, where rich reads brackets of a string as markup."""
     return Text(printable(text))
 
 
 def note(console: Console, text: object, *, label: str = "") -> None:
-    """Print a line among the progress bars of a console.
+    """Print a line above the progress bars of a console.
 
     Args:
-        console: where.
-        text: anything; brackets are no markup in it.
-        label: what kind of line it is, shown in yellow before the text.
+        console: the console with the bars.
+        text: anything; brackets are not read as markup.
+        label: kind of line, shown in yellow before the text.
     """
     head = [(f"{printable(label)} ", "yellow")] if label else []
     console.print(Text.assemble(*head, printable(text)), soft_wrap=True)

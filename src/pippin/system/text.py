@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text that users give: files in a known encoding, lists with one entry a line, arguments.
+"""Text from users: files in a known encoding, lists with one entry per line, arguments.
 
-UTF-8 is what is expected. UTF-16 and UTF-32 are read where a byte order mark says so. Everything
-else is refused: a guess would turn one word into another in silence.
+UTF-8 is expected. UTF-16 and UTF-32 are read if a byte order mark declares them. Everything else
+is refused: a guess could silently turn one word into another.
 """
 
 import codecs
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 BOM = "\ufeff"
-MARKS = (  # the longer ones first: UTF-32's little-endian mark begins with UTF-16's
+MARKS = (  # longer first: UTF-32's little-endian mark begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -23,11 +23,11 @@ SAVE_AS = "save it as UTF-8"
 
 
 def decode_text(content: bytes) -> str:
-    """The text of some bytes, without a byte order mark.
+    """Decode bytes to text, without a byte order mark.
 
     Raises:
-        ValueError: neither UTF-8 nor UTF-16 or UTF-32 with a byte order mark; the message says at
-            which line and byte, and begins with the encoding that was expected.
+        ValueError: neither UTF-8, nor UTF-16 or UTF-32 with a byte order mark; the message begins
+            with the expected encoding and gives line and byte.
     """
     codec = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
     if codec.startswith("utf-8") and b"\0" in content:
@@ -46,13 +46,13 @@ def decode_text(content: bytes) -> str:
 
 
 def read_entries(path: Path) -> list[str]:
-    """The entries of a text file with one a line, stripped; empty lines are no entries.
+    """Entries of a text file with one per line, stripped; empty lines are skipped.
 
-    Only \\n and \\r\\n end a line: an entry may hold any other separator of Unicode. Byte order
-    marks at the head of a line, which files that were joined have, are removed.
+    Only \\n and \\r\\n end a line: an entry may hold other Unicode separators. Byte order marks at
+    the start of any line, as joined files have, are removed.
 
     Raises:
-        ValueError: it is not text; see :func:`decode_text`.
+        ValueError: not text; see :func:`decode_text`.
         OSError: it cannot be read.
     """
     try:
@@ -64,11 +64,10 @@ def read_entries(path: Path) -> list[str]:
 
 
 def argument_text(argument: str) -> str:
-    """An argument of the command line, which must be text.
+    """Check that a command-line argument is text.
 
     Raises:
-        ValueError: it holds bytes that are not in the locale's encoding, which Python keeps as
-            lone surrogates.
+        ValueError: bytes outside the locale's encoding, which Python keeps as lone surrogates.
     """
     shown = argument.encode("utf-8", "backslashreplace").decode("utf-8")
     if shown != argument:
@@ -80,19 +79,19 @@ def argument_text(argument: str) -> str:
 
 
 def prefer_utf8() -> None:
-    """Start this process again in Python's UTF-8 mode, where names of files are ASCII alone.
+    """Restart this process in Python's UTF-8 mode if file names are ASCII only.
 
-    That is so in the locale C with PYTHONUTF8=0. Names that are not ASCII would be text for some
-    libraries and bytes for others there. The arguments and the process's number stay.
+    That is the case in the locale C with PYTHONUTF8=0, where libraries disagree whether non-ASCII
+    names are text or bytes. Arguments and process id stay.
     """
     if sys.getfilesystemencoding() == "ascii" and not sys.flags.utf8_mode:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def show_any_text() -> None:
-    """Let stdout and stderr print what their encoding does not have, as an escape sequence.
+    """Let stdout and stderr print characters outside their encoding as escape sequences.
 
-    A name that the terminal cannot show must not end a command after its work was done.
+    An unprintable name must not end a command after its work is done.
     """
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", None) in ("strict", "surrogateescape"):

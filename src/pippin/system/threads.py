@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls in threads that nobody has to wait for.
+"""Calls in daemon threads, which delay no exit.
 
-A thread that waits for a slow disk or store cannot be ended. Those of the standard library's
-executors are waited for when the program ends, these are not.
+A thread that waits for a slow disk or store cannot be killed. The program waits at exit for
+threads of the standard library's executors, but not for these.
 """
 
 import threading
@@ -17,30 +17,30 @@ Result = TypeVar("Result")
 def map_in_threads(
     function: Callable[[Argument], Result], arguments: Iterable[Argument], threads: int
 ) -> Iterator[Result]:
-    """Results in the order of the arguments. Whoever stops iterating waits for no call.
+    """Results in the order of the arguments. Stopping the iteration waits for no call.
 
     Args:
-        function: what is called.
-        arguments: of one call each.
-        threads: calls at the same time.
+        function: called once per argument.
+        arguments: one per call.
+        threads: number of concurrent calls.
 
     Raises:
-        BaseException: of the first call, in order, that raised one.
+        BaseException: from the first call, in order, that raised one.
     """
-    calls: list[tuple[Future[Result], Argument]] = [(Future(), one) for one in arguments]
-    waiting, stopped = iter(calls), threading.Event()
-    taking = threading.Lock()
+    calls: list[tuple[Future[Result], Argument]] = [(Future(), argument) for argument in arguments]
+    pending, stopped = iter(calls), threading.Event()
+    lock = threading.Lock()
 
     def work() -> None:
         while not stopped.is_set():
-            with taking:
-                call = next(waiting, None)
+            with lock:
+                call = next(pending, None)
             if call is None:
                 return
             result, argument = call
             try:
                 result.set_result(function(argument))
-            except BaseException as error:  # raised where the result is asked for
+            except BaseException as error:  # raised when the result is read
                 result.set_exception(error)
 
     for _ in range(min(threads, len(calls))):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of weights that others stored: numbers that are not finite, and numbers of few bits.
+"""Checks of foreign weights: non-finite values and quantised types.
 
-Weights of 8 bits or fewer mean something only with what stands beside them: scales, tables of
-values, zero points. float8 weights with plain scales are multiplied out; all else is refused by
-its name, for read as numbers it would give another model without a word.
+Weights of 8 bits or fewer need their metadata: scales, lookup tables, zero points. float8 weights
+with plain scales are dequantised; everything else is refused by name, because reading the raw
+numbers would silently give another model.
 """
 
 import math
@@ -19,11 +19,11 @@ from pippin.system.weight_files import type_name
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 FLOAT8 = ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
-"""Types that are numbers by themselves."""
+"""Types that need no metadata."""
 FEW_BITS = re.compile(r"^(I8|U8|F4|F6.*|F8_E8M0|torch\.(q?u?int\d(x\d)?|.*float[48].*|bits.*))$")
-"""Types that hold quantised weights, or are packed."""
-WORDS = {"I8": "int8", "U8": "uint8"}
-MARKS = {
+"""Types of quantised or packed weights."""
+DTYPE_NAMES = {"I8": "int8", "U8": "uint8"}
+LIBRARY_PATTERNS = {
     "bitsandbytes": r"\.(absmax|quant_map|nested_(absmax|quant_map)|SCB|weight_format)$"
     r"|\.quant_state\.",
     "GPTQ or AWQ": r"\.(qweight|qzeros|g_idx|scales)$",
@@ -35,66 +35,66 @@ MARKS = {
     "compressed-tensors": r"\.weight_(packed|zero_point|shape|g_idx|global_scale)$",
     "torch.ao": r"\._packed_params(\.|$)",
 }
-"""Library -> names of tensors that only its quantised weights have."""
+"""Library -> pattern of tensor names that only its quantised weights have."""
 SCALES = {".weight_scale": ".weight", ".scale_weight": ".weight", ".weight_scale_inv": ".weight"}
-"""End of a scale's name -> that of what it multiplies. ``weight_scale_inv`` multiplies too: it is
-the inverse of what the weights were multiplied by when they were stored."""
-OF_INPUTS = (".input_scale", ".scale_input")
-"""Of layers' inputs, which are not quantised here."""
+"""Suffix of a scale's name -> suffix of the weight that it multiplies. ``weight_scale_inv`` also
+multiplies: it is the inverse of the factor applied when the weights were stored."""
+INPUT_SCALES = (".input_scale", ".scale_input")
+"""Suffixes of scales of layer inputs, which are not quantised here."""
 MARKERS = ("scaled_fp8",)
-"""Tensors whose names alone say something."""
+"""Marker tensors, which carry information by name only."""
 COMFY = ".comfy_quant"
-"""JSON as bytes, which says how a layer is quantised."""
+"""Suffix of a JSON byte tensor that describes a layer's quantisation."""
 BLOCK = 128
-"""Side of the blocks that share a scale, where shapes do not divide."""
-ADVICE = "give the weights in float32, float16 or bfloat16 that they were made of"
-NAMED = 3
+"""Side of the blocks that share a scale, if shapes do not divide evenly."""
+ADVICE = "give the original weights in float32, float16 or bfloat16"
+MAX_NAMES = 3
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse weights that are not numbers.
+    """Refuse non-finite weights.
 
     Args:
-        tensors: by name; those of whole numbers pass.
-        where: they are from, for the message.
+        tensors: by name; integer tensors pass.
+        where: their source, for the message.
 
     Raises:
-        ValueError: NaN or infinite numbers; tensors and counts are named.
+        ValueError: NaN or infinite values; the message names tensors and counts.
     """
-    odd = []
+    problems = []
     for name, value in tensors.items():
         if value.is_floating_point() and not is_finite(value):
             wide = value.float()
             nan, infinite = int(wide.isnan().sum()), int(wide.isinf().sum())
             counts = [f"{nan} NaN"] * (nan > 0) + [f"{infinite} infinite"] * (infinite > 0)
-            odd.append(f"{name} ({', '.join(counts)} of {value.numel()} numbers)")
-    if odd:
+            problems.append(f"{name} ({', '.join(counts)} of {value.numel()} numbers)")
+    if problems:
         raise ValueError(
-            f"{where}: weights that are not finite numbers, in {len(odd)} of {len(tensors)} "
-            f"tensors: {listed(odd)}. Nothing that such a model computes means anything: give an "
-            "earlier checkpoint, or other weights of it"
+            f"{where}: weights that are not finite numbers, in {len(problems)} of {len(tensors)} "
+            f"tensors: {listed(problems)}. Such a model computes nothing meaningful: give an "
+            "earlier checkpoint, or other weights"
         )
 
 
 def check_cast(tensors: Mapping[str, Tensor], dtype: torch.dtype, where: str) -> None:
-    """Refuse to store numbers in a type that is too small for them.
+    """Refuse a cast to a dtype that overflows.
 
     Raises:
-        ValueError: they would be infinite; tensors are named.
+        ValueError: values would be infinite; the message names the tensors.
     """
     large = [name for name, value in tensors.items() if not is_finite(value, dtype)]
     if large:
         kind = str(dtype).removeprefix("torch.")
         raise ValueError(
-            f"{where}: {len(large)} tensors have numbers that are infinite in {kind}, whose "
-            f"largest is {torch.finfo(dtype).max:.5g}: {listed(large)}; choose --dtype bfloat16 "
+            f"{where}: {len(large)} tensors have values that are infinite in {kind}, whose "
+            f"maximum is {torch.finfo(dtype).max:.5g}: {listed(large)}; choose --dtype bfloat16 "
             "or float32"
         )
 
 
 def is_finite(value: Tensor, dtype: torch.dtype | None = None) -> bool:
-    """Whether all numbers of a tensor are, in its own type or cast to another; found without a
-    mask as large as the tensor."""
+    """Whether all values of a tensor are finite, in its dtype or cast to another. Needs no mask of
+    the tensor's size."""
     if not value.numel():
         return True
     wide = value.float() if type_name(value.dtype) in FLOAT8 else value
@@ -103,34 +103,33 @@ def is_finite(value: Tensor, dtype: torch.dtype | None = None) -> bool:
 
 
 def refuse_quantised(types: Mapping[str, str], where: str, scales: tuple[str, ...] = ()) -> None:
-    """Refuse tensors that are no weights by themselves.
+    """Refuse quantised weights.
 
     Args:
-        types: of each tensor, as :func:`pippin.system.weight_files.stored_types` gives them.
-        where: they are from, for the message.
-        scales: ends of names of scales that the caller multiplies out.
+        types: type of each tensor, as :func:`pippin.system.weight_files.stored_types` gives them.
+        where: their source, for the message.
+        scales: name suffixes of scales that the caller applies itself.
 
     Raises:
-        ValueError: quantised weights; the message names tensors and, where their names say it,
-            the library.
+        ValueError: quantised weights; the message names tensors and, if recognised, the library.
     """
-    for library, pattern in MARKS.items():
-        if found := sorted(name for name in types if re.search(pattern, name)):
-            raise _quantised(where, f"by {library}: {listed(found)}")
-    beside = [name for name in types if name.endswith((*SCALES, *OF_INPUTS, COMFY, *MARKERS))]
-    if found := sorted(name for name in beside if not name.endswith(scales or ("\0",))):
-        raise _quantised(where, f"with scales beside them: {listed(found)}")
+    for library, pattern in LIBRARY_PATTERNS.items():
+        if names := sorted(name for name in types if re.search(pattern, name)):
+            raise _quantised(where, f"by {library}: {listed(names)}")
+    metadata = [name for name in types if name.endswith((*SCALES, *INPUT_SCALES, COMFY, *MARKERS))]
+    if names := sorted(name for name in metadata if not name.endswith(scales or ("\0",))):
+        raise _quantised(where, f"with separate scales: {listed(names)}")
     small = [name for name, kind in types.items() if FEW_BITS.match(kind)]
     if small := sorted(name for name in small if name.endswith("weight")):  # masks are bytes too
-        kind = WORDS.get(types[small[0]], types[small[0]].removeprefix("torch."))
+        kind = DTYPE_NAMES.get(types[small[0]], types[small[0]].removeprefix("torch."))
         raise _quantised(where, f"as {kind}: {listed(small)}")
 
 
 def refuse_quantisation(config: Mapping[str, Any], where: str) -> None:
-    """Refuse a model whose config.json says that its weights are quantised.
+    """Refuse a model whose config.json declares quantised weights.
 
     Raises:
-        ValueError: it does; the method is named.
+        ValueError: quantised; the message names the method.
     """
     facts = config.get("quantization_config")
     if facts is not None:
@@ -147,84 +146,86 @@ def _quantised(where: str, how: str) -> ValueError:
 def dequantised(
     tensors: Mapping[str, Tensor], where: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Weights with the scales beside them multiplied out, and notes on it.
+    """Dequantise weights that come with separate scales.
 
     Args:
         tensors: by name.
-        where: they are from, for messages.
+        where: their source, for messages.
 
     Returns:
-        Tensors without scales, those that had one in float32; all others as they are.
+        Tensors without scales, dequantised ones in float32, others unchanged; and notes.
 
     Raises:
-        ValueError: weights that are quantised in another way, scales that do not fit them, or
-            float8 weights some of which have scales and some have not.
+        ValueError: another kind of quantisation, scales that do not fit, or float8 weights only
+            some of which have scales.
     """
     types = {name: type_name(value.dtype) for name, value in tensors.items()}
-    refuse_quantised(types, where, (*SCALES, *OF_INPUTS, COMFY, *MARKERS))
-    eights = {name for name, kind in types.items() if kind in FLOAT8 and tensors[name].numel()}
-    eights -= {name for name in eights if name.endswith(MARKERS)}
-    scales = _scales(tensors, eights, where)
-    _refuse_unknown(tensors, eights, scales, where)
-    if not eights:
+    refuse_quantised(types, where, (*SCALES, *INPUT_SCALES, COMFY, *MARKERS))
+    float8_names = {
+        name for name, kind in types.items() if kind in FLOAT8 and tensors[name].numel()
+    }
+    float8_names -= {name for name in float8_names if name.endswith(MARKERS)}
+    scales = _scales(tensors, float8_names, where)
+    _refuse_unknown(tensors, float8_names, scales, where)
+    if not float8_names:
         return dict(tensors), ()
-    note = f"{len(eights)} tensors are stored in float8"
+    note = f"{len(float8_names)} tensors are stored in float8"
     if not scales:
-        return _kept(tensors), (f"{note}, without scales: read as they are, to 3 bits or fewer",)
-    if bare := sorted(eights - set(scales)):
+        return _without_metadata(tensors), (
+            f"{note}, without scales: read unchanged, with 3 mantissa bits or fewer",
+        )
+    if bare := sorted(float8_names - set(scales)):
         raise ValueError(
-            f"{where}: {len(bare)} float8 weights have no scale beside them and others have: "
+            f"{where}: {len(bare)} float8 weights have no scale, but others have one: "
             f"{listed(bare)}; {ADVICE}"
         )
     plain = {
-        name: _multiplied(name, tensors[name], tensors[scale], where)
-        for name, scale in scales.items()
+        name: _scaled(name, tensors[name], tensors[scale], where) for name, scale in scales.items()
     }
-    return _kept(tensors) | plain, (f"{note}: multiplied by the scales beside them",)
+    return _without_metadata(tensors) | plain, (f"{note}: multiplied by their scales",)
 
 
 def check_plain(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse weights that cannot be read as they are: quantised ones, and numbers that are not
-    finite.
+    """Refuse quantised or non-finite weights.
 
     Raises:
-        ValueError: naming them.
+        ValueError: the message names them.
     """
     refuse_quantised({name: type_name(value.dtype) for name, value in tensors.items()}, where)
     check_finite(tensors, where)
 
 
-def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without what belongs to quantised weights."""
-    ends = (*SCALES, *OF_INPUTS, COMFY, *MARKERS)
-    return {name: value for name, value in tensors.items() if not name.endswith(ends)}
+def _without_metadata(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors without the metadata of quantisation."""
+    suffixes = (*SCALES, *INPUT_SCALES, COMFY, *MARKERS)
+    return {name: value for name, value in tensors.items() if not name.endswith(suffixes)}
 
 
-def _scales(tensors: Mapping[str, Tensor], eights: set[str], where: str) -> dict[str, str]:
-    """Weight -> its scale.
+def _scales(tensors: Mapping[str, Tensor], float8_names: set[str], where: str) -> dict[str, str]:
+    """Map from weight name to scale name.
 
     Raises:
-        ValueError: a scale of something that is not there or not float8, or two of one.
+        ValueError: a scale without a float8 weight, or two scales of one weight.
     """
-    found: dict[str, str] = {}
+    scales: dict[str, str] = {}
     for name in tensors:
-        end = next((end for end in SCALES if name.endswith(end)), None)
-        if end is None:
+        suffix = next((suffix for suffix in SCALES if name.endswith(suffix)), None)
+        if suffix is None:
             continue
-        weight = name.removesuffix(end) + SCALES[end]
-        if weight not in eights or weight in found:
+        weight = name.removesuffix(suffix) + SCALES[suffix]
+        if weight not in float8_names or weight in scales:
             raise ValueError(
-                f"{where}: {name} is a scale, but {weight} beside it is not float8, is not there "
-                f"or has another scale; {ADVICE}"
+                f"{where}: {name} is a scale, but {weight} is missing, is not float8 or has "
+                f"another scale; {ADVICE}"
             )
-        found[weight] = name
-    return found
+        scales[weight] = name
+    return scales
 
 
 def _refuse_unknown(
-    tensors: Mapping[str, Tensor], eights: set[str], scales: dict[str, str], where: str
+    tensors: Mapping[str, Tensor], float8_names: set[str], scales: dict[str, str], where: str
 ) -> None:
-    """Refuse what says something of float8 weights that is not understood."""
+    """Refuse unknown metadata of float8 weights."""
     for name in (name for name in tensors if name.endswith(COMFY)):
         try:
             facts = parse_json(bytes(tensors[name].tolist()))
@@ -234,21 +235,21 @@ def _refuse_unknown(
             plain = False
         if not plain:
             raise _quantised(where, f"as {name} says")
-    layers = {name.rpartition(".")[0] for name in eights}
-    words = re.compile(r"scale|amax|zero_point")
-    odd = sorted(
+    layers = {name.rpartition(".")[0] for name in float8_names}
+    keywords = re.compile(r"scale|amax|zero_point")
+    problems = sorted(
         name
-        for name in set(tensors) - eights - set(scales.values())
-        if words.search(name.rpartition(".")[2])
-        and not name.endswith((*OF_INPUTS, *MARKERS))
-        and (name.rpartition(".")[0] in layers | eights)
+        for name in set(tensors) - float8_names - set(scales.values())
+        if keywords.search(name.rpartition(".")[2])
+        and not name.endswith((*INPUT_SCALES, *MARKERS))
+        and (name.rpartition(".")[0] in layers | float8_names)
     )
-    if odd:
-        raise _quantised(where, f"in float8 with {listed(odd)} beside them")
+    if problems:
+        raise _quantised(where, f"in float8 with unknown metadata: {listed(problems)}")
 
 
-def _multiplied(name: str, weight: Tensor, scale: Tensor, where: str) -> Tensor:
-    """A weight by its scale: of the tensor, of each row, or of each block."""
+def _scaled(name: str, weight: Tensor, scale: Tensor, where: str) -> Tensor:
+    """Multiply a weight by its scale per tensor, per row or per block."""
     if not scale.is_floating_point() or type_name(scale.dtype) not in FLOATS:
         raise ValueError(
             f"{where}: the scale of {name} is stored as {type_name(scale.dtype)}; {ADVICE}"
@@ -261,8 +262,8 @@ def _multiplied(name: str, weight: Tensor, scale: Tensor, where: str) -> Tensor:
     sides = [_block(size, count) for size, count in zip(weight.shape, scale.shape, strict=False)]
     if scale.dim() != weight.dim() or None in sides:
         raise ValueError(
-            f"{where}: the scale of {name} has shape {tuple(scale.shape)}, which does not say "
-            f"what of {tuple(weight.shape)} each number scales; {ADVICE}"
+            f"{where}: the scale of {name} has shape {tuple(scale.shape)}, which does not fit the "
+            f"weight's shape {tuple(weight.shape)}; {ADVICE}"
         )
     for axis, side in enumerate(sides):
         assert side is not None
@@ -271,8 +272,8 @@ def _multiplied(name: str, weight: Tensor, scale: Tensor, where: str) -> Tensor:
 
 
 def _block(size: int, count: int) -> int | None:
-    """How many of ``size`` numbers share one of ``count`` scales: one, all, a power of two, or
-    :data:`BLOCK` with fewer in the last block; None where it is none of these."""
+    """Block length when ``size`` values share ``count`` scales: one, all, a power of two, or
+    :data:`BLOCK` with a shorter last block; None for anything else."""
     side = size // count if count and size % count == 0 else 0
     if side in (1, size) or (side and side & (side - 1) == 0):
         return side
@@ -281,4 +282,4 @@ def _block(size: int, count: int) -> int | None:
 
 def listed(names: list[str]) -> str:
     """The first few of many names."""
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")

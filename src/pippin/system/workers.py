@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worker processes that are handed calls, and that a signal to their parent ends at once.
+"""Pool of worker processes that run calls and end at once on a signal to their parent.
 
-The executors of the standard library wait for calls that have begun, however slow what they read
-is, and start processes that run the main script again. These are plain processes of the same
-Python, each with a pipe of its own.
+The standard library's executors wait for running calls, however slow their reads, and start
+processes that run the main script again. These are plain processes of the same Python, each with
+its own pipe.
 """
 
 import os
@@ -25,22 +25,22 @@ from pippin.system.stop import leave_stops_to_the_parent
 SERVE = "import sys; from pippin.system.workers import serve; serve(*map(int, sys.argv[1:]))"
 
 Submit = Callable[..., "Future[Any]"]
-"""(function that can be imported, arguments that can be pickled) -> its result, later."""
+"""(importable function, picklable arguments) -> future of its result."""
 
 
 @contextmanager
 def worker_pool(processes: int, advice: str) -> Iterator[Submit]:
-    """Workers, none of which is left when the body ends.
+    """Pool of workers; none is left when the body ends.
 
-    After an error, calls that have begun come to their end; after a signal, the workers are
-    killed. They are killed with their parent too.
+    After an error, running calls finish; after a signal, the workers are killed. They are also
+    killed with their parent.
 
     Args:
-        processes: how many.
-        advice: what needs less memory, for the message.
+        processes: number of workers.
+        advice: how to reduce memory, for the message.
 
     Raises:
-        WorkerKilledError: from a future, where the system killed the worker.
+        WorkerKilledError: from a future, if the system killed the worker.
     """
     workers: list[_Worker] = []
     threads = ThreadPoolExecutor(processes)
@@ -75,31 +75,31 @@ def worker_pool(processes: int, advice: str) -> Iterator[Submit]:
 
 
 class _Worker:
-    """One process.
+    """One worker process.
 
     Args:
-        advice: what to do where the system kills it.
+        advice: what to do if the system kills it.
     """
 
     def __init__(self, advice: str) -> None:
         self._advice = advice
-        self._calls, theirs = Pipe()
-        with theirs:
-            descriptor = theirs.fileno()
+        self._calls, worker_end = Pipe()
+        with worker_end:
+            descriptor = worker_end.fileno()
             self._process = subprocess.Popen(
                 [sys.executable, "-c", SERVE, str(descriptor), str(os.getpid())],
                 pass_fds=[descriptor],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a terminal's Ctrl-C is for the parent
+                start_new_session=True,  # Ctrl-C of a terminal goes to the parent only
             )
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function returns in the worker.
+        """Call the function in the worker and return its result.
 
         Raises:
-            WorkerKilledError: the worker is gone.
-            Exception: what it raised there.
+            WorkerKilledError: the worker was killed.
+            Exception: raised by the function.
         """
         try:
             self._calls.send((function, arguments))
@@ -115,21 +115,21 @@ class _Worker:
         return value
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """Kill the process."""
         self._process.kill()
 
     def close(self) -> None:
-        """Leave nothing of it, after :meth:`kill`."""
+        """Reap the process and close its pipe, after :meth:`kill`."""
         self._process.wait()
         self._calls.close()
 
 
 def serve(descriptor: int, parent: int) -> None:
-    """Be a worker: do what the parent asks for, until either ends.
+    """Main loop of a worker: run the parent's calls until either ends.
 
     Args:
-        descriptor: of the pipe.
-        parent: its process id.
+        descriptor: file descriptor of the pipe.
+        parent: process id of the parent.
     """
     end_with(parent)
     leave_stops_to_the_parent()
@@ -141,13 +141,13 @@ def serve(descriptor: int, parent: int) -> None:
             return
         try:
             calls.send((function(*arguments), None, ""))
-        except Exception as error:  # whatever it is, it is the caller's
+        except Exception as error:  # re-raised in the caller
             calls.send((None, _picklable(error), traceback.format_exc()))
 
 
 def _picklable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # of many kinds, by what the error holds
+    except Exception:  # the type depends on what the error holds
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

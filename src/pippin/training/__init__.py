@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop, its state and its hooks."""
+"""Training loop, training state and hooks."""

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that are whole or absent.
+"""Checkpoints that are complete or absent.
 
 ``checkpoints/IMAGES_SEEN/`` holds model, ema, further averages and optimizer as safetensors, and
-state.json with position and the sha256 of each file. It is written under a hidden name and renamed
-when all of it is on disk, so a killed process never leaves a folder that looks like a checkpoint
-and is none.
+state.json with the position and the sha256 of each file. It is written under a hidden name and
+renamed when all of it is on disk, so a killed process never leaves a partial checkpoint.
 """
 
 import hashlib
@@ -36,19 +35,19 @@ from pippin.training.checkpoint_folders import (
 )
 
 PARTS = ("model", "ema", "optimizer")
-"""What every checkpoint has; further averages are called as :data:`pippin.config.WEIGHTS` says."""
+"""Files of every checkpoint; :data:`pippin.config.WEIGHTS` names further averages."""
 RAW = "model"
 KIND = "checkpoint"
-"""Of :data:`pippin.system.formats.FORMATS`."""
+"""Key in :data:`pippin.system.formats.FORMATS`."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be used; the message names the file and the reason."""
+    """A checkpoint is unusable; the message names the file and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a run needs to go on."""
+    """State from which a run resumes."""
 
     model: dict[str, Tensor]
     ema: dict[str, Tensor]
@@ -61,24 +60,24 @@ class Checkpoint:
 
     @property
     def parts(self) -> dict[str, dict[str, Tensor]]:
-        """Tensors by the name of their file."""
+        """Tensors by file name."""
         return {part: getattr(self, part) for part in PARTS} | self.extra
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Aside:
-    """What stood in the place of a new checkpoint."""
+class _Replaced:
+    """Earlier checkpoint at the path of a new one."""
 
     path: Path
     damaged: bool
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write ``folder/IMAGES_SEEN``, and remove older checkpoints but the newest ``keep`` in all.
+    """Write ``folder/IMAGES_SEEN``, and keep the newest ``keep`` checkpoints in all.
 
-    One that was there is replaced where it was whole; otherwise it is kept as
-    ``damaged-IMAGES_SEEN``, and one that was kept so before is removed. Those of more images are
-    left: training went on from before them, so they are damaged, or somebody's own.
+    An intact checkpoint of the same name is replaced; a damaged one is kept as
+    ``damaged-IMAGES_SEEN``, and earlier damaged ones are removed. Checkpoints of more images
+    stay: training resumed before them, so they are damaged or belong to the user.
 
     Raises:
         OSError: disk full or not writable; earlier checkpoints are untouched.
@@ -89,18 +88,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         make_folder(folder)
         staging.mkdir()
         _write(staging, checkpoint)
-        before = _moved_aside(final)
+        replaced = _move_existing(final)
         staging.rename(final)
         sync(folder)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
-        if isinstance(error, OSError) and error.filename:  # the name that the user knows
+        if isinstance(error, OSError) and error.filename:  # the path known to the user
             error.filename = str(error.filename).replace(str(staging), str(final))
         raise
-    if before is not None and before.damaged:
-        remove_aside(folder, but=before.path)
-    elif before is not None:
-        remove_checkpoint(before.path)
+    if replaced is not None and replaced.damaged:
+        remove_aside(folder, but=replaced.path)
+    elif replaced is not None:
+        remove_checkpoint(replaced.path)
     _prune(final, keep)
     return final
 
@@ -110,10 +109,10 @@ def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
 
     Args:
         path: the folder.
-        verified: :func:`newest_good` has just read all its bytes for that.
+        verified: :func:`newest_good` has just verified it.
 
     Raises:
-        CheckpointError: a part is missing, or its bytes are not those that were written.
+        CheckpointError: a file is missing, or its sha256 differs.
     """
     state = load_state(path)
     if not verified:
@@ -124,11 +123,11 @@ def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Position, counters, lineage and checksums of one checkpoint folder.
+    """Load position, counters, lineage and checksums of one checkpoint folder.
 
     Raises:
         CheckpointError: not readable, or not a checkpoint.
-        FormatError: of a newer version.
+        FormatError: the version is newer.
     """
     file = path / STATE_FILE
     try:
@@ -143,28 +142,27 @@ def load_state(path: Path) -> dict[str, Any]:
         raise
     except ValueError as error:
         raise CheckpointError(str(error)) from error
-    digest = state.pop("state_sha256", None)  # the first checkpoints had none
+    digest = state.pop("state_sha256", None)  # absent from the first checkpoints
     if digest not in (None, _state_digest(state)) or not _is_state(state):
         raise CheckpointError(f"{file}: damaged (its sha256 is not the recorded one)")
     return state
 
 
 def load_weights(path: Path, kind: str, *, verified: bool = False) -> dict[str, Tensor]:
-    """The weights of one checkpoint folder by their name, such as ``ema`` or ``raw``, verified.
+    """Load and verify the weights of one checkpoint folder by name, such as ``ema`` or ``raw``.
 
     Args:
         path: the folder.
-        kind: their name.
+        kind: name of the weights.
         verified: see :func:`load_checkpoint`.
 
     Raises:
-        CheckpointError: damaged, or the checkpoint has none of that name; the message lists those
-            that it has.
+        CheckpointError: damaged, or no weights of that name; the message lists the available ones.
     """
     state = load_state(path)
     names = {"ema": "ema", "raw": RAW} | {part: part for part in _parts(state)[len(PARTS) :]}
     if kind not in names:
-        raise CheckpointError(f"{path} has no weights {kind!r}; it has: {', '.join(names)}")
+        raise CheckpointError(f"{path} has no weights {kind!r}; available: {', '.join(names)}")
     file = path / f"{names[kind]}{TENSORS}"
     if not verified:
         _verify(file, state["sha256"])
@@ -172,10 +170,10 @@ def load_weights(path: Path, kind: str, *, verified: bool = False) -> dict[str, 
 
 
 def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies, and why newer ones were passed over.
+    """Newest intact checkpoint, and the reasons why newer ones were skipped.
 
     Raises:
-        FormatError: one that comes before it is of a newer version.
+        FormatError: a newer checkpoint has a newer format version.
     """
     problems: list[str] = []
     for path in list_checkpoints(folder):
@@ -186,12 +184,12 @@ def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def _problem(path: Path) -> str | None:
-    """Why a checkpoint cannot be used; None = it is whole."""
+    """Reason why a checkpoint is unusable; None = intact."""
     try:
         _verify_all(path, load_state(path))
     except CheckpointError as error:
         return str(error)
-    except OSError as error:  # of a bad disk
+    except OSError as error:  # from a bad disk
         return f"{error.filename or path}: not readable ({error.strerror or error})"
     return None
 
@@ -211,15 +209,15 @@ def _state_digest(state: dict[str, Any]) -> str:
 
 
 def _is_state(state: dict[str, Any]) -> bool:
-    """Whether it has what all readers take from it."""
+    """Whether a state has the entries that all readers use."""
     images, digests = state.get("images_seen"), state.get("sha256")
     return type(images) is int and isinstance(digests, dict)
 
 
 def _parts(state: dict[str, Any]) -> list[str]:
-    """Names of all files of tensors, the usual ones first."""
-    found = [Path(name).stem for name in state["sha256"]]
-    return [*PARTS, *(name for name in found if name not in PARTS)]
+    """Names of all tensor files, the standard ones first."""
+    names = [Path(name).stem for name in state["sha256"]]
+    return [*PARTS, *(name for name in names if name not in PARTS)]
 
 
 def _verify_all(path: Path, state: dict[str, Any]) -> None:
@@ -234,16 +232,16 @@ def _verify(file: Path, digests: dict[str, str]) -> None:
         raise CheckpointError(f"{file}: damaged (its sha256 is not the recorded one)")
 
 
-def _moved_aside(final: Path) -> _Aside | None:
-    """Clear the place of a new checkpoint; where what stood there is now."""
+def _move_existing(final: Path) -> _Replaced | None:
+    """Move an existing checkpoint out of the way of a new one; its new path."""
     if not final.exists():
         return None
     damaged = _problem(final) is not None
-    return _Aside(path=move_aside(final), damaged=damaged)
+    return _Replaced(path=move_aside(final), damaged=damaged)
 
 
 def _prune(newest: Path, keep: int) -> None:
-    """Remove checkpoints that are older than ``keep`` others, of which damaged ones are none."""
+    """Remove checkpoints older than the newest ``keep`` complete ones."""
     kept = 1
     for path in list_checkpoints(newest.parent):
         if int(path.name) >= int(newest.name):
@@ -256,8 +254,7 @@ def _prune(newest: Path, keep: int) -> None:
 
 
 def _is_complete(path: Path) -> bool:
-    """Whether all files are there to their ends; what is in them is not read, for that takes
-    long."""
+    """Whether all files have their full length; their content is not read, which would be slow."""
     try:
         for part in _parts(load_state(path)):
             with safe_open(path / f"{part}{TENSORS}", framework="pt"):

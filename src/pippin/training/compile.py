@@ -8,29 +8,29 @@ from torch import nn
 
 from pippin.denoisers.config import DenoiserConfig, UNetConfig
 
-SHAPES = 8
-"""Batches of how many shapes a block is compiled for: training, validation, previews, ..."""
+MAX_SHAPES = 8
+"""Number of batch shapes that a block is compiled for: training, validation, previews, ..."""
 
 
 def compile_blocks(denoiser: DenoiserConfig, blocks: Iterable[nn.Module]) -> None:
-    """Compile each block by itself.
+    """Compile each block separately.
 
-    Blocks of one class share their code, and torch counts what it compiled for a code: where
-    blocks differ, as in a UNet, its limit of 8 is reached at once and the rest would stay eager.
-    A UNet's shapes are fixed, and that is said, because torch would take blocks that differ in
-    theirs for one whose shapes change. MDTv2's do change: each step hides another share of tokens.
+    Blocks of one class share their code object, and torch counts compilations per code object:
+    with blocks that differ, as in a UNet, its limit of 8 is reached at once and the rest would
+    stay eager. A UNet's shapes are declared static; otherwise torch would treat differing blocks
+    as one with dynamic shapes. MDTv2's are dynamic: each step masks another share of tokens.
 
-    Under DDP torch would cut a block where a bucket of gradients ends, to exchange it while the
-    rest of the block goes backward, and refuse blocks that are computed again. Buckets are
-    exchanged between blocks anyway.
+    Under DDP torch would split a block at the end of a gradient bucket, to overlap its all-reduce
+    with the rest of the backward pass, and refuse checkpointed blocks. Buckets are reduced
+    between blocks anyway.
 
     Args:
-        denoiser: whose blocks they are.
-        blocks: what is called, ours or another implementation's of the same denoiser.
+        denoiser: the denoiser that owns the blocks.
+        blocks: its modules, of pippin or of another implementation.
     """
-    every = list(blocks)
+    modules = list(blocks)
     config = torch._dynamo.config
-    config.recompile_limit = max(config.recompile_limit, SHAPES * len(every))
+    config.recompile_limit = max(config.recompile_limit, MAX_SHAPES * len(modules))
     config.optimize_ddp = False
-    for block in every:
+    for block in modules:
         block.compile(dynamic=False if isinstance(denoiser, UNetConfig) else None)

@@ -31,7 +31,7 @@ class ImagesHalfLife(Config):
 
     @property
     def name(self) -> str:
-        """Of weights averaged so, beside the main average."""
+        """Name of these weights, if they are a further average."""
         return f"ema-images-{self.images}"
 
 
@@ -48,7 +48,7 @@ class ShareHalfLife(Config):
 
     @property
     def name(self) -> str:
-        """Of weights averaged so, beside the main average."""
+        """Name of these weights, if they are a further average."""
         return f"ema-share-{self.share}"
 
 
@@ -57,29 +57,29 @@ HalfLife = ImagesHalfLife | ShareHalfLife
 
 @dataclass(frozen=True, kw_only=True)
 class InitConfig(Config):
-    """Where a run's weights start."""
+    """Initial weights of a run."""
 
     run: str | None = None
     """None: drawn from the seed. Otherwise a run folder, an exported folder or the name of a
-    shipped model (pippin/...), whose weights must fit this model but for what transfer allows; in
+    shipped model (pippin/...), whose weights must fit this model except as transfer allows; in
     a study also @NAME, one of its own runs."""
     weights: str = "ema"
-    """Which of a run's weights: ema, raw, or one of its train.ema_extra, such as ema-share-0.1; an
+    """Weights of the run: ema, raw, or one of its train.ema_extra, such as ema-share-0.1; an
     exported or shipped model has one kind only."""
     transfer: tuple[RuleName, ...] = ()
-    """What may differ: positions (learned ones are resampled to the new grid), classes (a new
+    """Allowed differences: positions (learned ones are resampled to the new grid), classes (a new
     table; the null class stays), semantics (class to text, or another text encoder), control
     (other fields), patches (another patch size or other latent channels). transfer.json of the
-    run says what became of every tensor."""
+    run lists the outcome for every tensor."""
 
     continues: str | None = field(default=None, metadata=NOT_PROTOCOL)
-    """The recipe whose run this one is defined to go on from, where it is fine-tuning, as at 512
-    pixels after 256. Training such a recipe needs run, or from_scratch."""
+    """For fine-tuning, the recipe whose run this one starts from, as at 512 pixels after 256.
+    Training such a recipe needs run, or from_scratch."""
     from_scratch: bool = field(default=False, metadata=NOT_PROTOCOL)
-    """Train from initial weights all the same; refused where a recipe starts from them anyway."""
+    """Train from random weights instead; refused if the recipe does so anyway."""
 
     def __post_init__(self) -> None:
-        """Refuse weights that cannot be, and rules that have nothing to work on."""
+        """Refuse unknown weights, and transfer rules without weights."""
         known_weights(self, "init")
         if self.from_scratch and self.run is not None:
             raise ConfigError(
@@ -92,31 +92,32 @@ class InitConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
-    """Everything is counted in images, so batch size and processes change no schedule."""
+    """Training settings. Progress is counted in images, so schedules are independent of batch size
+    and world size."""
 
     images: int
     """Length of the run."""
     batch_size: int = 256
     """Global batch."""
     learning_rate: float = 1e-4
-    """Of Adam."""
+    """Learning rate of Adam."""
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
-    """Of Adam, decoupled."""
+    """Decoupled weight decay of Adam."""
     muon_learning_rate: float | None = None
-    """None: Adam moves all parameters. Otherwise Muon moves the matrices of the denoiser's blocks
-    at this rate, and Adam the rest."""
+    """None: Adam trains all parameters. Otherwise Muon trains the matrices of the denoiser's
+    blocks at this rate, and Adam the rest."""
     warmup_images: int = 0
     """Linear warm-up of the learning rates."""
     decay_share: float = 0.0
-    """The last share of the run, over which the rates fall linearly to 0 (Hagele et al. 2024)."""
+    """Last share of the run, over which the rates decay linearly to 0 (Hagele et al. 2024)."""
     lr_at: Literal["middle", "end"] = field(default="middle", metadata=added_later("end"))
-    """Where in a step's images its learning rates are read off warm-up and decay. At the end, as
-    runs did that do not record it, the last step of a decay has rate 0."""
+    """Position within a step's images at which warm-up and decay are evaluated. At the end, the
+    value of runs that do not record it, the last step of a decay has rate 0."""
     grad_clip: float | None = 1.0
-    """Largest norm of the gradient; None = no clipping."""
+    """Maximum gradient norm; None = no clipping."""
     ema: HalfLife = ShareHalfLife()
-    """The average that is validated, previewed and, by default, sampled."""
+    """Average that is used for validation, previews and, by default, sampling."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """bf16: autocast of the forward pass; weights, optimizer and loss stay in fp32."""
     max_bad_steps: int = 10
@@ -124,48 +125,48 @@ class TrainConfig(Config):
 
     ema_extra: tuple[HalfLife, ...] = field(default=(), metadata=NOT_PROTOCOL)
     """Further averages, such as share-0.1 or images-500000. They change nothing else; a sample's
-    protocol says by its name which average was taken."""
+    protocol names the average used."""
     compile: bool = field(default=False, metadata=NOT_PROTOCOL)
     """torch.compile each block."""
     parallel: Literal["ddp", "fsdp"] = field(default="ddp", metadata=NOT_PROTOCOL)
-    """Under torchrun. ddp: every process holds the whole model and optimizer; fsdp: a part of
-    each, for models that do not fit otherwise."""
+    """Under torchrun. ddp: every rank holds the full model and optimizer; fsdp: a shard of each,
+    for models that do not fit otherwise."""
     micro_batch_size: int | None = field(default=None, metadata=NOT_PROTOCOL)
-    """Images that a process computes at once; gradients are accumulated over its share of the
-    batch. None = the whole share. Less saves memory and changes rounding only."""
+    """Images per forward pass of a rank; gradients are accumulated over its local batch. None =
+    the whole local batch. A smaller value saves memory and changes rounding only."""
     gradient_checkpointing: int = field(default=0, metadata=NOT_PROTOCOL)
-    """n: every n-th block computes its activations again in the backward pass instead of keeping
+    """n: every n-th block recomputes its activations in the backward pass instead of storing
     them, which saves memory and costs time; 0 = off, 1 = all blocks."""
     device: str = field(default="auto", metadata=NOT_PROTOCOL)
-    """auto: cuda where there is one, otherwise cpu."""
+    """auto: cuda if available, otherwise cpu."""
     workers: int = field(default=0, metadata=NOT_PROTOCOL)
-    """Processes that load data; 0 = the training process."""
+    """Number of data-loading processes; 0 = load in the training process."""
     log_every: int = field(default=2_000, metadata=NOT_PROTOCOL)
     """Images between log lines."""
     validate_every: int = field(default=25_000, metadata=NOT_PROTOCOL)
-    """Images between held-out losses; 0 = none."""
+    """Images between evaluations of the held-out loss; 0 = none."""
     preview_every: int = field(default=50_000, metadata=NOT_PROTOCOL)
     """Images between preview grids; 0 = none."""
     checkpoint_every: int = field(default=50_000, metadata=NOT_PROTOCOL)
     """Images between checkpoints; the last step always writes one."""
     checkpoint_overlap: bool = field(default=False, metadata=NOT_PROTOCOL)
-    """Write checkpoints while the next steps are computed, from a copy in the CPU's memory."""
+    """Write checkpoints asynchronously from a copy in CPU memory, while training continues."""
     keep_checkpoints: int = field(default=2, metadata=NOT_PROTOCOL)
-    """How many of the newest checkpoints stay on disk."""
+    """Number of newest checkpoints kept on disk."""
 
     def __post_init__(self) -> None:
-        """Refuse lengths that cannot be trained."""
+        """Refuse settings that cannot be trained."""
         at_least(self, "train", 1, "images", "batch_size", "max_bad_steps")
         at_least(self, "train", 1, "checkpoint_every", "keep_checkpoints", "log_every")
         at_least(self, "train", 1, "micro_batch_size")
         at_least(self, "train", 0, "workers", "validate_every", "preview_every", "warmup_images")
         at_least(self, "train", 0, "weight_decay", "gradient_checkpointing")
         above(self, "train", 0, "learning_rate", "muon_learning_rate", "grad_clip")
-        names = [one.name for one in (self.ema, *self.ema_extra)]
+        names = [half_life.name for half_life in (self.ema, *self.ema_extra)]
         if len(set(names)) < len(names):
             raise ConfigError(
-                "train.ema_extra must name half-lives once each, and others than train.ema; got "
-                f"{', '.join(names[1:])} beside {names[0]}"
+                "train.ema_extra must list each half-life once, and none equal to train.ema; got "
+                f"{', '.join(names[1:])} with train.ema {names[0]}"
             )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"train.betas must be 0 or more and below 1; got {self.betas}")
@@ -176,22 +177,22 @@ class TrainConfig(Config):
 
     @property
     def total_steps(self) -> int:
-        """The run ends with the first whole batch that reaches ``images``."""
+        """Number of steps; the run ends with the first full batch that reaches ``images``."""
         return math.ceil(self.images / self.batch_size)
 
     def local_batch(self, processes: int) -> int:
-        """Images of each step that one of some processes takes.
+        """Local batch size of each rank.
 
         Raises:
-            ConfigError: a batch that cannot be shared equally.
+            ConfigError: the batch size is not divisible.
         """
         if self.batch_size % processes:
             raise ConfigError(
                 f"train.batch_size must be a multiple of the {processes} processes; got "
-                f"{self.batch_size}: choose another number of either"
+                f"{self.batch_size}: change one of the two"
             )
         return self.batch_size // processes
 
     def micro_batch(self, local: int) -> int:
-        """How many of a process's images of a step it computes at once."""
+        """Micro-batch size of a rank with this local batch size."""
         return min(self.micro_batch_size or local, local)

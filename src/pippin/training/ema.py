@@ -11,20 +11,20 @@ from pippin.system.sharded import laid_out_as
 from pippin.training.config import HalfLife, ImagesHalfLife
 
 RAMP = 0.1
-"""The half-life is at most this share of the images seen, so that the initial weights fade."""
+"""Upper bound of the half-life as a share of the images seen, so that initial weights fade."""
 
 
 def half_life_images(config: HalfLife, total_images: int) -> float:
-    """The half-life of a run of a given length, in images."""
+    """Half-life in images, for a run of a given length."""
     return config.images if isinstance(config, ImagesHalfLife) else config.share * total_images
 
 
 class EMA:
-    """fp32 averages of all parameters of a model.
+    """Exponential moving averages of all parameters of a model, in fp32.
 
     After a step that ends at n images with batch b, average <- d average + (1 - d) weights with
     d = 0.5 ** (b / min(half_life, RAMP n)): the same curve at every batch size (Karras et al.
-    2024, appendix A, count it so too).
+    2024, appendix A, count it in the same way).
     """
 
     def __init__(self, model: nn.Module, half_life: float) -> None:
@@ -35,34 +35,34 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module, *, batch_size: int, images_seen: int) -> None:
-        """Move the averages towards the weights after one step."""
+        """Update the averages after one step."""
         weight = 1 - 0.5 ** (batch_size / min(self.half_life, RAMP * images_seen))
         current = [p.detach().float() for p in model.parameters()]
         torch._foreach_lerp_(list(self.weights.values()), current, weight)
 
     @torch.no_grad()
     def restore(self, weights: dict[str, Tensor]) -> None:
-        """Take over saved averages, whatever their order.
+        """Load saved averages, in any order.
 
         Raises:
-            ValueError: other names than the model's parameters.
+            ValueError: names differ from the model's parameters.
         """
         if set(weights) != set(self.weights):
-            unlike = sorted(set(weights) ^ set(self.weights))
-            raise ValueError(f"saved EMA and model differ in the parameters {unlike[:5]}")
+            different = sorted(set(weights) ^ set(self.weights))
+            raise ValueError(f"saved EMA and model differ in the parameters {different[:5]}")
         for name, average in self.weights.items():
             average.copy_(laid_out_as(weights[name], average))
 
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Iterator[None]:
-        """Inside, the model has the averaged weights; afterwards its own again, bit for bit."""
+        """Swap in the averaged weights; on exit, restore the model's own bit for bit."""
         parameters = dict(model.named_parameters())
-        own = {name: p.detach().clone() for name, p in parameters.items()}
+        original = {name: p.detach().clone() for name, p in parameters.items()}
         try:
             _copy(self.weights, parameters)
             yield
         finally:
-            _copy(own, parameters)
+            _copy(original, parameters)
 
 
 @torch.no_grad()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients of a global batch: in micro-batches, averaged over the processes."""
+"""Gradients of a global batch, accumulated over micro-batches and averaged over ranks."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -17,19 +17,19 @@ from pippin.training.world import World, shared
 from pippin.types import Batch
 
 Mark = Callable[[str], None]
-"""Called with a part's name when that part of a step has been issued; names may come again."""
+"""Called with the name of a part of a step once it is issued; names may repeat."""
 
 
 class Gradients:
-    """The loss of a model, and its gradients. Build optimizers and averages afterwards: FSDP
-    replaces the parameters by parts.
+    """Loss of a model and its gradients. Build optimizers and averages afterwards: FSDP replaces
+    the parameters by shards.
 
     Args:
         model: on its device.
         objective: the loss.
-        config: precision, micro-batch and how processes share the work.
-        world: the processes that share each batch.
-        mark: told of ``forward`` and ``backward``.
+        config: precision, micro-batch and kind of parallelism.
+        world: the ranks that share each batch.
+        mark: called with ``forward`` and ``backward``.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class Gradients:
 
     @property
     def sharded(self) -> bool:
-        """Whether each process holds a part of each weight."""
+        """Whether each rank holds a shard of each weight."""
         return isinstance(self._loss, FSDPModule)
 
     def backward(self, batch: Batch, draws: Draws) -> Tensor:
-        """Gradients of the mean loss over the global batch, in micro-batches; the mean over this
-        process's rows is returned.
+        """Accumulate gradients of the mean loss over the global batch, in micro-batches. Returns
+        the mean over this rank's rows.
 
         Args:
-            batch: this process's rows.
-            draws: of the same rows.
+            batch: this rank's rows.
+            draws: random numbers of the same rows.
         """
         count = len(batch.index)
         size = self._config.micro_batch(count)
@@ -65,7 +65,7 @@ class Gradients:
         for start in range(0, count, size):
             rows = slice(start, min(start + size, count))
             share = (rows.stop - start) / count
-            with self._sharing(last=rows.stop == count):
+            with self._gradient_sync(last=rows.stop == count):
                 loss = self._loss(batch.rows(rows), draws.rows(rows))
                 self._mark("forward")
                 (loss if share == 1 else share * loss).backward()
@@ -73,8 +73,8 @@ class Gradients:
             total = total + share * loss.detach()
         return total
 
-    def _sharing(self, *, last: bool) -> AbstractContextManager[None]:
-        """Gradients are averaged over the processes with the last micro-batch alone."""
+    def _gradient_sync(self, *, last: bool) -> AbstractContextManager[None]:
+        """Average gradients over the ranks only with the last micro-batch."""
         if isinstance(self._loss, FSDPModule):
             self._loss.set_requires_gradient_sync(last)
         if last or not isinstance(self._loss, DistributedDataParallel):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens beside the loop: log lines, the progress bar, and things done every N images."""
+"""Training hooks: log lines, the progress bar, and actions every N images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,20 +21,20 @@ from pippin.training.trainer import Hook, Trainer
 
 
 def _crossed(trainer: Trainer, images: int) -> bool:
-    """Whether the last step reached a multiple."""
-    before = trainer.images_seen - trainer.config.batch_size
-    return trainer.images_seen // images > max(0, before) // images
+    """Whether the last step crossed a multiple of ``images``."""
+    previous = trainer.images_seen - trainer.config.batch_size
+    return trainer.images_seen // images > max(0, previous) // images
 
 
 class LogHook:
-    """Writes the means of the steps since the last line, every ``every`` images."""
+    """Log the means over the steps since the last line, every ``every`` images."""
 
     def __init__(self, log: RunLog, every: int) -> None:
         self.log, self.every = log, every
         self._steps: list[StepReport] = []
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
-        """Collect, and write where a multiple of ``every`` was crossed."""
+        """Collect the report, and write when a multiple of ``every`` was crossed."""
         self._steps.append(report)
         last = trainer.step_count == trainer.total_steps
         if not (_crossed(trainer, self.every) or last):
@@ -55,13 +55,13 @@ class LogHook:
 
 
 class Every:
-    """A hook that acts at the first step at or past each multiple of ``images``; 0 = never. As a
-    monitor it waits until the step's checkpoint is on the disk.
+    """Hook that acts at the first step at or past each multiple of ``images``; 0 = never. Used as
+    a monitor, it waits until the step's checkpoint is on disk.
 
     Args:
-        images: how often.
-        act: in all processes.
-        done: whether it has acted at so many images, as the first process sees it.
+        images: period.
+        act: called on all ranks.
+        done: whether the action at this number of images is done already, checked on rank 0.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Every:
         self.images, self.act, self.done = images, act, done
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
-        """Act where it is due."""
+        """Act if due."""
         if self._due(trainer):
             trainer.wait_until_saved()
             self.act(trainer)
 
     def missed(self, trainer: Trainer) -> bool:
-        """Whether a process that was killed had not acted after the checkpoint that is resumed;
-        the same in all processes."""
+        """Whether the action due at the resumed checkpoint is missing, because the earlier process
+        was killed before it; the same on all ranks."""
         here = self._due(trainer) and trainer.world.first and not self.done(trainer.images_seen)
         return trainer.world.any(here)
 
@@ -90,7 +90,7 @@ class Every:
 
 @contextmanager
 def progress_hook(title: str, console: Console | None = None) -> Iterator[Hook]:
-    """A bar with images seen, images/s, loss and time left, on stderr."""
+    """Progress bar with images seen, images/s, loss and remaining time, on stderr."""
     progress = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

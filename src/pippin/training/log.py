@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run says while it trains: log.jsonl and TensorBoard."""
+"""Training log: log.jsonl and TensorBoard."""
 
 import math
 import threading
@@ -12,12 +12,12 @@ from pippin.system.lines import keep_lines, line_text
 
 
 class RunLog:
-    """Appends one JSON object a line to log.jsonl, and scalars to TensorBoard.
+    """Appends one JSON object per line to log.jsonl, and scalars to TensorBoard.
 
     Args:
-        folder: of the run.
-        resume_at: images seen at the checkpoint that is resumed; later lines, written by a
-            process that was killed before its next checkpoint, are taken out.
+        folder: the run folder.
+        resume_at: images seen at the resumed checkpoint; later lines, written by a process that
+            was killed before its next checkpoint, are removed.
     """
 
     def __init__(self, folder: Path, resume_at: int) -> None:
@@ -27,15 +27,15 @@ class RunLog:
         keep_lines(self.path, lambda line: _is_before(line, resume_at))
         self._file = self.path.open("a", encoding="utf-8")
         self._events = folder / "tensorboard"
-        _leave_to_the_next_write()
+        _silence_writer_thread()
         with naming(self._events):
             self._board: Any = SummaryWriter(self._events, purge_step=resume_at + 1)
 
     def write(self, images: int, **values: float) -> None:
-        """One line: {"images": ..., **values}; null stands for a number that is not finite.
+        """Write a line {"images": ..., **values}; null stands for a non-finite value.
 
         Raises:
-            OSError: disk full or not writable; it names the file.
+            OSError: disk full or not writable; the error names the file.
         """
         finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
         with naming(self.path):
@@ -46,17 +46,17 @@ class RunLog:
                 self._board.add_scalar(name, value, images)
 
     def note(self, images: int, text: str) -> None:
-        """One line: {"images": ..., "note": text}, of what a reader of the curves must know.
+        """Write a line {"images": ..., "note": text} that explains a feature of the curves.
 
         Raises:
-            OSError: disk full or not writable; it names the file.
+            OSError: disk full or not writable; the error names the file.
         """
         with naming(self.path):
             self._file.write(line_text({"images": images, "note": text}))
             self._file.flush()
 
     def close(self) -> None:
-        """Flush both."""
+        """Flush and close both."""
         with naming(self.path):
             self._file.close()
         with naming(self._events):
@@ -64,19 +64,19 @@ class RunLog:
 
 
 def _is_before(line: dict[str, Any], images: int) -> bool:
-    """Whether a line was written by then; one that does not say so is damaged."""
+    """Whether a line was written at or before ``images``; one without a valid count is damaged."""
     seen = line.get("images", 0)
     return isinstance(seen, int) and seen <= images
 
 
 @cache
-def _leave_to_the_next_write() -> None:
-    """No traceback where TensorBoard's thread finds no room: its next write raises the error."""
-    before = threading.excepthook
+def _silence_writer_thread() -> None:
+    """Suppress the traceback of TensorBoard's thread on a full disk: its next write raises."""
+    previous = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
-        ours = type(args.thread).__name__ == "_AsyncWriterThread"
-        if not (ours and isinstance(args.exc_value, OSError)):
-            before(args)
+        is_writer = type(args.thread).__name__ == "_AsyncWriterThread"
+        if not (is_writer and isinstance(args.exc_value, OSError)):
+            previous(args)
 
     threading.excepthook = hook

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimizers, their rates as a function of images seen, and their state as named tensors."""
+"""Optimizers, learning-rate schedule in images seen, and optimizer state as named tensors."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,63 +14,63 @@ from pippin.training.config import TrainConfig
 
 
 def build_optimizers(model: LatentDenoiser, config: TrainConfig) -> list[Optimizer]:
-    """Adam over all parameters; with ``muon_learning_rate``, Muon over the matrices of the
-    denoiser's blocks and Adam over the rest. Adam's weight decay is decoupled."""
+    """Build Adam for all parameters; with ``muon_learning_rate``, Muon for the matrices of the
+    denoiser's blocks and Adam for the rest. Adam's weight decay is decoupled."""
     if config.muon_learning_rate is None:
         return [_adam(list(model.parameters()), config)]
     named = model.denoiser.blocks.named_parameters()
     matrices = [p for name, p in named if name.endswith("weight") and p.ndim > 1]  # no tables
-    known = set(map(id, matrices))
-    rest = [p for p in model.parameters() if id(p) not in known]
+    matrix_ids = set(map(id, matrices))
+    rest = [p for p in model.parameters() if id(p) not in matrix_ids]
     return [_adam(rest, config), Muon(matrices, lr=config.muon_learning_rate)]
 
 
 def _adam(parameters: list[nn.Parameter], config: TrainConfig) -> Optimizer:
-    kind = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
-    return kind(
+    optimizer_class = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
+    return optimizer_class(
         parameters,
         lr=config.learning_rate,
         betas=config.betas,
         weight_decay=config.weight_decay,
-        fused=parameters[0].device.type in ("cpu", "cuda"),  # one pass over the weights
+        fused=parameters[0].device.type in ("cpu", "cuda"),  # one kernel pass over the weights
     )
 
 
 def rate_share(config: TrainConfig, step: int) -> float:
-    """Share of the learning rates in a step: linear warm-up, constant, and over the last
-    ``decay_share`` of the run linearly to 0.
+    """Multiplier of the learning rates in a step: linear warm-up, constant, then linear decay to 0
+    over the last ``decay_share`` of the run.
 
-    It is read at the middle of the step's images, of a run that is as long as its whole batches:
-    so no step has rate 0, not even the only one of a run. With ``lr_at`` end it is read at their
-    end, of a run of exactly ``images``.
+    It is evaluated at the middle of the step's images, for a run of ``total_steps`` full batches:
+    so no step has rate 0, not even the only one of a run. With ``lr_at`` end it is evaluated at
+    their end, for a run of exactly ``images``.
 
     Args:
-        config: the schedule.
-        step: from 0 on.
+        config: length and schedule.
+        step: index, from 0.
     """
     seen: float = (step + 1) * config.batch_size
     length = config.images
     if config.lr_at == "middle":
         seen = (step + 0.5) * config.batch_size
         length = config.total_steps * config.batch_size
-    warm = seen / config.warmup_images if config.warmup_images else 1.0
-    left = 1 - seen / length
-    decay = left / config.decay_share if config.decay_share else 1.0
-    return max(0.0, min(1.0, warm, decay))
+    warmup = seen / config.warmup_images if config.warmup_images else 1.0
+    remaining = 1 - seen / length
+    decay = remaining / config.decay_share if config.decay_share else 1.0
+    return max(0.0, min(1.0, warmup, decay))
 
 
-def set_rates(optimizers: Sequence[Optimizer], share: float) -> None:
-    """Every group's learning rate becomes a share of the one it was built with."""
+def set_learning_rates(optimizers: Sequence[Optimizer], multiplier: float) -> None:
+    """Set every group's learning rate to a multiple of its peak rate."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = share * group.setdefault("peak_lr", group["lr"])
+            group["lr"] = multiplier * group.setdefault("peak_lr", group["lr"])
 
 
 def optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
-    """The optimizers' state as ``SLOT/PARAMETER`` tensors."""
+    """Optimizer state as ``SLOT/PARAMETER`` tensors."""
     return {
         f"{slot}/{name}": value
-        for name, parameter, optimizer in _owned(model, optimizers)
+        for name, parameter, optimizer in _named_parameters(model, optimizers)
         for slot, value in optimizer.state.get(parameter, {}).items()
     }
 
@@ -78,20 +78,20 @@ def optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict
 def restore_optimizers(
     model: nn.Module, optimizers: Sequence[Optimizer], tensors: dict[str, Tensor]
 ) -> None:
-    """The inverse of :func:`optimizer_tensors`, on the device of each parameter."""
+    """Load state from :func:`optimizer_tensors`, to the device of each parameter."""
     slots = sorted({key.split("/", 1)[0] for key in tensors})
-    for name, parameter, optimizer in _owned(model, optimizers):
-        found = {slot: tensors[f"{slot}/{name}"] for slot in slots if f"{slot}/{name}" in tensors}
-        optimizer.state[parameter] = {  # the fused Adam wants its step count there too
+    for name, parameter, optimizer in _named_parameters(model, optimizers):
+        state = {slot: tensors[f"{slot}/{name}"] for slot in slots if f"{slot}/{name}" in tensors}
+        optimizer.state[parameter] = {  # fused Adam needs its step count there too
             slot: laid_out_as(value.to(parameter.device), parameter)
-            for slot, value in found.items()
+            for slot, value in state.items()
         }
 
 
-def _owned(
+def _named_parameters(
     model: nn.Module, optimizers: Sequence[Optimizer]
 ) -> Iterator[tuple[str, nn.Parameter, Optimizer]]:
-    """Each parameter by name, with the optimizer that moves it."""
+    """(name, parameter, its optimizer) of each parameter."""
     owner = {
         id(parameter): optimizer
         for optimizer in optimizers

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradient checkpointing: blocks that compute their activations again instead of keeping them
+"""Gradient checkpointing: blocks recompute their activations instead of storing them
 (Chen et al. 2016, arXiv 1604.06174)."""
 
 from types import MethodType
@@ -11,23 +11,23 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute_blocks(blocks: nn.ModuleList, every: int) -> None:
-    """Make every n-th block keep its input alone, and run forward once more in the backward pass.
+    """Checkpoint every n-th block: it stores only its input and recomputes forward when needed.
 
-    Numbers stay the same. Blocks hold nothing random, so no random state is kept; they may be
+    Numbers stay the same. Blocks draw no random numbers, so no RNG state is stored. They may be
     compiled before or after.
 
     Args:
-        blocks: of a denoiser.
+        blocks: blocks of a denoiser.
         every: 1 = all blocks; 0 = none.
     """
     for block in list(blocks)[::every] if every else []:
-        block.forward = MethodType(_recomputed, block)  # bound, so that copies bind their own
+        block.forward = MethodType(_checkpointed, block)  # bound, so that copies bind their own
 
 
-def _recomputed(block: nn.Module, *arguments: Any, **more: Any) -> Any:
+def _checkpointed(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
     forward = type(block).forward
     if not torch.is_grad_enabled():
-        return forward(block, *arguments, **more)
+        return forward(block, *args, **kwargs)
     return checkpoint(
-        forward, block, *arguments, use_reentrant=False, preserve_rng_state=False, **more
+        forward, block, *args, use_reentrant=False, preserve_rng_state=False, **kwargs
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that are written while the next steps are computed."""
+"""Asynchronous saving of checkpoints while the next steps are computed."""
 
 import errno
 import warnings
@@ -13,15 +13,15 @@ from pippin.training.world import World
 
 
 class Saver:
-    """Writes checkpoints, one at a time: in place, or in a thread of its own.
+    """Saves checkpoints, one at a time: synchronously, or in a background thread.
 
-    All processes call it alike. The first one writes; where it could not, all raise an OSError
-    after the same step, so that none waits for one that has ended.
+    All ranks make the same calls. Rank 0 writes; if it fails, all ranks raise an OSError after the
+    same step, so that none waits for one that has exited.
 
     Args:
-        folder: of the run's checkpoints.
-        config: how many of the newest ones stay, and whether to write beside the loop.
-        world: the processes.
+        folder: the run's checkpoint folder.
+        config: number of checkpoints kept, and whether to save asynchronously.
+        world: the ranks.
     """
 
     def __init__(self, folder: Path, config: TrainConfig, world: World) -> None:
@@ -32,77 +32,77 @@ class Saver:
 
     @property
     def failed(self) -> bool:
-        """Whether a checkpoint could not be written, and nobody was told yet."""
+        """Whether a save failed and the error has not been raised yet."""
         return self._failure is not None
 
-    def save(self, take: Callable[[], Checkpoint]) -> None:
-        """Write a checkpoint, or begin to, which is on the disk after :meth:`settle`.
+    def save(self, capture: Callable[[], Checkpoint]) -> None:
+        """Save a checkpoint, or start to; it is on disk after :meth:`finish`.
 
         Args:
-            take: makes it, in all processes, once the last one is written: there would be two
-                copies in memory before. Nobody may change its tensors where ``overlap``.
+            capture: builds the checkpoint, on all ranks, after the previous one is written, so
+                that only one copy is in memory. With ``overlap`` its tensors must not be changed.
 
         Raises:
             OSError: disk full or not writable; earlier checkpoints are untouched.
         """
         self.wait()
-        checkpoint = take()
+        checkpoint = capture()
         if self.world.first and not self.failed:
             if self.overlap:
-                # Not a daemon: where the program ends, the thread still comes to its end.
-                self._thread = Thread(target=self._work, args=(checkpoint,), name="checkpoint")
+                # Not a daemon: the thread finishes even if the program ends.
+                self._thread = Thread(
+                    target=self._write_in_thread, args=(checkpoint,), name="checkpoint"
+                )
                 self._thread.start()
             else:
                 self._write(checkpoint)
         if not self.overlap:
-            self.end_together(self.world.any(self.failed))
+            self.raise_on_all_ranks(self.world.any(self.failed))
 
     def wait(self) -> None:
-        """Until the last checkpoint is on the disk; the processes that do not write do not wait.
+        """Wait until the last checkpoint is on disk; only rank 0 waits.
 
         Raises:
-            OSError: it could not be written. Of several processes all raise it, after the next
+            OSError: it could not be written. With several ranks all raise it, after the next
                 step.
         """
         self._join()
         self.check()
 
     def check(self) -> None:
-        """One process alone raises what went wrong before its next step."""
+        """Raise an earlier failure before the next step, in a run with a single process."""
         if self.world.size == 1:
-            self._tell()
+            self._raise_failure()
 
-    def settle(self) -> None:
-        """Until the last checkpoint is on the disk, in all processes.
+    def finish(self) -> None:
+        """Wait on all ranks until the last checkpoint is on disk.
 
         Raises:
             OSError: it could not be written.
         """
         self._join()
-        self.end_together(self.world.any(self.failed))
+        self.raise_on_all_ranks(self.world.any(self.failed))
 
-    def end_together(self, failed: bool) -> None:
-        """Raise in all processes where all know that the first one could not write."""
+    def raise_on_all_ranks(self, failed: bool) -> None:
+        """Raise on all ranks once they share that rank 0 failed to save."""
         if failed:
-            self._tell()
-            raise OSError(
-                errno.ECANCELED, "the first process could not write a checkpoint: see there"
-            )
+            self._raise_failure()
+            raise OSError(errno.ECANCELED, "rank 0 failed to save the checkpoint; see its log")
 
-    def wait_quietly(self) -> None:
-        """Wait where another error is on its way; a failure is a warning."""
+    def wait_or_warn(self) -> None:
+        """Wait while another error propagates; a failed save is only a warning."""
         self._join()
         try:
-            self._tell()
+            self._raise_failure()
         except Exception as error:
-            warnings.warn(f"a checkpoint was not written: {error}", stacklevel=2)
+            warnings.warn(f"a checkpoint was not saved: {error}", stacklevel=2)
 
     def _join(self) -> None:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
-    def _tell(self) -> None:
+    def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -110,11 +110,11 @@ class Saver:
     def _write(self, checkpoint: Checkpoint) -> None:
         try:
             save_checkpoint(self.folder, checkpoint, keep=self.keep)
-        except Exception as error:  # raised when all know of it
+        except Exception as error:  # raised once all ranks know
             self._failure = error
 
-    def _work(self, checkpoint: Checkpoint) -> None:
+    def _write_in_thread(self, checkpoint: Checkpoint) -> None:
         try:
             save_checkpoint(self.folder, checkpoint, keep=self.keep)
-        except BaseException as error:  # whatever it is, the training loop must hear of it
+        except BaseException as error:  # raised later in the training loop
             self._failure = error

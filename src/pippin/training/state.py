@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a trainer is made of, as the tensors of a checkpoint, and back."""
+"""Saving and loading of a trainer's state as a checkpoint."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from pippin.training.checkpoint import Checkpoint
 from pippin.training.ema import EMA
 from pippin.training.optimizer import optimizer_tensors, restore_optimizers
 
-NAMED = 5
-"""Tensors that an error names."""
+MAX_NAMES = 5
+"""Number of tensors that an error lists."""
 
 
-def capture(
+def save_state(
     model: nn.Module,
     averages: Mapping[str, EMA],
     optimizers: Sequence[Optimizer],
@@ -26,69 +26,75 @@ def capture(
     keep: bool,
     apart: bool,
 ) -> Checkpoint:
-    """A checkpoint of this moment; all processes that share tensors must ask for it.
+    """Checkpoint of the current state; all ranks that share tensors must call it.
 
     Args:
         model: the raw weights.
-        averages: by the name of their file, ``ema`` among them.
-        optimizers: of the model.
+        averages: by file name, ``ema`` among them.
+        optimizers: the model's optimizers.
         state: position and counters.
-        keep: False in processes that only give their part: they get no tensors.
-        apart: whether the tensors are copies in the CPU's memory, which no later step changes.
+        keep: False on ranks that only contribute their shard: they get no tensors.
+        apart: copy the tensors to CPU memory, so that no later step changes them.
     """
-    found = {name: gathered(ema.weights, keep=keep, apart=apart) for name, ema in averages.items()}
+    averaged = {
+        name: gathered(ema.weights, keep=keep, apart=apart) for name, ema in averages.items()
+    }
     slots = optimizer_tensors(model, optimizers)
     half_lives = {name: ema.half_life for name, ema in averages.items() if name != "ema"}
     return Checkpoint(
         model=gathered(model.state_dict(), keep=keep, apart=apart),
-        ema=found.pop("ema"),
+        ema=averaged.pop("ema"),
         optimizer=gathered(slots, keep=keep, apart=apart),
-        extra=found,
+        extra=averaged,
         state=state | ({"half_lives": half_lives} if half_lives else {}),
     )
 
 
-def put_back(
+def restore_state(
     checkpoint: Checkpoint,
     path: Path,
     model: nn.Module,
     averages: Mapping[str, EMA],
     optimizers: Sequence[Optimizer],
 ) -> None:
-    """Give a model, its averages and its optimizers what a checkpoint, of this path, holds.
+    """Load a checkpoint, read from ``path``, into a model, its averages and its optimizers.
 
     Raises:
-        ValueError: it holds other averages, or tensors of another model; nothing is changed.
+        ValueError: other averages, or tensors of another model; nothing is changed.
     """
     if set(checkpoint.extra) | {"ema"} != set(averages):
-        there, here = (
+        saved, expected = (
             ", ".join(sorted(set(names) - {"ema"})) or "none"
             for names in (checkpoint.extra, averages)
         )
         raise ValueError(
-            f"{path} has the further averages: {there}; train.ema_extra asks for: {here}. "
-            "Averages are kept from the first step on: resume with those that are there"
+            f"{path} has the further averages: {saved}; train.ema_extra names: {expected}. "
+            "Averages start with the first step: resume with the saved ones"
         )
-    own = model.state_dict()
-    _refuse_other_shapes(checkpoint, path, own)
+    current = model.state_dict()
+    _refuse_other_shapes(checkpoint, path, current)
     model.load_state_dict(
-        {name: laid_out_as(x, own[name]) for name, x in checkpoint.model.items()}
+        {name: laid_out_as(x, current[name]) for name, x in checkpoint.model.items()}
     )
     for name, ema in averages.items():
         ema.restore(checkpoint.ema if name == "ema" else checkpoint.extra[name])
     restore_optimizers(model, optimizers, checkpoint.optimizer)
 
 
-def _refuse_other_shapes(checkpoint: Checkpoint, path: Path, own: Mapping[str, Tensor]) -> None:
-    there = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
-    here = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    odd = sorted(name for name in {**there, **here} if there.get(name) != here.get(name))
-    if odd:
+def _refuse_other_shapes(
+    checkpoint: Checkpoint, path: Path, current: Mapping[str, Tensor]
+) -> None:
+    saved = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in current.items()}
+    differing = sorted(
+        name for name in {**saved, **expected} if saved.get(name) != expected.get(name)
+    )
+    if differing:
         lines = "".join(
-            f"\n  {name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
-            for name in odd[:NAMED]
+            f"\n  {name}: {saved.get(name, 'absent')} saved, {expected.get(name, 'absent')} here"
+            for name in differing[:MAX_NAMES]
         )
         raise ValueError(
-            f"{path} is of another model; tensors that differ: {len(odd)}{lines}\n"
-            "resume with the settings and the classes that it was trained with"
+            f"{path} is of another model; tensors that differ: {len(differing)}{lines}\n"
+            "resume with the settings and classes of its training"
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A step's random numbers, drawn while a device still computes the step before."""
+"""Random numbers of a step, drawn while a device still computes the previous step."""
 
 import time
 from collections.abc import Callable
@@ -11,12 +11,12 @@ Shape = tuple[int, ...]
 
 
 class StepDraws:
-    """Draws for one step at a time, ahead where the next batch's shape is known or likely.
+    """Draws for one step at a time, prefetched if the next batch's shape is known or likely.
 
     Args:
-        draw: (step, shape) -> the draws; what it gives depends on these two alone.
-        busy: whether a device computes meanwhile, so that drawing costs no time.
-        drawn: called after each drawing.
+        draw: (step, shape) -> the draws, which depend on these two only.
+        busy: whether a device is still computing, so that drawing is free.
+        drawn: called after each draw.
     """
 
     def __init__(
@@ -25,30 +25,30 @@ class StepDraws:
         busy: Callable[[], bool],
         drawn: Callable[[], None],
     ) -> None:
-        self._draw_step, self._busy, self._note = draw, busy, drawn
+        self._draw_step, self._busy, self._notify = draw, busy, drawn
         self._drawn: tuple[int, Shape, Draws] | None = None
         self._one_shape = True
-        """Whether all batches had one: then the next one has it too, fetched or not."""
+        """Whether all batches so far had one shape, which the next one then likely has too."""
 
     def take(self, step: int, shape: Shape) -> tuple[Draws, float]:
-        """The step's draws, and the seconds they were waited for now."""
-        late = 0.0
+        """The step's draws, and the seconds spent waiting for them."""
+        waited = 0.0
         if self._drawn is not None and self._drawn[1] != shape:
             self._one_shape = False
         if self._drawn is None or self._drawn[:2] != (step, shape):
-            late = self._draw(step, shape)  # first step, or restored
+            waited = self._draw(step, shape)  # first step, or restored
         assert self._drawn is not None
-        return self._drawn[2], late
+        return self._drawn[2], waited
 
-    def ahead(self, step: int, shape: Shape, *, known: bool) -> float:
-        """Draw for a step to come, if its shape is known, or all have had one; the seconds in
-        which nothing else was computed."""
+    def prefetch(self, step: int, shape: Shape, *, known: bool) -> float:
+        """Draw for a coming step if its shape is known or all shapes were equal. Returns the idle
+        seconds of the device."""
         return self._draw(step, shape) if known or self._one_shape else 0.0
 
     def _draw(self, step: int, shape: Shape) -> float:
-        began = time.perf_counter()
+        start = time.perf_counter()
         self._drawn = step, shape, self._draw_step(step, shape)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         hidden = self._busy()
-        self._note()
+        self._notify()
         return 0.0 if hidden else seconds

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss of some rows of a batch as one module, around which processes share gradients."""
+"""Loss of some rows of a batch as one module, which DDP or FSDP wraps."""
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from pippin.types import Batch
 
 
 class StepLoss(nn.Module):
-    """Conditions, noise and loss in one forward pass: hooks on it see every parameter's use.
+    """Conditions, noise and loss in one forward pass, so that hooks see every parameter's use.
 
     Args:
         model: on its device.
@@ -25,11 +25,11 @@ class StepLoss(nn.Module):
         self.model, self.objective, self.precision = model, objective, precision
 
     def forward(self, batch: Batch, draws: Draws) -> Float[Tensor, ""]:
-        """The mean loss of the rows.
+        """Mean loss of the rows.
 
         Args:
             batch: some rows.
-            draws: of the same rows.
+            draws: random numbers of the same rows.
         """
         device = next(self.model.parameters()).device
         masking = None if draws.masking is None else draws.masking.to(device)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of one training step."""
+"""Report of one training step."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What one step tells the hooks."""
+    """Measurements of one step, passed to the hooks."""
 
     images_seen: int
     loss: float
@@ -15,8 +15,8 @@ class StepReport:
     finite: bool
     """False: the step was skipped."""
     bad_steps: int
-    """Skipped so far."""
+    """Number of steps skipped so far."""
     data_seconds: float
-    """Waiting for the batch and for the step's random numbers."""
+    """Time spent waiting for the batch and for the step's random numbers."""
     step_seconds: float
-    """All of it, waiting included."""
+    """Total time, waiting included."""

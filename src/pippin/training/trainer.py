@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop: batches in, better weights out, at any moment resumable."""
+"""Training loop, resumable at any step."""
 
 import math
 import time
@@ -15,17 +15,17 @@ from pippin.model import LatentDenoiser
 from pippin.objective import Draws, Objective, draw_step
 from pippin.system.sharded import gathered, whole
 from pippin.system.stop import StopRequest, TrainingDivergedError, TrainingStoppedError
-from pippin.training.agreement import Agreement, agree
-from pippin.training.batches import BatchesAhead
 from pippin.training.checkpoint import load_checkpoint
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA, half_life_images
 from pippin.training.gradients import Gradients, Mark
-from pippin.training.optimizer import build_optimizers, rate_share, set_rates
+from pippin.training.optimizer import build_optimizers, rate_share, set_learning_rates
+from pippin.training.prefetch import Prefetcher
 from pippin.training.saver import Saver
-from pippin.training.state import capture, put_back
+from pippin.training.state import restore_state, save_state
 from pippin.training.step_draws import StepDraws
 from pippin.training.step_report import StepReport
+from pippin.training.step_status import StepStatus, sync_step_status
 from pippin.training.world import ALONE, World
 from pippin.types import Batch
 
@@ -39,16 +39,16 @@ class Trainer:
     Args:
         model: on its device, with its initial weights.
         objective: the loss.
-        conditioning: says how conditions are dropped.
+        conditioning: how conditions are dropped.
         config: length, batch, optimizer, EMA.
-        seed: of the draws (time, noise, drops).
-        folder: of the run; checkpoints go below it.
-        lineage: where the model's weights come from, oldest first; it travels in every checkpoint.
+        seed: seed of the draws (time, noise, drops).
+        folder: the run folder; checkpoints go below it.
+        lineage: sources of the model's weights, oldest first; saved in every checkpoint.
         record: further entries of every checkpoint's state, as JSON values.
-        world: the processes that share each batch and take the same steps; the first one writes.
+        world: the ranks that share each batch and take the same steps; rank 0 writes.
 
     Raises:
-        ConfigError: a batch that cannot be shared equally.
+        ConfigError: a batch size that is not divisible by the world size.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Trainer:
         record: Mapping[str, Any] | None = None,
         world: World = ALONE,
     ) -> None:
-        config.local_batch(world.size)  # refuses
+        config.local_batch(world.size)  # raises if not divisible
         self.model, self.objective, self.conditioning = model, objective, conditioning
         self.config, self.seed, self.folder, self.world = config, seed, folder, world
         self.lineage, self.record = lineage, dict(record or {})
@@ -72,7 +72,8 @@ class Trainer:
         self.gradients = Gradients(model, objective, config, world, lambda part: self.mark(part))
         self.ema = EMA(model, half_life_images(config.ema, config.images))
         self.extra = {
-            one.name: EMA(model, half_life_images(one, config.images)) for one in config.ema_extra
+            half_life.name: EMA(model, half_life_images(half_life, config.images))
+            for half_life in config.ema_extra
         }
         """Further averages by name."""
         self._averages = {"ema": self.ema, **self.extra}
@@ -80,15 +81,15 @@ class Trainer:
         self._saver = Saver(folder / "checkpoints", config, world)
         self.step_count = self.bad_steps = self.bad_in_a_row = 0
         self.mark: Mark = lambda _: None
-        """Replace it to time a step's parts: draw, forward, backward, optimizer, ema."""
+        """Replaceable callback to time a step's parts: draw, forward, backward, optimizer, ema."""
         self._draws = StepDraws(self.draw, self._computing, lambda: self.mark("draw"))
         self._stop = StopRequest()
-        self._agreed = Agreement(loss=math.nan, norm=math.nan)
-        """By all processes in the last step."""
+        self._status = StepStatus(loss=math.nan, norm=math.nan)
+        """Status of the last step, shared by all ranks."""
 
     @property
     def images_seen(self) -> int:
-        """Progress; the position in the data follows from it."""
+        """Number of images seen, which determines the position in the data."""
         return self.step_count * self.config.batch_size
 
     @property
@@ -102,14 +103,14 @@ class Trainer:
         """Train to the end of the run.
 
         Args:
-            batches: from the image ``images_seen`` on, without end; this process's rows.
-            hooks: called after each step, before its checkpoint: quick ones, such as the log.
-            monitors: called after the step's checkpoint was begun, which comes to its end whatever
-                they do; those of :func:`pippin.training.hooks.every` act when it is on the disk.
+            batches: this rank's rows, endless, starting at the image ``images_seen``.
+            hooks: fast hooks, such as the log, called after each step, before its checkpoint.
+            monitors: hooks called after the step's checkpoint was started, which completes even if
+                they fail; those of :class:`pippin.training.hooks.Every` wait until it is on disk.
 
         Raises:
-            OSError: a checkpoint could not be written; with ``checkpoint_overlap`` it is raised
-                before a later step. In all processes, after the same step.
+            OSError: a checkpoint could not be written, on all ranks after the same step; with
+                ``checkpoint_overlap`` before a later step.
             TrainingDivergedError: ``max_bad_steps`` non-finite steps in a row.
             TrainingStoppedError: SIGINT, SIGTERM or SIGUSR2, after a checkpoint.
         """
@@ -121,23 +122,23 @@ class Trainer:
             except TrainingStoppedError:
                 raise
             except BaseException:
-                self._saver.wait_quietly()
+                self._saver.wait_or_warn()
                 raise
 
     def _steps(
         self, iterator: Iterator[Batch], hooks: Sequence[Hook], monitors: Sequence[Hook]
     ) -> None:
-        source = BatchesAhead(iterator, self._computing)
+        prefetcher = Prefetcher(iterator, self._computing)
         while self.step_count < self.total_steps:
             self._saver.check()
-            began = time.perf_counter()
-            batch, waited = source.take()
+            start = time.perf_counter()
+            batch, waited = prefetcher.take()
             last = self.step_count + 1 == self.total_steps
-            report = self.step(batch, began, waited, None if last else source.ahead)
+            report = self.step(batch, start, waited, None if last else prefetcher.prefetch)
             for hook in hooks:
                 hook(self, report)
-            self._saver.end_together(self._agreed.save_failed)
-            stop = self._agreed.stop if self.world.size > 1 else self._stop.signal
+            self._saver.raise_on_all_ranks(self._status.save_failed)
+            stop = self._status.stop if self.world.size > 1 else self._stop.signal
             saved = self._begin_save() if self._checkpoint_due() or stop else None
             for monitor in monitors:
                 monitor(self, report)
@@ -145,12 +146,12 @@ class Trainer:
                 stop = self._stop.signal
             if stop is not None:
                 path = saved or self._begin_save()
-                self._saver.settle()
+                self._saver.finish()
                 raise TrainingStoppedError(stop, path)
-        self._saver.settle()
+        self._saver.finish()
 
     def _checkpoint_due(self) -> bool:
-        """At the first step at or past each multiple of ``checkpoint_every``, and at the end."""
+        """Whether the step crossed a multiple of ``checkpoint_every``, or is the last."""
         every, batch = self.config.checkpoint_every, self.config.batch_size
         crossed = self.images_seen // every > (self.images_seen - batch) // every
         return crossed or self.step_count == self.total_steps
@@ -158,55 +159,54 @@ class Trainer:
     def step(
         self,
         batch: Batch,
-        began: float,
+        start: float,
         waited: float,
-        ahead: Callable[[], tuple[Batch | None, float]] | None = None,
+        prefetch: Callable[[], tuple[Batch | None, float]] | None = None,
     ) -> StepReport:
-        """One step, or a skipped one where the loss or the gradient is not finite.
+        """Take one step, or skip it if the loss or the gradient is not finite.
 
-        Whether it was finite is known before the next step begins: waiting for that value is the
-        one synchronisation of a step, and it makes skipping, counting and checkpoints exact: what
-        goes to a card is copied without waiting. The next step's random numbers and batch are
-        made before the wait, while a GPU still computes.
+        Finiteness is known before the next step starts: waiting for that value is the only
+        synchronisation of a step (copies to a GPU are asynchronous), and it makes skipping,
+        counting and checkpoints exact. The next step's random numbers and batch are prepared
+        before the wait, while a GPU still computes.
 
         Args:
-            batch: the one that follows ``images_seen``; this process's rows of it.
-            began: ``time.perf_counter()`` when the step began.
-            waited: seconds of it spent waiting for the batch.
-            ahead: fetches the next batch; gives it, if it was fetched, and the seconds in which no
-                GPU computed meanwhile.
+            batch: this rank's rows of the batch after ``images_seen``.
+            start: ``time.perf_counter()`` at the start of the step.
+            waited: seconds of the step spent waiting for the batch.
+            prefetch: fetches the next batch; returns it, if fetched, and the GPU's idle seconds.
         """
-        draws, late = self._draws.take(self.step_count, self._shape(batch))
-        share = rate_share(self.config, self.step_count)
-        set_rates(self.optimizers, share)
-        part = self.world.part(self.config.batch_size)
-        loss = self.gradients.backward(batch, draws.rows(part))
+        draws, draw_wait = self._draws.take(self.step_count, self._shape(batch))
+        multiplier = rate_share(self.config, self.step_count)
+        set_learning_rates(self.optimizers, multiplier)
+        rows = self.world.part(self.config.batch_size)
+        loss = self.gradients.backward(batch, draws.rows(rows))
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
         norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self.mark("optimizer")
-        following, idle = ahead() if ahead is not None else (None, 0.0)
-        shape, known = self._shape(following or batch), following is not None
-        late += idle + self._draws.ahead(self.step_count + 1, shape, known=known)
-        agreed = agree(self.world, loss, norm, self._stop.signal, self._saver.failed)
-        self._agreed = agreed
-        finite = self._apply(math.isfinite(agreed.loss) and math.isfinite(agreed.norm))
+        next_batch, idle = prefetch() if prefetch is not None else (None, 0.0)
+        shape, known = self._shape(next_batch or batch), next_batch is not None
+        draw_wait += idle + self._draws.prefetch(self.step_count + 1, shape, known=known)
+        status = sync_step_status(self.world, loss, norm, self._stop.signal, self._saver.failed)
+        self._status = status
+        finite = self._apply(math.isfinite(status.loss) and math.isfinite(status.norm))
         return StepReport(
             images_seen=self.images_seen,
-            loss=agreed.loss,
-            grad_norm=agreed.norm,
-            learning_rate=share * self.config.learning_rate,
+            loss=status.loss,
+            grad_norm=status.norm,
+            learning_rate=multiplier * self.config.learning_rate,
             finite=finite,
             bad_steps=self.bad_steps,
-            data_seconds=waited + late,
-            step_seconds=time.perf_counter() - began,
+            data_seconds=waited + draw_wait,
+            step_seconds=time.perf_counter() - start,
         )
 
     def _shape(self, batch: Batch) -> tuple[int, ...]:
-        """Of the global batch's latents, of which this process has some."""
+        """Shape of the global batch's latents, of which this rank holds some rows."""
         return (self.config.batch_size, *batch.latents.shape[1:])
 
     def draw(self, step: int, shape: tuple[int, ...]) -> Draws:
-        """All random numbers of a step, for the global batch's latents of a shape."""
+        """Draw all random numbers of a step, for the global batch's latents of a shape."""
         return draw_step(
             self.objective.config,
             self.conditioning,
@@ -217,11 +217,11 @@ class Trainer:
         )
 
     def _computing(self) -> bool:
-        """Whether a card still works on what it was given."""
+        """Whether a GPU still has queued work."""
         return self.device.type == "cuda" and not torch.cuda.current_stream(self.device).query()
 
     def _apply(self, finite: bool) -> bool:
-        """Take the step, or skip and count it."""
+        """Apply the optimizer step, or skip and count it."""
         if finite:
             for optimizer in self.optimizers:
                 optimizer.step()
@@ -240,23 +240,23 @@ class Trainer:
         if self.bad_in_a_row >= self.config.max_bad_steps:
             raise TrainingDivergedError(
                 f"{self.bad_in_a_row} non-finite steps in a row at {self.images_seen} images; "
-                "the last checkpoint is good. Try a lower train.learning_rate, a smaller "
+                "the last checkpoint is intact. Try a lower train.learning_rate, a smaller "
                 "train.grad_clip, denoiser.qk_norm True or train.precision fp32"
             )
         return finite
 
     def save(self) -> Path:
-        """Write a checkpoint of this moment; it is there when this returns, in all processes."""
+        """Save a checkpoint; it is on disk on return, on all ranks."""
         path = self._begin_save()
-        self._saver.settle()
+        self._saver.finish()
         return path
 
     def wait_until_saved(self) -> None:
-        """Until the last checkpoint is there, see :meth:`pippin.training.saver.Saver.wait`."""
+        """Wait for the last checkpoint, see :meth:`pippin.training.saver.Saver.wait`."""
         self._saver.wait()
 
     def _begin_save(self) -> Path:
-        """Write a checkpoint of this moment, or begin to; the first process does."""
+        """Save a checkpoint on rank 0, or start to."""
         state = self.record | {
             "images_seen": self.images_seen,
             "step": self.step_count,
@@ -266,7 +266,7 @@ class Trainer:
             "lineage": list(self.lineage),
         }
         self._saver.save(
-            lambda: capture(
+            lambda: save_state(
                 self.model,
                 self._averages,
                 self.optimizers,
@@ -279,11 +279,11 @@ class Trainer:
 
     @contextmanager
     def averaged(self, build: Callable[[], LatentDenoiser]) -> Iterator[LatentDenoiser | None]:
-        """The model with the averaged weights, in the first process; None in the others, which
-        must take part where each holds a share.
+        """The model with the averaged weights on rank 0; None on other ranks, which must take part
+        if the weights are sharded.
 
         Args:
-            build: a model of the same shape, for weights that are gathered from all.
+            build: builds a model of the same shape, for weights gathered from all ranks.
         """
         if not self.gradients.sharded:
             if not self.world.first:
@@ -299,17 +299,17 @@ class Trainer:
         yield model
 
     def restore(self, path: Path, *, verified: bool = False) -> None:
-        """Go on from a checkpoint: weights, averages, optimizer, position, counters.
+        """Resume from a checkpoint: weights, averages, optimizer, position, counters.
 
         Args:
-            path: its folder.
+            path: the checkpoint folder.
             verified: see :func:`pippin.training.checkpoint.load_checkpoint`.
 
         Raises:
-            ValueError: it has other averages than this trainer.
+            ValueError: its averages differ from this trainer's.
         """
         checkpoint = load_checkpoint(path, verified=verified)
-        put_back(checkpoint, path, self.model, self._averages, self.optimizers)
+        restore_state(checkpoint, path, self.model, self._averages, self.optimizers)
         self.step_count = checkpoint.state["step"]
         self.bad_steps = checkpoint.state["bad_steps"]
         self.bad_in_a_row = checkpoint.state["bad_in_a_row"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes that train one model together: started by torchrun, or one alone.
+"""Ranks that train one model together: started by torchrun, or a single process.
 
-``torchrun --nproc-per-node 4 -m pippin train ...`` sets RANK, WORLD_SIZE and LOCAL_RANK; without
+``torchrun --nproc-per-node 4 -m pippin train ...`` sets RANK, WORLD_SIZE and LOCAL_RANK. Without
 them there is one process, and the same code runs without a process group.
 """
 
@@ -25,57 +25,56 @@ from pippin.system.children import end_with_launcher
 from pippin.system.stop import TrainingDivergedError, TrainingStoppedError
 from pippin.training.step_loss import StepLoss
 
-PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others inside a step, which the first one may begin later: it
-draws previews and validates meanwhile."""
-LONG_PATIENCE = timedelta(days=1)
-"""How long it waits before the first step and for what is not a step, while the first process
-reads the checksums of a large cache, looks into every picture, or measures. That the first one is
-gone is heard at once."""
-LOOK = 0.05
-"""Seconds between two looks whether the others have come; a signal is heard between them."""
+STEP_TIMEOUT = timedelta(hours=2)
+"""Timeout of collectives inside a step. Rank 0 may start a step late, after previews and
+validation."""
+SETUP_TIMEOUT = timedelta(days=1)
+"""Timeout of collectives outside steps, while rank 0 verifies a large cache, scans all images or
+evaluates. The loss of rank 0 is detected at once."""
+POLL_INTERVAL = 0.05
+"""Seconds between polls of a pending collective; signals are handled in between."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """This process among those that share each batch."""
+    """Rank and world size of this process, among those that share each batch."""
 
     rank: int = 0
     size: int = 1
     patient: dist.ProcessGroup | None = None
-    """All of them, for what may take :data:`LONG_PATIENCE`: by gloo, so that whoever waits keeps
-    no card busy. None = the default group."""
+    """Process group of all ranks with :data:`SETUP_TIMEOUT`. It uses gloo, so that waiting ranks
+    keep no GPU busy. None = the default group."""
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes files and shows progress."""
+        """Whether this is rank 0, which writes files and shows progress."""
         return self.rank == 0
 
     def part(self, count: int) -> slice:
-        """This process's rows of a global batch."""
+        """This rank's rows of a global batch."""
         share = count // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def barrier(self) -> None:
-        """Wait for all, however long the first one works."""
+        """Wait for all ranks, with the long timeout."""
         self.any(False)
 
     def any(self, here: bool) -> bool:
-        """Wait for all in the same way; whether it is so in one of them."""
+        """All-reduce a flag with the long timeout: whether it is true on any rank."""
         count = torch.tensor(float(here))
         if self.size > 1:
             wait_for(dist.all_reduce(count, group=self.patient, async_op=True))
         return bool(count)
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all processes, in all of them; in place."""
+        """All-reduce a sum over all ranks, in place."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """The first process runs the body before the others do: it prepares what they share."""
+        """Run the body on rank 0 first, then on the other ranks, for preparing shared files."""
         if not self.first:
             self.barrier()
         yield
@@ -87,31 +86,31 @@ ALONE = World()
 
 
 def wait_for(work: Any) -> None:
-    """Until something that was begun with ``async_op`` is done: not by torch alone, in which no
-    signal would be heard.
+    """Wait for a collective started with ``async_op`` by polling: torch's own wait would block
+    signal handlers.
 
     Raises:
-        RuntimeError: another process is gone.
+        RuntimeError: another rank has died.
     """
     while not work.is_completed():
-        time.sleep(LOOK)
+        time.sleep(POLL_INTERVAL)
     work.wait()
 
 
 @contextmanager
 def joined(device: str) -> Iterator[World]:
-    """The world that torchrun's variables describe; the process group ends with the body.
+    """World described by torchrun's variables; the process group lives as long as the body.
 
     Args:
-        device: as in ``train.device``; cuda and auto take the card of LOCAL_RANK.
+        device: as in ``train.device``; cuda and auto use the GPU of LOCAL_RANK.
 
-    An error in one process leaves the group as it is: ending it waits for all, and the others may
-    wait in the middle of a step. torchrun ends them when this process has said what is wrong; and
-    where torchrun itself is killed, its processes end with it.
+    After an error on one rank the group is not destroyed: that would wait for all ranks, which may
+    be in the middle of a step. torchrun ends them after this rank has reported its error. If
+    torchrun itself is killed, its ranks end with it.
 
     Raises:
-        ValueError: variables that are missing or do not fit, a single card for all, or fewer cards
-            than processes on this machine.
+        ValueError: missing or inconsistent variables, one GPU for all ranks, or fewer GPUs than
+            ranks on this machine.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or dist.is_initialized():
@@ -120,61 +119,64 @@ def joined(device: str) -> Iterator[World]:
     end_with_launcher()
     if ":" in device:
         raise ValueError(
-            f"train.device {device} would put {size} processes on one card: give cuda, and each "
-            "takes the card of its LOCAL_RANK"
+            f"train.device {device} would put {size} processes on one GPU: give cuda, so that "
+            "each uses the GPU of its LOCAL_RANK"
         )
-    on_cards = torch.cuda.is_available() and device != "cpu"
-    _refuse_half_a_world(size, on_cards)
-    if on_cards:
+    on_gpus = torch.cuda.is_available() and device != "cpu"
+    _check_variables(size, on_gpus)
+    if on_gpus:
         local_rank = int(os.environ["LOCAL_RANK"])
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
-        take_card(local_rank, here, "--nproc-per-node of torchrun")
-    dist.init_process_group("nccl" if on_cards else "gloo", timeout=PATIENCE)
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
+        take_card(local_rank, local_size, "--nproc-per-node of torchrun")
+    dist.init_process_group("nccl" if on_gpus else "gloo", timeout=STEP_TIMEOUT)
     world = _current()
     if world.size != size:
-        raise ValueError(f"WORLD_SIZE is {size}, but {world.size} processes met")
+        raise ValueError(f"WORLD_SIZE is {size}, but the process group has {world.size} processes")
     try:
         yield world
-    except (TrainingStoppedError, TrainingDivergedError):  # which all raise after the same step
+    except (
+        TrainingStoppedError,
+        TrainingDivergedError,
+    ):  # raised by all ranks after the same step
         dist.destroy_process_group()
         raise
     dist.destroy_process_group()
 
 
 def refuse_lone_tasks() -> None:
-    """Refuse to train in one of several tasks that srun has started and nothing joins: each would
-    be the whole run on one card, and all but one would then find the folder in use.
+    """Refuse to train in one of several unconnected srun tasks: each would train the whole run on
+    one GPU, and all but one would find the folder in use.
 
-    A shell or a script inside an allocation is no step of several tasks, whatever SLURM_NTASKS
-    says there, and a job of submitit is a step of one.
+    A shell or script inside an allocation is not a step of several tasks, whatever SLURM_NTASKS
+    says, and a job of submitit is a step of one task.
 
     Raises:
-        ValueError: it is one of several, and no WORLD_SIZE says what they are to each other.
+        ValueError: one of several tasks, and WORLD_SIZE is not set.
     """
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     if tasks == "1" or "WORLD_SIZE" in os.environ:
         return
     raise ValueError(
-        f"srun has started {tasks} tasks, and each would train alone: start one task on each "
-        "machine that runs torchrun, see docs/distributed.md; where each is to be a run of its "
-        "own, in another folder, set WORLD_SIZE=1"
+        f"srun has started {tasks} tasks, and each would train separately: start one task per "
+        "machine that runs torchrun, see docs/distributed.md; for independent runs in separate "
+        "folders set WORLD_SIZE=1"
     )
 
 
-def _refuse_half_a_world(size: int, on_cards: bool) -> None:
-    """Name the variables without which processes do not find each other, or their cards."""
-    needed = ["RANK", "MASTER_ADDR", "MASTER_PORT", *(["LOCAL_RANK"] if on_cards else [])]
+def _check_variables(size: int, on_gpus: bool) -> None:
+    """Refuse missing variables that ranks need to find each other, or their GPUs."""
+    needed = ["RANK", "MASTER_ADDR", "MASTER_PORT", *(["LOCAL_RANK"] if on_gpus else [])]
     if missing := [name for name in needed if name not in os.environ]:
         raise ValueError(
             f"WORLD_SIZE is {size}, but {', '.join(missing)} not set: start the {size} processes "
-            f"by torchrun (torchrun --standalone --nproc-per-node {size} -m pippin ...), which "
+            f"with torchrun (torchrun --standalone --nproc-per-node {size} -m pippin ...), which "
             "sets them all; for one process unset WORLD_SIZE"
         )
 
 
 def shared(loss: StepLoss, world: World, parallel: str) -> nn.Module:
-    """The loss with gradients averaged over all processes, see ``train.parallel``. Build
-    optimizers and averages afterwards: FSDP replaces the parameters by parts."""
+    """Wrap the loss in DDP or FSDP, see ``train.parallel``. Build optimizers and averages
+    afterwards: FSDP replaces the parameters by shards."""
     if parallel == "fsdp":
         _shard(loss, world)
         return loss
@@ -183,7 +185,7 @@ def shared(loss: StepLoss, world: World, parallel: str) -> nn.Module:
 
 def _replicated(module: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
-        # Newer versions of torch rename the option and older ones do not know the new name.
+        # Newer versions of torch rename the option; older ones lack the new name.
         warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
         return DistributedDataParallel(
             module, broadcast_buffers=False, gradient_as_bucket_view=True
@@ -191,11 +193,11 @@ def _replicated(module: nn.Module) -> nn.Module:
 
 
 def _shard(loss: StepLoss, world: World) -> None:
-    """Block by block, then the rest. Weights are gathered in fp32, and autocast rounds what it
-    rounds under DDP: gathered in bf16, gains of norms and MDTv2's tables would be rounded too."""
+    """Shard block by block, then the rest. Weights are gathered in fp32 and autocast rounds the
+    same values as under DDP: gathering in bf16 would also round norm gains and MDTv2's tables."""
     mesh = init_device_mesh(next(loss.parameters()).device.type, (world.size,))
-    # Torch warns of blocks that return views: adding in place to one would break its hook. No
-    # denoiser changes what its blocks return.
+    # Torch warns of blocks that return views: in-place changes of them would break its hook. No
+    # denoiser changes a block's output in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
     for block in loss.model.denoiser.blocks:
         fully_shard(block, mesh=mesh)
@@ -205,27 +207,26 @@ def _shard(loss: StepLoss, world: World) -> None:
 def _current() -> World:
     if not dist.is_initialized():
         return World()
-    patient = dist.new_group(backend="gloo", timeout=LONG_PATIENCE)
-    assert isinstance(patient, dist.ProcessGroup)  # all are members
+    patient = dist.new_group(backend="gloo", timeout=SETUP_TIMEOUT)
+    assert isinstance(patient, dist.ProcessGroup)  # every rank is a member
     return World(rank=dist.get_rank(), size=dist.get_world_size(), patient=patient)
 
 
 def take_card(local_rank: int, processes: int, given: str) -> None:
-    """Let ``cuda`` be this card.
+    """Set the current CUDA device of this rank.
 
     Args:
-        local_rank: which card.
-        processes: on this machine, each with a card of its own.
-        given: the option that asked for them, for the message.
+        local_rank: index of the GPU.
+        processes: number of ranks on this machine, each with its own GPU.
+        given: the option that set the number, for the message.
 
     Raises:
-        ValueError: fewer cards than processes: said by all of them, before they meet.
+        ValueError: fewer GPUs than ranks; raised on all ranks, before they connect.
     """
-    cards = torch.cuda.device_count()
-    if processes > cards:
+    gpus = torch.cuda.device_count()
+    if processes > gpus:
         raise ValueError(
-            f"{given} asks for {processes} processes with a card each on this machine; visible "
-            f"are {cards} (see CUDA_VISIBLE_DEVICES): start {cards} or fewer, or give "
-            "train.device cpu"
+            f"{given} asks for {processes} processes with a GPU each on this machine; visible are "
+            f"{gpus} (see CUDA_VISIBLE_DEVICES): start {gpus} or fewer, or give train.device cpu"
         )
     torch.cuda.set_device(local_rank)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trained weights into another model: by named rules, strictly, with a report of every tensor."""
+"""Weight transfer into another model: named rules, strict checks, a report of every tensor."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of the rules of a transfer."""
+"""Names of the transfer rules."""
 
 from typing import Literal
 

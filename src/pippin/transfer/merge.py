@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trained weights into a new model, and what became of every tensor."""
+"""Merge of trained weights into a new model, with a report of every tensor."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,40 +21,40 @@ from pippin.transfer.rules import (
     same_meaning,
 )
 
-LISTED = 8
-"""Tensors that a message names."""
+MAX_NAMES = 8
+"""Number of tensors that a message lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorRecord:
-    """What became of one tensor."""
+    """Outcome of one tensor."""
 
     name: str
     action: Action
     rule: str
-    """Which rule allowed it; empty where name and shape are the same on both sides."""
+    """Rule that allowed it; empty if name and shape are equal on both sides."""
     trained: tuple[int, ...] | None
-    """Its shape among the trained weights; None = it is new."""
+    """Shape in the trained weights; None = a new tensor."""
     new: tuple[int, ...] | None
-    """Its shape in the new model; None = it is gone."""
+    """Shape in the new model; None = a dropped tensor."""
     detail: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferReport:
-    """Every tensor of both sides once."""
+    """Every tensor of both sides, once."""
 
     moved: tuple[TensorRecord, ...]
     rules: tuple[RuleName, ...]
 
     def counts(self) -> dict[str, int]:
-        """How many tensors had each action."""
-        return dict(Counter(one.action for one in self.moved))
+        """Number of tensors for each action."""
+        return dict(Counter(record.action for record in self.moved))
 
     @property
     def unused(self) -> tuple[RuleName, ...]:
-        """Rules that touched nothing."""
-        used = {one.rule for one in self.moved}
+        """Rules that matched no tensor."""
+        used = {record.rule for record in self.moved}
         return tuple(rule for rule in self.rules if rule not in used)
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,27 +64,27 @@ class TransferReport:
             "counts": self.counts(),
             "tensors": [
                 {
-                    "name": one.name,
-                    "action": one.action,
-                    "rule": one.rule,
-                    "trained": None if one.trained is None else list(one.trained),
-                    "new": None if one.new is None else list(one.new),
-                    "detail": one.detail,
+                    "name": record.name,
+                    "action": record.action,
+                    "rule": record.rule,
+                    "trained": None if record.trained is None else list(record.trained),
+                    "new": None if record.new is None else list(record.new),
+                    "detail": record.detail,
                 }
-                for one in self.moved
+                for record in self.moved
             ],
         }
 
     def lines(self) -> list[str]:
-        """One line for each action and rule, then each tensor that was not simply copied."""
+        """A line of counts, then a line for each tensor that was not simply copied."""
         counted = ", ".join(f"{number} {action}" for action, number in self.counts().items())
-        changed = [one for one in self.moved if one.action != "copied"]
+        changed = [record for record in self.moved if record.action != "copied"]
         return [
             f"{len(self.moved)} tensors: {counted}",
             *(
-                f"  {one.action:<11} {one.name} {_shapes(one)}"
-                + (f"; {one.detail}" if one.detail else "")
-                for one in changed
+                f"  {record.action:<11} {record.name} {_shapes(record)}"
+                + (f"; {record.detail}" if record.detail else "")
+                for record in changed
             ),
         ]
 
@@ -95,84 +95,84 @@ def merge(
     ends: TransferEnds,
     rules: Sequence[RuleName],
 ) -> tuple[dict[str, Tensor], TransferReport]:
-    """All weights of a model: trained ones where they fit, its own initial ones elsewhere.
+    """Merge weights for a model: trained ones if they fit, otherwise its initial ones.
 
     Args:
         trained: by parameter name, on the CPU.
         model: with its initial weights, fp32.
-        ends: the denoisers' configurations, from which ``positions`` reads the grids.
-        rules: what may differ, in any order; where two name one tensor, the first one of
+        ends: the denoisers' configurations, which give ``positions`` the grids.
+        rules: allowed differences, in any order; if two match one tensor, the first one in
             :data:`pippin.transfer.rules.RULES` decides.
 
     Returns:
-        Weights by name, in the model's dtype and on the CPU, and what became of every tensor of
-        either side.
+        Weights by name, in the model's dtype and on the CPU, and the outcome of every tensor of
+        both sides.
 
     Raises:
-        ValueError: a tensor that is new, gone or of another shape, and that no rule given names;
+        ValueError: a tensor that is new, dropped or of another shape, and matches no given rule;
             the message lists the first ones, and the rules that would allow them.
     """
     rules = tuple(rule for rule in RULES if rule in rules)
     initial = {name: value.detach().cpu() for name, value in model.named_parameters()}
-    trained, came_from = _regrouped(trained, initial, rules)
+    trained, old_names = _regrouped(trained, initial, rules)
     unfit = _unfit_modules(trained, initial, rules)
     weights: dict[str, Tensor] = {}
     moved: list[TensorRecord] = []
-    odd: list[str] = []
+    unmatched: list[str] = []
     for name in dict.fromkeys([*initial, *trained]):
-        theirs, own = trained.get(name), initial.get(name)
+        source, own = trained.get(name), initial.get(name)
         rule_name, rule = _rule(name, rules)
-        whole = module_of(name, rule) not in unfit
-        placed = _placed(name, theirs, own, rule, ends) if whole else _alone(own)
-        if placed is None:
-            odd.append(name)
+        fits = module_of(name, rule) not in unfit
+        outcome = _outcome(name, source, own, rule, ends) if fits else _unfit_outcome(own)
+        if outcome is None:
+            unmatched.append(name)
             continue
         if own is not None:
-            weights[name] = own if placed.value is None else placed.value
-        came = came_from.get(name, "") if placed.action == "copied" else ""
-        same = placed.action == "copied" and not came
+            weights[name] = own if outcome.value is None else outcome.value
+        old_name = old_names.get(name, "") if outcome.action == "copied" else ""
+        same = outcome.action == "copied" and not old_name
         moved.append(
             TensorRecord(
                 name=name,
-                action=placed.action,
+                action=outcome.action,
                 rule="" if same else rule_name,
-                trained=None if theirs is None else tuple(theirs.shape),
+                trained=None if source is None else tuple(source.shape),
                 new=None if own is None else tuple(own.shape),
-                detail=f"from {came}" if came else placed.detail,
+                detail=f"from {old_name}" if old_name else outcome.detail,
             )
         )
-    if odd:
-        raise ValueError(_refusal(odd, trained, initial, rules))
+    if unmatched:
+        raise ValueError(_refusal(unmatched, trained, initial, rules))
     return weights, TransferReport(moved=tuple(moved), rules=rules)
 
 
 def _regrouped(
     trained: Mapping[str, Tensor], initial: Mapping[str, Tensor], rules: Sequence[RuleName]
 ) -> tuple[Mapping[str, Tensor], dict[str, str]]:
-    """Trained tensors with those of control fields in the group where the model has the field,
-    and what these were called."""
+    """Trained tensors with control fields renamed to the group that the model has them in, and
+    their old names."""
     if "control" not in rules:
         return trained, {}
-    new = {name: regrouped(name) or "" for name in trained if name not in initial}
-    new = {name: moved for name, moved in new.items() if moved in initial}
-    named = {new.get(name, name): value for name, value in trained.items()}
-    return named, {moved: name for name, moved in new.items()}
+    renamed = {name: regrouped(name) or "" for name in trained if name not in initial}
+    renamed = {name: new for name, new in renamed.items() if new in initial}
+    tensors = {renamed.get(name, name): value for name, value in trained.items()}
+    return tensors, {new: name for name, new in renamed.items()}
 
 
 def _unfit_modules(
     trained: Mapping[str, Tensor], initial: Mapping[str, Tensor], rules: Sequence[RuleName]
 ) -> set[str]:
-    """Modules with a tensor of another shape: the others in them were trained beside it."""
-    found = {
+    """Modules with a tensor of another shape, with which their other tensors were trained."""
+    modules = {
         module_of(name, _rule(name, rules)[1])
         for name in initial.keys() & trained.keys()
         if initial[name].shape != trained[name].shape
     }
-    return {module for module in found if module is not None}
+    return {module for module in modules if module is not None}
 
 
-def _alone(own: Tensor | None) -> Outcome:
-    """Of a tensor whose module does not fit."""
+def _unfit_outcome(own: Tensor | None) -> Outcome:
+    """Outcome of a tensor whose module does not fit."""
     action: Action = "dropped" if own is None else "initialised"
     return Outcome(value=None, action=action, detail="its module does not fit")
 
@@ -184,10 +184,10 @@ def _rule(name: str, rules: Sequence[RuleName]) -> tuple[str, Rule | None]:
     return "", None
 
 
-def _placed(
+def _outcome(
     name: str, trained: Tensor | None, own: Tensor | None, rule: Rule | None, ends: TransferEnds
 ) -> Outcome | None:
-    """What becomes of a tensor; None where that is not allowed."""
+    """Outcome of a tensor; None if not allowed."""
     if trained is not None and own is not None:
         same = trained.shape == own.shape and same_meaning(name, ends)
         if same and not (rule and rule.always):
@@ -200,23 +200,23 @@ def _placed(
 
 
 def _refusal(
-    odd: list[str],
+    unmatched: list[str],
     trained: Mapping[str, Tensor],
     initial: Mapping[str, Tensor],
     rules: Sequence[RuleName],
 ) -> str:
     shown = []
-    for name in odd[:LISTED]:
-        theirs, own = (_shape(side.get(name)) for side in (trained, initial))
-        allowing = [rule for rule, one in RULES.items() if one.pattern.fullmatch(name)]
+    for name in unmatched[:MAX_NAMES]:
+        source, own = (_shape(side.get(name)) for side in (trained, initial))
+        allowing = [rule_name for rule_name, rule in RULES.items() if rule.pattern.fullmatch(name)]
         hint = f" (init.transfer {allowing[0]})" if allowing else ""
-        shown.append(f"\n  {name}: {theirs} trained, {own} here{hint}")
-    more = f"\n  and {len(odd) - LISTED} more" if len(odd) > LISTED else ""
-    it = "it" if len(odd) == 1 else "them"
-    known = "".join(f"\n  {name}: {rule.says}" for name, rule in RULES.items())
+        shown.append(f"\n  {name}: {source} trained, {own} here{hint}")
+    more = f"\n  and {len(unmatched) - MAX_NAMES} more" if len(unmatched) > MAX_NAMES else ""
+    pronoun = "it" if len(unmatched) == 1 else "them"
+    available = "".join(f"\n  {name}: {rule.says}" for name, rule in RULES.items())
     return (
-        f"{_tensors(len(odd))} not fit, and init.transfer ({', '.join(rules) or 'no rule'}) does "
-        f"not name {it}:{''.join(shown)}{more}\nrules that can be given:{known}"
+        f"{_tensors(len(unmatched))} not fit, and init.transfer ({', '.join(rules) or 'no rule'}) "
+        f"does not cover {pronoun}:{''.join(shown)}{more}\navailable rules:{available}"
     )
 
 
@@ -228,7 +228,7 @@ def _shape(value: Tensor | None) -> str:
     return "absent" if value is None else str(list(value.shape))
 
 
-def _shapes(one: TensorRecord) -> str:
-    if one.trained == one.new or one.trained is None or one.new is None:
-        return str(list(one.new or one.trained or ()))
-    return f"{list(one.trained)} to {list(one.new)}"
+def _shapes(record: TensorRecord) -> str:
+    if record.trained == record.new or record.trained is None or record.new is None:
+        return str(list(record.new or record.trained or ()))
+    return f"{list(record.trained)} to {list(record.new)}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learned tables of a grid, resized to another grid."""
+"""Resampling of learned tables to another grid."""
 
 import torch
 from jaxtyping import Float
@@ -9,13 +9,13 @@ from torch.nn.functional import grid_sample, interpolate
 Grid = tuple[int, int]
 """(rows, columns) of patches."""
 CLASS_TOKEN_ROWS = 3
-"""At the end of a table of relative biases; see :mod:`pippin.nn.relative`."""
+"""Number of rows at the end of a relative bias table; see :mod:`pippin.nn.relative`."""
 
 
 def resample_positions(
-    table: Float[Tensor, "places width"], old: Grid, new: Grid
+    table: Float[Tensor, "positions width"], old: Grid, new: Grid
 ) -> Float[Tensor, "new_places width"]:
-    """A vector for each place of a grid, bicubic to another grid."""
+    """Resample a table of one vector per grid position to another grid, bicubically."""
     assert len(table) == old[0] * old[1], (table.shape, old)
     return _bicubic(table, old, new)
 
@@ -23,10 +23,10 @@ def resample_positions(
 def resample_biases(
     table: Float[Tensor, "offsets heads"], old: Grid, new: Grid
 ) -> Float[Tensor, "new_offsets heads"]:
-    """A number for each offset within a grid, bicubic: an offset means a share of the picture.
+    """Resample a table of one number per offset, bicubically: an offset is a share of the image.
 
-    d patches of the new grid are d times old / new patches of the old one. The rows for a class
-    token are copied.
+    d patches of the new grid correspond to d old / new patches of the old one. The rows for a
+    class token are copied.
     """
     offsets, rest = table[:-CLASS_TOKEN_ROWS], table[-CLASS_TOKEN_ROWS:]
     sides = tuple(2 * side - 1 for side in old)
@@ -34,16 +34,16 @@ def resample_biases(
     if old == new:
         return table
     image = offsets.T.reshape(1, -1, *sides).float()
-    down, right = (_places(a, b) for a, b in zip(old, new, strict=True))
-    places = torch.stack(torch.meshgrid(down, right, indexing="ij"), -1).flip(-1)[None]
+    down, right = (_offset_positions(a, b) for a, b in zip(old, new, strict=True))
+    positions = torch.stack(torch.meshgrid(down, right, indexing="ij"), -1).flip(-1)[None]
     sampled = grid_sample(
-        image, places.float(), mode="bicubic", padding_mode="border", align_corners=True
+        image, positions.float(), mode="bicubic", padding_mode="border", align_corners=True
     )
     return torch.cat([sampled.flatten(2)[0].T.to(table.dtype), rest])
 
 
-def _places(old: int, new: int) -> Float[Tensor, " offsets"]:
-    """Where each new offset lies in the old table, from -1 (its first row) to 1 (its last)."""
+def _offset_positions(old: int, new: int) -> Float[Tensor, " offsets"]:
+    """Position of each new offset in the old table, from -1 (first row) to 1 (last row)."""
     offsets = torch.arange(-(new - 1), new, dtype=torch.float64) * old / new
     return offsets / max(old - 1, 1)
 

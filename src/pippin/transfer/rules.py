@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may differ between trained weights and the model that they go into, rule by rule.
+"""Rules for allowed differences between trained weights and the new model.
 
-A rule names the tensors that it may touch and says what becomes of each. Whatever no rule of a
-transfer names must be there on both sides, in one shape.
+A rule matches tensor names and decides the outcome of each. Tensors that no rule of a transfer
+matches must exist on both sides with the same shape.
 """
 
 import re
@@ -21,7 +21,7 @@ Action = Literal["copied", "resampled", "initialised", "dropped"]
 
 @dataclass(frozen=True, kw_only=True)
 class TransferEnds:
-    """The two ends of a transfer."""
+    """Denoiser configurations of both ends of a transfer."""
 
     old: DenoiserConfig
     new: DenoiserConfig
@@ -29,16 +29,16 @@ class TransferEnds:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What becomes of one tensor."""
+    """Outcome of one tensor."""
 
     value: Tensor | None
-    """None: the model's own initial value stays."""
+    """None: the model keeps its initial value."""
     action: Action
     detail: str = ""
 
 
 Place = Callable[[str, Tensor, Tensor, TransferEnds], Outcome]
-"""(name, trained, initial, ends) -> what the model gets."""
+"""(name, trained, initial, ends) -> outcome."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +46,14 @@ class Rule:
     """One permitted difference."""
 
     pattern: re.Pattern[str]
-    """Of the names that it may touch. Tensors of one group ``module`` are of use together only:
-    where one does not fit, all of them start anew."""
+    """Names that the rule matches. Tensors of one group ``module`` belong together: if one does
+    not fit, all are reinitialised."""
     says: str
-    """In words, for messages."""
+    """Description, for messages."""
     place: Place | None = None
-    """For a tensor of both sides; None: it keeps its initial value where shapes differ."""
+    """Outcome of a tensor on both sides; None: it keeps its initial value if shapes differ."""
     always: bool = False
-    """Whether ``place`` decides for tensors of one shape too; otherwise those are copied."""
+    """Whether ``place`` also decides for tensors of equal shape; otherwise those are copied."""
 
 
 def _positions(name: str, trained: Tensor, initial: Tensor, ends: TransferEnds) -> Outcome:
@@ -70,7 +70,7 @@ def _positions(name: str, trained: Tensor, initial: Tensor, ends: TransferEnds) 
 
 
 def _classes(name: str, trained: Tensor, initial: Tensor, ends: TransferEnds) -> Outcome:
-    """New classes start anew; the null class, the last row, means what it meant."""
+    """Reinitialise the class table, but copy the null class, its last row."""
     value = initial.clone()
     if trained.shape[1:] != initial.shape[1:]:
         return Outcome(value=None, action="initialised", detail="another width")
@@ -79,29 +79,30 @@ def _classes(name: str, trained: Tensor, initial: Tensor, ends: TransferEnds) ->
 
 
 def _semantics(name: str, trained: Tensor, initial: Tensor, ends: TransferEnds) -> Outcome:
-    """What embeds semantics starts anew at any shape; cross-attention where it does not fit."""
+    """Reinitialise semantic embedders of any shape, and cross-attention if it does not fit."""
     if name.startswith("conditioner.") or trained.shape != initial.shape:
         return Outcome(value=None, action="initialised")
     return Outcome(value=trained.to(initial.dtype), action="copied")
 
 
 def module_of(name: str, rule: "Rule | None") -> str | None:
-    """What a tensor is of use within only, by a rule that says so."""
-    found = rule.pattern.fullmatch(name) if rule else None
-    return found.groupdict().get("module") if found else None
+    """Module that a tensor belongs to, by its rule; None if the rule names none."""
+    match = rule.pattern.fullmatch(name) if rule else None
+    return match.groupdict().get("module") if match else None
 
 
 def regrouped(name: str) -> str | None:
-    """What a tensor of a control field is called in the other group: its embedder is the same
-    there, and only the gate is another."""
-    group = next((one for one in _GROUPS if name.startswith(f"conditioner.{one}.fields.")), None)
+    """Name of a control field's tensor in the other group: the embedder is the same, only the
+    gate differs."""
+    prefixes = (group for group in _GROUPS if name.startswith(f"conditioner.{group}.fields."))
+    group = next(prefixes, None)
     return name.replace(group, _GROUPS[group], 1) if group else None
 
 
 def same_meaning(name: str, ends: TransferEnds) -> bool:
-    """Whether a tensor that has one shape on both sides means one thing there: learned positions
-    of two grids with as many patches (4 x 8 and 8 x 4) do not."""
-    grids = {one.grid for one in (ends.old, ends.new) if isinstance(one, MDTv2Config)}
+    """Whether a tensor of equal shape has the same meaning on both sides: learned positions of two
+    grids with equally many patches (4 x 8 and 8 x 4) do not."""
+    grids = {end.grid for end in (ends.old, ends.new) if isinstance(end, MDTv2Config)}
     return len(grids) < 2 or not RULES["positions"].pattern.fullmatch(name)
 
 
@@ -124,8 +125,8 @@ RULES: dict[RuleName, Rule] = {
     ),
     "semantics": Rule(
         pattern=re.compile(f"{_SEMANTIC}|{_CROSS}"),
-        says="class to text, or another text encoder: what embeds semantics starts anew, and "
-        "cross-attention where it is new or of another width",
+        says="class to text, or another text encoder: semantic embedders are reinitialised, and "
+        "cross-attention if it is new or of another width",
         place=_semantics,
         always=True,
     ),
@@ -137,6 +138,6 @@ RULES: dict[RuleName, Rule] = {
     ),
     "patches": Rule(
         pattern=re.compile(r"denoiser\.(patches|conv_in|conv_out|output\.linear)\b.*"),
-        says="another patch size or other latent channels: first and last layer start anew",
+        says="another patch size or other latent channels: first and last layer are reinitialised",
     ),
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Provoke a fault and watch."""
+"""Provoke a fault and observe the reaction."""
 
 import hashlib
 import os
@@ -13,8 +13,8 @@ from pathlib import Path
 from disk import Disk
 from fault import Fault
 
-LONGEST = 300
-"""Seconds after which a process is killed, which is no exit code of the table."""
+TIMEOUT = 300
+"""Seconds after which a process is killed."""
 LIMITED = (
     "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}));"
     "from pippin.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -22,8 +22,8 @@ LIMITED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What happened."""
+class Reaction:
+    """Observed reaction."""
 
     code: int
     text: str
@@ -31,13 +31,13 @@ class Seen:
     faults: list[str] = field(default_factory=list)
 
 
-def meet(fault: Fault, run: Path, disk: Disk | None = None) -> Seen:
+def provoke_fault(fault: Fault, run: Path, disk: Disk | None = None) -> Reaction:
     """Provoke a fault and watch.
 
     Args:
-        fault: what goes wrong.
-        run: a copy that may be spoiled.
-        disk: the one that holds the copy, to be filled; without it the size of files is limited.
+        fault: the fault to provoke.
+        run: a copy of a run that may be damaged.
+        disk: the disk of the copy, to be filled; without it the file size is limited.
     """
     other = fault.prepare(run)
     before = digests(run)
@@ -54,16 +54,16 @@ def meet(fault: Fault, run: Path, disk: Disk | None = None) -> Seen:
             disk.empty()
     after = digests(run)
     untouched = all(after.get(name) == digest for name, digest in before.items())
-    faults = _unmet(fault, code, text, untouched)
+    faults = _differences(fault, code, text, untouched)
     if fault.again is not None:
-        faults += _left_behind(run) + _not_mended(fault, fault.again, run)
-    return Seen(code=code, text=text, untouched=untouched, faults=faults)
+        faults += _left_behind(run) + _not_completed(fault, fault.again, run)
+    return Reaction(code=code, text=text, untouched=untouched, faults=faults)
 
 
 def _call(
     arguments: list[str], run: Path, limit: int | None = None, fault: Fault | None = None
 ) -> tuple[int, str]:
-    """Exit code and messages of one command, which gets the signal of a fault."""
+    """Exit code and messages of one command, which receives the signal of a fault."""
     start = ["-m", "pippin.cli.main"] if limit is None else ["-c", LIMITED.format(limit)]
     process = subprocess.Popen(
         [sys.executable, *start, *(text.replace("{run}", str(run)) for text in arguments)],
@@ -76,11 +76,11 @@ def _call(
     try:
         if fault is not None and fault.signal is not None:
             _signal_when(process, fault, run)
-        out, err = process.communicate(timeout=LONGEST)
+        out, err = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
-    except BaseException:  # Ctrl-C: leave no process behind, which would hold the disk
+    except BaseException:  # Ctrl-C: leave no process that holds the disk
         process.kill()
         process.wait()
         raise
@@ -88,17 +88,17 @@ def _call(
 
 
 def _left_behind(run: Path) -> list[str]:
-    """Files that are half-written, in the run and beside it."""
-    found = [path.name for path in run.parent.glob(f"{run.name}*/**/.*writing*")]
-    return [f"left behind: {found[0]}"] if found else []
+    """Partial files, in the run and beside it."""
+    names = [path.name for path in run.parent.glob(f"{run.name}*/**/.*writing*")]
+    return [f"left behind: {names[0]}"] if names else []
 
 
-def _not_mended(fault: Fault, arguments: list[str], run: Path) -> list[str]:
-    """Why the work did not come to its end when there was room again."""
+def _not_completed(fault: Fault, arguments: list[str], run: Path) -> list[str]:
+    """Reasons why the work did not complete with free space."""
     code, text = _call(arguments, run)
     if code != 0:
-        return [f"again with room: exit code {code}, {message(text)}"]
-    return [] if fault.complete(run) else ["again with room: not complete"]
+        return [f"repeated with space: exit code {code}, {message(text)}"]
+    return [] if fault.complete(run) else ["repeated with space: not complete"]
 
 
 def _signal_when(process: subprocess.Popen[str], fault: Fault, run: Path) -> None:
@@ -109,11 +109,11 @@ def _signal_when(process: subprocess.Popen[str], fault: Fault, run: Path) -> Non
     process.send_signal(fault.signal)
 
 
-def _unmet(fault: Fault, code: int, text: str, untouched: bool) -> list[str]:
-    """What was not as declared."""
+def _differences(fault: Fault, code: int, text: str, untouched: bool) -> list[str]:
+    """Differences from the expected reaction."""
     found = []
     if code != fault.code:
-        found.append(f"exit code {code}, wanted {fault.code}")
+        found.append(f"exit code {code}, expected {fault.code}")
     if not re.search(fault.says, text):
         found.append(f"no message like {fault.says!r}")
     if "Traceback" in text:
@@ -124,7 +124,7 @@ def _unmet(fault: Fault, code: int, text: str, untouched: bool) -> list[str]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Every file below a folder but locks."""
+    """Digests of all files below a folder except locks."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -134,10 +134,10 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def message(text: str) -> str:
-    """The first sentence of what was said, short enough for a table."""
+    """First sentence of the output, shortened for a table."""
     text = text.split("┏")[0]  # a table of measures
-    text = " ".join(re.sub("[╭╮╰╯│─]+", " ", text).split())  # frames that tyro draws
-    found = re.search(r"(error: .*|passed over: .*|latent cache: .*|stopped.*)", text)
+    text = " ".join(re.sub("[╭╮╰╯│─]+", " ", text).split())  # tyro's frames
+    found = re.search(r"(error: .*|passed over: .*|skipped: .*|latent cache: .*|stopped.*)", text)
     shown = found[1] if found else text
     shown = re.sub(r"/\S*/(?=[\w.-]+)", ".../", shown).replace("|", "/")
     return shown if len(shown) < 160 else f"{shown[:160]} ..."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time, memory and matmul peak of a device."""
+"""Timer, peak memory and matmul throughput of a device."""
 
 import contextlib
 import resource
@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
-"""Large enough to reach a plateau, small enough to fit between two windows."""
+"""Side large enough to reach peak throughput, small enough to run between two windows."""
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all it was given."""
+    """Wait for all queued work of the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-class Laps:
-    """Seconds between marks, by name; a name may come several times."""
+class Timer:
+    """Accumulates seconds between marks, by name; names may repeat."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -28,12 +28,12 @@ class Laps:
         self._last = time.perf_counter()
 
     def start(self) -> None:
-        """Time from here."""
+        """Start timing."""
         synchronise(self.device)
         self._last = time.perf_counter()
 
     def mark(self, name: str) -> None:
-        """Wait for the device and credit the time since the last mark to ``name``."""
+        """Synchronise the device and add the time since the last mark to ``name``."""
         synchronise(self.device)
         now = time.perf_counter()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
@@ -41,12 +41,12 @@ class Laps:
 
 
 def matmul_peak(device: torch.device, precision: str, side: int = 0) -> float:
-    """FLOP/s of a square matrix product: the better of two.
+    """FLOP/s of a square matrix product: the better of two runs.
 
     Args:
-        device: where.
-        precision: fp32 or bf16, of both factors.
-        side: of the matrices; 0 = large for the device.
+        device: where to run.
+        precision: fp32 or bf16, for both factors.
+        side: side of the matrices; 0 = the device's default.
     """
     n = side or MATMUL_SIDE.get(device.type, 2048)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -54,15 +54,15 @@ def matmul_peak(device: torch.device, precision: str, side: int = 0) -> float:
     best = 0.0
     for _ in range(2):
         synchronise(device)
-        began = time.perf_counter()
+        start = time.perf_counter()
         torch.mm(*factors)
         synchronise(device)
-        best = max(best, 2 * n**3 / (time.perf_counter() - began))
+        best = max(best, 2 * n**3 / (time.perf_counter() - start))
     return best
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start a new high-water mark; outside Linux and CUDA the process's own goes on."""
+    """Reset the peak memory; without effect outside Linux and CUDA."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -71,7 +71,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes at most since the reset: allocated (CUDA), or resident in this process."""
+    """Peak bytes since the reset: allocated (CUDA), or resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")

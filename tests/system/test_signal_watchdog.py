@@ -10,16 +10,16 @@ import time
 
 import pytest
 
+from pippin.system.signal_watchdog import exit_when_stuck
 from pippin.system.stop import StopRequest, signals_interrupt
-from pippin.system.stuck import leave_when_stuck
 
 STUCK = """
 import ctypes, os, sys, threading
 from pippin.system.stop import signals_interrupt
-from pippin.system.stuck import leave_when_stuck
+from pippin.system.signal_watchdog import exit_when_stuck
 mutex = ctypes.create_string_buffer(64)  # zeros: a mutex that nobody holds
 lock = ctypes.CDLL(None).pthread_mutex_lock
-with signals_interrupt(), leave_when_stuck(lambda: os._exit(75), patience=0.3):
+with signals_interrupt(), exit_when_stuck(lambda: os._exit(75), timeout=0.3):
     lock(mutex)
     threading.Timer(0.5, lambda: print("stuck", flush=True)).start()
     lock(mutex)  # for ever, whatever signal comes
@@ -47,13 +47,13 @@ def test_a_handler_that_is_run_in_time_does_its_work(number):
     with (
         pytest.raises(KeyboardInterrupt),
         signals_interrupt(),
-        leave_when_stuck(lambda: left.append(1), patience=0.1),
+        exit_when_stuck(lambda: left.append(1), timeout=0.1),
     ):
         try:
             os.kill(os.getpid(), number)
             time.sleep(10)
         finally:
-            time.sleep(0.3)  # a way out that takes longer than the patience
+            time.sleep(0.3)  # a way out that takes longer than the timeout
     assert left == []
     assert {one: signal.getsignal(one) for one in before} == before
     assert signal.set_wakeup_fd(-1) == -1
@@ -61,7 +61,7 @@ def test_a_handler_that_is_run_in_time_does_its_work(number):
 
 def test_a_training_loop_may_have_long_steps():
     left = []
-    with leave_when_stuck(lambda: left.append(1), patience=0.1), StopRequest() as stop:
+    with exit_when_stuck(lambda: left.append(1), timeout=0.1), StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.3)
     assert stop.signal == signal.SIGTERM and left == []
@@ -71,7 +71,7 @@ def test_outside_the_main_thread_it_does_nothing():
     done = []
 
     def work():
-        with leave_when_stuck(lambda: None):
+        with exit_when_stuck(lambda: None):
             done.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=work)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random moments in the place of a latent cache, for measurements of speed only."""
+"""Synthetic moments in place of a latent cache, for throughput measurements only."""
 
 import torch
 from jaxtyping import Int
@@ -14,31 +14,31 @@ CONTROL = Control(
 )
 
 
-class MadeUpMoments:
-    """Looks like a latent cache in memory; shows no picture.
+class SyntheticMoments:
+    """Random moments with the interface of a latent cache.
 
     Args:
         latent_shape: (channels, height, width).
-        num_classes: labels are spread over them.
-        pictures: length of an epoch.
+        num_classes: labels cycle through them.
+        num_images: length of an epoch.
     """
 
     num_views = 1
 
     def __init__(
-        self, latent_shape: tuple[int, int, int], num_classes: int, pictures: int
+        self, latent_shape: tuple[int, int, int], num_classes: int, num_images: int
     ) -> None:
         draws = torch.Generator().manual_seed(0)
-        self._mean = torch.randn(pictures, *latent_shape, generator=draws)
-        self._label = torch.arange(pictures) % num_classes
+        self._mean = torch.randn(num_images, *latent_shape, generator=draws)
+        self._label = torch.arange(num_images) % num_classes
 
     def __len__(self) -> int:
-        """Pictures in one epoch."""
+        """Number of images in one epoch."""
         return len(self._mean)
 
     def fetch(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> MomentBatch:
         """See :class:`pippin.data.moments.MomentSource`."""
-        check_range("picture index", indices, len(self))
+        check_range("image index", indices, len(self))
         check_range("view", views, self.num_views)
         mean = self._mean[indices]
         return MomentBatch(
