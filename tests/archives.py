@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parquet files and WebDataset archives of small pictures."""
+"""Parquet files and WebDataset archives of small images."""
 
 import io
 import json
@@ -9,14 +9,14 @@ from PIL import Image
 
 
 def picture(number=0, kind="PNG"):
-    """The bytes of a picture that is ``20 + number`` pixels high."""
+    """Bytes of an image that is ``20 + number`` pixels high."""
     content = io.BytesIO()
     Image.new("RGB", (24, 20 + number), (40 * number % 256, 0, 255)).save(content, kind)
     return content.getvalue()
 
 
 def archive_of(members):
-    """An archive of (name, content); dictionaries become JSON."""
+    """Tar archive of (name, content); dictionaries become JSON."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as tar:
         for name, value in members:
@@ -28,7 +28,7 @@ def archive_of(members):
 
 
 def archive(samples):
-    """A WebDataset archive of ``{suffix: content}``; dictionaries become JSON."""
+    """WebDataset archive of ``{suffix: content}``; dictionaries become JSON."""
     return archive_of(
         (f"{number:05d}.{suffix}", value)
         for number, sample in enumerate(samples)
@@ -37,13 +37,13 @@ def archive(samples):
 
 
 def captioned(first, count=2):
-    """An archive of pictures with captions that tell which they are."""
+    """Archive of images with captions that identify them."""
     numbers = range(first, first + count)
     return archive([{"png": picture(n), "txt": f"picture {n}".encode()} for n in numbers])
 
 
 def rows_of(folder):
-    """What an import's metadata says."""
+    """Rows of an import's metadata."""
     lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 

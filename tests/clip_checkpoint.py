@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tiny CLIP of random weights and its tokenizer, saved in transformers' format."""
+"""Tiny CLIP with random weights and its tokenizer, saved in transformers' format."""
 
 import torch
 import transformers
@@ -10,7 +10,8 @@ BOS, EOS = WORDS.index("[BOS]"), WORDS.index("[EOS]")
 
 
 def save_clip(folder, seed=0):
-    """The folder, with 32-pixel images, 12 tokens and a preprocessor's file."""
+    """Save a CLIP for 32-pixel images and 12 tokens, with a preprocessor file; returns the
+    folder."""
     part = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
     part["num_hidden_layers"] = 2
     text = {"vocab_size": len(WORDS), "max_position_embeddings": 12}
@@ -32,7 +33,7 @@ def save_clip(folder, seed=0):
 
 
 def save_tokenizer(folder):
-    """One token a word of WORDS, with a start and an end."""
+    """Save a tokenizer with one token per word of WORDS, and with start and end tokens."""
     ends = ("[BOS]", "[EOS]")
-    found = word_tokenizer(WORDS, ends, bos_token="[BOS]", eos_token="[EOS]")
-    found.save_pretrained(folder)
+    result = word_tokenizer(WORDS, ends, bos_token="[BOS]", eos_token="[EOS]")
+    result.save_pretrained(folder)

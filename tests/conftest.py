@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shapes in signatures are checked at run time under tests; one thread, tensors are small."""
+"""Run-time checks of shapes in signatures, one thread, and shared fixtures."""
 
 from jaxtyping import install_import_hook
 
@@ -14,5 +14,5 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def inception_file(tmp_path_factory):
-    """Weights of Inception, drawn at random."""
+    """File of random Inception weights."""
     return write_inception(tmp_path_factory.mktemp("inception") / "random.pth")

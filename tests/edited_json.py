@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of JSON that a person edited."""
+"""JSON files edited by hand."""
 
 import json
 
@@ -8,19 +8,21 @@ from pippin.system.lines import PLACE
 
 
 def write_edited(path, values):
-    """Write values in the place of a file, without the checksum of what was there."""
-    path.write_text(json.dumps({name: one for name, one in values.items() if name != CHECKSUM}))
+    """Replace a file by values, without the former checksum."""
+    path.write_text(
+        json.dumps({name: value for name, value in values.items() if name != CHECKSUM})
+    )
 
 
 def edited_lines(path):
-    """The objects of a file of JSON lines, to be written as a person or an earlier version would:
-    without checksums, and without their places among lines."""
+    """Objects of a JSON lines file as a person or an earlier version would write them: without
+    checksums and line numbers."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in (CHECKSUM, PLACE)} for line in lines]
 
 
 def as_earlier(path):
-    """Make a file of JSON lines one of an earlier version."""
+    """Convert a JSON lines file to an earlier version."""
     path.write_text("".join(json.dumps(line) + "\n" for line in edited_lines(path)))
 
 

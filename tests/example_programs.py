@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs of examples/, as modules."""
+"""Programs of examples/ as modules."""
 
 import importlib.util
 from pathlib import Path
@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 def load_example(name: str) -> ModuleType:
-    """``examples/NAME.py``, run as an import runs it."""
+    """Import ``examples/NAME.py``."""
     path = Path(__file__).parents[1] / "examples" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"{name}_example", path)
     assert spec is not None and spec.loader is not None

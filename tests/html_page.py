@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a page of HTML holds, as far as tests ask."""
+"""Parser of HTML pages for tests."""
 
 from html.parser import HTMLParser
 
@@ -35,7 +35,7 @@ class Page(HTMLParser):
 
     @property
     def addresses(self) -> list[str]:
-        """All that may be loaded or followed."""
+        """Addresses that may be loaded or followed."""
         names = ("src", "href", "xlink:href", "srcset", "action", "poster", "data")
         return [v or "" for _, values in self.elements for k, v in values.items() if k in names]
 

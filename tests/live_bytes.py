@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory tensors hold on the CPU, at every operation."""
+"""Peak CPU memory of tensors, measured at every operation."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_iter
 
 
 class LiveBytes(TorchDispatchMode):
-    """Inside, ``most`` grows to the largest number of bytes in memory that any tensor, of Python
-    or of C++, holds when an operation ends; what an operation frees itself is not seen."""
+    """Dispatch mode that records in ``most`` the largest number of bytes held by tensors, of
+    Python or C++, at the end of an operation; memory freed within an operation is not seen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class LiveBytes(TorchDispatchMode):
         return result
 
     def now(self) -> int:
-        """Bytes at this moment."""
+        """Current number of bytes."""
         total = 0
         for place, reference in list(self._seen.items()):
             storage = torch.UntypedStorage._new_with_weak_ptr(reference.cdata)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Executions that train nothing, importable by the processes of an executor."""
+"""Fake executions without training, importable by the processes of an executor."""
 
 import os
 import signal
@@ -13,8 +13,8 @@ from pippin.training.trainer import TrainingDivergedError
 
 
 def execute(recipe: Recipe, folder: Path) -> list[Measure]:
-    """A number of the seed; the time at which it was made is on the disk. Seed 1 of the first arm
-    is killed, and that of the second one raises."""
+    """Return a number that depends on the seed, and write start and end times to the folder. Seed
+    1 of the first arm is killed, and that of the second arm raises."""
     attention = recipe.conditioning.rules["label"] == "attention"
     if recipe.seed == 1 and not attention:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -38,15 +38,15 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
 
 
 def lock_and_wait(folder: Path) -> None:
-    """What a run does with its folder."""
+    """Lock a folder as a run does, and wait."""
     with folder_lock(folder):
         (folder / "locked").touch()
         time.sleep(60)
 
 
 def train_slowly(recipe: Recipe, folder: Path) -> list[Measure]:
-    """A real trainer, from its newest checkpoint; ``begun`` says where each call began. Only a
-    signal makes a checkpoint before the end."""
+    """Train with a real trainer from its newest checkpoint; ``begun`` lists the first step of each
+    call. Only a signal saves a checkpoint before the end."""
     from small_trainer import batches, make_trainer
 
     from pippin.training.checkpoint import newest_good
@@ -68,15 +68,15 @@ def train_slowly(recipe: Recipe, folder: Path) -> list[Measure]:
 
 
 def pretrain(recipe: Recipe, folder: Path) -> None:
-    """Made once, or it is an error."""
+    """Create a folder once; a concurrent call raises."""
     if not (folder / "done").exists():
-        folder.mkdir(parents=True)  # raises where another process is at it
+        folder.mkdir(parents=True)  # raises if another process does the same
         time.sleep(0.5)
         (folder / "done").touch()
 
 
 def pretrain_some(recipe: Recipe, folder: Path) -> None:
-    """Starts named so fail, or diverge; every attempt is on the disk."""
+    """Fail or diverge for start folders of certain names; every attempt is recorded."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / "attempts").open("a") as file:
         file.write(f"{folder.name}\n")

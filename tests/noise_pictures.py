@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Picture files of noise, which no two seeds make alike."""
+"""Image files of noise, different for every seed."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def write_noise(path: Path, seed: int, size: tuple[int, int]) -> None:
-    """A picture of (height, width) pixels; its folder is made where it is missing."""
+    """Write an image of (height, width) pixels, and create its folder if missing."""
     noise = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(noise).save(path)

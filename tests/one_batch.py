@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is compared between numbers of processes: gradients, losses, the end of a run.
+"""Results compared between world sizes: gradients, losses, final weights.
 
 For tests and for ``scripts/same_numbers.py``.
 """
@@ -33,7 +33,7 @@ SMALL = {
 def first_gradients(
     world: World, folder: Path, denoiser: DenoiserConfig, **settings
 ) -> dict[str, Tensor]:
-    """Of every parameter, before the optimizer moves it."""
+    """Full gradients of every parameter, before the first optimizer step."""
     trainer = make_trainer(folder, world, denoiser, awake=True, **settings)
     draws = trainer.draw(0, (CONFIG.batch_size, 4, 8, 8))
     batch = next(parts_of(batches(), world))
@@ -49,15 +49,15 @@ def trace(
     dtype: torch.dtype = torch.float64,
     **settings,
 ) -> dict[str, Tensor]:
-    """Losses of a run and its last weights; in float64 rounding has no say.
+    """Losses of a run and its last weights; in float64, rounding does not matter.
 
     Args:
-        world: of this process.
-        folder: of the run, whose checkpoints are written below ``run``.
-        steps: of the whole run.
-        start: a checkpoint to go on from.
-        dtype: of weights, optimizer and averages, and of all that is computed.
-        settings: of the trainer.
+        world: process group of this rank.
+        folder: folder whose ``run`` gets the checkpoints.
+        steps: total number of steps.
+        start: checkpoint to resume from.
+        dtype: data type of weights, optimizer, averages and all computation.
+        settings: settings of the trainer.
     """
     settings["images"] = steps * CONFIG.batch_size
     trainer = make_trainer(folder / "run", world, dtype=dtype, **settings)

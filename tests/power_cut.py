@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model of a power cut: what a disk may have at each moment of a piece of work.
+"""Model of a power cut: the possible states of a disk at each moment of an operation.
 
-Nothing reaches the disk for certain but by a flush: of a file (fsync) its content, of a folder its
-names, of a file system (syncfs) all of it. What was not flushed may have reached it or not, and a
-file system chooses. Four choices are made here, each for all files at once:
+Only a flush certainly reaches the disk: of a file (fsync) its content, of a folder its names, of a
+file system (syncfs) all of it. Whether unflushed data has reached the disk depends on the file
+system. Four cases are modelled, each for all files together:
 
 - names at once, content by flushes only: an unflushed file is empty, or as it was when it was last
   flushed (ext4 after a delayed allocation);
@@ -23,11 +23,11 @@ import pytest
 from pippin.system import flush
 
 MODELS = [(True, "old"), (True, "half"), (False, "new"), (False, "old")]
-"""(whether names reach the disk at once, what is there of content that was not flushed)."""
+"""(True if names reach the disk at once, state of unflushed content)."""
 
 
 class Disk:
-    """What was flushed of a folder, and all states in which a power cut may leave it."""
+    """Flushed data of a folder, and all states in which a power cut may leave it."""
 
     def __init__(self, root):
         self.root, self.states = root, []
@@ -37,7 +37,7 @@ class Disk:
         self.look()
 
     def look(self):
-        """Note what may be left if the power goes now."""
+        """Record the states that a power cut may leave now."""
         for names_at_once, content in MODELS:
             tree = {}
             self._walk(self._id(self.root), self.root, "", tree, names_at_once, content)
@@ -45,26 +45,26 @@ class Disk:
                 self.states.append(tree)
 
     def flush(self, path):
-        """A file's content, or the names in a folder."""
+        """Flush a file's content, or the names in a folder."""
         if path.is_dir():
-            self._names[self._id(path)] = {one.name: self._id(one) for one in path.iterdir()}
+            self._names[self._id(path)] = {entry.name: self._id(entry) for entry in path.iterdir()}
         else:
             self._flushed[self._id(path)] = path.read_bytes()
 
     def flush_all(self):
-        """The whole file system."""
-        for place in [self.root, *self.root.rglob("*")]:
-            self.flush(place)
+        """Flush the whole file system."""
+        for path in [self.root, *self.root.rglob("*")]:
+            self.flush(path)
 
     def forget(self, path):
-        """A name goes; another file may get its inode."""
+        """Forget a removed name; another file may get its inode."""
         uid = self._id(path)
         if path.is_file():
             self._last[uid] = path.read_bytes()
         self._uid.pop(os.lstat(path).st_ino)
 
     def write(self, number, folder):
-        """Make the files of a state."""
+        """Write the files of a state."""
         folder.mkdir()
         for name, content in self.states[number].items():
             if content is None:
@@ -79,18 +79,18 @@ class Disk:
             self._uid[inode] = (self._count, path.is_dir())
         return self._uid[inode]
 
-    def _walk(self, uid, place, prefix, tree, names_at_once, content):
-        """``place`` is where the folder is now, None where it is nowhere."""
-        live = {} if place is None else {one.name: one for one in place.iterdir()}
+    def _walk(self, uid, folder, prefix, tree, names_at_once, content):
+        """Add the tree below ``folder``, the current path; None for a removed folder."""
+        live = {} if folder is None else {entry.name: entry for entry in folder.iterdir()}
         ids = {name: self._id(path) for name, path in live.items()}
         places = {ids[name]: path for name, path in live.items()}
-        for name, one in sorted((ids if names_at_once else self._names.get(uid, {})).items()):
-            path = places.get(one) or self._found(one)
-            if one[1]:
+        for name, entry in sorted((ids if names_at_once else self._names.get(uid, {})).items()):
+            path = places.get(entry) or self._found(entry)
+            if entry[1]:
                 tree[prefix + name] = None
-                self._walk(one, path, f"{prefix}{name}/", tree, names_at_once, content)
+                self._walk(entry, path, f"{prefix}{name}/", tree, names_at_once, content)
             else:
-                tree[prefix + name] = self._content(one, path, content)
+                tree[prefix + name] = self._content(entry, path, content)
 
     def _content(self, uid, path, content):
         new = self._last.get(uid, b"") if path is None else path.read_bytes()
@@ -103,13 +103,13 @@ class Disk:
         return new[: start + (len(new) - start) // 2]
 
     def _found(self, uid):
-        """Where a file that was moved is now."""
-        return next((one for one in self.root.rglob("*") if self._id(one) == uid), None)
+        """Current path of a moved file."""
+        return next((entry for entry in self.root.rglob("*") if self._id(entry) == uid), None)
 
 
 @contextmanager
 def recorded(root):
-    """Run a piece of work below a folder; gives the states that a power cut may leave."""
+    """Run an operation below a folder, and record the states that a power cut may leave."""
     disk = Disk(root)
 
     def of(descriptor):
@@ -165,16 +165,16 @@ def recorded(root):
 
 
 def each_state(disk, folder):
-    """Every state as files of a new folder."""
+    """Yield every state as files of a new folder."""
     folder.mkdir(exist_ok=True)
     for number in range(len(disk.states)):
-        place = folder / str(number)
-        disk.write(number, place)
-        yield place
+        state_folder = folder / str(number)
+        disk.write(number, state_folder)
+        yield state_folder
 
 
 def final_states(disk, folder):
-    """Those in which a power cut may leave what was done when the work had returned."""
+    """Yield the states in which a power cut may leave the finished operation."""
     disk.states.clear()
     disk.look()
     yield from each_state(disk, folder)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes in one test: forked, so that torch is imported once."""
+"""Several ranks in one test: forked processes, so that torch is imported once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +13,9 @@ from pippin.training.world import World
 
 
 def in_processes(size: int, work: Callable[[World, Path], Any], folder: Path) -> list[Any]:
-    """What each of ``size`` processes returns, in the order of their ranks.
+    """Results of ``size`` ranks, in rank order.
 
-    ``work(world, folder)`` runs in a gloo group; a process that raises ends them all.
+    ``work(world, folder)`` runs in a gloo process group; a rank that raises ends all of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if size == 1:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random weights of torch-fidelity's Inception in its file format, and images they tell apart."""
+"""Random weights of torch-fidelity's Inception in its file format, and images whose features
+differ."""
 
 from unittest.mock import patch
 
@@ -8,15 +9,16 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 GAIN = 4.0
-"""Of the last layer: the classes of different images differ."""
+"""Gain of the last layer, so that predicted classes of different images differ."""
 
 
 def write_inception(path, seed=0):
-    """A file as ``weights-inception-2015-12-05-6726825d.pth``: tensors by name, no counters.
+    """Write a file like ``weights-inception-2015-12-05-6726825d.pth``: tensors by name, without
+    counters.
 
-    Convolutions are drawn as by He et al. (2015). Means and variances of the normalisations are
-    those of a few images, as after training: without them all images would look alike from deep
-    inside.
+    Convolutions have He initialisation (He et al. 2015). Means and variances of the
+    normalisations are those of a few images, as after training: without them the deep features of
+    all images would be nearly equal.
     """
     from torch_fidelity import FeatureExtractorInceptionV3
 
@@ -38,7 +40,7 @@ def write_inception(path, seed=0):
 
 
 def blobs(count, seed, cells, side=48):
-    """Smooth coloured noise, uint8 (count, 3, side, side): a coarse grid of cells, enlarged."""
+    """Smooth coloured noise, uint8 (count, 3, side, side), from an upsampled coarse grid."""
     draws = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 3, cells, cells, generator=draws)
     fine = interpolate(coarse, size=(side, side), mode="bilinear")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run-time checker of signatures under tests: an int passes for a float, as for mypy."""
+"""Run-time checker of signatures under tests: an int is accepted as a float, as by mypy."""
 
 from beartype import BeartypeConf, beartype
 

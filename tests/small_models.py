@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every denoiser, small and without a zero weight, and one step's gradients of it."""
+"""Small models of every denoiser without zero weights, and their gradients of one step."""
 
 import torch
 
@@ -37,7 +37,7 @@ def model_of(kind, every=0):
 
 
 def gradients(model, kind):
-    """Output and gradients of one step, and how often each block ran."""
+    """Output and gradients of one step, and the number of runs of each block."""
     draws = torch.Generator().manual_seed(2)
     whole = Control(
         original_size=Size(64, 64), crop_corner=Corner(0, 0), crop_size=Size(64, 64), flip=False

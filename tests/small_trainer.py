@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trainer small enough to run in milliseconds, on made-up latents."""
+"""Small trainer that runs in milliseconds, on synthetic latents."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,7 +32,7 @@ SMALL = MMDiTConfig(depth=2, width=16, num_heads=2)
 
 
 def batches(start_step: int = 0, batch_size: int = 8) -> Iterator[Batch]:
-    """Step k's batch depends on k only."""
+    """Yield batches; the batch of step k depends on k only."""
     control = Control(
         original_size=Size(64, 64), crop_corner=Corner(0, 0), crop_size=Size(64, 64), flip=False
     )
@@ -46,7 +46,7 @@ def batches(start_step: int = 0, batch_size: int = 8) -> Iterator[Batch]:
 
 
 def parts_of(batches: Iterator[Batch], world: World) -> Iterator[Batch]:
-    """The rows of one process."""
+    """Rows of one rank."""
     return (batch.rows(world.part(len(batch.index))) for batch in batches)
 
 
@@ -59,7 +59,7 @@ def make_trainer(
     awake: bool = False,
     **settings,
 ) -> Trainer:
-    """Trainer at image 0 with settings replaced; awake: no weight is zero, all have gradients."""
+    """Trainer at image 0 with replaced settings; awake: no weight is zero, all have gradients."""
     model = build_model(conditioning, denoiser, num_classes=3, latent_channels=4, seed=0).to(dtype)
     if awake:
         with torch.no_grad():

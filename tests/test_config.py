@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration trees: record, replay, refuse, compare."""
+"""Configuration trees: recording, replay, validation, comparison."""
 
 import subprocess
 import sys
@@ -162,7 +162,7 @@ def test_a_setting_that_counts_where_it_differs_has_a_default_to_differ_from():
 
 @pytest.mark.parametrize("key", ["seed", "recipe_that_is_none"])
 def test_a_setting_that_stands_twice_is_refused(key, tmp_path):
-    """Which of two values was meant, nobody knows."""
+    """It is unknown which of the two values was meant."""
     path = tmp_path / "config.json"
     path.write_text(f'{{"{key}": 1, "{key}": 2}}')
     with pytest.raises(ConfigError, match=f"config.json is not JSON: duplicate key '{key}'"):
@@ -187,6 +187,6 @@ def test_numbers_that_nothing_can_count_to_are_refused_in_few_words(value, setti
 
 
 def test_times_of_change_in_nanoseconds_can_be_recorded():
-    """They lie beyond the numbers that settings may have."""
+    """They exceed the largest integer of settings."""
     record = FileRecord(num_bytes=1, changed_ns=1_800_000_000_000_000_001).to_dict()
     assert FileRecord.from_dict(record).changed_ns == 1_800_000_000_000_000_001

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One declaration of each control field, and everything that follows from it."""
+"""Declarations of control fields, and everything derived from them."""
 
 from dataclasses import fields
 
@@ -33,7 +33,7 @@ def test_values_come_back_as_they_were_with_their_types():
     assert type(again.jpeg_quality) is int and type(again.flip) is bool
 
 
-def test_a_record_from_before_a_look_was_declared_is_clean():
+def test_a_record_without_augmentation_fields_is_clean():
     values = {name: value for name, value in ODD.values().items() if name not in LOOKS}
     assert Control.from_values(values).values() == {
         **whole_image(Size(8, 8)).values(),
@@ -53,9 +53,9 @@ def test_clean_values_lie_in_their_declared_ranges():
         assert all(declared.low <= number <= declared.high for number in numbers)
 
 
-def test_what_a_request_names_is_what_a_control_records():
-    asked = {entry.name for entry in fields(ControlRequest)} - {"ask"}
-    assert asked == {entry.name for entry in fields(Control)}
+def test_a_request_has_the_fields_of_a_control():
+    requested = {entry.name for entry in fields(ControlRequest)} - {"ask"}
+    assert requested == {entry.name for entry in fields(Control)}
 
 
 def test_the_fields_read_by_default_stand_in_the_group_they_declare():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of every version are read, or refused by name: ``formats/N`` holds samples of each.
+"""Files of every format version are read, or refused by name: ``formats/N`` holds samples.
 
 ``scripts/format_samples.py`` writes them.
 """
@@ -53,7 +53,7 @@ SHARD = "shard-00000.safetensors"
 
 @pytest.fixture(params=VERSIONS)
 def kept(request, tmp_path, monkeypatch):
-    """A copy of the samples of one version, as the current folder: their paths are relative."""
+    """Copy of the samples of one version as the current folder, since their paths are relative."""
     shutil.copytree(SAMPLES / request.param, tmp_path / "kept")
     monkeypatch.chdir(tmp_path / "kept")
     return tmp_path / "kept"
@@ -86,7 +86,7 @@ def test_runs_and_exports_are_read(kept):
     assert open_trained("run", "raw").sha256
 
 
-def test_a_run_goes_on_with_its_latents(kept):
+def test_a_run_resumes_with_its_latents(kept):
     recipe = RunFolder(Path("run")).recipe()
     before = sorted(path.name for path in Path("caches").glob("[!i]*"))
     assert len(Parts(recipe, Console(quiet=True)).moments) > 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each rule by which a file becomes RGB, on files written here."""
+"""Conversion of image files to RGB, rule by rule."""
 
 import errno
 import os
@@ -18,10 +18,10 @@ from PIL import Image, PngImagePlugin
 
 from pippin import image_files
 from pippin.control import LARGEST_SIDE
-from pippin.image_files import BAND, UnreadableImageError, inspect_image, read_image
+from pippin.image_files import BAND_ROWS, UnreadableImageError, inspect_image, read_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 9, 4), dtype=np.uint8)  # height 6, width 9
-TURNS = {  # EXIF orientation -> what makes the picture upright, on (height, width, channel)
+UPRIGHT = {  # EXIF orientation -> transpose to upright, on (height, width, channel)
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
     4: lambda a: a[::-1],
@@ -63,8 +63,8 @@ def test_rgb_passes_unchanged_and_meets_no_rule(path: Path) -> None:
 def test_transparent_pixels_are_laid_on_white(path: Path) -> None:
     Image.fromarray(NOISE).save(path)
     colour, share = NOISE[..., :3].astype(float), NOISE[..., 3:] / 255
-    wanted = colour * share + 255 * (1 - share)
-    assert np.abs(read(path) - wanted).max() <= 1  # Pillow rounds in integers
+    expected = colour * share + 255 * (1 - share)
+    assert np.abs(read(path) - expected).max() <= 1  # Pillow rounds in integers
     assert inspect_image(path).rules == ("transparent",)
 
 
@@ -84,12 +84,12 @@ def test_a_palette_is_looked_up(path: Path) -> None:
     image = Image.fromarray(NOISE[..., 0] % 2, mode="P")
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.save(path)
-    wanted = np.array([[10, 20, 30], [40, 50, 60]])[NOISE[..., 0] % 2]
-    assert (read(path) == wanted).all()
+    expected = np.array([[10, 20, 30], [40, 50, 60]])[NOISE[..., 0] % 2]
+    assert (read(path) == expected).all()
     assert inspect_image(path).rules == ("palette",)
     image.save(path, transparency=1)
-    wanted[NOISE[..., 0] % 2 == 1] = 255
-    assert (read(path) == wanted).all()
+    expected[NOISE[..., 0] % 2 == 1] = 255
+    assert (read(path) == expected).all()
     assert inspect_image(path).rules == ("palette", "transparent")
 
 
@@ -101,15 +101,15 @@ def test_cmyk_is_converted_without_a_profile(tmp_path: Path) -> None:
     assert inspect_image(path).rules == ("cmyk",)
 
 
-@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("orientation", UPRIGHT)
 def test_exif_orientation_is_applied(path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(NOISE[..., :3]).save(path, exif=exif)
-    wanted = TURNS[orientation](NOISE[..., :3])
-    assert (read(path) == wanted).all()
+    expected = UPRIGHT[orientation](NOISE[..., :3])
+    assert (read(path) == expected).all()
     facts = inspect_image(path)
-    assert facts.size == wanted.shape[:2]
+    assert facts.size == expected.shape[:2]
     assert facts.rules == ("rotated",)
 
 
@@ -177,7 +177,7 @@ def test_postscript_reaches_no_interpreter(path: Path, monkeypatch: pytest.Monke
         read_image(path)
 
 
-def test_an_image_of_several_pictures_by_a_camera_is_no_animation(tmp_path: Path) -> None:
+def test_an_mpo_file_of_a_camera_is_no_animation(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     frames = [Image.new("RGB", (9, 6), colour) for colour in ("blue", "red")]
     frames[0].save(path, "MPO", save_all=True, append_images=frames[1:])
@@ -216,12 +216,12 @@ def test_a_cut_file_is_broken_and_named(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, share: float
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / f"a.{suffix}"
-    big = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(big).save(path)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    for look in (read_image, inspect_image):
+    for reader in (read_image, inspect_image):
         with pytest.raises(UnreadableImageError, match=rf"a\.{suffix} cannot be read") as broken:
-            look(path)
+            reader(path)
         assert broken.value.reason == "broken"
 
 
@@ -248,19 +248,19 @@ def test_a_missing_file_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_transparency_is_laid_on_white_in_every_band(path: Path) -> None:
-    noise = np.random.default_rng(1).integers(0, 256, (2 * BAND + 3, 5, 4), dtype=np.uint8)
+    noise = np.random.default_rng(1).integers(0, 256, (2 * BAND_ROWS + 3, 5, 4), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     image = Image.fromarray(noise)
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     assert (read(path) == np.array(Image.alpha_composite(white, image).convert("RGB"))).all()
 
 
-def test_few_large_images_are_decoded_at_a_time_and_a_forked_process_waits_for_none(
+def test_few_large_images_are_decoded_at_once_and_a_forked_process_does_not_wait(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(NOISE).save(path)
-    monkeypatch.setattr(image_files, "LARGE", 10)
-    held = image_files._large
+    monkeypatch.setattr(image_files, "LARGE_IMAGE_PIXELS", 10)
+    held = image_files._large_image_semaphore
     for _ in range(2):
         held.acquire()
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files of a folder are its images: links, special files, hidden and system names."""
+"""Image files of a folder: links, special files, hidden and system names."""
 
 import os
 import socket
@@ -43,7 +43,7 @@ def names(photos: Path) -> list[str]:
 
 
 def skipped(photos: Path) -> dict[str, str]:
-    return {one.name: one.reason for one in find_images(photos).skipped}
+    return {entry.name: entry.reason for entry in find_images(photos).skipped}
 
 
 @pytest.mark.parametrize("classes", ["ab", "abc", "abcdef"])
@@ -53,8 +53,8 @@ def test_links_between_class_folders_add_nothing(photos, put, classes: str) -> N
         for other in set(classes) - {name}:
             link(photos / name / f"see-{other}", f"../{other}")
     assert names(photos) == [f"{name}/{number}.png" for name in classes for number in range(3)]
-    found = skipped(photos)
-    assert set(found.values()) == {"second link"} and len(found) == len(classes) ** 2 - len(
+    listing = skipped(photos)
+    assert set(listing.values()) == {"second link"} and len(listing) == len(classes) ** 2 - len(
         classes
     )
     (line,) = skipped_lines(find_images(photos).skipped)
@@ -98,7 +98,7 @@ def test_links_to_files_count_once_and_after_folders(photos, put) -> None:
     }.items():
         link(photos / name, target)
     assert names(photos) == ["a/1.png", "c/3.png"]
-    assert {n for n, why in skipped(photos).items() if why == "second link"} == {
+    assert {n for n, reason in skipped(photos).items() if reason == "second link"} == {
         *("a/again.png", "b/1.png", "b/1-of-a.png", "b/3.png")
     }
 
@@ -116,9 +116,9 @@ def test_cycles_end(photos, put, tmp_path: Path) -> None:
     link(tmp_path / "far" / "back", "../photos")
     link(tmp_path / "far" / "around", "..")
     assert names(photos) == ["a/1.png", "loop.png", "out/2.png"]  # reading loop.png says why
-    found = skipped(photos)
-    assert found.pop("a/self") == found.pop("a/up") == found.pop("a/root") == "link upwards"
-    assert found == {"out/back": "link upwards", "out/around": "link upwards"}
+    listing = skipped(photos)
+    assert listing.pop("a/self") == listing.pop("a/up") == listing.pop("a/root") == "link upwards"
+    assert listing == {"out/back": "link upwards", "out/around": "link upwards"}
 
 
 def test_a_folder_that_is_itself_a_link_is_listed(photos, put, tmp_path: Path) -> None:
@@ -152,10 +152,13 @@ def test_what_is_no_file_is_skipped_by_name(photos, put, monkeypatch) -> None:
     link(Path("e.png"), "nowhere.png")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("f.png")
-        found = find_images(photos)
-    assert list(found.images) == ["a.png", "e.png"]  # whoever reads e.png says that it is missing
-    assert not found.others
-    assert {one.name: one.detail for one in found.skipped} == {
+        listing = find_images(photos)
+    assert list(listing.images) == [
+        "a.png",
+        "e.png",
+    ]  # whoever reads e.png says that it is missing
+    assert not listing.others
+    assert {entry.name: entry.detail for entry in listing.skipped} == {
         "a.txt": "a FIFO",
         "b.png": "a FIFO",
         "c.png": "a link to a FIFO",
@@ -194,10 +197,10 @@ def test_usual_names_of_classes_are_none_of_the_system() -> None:
 
 def test_types_that_are_not_read_and_names_that_collide_are_problems(photos, put) -> None:
     put("a.png", "cafe\u0301.png", "caf\u00e9.png", "b.heic", "c.txt")
-    found = find_images(photos)
-    assert list(found.images) == ["a.png", "caf\u00e9.png"]
-    assert list(found.others) == ["c.txt"]
-    assert [(name, why) for name, why, _ in found.problems] == [
+    listing = find_images(photos)
+    assert list(listing.images) == ["a.png", "caf\u00e9.png"]
+    assert list(listing.others) == ["c.txt"]
+    assert [(name, reason) for name, reason, _ in listing.problems] == [
         ("b.heic", "unsupported type"),
         ("caf\u00e9.png", "named twice"),
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metadata that cannot be read costs no image: its pixels are those of the whole file."""
+"""Images with unreadable metadata are decoded, with the pixels of the intact file."""
 
 import io
 import random
@@ -38,21 +38,21 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png(*chunks: bytes, after: bytes = b"") -> bytes:
-    """With chunks before and after the pixels."""
+    """PNG with chunks before and after the pixels."""
     raw = saved("PNG")
     start, end = raw.index(b"IDAT") - 4, len(raw) - 12
     return raw[:start] + b"".join(chunks) + raw[start:end] + after + raw[end:]
 
 
 def tiff(*entries: tuple[int, int, int, bytes]) -> bytes:
-    """The block of an EXIF segment."""
+    """Block of an EXIF segment."""
     head = b"II*\0" + struct.pack("<IH", 8, len(entries))
     rows = (struct.pack("<HHI", *entry[:3]) + entry[3].ljust(4, b"\0") for entry in entries)
     return head + b"".join(rows) + bytes(4)
 
 
 def jpeg(*segments: tuple[int, bytes]) -> bytes:
-    """With segments before all others."""
+    """JPEG with segments before all others."""
     raw = saved("JPEG")
     parts = (
         b"\xff" + bytes([marker]) + struct.pack(">H", len(content) + 2) + content
@@ -142,8 +142,8 @@ def test_a_png_that_lost_its_texts_is_still_turned(path: Path) -> None:
 def test_segments_of_a_jpeg_that_end_early_cost_no_pixels(
     path: Path, marker: int, content: bytes
 ) -> None:
-    wanted = pixels(path, saved("JPEG"))
-    assert (pixels(path, jpeg((marker, content))) == wanted).all()
+    expected = pixels(path, saved("JPEG"))
+    assert (pixels(path, jpeg((marker, content))) == expected).all()
 
 
 def test_a_webp_with_garbage_as_exif(path: Path) -> None:
@@ -161,8 +161,8 @@ def test_colours_of_a_cmyk_jpeg_do_not_change_without_its_metadata(path: Path) -
 
 
 def spans(kind: str, content: bytes) -> list[tuple[int, int]]:
-    """Where the metadata of a file stand, by its own lengths."""
-    found, place = [], {"JPEG": 2, "MPO": 2, "PNG": 8, "WEBP": 12}[kind]
+    """Byte ranges of the metadata of a file, from its own lengths."""
+    result, place = [], {"JPEG": 2, "MPO": 2, "PNG": 8, "WEBP": 12}[kind]
     while place + 8 <= len(content):
         name = content[place : place + 4]
         if kind == "PNG":
@@ -177,16 +177,16 @@ def spans(kind: str, content: bytes) -> list[tuple[int, int]]:
             if name[1] == 0xDA:
                 break
         if name in (b"EXIF", b"XMP ", b"ICCP") or (kind == "PNG" and name[:1].islower()):
-            found.append((start, end))
+            result.append((start, end))
         if kind in ("JPEG", "MPO") and (0xE1 <= name[1] <= 0xED or name[1] == 0xFE):
-            found.append((start, end))
+            result.append((start, end))
         place = end
-    return found
+    return result
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "MPO", "PNG", "WEBP"])
 def test_changed_bytes_of_metadata_leave_the_pixels(path: Path, kind: str) -> None:
-    """Whatever they change, and the rotation is the only thing that they may change."""
+    """Only the rotation may change."""
     exif = Image.Exif()
     exif[0x0112], exif[0x010E], exif[0x011A], exif[0x0128] = 6, "text " * 4, 72.0, 2
     texts = PngImagePlugin.PngInfo()
@@ -209,8 +209,8 @@ def test_changed_bytes_of_metadata_leave_the_pixels(path: Path, kind: str) -> No
         changed = bytearray(content)
         for _ in range(draw.choice([1, 1, 4, 8])):
             changed[draw.choice(range(*draw.choice(places)))] = draw.choice([0, 1, 128, 255])
-        found = pixels(path, bytes(changed))
-        assert any(np.array_equal(found, turn) for turn in turns)
+        result = pixels(path, bytes(changed))
+        assert any(np.array_equal(result, turn) for turn in turns)
 
 
 def test_damaged_pixels_are_still_broken(path: Path) -> None:

@@ -40,7 +40,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
-# What the order alone would allow and the design does not.
+# Imports that the order allows and the design forbids.
 FORBIDDEN = {
     "nn": {"conditioning", "data", "encoders", "diffusion"},
     "encoders": {"nn", "diffusion"},
@@ -63,7 +63,7 @@ def modules():
 
 
 def imports(path):
-    """Full names of all modules that a file imports, also inside functions."""
+    """Full names of all modules that a file imports, including inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -84,8 +84,8 @@ def layers_imported(path):
 
 
 def test_every_module_belongs_to_a_layer():
-    found = {layer(path) for path in modules()} - {"__init__"}
-    assert found == set(RANK)
+    result = {layer(path) for path in modules()} - {"__init__"}
+    assert result == set(RANK)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -105,8 +105,8 @@ def test_imports_point_up_the_list_only(path):
 
 
 def _only_config(path, name):
-    found = [one for one in imports(path) if one.startswith(f"pippin.{name}")]
-    return all(one.startswith(f"pippin.{name}.config") for one in found)
+    result = [module for module in imports(path) if module.startswith(f"pippin.{name}")]
+    return all(module.startswith(f"pippin.{name}.config") for module in result)
 
 
 @pytest.mark.parametrize("path", TORCH_FREE, ids=str)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Muon: orthogonal steps of a known size."""
+"""Muon: orthogonal steps of known size."""
 
 import pytest
 import torch
 from torch import nn
 
-from pippin.muon import ITERATIONS, STEP_SIZE, Muon, orthogonalise, product_type
+from pippin.muon import ITERATIONS, STEP_SIZE, Muon, iteration_dtype, orthogonalise
 from pippin.rng import normal
 
 
@@ -13,23 +13,23 @@ from pippin.rng import normal
 def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     matrix = normal(shape, "noise", 0)
     u, before, vh = torch.linalg.svd(matrix, full_matrices=False)
-    found = orthogonalise(matrix)
-    values = torch.linalg.svdvals(found)
+    result = orthogonalise(matrix)
+    values = torch.linalg.svdvals(result)
     strong = before > 0.05 * before.norm()  # weaker ones need more iterations
     assert values.max() < 1.25
-    assert torch.diagonal(u.T @ found @ vh.T)[strong].min() > 0.6
+    assert torch.diagonal(u.T @ result @ vh.T)[strong].min() > 0.6
 
 
-def test_a_card_iterates_in_bf16_and_a_cpu_in_fp32() -> None:
-    """In bf16 the orthogonal factor of a gradient of any size is the same to 5 % of its norm."""
-    assert product_type(torch.device("cuda", 1)) == torch.bfloat16
-    assert product_type(torch.device("cpu")) is None
+def test_a_gpu_iterates_in_bf16_and_a_cpu_in_fp32() -> None:
+    """In bf16 the orthogonal factor of a gradient of any scale agrees to 5 % of its norm."""
+    assert iteration_dtype(torch.device("cuda", 1)) == torch.bfloat16
+    assert iteration_dtype(torch.device("cpu")) is None
     matrix = normal((24, 40), "noise", 0)
     exact = orthogonalise(matrix)
     for size in (1.0, 1e6):  # the norm is taken before anything is rounded
-        found = orthogonalise(size * matrix, torch.bfloat16)
-        assert found.dtype == torch.bfloat16
-        assert (found.float() - exact).norm() < 0.05 * exact.norm()
+        result = orthogonalise(size * matrix, torch.bfloat16)
+        assert result.dtype == torch.bfloat16
+        assert (result.float() - exact).norm() < 0.05 * exact.norm()
 
 
 def test_singular_vectors_stay() -> None:
@@ -40,8 +40,8 @@ def test_singular_vectors_stay() -> None:
     expected = values / values.norm()
     for _ in range(ITERATIONS):  # the same polynomial on the singular values alone
         expected = a * expected + b * expected**3 + c * expected**5
-    found = orthogonalise(left @ values.diag() @ right)
-    torch.testing.assert_close(found, left @ expected.diag() @ right, rtol=1e-4, atol=1e-4)
+    result = orthogonalise(left @ values.diag() @ right)
+    torch.testing.assert_close(result, left @ expected.diag() @ right, rtol=1e-4, atol=1e-4)
 
 
 def test_a_step_does_not_depend_on_the_size_of_the_gradient() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss of a step and its draws."""
+"""Loss and random numbers of a training step."""
 
 import pytest
 import torch
@@ -102,7 +102,7 @@ def test_time_density_is_used():
 
 
 def learned(scale):
-    """A network whose mean and variance are two parameters."""
+    """Network with one parameter for its mean and one for its variance."""
     parts = torch.full((2,), scale, requires_grad=True)
 
     def predict(x_t, t):
@@ -136,7 +136,7 @@ def test_a_learned_variance_needs_indices():
     check_objective(DiffusionConfig(schedule="flow"), dit("tiny"))
 
 
-def test_masks_are_drawn_for_those_who_mask_and_depend_on_seed_and_step_only():
+def test_masks_are_drawn_for_masked_models_and_depend_on_seed_and_step_only():
     def masking(step, count=16):
         conditioning = ConditioningConfig()
         shape = (3, 4, 8, 8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wheel has what an installed user needs."""
+"""Content of the wheel."""
 
 import os
 import subprocess
@@ -29,12 +29,12 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     succeeded(command, cwd=ROOT)
-    (found,) = folder.glob("pippin-*.whl")
-    return found
+    (result,) = folder.glob("pippin-*.whl")
+    return result
 
 
 def test_the_installed_wheel_helps_and_trains(wheel, tmp_path):
-    """From a folder of its own: the sources are not on the path."""
+    """Runs from a separate folder, so that the sources are not on the path."""
     place = tmp_path / "installed"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     succeeded([*pip, "--target", str(place), str(wheel)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One transparent colour in a PNG, at each bit depth, against the samples that were written."""
+"""Colour key of a PNG, at each bit depth, against the written samples."""
 
 import struct
 import zlib
@@ -16,7 +16,7 @@ GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
 PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2))
 ADAM7 = (*PASSES, (1, 0, 2, 1))
-"""First row, first column, and steps of the seven passes of an interlaced PNG."""
+"""First row, first column, row step and column step of the seven passes of an interlaced PNG."""
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -35,7 +35,7 @@ def packed(samples: np.ndarray, depth: int) -> bytes:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a PNG of samples and reads it back as (height, width, 3)."""
+    """Function that writes a PNG of samples and reads it back as (height, width, 3)."""
 
     def make(
         samples: np.ndarray, depth: int, colour: int, *chunks: bytes, interlaced: bool = False
@@ -66,65 +66,65 @@ def key(*values: int) -> bytes:
 def test_16_bits_of_colour_are_compared_in_all_bits(
     write: Write, tmp_path: Path, interlaced: bool
 ) -> None:
-    wanted = samples(16, 3)
-    wanted[2:4] = (0x1234, 0x8000, 0xFFFF)
-    wanted[4] = (0x1234, 0x8000, 0xFFFE)  # the same upper eight bits
-    wanted[5] = (0x1235, 0x8000, 0xFFFF)
-    found = write(wanted, 16, RGB, key(0x1234, 0x8000, 0xFFFF), interlaced=interlaced)
-    wanted >>= 8
-    wanted[2:4] = 255
-    assert (found == wanted).all()
+    expected = samples(16, 3)
+    expected[2:4] = (0x1234, 0x8000, 0xFFFF)
+    expected[4] = (0x1234, 0x8000, 0xFFFE)  # the same upper eight bits
+    expected[5] = (0x1235, 0x8000, 0xFFFF)
+    result = write(expected, 16, RGB, key(0x1234, 0x8000, 0xFFFF), interlaced=interlaced)
+    expected >>= 8
+    expected[2:4] = 255
+    assert (result == expected).all()
     rules = inspect_image(tmp_path / "a.png").rules
     assert rules == ("transparent", "colour key", "16-bit colour")
 
 
 def test_a_16_bit_key_whose_numbers_fit_in_8_bits_is_no_8_bit_key(write: Write) -> None:
-    wanted = samples(16, 3)
-    wanted[2] = (0x0001, 0x0002, 0x0003)
-    wanted[3] = (0x0100, 0x0200, 0x0300)  # reads as 1, 2, 3
-    found = write(wanted, 16, RGB, key(1, 2, 3))
-    assert (found[2] == 255).all()
-    assert (found[3] == [1, 2, 3]).all()
+    expected = samples(16, 3)
+    expected[2] = (0x0001, 0x0002, 0x0003)
+    expected[3] = (0x0100, 0x0200, 0x0300)  # reads as 1, 2, 3
+    result = write(expected, 16, RGB, key(1, 2, 3))
+    assert (result[2] == 255).all()
+    assert (result[3] == [1, 2, 3]).all()
 
 
 @pytest.mark.parametrize(("depth", "factor"), [(1, 255), (2, 85), (4, 17), (8, 1)])
 def test_grey_of_few_bits_is_compared_before_it_is_scaled(
     write: Write, depth: int, factor: int
 ) -> None:
-    wanted = samples(depth, 1)
-    found = write(wanted, depth, GREY, key(1))
-    grey = np.where(wanted == 1, 255, wanted * factor)
-    assert (found == grey).all()
+    expected = samples(depth, 1)
+    result = write(expected, depth, GREY, key(1))
+    grey = np.where(expected == 1, 255, expected * factor)
+    assert (result == grey).all()
     if depth < 8:  # and bits that no sample has do not count
-        assert (write(wanted, depth, GREY, key(1 + 2**depth)) == found).all()
+        assert (write(expected, depth, GREY, key(1 + 2**depth)) == result).all()
 
 
 def test_8_bits_of_colour_and_bits_of_the_key_that_no_sample_has(write: Write) -> None:
-    wanted = samples(8, 3)
-    wanted[3] = (1, 2, 3)
-    plain = write(wanted, 8, RGB, key(1, 2, 3))
+    expected = samples(8, 3)
+    expected[3] = (1, 2, 3)
+    plain = write(expected, 8, RGB, key(1, 2, 3))
     assert (plain[3] == 255).all()
-    assert (write(wanted, 8, RGB, key(0x101, 0x202, 3)) == plain).all()
+    assert (write(expected, 8, RGB, key(0x101, 0x202, 3)) == plain).all()
 
 
 @pytest.mark.parametrize("depth", [2, 8])
 def test_palettes_have_one_transparency_for_each_entry(write: Write, depth: int) -> None:
-    wanted = samples(2, 1)
+    expected = samples(2, 1)
     colours = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90], [100, 110, 120]])
     palette = chunk(b"PLTE", bytes(colours.ravel().tolist()))
-    found = write(wanted, depth, PALETTE, palette, chunk(b"tRNS", bytes([0, 128])))
+    result = write(expected, depth, PALETTE, palette, chunk(b"tRNS", bytes([0, 128])))
     alpha = np.array([0, 128, 255, 255])[:, None] / 255
     laid = np.round(colours * alpha + 255 * (1 - alpha))
-    assert np.abs(found - laid[wanted[..., 0]]).max() <= 1
+    assert np.abs(result - laid[expected[..., 0]]).max() <= 1
 
 
 @pytest.mark.parametrize(("colour", "depth"), [(GREY_ALPHA, 8), (GREY_ALPHA, 16), (RGB_ALPHA, 16)])
 def test_an_alpha_channel_of_any_depth(write: Write, colour: int, depth: int) -> None:
-    wanted = samples(depth, CHANNELS[colour])
-    found = write(wanted, depth, colour)
-    shown = (wanted >> (depth - 8)).astype(float)
+    expected = samples(depth, CHANNELS[colour])
+    result = write(expected, depth, colour)
+    shown = (expected >> (depth - 8)).astype(float)
     share = shown[..., -1:] / 255
-    assert np.abs(found - (shown[..., :-1] * share + 255 * (1 - share))).max() <= 1
+    assert np.abs(result - (shown[..., :-1] * share + 255 * (1 - share))).max() <= 1
 
 
 def test_16_bits_of_grey_stay_refused_with_a_transparent_grey(write: Write) -> None:

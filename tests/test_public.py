@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names that the package itself gives."""
+"""Public names of the package."""
 
 import ast
 import subprocess
@@ -12,7 +12,7 @@ import pippin
 
 
 def declared():
-    """Name -> module, as type checkers read them."""
+    """Name -> module, as type checkers see them."""
     tree = ast.parse(Path(pippin.__file__).read_text(encoding="utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     return {alias.name: node.module for node in block.body for alias in node.names}
@@ -20,9 +20,9 @@ def declared():
 
 @pytest.mark.parametrize("name", pippin.__all__)
 def test_every_name_is_what_type_checkers_see(name):
-    found = getattr(pippin, name)
-    assert found.__module__ == declared()[name] and found.__qualname__ == name
-    assert found.__doc__
+    result = getattr(pippin, name)
+    assert result.__module__ == declared()[name] and result.__qualname__ == name
+    assert result.__doc__
 
 
 def test_all_names_are_listed_for_help_and_completion():
@@ -37,7 +37,7 @@ def test_another_name_is_an_attribute_error():
         exec("from pippin import trian")
 
 
-def test_nothing_is_imported_before_it_is_asked_for():
+def test_nothing_is_imported_before_its_first_use():
     code = (
         "import sys, pippin, pippin.cli.main\n"
         "assert not {'torch', 'cattrs', 'tyro', 'pippin.config'} & set(sys.modules)\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Named streams: reproducible, distinct, and pinned, because a change voids every result."""
+"""Named random streams: reproducible, distinct, and pinned, since a change voids every result."""
 
 import torch
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings that cannot work are refused when they are given, by the name they have in a recipe."""
+"""Invalid settings are refused when they are given, by their name in a recipe."""
 
 import math
 import re

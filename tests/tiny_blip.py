@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A captioning model of random weights, saved as its library saves one."""
+"""Captioning model with random weights, in transformers' format."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ SMALL = {
 
 
 def save_blip(folder: Path, seed: int = 0) -> Path:
-    """Model, image processor and tokenizer."""
+    """Save model, image processor and tokenizer; returns the folder."""
     tokenizer = word_tokenizer(WORDS, cls_token="[CLS]", sep_token="[SEP]", bos_token="[DEC]")
     text = {
         **SMALL,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two CLIPs and a T5 of random weights, as a pipeline of Stable Diffusion 3 has them."""
+"""Two CLIPs and a T5 with random weights, as in a pipeline of Stable Diffusion 3."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tiny_tokenizer import word_tokenizer
 WORDS = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "red", "blue", "apple", "car"]
 OTHER = ["[PAD]", "car", "blue", "[UNK]", "[EOS]", "[BOS]", "apple", "red"]
 PLACES = 8
-"""Tokens that the CLIPs read."""
+"""Number of tokens that the CLIPs read."""
 
 
 def clip(words, width, projection, seed, places):
@@ -44,13 +44,14 @@ def t5(width=32):
 
 
 def encoders(places=PLACES):
-    """Model and tokenizer of each, of widths 8, 16 and 32; projections have 6 and 10."""
+    """Models and tokenizers, of widths 8, 16 and 32 with projections of 6 and 10."""
     with torch.random.fork_rng():
         return clip(WORDS, 8, 6, 0, places), clip(OTHER, 16, 10, 1, places), t5()
 
 
 def save_encoders(folder, places=77):
-    """In folders as diffusers names them, tokenizers beside encoders; the encoders' paths."""
+    """Save encoders and tokenizers in folders as diffusers names them; returns the encoders'
+    paths."""
     saved = []
     for end, (model, tokenizer) in zip(("", "_2", "_3"), encoders(places), strict=True):
         model.save_pretrained(Path(folder) / f"text_encoder{end}")

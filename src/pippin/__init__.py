@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """pippin: apple-to-apple training recipes for latent diffusion models.
 
-The names below are what programs need first; docs/python.md shows them at work. Each is imported
-when it is first asked for, so that the command line's help waits for no torch.
+The names below are the main Python API; docs/python.md shows their use. Each is imported on first
+access, so that the command line's help does not import torch.
 """
 
 from importlib import import_module
@@ -42,7 +42,7 @@ __all__ = [
     "run_study",
     "train",
 ]
-_PLACES = {
+_MODULES = {
     "Axis": "study.study",
     "ConfigError": "config",
     "Recipe": "recipes.recipe",
@@ -62,9 +62,9 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base of every configuration: typed, frozen, comparable, recorded as JSON.
+"""Base class of every configuration: typed, frozen, comparable, recorded as JSON.
 
 A configuration is a tree of frozen keyword-only dataclasses derived from :class:`Config`.
-Where a place in the tree admits several classes (a union), each carries a ``kind`` literal.
-This module and every ``config.py`` below it import no torch, so that the command line can
-show its help at once.
+Where a field admits several classes (a union), each class has a ``kind`` literal. This module and
+every ``config.py`` below it import no torch, so that the command line shows its help quickly.
 """
 
 import dataclasses
@@ -27,69 +26,69 @@ from pippin.system.formats import FormatError, read_stamped, write_stamped
 C = TypeVar("C", bound="Config")
 
 LARGEST = 2**53
-"""The largest whole number in settings: a floating-point number holds each up to here."""
+"""Largest integer in settings: float64 represents every integer up to here."""
 LARGEST_STORED = 2**63 - 1
-"""The largest whole number in a file: times of change, in nanoseconds, lie beyond the former."""
+"""Largest integer in a file: modification times in nanoseconds exceed :data:`LARGEST`."""
 
 NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
-"""``field(metadata=NOT_PROTOCOL)`` marks a setting that cannot change what is measured:
-paths, device, workers, micro-batch, how often something is logged."""
+"""``field(metadata=NOT_PROTOCOL)`` marks a setting that cannot change measured numbers: paths,
+device, workers, micro-batch size, logging intervals."""
 
 WHERE_SET: dict[str, Any] = {"protocol": "where set"}
-"""``field(default=..., metadata=WHERE_SET)`` marks a setting that came after results were kept,
-and whose default is what was done before: it counts where it differs, so that older fingerprints
-hold."""
+"""``field(default=..., metadata=WHERE_SET)`` marks a setting that was added after results were
+kept, and whose default is the earlier behaviour. It is part of the protocol only if it differs
+from the default, so that older fingerprints stay valid."""
 
 
 IDENTITY = ("model.sha256", "model.average", "model.start", "model.text_encoder")
-"""Entries of a protocol that say which very files were used, beside what the settings name. They
-are recorded; whether numbers may be compared does not depend on them, and records of earlier
-versions have none."""
+"""Protocol entries that identify the files that were used. They are recorded, but the
+comparability of numbers does not depend on them, and records of earlier versions lack them."""
 UNKNOWN_WEIGHTS = "unknown"
 """Weights of other code whose file does not say whether they are raw or averaged."""
 WEIGHTS = re.compile(rf"raw|ema(-images-\d+|-share-\d[\d.e-]*)?|{UNKNOWN_WEIGHTS}")
-"""Names of a run's weights: raw ones, their average, and further averages by half-life; and those
-of converted weights."""
+"""Names of weights: raw, their average, further averages by half-life, and converted weights of
+unknown kind."""
 
 
-def added_later(before: Any) -> dict[str, Any]:
-    """Metadata of a setting that came after results were kept, and whose default may be another
-    value than what was done until then.
+def added_later(earlier_value: Any) -> dict[str, Any]:
+    """Metadata of a setting that was added after results were kept, and whose default may differ
+    from the earlier behaviour.
 
-    A record without the setting is read as ``before``, so that it is replayed as it was made; and
-    the setting counts where it differs from ``before``, so that older fingerprints hold.
+    A record without the setting is read with ``earlier_value``, so that it is replayed as it was
+    made. The setting is part of the protocol only if it differs from ``earlier_value``, so that
+    older fingerprints stay valid.
     """
-    return WHERE_SET | {"before": before}
+    return WHERE_SET | {"before": earlier_value}
 
 
-def counts_as(kind: Callable[[Any], Any]) -> dict[str, Any]:
-    """Metadata of a setting of which a protocol holds a kind rather than the value, such as a path
-    whose content is a part of every measure's own protocol.
+def protocol_as(kind: Callable[[Any], Any]) -> dict[str, Any]:
+    """Metadata of a setting for which a protocol records a kind instead of the value, such as a
+    path whose content is part of every measure's own protocol.
 
     Args:
-        kind: of a value, as the protocol holds it.
+        kind: function from a value to its kind in the protocol.
     """
     return {"counts as": kind}
 
 
-def written_as(earlier: dict[str, Any]) -> dict[str, Any]:
+def stored_as(earlier: dict[str, Any]) -> dict[str, Any]:
     """Metadata of a setting whose values had other names when results were kept.
 
     Args:
-        earlier: value now -> what records and protocols hold for it, so that older ones are read
-            and their fingerprints hold. Values that it does not name are written as they are.
+        earlier: current value -> stored value in records and protocols, so that older records are
+            read and their fingerprints stay valid. Other values are stored as they are.
     """
     return {"written": earlier}
 
 
 class ConfigError(ValueError):
-    """A configuration that a user gave is wrong; the message says what is allowed."""
+    """Invalid configuration of the user; the message says what is allowed."""
 
 
-def nearest(given: str, known: Iterable[str]) -> str:
-    """Of many names those like a wrong one, for a message: ``; near it are a, b``, or nothing."""
-    near = difflib.get_close_matches(given, list(known), n=5, cutoff=0.5)
-    return f"; near it are {', '.join(near)}" if near else ""
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Suggestions for a wrong name, for a message: ``; near it are a, b``, or nothing."""
+    matches = difflib.get_close_matches(name, list(candidates), n=5, cutoff=0.5)
+    return f"; near it are {', '.join(matches)}" if matches else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +96,11 @@ class Config:
     """Base class of all configurations."""
 
     FORMAT: ClassVar[str | None] = None
-    """The kind of file that :meth:`save` writes, of :data:`pippin.system.formats.FORMATS`; None =
-    one without version, which people write."""
+    """Kind of file that :meth:`save` writes, of :data:`pippin.system.formats.FORMATS`; None = a
+    file without version, which people write."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Settings of :data:`WHERE_SET` have a default that they can be compared with."""
+        """Check that settings of :data:`WHERE_SET` have a default."""
         super().__init_subclass__(**options)
         for name, field in vars(cls).items():  # dataclass() has not seen the class yet
             if (
@@ -114,24 +113,25 @@ class Config:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole tree as plain JSON values."""
+        """Configuration tree as plain JSON values."""
         return _converter().unstructure(self)
 
     @classmethod
     def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
-        """The inverse of :meth:`to_dict`.
+        """Inverse of :meth:`to_dict`.
 
         Raises:
-            ConfigError: an unknown key, a missing key or a value of the wrong type, by path.
+            ConfigError: an unknown key, a missing key or a value of the wrong type; its path is
+                named.
         """
         try:
             return _converter().structure(values, cls)
-        except Exception as error:  # cattrs raises groups of many kinds; all mean "bad input"
-            reasons = "\n  ".join(cattrs.transform_error(error, format_exception=_reason))
+        except Exception as error:  # cattrs raises exception groups of many types for bad input
+            reasons = "\n  ".join(cattrs.transform_error(error, format_exception=_format_error))
             raise ConfigError(f"not a valid {cls.__name__}:\n  {reasons}") from error
 
     def save(self, path: Path) -> None:
-        """Replace a file whole by the tree as JSON, with version and checksum."""
+        """Write the tree as JSON, with version and checksum; replaces a file atomically."""
         if self.FORMAT is None:
             write_json(path, self.to_dict())
         else:
@@ -139,13 +139,13 @@ class Config:
 
     @classmethod
     def load(cls: type[C], path: Path) -> C:
-        """Read what :meth:`save` wrote.
+        """Load a file of :meth:`save`.
 
         Raises:
-            ConfigError: the file is no JSON object, not the one that was written, or no such
+            ConfigError: the file is not a JSON object, was changed, or holds another
                 configuration; it is named.
-            FormatError: it is of a newer version.
-            OSError: it is not there or cannot be read.
+            FormatError: the file is of a newer version.
+            OSError: the file is missing or cannot be read.
         """
         try:
             values = read_stamped(path, cls.FORMAT)
@@ -167,16 +167,16 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(str, _strict(str))
     converter.register_structure_hook(float, _strict(float, int))
     converter.register_structure_hook_factory(
-        lambda kind: _is_config(kind) and bool(values_before(kind) or names_written(kind)),
-        lambda kind: _structure_older(converter, kind),
+        lambda kind: _is_config(kind) and bool(values_before(kind) or stored_values(kind)),
+        lambda kind: _structure_legacy(converter, kind),
     )
     converter.register_unstructure_hook_factory(
-        lambda kind: _is_config(kind) and bool(names_written(kind)),
-        lambda kind: _unstructure_written(converter, kind),
+        lambda kind: _is_config(kind) and bool(stored_values(kind)),
+        lambda kind: _unstructure_stored(converter, kind),
     )
     converter.register_unstructure_hook_func(
         lambda kind: hasattr(kind, "_fields") and issubclass(kind, tuple), list
-    )  # what JSON gives back
+    )  # as JSON returns it
     return converter
 
 
@@ -184,90 +184,90 @@ def _is_config(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Config)
 
 
-def names_written(kind: type[Config]) -> dict[str, dict[str, Any]]:
-    """Settings of :func:`written_as`: value now -> what records hold for it."""
+def stored_values(kind: type[Config]) -> dict[str, dict[str, Any]]:
+    """Settings of :func:`stored_as`: current value -> stored value."""
     named = {field.name: field.metadata for field in dataclasses.fields(kind)}
     return {name: about["written"] for name, about in named.items() if "written" in about}
 
 
 def values_before(kind: type[Config]) -> dict[str, Any]:
-    """Settings of :func:`added_later`, and what a record without them means."""
+    """Settings of :func:`added_later`, with their value in records that lack them."""
     named = {field.name: field.metadata for field in dataclasses.fields(kind)}
     return {name: about["before"] for name, about in named.items() if "before" in about}
 
 
-def _structure_older(converter: cattrs.Converter, kind: type[Config]) -> Callable[..., Any]:
-    """A cattrs hook that reads records which are older than some settings."""
-    structure, before = converter.gen_structure_attrs_fromdict(kind), values_before(kind)
-    written = names_written(kind)
+def _structure_legacy(converter: cattrs.Converter, kind: type[Config]) -> Callable[..., Any]:
+    """Cattrs hook that reads records that lack newer settings."""
+    structure, defaults = converter.gen_structure_attrs_fromdict(kind), values_before(kind)
+    stored = stored_values(kind)
 
-    def older(values: Any, _: type) -> Any:
+    def structure_legacy(values: Any, _: type) -> Any:
         if not isinstance(values, Mapping):
             return structure(values, kind)
-        values = {**before, **values}
-        for name in written.keys() & values.keys():
-            values[name] = _read_value(values[name], written[name])
+        values = {**defaults, **values}
+        for name in stored.keys() & values.keys():
+            values[name] = _current_value(values[name], stored[name])
         return structure(values, kind)
 
-    return older
+    return structure_legacy
 
 
-def _read_value(value: Any, written: Mapping[Any, Any]) -> Any:
-    """The value now of one in a record; 0 is not taken for False."""
-    for now, earlier in written.items():
-        if type(value) is type(earlier) and value == earlier:
-            return now
+def _current_value(value: Any, stored: Mapping[Any, Any]) -> Any:
+    """Current value of a stored one; 0 is not read as False."""
+    for current, stored_value in stored.items():
+        if type(value) is type(stored_value) and value == stored_value:
+            return current
     return value
 
 
-def _unstructure_written(converter: cattrs.Converter, kind: type[Config]) -> Callable[..., Any]:
-    """A cattrs hook that writes values by the names that records have."""
-    unstructure, written = converter.gen_unstructure_attrs_fromdict(kind), names_written(kind)
+def _unstructure_stored(converter: cattrs.Converter, kind: type[Config]) -> Callable[..., Any]:
+    """Cattrs hook that writes values under their stored names."""
+    unstructure, stored = converter.gen_unstructure_attrs_fromdict(kind), stored_values(kind)
 
-    def record(config: Any) -> Any:
+    def unstructure_stored(config: Any) -> Any:
         values = dict(unstructure(config))
-        for name, earlier in written.items():
+        for name, earlier in stored.items():
             values[name] = earlier.get(values[name], values[name])
         return values
 
-    return record
+    return unstructure_stored
 
 
 def older_settings(config: Config, record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings that came after a configuration was recorded, and what was done then.
+    """Settings that were added after a configuration was recorded, with their earlier values.
 
     Args:
-        config: of now.
-        record: what :meth:`Config.to_dict` gave then, for the same kind of configuration.
+        config: current configuration.
+        record: earlier result of :meth:`Config.to_dict`, for the same class of configuration.
 
     Returns:
-        Dotted path of each setting of :func:`added_later` that the record lacks -> its value then.
+        Dotted path of each setting of :func:`added_later` that the record lacks -> earlier value.
     """
-    found = {
+    settings = {
         f"{prefix}{name}": value
         for name, value in values_before(type(config)).items()
         if name not in record
     }
     for field in dataclasses.fields(config):
-        child, below = getattr(config, field.name), record.get(field.name)
-        if isinstance(child, Config) and isinstance(below, Mapping):
-            found |= older_settings(child, below, f"{prefix}{field.name}.")
-    return found
+        child, child_record = getattr(config, field.name), record.get(field.name)
+        if isinstance(child, Config) and isinstance(child_record, Mapping):
+            settings |= older_settings(child, child_record, f"{prefix}{field.name}.")
+    return settings
 
 
-def _reason(error: BaseException, kind: Any) -> str:
-    """A refusal of ours says itself what is allowed."""
+def _format_error(error: BaseException, kind: Any) -> str:
+    """Message of an error; a ConfigError already says what is allowed."""
     if isinstance(error, ConfigError):
         return str(error)
     return cattrs.v.format_exception(error, kind)
 
 
 def read_by_kind(base: type[Config], find: Callable[[str], type[Config]]) -> None:
-    """Let a place of the tree that is declared as ``base`` hold further classes of it.
+    """Let fields declared as ``base`` hold its subclasses, selected by ``kind``.
 
     Args:
-        base: what configurations declare.
-        find: the class of a ``kind``; its ConfigError is what a reader of an unknown one sees.
+        base: declared class.
+        find: function from a ``kind`` to its class; raises a ConfigError for an unknown kind.
     """
     converter = _converter()
 
@@ -281,10 +281,10 @@ def read_by_kind(base: type[Config], find: Callable[[str], type[Config]]) -> Non
 
 
 def check_record(config: Config) -> None:
-    """Refuse a configuration that could not be read again from its own record.
+    """Refuse a configuration that cannot be restored from its own record.
 
     Raises:
-        ConfigError: naming what is not read, or read as something else.
+        ConfigError: a value that cannot be recorded, or is restored as another value; it is named.
     """
     try:
         record = json.loads(json.dumps(config.to_dict()))
@@ -293,18 +293,19 @@ def check_record(config: Config) -> None:
             f"this {type(config).__name__} cannot be recorded: {error}. Give plain numbers and "
             "text, such as int(x) or x.item()"
         ) from error
-    again = type(config).from_dict(record)
-    if json.loads(json.dumps(again.to_dict())) != record:  # by value: 4 is 4.0
+    restored = type(config).from_dict(record)
+    if json.loads(json.dumps(restored.to_dict())) != record:  # by value: 4 is 4.0
         lines = "".join(
-            f"\n  {p}: {a!r} and {b!r}" for p, (a, b) in difference(config, again).items()
+            f"\n  {p}: {a!r} and {b!r}" for p, (a, b) in difference(config, restored).items()
         )
         raise ConfigError(
-            f"this {type(config).__name__} is read from its record as another one:{lines}"
+            f"this {type(config).__name__} is read from its record as another one:{lines}\n"
+            "Let __post_init__ keep the values that it is given"
         )
 
 
 def _strict(kind: type, *also: type) -> Any:
-    """A cattrs hook that refuses to coerce: ``"no"`` is not a boolean, 0.5 is not an integer."""
+    """Cattrs hook that refuses to coerce: ``"no"`` is not a boolean, 0.5 is not an integer."""
 
     def structure(value: Any, _: type) -> Any:
         if type(value) not in (kind, *also):
@@ -317,7 +318,7 @@ def _strict(kind: type, *also: type) -> Any:
 
 
 def short(value: float) -> str:
-    """A number for a message, whatever its length."""
+    """Number formatted for a message; a huge one is described by its digits."""
     if isinstance(value, int) and abs(value) > LARGEST:
         return f"a number of {int(math.log10(abs(value))) + 1} digits"
     return str(value)
@@ -327,13 +328,13 @@ def at_least(config: Config, section: str, lowest: float, *names: str) -> None:
     """Refuse settings below a bound, and numbers that are not finite; for ``__post_init__``.
 
     Args:
-        config: what is checked; a setting of None passes.
-        section: where it stands in a recipe, such as ``train``: messages give ``train.images``.
-        lowest: what is still allowed.
+        config: checked configuration; a setting of None passes.
+        section: its path in a recipe, such as ``train``: messages give ``train.images``.
+        lowest: smallest allowed value.
         names: settings of ``config``.
 
     Raises:
-        ConfigError: naming the setting, what is allowed and what was given.
+        ConfigError: a value below the bound; the setting, the bound and the value are named.
     """
     for name in names:
         value = getattr(config, name)
@@ -345,7 +346,7 @@ def at_least(config: Config, section: str, lowest: float, *names: str) -> None:
 
 
 def above(config: Config, section: str, bound: float, *names: str) -> None:
-    """As :func:`at_least` for settings that must exceed the bound."""
+    """Like :func:`at_least`, for settings that must exceed the bound."""
     for name in names:
         value = getattr(config, name)
         if value is not None and not bound < value <= LARGEST:
@@ -356,7 +357,7 @@ def above(config: Config, section: str, bound: float, *names: str) -> None:
 
 
 def within(config: Config, section: str, lowest: float, highest: float, *names: str) -> None:
-    """As :func:`at_least` for settings between two bounds, both allowed."""
+    """Like :func:`at_least`, for settings between two bounds, both allowed."""
     for name in names:
         value = getattr(config, name)
         if not lowest <= value <= highest:
@@ -366,10 +367,10 @@ def within(config: Config, section: str, lowest: float, highest: float, *names: 
 
 
 def known_weights(config: Config, section: str) -> None:
-    """Refuse a setting ``weights`` that cannot be the name of any; for ``__post_init__``.
+    """Refuse a setting ``weights`` that is not a valid name of weights; for ``__post_init__``.
 
     Raises:
-        ConfigError: saying which names there can be.
+        ConfigError: an invalid name; the message lists the valid ones.
     """
     value = getattr(config, "weights")  # noqa: B009 (not every configuration has it)
     if WEIGHTS.fullmatch(value) is None:
@@ -380,14 +381,14 @@ def known_weights(config: Config, section: str) -> None:
 
 
 def protocol(config: Config, prefix: str = "", *, everywhere: bool = False) -> dict[str, Any]:
-    """The settings that can change a measured number, by dotted path.
+    """Settings that can change a measured number, by dotted path.
 
     Args:
         config: the tree.
-        prefix: before each path.
-        everywhere: also settings that count where they differ, where they do not.
+        prefix: prefix of each path.
+        everywhere: include settings of :data:`WHERE_SET` at their default value.
     """
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         counts = field.metadata.get("protocol", True)
         value, path = getattr(config, field.name), f"{prefix}{field.name}"
@@ -395,16 +396,22 @@ def protocol(config: Config, prefix: str = "", *, everywhere: bool = False) -> d
         if not counts or (counts == "where set" and silent):
             continue
         if isinstance(value, Config):
-            found |= protocol(value, f"{path}.", everywhere=everywhere)
+            settings |= protocol(value, f"{path}.", everywhere=everywhere)
         else:
-            plain = _converter().unstructure(value)
-            names, kind = field.metadata.get("written", {}), field.metadata.get("counts as")
-            found[path] = kind(plain) if kind else names.get(plain, plain) if names else plain
-    return found
+            stored = _converter().unstructure(value)
+            stored_names, kind = field.metadata.get("written", {}), field.metadata.get("counts as")
+            settings[path] = (
+                kind(stored)
+                if kind
+                else stored_names.get(stored, stored)
+                if stored_names
+                else stored
+            )
+    return settings
 
 
 def fingerprint(values: Config | Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that name a protocol."""
+    """Fingerprint of a protocol, 16 hexadecimal digits."""
     content = protocol(values) if isinstance(values, Config) else dict(values)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -414,15 +421,18 @@ def difference(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
     """Protocol settings that differ: path -> (first's, second's); None = absent."""
     a, b = protocol(first), protocol(second)
     paths = [path for path in [*a, *(p for p in b if p not in a)] if a.get(path) != b.get(path)]
-    there, here = protocol(first, everywhere=True), protocol(second, everywhere=True)
-    return {path: (there.get(path), here.get(path)) for path in paths}
+    first_settings, second_settings = (
+        protocol(first, everywhere=True),
+        protocol(second, everywhere=True),
+    )
+    return {path: (first_settings.get(path), second_settings.get(path)) for path in paths}
 
 
 def replace_at(config: Config, path: str, value: Any) -> Any:
-    """A copy of the tree with the setting at a dotted path replaced.
+    """Copy of the tree with the setting at a dotted path replaced.
 
     Raises:
-        ConfigError: the path does not exist; the message lists what stands at that level.
+        ConfigError: the path does not exist; the message lists the settings at that level.
     """
     name, _, rest = path.partition(".")
     names = [field.name for field in dataclasses.fields(config)]

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Control: how an image was prepared. Every field is declared here, once, with its range.
+"""Control: the preparation of an image. Every field is declared here, once, with its range.
 
-From a field's declaration follow the record of every training image, the columns of latent
-caches, what the model embeds (``conditioning.control``), what a sample may ask for
-(``sampling.control``) and the protocol of every measure. Whoever adds a field to :class:`Look`
-adds, besides, the law and the operation on pixels that go with it (``data/look.py``).
-No torch here: configurations import this.
+A field's declaration determines the record of every training image, the columns of latent caches,
+the model's embeddings (``conditioning.control``), the requests of samples (``sampling.control``)
+and the protocol of every measure. A new field of :class:`Look` also needs its distribution and its
+operation on pixels (``data/look.py``). This module imports no torch: configurations import it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,28 +12,28 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, get_type_hints
 
 LATER: dict[str, Any] = {"protocol": "where set"}
-"""Metadata of a field that came after results were kept: records name it where it is set
+"""Metadata of a field that was added after results were kept: records contain it if it is set
 (:data:`pippin.config.WHERE_SET`, which is below this module)."""
 Group = Literal["high", "low"]
-"""high: what changes composition; low: what changes detail (Berrada et al. 2024)."""
+"""high: fields that change composition; low: fields that change detail (Berrada et al. 2024)."""
 
 
 class Size(NamedTuple):
-    """(height, width) in pixels of the source image."""
+    """Size (height, width) in pixels of the source image."""
 
     height: int
     width: int
 
 
 class Corner(NamedTuple):
-    """(top, left) in pixels of the source image."""
+    """Corner (top, left) in pixels of the source image."""
 
     top: int
     left: int
 
 
 class ColourJitter(NamedTuple):
-    """Factors by which a picture's colours were changed; 1 leaves them as they are."""
+    """Factors of an image's colour jitter; 1 leaves the colours unchanged."""
 
     brightness: float = 1.0
     contrast: float = 1.0
@@ -43,23 +42,24 @@ class ColourJitter(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ControlField:
-    """How the raw numbers of one field become numbers in [0, 1] that a network reads."""
+    """Mapping of the raw numbers of one field to numbers in [0, 1] that a network reads."""
 
     unit: str
     low: float
     high: float
     group: Group
-    """Where the field belongs unless a recipe says otherwise."""
+    """Default group of the field."""
     parts: int = 1
     scale: Literal["linear", "log"] = "linear"
     relative_to: str | None = None
-    """Divide by another field first, part by part."""
+    """Field by which the values are divided first, part by part."""
     ratio_of: str | None = None
-    """No number of its own: first over second part of another field, cut to the range."""
+    """Field of which this one is the ratio, first over second part, clipped to the range; the
+    field then has no recorded number of its own."""
 
     @property
     def sources(self) -> tuple[str | None, ...]:
-        """Other fields of the record that this one is computed from."""
+        """Other recorded fields that this one is computed from."""
         return tuple(filter(None, (self.relative_to, self.ratio_of)))
 
 
@@ -72,7 +72,7 @@ def _declare(**declaration: Any) -> dict[str, ControlField]:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What was done to the pixels of an image of training size. The defaults are clean."""
+    """Augmentation of the pixels of an image of training size. The defaults change nothing."""
 
     colour_jitter: ColourJitter = field(
         default=ColourJitter(),
@@ -89,7 +89,7 @@ class Look:
     jpeg_quality: int = field(
         default=100, metadata=_declare(unit="JPEG quality", low=1, high=100, group="low")
     )
-    """Of JPEG compression at the training resolution; 100 is clean: not compressed at all."""
+    """Quality of JPEG compression at the training resolution; 100 is clean: no compression."""
     grain: float = field(
         default=0.0,
         metadata=LATER | _declare(unit="levels of 255", low=0, high=64, group="low"),
@@ -99,9 +99,9 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Control(Look):
-    """How one training image was prepared from its source.
+    """Preparation of one training image from its source.
 
-    The crop is taken from the source image as it is stored; ``flip`` mirrors the *cropped* region
+    The crop is taken from the stored source image; ``flip`` mirrors the *cropped* region
     left-right. ``crop_corner`` therefore never depends on the flip.
     """
 
@@ -131,22 +131,23 @@ class Control(Look):
     flip: bool = field(metadata=_declare(unit="no or yes", low=0, high=1, group="high"))
 
     def values(self) -> dict[str, tuple[float, ...]]:
-        """Each field's numbers, in its unit, by field name."""
+        """Numbers of each field, in its unit, by field name."""
         return {entry.name: _numbers(getattr(self, entry.name)) for entry in fields(self)}
 
     def protocol(self) -> dict[str, tuple[float, ...]]:
-        """The same for records of measures, where fields that came later stand if set."""
-        silent = {
+        """Values for the protocol of measures, which contains fields of :data:`LATER` only if
+        set."""
+        unset = {
             entry.name
             for entry in fields(self)
             if entry.metadata.items() >= LATER.items()
             and getattr(self, entry.name) == entry.default
         }
-        return {name: value for name, value in self.values().items() if name not in silent}
+        return {name: value for name, value in self.values().items() if name not in unset}
 
     @classmethod
     def from_values(cls, values: Mapping[str, tuple[float, ...]]) -> "Control":
-        """The inverse of :meth:`values`; a clean look may be left out."""
+        """Inverse of :meth:`values`; missing fields have their clean default."""
         kinds = get_type_hints(cls)
         known = {entry.name for entry in fields(cls)} & values.keys()
         return cls(**{name: _value(kinds[name], values[name]) for name in known})
@@ -157,7 +158,7 @@ def _numbers(value: Any) -> tuple[float, ...]:
 
 
 def _value(kind: Any, numbers: tuple[float, ...]) -> Any:
-    """Numbers as a field of this type holds them."""
+    """Numbers converted to a field of this type."""
     if issubclass(kind, tuple):
         parts = get_type_hints(kind).values()
         return kind(*(part(number) for part, number in zip(parts, numbers, strict=True)))
@@ -184,15 +185,20 @@ CONTROL_FIELDS: dict[str, ControlField] = {
 
 SMALLEST_SIDE = int(CONTROL_FIELDS["original_size"].low)
 LARGEST_SIDE = int(CONTROL_FIELDS["original_size"].high)
-"""Of source images, in pixels: what control can say of an original size. No larger image file is
-decoded anywhere."""
+"""Largest side of source images, in pixels: the limit of control's original size. No larger image
+file is decoded."""
 
 LOOKS: tuple[str, ...] = tuple(entry.name for entry in fields(Look))
 """The fields of :class:`Look`."""
 
 
 def recorded(names: Iterable[str]) -> tuple[str, ...]:
-    """The fields of a :class:`Control` that these fields are computed from, each once."""
-    own = {entry.name for entry in fields(Control)}
-    needed = [one for name in names for one in (name, *CONTROL_FIELDS[name].sources) if one in own]
-    return tuple(dict.fromkeys(needed))
+    """Fields of :class:`Control` that these fields are computed from, each once."""
+    control_names = {entry.name for entry in fields(Control)}
+    sources = [
+        source
+        for name in names
+        for source in (name, *CONTROL_FIELDS[name].sources)
+        if source in control_names
+    ]
+    return tuple(dict.fromkeys(sources))

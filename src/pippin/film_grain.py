@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Film grain: a low-level change of an image whose strength is known exactly."""
+"""Film grain: a low-level augmentation of exactly known strength."""
 
 import hashlib
 
@@ -10,24 +10,24 @@ from torch import Tensor
 from pippin.rng import generator
 
 GRAIN_CELL = 2
-"""Side in pixels of a cell of grain: finer noise hardly passes an autoencoder of factor 4."""
+"""Side in pixels of a grain cell: an autoencoder of factor 4 removes finer noise."""
 
 
 def add_grain(
     image: UInt8[Tensor, "3 height width"], level: float
 ) -> UInt8[Tensor, "3 height width"]:
-    """Gaussian noise, one number for each cell of ``GRAIN_CELL`` pixels and all channels.
+    """Add Gaussian noise, one number for each cell of ``GRAIN_CELL`` pixels and all channels.
 
-    As in film it is strongest in mid-tones and leaves black and white alone: a value v in [0, 1]
-    gets 4 v (1 - v) times the noise, so that the mean stays and hardly anything is cut to 0..255.
+    As in film, it is strongest in mid-tones and leaves black and white unchanged: a value v in
+    [0, 1] gets 4 v (1 - v) times the noise, so that the mean is preserved and clipping is rare.
 
-    The pattern is keyed by the image's own pixels, so a control that is replayed on its source
-    gives the same image. Views whose pixels differ have different patterns; views whose pixels are
-    equal before the grain, as of a whole and unflipped source without jitter, share one, and only
-    its level differs.
+    The pattern is keyed by the image's pixels, so replaying a control on its source gives the same
+    image. Views with different pixels have different patterns. Views with equal pixels before the
+    grain, such as uncropped and unflipped views without jitter, share a pattern and differ only in
+    its level.
 
     Args:
-        image: as it is without grain.
+        image: image without grain.
         level: standard deviation at mid-grey, in levels of 255.
     """
     digest = hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()

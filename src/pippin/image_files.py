@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files: which are read, and the rules by which each becomes RGB pixels.
+"""Image files: supported formats, and the conversion of each file to RGB pixels.
 
-The rules hold wherever files are read: as training pictures and as images to be measured. Only
-the formats of :data:`FORMATS` are opened, whatever a file is called, and the size in a file's
-header is checked before anything is decoded.
+The same rules apply to training images and to images to be evaluated. Only the formats of
+:data:`FORMATS` are opened, whatever the file name, and the size in a file's header is checked
+before anything is decoded.
 """
 
 import os
@@ -25,16 +25,16 @@ from pippin.png_transparency import load_with_key
 from pippin.system.regular import NotRegularError, open_regular
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-"""Of files that are read; upper case counts too."""
+"""Suffixes of image files, in lower or upper case."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-"""Pillow's names of the formats that are opened; its JPEG reads MPO too. Others run programs
-(PostScript) or decoders that are little used."""
+"""Pillow's names of the supported formats; its JPEG also reads MPO. Other formats run programs
+(PostScript) or rarely tested decoders."""
 
 Rule = Literal[
     "grey",  # one channel becomes three equal ones
     "palette",  # colours are looked up
     "cmyk",  # converted without a colour profile
-    "transparent",  # laid on white
+    "transparent",  # composited on white
     "colour key",  # the transparent colour is compared at the file's own bit depth
     "rotated",  # turned or mirrored as EXIF says
     "animated",  # the first frame, or the first page
@@ -52,16 +52,16 @@ Reason = Literal[
     "over 8 bits",
     "too large",
 ]
-"""Why a file cannot be read."""
+"""Reason why a file cannot be read."""
 OF_BYTES: frozenset[Reason] = frozenset(("broken", "over 8 bits", "too large"))
-"""Reasons that hold for as long as a file's bytes are the same; the others may pass."""
+"""Reasons that persist as long as a file's bytes are unchanged; the others may be temporary."""
 
-LARGE = 2**24
-"""Pixels from which on few images are decoded at a time, whatever the number of threads."""
-BAND = 256
-"""Rows that are laid on white at a time."""
+LARGE_IMAGE_PIXELS = 2**24
+"""Number of pixels above which at most two images are decoded at a time, in all threads."""
+BAND_ROWS = 256
+"""Number of rows composited on white at a time."""
 
-TURNS = {
+TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -70,23 +70,23 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what makes the image upright; 1 is as stored."""
+"""EXIF orientation -> transpose that makes the image upright; 1 is as stored."""
 
 
-_large = threading.BoundedSemaphore(2)
+_large_image_semaphore = threading.BoundedSemaphore(2)
 
 
-def _renew() -> None:
-    """A forked process has none of the threads that hold it."""
-    global _large
-    _large = threading.BoundedSemaphore(2)
+def _reset_semaphore() -> None:
+    """Reset the semaphore in a forked process, which has none of the threads that hold it."""
+    global _large_image_semaphore
+    _large_image_semaphore = threading.BoundedSemaphore(2)
 
 
-os.register_at_fork(after_in_child=_renew)
+os.register_at_fork(after_in_child=_reset_semaphore)
 
 
 class UnreadableImageError(ValueError):
-    """A file that does not become pixels."""
+    """Image file that cannot be decoded."""
 
     def __init__(self, path: Path, reason: Reason, detail: str) -> None:
         super().__init__(f"{path} cannot be read as an image: {detail}")
@@ -96,23 +96,23 @@ class UnreadableImageError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """What is known of a file once all of it has been decoded."""
+    """Facts about a fully decoded file."""
 
     size: Size
-    """After EXIF rotation: the size of what :func:`read_image` returns."""
+    """Size after EXIF rotation, as :func:`read_image` returns it."""
     rules: tuple[Rule, ...]
-    """Those that were applied, in the order of ``RULES``."""
+    """Applied conversion rules, in the order of ``RULES``."""
 
 
 def read_image(path: Path) -> UInt8[Tensor, "3 height width"]:
-    """One image file as RGB.
+    """Read one image file as RGB.
 
-    Transparent pixels are laid on white, grey and palette images become RGB, CMYK is converted
-    without its profile, EXIF rotation is applied, of an animation the first frame counts, and of
-    16 bits of colour the upper eight. Metadata that cannot be read is left out.
+    Transparent pixels are composited on white, grey and palette images become RGB, CMYK is
+    converted without its profile, EXIF rotation is applied. The first frame of an animation and
+    the upper eight bits of 16-bit colour are used. Unreadable metadata is ignored.
 
     Raises:
-        UnreadableImageError: missing, no regular file, broken, truncated, 16-bit grey or
+        UnreadableImageError: missing, not a regular file, broken, truncated, 16-bit grey or
             floating-point, or a side above ``LARGEST_SIDE``.
     """
     image, _ = _decode(path)
@@ -120,17 +120,17 @@ def read_image(path: Path) -> UInt8[Tensor, "3 height width"]:
 
 
 def inspect_image(path: Path) -> ImageFacts:
-    """Decode a whole file as :func:`read_image` does, and say what was met.
+    """Decode a file as :func:`read_image` does, and return its size and applied rules.
 
     Raises:
-        UnreadableImageError: where :func:`read_image` raises it.
+        UnreadableImageError: as :func:`read_image`.
     """
     image, rules = _decode(path)
     return ImageFacts(size=Size(image.height, image.width), rules=rules)
 
 
-class _RefusedError(Exception):
-    """A file of a kind that is not read, however whole it is."""
+class _UnsupportedImageError(Exception):
+    """Intact image file of an unsupported kind."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -140,128 +140,140 @@ class _RefusedError(Exception):
 def _decode(path: Path) -> tuple[Image.Image, tuple[Rule, ...]]:
     try:
         with open_regular(path) as stream:
-            return _tolerant(stream)
-    except Exception as error:  # Pillow's decoders raise errors of many kinds on broken files
-        raise UnreadableImageError(path, *_explained(error)) from error
+            return _decode_stream(stream)
+    except Exception as error:  # Pillow's decoders raise many exception types on broken files
+        raise UnreadableImageError(path, *_explain(error)) from error
 
 
-def _tolerant(stream: Stream) -> tuple[Image.Image, tuple[Rule, ...]]:
-    """RGB pixels of a file, if need be without its metadata."""
+def _decode_stream(stream: Stream) -> tuple[Image.Image, tuple[Rule, ...]]:
+    """RGB pixels of a file; decoding is repeated without metadata if it fails."""
     try:
-        image, met = _pixels(stream)
-    except (_RefusedError, MemoryError, Image.DecompressionBombError):
+        image, rules = _pixels(stream)
+    except (_UnsupportedImageError, MemoryError, Image.DecompressionBombError):
         raise
-    except Exception as error:  # what a decoder says does not tell metadata from pixels
+    except Exception as error:  # the exception does not tell damaged metadata from damaged pixels
         if getattr(error, "errno", None) is not None:  # the disk's error, not the file's
             raise
         clean = without_metadata(stream)
         if clean is None:
             raise
-        image, met = _pixels(clean[0], exif=clean[1])
-        met.add("damaged metadata")
-    return image, tuple(rule for rule in RULES if rule in met)
+        image, rules = _pixels(clean[0], exif=clean[1])
+        rules.add("damaged metadata")
+    return image, tuple(rule for rule in RULES if rule in rules)
 
 
 def _pixels(stream: Stream, exif: bytes = b"") -> tuple[Image.Image, set[Rule]]:
-    """RGB pixels of a file, and the rules that were met.
+    """RGB pixels of a file, and the applied rules.
 
     Args:
-        stream: at any place.
-        exif: the block that was left out of it.
+        stream: stream at any position.
+        exif: EXIF block that was removed from it.
     """
     with Image.open(stream, formats=FORMATS) as file:
         _check_header(file)
-        with _large if file.width * file.height > LARGE else nullcontext():
+        with (
+            _large_image_semaphore
+            if file.width * file.height > LARGE_IMAGE_PIXELS
+            else nullcontext()
+        ):
             return _loaded(file, stream, exif)
 
 
 def _loaded(
     file: ImageFile.ImageFile, stream: Stream, exif: bytes
 ) -> tuple[Image.Image, set[Rule]]:
-    """RGB pixels of an opened file of a size that is allowed."""
-    met = _rules(file)
-    image, is_mended = load_with_key(file, stream)
-    if is_mended:
-        met.add("colour key")
+    """RGB pixels of an opened file of an allowed size."""
+    rules = _rules(file)
+    image, is_key_rescaled = load_with_key(file, stream)
+    if is_key_rescaled:
+        rules.add("colour key")
     try:
-        turn = file.getexif().get(ORIENTATION, 1)
-    except Exception:  # of as many kinds as there are ways to damage it
-        met.add("damaged metadata")
-        turn = exif_orientation(file.info.get("exif", b""))
-    turn = exif_orientation(exif) if exif else turn
-    if turn in TURNS:
-        met.add("rotated")
-        image = image.transpose(TURNS[turn])
-    return _on_white(image), met
+        orientation = file.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF raises many exception types
+        rules.add("damaged metadata")
+        orientation = exif_orientation(file.info.get("exif", b""))
+    orientation = exif_orientation(exif) if exif else orientation
+    if orientation in TRANSPOSES:
+        rules.add("rotated")
+        image = image.transpose(TRANSPOSES[orientation])
+    return _on_white(image), rules
 
 
 def _check_header(file: Image.Image) -> None:
-    """Refuse by what is known before any pixel is decoded."""
+    """Refuse a file by its header, before any pixel is decoded."""
     if max(file.size) > LARGEST_SIDE:
-        raise _RefusedError(
+        raise _UnsupportedImageError(
             "too large",
             f"{file.height} x {file.width} pixels (height x width); the longest side allowed is "
             f"{LARGEST_SIDE}",
         )
     if file.mode.startswith(("I", "F")):
-        raise _RefusedError(
+        raise _UnsupportedImageError(
             "over 8 bits",
-            f"its pixels have mode {file.mode}, of which the range is not known; save it with 8 "
-            "bits a channel",
+            f"its pixels have mode {file.mode}, whose range is unknown; save it with 8 bits a "
+            "channel",
         )
 
 
 def _rules(file: Image.Image) -> set[Rule]:
-    """The rules that apply to an opened file that is not loaded yet."""
-    deep = any(";16" in str(tile[3]) for tile in getattr(file, "tile", ()))  # gone once loaded
-    # Cameras' MPO files hold previews behind the picture: no animation.
-    several = getattr(file, "is_animated", False) and file.format != "MPO"
+    """Conversion rules of an opened file that is not loaded yet."""
+    is_16_bit = any(
+        ";16" in str(tile[3]) for tile in getattr(file, "tile", ())
+    )  # gone once loaded
+    # Cameras' MPO files hold previews after the image: not an animation.
+    is_animated = getattr(file, "is_animated", False) and file.format != "MPO"
     applies: dict[Rule, bool] = {
         "grey": file.mode in ("1", "L", "LA", "La"),
         "palette": file.mode in ("P", "PA"),
         "cmyk": file.mode == "CMYK",
         "transparent": file.has_transparency_data,
-        "animated": several,
-        "16-bit colour": deep,
+        "animated": is_animated,
+        "16-bit colour": is_16_bit,
     }
-    return {rule for rule, does in applies.items() if does}
+    return {rule for rule, is_applied in applies.items() if is_applied}
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """RGB, with transparent pixels on white; band by band, for copies of large images add up."""
+    """RGB image, composited on white; band by band, to save memory for large images."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     width, height = image.size
-    laid = Image.new("RGB", image.size)
-    for top in range(0, height, BAND):
-        box = (0, top, width, min(top + BAND, height))
+    output = Image.new("RGB", image.size)
+    for top in range(0, height, BAND_ROWS):
+        box = (0, top, width, min(top + BAND_ROWS, height))
         part = image.crop(box).convert("RGBA")
         white = Image.new("RGBA", part.size, (255, 255, 255, 255))
-        laid.paste(Image.alpha_composite(white, part).convert("RGB"), box)
-    return laid
+        output.paste(Image.alpha_composite(white, part).convert("RGB"), box)
+    return output
 
 
-def _explained(error: Exception) -> tuple[Reason, str]:
-    """Why a file could not be read, as a kind and in words."""
-    found: Any
+def _explain(error: Exception) -> tuple[Reason, str]:
+    """Reason and message for a file that could not be read."""
+    explanation: Any
     match error:
-        case _RefusedError():
-            found = error.reason, str(error)
+        case _UnsupportedImageError():
+            explanation = error.reason, str(error)
         case FileNotFoundError():
-            found = "missing", "there is no such file"
+            explanation = "missing", "there is no such file"
         case NotRegularError():
-            found = "not a file", f"it is {error.kind}"
+            explanation = "not a file", f"it is {error.kind}"
         case PermissionError():
-            found = "not permitted", error.strerror or "the system does not let it be read"
+            explanation = "not permitted", error.strerror or "the system does not let it be read"
         case Image.DecompressionBombError():
-            found = "too large", f"{error}; the longest side allowed is {LARGEST_SIDE} pixels"
+            explanation = (
+                "too large",
+                f"{error}; the longest side allowed is {LARGEST_SIDE} pixels",
+            )
         case UnidentifiedImageError():
-            known = ", ".join(FORMATS)
-            found = "broken", f"no image format is recognised in it; {known} files are read"
+            formats = ", ".join(FORMATS)
+            explanation = (
+                "broken",
+                f"no image format is recognised in it; {formats} files are read",
+            )
         case OSError() if error.errno is not None:  # Pillow's own errors of this class have none
-            found = "system error", error.strerror or str(error)
+            explanation = "system error", error.strerror or str(error)
         case MemoryError():
-            found = "system error", "there is not enough memory to decode it"
+            explanation = "system error", "there is not enough memory to decode it"
         case _:
-            found = "broken", str(error) or type(error).__name__
-    return found
+            explanation = "broken", str(error) or type(error).__name__
+    return explanation

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which image files a folder has: one rule for training, references and images to be measured.
+"""Image files of a folder: one rule for training, references and evaluated images.
 
-Every real file counts once, however many links lead to it, and nothing but regular files is
-looked at. Hidden files, and the folders of operating systems and network storage, are skipped.
+Every file counts once, however many links lead to it, and only regular files are used. Hidden
+files, and the folders of operating systems and network storage, are skipped.
 """
 
 import os
@@ -21,7 +21,7 @@ UNSUPPORTED = (
     *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".psd", ".xcf", ".ico", ".tga"),
     *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
 )
-"""Suffixes of image files that are not read."""
+"""Suffixes of unsupported image files."""
 
 SYSTEM_NAMES = frozenset(
     name.casefold()
@@ -32,41 +32,41 @@ SYSTEM_NAMES = frozenset(
         *("Thumbs.db", "ehthumbs.db", "desktop.ini"),
     )
 )
-"""Files and folders that network storage, operating systems and notebooks make by themselves;
-upper and lower case count alike."""
+"""Files and folders that network storage, operating systems and notebooks create; names are
+case-insensitive."""
 
 SkipReason = Literal["hidden", "system", "second link", "link upwards", "not a file"]
-"""Why a file or folder is not looked at."""
+"""Reason why a file or folder is skipped."""
 Problem = Literal["unsupported type", "unreadable name", "named twice"]
-"""Why an image file is not read."""
+"""Reason why an image file is not used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """A file or folder that is not looked at."""
+    """Skipped file or folder."""
 
     name: str
-    """Below the folder, with forward slashes."""
+    """Path relative to the folder, with forward slashes."""
     reason: SkipReason
     detail: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderImages:
-    """What a folder and its subfolders hold. Names have forward slashes and are in Unicode's
+    """Content of a folder and its subfolders. Names have forward slashes and are in Unicode's
     composed form."""
 
     images: Mapping[str, Path]
     """Name -> path of each image file, by name."""
     problems: tuple[tuple[str, Problem, str], ...]
-    """Name, reason and what to do, of image files that are not read."""
+    """Name, reason and remedy of image files that are not used."""
     others: Mapping[str, Path]
-    """Name -> path of files that are no images."""
+    """Name -> path of files that are not images."""
     skipped: tuple[Skipped, ...]
 
 
 def find_images(folder: Path) -> FolderImages:
-    """The image files below a folder, by their names; none is opened.
+    """Image files below a folder, by name; no file is opened.
 
     Raises:
         OSError: a folder that cannot be read.
@@ -81,28 +81,32 @@ def find_images(folder: Path) -> FolderImages:
         if suffix not in (*SUFFIXES, *UNSUPPORTED):
             others[name] = path
         elif not is_unicode(relative):
-            shown = os.fsencode(relative).decode("utf-8", "backslashreplace")
-            problems.append((shown, "unreadable name", "its name is not UTF-8; rename it"))
+            printable_name = os.fsencode(relative).decode("utf-8", "backslashreplace")
+            problems.append(
+                (printable_name, "unreadable name", "its name is not UTF-8; rename it")
+            )
         elif suffix in UNSUPPORTED:
             problems.append(unsupported(name))
         elif name in images:
-            why = "another file's name differs from its own by the form of Unicode only; rename it"
-            problems.append((relative, "named twice", why))
+            advice = (
+                "another file's name differs from its own by the form of Unicode only; rename it"
+            )
+            problems.append((relative, "named twice", advice))
         else:
             images[name] = path
-    skipped = sorted(walk.skipped, key=lambda one: one.name)
+    skipped = sorted(walk.skipped, key=lambda entry: entry.name)
     return FolderImages(
         images=images, problems=tuple(problems), others=others, skipped=tuple(skipped)
     )
 
 
 def unsupported(name: str) -> tuple[str, Problem, str]:
-    """An image file of a type that is not read."""
+    """Problem of an image file of an unsupported type."""
     return name, "unsupported type", f"save it as one of {', '.join(SUFFIXES)}"
 
 
 def is_unicode(name: str) -> bool:
-    """Whether a name is text, and not bytes that the file system keeps beside it."""
+    """True if a file name is valid Unicode, without bytes escaped by the file system."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -111,21 +115,22 @@ def is_unicode(name: str) -> bool:
 
 
 def skipped_lines(skipped: Iterable[Skipped], shown: int = 5) -> list[str]:
-    """What was skipped, a line for each reason, with the first names."""
+    """Summary of skipped files, one line per reason, with the first names."""
     by_reason: dict[SkipReason, list[Skipped]] = {}
-    for one in skipped:
-        by_reason.setdefault(one.reason, []).append(one)
+    for entry in skipped:
+        by_reason.setdefault(entry.reason, []).append(entry)
     lines = []
     for reason, group in by_reason.items():
         names = ", ".join(
-            f"{one.name} ({one.detail})" if one.detail else one.name for one in group[:shown]
+            f"{entry.name} ({entry.detail})" if entry.detail else entry.name
+            for entry in group[:shown]
         )
         more = f" and {len(group) - shown} more" if len(group) > shown else ""
-        lines.append(f"{len(group)} {_WORDS[reason]}: {names}{more}")
+        lines.append(f"{len(group)} {_DESCRIPTIONS[reason]}: {names}{more}")
     return lines
 
 
-_WORDS: Mapping[SkipReason, str] = {
+_DESCRIPTIONS: Mapping[SkipReason, str] = {
     "hidden": "hidden image files",
     "system": "files or folders of the system or of network storage",
     "second link": "links to what is counted under another name",
@@ -135,33 +140,33 @@ _WORDS: Mapping[SkipReason, str] = {
 
 
 class _Walk:
-    """Folders are listed first without following links, then through links to folders, and links
-    to files come last: so what lies in the folder itself keeps its own name."""
+    """Walk of a folder: first without following links, then through links to folders, and links
+    to files last, so that files in the folder itself keep their own names."""
 
     def __init__(self, folder: Path) -> None:
         self.files: set[str] = set()
-        """Names below the folder, as the file system has them."""
+        """Relative paths, as stored by the file system."""
         self.skipped: list[Skipped] = []
         self._folder = folder
         self._root = os.path.realpath(folder)
         self._folders: dict[str, str] = {}
-        """Real path -> name, of each folder that was listed."""
+        """Real path -> name of each listed folder."""
         self._folder_links: deque[tuple[str, str]] = deque()
         self._file_links: list[tuple[str, str]] = []
         self._linked: dict[str, str] = {}
-        """Real path -> name, of files that only links lead to."""
+        """Real path -> name of files outside the folder that links lead to."""
         self._list("", self._root)
         while self._folder_links:
             self._follow(*self._folder_links.popleft())
         for name, target in sorted(self._file_links):
-            self._take(name, target)
+            self._add_linked_file(name, target)
 
     def _list(self, name: str, real: str) -> None:
-        """A folder and all in it that are no links."""
-        waiting = [(name, real)]
+        """List a folder recursively, without following links."""
+        pending = [(name, real)]
         links: list[tuple[str, str]] = []
-        while waiting:
-            name, real = waiting.pop()
+        while pending:
+            name, real = pending.pop()
             if real in self._folders:
                 self._skip(name, "second link", f"counted as {self._folders[real] or '.'}")
                 continue
@@ -169,12 +174,12 @@ class _Walk:
             with os.scandir(self._folder / name) as entries:
                 for entry in entries:
                     below = f"{name}/{entry.name}" if name else entry.name
-                    if self._is_passed_over(below, entry.name):
+                    if self._is_ignored(below, entry.name):
                         continue
                     if entry.is_symlink():
                         links.append((below, os.path.realpath(entry.path)))
                     elif entry.is_dir(follow_symlinks=False):
-                        waiting.append((below, os.path.join(real, entry.name)))
+                        pending.append((below, os.path.join(real, entry.name)))
                     elif entry.is_file(follow_symlinks=False):
                         self.files.add(below)
                     else:
@@ -182,19 +187,19 @@ class _Walk:
                         self._skip(below, "not a file", file_kind(mode))
         self._sort_links(links)
 
-    def _is_passed_over(self, name: str, own: str) -> bool:
-        """Hidden, or of the system."""
-        if own.casefold() in SYSTEM_NAMES:
+    def _is_ignored(self, name: str, basename: str) -> bool:
+        """True if a file or folder is hidden or belongs to the system."""
+        if basename.casefold() in SYSTEM_NAMES:
             self._skip(name, "system")
-        elif own.startswith(".") and own.lower().endswith(SUFFIXES):
+        elif basename.startswith(".") and basename.lower().endswith(SUFFIXES):
             self._skip(name, "hidden")
-        return _is_passed_over(own)
+        return _is_ignored(basename)
 
     def _sort_links(self, links: list[tuple[str, str]]) -> None:
         for name, target in sorted(links):
             try:
                 mode = os.stat(self._folder / name).st_mode
-            except OSError:  # it leads nowhere, or in a circle: whoever reads it says so
+            except OSError:  # a broken or circular link: reading it raises the error
                 self.files.add(name)
                 continue
             if stat.S_ISDIR(mode):
@@ -205,33 +210,33 @@ class _Walk:
                 self._skip(name, "not a file", f"a link to {file_kind(mode)}")
 
     def _follow(self, name: str, target: str) -> None:
-        """A link to a folder, unless what it leads to was listed or holds the link itself."""
-        place = os.path.realpath((self._folder / name).parent)
-        if any(_holds(target, inner) for inner in (place, self._root)):
+        """Follow a link to a folder, unless its target was listed or contains the link."""
+        link_folder = os.path.realpath((self._folder / name).parent)
+        if any(_contains(target, inner) for inner in (link_folder, self._root)):
             self._skip(name, "link upwards", f"leads to {target}")
         else:
             self._list(name, target)
 
-    def _take(self, name: str, target: str) -> None:
-        """A link to a file, unless the file is counted under another name."""
-        folder, own = os.path.split(target)
-        other = self._linked.get(target)
-        if folder in self._folders and not _is_passed_over(own):
-            other = "/".join(filter(None, (self._folders[folder], own)))
-        if other is None:
+    def _add_linked_file(self, name: str, target: str) -> None:
+        """Add a link to a file, unless the file is counted under another name."""
+        folder, basename = os.path.split(target)
+        counted_name = self._linked.get(target)
+        if folder in self._folders and not _is_ignored(basename):
+            counted_name = "/".join(filter(None, (self._folders[folder], basename)))
+        if counted_name is None:
             self.files.add(name)
             self._linked[target] = name
         else:
-            self._skip(name, "second link", f"counted as {other}")
+            self._skip(name, "second link", f"counted as {counted_name}")
 
     def _skip(self, name: str, reason: SkipReason, detail: str = "") -> None:
         self.skipped.append(Skipped(name=name, reason=reason, detail=detail))
 
 
-def _is_passed_over(own: str) -> bool:
-    return own.startswith(".") or own.casefold() in SYSTEM_NAMES
+def _is_ignored(basename: str) -> bool:
+    return basename.startswith(".") or basename.casefold() in SYSTEM_NAMES
 
 
-def _holds(folder: str, inner: str) -> bool:
-    """Whether a folder is, or lies around, another one."""
+def _contains(folder: str, inner: str) -> bool:
+    """True if a folder is, or contains, another one."""
     return inner == folder or inner.startswith(folder.rstrip("/") + "/")

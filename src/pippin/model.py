@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a checkpoint holds: a conditioner and a denoiser that fit each other."""
+"""Model of a checkpoint: a conditioner and a denoiser."""
 
 from torch import nn
 
@@ -15,7 +15,7 @@ from pippin.types import Conditions, Keep, Latents, Masking, Prediction, Times
 
 
 class LatentDenoiser(nn.Module):
-    """Noisy latents, time and conditions to a prediction."""
+    """Denoiser with its conditioner: noisy latents, time and conditions to a prediction."""
 
     def __init__(self, conditioner: Conditioner, denoiser: Denoiser) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class LatentDenoiser(nn.Module):
         self.denoiser = denoiser
 
     def prepare(self, conditions: Conditions, keep: Keep | None = None) -> Prepared:
-        """What does not depend on time; ``keep`` None keeps all conditions."""
+        """Embed the conditions, which do not depend on time; ``keep`` None keeps all."""
         if keep is None:
             keep = keep_all(_batch_size(conditions))
         return self.conditioner.prepare(conditions, keep)
@@ -34,7 +34,7 @@ class LatentDenoiser(nn.Module):
         """Predict from a noisy latent at time t in [0, 1000].
 
         Args:
-            masking: asks a masked model for its second prediction, ``aux``.
+            masking: makes a masked model return its second prediction, ``aux``.
         """
         return self.denoiser(x_t, prepared.at(t), masking)
 
@@ -43,7 +43,7 @@ def _batch_size(conditions: Conditions) -> int:
     tensors = list(conditions.columns().values())
     if not tensors:
         raise ValueError(
-            "conditions without label, text and control do not say how many images; pass keep"
+            "conditions without label, text and control do not give the batch size; pass keep"
         )
     return len(tensors[0])
 
@@ -57,25 +57,25 @@ def build_model(
     seed: int | None,
     log_snr: LogSnr | None = None,
 ) -> LatentDenoiser:
-    """A model with its initial weights; seed None leaves them as torch's layers do (for loading).
+    """Model with initial weights; seed None keeps the initial weights of torch (for loading).
 
     Args:
-        log_snr: of the noise schedule, for gates stated in log-SNR.
+        log_snr: log-SNR of the noise schedule, for gates defined in log-SNR.
 
     Raises:
-        ConfigError: conditioning and denoiser do not fit, or a conditioner that nobody registered.
+        ConfigError: conditioning and denoiser do not fit, or the conditioner is not registered.
     """
-    body = build_denoiser(denoiser, latent_channels)
-    door = find_conditioner(conditioning.conditioner)(
+    denoiser_module = build_denoiser(denoiser, latent_channels)
+    conditioner = find_conditioner(conditioning.conditioner)(
         conditioning,
         num_classes=num_classes,
-        token_width=body.widths.token,
-        modulation_width=body.widths.modulation,
-        time_features=body.widths.time_features,
-        token_use=body.token_use,
+        token_width=denoiser_module.widths.token,
+        modulation_width=denoiser_module.widths.modulation,
+        time_features=denoiser_module.widths.time_features,
+        token_use=denoiser_module.token_use,
     )
-    door.log_snr = log_snr
-    model = LatentDenoiser(door, body)
+    conditioner.log_snr = log_snr
+    model = LatentDenoiser(conditioner, denoiser_module)
     if seed is not None:
         initialise(model, seed)
     return model

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Muon: momentum whose matrices are made nearly orthogonal before each step.
+"""Muon optimizer: momentum with nearly orthogonalised update matrices.
 
 Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), with the step size of Liu et al.
 2025 (arXiv 2502.16982, eq. 4), which gives a step the root mean square of Adam's. A convolution's
-weight is one matrix, output channels times the rest. On cards the iteration computes in bf16, as
-published; a CPU computes it in fp32.
+weight is one matrix, output channels times the rest. On GPUs the Newton-Schulz iteration computes
+in bf16, as published; a CPU computes it in fp32.
 """
 
 from collections.abc import Iterable
@@ -22,26 +22,27 @@ STEP_SIZE = 0.2
 """Liu et al.'s factor, about the root mean square of Adam's steps."""
 
 
-def product_type(device: torch.device) -> torch.dtype | None:
-    """In which type a device multiplies the iteration's matrices; None = in their own."""
+def iteration_dtype(device: torch.device) -> torch.dtype | None:
+    """Data type of the iteration on a device; None = that of the matrix."""
     return torch.bfloat16 if device.type == "cuda" else None
 
 
 def orthogonalise(
-    matrix: Float[Tensor, "rows columns"], products: torch.dtype | None = None
+    matrix: Float[Tensor, "rows columns"], dtype: torch.dtype | None = None
 ) -> Float[Tensor, "rows columns"]:
-    """About U V^T of the singular value decomposition U S V^T, by X <- a X + (b A + c A A) X.
+    """Approximation of U V^T for the singular value decomposition U S V^T.
 
-    A is X X^T; the smaller side comes first, which makes the products small.
+    It iterates X <- a X + (b A + c A A) X with A = X X^T; the smaller side comes first, to keep
+    the products small.
 
     Args:
-        matrix: whose size does not matter: it is divided by its norm first.
-        products: the type of the iteration, and of what is returned; None = the matrix's own.
+        matrix: of any scale: it is divided by its norm first.
+        dtype: data type of the iteration and of the result; None = that of the matrix.
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = (x / (x.norm() + 1e-7)).to(products or x.dtype)
+    x = (x / (x.norm() + 1e-7)).to(dtype or x.dtype)
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -49,12 +50,12 @@ def orthogonalise(
 
 
 class Muon(torch.optim.Optimizer):
-    """The optimizer of weights with two or more dimensions.
+    """Muon optimizer of weights with two or more dimensions.
 
     Args:
         parameters: weights; dimensions after the first are flattened.
         lr: learning rate.
-        momentum: of the gradient's average, used with Nesterov's look-ahead.
+        momentum: Nesterov momentum.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
-        """One step from the gradients."""
+        """Perform one optimization step."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 self._update(parameter, group["lr"], group["momentum"])
@@ -78,9 +79,8 @@ class Muon(torch.optim.Optimizer):
         average = state["average"].lerp_(parameter.grad, 1 - momentum)
         direction = parameter.grad.lerp(average, momentum).flatten(1)
         scale = STEP_SIZE * max(direction.shape) ** 0.5
-        # A matrix of which each process holds a part is put together: its orthogonal factor needs
-        # all of it.
+        # The orthogonal factor needs the full tensor of a sharded matrix.
         matrix = whole(direction).float()
-        step = orthogonalise(matrix, product_type(matrix.device)).to(parameter.dtype)
+        step = orthogonalise(matrix, iteration_dtype(matrix.device)).to(parameter.dtype)
         step = laid_out_as(step.view(parameter.shape), parameter)
         parameter.add_(step, alpha=-rate * scale)

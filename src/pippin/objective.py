@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training objective: how a batch is noised, what is predicted, how the error is weighed."""
+"""Training objective: noising of a batch, prediction target and loss weight."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,21 +23,21 @@ from pippin.types import Keep, Latents, Masking, Prediction, Times
 
 Predict = Callable[[Latents, Times], Prediction]
 Losses = dict[str, Float[Tensor, " batch"]]
-"""Named losses, one number an image; their sum is what is trained."""
+"""Named losses, one number per image; training minimises their sum."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """The random numbers of one step, for the global batch."""
+    """Random numbers of one training step, for the global batch."""
 
     t: Times
     noise: Latents
     keep: Keep
     masking: Masking | None = None
-    """Of a denoiser that has a masked pass."""
+    """Random masking, for a denoiser with a masked pass."""
 
     def rows(self, rows: slice) -> "Draws":
-        """Those of some of the images."""
+        """Random numbers of a subset of the images."""
         masking = self.masking
         if masking is not None:
             masking = Masking(order=masking.order[rows], ratio=masking.ratio)
@@ -55,11 +55,11 @@ def draw_step(
     seed: int,
     step: int,
 ) -> Draws:
-    """All draws of a training step; they depend on seed and step only.
+    """All random numbers of a training step; they depend on seed and step only.
 
     Args:
         shape: (batch, channels, height, width) of the global batch's latents.
-        num_maskable: how many tokens of an image the denoiser's masked pass shuffles.
+        num_maskable: number of tokens per image that the denoiser's masked pass shuffles.
     """
     batch = shape[0]
     num_fields = len(conditioning.control.high) + len(conditioning.control.low)
@@ -74,17 +74,17 @@ def draw_step(
 
 
 def _draw_masking(batch: int, num_maskable: int, seed: int, step: int) -> Masking:
-    """A shuffle for each image, and one ratio for all: they must keep equally many tokens."""
+    """Shuffle of each image, and one ratio for all, which must keep equally many tokens."""
     ratio = rng.uniform((1,), "mask", seed, step, "ratio").item()
     return Masking(order=rng.uniform((batch, num_maskable), "mask", seed, step), ratio=ratio)
 
 
 class Objective:
-    """Squared error of the prediction, weighted, one number per image.
+    """Weighted squared error of the prediction, one number per image.
 
-    Where the network learns a variance, the variational bound trains it beside (the hybrid loss
-    of Nichol & Dhariwal 2021, section 3.1, with their weight 0.001 times the 1000 indices). Where
-    it gives a second prediction, that one's losses are added, named ``aux``.
+    If the network learns a variance, the variational bound is added to train it (the hybrid loss
+    of Nichol & Dhariwal 2021, section 3.1, with their weight 0.001 times the 1000 indices). If it
+    returns a second prediction, the losses of that are added, named ``aux``.
     """
 
     def __init__(self, config: DiffusionConfig) -> None:
@@ -92,12 +92,12 @@ class Objective:
         self.schedule = build_schedule(config)
 
     def __call__(self, predict: Predict, latents: Latents, t: Times, noise: Latents) -> Losses:
-        """Named losses per image: x_t = alpha x_0 + sigma eps is made here.
+        """Named losses per image, for x_t = alpha x_0 + sigma eps.
 
         Args:
             latents: normalised, x_0.
-            t: best left on the CPU, where its range is checked without waiting for a GPU.
-            noise: eps, standard normal, beside ``latents``.
+            t: preferably on the CPU, where its range is checked without a GPU synchronisation.
+            noise: eps, standard normal, on the device of ``latents``.
         """
         device = latents.device
         alpha = to_device(self.schedule.alpha(t), device)
@@ -105,29 +105,29 @@ class Objective:
         kind = self.config.prediction
         x_t = add_noise(latents, noise, alpha, sigma)
         prediction = predict(x_t, to_device(t, device))
-        wanted = target(kind, latents, noise, alpha, sigma)
+        expected = target(kind, latents, noise, alpha, sigma)
         weight = loss_weight(self.config.loss_weight, kind, self.schedule, t)
         weight = to_device(weight, device)
 
-        def losses(of: Prediction) -> Losses:
-            mean = of.mean.float()
-            found = {"mse": (mean - wanted).square().mean(dim=(1, 2, 3)) * weight}
-            if of.variance is not None:
+        def losses(output: Prediction) -> Losses:
+            mean = output.mean.float()
+            named_losses = {"mse": (mean - expected).square().mean(dim=(1, 2, 3)) * weight}
+            if output.variance is not None:
                 step = Step(*(to_device(x, device) for x in training_step(self.schedule, t)))
                 x0_guess, _ = to_x0_and_eps(kind, x_t, mean.detach(), alpha, sigma)
-                found["vlb"] = variational_bound(
-                    step, to_device(t == 0, device), latents, x_t, x0_guess, of.variance
+                named_losses["vlb"] = variational_bound(
+                    step, to_device(t == 0, device), latents, x_t, x0_guess, output.variance
                 )
-            return found
+            return named_losses
 
-        found = losses(prediction)
+        named_losses = losses(prediction)
         if prediction.aux is not None:
-            found |= {f"aux {name}": loss for name, loss in losses(prediction.aux).items()}
-        return found
+            named_losses |= {f"aux {name}": loss for name, loss in losses(prediction.aux).items()}
+        return named_losses
 
 
 def check_objective(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> None:
-    """Refuse a learned variance where no step back is defined.
+    """Refuse a learned variance for a schedule without ancestral steps.
 
     Raises:
         ConfigError: rectified flow.
@@ -135,5 +135,5 @@ def check_objective(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> Non
     if learns_variance(denoiser) and diffusion.schedule == "flow":
         raise ConfigError(
             "denoiser.learn_variance True needs a schedule of 1000 indices (sd, ldm-f4, ddpm, "
-            "cosine); diffusion.schedule flow has no step back whose variance could be learned"
+            "cosine); diffusion.schedule flow has no ancestral step with a variance to learn"
         )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one colour of a PNG that counts as transparent, compared at the file's own bit depth.
+"""Transparent colour of a PNG (colour key), compared at the file's own bit depth.
 
-PNG says (2003, section 11.3.2.1) that samples are compared as they are stored. Pillow compares
-after it has scaled 2 and 4 bits of grey to eight and dropped the lower eight of 16 bits of colour.
+PNG (2003, section 11.3.2.1) compares samples as they are stored. Pillow compares after scaling 2
+and 4 bits of grey to eight, and after dropping the lower eight of 16 bits of colour.
 """
 
 from typing import Any
@@ -13,28 +13,28 @@ from PIL import Image, ImageFile
 from pippin.image_metadata import Stream
 
 KEY = "transparency"
-"""Pillow's name for it in an image's ``info``: a number, or one for each channel."""
-DEEP, LOW_BYTES = "RGB;16B", "RGB;16L"
-"""Pillow's decoding of 16 bits of colour, and the same with each channel's bytes exchanged."""
+"""Pillow's name of the colour key in an image's ``info``: one number, or one per channel."""
+COLOUR_16_BIT, LOW_BYTES = "RGB;16B", "RGB;16L"
+"""Pillow's decoders of 16-bit colour, and of the same with the bytes of each channel swapped."""
 _GREY = {"L;2": (3, 85), "L;4": (15, 17), "L": (255, 1)}
-"""Decoding of grey -> the bits of a sample, and what they are multiplied by to become eight."""
+"""Decoder of grey -> bit mask of a sample, and the factor that scales it to eight bits."""
 
 
 def load_with_key(file: ImageFile.ImageFile, stream: Stream) -> tuple[Image.Image, bool]:
-    """The pixels of an opened file, its transparent colour in the units of its pixels.
+    """Load an opened file, with its colour key in the units of its pixels.
 
     Args:
         file: not loaded yet; it is loaded.
-        stream: that it was opened from.
+        stream: stream that it was opened from.
 
     Returns:
-        The image, and whether Pillow alone would have compared with another colour.
+        The image, and True if Pillow alone would have used another colour key.
     """
     key, decoding = file.info.get(KEY), _decoding(file)
     if key is None or decoding is None:
         file.load()
         return file, False
-    if decoding == DEEP:
+    if decoding == COLOUR_16_BIT:
         del file.info[KEY]
         file.load()
         return _key_on_white(file, stream, key), True
@@ -48,19 +48,19 @@ def load_with_key(file: ImageFile.ImageFile, stream: Stream) -> tuple[Image.Imag
 
 
 def _decoding(file: ImageFile.ImageFile) -> str | None:
-    """Of a PNG that may have one transparent colour; None of others."""
+    """Pillow's decoder of a PNG that may have a colour key; None for other files."""
     if file.format != "PNG" or not file.tile:
         return None
     decoding = str(file.tile[0][3])
-    return decoding if decoding in (DEEP, "RGB", *_GREY) else None
+    return decoding if decoding in (COLOUR_16_BIT, "RGB", *_GREY) else None
 
 
 def _key_on_white(file: Image.Image, stream: Stream, key: tuple[int, ...]) -> Image.Image:
-    """Pixels of 16 bits a channel that have all bits of the key become white."""
-    again: Any
-    with Image.open(stream, formats=("PNG",)) as again:
-        again.tile = [(*tile[:3], LOW_BYTES) for tile in again.tile]
-        low = np.asarray(again)  # (height, width, 3)
-    high, wanted = np.array(file), np.array(key)
-    high[((high == wanted >> 8) & (low == wanted & 255)).all(axis=-1)] = 255
+    """Image of 16 bits a channel whose pixels of the key's colour are white."""
+    reopened: Any
+    with Image.open(stream, formats=("PNG",)) as reopened:
+        reopened.tile = [(*tile[:3], LOW_BYTES) for tile in reopened.tile]
+        low = np.asarray(reopened)  # (height, width, 3)
+    high, key_values = np.array(file), np.array(key)
+    high[((high == key_values >> 8) & (low == key_values & 255)).all(axis=-1)] = 255
     return Image.fromarray(high)

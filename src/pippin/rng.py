@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Named random streams.
 
-Every draw comes from a generator of one named stream on the CPU, in fp32, keyed by things that
-do not depend on how the work is split: seed, epoch, step, sample index, parameter name; never a
-rank or a worker. A batch's draws are made for the global batch and sliced. So a run can stop at
-any image and go on with the same numbers without storing the state of a generator.
+Every random number comes from a generator of one named stream on the CPU, in fp32. Its key does
+not depend on the distribution of the work: seed, epoch, step, sample index, parameter name; never
+a rank or a worker. Random numbers are drawn for the global batch and sliced. A run can therefore
+stop at any image and resume with the same numbers, without saving generator states.
 
-One stream is drawn where the model is: on a card, the noise of captions' padding in training,
-which is many times all others together. It has a key for each image of the batch, and so the same
-numbers for any number of processes; a card's generator gives others than a CPU's.
+One stream is drawn on the device of the model: the noise of caption padding in training, which is
+many times larger than all others together. It has a key for each image of the batch, and so gives
+the same numbers for any world size; a GPU's generator gives other numbers than a CPU's.
 
 Changing a key or the hash here changes every result: do not.
 """
@@ -23,25 +23,25 @@ Stream = Literal[
     "init",  # (seed, parameter name)
     "order",  # (seed, epoch), with buckets (seed, epoch, bucket)
     "scene",  # (seed, scene, attempt): what an image of shapes shows
-    "size",  # (seed, picture): original size
-    "view",  # (seed, picture, view): tone, crop, flip
+    "size",  # (seed, image): original size
+    "view",  # (seed, image, view): tone, crop, flip
     "posterior",  # (seed, step): which latent of the autoencoder's posterior
     "time",  # (seed, step)
     "noise",  # (seed, step)
     "drop",  # (seed, step)
-    "padding",  # (seed, step), on a card (seed, step, place); with "sample", of a sample seed
-    "caption",  # (seed, step): which of a picture's captions
+    "padding",  # (seed, step), on a GPU (seed, step, row); with "sample", of a sample seed
+    "caption",  # (seed, step): which of an image's captions
     "mask",  # (seed, step), and with "ratio"
-    "sample",  # (sample seed,): the first noise; with a step, ancestral sampling's; with
-    # "control", which training view's control is asked for
-    "subset",  # (seed, purpose): which pictures or samples a measurement uses
+    "sample",  # (sample seed,): the initial noise; with a step, ancestral sampling's; with
+    # "control", which training view's control is requested
+    "subset",  # (seed, purpose): which images or samples a measurement uses
 ]
 
 
 def generator(
     stream: Stream, *key: int | str, device: torch.device | str = "cpu"
 ) -> torch.Generator:
-    """A generator that depends on the stream's name, its key and the kind of device only."""
+    """Generator that depends only on the stream's name, its key and the type of device."""
     text = "/".join([stream, *(f"{type(part).__name__[0]}{part}" for part in key)])
     digest = hashlib.sha256(text.encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
@@ -59,20 +59,20 @@ def rows_of_normal(
     *key: int | str,
     device: torch.device | str,
 ) -> Tensor:
-    """Some rows of a tensor of standard normal fp32 numbers, whose rows are drawn one by one on a
-    device, each under its place: nobody draws the others.
+    """Some rows of a tensor of standard normal fp32 numbers. Each row is drawn on the device with
+    a generator of its own, keyed by its index; the other rows are not drawn.
 
     Args:
-        shape: of the whole.
-        rows: which of them.
-        stream, key: of all; the place is one more part.
-        device: where they are drawn and stay.
+        shape: shape of the full tensor.
+        rows: slice of its rows.
+        stream, key: stream and key of the full tensor; the row index is appended to the key.
+        device: device of the generators and of the result.
     """
-    places = range(*rows.indices(shape[0]))
-    found = torch.empty((len(places), *shape[1:]), dtype=torch.float32, device=device)
-    for row, place in zip(found, places, strict=True):
-        row.normal_(generator=generator(stream, *key, place, device=device))
-    return found
+    indices = range(*rows.indices(shape[0]))
+    tensor = torch.empty((len(indices), *shape[1:]), dtype=torch.float32, device=device)
+    for row, index in zip(tensor, indices, strict=True):
+        row.normal_(generator=generator(stream, *key, index, device=device))
+    return tensor
 
 
 def uniform(shape: tuple[int, ...], stream: Stream, *key: int | str) -> Tensor:
@@ -81,5 +81,5 @@ def uniform(shape: tuple[int, ...], stream: Stream, *key: int | str) -> Tensor:
 
 
 def permutation(length: int, stream: Stream, *key: int | str) -> Tensor:
-    """A random order of range(length)."""
+    """Random permutation of range(length)."""
     return torch.randperm(length, generator=generator(stream, *key))

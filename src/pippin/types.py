@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What passes between the layers, with shapes and units.
+"""Data types that pass between layers, with shapes and units.
 
-Units, fixed once:
+Units:
 
-- time ``t``: the number the networks are fed, in [0, 1000]. DDPM schedules: index 0..999, index 0
-  the least noisy; rectified flow: 1000 sigma. Gates read t / 1000.
+- time ``t``: the input of the networks, in [0, 1000]. DDPM schedules: index 0..999, index 0 the
+  least noisy; rectified flow: 1000 sigma. Gates read t / 1000.
 - geometry: (height, width) and (top, left), in pixels of the *source image*.
-- latents: ``Moments`` are what an autoencoder outputs (and what caches hold); ``latents`` are
-  normalised to about unit variance by the autoencoder's own affine.
+- latents: ``Moments`` are the outputs of an autoencoder (and the content of caches); ``latents``
+  are normalised to about unit variance by the autoencoder's own affine.
 - images: uint8, (batch, 3, height, width), 0..255; ``pixels``: float32 in [-1, 1].
 - progress is counted in images seen; batch size means the global batch.
 - the null class id is ``num_classes``.
@@ -25,24 +25,24 @@ from pippin.control import Control
 from pippin.system.device import to_device
 
 NUM_TIMES = 1000
-"""T: gates and time densities read t / NUM_TIMES."""
+"""Number of times, T: gates and time densities read t / NUM_TIMES."""
 
 Images = UInt8[Tensor, "batch 3 height width"]
 ImageStream = Iterable[UInt8[Tensor, "_ 3 _ _"]]
-"""Batches of images; their numbers and sizes may differ."""
+"""Batches of images; batch and image sizes may differ."""
 Pixels = Float[Tensor, "batch 3 height width"]
 Latents = Float[Tensor, "batch channels height width"]
 Times = Float[Tensor, " batch"]
 
 
 Prompt = int | str
-"""What an image is asked to show: a class id, or text."""
+"""Prompt of a sample: a class id, or text."""
 ControlBatch = dict[str, Float[Tensor, "batch _"]]
 """Field name -> the batch's raw values, in the units of :class:`Control`."""
 
 
 def stack_controls(controls: Sequence[Control]) -> ControlBatch:
-    """One tensor (batch, parts) for each field."""
+    """Stack controls to one tensor (batch, parts) per field."""
     rows = [control.values() for control in controls]
     return {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}
 
@@ -57,23 +57,23 @@ class Moments:
 
 @dataclass(frozen=True, kw_only=True)
 class TextFeatures:
-    """What a text encoder made of a batch of captions."""
+    """Outputs of a text encoder for a batch of captions."""
 
     tokens: Float[Tensor, "batch tokens features"] | None = None
     mask: Bool[Tensor, "batch tokens"] | None = None
     """True where a token may be attended to; None = all."""
     pooled: Float[Tensor, "batch pooled_features"] | None = None
-    """One vector a caption."""
+    """One vector per caption."""
 
     def rows(self, rows: slice | Tensor) -> "TextFeatures":
-        """Those of some of the captions."""
+        """Features of a subset of the captions."""
         return TextFeatures(
             **{name: None if v is None else v[rows] for name, v in self.columns().items()}
         )
 
     @classmethod
     def cat(cls, parts: Sequence["TextFeatures"]) -> "TextFeatures":
-        """One batch after the other; all have the same tensors."""
+        """Concatenate batches, which all have the same tensors."""
         joined: dict[str, Tensor] = {}
         for entry in fields(cls):
             present = [value for part in parts if (value := getattr(part, entry.name)) is not None]
@@ -88,27 +88,27 @@ class TextFeatures:
         )
 
     def columns(self, prefix: str = "") -> dict[str, Tensor | None]:
-        """Every tensor by its name, after a prefix where one is given."""
+        """All tensors by name, with a prefix if given."""
         lead = f"{prefix} " if prefix else ""
         return {f"{lead}{entry.name}": getattr(self, entry.name) for entry in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CutCaption:
-    """A caption that has more tokens than a text encoder reads of it."""
+    """Caption with more tokens than a text encoder reads."""
 
     caption: str
     encoder: str
-    """As ``text.source`` names it."""
+    """Name of the text encoder, as in ``text.source``."""
     tokens: int
-    """That the caption has, those of its start and end among them."""
+    """Number of tokens of the caption, including start and end."""
     read: int
-    """That are read, start and end among them."""
+    """Number of tokens that are read, including start and end."""
     unread: str
-    """The words that are not read, as the tokenizer spells them."""
+    """Words that are not read, as the tokenizer spells them."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, as a manifest lists them."""
+        """Plain JSON values, as in a manifest."""
         text = self.caption.encode("utf-8", "replace").decode("utf-8")
         counts = {"tokens": self.tokens, "read": self.read}
         return {"prompt": text, "encoder": self.encoder, **counts}
@@ -116,18 +116,18 @@ class CutCaption:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What a batch is conditioned on, before any embedding."""
+    """Conditions of a batch, before any embedding."""
 
     label: Int[Tensor, " batch"] | None = None
     """Class ids in [0, num_classes)."""
     text: TextFeatures | None = None
     negative_text: TextFeatures | None = None
-    """What samples are guided away from in the place of the null caption (a negative prompt)."""
+    """Negative prompt: guidance uses it instead of the null caption."""
     control: ControlBatch
-    """Raw control values; empty where a model takes none."""
+    """Raw control values; empty for a model without control."""
 
     def columns(self) -> dict[str, Tensor]:
-        """Every tensor by a name; each has one row an image."""
+        """All tensors by name; each has one row per image."""
         text, negative = self.text or TextFeatures(), self.negative_text or TextFeatures()
         named = {"label": self.label} | text.columns("text") | negative.columns("negative text")
         present = {name: values for name, values in named.items() if values is not None}
@@ -135,7 +135,7 @@ class Conditions:
 
     @classmethod
     def cat(cls, parts: Sequence["Conditions"]) -> "Conditions":
-        """One batch after the other; all have the same conditions, and no negative text."""
+        """Concatenate batches, which have the same kinds of conditions and no negative text."""
         first = parts[0]
         labels = [part.label for part in parts if part.label is not None]
         texts = [part.text for part in parts if part.text is not None]
@@ -148,7 +148,7 @@ class Conditions:
         )
 
     def rows(self, rows: slice) -> "Conditions":
-        """The conditions of some of the images."""
+        """Conditions of a subset of the images."""
         return Conditions(
             label=None if self.label is None else self.label[rows],
             text=self.text and self.text.rows(rows),
@@ -159,16 +159,16 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
-    """Which of a batch's conditions are kept; the others are replaced by their null."""
+    """Flags of the conditions that are kept; the others are replaced by their null."""
 
     semantic: Bool[Tensor, " batch"]
     control: Bool[Tensor, " batch"]
     """All control fields together."""
     fields: dict[str, Bool[Tensor, " batch"]] = field(default_factory=dict)
-    """Single control fields, on top; a field that is not named is kept."""
+    """Flags of single control fields, in addition; other fields are kept."""
 
     def rows(self, rows: slice) -> "Keep":
-        """The flags of some of the images."""
+        """Flags of a subset of the images."""
         return Keep(
             semantic=self.semantic[rows],
             control=self.control[rows],
@@ -187,16 +187,16 @@ class Keep:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a training step sees."""
+    """Batch of a training step."""
 
     latents: Float[Tensor, "batch channels height width"]
     """Normalised latents."""
     conditions: Conditions
     index: Int[Tensor, " batch"]
-    """Which picture of the data set each row shows."""
+    """Index in the data set of each image."""
 
     def rows(self, rows: slice) -> "Batch":
-        """Some of the images."""
+        """Subset of the images."""
         return Batch(
             latents=self.latents[rows],
             conditions=self.conditions.rows(rows),
@@ -206,12 +206,12 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Masking:
-    """The random numbers of a pass in which a denoiser hides some of its tokens (MDT)."""
+    """Random numbers of a masked pass, which hides some of the denoiser's tokens (MDT)."""
 
     order: Float[Tensor, "batch tokens"]
-    """Their ascending order is the shuffle; the tokens that come first in it are kept."""
+    """Scores whose ascending order is the shuffle; the first tokens in it are kept."""
     ratio: float
-    """In [0, 1): where between its smallest and largest value the share of hidden tokens lies."""
+    """Position in [0, 1) of the share of hidden tokens between its smallest and largest value."""
 
     def to(self, device: torch.device | str) -> "Masking":
         """The same numbers on another device."""
@@ -220,10 +220,10 @@ class Masking:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """All that a denoiser learns about its conditions and time."""
+    """Embedded conditions and time, the conditioning inputs of a denoiser."""
 
     tokens: Float[Tensor, "batch tokens token_width"] | None
-    """What attention reads; None for a model without attention to conditions."""
+    """Condition tokens; None for a model without attention to conditions."""
     mask: Bool[Tensor, "batch tokens"] | None = None
     """True where a token may be attended to; None = all."""
     modulation: Float[Tensor, "batch modulation_width"]
@@ -232,11 +232,11 @@ class Embedded:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a denoiser returns: in the unit of the recipe's prediction type."""
+    """Output of a denoiser, in the unit of the recipe's prediction type."""
 
     mean: Float[Tensor, "batch channels height width"]
     """eps, v, x0 or flow, with the latents' channels."""
     variance: Float[Tensor, "batch channels height width"] | None = None
-    """Where a recipe learns it (interpolation coefficient of Nichol & Dhariwal 2021, eq. 15)."""
+    """Learned variance, if any (interpolation coefficient of Nichol & Dhariwal 2021, eq. 15)."""
     aux: "Prediction | None" = None
-    """A second prediction of the same, whose loss the objective adds (MDT's masked pass)."""
+    """Second prediction of the same target, whose loss the objective adds (MDT's masked pass)."""

@@ -109,7 +109,7 @@ def test_measured_numbers_go_to_diffusers_and_back_with_an_autoencoder(tmp_path,
 def test_an_autoencoder_that_is_to_be_made_is_said(tmp_path):
     folder_of(tmp_path / "pipe")
     notes = convert("diffusers", tmp_path / "pipe" / "transformer", autoencoder="kl-f4").notes
-    assert any("kl-f4 is no name on the hub but a folder" in note for note in notes)
+    assert any("kl-f4 is not a name on the hub but a folder" in note for note in notes)
 
 
 def test_how_encoders_are_joined_goes_with_their_names(capsys):
@@ -122,7 +122,7 @@ def test_no_scheduler_is_said(tmp_path, capsys):
     folder_of(tmp_path / "pipe")
     out = [str(tmp_path / "pipe" / "transformer"), str(tmp_path / "ours"), "--from", "diffusers"]
     assert main(["convert", *out]) == 0
-    assert "note: no scheduler/scheduler_config.json: the process is" in capsys.readouterr().out
+    assert "no scheduler/scheduler_config.json: assuming the process" in capsys.readouterr().out
     assert main(["convert", *out]) == 2
     assert "is not empty" in capsys.readouterr().err
 

@@ -49,7 +49,7 @@ def converted(capsys, source, out, *options):
 
 def test_averaged_weights_beside_raw_ones_are_taken_and_named(tmp_path, pair, capsys):
     said = converted(capsys, tmp_path / "checkpoint", tmp_path / "out")
-    assert "averaged weights of transformer_ema were taken; raw ones lie beside" in said
+    assert "averaged weights of transformer_ema were read; for the raw weights" in said
     assert "ema weights (decay 0.999), images seen: not known" in said
     trained = open_trained(str(tmp_path / "out"))
     assert (trained.weights, trained.average) == ("ema", "decay 0.999")
@@ -61,7 +61,7 @@ def test_averaged_weights_beside_raw_ones_are_taken_and_named(tmp_path, pair, ca
 def test_raw_weights_are_raw_in_export_lineage_and_samples(tmp_path, pair, capsys):
     out = tmp_path / "out"
     said = converted(capsys, tmp_path / "checkpoint/transformer", out)
-    assert "raw weights were taken; averaged ones lie beside, in" in said
+    assert "raw weights were read; averaged ones are in" in said
     assert "--init.weights raw" in said
     trained = open_trained(str(out))
     assert trained.weights == trained.as_parent()[0]["weights"] == "raw"
@@ -95,7 +95,10 @@ def test_the_kind_goes_to_diffusers_and_back(tmp_path, pair, capsys):
 def test_what_nobody_says_is_unknown_or_told_by_the_user(tmp_path, capsys):
     save_dit(tmp_path / "pipe/transformer", 0)
     said = converted(capsys, tmp_path / "pipe", tmp_path / "out")
-    assert "raw or averaged is not known" in said and "weights of unknown kind" in said
+    assert (
+        "unknown whether these weights are raw or averaged" in said
+        and "weights of unknown kind" in said
+    )
     assert "--init.weights" not in said
     sample = ["sample", str(tmp_path / "out"), "--seeds", "0", "--steps", "1", "--out"]
     assert main([*sample, str(tmp_path / "s")]) == 0
@@ -104,13 +107,13 @@ def test_what_nobody_says_is_unknown_or_told_by_the_user(tmp_path, capsys):
     # A run that starts there asks for ema unless it is told otherwise; of an unknown kind may be.
     assert open_trained(str(tmp_path / "out"), "ema").weights == "unknown"
     said = converted(capsys, tmp_path / "pipe", tmp_path / "told", "--weights", "raw")
-    assert "not known, for" not in said and open_trained(str(tmp_path / "told")).weights == "raw"
+    assert "unknown whether" not in said and open_trained(str(tmp_path / "told")).weights == "raw"
 
 
 def test_a_kind_that_the_file_contradicts_is_refused(tmp_path, pair, capsys):
     command = ["convert", str(tmp_path / "checkpoint"), str(tmp_path / "out")]
     assert main([*command, "--from", "diffusers", *AUTOENCODER, "--weights", "raw"]) == 2
-    assert "--weights raw: what was taken of" in capsys.readouterr().err
+    assert "--weights raw: the weights read from" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     stored = load_file(tmp_path / "checkpoint/transformer/diffusion_pytorch_model.safetensors")
     assert torch.equal(stored["pos_embed.proj.weight"].flatten(), pair["raw"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The door between conditions and denoisers: rules, gates, drops, nulls, initial weights."""
+"""The conditioner: rules, gates, drops, nulls, initial weights."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def conditions(batch=3):
 
 
 def perturb(model):
-    """Zero-initialised layers hide what goes through them: give every weight a value."""
+    """Perturb every weight, since zero-initialised layers hide their inputs."""
     draws = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for p in model.parameters():
@@ -71,9 +71,9 @@ def test_a_gate_in_log_snr_opens_at_the_same_noise_on_every_schedule():
     for name in ("sd", "ddpm", "flow"):
         schedule = make_schedule(name)
         times = schedule.time(levels)
-        found = gate_value(gate, times, schedule.log_snr)
-        # float32 times: log-SNRs are met to about 1e-3
-        assert torch.allclose(found, ((levels - 1) / 0.5).sigmoid(), atol=1e-3)
+        result = gate_value(gate, times, schedule.log_snr)
+        # float32 times represent log-SNRs to about 1e-3
+        assert torch.allclose(result, ((levels - 1) / 0.5).sigmoid(), atol=1e-3)
     with pytest.raises(ValueError, match=r"log_snr=schedule\.log_snr"):
         gate_value(gate, times)
     ends = gate_value(gate, torch.tensor([0.0, 1000.0]), make_schedule("flow").log_snr)
@@ -82,9 +82,9 @@ def test_a_gate_in_log_snr_opens_at_the_same_noise_on_every_schedule():
 
 def test_the_default_gate_in_log_snr_is_near_the_papers_under_its_schedule():
     schedule, t = make_schedule("sd"), torch.arange(1000.0)
-    theirs = gate_value(PowerCosineGate(alpha=4.0), t)
-    found = gate_value(LogSnrGate(), t, schedule.log_snr)
-    assert (found - theirs).abs().max() < 0.03
+    paper_gate = gate_value(PowerCosineGate(alpha=4.0), t)
+    result = gate_value(LogSnrGate(), t, schedule.log_snr)
+    assert (result - paper_gate).abs().max() < 0.03
 
 
 def test_constant_gate_is_one_everywhere():
@@ -153,8 +153,8 @@ def test_unit_values_lie_in_the_unit_interval(height, width, a, b):
 
 def test_the_aspect_ratio_is_that_of_the_original_cut_to_its_range():
     sizes = torch.tensor([[64.0, 64.0], [64.0, 16.0], [16.0, 64.0], [4096.0, 8.0]])
-    found = unit_values("aspect_ratio", {"original_size": sizes})
-    assert torch.allclose(found[:, 0], torch.tensor([0.5, 0.75, 0.25, 1.0]))
+    result = unit_values("aspect_ratio", {"original_size": sizes})
+    assert torch.allclose(result[:, 0], torch.tensor([0.5, 0.75, 0.25, 1.0]))
 
 
 @pytest.mark.parametrize("name", CONTROL_FIELDS)
@@ -167,7 +167,8 @@ def test_every_declared_field_can_be_read_in_either_group(name):
         source = recorded((name,))[0]
         changed.control[source][1, 0] = changed.control[source][1, 0] * 0.5 + 0.25
         first, second = (
-            model.prepare(one).at(torch.full((2,), 100.0)).modulation for one in (whole, changed)
+            model.prepare(batch_conditions).at(torch.full((2,), 100.0)).modulation
+            for batch_conditions in (whole, changed)
         )
         assert torch.equal(first[0], second[0])
         assert not torch.equal(first[1], second[1])
@@ -222,7 +223,7 @@ def test_unconditional_model_runs_without_conditions():
     assert output.mean.shape == (2, 4, 8, 8)
 
 
-# -- what an arm changes, and what it does not ---------------------------------------------
+# -- differences between arms --------------------------------------------------------------
 
 
 def test_arms_have_equal_token_counts_and_equal_initial_weights():
@@ -300,17 +301,17 @@ def test_dropped_conditions_leave_no_trace(config):
     model = small_model(config)
     perturb(model)
     off = torch.zeros(3, dtype=torch.bool)
-    one = conditions()
-    control = {name: 0.5 * value for name, value in one.control.items()}
-    two = Conditions(label=torch.tensor([4, 3, 0]), control=control)
+    first = conditions()
+    control = {name: 0.5 * value for name, value in first.control.items()}
+    second = Conditions(label=torch.tensor([4, 3, 0]), control=control)
     keep = Keep(semantic=off, control=off)
     t = torch.full((3,), 200.0)
-    a, b = model.prepare(one, keep).at(t), model.prepare(two, keep).at(t)
+    a, b = model.prepare(first, keep).at(t), model.prepare(second, keep).at(t)
     assert torch.equal(a.tokens, b.tokens)
     assert torch.equal(a.modulation, b.modulation)
 
 
-def test_control_starts_without_effect_unless_asked():
+def test_control_starts_without_effect_by_default():
     t = torch.full((3,), 200.0)
 
     def moved(init):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Control as SDXL embeds it: the arithmetic of diffusers, what is dropped, what is refused."""
+"""SDXL's micro-conditioning: equality with diffusers, drops, errors."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ BY_MODULATION = ConditioningConfig(rules={"label": "modulation"}, control=SDXL)
 
 
 def controls():
-    """Of three images; the rows are (height, width), (top, left), (height, width)."""
+    """Controls of three images: (height, width), (top, left), (height, width)."""
     rows = (
         ((768, 1024), (0, 57), (512, 512)),
         ((64, 48), (3, 0), (48, 48)),
@@ -63,39 +63,42 @@ def embedding(width=24):
 
 def test_it_is_diffusers_arithmetic_of_time_ids():
     """``add_time_proj`` and ``add_embedding`` of UNet2DConditionModel, on ids in SDXL's order."""
-    ours, control = embedding(), controls()
+    module, control = embedding(), controls()
     ids = torch.cat(
         [control[name] for name in ("original_size", "crop_corner", "crop_size")], dim=1
     )
     project = Timesteps(NUM_FEATURES, flip_sin_to_cos=True, downscale_freq_shift=0)
-    theirs = TimestepEmbedding(6 * NUM_FEATURES, 24)
-    for mine, other in ((ours.linear_in, theirs.linear_1), (ours.linear_out, theirs.linear_2)):
-        other.load_state_dict(mine.state_dict())
-    expected = theirs(project(ids.flatten()).reshape(len(ids), -1))
-    torch.testing.assert_close(ours(control, keep()), expected, rtol=1e-5, atol=1e-6)
+    reference = TimestepEmbedding(6 * NUM_FEATURES, 24)
+    for layer, other in (
+        (module.linear_in, reference.linear_1),
+        (module.linear_out, reference.linear_2),
+    ):
+        other.load_state_dict(layer.state_dict())
+    expected = reference(project(ids.flatten()).reshape(len(ids), -1))
+    torch.testing.assert_close(module(control, keep()), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_it_starts_with_an_effect_and_with_torch_s_weights():
-    ours = embedding(256)
-    for layer in (ours.linear_in, ours.linear_out):
+    module = embedding(256)
+    for layer in (module.linear_in, module.linear_out):
         bound = layer.in_features**-0.5
         assert layer.weight.abs().max() <= bound
         # a uniform variable's variance is bound^2 / 3; of 65 536 numbers or more known to 1 %
         assert layer.weight.var().item() == pytest.approx(bound**2 / 3, rel=0.02)
-    vectors = ours(controls(), keep())
+    vectors = module(controls(), keep())
     assert (vectors[0] - vectors[1]).abs().max() > 1e-3
 
 
-def test_a_dropped_field_says_nothing_and_all_dropped_is_one_vector():
-    ours = embedding()
+def test_a_dropped_field_has_no_effect_and_all_dropped_is_one_vector():
+    module = embedding()
     other = {name: value / 2 + 4 for name, value in controls().items()}
     off = keep((False, False, False))
-    assert torch.equal(ours(controls(), off), ours(other, off))
-    assert torch.equal(*ours(controls(), off)[:2])
+    assert torch.equal(module(controls(), off), module(other, off))
+    assert torch.equal(*module(controls(), off)[:2])
     alone = keep(original_size=(False, False, True))
-    one = controls()
-    two = one | {"original_size": one["original_size"] * 2}
-    first, second = ours(one, alone), ours(two, alone)
+    base_control = controls()
+    changed_control = base_control | {"original_size": base_control["original_size"] * 2}
+    first, second = module(base_control, alone), module(changed_control, alone)
     assert torch.equal(first[:2], second[:2]) and not torch.equal(first[2], second[2])
 
 
@@ -135,7 +138,7 @@ def test_values_that_are_missing_or_out_of_range_are_named():
         embedding()(control, keep())
 
 
-# -- a class by both ways ------------------------------------------------------------------
+# -- a class by attention and modulation ---------------------------------------------------
 
 
 def small(config):
@@ -151,10 +154,10 @@ def test_both_is_the_tokens_of_one_rule_and_the_vector_of_the_other():
     t = torch.full((3,), 300.0)
     for flags in ((True, True, True), (True, False, False)):
         kept = keep(flags)
-        found = {name: one.prepare(conditions, kept).at(t) for name, one in models.items()}
-        assert torch.equal(found["both"].tokens, found["attention"].tokens)
-        assert torch.equal(found["both"].modulation, found["modulation"].modulation)
-    names = {name: {n for n, _ in one.named_parameters()} for name, one in models.items()}
+        result = {name: built.prepare(conditions, kept).at(t) for name, built in models.items()}
+        assert torch.equal(result["both"].tokens, result["attention"].tokens)
+        assert torch.equal(result["both"].modulation, result["modulation"].modulation)
+    names = {name: {n for n, _ in built.named_parameters()} for name, built in models.items()}
     assert names["both"] == names["attention"] | names["modulation"] - {
         "conditioner.constant_tokens.weight"
     }
@@ -178,7 +181,7 @@ def spread(config, name):
 
 
 def test_initial_weights_of_published_recipes_are_the_published_ones():
-    """20 480 numbers or more each: a standard deviation is known to 1 %."""
+    """Each has 20 480 numbers or more, so a standard deviation is known to 1 %."""
     label = replace(BY_MODULATION, semantic=LabelSemantic(init_std=1.0), rules={"label": "both"})
     for table in ("label_tokens", "label_vector"):
         wide = spread(label, f"conditioner.{table}.weight")
@@ -197,7 +200,7 @@ def test_initial_weights_of_published_recipes_are_the_published_ones():
 
 
 def test_new_settings_leave_fingerprints_of_before():
-    """They count where they are set alone."""
+    """New settings are part of the protocol only if set."""
     for config, path in ((ControlConfig(), "embedding"), (LabelSemantic(), "init_std")):
         record = config.to_dict()
         del record[path]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in a caption's empty places."""
+"""Padding of captions."""
 
 import pytest
 import torch
@@ -75,9 +75,9 @@ def test_copies_have_the_stated_noise_in_each_channel(growth):
         added = added / torch.arange(1, len(added) + 1).sqrt()[:, None, None]
     if growth == "prompt":
         added = added / len(added) ** 0.5
-    found = added.flatten(0, 1).std(dim=0)
+    result = added.flatten(0, 1).std(dim=0)
     # the standard deviation of n numbers is known to 1 / sqrt(2 n) of itself: here 0.11 %
-    torch.testing.assert_close(found, beta * spread, rtol=6e-3, atol=0)
+    torch.testing.assert_close(result, beta * spread, rtol=6e-3, atol=0)
     assert added.mean().abs() < 1e-2 * beta
 
 
@@ -90,7 +90,7 @@ def test_copies_have_the_stated_noise_in_each_channel(growth):
     ],
 )
 def test_noise_grows_by_the_closed_form(growth, factors):
-    """Captions of 5, 7 and 12 tokens in 12 places stand there m = 3, 2 and 1 times."""
+    """Captions of 5, 7 and 12 tokens in 12 positions are repeated m = 3, 2 and 1 times."""
     text = captions((5, 7, 12))
     noisy = rule("noisy_replicate", padding_noise=0.5, padding_growth=growth)
     noises = torch.ones_like(text.tokens)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Somebody else's conditioner: known by name, and only where it was registered."""
+"""Registration of conditioners by name."""
 
 from dataclasses import replace
 
@@ -16,14 +16,14 @@ from pippin.model import build_model
 from pippin.types import Conditions, stack_controls
 
 
-class Deaf(Conditioner):
-    """Hears no control."""
+class NoControl(Conditioner):
+    """Conditioner that ignores control."""
 
     def _control(self, conditions, keep):
         return ()
 
 
-register_conditioner("tests-deaf", Deaf)
+register_conditioner("tests-no-control", NoControl)
 WHOLE = Control(
     original_size=Size(64, 64), crop_corner=Corner(0, 0), crop_size=Size(64, 64), flip=False
 )
@@ -35,26 +35,29 @@ def model(name):
 
 
 def test_a_registered_class_builds_the_models_that_name_it():
-    assert type(model("tests-deaf").conditioner) is Deaf
+    assert type(model("tests-no-control").conditioner) is NoControl
     controls = [WHOLE, replace(WHOLE, flip=True)]
     conditions = Conditions(label=torch.zeros(2).long(), control=stack_controls(controls))
-    modulation = model("tests-deaf").prepare(conditions).at(torch.full((2,), 5.0)).modulation
+    modulation = model("tests-no-control").prepare(conditions).at(torch.full((2,), 5.0)).modulation
     assert torch.equal(modulation[0], modulation[1])
 
 
-def test_layers_of_one_name_start_alike_under_any_conditioner():
-    ours, theirs = model("pippin").state_dict(), model("tests-deaf").state_dict()
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+def test_layers_of_one_name_have_equal_initial_weights_under_any_conditioner():
+    default_state, registered_state = (
+        model("pippin").state_dict(),
+        model("tests-no-control").state_dict(),
+    )
+    assert default_state.keys() == registered_state.keys()
+    assert all(torch.equal(default_state[name], registered_state[name]) for name in default_state)
 
 
-def test_a_name_that_nobody_registered_is_an_error_that_says_what_to_do():
+def test_an_unregistered_name_is_an_error_with_advice():
     with pytest.raises(ConfigError, match=r"'absent' is not registered.*register_conditioner"):
         model("absent")
 
 
-def test_a_name_is_taken_once():
-    register_conditioner("tests-deaf", Deaf)
+def test_a_name_is_registered_once():
+    register_conditioner("tests-no-control", NoControl)
     with pytest.raises(ConfigError, match="registered already"):
-        register_conditioner("tests-deaf", Conditioner)
-    assert find_conditioner("tests-deaf") is Deaf
+        register_conditioner("tests-no-control", Conditioner)
+    assert find_conditioner("tests-no-control") is NoControl

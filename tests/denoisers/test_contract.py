@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every denoiser must do, under every conditioning it admits."""
+"""Contract of every denoiser, under every supported conditioning."""
 
 from dataclasses import replace
 
@@ -72,7 +72,7 @@ CASES = {
     "unet-text": (UNetConfig(**UNET), text("none", features=24)),
 }
 NO_GRADIENT = (
-    # mmDiT's last context stream is read only: its queries, and their norm, have no effect
+    # mmDiT's last context stream is not updated: its queries, and their norm, have no effect
     "1.context.attention_in.norm.query.gain",
     # a published table that is not trained
     "denoiser.table.weight",
@@ -160,7 +160,7 @@ def test_rows_do_not_mix(model):
 
 
 def changed(model, x, t, conditions, later=0.0, **to):
-    """How much the output moves when a condition is another."""
+    """Largest change of the output when a condition changes."""
     base = model(x, t, model.prepare(conditions)).mean
     other = model(x, t + later, model.prepare(replace(conditions, **to))).mean
     return (base - other).abs().max().item()
@@ -290,9 +290,9 @@ def test_builds_on_the_meta_device():
 
 
 def test_the_residual_stream_stays_in_fp32_under_autocast(model):
-    """Rounded between blocks, small updates of a large stream would be lost."""
+    """Rounding between blocks would lose small updates of a large stream."""
     if isinstance(model.denoiser, UNet):
-        pytest.skip("its convolutions make the stream anew at every level")
+        pytest.skip("its convolutions compute a new stream at every level")
     dtypes = []
     for block in model.denoiser.blocks:
         block.register_forward_hook(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Somebody else's denoiser: known by its kind, and only where it was registered."""
+"""Registration of denoisers by kind."""
 
 import json
 from dataclasses import dataclass, replace
@@ -60,15 +60,15 @@ def recipe(denoiser):
 
 
 def test_a_registered_kind_survives_its_record(tmp_path):
-    mine = recipe(FlatConfig(side=5))
-    mine.save(tmp_path / "config.json")
+    registered = recipe(FlatConfig(side=5))
+    registered.save(tmp_path / "config.json")
     assert json.loads((tmp_path / "config.json").read_text())["denoiser"] == {
         "kind": "tests-flat",
         "side": 5,
     }
-    assert Recipe.load(tmp_path / "config.json") == mine
-    assert protocol(mine)["denoiser.side"] == 5
-    assert fingerprint(mine) != fingerprint(recipe(FlatConfig()))
+    assert Recipe.load(tmp_path / "config.json") == registered
+    assert protocol(registered)["denoiser.side"] == 5
+    assert fingerprint(registered) != fingerprint(recipe(FlatConfig()))
 
 
 def test_a_registered_class_builds_the_models_of_its_kind():
@@ -76,19 +76,19 @@ def test_a_registered_class_builds_the_models_of_its_kind():
     assert type(built.denoiser) is Flat
 
 
-def test_ours_go_through_the_same_table():
+def test_builtin_denoisers_use_the_same_table():
     assert type(build_denoiser(get_recipe("openmoji/dit-entangled").denoiser, 4)) is DiT
     assert denoiser_config("dit") is DiTConfig
     register_denoiser(DiTConfig, DiT)  # the same one again
 
 
 UNKNOWN = (
-    r"denoiser\.kind 'tests-unknown' is not known; there are: dit, mdtv2, pixart, mmdit, unet, .*"
-    r"call register_denoiser in the program that trains, samples or measures @ \$\.denoiser"
+    r"denoiser\.kind 'tests-unknown' is not known; known are: dit, mdtv2, pixart, mmdit, unet, .*"
+    r"call register_denoiser in the program that trains, samples or evaluates @ \$\.denoiser"
 )
 
 
-def test_a_kind_that_nobody_registered_is_an_error_that_says_what_to_do():
+def test_an_unregistered_kind_is_an_error_with_advice():
     with pytest.raises(ConfigError, match=UNKNOWN):
         Recipe.from_dict(recipe(UnknownConfig()).to_dict())
 
@@ -146,7 +146,7 @@ def test_numbers_that_cannot_be_recorded_are_a_config_error():
         check_record(recipe)
 
 
-def test_a_kind_is_taken_once():
+def test_a_kind_is_registered_once():
     register_denoiser(FlatConfig, Flat)
 
     @dataclass(frozen=True, kw_only=True)

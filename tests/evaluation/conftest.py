@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small sets of real pictures and feature networks, made once."""
+"""Small sets of real images and feature networks, created once per session."""
 
 import pytest
 import torch
@@ -20,8 +20,8 @@ def network() -> EffLite0:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Images:
-    """160 untoned drawings of 64 pixels, spread over all classes, in random order."""
+def openmoji_images() -> Images:
+    """160 untoned images of 64 pixels, spread over all classes, in random order."""
     source = OpenMojiSource(OpenMojiConfig(resolution=64), "train")
     step = len(source) // 160
     drawn = [source.image(step * i, None, Size(64, 64)) for i in range(160)]
@@ -30,7 +30,7 @@ def pictures() -> Images:
 
 @pytest.fixture(scope="session")
 def inception_images() -> tuple[Images, Images]:
-    """Generated and reference: smooth noise of two kinds, 20 images each."""
+    """Generated and reference images: two kinds of smooth noise, 20 images each."""
     return blobs(20, 3, 3), blobs(20, 5, 5)
 
 

@@ -44,16 +44,16 @@ def test_its_penalty_has_the_smallest_leave_one_out_error(noise):
     errors = {}
     for strength in STRENGTHS:
         total = 0.0
-        for left in range(len(x)):
-            rest = torch.arange(len(x)) != left
-            # the penalty is that of the whole set, and the means of the rest are their own
-            predicted = solve(x[rest], y[rest], strength * unit)(x[left])
-            total += float((predicted - y[left]).square().sum())
+        for index in range(len(x)):
+            rest = torch.arange(len(x)) != index
+            # the penalty is that of the full set; the means are those of the remaining images
+            predicted = solve(x[rest], y[rest], strength * unit)(x[index])
+            total += float((predicted - y[index]).square().sum())
         errors[strength] = total
     assert fit_ridge(x, y).strength == min(errors, key=errors.get)
 
 
-def test_more_features_than_pictures():
+def test_more_features_than_images():
     x, y = data(count=6, image=30)
     ridge = fit_ridge(x, y)
     assert ridge(x).isfinite().all()
@@ -65,7 +65,7 @@ def test_more_features_than_pictures():
 def test_ranks_count_nearer_captions_and_ties():
     texts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 0.0]])
     predicted = torch.tensor([[1.0, 0.1], [0.1, 3.0]], dtype=torch.float64)
-    # captions 0 and 3 have one direction: each ties with the other
+    # captions 0 and 3 have the same direction: each ties with the other
     assert caption_ranks(predicted, texts, torch.tensor([0, 1])).tolist() == [1, 0]
     assert caption_ranks(predicted, texts, torch.tensor([1, 0])).tolist() == [3, 3]
 
@@ -81,10 +81,10 @@ def test_chance_is_k_over_captions():
         assert measure.name == f"caption R@{k}"
         assert measure.low < k / 50 < measure.high
     few = retrieval_measures(ranks[:3] % 4, 5, subject="real", shuffled=True, protocol={})
-    assert [one.name for one in few] == ["caption R@1 shuffled"]
+    assert [measure.name for measure in few] == ["caption R@1 shuffled"]
 
 
-def test_wilson_covers_as_often_as_it_says():
+def test_wilson_intervals_have_their_nominal_coverage():
     share, count = 0.07, 60
     draws = torch.Generator().manual_seed(2)
     hits = (torch.rand(20_000, count, generator=draws) < share).double().mean(dim=1)

@@ -34,13 +34,16 @@ def test_sharpness_of_a_flat_image_is_finite():
     assert float(log_sharpness(torch.full((1, 3, 16, 16), 200, dtype=torch.uint8), 8)) == 0
 
 
-def test_blur_lowers_sharpness(pictures):
-    assert (log_sharpness(blur_to(pictures[:20], 32), 32) < log_sharpness(pictures[:20], 32)).all()
+def test_blur_lowers_sharpness(openmoji_images):
+    assert (
+        log_sharpness(blur_to(openmoji_images[:20], 32), 32)
+        < log_sharpness(openmoji_images[:20], 32)
+    ).all()
 
 
-def test_mirror_is_left_right_and_its_own_inverse(pictures):
-    assert torch.equal(mirror(pictures[:2])[..., 0], pictures[:2][..., -1])
-    assert torch.equal(mirror(mirror(pictures[:2])), pictures[:2])
+def test_mirror_is_left_right_and_its_own_inverse(openmoji_images):
+    assert torch.equal(mirror(openmoji_images[:2])[..., 0], openmoji_images[:2][..., -1])
+    assert torch.equal(mirror(mirror(openmoji_images[:2])), openmoji_images[:2])
 
 
 def test_mass_centre_of_a_spot():

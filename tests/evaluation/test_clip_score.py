@@ -78,14 +78,14 @@ def test_agrees_with_the_librarys_own_logits(clip, folder):
             pixel_values=processor(list(images()), return_tensors="pt")["pixel_values"],
         )
         cosine = (output.logits_per_image / model.logit_scale.exp()).diagonal()
-    found = clip_scores(clip.images([images()]), clip.texts(CAPTIONS, 8))
-    torch.testing.assert_close(found, 100 * cosine.clamp(min=0).double(), rtol=1e-5, atol=1e-4)
-    assert found.max() > 0
+    result = clip_scores(clip.images([images()]), clip.texts(CAPTIONS, 8))
+    torch.testing.assert_close(result, 100 * cosine.clamp(min=0).double(), rtol=1e-5, atol=1e-4)
+    assert result.max() > 0
 
 
 def test_neither_batches_nor_company_matter(clip):
     whole, texts = clip.images([images()]), clip.texts(CAPTIONS, 8)
-    parts = clip.images(one[None] for one in images())
+    parts = clip.images(image[None] for image in images())
     torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(clip.texts(CAPTIONS, 1), texts, rtol=1e-5, atol=1e-6)
     mixed = clip.images([images(1), images(2, 64, 32)])  # of two sizes
@@ -114,9 +114,12 @@ def test_long_captions_are_cut_and_still_end(clip):
 )
 def test_hostile_captions(clip, caption):
     config = EvaluationConfig()
-    found = clip_measures(clip, [caption, "red"], {"arm": ([images(2)], {"k": 1})}, config)
-    assert all(0 <= one.value <= 100 and one.n == 2 and one.protocol["k"] == 1 for one in found)
-    assert len(found[0].protocol["captions_hash"]) == 16
+    result = clip_measures(clip, [caption, "red"], {"arm": ([images(2)], {"k": 1})}, config)
+    assert all(
+        0 <= measure.value <= 100 and measure.n == 2 and measure.protocol["k"] == 1
+        for measure in result
+    )
+    assert len(result[0].protocol["captions_hash"]) == 16
 
 
 def test_protocol_says_which_clip_and_what_it_reads(clip, tmp_path):
@@ -148,9 +151,9 @@ def test_older_files_are_read_as_they_were_meant(clip, tmp_path):
     rewrite(old, "preprocessor_config.json", size=32, crop_size=32)
     text = json.loads((old / "config.json").read_text())["text_config"]
     rewrite(old, "config.json", text_config=text | {"eos_token_id": 2})
-    found = Clip(str(old))
-    torch.testing.assert_close(found.images([images()]), clip.images([images()]))
-    torch.testing.assert_close(found.texts(CAPTIONS, 8), clip.texts(CAPTIONS, 8))
+    result = Clip(str(old))
+    torch.testing.assert_close(result.images([images()]), clip.images([images()]))
+    torch.testing.assert_close(result.texts(CAPTIONS, 8), clip.texts(CAPTIONS, 8))
 
 
 def test_what_is_no_clip_is_refused_by_name(tmp_path, monkeypatch):
@@ -206,18 +209,18 @@ def test_an_empty_name_is_refused():
 def test_embeddings_come_bare_or_in_an_output(clip, monkeypatch):
     """Before its version 5 the library gave them bare."""
     batch, captions = [images()], list(CAPTIONS)
-    wanted = clip.images(batch), clip.texts(captions, 8)
+    target = clip.images(batch), clip.texts(captions, 8)
     kind = type(clip._model)
     for name in ("get_image_features", "get_text_features"):
         whole = getattr(kind, name)
         for bare in (True, False):
 
             def given(self, *inputs, whole=whole, bare=bare):
-                found = whole(self, *inputs)
-                vectors = found if isinstance(found, torch.Tensor) else found.pooler_output
+                result = whole(self, *inputs)
+                vectors = result if isinstance(result, torch.Tensor) else result.pooler_output
                 return vectors if bare else SimpleNamespace(pooler_output=vectors)
 
             with monkeypatch.context() as patch:
                 patch.setattr(kind, name, given)
-                assert torch.equal(clip.images(batch), wanted[0])
-                assert torch.equal(clip.texts(captions, 8), wanted[1])
+                assert torch.equal(clip.images(batch), target[0])
+                assert torch.equal(clip.texts(captions, 8), target[1])

@@ -41,7 +41,7 @@ def source():
 
 
 def renderer(source, indices):
-    """Real pictures under the asked-for control, as a model that obeys would draw them."""
+    """Real images under the requested control, as a fully responsive model would generate them."""
 
     drawn = {}
 
@@ -60,8 +60,8 @@ def real(source):
     return renderer(source, range(0, 219, 18))
 
 
-def deaf(real):
-    """Ignores what is asked for."""
+def unresponsive(real):
+    """Renderer that ignores the control."""
     images = real(PROBES[0].controls[1].values())
     return lambda values: images
 
@@ -71,26 +71,28 @@ def by_name(measures):
 
 
 @pytest.fixture(scope="module")
-def obedient(source, real, distance):
-    """Other pictures than the real pairs, but obeying."""
+def responsive(source, real, distance):
+    """Measures of a responsive model, on other images than the real pairs."""
     generated = renderer(source, range(5, 219, 18))
     return by_name(control_measures(PROBES, generated, real, distance, seed=0))
 
 
-def test_an_obedient_model_has_effects_and_no_excess_drift(obedient):
-    assert obedient["effect flip", "arm"].value == 1
-    assert obedient["drift flip", "arm"].value < 0.01
-    assert obedient["effect original_size", "arm"].value > 0.5
-    assert obedient["effect crop_corner", "arm"].value > 0.05
-    assert obedient["effect jpeg_quality", "arm"].value > 1
-    # White and black have no grain, so less than the 32 levels that are asked for.
-    assert 2 < obedient["effect grain", "arm"].value < 32
-    # Dark pixels round to whole numbers; white stays 255, so the mean follows the factor.
-    assert obedient["effect colour_jitter", "arm"].value == pytest.approx(-math.log(0.6), abs=0.01)
+def test_a_responsive_model_has_effects_and_no_excess_drift(responsive):
+    assert responsive["effect flip", "arm"].value == 1
+    assert responsive["drift flip", "arm"].value < 0.01
+    assert responsive["effect original_size", "arm"].value > 0.5
+    assert responsive["effect crop_corner", "arm"].value > 0.05
+    assert responsive["effect jpeg_quality", "arm"].value > 1
+    # White and black have no grain, so less than the requested 32 levels.
+    assert 2 < responsive["effect grain", "arm"].value < 32
+    # Dark pixels round to integers; white stays 255, so the mean follows the factor.
+    assert responsive["effect colour_jitter", "arm"].value == pytest.approx(
+        -math.log(0.6), abs=0.01
+    )
     for name in (probe.name for probe in PROBES):
-        excess = obedient[f"excess drift {name}", "arm"]
+        excess = responsive[f"excess drift {name}", "arm"]
         assert excess.low <= 0 <= excess.high
-        drifts = obedient[f"drift {name}", "arm"], obedient[f"drift {name}", "real"]
+        drifts = responsive[f"drift {name}", "arm"], responsive[f"drift {name}", "real"]
         assert excess.value == pytest.approx(drifts[0].value - drifts[1].value)
 
 
@@ -101,40 +103,40 @@ def test_aligning_takes_away_most_of_the_difference(real, distance):
         assert observe(probe, real, distance).drift.mean() < 0.5 * raw, probe.name
 
 
-def test_a_deaf_model_has_neither_effect_nor_drift(real, distance):
-    found = by_name(control_measures(PROBES, deaf(real), real, distance, seed=0))
-    assert found["effect original_size", "arm"].value == 0
-    assert found["drift original_size", "arm"].value == 0
-    assert found["effect flip", "arm"].value == 0
-    assert found["effect crop_corner", "arm"].value == 0
-    assert found["effect jpeg_quality", "arm"].value == 0
-    assert found["effect grain", "arm"].value == 0
-    assert found["effect colour_jitter", "arm"].value == 0
-    assert found["excess drift original_size", "arm"].value < 0
+def test_an_unresponsive_model_has_neither_effect_nor_drift(real, distance):
+    result = by_name(control_measures(PROBES, unresponsive(real), real, distance, seed=0))
+    assert result["effect original_size", "arm"].value == 0
+    assert result["drift original_size", "arm"].value == 0
+    assert result["effect flip", "arm"].value == 0
+    assert result["effect crop_corner", "arm"].value == 0
+    assert result["effect jpeg_quality", "arm"].value == 0
+    assert result["effect grain", "arm"].value == 0
+    assert result["effect colour_jitter", "arm"].value == 0
+    assert result["excess drift original_size", "arm"].value < 0
 
 
 def test_a_model_whose_content_changes_with_the_control_drifts(real, distance):
-    """Entangled: another size or flip shows another picture."""
+    """Entangled: another size or flip shows another image."""
 
     def swap(values, images):
         changed = values["flip"][0] == 1 or values["original_size"][0] == 32
         return images.roll(1, 0) if changed else images
 
     entangled = lambda values: swap(values, real(values))  # noqa: E731
-    found = by_name(control_measures(PROBES[:2], entangled, real, distance, seed=0))
+    result = by_name(control_measures(PROBES[:2], entangled, real, distance, seed=0))
     for name in ("original_size", "flip"):
-        excess = found[f"excess drift {name}", "arm"]
+        excess = result[f"excess drift {name}", "arm"]
         assert excess.low > 0.2, name
 
 
-def test_measures_carry_their_protocol(obedient, distance):
-    for measure in obedient.values():
+def test_measures_carry_their_protocol(responsive, distance):
+    for measure in responsive.values():
         json.dumps(measure.to_dict(), allow_nan=False)
         assert measure.protocol["distance_fingerprint"] == distance.fingerprint
-    flip = obedient["effect flip", "arm"]
+    flip = responsive["effect flip", "arm"]
     assert flip.protocol["asymmetric_above"] == 0.15
     assert flip.protocol["second"]["flip"] == [1.0]
-    asymmetric = obedient["asymmetric images flip", "arm"]
+    asymmetric = responsive["asymmetric images flip", "arm"]
     assert flip.n == round(asymmetric.value * asymmetric.n)
 
 
@@ -142,9 +144,9 @@ def test_without_asymmetric_images_the_mirror_test_is_left_out(distance):
     spot = torch.full((3, 3, 64, 64), 255, dtype=torch.uint8)
     spot[:, :, 20:44, 20:44] = 0
     same = lambda values: spot  # noqa: E731
-    found = by_name(control_measures([FlipProbe()], same, same, distance, seed=0))
-    assert ("effect flip", "arm") not in found
-    assert found["asymmetric images flip", "arm"].value == 0
+    result = by_name(control_measures([FlipProbe()], same, same, distance, seed=0))
+    assert ("effect flip", "arm") not in result
+    assert result["asymmetric images flip", "arm"].value == 0
 
 
 def test_crop_moves_a_spot_by_a_quarter():
@@ -169,5 +171,5 @@ def test_wrong_input_is_named(distance, real):
         CropProbe(size=256)
     sizes = iter([2, 3])
     uneven = lambda values: torch.zeros(next(sizes), 3, 64, 64, dtype=torch.uint8)  # noqa: E731
-    with pytest.raises(ValueError, match="must show the same images"):
+    with pytest.raises(ValueError, match="must have the same shape"):
         observe(FlipProbe(), uneven, distance)

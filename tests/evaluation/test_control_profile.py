@@ -61,25 +61,25 @@ def _measures(added):
     right = torch.rand(len(added), 3, generator=torch.Generator().manual_seed(0)).double()
     changed = torch.ones(len(added), dtype=torch.bool)
     changed[-1] = False
-    found = FieldErrors(field="grain", right=right, wrong=right + added, changed=changed)
-    measures = profile_measures(found, grid(schedule, LOG_SNRS), seed=0, protocol={})
-    return {one.name.removeprefix("control profile grain "): one for one in measures}
+    result = FieldErrors(field="grain", right=right, wrong=right + added, changed=changed)
+    measures = profile_measures(result, grid(schedule, LOG_SNRS), seed=0, protocol={})
+    return {measure.name.removeprefix("control profile grain "): measure for measure in measures}
 
 
 def test_the_centre_weighs_each_log_snr_by_what_is_added_there():
     added = torch.tensor([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1], [9.0, 9.0, 9.0]]).double()
-    found = _measures(added)
-    assert found["at log-SNR -2"].value == pytest.approx(0.2)
-    assert found["at log-SNR -2"].n == 2  # the image whose value did not change is left out
-    assert found["centre"].value == pytest.approx((-2 + 0 + 3) / 3, abs=1e-3)
+    result = _measures(added)
+    assert result["at log-SNR -2"].value == pytest.approx(0.2)
+    assert result["at log-SNR -2"].n == 2  # the image whose value did not change is left out
+    assert result["centre"].value == pytest.approx((-2 + 0 + 3) / 3, abs=1e-3)
     late = _measures(torch.tensor([[0.0, 0.0, 0.3], [-0.1, 0.0, 0.1], [0.0, 0.0, 0.0]]).double())
     assert late["centre"].value == pytest.approx(3, abs=1e-3)
 
 
 def test_a_field_that_adds_nothing_has_no_centre():
-    found = _measures(torch.zeros(5, 3).double())
-    assert set(found) == {f"at log-SNR {one:g}" for one in LOG_SNRS}
-    assert all(one.value == 0 for one in found.values())
+    result = _measures(torch.zeros(5, 3).double())
+    assert set(result) == {f"at log-SNR {log_snr:g}" for log_snr in LOG_SNRS}
+    assert all(log_snr.value == 0 for log_snr in result.values())
 
 
 def test_the_profile_is_no_part_unless_asked_for():

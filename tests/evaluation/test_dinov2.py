@@ -18,14 +18,14 @@ from pippin.evaluation.features import build_features, extract
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    place = tmp_path_factory.mktemp("dinov2")
+    path = tmp_path_factory.mktemp("dinov2")
     config = transformers.Dinov2Config(
         hidden_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        transformers.Dinov2Model(config).save_pretrained(place)
-    return place
+        transformers.Dinov2Model(config).save_pretrained(path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -33,25 +33,25 @@ def extractor(folder):
     return build_features(EvaluationConfig(features="dinov2", dinov2=str(folder)))
 
 
-def test_features_are_the_class_token_of_normalised_pixels(folder, extractor, pictures):
+def test_features_are_the_class_token_of_normalised_pixels(folder, extractor, openmoji_images):
     from torchvision.transforms.v2.functional import normalize, resize
 
     model = transformers.Dinov2Model.from_pretrained(folder)
     assert isinstance(extractor, Dinov2) and extractor.dim == 24 and extractor.input_size == 224
-    pixels = resize(pictures[:3].float(), [224, 224], interpolation=3, antialias=True)
+    pixels = resize(openmoji_images[:3].float(), [224, 224], interpolation=3, antialias=True)
     pixels = normalize(pixels.clamp(0, 255) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     with torch.no_grad():
-        wanted = model(pixels).pooler_output
-    torch.testing.assert_close(extractor(pictures[:3]), wanted, rtol=1e-4, atol=1e-5)
-    assert wanted.std(dim=0).mean() > 1e-3
+        expected = model(pixels).pooler_output
+    torch.testing.assert_close(extractor(openmoji_images[:3]), expected, rtol=1e-4, atol=1e-5)
+    assert expected.std(dim=0).mean() > 1e-3
 
 
-def test_measures_carry_its_name_and_files(folder, extractor, pictures):
-    generated, reference = (extract(extractor, [pictures[a : a + 12]]) for a in (0, 12))
+def test_measures_carry_its_name_and_files(folder, extractor, openmoji_images):
+    generated, reference = (extract(extractor, [openmoji_images[a : a + 12]]) for a in (0, 12))
     config = EvaluationConfig(kid_subset_size=6, kid_subsets=2, neighbours=2)
-    found = {one.name: one for one in compare(generated, reference, config)}
-    assert {"FD-dinov2", "KID-dinov2"} <= set(found) and not {"FID", "IS"} & set(found)
-    assert found["FD-dinov2"].protocol["features_fingerprint"] == extractor.fingerprint
+    result = {measure.name: measure for measure in compare(generated, reference, config)}
+    assert {"FD-dinov2", "KID-dinov2"} <= set(result) and not {"FID", "IS"} & set(result)
+    assert result["FD-dinov2"].protocol["features_fingerprint"] == extractor.fingerprint
 
 
 def test_another_model_is_refused(folder, tmp_path):

@@ -25,30 +25,37 @@ def test_features_recognise_a_photo(network):
     assert large.fingerprint != network.fingerprint  # which names the input size too
 
 
-def test_features_do_not_depend_on_the_batch(network, pictures):
-    together = network(pictures[:5])
-    apart = torch.cat([network(pictures[i : i + 1]) for i in range(5)])
+def test_features_do_not_depend_on_the_batch(network, openmoji_images):
+    together = network(openmoji_images[:5])
+    apart = torch.cat([network(openmoji_images[i : i + 1]) for i in range(5)])
     assert (together - apart).abs().max() < 1e-4 * together.abs().max()
 
 
-def test_images_of_any_size_are_resized(network, pictures):
-    """A picture at twice the size stays nearest to itself; a flat one gives the same features."""
-    doubled = pictures[:4].repeat_interleave(2, -1).repeat_interleave(2, -2)
-    assert torch.cdist(network(doubled), network(pictures[:4])).argmin(1).tolist() == [0, 1, 2, 3]
+def test_images_of_any_size_are_resized(network, openmoji_images):
+    """An image at twice the size is nearest to itself; a flat image has the same features."""
+    doubled = openmoji_images[:4].repeat_interleave(2, -1).repeat_interleave(2, -2)
+    assert torch.cdist(network(doubled), network(openmoji_images[:4])).argmin(1).tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
     wide, square = torch.full((2, 1, 3, 40, 90), 77, dtype=torch.uint8).unbind()
     assert torch.allclose(network(wide), network(square[..., :40]), atol=1e-4)
 
 
-def test_images_of_the_input_size_pass_unchanged(network, pictures):
-    assert torch.equal(network._input(pictures[:2]), (pictures[:2].float() - 127) / 128)
+def test_images_of_the_input_size_pass_unchanged(network, openmoji_images):
+    assert torch.equal(
+        network._input(openmoji_images[:2]), (openmoji_images[:2].float() - 127) / 128
+    )
 
 
-def test_pooled_features_follow_from_the_last_stage(network, pictures):
-    stages = list(network.stages(pictures[:2]))
+def test_pooled_features_follow_from_the_last_stage(network, openmoji_images):
+    stages = list(network.stages(openmoji_images[:2]))
     assert [stage.shape[1] for stage in stages] == [16, 24, 40, 112, 320]
     assert [stage.shape[-1] for stage in stages] == [32, 16, 8, 4, 2]
     head = network._network.bn2(network._network.conv_head(stages[-1]))
-    assert torch.allclose(head.mean((2, 3)), network(pictures[:2]), atol=1e-5)
+    assert torch.allclose(head.mean((2, 3)), network(openmoji_images[:2]), atol=1e-5)
 
 
 def test_too_small_an_input_is_refused():

@@ -18,13 +18,13 @@ CONFIG = EvaluationConfig(input_size=64, kid_subsets=10, kid_subset_size=40, nei
 
 
 @pytest.fixture(scope="module")
-def reference(network, pictures) -> Features:
-    return extract(network, pictures[:80].split(40))
+def reference(network, openmoji_images) -> Features:
+    return extract(network, openmoji_images[:80].split(40))
 
 
 @pytest.fixture(scope="module")
-def floor(network, pictures, reference) -> list[Measure]:
-    return evaluate(pictures[80:].split(32), reference, CONFIG, network, subject="real")
+def floor(network, openmoji_images, reference) -> list[Measure]:
+    return evaluate(openmoji_images[80:].split(32), reference, CONFIG, network, subject="real")
 
 
 def by_name(measures: list[Measure]) -> dict[str, Measure]:
@@ -69,9 +69,9 @@ def test_the_floor_is_near_zero_and_intervals_hold_the_value(floor):
             assert measure.interval_over != "none"
 
 
-def test_worse_images_have_a_larger_kernel_distance(network, pictures, reference):
-    """Real < blurred < noisy, real < collapsed to four pictures; a collapse covers little."""
-    real = pictures[80:]
+def test_worse_images_have_a_larger_kernel_distance(network, openmoji_images, reference):
+    """Real < blurred < noisy, real < collapsed to four images; a collapsed set covers little."""
+    real = openmoji_images[80:]
     draws = torch.Generator().manual_seed(0)
     noise = 40 * torch.randn(real.shape, generator=draws)
     made = {
@@ -101,13 +101,13 @@ def test_features_of_two_extractors_are_not_compared(reference):
         compare(other, reference, CONFIG)
 
 
-def test_too_few_images_are_refused(network, pictures, reference):
+def test_too_few_images_are_refused(network, openmoji_images, reference):
     with pytest.raises(ValueError, match="at least 5 generated"):
-        evaluate([pictures[:4]], reference, CONFIG, network)
+        evaluate([openmoji_images[:4]], reference, CONFIG, network)
 
 
 def test_what_depends_on_the_reference_alone_is_computed_once_and_changes_no_bit(
-    reference, network, pictures, monkeypatch
+    reference, network, openmoji_images, monkeypatch
 ):
     counts = []
 
@@ -124,16 +124,16 @@ def test_what_depends_on_the_reference_alone_is_computed_once_and_changes_no_bit
     counted("squared_radii")
     rows = torch.arange(len(reference))
     fresh = reference.part(rows, reference.image_hash)
-    sets = [extract(network, pictures[start : start + 40].split(40)) for start in (0, 80)]
-    for one in sets:
-        remembered = by_name(compare(one, fresh, CONFIG))
-        alone = kernel_distance(one.values, fresh.values)
-        apart = prdc(one.values, fresh.values, CONFIG.neighbours)
-        assert remembered["KID-efflite0"].value == alone.value
+    sets = [extract(network, openmoji_images[start : start + 40].split(40)) for start in (0, 80)]
+    for generated in sets:
+        cached = by_name(compare(generated, fresh, CONFIG))
+        direct_kid = kernel_distance(generated.values, fresh.values)
+        direct_prdc = prdc(generated.values, fresh.values, CONFIG.neighbours)
+        assert cached["KID-efflite0"].value == direct_kid.value
         assert (
-            remembered["KID-efflite0"].low,
-            remembered["KID-efflite0"].high,
-        ) == alone.interval()
-        assert remembered["coverage"].value == apart.coverage.value
-        assert remembered["density"].value == apart.density.value
+            cached["KID-efflite0"].low,
+            cached["KID-efflite0"].high,
+        ) == direct_kid.interval()
+        assert cached["coverage"].value == direct_prdc.coverage.value
+        assert cached["density"].value == direct_prdc.density.value
     assert counts == ["unbiased_within", "squared_radii"]

@@ -6,24 +6,27 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.features import build_features, extract
 
 
-def test_batches_do_not_change_features_or_hash(network, pictures):
-    whole = extract(network, [pictures[:10]])
-    parts = extract(network, iter(pictures[:10].split(3)))
+def test_batches_do_not_change_features_or_hash(network, openmoji_images):
+    whole = extract(network, [openmoji_images[:10]])
+    parts = extract(network, iter(openmoji_images[:10].split(3)))
     assert torch.allclose(whole.values, parts.values, atol=1e-4)
     assert whole.image_hash == parts.image_hash and len(parts) == 10
 
 
-def test_hash_is_of_the_set_of_images(network, pictures):
-    whole = extract(network, [pictures[:6]])
-    assert extract(network, [pictures[:6].flip(0)]).image_hash == whole.image_hash
-    changed = pictures[:6].clone()
+def test_hash_is_of_the_set_of_images(network, openmoji_images):
+    whole = extract(network, [openmoji_images[:6]])
+    assert extract(network, [openmoji_images[:6].flip(0)]).image_hash == whole.image_hash
+    changed = openmoji_images[:6].clone()
     changed[3, 0, 5, 5] ^= 1
     assert extract(network, [changed]).image_hash != whole.image_hash
-    assert extract(network, [pictures[:5]]).image_hash != whole.image_hash
+    assert extract(network, [openmoji_images[:5]]).image_hash != whole.image_hash
 
 
-def test_batches_of_several_resolutions_make_one_set(network, pictures):
-    mixed = extract(network, [pictures[:3], pictures[3:5, :, ::2, ::2], pictures[5:6, :, :, :40]])
+def test_batches_of_several_resolutions_make_one_set(network, openmoji_images):
+    mixed = extract(
+        network,
+        [openmoji_images[:3], openmoji_images[3:5, :, ::2, ::2], openmoji_images[5:6, :, :, :40]],
+    )
     assert mixed.values.shape == (6, 1280)
 
 

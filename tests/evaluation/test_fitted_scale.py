@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vertex of distances that are known to be a parabola, exactly and under noise."""
+"""Vertex of known parabolas of distances, exact and under noise."""
 
 import pytest
 import torch

@@ -44,5 +44,5 @@ def test_an_empty_or_missing_folder_is_refused_at_once(tmp_path):
     (tmp_path / "picture.png").mkdir()
     with pytest.raises(ValueError, match=r"allowed are \.png"):
         folder_images(tmp_path)
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         folder_images(tmp_path / "nowhere")

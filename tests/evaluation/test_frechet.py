@@ -24,9 +24,9 @@ def test_commuting_gaussians_have_the_closed_form():
     """Diagonal covariances: d^2 = |m1 - m2|^2 + sum (s1 - s2)^2."""
     s1, s2 = torch.tensor([1.0, 2.0, 0.0]).double(), torch.tensor([3.0, 0.5, 0.25]).double()
     m1, m2 = torch.zeros(3).double(), torch.tensor([1.0, -2.0, 0.5]).double()
-    found = frechet_distance(exact(m1, s1.square().diag()), exact(m2, s2.square().diag()))
+    result = frechet_distance(exact(m1, s1.square().diag()), exact(m2, s2.square().diag()))
     expected = (m1 - m2).square().sum() + (s1 - s2).square().sum()
-    assert found == pytest.approx(float(expected), rel=1e-12)
+    assert result == pytest.approx(float(expected), rel=1e-12)
 
 
 @pytest.mark.parametrize("counts", [(300, 200), (20, 300), (20, 25)])
@@ -36,8 +36,8 @@ def test_agrees_with_torch_fidelity(counts):
     oracle = fid_statistics_to_metric(
         fid_features_to_statistics(x), fid_features_to_statistics(y), verbose=False
     )["frechet_inception_distance"]
-    found = frechet_distance(GaussianStatistics.of(x), GaussianStatistics.of(y))
-    assert found == pytest.approx(oracle, rel=1e-6)
+    result = frechet_distance(GaussianStatistics.of(x), GaussianStatistics.of(y))
+    assert result == pytest.approx(oracle, rel=1e-6)
 
 
 @pytest.mark.parametrize("count", [30, 500])
@@ -67,20 +67,22 @@ def test_shards_merge_to_the_single_pass(cuts, shift):
 
 def test_features_that_never_vary_add_their_gap_only():
     first, second = gaussian(24, 60, 1), gaussian(30, 60, 2)
-    wide = [torch.zeros(len(one), 1280, dtype=torch.float64) for one in (first, second)]
-    for place, one in zip(wide, (first, second), strict=True):
-        place[:, ::22][:, :58] = one[:, :58]
+    wide = [torch.zeros(len(values), 1280, dtype=torch.float64) for values in (first, second)]
+    for padded, values in zip(wide, (first, second), strict=True):
+        padded[:, ::22][:, :58] = values[:, :58]
     wide[1][:, 1279] = 3.0
-    of = GaussianStatistics.of
-    expected = frechet_distance(of(first[:, :58]), of(second[:, :58])) + 9
-    assert frechet_distance(of(wide[0]), of(wide[1])) == pytest.approx(expected, rel=1e-9)
-    constant = of(torch.ones(5, 4, dtype=torch.float64))
+    statistics = GaussianStatistics.of
+    expected = frechet_distance(statistics(first[:, :58]), statistics(second[:, :58])) + 9
+    assert frechet_distance(statistics(wide[0]), statistics(wide[1])) == pytest.approx(
+        expected, rel=1e-9
+    )
+    constant = statistics(torch.ones(5, 4, dtype=torch.float64))
     assert frechet_distance(constant, constant) == 0
 
 
 def test_wrong_input_is_named():
-    one = GaussianStatistics.of(gaussian(1, 4, 0))
+    single = GaussianStatistics.of(gaussian(1, 4, 0))
     with pytest.raises(ValueError, match="two samples"):
-        frechet_distance(one, one)
-    with pytest.raises(ValueError, match="4 and of 5"):
-        frechet_distance(one, GaussianStatistics.of(gaussian(9, 5, 0)))
+        frechet_distance(single, single)
+    with pytest.raises(ValueError, match="feature dimensions differ: 4 and 5"):
+        frechet_distance(single, GaussianStatistics.of(gaussian(9, 5, 0)))

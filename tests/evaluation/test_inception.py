@@ -27,7 +27,7 @@ from pippin.evaluation.features import build_features, extract
 from pippin.evaluation.inception import Inception
 
 K = 3
-"""Neighbours: torch-fidelity's own number."""
+"""Number of neighbours, as in torch-fidelity."""
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +35,12 @@ def measures(inception_features):
     generated, reference = inception_features
     size = min(len(generated), len(reference))
     config = EvaluationConfig(kid_subset_size=size, kid_subsets=1, neighbours=K)
-    return {one.name: one for one in compare(generated, reference, config)}
+    return {measure.name: measure for measure in compare(generated, reference, config)}
 
 
 @pytest.fixture(scope="module")
-def theirs(inception_file, inception_images):
-    """From the same images and the file, by torch-fidelity's own way from end to end."""
+def torch_fidelity_metrics(inception_file, inception_images):
+    """Metrics of torch-fidelity, end to end, from the same images and file."""
     generated, reference = inception_images
     return torch_fidelity.calculate_metrics(
         input1=Listed(generated),
@@ -72,8 +72,11 @@ class Listed(torch.utils.data.Dataset):
         return self._images[index]
 
 
-def test_the_measures_are_those_of_torch_fidelity(measures, theirs, inception_features):
-    """To 1e-3, where none of them is at an end of its scale: the comparison says something."""
+def test_the_measures_are_those_of_torch_fidelity(
+    measures, torch_fidelity_metrics, inception_features
+):
+    """Agreement to 1e-3, with no metric at an end of its scale, so that the comparison is
+    meaningful."""
     extractor = inception_features[0].extractor
     pairs = {
         f"FD-{extractor}": "frechet_inception_distance",
@@ -81,43 +84,47 @@ def test_the_measures_are_those_of_torch_fidelity(measures, theirs, inception_fe
         "precision": "precision",
         "recall": "recall",
     }
-    found = {ours: measures[ours].value for ours in pairs}
-    wanted = {ours: theirs[name] for ours, name in pairs.items()}
-    assert found == pytest.approx(wanted, rel=1e-3)
-    assert wanted[f"FD-{extractor}"] > 10 and wanted[f"IS-{extractor}"] > 1.2
-    assert 0.1 < wanted["precision"] < 0.96 and 0.1 < wanted["recall"] < 0.96
+    result = {own_name: measures[own_name].value for own_name in pairs}
+    expected = {own_name: torch_fidelity_metrics[name] for own_name, name in pairs.items()}
+    assert result == pytest.approx(expected, rel=1e-3)
+    assert expected[f"FD-{extractor}"] > 10 and expected[f"IS-{extractor}"] > 1.2
+    assert 0.1 < expected["precision"] < 0.96 and 0.1 < expected["recall"] < 0.96
 
 
-def test_kid_is_that_of_torch_fidelity(measures, theirs, inception_features):
-    """One subset, of as many images as the smaller side has: theirs leaves generated images out
-    at random, so both sides have the same number here."""
+def test_kid_is_that_of_torch_fidelity(measures, torch_fidelity_metrics, inception_features):
+    """One subset, of as many images as the smaller side has: torch-fidelity leaves out generated
+    images at random, so both sides have the same number here."""
     name = f"KID-{inception_features[0].extractor}"
-    wanted = theirs["kernel_inception_distance_mean"]
-    assert measures[name].value == pytest.approx(wanted, rel=1e-3) and wanted > 0.1
-    assert measures[f"{name} subsets"].value == pytest.approx(wanted, rel=1e-3)
+    expected = torch_fidelity_metrics["kernel_inception_distance_mean"]
+    assert measures[name].value == pytest.approx(expected, rel=1e-3) and expected > 0.1
+    assert measures[f"{name} subsets"].value == pytest.approx(expected, rel=1e-3)
 
 
 def test_random_weights_earn_no_published_name(measures, inception_file, monkeypatch):
-    named = [one for one in measures if one not in ("precision", "recall", "density", "coverage")]
-    assert len(named) == 5 and all("inception-" in one for one in named)
+    named = [
+        measure
+        for measure in measures
+        if measure not in ("precision", "recall", "density", "coverage")
+    ]
+    assert len(named) == 5 and all("inception-" in measure for measure in named)
     assert not {"FID", "sFID", "IS"} & set(measures)
     monkeypatch.setattr(module, "PUBLISHED", module.file_digest(inception_file))
     assert Inception(inception_file).name == "inception"
 
 
 def test_with_the_published_weights_the_names_are_those_of_papers(inception_features):
-    published = [replace(one, extractor="inception") for one in inception_features]
+    published = [replace(measure, extractor="inception") for measure in inception_features]
     config = EvaluationConfig(kid_subset_size=8, kid_subsets=2, neighbours=K)
-    names = {one.name for one in compare(*published, config)}
-    wanted = {"FID", "sFID", "IS", "KID-inception", "KID-inception subsets"}
-    assert wanted | {"precision", "recall", "density", "coverage"} == names
+    names = {measure.name for measure in compare(*published, config)}
+    expected = {"FID", "sFID", "IS", "KID-inception", "KID-inception subsets"}
+    assert expected | {"precision", "recall", "density", "coverage"} == names
 
 
 def test_the_protocol_has_the_file(measures, inception, inception_features):
     generated, reference = inception_features
-    for one in measures.values():
-        assert one.protocol["features_fingerprint"] == inception.fingerprint
-        assert one.protocol["input_size"] == 299 and one.n == len(generated)
+    for measure in measures.values():
+        assert measure.protocol["features_fingerprint"] == inception.fingerprint
+        assert measure.protocol["input_size"] == 299 and measure.n == len(generated)
     score = measures[f"IS-{inception.name}"]
     assert "reference_hash" not in score.protocol and score.protocol["is_splits"] == 10
     assert measures[f"sFD-{inception.name}"].protocol["reference_hash"] == reference.image_hash
@@ -198,11 +205,13 @@ def test_spatial_features_are_those_of_the_published_graph(inception, inception_
     """sFID: torch-fidelity has none. Within 1e-3 of their scale, resized by another method."""
     images = torch.cat([blobs(2, 7, 5), blobs(1, 8, 9)])
     tensors = torch.load(inception_file, weights_only=True)
-    found = inception.outputs(images)
-    wanted = spatial_by_graph(tensors, images)
-    assert found.pooled.shape == (3, 2048) and found.logits.shape == (3, 1008)
-    assert wanted.std(dim=0).mean() > 0.1  # images differ
-    torch.testing.assert_close(found.spatial, wanted, rtol=1e-3, atol=1e-3 * float(wanted.std()))
+    result = inception.outputs(images)
+    expected = spatial_by_graph(tensors, images)
+    assert result.pooled.shape == (3, 2048) and result.logits.shape == (3, 1008)
+    assert expected.std(dim=0).mean() > 0.1  # images differ
+    torch.testing.assert_close(
+        result.spatial, expected, rtol=1e-3, atol=1e-3 * float(expected.std())
+    )
 
 
 def test_images_of_any_size_are_taken_and_batches_do_not_matter(inception):
@@ -229,11 +238,11 @@ def test_what_is_no_such_inception_is_refused_with_what_to_give(inception_file, 
         Inception(tmp_path / "absent.pth")
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"no weights")
-    with pytest.raises(ConfigError, match="holds no weights that can be read"):
+    with pytest.raises(ConfigError, match="holds no readable weights"):
         Inception(broken)
     code = tmp_path / "code.pth"
     torch.save({"fc.weight": Listed(None)}, code)
-    with pytest.raises(ConfigError, match="holds no weights that can be read"):
+    with pytest.raises(ConfigError, match="holds no readable weights"):
         Inception(code)
     other = tmp_path / "torchvision.safetensors"
     save_file({"fc.weight": torch.zeros(1000, 2048)}, other)
@@ -258,8 +267,8 @@ def test_without_the_library_the_extra_is_named(inception_file, monkeypatch):
 def test_where_the_file_lies_is_no_part_of_a_recipes_protocol():
     """Its hash is part of each measure's; recipes that name no file are what they were."""
     assert not {"inception", "dinov2"} & set(protocol(EvaluationConfig()))
-    one, two = (EvaluationConfig(features="inception", inception=name) for name in "ab")
-    assert fingerprint(one) == fingerprint(two) != fingerprint(EvaluationConfig())
+    measure, two = (EvaluationConfig(features="inception", inception=name) for name in "ab")
+    assert fingerprint(measure) == fingerprint(two) != fingerprint(EvaluationConfig())
 
 
 def test_settings_that_do_not_belong_together_are_refused():

@@ -24,12 +24,12 @@ def test_agrees_with_torch_fidelity_in_its_order(splits):
     """Also where parts differ by an image in size."""
     values = logits(47, 20)
     oracle = isc_features_to_metric(values, splits=splits, shuffle=True, rng_seed=2020)
-    found = inception_scores(values[shuffled_order(47)], splits)
-    assert float(found.mean()) == pytest.approx(oracle["inception_score_mean"], rel=1e-9)
-    spread = float(found.std(correction=0))
+    result = inception_scores(values[shuffled_order(47)], splits)
+    assert float(result.mean()) == pytest.approx(oracle["inception_score_mean"], rel=1e-9)
+    spread = float(result.std(correction=0))
     assert spread == pytest.approx(oracle["inception_score_std"], rel=1e-6, abs=1e-12)
 
 
 def test_fewer_images_than_parts_are_refused():
-    with pytest.raises(ValueError, match="over 10 parts needs that many images; got 9"):
+    with pytest.raises(ValueError, match="over 10 splits needs at least 10 images; got 9"):
         inception_scores(logits(9, 3))

@@ -21,20 +21,22 @@ def test_full_estimate_agrees_with_torch_fidelity():
 
 def test_subsets_of_everything_are_the_full_estimate():
     x, y = normal(30, 0), normal(30, 1, shift=0.3)
-    found = subset_distances(x, y, subsets=3, size=30, seed=0)
-    assert torch.allclose(found, torch.full((3,), kernel_distance(x, y).value).double(), rtol=1e-6)
+    result = subset_distances(x, y, subsets=3, size=30, seed=0)
+    assert torch.allclose(
+        result, torch.full((3,), kernel_distance(x, y).value).double(), rtol=1e-6
+    )
 
 
 def test_subsets_agree_with_torch_fidelity_on_average():
-    """Other subsets, so means agree within three standard errors of both."""
+    """The subsets differ, so means agree within three standard errors of both."""
     x, y = normal(200, 0), normal(150, 1, shift=0.3)
-    ours = subset_distances(x, y, subsets=100, size=40, seed=0)
+    estimates = subset_distances(x, y, subsets=100, size=40, seed=0)
     oracle = kid_features_to_metric(
         x.double(), y.double(), kid_subsets=100, kid_subset_size=40, verbose=False
     )
     error = oracle["kernel_inception_distance_std"] * (2 / 100) ** 0.5
-    assert abs(float(ours.mean()) - oracle["kernel_inception_distance_mean"]) < 3 * error
-    spread = float(ours.std(correction=0))
+    assert abs(float(estimates.mean()) - oracle["kernel_inception_distance_mean"]) < 3 * error
+    spread = float(estimates.std(correction=0))
     assert spread == pytest.approx(oracle["kernel_inception_distance_std"], rel=0.25)
 
 
@@ -57,10 +59,10 @@ def test_unbiased_over_equal_distributions():
 
 def test_left_out_values_are_recomputed_ones():
     x, y = normal(12, 0), normal(9, 1, shift=0.5)
-    found = kernel_distance(x, y)
+    result = kernel_distance(x, y)
     for index in range(12):
         rest = torch.cat([x[:index], x[index + 1 :]])
-        assert float(found.left_out[index]) == pytest.approx(kernel_distance(rest, y).value)
+        assert float(result.left_out[index]) == pytest.approx(kernel_distance(rest, y).value)
 
 
 def test_interval_covers_the_distance_of_the_distribution():

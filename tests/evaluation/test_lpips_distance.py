@@ -51,8 +51,8 @@ def test_it_is_the_formula_with_the_weights_of_the_file(backbone):
     distance = Lpips(path, batch_size=2)
     assert distance.name == f"LPIPS-{network}"
     with torch.no_grad():
-        wanted = by_formula(network, features, first, second)
-    torch.testing.assert_close(distance(first, second), wanted, rtol=1e-4, atol=1e-6)
+        expected = by_formula(network, features, first, second)
+    torch.testing.assert_close(distance(first, second), expected, rtol=1e-4, atol=1e-6)
     assert distance(first, first).abs().max() == 0
 
 
@@ -61,7 +61,7 @@ def test_what_is_no_backbone_is_refused_with_what_to_give(tmp_path):
         Lpips(tmp_path / "absent.pth")
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"no weights")
-    with pytest.raises(ConfigError, match="holds no such weights"):
+    with pytest.raises(ConfigError, match="holds no readable weights"):
         Lpips(broken)
     other = tmp_path / "other.safetensors"
     save_file({"features.0.weight": torch.zeros(8, 3, 3, 3)}, other)

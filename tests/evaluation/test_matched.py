@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drift at equal effect, on curves that are known."""
+"""Matched drift of known curves."""
 
 import pytest
 import torch
@@ -27,54 +27,59 @@ def matched(points, real_effect=1.5):
     return matched_drift("size", points, real, seed=0, protocol={})
 
 
-def test_a_straight_line_is_met_exactly_whatever_its_points():
+def test_a_straight_line_is_interpolated_exactly_from_any_points():
     for scales in ((0.5, 1.0, 2.0), (2.0,), (1.0, 0.25)):
-        (found,) = matched(curve(0.2, scales))
-        assert found.value == pytest.approx(0.2 * 0.75)
-        assert found.low == pytest.approx(found.value) and found.high == pytest.approx(found.value)
-        assert found.name == "matched drift size" and found.protocol["share_of_real_effect"] == 0.5
+        (result,) = matched(curve(0.2, scales))
+        assert result.value == pytest.approx(0.2 * 0.75)
+        assert result.low == pytest.approx(result.value) and result.high == pytest.approx(
+            result.value
+        )
+        assert (
+            result.name == "matched drift size" and result.protocol["share_of_real_effect"] == 0.5
+        )
 
 
-def test_a_model_that_obeys_more_is_not_punished_for_it():
+def test_a_more_responsive_model_has_the_same_matched_drift():
     """Twice the effect and twice the drift at each beta is the same curve."""
     twice = [
-        Point(scale=one.scale, drift=2 * one.drift, effect=2 * one.effect) for one in curve(0.2)
+        Point(scale=point.scale, drift=2 * point.drift, effect=2 * point.effect)
+        for point in curve(0.2)
     ]
     assert matched(twice)[0].value == pytest.approx(matched(curve(0.2))[0].value)
 
 
 def test_between_points_of_a_bent_curve_it_is_linear():
-    (found,) = matched(curve(0.2, bend=2.0))
-    assert found.value == pytest.approx(0.2 * (0.25 + 1.0) / 2)
+    (result,) = matched(curve(0.2, bend=2.0))
+    assert result.value == pytest.approx(0.2 * (0.25 + 1.0) / 2)
 
 
 def test_the_interval_covers_the_noise_of_pairs():
-    (found,) = matched(curve(0.2, spread=0.5))
+    (result,) = matched(curve(0.2, spread=0.5))
     mean = 0.15 * (1 + 0.5 * NOISE.mean())
     half = 1.96 * 0.15 * 0.5 * NOISE.std() / 200**0.5
-    assert found.value == pytest.approx(float(mean), rel=1e-6)
-    assert found.low == pytest.approx(float(mean - half), abs=0.003)
-    assert found.high == pytest.approx(float(mean + half), abs=0.003)
+    assert result.value == pytest.approx(float(mean), rel=1e-6)
+    assert result.low == pytest.approx(float(mean - half), abs=0.003)
+    assert result.high == pytest.approx(float(mean + half), abs=0.003)
 
 
-def test_a_model_that_does_not_obey_has_no_matched_drift():
-    deaf = [
+def test_an_unresponsive_model_has_no_matched_drift():
+    unresponsive = [
         Point(scale=beta, drift=torch.zeros(8), effect=torch.zeros(8)) for beta in (0.5, 1.0, 2.0)
     ]
-    assert matched(deaf) == []
+    assert matched(unresponsive) == []
     assert matched(curve(0.2), real_effect=8.0) == []
 
 
 def test_real_pairs_are_resampled_with_the_others():
-    """All pairs with one drift a beta: what varies is the effect that is to be reached."""
+    """All pairs have equal drift at each beta: only the target effect varies."""
     real = 1.5 + 0.5 * NOISE
-    (found,) = matched_drift("size", curve(0.2), real, seed=0, protocol={})
+    (result,) = matched_drift("size", curve(0.2), real, seed=0, protocol={})
     mean, error = 0.1 * real.mean(), 0.1 * real.std() / 200**0.5
-    assert found.value == pytest.approx(float(mean), rel=1e-5)
-    assert found.low == pytest.approx(float(mean - 1.96 * error), abs=0.003)
+    assert result.value == pytest.approx(float(mean), rel=1e-5)
+    assert result.low == pytest.approx(float(mean - 1.96 * error), abs=0.003)
 
 
-def test_an_upper_end_that_resamples_do_not_reach_is_none():
+def test_an_upper_end_beyond_the_resamples_is_none():
     weak = [
         Point(
             scale=2.0,
@@ -82,8 +87,8 @@ def test_an_upper_end_that_resamples_do_not_reach_is_none():
             effect=0.76 + 0.5 * NOISE - 0.5 * NOISE.mean(),
         )
     ]
-    (found,) = matched(weak)
-    assert found.value < 0.4 and found.high is None and found.low is not None
+    (result,) = matched(weak)
+    assert result.value < 0.4 and result.high is None and result.low is not None
 
 
 def test_real_pairs_without_effect_give_nothing():

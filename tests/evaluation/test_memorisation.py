@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How near samples come to single training pictures."""
+"""Nearest training images of samples."""
 
 from dataclasses import replace
 
@@ -25,12 +25,14 @@ def normal(count, seed):
 
 
 def by_name(measures):
-    return {(one.name, one.subject): one.value for one in measures}
+    return {(measure.name, measure.subject): measure.value for measure in measures}
 
 
 def test_the_distance_is_that_to_the_nearest_one():
-    found = nearest_distances(features([[0.0, 0.0], [5.0, 1.0]]), features([[3.0, 4.0], [5.0, 0]]))
-    assert found.tolist() == [5.0, 1.0]
+    result = nearest_distances(
+        features([[0.0, 0.0], [5.0, 1.0]]), features([[3.0, 4.0], [5.0, 0]])
+    )
+    assert result.tolist() == [5.0, 1.0]
 
 
 def test_a_copy_has_distance_zero_exactly():
@@ -52,25 +54,25 @@ def test_fresh_draws_are_no_copies_and_copies_are():
     assert copied[distance, "arm"] < 0.6 * fresh[distance, "arm"]
 
 
-def test_the_interval_covers_the_bar_too():
-    """About 5 of 100 held-out pictures set the bar: it is as uncertain as they are."""
+def test_the_interval_covers_the_threshold_too():
+    """About 5 of 100 held-out images set the threshold: it is as uncertain as they are."""
     training, held_out = features(normal(500, 1)), features(normal(100, 2))
     generated = features(normal(5000, 3))
     (near,) = [
-        one
-        for one in memorisation_measures(generated, held_out, training, seed=0)
-        if one.name == "near copies"
+        measure
+        for measure in memorisation_measures(generated, held_out, training, seed=0)
+        if measure.name == "near copies"
     ]
     of_samples = 2 * 1.96 * (near.value * (1 - near.value) / 5000) ** 0.5
     assert near.high - near.low > 3 * of_samples
     assert near.low < 0.05 < near.high
 
 
-def test_few_held_out_pictures_set_no_bar():
-    found = memorisation_measures(
+def test_few_held_out_images_give_no_near_copies():
+    result = memorisation_measures(
         features(normal(50, 3)), features(normal(99, 2)), features(normal(500, 1)), seed=0
     )
-    assert {one.name for one in found} == {"nearest training distance"}
+    assert {measure.name for measure in result} == {"nearest training distance"}
 
 
 def test_features_of_two_networks_are_refused():
@@ -78,8 +80,8 @@ def test_features_of_two_networks_are_refused():
         nearest_distances(features([[0.0]]), replace(features([[0.0]]), input_size=9))
 
 
-def test_a_training_picture_is_found_again_in_real_features(network, pictures):
-    training = extract(network, [pictures[:80]])
-    again = extract(network, [pictures[:3]])
+def test_a_training_image_is_its_own_nearest_in_real_features(network, openmoji_images):
+    training = extract(network, [openmoji_images[:80]])
+    again = extract(network, [openmoji_images[:3]])
     assert nearest_distances(again, training).max() < 1e-3
-    assert nearest_distances(extract(network, [pictures[80:]]), training).min() > 0.1
+    assert nearest_distances(extract(network, [openmoji_images[80:]]), training).min() > 0.1

@@ -26,13 +26,13 @@ def test_a_pair_has_the_trained_captions_of_its_object(script):
     data = OpenMojiConfig(art=("openmoji", "twemoji"), left_out=("blue book", "rocket, twemoji"))
     source, pairs = script.find_pairs(data)
     books = {f"{colour} book" for colour in ("green", "orange")}
-    found = {pair.caption: set(pair.trained) for pair in pairs}
-    assert found == {
+    result = {pair.caption: set(pair.trained) for pair in pairs}
+    assert result == {
         "blue book, openmoji": {f"{book}, openmoji" for book in books},
         "blue book, twemoji": {f"{book}, twemoji" for book in books},
         "rocket, twemoji": {"rocket, openmoji"},
     }
-    assert [source.captions(pair.picture)["style"] for pair in pairs] == list(found)
+    assert [source.captions(pair.picture)["style"] for pair in pairs] == list(result)
     assert script.chance(pairs) == pytest.approx((1 / 3 + 1 / 3 + 1 / 2) / 3)
 
 
@@ -44,12 +44,12 @@ def test_measures_of_known_images(script):
         script.Pair(caption="b", trained=("other a",), picture=1),
     ]
     vectors = {"a": axes[0], "b": axes[1], "other a": axes[2]}
-    # Of pair a: right in all; the wrong attribute. Of pair b: right; the other pair's picture.
+    # Pair a: all correct; the wrong attribute. Pair b: correct; the other pair's image.
     images = torch.stack([axes[0], 0.6 * axes[0] + axes[2], axes[1], axes[0] + 0.1 * axes[1]])
-    found = script.measures_of(
+    result = script.measures_of(
         images.double(), pairs, vectors, torch.tensor([0, 0, 1, 1]), subject="arm", protocol={}
     )
-    values = {one.name: one.value for one in found}
+    values = {measure.name: measure.value for measure in result}
     assert values["pair R@1"] == pytest.approx((2 / 2 + 1 / 2) / 2)
     assert values["right attribute"] == pytest.approx((1 / 2 + 2 / 2) / 2)
-    assert all(one.n == 2 for one in found)  # captions, not images
+    assert all(measure.n == 2 for measure in result)  # captions, not images

@@ -15,7 +15,7 @@ def images(count=7):
 def test_images_come_in_batches_in_order(tmp_path, save):
     save(tmp_path / "images.npz", images(), labels=np.arange(7))
     batches = list(npz_images(tmp_path / "images.npz", 3))
-    assert [tuple(one.shape) for one in batches] == [(3, 3, 5, 4), (3, 3, 5, 4), (1, 3, 5, 4)]
+    assert [tuple(batch.shape) for batch in batches] == [(3, 3, 5, 4), (3, 3, 5, 4), (1, 3, 5, 4)]
     assert torch.equal(torch.cat(batches), torch.from_numpy(images()).permute(0, 3, 1, 2))
 
 
@@ -38,7 +38,7 @@ def test_other_arrays_are_refused(tmp_path, array, message):
 def test_files_without_images_and_damaged_ones_are_refused(tmp_path):
     path = tmp_path / "images.npz"
     np.savez(path, labels=np.arange(3))
-    with pytest.raises(ValueError, match=r"holds no images; wanted is arr_0, uint8 \(count"):
+    with pytest.raises(ValueError, match=r"holds no images; needed is arr_0, uint8 \(count"):
         next(npz_images(path, 3))
     for save in (np.savez, np.savez_compressed):
         save(path, images(300))
@@ -54,12 +54,12 @@ def test_one_flipped_bit_is_found_wherever_it_is(tmp_path):
     np.savez(path, arr_0=images(3))
     good = path.read_bytes()
     whole = torch.cat(list(npz_images(path, 2)))
-    for place in range(0, len(good), 7):
+    for offset in range(0, len(good), 7):
         content = bytearray(good)
-        content[place] ^= 1
+        content[offset] ^= 1
         path.write_bytes(content)
         try:
-            found = torch.cat(list(npz_images(path, 2)))
+            result = torch.cat(list(npz_images(path, 2)))
         except ValueError:
             continue
-        assert torch.equal(found, whole)  # times and such, which nothing is read from
+        assert torch.equal(result, whole)  # times and such, which nothing is read from

@@ -11,24 +11,24 @@ def distance(network):
     return PerceptualDistance(network, batch_size=5)
 
 
-def test_equal_images_have_no_distance_and_order_does_not_matter(distance, pictures):
-    first, second = pictures[:12], pictures[12:24]
+def test_equal_images_have_no_distance_and_order_does_not_matter(distance, openmoji_images):
+    first, second = openmoji_images[:12], openmoji_images[12:24]
     assert (distance(first, first) == 0).all()
     assert torch.allclose(distance(first, second), distance(second, first), atol=1e-6)
     assert distance(first, second).shape == (12,)
 
 
-def test_distance_grows_with_the_change(distance, pictures):
-    images = pictures[:16]
+def test_distance_grows_with_the_change(distance, openmoji_images):
+    images = openmoji_images[:16]
     slight, strong = distance(images, blur_to(images, 48)), distance(images, blur_to(images, 16))
     other = distance(images, images.roll(1, 0))
     assert (slight < strong).all()
     assert strong.mean() < other.mean() < 4
 
 
-def test_every_stage_counts_equally(network, distance, pictures):
+def test_every_stage_counts_equally(network, distance, openmoji_images):
     """The definition, written out once more with loops."""
-    first, second = pictures[0:1], pictures[1:2]
+    first, second = openmoji_images[0:1], openmoji_images[1:2]
     expected = []
     for a, b in zip(network.stages(first), network.stages(second), strict=True):
         a, b = a[0] / a[0].norm(dim=0), b[0] / b[0].norm(dim=0)

@@ -16,8 +16,8 @@ def normal(n: int, seed: int, scale: float = 1.0) -> torch.Tensor:
 
 
 def values(generated: torch.Tensor, reference: torch.Tensor, k: int) -> list[float]:
-    found = prdc(generated, reference, k)
-    return [getattr(found, name).value for name in NAMES]
+    result = prdc(generated, reference, k)
+    return [getattr(result, name).value for name in NAMES]
 
 
 @settings(max_examples=15, deadline=None)
@@ -40,8 +40,8 @@ def test_a_collapsed_set_covers_little():
     reference = normal(60, 0)
     collapsed = reference[:2].repeat(30, 1)
     precision, recall, _, coverage = values(collapsed, reference, 3)
-    assert precision == 1  # both pictures are real ones
-    assert recall == 0  # copies have balls of radius zero, open ones: nothing lies inside
+    assert precision == 1  # both images are real
+    assert recall == 0  # copies have open balls of radius zero, which contain nothing
     assert coverage < 0.5
 
 
@@ -51,14 +51,14 @@ def test_sets_far_apart_share_nothing():
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_left_out_values_are_recomputed_ones(k):
-    """Exactly, with balls that grow when the neighbour that bounds them goes."""
+    """Exact, including balls that grow when the neighbour that bounds them is left out."""
     generated, reference = normal(14, 3, 0.7), normal(25, 4)
-    found = prdc(generated, reference, k)
+    result = prdc(generated, reference, k)
     for index in range(14):
         rest = torch.cat([generated[:index], generated[index + 1 :]])
         again = prdc(rest, reference, k)
         for name in NAMES:
-            left_out = float(getattr(found, name).left_out[index])
+            left_out = float(getattr(result, name).left_out[index])
             assert left_out == pytest.approx(getattr(again, name).value, abs=1e-12), name
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics that are kept give the numbers that features give, and strange files are refused."""
+"""Stored statistics give the same metrics as features, and invalid files are refused."""
 
 import weakref
 from dataclasses import replace
@@ -35,11 +35,15 @@ def kept(tmp_path):
 
 
 def test_stored_statistics_give_the_same_distances_and_say_what_they_are_of(kept):
-    direct = {one.name: one for one in compare(features(0), features(1), EvaluationConfig())}
-    stored = {one.name: one for one in compare_statistics(features(0), load_statistics(kept))}
+    direct = {
+        measure.name: measure for measure in compare(features(0), features(1), EvaluationConfig())
+    }
+    stored = {
+        measure.name: measure for measure in compare_statistics(features(0), load_statistics(kept))
+    }
     assert list(stored) == ["FID", "sFID", "IS"]
-    for name, one in stored.items():
-        assert one.value == pytest.approx(direct[name].value, rel=1e-12)
+    for name, measure in stored.items():
+        assert measure.value == pytest.approx(direct[name].value, rel=1e-12)
     own = stored["FID"].protocol
     assert own["reference_samples"] == 30 and own["reference_hash"] == "images 1"
     assert own["reference_features"] == "stated"
@@ -52,20 +56,20 @@ def test_stored_statistics_give_the_same_distances_and_say_what_they_are_of(kept
 def test_statistics_of_a_stream_are_those_of_all_features_at_once(inception, inception_images):
     images = inception_images[0]
     whole = statistics_of(extract(inception, [images]))
-    found = stream_statistics(inception, images.split(7))
-    assert (found.count, found.image_hash) == (20, whole.image_hash)
-    assert (found.extractor, found.fingerprint) == (inception.name, inception.fingerprint)
-    for one, other in ((found.pooled, whole.pooled), (found.spatial, whole.spatial)):
+    result = stream_statistics(inception, images.split(7))
+    assert (result.count, result.image_hash) == (20, whole.image_hash)
+    assert (result.extractor, result.fingerprint) == (inception.name, inception.fingerprint)
+    for measure, other in ((result.pooled, whole.pooled), (result.spatial, whole.spatial)):
         for name in ("mean", "covariance"):
-            wanted = getattr(other, name)
-            bound = 1e-5 * float(wanted.abs().max())  # the network rounds by batch in fp32
-            torch.testing.assert_close(getattr(one, name), wanted, rtol=0, atol=bound)
-    with pytest.raises(ValueError, match="no images to take features of"):
+            expected = getattr(other, name)
+            bound = 1e-5 * float(expected.abs().max())  # the network rounds by batch in fp32
+            torch.testing.assert_close(getattr(measure, name), expected, rtol=0, atol=bound)
+    with pytest.raises(ValueError, match="no images to extract features of"):
         stream_statistics(inception, [])
 
 
 class OnePixel:
-    """Features that say of themselves whether anybody still keeps them."""
+    """Extractor that counts its features that are still alive."""
 
     name, dim, input_size, fingerprint = "pixel", 3, 1, "0" * 16
 
@@ -73,46 +77,46 @@ class OnePixel:
         self.alive, self.most = weakref.WeakSet(), 0
 
     def __call__(self, images):
-        found = images[:, :, 0, 0].float()
-        self.alive.add(found)
+        result = images[:, :, 0, 0].float()
+        self.alive.add(result)
         self.most = max(self.most, len(self.alive))
-        return found
+        return result
 
 
 def test_statistics_of_a_stream_keep_no_features():
     network = OnePixel()
     batches = (torch.full((2, 3, 4, 4), shade, dtype=torch.uint8) for shade in range(50))
     assert stream_statistics(network, batches).count == 100
-    assert network.most <= 2  # the last batch's, while the next one's are taken
+    assert network.most <= 2  # those of the last and of the current batch
 
 
 def test_a_file_of_adms_format_is_of_the_published_inception(tmp_path):
     values = features(1).values.double().numpy()
     arrays = {"mu": values.mean(0), "sigma": np.cov(values, rowvar=False)}
     np.savez(tmp_path / "adm.npz", **arrays)
-    found = load_statistics(tmp_path / "adm.npz")
-    fid, score = compare_statistics(features(0), found)
+    result = load_statistics(tmp_path / "adm.npz")
+    fid, score = compare_statistics(features(0), result)
     direct = compare(features(0), features(1), EvaluationConfig())
-    wanted = next(one.value for one in direct if one.name == "FID")
+    expected = next(measure.value for measure in direct if measure.name == "FID")
     assert (fid.name, score.name) == ("FID", "IS")
-    assert fid.value == pytest.approx(wanted, rel=1e-9)
+    assert fid.value == pytest.approx(expected, rel=1e-9)
     assert fid.protocol["reference_features"] == "by the file's format"
     assert len(fid.protocol["reference_hash"]) == 16 and fid.protocol["reference_samples"] is None
     other = replace(features(0), extractor="inception-ab12cd34")
     with pytest.raises(ValueError, match=r"does not say.*--features inception --inception PATH"):
-        compare_statistics(other, found)
+        compare_statistics(other, result)
 
 
 def test_statistics_of_other_features_are_refused(kept):
-    found = load_statistics(kept)
+    result = load_statistics(kept)
     other = replace(features(0), fingerprint="fedcba9876543210")
     with pytest.raises(ValueError, match=r"inception \(0123.*\) cannot be compared .* \(fedc"):
-        compare_statistics(other, found)
+        compare_statistics(other, result)
     narrow = replace(features(0), values=features(0).values[:, :12])
     with pytest.raises(ValueError, match="statistics are of 16 features, and inception has 12"):
-        compare_statistics(narrow, found)
+        compare_statistics(narrow, result)
     with pytest.raises(ValueError, match="two samples or more, got 1"):
-        compare_statistics(features(0, count=1), found)
+        compare_statistics(features(0, count=1), result)
 
 
 SQUARE = np.eye(3)
@@ -121,11 +125,11 @@ SQUARE = np.eye(3)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"sigma": SQUARE}, r"holds no statistics but sigma; wanted are mu and sigma"),
+        ({"sigma": SQUARE}, r"holds no statistics but sigma; needed are mu and sigma"),
         ({"mu": np.zeros(4), "sigma": SQUARE}, r"shapes \(d\) and \(d, d\); they have \(4,\)"),
         ({"mu": np.float64(1), "sigma": SQUARE}, r"shapes \(d\) and \(d, d\)"),
         ({"mu": np.zeros(3), "sigma": SQUARE * np.nan}, "must be finite real numbers"),
-        ({"mu": np.zeros(3), "sigma": np.eye(3, dtype=object)}, "what is pickled is never read"),
+        ({"mu": np.zeros(3), "sigma": np.eye(3, dtype=object)}, "pickled objects are never read"),
         ({"mu": np.array(["a", "b", "c"]), "sigma": SQUARE}, "must be finite real numbers"),
         ({"mu": np.zeros(3), "sigma": SQUARE, "mu_s": np.zeros(3)}, "no array 'sigma_s'"),
     ],
@@ -150,16 +154,16 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path, kept):
 
 
 def test_a_flipped_bit_anywhere_in_kept_statistics_is_found(kept):
-    """The archive has a checksum of each array, facts included, which reading compares."""
-    good, wanted = kept.read_bytes(), load_statistics(kept)
+    """The archive has a checksum of each array, including metadata, which reading verifies."""
+    good, expected = kept.read_bytes(), load_statistics(kept)
     for part in ("mu", "sigma", "images", "input_size", "features_fingerprint", "format"):
         start = good.index(f"{part}.npy".encode())
         content = bytearray(good)
         content[start + 150] ^= 1  # in the array, behind its header of 128 bytes
         kept.write_bytes(content)
         try:
-            found = load_statistics(kept)
+            result = load_statistics(kept)
         except ValueError:
             continue
-        assert (found.count, found.fingerprint) == (wanted.count, wanted.fingerprint)
-        assert torch.equal(found.pooled.mean, wanted.pooled.mean)
+        assert (result.count, result.fingerprint) == (expected.count, expected.fingerprint)
+        assert torch.equal(result.pooled.mean, expected.pooled.mean)

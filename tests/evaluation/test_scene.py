@@ -6,7 +6,7 @@ import torch
 
 from pippin.evaluation.alignment import wilson
 from pippin.evaluation.scene.measures import accuracy_measures
-from pippin.evaluation.scene.reader import Reading, ReadThing
+from pippin.evaluation.scene.reader import DetectedObject, Reading
 from pippin.evaluation.scene.score import StatedThing, Statement, agreement
 from pippin.study.glossary import term
 
@@ -14,11 +14,11 @@ PLACES = [(1 / 6, 1 / 6), (1 / 2, 1 / 6), (5 / 6, 1 / 6), (1 / 6, 1 / 2), (1 / 2
 
 
 def read(*things: tuple[str, str, str, int], background: str = "white") -> Reading:
-    return Reading(background=background, things=tuple(read_thing(*thing) for thing in things))
+    return Reading(background=background, things=tuple(read_object(*thing) for thing in things))
 
 
-def read_thing(colour, shape, size, place, mirrored=False):
-    return ReadThing(
+def read_object(colour, shape, size, place, mirrored=False):
+    return DetectedObject(
         colour=colour,
         shape=shape,
         size=size,
@@ -31,25 +31,27 @@ def read_thing(colour, shape, size, place, mirrored=False):
     )
 
 
-def say(*things: tuple[str, str, str | None, int | None], **more: object) -> Statement:
+def statement(*things: tuple[str, str, str | None, int | None], **more: object) -> Statement:
     names = ("colour", "shape", "size", "place")
-    said = tuple(StatedThing(**dict(zip(names, thing, strict=True))) for thing in things)
-    return Statement(things=said, **more)
+    objects = tuple(StatedThing(**dict(zip(names, thing, strict=True))) for thing in things)
+    return Statement(things=objects, **more)
 
 
 CIRCLE, STAR = ("red", "circle", "small", 0), ("blue", "star", "large", 4)
 
 
 def test_a_scene_agrees_with_what_is_true_of_it_in_any_order():
-    found = agreement(read(STAR, CIRCLE), say(CIRCLE, STAR, relation="above", background="white"))
+    result = agreement(
+        read(STAR, CIRCLE), statement(CIRCLE, STAR, relation="above", background="white")
+    )
     names = ("colour", "shape", "size", "place", "count", "relation", "background", "all")
-    assert found == dict.fromkeys(names, True)
-    assert tuple(found) == names
+    assert result == dict.fromkeys(names, True)
+    assert tuple(result) == names
 
 
 def test_what_is_not_stated_is_not_judged():
-    found = agreement(read(CIRCLE), say(("red", "circle", None, None), counts=False))
-    assert found == {"colour": True, "shape": True, "all": True}
+    result = agreement(read(CIRCLE), statement(("red", "circle", None, None), counts=False))
+    assert result == {"colour": True, "shape": True, "all": True}
 
 
 @pytest.mark.parametrize(
@@ -62,35 +64,39 @@ def test_what_is_not_stated_is_not_judged():
     ],
 )
 def test_one_wrong_attribute_is_the_only_one(attribute, thing):
-    found = agreement(read(thing, STAR), say(CIRCLE, STAR))
-    assert {name for name, right in found.items() if not right} == {attribute, "all"}
+    result = agreement(read(thing, STAR), statement(CIRCLE, STAR))
+    assert {name for name, right in result.items() if not right} == {attribute, "all"}
 
 
 def test_attributes_of_the_other_object_do_not_count():
-    """A red star and a blue circle are no red circle and blue star."""
+    """A red star and a blue circle are not a red circle and a blue star."""
     swapped = read(("red", "star", "small", 0), ("blue", "circle", "small", 4))
-    found = agreement(swapped, say(("red", "circle", None, None), ("blue", "star", None, None)))
-    assert found["colour"] != found["shape"] and found["count"] and not found["all"]
+    result = agreement(
+        swapped, statement(("red", "circle", None, None), ("blue", "star", None, None))
+    )
+    assert result["colour"] != result["shape"] and result["count"] and not result["all"]
 
 
 def test_more_objects_make_the_number_wrong_and_fewer_everything():
-    more = agreement(read(CIRCLE, STAR), say(CIRCLE))
+    more = agreement(read(CIRCLE, STAR), statement(CIRCLE))
     assert {name for name, right in more.items() if not right} == {"count", "all"}
-    fewer = agreement(read(CIRCLE), say(CIRCLE, STAR, relation="above"))
+    fewer = agreement(read(CIRCLE), statement(CIRCLE, STAR, relation="above"))
     assert not any(fewer.values())
 
 
 def test_nothing_agrees_with_an_empty_image():
     for background in (None, "white"):
         empty = Reading(background=background, things=())
-        found = agreement(empty, say(CIRCLE, STAR, relation="above"))
-        assert not any(found.values())
+        result = agreement(empty, statement(CIRCLE, STAR, relation="above"))
+        assert not any(result.values())
 
 
 def test_a_mirrored_shape_is_not_the_shape():
-    thing = read_thing("red", "arrow", "small", 0, mirrored=True)
-    found = agreement(Reading(background="white", things=(thing,)), say(("red", "arrow", None, 0)))
-    assert found == {"colour": True, "shape": False, "place": True, "count": True, "all": False}
+    thing = read_object("red", "arrow", "small", 0, mirrored=True)
+    result = agreement(
+        Reading(background="white", things=(thing,)), statement(("red", "arrow", None, 0))
+    )
+    assert result == {"colour": True, "shape": False, "place": True, "count": True, "all": False}
 
 
 @pytest.mark.parametrize(
@@ -100,46 +106,46 @@ def test_a_mirrored_shape_is_not_the_shape():
 def test_relations(first, second, holding):
     things = [("red", "circle", "small", first), ("blue", "star", "small", second)]
     for relation in ("left of", "right of", "above", "below"):
-        found = agreement(read(*things), say(*things, relation=relation))
-        assert found["relation"] == (relation in holding)
+        result = agreement(read(*things), statement(*things, relation=relation))
+        assert result["relation"] == (relation in holding)
 
 
 def test_accuracies_pool_kinds_by_scene():
     statements = {
-        "short": [say(("red", "circle", None, None))] * 4,
-        "medium": [say(("red", "circle", None, 0))] * 4,
+        "short": [statement(("red", "circle", None, None))] * 4,
+        "medium": [statement(("red", "circle", None, 0))] * 4,
     }
     right, wrong = read(CIRCLE), read(("red", "circle", "small", 3))
     readings = {"short": [right] * 4, "medium": [right, wrong, wrong, wrong]}
-    found = accuracy_measures(readings, statements, subject="arm", protocol={"a": 1})
-    values = {one.name: one.value for one in found}
+    result = accuracy_measures(readings, statements, subject="arm", protocol={"a": 1})
+    values = {measure.name: measure.value for measure in result}
     assert values["accuracy all short"] == 1 and values["accuracy all medium"] == 0.25
     assert values["accuracy place"] == values["accuracy place medium"] == 0.25
     assert values["accuracy all"] == pytest.approx((1 + 3 * 0.5) / 4)
     assert "accuracy place short" not in values and "accuracy size" not in values
-    for one in found:
-        assert (one.n, one.better, one.protocol) == (4, "higher", {"a": 1})
-        assert (one.low, one.high) == wilson(one.value, 4)
+    for measure in result:
+        assert (measure.n, measure.better, measure.protocol) == (4, "higher", {"a": 1})
+        assert (measure.low, measure.high) == wilson(measure.value, 4)
 
 
 def test_the_floor_exchanges_statements():
     circle, star = ("red", "circle", None, None), ("blue", "star", None, None)
     readings = {"class": [read(CIRCLE), read(STAR)]}
-    statements = {"class": [say(circle), say(star)]}
+    statements = {"class": [statement(circle), statement(star)]}
     order = torch.tensor([1, 0])
-    found = accuracy_measures(readings, statements, subject="arm", order=order, protocol={})
-    assert {one.name: one.value for one in found} == {
+    result = accuracy_measures(readings, statements, subject="arm", order=order, protocol={})
+    assert {measure.name: measure.value for measure in result} == {
         "accuracy colour shuffled": 0,
         "accuracy shape shuffled": 0,
         "accuracy count shuffled": 1,
         "accuracy all shuffled": 0,
     }
-    assert all(one.better == "neither" for one in found)
+    assert all(measure.better == "neither" for measure in result)
 
 
 def test_accuracies_have_words():
     for name in ("accuracy colour", "accuracy all short", "accuracy relation shuffled"):
-        found = term(name)
-        assert found.text and found.group == "samples"
+        result = term(name)
+        assert result.text and result.group == "samples"
     assert [term(f"accuracy all{rest}").leads for rest in ("", " long", " shuffled")] == [1, 0, 0]
     assert "long" in term("accuracy all long").text

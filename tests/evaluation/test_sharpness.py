@@ -21,18 +21,18 @@ def measured(*batches):
 
 def test_it_is_the_mean_over_all_images_and_changes_none():
     images = noise()
-    passed, found = measured(images[:4], images[4:])
+    passed, result = measured(images[:4], images[4:])
     assert torch.equal(torch.cat(passed), images)
-    assert found.value == pytest.approx(float(log_sharpness(images, 16).mean()))
-    assert (found.n, found.unit, found.protocol["sharpness_side"]) == (6, "nat", 16)
-    assert found.low < found.value < found.high
+    assert result.value == pytest.approx(float(log_sharpness(images, 16).mean()))
+    assert (result.n, result.unit, result.protocol["sharpness_side"]) == (6, "nat", 16)
+    assert result.low < result.value < result.high
 
 
 def test_white_noise_has_its_known_share():
     """The share of frequencies beyond half of Nyquist's: 1 - (17 / 32)^2 of 32 x 32."""
-    _, found = measured(noise(count=200))
+    _, result = measured(noise(count=200))
     expected = torch.tensor(1 - (17 / 32) ** 2).log()
-    assert found.value == pytest.approx(float(expected), abs=0.02)
+    assert result.value == pytest.approx(float(expected), abs=0.02)
 
 
 def test_blur_lowers_it():

@@ -9,8 +9,8 @@ from pippin.interop.convert import recipe_of
 from pippin.interop.diffusers_config import read_config
 from pippin.interop.diffusers_schedulers import (
     BETAS,
-    left_out,
-    of_scheduler,
+    from_scheduler,
+    sampling_settings,
     to_scheduler,
 )
 from pippin.interop.published_classes import configure
@@ -21,24 +21,29 @@ from pippin.recipes.published import pixart_xl_256
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
 def test_schedulers_come_back(schedule, prediction):
     diffusion = DiffusionConfig(schedule=schedule, prediction=prediction)
-    assert of_scheduler(to_scheduler(diffusion)) == diffusion
+    assert from_scheduler(to_scheduler(diffusion)) == diffusion
 
 
 @pytest.mark.parametrize("schedule", BETAS)
 def test_a_written_scheduler_has_our_noise(schedule):
     config = to_scheduler(DiffusionConfig(schedule=schedule))
-    theirs = diffusers.DDIMScheduler.from_config(config).alphas_cumprod.double()
+    reference = diffusers.DDIMScheduler.from_config(config).alphas_cumprod.double()
     t = torch.arange(1000, dtype=torch.float64)
-    ours = make_schedule(schedule).alpha(t) ** 2
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)  # theirs is in fp32
+    alphas_cumprod = make_schedule(schedule).alpha(t) ** 2
+    torch.testing.assert_close(
+        alphas_cumprod, reference, rtol=1e-4, atol=1e-7
+    )  # theirs is in fp32
 
 
 def test_flow_schedulers_come_back():
     config = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
-    diffusion = of_scheduler(config)
+    diffusion = from_scheduler(config)
     assert diffusion.schedule == diffusion.prediction == "flow"
-    assert of_scheduler(to_scheduler(diffusion)) == diffusion
-    assert left_out(config) == ["shift 3.0"] and left_out(to_scheduler(diffusion)) == []
+    assert from_scheduler(to_scheduler(diffusion)) == diffusion
+    assert (
+        sampling_settings(config) == ["shift 3.0"]
+        and sampling_settings(to_scheduler(diffusion)) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,7 +64,7 @@ def test_flow_schedulers_come_back():
 def test_other_schedulers_are_refused(change):
     config = to_scheduler(DiffusionConfig(schedule="sd")) | change
     with pytest.raises(ValueError, match=r"scheduler .* is not supported, for "):
-        of_scheduler(config)
+        from_scheduler(config)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +156,6 @@ def test_folders_of_the_former_class(norm, name, more):
         "use_linear_projection": False,
         "attention_type": "default",
     }
-    found = read_config({"_class_name": "Transformer2DModel"} | former | more, None)
+    configured = read_config({"_class_name": "Transformer2DModel"} | former | more, None)
     more = {key: value for key, value in more.items() if value is not None}
-    assert found == read_config({"_class_name": name} | more, None)
+    assert configured == read_config({"_class_name": name} | more, None)

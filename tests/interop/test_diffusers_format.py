@@ -72,7 +72,7 @@ CASES["sd3 with norms"] = ("SD3Transformer2DModel", CASES["sd3"][1] | {"qk_norm"
 
 
 def random_model(name, arguments):
-    """A class of diffusers in which no layer is zero and every norm has its own gain."""
+    """Model of diffusers without zero layers, with a different gain in every norm."""
     torch.manual_seed(0)
     model = getattr(diffusers, name)(**arguments).eval()
     with torch.no_grad():
@@ -96,7 +96,7 @@ def inputs(name, height=SIDE, width=SIDE):
     return x, t, torch.randn(BATCH, 5, 24), torch.randn(BATCH, 20)
 
 
-def theirs(model, name, arguments, x, t, tokens, pooled):
+def reference_output(model, name, arguments, x, t, tokens, pooled):
     with torch.no_grad():
         if name == "DiTTransformer2DModel":
             return model(x, timestep=t, class_labels=torch.tensor([0, 4, 9])).sample
@@ -114,7 +114,7 @@ def theirs(model, name, arguments, x, t, tokens, pooled):
         return model(x, tokens, t, added_cond_kwargs=shape, encoder_attention_mask=mask).sample
 
 
-def ours(placed, name, arguments, x, t, tokens, pooled):
+def converted_output(loaded, name, arguments, x, t, tokens, pooled):
     if name == "DiTTransformer2DModel":
         conditions = Conditions(label=torch.tensor([0, 4, 9]), control={})
     elif name == "PixArtTransformer2DModel":
@@ -129,12 +129,12 @@ def ours(placed, name, arguments, x, t, tokens, pooled):
     else:
         conditions = Conditions(text=TextFeatures(tokens=tokens, pooled=pooled), control={})
     with torch.no_grad():
-        prediction = placed.model(x, t, placed.model.prepare(conditions))
+        prediction = loaded.model(x, t, loaded.model.prepare(conditions))
     parts = [part for part in (prediction.mean, prediction.variance) if part is not None]
     return torch.cat(parts, dim=1)
 
 
-def converted(model):
+def load_converted(model):
     return from_diffusers(
         read_config(json.loads(model.to_json_string()), None), model.state_dict()
     )
@@ -144,20 +144,20 @@ def converted(model):
 def test_computes_what_diffusers_computes(case, record_property):
     name, arguments = CASES[case]
     model = random_model(name, arguments)
-    placed = converted(model)
+    loaded = load_converted(model)
     given = inputs(name)
-    expected = theirs(model, name, arguments, *given)
-    difference = (ours(placed, name, arguments, *given) - expected).abs().max().item()
+    expected = reference_output(model, name, arguments, *given)
+    difference = (converted_output(loaded, name, arguments, *given) - expected).abs().max().item()
     record_property("difference", difference)
-    assert expected.std() > 0.05  # otherwise closeness says nothing
+    assert expected.std() > 0.05  # otherwise agreement is meaningless
     assert difference < 1e-5
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_there_and_back_is_exact(case):
     model = random_model(*CASES[case])
-    placed = converted(model)
-    exported = to_diffusers(placed.configured, placed.model.state_dict())
+    loaded = load_converted(model)
+    exported = to_diffusers(loaded.configured, loaded.model.state_dict())
     assert exported.class_name == CASES[case][0]
     state = model.state_dict()
     assert set(exported.tensors) == set(state)
@@ -172,6 +172,9 @@ def test_there_and_back_is_exact(case):
         for block in again.transformer_blocks:
             block.norm1.emb.time_proj.downscale_freq_shift = 0
     assert (
-        torch.equal(theirs(again, *CASES[case], *given), theirs(model, *CASES[case], *given))
+        torch.equal(
+            reference_output(again, *CASES[case], *given),
+            reference_output(model, *CASES[case], *given),
+        )
         or linear
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our models against numbers that the published implementations produced.
+"""Converted models against outputs of the published implementations.
 
-The golden files hold randomly drawn weights under the published key names, inputs and outputs on
-CPU in fp32. Tolerance 1e-5 absolute, on outputs of about unit size.
+The golden files hold random weights under the published names, inputs and outputs on CPU in fp32.
+Absolute tolerance 1e-5, for outputs of about unit size.
 """
 
 import json
@@ -74,12 +74,12 @@ def calls(name, inputs):
 @pytest.mark.parametrize("name", FILES)
 def test_published_outputs_are_reproduced(name, record_property):
     reference, inputs, outputs = load(name)
-    made = calls(name, inputs)
-    assert set(made) == set(outputs)
-    for output, keywords in made.items():
+    published_calls = calls(name, inputs)
+    assert set(published_calls) == set(outputs)
+    for output, keywords in published_calls.items():
         with torch.no_grad():
-            found = reference(**keywords)
-        difference = (found - outputs[output]).abs().max().item()
+            result = reference(**keywords)
+        difference = (result - outputs[output]).abs().max().item()
         record_property(output, difference)
         assert difference <= TOLERANCE
 
@@ -100,7 +100,7 @@ def test_guided_call_by_its_own_formula(name):
     t = torch.tensor([20.0, 900.0, 20.0, 900.0])
     y = torch.tensor([1, 2, 10, 10])
     with torch.no_grad():
-        found = reference.guided(x=x, t=t, y=y, cfg_scale=torch.tensor(3.0))
+        result = reference.guided(x=x, t=t, y=y, cfg_scale=torch.tensor(3.0))
         both = reference(x[:2].repeat(2, 1, 1, 1), t, y=y)
     conditional, unconditional = both[:2], both[2:]
     scale = torch.full((2,), 3.0)
@@ -109,17 +109,17 @@ def test_guided_call_by_its_own_formula(name):
             [1 + (1 - math.cos(math.pi * (1 - u / 1000) ** 4)) for u in (20, 900)]
         )
     expected = unconditional + scale[:, None, None, None] * (conditional - unconditional)
-    torch.testing.assert_close(found[:2, :3], expected[:, :3], atol=1e-5, rtol=0)
-    assert torch.equal(found[:2, :3], found[2:, :3])
-    assert torch.equal(found[:, 3:], both[:, 3:])
+    torch.testing.assert_close(result[:2, :3], expected[:, :3], atol=1e-5, rtol=0)
+    assert torch.equal(result[:2, :3], result[2:, :3])
+    assert torch.equal(result[:, 3:], both[:, 3:])
 
 
 def test_the_masked_pass_differs_and_a_model_without_it_agrees():
     weights, inputs, outputs, arguments = read("mdtv2")
     plain = load_reference("mdtv2", weights, **(arguments | {"mask_ratio": None}))
     with torch.no_grad():
-        found = plain(inputs["x"], inputs["t"], y=inputs["y"])
-    torch.testing.assert_close(found, outputs["sample"], atol=TOLERANCE, rtol=0)
+        result = plain(inputs["x"], inputs["t"], y=inputs["y"])
+    torch.testing.assert_close(result, outputs["sample"], atol=TOLERANCE, rtol=0)
     assert {"mask_token"} <= set(plain.unplaced)
     assert any(name.startswith("sideblocks.0") for name in plain.unplaced)
     assert (outputs["sample"] - outputs["sample_masked"]).abs().max() > 0.01

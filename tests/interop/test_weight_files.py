@@ -18,9 +18,9 @@ def read_weights(path, key=None):
     return read_network(path, WANTED, key)
 
 
-def same(found, expected):
-    return set(found) == set(expected) and all(
-        torch.equal(found[name], expected[name]) for name in expected
+def same(result, expected):
+    return set(result) == set(expected) and all(
+        torch.equal(result[name], expected[name]) for name in expected
     )
 
 
@@ -52,7 +52,7 @@ def test_prefers_averaged_weights_and_says_what_it_left_out(tmp_path):
     )
     read = read_weights(path)
     assert same(read.tensors, WEIGHTS)
-    assert read.notes == ("of its entries, 'ema' was taken; left out: args, model, opt",)
+    assert read.notes == ("of its entries, 'ema' was read; skipped: args, model, opt",)
     assert (read.entry, read.averaged, read.settings) == ("ema", True, {"lr": 1})
     raw = read_weights(path, "model")
     assert same(raw.tensors, OTHER) and (raw.entry, raw.averaged) == ("model", False)
@@ -69,9 +69,9 @@ def test_finds_the_denoiser_of_a_pipeline(tmp_path):
     read = read_weights(tmp_path / "w.ckpt")
     assert same(read.tensors, WEIGHTS) and not read.averaged
     assert read.notes == (
-        "of its entries, 'state_dict' was taken; left out: epoch",
-        "the weights under 'model.diffusion_model.' were taken",
-        "1 other tensors of the file were left out",
+        "of its entries, 'state_dict' was read; skipped: epoch",
+        "the weights under 'model.diffusion_model.' were read",
+        "1 other tensors of the file were skipped",
     )
     averages = {
         "model_ema.diffusion_modelaweight": OTHER["a.weight"],
@@ -248,10 +248,10 @@ def test_what_lies_beside_the_weights_is_listed(tmp_path):
     averages = under("online_model.", OTHER) | under("ema_model.", WEIGHTS)
     torch.save({"step": 3, "model": OTHER, "ema": averages | COUNTS}, tmp_path / "w.pt")
     read = read_weights(tmp_path / "w.pt")
-    assert read.beside == ("model", "step", "online_model") and read.averaged
+    assert read.siblings == ("model", "step", "online_model") and read.averaged
     raw = read_weights(tmp_path / "w.pt", "online_model")
     assert same(raw.tensors, OTHER) and not raw.averaged
-    assert raw.beside == ("model", "step", "ema_model")
+    assert raw.siblings == ("model", "step", "ema_model")
 
 
 def test_shards_of_torch_save_are_read_whole(tmp_path):

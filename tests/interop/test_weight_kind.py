@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raw or averaged: as names and files say it, and unknown where they do not."""
+"""Kind of weights, raw or averaged, from names and files, or unknown."""
 
 import json
 
@@ -14,7 +14,7 @@ WEIGHTS = {"a": torch.ones(2)}
 
 
 @pytest.mark.parametrize(
-    ("entry", "beside", "kind"),
+    ("entry", "siblings", "kind"),
     [
         ("ema", ["model", "opt"], "ema"),
         ("state_dict_ema", [], "ema"),
@@ -35,12 +35,12 @@ WEIGHTS = {"a": torch.ones(2)}
         ("", [], "unknown"),
     ],
 )
-def test_entries_of_checkpoints(entry, beside, kind):
-    assert kind_of_entry(entry, beside) == kind
+def test_entries_of_checkpoints(entry, siblings, kind):
+    assert kind_of_entry(entry, siblings) == kind
 
 
 @pytest.mark.parametrize(
-    ("file", "entry", "beside", "kind"),
+    ("file", "entry", "siblings", "kind"),
     [
         ("ema_0.9999_250000.pt", "", [], "ema"),
         ("v1-5-pruned-emaonly.ckpt", "state_dict", [], "ema"),
@@ -50,8 +50,8 @@ def test_entries_of_checkpoints(entry, beside, kind):
         ("model250000.pt", "", [], "unknown"),
     ],
 )
-def test_names_of_files_count_where_entries_say_nothing(file, entry, beside, kind):
-    assert kind_of_entry(entry, beside, file) == kind
+def test_names_of_files_count_where_entries_say_nothing(file, entry, siblings, kind):
+    assert kind_of_entry(entry, siblings, file) == kind
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_checkpoints_of_latent_diffusion(tmp_path, averages, kind):
     state = {f"model.diffusion_model.{name}": torch.ones(1) for name in names}
     state |= {f"model_ema.diffusion_model{name}": torch.ones(1) for name in averages}
     torch.save({"state_dict": state}, tmp_path / "w.ckpt")
-    found = read_weights(tmp_path / "w.ckpt", names)
-    assert found.kind == kind
-    assert any("averaged" in note for note in found.notes) == bool(averages)
+    result = read_weights(tmp_path / "w.ckpt", names)
+    assert result.kind == kind
+    assert any("averaged" in note for note in result.notes) == bool(averages)
 
 
 @pytest.mark.parametrize(

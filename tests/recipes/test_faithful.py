@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of recipes that are readings of the papers, each with its alternative."""
+"""Settings of recipes that are interpretations of the papers, each with its alternative."""
 
 from dataclasses import replace
 
@@ -38,8 +38,8 @@ FINE_TUNED = [name for name in RECIPES if get_recipe(name).init.continues]
 
 
 def test_recipes_at_512_that_are_fine_tuning_name_what_they_go_on_from():
-    wanted = {n for n in PAPER if "-512" in n} | {"published/pixart-xl-512"}
-    assert set(FINE_TUNED) == wanted
+    expected = {n for n in PAPER if "-512" in n} | {"published/pixart-xl-512"}
+    assert set(FINE_TUNED) == expected
     for name in FINE_TUNED:
         before = get_recipe(name).init.continues
         assert before == name.replace("-512", "-256") and before in RECIPES

@@ -51,8 +51,9 @@ def test_every_recipe_builds_and_survives_its_record(name):
 
 @pytest.mark.parametrize("name", [n for n in RECIPES if n.startswith(("published/", "paper/"))])
 def test_long_runs_validate_and_save_seldom(name):
-    """Validating passes all held-out pictures, 1 % of ImageNet, at seven noise levels in fp32,
-    where a card's tensor cores do sixteen times as much in bf16; training passes three times."""
+    """Validation costs one forward pass per held-out image (1 % of ImageNet) and noise level, of
+    which there are seven, in fp32; a GPU's tensor cores are sixteen times faster in bf16. Training
+    costs three passes per image."""
     train, slower = get_recipe(name).train, 16
     passes = 12_812 * 7 * (slower if get_recipe(name).train.precision == "bf16" else 1)
     assert passes / (3 * train.validate_every) < 0.1
@@ -62,7 +63,7 @@ def test_long_runs_validate_and_save_seldom(name):
 
 
 def small(config):
-    """The same architecture, tiny, for latents of 8 x 8."""
+    """Tiny configuration of the same architecture, for latents of 8 x 8."""
     if isinstance(config, UNetConfig):
         return replace(config, **SMALL_UNET)
     settings = {"grid": (4, 4), "decoder_depth": 2} if config.kind == "mdtv2" else {}
@@ -70,7 +71,7 @@ def small(config):
 
 
 def captioned(batch, semantic):
-    """The batch with made-up captions, for a model of text."""
+    """Batch with synthetic captions, for a text model."""
     if not isinstance(semantic, TextSemantic):
         return batch
     count = len(batch.latents)
@@ -110,8 +111,8 @@ KINDS = ("dit", "mdtv2", "pixart", "mmdit", "unet")
 
 
 def names(resolution, data=""):
-    wanted = {f"paper/{data}{kind}-{resolution}{end}" for kind in KINDS for end in ENDS}
-    return [n for n in RECIPES if n in wanted]
+    expected = {f"paper/{data}{kind}-{resolution}{end}" for kind in KINDS for end in ENDS}
+    return [n for n in RECIPES if n in expected]
 
 
 @pytest.mark.parametrize("resolution", [256, 512])
@@ -130,14 +131,14 @@ def test_the_comparison_differs_in_denoiser_and_conditioning_only(resolution, da
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("resolution", [256, 512])
 def test_disentangled_text_is_attention_alone_with_noisy_copies_and_a_gate(kind, resolution):
-    plain, ours = (get_recipe(f"paper/cc12m-{kind}-{resolution}{end}") for end in ENDS)
-    assert ours.conditioning.rules == {"text": "attention"}
-    assert ours.conditioning.semantic.padding == "noisy_replicate"
-    assert ours.conditioning.control.low_gate.kind == "power-cosine"
+    plain, disentangled = (get_recipe(f"paper/cc12m-{kind}-{resolution}{end}") for end in ENDS)
+    assert disentangled.conditioning.rules == {"text": "attention"}
+    assert disentangled.conditioning.semantic.padding == "noisy_replicate"
+    assert disentangled.conditioning.control.low_gate.kind == "power-cosine"
     assert plain.conditioning.semantic.padding == "native"
     assert plain.conditioning.control.low_gate.kind == "constant"
     assert ("pooled" in plain.conditioning.rules) == (kind == "mmdit")
-    assert ours.denoiser == plain.denoiser and ours.data.kind == "images"
+    assert disentangled.denoiser == plain.denoiser and disentangled.data.kind == "images"
 
 
 @pytest.mark.parametrize("path", ["", "photos"])
@@ -163,7 +164,7 @@ def test_resolutions_differ_in_what_depends_on_them():
             "train.images",
         }
         assert (a.diffusion.rescale, b.diffusion.rescale) == (1.0, 2.0)
-        scales = [one.sampling.guidance.semantic_scale for one in (a, b)]
+        scales = [recipe.sampling.guidance.semantic_scale for recipe in (a, b)]
         assert scales[1] == scale_at_resolution(scales[0], 2.0)
 
 
@@ -204,12 +205,14 @@ def test_pairs_left_out_leave_their_object_and_their_attribute_to_be_learnt():
 def test_recipes_of_shapes_are_those_of_openmoji_under_the_common_protocol(kind):
     allowed = {"family", "autoencoder.normalisation", "conditioning.semantic.padding"}
     for end in ("disentangled", "entangled", "disentangled-text"):
-        ours, theirs = (get_recipe(f"{data}/{kind}-{end}") for data in ("shapes", "openmoji"))
+        disentangled, base = (
+            get_recipe(f"{data}/{kind}-{end}") for data in ("shapes", "openmoji")
+        )
         changed = {
-            p for p in difference(ours, theirs) if not p.startswith(("data.", "diffusion."))
+            p for p in difference(disentangled, base) if not p.startswith(("data.", "diffusion."))
         }
         assert changed - allowed <= {"text.captions", "autoencoder.source"}
-        diffusion = ours.diffusion
+        diffusion = disentangled.diffusion
         assert (diffusion.schedule, diffusion.prediction) == ("sd", "eps")
         assert diffusion.time_density.kind == "uniform"
 

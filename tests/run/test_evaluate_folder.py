@@ -105,7 +105,7 @@ def test_what_cannot_be_a_reference_is_refused(place, tmp_path):
         ("text.txt", r"must be a folder of images or a .npz file"),
         ("none.npz", r"there is no file .*none.npz"),
         ("labels.npz", r"holds labels; a reference is made of mu and sigma .* or of arr_0"),
-        ("adm.npz", r"does not say of which features"),
+        ("adm.npz", r"does not say which features"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluate_against(place / "made", tmp_path / name, CONFIG, CPU)

@@ -76,7 +76,7 @@ def test_statistics_keep_the_sizes_they_are_of(place, tmp_path):
     np.savez(tmp_path / "old.npz", **arrays)
     assert load_statistics(tmp_path / "old.npz").sizes == ()
     np.savez(tmp_path / "odd.npz", **arrays, sizes=np.zeros(3))
-    with pytest.raises(ValueError, match=r"sizes of .*odd\.npz must be whole numbers"):
+    with pytest.raises(ValueError, match=r"sizes of .*odd\.npz must be integers"):
         load_statistics(tmp_path / "odd.npz")
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The only door between conditions and denoisers."""
+"""Conditioning: embedding of labels, text, control and time for denoisers."""

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The only door between conditions and denoisers.
+"""Conditioner: the only module that passes conditions to denoisers.
 
-Rules say which semantic output goes through which mechanism; control goes into the modulation
-vector under its gate; time is embedded here too. What comes out, :class:`pippin.types.Embedded`,
-is all that a denoiser sees. ``entangled`` (class by modulation, constant gate) and
-``disentangled`` (class by attention, power-cosine gate) are two corners of one square of
-configurations: the code path is the same.
+Rules map each semantic output to a mechanism; control enters the modulation vector under its gate;
+time is also embedded here. The result, :class:`pippin.types.Embedded`, is the only conditioning
+input of a denoiser. ``entangled`` (class by modulation, constant gate) and ``disentangled`` (class
+by attention, power-cosine gate) are two of four combinations of the same code path.
 """
 
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from pippin.types import Conditions, Embedded, Keep, TextFeatures, Times
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What does not change with time, computed once per batch or sample."""
+    """Embedded conditions without time, computed once per batch or sample."""
 
     conditioner: "Conditioner"
     tokens: Float[Tensor, "batch tokens token_width"] | None
@@ -43,10 +42,10 @@ class Prepared:
     semantic: Float[Tensor, "batch modulation_width"] | None
     """Semantics by modulation."""
     control: tuple[tuple[Gate, Float[Tensor, "batch modulation_width"]], ...]
-    """Each group's gate and vector."""
+    """Gate and vector of each group."""
 
     def at(self, t: Times) -> Embedded:
-        """modulation(t) = time(t) + sum over groups of gamma(t) E(c) [+ semantics]."""
+        """Embed time: modulation(t) = time(t) + sum over groups of gamma(t) E(c) [+ semantics]."""
         with torch.autocast(t.device.type, enabled=False):  # (B, D): fp32 costs nothing here
             modulation = self.conditioner.time(t)
             for gate, vector in self.control:
@@ -58,20 +57,20 @@ class Prepared:
 
 
 class Conditioner(nn.Module):
-    """Conditions and time to :class:`Embedded`.
+    """Embedding of conditions and time to :class:`Embedded`.
 
     Args:
         config: semantics, rules, control and drop.
-        num_classes: size of the label space; the null class is one more row.
-        token_width, modulation_width, time_features: what the denoiser declares.
+        num_classes: number of classes; the null class has one additional row.
+        token_width, modulation_width, time_features: widths that the denoiser declares.
         token_use: how the denoiser reads tokens: "none", "cross" or "joint".
 
     Raises:
-        ConfigError: a rule without its output, or a mechanism the denoiser lacks.
+        ConfigError: a rule without its output, or a mechanism that the denoiser lacks.
     """
 
     log_snr: LogSnr | None = None
-    """Log-SNR of the model's noise schedule by time; only gates stated in log-SNR read it."""
+    """Log-SNR of the model's noise schedule by time; only gates in log-SNR read it."""
 
     def __init__(
         self,
@@ -119,7 +118,7 @@ class Conditioner(nn.Module):
         self._add_control(config.control, modulation_width)
 
     def _add_control(self, control: ControlConfig, width: int) -> None:
-        """Embeddings of the control fields: of each group, or one of all."""
+        """Add the embeddings of the control fields: one per group, or one for all."""
         names = (*control.high, *control.low)
         shared = control.embedding == "sdxl"
         self.micro_conditions = MicroConditions(names, width) if shared and names else None
@@ -130,12 +129,12 @@ class Conditioner(nn.Module):
 
     @property
     def has_tokens(self) -> bool:
-        """Whether the denoiser is given tokens, ``num_tokens`` of them."""
+        """True if the denoiser gets tokens, ``num_tokens`` of them."""
         sources = (self.label_tokens, self.text_tokens, self.constant_tokens)
         return any(source is not None for source in sources)
 
     def set_null(self, text: TextFeatures) -> None:
-        """Make one caption, a batch of one, the null caption, with its mask where it has one."""
+        """Set the null caption to a caption (a batch of one), with its mask if it has one."""
         with torch.no_grad():
             if self.text_tokens is not None and text.tokens is not None:
                 null = self.text_tokens.null
@@ -148,19 +147,19 @@ class Conditioner(nn.Module):
 
     @property
     def null_mask(self) -> Tensor | None:
-        """(places,) bool: own tokens of the null caption; None where all its places are read."""
+        """Mask (positions,) of the null caption's own tokens; None if all positions are read."""
         return None if self.text_tokens is None else self.text_tokens.null_mask
 
     def set_null_mask(self, mask: Tensor | None) -> None:
-        """Set the null caption's mask alone; its features are among the weights."""
+        """Set only the null caption's mask; its features are among the weights."""
         if self.text_tokens is not None:
             device = self.text_tokens.null.device
             self.text_tokens.null_mask = None if mask is None else mask.to(device)
 
     def prepare(self, conditions: Conditions, keep: Keep) -> Prepared:
-        """Embed all that does not depend on time; what is not kept becomes its null.
+        """Embed the conditions, which do not depend on time; dropped ones become their null.
 
-        Conditions may stay on the CPU, where checking their ranges costs no synchronisation.
+        Conditions may stay on the CPU, where checking their ranges needs no synchronisation.
 
         Raises:
             ValueError: a condition that the model reads is missing, or out of its range.
@@ -189,7 +188,7 @@ class Conditioner(nn.Module):
         return None, None
 
     def _semantic(self, conditions: Conditions, keep: Keep) -> Tensor | None:
-        """What enters modulation whatever the time: semantics, and PixArt's image shape."""
+        """Time-independent part of modulation: semantics, and PixArt's image shape."""
         parts = []
         if self.label_vector is not None:
             parts.append(self.label_vector(_label(conditions), keep.semantic))
@@ -210,7 +209,7 @@ class Conditioner(nn.Module):
 
 
 def keep_all(batch: int) -> Keep:
-    """Nothing dropped."""
+    """Flags that drop nothing."""
     flags = torch.ones(batch, dtype=torch.bool)
     return Keep(semantic=flags, control=flags)
 
@@ -234,16 +233,16 @@ def _check_rules(config: ConditioningConfig, token_use: str) -> None:
             f"conditioning.rules must name exactly the outputs of semantic "
             f"{config.semantic.kind!r}: {sorted(outputs)}; got {sorted(config.rules)}"
         )
-    for output, only in (("text", "attention"), ("pooled", "modulation")):
-        if config.rules.get(output, only) != only:
+    for output, allowed in (("text", "attention"), ("pooled", "modulation")):
+        if config.rules.get(output, allowed) != allowed:
             raise ConfigError(
-                f"conditioning.rules: {output!r} can go by {only!r} only; got "
+                f"conditioning.rules: {output!r} supports {allowed!r} only; got "
                 f"{config.rules[output]!r}"
             )
-    reading = {"attention", "both"} & {*config.rules.values()}
-    if reading and token_use == "none":
+    token_rules = {"attention", "both"} & {*config.rules.values()}
+    if token_rules and token_use == "none":
         raise ConfigError(
-            f"a rule says {reading.pop()!r}, but this denoiser reads no tokens: use the rule "
+            f"a rule says {token_rules.pop()!r}, but this denoiser reads no tokens: use the rule "
             "'modulation', or a denoiser with attention to conditions (mmdit, or dit with "
             "cross_attention True)"
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of conditioning: which condition goes through which mechanism."""
+"""Configuration of conditioning: the mechanism of each condition."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from pippin.config import (
     ConfigError,
     above,
     at_least,
+    stored_as,
     within,
-    written_as,
 )
 from pippin.control import CONTROL_FIELDS
 
 Mechanism = Literal["modulation", "attention", "both"]
-"""How a semantic output enters the network. both: a label as tokens that attention reads and as a
-vector in modulation, each from a table of its own, dropped together."""
+"""Mechanism by which a semantic output enters the network. both: a label as tokens for attention
+and as a vector in modulation, from separate tables, dropped together."""
 PaddingRule = Literal["native", "zero", "mask", "replicate", "noisy_replicate"]
 PaddingGrowth = Literal["none", "copy", "prompt"]
 
@@ -31,36 +31,36 @@ class NoSemantic(Config):
 
     @property
     def outputs(self) -> set[str]:
-        """What rules must name: nothing."""
+        """Outputs that rules must name: none."""
         return set()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSemantic(Config):
-    """A class id; its only output is called `label`."""
+    """Class label; its only output is called `label`."""
 
     kind: Literal["label"] = "label"
     num_tokens: int = 4
-    """Tokens per class where the label goes through attention, and the number of learned constant
-    tokens a joint-attention model reads where it does not."""
+    """Tokens per class if the label uses attention; otherwise the number of learned constant
+    tokens of a joint-attention model."""
     init_std: float = field(default=0.02, metadata=WHERE_SET)
-    """Standard deviation of the normal numbers that a class's tokens and vector start from: 0.02
-    (DiT) or 1 (latent diffusion)."""
+    """Standard deviation of the normal initialisation of class tokens and vectors: 0.02 (DiT) or 1
+    (latent diffusion)."""
 
     def __post_init__(self) -> None:
-        """Refuse a label without tokens, and classes that start alike."""
+        """Refuse a label without tokens, and equal initial weights of all classes."""
         at_least(self, "conditioning.semantic", 1, "num_tokens")
         above(self, "conditioning.semantic", 0, "init_std")
 
     @property
     def outputs(self) -> set[str]:
-        """What rules must name."""
+        """Outputs that rules must name."""
         return {"label"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextSemantic(Config):
-    """A caption as features of a text encoder; its outputs are `text` (tokens) and `pooled`."""
+    """Caption as features of a text encoder; its outputs are `text` (tokens) and `pooled`."""
 
     kind: Literal["text"] = "text"
     token_features: int | None
@@ -68,30 +68,32 @@ class TextSemantic(Config):
     pooled_features: int | None = None
     """Width of the encoder's vector; None = no output `pooled`."""
     num_tokens: int = 77
-    """To how many tokens captions are cut and padded; the null caption has as many."""
+    """Number of tokens to which captions are truncated and padded, and of the null caption."""
     projection: Literal["none", "linear", "mlp"] = "linear"
-    """From the encoder's width to the denoiser's: linear (SD3), mlp (PixArt-alpha), none (LDM)."""
+    """Projection from the encoder's width to the denoiser's: linear (SD3), mlp (PixArt-alpha),
+    none (LDM)."""
     projection_init: Literal["xavier", "normal"] = field(default="xavier", metadata=WHERE_SET)
-    """Initial weights of the projection: Xavier's uniform ones, or normal ones of standard
-    deviation 0.02, as published for PixArt-alpha."""
+    """Initial weights of the projection: Xavier uniform, or normal with standard deviation 0.02,
+    as published for PixArt-alpha."""
     null: Literal["learned", "empty"] = "learned"
-    """What a dropped caption becomes: trained numbers, or the encoder's empty caption."""
+    """Null caption, which replaces a dropped one: learned features, or the encoder's empty
+    caption."""
     padding: PaddingRule = "native"
-    """What stands in the places that a short caption leaves; see pippin.conditioning.padding."""
+    """Padding of captions shorter than num_tokens; see pippin.conditioning.padding."""
     padding_noise: float = 0.02
-    """beta of noisy_replicate: standard deviation of the noise on copies, in units of each
-    channel's own over the caption's tokens."""
+    """beta of noisy_replicate: standard deviation of the noise on copies, relative to each
+    channel's standard deviation over the caption's tokens."""
     padding_growth: PaddingGrowth = field(
-        default="none", metadata=written_as({"none": False, "copy": True})
+        default="none", metadata=stored_as({"none": False, "copy": True})
     )
-    """noisy_replicate: how the noise grows with the number m of times that a caption stands in the
-    places, m = ceil(places / own tokens). none: every copy has the same; copy: the k-th copy gets
-    sqrt(k) times as much, k = 1 ... m - 1; prompt: all copies get sqrt(m - 1) times as much, which
-    is the likely reading of Berrada et al. 2024. Records have False and True for none and copy,
-    and these are still read."""
+    """noisy_replicate: growth of the noise with the number m of repetitions of a caption, m =
+    ceil(positions / own tokens). none: every copy has equal noise; copy: the k-th copy gets
+    sqrt(k) times the noise, k = 1 ... m - 1; prompt: all copies get sqrt(m - 1) times the noise,
+    the likely interpretation of Berrada et al. 2024. Older records have False and True for none
+    and copy, which are still read."""
 
     def __post_init__(self) -> None:
-        """Refuse a caption that says nothing, and the booleans that growth had before."""
+        """Refuse a caption without features, and the former booleans of padding_growth."""
         if self.padding_growth not in get_args(PaddingGrowth):
             raise ConfigError(
                 "conditioning.semantic.padding_growth must be none (once False), copy "
@@ -108,28 +110,29 @@ class TextSemantic(Config):
 
     @property
     def outputs(self) -> set[str]:
-        """What rules must name."""
+        """Outputs that rules must name."""
         named = {"text": self.token_features, "pooled": self.pooled_features}
         return {name for name, width in named.items() if width is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConstantGate(Config):
-    """gamma(t) = 1."""
+    """Constant gate, gamma(t) = 1."""
 
     kind: Literal["constant"] = "constant"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearGate(Config):
-    """gamma(t) = 1 - t / T."""
+    """Linear gate, gamma(t) = 1 - t / T."""
 
     kind: Literal["linear"] = "linear"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PowerCosineGate(Config):
-    """gamma(t) = ((1 + cos(pi t / T)) / 2) ** alpha (method of Berrada et al. 2024)."""
+    """Power-cosine gate, gamma(t) = ((1 + cos(pi t / T)) / 2) ** alpha (method of Berrada et al.
+    2024)."""
 
     kind: Literal["power-cosine"] = "power-cosine"
     alpha: float = 4.0
@@ -141,16 +144,16 @@ class PowerCosineGate(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class LogSnrGate(Config):
-    """gamma = 1 / (1 + exp(-(log-SNR - centre) / width)): stated in noise instead of the index, so
-    that it opens at the same noise on every schedule.
+    """Log-SNR gate, gamma = 1 / (1 + exp(-(log-SNR - centre) / width)): a function of noise
+    instead of time, so that it opens at the same noise on every schedule.
 
-    The defaults come near power-cosine with alpha 4 under the schedule ``sd``, which is half open
-    at log-SNR 0.65.
+    The defaults approximate power-cosine with alpha 4 under the schedule ``sd``, which is half
+    open at log-SNR 0.65.
     """
 
     kind: Literal["log-snr"] = "log-snr"
     centre: float = 0.65
-    """The log-SNR at which the gate is half open."""
+    """Log-SNR at which the gate is half open."""
     width: float = 0.65
 
     def __post_init__(self) -> None:
@@ -163,29 +166,30 @@ Gate = ConstantGate | LinearGate | PowerCosineGate | LogSnrGate
 
 @dataclass(frozen=True, kw_only=True)
 class ControlConfig(Config):
-    """Which control fields the model reads, in which group, and each group's time schedule."""
+    """Control fields that the model reads, by group, and the time schedule of each group."""
 
     high: tuple[str, ...] = ("crop_corner", "crop_size", "flip")
-    """Fields that change composition; those of pippin.control, aspect_ratio besides."""
+    """Fields that change composition: those of pippin.control, and aspect_ratio."""
     low: tuple[str, ...] = ("original_size",)
-    """Fields that change detail; colour_jitter, jpeg_quality and grain besides. Any may stand in
+    """Fields that change detail; also colour_jitter, jpeg_quality and grain. Any field may be in
     either group."""
     high_gate: Gate = ConstantGate()
     low_gate: Gate = ConstantGate()
     embedding: Literal["per-field", "sdxl"] = field(default="per-field", metadata=WHERE_SET)
-    """per-field: each field as numbers in [0, 1], with a perceptron of its own. sdxl: all fields
-    as raw numbers (pixels for sizes and corners) through one sinusoid and one shared perceptron
-    with torch's initial weights, constant in time; output_init and num_frequencies are not read.
-    See :mod:`pippin.conditioning.micro_conditions`."""
+    """Embedding of the fields. per-field: each field as numbers in [0, 1], with an MLP of its own.
+    sdxl: all fields as raw numbers (pixels for sizes and corners) through one sinusoid and one
+    shared MLP with torch's initial weights, constant in time; output_init and num_frequencies are
+    not read. See :mod:`pippin.conditioning.micro_conditions`."""
     output_init: Literal["zero", "xavier"] = "zero"
     """Initial weights of each field's output layer."""
     num_frequencies: int = 16
-    """Fourier features: this many cosines and as many sines for each number of a field."""
+    """Number of Fourier frequencies, each with a cosine and a sine for each number of a field."""
     field_drop: float = 0.0
-    """Probability that one field alone is replaced by its null, on top of the categorical drop."""
+    """Probability that a single field is replaced by its null, in addition to the categorical
+    drop."""
 
     def __post_init__(self) -> None:
-        """Refuse a field that does not exist, or stands in both groups or twice."""
+        """Refuse unknown fields, and fields given twice or in both groups."""
         names = (*self.high, *self.low)
         unknown = [name for name in names if name not in CONTROL_FIELDS]
         if unknown:
@@ -195,7 +199,8 @@ class ControlConfig(Config):
             )
         if len(set(names)) != len(names):
             raise ConfigError(
-                f"each field of conditioning.control may stand once, in high or low; got {names}"
+                "each field of conditioning.control may be given once, in high or low; got "
+                f"{names}"
             )
         at_least(self, "conditioning.control", 1, "num_frequencies")
         within(self, "conditioning.control", 0, 1, "field_drop")
@@ -203,15 +208,15 @@ class ControlConfig(Config):
             self._check_sdxl(names)
 
     def _check_sdxl(self, names: tuple[str, ...]) -> None:
-        """One perceptron for all fields leaves nothing to gate apart."""
+        """Refuse gates and derived fields, which one MLP for all fields does not support."""
         gates = (self.high_gate, self.low_gate)
         if any(gate != ConstantGate() for gate in gates):
             raise ConfigError(
                 "conditioning.control.embedding sdxl is one vector of all fields, constant in "
                 f"time; got high_gate {gates[0].kind} and low_gate {gates[1].kind}: set both to "
-                "constant, or embedding to per-field"
+                "constant, or set embedding to per-field"
             )
-        if derived := [one for one in names if CONTROL_FIELDS[one].ratio_of is not None]:
+        if derived := [name for name in names if CONTROL_FIELDS[name].ratio_of is not None]:
             raise ConfigError(
                 f"conditioning.control.embedding sdxl reads recorded numbers, and {derived[0]} is "
                 "computed from others: leave it out of high and low, or set embedding to per-field"
@@ -220,7 +225,7 @@ class ControlConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class DropConfig(Config):
-    """One categorical draw for each training image, so that guidance finds every term trained."""
+    """Categorical drop of conditions, per training image, which trains every term of guidance."""
 
     keep: float = 0.7
     control: float = 0.1
@@ -230,7 +235,7 @@ class DropConfig(Config):
     both: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse what is not a distribution."""
+        """Refuse probabilities that are not a distribution."""
         shares = (self.keep, self.control, self.semantic, self.both)
         if min(shares) < 0 or not math.isclose(sum(shares), 1.0, abs_tol=1e-9):
             raise ConfigError(
@@ -241,15 +246,15 @@ class DropConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class ConditioningConfig(Config):
-    """The only door between conditions and denoisers."""
+    """Settings of the conditioner."""
 
     conditioner: str = "pippin"
-    """Which class embeds conditions: ours, or one that the program registered under this name."""
+    """Name of the class that embeds conditions: pippin, or a class that the program registered."""
     semantic: NoSemantic | LabelSemantic | TextSemantic = field(default_factory=LabelSemantic)
     rules: dict[str, Mechanism] = field(default_factory=lambda: {"label": "attention"})
     """Semantic output -> mechanism; exactly the outputs that `semantic` has."""
     control: ControlConfig = field(default_factory=ControlConfig)
     image_shape: bool = False
     """Add PixArt-alpha's embedding of the source's height and width and the crop's aspect ratio
-    to time; it knows no null and no gate, unlike `control`."""
+    to time; it has no null and no gate, unlike `control`."""
     drop: DropConfig = field(default_factory=DropConfig)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Control metadata to vectors: Fourier features and one small perceptron per field."""
+"""Embedding of control fields: Fourier features and one small MLP per field."""
 
 import math
 from typing import ClassVar
@@ -17,20 +17,21 @@ from pippin.system.device import to_device
 from pippin.types import ControlBatch, Keep
 
 LOWEST, HIGHEST = math.pi, 64 * math.pi
-"""Angular frequencies per unit: half a turn over a field's whole range, and 32 turns."""
+"""Angular frequencies per unit: half a period over a field's range, and 32 periods."""
 
 
 def control_features(
     values: Float[Tensor, "batch parts"], num_frequencies: int
 ) -> Float[Tensor, "batch features"]:
-    """[cos(f_k v), sin(f_k v)] of each number v in [0, 1], f_k geometric from pi to 64 pi."""
+    """Fourier features [cos(f_k v), sin(f_k v)] of each number v in [0, 1], f_k geometric from pi
+    to 64 pi."""
     steps = torch.linspace(0, 1, num_frequencies, device=values.device)
     angles = values[..., None] * LOWEST * (HIGHEST / LOWEST) ** steps
     return torch.cat([angles.cos(), angles.sin()], dim=-1).flatten(1)
 
 
 class FieldEmbedding(nn.Module):
-    """One control field: features, Linear, SiLU, Linear; a learned vector where it is dropped."""
+    """Embedding of one control field: features, Linear, SiLU, Linear; a learned null vector."""
 
     inits: ClassVar[dict[str, Init]] = {"null": zeros}
 
@@ -47,7 +48,7 @@ class FieldEmbedding(nn.Module):
     def forward(
         self, control: ControlBatch, keep: Bool[Tensor, " batch"]
     ) -> Float[Tensor, "batch width"]:
-        """Raw control values of a batch to vectors."""
+        """Embed the raw control values of a batch."""
         values = to_device(unit_values(self.name, control), self.null.device)
         features = control_features(values, self.num_frequencies)
         vector = self.linear_out(F.silu(self.linear_in(features)))
@@ -55,14 +56,14 @@ class FieldEmbedding(nn.Module):
 
 
 class ControlGroup(nn.Module):
-    """Sum of the embeddings of the fields of one group: E_h(c_h) or E_l(c_l)."""
+    """Embedding of one group, the sum over its fields: E_h(c_h) or E_l(c_l)."""
 
     def __init__(self, names: tuple[str, ...], config: ControlConfig, width: int) -> None:
         super().__init__()
         self.fields = nn.ModuleDict({name: FieldEmbedding(name, config, width) for name in names})
 
     def forward(self, control: ControlBatch, keep: Keep) -> Float[Tensor, "batch width"]:
-        """Raw control values of a batch to the group's vector."""
+        """Embed the raw control values of a batch."""
         vectors = [
             embed(control, keep.control & keep.fields.get(name, keep.control))
             for name, embed in self.fields.items()

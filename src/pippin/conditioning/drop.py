@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which conditions a training image keeps: one categorical draw, as guidance needs it."""
+"""Random drop of conditions in training: one categorical draw, as guidance needs it."""
 
 import torch
 from jaxtyping import Float
@@ -14,10 +14,10 @@ def draw_keep(
     draws: Float[Tensor, " batch"],
     field_draws: Float[Tensor, "batch fields"],
 ) -> Keep:
-    """Uniform numbers in [0, 1) to what is kept.
+    """Flags of kept conditions from uniform numbers in [0, 1).
 
     Args:
-        draws: one number an image decides between keep, drop control, drop semantics, drop both.
+        draws: one number per image selects keep, drop control, drop semantics or drop both.
         field_draws: one number per image and control field (high, then low) for ``field_drop``.
     """
     control, semantic = _categorical(config.drop, draws)
@@ -29,7 +29,7 @@ def draw_keep(
 
 
 def _categorical(drop: DropConfig, draws: Tensor) -> tuple[Tensor, Tensor]:
-    """Flags (control kept, semantics kept) from one number an image."""
+    """Flags (control kept, semantics kept) from one number per image."""
     edges = torch.tensor([drop.keep, drop.control, drop.semantic]).cumsum(0)
     # 0 keep, 1 drop control, 2 drop semantics, 3 drop both
     outcome = torch.bucketize(draws.contiguous(), edges, right=True)

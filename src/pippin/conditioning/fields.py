@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raw numbers of control fields to numbers in [0, 1], as their declarations say."""
+"""Scaling of control fields to numbers in [0, 1], by their declarations."""
 
 import torch
 from jaxtyping import Float
@@ -10,13 +10,13 @@ from pippin.types import ControlBatch
 
 
 def unit_values(name: str, control: ControlBatch) -> Float[Tensor, "batch parts"]:
-    """A field's values mapped to [0, 1] by its declared range.
+    """Values of a field mapped to [0, 1] by its declared range.
 
     Raises:
-        ValueError: the field is absent, or a value lies outside its declared range.
+        ValueError: the field is missing, or a value lies outside its declared range.
     """
     field = CONTROL_FIELDS[name]
-    missing = [one for one in recorded((name,)) if one not in control]
+    missing = [source for source in recorded((name,)) if source not in control]
     if missing:
         raise ValueError(f"control {missing[0]!r} is needed; the batch has {sorted(control)}")
     if field.ratio_of is not None:
@@ -27,10 +27,10 @@ def unit_values(name: str, control: ControlBatch) -> Float[Tensor, "batch parts"
     if field.relative_to is not None:
         value = value / control[field.relative_to]
     if bool(((value < field.low) | (value > field.high)).any()):
-        worst = value.flatten().tolist()
+        numbers = value.flatten().tolist()
         raise ValueError(
             f"control {name!r} must lie in [{field.low}, {field.high}] ({field.unit}); "
-            f"got values from {min(worst)} to {max(worst)}"
+            f"got values from {min(numbers)} to {max(numbers)}"
         )
     if field.scale == "log":
         low, high = torch.tensor(field.low).log(), torch.tensor(field.high).log()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time schedule gamma(t) of control: how far a group of control fields may act at a time."""
+"""Time schedule gamma(t) of control: the strength of a group of control fields at each time."""
 
 import math
 from collections.abc import Callable
@@ -8,22 +8,22 @@ from pippin.conditioning.config import ConstantGate, Gate, LinearGate, LogSnrGat
 from pippin.types import NUM_TIMES, Times
 
 LogSnr = Callable[[Times], Times]
-"""A schedule's log-SNR at times."""
+"""Log-SNR of a schedule at times."""
 
 
 def gate_value(gate: Gate, t: Times, log_snr: LogSnr | None = None) -> Times:
-    """gamma(t) in [0, 1]: constant 1, or rising from 0 at pure noise (t = T) to 1 at t = 0.
+    """Gate gamma(t) in [0, 1]: constant 1, or rising from 0 at pure noise (t = T) to 1 at t = 0.
 
-    Berrada et al. 2024: e(c, t) = E_h(c_h) + gamma(t) E_l(c_l), with
-    power-cosine gamma(t) = ((1 + cos(pi t / T)) / 2) ** alpha. A gate stated in log-SNR is ours.
+    Berrada et al. 2024: e(c, t) = E_h(c_h) + gamma(t) E_l(c_l), with power-cosine gamma(t) =
+    ((1 + cos(pi t / T)) / 2) ** alpha. The gate in log-SNR is our addition.
 
     Args:
-        gate: which time schedule.
+        gate: the time schedule.
         t: times in [0, T].
-        log_snr: of the model's noise schedule, which only a gate stated in log-SNR reads.
+        log_snr: log-SNR of the model's noise schedule, which only a gate in log-SNR reads.
 
     Raises:
-        ValueError: a gate stated in log-SNR without a noise schedule.
+        ValueError: a gate in log-SNR without a noise schedule.
     """
     if isinstance(gate, LogSnrGate):
         if log_snr is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PixArt-alpha's conditions on the shape of an image, as its multi-scale variant has them."""
+"""Image-shape conditions of PixArt-alpha's multi-scale variant."""
 
 import torch
 from jaxtyping import Float
@@ -12,15 +12,15 @@ from pippin.types import ControlBatch
 
 
 class ImageShape(nn.Module):
-    """Height, width and aspect ratio, each through time features and a small perceptron, side by
-    side in one vector (Chen et al. 2023, section 2.4, and its code).
+    """Embedding of height, width and aspect ratio: time features and a small MLP each,
+    concatenated to one vector (Chen et al. 2023, section 2.4, and its code).
 
-    Height and width are those of the source image (``original_size``) and share their perceptron;
-    the aspect ratio is that of the crop.
+    Height and width are those of the source image (``original_size``) and share their MLP; the
+    aspect ratio is that of the crop.
 
     Args:
-        num_features: of the time features of each number.
-        width: of the vector: a multiple of 3.
+        num_features: number of time features of each number.
+        width: width of the vector, a multiple of 3.
 
     Raises:
         ConfigError: another width.
@@ -30,15 +30,15 @@ class ImageShape(nn.Module):
         super().__init__()
         if width % 3:
             raise ConfigError(
-                "conditioning.image_shape lays three vectors side by side, so that the width of "
-                f"the denoiser's modulation must be a multiple of 3; it is {width}: choose a "
+                "conditioning.image_shape concatenates three vectors, so that the width of the "
+                f"denoiser's modulation must be a multiple of 3; it is {width}: choose a "
                 "denoiser of another width (PixArt's XL has 1152), or leave image_shape out"
             )
         self.size = TimeEmbedding(num_features, width // 3)
         self.aspect = TimeEmbedding(num_features, width // 3)
 
     def forward(self, control: ControlBatch) -> Float[Tensor, "batch width"]:
-        """Raw control values of a batch to vectors.
+        """Embed the raw control values of a batch.
 
         Raises:
             ValueError: a field is missing.

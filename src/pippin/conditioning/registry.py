@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conditioners by name: ours, and those that a program registers before it builds a model.
+"""Registry of conditioners by name: pippin's, and those that a program registers.
 
-A recipe holds the name alone (``conditioning.conditioner``), never a module to import: a
-checkpoint of somebody else cannot make pippin run code that its user did not register.
+A recipe contains only the name (``conditioning.conditioner``), never a module to import: a
+downloaded checkpoint cannot make pippin run code that its user did not register.
 """
 
 from pippin.conditioning.conditioner import Conditioner
@@ -12,38 +12,39 @@ _REGISTERED: dict[str, type[Conditioner]] = {"pippin": Conditioner}
 
 
 def register_conditioner(name: str, kind: type[Conditioner]) -> None:
-    """Make a conditioner known as ``conditioning.conditioner NAME`` in this process.
+    """Register a conditioner as ``conditioning.conditioner NAME`` in this process.
 
     Args:
-        name: what recipes and reports call it.
-        kind: a subclass of :class:`Conditioner` that overrides what it does in another way:
-            ``prepare``, or one of its parts. What ``prepare`` returns answers ``at(t)`` with an
-            :class:`pippin.types.Embedded`: tokens of ``token_width`` where ``has_tokens``, and a
-            modulation vector of ``modulation_width`` that contains time. What ``keep`` drops must
-            be as if it had not been given. Its layers say how they start
-            (:mod:`pippin.nn.initialise`), so that layers of one name start alike in every arm.
+        name: its name in recipes and reports.
+        kind: a subclass of :class:`Conditioner` that overrides ``prepare`` or one of its parts.
+            The result of ``prepare`` has a method ``at(t)`` that returns an
+            :class:`pippin.types.Embedded`: tokens of ``token_width`` if ``has_tokens``, and a
+            modulation vector of ``modulation_width`` that contains time. Conditions dropped by
+            ``keep`` must have no effect. Its layers declare their initialisation
+            (:mod:`pippin.nn.initialise`), so that layers of equal name have equal initial weights
+            in every arm.
 
     Raises:
-        ConfigError: the name is taken by another class.
+        ConfigError: another class has this name.
     """
-    known = _REGISTERED.get(name, kind)
-    if (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__):
+    registered = _REGISTERED.get(name, kind)
+    if (registered.__module__, registered.__qualname__) != (kind.__module__, kind.__qualname__):
         raise ConfigError(
-            f"a conditioner called {name!r} is registered already; choose another name"
+            f"a conditioner named {name!r} is registered already; choose another name"
         )
-    _REGISTERED[name] = kind  # a class that was defined anew, as in a notebook, takes its place
+    _REGISTERED[name] = kind  # a redefined class, as in a notebook, replaces it
 
 
 def find_conditioner(name: str) -> type[Conditioner]:
-    """The class of a name.
+    """Class of a registered name.
 
     Raises:
-        ConfigError: nothing of that name was registered in this process.
+        ConfigError: the name is not registered in this process.
     """
     if name not in _REGISTERED:
         raise ConfigError(
-            f"conditioning.conditioner {name!r} is not registered; there are: "
+            f"conditioning.conditioner {name!r} is not registered; registered are: "
             f"{', '.join(_REGISTERED)}. Call register_conditioner({name!r}, YourClass) first, in "
-            "the program that trains, samples or measures"
+            "the program that trains, samples or evaluates"
         )
     return _REGISTERED[name]

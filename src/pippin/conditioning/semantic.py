@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Semantics to tokens or to a modulation vector."""
+"""Embedding of semantics, to tokens or to a modulation vector."""
 
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from pippin.types import TextFeatures
 
 
 class LabelTable(nn.Module):
-    """A learned vector per class, and one for the null class, whose id is ``num_classes``."""
+    """Learned vector per class, and for the null class, whose id is ``num_classes``."""
 
     def __init__(self, num_classes: int, width: int, init_std: float = 0.02) -> None:
         super().__init__()
@@ -28,10 +28,10 @@ class LabelTable(nn.Module):
     def forward(
         self, label: Int[Tensor, " batch"], keep: Bool[Tensor, " batch"]
     ) -> Float[Tensor, "batch width"]:
-        """Class ids to vectors.
+        """Look up the vectors of class ids.
 
         Raises:
-            ValueError: an id outside [0, num_classes); ask for the null by ``keep`` = False.
+            ValueError: an id outside [0, num_classes); ``keep`` = False gives the null class.
         """
         if bool(((label < 0) | (label >= self.num_classes)).any()):
             raise ValueError(
@@ -41,7 +41,7 @@ class LabelTable(nn.Module):
 
 
 class ConstantTokens(nn.Module):
-    """Learned tokens that say nothing: what joint attention reads when no semantics go there."""
+    """Learned constant tokens, which attention reads if no semantics use attention."""
 
     inits: ClassVar[dict[str, Init]] = {"weight": normal(0.02)}
 
@@ -50,12 +50,12 @@ class ConstantTokens(nn.Module):
         self.weight = nn.Parameter(torch.zeros(num_tokens, width))
 
     def forward(self, batch: int) -> Float[Tensor, "batch tokens width"]:
-        """The same tokens for each image."""
+        """Expand the tokens to a batch."""
         return self.weight.expand(batch, -1, -1)
 
 
 class TextTokens(nn.Module):
-    """A text encoder's tokens, projected to the denoiser's width, and a null caption."""
+    """Tokens of a text encoder, projected to the denoiser's width, and a null caption."""
 
     inits: ClassVar[dict[str, Init]] = {"null": normal(0.02)}
 
@@ -65,7 +65,7 @@ class TextTokens(nn.Module):
         features = config.token_features
         learned = config.null == "learned"
         self.null = nn.Parameter(torch.zeros(config.num_tokens, features), requires_grad=learned)
-        # Not saved: whoever loads weights sets an encoder's empty caption anew, and its mask.
+        # Not saved: the loader of weights sets the encoder's empty caption and its mask again.
         self.null_mask: Tensor | None
         self.register_buffer("null_mask", None, persistent=False)
         self.projection = _projection(config, features, token_width)
@@ -73,18 +73,18 @@ class TextTokens(nn.Module):
     def forward(
         self, text: TextFeatures, keep: Bool[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch tokens token_width"], Bool[Tensor, "batch tokens"] | None]:
-        """Tokens and their mask; a null caption without a mask of its own is read whole.
+        """Tokens and their mask; of a null caption without a mask, all tokens are read.
 
         Raises:
-            ValueError: no tokens, or another number of them than the null caption has while a
-                caption is dropped.
+            ValueError: no tokens, or another number than in the null caption while a caption is
+                dropped.
         """
         if text.tokens is None:
             raise ValueError("this model reads text tokens, and the batch has none")
         tokens = to_device(text.tokens, self.null.device).to(self.null.dtype)
         mask = None if text.mask is None else to_device(text.mask, self.null.device)
         if tokens.shape[1] == len(self.null):
-            # Also where all are kept: processes that share gradients must all use the null.
+            # Even if all are kept: in data parallel training every rank must use the null.
             tokens = torch.where(keep[:, None, None], tokens, self.null)
             mask = self._mask_with_null(mask, keep[:, None])
         elif not bool(keep.all()):
@@ -95,7 +95,7 @@ class TextTokens(nn.Module):
         return self.projection(tokens), mask
 
     def _mask_with_null(self, mask: Tensor | None, keep: Tensor) -> Tensor | None:
-        """Where captions and, in rows that are not kept, the null caption may be attended to."""
+        """Attention mask of captions and, in dropped rows, of the null caption."""
         if self.null_mask is None:
             return None if mask is None else mask | ~keep
         null = self.null_mask.expand(len(keep), -1)
@@ -103,7 +103,8 @@ class TextTokens(nn.Module):
 
 
 class PooledText(nn.Module):
-    """A text encoder's vector through Linear, SiLU, Linear; a learned null (SD3's has none)."""
+    """Embedding of a text encoder's pooled vector: Linear, SiLU, Linear; with a null vector, which
+    SD3 does not have."""
 
     inits: ClassVar[dict[str, Init]] = {"null": normal(0.02)}
 
@@ -116,15 +117,15 @@ class PooledText(nn.Module):
     def forward(
         self, text: TextFeatures, keep: Bool[Tensor, " batch"]
     ) -> Float[Tensor, "batch width"]:
-        """Pooled features to vectors.
+        """Embed pooled features.
 
         Raises:
             ValueError: the batch has none.
         """
         if text.pooled is None:
             raise ValueError("this model reads a pooled text vector, and the batch has none")
-        given = to_device(text.pooled, self.null.device).to(self.null.dtype)
-        pooled = torch.where(keep[:, None], given, self.null)
+        caption_features = to_device(text.pooled, self.null.device).to(self.null.dtype)
+        pooled = torch.where(keep[:, None], caption_features, self.null)
         return self.linear_out(F.silu(self.linear_in(pooled)))
 
 

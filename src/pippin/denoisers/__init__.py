@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Architectures: forward(x_t, embedded) and nothing else."""
+"""Denoiser architectures, with the interface forward(x_t, embedded)."""

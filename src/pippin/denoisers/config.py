@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of the denoisers and the table of their sizes."""
+"""Configurations of denoisers, and the table of their sizes."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -8,14 +8,14 @@ from pippin.config import Config, ConfigError, above, at_least
 
 
 class Dimensions(NamedTuple):
-    """depth (blocks), width, number of attention heads."""
+    """Depth (blocks), width, number of attention heads."""
 
     depth: int
     width: int
     num_heads: int
 
 
-# S to XL are DiT's (Peebles & Xie 2023, table 1); tiny is ours, for two CPU cores.
+# S to XL are DiT's (Peebles & Xie 2023, table 1); tiny is our choice for two CPU cores.
 SIZES: dict["SizeName", Dimensions] = {
     "tiny": Dimensions(4, 128, 4),
     "S": Dimensions(12, 384, 6),
@@ -27,22 +27,22 @@ SizeName = Literal["tiny", "S", "B", "L", "XL"]
 
 
 class DenoiserConfig(Config):
-    """What the configuration of every denoiser derives from, see :mod:`pippin.denoisers.registry`.
+    """Base class of the configuration of every denoiser, see :mod:`pippin.denoisers.registry`.
 
-    It is no dataclass itself, so that ``kind`` stands in a record where each class has it.
+    It is not a dataclass, so that each class determines the position of ``kind`` in a record.
     """
 
     kind: str  # of a denoiser: a literal with itself as default
 
     @property
     def side_multiple(self) -> int:
-        """Whose multiples a latent's sides must be: of whole patches, where there are patches."""
+        """Number of which a latent's sides must be multiples: the patch size, if any."""
         return int(getattr(self, "patch_size", 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(DenoiserConfig):
-    """What all transformers over latent patches share."""
+    """Settings shared by all transformers over latent patches."""
 
     depth: int
     width: int
@@ -52,8 +52,9 @@ class TransformerConfig(DenoiserConfig):
     qk_norm: bool = False
     """RMS-normalise queries and keys of each head, with a learned gain."""
     base_grid: int | None = None
-    """None: positions in unit steps. Otherwise every grid is laid over 0 .. base_grid each way, so
-    that weights trained on that grid meet the positions they know (not for learned positions)."""
+    """None: positions in unit steps. Otherwise the positions of every grid are scaled to 0 ..
+    base_grid along each side, so that weights trained on that grid see the same range of positions
+    (not for learned positions)."""
 
     def __post_init__(self) -> None:
         """Refuse widths that do not divide."""
@@ -72,10 +73,10 @@ class DiTConfig(TransformerConfig):
 
     kind: Literal["dit"] = "dit"
     cross_attention: bool = False
-    """Add a cross-attention to condition tokens in every block (the paper's section 3.2 variant,
+    """Add cross-attention to condition tokens in every block (the paper's section 3.2 variant,
     with adaLN-zero kept for time and control)."""
     learn_variance: bool = False
-    """Twice the output channels: the second half is the variance's interpolation coefficient."""
+    """Double the output channels: the second half is the variance's interpolation coefficient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,21 +85,21 @@ class MDTv2Config(TransformerConfig):
 
     kind: Literal["mdtv2"] = "mdtv2"
     grid: tuple[int, int]
-    """(rows, columns) of patches: positions are learned for this grid."""
+    """Grid (rows, columns) of patches, for which positions are learned."""
     decoder_depth: int = 4
-    """How many of the blocks come after the interpolater; of the others, half are the encoder's
-    first and half its second part, and an odd one is left out."""
+    """Number of blocks after the interpolater; of the others, half are the encoder's first and
+    half its second part, and an odd one is omitted."""
     mask_ratio: float | None = 0.3
     """Smallest share of hidden tokens in the masked pass; None = no masked pass."""
     mask_ratio_range: float = 0.2
-    """How much larger that share may be."""
+    """Largest increase of that share."""
     cross_attention: bool = False
-    """As for DiT; ours."""
+    """As for DiT; our addition."""
     learn_variance: bool = False
     """As for DiT."""
 
     def __post_init__(self) -> None:
-        """Refuse parts that leave no encoder, and shares that hide everything."""
+        """Refuse depths without an encoder, and mask ratios of 1 or more."""
         super().__post_init__()
         at_least(self, "denoiser", 1, "decoder_depth")
         if self.base_grid is not None:
@@ -108,8 +109,8 @@ class MDTv2Config(TransformerConfig):
             )
         if self.depth - self.decoder_depth < 2:
             raise ConfigError(
-                "denoiser.depth must exceed denoiser.decoder_depth by 2 or more, or there is no "
-                f"encoder; got {self.depth} and {self.decoder_depth}"
+                "denoiser.depth must exceed denoiser.decoder_depth by 2 or more, for an encoder; "
+                f"got {self.depth} and {self.decoder_depth}"
             )
         if min(self.grid) < 1:
             raise ConfigError(f"denoiser.grid must be 1 or more each way; got {self.grid}")
@@ -127,12 +128,12 @@ class PixArtConfig(TransformerConfig):
 
     kind: Literal["pixart"] = "pixart"
     interpolation: float = 1.0
-    """Positions are divided by it."""
+    """Divisor of the positions."""
     learn_variance: bool = False
     """As for DiT."""
 
     def __post_init__(self) -> None:
-        """Refuse positions that do not exist."""
+        """Refuse a divisor of 0 or less."""
         super().__post_init__()
         above(self, "denoiser", 0, "interpolation")
 
@@ -144,43 +145,43 @@ class MMDiTConfig(TransformerConfig):
     kind: Literal["mmdit"] = "mmdit"
     qk_norm: bool = True
     table_side: int | None = None
-    """None: positions in unit steps, from the upper left. Otherwise a square table of so many
-    positions each way, of which a grid reads its centre (SD3)."""
+    """None: positions in unit steps, from the upper left. Otherwise the side of a square table of
+    positions, of which a grid reads the centre (SD3)."""
 
     def __post_init__(self) -> None:
-        """Refuse a table without places, and two ways to lay positions."""
+        """Refuse an empty table, and two definitions of positions."""
         super().__post_init__()
         at_least(self, "denoiser", 1, "table_side")
         if self.table_side is not None and self.base_grid is not None:
             raise ConfigError(
-                "denoiser.table_side and denoiser.base_grid are two ways to lay positions; give "
-                f"one of them; got {self.table_side} and {self.base_grid}"
+                "denoiser.table_side and denoiser.base_grid both define positions; give only one "
+                f"of them; got {self.table_side} and {self.base_grid}"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig(DenoiserConfig):
-    """The UNet of latent diffusion (Rombach et al. 2022)."""
+    """UNet of latent diffusion (Rombach et al. 2022)."""
 
     kind: Literal["unet"] = "unet"
     channels: int
-    """At the first level."""
+    """Channels at the first level."""
     channel_multiples: tuple[int, ...]
-    """Of ``channels`` at each level; each level has half the sides of the one before."""
+    """Multiples of ``channels`` at each level; each level halves the sides."""
     blocks_per_level: int = 2
-    """Residual blocks down; up it is one more."""
+    """Residual blocks per level of the down path; the up path has one more."""
     attention_factors: tuple[int, ...]
-    """By how much the sides have shrunk (1, 2, 4, ...) where there is attention; the middle
-    always has it."""
+    """Downsampling factors (1, 2, 4, ...) of the levels with attention; the middle always has
+    attention."""
     token_width: int
-    """Features of a condition token."""
+    """Width of condition tokens."""
     num_heads: int | None = 8
-    """Of each attention; or give ``head_width``."""
+    """Number of heads of each attention; or give ``head_width``."""
     head_width: int | None = None
     transformer_depth: int = 1
-    """Transformer blocks at each place with attention."""
+    """Transformer blocks per spatial transformer."""
     norm_groups: int = 32
-    """Of every group normalisation."""
+    """Groups of every group normalisation."""
     qk_norm: bool = False
     """As for transformers."""
 
@@ -200,27 +201,27 @@ class UNetConfig(DenoiserConfig):
         for channels in (self.channels, *(self.channels * m for m in self.channel_multiples)):
             if channels % self.norm_groups or channels % (self.num_heads or self.head_width or 1):
                 raise ConfigError(
-                    f"{channels} channels are no multiple of denoiser.norm_groups "
-                    f"({self.norm_groups}) and of heads; change denoiser.channels"
+                    f"{channels} channels are not a multiple of denoiser.norm_groups "
+                    f"({self.norm_groups}) and of the heads; change denoiser.channels"
                 )
 
     @property
     def side_multiple(self) -> int:
-        """Each level has half the sides of the one before."""
+        """Total downsampling factor: each level halves the sides."""
         return 2 ** (len(self.channel_multiples) - 1)
 
     @property
     def modulation_width(self) -> int:
-        """Four times the channels, as published."""
+        """Width of modulation: four times the channels, as published."""
         return 4 * self.channels
 
     def heads_for(self, channels: int) -> int:
-        """Attention heads where there are so many channels."""
+        """Number of attention heads for a number of channels."""
         return self.num_heads or channels // (self.head_width or channels)
 
 
 def learns_variance(config: DenoiserConfig) -> bool:
-    """Whether the denoiser predicts a variance beside the mean."""
+    """True if the denoiser predicts a variance in addition to the mean."""
     return bool(getattr(config, "learn_variance", False))
 
 
@@ -237,13 +238,13 @@ def mdtv2(size: SizeName, grid: tuple[int, int], **settings: Any) -> MDTv2Config
 
 
 def pixart(size: SizeName, **settings: Any) -> PixArtConfig:
-    """PixArt-alpha of a named size; published is XL only."""
+    """PixArt-alpha of a named size; only XL is published."""
     return PixArtConfig(**SIZES[size]._asdict(), **settings)
 
 
 Match = Literal["shape", "parameters", "flops"]
 # A block of mmDiT has two streams and so twice the parameters of DiT's. With few condition tokens
-# it costs no more, with the 154 of SD3's text about 1.6 times as much (at 256 image tokens).
+# its FLOPs are equal, with the 154 of SD3's text about 1.6 times as many (at 256 image tokens).
 MMDIT_DEPTHS: dict[Match, dict[SizeName, int]] = {
     "shape": {size: dimensions.depth for size, dimensions in SIZES.items()},
     "parameters": {"tiny": 2, "S": 6, "B": 6, "L": 12, "XL": 14},
@@ -255,18 +256,18 @@ def mmdit(size: SizeName, match: Match = "shape", **settings: Any) -> MMDiTConfi
     """mmDiT of a named size.
 
     Args:
-        size: of the DiT that it is to be compared with.
-        match: ``shape`` has that DiT's depth and width; the others have its width and as many
-            blocks as come nearest to its parameters, or to its FLOPs with 154 text tokens (ours).
-        settings: of :class:`MMDiTConfig`.
+        size: size of the DiT to compare with.
+        match: ``shape`` has that DiT's depth and width; the others have its width, and the number
+            of blocks nearest to its parameters, or to its FLOPs with 154 text tokens (our choice).
+        settings: further settings of :class:`MMDiTConfig`.
     """
     dimensions = SIZES[size]._replace(depth=MMDIT_DEPTHS[match][size])
     return MMDiTConfig(**dimensions._asdict(), **settings)
 
 
 # LDM-4 is the class-conditional UNet of latent diffusion, SD1 Stable Diffusion 1's (CompVis'
-# configurations cin256-v2 and v1-inference). The others are ours: tiny for two CPU cores, S to XL
-# of SD1's form, as near to the parameters of DiT's sizes as groups of 32 channels allow.
+# configurations cin256-v2 and v1-inference). The others are our choices: tiny for two CPU cores, S
+# to XL of SD1's form, as near to the parameters of DiT's sizes as groups of 32 channels allow.
 UNET_SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
         "channels": 32,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every denoiser is: a map from a noisy latent and embedded conditions to a prediction."""
+"""Base class of denoisers: from a noisy latent and embedded conditions to a prediction."""
 
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
@@ -10,28 +10,28 @@ from pippin.types import Embedded, Latents, Masking, Prediction
 
 
 class Widths(NamedTuple):
-    """What a denoiser asks of its conditioner."""
+    """Widths that a denoiser requires of its conditioner."""
 
     token: int
-    """Features of a condition token."""
+    """Width of condition tokens."""
     modulation: int
-    """Features of the modulation vector."""
+    """Width of the modulation vector."""
     time_features: int
-    """Features of time before its MLP."""
+    """Number of time features before their MLP."""
 
 
 TokenUse = Literal["none", "cross", "joint"]
-"""How a denoiser reads condition tokens: not at all, by cross-attention, or in one stream of
-attention with the image, which needs tokens in any case."""
+"""Use of condition tokens by a denoiser: none, by cross-attention, or by joint attention with the
+image, which always needs tokens."""
 
 
 class Denoiser(nn.Module, ABC):
-    """Architecture only: knows no label, caption, crop, guidance, loss or data."""
+    """Denoiser architecture, independent of labels, captions, crops, guidance, loss and data."""
 
     widths: Widths
     token_use: TokenUse
     blocks: nn.ModuleList
-    """The repeated part: what is compiled, checkpointed or sharded block by block."""
+    """Repeated blocks, which are compiled, checkpointed and sharded one by one."""
 
     @abstractmethod
     def forward(
@@ -40,10 +40,11 @@ class Denoiser(nn.Module, ABC):
         """Predict, in the unit of the recipe's prediction type.
 
         Args:
-            masking: for a denoiser that has a masked pass, which then gives ``aux``; the others
-                leave it alone.
+            masking: random numbers of a masked pass, which gives ``aux``; denoisers without a
+                masked pass ignore it.
         """
 
     def num_maskable(self, shape: tuple[int, ...]) -> int:
-        """How many tokens of latents (..., height, width) a masked pass shuffles; 0 = none."""
+        """Number of tokens of latents (..., height, width) that a masked pass shuffles; 0 = no
+        masked pass."""
         return 0

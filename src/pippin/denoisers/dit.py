@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DiT with adaLN-zero (Peebles & Xie 2023, arXiv 2212.09748), and with cross-attention added."""
+"""DiT with adaLN-zero (Peebles & Xie 2023, arXiv 2212.09748), with optional cross-attention."""
 
 from torch import nn
 
@@ -13,7 +13,7 @@ from pippin.types import Embedded, Latents, Masking, Prediction
 
 
 class DiT(Denoiser):
-    """A plain vision transformer over latent patches."""
+    """Vision transformer over latent patches, with adaLN-zero."""
 
     def __init__(self, config: DiTConfig, latent_channels: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class DiT(Denoiser):
         """(B, C, H, W) -> mean (B, C, H, W), and as many variance channels where learnt."""
         grid = patch_grid(x_t, self.patch_size)
         x = self.patches(x_t)  # (B, N, D)
-        # from here on fp32, in bf16 autocast too
+        # fp32 from here on, also under bf16 autocast
         x = x + laid_positions(grid, x.shape[-1], x.device, self.base_grid)
         for block in self.blocks:
             x = block(x, embedded.modulation, embedded.tokens, embedded.mask)

@@ -2,8 +2,8 @@
 """MDTv2, the masked diffusion transformer (Gao et al. 2023, arXiv 2303.14389).
 
 Encoder blocks with long skips, then decoder blocks that read the embedded latent again. A masked
-pass hides some tokens from the encoder; a side block, the interpolater, guesses what they would
-have become. Cross-attention to condition tokens is ours.
+pass hides some tokens from the encoder; a side block, the interpolater, predicts their states.
+Cross-attention to condition tokens is our addition.
 """
 
 from typing import ClassVar, NamedTuple
@@ -27,17 +27,17 @@ Kept = Int[Tensor, "batch kept"]
 
 
 class Shared(NamedTuple):
-    """What all blocks read, in the order of their arguments."""
+    """Inputs shared by all blocks, in the order of their arguments."""
 
     modulation: Tensor
     tokens: Tensor | None
     mask: Tensor | None
     offsets: Tensor
-    """Rows of the table of relative positions."""
+    """Row indices into the table of relative positions."""
 
 
 class MDTBlock(nn.Module):
-    """An adaLN-zero block with relative positions, and where it has one, a long skip before."""
+    """AdaLN-zero block with relative positions, after an optional long skip."""
 
     def __init__(self, config: MDTv2Config, *, skip: bool) -> None:
         super().__init__()
@@ -62,12 +62,12 @@ class MDTBlock(nn.Module):
         skip: Tokens | None = None,
         kept: Kept | None = None,
     ) -> Tokens:
-        """One block; (B, N, D) -> (B, N, D).
+        """Apply one block; (B, N, D) -> (B, N, D).
 
         Args:
-            offsets: row of the table of relative positions for each two places of the grid.
-            skip: an earlier state of the same tokens.
-            kept: which places of the grid the tokens stand for; None = all, in order.
+            offsets: row of the table of relative positions for each pair of grid positions.
+            skip: earlier state of the same tokens.
+            kept: grid positions of the tokens; None = all, in order.
         """
         if self.skip is not None:
             assert skip is not None
@@ -77,7 +77,8 @@ class MDTBlock(nn.Module):
 
 
 class Interpolater(nn.Module):
-    """Fills the hidden places with a learned token, and lets one block guess their content."""
+    """Interpolater of hidden tokens: fills them with a learned token, and predicts their states
+    with one block."""
 
     inits: ClassVar[dict[str, Init]] = {"mask_token": normal(0.02)}
 
@@ -93,24 +94,24 @@ class Interpolater(nn.Module):
         positions: Float[Tensor, "tokens width"],
         shared: Shared,
     ) -> Tokens:
-        """Kept tokens (B, kept, D) to all tokens (B, N, D); the kept ones pass by the block.
+        """Kept tokens (B, kept, D) to all tokens (B, N, D); kept tokens bypass the block.
 
         Args:
-            order: the shuffle; its first entries are the places of the kept tokens.
-            positions: added to all tokens.
-            shared: what all blocks read.
+            order: the shuffle; its first entries are the positions of the kept tokens.
+            positions: positional embedding, added to all tokens.
+            shared: inputs shared by all blocks.
         """
         batch, kept, width = x.shape
         hidden = self.mask_token.to(x.dtype).expand(batch, order.shape[1] - kept, width)
-        back = order.argsort(dim=1)
-        x = torch.cat([x, hidden], dim=1).gather(1, back[..., None].expand(-1, -1, width))
+        inverse_order = order.argsort(dim=1)
+        x = torch.cat([x, hidden], dim=1).gather(1, inverse_order[..., None].expand(-1, -1, width))
         x = x + positions
-        is_hidden = (back >= kept)[..., None]
+        is_hidden = (inverse_order >= kept)[..., None]
         return torch.where(is_hidden, self.block(x, *shared), x)
 
 
 class MDTv2(Denoiser):
-    """The masked diffusion transformer, second version."""
+    """Masked diffusion transformer, second version."""
 
     def __init__(self, config: MDTv2Config, latent_channels: int) -> None:
         super().__init__()
@@ -129,7 +130,7 @@ class MDTv2(Denoiser):
         self.output = ModulatedOutput(width, width, config.patch_size**2 * out_channels)
 
     def num_maskable(self, shape: tuple[int, ...]) -> int:
-        """All tokens, for a model with a mask ratio."""
+        """All tokens, if the model has a mask ratio."""
         if self.interpolater is None:
             return 0
         return shape[-2] * shape[-1] // self.config.patch_size**2
@@ -139,11 +140,11 @@ class MDTv2(Denoiser):
     ) -> Prediction:
         """(B, C, H, W) -> mean (B, C, H, W), and as many variance channels where learnt.
 
-        With ``masking`` a second pass without the hidden tokens gives ``aux``.
+        With ``masking``, a second pass without the hidden tokens gives ``aux``.
 
         Raises:
-            ValueError: another grid than the learned positions have, or masking of a model that
-                has no mask ratio.
+            ValueError: another grid than that of the learned positions, or masking of a model
+                without a mask ratio.
         """
         grid = patch_grid(x_t, self.config.patch_size)
         x = self.patches(x_t)  # (B, N, D)
@@ -153,7 +154,7 @@ class MDTv2(Denoiser):
                 f"latent has {_grid(grid)}: set denoiser.grid to {grid[0]} {grid[1]} before "
                 "training, or choose a resolution that fits"
             )
-        x = x + self.positions.weight  # from here on fp32, in bf16 autocast too
+        x = x + self.positions.weight  # fp32 from here on, also under bf16 autocast
         offsets = offset_rows(*grid, x.device)
         shared = Shared(embedded.modulation, embedded.tokens, embedded.mask, offsets)
         prediction = self._decode(self._encode(x, shared, None), x, shared)
@@ -163,7 +164,7 @@ class MDTv2(Denoiser):
         return Prediction(mean=prediction.mean, variance=prediction.variance, aux=aux)
 
     def _encode(self, x: Tokens, shared: Shared, kept: Kept | None) -> Tokens:
-        """The encoder: what enters comes back, last in first out, as long skips."""
+        """Encoder; the states of its first half return as long skips in reverse order."""
         skips: list[Tokens] = []
         for block in self.blocks[: self.stage]:
             x = block(x, *shared, kept=kept)
@@ -180,7 +181,8 @@ class MDTv2(Denoiser):
         return split_variance(x, self.latent_channels)
 
     def _masked(self, x: Tokens, shared: Shared, masking: Masking) -> Prediction:
-        """The pass that sees some tokens only; its decoder still reads the whole latent."""
+        """Masked pass: the encoder sees some tokens only; the decoder still reads the full
+        latent."""
         if self.interpolater is None or self.config.mask_ratio is None:
             raise ValueError("this mdtv2 has no masked pass; build it with denoiser.mask_ratio")
         ratio = self.config.mask_ratio + self.config.mask_ratio_range * masking.ratio

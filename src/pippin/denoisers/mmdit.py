@@ -21,7 +21,7 @@ Context = Float[Tensor, "batch condition_tokens width"]
 
 
 class Stream(nn.Module):
-    """One modality's half of a joint block."""
+    """Stream of one modality in a joint block."""
 
     def __init__(self, config: MMDiTConfig) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class Stream(nn.Module):
         self.mlp = MLP(width, config.mlp_ratio)
 
     def update(self, x: Tokens, attended: Tokens, vectors: tuple[Tensor, ...]) -> Tokens:
-        """The gated attention and MLP updates, given what joint attention returned."""
+        """Gated attention and MLP updates, from the output of joint attention."""
         gate1, shift2, scale2, gate2 = vectors
         x = x + gate1[:, None] * self.attention_out(attended)
         return x + gate2[:, None] * self.mlp(modulate(layer_norm(x), shift2, scale2))
 
 
 class LastContextStream(nn.Module):
-    """The context's half of the last block: read by the image, not updated any more."""
+    """Context stream of the last block: the image reads it, and it is not updated."""
 
     def __init__(self, config: MMDiTConfig) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class LastContextStream(nn.Module):
 
 
 class JointBlock(nn.Module):
-    """Both streams attend over the tokens of both; context tokens come first."""
+    """Joint attention block of both streams; context tokens come first."""
 
     def __init__(self, config: MMDiTConfig, *, last: bool) -> None:
         super().__init__()
@@ -64,15 +64,15 @@ class JointBlock(nn.Module):
         modulation: Float[Tensor, "batch width"],
         mask: Bool[Tensor, "batch keys"] | None,
     ) -> tuple[Tokens, Context]:
-        """One block; the mask covers context and image tokens together."""
+        """Apply one block; the mask covers context and image tokens together."""
         shift_x, scale_x, *rest_x = self.image.modulation(modulation)  # each (B, D)
         shift_c, scale_c, *rest_c = self.context.modulation(modulation)
-        of_x = self.image.attention_in(modulate(layer_norm(x), shift_x, scale_x))
-        of_c = self.context.attention_in(modulate(layer_norm(context), shift_c, scale_c))
-        q, k, v = (torch.cat([c, i], dim=2) for c, i in zip(of_c, of_x, strict=True))
+        qkv_x = self.image.attention_in(modulate(layer_norm(x), shift_x, scale_x))
+        qkv_c = self.context.attention_in(modulate(layer_norm(context), shift_c, scale_c))
+        q, k, v = (torch.cat([c, i], dim=2) for c, i in zip(qkv_c, qkv_x, strict=True))
         length = context.shape[1]
         if isinstance(self.context, LastContextStream):
-            attended = attend(q[:, :, length:], k, v, mask)  # the context's queries are not needed
+            attended = attend(q[:, :, length:], k, v, mask)  # without the context's queries
             return self.image.update(x, attended, tuple(rest_x)), context
         attended = attend(q, k, v, mask)  # (B, L + N, D)
         x = self.image.update(x, attended[:, length:], tuple(rest_x))
@@ -80,9 +80,9 @@ class JointBlock(nn.Module):
 
 
 class CroppedTable(PositionTable):
-    """A square table of positions, of which a grid reads its centre; not trained.
+    """Square table of positions, of which a grid reads the centre; not trained.
 
-    Published weights bring their own numbers.
+    Published weights contain their own table.
     """
 
     def __init__(self, side: int, width: int) -> None:
@@ -107,7 +107,7 @@ class CroppedTable(PositionTable):
 
 
 class MMDiT(Denoiser):
-    """The multimodal diffusion transformer of SD3."""
+    """Multimodal diffusion transformer of SD3."""
 
     token_use: TokenUse = "joint"
 
@@ -130,7 +130,7 @@ class MMDiT(Denoiser):
         assert embedded.tokens is not None
         grid = patch_grid(x_t, self.patch_size)
         x, context, mask = self.patches(x_t), embedded.tokens, embedded.mask  # (B, N | L, D)
-        x = x + self._positions(grid, x)  # from here on fp32, in bf16 autocast too
+        x = x + self._positions(grid, x)  # fp32 from here on, also under bf16 autocast
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(x.shape[:2])], dim=1)
         for block in self.blocks:

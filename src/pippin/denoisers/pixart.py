@@ -21,7 +21,7 @@ Tokens = Float[Tensor, "batch tokens width"]
 class PixArtBlock(nn.Module):
     """Gated self-attention, cross-attention without norm or gate, gated MLP.
 
-    Its six vectors are a table of its own plus what all blocks share.
+    Its six modulation vectors are its own table plus the vectors shared by all blocks.
     """
 
     def __init__(self, config: PixArtConfig) -> None:
@@ -39,7 +39,7 @@ class PixArtBlock(nn.Module):
         tokens: Float[Tensor, "batch condition_tokens width"],
         mask: Bool[Tensor, "batch condition_tokens"] | None,
     ) -> Tokens:
-        """One block; (B, N, D) -> (B, N, D)."""
+        """Apply one block; (B, N, D) -> (B, N, D)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(shared)  # each (B, D)
         x = x + gate1[:, None] * self.attention(modulate(layer_norm(x), shift1, scale1))
         x = x + self.cross(x, tokens, mask)
@@ -47,7 +47,8 @@ class PixArtBlock(nn.Module):
 
 
 class PixArtOutput(nn.Module):
-    """Modulated layer norm and a projection that starts at 0; reads the modulation vector bare."""
+    """Modulated layer norm and a zero-initialised projection; reads the modulation vector without
+    SiLU."""
 
     def __init__(self, width: int, out_features: int) -> None:
         super().__init__()
@@ -57,13 +58,13 @@ class PixArtOutput(nn.Module):
     def forward(
         self, x: Tokens, modulation: Float[Tensor, "batch width"]
     ) -> Float[Tensor, "batch tokens features"]:
-        """Tokens to the numbers of their patches."""
+        """Project tokens to patches."""
         shift, scale = self.modulation(modulation[:, None])
         return self.linear(modulate(layer_norm(x), shift, scale))
 
 
 class PixArt(Denoiser):
-    """A transformer that reads text by cross-attention and time by one shared modulation."""
+    """Transformer with text by cross-attention and time by one shared modulation."""
 
     token_use: TokenUse = "cross"
 
@@ -84,7 +85,7 @@ class PixArt(Denoiser):
         assert embedded.tokens is not None
         grid = patch_grid(x_t, self.config.patch_size)
         x = self.patches(x_t)  # (B, N, D)
-        x = x + self._positions(grid, x)  # from here on fp32, in bf16 autocast too
+        x = x + self._positions(grid, x)  # fp32 from here on, also under bf16 autocast
         shared = self.shared(F.silu(embedded.modulation)).unflatten(-1, (6, -1))  # (B, 6, D)
         for block in self.blocks:
             x = block(x, shared, embedded.tokens, embedded.mask)

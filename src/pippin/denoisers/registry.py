@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one table of denoisers by kind: ours, and those that a program registers before it trains.
+"""Registry of denoisers by kind: pippin's, and those that a program registers.
 
-A recipe holds the kind and its settings alone, never a module to import: a checkpoint of somebody
-else cannot make pippin run code that its user did not register.
+A recipe contains only the kind and its settings, never a module to import: a downloaded checkpoint
+cannot make pippin run code that its user did not register.
 """
 
 from collections.abc import Callable
@@ -26,42 +26,43 @@ Build = Callable[[Any, int], "Denoiser"]
 """(configuration, channels of a latent) -> denoiser."""
 
 
-class _Known(NamedTuple):
+class _Registration(NamedTuple):
     config: type[DenoiserConfig]
     build: Build
 
 
-def _ours(module: str, name: str) -> Build:
-    """A class of the package, imported with its first model: configurations need no torch."""
+def _lazy_build(module: str, name: str) -> Build:
+    """Builder that imports a class of the package on first use: configurations need no torch."""
 
     def build(config: Any, latent_channels: int) -> "Denoiser":
-        found: Build = getattr(import_module(f"pippin.denoisers.{module}"), name)
-        return found(config, latent_channels)
+        denoiser_class: Build = getattr(import_module(f"pippin.denoisers.{module}"), name)
+        return denoiser_class(config, latent_channels)
 
     return build
 
 
-_REGISTERED: dict[str, _Known] = {
-    "dit": _Known(DiTConfig, _ours("dit", "DiT")),
-    "mdtv2": _Known(MDTv2Config, _ours("mdtv2", "MDTv2")),
-    "pixart": _Known(PixArtConfig, _ours("pixart", "PixArt")),
-    "mmdit": _Known(MMDiTConfig, _ours("mmdit", "MMDiT")),
-    "unet": _Known(UNetConfig, _ours("unet", "UNet")),
+_REGISTERED: dict[str, _Registration] = {
+    "dit": _Registration(DiTConfig, _lazy_build("dit", "DiT")),
+    "mdtv2": _Registration(MDTv2Config, _lazy_build("mdtv2", "MDTv2")),
+    "pixart": _Registration(PixArtConfig, _lazy_build("pixart", "PixArt")),
+    "mmdit": _Registration(MMDiTConfig, _lazy_build("mmdit", "MMDiT")),
+    "unet": _Registration(UNetConfig, _lazy_build("unet", "UNet")),
 }
 
 
 def register_denoiser(config: type[DenoiserConfig], denoiser: Build) -> None:
-    """Make a denoiser known by the ``kind`` of its configuration in this process.
+    """Register a denoiser by the ``kind`` of its configuration in this process.
 
     Args:
-        config: a frozen dataclass derived from :class:`DenoiserConfig`, or from that of a denoiser
-            of ours; its field ``kind`` is a literal of its own, with itself as default.
-        denoiser: a subclass of :class:`pippin.denoisers.denoiser.Denoiser`, made from such a
-            configuration and the number of a latent's channels. docs/denoisers.md says what it
-            must do.
+        config: a frozen dataclass derived from :class:`DenoiserConfig`, or from the configuration
+            of another denoiser; its field ``kind`` is a literal of its own, with itself as
+            default.
+        denoiser: a subclass of :class:`pippin.denoisers.denoiser.Denoiser`, built from such a
+            configuration and the number of latent channels. docs/denoisers.md has its
+            requirements.
 
     Raises:
-        ConfigError: a configuration without a kind of its own, or a kind that another class has.
+        ConfigError: a configuration without a kind of its own, or a kind of another class.
     """
     kind = getattr(config, "kind", None)
     if not isinstance(kind, str) or not issubclass(config, DenoiserConfig):
@@ -69,37 +70,40 @@ def register_denoiser(config: type[DenoiserConfig], denoiser: Build) -> None:
             f"{config.__name__} cannot be registered: derive it from DenoiserConfig and give it a "
             'field such as kind: Literal["mine"] = "mine"'
         )
-    known = _REGISTERED[kind].config if kind in _REGISTERED else config
-    if (known.__module__, known.__qualname__) != (config.__module__, config.__qualname__):
+    registered = _REGISTERED[kind].config if kind in _REGISTERED else config
+    if (registered.__module__, registered.__qualname__) != (
+        config.__module__,
+        config.__qualname__,
+    ):
         raise ConfigError(
             f"a denoiser of kind {kind!r} is registered already; choose another name"
         )
-    # Classes that were defined anew, as in a notebook, take their place.
-    _REGISTERED[kind] = _Known(config, denoiser)
+    # Redefined classes, as in a notebook, replace earlier ones.
+    _REGISTERED[kind] = _Registration(config, denoiser)
 
 
 def denoiser_config(kind: str) -> type[DenoiserConfig]:
-    """The class that holds the settings of a kind.
+    """Configuration class of a kind.
 
     Raises:
-        ConfigError: nothing of that kind was registered in this process.
+        ConfigError: the kind is not registered in this process.
     """
     return _find(kind).config
 
 
 def build_denoiser(config: DenoiserConfig, latent_channels: int) -> "Denoiser":
-    """A denoiser, its weights not yet set by ``initialise`` or a checkpoint.
+    """Build a denoiser, whose weights ``initialise`` or a checkpoint sets later.
 
     Raises:
-        ConfigError: nothing of its kind was registered in this process.
+        ConfigError: its kind is not registered in this process.
     """
     return _find(config.kind).build(config, latent_channels)
 
 
-def _find(kind: str) -> _Known:
+def _find(kind: str) -> _Registration:
     if kind not in _REGISTERED:
         raise ConfigError(
-            f"denoiser.kind {kind!r} is not known; there are: {', '.join(_REGISTERED)}; call "
-            "register_denoiser in the program that trains, samples or measures"
+            f"denoiser.kind {kind!r} is not known; known are: {', '.join(_REGISTERED)}; call "
+            "register_denoiser in the program that trains, samples or evaluates"
         )
     return _REGISTERED[kind]

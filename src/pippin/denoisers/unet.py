@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The convolutional UNet of latent diffusion (Rombach et al. 2022, arXiv 2112.10752).
+"""Convolutional UNet of latent diffusion (Rombach et al. 2022, arXiv 2112.10752).
 
-Written from the published structure. Conditions enter by cross-attention; time and control are
+Implemented from the published structure. Conditions enter by cross-attention; time and control are
 added inside each residual block.
 """
 
@@ -54,7 +54,7 @@ class GatedMLP(nn.Module):
         self.linear_out = Linear(ratio * width, width)
 
     def forward(self, x: Tokens) -> Tokens:
-        """Token by token."""
+        """Apply to each token."""
         value, gate = self.linear_in(x).chunk(2, dim=-1)
         return self.linear_out(value * F.gelu(gate))
 
@@ -85,7 +85,7 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Transformer blocks over the places of a feature map, between two 1 x 1 convolutions."""
+    """Transformer blocks over the positions of a feature map, between two 1 x 1 convolutions."""
 
     def __init__(self, channels: int, config: UNetConfig) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class SpatialTransformer(nn.Module):
 
 
 class UNetBlock(nn.Module):
-    """A residual block, and at some resolutions a spatial transformer after it."""
+    """Residual block, followed at some resolutions by a spatial transformer."""
 
     def __init__(
         self, in_channels: int, out_channels: int, config: UNetConfig, *, attention: bool
@@ -136,7 +136,7 @@ class UNetBlock(nn.Module):
 
 
 class UNet(Denoiser):
-    """Down through the levels, a middle, and up again over concatenated skips."""
+    """UNet: down path, middle, and up path with concatenated skips."""
 
     token_use: TokenUse = "cross"
 
@@ -171,11 +171,11 @@ class UNet(Denoiser):
                 )
                 channels = width
         self.blocks = nn.ModuleList(blocks)
-        """In the order of their use: down, the two of the middle, up."""
+        """Blocks in the order of their use: down path, the two of the middle, up path."""
         self.down = nn.ModuleList(Conv2d(width, width, 3, stride=2) for width in levels[:-1])
-        """By the level that they leave."""
+        """Downsampling layers, by the level of their input."""
         self.up = nn.ModuleList(Conv2d(width, width, 3) for width in levels[1:])
-        """By the level that they reach."""
+        """Upsampling layers, by the level of their output."""
         self.norm_out = GroupNorm(config.norm_groups, channels)
         self.conv_out = Conv2d(channels, latent_channels, 3, init=zeros)
 
@@ -191,8 +191,8 @@ class UNet(Denoiser):
         factor = 2 ** (len(self.config.channel_multiples) - 1)
         if x_t.shape[-2] % factor or x_t.shape[-1] % factor:
             raise ValueError(
-                f"a latent of {x_t.shape[-2]} x {x_t.shape[-1]} cannot be halved to whole "
-                f"numbers at every level; its sides must be multiples of {factor}"
+                f"a latent of {x_t.shape[-2]} x {x_t.shape[-1]} cannot be halved to whole numbers "
+                f"at every level; its sides must be multiples of {factor}"
             )
         conditions = (embedded.modulation, embedded.tokens, embedded.mask)
         blocks = iter(self.blocks)

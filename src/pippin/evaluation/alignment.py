@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does an image show its caption? Retrieval of captions by images.
+"""Caption retrieval: R@k of captions ranked by images.
 
-A ridge regression (Hoerl & Kennard 1970) from image features to features of captions is fitted on
-real training pictures. For an image, all captions of a set are ordered by their cosine to what
-the map gives, and R@k is the share of images whose own caption is among the first k. The number
-depends on features, captions and map: it is read between its value on real held-out pictures (the
-ceiling) and on captions that were exchanged among the images (the floor).
+A ridge regression (Hoerl & Kennard 1970) from image features to caption features is fitted on
+real training images. For each image, all captions of a set are ranked by cosine similarity to the
+predicted caption features. R@k is the share of images whose own caption is among the first k. The
+number depends on the features, the captions and the regression: read it between its value on real
+held-out images (the ceiling) and its value with captions shuffled among the images (the floor).
 """
 
 import math
@@ -21,12 +21,12 @@ from pippin.evaluation.measure import NORMAL_95, Measure, Subject
 
 RANKS = (1, 5, 10)
 STRENGTHS = tuple(10.0**power for power in range(-4, 5))
-"""Ridge penalties that are tried, in units of the mean variance of an image feature."""
+"""Candidate ridge penalties, in units of the mean variance of an image feature."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RidgeMap:
-    """y ~ (x - image_mean) weight + text_mean, in fp64."""
+    """Linear map y ~ (x - image_mean) weight + text_mean, in fp64."""
 
     weight: Float[Tensor, "image_features text_features"]
     image_mean: Float[Tensor, " image_features"]
@@ -36,29 +36,31 @@ class RidgeMap:
     def __call__(
         self, images: Float[Tensor, "count image_features"]
     ) -> Float[Tensor, "count text_features"]:
-        """Predicted features of captions."""
+        """Predicted caption features."""
         return (images.double() - self.image_mean) @ self.weight + self.text_mean
 
 
 def fit_ridge(
     images: Float[Tensor, "count image_features"], texts: Float[Tensor, "captions text_features"]
 ) -> RidgeMap:
-    """The map with the penalty whose leave-one-out error is smallest.
+    """Ridge map with the penalty of the smallest leave-one-out error.
 
-    With X = U S V', the residual of picture i when it is left out is its residual divided by
-    1 - h_i, where h_i = 1/n + sum_k U_ik^2 s_k^2 / (s_k^2 + penalty) (Golub, Heath & Wahba 1979).
+    With X = U S V', the leave-one-out residual of image i is its residual divided by 1 - h_i,
+    where h_i = 1/n + sum_k U_ik^2 s_k^2 / (s_k^2 + penalty) (Golub, Heath & Wahba 1979).
 
     Raises:
-        ValueError: fewer than 3 pictures, or not one caption a picture.
+        ValueError: fewer than 3 images, or not one caption per image.
     """
     count = len(images)
     if count != len(texts) or count < 3:
-        raise ValueError(f"a map needs 3 pairs or more; got {count} images, {len(texts)} captions")
+        raise ValueError(
+            f"a ridge map needs 3 pairs or more; got {count} images and {len(texts)} captions"
+        )
     x, y = images.double(), texts.double()
     image_mean, text_mean = x.mean(dim=0), y.mean(dim=0)
     x, y = x - image_mean, y - text_mean
     u, s, vt = torch.linalg.svd(x, full_matrices=False)
-    unit = float((s**2).sum() / x.shape[1])  # of a feature's squares over all pictures
+    unit = float((s**2).sum() / x.shape[1])  # mean over features of the sum of squares
     projected = u.T @ y
     best = (math.inf, STRENGTHS[0])
     for strength in STRENGTHS:
@@ -81,16 +83,16 @@ def caption_ranks(
     texts: Float[Tensor, "captions features"],
     own: Int[Tensor, " images"],
 ) -> Int[Tensor, " images"]:
-    """How many captions lie nearer to each image than its own; a tie counts as nearer.
+    """Number of captions nearer to each image than its own caption; a tie counts as nearer.
 
     Args:
-        predicted: of the map.
-        texts: different captions.
-        own: the place of each image's own caption.
+        predicted: caption features that the ridge map predicts.
+        texts: features of the distinct captions.
+        own: index of each image's own caption.
     """
     cosine = normalize(predicted, dim=-1) @ normalize(texts.double(), dim=-1).T
-    mine = cosine.gather(1, own[:, None])
-    return (cosine >= mine).sum(dim=1) - 1
+    own_cosine = cosine.gather(1, own[:, None])
+    return (cosine >= own_cosine).sum(dim=1) - 1
 
 
 def retrieval_measures(
@@ -101,7 +103,7 @@ def retrieval_measures(
     shuffled: bool = False,
     protocol: dict[str, object],
 ) -> list[Measure]:
-    """R@k with Wilson's interval over images (Wilson 1927)."""
+    """R@k with a Wilson interval over images (Wilson 1927)."""
     count = len(ranks)
     measures = []
     for k in RANKS:
@@ -127,7 +129,7 @@ def retrieval_measures(
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """A 95 % interval of a proportion."""
+    """95 % Wilson interval of a proportion."""
     z = NORMAL_95**2 / count
     centre = (share + z / 2) / (1 + z)
     half = math.sqrt(share * (1 - share) * z + z * z / 4) / (1 + z)
@@ -135,7 +137,8 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def places(captions: Sequence[str]) -> tuple[list[int], Int[Tensor, " captions"]]:
-    """Where each different caption stands first, and each caption's place among them."""
-    order = {caption: place for place, caption in enumerate(dict.fromkeys(captions))}
-    first = [captions.index(caption) for caption in order]
-    return first, torch.tensor([order[caption] for caption in captions])
+    """Index of the first occurrence of each distinct caption, and each caption's index among the
+    distinct ones."""
+    index_of = {caption: index for index, caption in enumerate(dict.fromkeys(captions))}
+    first = [captions.index(caption) for caption in index_of]
+    return first, torch.tensor([index_of[caption] for caption in captions])

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pippin.config import NOT_PROTOCOL, WHERE_SET, Config, ConfigError, at_least, counts_as
+from pippin.config import NOT_PROTOCOL, WHERE_SET, Config, ConfigError, at_least, protocol_as
 from pippin.control import SMALLEST_SIDE
 
 Part = Literal[
@@ -15,115 +15,116 @@ PARTS: tuple[Part, ...] = get_args(Part)
 DEFAULT_PARTS: tuple[Part, ...] = tuple(
     part for part in PARTS if part not in ("control-profile", "scene")
 )
-"""The parts of a run that are measured by default."""
+"""Evaluation parts that run by default."""
 SMALLEST_INPUT = 32
-"""The features' network halves its input five times."""
+"""Smallest input side: the feature network halves its input five times."""
 
 SCALABLE = ("original_size", "crop_corner", "jpeg_quality", "colour_jitter", "grain")
-"""Controls whose effect is a number of every image, so that it can be matched."""
+"""Controls whose effect is a number per image, so that it can be matched."""
 
 NETWORKS = {"inception": "a file of its weights", "dinov2": "a folder of the model"}
-"""Features whose network is not shipped -> what their setting of the same name gives."""
+"""Feature networks that are not shipped -> content of the setting of the same name."""
 
 
 ReferenceKind = Literal["train", "validation", "file"]
 
 
-def _kind_of_reference(reference: str) -> ReferenceKind:
-    """What a protocol holds of ``evaluation.reference``."""
+def _reference_kind(reference: str) -> ReferenceKind:
+    """Kind of reference that a protocol records for ``evaluation.reference``."""
     kinds: dict[str, ReferenceKind] = {"train": "train", "validation": "validation"}
     return kinds.get(reference, "file")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Config):
-    """What is measured, on how many images, against which reference."""
+    """Settings of evaluation: metrics, numbers of images, reference."""
 
     parts: tuple[Part, ...] = DEFAULT_PARTS
-    """What of a run is measured: held-out loss; quality, the distances of samples; drift and
-    effect of controls; alignment with captions, of models of text; two floors, the same of
-    real pictures and of the untrained model; and, where asked for, control-profile, the x0-error
-    that a wrong value of each control adds, by log-SNR; and scene, whether samples of a model of
-    shapes show what they were asked for."""
+    """Parts of the evaluation. held-out: denoising loss; quality: distances of samples; drift:
+    drift and effect of controls; alignment: agreement with captions, for text models; real and
+    untrained: two floors, the same metrics of real images and of the untrained model. On request
+    only: control-profile, the x0-error that a wrong value of each control adds, by log-SNR; scene,
+    whether samples of a model of shapes show what their caption states."""
     num_samples: int = 1000
-    reference: str = field(default="train", metadata=WHERE_SET | counts_as(_kind_of_reference))
-    """What samples are compared with. train: the training images; validation: the held-out ones;
-    otherwise a path. For a run: FILE.npz, statistics as `pippin reference` writes them, for the
-    Frechet distances, while all other distances are those of train. For a folder of images: such
-    statistics, a .npz of images (arr_0) or a folder of images, in the place of a data set. The
-    content's hash is a part of the measures' protocol."""
+    reference: str = field(default="train", metadata=WHERE_SET | protocol_as(_reference_kind))
+    """Reference images of the distances. train: the training images; validation: the held-out
+    images; otherwise a path. For a run: FILE.npz, statistics as `pippin reference` writes them,
+    for the Frechet distances; all other distances use train. For a folder of images: such
+    statistics, a .npz of images (arr_0) or a folder of images, instead of a data set. The hash of
+    the content is part of the measures' protocol."""
     features: Literal["efflite0", "inception", "dinov2"] = "efflite0"
-    """efflite0: EfficientNet-lite0 trained on ImageNet, 1280 pooled features. inception: the
-    network of FID, from the file that evaluation.inception names. dinov2: from the folder that
-    evaluation.dinov2 names."""
+    """Feature network. efflite0: EfficientNet-lite0 trained on ImageNet, 1280 pooled features.
+    inception: the network of FID, from the file that evaluation.inception names. dinov2: from the
+    folder that evaluation.dinov2 names."""
     input_size: int = 128
     """Images are resized (bilinear, antialiased) to this side before efflite0's features and
-    distances are taken; the other networks have sides of their own."""
+    distances are computed; the other networks have fixed input sizes."""
     kid_subsets: int = 50
     kid_subset_size: int = 200
     neighbours: int = 5
     """k of precision, recall, density and coverage."""
     loss_log_snrs: tuple[float, ...] = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
-    """The fixed grid of the held-out denoising loss."""
+    """Log-SNR grid of the held-out denoising loss."""
     profile_log_snrs: tuple[float, ...] = field(
         default=(-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), metadata=WHERE_SET
     )
-    """The grid of the control profile."""
+    """Log-SNR grid of the control profile."""
     scene_samples: int = field(default=256, metadata=WHERE_SET)
-    """Held-out scenes of data.kind shapes that samples are drawn for, for each kind of caption."""
+    """Number of held-out scenes (data.kind shapes) sampled for each kind of caption."""
     scene_captions: tuple[Literal["short", "medium", "long"], ...] = field(
         default=("short", "medium", "long"), metadata=WHERE_SET
     )
-    """Kinds of captions that models of text are asked with for them."""
+    """Kinds of captions that text models are prompted with for these scenes."""
     drift_pairs: int = 64
-    """Seeds of control drift and effect, for each control."""
+    """Number of seeds of control drift and effect, for each control."""
     size_curve: tuple[int, ...] = ()
     """Further original sizes, in pixels below the resolution: drift and effect of each against the
-    large one, for the curve of one against the other."""
+    large size, for the curve of drift against effect."""
     control_scales: tuple[float, ...] = ()
-    """Control guidance scales, beta, at which drift and effect of a control are measured too; with
-    them, the drift at which the model reaches matched_share of the effect of real pairs."""
+    """Control guidance scales, beta, at which drift and effect of a control are also measured,
+    and the drift at which the model reaches matched_share of the effect of real pairs."""
     scaled_controls: tuple[str, ...] = field(default=("original_size",), metadata=WHERE_SET)
-    """The controls that this is done for: original_size, crop_corner, jpeg_quality,
+    """Controls measured at control_scales: original_size, crop_corner, jpeg_quality,
     colour_jitter, grain."""
     matched_share: float = field(default=0.5, metadata=WHERE_SET)
-    """Share of real pairs' effect at which models are compared by their drift."""
+    """Share of the real pairs' effect at which drift is compared between models."""
     scales: tuple[float, ...] = ()
-    """Semantic scales of which the best is looked for on a split of its own; none = no search.
-    Quality is then reported at the best one and at 1, beside that of the recipe's sampling."""
+    """Semantic guidance scales of the search for the best one, on a split of its own; empty = no
+    search. Quality is then also reported at the best scale and at 1."""
     scale_samples: int = 200
-    """Images drawn at each of them."""
+    """Number of images sampled at each scale."""
     clip: str | None = field(default=None, metadata=NOT_PROTOCOL)
-    """Folder or hub name of a CLIP in transformers' format, for the CLIP score of models of text;
-    None = no CLIP score. Its files' hash is part of the score's protocol."""
+    """Folder or hub name of a CLIP in transformers' format, for the CLIP score of text models;
+    None = no CLIP score. The hash of its files is part of the score's protocol."""
     inception: str | None = field(default=None, metadata=NOT_PROTOCOL)
-    """File of the weights of Inception, weights-inception-2015-12-05-6726825d.pth, for FID, sFID
-    and Inception score; needs pip install 'pippin[fid]'. The file's hash is part of the measures'
-    protocol, and of their names where it is another file."""
+    """File of the Inception weights, weights-inception-2015-12-05-6726825d.pth, for FID, sFID and
+    Inception score; needs pip install 'pippin[fid]'. The file's hash is part of the measures'
+    protocol, and of their names if it is another file."""
     dinov2: str | None = field(default=None, metadata=NOT_PROTOCOL)
-    """Folder or hub name of a DINOv2 in transformers' format. Its files' hash is part of the
-    measures' protocol."""
+    """Folder or hub name of a DINOv2 in transformers' format. The hash of its files is part of
+    the measures' protocol."""
     lpips: str | None = field(default=None, metadata=NOT_PROTOCOL)
-    """torchvision's weights of AlexNet or VGG16, for drift in LPIPS beside our own distance; needs
-    pip install 'pippin[lpips]'. The file's hash is part of the measures' protocol."""
+    """File of torchvision's weights of AlexNet or VGG16, for drift in LPIPS beside
+    efflite0-distance; needs pip install 'pippin[lpips]'. The file's hash is part of the measures'
+    protocol."""
     requests: tuple[int, ...] = field(default=(), metadata=WHERE_SET)
-    """Original sizes, in pixels, that samples are asked for, of which the best is looked for on a
-    split of its own, at every scale of ``scales`` (the recipe's where there are none); none = no
-    search. Quality and sharpness are then reported at the best one too."""
+    """Requested original sizes, in pixels, of the search for the best one, on a split of its own,
+    at every scale of ``scales`` (the recipe's scale if empty); empty = no search. Quality and
+    sharpness are then also reported at the best size."""
     seed: int = 0
-    """Of noise, subsets and labels."""
+    """Seed of noise, subsets and labels."""
     seed_from_training: bool = field(default=False, metadata=WHERE_SET)
-    """Whether samples, their classes, pictures of pairs and held-out noise depend on the training
-    seed too; otherwise all training seeds are measured with the same noise."""
+    """Let samples, their classes, images of pairs and held-out noise also depend on the training
+    seed; otherwise all training seeds are measured with the same noise."""
     batch_size: int = field(default=64, metadata=NOT_PROTOCOL)
 
     @property
     def reference_kind(self) -> ReferenceKind:
-        """train, validation or file."""
-        return _kind_of_reference(self.reference)
+        """Kind of reference: train, validation or file."""
+        return _reference_kind(self.reference)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured."""
+        """Refuse settings that cannot be measured."""
         if not self.parts or len(set(self.parts)) != len(self.parts):
             raise ConfigError(
                 f"evaluation.parts must name one or more of {', '.join(PARTS)}, each once; got "
@@ -153,32 +154,32 @@ class EvaluationConfig(Config):
             raise ConfigError(
                 f"evaluation.clip must name a folder or a hub repository; got {self.clip!r}"
             )
-        for name, what in NETWORKS.items():
-            given = getattr(self, name)
-            if (given is not None) != (self.features == name):
+        for name, description in NETWORKS.items():
+            source = getattr(self, name)
+            if (source is not None) != (self.features == name):
                 raise ConfigError(
-                    f"evaluation.features {name} and evaluation.{name}, {what}, belong together; "
-                    f"got features {self.features} and {name} {given}"
+                    f"evaluation.features {name} and evaluation.{name}, {description}, belong "
+                    f"together; got features {self.features} and {name} {source}"
                 )
         if self.neighbours >= self.num_samples:
             raise ConfigError(
                 "evaluation.neighbours must be less than evaluation.num_samples; got "
                 f"{self.neighbours} and {self.num_samples}"
             )
-        wrong = [name for name in self.scaled_controls if name not in SCALABLE]
-        if wrong or len(set(self.scaled_controls)) != len(self.scaled_controls):
+        unknown = [name for name in self.scaled_controls if name not in SCALABLE]
+        if unknown or len(set(self.scaled_controls)) != len(self.scaled_controls):
             raise ConfigError(
                 f"evaluation.scaled_controls must name some of {', '.join(SCALABLE)}, each once; "
                 f"got {list(self.scaled_controls)}"
             )
 
     def _check_grids(self) -> None:
-        """Refuse lists of scales, sizes and noise levels with impossible or equal entries."""
+        """Refuse lists of scales, sizes and noise levels with invalid or duplicate entries."""
         for name in ("scales", "control_scales"):
-            given = getattr(self, name)
-            if not all(map(math.isfinite, given)) or len(set(given)) != len(given):
+            scales = getattr(self, name)
+            if not all(map(math.isfinite, scales)) or len(set(scales)) != len(scales):
                 raise ConfigError(
-                    f"evaluation.{name} must be different finite numbers; got {given}"
+                    f"evaluation.{name} must be different finite numbers; got {scales}"
                 )
         for name in ("size_curve", "requests"):
             sides = getattr(self, name)
@@ -193,7 +194,7 @@ class EvaluationConfig(Config):
             )
         if any(scale <= 0 for scale in self.control_scales):
             raise ConfigError(
-                "evaluation.control_scales must lie above 0, where control is ignored; got "
+                "evaluation.control_scales must be above 0, which ignores the control; got "
                 f"{self.control_scales}"
             )
         for name in ("loss_log_snrs", "profile_log_snrs"):

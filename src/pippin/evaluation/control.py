@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Control drift and effect: does a control do its work, and nothing else?
+"""Control drift and effect: does a control change what it should, and nothing else?
 
-Images are made twice from the same seeds and classes under two values of one control. *Drift*
-is how different they look once the control's own work is undone; *effect* is how much of that
-work is seen. A model that ignores the control has no drift and no effect, so neither is ever
-read alone. The same figures for real pairs (one vector picture prepared both ways) are the floor
-of drift and the target of effect, and *excess drift* is what the model adds.
+Images are sampled twice from the same seeds and classes under two values of one control. *Drift*
+is their remaining difference once the control's own change is undone; *effect* is the size of
+that change. A model that ignores the control has no drift and no effect, so read both together.
+Real pairs (one SVG drawing prepared both ways) give the floor of drift and the target of effect,
+and *excess drift* is what the model adds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +21,13 @@ from pippin.evaluation.probes import Effect, Probe
 from pippin.types import Images
 
 Render = Callable[[Mapping[str, tuple[float, ...]]], Images]
-"""Values of every field of a Control -> images; the same seeds and classes (generated), or the
-same pictures (real), in the same order in each call. A model without some field ignores it."""
+"""Values of every field of a Control -> images: the same seeds and classes (generated), or the
+same source images (real), in the same order in each call. A model without a field ignores it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What a probe sees in one set of pairs."""
+    """Drift and effects of one probe on one set of pairs."""
 
     drift: Float[Tensor, " pairs"]
     effects: list[Effect]
@@ -44,11 +44,11 @@ def control_measures(
     """Drift, effect and excess drift of every probe.
 
     Args:
-        probes: which pairs of control values.
+        probes: pairs of control values.
         generated: renders the model's images.
-        real: renders real counterfactual pairs, of pictures that need not be the model's.
-        distance: what drift is measured in.
-        seed: of the bootstrap over images.
+        real: renders real counterfactual pairs, which need not show what the model's images show.
+        distance: distance of drift.
+        seed: seed of the bootstrap over images.
 
     Returns:
         For each probe: ``drift NAME`` and ``effect NAME`` of the model (subject "arm"), the same
@@ -58,15 +58,19 @@ def control_measures(
         ValueError: a renderer changed the number or size of its images between calls, or the
             images cannot show what the probe varies.
     """
-    found: list[Measure] = []
+    measures: list[Measure] = []
     for probe in probes:
-        ours = observe(probe, generated, distance)
-        theirs = observe(probe, real, distance)
-        found += subject_measures(probe, ours, distance, seed, "arm")
+        generated_pairs = observe(probe, generated, distance)
+        real_pairs = observe(probe, real, distance)
+        measures += subject_measures(probe, generated_pairs, distance, seed, "arm")
         protocol = _protocol(probe, distance)
-        found.append(_excess(probe.name, ours.drift, theirs.drift, seed, distance.name, protocol))
-        found += subject_measures(probe, theirs, distance, seed, "real")
-    return found
+        measures.append(
+            _excess(
+                probe.name, generated_pairs.drift, real_pairs.drift, seed, distance.name, protocol
+            )
+        )
+        measures += subject_measures(probe, real_pairs, distance, seed, "real")
+    return measures
 
 
 def observe(probe: Probe, render: Render, distance: PairDistance) -> Observation:
@@ -74,7 +78,7 @@ def observe(probe: Probe, render: Render, distance: PairDistance) -> Observation
     first, second = (render(control.values()) for control in probe.controls)
     if first.shape != second.shape:
         raise ValueError(
-            f"the two renderings for the {probe.name} probe must show the same images: got "
+            f"the two sets of images of the {probe.name} probe must have the same shape; got "
             f"{tuple(first.shape)} and {tuple(second.shape)}"
         )
     return Observation(
@@ -85,44 +89,44 @@ def observe(probe: Probe, render: Render, distance: PairDistance) -> Observation
 
 def subject_measures(
     probe: Probe,
-    seen: Observation,
+    observation: Observation,
     distance: PairDistance,
     seed: int,
     subject: Subject,
 ) -> list[Measure]:
-    """``drift NAME`` and ``effect NAME`` of what was observed under one probe."""
-    drift = Effect(name="drift", values=seen.drift, unit=distance.name, better="lower")
+    """``drift NAME`` and ``effect NAME`` of the observation of one probe."""
+    drift = Effect(name="drift", values=observation.drift, unit=distance.name, better="lower")
     return [
         mean_measure(
-            f"{one.name} {probe.name}",
-            one.values,
+            f"{effect.name} {probe.name}",
+            effect.values,
             seed=seed,
-            unit=one.unit,
-            better=one.better,
+            unit=effect.unit,
+            better=effect.better,
             subject=subject,
             protocol=_protocol(probe, distance),
         )
-        for one in (drift, *seen.effects)
-        if len(one.values)
+        for effect in (drift, *observation.effects)
+        if len(effect.values)
     ]
 
 
 def _excess(
-    name: str, ours: Tensor, real: Tensor, seed: int, unit: str, protocol: dict[str, Any]
+    name: str, generated: Tensor, real: Tensor, seed: int, unit: str, protocol: dict[str, Any]
 ) -> Measure:
-    """Generated minus real; the two sets are resampled apart, for they show other pictures."""
-    purpose = f"excess drift {name}"
+    """Generated minus real; the sets are resampled separately, since they show other images."""
+    name_of_measure = f"excess drift {name}"
     low, high = middle(
-        bootstrap_means(ours, seed, f"{purpose} generated")
-        - bootstrap_means(real, seed, f"{purpose} real")
+        bootstrap_means(generated, seed, f"{name_of_measure} generated")
+        - bootstrap_means(real, seed, f"{name_of_measure} real")
     )
     return Measure(
-        name=purpose,
-        value=float(ours.double().mean() - real.double().mean()),
+        name=name_of_measure,
+        value=float(generated.double().mean() - real.double().mean()),
         low=low,
         high=high,
         interval_over="samples",
-        n=len(ours),
+        n=len(generated),
         unit=unit,
         better="lower",
         protocol=protocol | {"seed": seed, "real_pairs": len(real)},

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Control profile: at which noise levels does knowing a control matter?
+"""Control profile: the noise levels at which a control value matters.
 
-A held-out image is denoised twice from the same noise, told its own value of one control and told
-a wrong one. The x0-error that the wrong value adds, against log-SNR, is the field's profile. A
-field whose profile lies at low log-SNR is decided early, while the layout forms; one whose profile
-lies at high log-SNR is a late, low-level control, of which the time schedule of Berrada et al.
-2024 speaks. The profile of an ungated model tells which group and which gate a field needs.
+A held-out image is denoised twice from the same noise, once with its own value of one control and
+once with a wrong value. The profile of the field is the x0-error that the wrong value adds,
+against log-SNR. A field with a profile at low log-SNR acts early, while the layout forms. A field
+with a profile at high log-SNR is a late, low-level control, which the time schedule of Berrada et
+al. 2024 is about. The profile of an ungated model tells which group and gate a field needs.
 
-Where x_t itself shows the value (a blur, an artefact), a wrong one adds nothing; a field that a
+Where x_t itself shows the value (a blur, an artefact), a wrong value adds nothing; a field that a
 model ignores has a profile of zero.
 """
 
@@ -26,13 +26,13 @@ from pippin.evaluation.measure import RESAMPLES, Measure, mean_measure, middle
 from pippin.rng import generator
 from pippin.types import ControlBatch
 
-RULE = "value half the ranks away"
-"""How the wrong value of a field is chosen, as protocols say it."""
+WRONG_VALUE_RULE = "value half the ranks away"
+"""Rule that selects the wrong value of a field, as recorded in protocols."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FieldErrors:
-    """Errors of one field's wrong values beside those of the right ones."""
+    """Errors under right and wrong values of one field."""
 
     field: str
     right: Float64[Tensor, "count levels"]
@@ -40,27 +40,27 @@ class FieldErrors:
     wrong: Float64[Tensor, "count levels"]
     """The same under the wrong value."""
     changed: Bool[Tensor, " count"]
-    """Where the wrong value differs from the right one."""
+    """True where the wrong value differs from the right one."""
 
     @property
     def added(self) -> Float64[Tensor, "count levels"]:
-        """What the wrong value adds, of the images whose value changes."""
+        """Error that the wrong value adds, for the images whose value changes."""
         return (self.wrong - self.right)[self.changed]
 
 
 def wrong_values(control: Mapping[str, Tensor], field: str) -> ControlBatch:
-    """The batch with the values of one field exchanged: each image gets the value of the image
-    half of the ranks away, in the order of the field's numbers.
+    """Batch with the values of one field permuted: each image gets the value of the image half of
+    the ranks away, ranked by the field's values.
 
-    Fields that are shares of another one (crops, of the original size) keep or exchange their
-    shares, so that nothing else changes. ``aspect_ratio`` has no number of its own: the original
-    sizes are exchanged.
+    Fields relative to another field (crops, to the original size) keep or permute their shares, so
+    that nothing else changes. ``aspect_ratio`` has no value of its own: the original sizes are
+    permuted.
     """
-    declared = CONTROL_FIELDS[field]
-    name, whole = declared.ratio_of or field, declared.relative_to
-    values = control[name] if whole is None else control[name] / control[whole]
+    declaration = CONTROL_FIELDS[field]
+    name, divisor = declaration.ratio_of or field, declaration.relative_to
+    values = control[name] if divisor is None else control[name] / control[divisor]
     exchanged = values[_half_the_ranks_away(values)]
-    changed = {name: exchanged if whole is None else exchanged * control[whole]}
+    changed = {name: exchanged if divisor is None else exchanged * control[divisor]}
     for other, entry in CONTROL_FIELDS.items():
         if entry.relative_to == name and other in control:
             changed[other] = control[other] / control[name] * changed[name]
@@ -68,53 +68,53 @@ def wrong_values(control: Mapping[str, Tensor], field: str) -> ControlBatch:
 
 
 def _half_the_ranks_away(values: Float[Tensor, "count parts"]) -> Int64[Tensor, " count"]:
-    """For each row the row half of the ranks away; equal rows rank by their position."""
+    """For each row, the row half of the ranks away; equal rows rank by their position."""
     rows = values.reshape(len(values), -1).tolist()
     ranked = torch.tensor(sorted(range(len(rows)), key=lambda row: (rows[row], row)))
-    away = torch.empty_like(ranked)
-    away[ranked] = ranked.roll(-(len(rows) // 2))
-    return away
+    partners = torch.empty_like(ranked)
+    partners[ranked] = ranked.roll(-(len(rows) // 2))
+    return partners
 
 
 def changed_rows(
     right: Mapping[str, Tensor], wrong: Mapping[str, Tensor], field: str
 ) -> Bool[Tensor, " count"]:
-    """Which images' numbers of the field differ."""
+    """Mask of the images whose values of the field differ."""
     name = CONTROL_FIELDS[field].ratio_of or field
     return (right[name] != wrong[name]).reshape(len(right[name]), -1).any(1)
 
 
 def profile_measures(
-    found: FieldErrors, levels: Sequence[Level], *, seed: int, protocol: dict[str, Any]
+    errors: FieldErrors, levels: Sequence[Level], *, seed: int, protocol: dict[str, Any]
 ) -> list[Measure]:
-    """``control profile FIELD at log-SNR L`` for each level, and where its middle lies.
+    """``control profile FIELD at log-SNR L`` for each level, and the centre of the profile.
 
     ``control profile FIELD centre`` is the mean log-SNR of the levels, each weighted by the error
-    that the wrong value adds there (an amount below zero counts as none); left out where the
-    field adds nothing anywhere. Intervals are over images.
+    that the wrong value adds there (negative values count as zero). It is omitted where the field
+    adds nothing at any level. Intervals are over images.
     """
-    added, shared = found.added, protocol | {"wrong": RULE}
+    added, shared = errors.added, protocol | {"wrong": WRONG_VALUE_RULE}
     if not len(added):
         return []
-    points = [
+    level_measures = [
         mean_measure(
-            f"control profile {found.field} at log-SNR {level.wanted:g}",
+            f"control profile {errors.field} at log-SNR {level.requested:g}",
             added[:, column],
             seed=seed,
             unit="x0-error",
             better="neither",
             protocol=shared
-            | {"log_snr": level.wanted, "log_snr_reached": round(level.reached, 3)},
+            | {"log_snr": level.requested, "log_snr_reached": round(level.reached, 3)},
         )
         for column, level in enumerate(levels)
     ]
     reached = torch.tensor([level.reached for level in levels], dtype=torch.float64)
     value = float(_centre(added.mean(0)[None], reached)[0])
-    if math.isnan(value):  # nothing is added anywhere
-        return points
-    name = f"control profile {found.field} centre"
-    draws = generator("subset", seed, "bootstrap", name)
-    rows = torch.randint(len(added), (RESAMPLES, len(added)), generator=draws)
+    if math.isnan(value):  # no level has an added error
+        return level_measures
+    name = f"control profile {errors.field} centre"
+    resampling = generator("subset", seed, "bootstrap", name)
+    rows = torch.randint(len(added), (RESAMPLES, len(added)), generator=resampling)
     resampled = _centre(torch.stack([added[row].mean(0) for row in rows]), reached)
     low, high = middle(resampled[~resampled.isnan()])
     centre = Measure(
@@ -126,14 +126,14 @@ def profile_measures(
         n=len(added),
         unit="log-SNR",
         better="neither",
-        protocol=shared | {"seed": seed, "log_snrs": [level.wanted for level in levels]},
+        protocol=shared | {"seed": seed, "log_snrs": [level.requested for level in levels]},
     )
-    return [centre, *points]
+    return [centre, *level_measures]
 
 
 def _centre(
     added: Float64[Tensor, "curves levels"], log_snrs: Float64[Tensor, " levels"]
 ) -> Float64[Tensor, " curves"]:
-    """The weighted mean log-SNR of each curve; nan where a curve lies at or below zero."""
+    """Weighted mean log-SNR of each curve; nan where a curve lies at or below zero."""
     weights = added.clamp(min=0)
     return (weights * log_snrs).sum(1) / weights.sum(1)

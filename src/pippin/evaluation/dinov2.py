@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """DINOv2 (Oquab et al. 2023, arXiv 2304.07193) from a folder in transformers' format.
 
-Stein et al. (2023, arXiv 2306.04675) find distances in its features, of ViT-L/14, nearer to what
-people see than FID. Any size of it is read here; numbers of two sizes are not comparable, and the
-fingerprint tells them apart.
+Stein et al. (2023, arXiv 2306.04675) find distances in features of its ViT-L/14 closer to human
+judgement than FID. All model sizes are supported; their numbers are not comparable, and the
+fingerprint distinguishes them.
 """
 
 import torch
@@ -24,7 +24,7 @@ from pippin.types import Images
 
 INPUT_SIZE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, of red, green and blue in [0, 1]."""
+"""ImageNet's mean and standard deviation of red, green and blue in [0, 1]."""
 PREPROCESSING = (
     f"dinov2: bicubic antialiased resize to {INPUT_SIZE}, ImageNet mean and std, class token "
     "after the last normalisation"
@@ -32,7 +32,7 @@ PREPROCESSING = (
 
 
 class Dinov2:
-    """The class token as features; a :class:`pippin.evaluation.features.FeatureExtractor`.
+    """Class-token features; a :class:`pippin.evaluation.features.FeatureExtractor`.
 
     Images of any size are resized to 224 (bicubic, antialiased, in float32, the aspect ratio not
     kept) and normalised by ImageNet's mean and standard deviation, whatever the folder's
@@ -40,7 +40,7 @@ class Dinov2:
 
     Args:
         source: a folder, or a hub name.
-        device: where the network runs.
+        device: device of the network.
 
     Raises:
         ValueError: no DINOv2 of that name, files that are missing, patches that do not divide 224,
@@ -52,11 +52,11 @@ class Dinov2:
 
     def __init__(self, source: str, device: torch.device | str = "cpu") -> None:
         folder = model_folder(source, "DINOv2")
-        kind = model_type(folder)
-        if kind != "dinov2":
+        found_type = model_type(folder)
+        if found_type != "dinov2":
             raise ValueError(
-                f"evaluation.dinov2: {source!r} is a {kind!r} model; give a folder with a model "
-                "of type 'dinov2' in transformers' format, such as one of facebook/dinov2-large"
+                f"evaluation.dinov2: {source!r} is a {found_type!r} model; give a folder with a "
+                "model of type 'dinov2' in transformers' format, such as facebook/dinov2-large"
             )
         transformers = transformers_library("DINOv2")
         with loading("the DINOv2", folder, "nothing else"):
@@ -64,7 +64,7 @@ class Dinov2:
         if INPUT_SIZE % network.config.patch_size:
             raise ValueError(
                 f"evaluation.dinov2: patches of {network.config.patch_size} pixels do not divide "
-                f"images of {INPUT_SIZE}"
+                f"images of {INPUT_SIZE}; give a DINOv2 with another patch size"
             )
         self.dim: int = network.config.hidden_size
         self.fingerprint = model_fingerprint(PREPROCESSING, folder)
@@ -83,6 +83,6 @@ class Dinov2:
         if images.shape[-2:] != (INPUT_SIZE, INPUT_SIZE):
             side = (INPUT_SIZE, INPUT_SIZE)
             pixels = interpolate(pixels, size=side, mode="bicubic", antialias=True).clamp(0, 255)
-        mean, std = (pixels.new_tensor(one)[:, None, None] for one in (MEAN, STD))
+        mean, std = (pixels.new_tensor(statistics)[:, None, None] for statistics in (MEAN, STD))
         hidden: Tensor = self._network((pixels / 255 - mean) / std).last_hidden_state
         return hidden[:, 0]

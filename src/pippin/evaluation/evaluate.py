@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a set of images is from a reference set, by every distance we have.
+"""All distances between a set of images and a reference set.
 
-The floor of a number is the same number for held-out real pictures: call :func:`evaluate` once
-more with those as ``images`` and ``subject="real"``.
+The floor of a metric is its value for held-out real images: call :func:`evaluate` again with those
+as ``images`` and ``subject="real"``.
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ from pippin.evaluation.reference import ReferenceStatistics, check_features, sta
 from pippin.types import ImageStream
 
 SMALL = 5000
-"""Below so many images the Frechet distance's bias is too large for it to lead."""
+"""With fewer images, the bias of the Frechet distance is too large to list it first."""
 
 
 def evaluate(
@@ -30,11 +30,11 @@ def evaluate(
 ) -> list[Measure]:
     """All distances between a stream of images and a reference.
 
-    Every image of both streams is used; ``config.num_samples`` is the caller's to honour.
-    Features taken before (:func:`pippin.evaluation.features.extract`) may stand for either side.
+    Every image of both streams is used; the caller limits them to ``config.num_samples``. Either
+    side may be precomputed features (:func:`pippin.evaluation.features.extract`).
 
     Returns:
-        KID and coverage first below 5000 images, the Frechet distance first from there on; each
+        KID and coverage first below 5000 images, otherwise the Frechet distance first; each
         measure with the numbers of images, the reference's hash and the features' fingerprint.
         Inception adds sFID and the Inception score.
 
@@ -51,14 +51,14 @@ def compare(
     subject: Subject = "arm",
     statistics: ReferenceStatistics | None = None,
 ) -> list[Measure]:
-    """The measures of :func:`evaluate` from features.
+    """Measures of :func:`evaluate` from precomputed features.
 
     Args:
-        generated, reference: of two sets of images, by one extractor.
+        generated, reference: features of two sets of images, by one extractor.
         config: subsets, neighbours, seed.
         subject: whose images the generated ones are.
-        statistics: for the Frechet distances in the place of those of ``reference``, which may be
-            a part of the images that they are of.
+        statistics: used for the Frechet distances instead of those of ``reference``, which may be
+            a subset of the images of the statistics.
 
     Raises:
         ValueError: too few images on a side, or features of two different extractors.
@@ -71,8 +71,8 @@ def compare(
     shared = _shared(generated, reference)
     kid, coverage, *rest = [
         kernel_measure(generated, reference, kernel_jackknife(generated, reference)),
-        *_neighbours(generated, reference, shared, config.neighbours),
-        _kernel_subsets(generated, reference, shared, config),
+        *_neighbour_measures(generated, reference, shared, config.neighbours),
+        _kernel_subset_measure(generated, reference, shared, config),
     ]
     if statistics is not None:
         frechet = compare_statistics(generated, statistics)
@@ -81,13 +81,13 @@ def compare(
         frechet += score_measures(generated)
     small = min(len(generated), len(reference)) < SMALL
     ordered = [kid, coverage, *rest, *frechet] if small else [*frechet, kid, coverage, *rest]
-    return [replace(one, subject=subject) for one in ordered]
+    return [replace(measure, subject=subject) for measure in ordered]
 
 
 def compare_statistics(
     generated: Features, reference: ReferenceStatistics, subject: Subject = "arm"
 ) -> list[Measure]:
-    """What statistics of a reference allow: the Frechet distances; and the Inception score.
+    """Measures from statistics of a reference: the Frechet distances and the Inception score.
 
     KID, precision, recall, density and coverage need the reference's images.
 
@@ -102,19 +102,19 @@ def compare_statistics(
         "reference_hash": reference.image_hash,
         "reference_features": "stated" if reference.fingerprint else "by the file's format",
     }
-    found = frechet_measures(generated, reference, shared) + score_measures(generated)
-    return [replace(one, subject=subject) for one in found]
+    measures = frechet_measures(generated, reference, shared) + score_measures(generated)
+    return [replace(measure, subject=subject) for measure in measures]
 
 
-def kernel_measure(generated: Features, reference: Features, found: Jackknife) -> Measure:
-    """What :func:`kernel_jackknife` found, as the measure KID."""
+def kernel_measure(generated: Features, reference: Features, jackknife: Jackknife) -> Measure:
+    """Result of :func:`kernel_jackknife` as the measure KID."""
     shared = _shared(generated, reference)
     name = f"KID-{generated.extractor}"
-    return _jackknifed(name, found, found.interval(), "", "lower", shared)
+    return _jackknife_measure(name, jackknife, jackknife.interval(), "", "lower", shared)
 
 
 def kernel_jackknife(generated: Features, reference: Features) -> Jackknife:
-    """KID alone.
+    """KID with its leave-one-out values.
 
     Raises:
         ValueError: fewer than three generated or two reference images.
@@ -123,7 +123,7 @@ def kernel_jackknife(generated: Features, reference: Features) -> Jackknife:
 
 
 def _shared(generated: Features, reference: Features) -> dict[str, Any]:
-    """What every distance between two sets depends on."""
+    """Protocol entries of every distance between two sets."""
     return generated.protocol() | {
         "samples": len(generated),
         "reference_samples": len(reference),
@@ -135,36 +135,40 @@ def _features(images: ImageStream | Features, extractor: FeatureExtractor) -> Fe
     return images if isinstance(images, Features) else extract(extractor, images)
 
 
-def _neighbours(
+def _neighbour_measures(
     generated: Features, reference: Features, shared: dict[str, Any], k: int
 ) -> list[Measure]:
     check_counts(len(generated), len(reference), k)
     radii = reference.squared_radii(k)
-    found = prdc(generated.values, reference.values, k, radii)
+    neighbourhoods = prdc(generated.values, reference.values, k, radii)
     protocol = shared | {"neighbours": k}
-    shares = {"coverage": found.coverage, "precision": found.precision, "recall": found.recall}
+    shares = {
+        "coverage": neighbourhoods.coverage,
+        "precision": neighbourhoods.precision,
+        "recall": neighbourhoods.recall,
+    }
     measures = [
-        _jackknifed(name, one, one.interval(0, 1), "share", "higher", protocol)
-        for name, one in shares.items()
+        _jackknife_measure(name, jackknife, jackknife.interval(0, 1), "share", "higher", protocol)
+        for name, jackknife in shares.items()
     ]
-    density = found.density
+    density = neighbourhoods.density
     interval = density.interval(lowest=0)
-    return [*measures, _jackknifed("density", density, interval, "", "higher", protocol)]
+    return [*measures, _jackknife_measure("density", density, interval, "", "higher", protocol)]
 
 
-def _kernel_subsets(
+def _kernel_subset_measure(
     generated: Features, reference: Features, shared: dict[str, Any], config: EvaluationConfig
 ) -> Measure:
-    """What papers report as KID: the mean over subsets, with the spread of one subset."""
+    """KID as papers report it: the mean over subsets, with the spread of one subset."""
     size = min(config.kid_subset_size, len(generated), len(reference))
-    found = subset_distances(
+    estimates = subset_distances(
         generated.values,
         reference.values,
         subsets=config.kid_subsets,
         size=size,
         seed=config.seed,
     )
-    value, spread = float(found.mean()), float(found.std(correction=0))
+    value, spread = float(estimates.mean()), float(estimates.std(correction=0))
     return Measure(
         name=f"KID-{generated.extractor} subsets",
         value=value,
@@ -179,9 +183,9 @@ def _kernel_subsets(
     )
 
 
-def _jackknifed(
+def _jackknife_measure(
     name: str,
-    found: Jackknife,
+    jackknife: Jackknife,
     interval: tuple[float, float],
     unit: str,
     better: Better,
@@ -190,11 +194,11 @@ def _jackknifed(
     low, high = interval
     return Measure(
         name=name,
-        value=found.value,
+        value=jackknife.value,
         low=low,
         high=high,
         interval_over="samples",
-        n=len(found.left_out),
+        n=len(jackknife.left_out),
         unit=unit,
         better=better,
         protocol=protocol | {"interval": "jackknife over generated images"},

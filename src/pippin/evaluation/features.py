@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From streams of images to features, with a record of what they are."""
+"""Feature extraction from streams of images, with the identity of features and images."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -21,15 +21,15 @@ from pippin.types import Images, ImageStream
 
 @runtime_checkable
 class FeatureExtractor(Protocol):
-    """A fixed network that turns images into feature vectors."""
+    """Fixed network that maps images to feature vectors."""
 
     name: str
-    """Ends the names of distances: ``KID-efflite0``."""
+    """Suffix of the names of distances: ``KID-efflite0``."""
     dim: int
     input_size: int
-    """Images are resized to this side; images of any size are welcome."""
+    """Side to which images are resized; images of any size are accepted."""
     fingerprint: str
-    """16 hexadecimal digits of weights and preprocessing."""
+    """Hash of weights and preprocessing, 16 hexadecimal digits."""
 
     def __call__(self, images: Images) -> Float[Tensor, "batch dim"]:
         """Float32 features."""
@@ -38,7 +38,7 @@ class FeatureExtractor(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """The features of a set of images, and what they are of."""
+    """Features of a set of images, with the identity of extractor and images."""
 
     values: Float32[Tensor, "count dim"]
     """On the CPU."""
@@ -46,34 +46,34 @@ class Features:
     fingerprint: str
     input_size: int
     image_hash: str
-    """16 hexadecimal digits of the set of images: neither order nor batches change them."""
+    """Hash of the set of images, 16 hexadecimal digits; independent of order and batches."""
     spatial: Float32[Tensor, "count places"] | None = None
-    """Where the extractor is Inception: what sFID is made of."""
+    """Features of sFID; Inception only."""
     logits: Float32[Tensor, "count classes"] | None = None
-    """Where the extractor is Inception: what the Inception score is made of."""
+    """Logits of the Inception score; Inception only."""
 
     _radii: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
-        """How many images."""
+        """Number of images."""
         return len(self.values)
 
-    # Of a large reference these are nearly all the work of a distance, and each is the same for
+    # For a large reference these take most of the time of a distance, and they are the same for
     # every set that is compared with it.
 
     @cached_property
     def kernel_within(self) -> Float64[Tensor, ""]:
-        """The set's own term of the kernel distance, computed once."""
+        """Within-set term of the kernel distance, computed once."""
         return unbiased_within(self.values.double())
 
     def squared_radii(self, neighbours: int) -> Float64[Tensor, " count"]:
-        """Of the balls up to each image's k-th neighbour, computed once."""
+        """Squared distance of each image to its k-th neighbour, computed once."""
         if neighbours not in self._radii:
             self._radii[neighbours] = squared_radii(self.values.double(), neighbours)
         return self._radii[neighbours]
 
     def protocol(self) -> dict[str, Any]:
-        """What the features are, without the images."""
+        """Identity of the extractor, for the protocol of measures."""
         return {
             "features": self.extractor,
             "features_fingerprint": self.fingerprint,
@@ -81,7 +81,7 @@ class Features:
         }
 
     def part(self, rows: Int[Tensor, " rows"], image_hash: str) -> "Features":
-        """Of some of the images, in the order of ``rows``."""
+        """Features of a subset of the images, in the order of ``rows``."""
         return replace(
             self,
             values=self.values[rows],
@@ -94,26 +94,26 @@ class Features:
 def extract(extractor: FeatureExtractor, batches: ImageStream) -> Features:
     """Features of a stream of image batches, one batch of images in memory at a time.
 
-    The features of all images are kept: 5 KB an image of efflite0, 20 KB of Inception. Where
+    The features of all images are kept: 5 KB per image for efflite0, 20 KB for Inception. Where
     mean and covariance are enough, :func:`pippin.evaluation.reference.stream_statistics` keeps
     none. Batches may differ in size and resolution: every image is resized to the extractor's
     input.
 
     Raises:
-        ValueError: no images at all, or something else than uint8 (batch, 3, height, width).
+        ValueError: no images at all, or not uint8 (batch, 3, height, width).
     """
-    parts: dict[str, list[Tensor]] = {}
-    hashed = ImageHash()
+    batches_by_name: dict[str, list[Tensor]] = {}
+    hasher = ImageHash()
     for images in batches:
         for name, rows in outputs(extractor, images).items():
-            parts.setdefault(name, []).append(rows)
-        hashed.add(images)
-    image_hash = hashed.digits()
-    whole = {name: torch.cat(rows) for name, rows in parts.items()}
+            batches_by_name.setdefault(name, []).append(rows)
+        hasher.add(images)
+    image_hash = hasher.digits()
+    tensors = {name: torch.cat(rows) for name, rows in batches_by_name.items()}
     return Features(
-        values=whole["values"],
-        spatial=whole.get("spatial"),
-        logits=whole.get("logits"),
+        values=tensors["values"],
+        spatial=tensors.get("spatial"),
+        logits=tensors.get("logits"),
         extractor=extractor.name,
         fingerprint=extractor.fingerprint,
         input_size=extractor.input_size,
@@ -124,10 +124,11 @@ def extract(extractor: FeatureExtractor, batches: ImageStream) -> Features:
 def build_features(
     config: EvaluationConfig, device: torch.device | str = "cpu"
 ) -> FeatureExtractor:
-    """The extractor that the configuration names.
+    """Feature extractor of a configuration.
 
     Raises:
-        ConfigError, ValueError: its files are missing or are others, or its library is.
+        ConfigError, ValueError: its files or its library are missing, or the files are of another
+            network.
     """
     if config.features == "inception":
         assert config.inception is not None
@@ -139,33 +140,33 @@ def build_features(
 
 
 def outputs(extractor: FeatureExtractor, images: Images) -> dict[str, Tensor]:
-    """What is taken of one batch, float32 on the CPU, by the names that :class:`Features` has."""
+    """Outputs for one batch, float32 on the CPU, by field name of :class:`Features`."""
     if isinstance(extractor, Inception):
-        taken = extractor.outputs(images)
-        found = {"values": taken.pooled, "spatial": taken.spatial, "logits": taken.logits}
+        output = extractor.outputs(images)
+        tensors = {"values": output.pooled, "spatial": output.spatial, "logits": output.logits}
     else:
-        found = {"values": extractor(images)}
-    return {name: rows.float().cpu() for name, rows in found.items()}
+        tensors = {"values": extractor(images)}
+    return {name: rows.float().cpu() for name, rows in tensors.items()}
 
 
 class ImageHash:
-    """Of a set of images, batch by batch; 65 bytes of memory an image."""
+    """Hash of a set of images, updated batch by batch; 65 bytes of memory per image."""
 
     def __init__(self) -> None:
         self._digests: list[bytes] = []
 
     def add(self, images: Images) -> None:
-        """One more batch."""
+        """Add one batch."""
         self._digests += [_image_digest(image) for image in images.cpu()]
 
     def digits(self) -> str:
-        """16 hexadecimal digits; neither order nor batches change them.
+        """Hash, 16 hexadecimal digits, independent of order and batches.
 
         Raises:
             ValueError: no images at all.
         """
         if not self._digests:
-            raise ValueError("there are no images to take features of: the stream was empty")
+            raise ValueError("there are no images to extract features of: the stream was empty")
         return hashlib.sha256(b"".join(sorted(self._digests))).hexdigest()[:16]
 
 

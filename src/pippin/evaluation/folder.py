@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of image files as a stream of batches."""
+"""Stream of image batches from a folder of image files."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,41 +15,42 @@ from pippin.image_folder import find_images
 def folder_images(path: Path | str, batch_size: int = 64) -> Iterator[UInt8[Tensor, "_ 3 _ _"]]:
     """All image files below a folder, in the order of their paths.
 
-    They are those that a training on the folder finds, see :mod:`pippin.image_folder`. Files next
-    to one another that have one size make a batch, so a folder of mixed sizes is read in smaller
-    batches; features resize each image by itself. Pixels follow the rules of
+    The files are those that training on the folder uses, see :mod:`pippin.image_folder`.
+    Consecutive files of equal size form a batch, so a folder of mixed sizes gives smaller batches;
+    feature extractors resize each image individually. Files are decoded by
     :func:`pippin.image_files.read_image`.
 
     Raises:
-        ValueError: no such folder, no image in it, or a file that cannot be read, by name.
+        ValueError: no such folder, no image in it, or an unreadable file, which is named.
     """
     return image_batches(image_paths(Path(path)), batch_size)
 
 
 def image_batches(paths: Sequence[Path], batch_size: int) -> Iterator[UInt8[Tensor, "_ 3 _ _"]]:
-    """The given image files in order, one batch in memory at a time; see :func:`folder_images`."""
-    waiting: list[Tensor] = []
+    """Batches of the given image files in order, one in memory at a time; see
+    :func:`folder_images`."""
+    pending: list[Tensor] = []
     for file in paths:
         image = read_image(file)
-        if waiting and (len(waiting) == batch_size or waiting[0].shape != image.shape):
-            yield torch.stack(waiting)
-            waiting = []
-        waiting.append(image)
-    yield torch.stack(waiting)
+        if pending and (len(pending) == batch_size or pending[0].shape != image.shape):
+            yield torch.stack(pending)
+            pending = []
+        pending.append(image)
+    yield torch.stack(pending)
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted: those of :func:`pippin.image_folder.find_images`.
+    """Sorted paths of the image files that :func:`pippin.image_folder.find_images` lists.
 
     Raises:
         ValueError: no such folder, or no image in it.
         OSError: a folder that cannot be read.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder")
-    found = sorted(find_images(folder).images.values())
-    if not found:
+        raise ValueError(f"{folder} is not a folder; give a folder of images")
+    paths = sorted(find_images(folder).images.values())
+    if not paths:
         raise ValueError(
             f"{folder} and its subfolders hold no image; allowed are {', '.join(SUFFIXES)} files"
         )
-    return found
+    return paths

@@ -3,8 +3,8 @@
 
 d^2 = |mu_1 - mu_2|^2 + tr(C_1) + tr(C_2) - 2 tr((C_1^1/2 C_2 C_1^1/2)^1/2)
 (Dowson & Landau 1982; Heusel et al. 2017, eq. 6). With fewer samples than dimensions its bias is
-far larger than the differences one looks for, so it is reported with N and beside the same
-distance between real pictures.
+far larger than typical differences between models, so it is reported with N and beside the same
+distance between real images.
 """
 
 from dataclasses import dataclass
@@ -16,31 +16,31 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class FittedGaussian:
-    """A mean and a covariance, of however many samples."""
+    """Mean and covariance of an unknown number of samples."""
 
     mean: Float64[Tensor, " dim"]
     covariance: Float64[Tensor, "dim dim"]
-    """It may be singular."""
+    """May be singular."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianStatistics:
-    """Count, mean and scatter of a set of features; grows by batches, merges across shards."""
+    """Count, mean and scatter of a set of features; merges across batches and shards."""
 
     count: int
     mean: Float64[Tensor, " dim"]
     scatter: Float64[Tensor, "dim dim"]
-    """The sum of outer products of deviations from the mean."""
+    """Sum of outer products of deviations from the mean."""
 
     @classmethod
     def empty(cls, dim: int) -> "GaussianStatistics":
-        """Of no features at all."""
+        """Statistics of an empty set."""
         zeros = torch.zeros(dim, dim, dtype=torch.float64)
         return cls(count=0, mean=zeros[0].clone(), scatter=zeros)
 
     @classmethod
     def of(cls, values: Float[Tensor, "batch dim"]) -> "GaussianStatistics":
-        """Of one batch."""
+        """Statistics of one batch."""
         values = values.detach().double().cpu()
         if len(values) == 0:
             return cls.empty(values.shape[1])
@@ -49,7 +49,7 @@ class GaussianStatistics:
         return cls(count=len(values), mean=mean, scatter=deviations.T @ deviations)
 
     def merge(self, other: "GaussianStatistics") -> "GaussianStatistics":
-        """Of both sets together (Chan, Golub & LeVeque 1979, eq. 2.1)."""
+        """Statistics of the union of both sets (Chan, Golub & LeVeque 1979, eq. 2.1)."""
         count = self.count + other.count
         if count == 0:
             return self
@@ -63,7 +63,7 @@ class GaussianStatistics:
 
     @property
     def covariance(self) -> Float64[Tensor, "dim dim"]:
-        """Unbiased.
+        """Unbiased covariance.
 
         Raises:
             ValueError: fewer than two samples.
@@ -74,33 +74,34 @@ class GaussianStatistics:
 
 
 Gaussian = GaussianStatistics | FittedGaussian
-"""What a Frechet distance is between."""
+"""Operand of a Frechet distance."""
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
-    """The squared Frechet distance, as is usual; covariances may be singular.
+    """Squared Frechet distance, as papers report it; covariances may be singular.
 
     Raises:
         ValueError: different dimensions, or fewer than two samples on a side.
     """
     if first.mean.shape != second.mean.shape:
         raise ValueError(
-            f"features of {len(first.mean)} and of {len(second.mean)} dimensions have no distance"
+            f"feature dimensions differ: {len(first.mean)} and {len(second.mean)}; use features "
+            "of the same network and layer"
         )
-    one, other = first.covariance, second.covariance
-    root = _root(one)
-    # C_1^1/2 C_2 C_1^1/2 has the eigenvalues of R' C_2 R for every R with R R' = C_1, and those
-    # which R' leaves out are zero.
-    inner = root.T @ other @ root
+    first_covariance, second_covariance = first.covariance, second.covariance
+    root = _root(first_covariance)
+    # C_1^1/2 C_2 C_1^1/2 has the eigenvalues of R' C_2 R for every R with R R' = C_1; the
+    # eigenvalues that R' omits are zero.
+    inner = root.T @ second_covariance @ root
     overlap, _ = _eigh((inner + inner.T) / 2)
     overlap = torch.where(overlap > _noise(overlap), overlap, 0).sqrt().sum()
-    gap = (first.mean - second.mean).square().sum()
-    spread = one.trace() + other.trace()
-    return float(gap + spread - 2 * overlap)
+    mean_distance = (first.mean - second.mean).square().sum()
+    spread = first_covariance.trace() + second_covariance.trace()
+    return float(mean_distance + spread - 2 * overlap)
 
 
 def _root(covariance: Float64[Tensor, "dim dim"]) -> Float64[Tensor, "dim rank"]:
-    """R with R R' = covariance and as many columns as the rank."""
+    """Matrix R with R R' = covariance and as many columns as the rank."""
     values, vectors = _eigh(covariance)
     kept = values > _noise(values)
     root = covariance.new_zeros(len(covariance), int(kept.sum()))
@@ -109,20 +110,20 @@ def _root(covariance: Float64[Tensor, "dim dim"]) -> Float64[Tensor, "dim rank"]
 
 
 def _eigh(matrix: Float64[Tensor, "dim dim"]) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and vectors of the block of features that vary, values ascending.
+    """Eigenvalues (ascending) and eigenvectors of the block of features that vary.
 
-    The others add eigenvalues of exactly 0, and with many of them LAPACK may not converge.
+    Constant features add eigenvalues of exactly 0, and with many of them LAPACK may not converge.
     """
     block = matrix[_varies(matrix)][:, _varies(matrix)]
     return torch.linalg.eigh(block)
 
 
 def _varies(matrix: Float64[Tensor, "dim dim"]) -> Tensor:
-    """Where a positive semi-definite matrix has other numbers than 0 in its row."""
+    """Mask of the non-zero rows of a positive semi-definite matrix."""
     return matrix.diagonal() > 0
 
 
 def _noise(values: Float64[Tensor, " n"]) -> float:
-    """Eigenvalues up to here are zero but for rounding."""
+    """Threshold up to which eigenvalues are zero but for rounding."""
     largest = float(values[-1]) if len(values) else 0.0
     return largest * len(values) * torch.finfo(torch.float64).eps

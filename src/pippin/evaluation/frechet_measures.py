@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frechet distances and the Inception score as measures, by the names that they have earned.
+"""Frechet distances and the Inception score as measures, under their official names.
 
-``FID``, ``sFID`` and ``IS`` are made with the published Inception weights only. With other
-features a name says which: ``FD-efflite0``, ``sFD-inception-ab12cd34``.
+``FID``, ``sFID`` and ``IS`` are computed with the published Inception weights only. With other
+features, the name contains them: ``FD-efflite0``, ``sFD-inception-ab12cd34``.
 """
 
 from typing import Any
@@ -19,30 +19,30 @@ from pippin.evaluation.inception_score import (
 from pippin.evaluation.measure import NORMAL_95, Measure
 from pippin.evaluation.reference import ReferenceStatistics
 
-EARNED = {"FD": "FID", "sFD": "sFID", "IS": "IS"}
-"""Name of a measure in any features -> with the published Inception."""
+OFFICIAL_NAMES = {"FD": "FID", "sFD": "sFID", "IS": "IS"}
+"""Name of a measure with any features -> its name with the published Inception."""
 
 
-def earned_name(kind: str, extractor: str) -> str:
-    """What a measure of these features is called."""
-    return EARNED[kind] if extractor == INCEPTION else f"{kind}-{extractor}"
+def official_metric_name(kind: str, extractor: str) -> str:
+    """Name of a measure of these features."""
+    return OFFICIAL_NAMES[kind] if extractor == INCEPTION else f"{kind}-{extractor}"
 
 
 def frechet_measures(
     generated: Features, reference: ReferenceStatistics, protocol: dict[str, Any]
 ) -> list[Measure]:
-    """The distance of features, and that of the spatial ones where both sides have them.
+    """Frechet distance of the pooled features, and of the spatial ones if both sides have them.
 
     Raises:
         ValueError: different dimensions, or fewer than two images on a side.
     """
-    mine = GaussianStatistics.of(generated.values)
-    pairs = {"FD": (mine, reference.pooled)}
+    statistics = GaussianStatistics.of(generated.values)
+    pairs = {"FD": (statistics, reference.pooled)}
     if generated.spatial is not None and reference.spatial is not None:
         pairs["sFD"] = (GaussianStatistics.of(generated.spatial), reference.spatial)
     return [
         Measure(
-            name=earned_name(kind, generated.extractor),
+            name=official_metric_name(kind, generated.extractor),
             value=frechet_distance(*sides),
             low=None,
             high=None,
@@ -57,9 +57,10 @@ def frechet_measures(
 
 
 def score_measures(generated: Features) -> list[Measure]:
-    """The Inception score, where the features have logits; the reference has no part in it.
+    """Inception score, if the features have logits; it does not depend on the reference.
 
-    The interval is the mean -+ 1.96 standard deviations of one part's score, as papers' spread is.
+    The interval is the mean -+ 1.96 standard deviations of one split's score, the spread that
+    papers report.
     """
     if generated.logits is None:
         return []
@@ -69,7 +70,7 @@ def score_measures(generated: Features) -> list[Measure]:
     value, spread = float(scores.mean()), float(scores.std(correction=0))
     return [
         Measure(
-            name=earned_name("IS", generated.extractor),
+            name=official_metric_name("IS", generated.extractor),
             value=value,
             low=max(1.0, value - NORMAL_95 * spread),
             high=value + NORMAL_95 * spread,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every network of the evaluation asks of images."""
+"""Input check of the evaluation networks."""
 
 import torch
 
@@ -7,13 +7,13 @@ from pippin.types import Images
 
 
 def check_images(images: Images) -> None:
-    """Refuse what would be scaled wrongly.
+    """Refuse images that would be scaled wrongly.
 
     Raises:
         ValueError: not uint8 images (batch, 3, height, width).
     """
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
         raise ValueError(
-            "features are taken of uint8 images (batch, 3, height, width); got "
+            "feature extraction needs uint8 images (batch, 3, height, width); got "
             f"{images.dtype} {tuple(images.shape)}"
         )

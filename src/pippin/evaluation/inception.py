@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Inception of published FID, from a file of its weights on this disk.
+"""Inception network of published FID, from a local file of its weights.
 
 It is InceptionV3 as trained in TensorFlow and published on 2015-12-05, not torchvision's. The
 network and its TensorFlow 1 resize are those of torch-fidelity (Obukhov et al. 2020, Apache-2.0),
-which holds them to the original graph. Three of its outputs are taken:
+which tests them against the original graph. Three outputs are used:
 
 - ``pool_3``, 2048 pooled features: FID (Heusel et al. 2017), KID, precision and recall;
 - the first 7 channels of ``mixed_6/conv``, a 17 x 17 map, as 2023 numbers in the order row,
@@ -29,7 +29,7 @@ from pippin.system.weight_files import read_tensors
 from pippin.types import Images
 
 NAME = "inception"
-"""Of the features where the file is the published one; FID, sFID and IS are of these only."""
+"""Name of the features if the file is the published one; FID, sFID and IS need these."""
 PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 """SHA-256 of the published weights."""
 FILE = (
@@ -42,11 +42,11 @@ PREPROCESSING = (
 )
 SPATIAL_CHANNELS = 7
 SHAPES = {"fc.weight": (1008, 2048), "Mixed_6d.branch1x1.conv.weight": (192, 768, 1, 1)}
-"""By these a file is told from other Inceptions."""
+"""Tensor shapes that distinguish the file from other Inception networks."""
 
 
 class InceptionOutputs(NamedTuple):
-    """What is taken of the network, float32, on its device."""
+    """Outputs of the network, float32, on its device."""
 
     pooled: Float[Tensor, "batch 2048"]
     spatial: Float[Tensor, "batch 2023"]
@@ -54,17 +54,18 @@ class InceptionOutputs(NamedTuple):
 
 
 class Inception:
-    """A :class:`pippin.evaluation.features.FeatureExtractor` with two further outputs.
+    """Inception features; a :class:`pippin.evaluation.features.FeatureExtractor` with two further
+    outputs.
 
     Images of any size are resized to 299 as TensorFlow 1 did: bilinear, not antialiased, the
     corners not aligned, the aspect ratio not kept.
 
     Args:
-        path: of the weights, by torch-fidelity's names: ``.pth`` or ``.safetensors``.
-        device: where the network runs.
+        path: file of weights under torch-fidelity's names: ``.pth`` or ``.safetensors``.
+        device: device of the network.
 
     Raises:
-        ConfigError: torch-fidelity is not installed, or the file is none of these.
+        ConfigError: torch-fidelity is not installed, or the file holds other weights.
     """
 
     dim = 2048
@@ -84,7 +85,7 @@ class Inception:
 
     @torch.inference_mode()
     def outputs(self, images: Images) -> InceptionOutputs:
-        """All that is taken of the network, in one pass.
+        """All outputs in one forward pass.
 
         Raises:
             ValueError: not uint8 images (batch, 3, height, width).
@@ -102,7 +103,7 @@ class Inception:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Its tensors; what would run code is not read."""
+    """Tensors of the file; pickled code is never run."""
     if not path.is_file():
         raise ConfigError(f"evaluation.inception: there is no file {path}; give {FILE}")
     try:
@@ -110,13 +111,12 @@ def _read(path: Path) -> dict[str, Tensor]:
         check_plain(tensors, str(path))
     except ValueError as error:
         raise ConfigError(
-            f"evaluation.inception: {path} holds no weights that can be read ({error}); give "
-            f"{FILE}"
+            f"evaluation.inception: {path} holds no readable weights ({error}); give {FILE}"
         ) from error
     shapes = {name: tuple(tensors[name].shape) for name in SHAPES if name in tensors}
     if shapes != SHAPES:
         raise ConfigError(
-            f"evaluation.inception: {path} is not the Inception that FID is made of "
+            f"evaluation.inception: {path} is not the Inception network of FID "
             f"(torchvision's is another network); give {FILE}"
         )
     return tensors
@@ -129,12 +129,12 @@ def _build(tensors: dict[str, Tensor], path: Path) -> Any:
         raise ConfigError(
             "evaluation.inception needs the package torch-fidelity: pip install 'pippin[fid]'"
         ) from error
-    # The library unpickles what it is given, so it is given what was read without.
-    safe = io.BytesIO()
-    torch.save(dict(tensors), safe)
-    safe.seek(0)
+    # The library unpickles its argument, so it gets tensors that were read without unpickling.
+    buffer = io.BytesIO()
+    torch.save(dict(tensors), buffer)
+    buffer.seek(0)
     try:
-        return FeatureExtractorInceptionV3(NAME, ["2048", "logits_unbiased"], safe)
-    except RuntimeError as error:  # tensors that are missing, or of other shapes
+        return FeatureExtractorInceptionV3(NAME, ["2048", "logits_unbiased"], buffer)
+    except RuntimeError as error:  # missing tensors or other shapes
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"evaluation.inception: {path}: {reason}; give {FILE}") from error

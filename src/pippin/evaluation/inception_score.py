@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Inception score (Salimans et al. 2016, section 4), in float64.
+"""Inception score (Salimans et al. 2016, section 4), in float64.
 
     IS = exp(mean over x of KL(p(y | x) || p(y))),    p(y) = mean over x of p(y | x)
 
-It knows no reference: 1 where all images look alike to the classifier or like nothing it knows, at
-most the number of classes. Papers give the mean over 10 parts of the images.
+It needs no reference. It is 1 if the classifier predicts the same distribution for all images, and
+at most the number of classes. Papers report the mean over 10 splits of the images.
 """
 
 import numpy as np
@@ -13,23 +13,23 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 SPLITS = 10
-"""Parts whose scores are averaged."""
+"""Number of splits whose scores are averaged."""
 ORDER_SEED = 2020
-"""Of torch-fidelity's order, which is taken so that numbers agree with its."""
+"""Seed of torch-fidelity's order of images, used so that scores agree with torch-fidelity."""
 
 
 def inception_scores(
     logits: Float[Tensor, "count classes"], splits: int = SPLITS
 ) -> Float64[Tensor, " splits"]:
-    """The score of each of ``splits`` parts of the images, in the order that they have.
+    """Score of each of ``splits`` consecutive splits of the images.
 
     Raises:
-        ValueError: fewer images than parts.
+        ValueError: fewer images than splits.
     """
     count = len(logits)
     if not 1 <= splits <= count:
         raise ValueError(
-            f"an Inception score over {splits} parts needs that many images; got {count}"
+            f"an Inception score over {splits} splits needs at least {splits} images; got {count}"
         )
     scores = []
     for index in range(splits):
@@ -42,5 +42,5 @@ def inception_scores(
 
 
 def shuffled_order(count: int) -> Int64[Tensor, " count"]:
-    """torch-fidelity's: so that sorted files do not make parts of one class."""
+    """torch-fidelity's random order, so that sorted files do not give splits of one class."""
     return torch.from_numpy(np.random.RandomState(ORDER_SEED).permutation(count))

@@ -2,7 +2,7 @@
 """Kernel distance: the unbiased squared maximum mean discrepancy between two sets of features.
 
 k(x, y) = (x . y / d + 1)^3 (Binkowski et al. 2018, section 4). The estimate is unbiased at any
-number of samples, so it may be below zero where the two sets are alike.
+number of samples, so it may be negative for similar sets.
 """
 
 import torch
@@ -13,13 +13,13 @@ from pippin.evaluation.measure import Jackknife
 from pippin.rng import permutation
 
 CELLS = 2**23
-"""Kernel values held in memory at once."""
+"""Number of kernel values in memory at once."""
 
 
 def kernel(
     x: Float64[Tensor, "rows dim"], y: Float64[Tensor, "columns dim"]
 ) -> Float64[Tensor, "rows columns"]:
-    """The cubic polynomial kernel of all pairs."""
+    """Cubic polynomial kernel of all pairs."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
@@ -28,18 +28,17 @@ def kernel_distance(
     reference: Float[Tensor, "m dim"],
     within: Float64[Tensor, ""] | None = None,
 ) -> Jackknife:
-    """The unbiased estimate from all samples of both sides.
+    """Unbiased estimate from all samples of both sides.
 
-    The jackknife leaves out generated samples and holds the reference fixed: its interval says
-    how the number would vary over other samples of the same model. Where the two distributions
-    agree the statistic is degenerate, and the interval is too wide by about sqrt(2), not too
-    narrow.
+    The jackknife leaves out generated samples and keeps the reference fixed: its interval covers
+    other samples of the same model. If the two distributions are equal, the statistic is
+    degenerate, and the interval is too wide by about sqrt(2), not too narrow.
 
     Args:
         generated: features of n images.
         reference: features of m images.
-        within: :func:`unbiased_within` of the reference, where it is known already: of a large
-            one it is nearly all the work.
+        within: :func:`unbiased_within` of the reference, if already computed: for a large
+            reference it takes most of the time.
 
     Raises:
         ValueError: fewer than three generated or two reference samples.
@@ -47,12 +46,16 @@ def kernel_distance(
     _check_counts(len(generated), len(reference))
     x, y = generated.double(), reference.double()
     n = len(x)
-    others = _row_sums(x, x) - kernel_diagonal(x)  # (n,) over the other generated samples
-    across = _row_sums(x, y) / len(y)  # (n,)
-    total, crossed = others.sum(), across.sum()
-    own = unbiased_within(y) if within is None else within
-    value = total / (n * (n - 1)) + own - 2 * crossed / n
-    left_out = (total - 2 * others) / ((n - 1) * (n - 2)) + own - 2 * (crossed - across) / (n - 1)
+    within_sums = _row_sums(x, x) - kernel_diagonal(x)  # (n,) over the other generated samples
+    cross_means = _row_sums(x, y) / len(y)  # (n,)
+    total, cross_total = within_sums.sum(), cross_means.sum()
+    reference_within = unbiased_within(y) if within is None else within
+    value = total / (n * (n - 1)) + reference_within - 2 * cross_total / n
+    left_out = (
+        (total - 2 * within_sums) / ((n - 1) * (n - 2))
+        + reference_within
+        - 2 * (cross_total - cross_means) / (n - 1)
+    )
     return Jackknife(value=float(value), left_out=left_out)
 
 
@@ -64,7 +67,7 @@ def subset_distances(
     size: int,
     seed: int,
 ) -> Float64[Tensor, " subsets"]:
-    """The unbiased estimate on random subsets of both sides, drawn without replacement.
+    """Unbiased estimates on random subsets of both sides, drawn without replacement.
 
     Raises:
         ValueError: a subset larger than a side, or a size below 2.
@@ -74,23 +77,27 @@ def subset_distances(
             f"KID subsets of {size} need that many images on both sides and at least 2; there "
             f"are {len(generated)} generated and {len(reference)} reference images"
         )
-    found = []
+    estimates = []
     for index in range(subsets):
-        ours = permutation(len(generated), "subset", seed, "kid", index, "generated")[:size]
-        theirs = permutation(len(reference), "subset", seed, "kid", index, "reference")[:size]
-        x, y = generated[ours].double(), reference[theirs].double()
+        generated_rows = permutation(len(generated), "subset", seed, "kid", index, "generated")[
+            :size
+        ]
+        reference_rows = permutation(len(reference), "subset", seed, "kid", index, "reference")[
+            :size
+        ]
+        x, y = generated[generated_rows].double(), reference[reference_rows].double()
         cross = kernel(x, y).mean()
-        found.append(unbiased_within(x) + unbiased_within(y) - 2 * cross)
-    return torch.stack(found)
+        estimates.append(unbiased_within(x) + unbiased_within(y) - 2 * cross)
+    return torch.stack(estimates)
 
 
 def kernel_diagonal(x: Float64[Tensor, "n dim"]) -> Float64[Tensor, " n"]:
-    """k(x, x) of every sample."""
+    """Kernel k(x, x) of every sample."""
     return (x.square().sum(1) / x.shape[1] + 1) ** 3
 
 
 def unbiased_within(x: Float64[Tensor, "n dim"]) -> Float64[Tensor, ""]:
-    """The mean of the kernel over pairs of different samples."""
+    """Mean of the kernel over pairs of different samples."""
     n = len(x)
     return (_row_sums(x, x) - kernel_diagonal(x)).sum() / (n * (n - 1))
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LPIPS (Zhang et al. 2018), where the weights of its backbone lie on this disk.
+"""LPIPS (Zhang et al. 2018) with backbone weights from a local file.
 
-The package ``lpips`` brings the distance and its learned weights, version 0.1; the backbone,
-AlexNet or VGG16 trained on ImageNet, it would download. Here it is read from torchvision's file.
+The package ``lpips`` contains the distance and its learned weights, version 0.1, and downloads its
+backbone, AlexNet or VGG16 trained on ImageNet. Here the backbone is read from torchvision's file.
 """
 
 from pathlib import Path
@@ -20,25 +20,25 @@ from pippin.system.weight_files import read_tensors
 from pippin.types import Images
 
 NETWORKS: dict[tuple[int, ...], str] = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
-"""Shape of the first layer -> what ``lpips`` calls the network."""
+"""Shape of the first layer -> name of the network in ``lpips``."""
 FILES = "torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth, or such a .safetensors"
 SMALLEST = 64
 
 
 class Lpips:
-    """Distances of image pairs; see :class:`pippin.evaluation.perceptual.PairDistance`.
+    """LPIPS of image pairs; a :class:`pippin.evaluation.perceptual.PairDistance`.
 
     Args:
         path: torchvision's weights of AlexNet or VGG16; the classifier may be missing.
-        device: where it is computed.
-        batch_size: pairs at a time.
+        device: device of the network.
+        batch_size: number of pairs per forward pass.
 
     Raises:
-        ConfigError: ``lpips`` is not installed, or the file is none of these.
+        ConfigError: ``lpips`` is not installed, or the file holds other weights.
     """
 
     input_size: int | None = None
-    """Images pass at their own size; those below :data:`SMALLEST` pixels are enlarged to it."""
+    """Images keep their own size; those below :data:`SMALLEST` pixels are enlarged to it."""
 
     def __init__(
         self, path: Path | str, device: torch.device | str = "cpu", batch_size: int = 64
@@ -51,19 +51,19 @@ class Lpips:
         self._device, self._batch_size = device, batch_size
 
     def __call__(self, first: Images, second: Images) -> Float[Tensor, " batch"]:
-        """One float32 number for each pair, on the CPU."""
+        """Distance of each pair, float32 on the CPU."""
         pairs = zip(first.split(self._batch_size), second.split(self._batch_size), strict=True)
         return torch.cat([self._distance(a, b) for a, b in pairs])
 
     @torch.inference_mode()
     def _distance(self, first: Images, second: Images) -> Float[Tensor, " batch"]:
         pixels = (_enlarged(x.to(self._device).float() / 127.5 - 1) for x in (first, second))
-        found: Tensor = self._model(*pixels)
-        return found.flatten(1).mean(1).cpu()
+        distances: Tensor = self._model(*pixels)
+        return distances.flatten(1).mean(1).cpu()
 
 
 def _enlarged(pixels: Tensor) -> Tensor:
-    """At least as large as the networks can halve."""
+    """Pixels enlarged to the smallest side that the networks can halve."""
     if min(pixels.shape[-2:]) >= SMALLEST:
         return pixels
     return interpolate(pixels, size=(SMALLEST, SMALLEST), mode="bilinear", align_corners=False)
@@ -76,7 +76,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         tensors = read_tensors(path)
         check_plain(tensors, str(path))
     except ValueError as error:
-        raise ConfigError(f"evaluation.lpips: {path} holds no such weights: {error}") from error
+        raise ConfigError(
+            f"evaluation.lpips: {path} holds no readable weights ({error}); give {FILES}"
+        ) from error
     first = tensors.get("features.0.weight")
     if first is None or tuple(first.shape) not in NETWORKS:
         raise ConfigError(f"evaluation.lpips: {path} is neither AlexNet nor VGG16; give {FILES}")
@@ -91,11 +93,13 @@ def _build(network: str, tensors: dict[str, Tensor], path: Path) -> Any:
             "evaluation.lpips needs the package lpips: pip install 'pippin[lpips]'"
         ) from error
     model = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
-    own = dict(model.net.named_parameters())  # slice2.5.weight: layer 5 of torchvision's features
-    wanted = {name: "features." + name.partition(".")[2] for name in own}
-    missing = sorted(set(wanted.values()) - tensors.keys())
+    parameters = dict(
+        model.net.named_parameters()
+    )  # slice2.5.weight: layer 5 of torchvision's features
+    source_names = {name: "features." + name.partition(".")[2] for name in parameters}
+    missing = sorted(set(source_names.values()) - tensors.keys())
     if missing:
         raise ConfigError(f"evaluation.lpips: {path} lacks {', '.join(missing)}; give {FILES}")
-    for name, theirs in wanted.items():
-        own[name].data.copy_(tensors[theirs])
+    for name, source in source_names.items():
+        parameters[name].data.copy_(tensors[source])
     return model.eval()

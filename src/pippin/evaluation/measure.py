@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One measured number with its interval and its protocol, and how intervals are made.
+"""Measured numbers with intervals and protocols, and the construction of intervals.
 
-Every interval here is about *which images were sampled* (or which held-out pictures were used)
-from one trained model. None of them covers what another training seed would give: that takes
-several trainings.
+Every interval here covers the sampling of images (or of held-out images) for one trained model.
+None covers the variation over training seeds: that takes several trainings.
 """
 
 import math
@@ -23,41 +22,41 @@ Subject = Literal["arm", "untrained", "real"]
 NORMAL_95 = 1.959963984540054
 """Half-width of a 95 % interval in standard errors."""
 RESAMPLES = 1000
-"""Bootstrap resamples of one interval."""
+"""Number of bootstrap resamples per interval."""
 CELLS = 2**22
-"""Resampled values held in memory at once."""
+"""Number of resampled values in memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One number, what it is, and how far it can be trusted."""
+    """One metric value with interval, unit and protocol."""
 
     name: str
     value: float
-    """Not finite where the model returned numbers that are not."""
+    """Not finite if the model returned non-finite numbers."""
     low: float | None
     high: float | None
-    """95 % interval; None where there is none."""
+    """95 % interval; None = no interval."""
     interval_over: IntervalOver
     """samples: other samples of the same model; subsets: the spread of one subset's estimate."""
     n: int
-    """How many images (pairs, pictures) of the subject were measured."""
+    """Number of measured images (or pairs) of the subject."""
     unit: str
     better: Better
     subject: Subject = "arm"
-    """A trained model, untrained weights, or real pictures measured in the model's place."""
+    """Trained model (arm), untrained weights, or real images measured instead of samples."""
     protocol: dict[str, Any] = field(default_factory=dict)
-    """All that can change the number, as JSON values."""
+    """Settings that can change the number, as JSON values."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; a number that is not finite becomes None."""
+        """Plain JSON values; non-finite numbers become None."""
         values = asdict(self)
         return values | {name: _finite(values[name]) for name in ("value", "low", "high")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Jackknife:
-    """A statistic of n samples, and its values with each one of them left out."""
+    """Statistic of n samples, and its n leave-one-out values."""
 
     value: float
     left_out: Float[Tensor, " n"]
@@ -65,10 +64,10 @@ class Jackknife:
     def interval(
         self, lowest: float = -math.inf, highest: float = math.inf
     ) -> tuple[float, float]:
-        """A 95 % interval from the jackknife's standard error (Efron & Stein 1981).
+        """95 % interval from the jackknife's standard error (Efron & Stein 1981).
 
-        On average that standard error is not too small, whatever the statistic. The interval is
-        cut at the bounds of the statistic.
+        On average that standard error is not too small, for any statistic. The interval is clipped
+        to the bounds of the statistic.
         """
         values = self.left_out.double()
         n = len(values)
@@ -92,7 +91,7 @@ def bootstrap_means(
 
 
 def middle(values: Float[Tensor, " n"]) -> tuple[float, float]:
-    """The 2.5 % and 97.5 % quantiles."""
+    """Percentile interval: the 2.5 % and 97.5 % quantiles."""
     low, high = torch.quantile(values.double(), torch.tensor([0.025, 0.975]).double()).tolist()
     return low, high
 
@@ -107,10 +106,9 @@ def mean_measure(
     subject: Subject = "arm",
     protocol: dict[str, Any] | None = None,
 ) -> Measure:
-    """The mean of per-sample values with a percentile bootstrap interval over the samples.
+    """Mean of per-sample values with a percentile bootstrap interval over the samples.
 
-    Where a value is not finite neither is the mean, and there is no interval; nor is there one
-    for a single sample.
+    There is no interval if a value, and so the mean, is not finite, nor for a single sample.
     """
     low: float | None = None
     high: float | None = None

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does a model draw its training pictures again?
+"""Memorisation: nearest training images of samples, in feature space.
 
-For every image the distance to the nearest training picture, in the space of features. Held-out
-real pictures say how near a training picture is that was never copied: an image that is nearer
-than all but 5 % of them is called a near copy, and a share far above 0.05 means memorisation.
-Features see what a picture shows and little of where: a near copy need not be one pixel by pixel.
-Samples have passed a decoder and real pictures have not, which moves samples away and hides some.
+The distance of every sample to its nearest training image is compared with the same distance of
+held-out real images, which cannot be copies. A sample nearer than all but 5 % of the held-out
+images is a near copy; a share of near copies far above 0.05 means memorisation. Features encode
+content more than position: a near copy need not be a copy pixel by pixel. Samples are decoded from
+latents and real images are not, which increases the samples' distances and hides some copies.
 """
 
 from typing import Any
@@ -18,16 +18,16 @@ from pippin.evaluation.features import Features
 from pippin.evaluation.measure import RESAMPLES, Measure, Subject, mean_measure, middle
 from pippin.rng import generator
 
-NEAR = 0.05
-"""Share of held-out pictures whose nearest training picture is a near copy."""
+NEAR_SHARE = 0.05
+"""Share of held-out images that are near copies by definition."""
 ROWS = 512
-"""Images compared at once."""
-FEWEST = 100
-"""Held-out pictures from which on their 5 % quantile means something."""
+"""Number of images compared at once."""
+MIN_HELD_OUT = 100
+"""Smallest number of held-out images for which the 5 % quantile is meaningful."""
 
 
 def nearest_distances(images: Features, training: Features) -> Float64[Tensor, " images"]:
-    """Euclidean distance of each image to the nearest training picture.
+    """Euclidean distance of each image to the nearest training image.
 
     Raises:
         ValueError: features of two different extractors.
@@ -37,25 +37,27 @@ def nearest_distances(images: Features, training: Features) -> Float64[Tensor, "
             "features of different extractors cannot be compared: "
             f"{images.protocol()} and {training.protocol()}"
         )
-    known = training.values.double()
-    parts = [
-        torch.cdist(part.double(), known, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+    training_values = training.values.double()
+    distances = [
+        torch.cdist(
+            part.double(), training_values, compute_mode="donot_use_mm_for_euclid_dist"
+        ).amin(1)
         for part in images.values.split(ROWS)
     ]
-    return torch.cat(parts)
+    return torch.cat(distances)
 
 
 def memorisation_measures(
     generated: Features, held_out: Features, training: Features, *, seed: int
 ) -> list[Measure]:
-    """``nearest training distance`` of samples and of held-out pictures; ``near copies`` of
-    samples, where at least :data:`FEWEST` pictures are held out.
+    """``nearest training distance`` of samples and of held-out images; ``near copies`` of samples,
+    if at least :data:`MIN_HELD_OUT` images are held out.
 
     Args:
-        generated: of samples.
-        held_out: of real pictures of the same kind that were not trained on.
-        training: of the training pictures' clean views.
-        seed: of the bootstrap over images.
+        generated: features of samples.
+        held_out: features of real images of the same kind that were not trained on.
+        training: features of the training images' clean views.
+        seed: seed of the bootstrap over images.
     """
     distances: dict[Subject, Tensor] = {
         "arm": nearest_distances(generated, training),
@@ -79,28 +81,33 @@ def memorisation_measures(
         )
         for subject, values in distances.items()
     ]
-    if len(held_out) < FEWEST:  # the quantile would be one picture's
+    if len(held_out) < MIN_HELD_OUT:  # the quantile would depend on one image
         return means
     return [*means, _near_copies(distances["arm"], distances["real"], seed, shared)]
 
 
 def _near_copies(generated: Tensor, real: Tensor, seed: int, protocol: dict[str, Any]) -> Measure:
-    """The share, with a bootstrap over samples and over the held-out pictures that set the bar."""
-    draws = generator("subset", seed, "bootstrap", "near copies")
+    """Share of near copies, with a bootstrap over samples and over the held-out images that set
+    the threshold."""
+    resampling = generator("subset", seed, "bootstrap", "near copies")
     shares = []
     for _ in range(RESAMPLES):
-        bar = real[torch.randint(len(real), (len(real),), generator=draws)].quantile(NEAR)
-        mine = generated[torch.randint(len(generated), (len(generated),), generator=draws)]
-        shares.append((mine < bar).double().mean())
+        threshold = real[torch.randint(len(real), (len(real),), generator=resampling)].quantile(
+            NEAR_SHARE
+        )
+        resampled = generated[
+            torch.randint(len(generated), (len(generated),), generator=resampling)
+        ]
+        shares.append((resampled < threshold).double().mean())
     low, high = middle(torch.stack(shares))
     return Measure(
         name="near copies",
-        value=float((generated < real.quantile(NEAR)).double().mean()),
+        value=float((generated < real.quantile(NEAR_SHARE)).double().mean()),
         low=low,
         high=high,
         interval_over="samples",
         n=len(generated),
         unit="share",
         better="lower",
-        protocol=protocol | {"near_share": NEAR, "seed": seed},
+        protocol=protocol | {"near_share": NEAR_SHARE, "seed": seed},
     )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``efflite0-distance``: how different two images look, by EfficientNet-lite0's inner maps.
+"""``efflite0-distance``: perceptual distance of two images in EfficientNet-lite0's feature maps.
 
-Made like LPIPS (Zhang et al. 2018, section 3.1) but on another network and without its learned
-weights, so its numbers are not LPIPS numbers. At each place of five maps (strides 2 to 32) the
+It follows LPIPS (Zhang et al. 2018, section 3.1) with another network and without learned weights,
+so its values are not LPIPS values. At each position of five feature maps (strides 2 to 32) the
 channels are scaled to unit length; the squared differences are summed over channels, averaged
-over places, then over the maps. 0 for equal images, 4 at the most.
+over positions, then over the maps. 0 for equal images, at most 4.
 """
 
 from typing import Protocol, runtime_checkable
@@ -20,24 +20,24 @@ from pippin.types import Images
 
 @runtime_checkable
 class PairDistance(Protocol):
-    """How different the two images of each pair look."""
+    """Perceptual distance of the two images of each pair."""
 
     name: str
     fingerprint: str
     input_size: int | None
-    """Side that images are resized to; None = they pass at their own."""
+    """Side that images are resized to; None = their own size."""
 
     def __call__(self, first: Images, second: Images) -> Float[Tensor, " batch"]:
-        """One float32 number for each pair, on the CPU; 0 for equal images."""
+        """Distance of each pair, float32 on the CPU; 0 for equal images."""
         ...
 
 
 class PerceptualDistance:
-    """Distances of image pairs; a :class:`PairDistance`.
+    """``efflite0-distance`` of image pairs; a :class:`PairDistance`.
 
     Args:
-        network: whose maps are compared, at its own input size.
-        batch_size: pairs at a time.
+        network: network of the feature maps, at its own input size.
+        batch_size: number of pairs per forward pass.
     """
 
     name = "efflite0-distance"
@@ -49,7 +49,7 @@ class PerceptualDistance:
         self.input_size: int | None = network.input_size
 
     def __call__(self, first: Images, second: Images) -> Float[Tensor, " batch"]:
-        """One float32 number for each pair, on the CPU."""
+        """Distance of each pair, float32 on the CPU."""
         assert len(first) == len(second), (len(first), len(second))
         size = self._batch_size
         pairs = zip(first.split(size), second.split(size), strict=True)

@@ -10,8 +10,8 @@ B(x) is the open ball around x up to its k-th nearest neighbour in its own set.
 - coverage: share of reference balls that hold a generated sample
   (both Naeem et al. 2020, section 3).
 
-Memory is linear in the number of images: distances are computed for a block of reference images
-at a time.
+Memory is linear in the number of images: distances are computed block by block of reference
+images.
 """
 
 from collections.abc import Iterator
@@ -24,15 +24,15 @@ from torch import Tensor
 from pippin.evaluation.measure import Jackknife
 
 CELLS = 2**22
-"""Distances held in memory at once."""
+"""Number of distances in memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbourhoods:
-    """The four measures, each with the values that leave one generated image out.
+    """The four metrics, each with its values when one generated image is left out.
 
-    The reference is held fixed. Leaving out a generated image also lets the balls grow that it
-    helped to bound, exactly.
+    The reference is fixed. Leaving out a generated image also enlarges the balls that it bounds;
+    this is computed exactly.
     """
 
     precision: Jackknife
@@ -47,13 +47,13 @@ def prdc(
     neighbours: int,
     reference_radii: Float64[Tensor, " m"] | None = None,
 ) -> Neighbourhoods:
-    """Compare two sets by their k nearest neighbours.
+    """Precision, recall, density and coverage from k nearest neighbours.
 
     Args:
         generated: features of n images.
         reference: features of m images.
         neighbours: k.
-        reference_radii: :func:`squared_radii` of the reference, where they are known already.
+        reference_radii: :func:`squared_radii` of the reference, if already computed.
 
     Raises:
         ValueError: k below 1, or a side has too few images: n >= k + 2 and m >= k + 1.
@@ -63,7 +63,7 @@ def prdc(
     n, m = len(x), len(y)
     if reference_radii is None:
         reference_radii = squared_radii(y, neighbours)
-    radii, nearest = _nearest(x, neighbours + 1)  # the last one bounds a ball that grew
+    radii, nearest = _nearest(x, neighbours + 1)  # the last one bounds an enlarged ball
     balls = torch.zeros(n, dtype=torch.float64)
     recalled, covered = _Count(n), _Count(n)
     for rows, distances in _blocks(y, x):
@@ -82,25 +82,25 @@ def prdc(
 
 
 def squared_radii(values: Float64[Tensor, "n dim"], neighbours: int) -> Float64[Tensor, " n"]:
-    """Of the balls around a set's samples up to their k-th neighbour in it."""
+    """Squared distance of each sample to its k-th neighbour in the same set."""
     return _nearest(values, neighbours)[0][:, -1]
 
 
 class _Count:
-    """How many rows have at least one hit: with all columns, and with each column left out."""
+    """Number of rows with at least one hit: with all columns, and with each column left out."""
 
     def __init__(self, columns: int) -> None:
         self.total = 0.0
         self.left_out = torch.zeros(columns, dtype=torch.float64)
 
     def add(self, hits: Tensor, gained: Tensor | None = None) -> None:
-        """``gained`` (rows, columns): hits that a row wins when a column is left out."""
+        """Add rows; ``gained`` (rows, columns) are hits gained when a column is left out."""
         counts = hits.sum(1, keepdim=True)
         self.total += float((counts > 0).sum())
-        left = counts - hits.long()
+        remaining = counts - hits.long()
         if gained is not None:
-            left = left + gained
-        self.left_out += (left > 0).sum(0)
+            remaining = remaining + gained
+        self.left_out += (remaining > 0).sum(0)
 
     def share(self, rows: int) -> Jackknife:
         return Jackknife(value=self.total / rows, left_out=self.left_out / rows)
@@ -109,9 +109,9 @@ class _Count:
 def _gains(
     grown: Bool[Tensor, "block n"], nearest: Int64[Tensor, "n k"]
 ) -> Float[Tensor, "block n"]:
-    """How many balls come to hold a row when a column is left out.
+    """Number of balls that gain a row when a column is left out.
 
-    A ball grows from the k-th to the (k + 1)-th neighbour when one of its k nearest goes.
+    A ball grows from the k-th to the (k + 1)-th neighbour when one of its k nearest is left out.
     """
     gains = torch.zeros(grown.shape)
     source = grown.float()
@@ -128,26 +128,28 @@ def _mean(values: Float64[Tensor, " n"]) -> Jackknife:
 def _nearest(
     values: Float64[Tensor, "n dim"], count: int
 ) -> tuple[Float64[Tensor, "n count"], Int64[Tensor, "n count"]]:
-    """Squared distances to the nearest other samples, rising, and which they are."""
-    found = []
+    """Squared distances to the nearest other samples, ascending, and the samples' indices."""
+    blocks = []
     for rows, distances in _blocks(values, values):
         block = torch.arange(len(distances))
         distances[block, block + rows.start] = torch.inf
-        found.append(distances.topk(count, largest=False))
-    return torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
+        blocks.append(distances.topk(count, largest=False))
+    return torch.cat([nearest.values for nearest in blocks]), torch.cat(
+        [nearest.indices for nearest in blocks]
+    )
 
 
 def _blocks(
     rows: Float64[Tensor, "m dim"], columns: Float64[Tensor, "n dim"]
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Squared distances of some rows at a time to all columns."""
+    """Squared distances of blocks of rows to all columns."""
     size = max(1, CELLS // len(columns))
     column_norms = columns.square().sum(1)
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         scale = part.square().sum(1, keepdim=True) + column_norms
         distances = scale - 2 * part @ columns.T
-        # Rounding must not tell two copies of one image apart.
+        # Two copies of one image must have distance 0 in spite of rounding.
         yield slice(start, start + len(part)), distances.masked_fill(distances < 1e-12 * scale, 0)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluations by name: every number that one fixes stands here, and imports no torch."""
+"""Named evaluation presets with all their settings; this module imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,21 +12,22 @@ PresetName = Literal["coco-zero-shot"]
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShotPreset:
-    """Samples for the captions of a folder that a model was not trained on, against its pictures.
+    """Zero-shot evaluation: samples for the captions of a folder that the model was not trained
+    on, against the folder's images.
 
-    Guidance, solver and all else of sampling are the recipe's.
+    Guidance, solver and all other sampling settings are the recipe's.
     """
 
     data: ImagesConfig
-    """Pictures and samples are compared at ``data.resolution``."""
+    """Images and samples are compared at ``data.resolution``."""
     evaluation: EvaluationConfig
-    """``num_samples``: captions that are drawn for, or all where there are fewer."""
+    """``num_samples``: number of captions, or all if there are fewer."""
     steps: int
-    """Of the recipe's solver."""
+    """Number of steps of the recipe's solver."""
 
 
-# Our choices. 30 000 captions at 256 pixels are the custom of the field; 224 is the side that
-# EfficientNet-lite0 was trained at. Everything can be set on the command line.
+# 30 000 captions at 256 pixels are customary; 224 is the training resolution of
+# EfficientNet-lite0. Everything can be set on the command line.
 PRESETS: dict[PresetName, ZeroShotPreset] = {
     "coco-zero-shot": ZeroShotPreset(
         data=ImagesConfig(resolution=256),

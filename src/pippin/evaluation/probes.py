@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pairs of control values, how to undo what they should do, and how to see that they did it.
+"""Probes of controls: pairs of control values, the alignment that undoes their difference, and
+the measurement of their effect.
 
-A probe names two complete controls that describe the same picture prepared in two ways.
-``align`` takes away what the difference of the controls accounts for, so that what is left is
-drift; ``effects`` measures, image by image, whether the control acted at all.
+A probe has two complete controls that describe the same image prepared in two ways. ``align``
+removes the difference that the controls account for, so that the rest is drift; ``effects``
+measures the response of each image to the control.
 """
 
 from collections.abc import Callable
@@ -28,48 +29,48 @@ from pippin.evaluation.measure import Better
 from pippin.types import Images
 
 Distance = Callable[[Images, Images], Float[Tensor, " batch"]]
-"""How different the images of each pair look, from 0."""
+"""Perceptual distance of each pair of images, 0 or more."""
 
 Aligned = tuple[UInt8[Tensor, "batch 3 rows columns"], UInt8[Tensor, "batch 3 rows columns"]]
-"""Two sets of images that may have become smaller."""
+"""Two aligned sets of images, which may be smaller than before."""
 
 ASYMMETRIC = 0.15
-"""Distance to one's own mirror image from which an image counts as asymmetric. A shift by one
+"""Distance to its own mirror image above which an image counts as asymmetric. A shift by one
 pixel gives 0.09 and slight noise (standard deviation 4 of 255) 0.2 on OpenMoji at 64 pixels;
-about six in ten of its pictures lie above."""
+about six in ten of its images exceed the threshold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """What one probe sees in each image."""
+    """Effect of one probe on each image."""
 
     name: str
     values: Float[Tensor, " n"]
-    """May be empty where no image can show the effect."""
+    """Empty if no image can show the effect."""
     unit: str
     better: Better
 
 
 @runtime_checkable
 class Probe(Protocol):
-    """Two controls of one picture, and what to do with the two images."""
+    """Two controls of one image, and the comparison of the two resulting images."""
 
     @property
     def name(self) -> str:
-        """Ends the names of measures."""
+        """Suffix of the names of measures."""
         ...
 
     @property
     def controls(self) -> tuple[Control, Control]:
-        """The pair, in pixels of an imagined source image."""
+        """The pair of controls, in pixels of a hypothetical source image."""
         ...
 
     def align(self, first: Images, second: Images) -> Aligned:
-        """Images that would be equal if the control did its work and nothing else."""
+        """Images that would be equal if the control changed only what it should."""
         ...
 
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
-        """What shows that the control acts."""
+        """Responses of the images to the control."""
         ...
 
     def protocol(self) -> dict[str, Any]:
@@ -79,11 +80,11 @@ class Probe(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SizeProbe:
-    """A small original size against a large one: detail should change, content should not.
+    """Small against large original size: detail should change, content should not.
 
-    Drift: both images blurred to the small size. Effect: by how much the share of energy beyond
-    the small size's detail rises, in natural logarithms
-    (:func:`pippin.evaluation.appearance.log_sharpness`). Real pairs show how much is right.
+    Drift: both images blurred to the small size. Effect: increase of the share of energy beyond
+    the small size's detail, in natural logarithms
+    (:func:`pippin.evaluation.appearance.log_sharpness`). Real pairs give the target.
     """
 
     small: int = 32
@@ -92,11 +93,11 @@ class SizeProbe:
 
     @property
     def controls(self) -> tuple[Control, Control]:
-        """The whole picture at both sizes."""
-        return _whole(self.small), _whole(self.large)
+        """The uncropped image at both sizes."""
+        return _uncropped(self.small), _uncropped(self.large)
 
     def align(self, first: Images, second: Images) -> Aligned:
-        """Both at the detail of the small size.
+        """Both images blurred to the detail of the small size.
 
         Raises:
             ValueError: images no larger than the small size, which cannot show the difference.
@@ -104,7 +105,7 @@ class SizeProbe:
         if self.small >= min(first.shape[-2:]):
             raise ValueError(
                 f"images of {tuple(first.shape[-2:])} pixels cannot show an original size of "
-                f"{self.small}: give the probe a size below that"
+                f"{self.small}; give the probe a smaller size than the images"
             )
         return blur_to(first, self.small), blur_to(second, self.small)
 
@@ -114,7 +115,7 @@ class SizeProbe:
         return [Effect(name="effect", values=gain.cpu(), unit="nat", better="neither")]
 
     def protocol(self) -> dict[str, Any]:
-        """Nothing more."""
+        """No further settings."""
         return {}
 
 
@@ -123,9 +124,9 @@ class FlipProbe:
     """Unflipped against flipped: the second image should be the mirror image of the first.
 
     Drift: the second image mirrored back. Effect, the mirror test: the share of asymmetric images
-    of which the mirrored second is nearer to the first than the second itself is. 1: always
-    mirrored, 0: never. An image is asymmetric if its distance to its own mirror image exceeds the
-    threshold; their share is measured too, and without any of them the test is left out.
+    for which the mirrored second image is nearer to the first than the second image itself. 1:
+    always mirrored, 0: never. An image is asymmetric if its distance to its own mirror image
+    exceeds the threshold; their share is measured too, and without any the test is omitted.
     """
 
     size: int = 256
@@ -134,15 +135,15 @@ class FlipProbe:
 
     @property
     def controls(self) -> tuple[Control, Control]:
-        """The whole picture, not flipped and flipped."""
-        return _whole(self.size), _whole(self.size, flip=True)
+        """The uncropped image, unflipped and flipped."""
+        return _uncropped(self.size), _uncropped(self.size, flip=True)
 
     def align(self, first: Images, second: Images) -> Aligned:
-        """The second mirrored back."""
+        """The second image mirrored back."""
         return first, mirror(second)
 
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
-        """The mirror test, and how many images can take it."""
+        """The mirror test, and the share of asymmetric images."""
         asymmetric = distance(first, mirror(first)) > self.threshold
         mirrored = distance(first, mirror(second)) < distance(first, second)
         share = Effect(
@@ -160,43 +161,42 @@ class FlipProbe:
 
 @dataclass(frozen=True, kw_only=True)
 class CropProbe:
-    """The top-left four fifths against the bottom-right four fifths: content should move.
+    """Top-left four fifths against bottom-right four fifths: content should move.
 
-    With these shares content moves by a quarter of the image, a whole number of pixels at every
+    With these crops, content moves by a quarter of the image, an integer number of pixels at every
     resolution divisible by four. Drift: the parts that show the same region of the source.
-    Effect: how far the centre of what is not white moves down and right from the second image to
-    the first, the mean of both directions, in shares of the side. It is 0.25 where the whole
-    object stays in view, less where it is cut or the picture fills the image: read it beside
-    that of real pairs.
+    Effect: displacement of the centre of the non-white pixels, down and right, from the second
+    image to the first, the mean of both directions, in shares of the side. It is 0.25 if the whole
+    object stays in view, less if it is cropped or fills the image: compare it with real pairs.
     """
 
     size: int = 240
     name: str = "crop_corner"
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot be cut so."""
+        """Refuse sizes that are not divisible by five."""
         if self.size < 5 or self.size % 5:
             raise ValueError(f"the crop probe's size must be a multiple of 5, got {self.size}")
 
     @property
     def controls(self) -> tuple[Control, Control]:
-        """Four fifths of the side, at the two far corners."""
+        """Crops of four fifths of the side, at two opposite corners."""
         rest = self.size // 5
         return self._crop(Corner(0, 0)), self._crop(Corner(rest, rest))
 
     def align(self, first: Images, second: Images) -> Aligned:
-        """What both images show of the source."""
+        """The region of the source that both images show."""
         height, width = first.shape[-2:]
         down, right = round(height / 4), round(width / 4)
         return first[..., down:, right:], second[..., : height - down, : width - right]
 
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
-        """Displacement of the centre."""
+        """Displacement of the centre of the non-white pixels."""
         moved = (mass_centre(first) - mass_centre(second)).mean(1)
         return [Effect(name="effect", values=moved.cpu(), unit="side", better="neither")]
 
     def protocol(self) -> dict[str, Any]:
-        """Nothing more."""
+        """No further settings."""
         return {}
 
     def _crop(self, corner: Corner) -> Control:
@@ -211,11 +211,12 @@ class CropProbe:
 
 @dataclass(frozen=True, kw_only=True)
 class JpegProbe:
-    """Compressed against clean: the artefacts should come and nothing else.
+    """Compressed against clean: artefacts should appear, and nothing else should change.
 
-    Drift: the clean image compressed, against the one that was asked for so. Effect: compression
-    changes little in what was compressed before, so with e(x) the mean squared change by
-    compressing x, ln (e(clean) / e(compressed)), each with the energy of 8-bit rounding added.
+    Drift: the clean image, compressed, against the image generated as compressed. Effect:
+    compression changes little in an image that was compressed before, so with e(x) the mean
+    squared change by compressing x, ln (e(clean) / e(compressed)), each with the energy of 8-bit
+    rounding added.
     """
 
     size: int = 256
@@ -224,20 +225,20 @@ class JpegProbe:
 
     @property
     def controls(self) -> tuple[Control, Control]:
-        """The whole picture, compressed and clean."""
-        return replace(_whole(self.size), jpeg_quality=self.quality), _whole(self.size)
+        """The uncropped image, compressed and clean."""
+        return replace(_uncropped(self.size), jpeg_quality=self.quality), _uncropped(self.size)
 
     def align(self, first: Images, second: Images) -> Aligned:
-        """The clean one compressed."""
+        """The clean image, compressed."""
         return first, jpeg(second, self.quality)
 
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
-        """How much less the compressed one changes when it is compressed."""
+        """Log ratio of the changes by compression."""
         gain = self._change(second).log() - self._change(first).log()
         return [Effect(name="effect", values=gain.cpu(), unit="nat", better="neither")]
 
     def protocol(self) -> dict[str, Any]:
-        """Nothing more."""
+        """No further settings."""
         return {}
 
     def _change(self, images: Images) -> Float[Tensor, " batch"]:
@@ -247,10 +248,10 @@ class JpegProbe:
 
 @dataclass(frozen=True, kw_only=True)
 class JitterProbe:
-    """Darkened against clean colours: brightness should change and nothing else.
+    """Darkened against clean colours: brightness should change, and nothing else.
 
-    Drift: the clean image darkened, against the one that was asked for so. Effect: ln of the mean
-    of the clean image over that of the darkened one; -ln brightness where the model obeys.
+    Drift: the clean image, darkened, against the image generated as dark. Effect: ln of the mean
+    of the clean image over that of the dark one; -ln brightness if the model responds fully.
     """
 
     size: int = 256
@@ -259,32 +260,31 @@ class JitterProbe:
 
     @property
     def controls(self) -> tuple[Control, Control]:
-        """The whole picture, darkened and clean."""
+        """The uncropped image, darkened and clean."""
         darkened = ColourJitter(brightness=self.brightness)
-        return replace(_whole(self.size), colour_jitter=darkened), _whole(self.size)
+        return replace(_uncropped(self.size), colour_jitter=darkened), _uncropped(self.size)
 
     def align(self, first: Images, second: Images) -> Aligned:
-        """The clean one darkened."""
+        """The clean image, darkened."""
         return first, brighten(second, self.brightness)
 
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
-        """How much darker."""
+        """Log ratio of the mean brightness."""
         dark, light = (x.double().mean((1, 2, 3)).clamp(min=1) for x in (first, second))
         gain = light.log() - dark.log()
         return [Effect(name="effect", values=gain.cpu(), unit="nat", better="neither")]
 
     def protocol(self) -> dict[str, Any]:
-        """Nothing more."""
+        """No further settings."""
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class GrainProbe:
-    """Grainy against clean: the grain should come and nothing else.
+    """Grainy against clean: grain should appear, and nothing else should change.
 
-    Drift: both images blurred to a quarter of their side, where grain, whose mean is 0, averages
-    out.
-    Effect: by how much :func:`pippin.evaluation.appearance.grain_level` rises.
+    Drift: both images blurred to a quarter of their side, which averages out grain of mean 0.
+    Effect: increase of :func:`pippin.evaluation.appearance.grain_level`.
     """
 
     size: int = 256
@@ -293,24 +293,24 @@ class GrainProbe:
 
     @property
     def controls(self) -> tuple[Control, Control]:
-        """The whole picture, grainy and clean."""
-        return replace(_whole(self.size), grain=self.grain), _whole(self.size)
+        """The uncropped image, grainy and clean."""
+        return replace(_uncropped(self.size), grain=self.grain), _uncropped(self.size)
 
     def align(self, first: Images, second: Images) -> Aligned:
-        """Both without what is finer than a quarter of the side."""
+        """Both images without detail finer than a quarter of the side."""
         side = max(1, min(first.shape[-2:]) // 4)
         return blur_to(first, side), blur_to(second, side)
 
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
-        """How much more grain."""
+        """Difference of the grain levels."""
         gain = grain_level(first) - grain_level(second)
         return [Effect(name="effect", values=gain.cpu(), unit="levels", better="neither")]
 
     def protocol(self) -> dict[str, Any]:
-        """Nothing more."""
+        """No further settings."""
         return {}
 
 
-def _whole(side: int, flip: bool = False) -> Control:
+def _uncropped(side: int, flip: bool = False) -> Control:
     size = Size(side, side)
     return Control(original_size=size, crop_corner=Corner(0, 0), crop_size=size, flip=flip)

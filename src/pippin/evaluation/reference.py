@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics of a reference's features, kept in a file.
+"""Feature statistics of a reference, stored in a file.
 
-The file is a ``.npz`` with the arrays that ADM's reference batches (Dhariwal & Nichol 2021) have:
-``mu`` and ``sigma`` of pooled Inception features, ``mu_s`` and ``sigma_s`` of spatial ones. Ours
-say besides which features they are, of how many images and of which; those of others do not, and
-are taken to be of the published Inception, which the format was made for.
+The file is a ``.npz`` with the arrays of ADM's reference batches (Dhariwal & Nichol 2021): ``mu``
+and ``sigma`` of pooled Inception features, ``mu_s`` and ``sigma_s`` of spatial ones. Files written
+by pippin also record the features, the number of images and their hash. Other files do not, and
+are read as statistics of the published Inception, for which the format was made.
 """
 
 from dataclasses import dataclass
@@ -24,31 +24,33 @@ from pippin.system.formats import FORMATS, VERSION, check_format
 from pippin.types import ImageStream
 
 KIND = "reference statistics"
-"""Of :data:`pippin.system.formats.FORMATS`."""
-WANTED = "mu and sigma, as `pippin reference` writes them and ADM's reference batches hold them"
+"""Kind of file in :data:`pippin.system.formats.FORMATS`."""
+EXPECTED_ARRAYS = (
+    "mu and sigma, as `pippin reference` writes them and ADM's reference batches hold them"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceStatistics:
-    """Gaussians fitted to the features of a reference, and what they are of."""
+    """Gaussians fitted to the features of a reference, with their identity."""
 
     pooled: Gaussian
     spatial: Gaussian | None
-    """Of the features that sFID is made of, where there are some."""
+    """Statistics of the features of sFID, if there are any."""
     extractor: str
     fingerprint: str | None
-    """Of the features; None = the file does not say."""
+    """Fingerprint of the features; None = the file does not say."""
     input_size: int | None
     count: int | None
-    """How many images; None = the file does not say."""
+    """Number of images; None = the file does not say."""
     image_hash: str
-    """Of the images, as in :class:`Features`; of the file where that does not say."""
+    """Hash of the images, as in :class:`Features`; of the file if it does not say."""
     sizes: tuple[Size, ...] = ()
-    """All sizes that the images have; none = the file does not say."""
+    """All sizes of the images; empty = the file does not say."""
 
 
 def statistics_of(features: Features) -> ReferenceStatistics:
-    """Of a reference whose features are at hand."""
+    """Statistics of precomputed features."""
     spatial = features.spatial
     return ReferenceStatistics(
         pooled=GaussianStatistics.of(features.values),
@@ -62,35 +64,38 @@ def statistics_of(features: Features) -> ReferenceStatistics:
 
 
 def stream_statistics(extractor: FeatureExtractor, batches: ImageStream) -> ReferenceStatistics:
-    """Of a reference whose features nothing else needs: those of one batch are in memory at a
-    time, however many images there are.
+    """Statistics of a stream of images, with the features of one batch in memory at a time.
 
     Args:
-        extractor: that takes them.
+        extractor: feature extractor.
         batches: uint8 (batch, 3, height, width); sizes may differ from batch to batch.
 
     Raises:
-        ValueError: no images at all, or something else than images.
+        ValueError: no images at all, or not images.
     """
-    hashed = ImageHash()
-    found: dict[str, GaussianStatistics] = {}
+    hasher = ImageHash()
+    statistics: dict[str, GaussianStatistics] = {}
     sizes = set()
     for images in batches:
-        taken = outputs(extractor, images)
+        features = outputs(extractor, images)
         for name in ("values", "spatial"):
-            if name in taken:
-                one = GaussianStatistics.of(taken[name])
-                found[name] = found[name].merge(one) if name in found else one
-        hashed.add(images)
+            if name in features:
+                batch_statistics = GaussianStatistics.of(features[name])
+                statistics[name] = (
+                    statistics[name].merge(batch_statistics)
+                    if name in statistics
+                    else batch_statistics
+                )
+        hasher.add(images)
         sizes.add(Size(*images.shape[2:]))
-    image_hash = hashed.digits()
+    image_hash = hasher.digits()
     return ReferenceStatistics(
-        pooled=found["values"],
-        spatial=found.get("spatial"),
+        pooled=statistics["values"],
+        spatial=statistics.get("spatial"),
         extractor=extractor.name,
         fingerprint=extractor.fingerprint,
         input_size=extractor.input_size,
-        count=found["values"].count,
+        count=statistics["values"].count,
         image_hash=image_hash,
         sizes=tuple(sorted(sizes)),
     )
@@ -100,9 +105,9 @@ def save_statistics(statistics: ReferenceStatistics, path: Path, note: str) -> N
     """Write a file that :func:`load_statistics` reads.
 
     Args:
-        statistics: with a count, a fingerprint and an input size.
-        path: ends in .npz; replaced where it exists.
-        note: how the images were prepared, for people.
+        statistics: statistics with a count, a fingerprint and an input size.
+        path: ends in .npz; an existing file is replaced.
+        note: description of the preparation of the images, for readers.
 
     Raises:
         ValueError: fewer than two images.
@@ -115,7 +120,7 @@ def save_statistics(statistics: ReferenceStatistics, path: Path, note: str) -> N
     if statistics.spatial is not None:
         arrays["mu_s"] = statistics.spatial.mean.numpy()
         arrays["sigma_s"] = statistics.spatial.covariance.numpy()
-    about = {
+    facts = {
         "images": statistics.count,
         "features": statistics.extractor,
         "features_fingerprint": statistics.fingerprint,
@@ -123,12 +128,12 @@ def save_statistics(statistics: ReferenceStatistics, path: Path, note: str) -> N
         "image_hash": statistics.image_hash,
         "preparation": note,
     }
-    assert None not in about.values(), about
-    about[VERSION] = FORMATS[KIND]
-    arrays |= {name: np.asarray(value) for name, value in about.items()}
+    assert None not in facts.values(), facts
+    facts[VERSION] = FORMATS[KIND]
+    arrays |= {name: np.asarray(value) for name, value in facts.items()}
     if statistics.sizes:
         arrays["sizes"] = np.asarray(statistics.sizes)
-    remove_staged(path.parent, path.name)  # of a call that was killed
+    remove_staged(path.parent, path.name)  # left by a killed process
     with replacing(path) as staging, staging.open("wb") as file:
         np.savez(file, **arrays)
 
@@ -137,16 +142,17 @@ def load_statistics(path: Path) -> ReferenceStatistics:
     """Read a file of :func:`save_statistics`, of ADM's reference batches or of pytorch-fid.
 
     Raises:
-        ValueError: no such file, no ``mu`` and ``sigma``, arrays that do not fit each other or
-            are not finite, or pickled ones.
-        FormatError: of a newer version.
+        ValueError: no such file, no ``mu`` and ``sigma``, arrays that are inconsistent, not finite
+            or pickled.
+        FormatError: the file is of a newer version.
     """
     names = npz_names(path)
     if VERSION in names:
         check_format(KIND, npz_array(path, VERSION).item(), path)
     if not {"mu", "sigma"} <= set(names):
         raise ValueError(
-            f"{path} holds no statistics but {', '.join(names) or 'nothing'}; wanted are {WANTED}"
+            f"{path} holds no statistics but {', '.join(names) or 'nothing'}; needed are "
+            f"{EXPECTED_ARRAYS}"
         )
     stated = "features_fingerprint" in names
     return ReferenceStatistics(
@@ -171,26 +177,28 @@ def check_features(
         extractor, fingerprint, dim: name, fingerprint and number of the images' features.
 
     Raises:
-        ValueError: naming both.
+        ValueError: the features differ; both are named.
     """
     if reference.fingerprint is None:
-        same = extractor == reference.extractor
+        matches = extractor == reference.extractor
         advice = (
-            "the file does not say of which features its statistics are, so they are taken to be "
-            "of the published Inception: --features inception --inception PATH of its weights"
+            "the file does not say which features its statistics are of, so the published "
+            "Inception is assumed; give --features inception --inception PATH of its weights"
         )
     else:
-        same = reference.fingerprint == fingerprint
-        advice = "take the features that the statistics are of, or make new statistics with these"
-    if not same:
+        matches = reference.fingerprint == fingerprint
+        advice = (
+            "use the features of the statistics, or make new statistics with `pippin reference`"
+        )
+    if not matches:
         raise ValueError(
             f"statistics of {reference.extractor} ({reference.fingerprint or 'not stated'}) "
             f"cannot be compared with features of {extractor} ({fingerprint}): {advice}"
         )
-    found = len(reference.pooled.mean)
-    if found != dim:
+    num_features = len(reference.pooled.mean)
+    if num_features != dim:
         raise ValueError(
-            f"the statistics are of {found} features, and {extractor} has {dim}: they were made "
+            f"the statistics are of {num_features} features, and {extractor} has {dim}: they are "
             "of another network or layer"
         )
 
@@ -199,22 +207,24 @@ def _sizes(path: Path) -> tuple[Size, ...]:
     array = npz_array(path, "sizes")
     if array.dtype.kind != "i" or array.shape[1:] != (2,):
         raise ValueError(
-            f"sizes of {path} must be whole numbers of the shape (n, 2), height and width; they "
-            f"are {array.dtype} {array.shape}"
+            f"sizes of {path} must be integers of shape (n, 2), height and width; they are "
+            f"{array.dtype} {array.shape}"
         )
     return tuple(Size(*pair) for pair in array.tolist())
 
 
-def _gaussian(path: Path, of_mean: str, of_covariance: str) -> FittedGaussian:
-    arrays = [npz_array(path, name) for name in (of_mean, of_covariance)]
+def _gaussian(path: Path, mean_name: str, covariance_name: str) -> FittedGaussian:
+    arrays = [npz_array(path, name) for name in (mean_name, covariance_name)]
     shapes = [array.shape for array in arrays]
     (dim, *rest), square = shapes[0] or (0,), shapes[1]
     if rest or square != (dim, dim):
         raise ValueError(
-            f"{of_mean} and {of_covariance} of {path} must have the shapes (d) and (d, d); they "
-            f"have {shapes[0]} and {square}"
+            f"{mean_name} and {covariance_name} of {path} must have the shapes (d) and (d, d); "
+            f"they have {shapes[0]} and {square}"
         )
     if not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays):
-        raise ValueError(f"{of_mean} and {of_covariance} of {path} must be finite real numbers")
+        raise ValueError(
+            f"{mean_name} and {covariance_name} of {path} must be finite real numbers"
+        )
     mean, covariance = (torch.from_numpy(array.astype(np.float64)) for array in arrays)
     return FittedGaussian(mean=mean, covariance=covariance)

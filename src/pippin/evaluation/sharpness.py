@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sharpness of a set of images as a measure: distances fall where samples are blurred, so no
-distance is to be read without it."""
+"""Sharpness of a set of images as a measure: distances decrease when samples are blurred, so read
+every distance together with it."""
 
 from collections.abc import Iterator
 
@@ -13,9 +13,9 @@ from pippin.types import Images, ImageStream
 
 
 class SharpnessMeter:
-    """Measures the images of a stream that passes through it.
+    """Meter of the images of a stream that passes through it.
 
-    The detail that counts does not fit into half of an image's shorter side
+    Sharpness is the share of detail that does not fit into half of an image's shorter side
     (:func:`pippin.evaluation.appearance.log_sharpness`).
     """
 
@@ -24,7 +24,7 @@ class SharpnessMeter:
         self._side = 0
 
     def watch(self, images: ImageStream) -> Iterator[Images]:
-        """The same images."""
+        """Yield the same images, and measure them."""
         for batch in images:
             self._side = min(batch.shape[-2:]) // 2
             self._values.append(log_sharpness(batch, self._side).cpu())
@@ -34,8 +34,8 @@ class SharpnessMeter:
         """``sharpness``: the mean over all images that passed, in natural logarithms.
 
         Args:
-            seed: of the bootstrap over images.
-            subject: whose images they were.
+            seed: seed of the bootstrap over images.
+            subject: whose images they are.
         """
         return mean_measure(
             "sharpness",

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of other implementations, in and out."""
+"""Import and export of other implementations' weights."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constructor arguments of a model class, each asked for once, and what they make."""
+"""Constructor arguments of a model class, each read once, and the resulting model description."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from pippin.diffusion.config import DiffusionConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Configured:
-    """What a published model is, in our terms."""
+    """Description of a published model as pippin configurations."""
 
     denoiser: DenoiserConfig
     conditioning: ConditioningConfig
     diffusion: DiffusionConfig
     latent_channels: int
     latent_side: int
-    """That the class was built for; ours takes other sides too, where positions allow."""
+    """Latent side that the class was built for; pippin also accepts other sides, if positions
+    allow."""
     num_classes: int = 1
     latent_scale: float | None = None
-    """(moments - shift) * scale are the latents that its published weights were trained on;
-    None = not known."""
+    """Scale of the latents (moments - shift) * scale of the published weights; None = unknown."""
     latent_shift: float = 0.0
     notes: tuple[str, ...] = ()
-    """What was chosen where the arguments leave it open."""
+    """Choices made where the arguments are ambiguous."""
 
 
 _LIKE: dict[type, tuple[type, ...]] = {
@@ -36,87 +36,89 @@ _LIKE: dict[type, tuple[type, ...]] = {
     str: (str,),
     tuple: (tuple, list),
 }
-"""Type of a default -> types of values."""
+"""Type of a default -> allowed types of values."""
 
 
 class Arguments:
-    """Constructor arguments, each of which must be asked for.
+    """Constructor arguments, each of which must be read.
 
     Args:
-        source: named in messages.
-        given: by name.
+        source: name of the class, for messages.
+        given: arguments by name.
     """
 
     def __init__(self, source: str, given: Mapping[str, Any]) -> None:
-        self.source, self._left = source, dict(given)
+        self.source, self._remaining = source, dict(given)
 
     def take(self, name: str, default: Any) -> Any:
-        """An argument, or the default of the published class.
+        """Read an argument, or the default of the published class.
 
         Raises:
             ValueError: a value of another type than the default's.
         """
-        value = self._left.pop(name, default)
+        value = self._remaining.pop(name, default)
         allowed = _LIKE.get(type(default), (object,))
-        right = type(value) in allowed or allowed == (object,)
-        if not right and value != default:
+        is_allowed = type(value) in allowed or allowed == (object,)
+        if not is_allowed and value != default:
             raise ValueError(
                 f"{self.source}: {name}={value!r} must be {allowed[0].__name__}, as {default!r}"
             )
         return value
 
-    def gives(self, name: str) -> bool:
-        """Whether an argument is given and not yet asked for."""
-        return name in self._left
+    def has(self, name: str) -> bool:
+        """True if an argument is given and not yet read."""
+        return name in self._remaining
 
-    def take_one(self, name: str, default: Any) -> Any:
-        """An argument that may be given for each level, where ours has one for all.
+    def take_uniform(self, name: str, default: Any) -> Any:
+        """Read an argument that may be a list with one value per level; pippin has one for all.
 
         Raises:
             ValueError: levels that differ, or as :meth:`take`.
         """
-        values = self._left.get(name)
+        values = self._remaining.get(name)
         if isinstance(values, (list, tuple)):
             if len(set(map(str, values))) != 1:
                 raise ValueError(
                     f"{self.source}: {name}={list(values)} is not supported; only equal values"
                 )
-            self._left[name] = values[0]
+            self._remaining[name] = values[0]
         return self.take(name, default)
 
-    def one_of(self, name: str, *allowed: Any) -> Any:
-        """An argument of which we have some values only; the first is the default.
+    def take_choice(self, name: str, *allowed: Any) -> Any:
+        """Read an argument of which pippin supports some values only; the first is the default.
 
         Raises:
             ValueError: another value.
         """
-        value = self._left.pop(name, allowed[0])
+        value = self._remaining.pop(name, allowed[0])
         if value not in allowed:
             listed = " or ".join(map(repr, allowed))
             raise ValueError(f"{self.source}: {name}={value!r} is not supported; only {listed}")
         return value
 
-    def only(self, name: str, *allowed: Any) -> None:
-        """As :meth:`one_of`, where the values make no difference to ours."""
-        self.one_of(name, *allowed)
+    def require(self, name: str, *allowed: Any) -> None:
+        """Like :meth:`take_choice`, for values that are equivalent in pippin."""
+        self.take_choice(name, *allowed)
 
     def ignore(self, *names: str) -> None:
-        """Arguments that change training or speed only."""
+        """Discard arguments that change training or speed only."""
         for name in names:
-            self._left.pop(name, None)
+            self._remaining.pop(name, None)
 
-    def done(self) -> None:
-        """Refuse what nobody asked for. An unknown argument without a value is one that a later
-        version of the class has and these weights do not use.
+    def check_all_used(self) -> None:
+        """Refuse unread arguments. An unknown argument of value None belongs to a later version of
+        the class, and these weights do not use it.
 
         Raises:
-            ValueError: naming it.
+            ValueError: an unread argument; it is named.
         """
-        left = [f"{name}={value!r}" for name, value in self._left.items() if value is not None]
-        if left:
+        unused = [
+            f"{name}={value!r}" for name, value in self._remaining.items() if value is not None
+        ]
+        if unused:
             raise ValueError(
-                f"{self.source} has no argument {', '.join(sorted(left))} here; what it does to "
-                "the model is not known"
+                f"{self.source} has no argument {', '.join(sorted(unused))} here; its effect on "
+                "the model is unknown"
             )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the weights of another implementation to a recipe and tensors of ours."""
+"""Conversion of another implementation's weights to a recipe and a model of pippin."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,22 +19,22 @@ from pippin.encoders.affine import read_affine
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.source import find_autoencoder
 from pippin.interop.arguments import Configured
+from pippin.interop.diffusers_checks import require_supported
 from pippin.interop.diffusers_format import NULL_CAPTION, read_folder
-from pippin.interop.diffusers_refusals import refuse_unless
-from pippin.interop.place import Placed
-from pippin.interop.process import check_process, stated
+from pippin.interop.diffusion_process import check_process, resolve_process
+from pippin.interop.load_model import LoadedModel
 from pippin.interop.published_classes import SOURCES, configure
-from pippin.interop.reference import FOUND_BY, NULL_CLASS, load_reference, stored_side
+from pippin.interop.reference import ANCHOR_TENSORS, NULL_CLASS, load_reference, stored_side
 from pippin.interop.weight_files import read_weights
 from pippin.objective import check_objective
-from pippin.recipes.latents import factor_and_channels, is_here, is_known, latent_shape_of
+from pippin.recipes.latents import factor_and_channels, is_known, is_local, latent_shape_of
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES
 from pippin.sampling.config import GuidanceConfig, SamplingConfig, SolverName
 
 DIFFUSERS = "diffusers"
 FORMATS = (DIFFUSERS, *SOURCES)
-"""What weights can come from."""
+"""Supported sources of weights."""
 NEAREST = {
     "dit": "published/dit-xl-256",
     "mdtv2": "published/mdtv2-xl-256",
@@ -42,18 +42,18 @@ NEAREST = {
     "mmdit": "published/mmdit-sd3-d24-256",
     "unet": "published/ldm-4-imagenet-256",
 }
-"""Denoiser -> what a converted model's recipe takes training, sampling and evaluation from."""
+"""Denoiser -> recipe whose training, sampling and evaluation settings a converted model gets."""
 SD_VAE = "stabilityai/sd-vae-ft-mse"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Incoming:
-    """A converted model with all that is known of it."""
+class ConvertedModel:
+    """Converted model with its recipe."""
 
-    placed: Placed
+    placed: LoadedModel
     recipe: Recipe
     notes: tuple[str, ...]
-    """What was chosen and left out."""
+    """Choices, and skipped parts of the source."""
 
 
 def convert(
@@ -66,52 +66,54 @@ def convert(
     schedule: ScheduleName | None = None,
     prediction: PredictionType | None = None,
     weights: str | None = None,
-) -> Incoming:
-    """Read weights of another implementation.
+) -> ConvertedModel:
+    """Convert weights of another implementation.
 
     Args:
         source: one of ``FORMATS``.
         path: a file of weights, or for diffusers the folder of a model or pipeline.
-        arguments: of the published class's constructor; diffusers' folders hold theirs.
+        arguments: constructor arguments of the published class; folders of diffusers have them.
         key: the entry of a checkpoint file, or the prefix of names, that holds the weights.
-        autoencoder: source of the autoencoder that its latents come from; None = the pipeline's,
-            or the published one.
-        schedule, prediction: the process that the weights were trained by; None = what the folder
-            says, or what the class was published with.
-        weights: raw or ema, where the file does not say which its weights are.
+        autoencoder: source of the autoencoder of its latents; None = the pipeline's, or the
+            published one.
+        schedule, prediction: diffusion process of the training; None = as the folder says, or as
+            the class was published.
+        weights: raw or ema, if the file does not say which its weights are.
 
     Raises:
-        ValueError: an unknown source, arguments that ours cannot honour, weights that do not fit
-            or are of another kind than the one given, or signs of another process than is taken;
-            the message names them.
+        ValueError: an unknown source, unsupported arguments, weights that do not fit or are of
+            another kind than the given one, or signs of another diffusion process than the
+            assumed one; the message names them.
         OSError: no such file.
     """
     if source not in FORMATS:
-        raise ValueError(f"no format {source!r}; there are: {', '.join(FORMATS)}")
-    own = False
+        raise ValueError(f"no format {source!r}; formats are: {', '.join(FORMATS)}")
+    has_own_autoencoder = False
     if source == DIFFUSERS:
         if arguments or key is not None:
             raise ValueError(
-                "a folder of diffusers says what it holds: leave --arguments and --key out"
+                "a folder of diffusers describes its model: leave --arguments and --key out"
             )
-        placed, notes = read_folder(path, schedule, prediction)
-        beside = [one / "vae" for one in (path, path.parent) if (one / "vae").is_dir()]
-        if autoencoder is None and beside:
-            autoencoder, own = str(beside[0].resolve()), True
+        loaded, notes = read_folder(path, schedule, prediction)
+        autoencoder_folders = [
+            folder / "vae" for folder in (path, path.parent) if (folder / "vae").is_dir()
+        ]
+        if autoencoder is None and autoencoder_folders:
+            autoencoder, has_own_autoencoder = str(autoencoder_folders[0].resolve()), True
     else:
-        placed, notes = _read_file(source, path, _arguments(arguments), key, schedule, prediction)
-    placed, of_kind = _of_kind(placed, path, weights)
-    notes = (*notes, *of_kind)
-    recipe = recipe_of(placed.configured, autoencoder)
+        loaded, notes = _read_file(source, path, _arguments(arguments), key, schedule, prediction)
+    loaded, kind_notes = _with_weight_kind(loaded, path, weights)
+    notes = (*notes, *kind_notes)
+    recipe = recipe_of(loaded.configured, autoencoder)
     check_objective(recipe.diffusion, recipe.denoiser)
-    if NULL_CLASS in placed.made_by_us:  # never trained: nothing to guide away from
+    if NULL_CLASS in loaded.made_by_us:  # never trained, so guidance is impossible
         recipe = _unguided(recipe)
-    if set(placed.made_by_us) & set(NULL_CAPTION):
+    if set(loaded.made_by_us) & set(NULL_CAPTION):
         recipe = _with_empty_null(recipe)
-    notes = (*notes, *placed.configured.notes, *_of_autoencoder(recipe, placed.configured))
-    if not own:
-        notes = (*notes, *_of_affine(recipe, placed.configured))
-    return Incoming(placed=placed, recipe=recipe, notes=notes)
+    notes = (*notes, *loaded.configured.notes, *_autoencoder_notes(recipe, loaded.configured))
+    if not has_own_autoencoder:
+        notes = (*notes, *_affine_notes(recipe, loaded.configured))
+    return ConvertedModel(placed=loaded, recipe=recipe, notes=notes)
 
 
 def _read_file(
@@ -121,49 +123,51 @@ def _read_file(
     key: str | None,
     schedule: ScheduleName | None,
     prediction: PredictionType | None,
-) -> tuple[Placed, tuple[str, ...]]:
-    """The model in a file of a published class's weights, and notes."""
-    weights = read_weights(path, FOUND_BY[source], key)
+) -> tuple[LoadedModel, tuple[str, ...]]:
+    """Model of a file of a published class's weights, and notes."""
+    weights = read_weights(path, ANCHOR_TENSORS[source], key)
     given, notes = _with_side(source, weights.tensors, arguments)
     published = configure(source, given).diffusion
-    diffusion = stated(published, schedule, prediction)
-    process = check_process(
+    diffusion = resolve_process(published, schedule, prediction)
+    process_notes = check_process(
         path, weights, published, None if diffusion is published else diffusion
     )
-    placed: Placed = load_reference(source, weights.tensors, **given)
-    configured = replace(placed.configured, diffusion=diffusion)
-    placed = replace(placed, configured=configured, weights=weights.kind)
-    return placed, (*weights.notes, *notes, *process)
+    loaded: LoadedModel = load_reference(source, weights.tensors, **given)
+    configured = replace(loaded.configured, diffusion=diffusion)
+    loaded = replace(loaded, configured=configured, weights=weights.kind)
+    return loaded, (*weights.notes, *notes, *process_notes)
 
 
-def _of_kind(placed: Placed, path: Path, given: str | None) -> tuple[Placed, tuple[str, ...]]:
-    """The weights with the kind that they are said to be, and a note where nobody says it."""
-    if placed.weights == UNKNOWN_WEIGHTS:
+def _with_weight_kind(
+    loaded: LoadedModel, path: Path, given: str | None
+) -> tuple[LoadedModel, tuple[str, ...]]:
+    """Model with the kind of its weights, and a note if the kind is unknown."""
+    if loaded.weights == UNKNOWN_WEIGHTS:
         note = (
-            "whether these weights are raw or averaged is not known, for their names do not say "
-            "it; --weights raw or --weights ema records it"
+            "it is unknown whether these weights are raw or averaged, since their names do not "
+            "say; --weights raw or --weights ema records it"
         )
-        return replace(placed, weights=given or UNKNOWN_WEIGHTS), () if given else (note,)
-    if given not in (None, placed.weights):
+        return replace(loaded, weights=given or UNKNOWN_WEIGHTS), () if given else (note,)
+    if given not in (None, loaded.weights):
         raise ValueError(
-            f"--weights {given}: what was taken of {path} are {placed.weights} weights; leave "
+            f"--weights {given}: the weights read from {path} are {loaded.weights} weights; leave "
             "--weights out, or choose others by --key or by the folder"
         )
-    return placed, ()
+    return loaded, ()
 
 
 def _arguments(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    found = dict(given or {})
-    if odd := sorted({"source", "state_dict"} & set(found)):
-        raise ValueError(f"no published class has an argument {', '.join(odd)}")
-    return found
+    arguments = dict(given or {})
+    if reserved := sorted({"source", "state_dict"} & set(arguments)):
+        raise ValueError(f"no published class has an argument {', '.join(reserved)}")
+    return arguments
 
 
 def _with_side(
     source: str, tensors: Mapping[str, Tensor], given: dict[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The class's arguments with the side that the weights were built for, where it was not given;
-    and what to say of it."""
+    """Arguments of the class with the latent side that the weights were built for, if it was not
+    given, and a note about it."""
     configured = configure(source, given)
     side = stored_side(source, tensors, configured)
     if side is None or "input_size" in given or side == configured.latent_side:
@@ -184,68 +188,68 @@ def _unguided(recipe: Recipe) -> Recipe:
 
 
 def _with_empty_null(recipe: Recipe) -> Recipe:
-    """Guided by the encoder's empty caption, as the model was trained."""
+    """Recipe guided by the encoder's empty caption, as the model was trained."""
     semantic = recipe.conditioning.semantic
     assert isinstance(semantic, TextSemantic)
     semantic = replace(semantic, null="empty")
     return replace(recipe, conditioning=replace(recipe.conditioning, semantic=semantic))
 
 
-def _of_autoencoder(recipe: Recipe, configured: Configured) -> list[str]:
-    """What must be known of the autoencoder that the recipe names."""
-    source, wanted = recipe.autoencoder.source, configured.latent_channels
-    factor, given = factor_and_channels(recipe)
+def _autoencoder_notes(recipe: Recipe, configured: Configured) -> list[str]:
+    """Notes about the autoencoder of the recipe."""
+    source, channels = recipe.autoencoder.source, configured.latent_channels
+    factor, autoencoder_channels = factor_and_channels(recipe)
     notes = []
-    if not is_here(recipe) and "/" not in source:
+    if not is_local(recipe) and "/" not in source:
         notes.append(
-            f"{source} is no name on the hub but a folder that is to be made: name one with "
+            f"{source} is not a name on the hub but a folder that you must make; give one with "
             "--autoencoder before sampling"
         )
     if not is_known(recipe):
-        notes.append(f"autoencoder {source} was not read: taken for one of factor {factor}")
-    if wanted != given:
+        notes.append(f"autoencoder {source} was not read: assumed to have factor {factor}")
+    if channels != autoencoder_channels:
         notes.append(
-            f"the model's latents have {wanted} channels and those of {source} {given}: name "
-            "their own with --autoencoder before sampling"
+            f"the model's latents have {channels} channels and those of {source} "
+            f"{autoencoder_channels}: give the model's own with --autoencoder before sampling"
         )
     return notes
 
 
-def _of_affine(recipe: Recipe, configured: Configured) -> list[str]:
-    """A note where the autoencoder normalises latents otherwise than the weights were trained on;
-    none where it is not here to be read."""
+def _affine_notes(recipe: Recipe, configured: Configured) -> list[str]:
+    """Note if the autoencoder normalises latents otherwise than in the training of the weights; no
+    note if it is not local."""
     source = recipe.autoencoder.source
-    if configured.latent_scale is None or not is_here(recipe):
+    if configured.latent_scale is None or not is_local(recipe):
         return []
     try:
         affine = read_affine(find_autoencoder(recipe.autoencoder))
     except ValueError as error:
-        return [f"autoencoder {source} cannot be used as it is: {error}"]
+        return [f"autoencoder {source} is unusable: {error}"]
     shift, scale = affine.shift.flatten(), 1 / affine.scale.flatten()
-    wanted = configured.latent_shift, configured.latent_scale
+    published = configured.latent_shift, configured.latent_scale
     if all(
-        torch.allclose(found, torch.tensor(value), rtol=1e-3, atol=1e-4)
-        for found, value in zip((shift, scale), wanted, strict=True)
+        torch.allclose(actual, torch.tensor(value), rtol=1e-3, atol=1e-4)
+        for actual, value in zip((shift, scale), published, strict=True)
     ):
         return []
     return [
-        f"the model was published with latents (moments - {wanted[0]:g}) x {wanted[1]:g}, and "
-        f"autoencoder {source} has (moments - {_numbers(shift)}) x {_numbers(scale)}: unless the "
-        "weights were trained on these, name their own with --autoencoder before sampling"
+        f"the model was published with latents (moments - {published[0]:g}) x {published[1]:g}, "
+        f"and autoencoder {source} has (moments - {_numbers(shift)}) x {_numbers(scale)}: unless "
+        "the weights were trained on these, give their own with --autoencoder before sampling"
     ]
 
 
 def _numbers(values: Tensor) -> str:
-    """One where all channels have the same."""
+    """Values formatted as a list, or as one number if all are equal."""
     texts = list(dict.fromkeys(f"{value:.5g}" for value in values.tolist()))
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
 def recipe_of(configured: Configured, autoencoder: str | None = None) -> Recipe:
-    """The recipe of a converted model.
+    """Recipe of a converted model.
 
-    What the weights decide is theirs; training, sampling and evaluation are those of the nearest
-    published recipe.
+    The weights determine denoiser, conditioning and diffusion; training, sampling and evaluation
+    are those of the nearest published recipe.
     """
     base = RECIPES[NEAREST[configured.denoiser.kind]]()
     diffusion, sampling = base.diffusion, base.sampling
@@ -272,36 +276,46 @@ def recipe_of(configured: Configured, autoencoder: str | None = None) -> Recipe:
 
 
 def fine_tuning(recipe: Recipe) -> dict[str, Any] | None:
-    """What the nearest recipe must be given, setting -> value, to start from a converted model.
+    """Settings, path -> value, with which the nearest recipe starts from a converted model.
 
-    None where its conditioning is another one, which no few options make.
+    None if the conditioning differs, which a few options cannot express.
     """
     base = RECIPES[NEAREST[recipe.denoiser.kind]]()
-    ours, theirs = base.conditioning, recipe.conditioning
-    same = (ours.semantic.kind, ours.rules, ours.image_shape, ours.control)
-    if same != (theirs.semantic.kind, theirs.rules, theirs.image_shape, theirs.control):
+    base_conditioning, conditioning = base.conditioning, recipe.conditioning
+    settings = (
+        base_conditioning.semantic.kind,
+        base_conditioning.rules,
+        base_conditioning.image_shape,
+        base_conditioning.control,
+    )
+    if settings != (
+        conditioning.semantic.kind,
+        conditioning.rules,
+        conditioning.image_shape,
+        conditioning.control,
+    ):
         return None
-    found = {
+    changes = {
         path: value
         for path, (_, value) in difference(base, recipe).items()
         if path.startswith(("denoiser.", "conditioning.semantic."))
     }
     for path in ("diffusion.schedule", "diffusion.prediction", "autoencoder.source"):
         if attrgetter(path)(base) != attrgetter(path)(recipe):
-            found[path] = attrgetter(path)(recipe)
+            changes[path] = attrgetter(path)(recipe)
     if base.data.resolution != recipe.data.resolution:
-        found["data.resolution"] = recipe.data.resolution
-    return found
+        changes["data.resolution"] = recipe.data.resolution
+    return changes
 
 
 def configured_of(recipe: Recipe, tensors: Mapping[str, Tensor]) -> Configured:
-    """What a trained model of ours is, as the tables need it.
+    """Description of a trained pippin model, for the tables.
 
     Raises:
-        ConfigError: a denoiser of a program's own.
+        ConfigError: a denoiser that a program registered.
     """
     kind = recipe.denoiser.kind
-    refuse_unless(kind in NEAREST, f"denoiser.kind {kind}")
+    require_supported(kind in NEAREST, f"denoiser.kind {kind}")
     _, side, _ = latent_shape_of(recipe)
     rows = [len(tensors[name]) for name in _CLASS_TABLES if name in tensors]
     return Configured(
@@ -315,7 +329,7 @@ def configured_of(recipe: Recipe, tensors: Mapping[str, Tensor]) -> Configured:
 
 
 def _latent_channels(recipe: Recipe, tensors: Mapping[str, Tensor]) -> int:
-    """That the first layer reads."""
+    """Number of input channels of the first layer."""
     if isinstance(recipe.denoiser, UNetConfig):
         return tensors["denoiser.conv_in.weight"].shape[1]
     assert isinstance(recipe.denoiser, TransformerConfig)

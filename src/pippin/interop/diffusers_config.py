@@ -1,86 +1,92 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configurations of diffusers' model classes as ours, and back."""
+"""Conversion of configurations between diffusers' model classes and pippin."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pippin.interop.arguments import Arguments, Configured
-from pippin.interop.diffusers_refusals import refuse_unless
-from pippin.interop.diffusers_schedulers import of_scheduler
+from pippin.interop.diffusers_checks import require_supported
+from pippin.interop.diffusers_schedulers import from_scheduler
 from pippin.interop.diffusers_transformers import (
-    from_dit,
-    from_mmdit,
-    from_pixart,
-    of_dit,
-    of_mmdit,
-    of_pixart,
+    read_dit,
+    read_mmdit,
+    read_pixart,
+    write_dit,
+    write_mmdit,
+    write_pixart,
 )
-from pippin.interop.diffusers_unet import from_unet, of_unet
+from pippin.interop.diffusers_unet import read_unet, write_unet
 from pippin.system.weight_checks import refuse_quantisation
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelClass:
-    """A model class of diffusers."""
+    """Model class of diffusers."""
 
     kind: str
-    """Of our denoiser."""
+    """Kind of pippin's denoiser."""
     folder: str
-    """What pipelines call the part."""
+    """Name of the component in pipelines."""
     read: Callable[[Arguments], Configured]
     write: Callable[[Configured], dict[str, Any]]
 
 
 CLASSES = {
     "DiTTransformer2DModel": ModelClass(
-        kind="dit", folder="transformer", read=of_dit, write=from_dit
+        kind="dit", folder="transformer", read=read_dit, write=write_dit
     ),
     "PixArtTransformer2DModel": ModelClass(
-        kind="pixart", folder="transformer", read=of_pixart, write=from_pixart
+        kind="pixart", folder="transformer", read=read_pixart, write=write_pixart
     ),
     "SD3Transformer2DModel": ModelClass(
-        kind="mmdit", folder="transformer", read=of_mmdit, write=from_mmdit
+        kind="mmdit", folder="transformer", read=read_mmdit, write=write_mmdit
     ),
-    "UNet2DConditionModel": ModelClass(kind="unet", folder="unet", read=of_unet, write=from_unet),
+    "UNet2DConditionModel": ModelClass(
+        kind="unet", folder="unet", read=read_unet, write=write_unet
+    ),
 }
 
 
-_TODAY = {
+_SUCCESSORS = {
     "ada_norm_zero": "DiTTransformer2DModel",
     "ada_norm_single": "PixArtTransformer2DModel",
 }
-"""norm_type -> what the class Transformer2DModel became, which older folders still name."""
+"""norm_type -> successor of the class Transformer2DModel, which older folders still name."""
 
 
 def read_config(config: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> Configured:
-    """What a config.json of diffusers describes.
+    """Read a config.json of diffusers.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         scheduler: scheduler_config.json; None = the process that the class was published with.
 
     Raises:
-        ValueError: a class, an argument or a scheduler that we do not have; it is named.
+        ValueError: an unsupported class, argument or scheduler; it is named.
     """
     name = str(config.get("_class_name"))
     refuse_quantisation(config, f"diffusers' {name}")
     given = {key: value for key, value in config.items() if not key.startswith("_")}
     if name == "Transformer2DModel":
-        name, given = _today(given)
+        name, given = _successor(given)
     if name not in CLASSES:
         raise ValueError(f"diffusers' {name} is not supported; only {', '.join(CLASSES)}")
     arguments = Arguments(name, given)
     arguments.ignore("decay", "inv_gamma", "min_decay", "optimization_step", "power")
     arguments.ignore("update_after_step", "use_ema_warmup")  # of diffusers' averaged weights
-    found = CLASSES[name].read(arguments)
-    arguments.done()
-    return found if scheduler is None else replace(found, diffusion=of_scheduler(scheduler))
+    configured = CLASSES[name].read(arguments)
+    arguments.check_all_used()
+    return (
+        configured
+        if scheduler is None
+        else replace(configured, diffusion=from_scheduler(scheduler))
+    )
 
 
-def _today(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Class and arguments of a folder of the class Transformer2DModel."""
-    name = _TODAY.get(str(given.get("norm_type")), "Transformer2DModel")
+def _successor(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Current class and arguments of a folder of the class Transformer2DModel."""
+    name = _SUCCESSORS.get(str(given.get("norm_type")), "Transformer2DModel")
     neutral: dict[str, Any] = {"num_vector_embeds": None} | dict.fromkeys(
         ("only_cross_attention", "double_self_attention", "use_linear_projection"), False
     )
@@ -93,19 +99,19 @@ def _today(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def write_config(model: Configured) -> tuple[str, dict[str, Any]]:
-    """The class of diffusers and its arguments.
+    """Class of diffusers and its arguments for a model.
 
     Raises:
-        ConfigError: diffusers' classes cannot say what this model is; the setting is named.
+        ConfigError: no class of diffusers can represent the model; the setting is named.
     """
     conditioning, kind = model.conditioning, model.denoiser.kind
-    names = [name for name, known in CLASSES.items() if known.kind == kind]
-    refuse_unless(bool(names), f"denoiser.kind {kind}")
+    names = [name for name, model_class in CLASSES.items() if model_class.kind == kind]
+    require_supported(bool(names), f"denoiser.kind {kind}")
     control = conditioning.control
     fields = ", ".join((*control.high, *control.low))
-    refuse_unless(not fields, f"conditioning.control ({fields})")
+    require_supported(not fields, f"conditioning.control ({fields})")
     if kind != "mmdit":
-        refuse_unless(not getattr(model.denoiser, "qk_norm", False), "denoiser.qk_norm")
+        require_supported(not getattr(model.denoiser, "qk_norm", False), "denoiser.qk_norm")
     if kind != "pixart":
-        refuse_unless(not conditioning.image_shape, "conditioning.image_shape")
+        require_supported(not conditioning.image_shape, "conditioning.image_shape")
     return names[0], CLASSES[names[0]].write(model)

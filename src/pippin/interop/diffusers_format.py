@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models in diffusers' format, in and out.
+"""Import and export of models in diffusers' format.
 
 A folder holds config.json and diffusion_pytorch_model.safetensors; a pipeline's folder holds such
-a folder in ``transformer`` or ``unet``, and ``scheduler/scheduler_config.json``, which decides the
-process. What our model has and diffusers' classes have no place for (null captions, class tokens)
-is written beside them, under our names, in ``pippin_extra.safetensors``, with our conditioning in
-its metadata.
+a folder in ``transformer`` or ``unet``, and ``scheduler/scheduler_config.json``, which determines
+the diffusion process. Tensors without a counterpart in diffusers' classes (null captions, class
+tokens) are written beside them, under pippin's names, in ``pippin_extra.safetensors``, with the
+conditioning in its metadata.
 """
 
 import json
@@ -24,16 +24,16 @@ from pippin.diffusion.config import PredictionType, ScheduleName
 from pippin.interop import diffusers_tables as tables
 from pippin.interop.arguments import Configured
 from pippin.interop.diffusers_config import CLASSES, read_config, write_config
-from pippin.interop.diffusers_schedulers import left_out, to_scheduler
-from pippin.interop.mapping import shapes_of, to_theirs
-from pippin.interop.place import Placed, Table, lines, place
-from pippin.interop.process import stated
+from pippin.interop.diffusers_schedulers import sampling_settings, to_scheduler
+from pippin.interop.diffusion_process import resolve_process
+from pippin.interop.load_model import LoadedModel, Table, load_model, table_entries
+from pippin.interop.mapping import shapes_of, to_source
 from pippin.interop.weight_files import read_weights
 from pippin.interop.weight_kind import (
     EMA_SUFFIX,
     KIND_KEY,
-    average_beside,
     average_of_config,
+    averaged_sibling,
     kind_of_folder,
 )
 from pippin.system.files import write_json
@@ -55,98 +55,99 @@ TABLES: dict[str, Table] = {
     "mmdit": tables.mmdit_table,
     "unet": tables.unet_table,
 }
-FOUND_BY = {
+ANCHOR_TENSORS = {
     "dit": ("pos_embed.proj.weight", "proj_out_2.weight"),
     "pixart": ("pos_embed.proj.weight", "adaln_single.linear.weight"),
     "mmdit": ("pos_embed.proj.weight", "norm_out.linear.weight"),
     "unet": ("conv_in.weight", "time_embedding.linear_1.weight"),
 }
-"""Names of tensors by which the network is found, whatever wraps their names."""
+"""Names of tensors that locate the network in a file, under any prefix."""
 DIT_NOTE = (
-    "diffusers' DiT divides time features by 127 where the published DiT and ours divide by 128: "
-    "as it stands it computes something else from the same weights; equal is, in diffusers, "
+    "diffusers' DiT divides time features by 127, and the published DiT and pippin divide by 128: "
+    "it computes other outputs from the same weights; for equal outputs set in diffusers "
     "block.norm1.emb.time_proj.downscale_freq_shift = 0 for each block"
 )
 NULL_CAPTION = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
-"""diffusers' pipelines encode the empty caption instead."""
+"""Null captions; diffusers' pipelines encode the empty caption instead."""
 
 
 def read_folder(
     folder: Path, schedule: ScheduleName | None = None, prediction: PredictionType | None = None
-) -> tuple[Placed, tuple[str, ...]]:
-    """The model of a folder, and notes on what was chosen and left out.
+) -> tuple[LoadedModel, tuple[str, ...]]:
+    """Model of a folder, and notes on choices and skipped files.
 
     Args:
-        folder: of a model or a pipeline.
-        schedule, prediction: the process that the user states, for a folder without a scheduler.
+        folder: folder of a model or a pipeline.
+        schedule, prediction: diffusion process given by the user, for a folder without a
+            scheduler.
 
     Raises:
-        ValueError: no such model, one that ours cannot be, or another process than the folder's
-            scheduler has; the message names why.
+        ValueError: no such model, an unsupported one, or another process than that of the folder's
+            scheduler; the message says why.
         OSError: a file cannot be read.
     """
     inner = _model_folder(folder)
     config, scheduler = _json(inner / CONFIG_FILE), None
-    for path in (one / SCHEDULER_FILE for one in (folder, inner.parent, inner)):
+    for path in (parent / SCHEDULER_FILE for parent in (folder, inner.parent, inner)):
         scheduler = scheduler or (_json(path) if path.is_file() else None)
     configured = read_config(config, scheduler)
-    process = stated(configured.diffusion, schedule, prediction)
+    process = resolve_process(configured.diffusion, schedule, prediction)
     if scheduler is not None and process != configured.diffusion:
         raise ValueError(
             f"the scheduler of {folder} says schedule {configured.diffusion.schedule}, prediction "
-            f"{configured.diffusion.prediction}; stated are schedule {process.schedule}, "
+            f"{configured.diffusion.prediction}; given are schedule {process.schedule}, "
             f"prediction {process.prediction}: leave --schedule and --prediction out"
         )
     configured = replace(configured, diffusion=process)
     files = find_weights(inner)
-    weights = read_weights(files.path, FOUND_BY[configured.denoiser.kind])
-    own: dict[str, Tensor] = {}
+    weights = read_weights(files.path, ANCHOR_TENSORS[configured.denoiser.kind])
+    extra_tensors: dict[str, Tensor] = {}
     if (inner / EXTRA_FILE).is_file():
-        configured, own = _read_extra(inner / EXTRA_FILE, configured)
-    placed = from_diffusers(configured, weights.tensors, own=own)
+        configured, extra_tensors = _read_extra(inner / EXTRA_FILE, configured)
+    loaded = from_diffusers(configured, weights.tensors, own=extra_tensors)
     variant = (f"variant {files.variant}: {files.path.name}",) if files.variant else ()
-    is_stated = (schedule, prediction) != (None, None)
+    is_process_given = (schedule, prediction) != (None, None)
     kind = kind_of_folder(inner, files.path, config)
-    placed = replace(placed, weights=kind, average=average_of_config(config))
-    return placed, (
-        *_choice(folder, inner),
+    loaded = replace(loaded, weights=kind, average=average_of_config(config))
+    return loaded, (
+        *_weight_choice(folder, inner),
         *variant,
         *weights.notes,
-        *_notes(placed, config, scheduler, is_stated),
+        *_notes(loaded, config, scheduler, is_process_given),
     )
 
 
-def _choice(folder: Path, inner: Path) -> list[str]:
-    """Of raw and averaged weights that lie beside one another, which were taken."""
+def _weight_choice(folder: Path, inner: Path) -> list[str]:
+    """Note on which weights were read, if raw and averaged ones are in the same folder."""
     raw = inner.with_name(inner.name.removesuffix(EMA_SUFFIX))
     if inner != folder and raw != inner:
-        beside = f"; raw ones lie beside: convert {raw} to take them" if raw.is_dir() else ""
-        return [f"the averaged weights of {inner.name} were taken{beside}"]
-    if (other := average_beside(inner)) is not None:
-        return [f"raw weights were taken; averaged ones lie beside, in {other}"]
+        beside = f"; for the raw weights convert {raw}" if raw.is_dir() else ""
+        return [f"the averaged weights of {inner.name} were read{beside}"]
+    if (other := averaged_sibling(inner)) is not None:
+        return [f"raw weights were read; averaged ones are in {other}"]
     return []
 
 
 def _notes(
-    placed: Placed,
+    loaded: LoadedModel,
     config: Mapping[str, Any],
     scheduler: Mapping[str, Any] | None,
-    is_stated: bool,
+    is_process_given: bool,
 ) -> list[str]:
-    """What a reader must know of a folder that was read."""
-    notes, diffusion = [], placed.configured.diffusion
-    if scheduler is None and not is_stated:
+    """Notes about a folder that was read."""
+    notes, diffusion = [], loaded.configured.diffusion
+    if scheduler is None and not is_process_given:
         notes.append(
-            f"no {SCHEDULER_FILE}: the process is the one that {placed.source} was published "
-            f"with, schedule {diffusion.schedule}, prediction {diffusion.prediction}; another one "
-            "is stated by --schedule and --prediction"
+            f"no {SCHEDULER_FILE}: assuming the process that {loaded.source} was published with, "
+            f"schedule {diffusion.schedule}, prediction {diffusion.prediction}; give another one "
+            "with --schedule and --prediction"
         )
-    elif scheduler is not None and (settings := left_out(scheduler)):
-        notes.append(f"of the scheduler, what says how to sample is left out: {settings}")
-    if placed.configured.denoiser.kind == "dit":
+    elif scheduler is not None and (settings := sampling_settings(scheduler)):
+        notes.append(f"sampling settings of the scheduler are skipped: {settings}")
+    if loaded.configured.denoiser.kind == "dit":
         notes.append(DIT_NOTE)
         if config.get("norm_eps", 1e-5) != 1e-6:
-            notes.append("its norms add 1e-5 to the variance, ours 1e-6")
+            notes.append("its norms add 1e-5 to the variance, pippin's 1e-6")
     return notes
 
 
@@ -154,91 +155,92 @@ def from_diffusers(
     configured: Configured,
     state: Mapping[str, Tensor],
     own: Mapping[str, Tensor] | None = None,
-) -> Placed:
-    """A model of ours with the weights of a class of diffusers.
+) -> LoadedModel:
+    """Pippin model with the weights of a class of diffusers.
 
     Args:
-        configured: from the class's configuration.
+        configured: description read from the class's configuration.
         state: its tensors.
-        own: tensors under our names, for what the class lacks.
+        own: further tensors under pippin's names, which the class lacks.
 
     Raises:
         ValueError: weights that do not fit.
     """
     kind = configured.denoiser.kind
-    source = next(name for name, known in CLASSES.items() if known.kind == kind)
-    return place(source, configured, TABLES[kind], state, may_lack=NULL_CAPTION, own=own)
+    source = next(name for name, model_class in CLASSES.items() if model_class.kind == kind)
+    return load_model(source, configured, TABLES[kind], state, may_lack=NULL_CAPTION, own=own)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A model in diffusers' terms."""
+    """Model in diffusers' format."""
 
     class_name: str
     arguments: dict[str, Any]
-    """Of its constructor."""
+    """Constructor arguments."""
     tensors: dict[str, Tensor]
     extra: dict[str, Tensor]
-    """Ours, under our names, that the class has no place for."""
+    """Tensors without a counterpart in the class, under pippin's names."""
 
     def build(self) -> nn.Module:
-        """The class of diffusers with these weights."""
-        theirs = _class(self.class_name)(**self.arguments)
-        theirs.load_state_dict(self.tensors)
-        return theirs.eval()
+        """Instance of the class of diffusers with these weights."""
+        model = _class(self.class_name)(**self.arguments)
+        model.load_state_dict(self.tensors)
+        return model.eval()
 
 
-def to_diffusers(configured: Configured, ours: Mapping[str, Tensor]) -> Exported:
-    """A model of ours as a class of diffusers.
+def to_diffusers(configured: Configured, state: Mapping[str, Tensor]) -> Exported:
+    """Convert a pippin model to a class of diffusers.
 
     Args:
-        configured: what ours is.
-        ours: its tensors.
+        configured: description of the model.
+        state: its tensors.
 
     Raises:
-        ConfigError: no class of diffusers computes what ours does; the setting is named.
+        ConfigError: no class of diffusers computes the same; the setting is named.
     """
     name, arguments = write_config(configured)
     with torch.device("meta"):
-        theirs = _class(name)(**arguments)
-    wanted = shapes_of(theirs)
-    shapes = {key: tuple(value.shape) for key, value in ours.items()}
-    table = lines(TABLES[configured.denoiser.kind], configured, shapes)
-    tensors = to_theirs(table, ours, wanted)
-    if odd := sorted(set(wanted) ^ set(tensors)):
+        model = _class(name)(**arguments)
+    source_shapes = shapes_of(model)
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    table = table_entries(TABLES[configured.denoiser.kind], configured, shapes)
+    tensors = to_source(table, state, source_shapes)
+    if differing := sorted(set(source_shapes) ^ set(tensors)):
         raise ConfigError(
-            f"diffusers' {name} and this model differ in {len(odd)} tensors, such as {odd[0]}"
+            f"diffusers' {name} and this model differ in {len(differing)} tensors, such as "
+            f"{differing[0]}"
         )
-    placed = {entry.ours for entry in table}
-    extra = {key: value for key, value in ours.items() if key not in placed}
-    if lost := sorted(key for key in extra if key.startswith("denoiser.")):
-        raise ConfigError(f"diffusers' {name} has no place for {', '.join(lost)}")
+    used = {entry.ours for entry in table}
+    extra = {key: value for key, value in state.items() if key not in used}
+    if unplaced := sorted(key for key in extra if key.startswith("denoiser.")):
+        raise ConfigError(f"diffusers' {name} has no place for {', '.join(unplaced)}")
     return Exported(class_name=name, arguments=arguments, tensors=tensors, extra=extra)
 
 
 def write_folder(
-    folder: Path, configured: Configured, ours: Mapping[str, Tensor], kind: str = UNKNOWN_WEIGHTS
+    folder: Path, configured: Configured, state: Mapping[str, Tensor], kind: str = UNKNOWN_WEIGHTS
 ) -> Exported:
-    """Write a model of ours in diffusers' format.
+    """Write a pippin model in diffusers' format.
 
     Args:
         folder: new or empty.
-        configured: what ours is.
-        ours: its tensors.
-        kind: of the weights, see :data:`pippin.config.WEIGHTS`; it goes into their metadata.
+        configured: description of the model.
+        state: its tensors.
+        kind: kind of the weights, see :data:`pippin.config.WEIGHTS`; written to their metadata.
 
     Raises:
         ConfigError: as :func:`to_diffusers`, or a process that diffusers does not have.
         OSError: disk full or not writable.
     """
     scheduler = to_scheduler(configured.diffusion)
-    exported = to_diffusers(configured, ours)
+    exported = to_diffusers(configured, state)
     from diffusers import __version__
 
-    about = {"_class_name": exported.class_name, "_diffusers_version": __version__}
+    class_settings = {"_class_name": exported.class_name, "_diffusers_version": __version__}
     make_folder((folder / SCHEDULER_FILE).parent)
-    about_weights = {"format": "pt", KIND_KEY: kind}
-    save_tensors(folder / WEIGHTS_FILE, exported.tensors, metadata=about_weights)
+    metadata = {"format": "pt", KIND_KEY: kind}
+    save_tensors(folder / WEIGHTS_FILE, exported.tensors, metadata=metadata)
     if exported.extra:
         facts = {
             VERSION: FORMATS["export"],
@@ -248,12 +250,12 @@ def write_folder(
         extra = {"format": "pt", EXTRA_KEY: json.dumps(facts)}
         save_tensors(folder / EXTRA_FILE, exported.extra, metadata=extra)
     write_json(folder / SCHEDULER_FILE, scheduler)
-    write_json(folder / CONFIG_FILE, about | exported.arguments)
+    write_json(folder / CONFIG_FILE, class_settings | exported.arguments)
     return exported
 
 
 def _read_extra(path: Path, configured: Configured) -> tuple[Configured, dict[str, Tensor]]:
-    """Our conditioning, and the tensors of it that diffusers has no place for."""
+    """Pippin's conditioning, and its tensors without a counterpart in diffusers."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = parse_json((file.metadata() or {})[EXTRA_KEY])
@@ -275,13 +277,13 @@ def _class(name: str) -> Any:
 
 
 def _model_folder(folder: Path) -> Path:
-    """The folder itself, or the part of a pipeline that is the denoiser."""
+    """The folder itself, or the denoiser's folder in a pipeline."""
     names = ("transformer", "unet")
     averaged = [folder / f"{name}{EMA_SUFFIX}" for name in names]  # as in checkpoint files
     candidates = (folder, *averaged, *(folder / name for name in names))
-    for one in candidates:
-        if (one / CONFIG_FILE).is_file():
-            return one
+    for candidate in candidates:
+        if (candidate / CONFIG_FILE).is_file():
+            return candidate
     raise ValueError(
         f"{folder} holds no {CONFIG_FILE}, nor does a folder transformer or unet in it; give the "
         "folder of a diffusers model or pipeline"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""diffusers' schedulers as our diffusion processes, and back."""
+"""Conversion between diffusers' schedulers and pippin's diffusion processes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,19 +31,19 @@ DISCRETE = tuple(
         *("KDPM2Discrete", "KDPM2AncestralDiscrete"),
     )
 )
-"""Different samplers of one process, which their betas and prediction type define."""
-OF_SAMPLERS = (
+"""Samplers of the same process, which betas and prediction type define."""
+SAMPLING_SETTINGS = (
     *("clip_sample", "thresholding", "set_alpha_to_one", "steps_offset", "timestep_spacing"),
     *("variance_type", "solver_order", "algorithm_type", "use_karras_sigmas", "skip_prk_steps"),
 )
-"""Settings that say how to sample, which a recipe of ours says in its own terms."""
+"""Settings of sampling, for which a recipe has its own settings."""
 
 
-def of_scheduler(config: Mapping[str, Any]) -> DiffusionConfig:
-    """The process that a scheduler_config.json describes.
+def from_scheduler(config: Mapping[str, Any]) -> DiffusionConfig:
+    """Diffusion process of a scheduler_config.json.
 
     Raises:
-        ValueError: one that we do not have; its values are named.
+        ValueError: an unsupported process; its values are named.
     """
     name = str(config.get("_class_name", "without a name"))
     if config.get("num_train_timesteps", 1000) != 1000:
@@ -60,30 +60,30 @@ def of_scheduler(config: Mapping[str, Any]) -> DiffusionConfig:
         if config.get(key):
             raise _unsupported(name, f"{key} {config[key]}")
     betas = tuple(config.get(key) for key in ("beta_schedule", "beta_start", "beta_end"))
-    schedules = [ours for ours, theirs in BETAS.items() if theirs == betas]
+    schedules = [schedule for schedule, parameters in BETAS.items() if parameters == betas]
     if betas[0] == "squaredcos_cap_v2":
         schedules = ["cosine"]
     if not schedules:
         raise _unsupported(name, f"betas {betas}")
     kind = config.get("prediction_type", "epsilon")
-    predictions = [ours for ours, theirs in PREDICTIONS.items() if theirs == kind]
+    predictions = [schedule for schedule, parameters in PREDICTIONS.items() if parameters == kind]
     if not predictions:
         raise _unsupported(name, f"prediction_type {kind}")
     return DiffusionConfig(schedule=schedules[0], prediction=predictions[0])
 
 
-def left_out(config: Mapping[str, Any]) -> list[str]:
-    """What of a scheduler says how to sample and is therefore not taken over."""
-    found = [f"{key} {config[key]}" for key in OF_SAMPLERS if config.get(key) is not None]
+def sampling_settings(config: Mapping[str, Any]) -> list[str]:
+    """Settings of a scheduler that only affect sampling, and are therefore skipped."""
+    settings = [f"{key} {config[key]}" for key in SAMPLING_SETTINGS if config.get(key) is not None]
     if config.get("shift", 1.0) != 1.0:
-        found.append(f"shift {config['shift']}")
+        settings.append(f"shift {config['shift']}")
     if config.get("use_dynamic_shifting"):
-        found.append("use_dynamic_shifting")
-    return found
+        settings.append("use_dynamic_shifting")
+    return settings
 
 
 def _unsupported(name: str, what: str) -> ValueError:
-    listed = "; ".join(" ".join(map(str, theirs)) for theirs in BETAS.values())
+    listed = "; ".join(" ".join(map(str, parameters)) for parameters in BETAS.values())
     return ValueError(
         f"scheduler {name} is not supported, for {what}; supported are 1000 times, betas "
         f"{listed}, predictions {', '.join(PREDICTIONS.values())} ({', '.join(DISCRETE)}), and "
@@ -92,11 +92,11 @@ def _unsupported(name: str, what: str) -> ValueError:
 
 
 def to_scheduler(diffusion: DiffusionConfig) -> dict[str, Any]:
-    """scheduler_config.json of a process.
+    """Content of scheduler_config.json for a process.
 
     Raises:
         ConfigError: a prediction that diffusers does not have on that schedule, or a rescaled
-            one: its networks are fed the shifted time, ours the index.
+            schedule: diffusers' networks read the shifted time, pippin's the index.
     """
     if diffusion.rescale != 1:
         raise ConfigError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tensor of a model class of diffusers is which of ours."""
+"""Tensor tables between diffusers' model classes and pippin."""
 
 from collections.abc import Iterator
 
@@ -9,14 +9,14 @@ from pippin.interop.published import spatial_transformer
 
 
 def dit_table(config: DiTConfig, shapes: Shapes) -> Iterator[Entry]:
-    """``DiTTransformer2DModel``, which embeds time and class in every block anew."""
+    """``DiTTransformer2DModel``, which has embedders of time and class in every block."""
     first, *others = [f"transformer_blocks.{i}.norm1.emb" for i in range(config.depth)]
     yield from layers("denoiser.patches.linear", "pos_embed.proj", shapes=shapes)
-    for ours, theirs in _PERCEPTRON:
-        layer = f"timestep_embedder.{theirs}"
+    for target, source in _PERCEPTRON:
+        layer = f"timestep_embedder.{source}"
         copies = tuple(f"{name}.{layer}" for name in others)
         yield from layers(
-            f"conditioner.time.{ours}", f"{first}.{layer}", shapes=shapes, copies=copies
+            f"conditioner.time.{target}", f"{first}.{layer}", shapes=shapes, copies=copies
         )
     table = "class_embedder.embedding_table.weight"
     yield Entry(
@@ -25,10 +25,10 @@ def dit_table(config: DiTConfig, shapes: Shapes) -> Iterator[Entry]:
         copies=tuple(f"{name}.{table}" for name in others),
     )
     for i in range(config.depth):
-        ours, theirs = f"denoiser.blocks.{i}", f"transformer_blocks.{i}"
-        yield from layers(f"{ours}.modulation.linear", f"{theirs}.norm1.linear", shapes=shapes)
-        yield from _self_attention(f"{ours}.attention", f"{theirs}.attn1", shapes)
-        yield from _mlp(f"{ours}.mlp", f"{theirs}.ff", shapes)
+        target, source = f"denoiser.blocks.{i}", f"transformer_blocks.{i}"
+        yield from layers(f"{target}.modulation.linear", f"{source}.norm1.linear", shapes=shapes)
+        yield from _self_attention(f"{target}.attention", f"{source}.attn1", shapes)
+        yield from _mlp(f"{target}.mlp", f"{source}.ff", shapes)
     yield from layers("denoiser.output.modulation.linear", "proj_out_1", shapes=shapes)
     yield from layers("denoiser.output.linear", "proj_out_2", shapes=shapes)
 
@@ -42,20 +42,20 @@ def pixart_table(config: PixArtConfig, shapes: Shapes) -> Iterator[Entry]:
             ("image_shape.size", "resolution_embedder"),
             ("image_shape.aspect", "aspect_ratio_embedder"),
         ]
-    for ours, theirs in embedders:
-        yield from _perceptron(f"conditioner.{ours}", f"adaln_single.emb.{theirs}", shapes)
+    for target, source in embedders:
+        yield from _perceptron(f"conditioner.{target}", f"adaln_single.emb.{source}", shapes)
     yield from _perceptron("conditioner.text_tokens.projection", "caption_projection", shapes)
     yield from layers("denoiser.shared", "adaln_single.linear", shapes=shapes)
     for i in range(config.depth):
-        ours, theirs = f"denoiser.blocks.{i}", f"transformer_blocks.{i}"
-        table = f"{theirs}.scale_shift_table"
-        yield Entry(ours=f"{ours}.modulation.table", theirs=(table,))
-        yield from _self_attention(f"{ours}.attention", f"{theirs}.attn1", shapes)
-        yield from layers(f"{ours}.cross.query", f"{theirs}.attn2.to_q", shapes=shapes)
-        keys = [f"{theirs}.attn2.to_{x}" for x in "kv"]
-        yield from layers(f"{ours}.cross.key_value", *keys, shapes=shapes)
-        yield from layers(f"{ours}.cross.project_out", f"{theirs}.attn2.to_out.0", shapes=shapes)
-        yield from _mlp(f"{ours}.mlp", f"{theirs}.ff", shapes)
+        target, source = f"denoiser.blocks.{i}", f"transformer_blocks.{i}"
+        table = f"{source}.scale_shift_table"
+        yield Entry(ours=f"{target}.modulation.table", theirs=(table,))
+        yield from _self_attention(f"{target}.attention", f"{source}.attn1", shapes)
+        yield from layers(f"{target}.cross.query", f"{source}.attn2.to_q", shapes=shapes)
+        keys = [f"{source}.attn2.to_{x}" for x in "kv"]
+        yield from layers(f"{target}.cross.key_value", *keys, shapes=shapes)
+        yield from layers(f"{target}.cross.project_out", f"{source}.attn2.to_out.0", shapes=shapes)
+        yield from _mlp(f"{target}.mlp", f"{source}.ff", shapes)
     yield Entry(ours="denoiser.output.modulation.table", theirs=("scale_shift_table",))
     yield from layers("denoiser.output.linear", "proj_out", shapes=shapes)
 
@@ -64,31 +64,33 @@ def mmdit_table(config: MMDiTConfig, shapes: Shapes) -> Iterator[Entry]:
     """``SD3Transformer2DModel``, whose last norms have scale before shift."""
     yield from layers("denoiser.patches.linear", "pos_embed.proj", shapes=shapes)
     yield Entry(ours="denoiser.table.weight", theirs=("pos_embed.pos_embed",))
-    for ours, theirs in (("time", "timestep_embedder"), ("text_vector", "text_embedder")):
-        yield from _perceptron(f"conditioner.{ours}", f"time_text_embed.{theirs}", shapes)
+    for target, source in (("time", "timestep_embedder"), ("text_vector", "text_embedder")):
+        yield from _perceptron(f"conditioner.{target}", f"time_text_embed.{source}", shapes)
     projection = "conditioner.text_tokens.projection"
     yield from layers(projection, "context_embedder", shapes=shapes)
     for i in range(config.depth):
-        ours, theirs = f"denoiser.blocks.{i}", f"transformer_blocks.{i}"
+        target, source = f"denoiser.blocks.{i}", f"transformer_blocks.{i}"
         last = i == config.depth - 1
         for stream, norm, attention, out, mlp in (
             ("image", "norm1", "to_{}", "to_out.0", "ff"),
             ("context", "norm1_context", "add_{}_proj", "to_add_out", "ff_context"),
         ):
-            mine, read = f"{ours}.{stream}", last and stream == "context"
-            modulation = f"{mine}.modulation.linear"
-            yield from layers(modulation, f"{theirs}.{norm}.linear", shapes=shapes, swapped=read)
-            qkv = [f"{theirs}.attn.{attention.format(x)}" for x in "qkv"]
-            yield from layers(f"{mine}.attention_in.qkv", *qkv, shapes=shapes)
-            if not read:
-                attended = f"{mine}.attention_out"
-                yield from layers(attended, f"{theirs}.attn.{out}", shapes=shapes)
-                yield from _mlp(f"{mine}.mlp", f"{theirs}.{mlp}", shapes)
+            stream_target, is_read_only = f"{target}.{stream}", last and stream == "context"
+            modulation = f"{stream_target}.modulation.linear"
+            yield from layers(
+                modulation, f"{source}.{norm}.linear", shapes=shapes, swapped=is_read_only
+            )
+            qkv = [f"{source}.attn.{attention.format(x)}" for x in "qkv"]
+            yield from layers(f"{stream_target}.attention_in.qkv", *qkv, shapes=shapes)
+            if not is_read_only:
+                attended = f"{stream_target}.attention_out"
+                yield from layers(attended, f"{source}.attn.{out}", shapes=shapes)
+                yield from _mlp(f"{stream_target}.mlp", f"{source}.{mlp}", shapes)
             if config.qk_norm:
                 added = "" if stream == "image" else "added_"
                 for a, b in (("query", "q"), ("key", "k")):
-                    gain = f"{theirs}.attn.norm_{added}{b}.weight"
-                    yield Entry(ours=f"{mine}.attention_in.norm.{a}.gain", theirs=(gain,))
+                    gain = f"{source}.attn.norm_{added}{b}.weight"
+                    yield Entry(ours=f"{stream_target}.attention_in.norm.{a}.gain", theirs=(gain,))
     modulation = "denoiser.output.modulation.linear"
     yield from layers(modulation, "norm_out.linear", shapes=shapes, swapped=True)
     yield from layers("denoiser.output.linear", "proj_out", shapes=shapes)
@@ -97,38 +99,38 @@ def mmdit_table(config: MMDiTConfig, shapes: Shapes) -> Iterator[Entry]:
 def unet_table(config: UNetConfig, shapes: Shapes) -> Iterator[Entry]:
     """``UNet2DConditionModel`` with cross-attention."""
     yield from _perceptron("conditioner.time", "time_embedding", shapes)
-    for ours, theirs in (
+    for target, source in (
         ("conv_in", "conv_in"),
         ("norm_out", "conv_norm_out"),
         ("conv_out", "conv_out"),
     ):
-        yield from layers(f"denoiser.{ours}", theirs, shapes=shapes)
+        yield from layers(f"denoiser.{target}", source, shapes=shapes)
     top, number = len(config.channel_multiples) - 1, 0
     for level in range(top + 1):
-        for place in range(config.blocks_per_level):
-            yield from _unet_block(number, f"down_blocks.{level}", place, config, shapes)
+        for index in range(config.blocks_per_level):
+            yield from _unet_block(number, f"down_blocks.{level}", index, config, shapes)
             number += 1
         if level < top:
             conv = f"down_blocks.{level}.downsamplers.0.conv"
             yield from layers(f"denoiser.down.{level}", conv, shapes=shapes)
-    for place in range(2):
-        yield from _unet_block(number, "mid_block", place, config, shapes)
+    for index in range(2):
+        yield from _unet_block(number, "mid_block", index, config, shapes)
         number += 1
     for level in reversed(range(top + 1)):
-        theirs = f"up_blocks.{top - level}"
-        for place in range(config.blocks_per_level + 1):
-            yield from _unet_block(number, theirs, place, config, shapes)
+        source = f"up_blocks.{top - level}"
+        for index in range(config.blocks_per_level + 1):
+            yield from _unet_block(number, source, index, config, shapes)
             number += 1
         if level > 0:
-            conv = f"{theirs}.upsamplers.0.conv"
+            conv = f"{source}.upsamplers.0.conv"
             yield from layers(f"denoiser.up.{level - 1}", conv, shapes=shapes)
 
 
 def _unet_block(
-    number: int, theirs: str, place: int, config: UNetConfig, shapes: Shapes
+    number: int, source: str, index: int, config: UNetConfig, shapes: Shapes
 ) -> Iterator[Entry]:
-    """A residual block and, where there is one, the transformer after it."""
-    ours = f"denoiser.blocks.{number}"
+    """Residual block and the transformer after it, if there is one."""
+    target = f"denoiser.blocks.{number}"
     for a, b in (
         ("norm_in", "norm1"),
         ("conv_in", "conv1"),
@@ -137,25 +139,25 @@ def _unet_block(
         ("conv_out", "conv2"),
         ("shortcut", "conv_shortcut"),
     ):
-        yield from layers(f"{ours}.residual.{a}", f"{theirs}.resnets.{place}.{b}", shapes=shapes)
-    transformer = f"{theirs}.attentions.{place}"
-    yield from spatial_transformer(f"{ours}.transformer", transformer, config, shapes)
+        yield from layers(f"{target}.residual.{a}", f"{source}.resnets.{index}.{b}", shapes=shapes)
+    transformer = f"{source}.attentions.{index}"
+    yield from spatial_transformer(f"{target}.transformer", transformer, config, shapes)
 
 
 _PERCEPTRON = (("linear_in", "linear_1"), ("linear_out", "linear_2"))
 
 
-def _perceptron(ours: str, theirs: str, shapes: Shapes) -> Iterator[Entry]:
+def _perceptron(target: str, source: str, shapes: Shapes) -> Iterator[Entry]:
     for a, b in _PERCEPTRON:
-        yield from layers(f"{ours}.{a}", f"{theirs}.{b}", shapes=shapes)
+        yield from layers(f"{target}.{a}", f"{source}.{b}", shapes=shapes)
 
 
-def _mlp(ours: str, theirs: str, shapes: Shapes) -> Iterator[Entry]:
-    yield from layers(f"{ours}.linear_in", f"{theirs}.net.0.proj", shapes=shapes)
-    yield from layers(f"{ours}.linear_out", f"{theirs}.net.2", shapes=shapes)
+def _mlp(target: str, source: str, shapes: Shapes) -> Iterator[Entry]:
+    yield from layers(f"{target}.linear_in", f"{source}.net.0.proj", shapes=shapes)
+    yield from layers(f"{target}.linear_out", f"{source}.net.2", shapes=shapes)
 
 
-def _self_attention(ours: str, theirs: str, shapes: Shapes) -> Iterator[Entry]:
-    qkv = [f"{theirs}.to_{x}" for x in "qkv"]
-    yield from layers(f"{ours}.project_in.qkv", *qkv, shapes=shapes)
-    yield from layers(f"{ours}.project_out", f"{theirs}.to_out.0", shapes=shapes)
+def _self_attention(target: str, source: str, shapes: Shapes) -> Iterator[Entry]:
+    qkv = [f"{source}.to_{x}" for x in "qkv"]
+    yield from layers(f"{target}.project_in.qkv", *qkv, shapes=shapes)
+    yield from layers(f"{target}.project_out", f"{source}.to_out.0", shapes=shapes)

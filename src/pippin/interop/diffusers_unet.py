@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""diffusers' UNet as a configuration of ours, and back."""
+"""Conversion of configurations between diffusers' UNet and pippin."""
 
 from typing import Any
 
@@ -7,44 +7,47 @@ from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.denoisers.config import UNetConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.interop.arguments import NO_CONTROL, SD_VAE_SCALE, Arguments, Configured
-from pippin.interop.diffusers_refusals import refuse_unless, text_of
+from pippin.interop.diffusers_checks import require_supported, text_semantic
 
 
-def of_unet(a: Arguments) -> Configured:
+def read_unet(args: Arguments) -> Configured:
     """``UNet2DConditionModel`` with cross-attention to text; Stable Diffusion's is one."""
     for name, default in _UNET_FIXED.items():
-        a.only(name, default)
-    a.ignore("use_linear_projection", "upcast_attention")
-    channels = a.take("in_channels", 4)
-    a.only("out_channels", channels)
-    widths = list(a.take("block_out_channels", (320, 640, 1280, 1280)))
-    down = list(a.take("down_block_types", ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)))
+        args.require(name, default)
+    args.ignore("use_linear_projection", "upcast_attention")
+    channels = args.take("in_channels", 4)
+    args.require("out_channels", channels)
+    widths = list(args.take("block_out_channels", (320, 640, 1280, 1280)))
+    down = list(args.take("down_block_types", ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)))
     known = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
     if not set(down) <= set(known):
         raise ValueError(
-            f"{a.source}: down_block_types={down} is not supported; only {' and '.join(known)}"
+            f"{args.source}: down_block_types={down} is not supported; only {' and '.join(known)}"
         )
-    a.only("up_block_types", *_both([name.replace("Down", "Up") for name in reversed(down)]))
-    a.only("mid_block_type", "UNetMidBlock2DCrossAttn")
+    args.require(
+        "up_block_types", *_list_or_tuple([name.replace("Down", "Up") for name in reversed(down)])
+    )
+    args.require("mid_block_type", "UNetMidBlock2DCrossAttn")
     if len(widths) != len(down):
         raise ValueError(
-            f"{a.source}: block_out_channels={widths} and down_block_types={down} differ in length"
+            f"{args.source}: block_out_channels={widths} and down_block_types={down} differ in "
+            "length"
         )
     if any(width % widths[0] for width in widths):
         raise ValueError(
-            f"{a.source}: block_out_channels={widths} is not supported; each must be a multiple "
-            "of the first"
+            f"{args.source}: block_out_channels={widths} is not supported; each must be a "
+            "multiple of the first"
         )
-    features = a.take_one("cross_attention_dim", 1280)
+    features = args.take_uniform("cross_attention_dim", 1280)
     denoiser = UNetConfig(
         channels=widths[0],
         channel_multiples=tuple(width // widths[0] for width in widths),
-        blocks_per_level=a.take_one("layers_per_block", 2),
+        blocks_per_level=args.take_uniform("layers_per_block", 2),
         attention_factors=tuple(2**i for i, name in enumerate(down) if known[name]),
         token_width=features,
-        transformer_depth=a.take_one("transformer_layers_per_block", 1),
-        norm_groups=a.take("norm_num_groups", 32),
-        **_heads(a, widths),
+        transformer_depth=args.take_uniform("transformer_layers_per_block", 1),
+        norm_groups=args.take("norm_num_groups", 32),
+        **_heads(args, widths),
     )
     return Configured(
         denoiser=denoiser,
@@ -55,20 +58,20 @@ def of_unet(a: Arguments) -> Configured:
         ),
         diffusion=DiffusionConfig(schedule="sd"),
         latent_channels=channels,
-        latent_side=a.take_one("sample_size", None) or 64,
+        latent_side=args.take_uniform("sample_size", None) or 64,
         latent_scale=SD_VAE_SCALE,
     )
 
 
-def from_unet(model: Configured) -> dict[str, Any]:
-    """The arguments of ``UNet2DConditionModel``."""
+def write_unet(model: Configured) -> dict[str, Any]:
+    """Arguments of ``UNet2DConditionModel``."""
     denoiser = model.denoiser
     assert isinstance(denoiser, UNetConfig)
     if isinstance(model.conditioning.semantic, TextSemantic):
-        text = text_of(model, "none")
-        refuse_unless(text.pooled_features is None, "conditioning.semantic.pooled_features")
+        text = text_semantic(model, "none")
+        require_supported(text.pooled_features is None, "conditioning.semantic.pooled_features")
     else:
-        refuse_unless(
+        require_supported(
             model.conditioning.rules in ({"label": "attention"}, {}),
             f"conditioning.rules {model.conditioning.rules}",
         )
@@ -79,35 +82,40 @@ def from_unet(model: Configured) -> dict[str, Any]:
         "sample_size": model.latent_side,
         "in_channels": model.latent_channels,
         "out_channels": model.latent_channels,
-        "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
-        "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]],
+        "down_block_types": [
+            "CrossAttnDownBlock2D" if has_attention else "DownBlock2D" for has_attention in attends
+        ],
+        "up_block_types": [
+            "CrossAttnUpBlock2D" if has_attention else "UpBlock2D"
+            for has_attention in attends[::-1]
+        ],
         "block_out_channels": widths,
         "layers_per_block": denoiser.blocks_per_level,
         "cross_attention_dim": denoiser.token_width,
         "transformer_layers_per_block": denoiser.transformer_depth,
-        # In this class the word means a number of heads.
+        # In this class the name means a number of heads.
         "attention_head_dim": heads,
         "norm_num_groups": denoiser.norm_groups,
     }
 
 
-def _heads(a: Arguments, widths: list[int]) -> dict[str, Any]:
-    """The class calls a number of heads attention_head_dim."""
-    heads = a.take("attention_head_dim", None)
+def _heads(args: Arguments, widths: list[int]) -> dict[str, Any]:
+    """Number or width of heads; the class's attention_head_dim is a number of heads."""
+    heads = args.take("attention_head_dim", None)
     if not isinstance(heads, (list, tuple)):
         return {"num_heads": 8 if heads is None else heads, "head_width": None}
     pairs = zip(widths, heads, strict=False)
     head_widths = {width // count for width, count in pairs if isinstance(count, int) and count}
     if len(head_widths) != 1 or len(heads) != len(widths):
         raise ValueError(
-            f"{a.source}: attention_head_dim={list(heads)} is not supported; heads must have one "
-            "width, or there must be one number of heads"
+            f"{args.source}: attention_head_dim={list(heads)} is not supported; heads must have "
+            "one width, or there must be one number of heads"
         )
     return {"num_heads": None, "head_width": head_widths.pop()}
 
 
-def _both(names: list[str]) -> tuple[Any, ...]:
-    """As JSON has it and as Python has it."""
+def _list_or_tuple(names: list[str]) -> tuple[Any, ...]:
+    """Names as JSON has them and as Python has them."""
     return names, tuple(names)
 
 
@@ -147,4 +155,4 @@ _UNET_FIXED: dict[str, Any] = {
     "cross_attention_norm": None,
     "addition_embed_type_num_heads": 64,
 }
-"""Arguments that ours has one value of: the class's default."""
+"""Arguments of which pippin supports only the class's default."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables that say which tensor of another implementation is which of ours.
+"""Tables that map tensors of another implementation (the source) to pippin's.
 
-A line of a table names one tensor of ours and those of theirs that make it up: several where ours
-holds them stacked along the first axis, such as queries, keys and values. Values are never
-computed with, so that a table serves both ways without a loss.
+An entry of a table names one tensor of pippin and the source tensors that it consists of: several
+if pippin stacks them along the first axis, such as queries, keys and values. Values are never
+changed, so a table converts in both directions without loss.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,61 +15,62 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One line of a table."""
+    """Entry of a table: pippin's tensor (ours) and the source tensors (theirs)."""
 
     ours: str
     theirs: tuple[str, ...]
     copies: tuple[str, ...] = ()
-    """Further tensors of theirs with the same values."""
+    """Further source tensors with the same values."""
     swapped: bool = False
-    """Theirs has the two halves along the first axis in the other order: scale before shift."""
+    """True if the source has the halves along the first axis in the other order: scale before
+    shift."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """Our tensors, and what did not fit."""
+    """Converted tensors, and unmatched names."""
 
     tensors: dict[str, Tensor]
     unplaced: tuple[str, ...]
-    """Their tensors that we have no place for."""
+    """Source tensors without a counterpart in pippin."""
     missing: tuple[str, ...]
-    """Our tensors that they do not have."""
+    """Tensors of pippin that the source lacks."""
 
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Of tensors, by name."""
+"""Shapes of tensors, by name."""
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor that a model saves, by name."""
+    """Shape of each tensor of a model's state dict, by name."""
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
 def layers(
-    ours: str,
-    *theirs: str,
+    target: str,
+    *sources: str,
     shapes: Mapping[str, object],
     copies: tuple[str, ...] = (),
     swapped: bool = False,
 ) -> Iterator[Entry]:
-    """Weight and, where ours has one, bias of a layer."""
+    """Entries of a layer's weight and, if it has one, bias."""
     for kind in ("weight", "bias"):
-        if f"{ours}.{kind}" in shapes:
+        if f"{target}.{kind}" in shapes:
             yield Entry(
-                ours=f"{ours}.{kind}",
-                theirs=tuple(f"{name}.{kind}" for name in theirs),
+                ours=f"{target}.{kind}",
+                theirs=tuple(f"{name}.{kind}" for name in sources),
                 copies=tuple(f"{name}.{kind}" for name in copies),
                 swapped=swapped,
             )
 
 
-def from_theirs(table: Iterable[Entry], state: Mapping[str, Tensor], shapes: Shapes) -> Converted:
-    """Our tensors from theirs.
+def from_source(table: Iterable[Entry], state: Mapping[str, Tensor], shapes: Shapes) -> Converted:
+    """Convert source tensors to pippin's.
 
     Args:
-        table: of the source.
-        state: their tensors by name.
-        shapes: of our tensors.
+        table: table of the source.
+        state: source tensors by name.
+        shapes: shapes of pippin's tensors.
 
     Raises:
         ValueError: a tensor that is missing or has another number of elements, or copies that
@@ -78,20 +79,20 @@ def from_theirs(table: Iterable[Entry], state: Mapping[str, Tensor], shapes: Sha
     tensors: dict[str, Tensor] = {}
     used: set[str] = set()
     for entry in table:
-        value = _gathered(state, entry.theirs)
+        value = _gather(state, entry.theirs)
         shape = shapes[entry.ours]
         if value.numel() != torch.Size(shape).numel():
             raise ValueError(
-                f"{', '.join(entry.theirs)} has shape {tuple(value.shape)}; this model wants "
-                f"{shape} for it ({entry.ours}): give the arguments that they were made with"
+                f"{', '.join(entry.theirs)} has shape {tuple(value.shape)}; this model needs "
+                f"{shape} ({entry.ours}): give the arguments of the model that was trained"
             )
         for name in entry.copies:
-            if not torch.equal(_gathered(state, (name,)), value):
+            if not torch.equal(_gather(state, (name,)), value):
                 raise ValueError(
                     f"{name} and {entry.theirs[0]} differ; this model has one tensor for both "
-                    f"({entry.ours}), so it cannot be what these weights are of"
+                    f"({entry.ours}), so these weights are of another model"
                 )
-        value = _exchanged(value) if entry.swapped else value
+        value = _swap_halves(value) if entry.swapped else value
         tensors[entry.ours] = value.reshape(shape).clone()
         used.update(entry.theirs, entry.copies)
     return Converted(
@@ -101,15 +102,15 @@ def from_theirs(table: Iterable[Entry], state: Mapping[str, Tensor], shapes: Sha
     )
 
 
-def to_theirs(
+def to_source(
     table: Iterable[Entry], tensors: Mapping[str, Tensor], shapes: Shapes
 ) -> dict[str, Tensor]:
-    """Their tensors from ours: the inverse of :func:`from_theirs`.
+    """Convert pippin's tensors to the source's: the inverse of :func:`from_source`.
 
     Args:
-        table: of the source.
-        tensors: ours by name.
-        shapes: of theirs.
+        table: table of the source.
+        tensors: pippin's tensors by name.
+        shapes: shapes of the source's tensors.
 
     Raises:
         ValueError: a tensor that has another number of elements; it is named.
@@ -117,7 +118,7 @@ def to_theirs(
     state: dict[str, Tensor] = {}
     for entry in table:
         value = tensors[entry.ours]
-        value = _exchanged(value) if entry.swapped else value
+        value = _swap_halves(value) if entry.swapped else value
         sizes = [torch.Size(shapes[name]).numel() for name in entry.theirs]
         if sum(sizes) != value.numel():
             raise ValueError(
@@ -132,13 +133,13 @@ def to_theirs(
     return state
 
 
-def _exchanged(value: Tensor) -> Tensor:
-    """The second half along the first axis before the first."""
+def _swap_halves(value: Tensor) -> Tensor:
+    """Swap the two halves along the first axis."""
     first, second = value.chunk(2)
     return torch.cat([second, first])
 
 
-def _gathered(state: Mapping[str, Tensor], names: tuple[str, ...]) -> Tensor:
+def _gather(state: Mapping[str, Tensor], names: tuple[str, ...]) -> Tensor:
     absent = [name for name in names if name not in state]
     if absent:
         raise ValueError(

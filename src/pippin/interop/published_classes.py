@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published classes: what their constructor arguments make, as configurations of ours."""
+"""Pippin's configurations for the constructor arguments of published classes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,14 +25,14 @@ from pippin.interop.arguments import (
 )
 
 XL_WIDTH = 1152
-"""The published classes' default, which has 16 heads."""
+"""Default width of the published classes, with 16 heads."""
 UNUSED_SIDE = 32
-"""``image_size`` in the configurations of Stable Diffusion, whose latents have 64 a side."""
+"""``image_size`` in the configurations of Stable Diffusion, whose latents are 64 x 64."""
 SD_CONTEXTS = (768, 1024)
-"""Widths of Stable Diffusion's captions, 1 and 2."""
+"""Caption widths of Stable Diffusion 1 and 2."""
 SIDE_NOTE = (
-    f"image_size={UNUSED_SIDE} of Stable Diffusion's configurations is read by nobody: latents of "
-    "64 a side (512 pixels) are taken; `pippin sample --size HxW` draws others"
+    f"image_size={UNUSED_SIDE} of Stable Diffusion's configurations is unused: assuming latents "
+    "of 64 x 64 (512 pixels); `pippin sample --size HxW` samples other sizes"
 )
 
 
@@ -42,67 +42,67 @@ SD2_NOTE = (
 )
 
 
-def of_dit(a: Arguments) -> Configured:
-    """facebookresearch/DiT; its defaults are those of XL/2."""
-    a.ignore("class_dropout_prob")
-    denoiser = DiTConfig(**_transformer(a), learn_variance=a.take("learn_sigma", True))
-    return _of_classes(a, denoiser, a.take("input_size", 32))
+def read_dit(args: Arguments) -> Configured:
+    """facebookresearch/DiT, with the defaults of XL/2."""
+    args.ignore("class_dropout_prob")
+    denoiser = DiTConfig(**_transformer(args), learn_variance=args.take("learn_sigma", True))
+    return _class_conditional(args, denoiser, args.take("input_size", 32))
 
 
-def of_mdtv2(a: Arguments) -> Configured:
+def read_mdtv2(args: Arguments) -> Configured:
     """sail-sg/MDT, second version."""
-    a.ignore("class_dropout_prob")
-    shape = _transformer(a)
-    side = a.take("input_size", 32)
+    args.ignore("class_dropout_prob")
+    shape = _transformer(args)
+    side = args.take("input_size", 32)
     grid = side // shape["patch_size"]
     denoiser = MDTv2Config(
         **shape,
         grid=(grid, grid),
-        decoder_depth=a.take("decode_layer", 4),
-        mask_ratio=a.take("mask_ratio", None),
-        learn_variance=a.take("learn_sigma", True),
+        decoder_depth=args.take("decode_layer", 4),
+        mask_ratio=args.take("mask_ratio", None),
+        learn_variance=args.take("learn_sigma", True),
     )
-    return _of_classes(a, denoiser, side)
+    return _class_conditional(args, denoiser, side)
 
 
-def _of_classes(a: Arguments, denoiser: DenoiserConfig, side: int) -> Configured:
+def _class_conditional(args: Arguments, denoiser: DenoiserConfig, side: int) -> Configured:
     return Configured(
         denoiser=denoiser,
         conditioning=BY_CLASS,
         diffusion=DiffusionConfig(schedule="ddpm"),
-        latent_channels=a.take("in_channels", 4),
+        latent_channels=args.take("in_channels", 4),
         latent_side=side,
-        num_classes=a.take("num_classes", 1000),
+        num_classes=args.take("num_classes", 1000),
         latent_scale=SD_VAE_SCALE,
     )
 
 
-def of_pixart(a: Arguments) -> Configured:
-    """PixArt-alpha of one resolution."""
-    return _pixart(a, image_shape=False)
+def read_pixart(args: Arguments) -> Configured:
+    """PixArt-alpha for one resolution."""
+    return _pixart(args, image_shape=False)
 
 
-def of_pixart_ms(a: Arguments) -> Configured:
-    """PixArt-alpha of many shapes, which it is told."""
-    return _pixart(a, image_shape=True)
+def read_pixart_ms(args: Arguments) -> Configured:
+    """PixArt-alpha for many image shapes, which are conditions."""
+    return _pixart(args, image_shape=True)
 
 
-def _pixart(a: Arguments, *, image_shape: bool) -> Configured:
-    a.ignore("class_dropout_prob", "config")
-    a.only("drop_path", 0.0)
-    a.only("window_size", 0)
-    a.only("window_block_indexes", None, [], ())
-    a.only("use_rel_pos", False)
-    shape, side = _transformer(a), a.take("input_size", 32)
+def _pixart(args: Arguments, *, image_shape: bool) -> Configured:
+    args.ignore("class_dropout_prob", "config")
+    args.require("drop_path", 0.0)
+    args.require("window_size", 0)
+    args.require("window_block_indexes", None, [], ())
+    args.require("use_rel_pos", False)
+    shape, side = _transformer(args), args.take("input_size", 32)
     denoiser = PixArtConfig(
         **shape,
         base_grid=side // shape["patch_size"],
-        interpolation=a.take("lewei_scale", 1.0),
-        learn_variance=a.take("pred_sigma", True),
+        interpolation=args.take("lewei_scale", 1.0),
+        learn_variance=args.take("pred_sigma", True),
     )
     semantic = TextSemantic(
-        token_features=a.take("caption_channels", 4096),
-        num_tokens=a.take("model_max_length", 120),
+        token_features=args.take("caption_channels", 4096),
+        num_tokens=args.take("model_max_length", 120),
         projection="mlp",
         padding="mask",
     )
@@ -116,45 +116,45 @@ def _pixart(a: Arguments, *, image_shape: bool) -> Configured:
         denoiser=denoiser,
         conditioning=conditioning,
         diffusion=DiffusionConfig(schedule="ddpm"),
-        latent_channels=a.take("in_channels", 4),
+        latent_channels=args.take("in_channels", 4),
         latent_side=side,
         latent_scale=SD_VAE_SCALE,
     )
 
 
-def of_mmdit_sd3(a: Arguments) -> Configured:
-    """sd3-ref; its width is 64 times its depth, and it has as many heads as blocks."""
-    a.ignore("num_patches", "attn_mode", "device", "dtype", "verbose")
-    a.only("register_length", 0)
-    a.only("learn_sigma", False)
-    a.only("rmsnorm", False)
-    a.only("scale_mod_only", False)
-    a.only("swiglu", False)
-    a.only("qkv_bias", True)
-    a.only("pos_embed_scaling_factor", None)
-    a.only("pos_embed_offset", None)
-    depth, channels = a.take("depth", 28), a.take("in_channels", 4)
-    a.only("out_channels", None, channels)
-    qk_norm = a.one_of("qk_norm", None, "rms")
+def read_mmdit_sd3(args: Arguments) -> Configured:
+    """sd3-ref, whose width is 64 times its depth, with as many heads as blocks."""
+    args.ignore("num_patches", "attn_mode", "device", "dtype", "verbose")
+    args.require("register_length", 0)
+    args.require("learn_sigma", False)
+    args.require("rmsnorm", False)
+    args.require("scale_mod_only", False)
+    args.require("swiglu", False)
+    args.require("qkv_bias", True)
+    args.require("pos_embed_scaling_factor", None)
+    args.require("pos_embed_offset", None)
+    depth, channels = args.take("depth", 28), args.take("in_channels", 4)
+    args.require("out_channels", None, channels)
+    qk_norm = args.take_choice("qk_norm", None, "rms")
     denoiser = MMDiTConfig(
         depth=depth,
-        width=a.take("hidden_size", 64 * depth),
-        num_heads=a.take("num_heads", depth),
-        patch_size=a.take("patch_size", 2),
-        mlp_ratio=a.take("mlp_ratio", 4.0),
+        width=args.take("hidden_size", 64 * depth),
+        num_heads=args.take("num_heads", depth),
+        patch_size=args.take("patch_size", 2),
+        mlp_ratio=args.take("mlp_ratio", 4.0),
         qk_norm=qk_norm == "rms",
-        table_side=a.take("pos_embed_max_size", None),
+        table_side=args.take("pos_embed_max_size", None),
     )
-    context = a.take("context_embedder_config", None)
+    context = args.take("context_embedder_config", None)
     features = _linear_features(context)
     if features is None:
         raise ValueError(
-            f"{a.source}: context_embedder_config={context!r} is not supported; only a "
+            f"{args.source}: context_embedder_config={context!r} is not supported; only a "
             "torch.nn.Linear with its in_features"
         )
     if denoiser.table_side is None:
-        raise ValueError(f"{a.source}: pos_embed_max_size=None is not supported; give its side")
-    pooled = a.take("adm_in_channels", None)
+        raise ValueError(f"{args.source}: pos_embed_max_size=None is not supported; give its side")
+    pooled = args.take("adm_in_channels", None)
     semantic = TextSemantic(
         token_features=features,
         pooled_features=pooled,
@@ -169,57 +169,59 @@ def of_mmdit_sd3(a: Arguments) -> Configured:
             schedule="flow", prediction="flow", time_density=LogitNormalTime()
         ),
         latent_channels=channels,
-        latent_side=a.take("input_size", None) or 128,
+        latent_side=args.take("input_size", None) or 128,
         latent_scale=SD3_SCALE,
         latent_shift=SD3_SHIFT,
     )
 
 
 def _linear_features(config: Any) -> int | None:
-    """The width that a torch.nn.Linear reads, from how configurations of that code name one."""
+    """Input width of a torch.nn.Linear in the configuration format of sd3-ref."""
     match config:
         case {"target": "torch.nn.Linear", "params": {"in_features": int(features)}}:
             return features
     return None
 
 
-def of_ldm_unet(a: Arguments) -> Configured:
+def read_ldm_unet(args: Arguments) -> Configured:
     """CompVis/latent-diffusion, with spatial transformers.
 
-    Latents of 3 channels are those of its f4 models, which have a schedule of their own and whose
-    released configurations scale nothing; 4 channels are Stable Diffusion's.
+    Latents of 3 channels belong to its f4 models, which have their own schedule and no latent
+    scale; 4 channels belong to Stable Diffusion.
     """
-    a.ignore("use_checkpoint", "use_fp16", "legacy")
-    a.only("use_spatial_transformer", True)
-    a.only("dims", 2)
-    a.only("conv_resample", True)
-    a.only("dropout", 0.0, 0)
-    a.only("num_classes", None)
-    a.only("n_embed", None)
-    a.only("num_heads_upsample", -1)
-    a.only("use_scale_shift_norm", False)
-    a.only("resblock_updown", False)
-    a.only("use_new_attention_order", False)
-    channels = a.take("in_channels", 4)
-    a.only("out_channels", channels)
-    head_width = a.take("num_head_channels", -1)
-    heads = a.take("num_heads", -1)
-    context = a.take_one("context_dim", None)
+    args.ignore("use_checkpoint", "use_fp16", "legacy")
+    args.require("use_spatial_transformer", True)
+    args.require("dims", 2)
+    args.require("conv_resample", True)
+    args.require("dropout", 0.0, 0)
+    args.require("num_classes", None)
+    args.require("n_embed", None)
+    args.require("num_heads_upsample", -1)
+    args.require("use_scale_shift_norm", False)
+    args.require("resblock_updown", False)
+    args.require("use_new_attention_order", False)
+    channels = args.take("in_channels", 4)
+    args.require("out_channels", channels)
+    head_width = args.take("num_head_channels", -1)
+    heads = args.take("num_heads", -1)
+    context = args.take_uniform("context_dim", None)
     if not isinstance(context, int):
-        raise ValueError(f"{a.source}: context_dim={context!r} is not supported; give its width")
+        raise ValueError(
+            f"{args.source}: context_dim={context!r} is not supported; give its width"
+        )
     denoiser = UNetConfig(
-        channels=a.take("model_channels", 320),
-        channel_multiples=tuple(a.take("channel_mult", (1, 2, 4, 8))),
-        blocks_per_level=a.take("num_res_blocks", 2),
-        attention_factors=tuple(a.take("attention_resolutions", (4, 2, 1))),
+        channels=args.take("model_channels", 320),
+        channel_multiples=tuple(args.take("channel_mult", (1, 2, 4, 8))),
+        blocks_per_level=args.take("num_res_blocks", 2),
+        attention_factors=tuple(args.take("attention_resolutions", (4, 2, 1))),
         token_width=context,
         num_heads=heads if head_width == -1 else None,
         head_width=None if head_width == -1 else head_width,
-        transformer_depth=a.take("transformer_depth", 1),
-        norm_groups=a.take("group_norm_groups", 32),
+        transformer_depth=args.take("transformer_depth", 1),
+        norm_groups=args.take("group_norm_groups", 32),
     )
     semantic = TextSemantic(token_features=context, num_tokens=77, projection="none")
-    side, notes = a.take("image_size", 64), tuple[str, ...]()
+    side, notes = args.take("image_size", 64), tuple[str, ...]()
     if (channels, side) == (4, UNUSED_SIDE) and context in SD_CONTEXTS:
         side, notes = 64, (SIDE_NOTE,)
     if (channels, context) == (4, SD_CONTEXTS[1]):
@@ -238,41 +240,41 @@ def of_ldm_unet(a: Arguments) -> Configured:
 
 
 SOURCES: dict[str, Callable[[Arguments], Configured]] = {
-    "dit": of_dit,
-    "mdtv2": of_mdtv2,
-    "pixart": of_pixart,
-    "pixart_ms": of_pixart_ms,
-    "mmdit_sd3": of_mmdit_sd3,
-    "ldm_unet": of_ldm_unet,
+    "dit": read_dit,
+    "mdtv2": read_mdtv2,
+    "pixart": read_pixart,
+    "pixart_ms": read_pixart_ms,
+    "mmdit_sd3": read_mmdit_sd3,
+    "ldm_unet": read_ldm_unet,
 }
 
 
 def configure(source: str, given: Mapping[str, Any]) -> Configured:
-    """Our configuration of a published model.
+    """Pippin's description of a published model.
 
     Raises:
-        ValueError: an unknown source or argument, or a value that we do not support; it is named.
+        ValueError: an unknown source or argument, or an unsupported value; it is named.
     """
     if source not in SOURCES:
         raise ValueError(f"no source {source!r}; there are: {', '.join(SOURCES)}")
     arguments = Arguments(source, given)
-    found = SOURCES[source](arguments)
-    arguments.done()
-    return found
+    configured = SOURCES[source](arguments)
+    arguments.check_all_used()
+    return configured
 
 
-def _transformer(a: Arguments) -> dict[str, Any]:
-    heads_given = a.gives("num_heads")
-    width = a.take("hidden_size", XL_WIDTH)
+def _transformer(args: Arguments) -> dict[str, Any]:
+    heads_given = args.has("num_heads")
+    width = args.take("hidden_size", XL_WIDTH)
     if width != XL_WIDTH and not heads_given:
         raise ValueError(
-            f"{a.source}: hidden_size={width} without num_heads: weights do not say how many "
-            "heads there are; give num_heads too (S 6, B 12, L and XL 16)"
+            f"{args.source}: hidden_size={width} without num_heads: weights do not contain the "
+            "number of heads; give num_heads too (S 6, B 12, L and XL 16)"
         )
     return {
-        "depth": a.take("depth", 28),
+        "depth": args.take("depth", 28),
         "width": width,
-        "num_heads": a.take("num_heads", 16),
-        "patch_size": a.take("patch_size", 2),
-        "mlp_ratio": a.take("mlp_ratio", 4.0),
+        "num_heads": args.take("num_heads", 16),
+        "patch_size": args.take("patch_size", 2),
+        "mlp_ratio": args.take("mlp_ratio", 4.0),
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Published weights as our models, called as the published classes are called."""
+"""Published weights as pippin models, with the calling convention of the published classes."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from torch import Tensor
 from pippin.conditioning.conditioner import Prepared, keep_all
 from pippin.denoisers.config import PixArtConfig, TransformerConfig
 from pippin.interop.arguments import Configured
-from pippin.interop.place import Placed, Table, place
+from pippin.interop.load_model import LoadedModel, Table, load_model
 from pippin.interop.published import (
     dit_table,
     mdtv2_table,
@@ -33,58 +33,59 @@ TABLES: dict[str, Table] = {
     "mmdit_sd3": mmdit_table,
     "ldm_unet": unet_table,
 }
-FOUND_BY = dict.fromkeys(TABLES, ("x_embedder.proj.weight", "final_layer.linear.weight")) | {
+ANCHOR_TENSORS = dict.fromkeys(TABLES, ("x_embedder.proj.weight", "final_layer.linear.weight")) | {
     "ldm_unet": ("input_blocks.0.0.weight", "out.2.weight")
 }
-"""Names of the first and the last layer, by which the network is found in a checkpoint."""
-MADE_BY_US = {
+"""Names of the first and the last layer, which locate the network in a checkpoint."""
+ZERO_FILLED = {
     "mmdit_sd3": ("conditioner.text_tokens.null", "conditioner.text_vector.null"),
     "ldm_unet": ("conditioner.text_tokens.null",),
 }
-"""What the published class leaves to its caller: the null caption."""
+"""Tensors that the published class leaves to its caller: the null caption."""
 NULL_CLASS = "conditioner.label_vector.weight, its null row"
-SIDED = ("dit", "mdtv2", "pixart")
-"""Sources whose weights hold ``pos_embed``, a place for each patch of the side they were built
-for. That of pixart_ms is not read by the published class and may be of another side."""
+WITH_POSITIONS = ("dit", "mdtv2", "pixart")
+"""Sources whose weights contain ``pos_embed``, with one position per patch of the latent side that
+they were built for. The published class of pixart_ms does not read its own, which may be of
+another side."""
 
 
 def load_reference(
     source: str, state_dict: Mapping[str, Tensor], **constructor_arguments: Any
 ) -> "Reference":
-    """A published model's weights in a model of ours.
+    """Load a published model's weights into a pippin model.
 
     Args:
         source: dit, mdtv2, pixart, pixart_ms, mmdit_sd3 or ldm_unet.
-        state_dict: under the published names.
-        constructor_arguments: of the published class; what is left out has its default.
+        state_dict: tensors under the published names.
+        constructor_arguments: arguments of the published class; others have its defaults.
 
     Raises:
-        ValueError: an unknown source or argument, a value that we do not support, or weights that
-            do not fit; the message names it.
+        ValueError: an unknown source or argument, an unsupported value, or weights that do not
+            fit; the message names it.
     """
     configured = configure(source, constructor_arguments)
     _check_side(stored_side(source, state_dict, configured), configured)
     state, null_class = _with_null_class(state_dict, configured)
-    may_lack = MADE_BY_US.get(source, ())
-    placed = place(source, configured, TABLES[source], state, may_lack=may_lack)
+    may_lack = ZERO_FILLED.get(source, ())
+    loaded = load_model(source, configured, TABLES[source], state, may_lack=may_lack)
     if source in ("dit", "pixart") and "pos_embed" in state:
         _check_positions(state["pos_embed"], configured)
-    made_by_us = (*placed.made_by_us, *null_class)
-    return Reference(**vars(replace(placed, made_by_us=made_by_us)))
+    made_by_us = (*loaded.made_by_us, *null_class)
+    return Reference(**vars(replace(loaded, made_by_us=made_by_us)))
 
 
 def stored_side(
     source: str, state_dict: Mapping[str, Tensor], configured: Configured
 ) -> int | None:
-    """The published ``input_size`` that the weights were built for; None where they do not say."""
-    if source not in SIDED or "pos_embed" not in state_dict:
+    """Published ``input_size`` that the weights were built for; None if unknown."""
+    if source not in WITH_POSITIONS or "pos_embed" not in state_dict:
         return None
     assert isinstance(configured.denoiser, TransformerConfig)
     return _patches_a_side(state_dict["pos_embed"]) * configured.denoiser.patch_size
 
 
-class Reference(Placed):
-    """A converted model with what belongs to its weights, and the published calling convention."""
+class Reference(LoadedModel):
+    """Converted model with the published calling convention."""
 
     def __call__(
         self,
@@ -102,16 +103,16 @@ class Reference(Placed):
         mask_noise: Tensor | None = None,
         mask_ratio_draw: Tensor | float | None = None,
     ) -> Tensor:
-        """What the published ``forward`` returns, learned variance channels included.
+        """Output of the published ``forward``, including learned variance channels.
 
         Args:
             x: (N, C, H, W).
-            t, timestep, timesteps: (N,), under the name that the published class has.
+            t, timestep, timesteps: (N,), under the name of the published class.
             y: class ids (dit, mdtv2; the null class is num_classes), caption features (pixart) or
                 the pooled vector (mmdit_sd3).
             context: tokens (mmdit_sd3, ldm_unet).
-            mask: of caption tokens (pixart), non-zero where one takes part.
-            img_hw, aspect_ratio: of pixart_ms.
+            mask: mask of caption tokens (pixart), non-zero for tokens that are attended to.
+            img_hw, aspect_ratio: image shape (pixart_ms).
             enable_mask, mask_noise, mask_ratio_draw: MDT's masked pass and its random numbers.
 
         Raises:
@@ -119,23 +120,23 @@ class Reference(Placed):
         """
         time = next((v for v in (t, timestep, timesteps) if v is not None), None)
         if time is None:
-            raise ValueError("give the times as t, timestep or timesteps")
+            raise ValueError("the times are missing; give them as t, timestep or timesteps")
         times = torch.as_tensor(time).float().expand(len(x))
         prepared = self._prepare(len(x), y, context, mask, img_hw, aspect_ratio)
         if not enable_mask:
-            return _joined(self.model(x, times, prepared))
+            return _concatenated(self.model(x, times, prepared))
         if mask_noise is None or mask_ratio_draw is None:
             raise ValueError("enable_mask=True needs mask_noise and mask_ratio_draw")
         masking = Masking(order=mask_noise, ratio=float(mask_ratio_draw))
         prediction = self.model(x, times, prepared, masking)
         assert prediction.aux is not None
-        return _joined(prediction.aux)
+        return _concatenated(prediction.aux)
 
     def guided(self, x: Tensor, t: Tensor, y: Tensor, cfg_scale: Tensor | float) -> Tensor:
-        """The published guided call: halves of the batch are conditional and unconditional.
+        """Published guided call: halves of the batch are conditional and unconditional.
 
-        The first half of ``x`` serves both. Three channels are guided, however many there are;
-        MDT's scale grows with time from 1 (Gao et al. 2023, power-cosine with exponent 4).
+        The first half of ``x`` is used for both. Only the first three channels are guided; MDT's
+        scale grows with time from 1 (Gao et al. 2023, power-cosine with exponent 4).
 
         Raises:
             ValueError: a source whose published class has no such call.
@@ -162,38 +163,38 @@ class Reference(Placed):
         img_hw: Tensor | None,
         aspect_ratio: Tensor | None,
     ) -> Prepared:
-        """The published inputs as conditions."""
+        """Conditions from the published inputs."""
         keep = keep_all(batch)
         if self.source in ("dit", "mdtv2"):
-            label = torch.as_tensor(_needed("y", y)).cpu()
+            label = torch.as_tensor(_required("y", y)).cpu()
             keep.semantic.copy_(label != self.configured.num_classes)
             label = label.where(keep.semantic, torch.zeros_like(label))
             return self.model.prepare(Conditions(label=label, control={}), keep)
         if self.source in ("pixart", "pixart_ms"):
-            tokens = _needed("y", y).squeeze(1)
+            tokens = _required("y", y).squeeze(1)
             flags = None if mask is None else mask.reshape(batch, -1) != 0
             text = TextFeatures(tokens=tokens, mask=flags)
         else:
-            tokens = _needed("context", context)
-            pooled = _needed("y", y) if self.source == "mmdit_sd3" else None
+            tokens = _required("context", context)
+            pooled = _required("y", y) if self.source == "mmdit_sd3" else None
             text = TextFeatures(tokens=tokens, pooled=pooled)
         control = {}
         if self.source == "pixart_ms":
-            ratio = _needed("aspect_ratio", aspect_ratio).reshape(-1, 1)
+            ratio = _required("aspect_ratio", aspect_ratio).reshape(-1, 1)
             control = {
-                "original_size": _needed("img_hw", img_hw),
+                "original_size": _required("img_hw", img_hw),
                 "crop_size": torch.cat([ratio, torch.ones_like(ratio)], dim=1),
             }
         return self.model.prepare(Conditions(text=text, control=control), keep)
 
 
-def _needed(name: str, value: Tensor | None) -> Tensor:
+def _required(name: str, value: Tensor | None) -> Tensor:
     if value is None:
         raise ValueError(f"this model needs the input {name}")
     return value
 
 
-def _joined(prediction: Prediction) -> Tensor:
+def _concatenated(prediction: Prediction) -> Tensor:
     parts = [prediction.mean, prediction.variance]
     return torch.cat([part for part in parts if part is not None], dim=1)
 
@@ -201,12 +202,12 @@ def _joined(prediction: Prediction) -> Tensor:
 def _with_null_class(
     state: Mapping[str, Tensor], configured: Configured
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """A class table trained without dropping has no null row; ours gets one of zeros."""
-    found, name = dict(state), "y_embedder.embedding_table.weight"
-    if name not in found or len(found[name]) != configured.num_classes:
-        return found, ()
-    found[name] = torch.cat([found[name], torch.zeros_like(found[name][:1])])
-    return found, (NULL_CLASS,)
+    """Class table with a null row; a table trained without label dropout gets a row of zeros."""
+    tensors, name = dict(state), "y_embedder.embedding_table.weight"
+    if name not in tensors or len(tensors[name]) != configured.num_classes:
+        return tensors, ()
+    tensors[name] = torch.cat([tensors[name], torch.zeros_like(tensors[name][:1])])
+    return tensors, (NULL_CLASS,)
 
 
 def _patches_a_side(positions: Tensor) -> int:
@@ -214,17 +215,17 @@ def _patches_a_side(positions: Tensor) -> int:
 
 
 def _check_side(stored: int | None, configured: Configured) -> None:
-    """Refuse weights of another side than the arguments say: they would be trained and sampled at
-    a resolution that they were not made for."""
+    """Refuse weights of another latent side than in the arguments: they would be trained and
+    sampled at a resolution that they were not trained for."""
     if stored not in (None, configured.latent_side):
         raise ValueError(
-            f"the patches of pos_embed are those of latents of {stored} a side, and input_size "
+            f"pos_embed is for latents of {stored} x {stored}, and input_size "
             f"is {configured.latent_side}: give input_size={stored}"
         )
 
 
 def _check_positions(stored: Tensor, configured: Configured) -> None:
-    """Refuse weights whose fixed table is not the one that we compute."""
+    """Refuse weights whose fixed position table differs from the computed one."""
     side = _patches_a_side(stored)
     denoiser = configured.denoiser
     step, hint = 1.0, ""
@@ -232,18 +233,19 @@ def _check_positions(stored: Tensor, configured: Configured) -> None:
         step = (denoiser.base_grid or side) / side / denoiser.interpolation
         hint = f" at lewei_scale={denoiser.interpolation:g}"
     table = sincos_2d(side, side, stored.shape[-1], row_step=step, column_step=step)
-    found = stored.reshape(table.shape).float().cpu()
-    if not torch.allclose(found, table, atol=_rounding(stored)):
+    stored_table = stored.reshape(table.shape).float().cpu()
+    if not torch.allclose(stored_table, table, atol=_rounding(stored)):
         raise ValueError(
-            f"pos_embed is not the sine-cosine table of its grid{hint}; ours would read it wrongly"
+            f"pos_embed is not the sine-cosine table of its grid{hint}, which pippin computes: "
+            "these weights are not supported"
         )
 
 
 def _rounding(stored: Tensor) -> float:
-    """How far numbers up to 1 may have moved where they were stored; they keep their rounding
-    when they are cast to a wider type later."""
-    wide = stored.float()
+    """Largest rounding error of numbers up to 1 in the stored type, which remains after a cast to
+    a wider type."""
+    values = stored.float()
     for dtype in (torch.float8_e5m2, torch.float8_e4m3fn, torch.bfloat16, torch.float16):
-        if torch.equal(wide.to(dtype).float(), wide):
+        if torch.equal(values.to(dtype).float(), values):
             return torch.finfo(dtype).eps / 2
     return 1e-4

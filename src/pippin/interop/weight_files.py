@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weights of one network in a file of another implementation, whatever lies around them."""
+"""Reader of one network's weights in checkpoint files of other implementations."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,130 +24,136 @@ from pippin.system.weight_checks import dequantised, listed, refuse_quantised
 from pippin.system.weight_files import read_file, type_name
 
 SETTINGS = ("args", "config", "cfg", "hparams", "hyper_parameters", "opts", "options")
-"""Entries of checkpoints that hold the settings of a training script."""
+"""Checkpoint entries that hold the settings of a training script."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFile:
-    """Tensors by name, and what was chosen and left out to get them."""
+    """Weights of a file, and the choices made to find them."""
 
     tensors: dict[str, Tensor]
     notes: tuple[str, ...] = ()
     entry: str = ""
-    """What was taken, as ``--key`` would name it: ``ema``, ``state_dict.ema_model``; empty = the
+    """Entry of the weights, as ``--key`` names it: ``ema``, ``state_dict.ema_model``; empty = the
     file itself."""
     averaged: bool = False
-    """Whether that name says that the weights are averaged ones."""
-    beside: tuple[str, ...] = ()
-    """Names of the other entries on the way there, and of other prefixes in the last one."""
+    """True if that name says that the weights are averaged."""
+    siblings: tuple[str, ...] = ()
+    """Names of the other entries at each level of its path, and of other prefixes in it."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Of the training script, where the checkpoint holds them."""
+    """Settings of the training script, if the checkpoint contains them."""
     file: str = ""
-    """The file's name, which may say what the weights are."""
+    """File name, which may contain the kind of the weights."""
 
     @property
     def kind(self) -> str:
-        """raw, ema or unknown; see :mod:`pippin.interop.weight_kind`."""
-        return AVERAGED if self.averaged else kind_of_entry(self.entry, self.beside, self.file)
+        """Kind of the weights: raw, ema or unknown; see :mod:`pippin.interop.weight_kind`."""
+        return AVERAGED if self.averaged else kind_of_entry(self.entry, self.siblings, self.file)
 
 
-def read_weights(path: Path, wanted: Sequence[str], key: str | None = None) -> WeightFile:
-    """The weights of a network in a file.
+def read_weights(path: Path, anchors: Sequence[str], key: str | None = None) -> WeightFile:
+    """Read the weights of a network from a file.
 
     Args:
         path: .safetensors, .pt, .pth, .ckpt, .bin, or an index of several .safetensors or .bin.
-        wanted: names of tensors by which the network is found, under whatever prefix.
+        anchors: names of tensors that locate the network, under any prefix.
         key: the entry of a checkpoint, or the prefix of names, that holds the weights; None =
-            averaged weights where there are some.
+            averaged weights if there are any.
 
     Raises:
-        ValueError: another type of file, a damaged one, more than weights in it, weights that are
-            quantised in a way that is not read, or none of this network; what is there is named.
-        FileNotFoundError: it is not there.
+        ValueError: an unsupported or damaged file, a file with pickled code, unsupported
+            quantisation, or no weights of this network; the content is named.
+        FileNotFoundError: no such file.
     """
     content = read_file(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name")
     try:
-        candidates = find_candidates(content, wanted)
+        candidates = find_candidates(content, anchors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    taken = choose(candidates, key, str(path))
-    if taken is None:
-        raise ValueError(f"{path} {_reason(content, candidates, wanted, key, str(path))}")
-    if key is None and not taken.averaged and (lists := unnamed_averages(content)):
-        advice = taken.name and f"; --key {taken.name} takes the raw ones, which have names"
+    chosen = choose(candidates, key, str(path))
+    if chosen is None:
+        raise ValueError(f"{path} {_missing_reason(content, candidates, anchors, key, str(path))}")
+    if key is None and not chosen.averaged and (unnamed := unnamed_averages(content)):
+        advice = chosen.name and f"; --key {chosen.name} takes the raw ones, which have names"
         raise ValueError(
-            f"{path} holds averaged weights under {lists[0]!r} as a list without names, which "
-            f"cannot be put in their places{advice}"
+            f"{path} holds averaged weights under {unnamed[0]!r} as a list without names, which "
+            f"cannot be assigned{advice}"
         )
-    tensors, notes = dequantised(taken.tensors, str(path))
-    beside = tuple(_beside(content, candidates, taken))
-    if key is None and not taken.averaged and LITEMA.rstrip(".") in beside:
-        notes = (f"averaged weights, {LITEMA}..., lie beside, but not of all tensors", *notes)
+    tensors, notes = dequantised(chosen.tensors, str(path))
+    siblings = tuple(_siblings(content, candidates, chosen))
+    if key is None and not chosen.averaged and LITEMA.rstrip(".") in siblings:
+        notes = (f"averaged weights, {LITEMA}..., exist for some tensors only: skipped", *notes)
     return WeightFile(
         tensors=tensors,
-        notes=(*_choice(content, candidates, taken), *notes),
-        entry=taken.name,
-        averaged=taken.averaged,
-        beside=beside,
-        settings=dict(_settings(content)),
+        notes=(*_choice(content, candidates, chosen), *notes),
+        entry=chosen.name,
+        averaged=chosen.averaged,
+        siblings=siblings,
+        settings=dict(_script_settings(content)),
         file=path.name,
     )
 
 
 def _choice(
-    content: Mapping[Any, Any], candidates: Sequence[Candidate], taken: Candidate
+    content: Mapping[Any, Any], candidates: Sequence[Candidate], chosen: Candidate
 ) -> Iterator[str]:
-    """What was taken, and what else there is."""
-    others = sorted(str(one) for one in content if str(one) not in taken.path[:1])
-    if taken.path and others:
-        entry = ".".join(taken.path)
-        yield f"of its entries, {entry!r} was taken; left out: {', '.join(others)}"
-    if not PLAIN.match(taken.prefix):
-        kind = "averaged weights" if taken.averaged else "weights"
-        yield f"the {kind} under {taken.prefix!r} were taken"
-    if prefixes := [repr(one.prefix or "no prefix") for one in _alike(candidates, taken)]:
-        yield f"the same network's weights under {', '.join(prefixes)} were left out"
-    if taken.others:
-        yield f"{taken.others} other tensors of the file were left out"
-    if taken.raw:
-        yield f"{len(taken.raw)} tensors have no average, so the raw ones: {listed([*taken.raw])}"
+    """Notes on the chosen and the skipped entries."""
+    others = sorted(
+        str(entry_name) for entry_name in content if str(entry_name) not in chosen.path[:1]
+    )
+    if chosen.path and others:
+        entry = ".".join(chosen.path)
+        yield f"of its entries, {entry!r} was read; skipped: {', '.join(others)}"
+    if not PLAIN.match(chosen.prefix):
+        kind = "averaged weights" if chosen.averaged else "weights"
+        yield f"the {kind} under {chosen.prefix!r} were read"
+    if prefixes := [
+        repr(entry_name.prefix or "no prefix")
+        for entry_name in _other_prefixes(candidates, chosen)
+    ]:
+        yield f"the same network's weights under {', '.join(prefixes)} were skipped"
+    if chosen.others:
+        yield f"{chosen.others} other tensors of the file were skipped"
+    if chosen.raw:
+        raw = listed([*chosen.raw])
+        yield f"{len(chosen.raw)} tensors have no average, so the raw ones were read: {raw}"
 
 
-def _alike(candidates: Sequence[Candidate], taken: Candidate) -> list[Candidate]:
-    """The same network under other prefixes of one entry's names."""
-    same = [one for one in candidates if one.path == taken.path]
-    return [one for one in same if one.prefix != taken.prefix]
+def _other_prefixes(candidates: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
+    """Candidates of the same entry under other prefixes."""
+    candidates_of_entry = [candidate for candidate in candidates if candidate.path == chosen.path]
+    return [candidate for candidate in candidates_of_entry if candidate.prefix != chosen.prefix]
 
 
-def _beside(
-    content: Mapping[Any, Any], candidates: Sequence[Candidate], taken: Candidate
+def _siblings(
+    content: Mapping[Any, Any], candidates: Sequence[Candidate], chosen: Candidate
 ) -> Iterator[str]:
-    """What lies beside the entry that was taken, at each level of its path."""
-    for part in taken.path:
+    """Siblings of the chosen entry, at each level of its path."""
+    for part in chosen.path:
         inner = {str(name): value for name, value in content.items()}
         yield from sorted(set(inner) - {part})
         content = inner[part]
     if any(str(name).startswith(LITEMA) for name in content):
         yield LITEMA.rstrip(".")
-    for one in _alike(candidates, taken):
-        yield one.prefix.rstrip(".")
+    for candidate in _other_prefixes(candidates, chosen):
+        yield candidate.prefix.rstrip(".")
 
 
-def _reason(
+def _missing_reason(
     content: Mapping[Any, Any],
     candidates: Sequence[Candidate],
-    wanted: Sequence[str],
+    anchors: Sequence[str],
     key: str | None,
     where: str,
 ) -> str:
-    """Why no weights were found, with the names that are there."""
+    """Message for missing weights, with the names in the file."""
     if key is not None and candidates:
-        places = ", ".join(one.name or "the file itself" for one in candidates)
+        keys = ", ".join(candidate.name or "the file itself" for candidate in candidates)
         return (
             f"holds no weights under {key!r}; its entries: {_names(content)}; the weights are "
-            f"under: {places}"
+            f"under: {keys}"
         )
     tensors = {
         ".".join((*path, str(name))): value
@@ -162,17 +168,17 @@ def _reason(
             "instead: torch.distributed.checkpoint.state_dict.get_model_state_dict with "
             "StateDictOptions(full_state_dict=True)"
         )
-    if lists := unnamed_averages(content):
+    if unnamed := unnamed_averages(content):
         return (
-            f"holds weights under {lists[0]!r} as a list without names, which cannot be put in "
-            "their places, and no others"
+            f"holds weights under {unnamed[0]!r} as a list without names, which cannot be "
+            "assigned, and no others"
         )
     if not tensors:
         return f"holds no weights; its entries: {_names(content)}"
     inner = f"; its entries: {_names(content)}" if any(map(_is_entry, content.values())) else ""
     return (
         f"holds no weights of this network: none of its {len(tensors)} tensors is called "
-        f"{' or '.join(wanted)}, with any prefix. There are: {listed(sorted(tensors))}{inner}"
+        f"{' or '.join(anchors)}, with any prefix. There are: {listed(sorted(tensors))}{inner}"
     )
 
 
@@ -184,16 +190,16 @@ def _names(content: Mapping[Any, Any]) -> str:
     return ", ".join(sorted(map(str, content))) or "none"
 
 
-def _settings(content: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """Plain values of a training script's settings, those of a section within them too."""
+def _script_settings(content: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Plain values of a training script's settings, including nested sections."""
     for name in SETTINGS:
         value = content.get(name)
-        found = vars(value) if isinstance(value, argparse.Namespace) else value
-        if not isinstance(found, Mapping):
+        settings = vars(value) if isinstance(value, argparse.Namespace) else value
+        if not isinstance(settings, Mapping):
             continue
-        for _, section in entries(found):
+        for _, section in entries(settings):
             yield from (
-                (str(key), one)
-                for key, one in section.items()
-                if isinstance(one, (str, int, float, bool))
+                (str(key), setting)
+                for key, setting in section.items()
+                if isinstance(setting, (str, int, float, bool))
             )

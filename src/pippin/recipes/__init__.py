@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Complete configurations, as functions derived from one another."""
+"""Recipes: complete configurations, as functions derived from one another."""

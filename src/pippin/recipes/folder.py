@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes on own pictures: ``pippin train folder/NAME --data.path FOLDER``.
+"""Recipes for a custom data set: ``pippin train folder/NAME --data.path FOLDER``.
 
-They differ from those on the embedded pictures in the data, and in that latents are normalised by
-numbers measured on the images; but for the one without classes, and for those of 256 pixels, which
-are for photographs and one GPU.
+They differ from the recipes for the embedded images in the data, and in the normalisation of
+latents, which is measured on the images. Exceptions are the unconditional recipe, and the recipes
+at 256 pixels, which are for photographs and one GPU.
 """
 
 from dataclasses import replace
@@ -17,25 +17,25 @@ from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import ControlRequest, GuidanceConfig
 
 
-def _on_folder(recipe: Recipe) -> Recipe:
-    """The recipe on a folder of images, whose latents nobody has seen before."""
+def _with_image_folder(recipe: Recipe) -> Recipe:
+    """Recipe for a folder of images, with latents normalised by measured numbers."""
     return replace(
         recipe, data=ImagesConfig(), autoencoder=AutoencoderConfig(normalisation="measured")
     )
 
 
 def mmdit_disentangled() -> Recipe:
-    """Class by attention, low-level control under a power-cosine gate."""
-    return _on_folder(openmoji.mmdit_disentangled())
+    """mmDiT with class by attention and low-level control under a power-cosine gate."""
+    return _with_image_folder(openmoji.mmdit_disentangled())
 
 
 def mmdit_entangled() -> Recipe:
-    """Class by modulation, all control constant in time."""
-    return _on_folder(openmoji.mmdit_entangled())
+    """mmDiT with class by modulation and all control constant in time."""
+    return _with_image_folder(openmoji.mmdit_entangled())
 
 
 def mmdit_unconditional() -> Recipe:
-    """No classes: for pictures without labels. Without classes there is nothing to guide to."""
+    """Unconditional mmDiT, for images without labels; without guidance."""
     base = mmdit_disentangled()
     return replace(
         base,
@@ -46,20 +46,20 @@ def mmdit_unconditional() -> Recipe:
 
 def dit_disentangled() -> Recipe:
     """DiT with cross-attention to class tokens."""
-    return _on_folder(openmoji.dit_disentangled())
+    return _with_image_folder(openmoji.dit_disentangled())
 
 
 def dit_entangled() -> Recipe:
     """DiT with adaLN-zero."""
-    return _on_folder(openmoji.dit_entangled())
+    return _with_image_folder(openmoji.dit_entangled())
 
 
 def mmdit_b_256() -> Recipe:
     """mmDiT-B/2 at 256 pixels on Stable Diffusion's latents, for photographs and one GPU.
 
-    Objective and conditioning are those of the small recipe. Adam's rate is DiT's at its batch of
-    256, without Muon, whose rates were found on small models. The length, 100 thousand steps, is
-    ours.
+    Objective and conditioning are those of the small recipe. Adam's learning rate is DiT's at its
+    batch size of 256. Muon is off, since its learning rates were tuned on small models. The
+    length, 100 thousand steps, is our choice.
     """
     base = mmdit_disentangled()
     return replace(
@@ -77,17 +77,17 @@ def mmdit_b_256() -> Recipe:
             muon_learning_rate=None,
             warmup_images=256_000,
             precision="bf16",
-            micro_batch_size=64,  # of a card with 24 GB
+            micro_batch_size=64,  # fits a GPU with 24 GB
             validate_every=500_000,
             preview_every=1_000_000,
             checkpoint_every=1_000_000,
         ),
-        # A picture as large as the folder's are: 256 x 256 would ask for small originals.
+        # An original size as in the folder: 256 x 256 would request small originals.
         sampling=replace(base.sampling, control=ControlRequest(ask="clean")),
         evaluation=replace(base.evaluation, num_samples=5000, input_size=224),
     )
 
 
 def dit_b_256() -> Recipe:
-    """The same of DiT-B/2, with cross-attention to class tokens."""
+    """DiT-B/2 at 256 pixels, with cross-attention to class tokens."""
     return replace(mmdit_b_256(), denoiser=dit("B", qk_norm=True, cross_attention=True))

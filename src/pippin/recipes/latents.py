@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What latents a recipe has, known without loading its autoencoder."""
+"""Latent shape of a recipe, without loading its autoencoder."""
 
 from pathlib import Path
 
@@ -14,18 +14,18 @@ LATENTS: dict[str, tuple[int, int]] = {
     "kl-f4": (4, 3),
     "sd3-vae": (8, 16),
 }
-"""Factor and channels of the autoencoders that recipes name and the package does not hold. The
-last two are folders that a user makes: their originals are no AutoencoderKL folder of their own.
+"""Downsampling factor and channels of the autoencoders that recipes name and that are not shipped.
+The last two are folders that a user makes: their originals are not folders of an AutoencoderKL.
 """
 DEFAULT = (8, 4)
-"""Of Stable Diffusion's autoencoder."""
+"""Factor and channels of Stable Diffusion's autoencoder."""
 
 
 def factor_and_channels(recipe: Recipe) -> tuple[int, int]:
-    """How much smaller a latent's sides are than an image's, and how many channels it has.
+    """Downsampling factor and number of latent channels of a recipe's autoencoder.
 
-    A shipped autoencoder and a local folder are read from their config.json; of others, those
-    that recipes name are known, and the rest is taken for one like Stable Diffusion's.
+    For a shipped autoencoder or a local folder they are read from its config.json. Those of other
+    autoencoders named in recipes are known; the rest is assumed to be like Stable Diffusion's.
     """
     from pippin.encoders.source import CONFIG_FILE, SHIPPED_PREFIX, find_autoencoder
 
@@ -37,22 +37,22 @@ def factor_and_channels(recipe: Recipe) -> tuple[int, int]:
         config = parse_json(read_regular(path))
         return 2 ** (len(config["block_out_channels"]) - 1), int(config["latent_channels"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or no AutoencoderKL's: {error!r}") from error
+        raise ValueError(f"{path} is damaged or not of an AutoencoderKL: {error!r}") from error
 
 
 def is_known(recipe: Recipe) -> bool:
-    """Whether :func:`factor_and_channels` knows rather than assumes."""
-    return recipe.autoencoder.source in LATENTS or is_here(recipe)
+    """True if the result of :func:`factor_and_channels` is known, not assumed."""
+    return recipe.autoencoder.source in LATENTS or is_local(recipe)
 
 
-def is_here(recipe: Recipe) -> bool:
-    """Whether the recipe's autoencoder can be read without the hub."""
+def is_local(recipe: Recipe) -> bool:
+    """True if the recipe's autoencoder is shipped or in a local folder."""
     source = recipe.autoencoder.source
     return source.startswith("pippin/") or Path(source).is_dir()
 
 
 def patches_a_side(recipe: Recipe) -> int:
-    """Of a square image; a UNet's are single latent positions.
+    """Number of patches along the side of a square image; a UNet's patches are latent pixels.
 
     Raises:
         ValueError: as :func:`latent_shape_of`.
@@ -62,7 +62,7 @@ def patches_a_side(recipe: Recipe) -> int:
 
 
 def known_patches_a_side(recipe: Recipe) -> int | None:
-    """The same; None where the autoencoder's factor is assumed, or can no longer be read."""
+    """Like :func:`patches_a_side`; None if the autoencoder's factor is assumed or unreadable."""
     try:
         return patches_a_side(recipe) if is_known(recipe) else None
     except ValueError:
@@ -70,16 +70,17 @@ def known_patches_a_side(recipe: Recipe) -> int | None:
 
 
 def latent_shape_of(recipe: Recipe) -> Shape:
-    """(channels, height, width) of a recipe's latents at its resolution.
+    """Shape (channels, height, width) of a recipe's latents at its resolution.
 
     Raises:
-        ValueError: a resolution that does not divide, or an autoencoder's folder that is damaged.
+        ValueError: the factor does not divide the resolution, or the autoencoder's folder is
+            damaged.
     """
     factor, channels = factor_and_channels(recipe)
     side = recipe.data.resolution
     if side % factor:
         raise ValueError(
-            f"data.resolution {side} is no multiple of the autoencoder's {factor}; "
-            "choose another, or tell `pippin show` the --latent-shape"
+            f"data.resolution {side} is not a multiple of the autoencoder's factor {factor}; "
+            "choose another resolution, or give `pippin show` a --latent-shape"
         )
     return channels, side // factor, side // factor

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lengths in images of recipes that follow papers, which count in steps."""
+"""Conversion of lengths in steps, as in papers, to lengths in images."""
 
 import math
 from dataclasses import replace
@@ -8,13 +8,13 @@ from pippin.training.config import ImagesHalfLife, TrainConfig
 
 
 def half_life(decay: float, batch_size: int) -> ImagesHalfLife:
-    """The EMA half-life of a decay for each step."""
+    """EMA half-life in images of a decay per step."""
     return ImagesHalfLife(images=round(math.log(2) / -math.log(decay) * batch_size))
 
 
-def rarely(train: TrainConfig) -> TrainConfig:
-    """Validation, previews and checkpoints as seldom as a long run at a large batch wants them:
-    at the intervals that small runs have, they would take longer than the training."""
+def with_long_intervals(train: TrainConfig) -> TrainConfig:
+    """Settings with intervals of validation, previews and checkpoints for a long run at a large
+    batch size: at the intervals of small runs they would take longer than the training."""
     return replace(
         train,
         validate_every=5_000 * train.batch_size,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes on the embedded pictures: they run anywhere, offline."""
+"""Recipes for the embedded OpenMoji images: they run anywhere, offline."""
 
 from dataclasses import replace
 
@@ -22,17 +22,17 @@ from pippin.training.config import ShareHalfLife, TrainConfig
 SDXL_CONTROL = ControlConfig(
     high=("crop_corner", "crop_size"), low=("original_size",), embedding="sdxl"
 )
-"""SDXL's micro-conditioning: original size and crop corner in pixels. In the place of its target
-size, which is one number where all training images have one size, stands the crop's extent: here
-crops are not always of the full shorter side."""
+"""SDXL's micro-conditioning: original size and crop corner in pixels. The crop size replaces its
+target size, which is constant if all training images have one size: here crops do not always have
+the full shorter side."""
 
 
 def mmdit_disentangled() -> Recipe:
-    """Class by attention, low-level control under a power-cosine gate.
+    """mmDiT with class by attention and low-level control under a power-cosine gate.
 
     Rectified flow with logit-normal time is mmDiT's own objective (Esser et al. 2024). Muon and
-    the decay are ours: at equal processor time they reach a much smaller KID than Adam alone on
-    these pictures (docs/training.md).
+    the decay are our choices: at equal CPU time they reach a much smaller KID than Adam alone on
+    these images (docs/training.md).
     """
     return Recipe(
         data=OpenMojiConfig(),
@@ -59,7 +59,7 @@ def mmdit_disentangled() -> Recipe:
 
 
 def mmdit_entangled() -> Recipe:
-    """Class by modulation, all control constant in time."""
+    """mmDiT with class by modulation and all control constant in time."""
     base = mmdit_disentangled()
     control = replace(base.conditioning.control, low_gate=ConstantGate())
     return replace(
@@ -69,20 +69,21 @@ def mmdit_entangled() -> Recipe:
 
 
 def mmdit_sdxl_style() -> Recipe:
-    """Class by modulation, and control as SDXL embeds it: raw numbers through one sinusoid and one
-    perceptron, constant in time (Podell et al. 2023, section 2.2)."""
+    """mmDiT with class by modulation and SDXL's micro-conditioning: raw numbers through one
+    sinusoid and one MLP, constant in time (Podell et al. 2023, section 2.2)."""
     base = mmdit_entangled()
     return replace(base, conditioning=replace(base.conditioning, control=SDXL_CONTROL))
 
 
 def mmdit_attention_modulation() -> Recipe:
-    """Class by attention and by modulation, as SD3 reads text; control constant in time."""
+    """mmDiT with class by attention and by modulation, as SD3 reads text; control constant in
+    time."""
     base = mmdit_entangled()
     return replace(base, conditioning=replace(base.conditioning, rules={"label": "both"}))
 
 
 def mmdit_demo() -> Recipe:
-    """The base of ``pippin demo``: a few minutes an arm on two cores, from a trained start."""
+    """Base recipe of ``pippin demo``: a few minutes per arm on two cores, from trained weights."""
     base = mmdit_disentangled()
     return replace(
         base,
@@ -90,11 +91,11 @@ def mmdit_demo() -> Recipe:
         train=replace(
             base.train,
             images=10_000,
-            learning_rate=6e-5,  # a twentieth: the weights are good already, and falling at once
+            learning_rate=6e-5,  # a twentieth, for trained weights; decays at once
             muon_learning_rate=1e-3,
             warmup_images=1_000,
             decay_share=1.0,
-            lr_at="end",  # as the runs whose numbers docs/models.md prints
+            lr_at="end",  # as in the runs of docs/models.md
             validate_every=2_500,
             preview_every=5_000,
             checkpoint_every=5_000,
@@ -117,7 +118,7 @@ def dit_disentangled() -> Recipe:
 
 
 GRID = (8, 8)
-"""Patches of an OpenMoji latent, which has 16 x 16 places."""
+"""Grid of patches of an OpenMoji latent, which is 16 x 16."""
 
 
 def mdtv2_entangled() -> Recipe:
@@ -132,17 +133,17 @@ def mdtv2_disentangled() -> Recipe:
 
 
 def pixart_entangled() -> Recipe:
-    """PixArt-alpha's blocks; their cross-attention reads tokens that say nothing."""
+    """PixArt-alpha; its cross-attention reads constant tokens."""
     return replace(mmdit_entangled(), denoiser=pixart("tiny", qk_norm=True))
 
 
 def pixart_disentangled() -> Recipe:
-    """PixArt-alpha's blocks with class tokens for text."""
+    """PixArt-alpha with class tokens instead of text."""
     return replace(mmdit_disentangled(), denoiser=pixart("tiny", qk_norm=True))
 
 
 def unet_entangled() -> Recipe:
-    """Latent diffusion's UNet; its cross-attention reads tokens that say nothing."""
+    """Latent diffusion's UNet; its cross-attention reads constant tokens."""
     return replace(mmdit_entangled(), denoiser=unet("tiny", qk_norm=True))
 
 
@@ -152,14 +153,14 @@ def unet_disentangled() -> Recipe:
 
 
 MINILM = TextSemantic(token_features=384, num_tokens=24, padding="noisy_replicate")
-"""Captions through all-MiniLM-L6-v2; the longest name of a picture has 22 tokens."""
+"""Captions encoded by all-MiniLM-L6-v2; the longest name of an image has 22 tokens."""
 
 
 def with_text(recipe: Recipe) -> Recipe:
-    """The same recipe reading names of pictures by attention in the place of classes.
+    """Recipe with the names of images as text, by attention, instead of classes.
 
-    The disentangled way of Berrada et al. 2024: text nowhere but in attention, its padding
-    replicated with noise.
+    This is the disentangled conditioning of Berrada et al. 2024: text by attention only, with
+    noisy replicate padding.
     """
     semantic = MINILM
     if isinstance(recipe.denoiser, UNetConfig):  # whose cross-attention projects by itself
@@ -183,12 +184,12 @@ NEW_PAIRS = (
     *("key, twemoji", "bell, twemoji", "crown, twemoji", "snail, twemoji"),
     *("hot beverage, twemoji", "fish, twemoji", "bus, twemoji", "cherries, twemoji"),
 )
-"""Left out of :func:`mmdit_disentangled_text_styles`, while other pictures show each attribute and
-each object: can the model put together what it has not seen together?"""
+"""Combinations held out of :func:`mmdit_disentangled_text_styles`, while other images show each
+attribute and each object: a test of compositional generalisation."""
 
 
 def mmdit_disentangled_text_styles() -> Recipe:
-    """Text to image of OpenMoji and Twemoji, whose names are caption words."""
+    """Text-to-image mmDiT for OpenMoji and Twemoji, whose names are caption words."""
     base = with_text(mmdit_disentangled())
     captions = {"style": 2.0, "name": 1.0, "tags": 1.0}
     return replace(
@@ -199,7 +200,8 @@ def mmdit_disentangled_text_styles() -> Recipe:
 
 
 def mmdit_entangled_text() -> Recipe:
-    """As SD3 reads text: tokens by attention, a pooled vector by modulation with all control."""
+    """mmDiT with text as in SD3: tokens by attention, a pooled vector by modulation; control
+    constant in time."""
     base = mmdit_entangled()
     semantic = replace(MINILM, pooled_features=384, padding="native")
     rules: dict[str, Mechanism] = {"text": "attention", "pooled": "modulation"}

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published models as they were trained: ``pippin train published/NAME --data.path FOLDER``.
 
-Values are those of the papers and of the code released with them. A comment stands where a value
-differs, and where no source for it could be read. What holds for all recipes here:
+Values are those of the papers and of their released code. A comment marks values that differ, and
+values without a readable source. For all recipes here:
 
 - Control is off: none of these models reads it. Adam's epsilon is 1e-8.
-- EMA decays of 0.9999 for each step are half-lives in images, at the recipe's batch size.
-- Crops are squares of the full shorter side at a uniform place along the longer one, where DiT,
-  MDT and PixArt-alpha crop the centre. Each picture has 8 cached views, where they draw a new flip
-  every time. One in a hundred training pictures is held out, where they hold out none.
-- Models of text need their encoders (text.source) and pictures with captions.
+- EMA decays of 0.9999 per step are half-lives in images, at the recipe's batch size.
+- Crops are squares of the full shorter side at a uniform position along the longer one; DiT, MDT
+  and PixArt-alpha crop the centre. Each image has 8 cached views; they draw a new flip every time.
+  One in a hundred training images is held out; they hold out none.
+- Text models need their encoders (text.source) and images with captions.
 """
 
 from dataclasses import replace
@@ -27,7 +27,7 @@ from pippin.denoisers.config import MMDiTConfig, dit, mdtv2, pixart, unet
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, MinSNRWeight
 from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
-from pippin.recipes.lengths import half_life, rarely
+from pippin.recipes.lengths import half_life, with_long_intervals
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
 from pippin.training.config import InitConfig, TrainConfig
@@ -37,8 +37,10 @@ TORCH_BETAS = (0.9, 0.999)
 NO_CONTROL = ControlConfig(high=(), low=())
 
 
-def pictures(resolution: int, *, flip_probability: float = 0.5, dataset: str = "") -> ImagesConfig:
-    """A folder of class folders, ImageNet's as an example; its path is still to be given."""
+def image_folder(
+    resolution: int, *, flip_probability: float = 0.5, dataset: str = ""
+) -> ImagesConfig:
+    """Settings of a folder of class folders, such as ImageNet's, whose path the user gives."""
     return ImagesConfig(
         resolution=resolution,
         dataset=dataset,
@@ -50,7 +52,7 @@ def pictures(resolution: int, *, flip_probability: float = 0.5, dataset: str = "
 def by_label(
     mechanism: Mechanism = "modulation", *, num_tokens: int = 4, init_std: float = 0.02
 ) -> ConditioningConfig:
-    """Classes and nothing else, one in ten dropped."""
+    """Class conditioning only, with one in ten labels dropped."""
     return ConditioningConfig(
         semantic=LabelSemantic(num_tokens=num_tokens, init_std=init_std),
         rules={"label": mechanism},
@@ -63,12 +65,12 @@ def dit_xl_256() -> Recipe:
     """DiT-XL/2 at 256 pixels (Peebles & Xie 2023, section 4, and their train.py)."""
     batch_size = 256
     return Recipe(
-        data=pictures(256, dataset="imagenet-1k"),
+        data=image_folder(256, dataset="imagenet-1k"),
         autoencoder=AutoencoderConfig(source="stabilityai/sd-vae-ft-ema"),
         diffusion=DiffusionConfig(schedule="ddpm"),
         conditioning=by_label(),
         denoiser=dit("XL", learn_variance=True),
-        train=rarely(
+        train=with_long_intervals(
             TrainConfig(
                 images=7_000_000 * batch_size,
                 batch_size=batch_size,
@@ -90,11 +92,11 @@ def dit_xl_256() -> Recipe:
 
 
 def dit_xl_512() -> Recipe:
-    """DiT-XL/2 at 512 pixels: as at 256, from initial weights, but for 3 million steps."""
+    """DiT-XL/2 at 512 pixels: as at 256, from scratch, with 3 million steps."""
     base = dit_xl_256()
     return replace(
         base,
-        data=pictures(512, dataset="imagenet-1k"),
+        data=image_folder(512, dataset="imagenet-1k"),
         train=replace(base.train, images=3_000_000 * base.train.batch_size),
     )
 
@@ -102,7 +104,7 @@ def dit_xl_512() -> Recipe:
 def mdtv2_xl_256() -> Recipe:
     """MDTv2-XL/2 at 256 pixels (Gao et al. 2023), as its released code trains it.
 
-    The values are the code's: the paper's own text could not be read.
+    The values are the code's: the paper's text was not accessible.
     """
     base = dit_xl_256()
     return replace(
@@ -110,13 +112,13 @@ def mdtv2_xl_256() -> Recipe:
         autoencoder=AutoencoderConfig(source="stabilityai/sd-vae-ft-mse"),
         diffusion=DiffusionConfig(schedule="ddpm", loss_weight=MinSNRWeight(gamma=5.0)),
         # decoder_depth 4: the scripts' and the sampling code's; the README says 2 for XL.
-        # The full and the masked pass share their noise and dropped classes; the code draws anew.
+        # The full and the masked pass share noise and dropped classes; the code draws new ones.
         denoiser=mdtv2("XL", (16, 16), decoder_depth=4, learn_variance=True),
         train=replace(
             base.train,
-            images=4_600_000 * base.train.batch_size,  # unverified: at second hand
-            # The code's optimizer is Adan at 3e-4, which is not built. Adam at DiT's rate stands
-            # for it: unverified.
+            images=4_600_000 * base.train.batch_size,  # unverified: from a secondary source
+            # The code's optimizer is Adan at 3e-4, which is not implemented. Adam at DiT's rate
+            # replaces it: unverified.
             learning_rate=1e-4,
             grad_clip=1.0,
         ),
@@ -130,14 +132,14 @@ def mdtv2_xl_256() -> Recipe:
 def pixart_xl_256() -> Recipe:
     """PixArt-alpha at 256 pixels (Chen et al. 2023, table 4), the text-image alignment stage.
 
-    The stage before it, ImageNet at 2e-5 from DiT's weights, and the one after it, on finer
-    pictures, have the same settings but for batch size and length.
+    The stage before it, ImageNet at 2e-5 from DiT's weights, and the stage after it, on aesthetic
+    images, have the same settings except for batch size and length.
     """
     batch_size = 178 * 64
     return Recipe(
-        data=pictures(256, flip_probability=0.0),
+        data=image_folder(256, flip_probability=0.0),
         autoencoder=AutoencoderConfig(source="stabilityai/sd-vae-ft-ema"),
-        # The paper's captions are those of a captioning model; here, the pictures' own.
+        # The paper's captions are those of a captioning model; here, those of the data set.
         text=TextConfig(source=("google/t5-v1_1-xxl",)),
         diffusion=DiffusionConfig(schedule="ddpm"),
         conditioning=ConditioningConfig(
@@ -154,7 +156,7 @@ def pixart_xl_256() -> Recipe:
             drop=DropConfig(keep=0.9, control=0.0, semantic=0.1, both=0.0),
         ),
         denoiser=pixart("XL", base_grid=16, learn_variance=True),
-        train=rarely(
+        train=with_long_intervals(
             TrainConfig(
                 images=150_000 * batch_size,
                 batch_size=batch_size,
@@ -164,12 +166,12 @@ def pixart_xl_256() -> Recipe:
                 warmup_images=1_000 * batch_size,  # the code's
                 grad_clip=0.01,  # the code's
                 ema=half_life(0.9999, batch_size),  # the code's
-                precision="bf16",  # the code's is fp16, which is not built
+                precision="bf16",  # the code's is fp16, which is not implemented
             )
         ),
         sampling=SamplingConfig(
             solver="dpm++",
-            # The paper does not name its times. The code's are even in t.
+            # The paper does not give its times. The code's are uniform in t.
             spacing="linspace",
             steps=20,
             guidance=GuidanceConfig(semantic_scale=4.5),  # the code's
@@ -179,19 +181,19 @@ def pixart_xl_256() -> Recipe:
 
 
 def pixart_xl_512() -> Recipe:
-    """PixArt-alpha at 512 pixels, the aesthetics stage, which goes on from the run at 256.
+    """PixArt-alpha at 512 pixels, the aesthetics stage, which continues the run at 256.
 
-    The paper embeds picture sizes and trains on many aspect ratios in this stage; here crops are
-    square unless data.aspect_ratios is given, and sizes are left out so that the weights of 256
-    fit.
+    The paper embeds image sizes and trains on many aspect ratios in this stage. Here crops are
+    square unless data.aspect_ratios is given, and sizes are not embedded, so that the weights of
+    256 fit.
     """
     base, batch_size = pixart_xl_256(), 40 * 64
     return replace(
         base,
-        data=pictures(512, flip_probability=0.0),
+        data=image_folder(512, flip_probability=0.0),
         denoiser=pixart("XL", base_grid=32, learn_variance=True),
         init=InitConfig(continues="published/pixart-xl-256"),
-        train=rarely(
+        train=with_long_intervals(
             replace(
                 base.train,
                 images=100_000 * batch_size,
@@ -207,7 +209,7 @@ def mmdit_sd3_d24_256() -> Recipe:
     """The mmDiT of depth 24 at 256 pixels (Esser et al. 2024), about 2 billion parameters."""
     batch_size = 4096
     return Recipe(
-        data=pictures(256, flip_probability=0.0),  # flips: unverified
+        data=image_folder(256, flip_probability=0.0),  # flips: unverified
         autoencoder=AutoencoderConfig(source="sd3-vae"),
         text=TextConfig(
             source=(
@@ -233,19 +235,19 @@ def mmdit_sd3_d24_256() -> Recipe:
             depth=24,
             width=1536,
             num_heads=24,
-            qk_norm=False,  # the paper names it for the stages of high resolution only
+            qk_norm=False,  # the paper uses it in the high-resolution stages only
             table_side=192,  # the code's
         ),
-        train=rarely(
+        train=with_long_intervals(
             TrainConfig(
                 images=500_000 * batch_size,
                 batch_size=batch_size,
-                learning_rate=1e-4,  # of the study of formulations
+                learning_rate=1e-4,  # the paper's study of formulations
                 betas=TORCH_BETAS,  # unverified
                 weight_decay=0.0,  # unverified
-                warmup_images=1_000 * batch_size,  # of the study of formulations
+                warmup_images=1_000 * batch_size,  # the paper's study of formulations
                 grad_clip=1.0,  # unverified
-                ema=half_life(0.9999, batch_size),  # unverified: ours
+                ema=half_life(0.9999, batch_size),  # unverified: our choice
                 precision="bf16",
             )
         ),
@@ -260,22 +262,22 @@ def ldm_4_imagenet_256() -> Recipe:
     """LDM-4 on ImageNet at 256 pixels (Rombach et al. 2022, tables 10 and 15; cin256-v2)."""
     batch_size = 1200
     return Recipe(
-        # The code crops at a random place, as here. Flips: unverified.
-        data=pictures(256, flip_probability=0.0, dataset="imagenet-1k"),
-        # The paper's autoencoder is quantised (f4, 3 channels), which is not built. This stands
-        # for a folder with a KL autoencoder of the same shape.
+        # The code crops at a random position, as here. Flips: unverified.
+        data=image_folder(256, flip_probability=0.0, dataset="imagenet-1k"),
+        # The paper's autoencoder is quantised (f4, 3 channels), which is not implemented. This
+        # name denotes a folder with a KL autoencoder of the same shape.
         autoencoder=AutoencoderConfig(source="kl-f4"),
         diffusion=DiffusionConfig(schedule="ldm-f4"),
-        # Dropping one in ten: unverified. The code leaves torch's N(0, 1) to its class embedding.
+        # Dropping one in ten: unverified. The code keeps torch's N(0, 1) for its class embedding.
         conditioning=by_label("attention", num_tokens=1, init_std=1.0),
         denoiser=unet("LDM-4"),
-        train=rarely(
+        train=with_long_intervals(
             TrainConfig(
                 images=178_000 * batch_size,
                 batch_size=batch_size,
                 learning_rate=1e-4,
                 betas=TORCH_BETAS,
-                weight_decay=0.01,  # PyTorch's default, which the code leaves
+                weight_decay=0.01,  # PyTorch's default, which the code keeps
                 grad_clip=None,
                 ema=half_life(0.9999, batch_size),  # the code's
                 precision="fp32",  # unverified

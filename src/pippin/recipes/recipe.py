@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration tree of one run."""
+"""Configuration tree of one run."""
 
 from dataclasses import dataclass, field
 
@@ -19,13 +19,13 @@ read_by_kind(DenoiserConfig, denoiser_config)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Config):
-    """All that decides what a run is; a run folder's config.json holds one."""
+    """All settings of a run, stored in config.json of its folder."""
 
     FORMAT = "run"
 
     family: str = ""
-    """The protocol that the recipe belongs to, the first part of its name: published, paper, ...
-    A study compares within one family, unless this is on one of its axes."""
+    """Protocol of the recipe, the first part of its name: published, paper, ... A study compares
+    within one family, unless the family is on one of its axes."""
     data: DataConfig | NoDataConfig
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     text: TextConfig = field(default_factory=TextConfig)
@@ -38,4 +38,4 @@ class Recipe(Config):
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0
-    """Of initial weights, order, time, noise, drops."""
+    """Seed of initial weights, order, time, noise, dropped conditions."""

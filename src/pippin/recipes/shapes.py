@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes on procedural scenes of shapes, whose content is known exactly; they run offline.
+"""Recipes for procedural scenes of shapes, whose content is known exactly; they run offline.
 
-They are those on the embedded pictures with other data: schedule, prediction and times of the
-common protocol (``sd``, noise, uniform), the small recipes' optimizer (Muon). Latents are
-normalised by numbers measured on the images.
+They are the recipes for the embedded images with other data, with schedule, prediction and times
+of the common protocol (``sd``, noise, uniform), and the small recipes' optimizer (Muon). Latents
+are normalised by numbers measured on the images.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ PAIRS: dict[str, tuple[Callable[[], Recipe], Callable[[], Recipe]]] = {
 }
 """Denoiser -> recipes on OpenMoji, disentangled and entangled."""
 AUTOENCODER = "pippin/shapes-f4"
-"""That of OpenMoji confuses the colours of shapes: 22 dB at 64 pixels; this one has 37 dB."""
+"""Autoencoder of shapes, 37 dB at 64 pixels; OpenMoji's confuses their colours, 22 dB."""
 CAPTIONS = {"short": 1.0, "medium": 1.0, "long": 1.0}
 
 
 def on_shapes(recipe: Recipe) -> Recipe:
-    """A recipe of classes on scenes of one object, whose class is its shape and colour."""
+    """Class-conditional recipe for scenes of one object, whose class is its shape and colour."""
     return replace(
         recipe,
         data=ShapesConfig(objects=1, crop_law=CropLaw()),
@@ -40,8 +40,8 @@ def on_shapes(recipe: Recipe) -> Recipe:
 
 
 def with_captions(recipe: Recipe) -> Recipe:
-    """A recipe of text on scenes of one or two objects, shown whole and unflipped, so that their
-    captions hold for every training image. Captions of the three lengths come equally often."""
+    """Text recipe for scenes of one or two objects, uncropped and unflipped, so that captions are
+    true of every training image. Captions of the three lengths are equally frequent."""
     recipe = with_text(recipe)
     return replace(
         recipe,
@@ -51,24 +51,26 @@ def with_captions(recipe: Recipe) -> Recipe:
 
 
 def recipes() -> dict[str, Callable[[], Recipe]]:
-    """By name: classes disentangled and entangled, and text, for each denoiser."""
-    found: dict[str, Callable[[], Recipe]] = {}
+    """Recipes by name: disentangled and entangled classes, and text, for each denoiser."""
+    builders: dict[str, Callable[[], Recipe]] = {}
     for name, (disentangled, entangled) in PAIRS.items():
-        found[f"shapes/{name}-disentangled"] = _later(disentangled, on_shapes)
-        found[f"shapes/{name}-entangled"] = _later(entangled, on_shapes)
-        found[f"shapes/{name}-disentangled-text"] = _later(disentangled, on_shapes, with_captions)
-    return found
+        builders[f"shapes/{name}-disentangled"] = _deferred(disentangled, on_shapes)
+        builders[f"shapes/{name}-entangled"] = _deferred(entangled, on_shapes)
+        builders[f"shapes/{name}-disentangled-text"] = _deferred(
+            disentangled, on_shapes, with_captions
+        )
+    return builders
 
 
-def _later(
+def _deferred(
     build: Callable[[], Recipe], *changes: Callable[[Recipe], Recipe]
 ) -> Callable[[], Recipe]:
-    """A recipe that is built when it is asked for."""
+    """Function that builds a recipe and applies the changes."""
 
-    def built() -> Recipe:
+    def build_changed() -> Recipe:
         recipe = build()
         for change in changes:
             recipe = change(recipe)
         return recipe
 
-    return built
+    return build_changed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All recipes by name."""
+"""Table of all recipes by name."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,12 +50,12 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of a name.
+    """Recipe of a name.
 
     Raises:
-        ConfigError: no such recipe; the message names those like it.
+        ConfigError: no such recipe; the message suggests similar names.
     """
     if name not in RECIPES:
-        near = nearest(name, RECIPES)
-        raise ConfigError(f"no recipe {name!r}{near}; `pippin train --help` lists all")
+        suggestions = nearest(name, RECIPES)
+        raise ConfigError(f"no recipe {name!r}{suggestions}; `pippin train --help` lists all")
     return replace(RECIPES[name](), family=name.partition("/")[0])

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What images of coloured shapes show, read exactly, and how often that is what was asked for."""
+"""Exact reader of images of coloured shapes, and accuracy against their captions."""

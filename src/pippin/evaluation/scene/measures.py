@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy: the share of images that show what they were asked for, attribute by attribute.
+"""Accuracy: the share of images that show what their caption states, attribute by attribute.
 
     accuracy ATTRIBUTE            over all kinds of captions that state it
     accuracy ATTRIBUTE KIND       over the captions of one kind
-    ... shuffled                  with what is stated exchanged among the images: the floor
+    ... shuffled                  with statements shuffled among the images: the floor
 
-The same of autoencoded real images, ``subject="real"``, is the ceiling. Scenes are the sample of
-every interval: a scene that is asked for by several kinds of captions counts as one image.
+The accuracy of autoencoded real images, ``subject="real"``, is the ceiling. Scenes are the sample
+of every interval: a scene with several kinds of captions counts as one image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from pippin.evaluation.scene.reader import Reading
 from pippin.evaluation.scene.score import ATTRIBUTES, Statement, agreement
 
 ALL = "all"
-"""All that is stated, at once."""
+"""All stated attributes together."""
 
 
 def accuracy_measures(
@@ -37,31 +37,37 @@ def accuracy_measures(
     """Accuracies of images, each with Wilson's interval over scenes.
 
     Args:
-        readings: kind of caption -> one image's reading a scene.
-        statements: kind of caption -> what was asked for, scene by scene; the same scenes for all.
+        readings: kind of caption -> the reading of one image per scene.
+        statements: kind of caption -> statement of each scene; the same scenes for all kinds.
         subject: whose images they are.
-        order: exchanges statements among images, for the floor; by kind only ``all`` is then
-            given.
-        protocol: of the images.
+        order: permutation of the statements, for the floor; by kind, only ``all`` is then
+            measured.
+        protocol: protocol of the images.
     """
     agreements = {
         kind: [
-            agreement(reading, statements[kind][place])
-            for reading, place in zip(read, _order(order, len(read)), strict=True)
+            agreement(reading, statements[kind][index])
+            for reading, index in zip(
+                kind_readings, _order(order, len(kind_readings)), strict=True
+            )
         ]
-        for kind, read in readings.items()
+        for kind, kind_readings in readings.items()
     }
     pooled = partial(_pooled, subject=subject, shuffled=order is not None, protocol=dict(protocol))
     measures = [
         pooled(name, list(agreements.values()))
         for name in (*ATTRIBUTES, ALL)
-        if any(name in one for found in agreements.values() for one in found)
+        if any(
+            name in agreed for kind_agreements in agreements.values() for agreed in kind_agreements
+        )
     ]
     if len(agreements) > 1:
-        for kind, found in agreements.items():
-            stated = [n for n in (*ATTRIBUTES, ALL) if any(n in one for one in found)]
+        for kind, kind_agreements in agreements.items():
+            stated = [
+                n for n in (*ATTRIBUTES, ALL) if any(n in agreed for agreed in kind_agreements)
+            ]
             for name in stated if order is None else [ALL]:
-                measures.append(pooled(name, [found], kind=kind))
+                measures.append(pooled(name, [kind_agreements], kind=kind))
     return measures
 
 
@@ -78,12 +84,12 @@ def _pooled(
     protocol: dict[str, Any],
     kind: str | None = None,
 ) -> Measure:
-    """The mean over scenes of the share of kinds at which an attribute is right."""
+    """Mean over scenes of the share of caption kinds for which an attribute is correct."""
     values = []
-    for of_scene in zip(*agreements, strict=True):
-        right = [one[name] for one in of_scene if name in one]
-        if right:
-            values.append(sum(right) / len(right))
+    for scene_agreements in zip(*agreements, strict=True):
+        hits = [agreed[name] for agreed in scene_agreements if name in agreed]
+        if hits:
+            values.append(sum(hits) / len(hits))
     share = float(torch.tensor(values, dtype=torch.float64).mean())
     low, high = wilson(share, len(values))
     return Measure(

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does an image show what its caption states? Attribute by attribute, yes or no."""
+"""Agreement of an image with its caption, attribute by attribute."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
-from pippin.evaluation.scene.reader import Reading, ReadThing
+from pippin.evaluation.scene.reader import DetectedObject, Reading
 
-APART = 1 / 6
-"""Share of the image's side by which centres must differ for a relation to hold: half a cell."""
+MIN_DISTANCE = 1 / 6
+"""Smallest difference of centres for a relation to hold, in shares of the image's side: half a
+cell."""
 ATTRIBUTES = ("colour", "shape", "size", "place", "count", "relation", "background")
-OF_THINGS = ATTRIBUTES[:4]
+OBJECT_ATTRIBUTES = ATTRIBUTES[:4]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StatedThing:
-    """What is stated of one object; None = nothing."""
+    """Statement about one object; None = not stated."""
 
     colour: str | None = None
     shape: str | None = None
@@ -25,45 +26,52 @@ class StatedThing:
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """What a caption or a class states."""
+    """Statement of a caption or a class."""
 
     things: tuple[StatedThing, ...]
     counts: bool = True
-    """Whether it says that there are no other objects."""
+    """True if it states that there are no other objects."""
     relation: str | None = None
-    """How the first object lies to the second: left of, right of, above, below."""
+    """Position of the first object relative to the second: left of, right of, above, below."""
     background: str | None = None
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """What is stated, of :data:`ATTRIBUTES`."""
-        found = {name for name in OF_THINGS if getattr(self.things[0], name) is not None}
-        found |= {"count"} if self.counts else set()
-        found |= {n for n in ("relation", "background") if getattr(self, n) is not None}
-        return tuple(name for name in ATTRIBUTES if name in found)
+        """Stated attributes, of :data:`ATTRIBUTES`."""
+        names = {name for name in OBJECT_ATTRIBUTES if getattr(self.things[0], name) is not None}
+        names |= {"count"} if self.counts else set()
+        names |= {n for n in ("relation", "background") if getattr(self, n) is not None}
+        return tuple(name for name in ATTRIBUTES if name in names)
 
 
 def agreement(reading: Reading, statement: Statement) -> dict[str, bool]:
-    """Of each attribute that is stated, and of ``all``, whether the image shows it.
+    """True if the image shows each stated attribute, and ``all`` of them.
 
-    The objects that were read are assigned to those that are stated so that most attributes agree.
-    An attribute of objects is right where it is right of all that are stated; it is not where an
-    object is missing, or where a mirrored shape stands for the shape.
+    Detected objects are assigned to stated ones so that most attributes agree. An attribute of
+    objects is correct if it is correct for all stated objects. It is wrong if an object is
+    missing, or if the shape is mirrored.
     """
     stated = statement.attributes
-    slots: list[ReadThing | None] = [*reading.things, *([None] * len(statement.things))]
+    slots: list[DetectedObject | None] = [*reading.things, *([None] * len(statement.things))]
     best: dict[str, bool] = {}
-    most = -1.0
-    for chosen in permutations(range(len(slots)), len(statement.things)):
-        things = [slots[place] for place in chosen]
-        hits = [_hits(one, wanted) for one, wanted in zip(things, statement.things, strict=True)]
-        right = {name: all(hit[name] for hit in hits) for name in stated if name in OF_THINGS}
+    best_score = -1.0
+    for assignment in permutations(range(len(slots)), len(statement.things)):
+        objects = [slots[slot] for slot in assignment]
+        matches = [
+            _matches(detected, stated_object)
+            for detected, stated_object in zip(objects, statement.things, strict=True)
+        ]
+        correct = {
+            name: all(match[name] for match in matches)
+            for name in stated
+            if name in OBJECT_ATTRIBUTES
+        }
         if "relation" in stated:
-            right["relation"] = _holds(statement.relation, things)
-        # Single hits decide between assignments that have equally many attributes right.
-        score = sum(right.values()) + 1e-3 * sum(sum(hit.values()) for hit in hits)
-        if score > most:
-            best, most = right, score
+            correct["relation"] = _holds(statement.relation, objects)
+        # Single matches break ties between assignments with equally many correct attributes.
+        score = sum(correct.values()) + 1e-3 * sum(sum(match.values()) for match in matches)
+        if score > best_score:
+            best, best_score = correct, score
     if "count" in stated:
         best["count"] = len(reading.things) == len(statement.things)
     if "background" in stated:
@@ -72,21 +80,21 @@ def agreement(reading: Reading, statement: Statement) -> dict[str, bool]:
     return ordered | {"all": all(ordered.values())}
 
 
-def _hits(thing: ReadThing | None, wanted: StatedThing) -> dict[str, bool]:
-    """Of one object, what is right of what is stated."""
-    stated = {n: v for n in OF_THINGS if (v := getattr(wanted, n)) is not None}
-    if thing is None:
+def _matches(detected: DetectedObject | None, stated_object: StatedThing) -> dict[str, bool]:
+    """True if one object has each attribute stated about it."""
+    stated = {n: v for n in OBJECT_ATTRIBUTES if (v := getattr(stated_object, n)) is not None}
+    if detected is None:
         return dict.fromkeys(stated, False)
-    hits = {name: getattr(thing, name) == value for name, value in stated.items()}
-    if "shape" in hits:
-        hits["shape"] &= not thing.mirrored
-    return hits
+    matches = {name: getattr(detected, name) == value for name, value in stated.items()}
+    if "shape" in matches:
+        matches["shape"] &= not detected.mirrored
+    return matches
 
 
-def _holds(relation: str | None, things: Sequence[ReadThing | None]) -> bool:
-    first, second = things[0], things[1]
+def _holds(relation: str | None, objects: Sequence[DetectedObject | None]) -> bool:
+    first, second = objects[0], objects[1]
     if first is None or second is None:
         return False
     right, down = (b - a for a, b in zip(first.centre, second.centre, strict=True))
     ahead = {"left of": right, "right of": -right, "above": down, "below": -down}
-    return ahead[str(relation)] > APART
+    return ahead[str(relation)] > MIN_DISTANCE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a reader of scenes looks for: colours, places, and drawings of every object at one side."""
+"""Vocabulary of a scene reader: colours, grid cells, renderings of every object at one side."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from scipy import ndimage
 
 RGB = tuple[int, int, int]
 Coverage = NDArray[np.float64]
-"""(rows, columns): 0 where the background is, 1 where an object is."""
+"""Mask (rows, columns): 0 for the background, 1 for an object."""
 
 REACH = 1.6
 """Half the side of a normalised object, in units of the square root of its area."""
@@ -20,47 +20,47 @@ POINTS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """One object alone, as the renderer draws it in an image of the reader's side."""
+    """Rendering of one object alone in an image of the reader's side."""
 
     shape: str
     size: str
     mirrored: bool
     centre: tuple[float, float]
-    """(x, y) of the object, in pixels."""
+    """Centre (x, y) of the object, in pixels."""
     coverage: Coverage
-    """Of the whole image."""
+    """Mask of the whole image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """All that a scene can hold, at one side of the image."""
+    """Possible content of a scene, at one side of the image."""
 
     side: int
-    """Of the images that are read, in pixels."""
+    """Side of the images, in pixels."""
     grid: int
-    """Places along each side."""
+    """Number of cells along each side."""
     colours: Mapping[str, RGB]
     backgrounds: Mapping[str, RGB]
     drawings: tuple[Drawing, ...]
-    """Every shape, size and place, and the mirror images of those that differ from theirs."""
+    """Every shape, size and place, and the mirror image of each shape that is not symmetric."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """What is measured of one object's coverage."""
+    """Geometry of one object's coverage."""
 
     area: float
-    """In pixels."""
+    """Area in pixels."""
     centroid: tuple[float, float]
-    """(x, y) in pixels; the middle of the first pixel is 0.5."""
+    """Centroid (x, y) in pixels; the middle of the first pixel is 0.5."""
     softness: float
-    """4 a (1 - a), added over its pixels: about the length of the edge times its width."""
+    """Sum of 4 a (1 - a) over its pixels: about the length of the edge times its width."""
     normalised: Coverage
-    """Resampled about the centroid, as large as if the area were one."""
+    """Coverage resampled about the centroid to unit area."""
 
 
 def outline_of(coverage: Coverage) -> Outline:
-    """Area, centroid, softness and normalised form of an object that is alone in an image."""
+    """Geometry of an object that is alone in an image."""
     area = float(coverage.sum())
     rows, columns = np.indices(coverage.shape)
     y = float((coverage * rows).sum()) / area

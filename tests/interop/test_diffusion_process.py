@@ -7,9 +7,9 @@ import torch
 
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
 from pippin.interop.convert import convert
-from pippin.interop.diffusers_schedulers import of_scheduler
+from pippin.interop.diffusers_schedulers import from_scheduler
+from pippin.interop.diffusion_process import resolve_process
 from pippin.interop.mapping import shapes_of
-from pippin.interop.process import stated
 from pippin.interop.published import dit_table
 from pippin.interop.published_classes import configure
 from pippin.model import build_model
@@ -35,10 +35,10 @@ def read(tmp_path, content, name="weights.pt", **more):
 
 
 def test_a_plain_file_is_taken_as_published_and_that_is_said(tmp_path):
-    incoming = read(tmp_path, state())
-    assert incoming.placed.configured.diffusion == incoming.recipe.diffusion == DDPM
-    (note,) = (note for note in incoming.notes if "does not say its process" in note)
-    assert "schedule ddpm, prediction eps is taken" in note and "SiT and REPA" in note
+    converted = read(tmp_path, state())
+    assert converted.placed.configured.diffusion == converted.recipe.diffusion == DDPM
+    (note,) = (note for note in converted.notes if "does not say its process" in note)
+    assert "assuming schedule ddpm, prediction eps" in note and "SiT and REPA" in note
     assert "--schedule and --prediction" in note
 
 
@@ -55,8 +55,8 @@ SIGNS = {
         "w.pt",
         "path_type GVP",
     ),
-    "the name of the file": (state(), "SiT-XL-2-256x256.pt", "the file's name has SiT"),
-    "another name": (state(), "imagenet_repa_400k.pt", "the file's name has repa"),
+    "the name of the file": (state(), "SiT-XL-2-256x256.pt", "the file name contains SiT"),
+    "another name": (state(), "imagenet_repa_400k.pt", "the file name contains repa"),
 }
 
 
@@ -66,10 +66,10 @@ def test_signs_of_flow_matching_are_refused_unless_ddpm_is_stated(tmp_path, case
     with pytest.raises(ValueError, match=f"looks like weights of SiT or REPA.*{sign}"):
         read(tmp_path, content, name)
     with pytest.raises(ValueError, match="which no model of pippin computes"):
-        read(tmp_path, content, name, schedule="flow")  # theirs is another flow than ours
-    incoming = read(tmp_path, content, name, schedule="ddpm", prediction="eps")
-    assert incoming.recipe.diffusion == DDPM
-    assert any("there are signs of another" in note for note in incoming.notes)
+        read(tmp_path, content, name, schedule="flow")  # their flow matching differs from pippin's
+    converted = read(tmp_path, content, name, schedule="ddpm", prediction="eps")
+    assert converted.recipe.diffusion == DDPM
+    assert any("there are signs of another" in note for note in converted.notes)
 
 
 @pytest.mark.parametrize("name", ["deposit.pt", "transit-12.pt", "repair.pt", "visit.pt"])
@@ -94,10 +94,10 @@ def test_settings_that_say_another_prediction_are_asked_about(tmp_path, settings
 
 
 def test_a_stated_process_is_that_of_the_recipe(tmp_path):
-    incoming = read(tmp_path, state(), schedule="cosine", prediction="v")
-    assert incoming.recipe.diffusion == DiffusionConfig(schedule="cosine", prediction="v")
-    assert incoming.placed.configured.diffusion == incoming.recipe.diffusion
-    assert not any("does not say its process" in note for note in incoming.notes)
+    converted = read(tmp_path, state(), schedule="cosine", prediction="v")
+    assert converted.recipe.diffusion == DiffusionConfig(schedule="cosine", prediction="v")
+    assert converted.placed.configured.diffusion == converted.recipe.diffusion
+    assert not any("does not say its process" in note for note in converted.notes)
 
 
 def test_flow_matching_has_no_learned_variance(tmp_path):
@@ -105,18 +105,18 @@ def test_flow_matching_has_no_learned_variance(tmp_path):
         read(tmp_path, state(), schedule="flow")
     plain = ARGUMENTS | {"learn_sigma": False}
     torch.save(state(plain), tmp_path / "plain.pt")
-    incoming = convert("dit", tmp_path / "plain.pt", arguments=plain, schedule="flow")
-    assert incoming.recipe.diffusion == FLOW and incoming.recipe.sampling.solver == "euler"
+    converted = convert("dit", tmp_path / "plain.pt", arguments=plain, schedule="flow")
+    assert converted.recipe.diffusion == FLOW and converted.recipe.sampling.solver == "euler"
 
 
 def test_halves_of_a_process_are_completed_or_refused():
-    assert stated(DDPM) is DDPM
-    assert stated(DDPM, prediction="flow") == stated(DDPM, "flow") == FLOW
-    assert stated(DDPM, "sd") == DiffusionConfig(schedule="sd")
-    assert stated(FLOW, "sd", "v") == DiffusionConfig(schedule="sd", prediction="v")
+    assert resolve_process(DDPM) is DDPM
+    assert resolve_process(DDPM, prediction="flow") == resolve_process(DDPM, "flow") == FLOW
+    assert resolve_process(DDPM, "sd") == DiffusionConfig(schedule="sd")
+    assert resolve_process(FLOW, "sd", "v") == DiffusionConfig(schedule="sd", prediction="v")
     for published, given in ((FLOW, ("sd", None)), (FLOW, (None, "v")), (DDPM, ("flow", "eps"))):
         with pytest.raises(ValueError, match="do not go together"):
-            stated(published, *given)
+            resolve_process(published, *given)
 
 
 def test_stable_diffusion_two_is_asked_about():
@@ -129,17 +129,17 @@ def test_stable_diffusion_two_is_asked_about():
 def test_schedulers_whose_times_run_otherwise_are_refused(setting):
     config = {"_class_name": "FlowMatchEulerDiscreteScheduler"} | setting
     with pytest.raises(ValueError, match=f"is not supported, for {next(iter(setting))}"):
-        of_scheduler(config)
+        from_scheduler(config)
 
 
 def test_a_folder_of_diffusers_without_a_scheduler_takes_what_is_stated(tmp_path):
     sizes = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1}
     model = diffusers.DiTTransformer2DModel(**sizes, sample_size=8, num_embeds_ada_norm=3)
     model.save_pretrained(tmp_path / "transformer")
-    incoming = convert("diffusers", tmp_path, prediction="v")
-    assert incoming.recipe.diffusion == DiffusionConfig(schedule="ddpm", prediction="v")
-    assert not any("scheduler_config" in note for note in incoming.notes)
+    converted = convert("diffusers", tmp_path, prediction="v")
+    assert converted.recipe.diffusion == DiffusionConfig(schedule="ddpm", prediction="v")
+    assert not any("scheduler_config" in note for note in converted.notes)
     diffusers.DDIMScheduler().save_pretrained(tmp_path / "scheduler")
-    with pytest.raises(ValueError, match=r"prediction eps; stated are .*prediction v"):
+    with pytest.raises(ValueError, match=r"prediction eps; given are .*prediction v"):
         convert("diffusers", tmp_path, prediction="v")
     assert convert("diffusers", tmp_path, prediction="eps").recipe.diffusion.prediction == "eps"

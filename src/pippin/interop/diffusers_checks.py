@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What diffusers' model classes cannot say of a model of ours."""
+"""Checks that diffusers' model classes can represent a pippin model."""
 
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
 from pippin.interop.arguments import Configured
 
 
-def refuse_unless(possible: bool, setting: str) -> None:
-    """Refuse a setting, by its name, that no class has.
+def require_supported(possible: bool, setting: str) -> None:
+    """Refuse a setting that no class of diffusers has.
 
     Raises:
-        ConfigError: not possible.
+        ConfigError: not possible; the setting is named.
     """
     if not possible:
         raise ConfigError(
@@ -18,11 +18,11 @@ def refuse_unless(possible: bool, setting: str) -> None:
         )
 
 
-def text_of(model: Configured, projection: str) -> TextSemantic:
-    """How a model reads text tokens, by the one projection that its class has.
+def text_semantic(model: Configured, projection: str) -> TextSemantic:
+    """Text settings of a model, with the only projection that its class supports.
 
     Raises:
-        ConfigError: it reads none, or projects them in another way.
+        ConfigError: the model reads no text tokens, or has another projection.
     """
     semantic = model.conditioning.semantic
     if not isinstance(semantic, TextSemantic) or semantic.token_features is None:
@@ -30,7 +30,7 @@ def text_of(model: Configured, projection: str) -> TextSemantic:
             f"diffusers' {model.denoiser.kind} reads text tokens; conditioning.semantic is "
             f"{semantic.kind} here; export without --to keeps everything"
         )
-    refuse_unless(
+    require_supported(
         semantic.projection == projection,
         f"conditioning.semantic.projection {semantic.projection}",
     )

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Diffusion process of published weights: as given by the user, or as published.
+
+Weights do not contain their diffusion process. SiT (Ma et al. 2024, arXiv 2401.08740) and REPA (Yu
+et al. 2024, arXiv 2410.06940) have DiT's tensor names and were trained by flow matching; their
+networks read times from 0 to 1. Pippin's models read times from 0 to 1000, so none of them
+computes the same.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, PredictionType, ScheduleName
+from pippin.interop.weight_files import WeightFile
+
+FLOW_NAME = re.compile(r"(?<![a-z])(sit|repa)(?![a-z])", re.IGNORECASE)
+"""Pattern of file names of SiT and REPA."""
+PROJECTORS = re.compile(r"^projectors?\.")
+"""Pattern of the projection heads of REPA, which only its training uses."""
+FLOW_SETTINGS = ("path_type", "proj_coeff", "enc_type", "train_eps", "sample_eps")
+"""Settings of the training scripts of SiT and REPA that those of DDPM models lack."""
+PREDICTIONS = {
+    "v": "v",
+    "velocity": "v",
+    "v_prediction": "v",
+    "x0": "x0",
+    "x_start": "x0",
+    "sample": "x0",
+    "pred_v": "v",
+    "pred_x0": "x0",
+}
+"""Names in training scripts of predictions other than eps."""
+PREDICTION_SETTINGS = ("prediction", "prediction_type", "parameterization", "objective")
+
+
+def resolve_process(
+    published: DiffusionConfig,
+    schedule: ScheduleName | None = None,
+    prediction: PredictionType | None = None,
+) -> DiffusionConfig:
+    """Diffusion process given by the user, with defaults as the class was published.
+
+    Args:
+        published: process of the published class.
+        schedule, prediction: given by the user; None = not given.
+
+    Raises:
+        ValueError: only one of schedule and prediction is flow; they go together.
+    """
+    if schedule is None and prediction is None:
+        return published
+    if "flow" in (schedule, prediction):
+        schedule, prediction = schedule or "flow", prediction or "flow"
+    schedule = schedule or published.schedule
+    prediction = prediction or published.prediction
+    if (schedule == "flow") != (prediction == "flow"):
+        raise ValueError(
+            f"--schedule {schedule} and --prediction {prediction} do not go together: flow "
+            "matching is --schedule flow --prediction flow, the other schedules have the "
+            "predictions eps, v and x0; give both"
+        )
+    if schedule == "flow":
+        return DiffusionConfig(
+            schedule=schedule, prediction=prediction, time_density=LogitNormalTime()
+        )
+    return DiffusionConfig(schedule=schedule, prediction=prediction)
+
+
+def check_process(
+    path: Path, weights: WeightFile, published: DiffusionConfig, given: DiffusionConfig | None
+) -> tuple[str, ...]:
+    """Notes about the assumed diffusion process of weights.
+
+    Args:
+        path: the file.
+        weights: weights that were read from it.
+        published: process of the published class.
+        given: process given by the user; None = not given.
+
+    Raises:
+        ValueError: signs of another process in the file, and none is given, or one that the
+            signs contradict.
+    """
+    process = given or published
+    if signs := "; ".join(_flow_signs(path, weights)):
+        if given is None or given.schedule == "flow":
+            alternative = DDPM if published.schedule == "flow" else published
+            raise ValueError(
+                f"{path} looks like weights of SiT or REPA ({signs}). They have DiT's tensor "
+                "names and another process: flow matching with times from 0 to 1, which no model "
+                f"of pippin computes. If these were trained otherwise, give their process: "
+                f"{_options(alternative)}"
+            )
+        return (f"{_describe(process)} is used as given; there are signs of another: {signs}",)
+    setting = _prediction_setting(weights.settings)
+    if setting is not None and given is None and setting != published.prediction != "flow":
+        raise ValueError(
+            f"the training script's settings in {path} have prediction {setting}, and the class "
+            f"was published with {_describe(published)}; give the process: "
+            f"{_options(replace(published, prediction=setting))}, or {_options(published)}"
+        )
+    if given is not None:
+        return ()
+    note = (
+        f"the file does not say its process: assuming {_describe(process)}, as the class was "
+        "published"
+    )
+    if published == DDPM:
+        note += (
+            ". SiT and REPA have DiT's tensor names and another process, flow matching with times "
+            "from 0 to 1, which pippin does not support: their images would be wrong"
+        )
+    return (f"{note}. Give another process with --schedule and --prediction",)
+
+
+DDPM = DiffusionConfig(schedule="ddpm")
+
+
+def _flow_signs(path: Path, weights: WeightFile) -> Iterator[str]:
+    """Signs that weights are of SiT or REPA."""
+    if match := FLOW_NAME.search(path.stem):
+        yield f"the file name contains {match[0]}"
+    if heads := sorted(filter(PROJECTORS.match, weights.tensors)):
+        yield f"{len(heads)} tensors are REPA's heads, such as {heads[0]}"
+    names = [name for name in FLOW_SETTINGS if name in weights.settings]
+    if names:
+        values = ", ".join(f"{name} {weights.settings[name]}" for name in names)
+        yield f"its training script's settings have {values}"
+
+
+def _prediction_setting(settings: Mapping[str, Any]) -> PredictionType | None:
+    """Prediction type in a training script's settings; None if unknown."""
+    if settings.get("predict_xstart") is True:
+        return "x0"
+    for name in PREDICTION_SETTINGS:
+        match PREDICTIONS.get(str(settings.get(name)).lower()):
+            case "v":
+                return "v"
+            case "x0":
+                return "x0"
+    return None
+
+
+def _describe(diffusion: DiffusionConfig) -> str:
+    return f"schedule {diffusion.schedule}, prediction {diffusion.prediction}"
+
+
+def _options(diffusion: DiffusionConfig) -> str:
+    return f"--schedule {diffusion.schedule} --prediction {diffusion.prediction}"

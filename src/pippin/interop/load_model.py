@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading of another implementation's weights into a pippin model."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pippin.config import UNKNOWN_WEIGHTS
+from pippin.interop.arguments import Configured
+from pippin.interop.mapping import Entry, Shapes, from_source, shapes_of
+from pippin.model import LatentDenoiser, build_model
+from pippin.system.weight_checks import check_finite, listed
+
+Table = Callable[[Any, Shapes], Iterable[Entry]]
+"""(denoiser's configuration, shapes of pippin's tensors) -> entries."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """Converted model with the description of its weights."""
+
+    source: str
+    model: LatentDenoiser
+    configured: Configured
+    """Description, with schedule, prediction type, variance and the autoencoder's affine."""
+    unplaced: tuple[str, ...]
+    """Unused tensors of the source; none is dropped silently."""
+    made_by_us: tuple[str, ...]
+    """Tensors of pippin that the source lacks, set to zero: the null caption."""
+    weights: str = UNKNOWN_WEIGHTS
+    """Kind of the weights: raw, ema or unknown; see :mod:`pippin.interop.weight_kind`."""
+    average: str | None = None
+    """Decay of the average, if known: ``decay 0.9999``."""
+
+
+def load_model(
+    source: str,
+    configured: Configured,
+    table: Table,
+    state: Mapping[str, Tensor],
+    *,
+    may_lack: Collection[str] = (),
+    own: Mapping[str, Tensor] | None = None,
+) -> LoadedModel:
+    """Pippin model with the weights of a source.
+
+    Args:
+        source: name of the source, for messages.
+        configured: description of the model.
+        table: table of the source.
+        state: source tensors by name.
+        may_lack: tensors of pippin that the source leaves to its caller.
+        own: further tensors under pippin's names, which the source lacks.
+
+    Raises:
+        ValueError: weights that do not fit; the message names them.
+    """
+    model = uninitialised_model(configured)
+    shapes = shapes_of(model)
+    entries = table_entries(table, configured, shapes)
+    _check_dtypes(source, entries, state)
+    check_finite(own or {}, source)
+    converted = from_source(entries, state, shapes)
+    extra = dict(own or {})
+    misfits = sorted(key for key in extra if shapes.get(key) != tuple(extra[key].shape))
+    if misfits:
+        raise ValueError(f"{source}: {', '.join(misfits)} do not fit this model")
+    missing = tuple(name for name in converted.missing if name not in extra)
+    if set(missing) - set(may_lack):
+        required = sorted(set(missing) - set(may_lack))
+        raise ValueError(f"{source}: the weights lack {', '.join(required)}")
+    zeros = {name: torch.zeros(shapes[name]) for name in missing}
+    model.load_state_dict(converted.tensors | extra | zeros)
+    return LoadedModel(
+        source=source,
+        model=model.eval(),
+        configured=configured,
+        unplaced=converted.unplaced,
+        made_by_us=missing,
+    )
+
+
+def _check_dtypes(source: str, table: Iterable[Entry], state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of a table that are not finite or not floating point."""
+    names = {name for entry in table for name in (*entry.theirs, *entry.copies)}
+    tensors = {name: state[name] for name in sorted(names & state.keys())}
+    if integers := [name for name, value in tensors.items() if not value.is_floating_point()]:
+        dtype = str(tensors[integers[0]].dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{source}: {listed(integers)} are stored as {dtype}, which holds quantised weights; "
+            "give the original weights in float32, float16 or bfloat16"
+        )
+    check_finite(tensors, source)
+
+
+def uninitialised_model(configured: Configured, device: str = "cpu") -> LatentDenoiser:
+    """Pippin model of a description, without initialised weights."""
+    with torch.device(device):
+        return build_model(
+            configured.conditioning,
+            configured.denoiser,
+            num_classes=configured.num_classes,
+            latent_channels=configured.latent_channels,
+            seed=None,
+        )
+
+
+def table_entries(table: Table, configured: Configured, shapes: Shapes) -> list[Entry]:
+    """Entries of a table for tensors that this model has."""
+    return [entry for entry in table(configured.denoiser, shapes) if entry.ours in shapes]
