@@ -19,7 +19,7 @@ from pippin.studies.options import (
     on_data,
     on_machine,
 )
-from pippin.studies.scales import KEPT, MEASURED, SCALES
+from pippin.studies.scales import EVALUATION_PARTS, SCALES, SCALES_WITH_RESULTS
 from pippin.studies.table import STUDIES, get_study
 from pippin.study.declaration import Declaration
 
@@ -165,7 +165,7 @@ def test_measuring_costs_less_than_training_on_the_paper_s_data():
         for one in (
             get_study(name, scale="paper").arms().values() if "paper" in shipped.scales else ()
         ):
-            assert set(one.evaluation.parts) <= set(MEASURED)
+            assert set(one.evaluation.parts) <= set(EVALUATION_PARTS)
             assert one.sampling.precision == "bf16"
             assert one.train.validate_every == one.train.preview_every == 0
 
@@ -179,7 +179,7 @@ def test_the_best_scale_is_searched_on_as_many_samples_as_a_scale_affords(scale,
 def test_the_corners_differ_in_path_and_gate_alone(scale):
     arms = get_study("control", scale=scale).arms()
     corners = ["entangled", "gate-alone", "attention-alone", "disentangled"]
-    more = [] if scale in KEPT else ["sdxl-style"]
+    more = [] if scale in SCALES_WITH_RESULTS else ["sdxl-style"]
     assert list(arms) == corners + more
     far = difference(arms["entangled"], arms["disentangled"])
     assert {path.rsplit(".", 1)[0] for path in far} <= {

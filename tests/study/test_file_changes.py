@@ -8,9 +8,9 @@ import pytest
 from edited_json import edited_lines
 
 from pippin.config import fingerprint, replace_at
+from pippin.study.file_changes import changed_files, mixed_weights
 from pippin.study.one_run import row_of
 from pippin.study.results import append
-from pippin.study.same_files import changed_files, of_several_weights
 from pippin.study.side_by_side import obstacles
 from pippin.study.source import open_source
 from pippin.study.table import result_lines, split_by_protocol
@@ -85,10 +85,10 @@ def test_measures_of_several_weights_of_a_run_are_said(row):
         about = {"model.weights": "ema", "model.images_seen": images, "model.sha256": digest}
         return replace(row(), protocol=about, subject=subject)
 
-    assert of_several_weights("r", [of(64, "a"), of(64, "a"), of(64, None)]) == []
-    assert of_several_weights("r", [of(64, None), of(64, "a", "untrained")]) == []
+    assert mixed_weights("r", [of(64, "a"), of(64, "a"), of(64, None)]) == []
+    assert mixed_weights("r", [of(64, None), of(64, "a", "untrained")]) == []
     for other in (of(64, "b"), of(32, "a"), of(32, None)):
-        (said,) = of_several_weights("r", [of(64, "a"), other])
+        (said,) = mixed_weights("r", [of(64, "a"), other])
         assert "measures of different weights of this run" in said and "ema at 64, a" in said
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pippin.studies.table import get_study
+from pippin.study.initial_weights import BEFORE, starting_point
 from pippin.study.results import Results, Row
 from pippin.study.source import Source
-from pippin.study.start import BEFORE, starting_point
 
 
 def source(study, before=None, **starts):

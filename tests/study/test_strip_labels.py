@@ -3,7 +3,7 @@
 
 import pytest
 
-from pippin.study.strips import read_rows
+from pippin.study.strip_labels import read_rows
 
 
 @pytest.mark.parametrize(
