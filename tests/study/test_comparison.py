@@ -164,7 +164,7 @@ def test_arms_of_one_side_are_named(finished, finished_once, tmp_path):
     write_edited(path, declared)
     both = open_pair(finished_once, finished)
     assert both.unpaired == ("disentangled", "third")
-    assert "left out here: disentangled, third" in words(finished_once, finished, tmp_path)
+    assert "which are skipped: disentangled, third" in words(finished_once, finished, tmp_path)
 
 
 def test_settings_without_effect_are_no_difference(finished, other, tmp_path):
@@ -199,7 +199,7 @@ def test_what_cannot_be_compared_is_refused(finished, finished_once, tmp_path):
     for part in ("arms", "combinations"):
         declared[part] = {f"new-{arm}": value for arm, value in declared[part].items()}
     write_edited(path, declared)
-    with pytest.raises(ConfigError, match="there is no arm of the same name"):
+    with pytest.raises(ConfigError, match="no arm has the same name in both"):
         open_pair(finished_once, finished)
 
 

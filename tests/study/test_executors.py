@@ -353,7 +353,7 @@ def test_a_signal_outside_of_training_ends_the_job_at_once(tmp_path):
 def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="--jobs must be 1 or more; got 0"):
         LocalExecutor(0)
-    with pytest.raises(ConfigError, match=r"no Slurm can be reached from here.*executor local"):
+    with pytest.raises(ConfigError, match=r"Slurm is not available on this machine.*executor local"):
         SlurmExecutor(tmp_path, SlurmConfig(), jobs=1)
     with pytest.raises(ConfigError, match=r"slurm\.gpus must be 0 or 1.*got 8"):
         SlurmConfig(gpus=8)

@@ -106,7 +106,7 @@ def test_pictures_stop_where_the_page_would_grow_too_heavy(tmp_path):
     assert album.left == 1000 - len(picture.uri)
     picture, missing = album.embed(second)
     assert picture is None and missing.endswith("it is runs/b/grid.png")
-    assert "the 0.001 MB that this page has for pictures" in missing
+    assert "the 0.001 MB that this page has for images" in missing
     assert album.embed(tmp_path / "none.png") == (None, ABSENT)
 
 

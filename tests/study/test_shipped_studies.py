@@ -106,12 +106,12 @@ def test_stages_add_up_to_equal_totals(name, scale):
 
 def test_pictures_are_given_where_a_study_needs_some(tmp_path):
     study = get_study("resolution", scale="paper")
-    with pytest.raises(ConfigError, match="needs pictures: give --data-path"):
+    with pytest.raises(ConfigError, match="needs images: give --data-path"):
         on_data(study, None)
     given = on_data(study, "photos")
     paths = {one.data.path for one in [*given.arms().values(), *given.starts.values()]}
     assert paths == {"photos"}
-    with pytest.raises(ConfigError, match="runs on the embedded pictures; leave"):
+    with pytest.raises(ConfigError, match="runs on the embedded images; remove"):
         on_data(get_study("resolution", scale="cpu"), "photos")
 
 

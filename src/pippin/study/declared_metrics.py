@@ -23,7 +23,7 @@ def refuse_unmeasured(study: Study, execution: Execute) -> None:
     Raises:
         ConfigError: the message names the metric and similar names.
     """
-    if execute is not execute:
+    if execution is not execute:
         return
     for metric in study.declared_metrics:
         if not term(metric).text:
