@@ -32,7 +32,7 @@ def other(study, execute, tmp_path):
 
 
 def run_of(folder, arm="entangled", seed=0):
-    """A run's folder with a result of its own, as ``pippin train`` and ``evaluate`` leave it."""
+    """A run's folder with its own results, as ``pippin train`` and ``evaluate`` write it."""
     run = folder / "runs" / f"{arm}-seed{seed}"
     drift = {"name": "drift", "value": 0.05, "low": 0.04, "high": 0.06, "interval_over": "samples"}
     drift |= {"n": 64, "unit": "distance", "better": "lower"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a study declares is measured, or it is said in time."""
+"""Declared metrics are measured, or missing ones are reported."""
 
 from dataclasses import replace
 from pathlib import Path

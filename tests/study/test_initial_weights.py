@@ -11,7 +11,7 @@ from pippin.study.source import Source
 
 
 def source(study, before=None, **starts):
-    """What a report reads: arms with ``init.run``, and one measured row for each arm."""
+    """The source of a report: arms with ``init.run``, and one measured row for each arm."""
     declaration = study.declaration()
     arms = {
         arm: recipe | {"init": {"run": starts.get(arm), "weights": "ema"}}

@@ -121,7 +121,9 @@ def test_rows_whose_settings_are_lost_are_a_named_problem(path):
     path.write_text("\n".join(line for line in lines if '"kind": "settings"' not in line))
     results = read(path)
     assert results.rows == () and results.outcomes == (OUTCOME,)
-    assert "line 1" in results.problems[0] and "on no readable line before it" in results.problems[0]
+    assert (
+        "line 1" in results.problems[0] and "on no readable line before it" in results.problems[0]
+    )
 
 
 def test_not_finite_numbers_never_reach_the_file(path):

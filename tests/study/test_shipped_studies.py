@@ -55,12 +55,12 @@ def test_kept_results_are_of_the_studies_that_are_shipped(folder):
     kept = Declaration.load(folder / "study.json")
     name, _, scale = kept.name.rpartition("-")
     study = get_study(name, scale=scale)
-    ours, theirs = study.arms() | study.starts, kept.arms | kept.starts
-    assert list(ours) == list(theirs)
-    for arm, recorded in theirs.items():
+    recipes, recorded_recipes = study.arms() | study.starts, kept.arms | kept.starts
+    assert list(recipes) == list(recorded_recipes)
+    for arm, recorded in recorded_recipes.items():
         recipe = Recipe.from_dict(recorded)
-        assert difference(recipe, ours[arm]) == {}
-        assert fingerprint(recipe) == fingerprint(ours[arm])
+        assert difference(recipe, recipes[arm]) == {}
+        assert fingerprint(recipe) == fingerprint(recipes[arm])
         assert recipe.train.lr_at == ("middle" if name in NEWER else "end")
 
 
@@ -139,8 +139,8 @@ def test_every_setting_of_a_machine_is_one_that_changes_no_number():
     base = get_study("control", scale="cpu").base
     for section in fields(Machine):
         for one in fields(section.default_factory):
-            (ours,) = [x for x in fields(getattr(base, section.name)) if x.name == one.name]
-            assert ours.metadata == NOT_PROTOCOL, f"{section.name}.{one.name}"
+            (setting,) = [x for x in fields(getattr(base, section.name)) if x.name == one.name]
+            assert setting.metadata == NOT_PROTOCOL, f"{section.name}.{one.name}"
 
 
 def test_other_features_are_another_protocol_with_metrics_of_their_own():

@@ -111,7 +111,7 @@ def _difference(comparison: Comparison, sides: list[_Side]) -> str:
 
 
 def _one_seed(rows: list[Row]) -> str:
-    """Whether the intervals over samples overlap, for a pair with one common training seed."""
+    """Overlap of the intervals over samples, for a pair with one common training seed."""
     ends = [(row.low, row.high) for row in rows if row.low is not None and row.high is not None]
     if len(ends) < len(rows):
         return "no interval"

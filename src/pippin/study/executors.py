@@ -33,7 +33,7 @@ class Job(Protocol):
     """One running function."""
 
     def done(self) -> bool:
-        """Whether it has ended, successfully or not."""
+        """True if it has ended, successfully or not."""
 
     def result(self) -> Any:
         """The return value of the function.
@@ -138,7 +138,7 @@ class LocalJob:
         answer.close()  # only the child holds it now, so its death raises EOFError here
 
     def done(self) -> bool:
-        """Whether a result has arrived or the process has ended."""
+        """True if a result has arrived or the process has ended."""
         return self._answer.poll() or not self._process.is_alive()
 
     def result(self) -> Any:

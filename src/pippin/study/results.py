@@ -90,7 +90,7 @@ class Row(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Config):
-    """How one run ended."""
+    """The outcome of one run."""
 
     arm: str
     seed: int
