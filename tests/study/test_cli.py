@@ -61,7 +61,7 @@ def test_a_folder_without_pictures_is_refused_before_the_first_run(tmp_path):
 
 
 def test_a_folder_for_embedded_pictures_is_refused_with_a_way():
-    with pytest.raises(ConfigError, match=r"leave --data-path photos out, or .*--scale paper"):
+    with pytest.raises(ConfigError, match=r"remove --data-path photos; .*--scale paper"):
         study_verb.main(["run", "control", "--data-path", "photos"])
 
 

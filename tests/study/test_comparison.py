@@ -11,9 +11,9 @@ from html_page import Page
 from pippin.config import ConfigError, replace_at
 from pippin.study.comparison import compared_lines
 from pippin.study.comparison_report import render_comparison
-from pippin.study.pictures import Album
+from pippin.study.embedded_images import ImageEmbedder
 from pippin.study.runner import run_study
-from pippin.study.side_by_side import open_both
+from pippin.study.side_by_side import open_pair
 from pippin.study.tiles import boards
 
 
@@ -32,7 +32,7 @@ def other(study, execute, tmp_path):
 
 
 def run_of(folder, arm="entangled", seed=0):
-    """A run's folder with a result of its own, as ``pippin train`` and ``evaluate`` leave it."""
+    """A run's folder with its own results, as ``pippin train`` and ``evaluate`` write it."""
     run = folder / "runs" / f"{arm}-seed{seed}"
     drift = {"name": "drift", "value": 0.05, "low": 0.04, "high": 0.06, "interval_over": "samples"}
     drift |= {"n": 64, "unit": "distance", "better": "lower"}
@@ -42,7 +42,7 @@ def run_of(folder, arm="entangled", seed=0):
 
 def drift_line(first, second):
     return next(
-        line for line in compared_lines(open_both(first, second)) if line.metric == "drift"
+        line for line in compared_lines(open_pair(first, second)) if line.metric == "drift"
     )
 
 
@@ -88,7 +88,7 @@ def test_a_measures_own_protocol_counts(finished, finished_once):
             line["protocol"]["measure.features_fingerprint"] = "another"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = {
-        line.metric: line.unranked for line in compared_lines(open_both(finished_once, finished))
+        line.metric: line.unranked for line in compared_lines(open_pair(finished_once, finished))
     }
     assert all("measure.features_fingerprint = absent in A" in one for one in found["drift"])
     assert found["effect"] == ()
@@ -136,10 +136,10 @@ def test_samples_stand_at_equal_seeds_and_classes(finished, finished_once):
     images = json.loads(path.read_text())["images"]
     images[0]["class"] = "elephants"
     path.write_text(json.dumps({"images": images[:3]}))
-    first, _ = boards(open_both(finished_once, finished), Album())
+    first, _ = boards(open_pair(finished_once, finished), ImageEmbedder())
     assert [tile.caption for tile in first.tiles] == ["dogs, seed 1", "flags, seed 2"]
     for tile in first.tiles:
-        assert tile.first.picture.uri == tile.second.picture.uri
+        assert tile.first.image.uri == tile.second.image.uri
         assert "A: entangled" in tile.first.alt and tile.caption in tile.first.alt
 
 
@@ -151,7 +151,7 @@ def test_tiles_come_from_the_runs_folder_only(finished, finished_once):
     (samples / "seed-2.png").unlink()
     (samples / "seed-2.png").symlink_to(samples / "grid.png")
     (samples / "manifest.json").write_text(json.dumps({"images": images}))
-    first, _ = boards(open_both(finished_once, finished), Album())
+    first, _ = boards(open_pair(finished_once, finished), ImageEmbedder())
     reasons = [tile.second.missing for tile in first.tiles]
     assert reasons == [*["not a file of the run"] * 3, ""]
 
@@ -162,9 +162,9 @@ def test_arms_of_one_side_are_named(finished, finished_once, tmp_path):
     for part in ("arms", "combinations"):
         declared[part]["third"] = declared[part].pop("disentangled")
     write_edited(path, declared)
-    both = open_both(finished_once, finished)
-    assert both.alone == ("disentangled", "third")
-    assert "left out here: disentangled, third" in words(finished_once, finished, tmp_path)
+    both = open_pair(finished_once, finished)
+    assert both.unpaired == ("disentangled", "third")
+    assert "which are skipped: disentangled, third" in words(finished_once, finished, tmp_path)
 
 
 def test_settings_without_effect_are_no_difference(finished, other, tmp_path):
@@ -189,18 +189,18 @@ def test_hostile_names_are_escaped(finished, tmp_path):
 def test_what_cannot_be_compared_is_refused(finished, finished_once, tmp_path):
     run = run_of(finished)
     with pytest.raises(ConfigError, match=r"is a study and .* a run: compare two studies or two"):
-        open_both(finished, run)
+        open_pair(finished, run)
     with pytest.raises(ConfigError, match="both folders are"):
-        open_both(finished, finished / "runs" / "..")
+        open_pair(finished, finished / "runs" / "..")
     with pytest.raises(ConfigError, match=r"neither study\.json nor"):
-        open_both(finished, tmp_path)
+        open_pair(finished, tmp_path)
     path = finished / "study.json"
     declared = json.loads(path.read_text())
     for part in ("arms", "combinations"):
         declared[part] = {f"new-{arm}": value for arm, value in declared[part].items()}
     write_edited(path, declared)
-    with pytest.raises(ConfigError, match="there is no arm of the same name"):
-        open_both(finished_once, finished)
+    with pytest.raises(ConfigError, match="no arm has the same name in both"):
+        open_pair(finished_once, finished)
 
 
 def test_the_page_is_named_after_both(finished, finished_once, monkeypatch, tmp_path):

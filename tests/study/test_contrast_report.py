@@ -73,7 +73,7 @@ def test_the_headline_says_each_claim_with_its_verdict(folder):
     assert found.tone == "mixed"
     assert [strip.label for strip in found.strips] == ["drift", "quality"]
     assert len({strip.band for strip in found.strips}) == 1  # each in units of its own
-    assert "better" not in " ".join(found.beside)
+    assert "better" not in " ".join(found.companions)
 
 
 def test_the_table_has_estimate_interval_power_and_verdict(folder):

@@ -129,7 +129,7 @@ def _term(arm, metric, weight):
 @pytest.mark.parametrize(
     ("contrasts", "message"),
     [
-        ([_one(), _one()], "2 contrasts are called 'c'"),
+        ([_one(), _one()], "2 contrasts have the name 'c'"),
         ([_one(name=str(i)) for i in range(4)], "4 contrasts are primary .*at most 3"),
         ([difference("a", "z", "FD", **SAID)], "no arm 'z'; the study has: a, b"),
         (
@@ -155,7 +155,7 @@ def _term(arm, metric, weight):
         ([_one(scale="percent")], "scale must be one of raw, share of real"),
         ([_one(predicted="less")], "predicted must be one of negative, positive, none, open"),
         ([_one(smallest_effect=-1.0)], "smallest_effect must be > 0; got -1"),
-        ([_one(predicted="none")], "give smallest_effect"),
+        ([_one(predicted="none")], "needs smallest_effect"),
         ([_one(claim=" ")], "name and a claim"),
     ],
 )

@@ -66,7 +66,7 @@ def test_false_supported_claims_of_a_family_stay_below_five_percent(place, predi
 
 
 def test_without_correction_a_family_would_claim_too_often():
-    """What Holm is for: the same three comparisons, one at a time."""
+    """The reason for Holm: three unadjusted comparisons have too many false claims."""
     design = designs()[THREE]
     single = [
         any_rate(simulated_verdicts(one, seeds=5, studies=STUDIES, seed=1), "supported").count

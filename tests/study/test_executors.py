@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs at once: the same record as one after the other, whatever happens to a process."""
+"""Concurrent runs give the same results as sequential runs, whatever happens to a process."""
 
 import multiprocessing
 import os
@@ -120,7 +120,7 @@ def test_trouble_of_a_start_is_that_of_the_runs_that_go_on_from_it(base, tmp_pat
 
 
 def test_a_job_takes_a_slot_that_no_running_job_holds():
-    """Of two, where the first one was longer: not the place that its number would give."""
+    """While the first of two jobs still runs, the third job gets the slot of the second."""
     executor = LocalExecutor(2)
     long, short = executor.submit(time.sleep, 60), executor.submit(time.sleep, 0)
     try:
@@ -135,20 +135,20 @@ def test_a_job_takes_a_slot_that_no_running_job_holds():
 def test_a_run_ends_with_a_study_that_is_killed(tmp_path, monkeypatch):
     """Else it would train on, and hold its folder's lock when the study is run again."""
     fork = multiprocessing.get_context("fork")  # torch is imported already
-    ours, theirs = fork.Pipe(duplex=False)
+    receiver, sender = fork.Pipe(duplex=False)
 
     def study():
         monkeypatch.setattr("pippin.study.executors.multiprocessing.get_context", lambda _: fork)
         job = LocalExecutor(1).submit(made_up_runs.lock_and_wait, tmp_path)
         wait_for((tmp_path / "locked").exists)
-        theirs.send(job._process.pid)
+        sender.send(job._process.pid)
         time.sleep(60)
 
     parent = fork.Process(target=study)
     parent.start()
     try:
-        assert ours.poll(60)
-        job = ours.recv()
+        assert receiver.poll(60)
+        job = receiver.recv()
         with pytest.raises(FolderBusyError), folder_lock(tmp_path):
             pass
     finally:
@@ -264,8 +264,8 @@ def test_what_sbatch_says_is_recorded(study, tmp_path, monkeypatch):
         assert "QOSMaxSubmitJobPerUser" in one.message
 
 
-def whole(folder):
-    """Of a run without a stop."""
+def uninterrupted(folder):
+    """EMA weights of a run without a stop."""
     folder.mkdir()
     made_up_runs.train_slowly(None, folder)
     return load_file(folder / "checkpoints/800/ema.safetensors")
@@ -291,7 +291,9 @@ def test_a_job_at_its_time_limit_saves_and_goes_on_in_another(tmp_path, monkeypa
     assert job.result() == []
     first, second = map(int, (folder / "begun").read_text().split())
     assert first == 0 < second < 100
-    assert same(whole(tmp_path / "whole"), load_file(folder / "checkpoints/800/ema.safetensors"))
+    assert same(
+        uninterrupted(tmp_path / "whole"), load_file(folder / "checkpoints/800/ema.safetensors")
+    )
 
 
 def wait_for(there, seconds=240):
@@ -353,7 +355,7 @@ def test_a_signal_outside_of_training_ends_the_job_at_once(tmp_path):
 def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="--jobs must be 1 or more; got 0"):
         LocalExecutor(0)
-    with pytest.raises(ConfigError, match=r"no Slurm can be reached from here.*executor local"):
+    with pytest.raises(ConfigError, match=r"Slurm is not available on this.*executor local"):
         SlurmExecutor(tmp_path, SlurmConfig(), jobs=1)
     with pytest.raises(ConfigError, match=r"slurm\.gpus must be 0 or 1.*got 8"):
         SlurmConfig(gpus=8)

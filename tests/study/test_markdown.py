@@ -26,7 +26,7 @@ def test_rows_are_arms_and_columns_are_what_was_declared(finished):
     assert [cells(row)[0] for row in rows] == [
         "entangled",
         "disentangled",
-        "*real pictures*",
+        "*real images*",
         "*untrained*",
     ]
     drift = next(line for line in result_lines(source) if line.metric == "drift")

@@ -11,8 +11,8 @@ from edited_json import edit
 from html_page import Page
 
 from pippin.study.comparison_report import render_comparison
+from pippin.study.embedded_images import ABSENT, ImageEmbedder
 from pippin.study.page import write_page
-from pippin.study.pictures import ABSENT, Album
 from pippin.study.report import render_report
 
 
@@ -100,13 +100,13 @@ def test_pictures_stop_where_the_page_would_grow_too_heavy(tmp_path):
     for path in (first, second):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(592))
-    album = Album(room=1000)
+    album = ImageEmbedder(room=1000)
     picture, missing = album.embed(first)
     assert picture is not None and missing == ""
     assert album.left == 1000 - len(picture.uri)
     picture, missing = album.embed(second)
     assert picture is None and missing.endswith("it is runs/b/grid.png")
-    assert "the 0.001 MB that this page has for pictures" in missing
+    assert "the 0.001 MB that this page has for images" in missing
     assert album.embed(tmp_path / "none.png") == (None, ABSENT)
 
 

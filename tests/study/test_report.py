@@ -94,7 +94,7 @@ def test_pictures_that_are_no_pictures_are_not_embedded(finished):
     grid.unlink()
     grid.symlink_to(secret)
     text = page(finished)
-    assert "no picture: not a PNG file" in text
+    assert "no image: not a PNG file" in text
     assert "ZG8gbm90" not in text  # base64 of the secret's beginning
 
 
@@ -165,7 +165,7 @@ def test_missing_parts_are_said(study, execute, tmp_path):
 
     run_study(study, tmp_path, nothing, lambda text: None)
     text = page(tmp_path)
-    for words in ("No verdict yet", "Nothing has been measured", "No learning curve"):
+    for words in ("No verdict yet", "No results yet", "No learning curve"):
         assert words in text
     for words in ("No sample grid", "No drift strips", "RuntimeError: no disk"):
         assert words in text
@@ -186,7 +186,7 @@ def test_unfinished_and_added_seeds_are_cautions(study, execute, tmp_path):
 def test_one_seed_is_undecided(study, execute, tmp_path):
     run_study(replace(study, seeds=(0,)), tmp_path, execute, lambda text: None)
     text = page(tmp_path)
-    assert "Undecided at this scale" in text and "over samples only" in text
+    assert "Inconclusive" in text and "over samples only" in text
     assert "one seed, interval over samples" in text
 
 
@@ -236,7 +236,7 @@ def test_one_seed_of_several_arms_is_said_once(base, measure, tmp_path):
     run_study(study, tmp_path, run, lambda text: None)
     text = page(tmp_path)
     assert "One training seed cannot rank 4 arms by drift." in text
-    assert text.count("With one training seed nothing is known") == 1
+    assert text.count("With one training seed the variation") == 1
     assert text.count("(one seed, no interval)") == 2  # of the primary and the companion
     minus = "\N{MINUS SIGN}"
     assert f"attention-constant {minus} modulation-constant: {minus}0.020" in text
@@ -252,7 +252,7 @@ def test_a_worse_companion_is_the_price(study, measure, tmp_path):
 
     run_study(study, tmp_path, run, lambda text: None)
     text = page(tmp_path)
-    assert "Supported, at a price" in text and "It is worse on effect." in text
+    assert "Supported, with a trade-off" in text and "It is worse on effect." in text
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_more_effect_than_real_pairs_show_is_not_better(study, measure, tmp_path
     assert line.comparisons[0].status == status
     assert line.comparisons[0].difference.mean == pytest.approx(second - 1.6)
     assert line.arms[1].delta.endswith(f": {status}")
-    assert line.better == "≈ nearest to real pictures is better"
+    assert line.better == "≈ nearest to real images is better"
 
 
 def test_without_real_pairs_an_effect_is_only_different(study, measure, tmp_path):
@@ -307,7 +307,7 @@ def test_one_good_arm_among_several_is_counted_and_not_called_support(study, mea
     run_study(several, tmp_path, run, lambda text: None)
     text = page(tmp_path)
     assert "1 of 2 arms: better" in text and "Supported" not in text
-    assert "at a price" not in text  # another arm is worse on the companion
+    assert "with a trade-off" not in text  # another arm is worse on the companion
 
 
 def test_a_single_run(finished, measure):
@@ -316,7 +316,7 @@ def test_a_single_run(finished, measure):
     lines += [measure("kid", 0.5, subject="real").to_dict()]
     (run / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[::2]))
     text = page(run)
-    assert "Nothing is compared here" in text
+    assert "A single run has no comparison" in text
     assert "0.2500 [" in text or "0.250 [" in text
     (run / "results.jsonl").write_text(json.dumps(lines[1]) + "\n")
     assert "diverged" in page(run)
@@ -351,5 +351,5 @@ def test_a_model_that_ignores_a_control_is_said_to_have_no_drift_for_that_reason
     with (folder / "results.jsonl").open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in added)
     page = render_report(folder).read_text()
-    said = "Original size is hardly acted on (effect, where real pairs have 1.8): entangled 0. Low"
+    said = "Original size has hardly any effect (real pairs: 1.8) in: entangled 0. Their low drift"
     assert said in page

@@ -75,7 +75,7 @@ def test_every_torn_tail_is_kept_aside(path):
 
 def test_a_whole_last_line_without_its_end_is_kept(path):
     path.write_bytes(path.read_bytes()[:-1])
-    assert "whole" in str(repair(path))
+    assert "complete" in str(repair(path))
     append(path, [OUTCOME])
     assert len(read(path).outcomes) == 2
 
@@ -121,7 +121,9 @@ def test_rows_whose_settings_are_lost_are_a_named_problem(path):
     path.write_text("\n".join(line for line in lines if '"kind": "settings"' not in line))
     results = read(path)
     assert results.rows == () and results.outcomes == (OUTCOME,)
-    assert "line 1" in results.problems[0] and "on no line before it" in results.problems[0]
+    assert (
+        "line 1" in results.problems[0] and "on no readable line before it" in results.problems[0]
+    )
 
 
 def test_not_finite_numbers_never_reach_the_file(path):
@@ -141,7 +143,7 @@ def test_a_later_measure_replaces_an_earlier_one(path):
     ("kind", "old", "new", "message"),
     [
         ("settings", '"train.images": 3', '"train.images": 9', 'its "of" differs from what was'),
-        ("settings", '"of"', '"off"', 'must have a "name" and what it stands "of"'),
+        ("settings", '"of"', '"off"', 'must have a "name" and an object "of"'),
         ("measure", '"measure.name": "kid"', '"measure.name": "fid"', "its protocol differs from"),
         (
             "measure",
@@ -207,7 +209,7 @@ def test_a_run_that_lost_a_line_is_run_again(path, gone):
 def test_an_emptied_file_is_said(path):
     path.write_bytes(b"")
     (problem,) = read(path).problems
-    assert "results.jsonl is empty" in problem and "give the command again" in problem
+    assert "results.jsonl is empty" in problem and "run the command" in problem
 
 
 def test_lines_of_an_earlier_version_that_cannot_be_read_stay_and_are_named(path):

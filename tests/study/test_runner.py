@@ -305,7 +305,7 @@ def test_a_start_that_fails_is_the_failure_of_the_arms_that_need_it(base, execut
 
 def test_starts_are_named_and_used(base, execute, tmp_path):
     study = with_start(base)
-    with pytest.raises(ConfigError, match="has runs to start from: give pretrain"):
+    with pytest.raises(ConfigError, match=r"has starts .*: give pretrain"):
         run_study(study, tmp_path, execute, print)
     with pytest.raises(ConfigError, match=r"'low' starts from @low, but .* none"):
         replace(study, starts={}).check()

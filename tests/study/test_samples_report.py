@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of samples shows what was asked for, whatever that was, and loads nothing."""
+"""The page of samples shows all prompts, escaped, and loads nothing."""
 
 import json
 

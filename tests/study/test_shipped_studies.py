@@ -19,7 +19,7 @@ from pippin.studies.options import (
     on_data,
     on_machine,
 )
-from pippin.studies.scales import KEPT, MEASURED, SCALES
+from pippin.studies.scales import EVALUATION_PARTS, SCALES, SCALES_WITH_RESULTS
 from pippin.studies.table import STUDIES, get_study
 from pippin.study.declaration import Declaration
 
@@ -55,12 +55,12 @@ def test_kept_results_are_of_the_studies_that_are_shipped(folder):
     kept = Declaration.load(folder / "study.json")
     name, _, scale = kept.name.rpartition("-")
     study = get_study(name, scale=scale)
-    ours, theirs = study.arms() | study.starts, kept.arms | kept.starts
-    assert list(ours) == list(theirs)
-    for arm, recorded in theirs.items():
+    recipes, recorded_recipes = study.arms() | study.starts, kept.arms | kept.starts
+    assert list(recipes) == list(recorded_recipes)
+    for arm, recorded in recorded_recipes.items():
         recipe = Recipe.from_dict(recorded)
-        assert difference(recipe, ours[arm]) == {}
-        assert fingerprint(recipe) == fingerprint(ours[arm])
+        assert difference(recipe, recipes[arm]) == {}
+        assert fingerprint(recipe) == fingerprint(recipes[arm])
         assert recipe.train.lr_at == ("middle" if name in NEWER else "end")
 
 
@@ -106,12 +106,12 @@ def test_stages_add_up_to_equal_totals(name, scale):
 
 def test_pictures_are_given_where_a_study_needs_some(tmp_path):
     study = get_study("resolution", scale="paper")
-    with pytest.raises(ConfigError, match="needs pictures: give --data-path"):
+    with pytest.raises(ConfigError, match="needs images: give --data-path"):
         on_data(study, None)
     given = on_data(study, "photos")
     paths = {one.data.path for one in [*given.arms().values(), *given.starts.values()]}
     assert paths == {"photos"}
-    with pytest.raises(ConfigError, match="runs on the embedded pictures; leave"):
+    with pytest.raises(ConfigError, match="runs on the embedded images; remove"):
         on_data(get_study("resolution", scale="cpu"), "photos")
 
 
@@ -139,8 +139,8 @@ def test_every_setting_of_a_machine_is_one_that_changes_no_number():
     base = get_study("control", scale="cpu").base
     for section in fields(Machine):
         for one in fields(section.default_factory):
-            (ours,) = [x for x in fields(getattr(base, section.name)) if x.name == one.name]
-            assert ours.metadata == NOT_PROTOCOL, f"{section.name}.{one.name}"
+            (setting,) = [x for x in fields(getattr(base, section.name)) if x.name == one.name]
+            assert setting.metadata == NOT_PROTOCOL, f"{section.name}.{one.name}"
 
 
 def test_other_features_are_another_protocol_with_metrics_of_their_own():
@@ -165,7 +165,7 @@ def test_measuring_costs_less_than_training_on_the_paper_s_data():
         for one in (
             get_study(name, scale="paper").arms().values() if "paper" in shipped.scales else ()
         ):
-            assert set(one.evaluation.parts) <= set(MEASURED)
+            assert set(one.evaluation.parts) <= set(EVALUATION_PARTS)
             assert one.sampling.precision == "bf16"
             assert one.train.validate_every == one.train.preview_every == 0
 
@@ -179,7 +179,7 @@ def test_the_best_scale_is_searched_on_as_many_samples_as_a_scale_affords(scale,
 def test_the_corners_differ_in_path_and_gate_alone(scale):
     arms = get_study("control", scale=scale).arms()
     corners = ["entangled", "gate-alone", "attention-alone", "disentangled"]
-    more = [] if scale in KEPT else ["sdxl-style"]
+    more = [] if scale in SCALES_WITH_RESULTS else ["sdxl-style"]
     assert list(arms) == corners + more
     far = difference(arms["entangled"], arms["disentangled"])
     assert {path.rsplit(".", 1)[0] for path in far} <= {

@@ -61,7 +61,7 @@ def test_the_data_sets_of_the_paper_s_transfer_need_two_folders():
         study.check()
         with pytest.raises(ConfigError, match=f"{start}.*--other-data-path FOLDER"):
             on_data(study, "target")
-        with pytest.raises(ConfigError, match="needs pictures: give --data-path"):
+        with pytest.raises(ConfigError, match="needs images: give --data-path"):
             on_data(study, None, "before")
         given = on_data(study, "target", "before")
         assert {arm.data.path for arm in given.arms().values()} == {"target"}
@@ -82,7 +82,7 @@ def test_the_data_sets_of_the_paper_s_transfer_need_two_folders():
 def test_a_second_folder_that_nothing_reads_is_refused(name, scale):
     study = get_study(name, scale=scale)
     path = "photos" if scale == "paper" else None
-    with pytest.raises(ConfigError, match="--other-data-path before has no effect: leave it out"):
+    with pytest.raises(ConfigError, match="--other-data-path before has no effect: remove it"):
         on_data(study, path, "before")
 
 

@@ -48,9 +48,9 @@ def test_divergence_is_named():
     assert "b diverged in 2 of 4 seeds" in found.reason
 
 
-def test_undecided_holds_zero():
+def test_undecided_includes_zero():
     (found,) = compare([FIRST, shifted({0: -0.2, 1: 0.2, 2: 0.1, 3: -0.1})], better="lower")
-    assert "holds zero" in found.reason
+    assert "includes zero" in found.reason
     assert found.difference.low < 0 < found.difference.high
 
 
@@ -80,4 +80,4 @@ def test_seeds_in_which_a_number_is_missing_are_no_reason_to_leave_them_out():
     partly = Series(arm="b", values={0: 0.1, 1: 0.2}, absent=(2,))
     (found,) = compare([whole, partly], better="lower")
     assert found.status == "undecided"
-    assert "b has no such number in 1 of 3 seeds" in found.reason
+    assert "b has no value of this metric in 1 of 3 seeds" in found.reason

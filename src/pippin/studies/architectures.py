@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Five denoisers, everything else equal: of classes and of text."""
+"""Comparison of five denoisers conditioned on classes and on text, everything else equal."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,29 +8,29 @@ from pippin.denoisers.config import DenoiserConfig, UNetConfig, dit, mdtv2, mmdi
 from pippin.recipes.openmoji import GRID
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.studies.scales import KEPT, SEEDS, ScaleName, class_base, text_base
+from pippin.studies.scales import SCALES_WITH_RESULTS, SEEDS, ScaleName, class_base, text_base
 from pippin.study.study import Axis, Study
 
 DENOISERS = ("mmdit", "dit", "mdtv2", "pixart", "unet")
 CONDITIONINGS = ("disentangled", "entangled")
 SD3_LABEL = "attention-modulation"
-"""A class read as Stable Diffusion 3's mmDiT reads text."""
+"""Conditioning on a class in the same way as Stable Diffusion 3's mmDiT on text."""
 ARCHITECTURE = "the denoiser; sizes of one name differ in parameters and FLOPs"
 
 
 def architectures_study(scale: ScaleName) -> Study:
-    """What each costs, and how far one budget takes it under both conditionings."""
+    """Cost and quality of five class-conditional denoisers at one budget, both conditionings."""
     architectures, combinations = {}, {}
     for name in DENOISERS:
         for conditioning in CONDITIONINGS:
             arm = f"{name}-{conditioning}"
-            # DiT and MDTv2 have cross-attention only where something is read through it.
-            architectures[arm] = {"denoiser": of_classes(scale, name, conditioning).denoiser}
+            # DiT and MDTv2 have cross-attention only if a condition enters through it.
+            architectures[arm] = {"denoiser": class_recipe(scale, name, conditioning).denoiser}
             combinations[arm] = {"architecture": arm, "conditioning": conditioning}
     levels = {
         name: get_recipe(f"openmoji/{DENOISERS[0]}-{name}").conditioning for name in CONDITIONINGS
     }
-    if scale not in KEPT:  # as SD3 reads text
+    if scale not in SCALES_WITH_RESULTS:  # conditioned as SD3 is on text
         arm = f"mmdit-{SD3_LABEL}"
         architectures[arm] = architectures["mmdit-entangled"]
         combinations[arm] = {"architecture": arm, "conditioning": SD3_LABEL}
@@ -62,8 +62,8 @@ def architectures_study(scale: ScaleName) -> Study:
 
 
 def text_architectures_study(scale: ScaleName) -> Study:
-    """The same captions through all five, read by attention."""
-    recipes = {name: of_text(scale, name) for name in DENOISERS}
+    """Five denoisers on the same captions, conditioned by attention."""
+    recipes = {name: text_recipe(scale, name) for name in DENOISERS}
     return Study(
         name=f"text-architectures-{scale}",
         title="Five denoisers of text",
@@ -88,23 +88,23 @@ def text_architectures_study(scale: ScaleName) -> Study:
     )
 
 
-def of_classes(scale: ScaleName, name: str, conditioning: str) -> Recipe:
-    """A denoiser's recipe by class, of the size of the scale."""
+def class_recipe(scale: ScaleName, name: str, conditioning: str) -> Recipe:
+    """The class-conditional recipe of a denoiser, of the size of the scale."""
     if scale == "paper":
         suffix = "-disentangled" if conditioning == "disentangled" else ""
         return get_recipe(f"paper/{name}-256{suffix}")
-    return _sized(get_recipe(f"openmoji/{name}-{conditioning}"), scale)
+    return _at_scale(get_recipe(f"openmoji/{name}-{conditioning}"), scale)
 
 
-def of_text(scale: ScaleName, name: str) -> Recipe:
-    """A denoiser's disentangled recipe by text, of the size of the scale."""
+def text_recipe(scale: ScaleName, name: str) -> Recipe:
+    """The disentangled text-conditional recipe of a denoiser, of the size of the scale."""
     if scale == "paper":
         return get_recipe(f"paper/cc12m-{name}-256-disentangled")
-    return _sized(get_recipe(f"openmoji/{name}-disentangled-text"), scale)
+    return _at_scale(get_recipe(f"openmoji/{name}-disentangled-text"), scale)
 
 
-def _sized(recipe: Recipe, scale: ScaleName) -> Recipe:
-    """On two cores the small denoisers of the recipes; on a card those of size B."""
+def _at_scale(recipe: Recipe, scale: ScaleName) -> Recipe:
+    """The recipe at a scale: small denoisers for two CPU cores, size B for a GPU."""
     if scale in ("demo", "cpu"):
         return recipe
     large = _LARGE[recipe.denoiser.kind](getattr(recipe.denoiser, "cross_attention", False))
@@ -120,4 +120,4 @@ _LARGE: dict[str, Callable[[bool], DenoiserConfig]] = {
     "pixart": lambda crossing: pixart("B", qk_norm=True),
     "unet": lambda crossing: unet("B", qk_norm=True),
 }
-"""Kind -> whether tokens need a cross-attention -> configuration."""
+"""Kind -> function from ``cross_attention`` to the configuration."""

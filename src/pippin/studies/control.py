@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How control enters: semantic path and gate, the gate's schedule, its start, which fields, and
-what samples should ask for (Berrada et al. 2024; our questions, declared before any run)."""
+"""Studies of control conditioning: semantic path and gate, schedule of the gate, initial weights,
+fields, and requested control values (Berrada et al. 2024; declared before any run)."""
 
 from dataclasses import replace
 
@@ -12,23 +12,31 @@ from pippin.studies.corners import (
     PRIMARY,
     SMALLEST_DRIFT,
     control_axes,
-    measured,
+    with_drift_evaluation,
 )
-from pippin.studies.scales import KEPT, SEEDS, SMALLEST_KID, ScaleName, class_base, tied_base
+from pippin.studies.scales import (
+    SCALES_WITH_RESULTS,
+    SEEDS,
+    SMALLEST_KID,
+    ScaleName,
+    class_base,
+    correlated_base,
+)
 from pippin.study.study import Axis, Study
 
 
 def control_study(scale: ScaleName, *, independent: bool = False) -> Study:
-    """The four corners of semantic path x gate, and where no results are kept SDXL's control.
+    """The 2 x 2 design semantic path x gate; at scales without kept results also SDXL's control.
 
     Args:
-        scale: of base and budget.
-        independent: whether sizes say nothing of the class; otherwise the class decides them, and
-            there is something to entangle. The paper's data have one natural law.
+        scale: scale of base and budget.
+        independent: whether image sizes are independent of the class; otherwise the class
+            determines them, so that there is something to entangle. Has no effect on the data of
+            scale ``paper``.
     """
     name = "control-independent" if independent else "control"
     axes, corners = control_axes(), CORNERS
-    if scale not in KEPT:
+    if scale not in SCALES_WITH_RESULTS:
         axes, corners = with_sdxl_style(axes, corners)
     relation = "says nothing of its class" if independent else "is decided by its class"
     where = "" if scale == "paper" else f", where a picture's size {relation}"
@@ -39,7 +47,7 @@ def control_study(scale: ScaleName, *, independent: bool = False) -> Study:
             "Do semantics by attention and control under a time schedule lower the drift that "
             "asking for another original size causes, at equal effect?"
         ),
-        base=measured(tied_base(scale, 0.0 if independent else 1.0)),
+        base=with_drift_evaluation(correlated_base(scale, 0.0 if independent else 1.0)),
         axes=axes,
         combinations=corners,
         seeds=SEEDS[scale],
@@ -52,9 +60,9 @@ def control_study(scale: ScaleName, *, independent: bool = False) -> Study:
 def with_sdxl_style(
     axes: dict[str, Axis], corners: dict[str, dict[str, str]]
 ) -> tuple[dict[str, Axis], dict[str, dict[str, str]]]:
-    """The axes and arms with one arm more: entangled, its control embedded as SDXL does.
+    """The axes and arms with an additional arm: entangled, with control embedded as in SDXL.
 
-    It reads the fields that all arms read, flips too, which SDXL does not.
+    It reads the same fields as all arms, including flips, which SDXL does not have.
     """
     levels = {name: {"conditioning.control.embedding": name} for name in ("per-field", "sdxl")}
     embedding = Axis(
@@ -68,7 +76,7 @@ def with_sdxl_style(
 
 
 def control_gates_study(scale: ScaleName) -> Study:
-    """Schedule and alpha of the low-level gate, semantics by attention."""
+    """Schedules and alphas of the low-level gate, with semantics by attention."""
     gates = {
         "constant": ConstantGate(),
         "linear": LinearGate(),
@@ -99,7 +107,7 @@ def control_init_study(scale: ScaleName) -> Study:
 
 
 def control_fields_study(scale: ScaleName) -> Study:
-    """Which fields a model reads."""
+    """Subsets of the control fields that a model reads."""
     every = class_base(scale).conditioning.control
     groups = {
         "all": (every.high, every.low),
@@ -121,7 +129,7 @@ def control_fields_study(scale: ScaleName) -> Study:
         },
         description="fields in the high-level and the low-level group",
     )
-    # Its arm without fields has no control to guide by.
+    # The arm without fields has no control for guidance.
     evaluation = replace(study.base.evaluation, control_scales=())
     return replace(
         study,
@@ -133,11 +141,11 @@ def control_fields_study(scale: ScaleName) -> Study:
 
 
 def sampling_control_study(scale: ScaleName) -> Study:
-    """What to ask for at sampling: the same trained models under other requests."""
+    """Requested control values at sampling: the same trained models under other requests."""
     base = class_base(scale)
     large = base.sampling.control
     small = (base.data.resolution // 2,) * 2
-    asked = {
+    requests = {
         "large": large,
         "small": replace(large, original_size=small),
         "training": ControlRequest(ask="training"),
@@ -152,7 +160,7 @@ def sampling_control_study(scale: ScaleName) -> Study:
             "training, or for a large, whole and unflipped picture?"
         ),
         axis="ask",
-        levels={name: {"sampling.control": request} for name, request in asked.items()},
+        levels={name: {"sampling.control": request} for name, request in requests.items()},
         description="the control values of every sample",
     )
     quality = replace(base.evaluation, parts=("quality", "real"))
@@ -176,17 +184,21 @@ def _one_axis(
     levels: dict[str, dict[str, object]],
     description: str,
 ) -> Study:
-    """One axis on the disentangled base.
+    """A study with one axis on the disentangled base.
 
     Args:
-        correlation: between class and original size, at scales of embedded pictures. Where the
-            question is what size itself does, it must say something that the class does not.
+        name: name of the study without its scale.
+        scale: scale of base and budget.
+        correlation: correlation between class and original size of the embedded images. For
+            questions about the size itself, it must not be determined by the class.
+        title, question: of the study.
+        axis, levels, description: name, levels and description of the axis.
     """
     return Study(
         name=f"{name}-{scale}",
         title=title,
         question=question,
-        base=measured(tied_base(scale, correlation)),
+        base=with_drift_evaluation(correlated_base(scale, correlation)),
         axes={axis: Axis(levels=levels, description=description)},
         seeds=SEEDS[scale],
         primary=PRIMARY,

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ControlBench: any user-supplied conditioner, beside the two that the method compares.
+"""ControlBench: any user-supplied conditioner, compared with entangled and disentangled ones.
 
-The embedded pictures are a benchmark of conditioning: they are drawings, so the same picture under
-two control values is known exactly, and a dial ties original size to class as hard as wanted.
+The embedded images are a benchmark of conditioning: they are rendered from SVG drawings, so the
+same image under two control values is known exactly, and the correlation between original size
+and class can be set.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from pippin.studies.corners import (
     PRIMARY,
     SMALLEST_DRIFT,
     control_axes,
-    measured,
+    with_drift_evaluation,
 )
 from pippin.studies.scales import SEEDS, ScaleName, class_base, with_correlation
 from pippin.study.study import Axis, Study
@@ -35,19 +36,20 @@ def controlbench_study(
     base: Recipe | None = None,
     seeds: tuple[int, ...] = (),
 ) -> Study:
-    """Entangled, disentangled, and every conditioner given, trained and measured alike.
+    """Entangled, disentangled, and every given conditioner, trained and evaluated in the same way.
 
     Args:
         conditioners: arm name -> class, see
             :func:`pippin.conditioning.registry.register_conditioner`, which is called for each.
-            They are built with the disentangled arm's settings and may read or ignore them.
-        correlation: the dial between class and original size, 0 to 1.
-        scale: of base, budget and seeds; demo, cpu or gpu-hour, which have the embedded pictures.
-        base: another recipe of classes to depart from.
-        seeds: training seeds; none given = the scale's.
+            They are built with the disentangled arm's settings and may use or ignore them.
+        correlation: correlation between class and original size, 0 to 1.
+        scale: scale of base, budget and seeds; demo, cpu or gpu-hour, which use the embedded
+            images.
+        base: another class-conditional base recipe; None = the scale's.
+        seeds: training seeds; empty = the scale's.
 
     Raises:
-        ConfigError: a name that is taken, or pictures without the dial.
+        ConfigError: a name that is taken, or images without adjustable correlation.
     """
     for name, kind in conditioners.items():
         if name in ENDS:
@@ -64,7 +66,7 @@ def controlbench_study(
         name=f"controlbench-{correlation:g}-{scale}",
         title=f"ControlBench, size and class correlated by {correlation:g}",
         question="How much does each way of conditioning drift, when it obeys equally much?",
-        base=measured(with_correlation(base or class_base(scale), correlation)),
+        base=with_drift_evaluation(with_correlation(base or class_base(scale), correlation)),
         axes=axes,
         combinations=arms,
         seeds=seeds or SEEDS[scale],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The method's two changes of conditioning as axes, and how their effect on drift is measured."""
+"""The two changes of conditioning of Berrada et al. 2024 as axes, and the evaluation of drift."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,25 +17,25 @@ COMPANIONS = (
 )
 SMALLEST_DRIFT = 0.05
 """Smallest difference of drift that matters, in efflite0-distance, declared before any run: about
-half of what moving a picture by one pixel does."""
+half of the distance caused by moving an image by one pixel."""
 CONTROL_SCALES = (0.5, 1.0, 2.0, 4.0)
-"""Scales of control guidance at which drift and effect are measured: high enough that models which
-respond weakly reach half of the real effect too."""
+"""Scales of control guidance at which drift and effect are measured: high enough for weakly
+responding models to reach half of the real effect."""
 SIZES = (24, 48)
-"""Further points of drift against size, in pixels of 64."""
+"""Further requested sizes of the drift curve, in pixels, for images of 64 pixels."""
 CORNERS = {
     "entangled": {"path": "modulation", "gate": "constant"},
     "gate-alone": {"path": "modulation", "gate": "scheduled"},
     "attention-alone": {"path": "attention", "gate": "constant"},
     "disentangled": {"path": "attention", "gate": "scheduled"},
 }
-"""Arm -> level of each of :func:`control_axes`."""
+"""Arm -> level of each axis of :func:`control_axes`: a 2 x 2 design."""
 ENDS = ("entangled", "disentangled")
-"""The corners without any of the two changes, and with both."""
+"""The arms without any of the two changes, and with both."""
 
 
 def control_axes(gate: Gate | None = None) -> dict[str, Axis]:
-    """The two changes of Berrada et al. 2024 as two axes: semantic path and control gate.
+    """The two changes of Berrada et al. 2024 as axes: semantic path and control gate.
 
     Args:
         gate: the time schedule of low-level control at the level "scheduled"; None = power-cosine
@@ -56,11 +56,11 @@ def control_axes(gate: Gate | None = None) -> dict[str, Axis]:
 
 
 MOST_SEARCHED = 2000
-"""Samples at each scale that the best one is looked for among."""
+"""Largest number of samples at each guidance scale of the search for the best scale."""
 
 
-def measured(base: Recipe) -> Recipe:
-    """The base with the curve of drift against effect and the best guidance scale."""
+def with_drift_evaluation(base: Recipe) -> Recipe:
+    """The base with evaluation of drift against effect and of the best guidance scale."""
     evaluation = replace(
         base.evaluation,
         control_scales=CONTROL_SCALES,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entangled against disentangled conditioning: the study behind ``pippin demo``.
 
-Minutes are too short to learn to draw from nothing, so each arm goes on from a shipped model of
-its own, trained before under the same budget (docs/models.md).
+Training from scratch takes longer than a few minutes, so each arm is initialised from its own
+shipped model, all trained under the same budget (docs/models.md).
 """
 
 from pippin.recipes.recipe import Recipe
@@ -14,7 +14,11 @@ COMPANION = "effect original_size"
 
 
 def start_axis(models: dict[str, str]) -> Axis:
-    """Which trained weights an arm goes on from: arm -> model."""
+    """The axis of the initial weights of each arm.
+
+    Args:
+        models: arm -> model.
+    """
     return Axis(
         levels={arm: {"init.run": model} for arm, model in models.items()},
         description="which weights the arm goes on from: its own, trained under an equal budget",
@@ -30,15 +34,15 @@ def demo_study(
     companions: tuple[str, ...] = (COMPANION,),
     smallest_effect: float | None = SMALLEST_DRIFT,
 ) -> Study:
-    """The two corners of path x gate on one base recipe.
+    """The entangled and the disentangled arm on one base recipe.
 
     Args:
         base: class-conditional; data, model, budget and sampling of both arms.
-        models: what ``entangled`` and ``disentangled`` go on from; None = both from their seed.
+        models: initial weights of ``entangled`` and ``disentangled``; None = from the seed.
         seeds: training seeds of both arms.
-        primary: the metric that decides.
-        companions: metrics to be read beside it.
-        smallest_effect: of the primary metric, in its unit.
+        primary: the deciding metric.
+        companions: metrics to be read with it.
+        smallest_effect: smallest effect of the primary metric that matters, in its unit.
     """
     axes = control_axes()
     combinations = {arm: CORNERS[arm] for arm in ENDS}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gate's effect on quality and on drift, measured where the kept control studies could not.
+"""The effect of the control gate on quality and on drift, which earlier studies could not decide.
 
 Both studies follow the paper's protocol (schedule ``sd``, noise prediction, uniform times), under
-which the power-cosine gate opens earlier than under rectified flow, and tie the original size to
-the class by 0.7: neither a function of it, nor independent of it.
+which the power-cosine gate opens earlier than under rectified flow. Original size and class have
+a correlation of 0.7: the size is neither a function of the class, nor independent of it.
 """
 
 from dataclasses import replace
@@ -12,27 +12,27 @@ from pippin.conditioning.config import ConstantGate, Gate, PowerCosineGate
 from pippin.diffusion.config import DiffusionConfig
 from pippin.recipes.recipe import Recipe
 from pippin.studies.corners import CORNERS, control_axes
-from pippin.studies.scales import ScaleName, tied_base
+from pippin.studies.scales import ScaleName, correlated_base
 from pippin.study.contrasts import Contrast, linear, main_effect
 from pippin.study.study import Axis, Study
 
 CORRELATION = 0.7
 SEEDS = (30, 31, 32, 33, 34, 35, 36, 37)
 REQUESTS = (24, 48, 96, 256)
-"""Original sizes that samples ask for, in pixels of 64."""
+"""Requested original sizes of samples, in pixels, for images of 64 pixels."""
 SMALLEST_FD = 40.0
 ALPHAS = (0.5, 1.0, 2.0, 4.0)
 SMALLEST_DRIFT = 0.03
-"""Of matched drift, over all gates."""
+"""Smallest difference of matched drift that matters, over all gates."""
 LONG: dict[ScaleName, int] = {"demo": 10_000, "cpu": 320_000, "gpu-hour": 2_000_000}
-"""Images until every gate lets the size act half as much as in real pairs."""
+"""Training images after which the size has half of its real effect under every gate."""
 
 
 def gate_quality_study(scale: ScaleName) -> Study:
     """Semantic path x gate, and a model that does not read the size, each at its best request.
 
-    FD falls where samples are blurred, and a gated model ignores requests for a large size. At one
-    request the gate therefore seems to improve quality.
+    FD falls where samples are blurred, and a gated model ignores requests for a large size. At a
+    single requested size the gate therefore seems to improve quality.
     """
     base = _base(scale, 40_000 if scale == "cpu" else LONG[scale])
     evaluation = replace(
@@ -92,7 +92,7 @@ def gate_quality_study(scale: ScaleName) -> Study:
 
 
 def gate_drift_study(scale: ScaleName) -> Study:
-    """Drift at equal effect along alpha, trained until every gate lets the size act."""
+    """Drift at equal effect along alpha, trained until the size has an effect under every gate."""
     gates: dict[str, Gate] = {"constant": ConstantGate()}
     gates |= {f"alpha-{alpha:g}": PowerCosineGate(alpha=alpha) for alpha in ALPHAS}
     base = _base(scale, LONG[scale])
@@ -110,7 +110,7 @@ def gate_drift_study(scale: ScaleName) -> Study:
         axes={
             "gate": Axis(
                 levels={
-                    name: {"conditioning.control.low_gate": one} for name, one in gates.items()
+                    name: {"conditioning.control.low_gate": gate} for name, gate in gates.items()
                 },
                 description="gamma(t) of the original size",
             )
@@ -141,8 +141,8 @@ def _trend(arms: tuple[str, ...]) -> Contrast:
 
 
 def _base(scale: ScaleName, images: int) -> Recipe:
-    """mmDiT of classes under the paper's protocol."""
-    base = tied_base(scale, CORRELATION)
+    """Class-conditional mmDiT under the paper's protocol."""
+    base = correlated_base(scale, CORRELATION)
     precision = base.train.precision if scale == "demo" else "bf16"
     return replace(
         base,

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Semantic scale x control scale, an interval and a growing scale, on the same trained models."""
+"""Guidance on the same trained models: semantic x control scale, interval, increasing scale."""
 
 from dataclasses import replace
 
 from pippin.sampling.config import GuidanceConfig
-from pippin.studies.scales import SEEDS, SMALLEST_KID, ScaleName, tied_base
+from pippin.studies.scales import SEEDS, SMALLEST_KID, ScaleName, correlated_base
 from pippin.study.study import Axis, Study
 
 LAMBDAS = (1.0, 1.5, 2.0, 3.0, 5.0)
 BETAS = (1.0, 1.5, 2.0)
 INTERVAL = (-3.0, 3.0)
-"""log-SNR inside which guidance is on, for one arm."""
+"""Interval of log-SNR with guidance, for one arm."""
 
 
 def guidance_study(scale: ScaleName) -> Study:
-    """Arms differ in sampling alone, so each seed is trained once."""
-    base = tied_base(scale, 1.0)
+    """Scales of guidance. Arms differ in sampling only, so each seed is trained once."""
+    base = correlated_base(scale, 1.0)
     arms = {
         f"lambda-{lam:g}-beta-{beta:g}": GuidanceConfig(semantic_scale=lam, control_scale=beta)
         for beta in BETAS

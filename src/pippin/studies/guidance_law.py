@@ -1,29 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the best guidance scale move as lambda' = 1 + s (lambda - 1) (Berrada et al. 2024)?"""
+"""Test of the guidance scaling lambda' = 1 + s (lambda - 1) (Berrada et al. 2024)."""
 
 from dataclasses import replace
 
 from pippin.studies.scales import SEEDS, ScaleName
-from pippin.studies.transfer import BUDGETS, as_advised, full_side, half_side_start, stage
+from pippin.studies.transfer import (
+    BUDGETS,
+    high_resolution_recipe,
+    low_resolution_start,
+    with_budget,
+    with_recommended_transfer,
+)
 from pippin.study.study import Axis, Study
 
 LAMBDAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
-"""Tried at both resolutions: a grid scaled by the law would bias the fit towards it, because a
-fitted scale lies in the middle of those tried where KID hardly depends on it."""
+"""Scales tried at both resolutions. A grid that follows the formula would bias the fit towards it:
+where KID hardly depends on the scale, the fitted scale lies in the middle of the grid."""
 SMALLEST_EFFECT = 0.5
-"""Of lambda - 1 for 64 pixels of side."""
+"""Smallest difference of lambda - 1, per 64 pixels of side, that matters."""
 
 
 def guidance_law_study(scale: ScaleName) -> Study:
-    """One pre-training at half the side, gone on with at half the side and at the full side.
+    """One low-resolution pre-training, continued at low and at high resolution.
 
-    Under the law (lambda* - 1) / side is the same in both arms: a difference within the smallest
-    effect supports it, one beyond contradicts it. Were lambda* itself the same, half the side
-    would have twice the value.
+    Under the formula, (lambda* - 1) / side is the same in both arms: a difference within the
+    smallest effect supports it, a larger one contradicts it. If lambda* itself were the same, the
+    low resolution would have twice the value.
     """
     budget = BUDGETS[scale]
-    base = as_advised(full_side(scale), scale)
-    base = replace(base, train=stage(base, budget.high).train)
+    base = with_recommended_transfer(high_resolution_recipe(scale), scale)
+    base = replace(base, train=with_budget(base, budget.high).train)
     samples = 256 if scale in ("demo", "cpu") else 5000
     evaluation = replace(
         base.evaluation,
@@ -47,7 +53,7 @@ def guidance_law_study(scale: ScaleName) -> Study:
                 description="of the pictures; the noise follows it",
             )
         },
-        starts={"low": half_side_start(scale, budget.low)},
+        starts={"low": low_resolution_start(scale, budget.low)},
         seeds=SEEDS[scale],
         primary="fitted guidance per 64 px",
         companions=("fitted semantic scale",),

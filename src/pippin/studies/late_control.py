@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the time schedule of control help a late control, and mute an early one?
+"""The effect of the control gate on a late and on an early control.
 
-Berrada et al. 2024 let low-level control act late in sampling. Whether that is right for a field
-depends on when the field is decided, which its control profile shows
-(:mod:`pippin.evaluation.control_profile`). Two fields are gated and not gated, in a 2 x 2 design
-under the method's own noise schedule: film grain, the latest of the fields that the embedded
-images can vary, and colour jitter, an early one. The mechanism predicts that the gate spares the
-first and mutes the second.
+In Berrada et al. 2024 low-level control acts late in sampling. Whether that suits a field depends
+on the noise level at which the field is determined, which its control profile shows
+(:mod:`pippin.evaluation.control_profile`). Two fields are gated or not, in a 2 x 2 design under
+the noise schedule of the paper: film grain, the latest of the fields that the embedded images can
+vary, and colour jitter, an early one. The mechanism predicts that the gate preserves the effect of
+grain and suppresses that of colour jitter.
 """
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ from pippin.study.study import Axis, Study
 
 EARLY, LATE = "colour_jitter", "grain"
 ALWAYS = ("original_size", "crop_corner", "crop_size", "flip")
-"""Read by every arm without a gate."""
+"""Fields that every arm reads without a gate."""
 GATED: dict[str, tuple[str, ...]] = {
     "none": (),
     "late": (LATE,),
@@ -29,13 +29,13 @@ GATED: dict[str, tuple[str, ...]] = {
 }
 """Arm -> the fields under the gate."""
 SMALLEST_SHARE = 0.15
-"""Of a control's effect, in shares of what real pairs show."""
+"""Smallest difference of a control's effect that matters, as a share of real pairs' effect."""
 LOOK = LookLaw(grain_share=0.75, grain_largest=48.0, colour_jitter=0.6)
 IMAGES: dict[ScaleName, int] = {"demo": 10_000, "cpu": 40_000, "gpu-hour": 2_000_000}
 
 
 def late_control_study(scale: ScaleName) -> Study:
-    """Gate on a late control x gate on an early one."""
+    """Gate on a late control x gate on an early control."""
     base = class_base(scale)
     assert isinstance(base.data, OpenMojiConfig)
     train = replace(base.train, images=IMAGES[scale], precision="bf16", lr_at="middle")
@@ -97,7 +97,7 @@ def _levels(scale: ScaleName) -> dict[str, dict[str, object]]:
 
 
 def _gate_effect(field: str, metric: str) -> tuple[ContrastTerm, ...]:
-    """The mean over the arms in which the field is gated, less that over the others."""
+    """Terms of the main effect: mean over arms with the field gated - mean over the other arms."""
     return tuple(
         ContrastTerm(arm=arm, metric=metric, weight=0.5 if field in gated else -0.5)
         for arm, gated in GATED.items()

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What whoever runs a shipped study may set: where pictures are, what fits their machine, and
-which features samples are measured in."""
+"""Options of shipped studies: data folders, machine settings, and the features of metrics."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -13,24 +12,24 @@ from pippin.recipes.recipe import Recipe
 from pippin.studies.transfer import OTHER_DATA
 from pippin.study.study import Study
 
-OWN_FEATURES = "efflite0"
-"""What shipped studies measure in, and end the names of their metrics with."""
+DEFAULT_FEATURES = "efflite0"
+"""Features of the metrics of shipped studies, and suffix of these metrics' names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainMachine:
-    """Settings of ``train``, as of `pippin train`."""
+    """Settings of ``train``, as in `pippin train`."""
 
     micro_batch_size: int | None = None
     """Images computed at once; gradients are accumulated over the batch."""
     gradient_checkpointing: int | None = None
-    """n: every n-th block computes its activations again; 1 = all blocks, 0 = none."""
+    """n: every n-th block recomputes its activations; 1 = all blocks, 0 = none."""
     compile: bool | None = None
     """torch.compile each block."""
     device: str | None = None
     """auto, cpu, cuda, cuda:1, ..."""
     workers: int | None = None
-    """Processes that load data."""
+    """Worker processes of the data loader."""
     validate_every: int | None = None
     """Images between held-out losses; 0 = none."""
     preview_every: int | None = None
@@ -40,7 +39,7 @@ class TrainMachine:
     checkpoint_overlap: bool | None = None
     """Write checkpoints while the next steps are computed."""
     keep_checkpoints: int | None = None
-    """How many of the newest stay on disk."""
+    """Number of newest checkpoints that stay on disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ class CacheMachine:
     """Settings of ``cache``."""
 
     folder: str | None = None
-    """Where latents are kept."""
+    """Folder of cached latents."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class SamplingMachine:
     """Settings of ``sampling``."""
 
     batch_size: int | None = None
-    """Images drawn at once."""
+    """Images of a sampling batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +63,17 @@ class EvaluationMachine:
     """Settings of ``evaluation``."""
 
     batch_size: int | None = None
-    """Images measured at once."""
+    """Images of an evaluation batch."""
     clip: str | None = None
     """Folder or hub name of a CLIP, for the CLIP score of a study of text."""
     lpips: str | None = None
-    """torchvision's weights of AlexNet or VGG16, for drift in LPIPS too."""
+    """File of torchvision's AlexNet or VGG16 weights, to measure drift in LPIPS too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Settings that change no number of a study, so that a folder begun with some goes on with
-    others; None = as the study has it."""
+    """Settings that do not change the numbers of a study, so that it can be resumed with other
+    values; None = the study's value."""
 
     train: TrainMachine = field(default_factory=TrainMachine)
     cache: CacheMachine = field(default_factory=CacheMachine)
@@ -82,50 +81,52 @@ class Machine:
     evaluation: EvaluationMachine = field(default_factory=EvaluationMachine)
 
     def given(self) -> Iterator[tuple[str, Any]]:
-        """Setting path and value of each that was given."""
+        """Setting path and value of each setting that is not None."""
         for section in dataclasses.fields(Machine):
-            for one in dataclasses.fields(getattr(self, section.name)):
-                value = getattr(getattr(self, section.name), one.name)
+            for setting in dataclasses.fields(getattr(self, section.name)):
+                value = getattr(getattr(self, section.name), setting.name)
                 if value is not None:
-                    yield f"{section.name}.{one.name}", value
+                    yield f"{section.name}.{setting.name}", value
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureChoice:
-    """Which features samples are measured in; another network is another protocol, and needs a
-    folder of its own."""
+    """The feature extractor of metrics; another network is another protocol, and needs another
+    folder."""
 
     kind: Literal["efflite0", "inception", "dinov2"] = "efflite0"
-    """inception: for FID too."""
+    """Feature extractor; inception also gives FID."""
     weights: str | None = None
-    """Of inception: the file of its weights; of dinov2: the folder of the model."""
+    """For inception, the file of its weights; for dinov2, the folder of the model."""
 
 
 def on_machine(study: Study, machine: Machine) -> Study:
-    """The study, and the runs that it starts from, under settings that change no number."""
+    """The study with the machine settings in its arms and starts."""
     for path, value in machine.given():
-        study = _everywhere(study, path, value)
+        study = _replace_everywhere(study, path, value)
     return study
 
 
 def in_features(study: Study, chosen: FeatureChoice) -> Study:
-    """The study measured in other features: its metrics are renamed, and where such a one
-    decides, no smallest effect is declared, for that of our features is in their unit.
+    """The study measured in other features, with its metrics renamed.
+
+    If the primary metric is renamed, the study declares no smallest effect, because the original
+    one is in the unit of the original features.
 
     Raises:
         ConfigError: features without their weights, or weights without features.
     """
-    if (chosen.weights is None) != (chosen.kind == OWN_FEATURES):
+    if (chosen.weights is None) != (chosen.kind == DEFAULT_FEATURES):
         raise ConfigError(
             "--features.kind inception or dinov2 and --features.weights PATH belong together; got "
             f"{chosen.kind} and {chosen.weights}"
         )
-    if chosen.kind == OWN_FEATURES:
+    if chosen.kind == DEFAULT_FEATURES:
         return study
     changes: dict[str, Any] = {"features": chosen.kind, chosen.kind: chosen.weights}
 
     def renamed(metric: str) -> str:
-        return metric.replace(f"-{OWN_FEATURES}", f"-{chosen.kind}")
+        return metric.replace(f"-{DEFAULT_FEATURES}", f"-{chosen.kind}")
 
     same_unit = renamed(study.primary) == study.primary
     repeat = f" --features.kind {chosen.kind} --features.weights PATH"
@@ -140,67 +141,67 @@ def in_features(study: Study, chosen: FeatureChoice) -> Study:
 
 
 def on_data(study: Study, path: str | None, other: str | None = None) -> Study:
-    """The study on the images of a folder, and its starts on those of another where they have one.
+    """The study on the images of a folder, with starts on another data set on their own folder.
 
     Args:
-        study: on own images, or on the embedded ones, which need no folder.
-        path: the folder; None = none given.
-        other: the folder of the starts that are trained on other images; None = none given.
+        study: on a custom data set, or on the embedded images, which need no folder.
+        path: folder of the images; None = not given.
+        other: folder of the starts on another data set; None = not given.
 
     Raises:
-        ConfigError: a folder for the embedded images, none for own ones, or an other folder that
-            is missing or has no effect.
+        ConfigError: a folder for the embedded images, no folder for a custom data set, or a
+            folder for starts that is missing or has no effect.
     """
-    return _on_other_data(_on_own_data(study, path), other)
+    return _with_start_data(_with_arm_data(study, path), other)
 
 
-def _on_other_data(study: Study, other: str | None) -> Study:
-    wanted = [name for name, one in study.starts.items() if _is_other(one)]
-    if other is None and wanted:
+def _with_start_data(study: Study, other: str | None) -> Study:
+    names = [name for name, recipe in study.starts.items() if _is_on_other_data(recipe)]
+    if other is None and names:
         raise ConfigError(
-            f"study {study.name!r} begins on other images than its arms have (starts: "
-            f"{', '.join(wanted)}); give their folder too: --data-path FOLDER --other-data-path "
-            "FOLDER (see docs/studies.md for what each holds)"
+            f"study {study.name!r} pre-trains on another data set than that of its arms (starts: "
+            f"{', '.join(names)}); give both folders: --data-path FOLDER --other-data-path "
+            "FOLDER (docs/studies.md describes them)"
         )
-    if other is not None and not wanted:
+    if other is not None and not names:
         raise ConfigError(
             f"study {study.name!r} has one data set, so --other-data-path {other} has no effect: "
-            "leave it out"
+            "remove it"
         )
     starts = {
-        name: replace_at(one, "data.path", other) if name in wanted else one
-        for name, one in study.starts.items()
+        name: replace_at(recipe, "data.path", other) if name in names else recipe
+        for name, recipe in study.starts.items()
     }
     return replace(study, starts=starts)
 
 
-def _is_other(recipe: Recipe) -> bool:
-    """Whether a start's images are those of the other folder, which is still to be given."""
+def _is_on_other_data(recipe: Recipe) -> bool:
+    """True for a start on another data set, whose folder is not yet given."""
     return getattr(recipe.data, "path", None) == OTHER_DATA
 
 
-def _on_own_data(study: Study, path: str | None) -> Study:
+def _with_arm_data(study: Study, path: str | None) -> Study:
     data = study.base.data
     if not isinstance(data, ImagesConfig):
         if path is not None:
             raise ConfigError(
-                f"study {study.name!r} runs on the embedded pictures; leave --data-path {path} "
-                "out, or ask the same of own pictures: with --scale paper where `pippin study "
-                "list` names it, or by a Study of your own (docs/studies.md)"
+                f"study {study.name!r} runs on the embedded images; remove --data-path {path}; "
+                "for a custom data set use --scale paper, if `pippin study list` names it, or "
+                "write your own Study (docs/studies.md)"
             )
         return study
     if not (path or data.path):
-        raise ConfigError(f"study {study.name!r} needs pictures: give --data-path FOLDER")
+        raise ConfigError(f"study {study.name!r} needs images: give --data-path FOLDER")
     if path is None:
         return study
     starts = {
-        name: one if _is_other(one) else replace_at(one, "data.path", path)
-        for name, one in study.starts.items()
+        name: recipe if _is_on_other_data(recipe) else replace_at(recipe, "data.path", path)
+        for name, recipe in study.starts.items()
     }
     return replace(study, base=replace_at(study.base, "data.path", path), starts=starts)
 
 
-def _everywhere(study: Study, path: str, value: Any) -> Study:
-    """A setting of what all arms share and of the runs that they start from."""
-    starts = {name: replace_at(one, path, value) for name, one in study.starts.items()}
+def _replace_everywhere(study: Study, path: str, value: Any) -> Study:
+    """The study with a setting replaced in all arms and starts."""
+    starts = {name: replace_at(recipe, path, value) for name, recipe in study.starts.items()}
     return replace(study, base=replace_at(study.base, path, value), starts=starts)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which padding of captions? native, zero, mask, replicate, noisy replicate and its noise."""
+"""Comparison of padding of captions: native, zero, mask, replicate, noisy replicate."""
 
-from pippin.studies.scales import SEEDS, ScaleName, lean, text_base
+from pippin.studies.scales import SEEDS, ScaleName, text_base, without_drift
 from pippin.study.study import Axis, Study
 
 NOISES = (0.02, 0.1, 0.5)
-"""Noise of replicas: the default, and more."""
+"""Noise of replicated tokens: the default, and larger values."""
 
 
 def padding_study(scale: ScaleName) -> Study:
-    """Every rule on one token budget; at equal seeds the same captions, noise and order."""
+    """All padding rules at one token budget; equal seeds have equal captions, noise and order."""
     rules = {rule: (rule, 0.02) for rule in ("native", "zero", "mask", "replicate")}
     rules |= {f"noisy-{beta:g}": ("noisy_replicate", beta) for beta in NOISES}
     return Study(
@@ -19,7 +19,7 @@ def padding_study(scale: ScaleName) -> Study:
             "Does filling the places that a short caption leaves with noisy copies of its tokens "
             "give a better model than the encoder's own padding?"
         ),
-        base=lean(text_base(scale), scale),
+        base=without_drift(text_base(scale), scale),
         axes={
             "padding": Axis(
                 levels={

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions that scenes of known truth can decide: the data set ``shapes`` and its readers."""
+"""Studies on the data set ``shapes``, whose samples are scored by attribute readers."""
 
 from dataclasses import replace
 
@@ -18,18 +18,18 @@ from pippin.study.study import Axis, Study
 IMAGES: dict[ScaleName, int] = {"demo": 10_000, "cpu": 60_000, "gpu-hour": 2_000_000}
 SEEDS = (20, 21, 22, 23, 24, 25)
 SMALLEST_ACCURACY = 0.03
-"""Of the share of samples that show all that their caption states."""
+"""Smallest difference that matters of the share of samples that match their caption fully."""
 PADDINGS = {
     "native": "native",
     "mask": "mask",
     "replicate": "replicate",
     "noisy": "noisy_replicate",
 }
-"""Arm -> rule; native, what the encoder itself puts there, is what SD3 attends to."""
+"""Arm -> padding rule; native, the encoder's own padding, is what SD3 attends to."""
 
 
 def shapes_padding_study(scale: ScaleName) -> Study:
-    """Does padding matter for what a sample shows, and most where captions are short?"""
+    """Effect of padding rules on accuracy, and its dependence on the length of captions."""
     return Study(
         name=f"shapes-padding-{scale}",
         title="Padding of short and long captions",
@@ -109,17 +109,17 @@ def _padding_contrasts() -> tuple[Contrast, ...]:
 
 
 def captions_base(scale: ScaleName) -> Recipe:
-    """mmDiT of captions of scenes."""
+    """Text-conditional mmDiT on captions of scenes."""
     return _at_budget(get_recipe("shapes/mmdit-disentangled-text"), scale)
 
 
 def _at_budget(recipe: Recipe, scale: ScaleName) -> Recipe:
-    """A recipe at a budget, measured by reading its samples.
+    """A recipe with the budget of a scale, evaluated by the attribute readers.
 
     At ``demo`` and ``cpu`` images have 32 pixels and one object, and the objective is rectified
-    flow: so small a model then learns in minutes to draw what is asked for every other time. Of
-    real images the autoencoder leaves about 84 % readable at that side: the ceiling is measured
-    with every run.
+    flow: such a small model then learns in minutes to match about half of its conditions. The
+    autoencoder leaves about 84 % of real images readable at this resolution; every run measures
+    this upper bound.
     """
     train = replace(recipe.train, images=IMAGES[scale], preview_every=0, validate_every=0)
     if scale == "gpu-hour":
@@ -150,15 +150,15 @@ GUIDED: dict[str, GuidanceConfig] = {
     "control": GuidanceConfig(control_scale=3.0),
     "both-by-one-scale": GuidanceConfig(semantic_scale=3.0),
 }
-"""Arm -> guidance; the last one is the usual guidance, whose reference has no condition."""
+"""Arm -> guidance; the last is classifier-free guidance with an unconditional reference."""
 SMALLEST_EFFECT = 0.15
-"""Of a control's effect, in shares of what real pairs show."""
+"""Smallest difference of a control's effect that matters, as a share of real pairs' effect."""
 
 
 def shapes_guidance_study(scale: ScaleName) -> Study:
-    """Do two scales act apart: one on what is shown, the other on how it was prepared?
+    """Independence of the semantic and the control scale of guidance.
 
-    Arms differ in sampling alone, so each seed is trained once.
+    Arms differ in sampling only, so each seed is trained once.
     """
     return Study(
         name=f"shapes-guidance-{scale}",
@@ -243,7 +243,7 @@ def _guidance_contrasts() -> tuple[Contrast, ...]:
 
 
 def class_base(scale: ScaleName) -> Recipe:
-    """mmDiT of classes of one-object scenes, whose control acts at all times."""
+    """Class-conditional mmDiT on one-object scenes, with control constant in time."""
     recipe = get_recipe("shapes/mmdit-disentangled")
     control = replace(recipe.conditioning.control, low_gate=ConstantGate())
     recipe = replace(recipe, conditioning=replace(recipe.conditioning, control=control))

@@ -40,108 +40,124 @@ from pippin.studies.transfer_claims import positions_study, scarce_study
 from pippin.study.study import Study
 
 
-class Shipped(NamedTuple):
-    """A study of the package, and what running it means."""
+class ShippedStudy(NamedTuple):
+    """A shipped study: its builder, description and scales."""
 
     build: Callable[[ScaleName], Study]
     description: str
     scales: tuple[ScaleName, ...] = SCALES
-    """At which it can be run; the first is the one that it is run at unasked."""
+    """Available scales; the first is the default."""
 
 
-EMBEDDED: tuple[ScaleName, ...] = ("demo", "cpu", "gpu-hour")
-"""Of studies that ask what only the embedded pictures can answer."""
+EMBEDDED_SCALES: tuple[ScaleName, ...] = ("demo", "cpu", "gpu-hour")
+"""Scales of studies that need the embedded images."""
 
-TABLE1: tuple[ScaleName, ...] = ("cpu", "gpu-hour", "paper")
-"""Of :mod:`pippin.studies.table1`; a few minutes would rank nothing."""
+TABLE1_SCALES: tuple[ScaleName, ...] = ("cpu", "gpu-hour", "paper")
+"""Scales of :mod:`pippin.studies.table1`; ``demo`` is too small to rank denoisers."""
 
 DEMO_MODELS = {
     "entangled": "pippin/openmoji-mmdit-entangled",
     "disentangled": "pippin/openmoji-mmdit-disentangled",
 }
 
-STUDIES: dict[str, Shipped] = {
-    "demo": Shipped(
+STUDIES: dict[str, ShippedStudy] = {
+    "demo": ShippedStudy(
         lambda scale: demo_study(openmoji.mmdit_demo(), models=DEMO_MODELS),
         "entangled against disentangled mmDiT, from the shipped models",
         ("demo",),
     ),
-    "control": Shipped(
-        control_study, "semantic path x control gate, where a picture's class decides its size"
+    "control": ShippedStudy(
+        control_study, "semantic path x control gate, where an image's class determines its size"
     ),
-    "control-independent": Shipped(
+    "control-independent": ShippedStudy(
         partial(control_study, independent=True),
         "the same, where size and class are independent",
-        EMBEDDED,
+        EMBEDDED_SCALES,
     ),
-    "semantic-path": Shipped(
-        semantic_path_study, "drift of semantics by attention and by modulation", EMBEDDED
+    "semantic-path": ShippedStudy(
+        semantic_path_study, "drift of semantics by attention and by modulation", EMBEDDED_SCALES
     ),
-    "control-gates": Shipped(control_gates_study, "schedules of the control gate, and alpha"),
-    "late-control": Shipped(
-        late_control_study, "the gate on a late and on an early control", EMBEDDED
+    "control-gates": ShippedStudy(control_gates_study, "schedules of the control gate, and alpha"),
+    "late-control": ShippedStudy(
+        late_control_study, "control gate on a late and on an early control", EMBEDDED_SCALES
     ),
-    "gate-quality": Shipped(
-        gate_quality_study, "semantic path x gate, each arm at its best request", EMBEDDED
+    "gate-quality": ShippedStudy(
+        gate_quality_study, "semantic path x gate, each arm at its best request", EMBEDDED_SCALES
     ),
-    "gate-drift": Shipped(gate_drift_study, "drift at equal effect along alpha", EMBEDDED),
-    "shapes-guidance": Shipped(
-        shapes_guidance_study, "scales of semantics and of control apart", EMBEDDED
+    "gate-drift": ShippedStudy(
+        gate_drift_study, "drift at equal effect along alpha", EMBEDDED_SCALES
     ),
-    "shapes-padding": Shipped(
-        shapes_padding_study, "padding of short and long captions, read off samples", EMBEDDED
+    "shapes-guidance": ShippedStudy(
+        shapes_guidance_study, "scales of semantics and of control apart", EMBEDDED_SCALES
     ),
-    "control-init": Shipped(control_init_study, "initial weights of the control embeddings"),
-    "control-fields": Shipped(control_fields_study, "which control fields are read"),
-    "sampling-control": Shipped(sampling_control_study, "what control samples ask for"),
-    "guidance": Shipped(guidance_study, "scales of semantics and control, interval, reference"),
-    "padding": Shipped(padding_study, "rules of padding captions, and their noise"),
-    "resolution": Shipped(
-        resolution_study, "positions x noise after pre-training at half the side; from scratch"
+    "shapes-padding": ShippedStudy(
+        shapes_padding_study,
+        "padding of short and long captions, by accuracy of samples",
+        EMBEDDED_SCALES,
     ),
-    "pretraining-length": Shipped(
-        pretraining_length_study, "which share of a budget at half the side"
+    "control-init": ShippedStudy(control_init_study, "initial weights of the control embeddings"),
+    "control-fields": ShippedStudy(control_fields_study, "subsets of the control fields"),
+    "sampling-control": ShippedStudy(
+        sampling_control_study, "requested control values of samples"
     ),
-    "cropping": Shipped(cropping_study, "shrunken pictures or local views at low resolution"),
-    "guidance-law": Shipped(guidance_law_study, "does the best scale follow the side"),
-    "positions": Shipped(
-        positions_study, "resampled or extrapolated, after half the side", EMBEDDED
+    "guidance": ShippedStudy(
+        guidance_study, "scales of semantics and control, interval, reference"
     ),
-    "datasets-scarce": Shipped(
-        scarce_study, "other pictures first, where only 300 are at hand", EMBEDDED
+    "padding": ShippedStudy(padding_study, "rules of padding captions, and their noise"),
+    "resolution": ShippedStudy(
+        resolution_study, "positions x noise after pre-training at low resolution; from scratch"
     ),
-    "datasets": Shipped(datasets_study, "half of a budget on other pictures first"),
-    "class-to-text": Shipped(class_to_text_study, "half of a budget on classes first"),
-    "learning-rate": Shipped(
+    "pretraining-length": ShippedStudy(
+        pretraining_length_study, "share of the budget at low resolution"
+    ),
+    "cropping": ShippedStudy(cropping_study, "downscaled images or local crops at low resolution"),
+    "guidance-law": ShippedStudy(guidance_law_study, "best guidance scale against resolution"),
+    "positions": ShippedStudy(
+        positions_study,
+        "resampled or extrapolated positions after low resolution",
+        EMBEDDED_SCALES,
+    ),
+    "datasets-scarce": ShippedStudy(
+        scarce_study, "pre-training on other images, where only 300 are available", EMBEDDED_SCALES
+    ),
+    "datasets": ShippedStudy(datasets_study, "half of the budget on other images first"),
+    "class-to-text": ShippedStudy(class_to_text_study, "half of the budget on classes first"),
+    "learning-rate": ShippedStudy(
         learning_rate_study, "Adam's rate: 1e-3, 1e-4, 2e-3", ("gpu-hour", "paper")
     ),
-    "architectures": Shipped(architectures_study, "five denoisers under both conditionings"),
-    "text-architectures": Shipped(text_architectures_study, "five denoisers of text"),
-    "table1": Shipped(
-        table1_study, "Table 1 on ImageNet at 256: five denoisers, plain and disentangled", TABLE1
+    "architectures": ShippedStudy(architectures_study, "five denoisers under both conditionings"),
+    "text-architectures": ShippedStudy(text_architectures_study, "five denoisers of text"),
+    "table1": ShippedStudy(
+        table1_study,
+        "Table 1 on ImageNet at 256: five denoisers, plain and disentangled",
+        TABLE1_SCALES,
     ),
-    "table1-512": Shipped(
-        partial(table1_study, high=True), "the same at 512, each from its run at 256", TABLE1
+    "table1-512": ShippedStudy(
+        partial(table1_study, high=True),
+        "the same at 512, each from its run at 256",
+        TABLE1_SCALES,
     ),
-    "table1-text": Shipped(
-        partial(table1_study, text=True), "Table 1 on CC12M at 256: the same of text", TABLE1
+    "table1-text": ShippedStudy(
+        partial(table1_study, text=True),
+        "Table 1 on CC12M at 256: the same of text",
+        TABLE1_SCALES,
     ),
-    "table1-text-512": Shipped(
-        partial(table1_study, text=True, high=True), "the same of text at 512", TABLE1
+    "table1-text-512": ShippedStudy(
+        partial(table1_study, text=True, high=True), "the same of text at 512", TABLE1_SCALES
     ),
 }
 
 
 def get_study(name: str, seeds: tuple[int, ...] = (), scale: ScaleName | None = None) -> Study:
-    """The study of a name at a scale, on its own seeds or on the given ones.
+    """The shipped study of a name at a scale.
 
     Args:
-        name: one of :data:`STUDIES`.
-        seeds: none given = the study's own.
-        scale: None = the smallest that the study has.
+        name: a key of :data:`STUDIES`.
+        seeds: training seeds; empty = the study's own.
+        scale: None = the smallest scale of the study.
 
     Raises:
-        ConfigError: no such study, or not at this scale; the message says what there is.
+        ConfigError: no such study, or not at this scale; the message says what is available.
     """
     if name not in STUDIES:
         near = nearest(name, STUDIES)
@@ -165,11 +181,12 @@ def get_study(name: str, seeds: tuple[int, ...] = (), scale: ScaleName | None = 
 
 
 def _installation(study: Study) -> str:
-    """From a clone of the repository, with the extras that a study needs."""
+    """The pip command of a clone of the repository, with the extras that a study needs."""
     recipes = [*study.arms().values(), *study.starts.values()]
     extras = {"text": False, "twemoji": False}
-    for one in recipes:
-        extras["text"] |= one.conditioning.semantic.kind == "text"
-        extras["twemoji"] |= isinstance(one.data, OpenMojiConfig) and "twemoji" in one.data.art
-    needed = ",".join(name for name, wanted in extras.items() if wanted)
+    for recipe in recipes:
+        data = recipe.data
+        extras["text"] |= recipe.conditioning.semantic.kind == "text"
+        extras["twemoji"] |= isinstance(data, OpenMojiConfig) and "twemoji" in data.art
+    needed = ",".join(name for name, required in extras.items() if required)
     return f"pip install '.[{needed}]'" if needed else "pip install ."

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Table 1 of Berrada et al. 2024: five denoisers, as their own papers condition them and with
-disentangled conditioning, on ImageNet and on CC12M, at 256 pixels and at 512 from there.
+"""Table 1 of Berrada et al. 2024: five denoisers, with the conditioning of their own papers and
+with disentangled conditioning, on ImageNet and on CC12M, at 256 pixels and then at 512 pixels.
 
 One builder makes four studies, one for each data set and resolution: ``table1``, ``table1-512``,
 ``table1-text``, ``table1-text-512``. A study ranks numbers of one protocol only. Captions have
-another encoder and other images than classes, and samples of 512 pixels are compared with other
-reference images than those of 256, so a single study could rank none of them against another.
-What an arm at 512 goes on from is the recipe of the arm at 256 to the last setting, so that runs
-of the one study can be put in the place of the other's starts.
+another encoder and other images than classes, and samples of 512 pixels have other reference
+images than those of 256 pixels, so a single study could not rank them against each other. The
+start of an arm at 512 has exactly the recipe of the arm at 256, so that runs of one study can
+serve as starts of the other.
 
-At scales ``cpu`` and ``gpu-hour`` the same stands on the embedded images, at 32 pixels and at 64
-from there, under the common protocol's schedule and prediction. The optimizer there is the small
-recipes' own, because Adam alone learns little within these budgets.
+At scales ``cpu`` and ``gpu-hour`` the same comparison uses the embedded images, at 32 pixels and
+then at 64 pixels, under the common protocol's schedule and prediction. The optimizer there is that
+of the small recipes, because Adam alone learns little within these budgets.
 """
 
 from dataclasses import replace
@@ -22,17 +22,17 @@ from pippin.denoisers.config import DenoiserConfig, MDTv2Config
 from pippin.diffusion.config import DiffusionConfig
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.guidance import scale_at_resolution
-from pippin.studies.architectures import DENOISERS, of_classes, of_text
+from pippin.studies.architectures import DENOISERS, class_recipe, text_recipe
 from pippin.studies.scales import (
     SEEDS,
     SMALLEST_KID,
     ScaleName,
     class_base,
-    lean,
-    of_the_paper,
+    paper_recipe,
     text_base,
+    without_drift,
 )
-from pippin.studies.transfer import LOW_GRID, at_half_the_side, stage
+from pippin.studies.transfer import LOW_GRID, at_half_the_side, with_budget
 from pippin.study.study import Study
 from pippin.training.config import InitConfig
 from pippin.transfer.config import RuleName
@@ -50,7 +50,7 @@ AXES = {
     ),
     "start": (("init",), "the run of the same arm at half the side"),
 }
-"""Axis -> the settings that it varies, and what it is."""
+"""Axis -> its setting paths and its description."""
 ONE_SEED = (0,)
 """At scale ``paper``: five seeds of ten arms would take thousands of device-hours."""
 
@@ -59,16 +59,18 @@ def table1_study(scale: ScaleName, *, text: bool = False, high: bool = False) ->
     """Ten arms on one data set at one resolution.
 
     Args:
-        scale: of data, sizes and budget.
-        text: captions in the place of classes.
-        high: at twice the side, each arm going on from its own run at the lower side.
+        scale: scale of data, sizes and budget.
+        text: captions instead of classes.
+        high: twice the resolution, each arm initialised from its own run at the low resolution.
     """
     low = {
         f"{model}-{conditioning}": _recipe(scale, model, conditioning, text=text)
         for model in DENOISERS
         for conditioning in CONDITIONINGS
     }
-    arms = {arm: _high(scale, arm, one, text=text) for arm, one in low.items()} if high else low
+    arms = low
+    if high:
+        arms = {arm: _high(scale, arm, recipe, text=text) for arm, recipe in low.items()}
     axes = {name: paths for name, (paths, _) in AXES.items() if high or name != "start"}
     name = f"table1{'-text' * text}{'-512' * high}-{scale}"
     study = Study.from_recipes(
@@ -95,28 +97,31 @@ def _side(arms: dict[str, Recipe]) -> str:
 
 
 def _recipe(scale: ScaleName, model: str, conditioning: str, *, text: bool) -> Recipe:
-    """An arm at the lower side."""
+    """The recipe of an arm at the low resolution."""
     disentangled = conditioning == "disentangled"
     if scale == "paper":
-        return lean(of_the_paper(_name(model, 256, disentangled=disentangled, text=text)), scale)
-    base = lean(text_base(scale) if text else class_base(scale), scale)
-    small = of_text(scale, model) if text else _small_classes(scale, model, disentangled)
+        return without_drift(
+            paper_recipe(_name(model, 256, disentangled=disentangled, text=text)), scale
+        )
+    base = without_drift(text_base(scale) if text else class_base(scale), scale)
+    small = text_recipe(scale, model) if text else _small_classes(scale, model, disentangled)
     conditioned = small.conditioning if disentangled else _plain(small.conditioning, model)
     recipe = replace(
         at_half_the_side(base),
         diffusion=DiffusionConfig(schedule="sd", prediction="eps"),
         conditioning=conditioned,
-        denoiser=_laid(small.denoiser, LOW_GRID[scale], LOW_GRID[scale]),
+        denoiser=_with_grid(small.denoiser, LOW_GRID[scale], LOW_GRID[scale]),
     )
-    return stage(recipe, base.train.images)
+    return with_budget(recipe, base.train.images)
 
 
 def _small_classes(scale: ScaleName, model: str, disentangled: bool) -> Recipe:
-    return of_classes(scale, model, "disentangled" if disentangled else "entangled")
+    return class_recipe(scale, model, "disentangled" if disentangled else "entangled")
 
 
 def _plain(conditioning: ConditioningConfig, model: str) -> ConditioningConfig:
-    """As in the model's own paper, see :data:`pippin.recipes.paper.MODELS`; mmDiT as in SD3."""
+    """The conditioning of the model's own paper, see :data:`pippin.recipes.paper.MODELS`; for
+    mmDiT that of SD3."""
     control = replace(conditioning.control, low_gate=ConstantGate())
     semantic = conditioning.semantic
     rules: dict[str, Mechanism]
@@ -133,39 +138,39 @@ def _plain(conditioning: ConditioningConfig, model: str) -> ConditioningConfig:
 
 
 def _high(scale: ScaleName, arm: str, low: Recipe, *, text: bool) -> Recipe:
-    """The arm at twice the side, going on from its own run."""
+    """The arm at twice the resolution, initialised from its own run at the low resolution."""
     model, _, conditioning = arm.partition("-")
     rules: tuple[RuleName, ...] = ("positions",) if isinstance(low.denoiser, MDTv2Config) else ()
     init = InitConfig(run=f"@{arm}", transfer=rules)
     if scale == "paper":
         name = _name(model, 512, disentangled=conditioning == "disentangled", text=text)
-        return replace(lean(of_the_paper(name), scale), init=init)
+        return replace(without_drift(paper_recipe(name), scale), init=init)
     guidance = low.sampling.guidance
     guidance = replace(guidance, semantic_scale=scale_at_resolution(guidance.semantic_scale, 2.0))
     recipe = replace(
         low,
         data=replace(low.data, resolution=2 * low.data.resolution),
         diffusion=replace(low.diffusion, rescale=2.0),
-        denoiser=_laid(low.denoiser, LOW_GRID[scale], 2 * LOW_GRID[scale]),
+        denoiser=_with_grid(low.denoiser, LOW_GRID[scale], 2 * LOW_GRID[scale]),
         sampling=replace(low.sampling, guidance=guidance),
         init=init,
     )
-    return stage(recipe, low.train.images // 4)
+    return with_budget(recipe, low.train.images // 4)
 
 
-def _laid(denoiser: DenoiserConfig, base: int, side: int) -> DenoiserConfig:
-    """Positions for ``side`` patches: learned ones place by place, computed ones over the grid of
-    ``base`` patches at both sides."""
+def _with_grid(denoiser: DenoiserConfig, base: int, side: int) -> DenoiserConfig:
+    """The denoiser with positions for ``side`` patches: learned ones at every position, computed
+    ones over the grid of ``base`` patches at both resolutions."""
     if isinstance(denoiser, MDTv2Config):
         return replace(denoiser, grid=(side, side))
     if not hasattr(denoiser, "base_grid"):
         return denoiser
-    laid: DenoiserConfig = replace_at(denoiser, "base_grid", base)
-    return laid
+    resampled: DenoiserConfig = replace_at(denoiser, "base_grid", base)
+    return resampled
 
 
 def _name(model: str, side: int, *, disentangled: bool, text: bool) -> str:
-    """Of the recipe; mmDiT's plain one by class is read as SD3 reads text."""
+    """Name of the recipe; the plain class-conditional mmDiT is conditioned as SD3 is on text."""
     data = "cc12m-" if text else ""
     plain = "-attention-modulation" if model == "mmdit" and not text else ""
     return f"paper/{data}{model}-{side}{'-disentangled' if disentangled else plain}"

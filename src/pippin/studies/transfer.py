@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From small and low to large and high: positions, noise, data, crops and length of pre-training
-(Berrada et al. 2024), at equal totals of image tokens.
+"""Studies of transfer (Berrada et al. 2024): positions, noise, data, crops and length of
+pre-training, at equal totals of image tokens.
 
-An image at half the side has a quarter of the tokens. Conditions' tokens and attention make the
-compute differ from that by some percent: parameters and MACs stand in every table. Questions,
+An image at half the resolution has a quarter of the tokens. Conditioning tokens and attention
+change the ratio of compute by some percent: every table has parameters and MACs. Questions,
 primary metrics and smallest effects are declared here, before any run.
 """
 
@@ -14,31 +14,38 @@ from pippin.config import replace_at
 from pippin.data.config import CropLaw
 from pippin.denoisers.config import mmdit
 from pippin.recipes.recipe import Recipe
-from pippin.studies.scales import SEEDS, SMALLEST_KID, ScaleName, class_base, lean, text_base
+from pippin.studies.scales import (
+    SEEDS,
+    SMALLEST_KID,
+    ScaleName,
+    class_base,
+    text_base,
+    without_drift,
+)
 from pippin.study.study import Axis, Study
 from pippin.training.config import InitConfig
 from pippin.transfer.config import RuleName
 
 LOW_PER_FULL = 4
-"""Images at half the side that have as many tokens as one at the full side."""
+"""Number of low-resolution images with as many tokens as one high-resolution image."""
 OTHER_DATA = "@other-data"
-"""``data.path`` of a start whose images are not those of the arms: the folder is still to be
-given, ``--other-data-path`` of `pippin study run`."""
+"""Placeholder for ``data.path`` of a start on another data set than that of the arms; replaced by
+``--other-data-path`` of `pippin study run`."""
 WARMUP = 0.05
-"""Share of every stage over which its rates rise, so that short stages lose no more than long."""
+"""Share of every stage with learning-rate warm-up, equal for short and long stages."""
 
 
 class Budget(NamedTuple):
-    """Images of each stage."""
+    """Training images of each stage."""
 
     low: int
-    """At half the side."""
+    """Images at low resolution (half the side)."""
     high: int
-    """After it."""
+    """Images at high resolution, after the low-resolution stage."""
 
     @property
     def total(self) -> int:
-        """Images at the full side that have as many tokens as both."""
+        """Number of high-resolution images with as many tokens as both stages."""
         return self.high + self.low // LOW_PER_FULL
 
 
@@ -55,8 +62,8 @@ LOW_GRID: dict[ScaleName, int] = {"demo": 4, "cpu": 4, "gpu-hour": 4, "paper": 1
 def resolution_study(scale: ScaleName) -> Study:
     """Positions x noise, and from scratch, at equal totals of image tokens.
 
-    The first arm follows the method's advice; every other one, scratch among them, is compared
-    with it. Scratch has the first arm's noise, and its own noise besides.
+    The baseline has the settings that the paper recommends. Training from scratch is run with the
+    noise of the baseline, and with the original noise schedule.
     """
     budget = BUDGETS[scale]
     axes = {
@@ -89,10 +96,10 @@ def resolution_study(scale: ScaleName) -> Study:
             "Do resampled positions and a rescaled noise schedule make more of pre-training at "
             "half the side, and does that beat training at the full side on as many tokens?"
         ),
-        base=full_side(scale),
+        base=high_resolution_recipe(scale),
         axes=axes,
         combinations=arms,
-        starts={"low": half_side_start(scale, budget.low)},
+        starts={"low": low_resolution_start(scale, budget.low)},
     )
 
 
@@ -102,7 +109,7 @@ def datasets_study(scale: ScaleName) -> Study:
     if scale == "paper":
         return _datasets_of_the_paper()
     each = BUDGETS[scale].total // 2
-    base = full_side(scale)
+    base = high_resolution_recipe(scale)
     twemoji = replace_at(base, "data.art", ("twemoji",))
     return _study(
         "datasets",
@@ -111,13 +118,14 @@ def datasets_study(scale: ScaleName) -> Study:
         question="Is half of a budget well spent on other pictures first?",
         base=base,
         axes={"start": starts_axis({"scratch": (None, 2 * each), "pretrained": ("@other", each)})},
-        starts={"other": stage(twemoji, each)},
+        starts={"other": with_budget(twemoji, each)},
     )
 
 
 def _datasets_of_the_paper() -> Study:
-    """At 256 pixels and the recipes' own budget; the class table of ImageNet-1k starts anew."""
-    base = lean(class_base("paper"), "paper")
+    """ImageNet-22k, then 1k, at 256 pixels and the recipes' budget; the class table of ImageNet-1k
+    is initialised again."""
+    base = without_drift(class_base("paper"), "paper")
     each = base.train.images // 2
     larger = replace_at(replace_at(base.data, "path", OTHER_DATA), "dataset", "imagenet-22k")
     return _study(
@@ -127,17 +135,17 @@ def _datasets_of_the_paper() -> Study:
         question="Is half of a budget well spent on ImageNet-22k before ImageNet-1k?",
         base=base,
         axes={"start": _data_starts("pretrained", "@other", "classes", each)},
-        starts={"other": stage(replace(base, data=larger), each)},
+        starts={"other": with_budget(replace(base, data=larger), each)},
     )
 
 
 def _data_starts(name: str, run: str, rule: RuleName, each: int) -> Axis:
-    """All of the budget from initial weights, or its second half after a run on other data.
+    """The axis with all of the budget from scratch, or its second half after a run on other data.
 
     Args:
-        name: of the second level.
-        run: the start.
-        rule: what may differ between the two.
+        name: name of the second level.
+        run: the start of the second level.
+        rule: transfer rule for the differences between the two data sets.
         each: images of each half.
     """
     levels: dict[str, dict[str, Any]] = {
@@ -152,7 +160,7 @@ def _data_starts(name: str, run: str, rule: RuleName, each: int) -> Axis:
 def class_to_text_study(scale: ScaleName) -> Study:
     """Classes, then captions, against captions alone, on as many images; at scale ``paper``
     ImageNet-1k, then CC12M."""
-    base = lean(text_base(scale), scale)
+    base = without_drift(text_base(scale), scale)
     each = (base.train.images if scale == "paper" else BUDGETS[scale].total) // 2
     classes = class_base(scale)
     if scale == "paper":
@@ -166,34 +174,34 @@ def class_to_text_study(scale: ScaleName) -> Study:
         question="Is half of a budget of captions better spent on classes first?",
         base=base,
         axes={"start": _data_starts("from-classes", "@classes", "semantics", each)},
-        starts={"classes": stage(lean(classes, scale), each)},
+        starts={"classes": with_budget(without_drift(classes, scale), each)},
     )
 
 
 def cropping_study(scale: ScaleName) -> Study:
-    """How low-resolution images are made: whole pictures shrunk, local views, or both."""
+    """Preparation of low-resolution images: downscaled full images, local crops, or both."""
     budget = BUDGETS[scale]
-    laws = {
+    crops = {
         "shrunk": CropLaw(),
         "local": CropLaw(local_share=1.0),
         "mixed": CropLaw(local_share=0.5),
     }
-    low = half_side_start(scale, budget.low)
-    starts = {name: replace_at(low, "data.crop_law", law) for name, law in laws.items()}
-    base = as_advised(full_side(scale), scale)
+    low = low_resolution_start(scale, budget.low)
+    starts = {name: replace_at(low, "data.crop_law", crop) for name, crop in crops.items()}
+    base = with_recommended_transfer(high_resolution_recipe(scale), scale)
     return _study(
         "cropping",
         scale,
         title="Crops at low resolution",
         question="Does pre-training on local views beat pre-training on shrunken pictures?",
         base=base,
-        axes={"start": starts_axis({name: (f"@{name}", budget.high) for name in laws})},
+        axes={"start": starts_axis({name: (f"@{name}", budget.high) for name in crops})},
         starts=starts,
     )
 
 
 def pretraining_length_study(scale: ScaleName) -> Study:
-    """How much of a budget to spend at half the side."""
+    """The share of a budget that is spent at low resolution."""
     budget = BUDGETS[scale]
     shares = {"0": 0.0, "25": 0.25, "50": 0.5, "75": 0.75}
     levels: dict[str, tuple[str | None, int]] = {}
@@ -205,13 +213,13 @@ def pretraining_length_study(scale: ScaleName) -> Study:
             budget.total - low // LOW_PER_FULL,
         )
         if low:
-            starts[f"low-{name}"] = half_side_start(scale, low)
+            starts[f"low-{name}"] = low_resolution_start(scale, low)
     return _study(
         "pretraining-length",
         scale,
         title="Length of pre-training",
         question="Which share of a budget is best spent at half the side?",
-        base=as_advised(full_side(scale), scale),
+        base=with_recommended_transfer(high_resolution_recipe(scale), scale),
         axes={"start": starts_axis(levels)},
         starts=starts,
     )
@@ -229,7 +237,11 @@ def _study(name: str, scale: ScaleName, **parts: Any) -> Study:
 
 
 def starts_axis(levels: dict[str, tuple[str | None, int]]) -> Axis:
-    """Where an arm starts, and how many images are left to it."""
+    """The axis of an arm's initial weights and its remaining training images.
+
+    Args:
+        levels: level -> start (None = from scratch) and images.
+    """
     return Axis(
         levels={
             name: {
@@ -243,15 +255,15 @@ def starts_axis(levels: dict[str, tuple[str | None, int]]) -> Axis:
     )
 
 
-def stage(recipe: Recipe, images: int) -> Recipe:
-    """The recipe for so many images, with the warm-up of its share."""
+def with_budget(recipe: Recipe, images: int) -> Recipe:
+    """The recipe with a budget of images and the warm-up for it."""
     train = replace(recipe.train, images=images, warmup_images=round(WARMUP * images))
     return replace(recipe, train=train)
 
 
-def full_side(scale: ScaleName) -> Recipe:
-    """The recipe at the full side."""
-    base = lean(class_base(scale), scale)
+def high_resolution_recipe(scale: ScaleName) -> Recipe:
+    """The recipe of the high-resolution stage."""
+    base = without_drift(class_base(scale), scale)
     if scale == "paper":
         return replace(
             base,
@@ -265,17 +277,18 @@ def full_side(scale: ScaleName) -> Recipe:
     return replace(base, denoiser=denoiser)
 
 
-def half_side_start(scale: ScaleName, images: int) -> Recipe:
-    """Training at half the side that others go on from."""
-    return at_half_the_side(stage(full_side(scale), images))
+def low_resolution_start(scale: ScaleName, images: int) -> Recipe:
+    """The recipe of low-resolution pre-training."""
+    return at_half_the_side(with_budget(high_resolution_recipe(scale), images))
 
 
 def at_half_the_side(base: Recipe) -> Recipe:
-    """The same pictures at half the side; their original sizes stay what they are."""
+    """The recipe with images at half the resolution; their original sizes are unchanged."""
     return replace(base, data=replace(base.data, resolution=base.data.resolution // 2))
 
 
-def as_advised(high: Recipe, scale: ScaleName) -> Recipe:
-    """Positions resampled from the low grid and noise rescaled, as the method advises."""
-    laid: Recipe = replace_at(high, "denoiser.base_grid", LOW_GRID[scale])
-    return replace(laid, diffusion=replace(high.diffusion, rescale=2.0))
+def with_recommended_transfer(high: Recipe, scale: ScaleName) -> Recipe:
+    """The recipe with the transfer settings of the paper: positions resampled from the
+    low-resolution grid, and rescaled noise."""
+    resampled: Recipe = replace_at(high, "denoiser.base_grid", LOW_GRID[scale])
+    return replace(resampled, diffusion=replace(high.diffusion, rescale=2.0))

@@ -1,42 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two claims of transfer where they can be decided: pre-training for scarce data, and positions.
+"""Two claims about transfer with sufficient power: pre-training for scarce data, and positions.
 
 Kept studies of transfer compared arms by KID, which blur lowers, on five seeds. The claims here
-rest on the held-out loss, which reads no sample, beside FD against held-out pictures. Power at
-the smallest effect, from the spread of held-out loss in kept studies: 0.77 for scarce data, 0.85
-for positions.
+use the held-out loss, which needs no samples, and FD against held-out images. Power at the
+smallest effect, from the spread of held-out loss in kept studies: 0.77 for scarce data, 0.85 for
+positions.
 """
 
 from dataclasses import replace
 
 from pippin.config import replace_at
 from pippin.recipes.recipe import Recipe
-from pippin.studies.scales import ScaleName, class_base, lean
+from pippin.studies.scales import ScaleName, class_base, without_drift
 from pippin.studies.transfer import (
     BUDGETS,
     LOW_GRID,
-    as_advised,
     at_half_the_side,
-    full_side,
-    stage,
+    high_resolution_recipe,
     starts_axis,
+    with_budget,
+    with_recommended_transfer,
 )
 from pippin.study.contrasts import Contrast, difference
 from pippin.study.study import Axis, Study
 
 SEEDS = (50, 51, 52, 53, 54, 55)
 SCARCE = 300
-"""Pictures of the target data set, of 2237."""
+"""Number of images of the target data set, out of 2237."""
 SMALLEST_LOSS = 0.005
 SMALLEST_POSITIONS = 0.001
-"""Of held-out loss; the kept runs differed by 0.003, which nobody had declared."""
+"""Smallest difference of held-out loss that matters; kept runs differed by 0.003, not declared."""
 SMALLEST_FD = 40.0
 
 
 def scarce_study(scale: ScaleName) -> Study:
-    """All of Twemoji, then 300 pictures of OpenMoji, against those 300 alone."""
+    """All of Twemoji, then 300 images of OpenMoji, against those 300 images alone."""
     each = IMAGES[scale] // 2
-    few = replace_at(_measured(lean(class_base(scale), scale)), "data.max_pictures", SCARCE)
+    few = replace_at(
+        _measured(without_drift(class_base(scale), scale)), "data.max_pictures", SCARCE
+    )
     twemoji = replace_at(replace_at(few, "data.art", ("twemoji",)), "data.max_pictures", None)
     start = {"scratch": (None, 2 * each), "pretrained": ("@twemoji", each)}
     return Study(
@@ -45,15 +47,17 @@ def scarce_study(scale: ScaleName) -> Study:
         question="Is half of a budget well spent on other pictures where only 300 are at hand?",
         base=few,
         axes={"start": starts_axis(start)},
-        starts={"twemoji": stage(twemoji, each)},
+        starts={"twemoji": with_budget(twemoji, each)},
         seeds=SEEDS[:1] if scale == "demo" else SEEDS,
         primary="held-out loss",
         companions=("FD-efflite0", "sharpness"),
         smallest_effect=SMALLEST_LOSS,
         contrasts=(
-            _less("scratch", "pretrained", "held-out loss", SMALLEST_LOSS, PRETRAINING),
-            _less("scratch", "pretrained", "FD-efflite0", SMALLEST_FD, PRETRAINING),
-            _less("scratch", "pretrained", "sharpness", None, "Pre-training changes sharpness."),
+            _decrease("scratch", "pretrained", "held-out loss", SMALLEST_LOSS, PRETRAINING),
+            _decrease("scratch", "pretrained", "FD-efflite0", SMALLEST_FD, PRETRAINING),
+            _decrease(
+                "scratch", "pretrained", "sharpness", None, "Pre-training changes sharpness."
+            ),
         ),
         prediction=(
             "Lower held-out loss after pre-training, since 300 pictures are learned by heart; FD "
@@ -68,12 +72,14 @@ IMAGES: dict[ScaleName, int] = {"demo": 10_000, "cpu": 40_000, "gpu-hour": 2_000
 
 
 def positions_study(scale: ScaleName) -> Study:
-    """Positions resampled from the low grid, or extrapolated beyond it; noise rescaled."""
+    """Positions resampled from the low-resolution grid, or extrapolated; noise rescaled."""
     budget = BUDGETS[scale]
-    base = _measured(full_side(scale))
-    low = at_half_the_side(stage(base, budget.low))
+    base = _measured(high_resolution_recipe(scale))
+    low = at_half_the_side(with_budget(base, budget.low))
     arms = {"extrapolated": None, "resampled": LOW_GRID[scale]}
-    base = stage(replace_at(as_advised(base, scale), "init.run", "@low"), budget.high)
+    base = with_budget(
+        replace_at(with_recommended_transfer(base, scale), "init.run", "@low"), budget.high
+    )
     return Study(
         name=f"positions-{scale}",
         title="Positions after pre-training at half the side",
@@ -91,9 +97,9 @@ def positions_study(scale: ScaleName) -> Study:
         companions=("FD-efflite0", "sharpness"),
         smallest_effect=SMALLEST_POSITIONS,
         contrasts=(
-            _less("extrapolated", "resampled", "held-out loss", SMALLEST_POSITIONS, POSITIONS),
+            _decrease("extrapolated", "resampled", "held-out loss", SMALLEST_POSITIONS, POSITIONS),
             replace(
-                _less("extrapolated", "resampled", "FD-efflite0", SMALLEST_FD, POSITIONS),
+                _decrease("extrapolated", "resampled", "FD-efflite0", SMALLEST_FD, POSITIONS),
                 role="secondary",
             ),
         ),
@@ -102,7 +108,8 @@ def positions_study(scale: ScaleName) -> Study:
 
 
 def _measured(base: Recipe) -> Recipe:
-    """Rates in the middle of steps, FD against held-out pictures, noise by training seed."""
+    """The recipe with learning rates read at the middle of steps, FD against held-out images, and
+    evaluation noise by training seed."""
     evaluation = replace(
         base.evaluation,
         parts=("held-out", "quality", "real"),
@@ -113,8 +120,10 @@ def _measured(base: Recipe) -> Recipe:
     return replace(base, train=replace(base.train, lr_at="middle"), evaluation=evaluation)
 
 
-def _less(first: str, second: str, metric: str, smallest: float | None, claim: str) -> Contrast:
-    """A claim that the second arm has less of a metric; without a smallest effect, a companion."""
+def _decrease(
+    first: str, second: str, metric: str, smallest: float | None, claim: str
+) -> Contrast:
+    """A claim that the second arm has a lower metric; without a smallest effect, secondary."""
     return difference(
         first,
         second,

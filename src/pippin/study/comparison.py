@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of two reports beside each other: what may be compared is, and the rest says why not.
+"""The table of two reports side by side: comparable numbers get a difference, others a reason.
 
 Nothing here was declared before the runs, so nothing here is a verdict.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pippin.study.glossary import HEADINGS, term
 from pippin.study.results import Row
-from pippin.study.side_by_side import Both, Pair, obstacles
+from pippin.study.side_by_side import Pair, SourcePair, obstacles
 from pippin.study.table import (
     ABSENT,
     Cell,
@@ -31,31 +31,31 @@ class _Side:
     rows: list[Row]
 
 
-def compared_lines(both: Both) -> list[Line]:
-    """One line for each metric that either side measured; ``unranked`` says what keeps a pair
-    of numbers from being compared."""
+def compared_lines(both: SourcePair) -> list[Line]:
+    """One line for each metric that either side measured; ``unranked`` says why a pair of numbers
+    may not be compared."""
     metrics = dict.fromkeys(row.metric for row in both.source.results.rows)
     lines = [line for metric in metrics for line in _line(both, metric)]
     groups = list(HEADINGS)
     return sorted(lines, key=lambda line: groups.index(line.term.group))
 
 
-def _line(both: Both, metric: str) -> list[Line]:
-    """The line of a metric; none where only references were measured."""
-    found = [
-        one for one in both.source.results.rows if (one.metric, one.subject) == (metric, "arm")
+def _line(both: SourcePair, metric: str) -> list[Line]:
+    """The line of a metric; no line where only references were measured."""
+    rows = [
+        row for row in both.source.results.rows if (row.metric, row.subject) == (metric, "arm")
     ]
-    if not found:
+    if not rows:
         return []
     cells: list[Cell] = []
     unranked: list[str] = []
     comparisons: list[Comparison] = []
     for pair in both.pairs:
-        sides = [_side(found, arm) for arm in (pair.first, pair.second)]
+        sides = [_side(rows, arm) for arm in (pair.first, pair.second)]
         reasons = _reasons(sides)
         unranked += [f"{_spoken(pair)}: {'; '.join(reasons)}"] if reasons else []
         first, second = (series_of(both.source, side.arm, side.rows) for side in sides)
-        (comparison,) = compare([first, second], better=found[0].better)
+        (comparison,) = compare([first, second], better=rows[0].better)
         comparisons += [] if reasons else [comparison]
         cells.append(arm_cell(both.source, first, sides[0].rows, None))
         cell = arm_cell(both.source, second, sides[1].rows, None)
@@ -66,9 +66,9 @@ def _line(both: Both, metric: str) -> list[Line]:
             metric=metric,
             term=term(metric),
             role="",
-            better=direction(term(metric), found[0].better),
-            unit=found[0].unit,
-            count="" if unranked else counted(found),
+            better=direction(term(metric), rows[0].better),
+            unit=rows[0].unit,
+            count="" if unranked else counted(rows),
             arms=tuple(cells),
             untrained=ABSENT,
             real=ABSENT,
@@ -83,7 +83,7 @@ def _side(rows: list[Row], arm: str) -> _Side:
 
 
 def _reasons(sides: list[_Side]) -> list[str]:
-    """Why a pair's numbers may not be compared; empty where they may, or one is missing."""
+    """Reasons not to compare a pair's numbers; empty if they are comparable or one is missing."""
     first, second = (side.rows for side in sides)
     return obstacles(first[0], second[0]) if first and second else []
 
@@ -93,21 +93,25 @@ def _spoken(pair: Pair) -> str:
 
 
 def _difference(comparison: Comparison, sides: list[_Side]) -> str:
-    """B less A, and how that stands to its interval: in no word that judges, for no metric of
-    such a page was chosen before the runs."""
-    found = comparison.difference
-    if found is None:
+    """B - A, and whether it lies beyond its interval, without a word that judges: no metric of
+    such a page was declared before the runs."""
+    difference = comparison.difference
+    if difference is None:
         return ""
     rows = [side.rows[0] for side in sides if side.rows]
-    if found.low is None or found.high is None:
+    if difference.low is None or difference.high is None:
         remark = _one_seed(rows)
     else:
-        remark = "within its interval" if found.low <= 0 <= found.high else "beyond its interval"
-    return delta_text(found, remark, fixed=rows[0].fixed)
+        remark = (
+            "within its interval"
+            if difference.low <= 0 <= difference.high
+            else "beyond its interval"
+        )
+    return delta_text(difference, remark, fixed=rows[0].fixed)
 
 
 def _one_seed(rows: list[Row]) -> str:
-    """With one common training seed, what the samples' own intervals say."""
+    """Overlap of the intervals over samples, for a pair with one common training seed."""
     ends = [(row.low, row.high) for row in rows if row.low is not None and row.high is not None]
     if len(ends) < len(rows):
         return "no interval"

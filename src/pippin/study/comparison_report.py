@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page that shows two studies, or two runs, beside each other."""
+"""A page that shows two studies, or two runs, side by side."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +8,15 @@ from typing import Any
 from markupsafe import Markup
 
 from pippin.study.comparison import compared_lines
+from pippin.study.embedded_images import ImageEmbedder
 from pippin.study.fairness import covered
 from pippin.study.figures import learning_curves
-from pippin.study.gallery import Wall, gallery
+from pippin.study.gallery import ImageGroup, gallery
 from pippin.study.glossary import control_name
 from pippin.study.page import write_page
-from pippin.study.pictures import Album
 from pippin.study.report import environments, grouped_details, run_lines
 from pippin.study.settings import Setting, differing
-from pippin.study.side_by_side import MEASURING, Both, open_both
+from pippin.study.side_by_side import MEASURING, SourcePair, open_pair
 from pippin.study.table import Line
 from pippin.study.tiles import boards
 
@@ -30,18 +30,18 @@ def render_comparison(first: Path, second: Path, out: Path | None = None) -> Pat
         out: the file to write; None = ``A-beside-B.html`` in the current folder.
 
     Raises:
-        ConfigError: see :func:`pippin.study.side_by_side.open_both`.
+        ConfigError: see :func:`pippin.study.side_by_side.open_pair`.
     """
-    both = open_both(first, second)
-    name = "-beside-".join(one.replace("/", "-") for one in both.names)
+    both = open_pair(first, second)
+    name = "-beside-".join(name.replace("/", "-") for name in both.names)
     return write_page("comparison.html.jinja", _context(both), out or Path(f"{name}.html"))
 
 
-def _context(both: Both) -> dict[str, Any]:
+def _context(both: SourcePair) -> dict[str, Any]:
     lines = compared_lines(both)
-    album = Album()
-    tiles = boards(both, album)
-    pictures = gallery(both.source, album)
+    embedder = ImageEmbedder()
+    tiles = boards(both, embedder)
+    images = gallery(both.source, embedder)
     settings, idle = _differences(both)
     return {
         "title": both.source.declaration.title,
@@ -52,44 +52,46 @@ def _context(both: Both) -> dict[str, Any]:
         "settings": settings,
         "idle": idle,
         "boards": tiles,
-        "grids": _titled(both, pictures.samples),
-        "drift": {name: _titled(both, walls) for name, walls in pictures.drift.items()},
-        "names": {control: control_name(control) for control in pictures.drift},
+        "grids": _titled(both, images.samples),
+        "drift": {name: _titled(both, groups) for name, groups in images.drift.items()},
+        "names": {control: control_name(control) for control in images.drift},
         "lines": [line for line in lines if not line.detail],
         "groups": grouped_details(lines),
         "unranked": [line for line in lines if line.unranked],
-        "curves": [(one, Markup(one.svg)) for one in learning_curves(both.source)],
-        "runs": [line for line in run_lines(both.source) if line.known],
+        "curves": [(figure, Markup(figure.svg)) for figure in learning_curves(both.source)],
+        "runs": [line for line in run_lines(both.source) if line.begun],
         "environments": environments(both.source),
         "problems": both.source.problems,
     }
 
 
-def _differences(both: Both) -> tuple[list[Setting], list[str]]:
-    """Settings in which a pair differs, and the paths of those that can change no number."""
-    found = [
+def _differences(both: SourcePair) -> tuple[list[Setting], list[str]]:
+    """Settings in which a pair differs, and paths of other differences, which change no number."""
+    differences = [
         setting
         for setting in differing(both.source.declaration)
         if setting.values[::2] != setting.values[1::2]
     ]
-    known = {path for row in both.source.results.rows for path in row.protocol}
-    live = [one for one in found if not known or one.path in known]
-    marked = [
-        replace(one, mark="measured differently" if covered(one.path, MEASURING) else "")
-        for one in live
+    measured_paths = {path for row in both.source.results.rows for path in row.protocol}
+    effective = [
+        setting for setting in differences if not measured_paths or setting.path in measured_paths
     ]
-    return marked, [one.path for one in found if one not in live]
+    marked = [
+        replace(setting, mark="measured differently" if covered(setting.path, MEASURING) else "")
+        for setting in effective
+    ]
+    return marked, [setting.path for setting in differences if setting not in effective]
 
 
-def _summary(both: Both, settings: list[Setting], lines: list[Line]) -> str:
-    """One sentence: how much differs, and how much may be compared."""
+def _summary(both: SourcePair, settings: list[Setting], lines: list[Line]) -> str:
+    """One sentence: the number of differing settings and of metrics that may be compared."""
     count = len(settings)
     differ = "differ in no setting" if not count else f"differ in {_counted(count, 'setting')}"
     if not lines:
         return f"A and B {differ}; neither has been measured."
     barred = sum(bool(line.unranked) for line in lines)
     if not barred:
-        return f"A and B {differ}, and all that both measured was measured in the same way."
+        return f"A and B {differ}, and all their common metrics were measured in the same way."
     return (
         f"A and B {differ}; {barred} of {len(lines)} metrics were measured in different ways and "
         "are not compared."
@@ -100,18 +102,22 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _cautions(both: Both) -> list[str]:
+def _cautions(both: SourcePair) -> list[str]:
     cautions = ["This comparison was not declared before the runs, so it gives no verdict."]
     if both.are_runs or len(both.source.declaration.seeds) == 1:
         cautions.append(
-            "One training run each: intervals are over samples, and say nothing of how other "
-            "training seeds would come out."
+            "One training run each: intervals are over samples and do not cover the variation "
+            "between training seeds."
         )
-    if both.alone:
-        cautions.append(f"Only one side has these arms, left out here: {', '.join(both.alone)}.")
+    if both.unpaired:
+        cautions.append(
+            f"Only one side has these arms, which are skipped: {', '.join(both.unpaired)}."
+        )
     return cautions
 
 
-def _titled(both: Both, walls: tuple[Wall, ...]) -> tuple[Wall, ...]:
-    """Two runs are shown together whatever their training seeds are."""
-    return tuple(replace(one, title="one run each") if both.are_runs else one for one in walls)
+def _titled(both: SourcePair, groups: tuple[ImageGroup, ...]) -> tuple[ImageGroup, ...]:
+    """Image groups with the title of two runs, which are compared whatever their seeds are."""
+    return tuple(
+        replace(group, title="one run each") if both.are_runs else group for group in groups
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verdict of a study that declared contrasts: what stands first on its page."""
+"""The verdict of a study with declared contrasts: the first section of its page."""
 
 from collections.abc import Sequence
 
@@ -34,48 +34,52 @@ def study_headline(source: Source, lines: list[Line]) -> Headline:
 def contrast_headline(
     source: Source, lines: list[Line], results: Sequence[ContrastResult]
 ) -> Headline:
-    """One sentence for each primary claim, and the intervals of claims in one unit."""
-    primary = [one for one in results if one.contrast.role == "primary"]
+    """One sentence for each primary claim, and intervals in units of the smallest effects."""
+    primary = [result for result in results if result.contrast.role == "primary"]
     strips, band = _strips(primary)
-    said = [f"{MARKS[one.verdict]}: {one.contrast.claim}" for one in _ordered(primary)]
+    sentences = [
+        f"{MARKS[result.verdict]}: {result.contrast.claim}" for result in _ordered(primary)
+    ]
     return Headline(
         mark=_mark(primary),
-        sentence=" ".join(said) or "No primary contrast was declared; nothing is decided.",
+        sentence=" ".join(sentences) or "No primary contrast was declared; nothing is decided.",
         meaning="",
-        tone=_TONES.get(frozenset(one.verdict for one in primary), "mixed" if primary else "same"),
-        details=tuple(_detail(one) for one in primary),
+        tone=_TONES.get(
+            frozenset(result.verdict for result in primary), "mixed" if primary else "same"
+        ),
+        details=tuple(_detail(result) for result in primary),
         strips=strips,
         left="negative",
         right="positive",
-        beside=tuple(_exploratory(source, lines)),
+        companions=tuple(_exploratory(source, lines)),
         cautions=tuple(cautions(source, _without_size(results))),
         band=band,
     )
 
 
 def _ordered(results: Sequence[ContrastResult]) -> list[ContrastResult]:
-    return [one for verdict in ORDER for one in results if one.verdict == verdict]
+    return [result for verdict in ORDER for result in results if result.verdict == verdict]
 
 
 def _mark(primary: Sequence[ContrastResult]) -> str:
     if not primary:
         return "Exploratory"
-    if not any(one.estimate for one in primary):
+    if not any(result.estimate for result in primary):
         return "No verdict yet"
-    verdicts = {one.verdict for one in primary}
+    verdicts = {result.verdict for result in primary}
     if len(verdicts) == 1:
         return MARKS[primary[0].verdict]
-    counts = ((sum(one.verdict == verdict for one in primary), verdict) for verdict in ORDER)
+    counts = ((sum(result.verdict == verdict for result in primary), verdict) for verdict in ORDER)
     return ", ".join(f"{count} {verdict}" for count, verdict in counts if count)
 
 
 def _detail(result: ContrastResult) -> str:
-    found = f"{result.contrast.name}: {estimate_text(result.estimate)}, {result.verdict}."
-    return f"{found} {result.reason}".strip()
+    text = f"{result.contrast.name}: {estimate_text(result.estimate)}, {result.verdict}."
+    return f"{text} {result.reason}".strip()
 
 
 def _exploratory(source: Source, lines: list[Line]) -> list[str]:
-    """The metrics declared beside the contrasts, without any verdict."""
+    """Values of the declared metrics that are not decided by a contrast, without a verdict."""
     named = {source.declaration.primary, *source.declaration.companions}
     return [
         f"{line.term.label}: {values_text(source, line)}."
@@ -86,9 +90,9 @@ def _exploratory(source: Source, lines: list[Line]) -> list[str]:
 
 def _without_size(results: Sequence[ContrastResult]) -> list[str]:
     names = [
-        one.contrast.name
-        for one in results
-        if one.contrast.role == "primary" and one.contrast.smallest_effect is None
+        result.contrast.name
+        for result in results
+        if result.contrast.role == "primary" and result.contrast.smallest_effect is None
     ]
     if not names:
         return []
@@ -100,29 +104,33 @@ def _without_size(results: Sequence[ContrastResult]) -> list[str]:
 def _strips(primary: Sequence[ContrastResult]) -> tuple[tuple[Strip, ...], str]:
     """Each interval in units of its smallest effect, so that claims of several metrics share a
     scale; none where a claim has no smallest effect."""
-    drawn = [
-        (one.contrast, one.estimate) for one in primary if one.estimate and one.estimate.half_width
+    intervals = [
+        (result.contrast, result.estimate)
+        for result in primary
+        if result.estimate and result.estimate.half_width
     ]
-    if not drawn or any(contrast.smallest_effect is None for contrast, _ in drawn):
+    if not intervals or any(contrast.smallest_effect is None for contrast, _ in intervals):
         return (), ""
     scaled = []
-    for contrast, found in drawn:
+    for contrast, estimate in intervals:
         small = contrast.smallest_effect or 1.0
-        assert found.low is not None and found.high is not None
-        scaled.append((contrast.name, found.low / small, found.mean / small, found.high / small))
+        assert estimate.low is not None and estimate.high is not None
+        scaled.append(
+            (contrast.name, estimate.low / small, estimate.mean / small, estimate.high / small)
+        )
     reach = max(1.0, *(abs(end) for _, low, _, high in scaled for end in (low, high)))
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return round(50 + 46 * value / reach, 2)
 
     strips = tuple(
         Strip(
             label=name,
-            low=place(low),
-            mean=place(mean),
-            high=place(high),
-            zero=place(0.0),
-            band=(place(-1.0), place(1.0)),
+            low=position(low),
+            mean=position(mean),
+            high=position(high),
+            zero=position(0.0),
+            band=(position(-1.0), position(1.0)),
         )
         for name, low, mean, high in scaled
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The declared contrasts of a study's folder, evaluated."""
+"""Evaluate the declared contrasts of a study's folder."""
 
 from pippin.study.contrast_verdict import ContrastResult, contrast_results
 from pippin.study.source import Source
@@ -8,12 +8,12 @@ from pippin.study.verdict import Series
 
 
 def evaluate_contrasts(source: Source) -> list[ContrastResult]:
-    """Every contrast that the study declared, in its order; primary ones with a verdict.
+    """Results of all declared contrasts, in the declared order; primary ones have a verdict.
 
-    Of each metric only the rows of one protocol count, as in the table of results.
+    For each metric only rows of one protocol count, as in the table of results.
     """
     declared = source.declaration
-    metrics = {metric for one in declared.contrasts for metric in one.metrics}
+    metrics = {metric for contrast in declared.contrasts for metric in contrast.metrics}
     means: dict[tuple[str, str], Series] = {}
     real: dict[str, float] = {}
     for metric in sorted(metrics):

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of declared contrasts: one line for each claim, in words."""
+"""The table of declared contrasts: one line for each claim."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from pippin.study.contrast_verdict import ContrastResult, Verdict
-from pippin.study.digits import number, plus_minus, roughly
+from pippin.study.number_format import number, plus_minus, roughly
 from pippin.study.power import contrast_power, seeds_needed
 from pippin.study.source import Source
 from pippin.study.statistics import Estimate
 
 HEADS = ("claim", "estimate", "predicted", "smallest effect", "p", "power", "verdict")
-WANTED_POWER = 0.8
+TARGET_POWER = 0.8
 READING = (
     "Estimate: weighted sum of arms' means ± half of its own 95 % interval (Student t over "
     "seeds).",
@@ -19,9 +19,9 @@ READING = (
     "are exploratory: not adjusted, no verdict.",
     "Power: the chance of “supported” at the smallest effect (at 0 where no difference is "
     f"predicted), by the spread over seeds that was found; behind it how many seeds would give "
-    f"{WANTED_POWER:g}.",
+    f"{TARGET_POWER:g}.",
 )
-"""How the table is to be read."""
+"""Notes that explain the table."""
 _PREDICTED = {
     "negative": "below 0",
     "positive": "above 0",
@@ -39,23 +39,23 @@ TONES: dict[Verdict, ContrastTone] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastLine:
-    """One contrast as a reader meets it."""
+    """One line of the table of contrasts."""
 
     name: str
     claim: str
     formula: str
     """The weighted sum, with the unit."""
     cells: tuple[str, ...]
-    """Behind the claim, in the order of :data:`HEADS`."""
+    """The cells after the claim, in the order of :data:`HEADS`."""
     reason: str
     tone: ContrastTone
 
 
 def contrast_lines(source: Source, results: list[ContrastResult]) -> list[ContrastLine]:
-    """The evaluated contrasts of a study, in their order, in words."""
+    """One line for each evaluated contrast, in the given order."""
     units = {row.metric: row.unit for row in source.results.rows if row.subject == "arm"}
-    family = sum(one.contrast.role == "primary" for one in results)
-    return [_line(one, units, family) for one in results]
+    family = sum(result.contrast.role == "primary" for result in results)
+    return [_line(result, units, family) for result in results]
 
 
 def _line(result: ContrastResult, units: dict[str, str], family: int) -> ContrastLine:
@@ -78,13 +78,13 @@ def _line(result: ContrastResult, units: dict[str, str], family: int) -> Contras
     )
 
 
-def estimate_text(found: Estimate | None) -> str:
-    """The estimate with half of its interval, and how many seeds it rests on."""
-    if found is None:
+def estimate_text(estimate: Estimate | None) -> str:
+    """The estimate with half of its interval and the number of seeds."""
+    if estimate is None:
         return "not measured"
-    if found.half_width is None:
-        return f"{roughly(found.mean)} (one seed)"
-    return f"{plus_minus(found.mean, found.half_width, plus='+')} ({found.count} seeds)"
+    if estimate.half_width is None:
+        return f"{roughly(estimate.mean)} (one seed)"
+    return f"{plus_minus(estimate.mean, estimate.half_width, plus='+')} ({estimate.count} seeds)"
 
 
 def _formula(result: ContrastResult, units: dict[str, str]) -> str:
@@ -95,8 +95,8 @@ def _formula(result: ContrastResult, units: dict[str, str]) -> str:
         text = " ".join(f"{_weight(term.weight)} {term.arm}" for term in terms)
         parts.append(f"{text} of {metric}")
     shares = result.contrast.scale == "share of real"
-    known = {units.get(metric, "") for metric in result.contrast.metrics} - {""}
-    unit = "shares of real images' value" if shares else ", ".join(sorted(known))
+    known_units = {units.get(metric, "") for metric in result.contrast.metrics} - {""}
+    unit = "shares of real images' value" if shares else ", ".join(sorted(known_units))
     return "; ".join(parts) + (f" (unit: {unit})" if unit else "")
 
 
@@ -122,12 +122,12 @@ def p_text(value: float) -> str:
 
 
 def _power(result: ContrastResult, family: int) -> str:
-    """As found, and how many seeds would give the wanted power."""
+    """The power at the observed spread, and the number of seeds with the target power."""
     contrast, count = result.contrast, result.estimate.count if result.estimate else 0
     if not result.spread or count < 2:
         return "\N{EN DASH}"
-    found = contrast_power(contrast, result.spread, count, family)
-    if found is None:
+    power = contrast_power(contrast, result.spread, count, family)
+    if power is None:
         return "\N{EN DASH}"
-    needed = seeds_needed(contrast, result.spread, WANTED_POWER, family)
-    return f"{found:.2f}; {needed or 'over 1000'} seeds"
+    needed = seeds_needed(contrast, result.spread, TARGET_POWER, family)
+    return f"{power:.2f}; {needed or 'over 1000'} seeds"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be claimed of declared contrasts.
+"""Verdicts on declared contrasts.
 
 With psi_s the weighted sum at training seed s, n seeds and d = mean(psi_s), the statistic
 (d - x) sqrt(n) / s  is Student's t with n - 1 degrees of freedom at a true value of x. Every
-p-value here is twice a one-sided one, so that p <= 0.05 is what the 95 % interval says too. With
-a smallest effect e (0 where none was declared), the bounds that are tested are:
+p-value here is twice a one-sided p-value, so that p <= 0.05 agrees with the 95 % interval. With
+a smallest effect e (0 if none was declared), the tested bounds are:
 
     predicted   supported: psi shown to be    not supported: psi shown to be
     negative    below 0                       above -e
@@ -13,9 +13,9 @@ a smallest effect e (0 where none was declared), the bounds that are tested are:
     open        below 0 or above 0            between -e and +e
 
 A difference that is shown to be both (beyond zero, and too small to matter) is not supported; all
-else is inconclusive. The p-values of the primary contrasts are adjusted by Holm's step-down, those
-that support and those that refute each as one family: the chance of any false "supported" in a
-study is at most 5 %, and so is that of any false "not supported".
+else is inconclusive. Holm's step-down adjusts the p-values of the primary contrasts: the
+supporting ones are one family, the refuting ones another. The probability of any false
+"supported" in a study is at most 5 %, and so is that of any false "not supported".
 """
 
 import math
@@ -35,27 +35,27 @@ Verdict = Literal["supported", "not supported", "inconclusive", "exploratory"]
 Means = Mapping[tuple[str, str], Series]
 """(arm, metric) -> the arm's values by training seed."""
 ROUNDING = 1e-12
-"""Above 0.05 that is still 0.05."""
+"""Tolerance above 0.05 for rounding errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastResult:
-    """One contrast with its numbers and what may be claimed."""
+    """One contrast with its estimate, p-values and verdict."""
 
     contrast: Contrast
     verdict: Verdict
     reason: str
     """A sentence."""
     estimate: Estimate | None = None
-    """With the 95 % interval of this contrast alone; None where no seed has all terms."""
+    """With the unadjusted 95 % interval; None if no seed has all terms."""
     spread: float | None = None
     """Standard deviation over seeds; None with fewer than two."""
     p: float | None = None
-    """Of the test that would support the prediction, not adjusted; None where there is no test."""
+    """Unadjusted p-value of the test that would support the prediction; None without a test."""
     p_against: float | None = None
-    """Of the test that would refute it."""
+    """Unadjusted p-value of the test that would refute it."""
     adjusted: float | None = None
-    """``p`` after Holm over the primary contrasts; None for all others."""
+    """``p`` after Holm's step-down over the primary contrasts; None for all others."""
     adjusted_against: float | None = None
 
 
@@ -65,18 +65,18 @@ def contrast_results(
     """Evaluate the contrasts of a study; the primary ones are one family.
 
     Args:
-        contrasts: all that were declared.
-        means: every arm's values of every metric of theirs; what is absent has not been measured.
-        real: metric -> its mean on real images, for contrasts in shares of it.
+        contrasts: all declared contrasts.
+        means: values of every arm and metric of the contrasts; absent ones are not measured yet.
+        real: metric -> its mean on real images, for contrasts on the scale "share of real".
     """
-    results = [_measured(one, means, real) for one in contrasts]
-    family = [place for place, one in enumerate(results) if one.contrast.role == "primary"]
-    # A contrast without a test keeps its place in the family: it was declared with the others.
-    p = holm([_or_one(results[place].p) for place in family])
-    against = holm([_or_one(results[place].p_against) for place in family])
-    for place, for_it, against_it in zip(family, p.tolist(), against.tolist(), strict=True):
-        if results[place].p is not None:
-            results[place] = _decided(results[place], for_it, against_it)
+    results = [_measured(contrast, means, real) for contrast in contrasts]
+    family = [index for index, result in enumerate(results) if result.contrast.role == "primary"]
+    # A contrast without a test still counts in the family: it was declared with the others.
+    p = holm([_or_unity(results[index].p) for index in family])
+    against = holm([_or_unity(results[index].p_against) for index in family])
+    for index, supporting, refuting in zip(family, p.tolist(), against.tolist(), strict=True):
+        if results[index].p is not None:
+            results[index] = _decided(results[index], supporting, refuting)
     return results
 
 
@@ -97,13 +97,13 @@ def seed_sums(contrast: Contrast, means: Means, real: Mapping[str, float]) -> di
 def p_values(
     contrast: Contrast, mean: ArrayLike, error: ArrayLike, freedom: int
 ) -> tuple[FloatArray, FloatArray]:
-    """P-values for and against what a contrast predicts, each twice a one-sided one.
+    """P-values for and against the prediction of a contrast, each twice a one-sided p-value.
 
     Args:
         contrast: its prediction and smallest effect are used.
-        mean: (studies,), of the weighted sums.
+        mean: (studies,), means of the weighted sums.
         error: (studies,), standard errors of the means.
-        freedom: its degrees of freedom.
+        freedom: degrees of freedom of the standard errors.
     """
     small, at = contrast.smallest_effect or 0.0, np.asarray(mean, float)
 
@@ -124,15 +124,15 @@ def p_values(
 
 
 def decide(p: ArrayLike, against: ArrayLike) -> np.ndarray:
-    """Verdicts by adjusted p-values for and against each prediction, of equal shapes."""
-    supports, refutes = (np.asarray(one) <= 1 - LEVEL + ROUNDING for one in (p, against))
+    """Verdicts from adjusted p-values for and against each prediction, of equal shapes."""
+    supports, refutes = (np.asarray(values) <= 1 - LEVEL + ROUNDING for values in (p, against))
     return np.where(refutes, "not supported", np.where(supports, "supported", "inconclusive"))
 
 
 def _measured(contrast: Contrast, means: Means, real: Mapping[str, float]) -> ContrastResult:
-    """Estimate and unadjusted p-values; a verdict only where none is possible."""
-    silent: Verdict = "inconclusive" if contrast.role == "primary" else "exploratory"
-    empty = ContrastResult(contrast=contrast, verdict=silent, reason="")
+    """Estimate and unadjusted p-values; the verdict is final only if no test is possible."""
+    default: Verdict = "inconclusive" if contrast.role == "primary" else "exploratory"
+    empty = ContrastResult(contrast=contrast, verdict=default, reason="")
     reason = _obstacle(contrast, means, real)
     if contrast.scale == "share of real" and any(
         not real.get(m, 0.0) > 0 for m in contrast.metrics
@@ -143,22 +143,22 @@ def _measured(contrast: Contrast, means: Means, real: Mapping[str, float]) -> Co
     sums = seed_sums(contrast, means, real)
     if not sums:
         return replace(empty, reason=reason or "No training seed has all of its numbers yet.")
-    found = replace(empty, estimate=over_seeds(sums), reason=reason)
+    measured = replace(empty, estimate=over_seeds(sums), reason=reason)
     if len(sums) == 1:
-        return replace(found, reason=reason or ONE_SEED)
+        return replace(measured, reason=reason or ONE_SEED)
     spread = stdev(sums.values())
-    assert found.estimate is not None
+    assert measured.estimate is not None
     p, against = p_values(
-        contrast, [found.estimate.mean], [spread / math.sqrt(len(sums))], len(sums) - 1
+        contrast, [measured.estimate.mean], [spread / math.sqrt(len(sums))], len(sums) - 1
     )
     if reason:
-        return replace(found, spread=spread)
+        return replace(measured, spread=spread)
     text = "" if contrast.role == "primary" else "Not corrected for other comparisons: no verdict."
-    return replace(found, spread=spread, p=p.item(), p_against=against.item(), reason=text)
+    return replace(measured, spread=spread, p=p.item(), p_against=against.item(), reason=text)
 
 
 def _obstacle(contrast: Contrast, means: Means, real: Mapping[str, float]) -> str:
-    """Why no verdict is possible whatever the numbers are; empty where it is."""
+    """Reason why no verdict is possible whatever the numbers are; empty if one is possible."""
     for metric in contrast.metrics if contrast.scale == "share of real" else ():
         if not real.get(metric, 0.0) > 0:
             return f"{metric} has no value of real images above 0 to divide by."
@@ -172,7 +172,7 @@ def _obstacle(contrast: Contrast, means: Means, real: Mapping[str, float]) -> st
 
 
 def _decided(result: ContrastResult, p: float, against: float) -> ContrastResult:
-    """The verdict by adjusted p-values."""
+    """The result with its verdict from adjusted p-values."""
     verdict = cast(Verdict, str(decide(p, against)))
     supports = bool(decide(p, 1.0) == "supported")
     return replace(
@@ -185,8 +185,8 @@ def _decided(result: ContrastResult, p: float, against: float) -> ContrastResult
 
 
 def _reason(result: ContrastResult, verdict: Verdict, supports: bool) -> str:
-    contrast, found = result.contrast, result.estimate
-    assert found is not None and found.low is not None and found.high is not None
+    contrast, estimate = result.contrast, result.estimate
+    assert estimate is not None and estimate.low is not None and estimate.high is not None
     small, predicted = contrast.smallest_effect, contrast.predicted
     matters = f"the smallest effect that matters ({small:g})" if small else ""
     if verdict == "inconclusive":
@@ -203,10 +203,10 @@ def _reason(result: ContrastResult, verdict: Verdict, supports: bool) -> str:
         return f"The difference is smaller than {matters}."
     if not small:
         return ""
-    if min(abs(found.low), abs(found.high)) >= small and found.low * found.high > 0:
+    if min(abs(estimate.low), abs(estimate.high)) >= small and estimate.low * estimate.high > 0:
         return f"The whole interval is beyond {matters}."
     return f"Whether it is as large as {matters} is undecided."
 
 
-def _or_one(p: float | None) -> float:
+def _or_unity(p: float | None) -> float:
     return 1.0 if p is None else p

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contrasts: what a study compares, declared before its first run.
+"""Contrasts: the comparisons of a study, declared before its first run.
 
 A contrast is a weighted sum of means over arms,  psi = sum_k w_k mu(arm_k, metric_k),  whose
-weights sum to 0. One claim is one contrast: a difference of two arms, a main effect or an
+weights sum to 0. Each claim is one contrast: a difference of two arms, a main effect or an
 interaction of a factorial design (which uses every arm), a trend along an ordered axis.
 """
 
@@ -17,15 +17,15 @@ Scale = Literal["raw", "share of real"]
 Role = Literal["primary", "secondary", "exploratory"]
 Prediction = Literal["negative", "positive", "none", "open"]
 
-MOST_PRIMARY = 3
-"""Primary contrasts that a study may declare: each one more costs all of them power."""
+MAX_PRIMARY = 3
+"""Largest number of primary contrasts of a study: each additional one lowers the power of all."""
 _CHOICES: dict[str, tuple[str, ...]] = {
     "scale": get_args(Scale),
     "role": get_args(Role),
     "predicted": get_args(Prediction),
 }
 _ZERO = 1e-9
-"""What the weights may sum to, as a share of the sum of their absolute values."""
+"""Tolerance of the sum of weights, as a share of the sum of their absolute values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,26 +39,26 @@ class ContrastTerm(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast(Config):
-    """One claim as a weighted sum of arms' means, with what it predicts."""
+    """One claim as a weighted sum of arms' means, with its prediction."""
 
     name: str
     claim: str
-    """One sentence: what would be said if the prediction held."""
+    """One sentence that is true if the prediction holds."""
     terms: tuple[ContrastTerm, ...]
     scale: Scale = "raw"
-    """"share of real": every value is divided by the metric's mean on real images, so that
-    effects of different controls can be compared."""
+    """"share of real" divides every value by the metric's mean on real images, so that effects of
+    different controls can be compared."""
     role: Role = "primary"
     """Primary contrasts get a verdict, as one family; all others are exploratory."""
     smallest_effect: float | None = None
     """The smallest size that matters, in the contrast's unit."""
     predicted: Prediction = "open"
-    """What the claim predicts: psi < 0, psi > 0, no difference that matters, or only that there
-    is a difference. With a smallest effect, a difference smaller than that is none."""
+    """The prediction: psi < 0, psi > 0, no difference that matters, or only that there is a
+    difference. With a smallest effect, a smaller difference counts as none."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that it needs, each once."""
+        """The metrics of its terms, each once."""
         return tuple(dict.fromkeys(term.metric for term in self.terms))
 
 
@@ -67,7 +67,7 @@ def difference(first: str, second: str, metric: str, **declared: Any) -> Contras
 
     Args:
         first, second: names of arms.
-        metric: whose means are compared.
+        metric: the metric whose means are compared.
         declared: the other fields of :class:`Contrast`.
     """
     return Contrast(terms=_terms({first: -1.0, second: 1.0}, metric), **declared)
@@ -85,10 +85,10 @@ def main_effect(
 
     Args:
         combinations: arm -> axis -> level, of :meth:`Study.arm_levels`. Arms at other levels of
-            the axis do not enter.
-        axis: whose effect it is.
+            the axis are not used.
+        axis: the axis whose effect is taken.
         low, high: two of its levels.
-        metric: whose means are compared.
+        metric: the metric whose means are compared.
         declared: the other fields of :class:`Contrast`.
 
     Raises:
@@ -108,14 +108,14 @@ def interaction(
     metric: str,
     **declared: Any,
 ) -> Contrast:
-    """How much larger one axis' effect is at a second axis' ``high`` level than at its ``low``.
+    """The effect of one axis at a second axis' ``high`` level minus that at its ``low`` level.
 
     The difference of the two differences, not half of it.
 
     Args:
         combinations: arm -> axis -> level, of :meth:`Study.arm_levels`.
         first, second: (axis, low level, high level) of each.
-        metric: whose means are compared.
+        metric: the metric whose means are compared.
         declared: the other fields of :class:`Contrast`.
 
     Raises:
@@ -138,20 +138,20 @@ def linear(
     ``positions``.
 
     Args:
-        arms: in the order of the axis.
-        metric: whose means are compared.
-        positions: of each arm along the axis; None = 0, 1, 2, ..., so that the unit is per step.
+        arms: names of arms in the order of the axis.
+        metric: the metric whose means are compared.
+        positions: position of each arm along the axis; None = 0, 1, 2, ..., the unit is per step.
         declared: the other fields of :class:`Contrast`.
     """
-    places = [float(x) for x in (range(len(arms)) if positions is None else positions)]
-    if len(places) != len(arms) or len(set(places)) < 2:
+    coordinates = [float(x) for x in (range(len(arms)) if positions is None else positions)]
+    if len(coordinates) != len(arms) or len(set(coordinates)) < 2:
         raise ConfigError(
             f"a trend needs one position for each arm and two different ones at least; got "
-            f"{len(arms)} arms and positions {places}"
+            f"{len(arms)} arms and positions {coordinates}"
         )
-    middle = sum(places) / len(places)
-    total = sum((x - middle) ** 2 for x in places)
-    weights = [(x - middle) / total for x in places]
+    mean = sum(coordinates) / len(coordinates)
+    total = sum((x - mean) ** 2 for x in coordinates)
+    weights = [(x - mean) / total for x in coordinates]
     terms = tuple(
         ContrastTerm(arm=arm, metric=metric, weight=weight)
         for arm, weight in zip(arms, weights, strict=True)
@@ -161,42 +161,42 @@ def linear(
 
 
 def minus(first: Contrast, second: Contrast, **declared: Any) -> Contrast:
-    """The contrast  first - second:  an effect on one metric against that on another, say.
+    """The contrast  first - second, such as an effect on one metric against that on another.
 
     Args:
-        first, second: contrasts of which the terms alone are used.
+        first, second: contrasts; only their terms are used.
         declared: the other fields of :class:`Contrast`.
     """
-    taken = (replace(term, weight=-term.weight) for term in second.terms)
-    return Contrast(terms=(*first.terms, *taken), **declared)
+    negated = (replace(term, weight=-term.weight) for term in second.terms)
+    return Contrast(terms=(*first.terms, *negated), **declared)
 
 
 def check_contrasts(contrasts: Sequence[Contrast], arms: Collection[str]) -> None:
-    """Refuse contrasts that cannot be evaluated or that are too many.
+    """Refuse contrasts that cannot be evaluated, and too many primary contrasts.
 
     Args:
-        contrasts: of one study.
+        contrasts: contrasts of one study.
         arms: the names of its arms.
 
     Raises:
-        ConfigError: naming the contrast, what is wrong and what is allowed.
+        ConfigError: the message names the contrast, what is wrong and what is allowed.
     """
-    for name, count in Counter(one.name for one in contrasts).items():
+    for name, count in Counter(contrast.name for contrast in contrasts).items():
         if count > 1:
-            raise ConfigError(f"{count} contrasts are called {name!r}: give each its own name")
-    primary = [one.name for one in contrasts if one.role == "primary"]
-    if len(primary) > MOST_PRIMARY:
+            raise ConfigError(f"{count} contrasts have the name {name!r}: give each its own name")
+    primary = [contrast.name for contrast in contrasts if contrast.role == "primary"]
+    if len(primary) > MAX_PRIMARY:
         raise ConfigError(
             f"{len(primary)} contrasts are primary ({', '.join(primary)}); at most "
-            f"{MOST_PRIMARY} are allowed: give the others role='secondary' or 'exploratory'"
+            f"{MAX_PRIMARY} are allowed: give the others role='secondary' or 'exploratory'"
         )
-    for one in contrasts:
-        for problem in _problems(one, arms):
-            raise ConfigError(f"contrast {one.name!r}: {problem}")
+    for contrast in contrasts:
+        for problem in _problems(contrast, arms):
+            raise ConfigError(f"contrast {contrast.name!r}: {problem}")
 
 
 def _problems(contrast: Contrast, arms: Collection[str]) -> Iterator[str]:
-    """What is wrong with one contrast."""
+    """Errors of one contrast, one message each."""
     for field, allowed in _CHOICES.items():
         if (value := getattr(contrast, field)) not in allowed:
             yield f"{field} must be one of {', '.join(allowed)}; got {value!r}"
@@ -210,12 +210,13 @@ def _problems(contrast: Contrast, arms: Collection[str]) -> Iterator[str]:
     if smallest is not None and not 0 < smallest < float("inf"):
         yield f"smallest_effect must be > 0; got {smallest}"
     if contrast.predicted == "none" and smallest is None:
-        yield "that no difference matters is predicted: give smallest_effect, what would matter"
+        yield "predicted='none' needs smallest_effect, the smallest difference that matters"
 
 
 def _weight_problems(contrast: Contrast) -> Iterator[str]:
-    """Terms of one arm and metric count together. Raw values of different metrics have different
-    units, so each metric's weights must cancel; shares of real may be set against each other."""
+    """Errors of the weights. Terms of one arm and metric are added up. Raw values of different
+    metrics have different units, so the weights of each metric must sum to 0; on the scale
+    "share of real" only all weights together must."""
     groups: dict[str, dict[tuple[str, str], float]] = {}
     for term in contrast.terms:
         group = groups.setdefault(term.metric if contrast.scale == "raw" else "all metrics", {})
@@ -249,20 +250,20 @@ def _at(
 
 
 def _cells(
-    combinations: Mapping[str, Mapping[str, str]], wanted: Mapping[str, str]
+    combinations: Mapping[str, Mapping[str, str]], fixed: Mapping[str, str]
 ) -> dict[tuple[tuple[str, str], ...], str]:
-    """Levels of the other axes -> the arm that has them and the wanted levels."""
-    found = {
-        tuple(sorted((axis, level) for axis, level in levels.items() if axis not in wanted)): arm
+    """Levels of the other axes -> the arm with these and the fixed levels."""
+    arms = {
+        tuple(sorted((axis, level) for axis, level in levels.items() if axis not in fixed)): arm
         for arm, levels in combinations.items()
-        if all(levels.get(axis) == level for axis, level in wanted.items())
+        if all(levels.get(axis) == level for axis, level in fixed.items())
     }
-    if not found:
-        known = {
-            axis: sorted({arm.get(axis, "") for arm in combinations.values()}) for axis in wanted
+    if not arms:
+        available = {
+            axis: sorted({arm.get(axis, "") for arm in combinations.values()}) for axis in fixed
         }
-        raise ConfigError(f"no arm is at {dict(wanted)}; the levels are: {known}")
-    return found
+        raise ConfigError(f"no arm is at {dict(fixed)}; the levels are: {available}")
+    return arms
 
 
 def _refuse_unbalanced(
@@ -272,9 +273,9 @@ def _refuse_unbalanced(
     high: str,
     above: Mapping[tuple[tuple[str, str], ...], str],
 ) -> None:
-    odd = [dict(others) for others in set(below) ^ set(above)]
-    if low == high or odd:
+    unmatched = [dict(levels) for levels in set(below) ^ set(above)]
+    if low == high or unmatched:
         raise ConfigError(
             f"the effect of axis {axis!r} needs two levels that are combined with the same levels "
-            f"of the other axes; {low!r} and {high!r} are not: {odd or 'they are one level'}"
+            f"of the other axes; {low!r} and {high!r} are not: {unmatched or 'they are one level'}"
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a study declared before its first run: the content of ``study.json``."""
+"""The declaration of a study, made before its first run: the content of ``study.json``."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class DeclaredAxis(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration(Config):
-    """A study as plain JSON values, so that a report needs none of the code that made it."""
+    """A study as plain JSON values, so that a report does not need the code that declared it."""
 
     FORMAT = "study"
 
@@ -30,29 +30,29 @@ class Declaration(Config):
     combinations: dict[str, dict[str, str]]
     """Arm -> axis -> level."""
     arms: dict[str, dict[str, Any]]
-    """Arm -> complete recipe; the first arm is the one that the others are compared with."""
+    """Arm -> complete recipe; the first arm is the baseline of all comparisons."""
     starts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Name -> complete recipe of a run that arms go on from."""
+    """Name -> complete recipe of a pre-training run whose weights initialise arms."""
     seeds: tuple[int, ...]
     first_seeds: tuple[int, ...]
     """The seeds declared before the first run; others in ``seeds`` were added later."""
     primary: str | None
-    """None for the report of a single run, which compares nothing."""
+    """Name of the deciding metric; None for the report of a single run, which compares nothing."""
     companions: tuple[str, ...]
     smallest_effect: float | None
     contrasts: tuple[Contrast, ...] = ()
     """Claims as weighted sums of arms; studies of earlier versions have none."""
     prediction: str = ""
-    """What was expected, in a sentence."""
+    """The expected result, in a sentence."""
     reproduce: tuple[str, ...]
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The setting paths that arms may differ in."""
-        found = (
+        paths = (
             path for axis in self.axes.values() for level in axis.levels.values() for path in level
         )
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(paths))
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Arm -> every setting by dotted path."""

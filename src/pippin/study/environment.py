@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a number was computed with: versions, commit, machine. Recorded beside every result."""
+"""The software environment of a run, recorded with every result: versions, commit, platform."""
 
 import platform
 import subprocess
@@ -12,8 +12,10 @@ import pippin
 
 @cache
 def environment() -> dict[str, str]:
-    """Versions of pippin, Python and torch, the commit of the source tree, the platform; as they
-    were when this process first asked, for that is the code it runs."""
+    """Versions of pippin, Python and torch, the commit of the source tree, and the platform.
+
+    Cached at the first call of the process, because that is the code that the process runs.
+    """
     return {
         "pippin": pippin.__version__,
         "commit": _commit(Path(pippin.__file__).parent),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often verdicts are wrong: simulated studies with a known truth, decided as real ones are.
+"""Error rates of verdicts, from simulated studies with known true means.
 
-The value of an arm at a seed is its true mean, plus what all arms share at that seed, plus noise
-of its own; both are normal. Nothing is trained.
+The value of an arm at a seed is its true mean, plus an effect that all arms share at that seed,
+plus noise of the arm; both are normal. Verdicts are made as in real studies. Nothing is trained.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,31 +26,31 @@ SQUARE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """A study without its numbers."""
+    """The design of a study: arms and contrasts without measured values."""
 
     name: str
     arms: tuple[str, ...]
     contrasts: tuple[Contrast, ...]
-    """Of the one metric :data:`METRIC`; all of them primary."""
+    """Contrasts of the metric :data:`METRIC`; all of them primary."""
 
     def true_values(self, means: Mapping[str, float]) -> list[float]:
-        """Each contrast's value where arms have these true means; an absent one is 0."""
+        """The true value of each contrast for these true means of arms; an absent mean is 0."""
         return [
-            sum(term.weight * means.get(term.arm, 0.0) for term in one.terms)
-            for one in self.contrasts
+            sum(term.weight * means.get(term.arm, 0.0) for term in contrast.terms)
+            for contrast in self.contrasts
         ]
 
     def spreads(self, noise: float) -> list[float]:
-        """Each contrast's standard deviation over seeds, where the arms' own noise has this."""
+        """The standard deviation of each contrast over seeds, for this one of the arms' noise."""
         return [
-            noise * float(np.linalg.norm([term.weight for term in one.terms]))
-            for one in self.contrasts
+            noise * float(np.linalg.norm([term.weight for term in contrast.terms]))
+            for contrast in self.contrasts
         ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """A share of simulated studies with its 95 % interval (Wilson 1927)."""
+    """The share of simulated studies with an outcome and its 95 % interval (Wilson 1927)."""
 
     count: int
     total: int
@@ -71,15 +71,20 @@ class Rate:
 
 def designs(predicted: Prediction = "open", smallest_effect: float | None = None) -> list[Design]:
     """One difference, three differences from one arm, and a 2 x 2 by main effects."""
-    said = {"claim": "-", "predicted": predicted, "smallest_effect": smallest_effect}
+    declared = {"claim": "-", "predicted": predicted, "smallest_effect": smallest_effect}
     arms = ("a", "b", "c", "d")
-    against = [difference("a", arm, METRIC, name=arm, **said) for arm in arms[1:]]
+    against = [difference("a", arm, METRIC, name=arm, **declared) for arm in arms[1:]]
     effects = [
-        main_effect(SQUARE, axis, "low", "high", METRIC, name=axis, **said)
+        main_effect(SQUARE, axis, "low", "high", METRIC, name=axis, **declared)
         for axis in ("first", "second")
     ]
     both = interaction(
-        SQUARE, ("first", "low", "high"), ("second", "low", "high"), METRIC, name="both", **said
+        SQUARE,
+        ("first", "low", "high"),
+        ("second", "low", "high"),
+        METRIC,
+        name="both",
+        **declared,
     )
     return [
         Design(name="one difference", arms=arms[:2], contrasts=(against[0],)),
@@ -100,12 +105,12 @@ def simulated_verdicts(
     """The verdicts of simulated studies.
 
     Args:
-        design: what every study declares.
-        seeds: training seeds of each study.
-        studies: how many are simulated.
+        design: the design of every study.
+        seeds: number of training seeds of each study.
+        studies: number of simulated studies.
         means: true mean of arms; an absent one is 0.
-        noise: standard deviation of each arm's own noise.
-        seed: of the numbers drawn.
+        noise: standard deviation of each arm's noise.
+        seed: seed of the random numbers.
 
     Returns:
         (studies, contrasts): the verdicts.
@@ -114,14 +119,14 @@ def simulated_verdicts(
         design, seeds=seeds, studies=studies, means=means, noise=noise, seed=seed
     )
     weights = np.zeros((len(design.arms), len(design.contrasts)))
-    for place, one in enumerate(design.contrasts):
-        for term in one.terms:
-            weights[design.arms.index(term.arm), place] += term.weight
+    for index, contrast in enumerate(design.contrasts):
+        for term in contrast.terms:
+            weights[design.arms.index(term.arm), index] += term.weight
     sums = values @ weights  # (studies, seeds, contrasts)
     mean, error = sums.mean(1), sums.std(1, ddof=1) / np.sqrt(seeds)
     tests = [
-        p_values(one, mean[:, place], error[:, place], seeds - 1)
-        for place, one in enumerate(design.contrasts)
+        p_values(contrast, mean[:, index], error[:, index], seeds - 1)
+        for index, contrast in enumerate(design.contrasts)
     ]
     p, against = (np.stack(side, -1) for side in zip(*tests, strict=True))
     return decide(holm(p), holm(against))
@@ -136,7 +141,10 @@ def simulated_values(
     noise: float = 1.0,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """(studies, seeds, arms): the numbers of simulated studies; arguments as above."""
+    """(studies, seeds, arms): the values of simulated studies.
+
+    Args: as for :func:`simulated_verdicts`.
+    """
     draw = np.random.default_rng(seed)
     truth = np.array([(means or {}).get(arm, 0.0) for arm in design.arms])
     own = draw.normal(size=(studies, seeds, len(design.arms)))
@@ -147,9 +155,9 @@ def any_rate(verdicts: np.ndarray, verdict: str, among: Sequence[int] | None = N
     """The share of studies in which any contrast has a verdict.
 
     Args:
-        verdicts: of :func:`simulated_verdicts`.
+        verdicts: output of :func:`simulated_verdicts`.
         verdict: such as "supported".
-        among: which contrasts count, by place; None = all.
+        among: indices of the contrasts that count; None = all.
     """
     counted = verdicts if among is None else verdicts[:, list(among)]
     return Rate(count=int((counted == verdict).any(1).sum()), total=len(verdicts))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the runs of a study are executed: in processes of this machine, or elsewhere.
+"""Executors of the runs of a study: local processes, or jobs of a cluster.
 
-A job is started, asked whether it is done, and gives what its function returned; what dies does
-not take the study with it.
+A job is submitted, polled, and returns the result of its function. A job whose process dies fails
+alone: the study goes on.
 """
 
 import itertools
@@ -20,12 +20,12 @@ from pippin.system.children import end_with_parent
 from pippin.system.stop import signals_interrupt
 
 GRACE = 120.0
-"""Seconds that a stopped job has to write its checkpoint."""
+"""Seconds that a cancelled job has to write its checkpoint."""
 KILLED = (
-    " (killed: out of memory?); fewer --jobs, or fewer train.workers or a smaller "
-    "train.micro_batch_size of its recipe, take less, and the same command tries it again"
+    " (killed: out of memory?); to lower the memory use, set fewer --jobs, or fewer train.workers "
+    "or a smaller train.micro_batch_size of its recipe; the same command then runs it again"
 )
-"""What to do about a job that the system killed."""
+"""Advice for a job that the system killed."""
 
 
 @runtime_checkable
@@ -33,17 +33,17 @@ class Job(Protocol):
     """One running function."""
 
     def done(self) -> bool:
-        """Whether it has ended, well or not."""
+        """True if it has ended, successfully or not."""
 
     def result(self) -> Any:
-        """What it returned.
+        """The return value of the function.
 
         Raises:
-            Exception: it raised, or its process died.
+            Exception: the function raised, or its process died.
         """
 
     def cancel(self) -> Any:
-        """Ask it to stop, without waiting."""
+        """Request a stop, without waiting."""
 
 
 @runtime_checkable
@@ -51,52 +51,52 @@ class Executor(Protocol):
     """Starts jobs."""
 
     jobs: int
-    """How many run at once."""
+    """Number of concurrent jobs."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Job:
-        """Start a function that can be imported, with arguments that can be pickled."""
+        """Start an importable function with picklable arguments."""
 
 
 class RefusedJob:
     """A job that could not be started.
 
     Args:
-        reason: why.
+        reason: the error message of the executor.
     """
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
     def done(self) -> bool:
-        """It is, before it began."""
+        """Always true."""
         return True
 
     def result(self) -> Any:
-        """There is none.
+        """No result exists.
 
         Raises:
-            RuntimeError: always; it says why.
+            RuntimeError: always, with the reason.
         """
         raise RuntimeError(f"its job could not be started: {self.reason}")
 
     def cancel(self) -> None:
-        """There is nothing to stop."""
+        """Do nothing: no process runs."""
 
 
-def submitted(executor: Executor, function: Callable[..., Any], *arguments: Any) -> Job:
-    """A started job, or a refused one: a full queue or a limit of the cluster costs one run and
+def submit_or_refuse(executor: Executor, function: Callable[..., Any], *arguments: Any) -> Job:
+    """A started job, or a refused one: a full queue or a limit of the cluster fails one run and
     not the study."""
     try:
         return executor.submit(function, *arguments)
-    except Exception as error:  # of whatever kind: those of executors have no common one
+    except Exception as error:  # exceptions of executors have no common base class
         return RefusedJob(f"{type(error).__name__}: {error}")
 
 
 class LocalExecutor:
-    """A process for each run; the machine's cores are shared equally.
+    """A process for each run; each gets an equal number of the machine's cores.
 
     Args:
-        jobs: processes at once.
+        jobs: number of concurrent processes.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -107,8 +107,8 @@ class LocalExecutor:
         self._slots: dict[int, LocalJob] = {}
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> "LocalJob":
-        """Start a process in the first slot that no running job holds; on a machine with cards
-        slot n has card n, over again from the first one where there are fewer."""
+        """Start a process in the first free slot; the job of slot n uses GPU n modulo the number
+        of GPUs."""
         self._slots = {slot: job for slot, job in self._slots.items() if not job.done()}
         slot = next(slot for slot in itertools.count() if slot not in self._slots)
         job = LocalJob(function, arguments, self.threads, slot)
@@ -117,14 +117,17 @@ class LocalExecutor:
 
 
 class LocalJob:
-    """One process; it has a process group of its own, so that Ctrl-C reaches its parent only, and
-    it ends with its parent, so that the next call of the study finds its folder free."""
+    """One worker process.
+
+    It has its own process group, so that Ctrl-C reaches its parent only. It ends with its parent,
+    so that the next call of the study finds the lock of its folder free.
+    """
 
     def __init__(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int, slot: int
     ) -> None:
         self.slot = slot
-        # A server that has imported torch and touched no card is forked: each start is quick.
+        # Fork a server that has imported torch but not initialised CUDA: workers start quickly.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["pippin.run.execute"])
         self._answer, answer = context.Pipe(duplex=False)
@@ -132,16 +135,20 @@ class LocalJob:
             target=_work, args=(answer, function, arguments, threads, slot), daemon=False
         )
         self._process.start()
-        answer.close()  # only the child holds it now: its death is seen as an end
+        answer.close()  # only the child holds it now, so its death raises EOFError here
 
     def done(self) -> bool:
-        """An answer is there, or the process is gone."""
+        """True if a result has arrived or the process has ended."""
         return self._answer.poll() or not self._process.is_alive()
 
     def result(self) -> Any:
-        """The function's, or an error that says how the process ended."""
+        """The return value of the function.
+
+        Raises:
+            RuntimeError: the function raised, or the process ended without a result.
+        """
         try:
-            found, value = self._answer.recv()
+            succeeded, value = self._answer.recv()
         except EOFError:
             self._process.join()
             code = self._process.exitcode
@@ -150,16 +157,16 @@ class LocalJob:
                 + (KILLED if code == -signal.SIGKILL else "")
             ) from None
         self._process.join()
-        if not found:
+        if not succeeded:
             raise RuntimeError(value)
         return value
 
     def cancel(self) -> None:
-        """SIGTERM: it writes a checkpoint."""
+        """Send SIGTERM: the worker writes a checkpoint and stops."""
         self._process.terminate()
 
     def end(self, deadline: float) -> None:
-        """Wait until a time of the monotonic clock, then kill."""
+        """Wait for the process until ``deadline`` (monotonic clock), then kill it."""
         self._process.join(max(0.0, deadline - time.monotonic()))
         if self._process.is_alive():
             self._process.kill()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes a comparison unfair or impossible: refused before anything is trained."""
+"""Checks of a fair comparison, which refuse unfair or impossible studies before any training."""
 
 import itertools
 import re
@@ -13,19 +13,21 @@ from pippin.run.folder import START
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 BUDGET = "train.images"
-"""The setting that is a run's budget."""
+"""Path of the setting with a run's training budget in images."""
 
 
 def refuse_other_differences(recipes: Mapping[str, Recipe], declared: Sequence[str]) -> None:
     """Refuse recipes that differ in any protocol setting outside the declared paths.
 
     Raises:
-        ConfigError: naming each path and both values.
+        ConfigError: the message names each path and both values.
     """
     first, *others = recipes
     for other in others:
-        found = difference(recipes[first], recipes[other])
-        undeclared = {path: pair for path, pair in found.items() if not covered(path, declared)}
+        differences = difference(recipes[first], recipes[other])
+        undeclared = {
+            path: pair for path, pair in differences.items() if not covered(path, declared)
+        }
         if undeclared:
             lines = "".join(f"\n  {p}: {a!r} and {b!r}" for p, (a, b) in undeclared.items())
             raise ConfigError(
@@ -33,8 +35,8 @@ def refuse_other_differences(recipes: Mapping[str, Recipe], declared: Sequence[s
                 f"({', '.join(declared) or 'none'}):{lines}\n"
                 "make these settings equal, or declare them as an axis"
             )
-        if BUDGET in found and BUDGET not in declared:
-            a, b = found[BUDGET]
+        if BUDGET in differences and BUDGET not in declared:
+            a, b = differences[BUDGET]
             raise ConfigError(
                 f"arms {first!r} and {other!r} have different budgets ({BUDGET}: {a} and {b}); "
                 f"declare {BUDGET!r} itself as an axis if the length of training is the question"
@@ -42,8 +44,10 @@ def refuse_other_differences(recipes: Mapping[str, Recipe], declared: Sequence[s
 
 
 def covered(path: str, declared: Sequence[str]) -> bool:
-    """Whether a setting path is one of the declared paths or lies below one."""
-    return any(path == one or path.startswith(f"{one}.") for one in declared)
+    """True for a setting path that is one of the declared paths or lies below one."""
+    return any(
+        path == declared_path or path.startswith(f"{declared_path}.") for declared_path in declared
+    )
 
 
 def value_at(config: Config, path: str) -> Any:
@@ -59,7 +63,7 @@ def value_at(config: Config, path: str) -> Any:
 
 
 def refuse_names(names: list[str]) -> None:
-    """Names become folder names."""
+    """Refuse names that cannot be folder names."""
     for name in names:
         if not _NAME.fullmatch(name):
             raise ConfigError(
@@ -69,32 +73,35 @@ def refuse_names(names: list[str]) -> None:
 
 
 def refuse_starts(starts: Mapping[str, Recipe], arms: Mapping[str, Recipe]) -> None:
-    """Every start is named by somebody after it, and every name is a start."""
+    """Refuse unknown and unused starts: ``init.run`` of a start or arm names an earlier start."""
     refuse_names([*starts])
-    known: list[str] = []
+    available: list[str] = []
     used = set()
     for name, recipe in [*starts.items(), *arms.items()]:
-        wanted = start_of(recipe)
-        if wanted is not None and wanted not in known:
+        start = start_of(recipe)
+        if start is not None and start not in available:
             raise ConfigError(
-                f"{name!r} starts from {START}{wanted}, but the runs to start from before it are: "
-                f"{', '.join(known) or 'none'}"
+                f"{name!r} starts from {START}{start}, but the runs to start from before it are: "
+                f"{', '.join(available) or 'none'}"
             )
-        used.add(wanted)
+        used.add(start)
         if name in starts:
-            known.append(name)
-    idle = [name for name in starts if name not in used]
-    if idle:
-        raise ConfigError(f"no arm starts from {', '.join(idle)}: leave it out, or name it")
+            available.append(name)
+    unused = [name for name in starts if name not in used]
+    if unused:
+        raise ConfigError(
+            f"no arm starts from {', '.join(unused)}: remove it, or name it in init.run"
+        )
 
 
 def start_of(recipe: Recipe) -> str | None:
-    """The name of the run that a recipe goes on from, where it is one of the study's own."""
+    """Name of the start whose weights initialise a recipe; None for all other recipes."""
     run = recipe.init.run
     return run.removeprefix(START) if run is not None and run.startswith(START) else None
 
 
 def refuse_overlap(paths: tuple[str, ...]) -> None:
+    """Refuse axes that vary the seed or a setting of another axis."""
     if covered("seed", paths):
         raise ConfigError("the seed is no axis: every arm runs on each of the study's seeds")
     for first, second in itertools.permutations(paths, 2):
@@ -102,7 +109,8 @@ def refuse_overlap(paths: tuple[str, ...]) -> None:
             raise ConfigError(f"two axes set the same setting: {second!r} and {first!r}")
 
 
-def refuse_twins(arms: Mapping[str, Recipe]) -> None:
+def refuse_equal_arms(arms: Mapping[str, Recipe]) -> None:
+    """Refuse two arms with the same settings."""
     for first, second in itertools.combinations(arms, 2):
         if not difference(arms[first], arms[second]):
             raise ConfigError(f"arms {first!r} and {second!r} are the same recipe")

@@ -12,75 +12,72 @@ import numpy as np
 from pippin.study.source import Run, Source
 
 COLOURS = 6
-"""How many arms have a colour of their own: ``--arm-0`` ... in report.css."""
+"""Number of distinct colours of arms: ``--arm-0`` ... in report.css."""
 DASHES = ((), (6, 2.5), (1.5, 2), (6, 2, 1.5, 2))
 """Lengths of strokes and gaps, in line widths; empty is a solid line."""
 INK = "#010203"
-"""Stands for the page's text colour until the SVG is written; the arms' colours alike."""
+"""Placeholder for the page's text colour until the SVG is written, as for the arms' colours."""
 SMOOTHING = 0.05
 """Curves are running means over this share of the run."""
 START = 0.15
-"""Share of the run that does not set the scale: all that follows would be a flat line."""
+"""Share of the run that does not set the scale: its large losses would flatten the rest."""
 
-_FRAME = "; the beginning may leave the frame."
+_FRAME = "; the beginning may lie outside the frame"
 Points = list[tuple[float, float]]
 
 CURVES = {
     "loss": ("Training loss", "error of the predicted noise while training"),
-    "held_out_loss": (
-        "Held-out loss",
-        "the same error on pictures kept out of training, with fixed noise",
-    ),
+    "held_out_loss": ("Held-out loss", "the same error on held-out images, with fixed noise"),
 }
 """Key of a log line -> title, explanation."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Key:
+class LegendEntry:
     """One line of a legend."""
 
     arm: str
     position: int
     end: str
-    """The curve's last value, or another one that tells it; empty for an arm without a curve."""
+    """The curve's last value or another summary of it; empty for an arm without a curve."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A drawing and what it shows."""
+    """An SVG drawing with its title, caption and legend."""
 
     title: str
     caption: str
     svg: str
-    legend: tuple[Key, ...]
+    legend: tuple[LegendEntry, ...]
     against: str = "images seen"
-    """What the horizontal axis shows."""
+    """Quantity of the horizontal axis."""
     says: str = "ends at"
-    """Stands before each :attr:`Key.end`."""
+    """Words before each :attr:`LegendEntry.end`."""
 
     @property
     def alt(self) -> str:
-        """The drawing in words."""
+        """Text alternative of the SVG drawing."""
         ends = (f"{key.arm} {self.says} {key.end}" for key in self.legend if key.end)
         return f"{self.title} against {self.against}: {'; '.join(ends)}"
 
 
 def colour(position: int) -> str:
-    """The colour of the arm at this position, as CSS: it differs by the page's scheme."""
+    """The CSS colour of the arm at this position, which depends on the page's colour scheme."""
     return f"var(--arm-{position % COLOURS})"
 
 
-def _stand_in(position: int) -> str:
+def _placeholder(position: int) -> str:
     return f"#0203{position % COLOURS:02x}"
 
 
 def dashes(position: int) -> tuple[float, ...]:
-    """The strokes of the arm at this position: a second way to tell arms apart."""
+    """The dash pattern of the arm at this position, which distinguishes arms without colour."""
     return DASHES[position % len(DASHES)]
 
 
 def learning_curves(source: Source) -> list[Figure]:
-    """One figure for each curve that any log holds."""
+    """One figure for each curve of :data:`CURVES` that any log holds."""
     figures = []
     for key, (title, explanation) in CURVES.items():
         series = {
@@ -102,19 +99,19 @@ def _figure(title: str, explanation: str, series: dict[str, list[Points]]) -> Fi
         caption=f"{explanation}, smoothed over {SMOOTHING:.0%} of the run{seeds}{_FRAME}",
         svg=_draw(title, smoothed),
         legend=tuple(
-            Key(arm=arm, position=position, end=f"{line[-1][1]:.3g}" if line else "")
+            LegendEntry(arm=arm, position=position, end=f"{line[-1][1]:.3g}" if line else "")
             for position, (arm, line) in enumerate(means.items())
         ),
     )
 
 
 def _points(run: Run, key: str) -> Points:
-    found = [(line["images"], line.get(key)) for line in run.log]
-    return [(x, float(y)) for x, y in found if isinstance(y, int | float) and abs(y) < 1e30]
+    samples = [(line["images"], line.get(key)) for line in run.log]
+    return [(x, float(y)) for x, y in samples if isinstance(y, int | float) and abs(y) < 1e30]
 
 
 def smooth(points: Points) -> Points:
-    """Running mean over the points at most half of :data:`SMOOTHING` of the run away."""
+    """Running mean over a window of :data:`SMOOTHING` of the run, centred at each point."""
     if not points:
         return []
     x, y = np.array(points).T
@@ -126,7 +123,7 @@ def smooth(points: Points) -> Points:
 
 
 def mean_line(lines: Sequence[Points]) -> Points:
-    """The mean over the lines, where all of them have a point."""
+    """The mean over the lines at those x where all of them have a point."""
     tables = [dict(points) for points in lines if points]
     if not tables:
         return []
@@ -135,7 +132,7 @@ def mean_line(lines: Sequence[Points]) -> Points:
 
 
 def _draw(title: str, series: dict[str, list[Points]]) -> str:
-    """Already smoothed lines of each arm, with their means."""
+    """SVG drawing of the smoothed lines of each arm and of their means."""
     figure, axes = canvas()
     tops = []
     for position, smoothed in enumerate(series.values()):
@@ -158,11 +155,11 @@ def canvas() -> tuple[Any, Any]:
 
 
 def draw_line(axes: Any, points: Points, position: int, *, linewidth: float, alpha: float) -> None:
-    """One line in the colour and strokes of the arm at this position."""
+    """Draw one line in the colour and dash pattern of the arm at this position."""
     if points:
         axes.plot(
             *zip(*points, strict=True),
-            color=_stand_in(position),
+            color=_placeholder(position),
             linestyle=(0, dashes(position)) if dashes(position) and alpha == 1.0 else "solid",
             linewidth=linewidth,
             alpha=alpha,
@@ -180,7 +177,7 @@ def _style(axes: Any, title: str, values: list[float]) -> None:
 
 
 def label_axes(axes: Any, horizontal: str, vertical: str) -> None:
-    """Labels, ticks and frame as every figure of a page has them."""
+    """Set labels, ticks and frame in the common style of a page's figures."""
     axes.set_xlabel(horizontal, color=INK, fontsize=11)
     axes.set_ylabel(vertical, color=INK, fontsize=11)
     axes.tick_params(colors=INK, labelsize=10, length=3)
@@ -194,7 +191,7 @@ def label_axes(axes: Any, horizontal: str, vertical: str) -> None:
 
 
 def to_svg(figure: Any) -> str:
-    """The drawing alone: no prologue, no metadata with addresses, text as text."""
+    """The SVG drawing without prologue and metadata, with text as text elements."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -204,5 +201,5 @@ def to_svg(figure: Any) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     for position in range(COLOURS):
-        text = text.replace(_stand_in(position), colour(position))
+        text = text.replace(_placeholder(position), colour(position))
     return text.replace("<svg ", '<svg aria-hidden="true" ', 1)

@@ -3,7 +3,7 @@
 
 STUDY/ study.json  results.jsonl  report.html
        runs/ARM-seedS/  config.json  log.jsonl  samples/  drift/  real/drift/
-       starts/NAME-seedS/  what arms go on from
+       starts/NAME-seedS/  pre-training runs
 """
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ _FIXED = (
     *("name", "axes", "combinations", "primary", "companions", "smallest_effect"),
     *("contrasts", "prediction"),
 )
-"""What a declaration may not change after the first run, beside the recipes."""
+"""Fields of a declaration that may not change after the first run, besides the recipes."""
 
 
 def run_name(arm: str, seed: int) -> str:
@@ -29,14 +29,13 @@ def run_name(arm: str, seed: int) -> str:
 
 
 def declare(study: Study, folder: Path) -> None:
-    """Write the folder's ``study.json``, or refuse where it holds something else than this study.
+    """Write the folder's ``study.json``, or refuse if it holds another study.
 
-    Seeds may be added later; which ones were declared first stays on record. A folder in which
-    nothing has been trained or measured may be declared anew, as after a mistake that failed all
-    runs.
+    Seeds may be added later; ``first_seeds`` records those declared first. A folder without any
+    checkpoint or result may be declared again, as after a mistake that failed all runs.
 
     Raises:
-        ConfigError: what was declared before, or any setting of an arm, has changed.
+        ConfigError: the declaration or a setting of an arm has changed.
     """
     path = folder / "study.json"
     declared = study.declaration()
@@ -55,27 +54,31 @@ def declare(study: Study, folder: Path) -> None:
 
 
 def _untouched(folder: Path) -> bool:
-    """Whether no run has a number or a checkpoint, only failures."""
-    found = read(folder / "results.jsonl")
-    failed = all(one.status == "failed" for one in found.outcomes)
-    places = ("runs", "starts")
-    trained = any(RunFolder(one).begun for place in places for one in folder.glob(f"{place}/*"))
-    return failed and not trained and not found.rows and not found.problems
+    """True if no run has a result or a checkpoint, only failures."""
+    results = read(folder / "results.jsonl")
+    failed = all(outcome.status == "failed" for outcome in results.outcomes)
+    subfolders = ("runs", "starts")
+    trained = any(
+        RunFolder(run_folder).begun
+        for subfolder in subfolders
+        for run_folder in folder.glob(f"{subfolder}/*")
+    )
+    return failed and not trained and not results.rows and not results.problems
 
 
 def _refuse_change(before: Declaration, declared: Declaration, path: Path) -> None:
-    """What was declared before the first run stands."""
+    """Refuse changes of the declaration and of the settings of its recipes."""
     if set(before.starts) != set(declared.starts):
         raise ConfigError(
             f"{path} declares the starts {sorted(before.starts)}, this study "
             f"{sorted(declared.starts)}: use another folder"
         )
     for name in _FIXED:
-        old, new = getattr(before, name), getattr(declared, name)
-        if old != new:
+        declared_value, given_value = getattr(before, name), getattr(declared, name)
+        if declared_value != given_value:
             raise ConfigError(
-                f"{path} declares {name} = {old!r}, this study {new!r}; what was declared before "
-                "the first run cannot be changed: use another folder"
+                f"{path} declares {name} = {declared_value!r}, this study {given_value!r}; "
+                "a declaration cannot be changed after the first run: use another folder"
             )
     old_recipes = before.arms | before.starts
     for arm, recipe in (declared.arms | declared.starts).items():
@@ -84,5 +87,5 @@ def _refuse_change(before: Declaration, declared: Declaration, path: Path) -> No
             lines = "".join(f"\n  {p}: {a!r} there, {b!r} here" for p, (a, b) in changed.items())
             raise ConfigError(
                 f"{path} holds runs of {arm!r} under other settings:{lines}\n"
-                "numbers of both could not be compared: use another folder"
+                "their results could not be compared: use another folder"
             )

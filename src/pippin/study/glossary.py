@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the metrics and controls are, in words of one line: a report is read without the code."""
+"""Labels and one-line descriptions of metrics and controls for reports."""
 
 from pippin.study.terms import EXACT, Group, Term
 
@@ -10,7 +10,7 @@ HEADINGS: dict[Group, str] = {
     "cost": "Size of the model",
     "other": "Other numbers",
 }
-"""Group -> heading of its lines in the table, in the order of the page."""
+"""Group of metrics -> heading of its lines in the table, in the order of the page."""
 
 
 CONTROLS = {
@@ -21,30 +21,30 @@ CONTROLS = {
     "colour_jitter": ("colour jitter", "a change of colours"),
     "grain": ("grain", "film grain"),
 }
-"""Control -> how it is called, and how a sentence calls it."""
+"""Control -> its label, and its name within a sentence."""
 
 _EFFECTS = {
     "original_size": (
-        "How much sharper the pictures become when a larger original size is asked for; "
-        "0 = the request is ignored."
+        "How much sharper images become when a larger original size is requested; "
+        "0 = the control has no effect."
     ),
     "crop_corner": (
-        "How far the object moves, in picture sides, when another crop is asked for; "
-        "0 = the request is ignored."
+        "How far the object moves, in image sides, when another crop is requested; "
+        "0 = the control has no effect."
     ),
     "jpeg_quality": (
-        "How much less compression changes in pictures that were asked for compressed; "
-        "0 = the request is ignored."
+        "How much less compression changes images that were requested as compressed; "
+        "0 = the control has no effect."
     ),
     "colour_jitter": (
-        "How much darker pictures become when darkened colours are asked for; "
-        "0 = the request is ignored."
+        "How much darker images become when darkened colours are requested; "
+        "0 = the control has no effect."
     ),
     "grain": (
-        "How much grainier pictures become when grain is asked for, in levels of 255; "
-        "0 = the request is ignored."
+        "How much grainier images become when grain is requested, in levels of 255; "
+        "0 = the control has no effect."
     ),
-    "flip": "Share of lopsided pictures that are mirrored on request; 0 = it is ignored.",
+    "flip": "Share of asymmetric images that are mirrored on request; 0 = no effect.",
 }
 
 
@@ -52,12 +52,12 @@ PROFILE = "control profile "
 
 
 def term(metric: str) -> Term:
-    """The metric in words; an unknown one keeps its name and has no text."""
+    """Label and description of a metric; an unknown metric keeps its name and has no text."""
     if metric in EXACT:
         return EXACT[metric]
     if metric.startswith("zero-shot "):
         inner = metric.removeprefix("zero-shot ")
-        text = f"{inner} of samples for another folder's captions, against that folder's pictures."
+        text = f"{inner} of samples for another folder's captions, against that folder's images."
         return Term(label=metric, text=text, group="samples")
     if metric.startswith(PROFILE):
         return _profile(metric.removeprefix(PROFILE))
@@ -75,13 +75,13 @@ def term(metric: str) -> Term:
         text = f"{same.text} Measured by LPIPS."
         return Term(label=f"{same.label}, LPIPS", text=text, group="control")
     if metric.startswith("search "):
-        text = "What the best scale or request was chosen by; not to be reported as quality."
+        text = "Criterion by which the best scale or request was chosen; not a quality metric."
         return Term(label=metric, text=text, group="samples")
     if metric.endswith(" at best request"):
         inner = metric.removesuffix(" at best request")
         if not term(inner).text:
             return _unknown(metric)
-        text = f"{inner} at the best original size to ask for, on the half kept for it."
+        text = f"{inner} at the best requested original size, on the half kept for it."
         return Term(label=metric, text=text, group="samples")
     if metric.endswith((" at best scale", " at scale 1")):
         inner, _, scale = metric.partition(" at ")
@@ -90,7 +90,7 @@ def term(metric: str) -> Term:
     if metric.startswith("accuracy "):
         return _accuracy(metric)
     if metric.startswith("caption R@"):
-        text = "Share of samples whose own caption is among the nearest so many of all captions."
+        text = "Share of samples whose own caption is among the nearest k of all captions."
         return Term(label=metric, text=text, group="other", leads=True)
     if " at log-SNR " in metric:
         text = "Squared error at one noise level; a high log-SNR is little noise."
@@ -99,12 +99,12 @@ def term(metric: str) -> Term:
 
 
 def _unknown(metric: str) -> Term:
-    """A metric without words: another execution's, or a misspelt one."""
+    """A metric without description: of a custom execution, or misspelt."""
     return Term(label=metric, text="", group="other", leads=True)
 
 
 def _profile(rest: str) -> Term:
-    """A point of a control profile, or its centre."""
+    """Description of a point of a control profile, or of its centre."""
     control, _, where = rest.partition(" ")
     if where != "centre" and not where.startswith("at log-SNR "):
         return _unknown(f"{PROFILE}{rest}")
@@ -113,8 +113,8 @@ def _profile(rest: str) -> Term:
         return Term(
             label=label,
             text=(
-                "At which log-SNR knowing the control lowers the denoising error, on average: low "
-                "while the layout forms, high where only detail is left."
+                "Mean log-SNR at which knowing the control lowers the denoising error: low while "
+                "the layout forms, high where only detail is left."
             ),
             group="control",
             leads=True,
@@ -133,37 +133,41 @@ _STATED = {
     "background": "the background",
     "all": "all",
 }
-"""Attribute of a scene -> how a sentence calls it."""
-_KINDS = {"short", "medium", "long", "class"}
-"""Of captions, and the class in their place."""
+"""Attribute of a scene -> its name within a sentence."""
+_CAPTION_KINDS = {"short", "medium", "long", "class"}
+"""Kinds of captions; "class" for samples of class labels."""
 
 
 def _accuracy(metric: str) -> Term:
     """``accuracy colour short shuffled`` and the like."""
     _, attribute, *rest = metric.split(" ")
-    shuffled, kinds = "shuffled" in rest, [one for one in rest if one != "shuffled"]
-    if attribute not in _STATED or not {*kinds} <= _KINDS or len(kinds) > 1:
+    shuffled, caption_kinds = "shuffled" in rest, [word for word in rest if word != "shuffled"]
+    if (
+        attribute not in _STATED
+        or not {*caption_kinds} <= _CAPTION_KINDS
+        or len(caption_kinds) > 1
+    ):
         return _unknown(metric)
-    what = _STATED[attribute]
-    text = f"Share of samples that show {what} that their caption or class states"
-    text += f", for {kinds[0]} captions" if kinds else ""
-    text += ", with captions exchanged among the samples: the floor." if shuffled else "."
-    return Term(label=metric, text=text, group="samples", leads=not shuffled and not kinds)
+    stated = _STATED[attribute]
+    text = f"Share of samples that show {stated} that their caption or class states"
+    text += f", for {caption_kinds[0]} captions" if caption_kinds else ""
+    text += ", with shuffled captions: the chance level." if shuffled else "."
+    return Term(label=metric, text=text, group="samples", leads=not shuffled and not caption_kinds)
 
 
 def names() -> tuple[str, ...]:
-    """Metrics that are called alike in every study."""
-    kinds = [f"{kind} {control}" for kind in _OF_CONTROL for control in CONTROLS]
-    return (*EXACT, "KID-efflite0", "FD-efflite0", *kinds)
+    """Names of metrics that are the same in every study."""
+    caption_kinds = [f"{kind} {control}" for kind in _OF_CONTROL for control in CONTROLS]
+    return (*EXACT, "KID-efflite0", "FD-efflite0", *caption_kinds)
 
 
 def control_name(control: str) -> str:
-    """How a page calls a control; "original_size at 24" is a point of that control's curve."""
+    """The label of a control on a page; "original_size at 24" is a point of its curve."""
     name, at, value = control.partition(" at ")
     return (CONTROLS[name][0] if name in CONTROLS else name) + at + value
 
 
-def _spoken(control: str) -> str:
+def _in_sentence(control: str) -> str:
     name, at, value = control.partition(" at ")
     return (CONTROLS[name][1] if name in CONTROLS else name) + at + value
 
@@ -172,8 +176,8 @@ def _drift(control: str) -> Term:
     return Term(
         label=f"drift ({control_name(control)})",
         text=(
-            f"How different two pictures of one seed and class look when {_spoken(control)} is "
-            "all that is asked to change, after undoing that change itself; 0 = identical."
+            "Perceptual distance between two images of one seed and class when only "
+            f"{_in_sentence(control)} changes, after undoing that change itself; 0 = identical."
         ),
         group="control",
     )
@@ -183,24 +187,24 @@ def _excess(control: str) -> Term:
     return Term(
         label=f"excess drift ({control_name(control)})",
         text=(
-            f"How much else changes in a picture when {_spoken(control)} is all that is asked to "
-            "change, beyond what changes in real pictures; 0 = nothing."
+            f"How much else changes in an image when only {_in_sentence(control)} changes, beyond "
+            "what changes in real images; 0 = nothing."
         ),
         group="control",
     )
 
 
 def _effect(control: str) -> Term:
-    known = f"How far {control} is obeyed; 0 = the request is ignored."
+    default = f"The response to {control}; 0 = the control has no effect."
     label = f"effect ({control_name(control)})"
-    text = _EFFECTS.get(control.partition(" at ")[0], known)
+    text = _EFFECTS.get(control.partition(" at ")[0], default)
     return Term(label=label, text=text, group="control", target=True)
 
 
 def _asymmetric(control: str) -> Term:
     return Term(
-        label=f"lopsided pictures ({control_name(control)})",
-        text="Share of pictures that differ enough from their mirror image to test mirroring on.",
+        label=f"asymmetric images ({control_name(control)})",
+        text="Share of images that differ enough from their mirror image to test mirroring on.",
         group="control",
     )
 
@@ -209,9 +213,9 @@ def _matched(control: str) -> Term:
     return Term(
         label=f"matched drift ({control_name(control)})",
         text=(
-            f"Drift when {_spoken(control)} has a stated share (half unless set) of its effect on "
-            "real images, by the scale of control guidance that it takes: models are compared at "
-            "equal effect."
+            f"Drift when {_in_sentence(control)} has a set share (default: half) of its effect on "
+            "real images, reached by scaling control guidance: models are compared at equal "
+            "effect."
         ),
         group="control",
         leads=True,
@@ -228,13 +232,13 @@ _OF_CONTROL = {
 
 _FEATURES = {
     "KID-inception": (
-        "Distance between samples and reference in features of Inception; 0 = as one more set of "
-        "the reference's pictures."
+        "Distance between samples and reference in Inception features; 0 = as close as a second "
+        "set of reference images."
     ),
     "KID-": (
-        "Distance between samples and training pictures, in features of another network than "
-        "papers take; 0 = as one more set of training pictures. Not comparable with published "
-        "KID."
+        "Distance between samples and training images, in features of another network than "
+        "Inception; 0 = as close as a second set of training images. Not comparable with "
+        "published KID."
     ),
     "FD-inception": (
         "Fréchet distance in features of an Inception that is not the published one: not FID."
@@ -242,8 +246,8 @@ _FEATURES = {
     "sFD-": "Fréchet distance in spatial features of an Inception that is not the published one.",
     "IS-": "Inception score by an Inception that is not the published one.",
     "FD-": (
-        "Fréchet distance in the same features; large with few samples even for real pictures. "
+        "Fréchet distance in the same features; large with few samples even for real images. "
         "Not FID."
     ),
 }
-"""Beginning of a metric's name -> its text."""
+"""Prefix of a metric's name -> its text."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verdict as a reader meets it: one sentence, then the interval it rests on."""
+"""The verdict at the top of a page: one sentence, then the interval that supports it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from pippin.study.verdict import Comparison, Status
 Tone = Literal["good", "mixed", "bad", "same", "undecided"]
 MARKS: dict[Tone, str] = {
     "good": "Supported",
-    "mixed": "Supported, at a price",
-    "bad": "Supported, the other way",
+    "mixed": "Supported, with a trade-off",
+    "bad": "Worse than the baseline",
     "same": "No difference that matters",
-    "undecided": "Undecided at this scale",
+    "undecided": "Inconclusive",
 }
 LEADING: dict[Tone, tuple[Status, ...]] = {
     "good": ("better", "different"),
@@ -25,8 +25,8 @@ LEADING: dict[Tone, tuple[Status, ...]] = {
     "bad": ("worse",),
     "same": ("same",),
 }
-"""What is counted where several arms are compared with the first: one good arm among many does not
-support a claim that another arm carries."""
+"""Statuses that are counted where several arms are compared with the baseline: one better arm
+among many does not support a claim about another arm."""
 GROUPS: dict[Status, str] = {
     "better": "better",
     "worse": "worse",
@@ -38,7 +38,7 @@ GROUPS: dict[Status, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Strip:
-    """An interval drawn on a line; all positions in percent of its width."""
+    """An interval on a horizontal axis; all positions in percent of its width."""
 
     label: str
     low: float
@@ -46,28 +46,28 @@ class Strip:
     high: float
     zero: float
     band: tuple[float, float] | None
-    """Where a difference is smaller than the smallest effect that matters."""
+    """Range of differences below the smallest effect that matters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """What stands first on the page."""
+    """The first section of a page."""
 
     mark: str
     sentence: str
     meaning: str
-    """What the primary metric is, in words."""
+    """Description of the primary metric."""
     tone: Tone
     details: tuple[str, ...]
     strips: tuple[Strip, ...]
     left: str
     right: str
-    """What the ends of the strips mean."""
-    beside: tuple[str, ...]
-    """What the companions say."""
+    """Labels of the ends of the strips."""
+    companions: tuple[str, ...]
+    """One text for each companion metric."""
     cautions: tuple[str, ...]
     band: str = ""
-    """What the grey band of the strips is; empty = the study's smallest effect."""
+    """Meaning of the grey band of the strips; empty = the study's smallest effect."""
 
 
 def headline(source: Source, lines: list[Line]) -> Headline:
@@ -92,48 +92,64 @@ def headline(source: Source, lines: list[Line]) -> Headline:
         strips=_strips(comparisons, source.declaration.smallest_effect),
         left=f"{ends[0]} than {first}" if ends[0] else "lower",
         right=f"{ends[1]} than {first}" if ends[1] else "higher",
-        beside=tuple(_beside(source, lines, {one.reason for one in comparisons})),
+        companions=tuple(
+            _companions(source, lines, {comparison.reason for comparison in comparisons})
+        ),
         cautions=tuple(cautions(source, _without_size(source))),
     )
 
 
 def _diverged(source: Source, comparisons: tuple[Comparison, ...]) -> list[str]:
-    """Arms that diverged in some seed; where no arm has a number, all that ended so."""
-    arms = [arm for one in comparisons for arm in one.diverged]
+    """Arms that diverged in some seed; without any measured arm, arms of all diverged runs."""
+    arms = [arm for comparison in comparisons for arm in comparison.diverged]
     if not comparisons:
-        arms = [one.arm for one in source.results.outcomes if one.status == "diverged"]
+        arms = [outcome.arm for outcome in source.results.outcomes if outcome.status == "diverged"]
     return [*dict.fromkeys(arms)]
 
 
 def _mark(tone: Tone, comparisons: tuple[Comparison, ...], diverged: bool) -> str:
     if tone == "undecided" and diverged:
         return "No verdict"
-    if not any(one.difference for one in comparisons):
+    if not any(comparison.difference for comparison in comparisons):
         return "No verdict yet"
     if tone == "undecided" or len(comparisons) == 1:
         return MARKS[tone]
-    leading = [one.status for one in comparisons if one.difference and one.status in LEADING[tone]]
-    price = ", at a price" if tone == "mixed" else ""
-    return f"{len(leading)} of {len(comparisons)} arms: {GROUPS[leading[0]]}{price}"
+    leading = [
+        comparison.status
+        for comparison in comparisons
+        if comparison.difference and comparison.status in LEADING[tone]
+    ]
+    suffix = ", with a trade-off" if tone == "mixed" else ""
+    return f"{len(leading)} of {len(comparisons)} arms: {GROUPS[leading[0]]}{suffix}"
 
 
 def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str, Tone]:
     metric = term(str(source.declaration.primary)).label
     diverged = _diverged(source, comparisons)
-    if diverged and not any(one.difference for one in comparisons):
+    if diverged and not any(comparison.difference for comparison in comparisons):
         return f"{' and '.join(diverged)} diverged: no verdict on {metric}.", "undecided"
-    if not any(one.difference for one in comparisons):
+    if not any(comparison.difference for comparison in comparisons):
         return f"{_capital(metric)} has been measured on fewer than two arms.", "undecided"
     if len(comparisons) == 1:
         return _sentence_of_two(comparisons[0], metric)
     groups = {
-        words: [one.second for one in comparisons if one.difference and one.status == status]
+        words: [
+            comparison.second
+            for comparison in comparisons
+            if comparison.difference and comparison.status == status
+        ]
         for status, words in GROUPS.items()
     }
-    absent = [one for one in comparisons if not one.difference]
-    groups["diverged"] = [one.second for one in absent if one.second in one.diverged]
-    groups["not measured"] = [one.second for one in absent if one.second not in one.diverged]
-    if all(one.difference and one.difference.count == 1 for one in comparisons):
+    absent = [comparison for comparison in comparisons if not comparison.difference]
+    groups["diverged"] = [
+        comparison.second for comparison in absent if comparison.second in comparison.diverged
+    ]
+    groups["not measured"] = [
+        comparison.second for comparison in absent if comparison.second not in comparison.diverged
+    ]
+    if all(
+        comparison.difference and comparison.difference.count == 1 for comparison in comparisons
+    ):
         return (
             f"One training seed cannot rank {len(comparisons) + 1} arms by {metric}.",
             "undecided",
@@ -145,28 +161,32 @@ def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str,
     return f"By {metric}, against {comparisons[0].first}: {'; '.join(parts)}.", tone
 
 
-def _sentence_of_two(one: Comparison, metric: str) -> tuple[str, Tone]:
-    size = ", by more than the smallest effect that matters" if one.matters else ""
-    if one.status == "better":
-        return f"{one.second} is better than {one.first} on {metric}{size}.", "good"
-    if one.status == "worse":
-        return f"{one.second} is worse than {one.first} on {metric}{size}.", "bad"
-    if one.status == "different":
-        return f"{one.second} differs from {one.first} on {metric}{size}.", "good"
-    if one.status == "same":
-        return f"{one.second} and {one.first} do not differ on {metric} as far as matters.", "same"
-    count = one.difference.count if one.difference else 0
+def _sentence_of_two(comparison: Comparison, metric: str) -> tuple[str, Tone]:
+    size = ", by more than the smallest effect that matters" if comparison.matters else ""
+    if comparison.status == "better":
+        return f"{comparison.second} is better than {comparison.first} on {metric}{size}.", "good"
+    if comparison.status == "worse":
+        return f"{comparison.second} is worse than {comparison.first} on {metric}{size}.", "bad"
+    if comparison.status == "different":
+        return f"{comparison.second} differs from {comparison.first} on {metric}{size}.", "good"
+    if comparison.status == "same":
+        arms = f"{comparison.second} and {comparison.first}"
+        return f"{arms} do not differ on {metric} as far as matters.", "same"
+    count = comparison.difference.count if comparison.difference else 0
     seeds = "One training seed" if count == 1 else f"{count} training seeds"
-    if one.diverged:
-        return f"{' and '.join(one.diverged)} diverged: no verdict on {metric}.", "undecided"
-    question = f"whether {one.second} is better than {one.first} on {metric}"
+    if comparison.diverged:
+        return (
+            f"{' and '.join(comparison.diverged)} diverged: no verdict on {metric}.",
+            "undecided",
+        )
+    question = f"whether {comparison.second} is better than {comparison.first} on {metric}"
     return f"{seeds} cannot tell {question}.", "undecided"
 
 
 def _meaning(source: Source) -> str:
     """``Excess drift (original size): how much ...``"""
-    known = term(str(source.declaration.primary))
-    return f"{_capital(known.label)}: {known.text}" if known.text else ""
+    metric = term(str(source.declaration.primary))
+    return f"{_capital(metric.label)}: {metric.text}" if metric.text else ""
 
 
 def _capital(text: str) -> str:
@@ -174,31 +194,39 @@ def _capital(text: str) -> str:
 
 
 def _strips(comparisons: tuple[Comparison, ...], smallest: float | None) -> tuple[Strip, ...]:
-    """All on one scale, so that they can be compared by eye."""
-    drawn = [(one, one.difference) for one in comparisons if one.difference is not None]
-    ends = [end for _, found in drawn for end in (found.low, found.high, found.mean)]
+    """All intervals on one common scale."""
+    differences = [
+        (comparison, comparison.difference)
+        for comparison in comparisons
+        if comparison.difference is not None
+    ]
+    ends = [
+        end
+        for _, difference in differences
+        for end in (difference.low, difference.high, difference.mean)
+    ]
     reach = max((abs(end) for end in [*ends, smallest or 0.0] if end is not None), default=0.0)
     if not reach:
         return ()
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return round(50 + 46 * value / reach, 2)
 
     return tuple(
         Strip(
-            label=one.second,
-            low=place(found.mean if found.low is None else found.low),
-            mean=place(found.mean),
-            high=place(found.mean if found.high is None else found.high),
-            zero=place(0.0),
-            band=(place(-smallest), place(smallest)) if smallest else None,
+            label=comparison.second,
+            low=position(difference.mean if difference.low is None else difference.low),
+            mean=position(difference.mean),
+            high=position(difference.mean if difference.high is None else difference.high),
+            zero=position(0.0),
+            band=(position(-smallest), position(smallest)) if smallest else None,
         )
-        for one, found in drawn
+        for comparison, difference in differences
     )
 
 
 def _details(source: Source, line: Line) -> list[str]:
-    """The numbers of every arm, then each comparison."""
+    """The values of every arm, then each comparison."""
     unit = f" (unit: {line.unit})" if line.unit else ""
     return [
         f"{values_text(source, line)}{unit}; {_direction(line)}.",
@@ -207,53 +235,60 @@ def _details(source: Source, line: Line) -> list[str]:
 
 
 def _direction(line: Line) -> str:
-    """Which way is better, without the sign."""
+    """The better direction in words, without the arrow."""
     return line.better.lstrip(f"{''.join(SIGNS)} ")
 
 
 def values_text(source: Source, line: Line) -> str:
-    """The metric of every arm and of real images."""
+    """Values of a metric for every arm and for real images."""
     arms = zip(source.declaration.arms, line.arms, strict=True)
-    real = "" if line.real is ABSENT else f", real pictures {line.real.text}"
+    real = "" if line.real is ABSENT else f", real images {line.real.text}"
     return ", ".join(f"{arm} {cell.text}" for arm, cell in arms) + real
 
 
-def _compared(comparisons: Sequence[Comparison], said: Collection[str] = ()) -> list[str]:
-    """The differences from the first arm, then each reason of a status that was not said yet."""
+def _compared(comparisons: Sequence[Comparison], known_reasons: Collection[str] = ()) -> list[str]:
+    """The differences from the baseline, then the reasons of statuses not in ``known_reasons``."""
     minus, texts = "\N{MINUS SIGN}", []
-    for basis in dict.fromkeys(one.basis for one in comparisons if one.size):
+    for basis in dict.fromkeys(comparison.basis for comparison in comparisons if comparison.size):
         sizes = [
-            f"{one.second} {minus} {one.first}: {one.size}"
-            for one in comparisons
-            if one.size and one.basis == basis
+            f"{comparison.second} {minus} {comparison.first}: {comparison.size}"
+            for comparison in comparisons
+            if comparison.size and comparison.basis == basis
         ]
         texts.append(f"{', '.join(sizes)} ({basis}).")
-    for reason in dict.fromkeys(one.reason for one in comparisons if one.reason):
-        arms = [one.second for one in comparisons if one.reason == reason]
+    for reason in dict.fromkeys(
+        comparison.reason for comparison in comparisons if comparison.reason
+    ):
+        arms = [comparison.second for comparison in comparisons if comparison.reason == reason]
         whose = "" if len(arms) == len(comparisons) else f"{', '.join(arms)}: "
-        if reason not in said:
+        if reason not in known_reasons:
             texts.append(f"{whose}{reason}")
     return texts
 
 
 def _prices(lines: list[Line], comparisons: tuple[Comparison, ...]) -> list[str]:
-    """The companions on which an arm that leads by the primary metric is worse than the first."""
-    leading = {one.second for one in comparisons if one.status in LEADING["good"]}
+    """Companions on which an arm is worse than the baseline and by the primary metric better."""
+    leading = {
+        comparison.second for comparison in comparisons if comparison.status in LEADING["good"]
+    }
     return [
         line.term.label
         for line in lines
         if line.role == "companion"
-        and any(one.status == "worse" and one.second in leading for one in line.comparisons)
+        and any(
+            comparison.status == "worse" and comparison.second in leading
+            for comparison in line.comparisons
+        )
     ]
 
 
-def _beside(source: Source, lines: list[Line], said: Collection[str]) -> list[str]:
-    """One text for each companion: values, what may be claimed of them, what it is."""
+def _companions(source: Source, lines: list[Line], known_reasons: Collection[str]) -> list[str]:
+    """One text for each companion: values, verdicts and the metric's description."""
     return [
         " ".join(
             [
                 f"{line.term.label}: {values_text(source, line)}; {_direction(line)}.",
-                *_by_status(line.comparisons, said),
+                *_by_status(line.comparisons, known_reasons),
                 line.term.text,
             ]
         ).strip()
@@ -262,12 +297,18 @@ def _beside(source: Source, lines: list[Line], said: Collection[str]) -> list[st
     ]
 
 
-def _by_status(comparisons: Sequence[Comparison], said: Collection[str]) -> list[str]:
-    """What may be claimed of the arms, those of one status together."""
+def _by_status(comparisons: Sequence[Comparison], known_reasons: Collection[str]) -> list[str]:
+    """Verdicts on the arms, grouped by status."""
     texts = []
-    for status in dict.fromkeys(one.status for one in comparisons if one.difference):
-        found = [one for one in comparisons if one.difference and one.status == status]
-        texts.append(f"{status.capitalize()}: {' '.join(_compared(found, said))}")
+    for status in dict.fromkeys(
+        comparison.status for comparison in comparisons if comparison.difference
+    ):
+        selected = [
+            comparison
+            for comparison in comparisons
+            if comparison.difference and comparison.status == status
+        ]
+        texts.append(f"{status.capitalize()}: {' '.join(_compared(selected, known_reasons))}")
     return texts
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A study's verdict and declared metrics as Markdown: for a README, an issue or a draft."""
+"""The verdict and declared metrics of a study as Markdown, for a README, an issue or a draft."""
 
 from pathlib import Path
 
@@ -14,22 +14,22 @@ from pippin.study.table import ABSENT, NEAREST_NOTE, SIGNS, Cell, Line, result_l
 from pippin.system.files import remove_staged, write_text
 
 SUFFIX = ".md"
-"""Of a file that gets this instead of the page."""
+"""Suffix of output files that get Markdown instead of HTML."""
 
 
 def render_markdown(folder: Path, out: Path) -> Path:
     """Write verdict and table of a study, and return the file's path.
 
     Raises:
-        ConfigError: the folder is not that of a study.
+        ConfigError: the folder is not the folder of a study.
     """
     source = open_source(folder)
     if not source.is_study:
         raise ConfigError(
-            f"{folder} is the folder of a run; a table in Markdown compares the arms of a study: "
-            "give the folder of one, or an --out that ends in .html"
+            f"{folder} is the folder of a run; a Markdown table compares the arms of a study: "
+            "give the folder of a study, or an --out that ends in .html"
         )
-    remove_staged(out.parent, out.name)  # of a call that was killed
+    remove_staged(out.parent, out.name)  # left by a killed call
     write_text(out, markdown(source))
     return out
 
@@ -37,24 +37,34 @@ def render_markdown(folder: Path, out: Path) -> Path:
 def markdown(source: Source) -> str:
     """Verdict, contrasts, one row for each arm with the declared metrics, and the runs.
 
-    Differences are to the first arm, over common seeds, as on the page of the study.
+    Differences are to the baseline (the first arm), over common seeds, as on the HTML page.
     """
     lines = result_lines(source)
     declared = [line for line in lines if line.role]
-    found = study_headline(source, lines)
+    headline = study_headline(source, lines)
     contrasts = contrast_lines(source, evaluate_contrasts(source))
-    parts = [f"**{found.mark}.** {found.sentence}", *_contrasts(contrasts)]
+    parts = [f"**{headline.mark}.** {headline.sentence}", *_contrasts(contrasts)]
     parts.append(_table(source, declared))
     primary = [] if contrasts else declared[:1]
-    basis = [one.basis for line in primary for one in line.comparisons if one.basis]
-    reasons = [one.reason for line in primary for one in line.comparisons if one.reason]
+    basis = [
+        comparison.basis for line in primary for comparison in line.comparisons if comparison.basis
+    ]
+    reasons = [
+        comparison.reason
+        for line in primary
+        for comparison in line.comparisons
+        if comparison.reason
+    ]
     notes = [f"Δ: {text}." for text in dict.fromkeys(basis)]
     notes += [NEAREST_NOTE] if any(line.term.target for line in declared) else []
     if contrasts:
-        notes += [*READING, *(f"{one.name}: {one.formula}. {one.reason}" for one in contrasts)]
+        notes += [
+            *READING,
+            *(f"{contrast.name}: {contrast.formula}. {contrast.reason}" for contrast in contrasts),
+        ]
     if source.declaration.prediction:
         notes.append(f"Predicted before the run: {source.declaration.prediction}")
-    notes += [*dict.fromkeys(reasons), *found.cautions, _runs(source)]
+    notes += [*dict.fromkeys(reasons), *headline.cautions, _runs(source)]
     parts.append("\n".join(f"- {_plain(note)}" for note in notes))
     if figures := published_figures(source.declaration):
         parts += [f"{HEADING}. {CAUTION}", "\n".join(map(_published, figures))]
@@ -62,28 +72,29 @@ def markdown(source: Source) -> str:
 
 
 def _contrasts(lines: list[ContrastLine]) -> list[str]:
-    """The table of contrasts, and what the one behind it is; empty without contrasts."""
+    """The table of contrasts, and the caption of the table after it; empty without contrasts."""
     if not lines:
         return []
     rows = [list(HEADS), ["---"] * len(HEADS)]
-    rows += [[f"{one.name}: {one.claim}", *one.cells] for one in lines]
+    rows += [[f"{contrast.name}: {contrast.claim}", *contrast.cells] for contrast in lines]
     table = "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
     return [table, "Exploratory: means of the arms; Δ to the first arm is not a verdict."]
 
 
-def _published(one: PublishedFigure) -> str:
-    """A line of a list: a table of its own would invite comparison."""
-    where = f"{one.dataset}, {one.resolution} px"
-    return f"- {one.model} on {where}: {one.metric} {one.value} ({one.protocol}; {one.source})"
+def _published(figure: PublishedFigure) -> str:
+    """A list item: a table would invite comparison."""
+    where = f"{figure.dataset}, {figure.resolution} px"
+    value = f"{figure.metric} {figure.value}"
+    return f"- {figure.model} on {where}: {value} ({figure.protocol}; {figure.source})"
 
 
 def _table(source: Source, lines: list[Line]) -> str:
     heads = ["arm", *(f"{line.term.label}{_arrow(line)}" for line in lines)]
     rows = [heads, ["---"] * len(heads)]
-    for place, arm in enumerate(source.declaration.arms):
-        rows.append([arm, *(_cell(line.arms[place]) for line in lines)])
+    for index, arm in enumerate(source.declaration.arms):
+        rows.append([arm, *(_cell(line.arms[index]) for line in lines)])
     for name, cells in (
-        ("real pictures", [line.real for line in lines]),
+        ("real images", [line.real for line in lines]),
         ("untrained", [line.untrained for line in lines]),
     ):
         if any(cell is not ABSENT for cell in cells):
@@ -101,25 +112,25 @@ def _cell(cell: Cell) -> str:
 
 
 def _plain(text: str) -> str:
-    """On one line, with bars that do not end a cell."""
+    """The text on one line, with bars escaped for a table cell."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def _runs(source: Source) -> str:
-    """How many runs, and the wall time that they took."""
+    """The number of runs, their total wall time, and the command."""
     outcomes: dict[tuple[str, int], Outcome] = {}
-    for one in source.results.outcomes:
-        outcomes[one.arm, one.seed] = one
-    minutes = round(sum(one.wall_seconds for one in outcomes.values()) / 60)
+    for outcome in source.results.outcomes:
+        outcomes[outcome.arm, outcome.seed] = outcome
+    minutes = round(sum(outcome.wall_seconds for outcome in outcomes.values()) / 60)
     hours, rest = divmod(minutes, 60)
     time = f"{hours} h {rest} min" if hours else f"{rest} min"
     total = len(source.declaration.arms) * len(source.declaration.seeds)
     commands = "".join(f"; `{line}`" for line in source.declaration.reproduce[-1:])
-    lost = [
+    unfinished = [
         f"{count} {status}"
         for status in ("failed", "diverged")
-        if (count := sum(one.status == status for one in outcomes.values()))
+        if (count := sum(outcome.status == status for outcome in outcomes.values()))
     ]
-    done = sum(one.status != "failed" for one in outcomes.values())
-    said = f" ({', '.join(lost)})" if lost else ""
-    return f"{done} of {total} runs{said}, {time} of wall time together{commands}"
+    done = sum(outcome.status != "failed" for outcome in outcomes.values())
+    unfinished_text = f" ({', '.join(unfinished)})" if unfinished else ""
+    return f"{done} of {total} runs{unfinished_text}, {time} of wall time together{commands}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run of a study: executed, whatever happens in it, and its numbers with their protocol."""
+"""Execute one run of a study: its measurements with their protocol, and its outcome."""
 
 import math
 import time
@@ -24,7 +24,7 @@ from pippin.system.flush import make_folder
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
 Execute = Callable[[Recipe, Path], Sequence[Measure]]
-"""Train (or go on training) the recipe in the folder, and measure it."""
+"""Train the recipe in the folder (or resume its training), and evaluate it."""
 
 FOLLOWS = {
     "model.images_seen": "train",
@@ -37,15 +37,15 @@ FOLLOWS = {
     "data.captions": "text",
     "data.trained_on": "data",
 }
-"""What a metric's protocol says that follows from settings -> the section of these settings."""
+"""Entry of a metric's protocol that depends on settings -> the section of these settings."""
 MEASURED_FOLLOWS = ("autoencoder", "data", "init")
-"""The sections that measured numbers of an autoencoder follow from."""
+"""The sections on which measured normalisation statistics of an autoencoder depend."""
 
 
-def one_run(
+def execute_run(
     study: Study, folder: Path, arm: str, recipe: Recipe, execute: Execute
 ) -> tuple[list[Row], Outcome]:
-    """One run's rows and how it ended."""
+    """The result rows and the outcome of one run; exceptions become a failed outcome."""
     run_folder = folder / "runs" / run_name(arm, recipe.seed)
     make_folder(run_folder)
     started = time.monotonic()
@@ -56,14 +56,14 @@ def one_run(
         rows = [row_of(study, arm, recipe, measure) for measure in execute(recipe, run_folder)]
     except TrainingStoppedError:
         raise
-    except Exception as error:  # whatever happens in one run must not cost the others
-        status, message = ending_of(error)
+    except Exception as error:  # a failure of one run must not stop the others
+        status, message = failure_status(error)
         if status == "failed":
             write_text(run_folder / "failure.txt", traceback.format_exc())
-    return rows, outcome_of(arm, recipe, status, message, time.monotonic() - started)
+    return rows, make_outcome(arm, recipe, status, message, time.monotonic() - started)
 
 
-def ending_of(error: Exception) -> tuple[Literal["failed", "diverged"], str]:
+def failure_status(error: Exception) -> tuple[Literal["failed", "diverged"], str]:
     """Status and message of a run that raised."""
     if isinstance(error, TrainingDivergedError | FloatingPointError):
         return "diverged", str(error)
@@ -72,8 +72,10 @@ def ending_of(error: Exception) -> tuple[Literal["failed", "diverged"], str]:
     return "failed", f"{type(error).__name__}: {error}"
 
 
-def outcome_of(arm: str, recipe: Recipe, status: Status, message: str, seconds: float) -> Outcome:
-    """How a run ended, now and here."""
+def make_outcome(
+    arm: str, recipe: Recipe, status: Status, message: str, seconds: float
+) -> Outcome:
+    """The outcome of a run with the current time and environment."""
     return Outcome.from_dict(
         {
             "arm": arm,
@@ -89,13 +91,13 @@ def outcome_of(arm: str, recipe: Recipe, status: Status, message: str, seconds: 
 
 
 def row_of(study: Study, arm: str, recipe: Recipe, measure: Measure) -> Row:
-    """A measure with the protocol that it was made under."""
-    own = {"name": measure.name, "unit": measure.unit}
-    content = protocol(recipe) | dict(flat({"measure": {**own, **measure.protocol}}))
+    """The result row of a measurement, with its protocol."""
+    identity = {"name": measure.name, "unit": measure.unit}
+    settings = protocol(recipe) | dict(flat({"measure": {**identity, **measure.protocol}}))
     declared = study.paths
     measured = recipe.autoencoder.normalisation == "measured"
     shared = {
-        path: value for path, value in content.items() if not _varies(path, declared, measured)
+        path: value for path, value in settings.items() if not _varies(path, declared, measured)
     }
     value = _finite(measure.value)
     return Row(
@@ -112,33 +114,35 @@ def row_of(study: Study, arm: str, recipe: Recipe, measure: Measure) -> Row:
         better=measure.better,
         subject=measure.subject,
         diverged=value is None,
-        protocol=content,
-        fingerprint=fingerprint(content),
+        protocol=settings,
+        fingerprint=fingerprint(settings),
         comparable=fingerprint(shared),
     )
 
 
 def _varies(path: str, declared: tuple[str, ...], measured: bool) -> bool:
-    """Whether arms or seeds may differ in this entry of a protocol.
+    """True if arms or seeds may differ in this entry of a protocol.
 
     Args:
-        path: of the entry.
+        path: path of the entry.
         declared: the setting paths of the study's axes.
-        measured: whether latents are normalised by measured numbers.
+        measured: whether latents are normalised by measured statistics.
     """
     if not path.startswith("measure."):
         return path == "seed" or covered(path, declared)
     entry = path.removeprefix("measure.")
-    if entry == "model.recipe":  # the fingerprint of all settings, which stand here themselves
+    if entry == "model.recipe":  # a fingerprint of all settings, which are compared themselves
         return True
-    if entry in IDENTITY:  # of this very run, and rows of earlier versions have none
+    if entry in IDENTITY:  # identifies the run's files; rows of earlier versions have none
         return True
-    if entry.startswith("chosen."):  # what an arm chose for itself, by a rule that all share
+    if entry.startswith("chosen."):  # chosen for each arm, by a rule that all arms share
         return True
     sections: tuple[str | None, ...] = (FOLLOWS.get(entry),)
     if entry == "autoencoder" and measured:
         sections = MEASURED_FOLLOWS
-    return covered(entry, declared) or any(one.split(".")[0] in sections for one in declared)
+    return covered(entry, declared) or any(
+        declared_path.split(".")[0] in sections for declared_path in declared
+    )
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page is one file: it holds everything that it shows, loads nothing, and runs no script (a
-content policy in the page forbids both). All text is escaped: names and messages may come from
-anywhere.
+"""Self-contained HTML pages: a page loads nothing and runs no script (its content security policy
+forbids both). All text is escaped, because names and messages are untrusted.
 """
 
 from pathlib import Path
@@ -13,16 +12,16 @@ from pippin.study.figures import colour, dashes
 from pippin.system.files import remove_staged, write_text
 
 _SIZE = "@page-size@"
-"""Stands in the footer until the page is whole; a name that holds it does no harm."""
+"""Placeholder in the footer for the page's size; a name that contains it does no harm."""
 
 
 def write_page(template: str, context: dict[str, Any], path: Path) -> Path:
-    """Render a template into a file that is replaced whole; the footer states the file's size."""
+    """Render a template and replace the file atomically; the footer states the file's size."""
     page = _environment().get_template(template).render(context | {"size": _SIZE})
     size = f"{len(page.encode()) / 1e6:.1f} MB"
     head, _, foot = page.rpartition(_SIZE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_staged(path.parent, path.name)  # of a call that was killed
+    remove_staged(path.parent, path.name)  # left by a killed call
     write_text(path, f"{head}{size}{foot}")
     return path
 

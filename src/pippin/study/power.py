@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The power of a contrast: the chance of "supported" if what it claims is true.
+"""The power of a contrast: the probability of "supported" if its claim is true.
 
 With n seeds, a standard deviation sigma of the weighted sums over seeds and a true value delta,
 sqrt(n) mean / s  is noncentral t with n - 1 degrees of freedom and noncentrality
-sqrt(n) delta / sigma, so the power of a difference has a closed form. Where a smallest effect is
-declared, a difference that is shown to be smaller is not supported: that power, and that of a
-claim of no difference, is one integral over s.
+sqrt(n) delta / sigma, so the power of a difference has a closed form. With a declared smallest
+effect, a difference that is shown to be smaller is not supported: that power, and that of a claim
+of no difference, is an integral over s.
 """
 
 import math
@@ -18,9 +18,9 @@ from pippin.study.contrasts import Contrast
 from pippin.study.statistics import LEVEL, t_quantile
 
 _POINTS = 4096
-"""Of the integral over s, at equal steps of probability."""
-MOST_SEEDS = 1000
-"""How many seeds :func:`seeds_needed` looks at."""
+"""Number of points of the integral over s, at equal steps of probability."""
+MAX_SEEDS = 1000
+"""Largest number of seeds that :func:`seeds_needed` tries."""
 
 
 def power_of_difference(
@@ -30,14 +30,14 @@ def power_of_difference(
     level: float = LEVEL,
     smallest_effect: float = 0.0,
 ) -> float:
-    """The chance that the interval lies wholly beyond zero, on the side of the true effect, and
-    not wholly below the smallest effect.
+    """Probability that the whole interval lies beyond zero, on the side of the true effect, and
+    not entirely below the smallest effect.
 
     Args:
-        effect: the true value of the contrast, whatever its sign.
+        effect: the true value of the contrast; its sign does not matter.
         spread: standard deviation of the weighted sums over training seeds, same unit.
-        seeds: how many.
-        level: of the two-sided interval.
+        seeds: number of seeds.
+        level: confidence level of the two-sided interval.
         smallest_effect: same unit; 0 = none declared.
 
     Raises:
@@ -56,7 +56,7 @@ def power_of_difference(
 def power_of_no_difference(
     smallest_effect: float, spread: float, seeds: int, level: float = LEVEL
 ) -> float:
-    """The chance that the interval lies inside +- the smallest effect where the true value is 0.
+    """Probability that the interval lies inside +- the smallest effect if the true value is 0.
 
     Args and errors: as for :func:`power_of_difference`.
     """
@@ -66,11 +66,11 @@ def power_of_no_difference(
 
 
 def _half_widths(seeds: int, level: float) -> NDArray[np.float64]:
-    """Half of the interval in units of sigma, over the distribution of s, each equally likely."""
+    """Half-widths of the interval in units of sigma, at equally likely values of s."""
     shares = (np.arange(_POINTS) + 0.5) / _POINTS
     deviations = np.sqrt(special.chdtri(seeds - 1, 1 - shares) / (seeds - 1))  # s / sigma
-    found: NDArray[np.float64] = deviations * t_quantile((1 + level) / 2, seeds - 1)
-    return found / math.sqrt(seeds)
+    half_widths: NDArray[np.float64] = deviations * t_quantile((1 + level) / 2, seeds - 1)
+    return half_widths / math.sqrt(seeds)
 
 
 def contrast_power(contrast: Contrast, spread: float, seeds: int, family: int = 1) -> float | None:
@@ -78,10 +78,10 @@ def contrast_power(contrast: Contrast, spread: float, seeds: int, family: int = 
 
     Args:
         contrast: its prediction and smallest effect are used.
-        spread: standard deviation over seeds, planned or as found.
-        seeds: how many.
-        family: number of primary contrasts; the level is 1 - 0.05 / family, which Holm's step-down
-            never falls short of.
+        spread: standard deviation over seeds, assumed or observed.
+        seeds: number of seeds.
+        family: number of primary contrasts; the level is 1 - 0.05 / family, at which Holm's
+            step-down has at least this power.
 
     Returns:
         None for a contrast without a smallest effect.
@@ -96,18 +96,18 @@ def contrast_power(contrast: Contrast, spread: float, seeds: int, family: int = 
 
 
 def seeds_needed(
-    contrast: Contrast, spread: float, wanted: float = 0.8, family: int = 1
+    contrast: Contrast, spread: float, power: float = 0.8, family: int = 1
 ) -> int | None:
-    """The smallest number of seeds with a power; None = no smallest effect, or more than
-    :data:`MOST_SEEDS`."""
+    """The smallest number of seeds that reaches a power; None = no smallest effect, or more than
+    :data:`MAX_SEEDS`."""
     if contrast.smallest_effect is None:
         return None
-    low, high = 1, MOST_SEEDS  # low is too few, high enough
-    if (contrast_power(contrast, spread, high, family) or 0.0) < wanted:
+    low, high = 1, MAX_SEEDS  # low is too few, high enough
+    if (contrast_power(contrast, spread, high, family) or 0.0) < power:
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        enough = (contrast_power(contrast, spread, middle, family) or 0.0) >= wanted
+        enough = (contrast_power(contrast, spread, middle, family) or 0.0) >= power
         low, high = (low, middle) if enough else (middle, high)
     return high
 

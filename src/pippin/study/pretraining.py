@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runs of a study that its arms go on from: made once a seed, or known not to be there."""
+"""Pre-training runs of a study, called starts: trained once for every seed, or known to fail."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -11,69 +11,69 @@ from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import START, start_folder
 from pippin.study.fairness import start_of
-from pippin.study.one_run import Execute, ending_of
+from pippin.study.one_run import Execute, failure_status
 from pippin.study.study import Study
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
 Pretrain = Callable[[Recipe, Path], None]
-"""Train the recipe in the folder unless it is finished there."""
+"""Train the recipe in the folder unless its training is finished there."""
 
 
 class Start(NamedTuple):
-    """One run that others go on from."""
+    """One pre-training run: arms, or other starts, are initialised from its weights."""
 
     name: str
     seed: int
 
     def __str__(self) -> str:
-        """As recipes name it, with its seed."""
+        """Its name in recipes, with the seed."""
         return f"{START}{self.name} of seed {self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trouble:
-    """Why a start is not there, and with it none of the runs that go on from it."""
+class Failure:
+    """The reason why a start cannot be used, and with it no run that depends on it."""
 
     status: Literal["failed", "diverged"]
     message: str
 
-    def of_what_follows(self, start: Start) -> "Trouble":
-        """The trouble of a run that goes on from this start."""
-        what = "diverged" if self.status == "diverged" else "could not be trained"
-        return Trouble(
-            status=self.status, message=f"{start}, which it starts from, {what}: {self.message}"
+    def propagate(self, start: Start) -> "Failure":
+        """The failure of a run that depends on this start."""
+        reason = "diverged" if self.status == "diverged" else "could not be trained"
+        return Failure(
+            status=self.status, message=f"{start}, which it starts from, {reason}: {self.message}"
         )
 
 
 @dataclass(frozen=True)
-class Starts:
+class StudyStarts:
     """The starts of a study, in its folder."""
 
     study: Study
     folder: Path
     pretrain: Pretrain | None
 
-    def of(self, recipe: Recipe) -> Start | None:
-        """What a recipe, or a start's own recipe, goes on from."""
+    def required_by(self, recipe: Recipe) -> Start | None:
+        """The start whose weights initialise a recipe; None if there is none."""
         name = start_of(recipe)
         return None if name is None else Start(name, recipe.seed)
 
-    def before(self, start: Start) -> Start | None:
-        """What a start goes on from itself."""
-        return self.of(self.recipe(start))
+    def parent_of(self, start: Start) -> Start | None:
+        """The start whose weights initialise another start; None if there is none."""
+        return self.required_by(self.recipe(start))
 
     def recipe(self, start: Start) -> Recipe:
-        """Of a start, with its seed."""
+        """The recipe of a start, with its seed."""
         return dataclasses.replace(self.study.starts[start.name], seed=start.seed)
 
-    def make(self, start: Start) -> Trouble | None:
-        """Train a start unless it is there; whatever it goes on from must be.
+    def train(self, start: Start) -> Failure | None:
+        """Train a start unless it is finished; its parent must be finished.
 
         Returns:
-            What went wrong; None = it is there.
+            The failure; None = the start is finished.
 
         Raises:
-            TrainingStoppedError, KeyboardInterrupt: a signal came; nothing went wrong.
+            TrainingStoppedError, KeyboardInterrupt: a signal stopped the training.
         """
         assert self.pretrain is not None
         try:
@@ -81,45 +81,46 @@ class Starts:
             self.pretrain(self.recipe(start), folder)
         except TrainingStoppedError:
             raise
-        except Exception as error:  # whatever it is, runs that need no such start go on
-            status, message = ending_of(error)
-            return Trouble(status=status, message=message)
+        except Exception as error:  # runs that do not depend on this start go on
+            status, message = failure_status(error)
+            return Failure(status=status, message=message)
         return None
 
 
-class Started:
-    """An execution that first makes what its recipe goes on from. A start that came to nothing is
-    not tried again by the same object.
+class WithPretraining:
+    """An execution that trains the required starts first. It tries a failed start only once.
 
     Args:
-        starts: of the study.
-        execute: the execution.
+        starts: the starts of the study.
+        execute: the execution of the run itself.
     """
 
-    def __init__(self, starts: Starts, execute: Execute) -> None:
+    def __init__(self, starts: StudyStarts, execute: Execute) -> None:
         self.starts, self.execute = starts, execute
-        self._tried: dict[Start, Trouble | None] = {}
+        self._failures: dict[Start, Failure | None] = {}
 
-    def __call__(self, recipe: Recipe, place: Path) -> Sequence[Measure]:
-        """Prepare, then execute.
+    def __call__(self, recipe: Recipe, folder: Path) -> Sequence[Measure]:
+        """Train the required starts, then execute.
 
         Raises:
             TrainingDivergedError: the start diverged.
             RuntimeError: it could not be trained.
         """
-        start = self.starts.of(recipe)
-        trouble = self._trouble(start) if start else None
-        if start and trouble:
-            message = trouble.of_what_follows(start).message
-            kind = TrainingDivergedError if trouble.status == "diverged" else RuntimeError
+        start = self.starts.required_by(recipe)
+        failure = self._failure(start) if start else None
+        if start and failure:
+            message = failure.propagate(start).message
+            kind = TrainingDivergedError if failure.status == "diverged" else RuntimeError
             raise kind(message)
-        return self.execute(recipe, place)
+        return self.execute(recipe, folder)
 
-    def _trouble(self, start: Start) -> Trouble | None:
-        if start not in self._tried:
-            before = self.starts.before(start)
-            earlier = self._trouble(before) if before else None
-            self._tried[start] = (
-                earlier.of_what_follows(before) if before and earlier else self.starts.make(start)
+    def _failure(self, start: Start) -> Failure | None:
+        if start not in self._failures:
+            parent = self.starts.parent_of(start)
+            parent_failure = self._failure(parent) if parent else None
+            self._failures[start] = (
+                parent_failure.propagate(parent)
+                if parent and parent_failure
+                else self.starts.train(start)
             )
-        return self._tried[start]
+        return self._failures[start]

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Control profiles: the x0-error that a wrong value of a control adds, against log-SNR."""
+"""Control profiles: the x0-error added by a wrong value of a control, against log-SNR."""
 
 import re
 from collections.abc import Mapping
 
 from pippin.study.figures import (
     Figure,
-    Key,
+    LegendEntry,
     Points,
     canvas,
     draw_line,
@@ -19,13 +19,13 @@ from pippin.study.source import Source
 
 _POINT = re.compile(r"control profile (\w+) at log-SNR (\S+)")
 _READING = (
-    "error of the clean latent that a wrong value adds, on held-out images, from much noise "
-    "(left) to little; where the curve lies is where the control is decided"
+    "error of the clean latent added by a wrong value, on held-out images, from high noise (left) "
+    "to low; the control takes effect where the curve is high"
 )
 
 
 def control_profiles(source: Source) -> list[Figure]:
-    """One figure for each control field, with a curve for each arm; of a single run, one figure
+    """One figure for each control field, with a curve for each arm; for a single run, one figure
     with a curve for each field."""
     curves = _curves(source)
     if not curves:
@@ -44,13 +44,13 @@ def control_profiles(source: Source) -> list[Figure]:
 
 
 def _curves(source: Source) -> dict[str, dict[str, list[Points]]]:
-    """Field -> arm -> one curve for each seed, by rising log-SNR."""
+    """Field -> arm -> one curve for each seed, sorted by log-SNR."""
     points: dict[tuple[str, str, int], Points] = {}
     for row in source.results.rows:
-        found = _POINT.fullmatch(row.metric)
-        if found and row.subject == "arm" and row.value is not None:
-            key = (found[1], row.arm, row.seed)
-            points.setdefault(key, []).append((float(found[2]), row.value))
+        match = _POINT.fullmatch(row.metric)
+        if match and row.subject == "arm" and row.value is not None:
+            key = (match[1], row.arm, row.seed)
+            points.setdefault(key, []).append((float(match[2]), row.value))
     curves: dict[str, dict[str, list[Points]]] = {}
     for (field, arm, _), curve in points.items():
         curves.setdefault(field, {}).setdefault(arm, []).append(sorted(curve))
@@ -65,7 +65,7 @@ def _figure(title: str, series: Mapping[str, list[Points]]) -> Figure:
         for curve in curves if len(curves) > 1 else ():
             draw_line(axes, curve, position, linewidth=0.8, alpha=0.35)
         draw_line(axes, mean, position, linewidth=2.0, alpha=1.0)
-        keys.append(Key(arm=name, position=position, end=_largest(mean)))
+        keys.append(LegendEntry(arm=name, position=position, end=_largest(mean)))
     label_axes(axes, "log-SNR", "added x0-error")
     many = max(map(len, series.values()), default=0) > 1
     seeds = "; faint lines are single seeds, strong ones their means" if many else ""
@@ -80,7 +80,7 @@ def _figure(title: str, series: Mapping[str, list[Points]]) -> Figure:
 
 
 def _largest(curve: Points) -> str:
-    """Where the curve is largest."""
+    """The maximum of the curve and its position."""
     if not curve:
         return ""
     log_snr, value = max(curve, key=lambda point: point[1])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures that papers report, shown beside results of the same data set and resolution.
+"""Figures from papers, shown beside results of the same data set and resolution.
 
-They are never ranked with ours: other code made them, and their protocols are only what the papers
-say. Relative improvements are left out.
+They are never ranked with results of pippin: other code produced them, and their protocols are
+known only as far as the papers state them. Relative improvements are omitted.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from pippin.study.declaration import Declaration
 
 HEADING = "Published figures, not ranked"
 CAUTION = (
-    "Published, not ranked: other code, other preparation of images and other protocols made "
-    "these numbers. No verdict and no difference on this page uses them."
+    "Published, not ranked: these numbers come from other code, image preparation and protocols. "
+    "No verdict and no difference on this page uses them."
 )
 
 
@@ -21,7 +21,7 @@ class PublishedFigure:
     """One number of one paper."""
 
     dataset: str
-    """As ``data.dataset`` of a recipe."""
+    """The value of ``data.dataset`` of a recipe."""
     resolution: int
     """Side of the samples in pixels."""
     model: str
@@ -29,7 +29,7 @@ class PublishedFigure:
     value: str
     """As printed."""
     protocol: str
-    """What is known of how it was measured."""
+    """The measurement protocol, as far as the paper states it."""
     source: str
 
 
@@ -103,9 +103,9 @@ FIGURES = (
 
 
 def published_figures(declaration: Declaration) -> list[PublishedFigure]:
-    """The figures of the data set and resolution that an arm of a study, or a run, states."""
+    """The figures of the data sets and resolutions of a study's arms, or of a run."""
     settings = {
         (arm.get("data.dataset"), arm.get("data.resolution"))
         for arm in declaration.settings().values()
     }
-    return [one for one in FIGURES if (one.dataset, one.resolution) in settings]
+    return [figure for figure in FIGURES if (figure.dataset, figure.resolution) in settings]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``report.html``: one file that says what was found, shows it, and tells how to repeat it."""
+"""``report.html``: verdict, results, images and reproduction of a study or run, in one file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,16 @@ from pippin.run.folder import TWIN
 from pippin.study.contrast_headline import study_headline
 from pippin.study.contrast_source import evaluate_contrasts
 from pippin.study.contrast_table import HEADS, READING, contrast_lines
+from pippin.study.embedded_images import ROOM, ImageEmbedder
 from pippin.study.figures import learning_curves
 from pippin.study.gallery import SEEDS_SHOWN, gallery
 from pippin.study.glossary import HEADINGS, control_name, term
+from pippin.study.initial_weights import starting_point
 from pippin.study.page import write_page
-from pippin.study.pictures import ROOM, Album
 from pippin.study.profiles import control_profiles
 from pippin.study.published import CAUTION, HEADING, published_figures
 from pippin.study.settings import differing, grouped
 from pippin.study.source import Run, Source, open_source
-from pippin.study.start import starting_point
 from pippin.study.table import NEAREST_NOTE, Line, result_lines
 from pippin.study.tradeoff import tradeoffs
 from pippin.system.formats import read_stamped
@@ -28,11 +28,11 @@ from pippin.system.formats import read_stamped
 
 @dataclass(frozen=True, kw_only=True)
 class RunLine:
-    """How one run went."""
+    """One line of the table of runs."""
 
     name: str
-    known: bool
-    """Its folder or its outcome is there."""
+    begun: bool
+    """True if its folder or its outcome exists."""
     status: str
     message: str
     wall: str
@@ -42,27 +42,27 @@ class RunLine:
 
 
 def render_report(folder: Path, out: Path | None = None, room: int = ROOM) -> Path:
-    """Write the page of a study or a run from what its folder holds, and return its path.
+    """Write the page of a study or a run from its folder, and return the page's path.
 
-    Needs neither the model nor its data; a folder brought from another machine will do.
+    Needs neither the model nor its data: a folder copied from another machine works.
 
     Args:
-        folder: of a study or of a run.
+        folder: the folder of a study or of a run.
         out: the file to write; None = ``report.html`` in the folder.
-        room: characters of all pictures together; those that find none are named instead.
+        room: size limit in characters of all images together; skipped images are named.
 
     Raises:
         ConfigError: the folder is neither, or its declaration is damaged.
     """
     source = open_source(folder)
-    context = _context(source, Album(room))
+    context = _context(source, ImageEmbedder(room))
     return write_page("report.html.jinja", context, out or folder / "report.html")
 
 
-def _context(source: Source, album: Album) -> dict[str, Any]:
+def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
     lines = result_lines(source)
     curves = learning_curves(source)
-    pictures = gallery(source, album)
+    images = gallery(source, embedder)
     return {
         "study": source.declaration,
         "is_study": source.is_study,
@@ -81,9 +81,9 @@ def _context(source: Source, album: Album) -> dict[str, Any]:
         "curves": [(figure, Markup(figure.svg)) for figure in curves],
         "profiles": [(figure, Markup(figure.svg)) for figure in control_profiles(source)],
         "tradeoffs": [(figure, Markup(figure.svg)) for figure in tradeoffs(source)],
-        "samples": pictures.samples,
-        "drift": pictures.drift,
-        "names": {control: control_name(control) for control in pictures.drift},
+        "samples": images.samples,
+        "drift": images.drift,
+        "names": {control: control_name(control) for control in images.drift},
         "shown": SEEDS_SHOWN,
         "differing": differing(source.declaration),
         "settings": grouped(source.declaration),
@@ -97,7 +97,7 @@ def _context(source: Source, album: Album) -> dict[str, Any]:
 
 
 def _sections(source: Source) -> list[tuple[str, str]]:
-    """Places of the page, by the words that lead there."""
+    """Sections of the page: anchor and title."""
     differences = [("differences", "What differs")] if source.is_study else []
     return [
         ("samples", "Samples"),
@@ -106,21 +106,21 @@ def _sections(source: Source) -> list[tuple[str, str]]:
         ("training", "Training"),
         *differences,
         ("protocol", "Protocol"),
-        ("reproduce", "How to repeat it"),
+        ("reproduce", "Reproduction"),
     ]
 
 
 def _reading(source: Source) -> list[str]:
-    """How the numbers of the table are to be read."""
+    """Notes that explain the numbers of the table."""
     missing = "“\N{EN DASH}” was not measured."
     single = "[low, high] is a 95 % interval over the samples of one trained model"
     if not source.is_study:
-        return [f"{single}: it says nothing of another training run.", missing]
+        return [f"{single}: it does not cover other training runs.", missing]
     arms, seeds = list(source.declaration.arms), source.declaration.seeds
     if len(seeds) == 1:
         return [
-            f"One training seed. {single}: it says nothing of how another training run would "
-            "come out, so no difference (Δ) is called better or worse.",
+            f"One training seed. {single}: it does not cover the variation between training "
+            "runs, so no difference (Δ) is called better or worse.",
             missing,
         ]
     others = len(arms) - 1
@@ -138,27 +138,29 @@ def _reading(source: Source) -> list[str]:
 def _decides(source: Source) -> str:
     if source.declaration.contrasts:
         return (
-            "The declared contrasts alone decide. Every Δ here is exploratory; one in twenty "
-            "leaves zero out by chance."
+            "Only the declared contrasts decide. Every Δ here is exploratory; the interval of one "
+            "in twenty excludes zero by chance."
         )
     return (
-        "Only the metric marked “decides” was chosen before the run; of many others, one Δ in "
-        "twenty leaves zero out by chance."
+        "Only the metric marked “decides” was declared before the run; of the others, the "
+        "interval of one Δ in twenty excludes zero by chance."
     )
 
 
 def grouped_details(lines: list[Line]) -> dict[str, list[Line]]:
-    """The lines that are shown on demand, by heading."""
+    """The collapsed lines, by heading."""
     details = [line for line in lines if line.detail]
     groups = {
         heading: [line for line in details if line.term.group == group]
         for group, heading in HEADINGS.items()
     }
-    return {heading: found for heading, found in groups.items() if found}
+    return {
+        heading: lines_of_group for heading, lines_of_group in groups.items() if lines_of_group
+    }
 
 
 def _facts(source: Source) -> list[str]:
-    """The size of the comparison, for the head of the page."""
+    """Arms, seeds, budgets, models and data, for the head of the page."""
     settings, seeds = list(source.declaration.settings().values()), source.declaration.seeds
     facts = [" against ".join(source.declaration.arms)] if source.is_study else []
     facts.append(f"training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
@@ -171,7 +173,7 @@ def _facts(source: Source) -> list[str]:
 
 
 def run_lines(source: Source) -> list[RunLine]:
-    """Every declared run, also those that have not begun."""
+    """One line for every declared run, including those that have not begun."""
     return [
         _run_line(source, arm, seed)
         for arm in source.declaration.arms
@@ -193,9 +195,9 @@ def _run_line(source: Source, arm: str, seed: int) -> RunLine:
     started = f"at {log[-1]['images']:,} images" if log else "not started"
     return RunLine(
         name=f"{arm}, seed {seed}",
-        known=run is not None or outcome is not None,
+        begun=run is not None or outcome is not None,
         status=outcome.status if outcome else started,
-        message=outcome.message if outcome and outcome.message else _twin(run),
+        message=outcome.message if outcome and outcome.message else _shared_weights(run),
         wall=_duration(outcome.wall_seconds) if outcome else "",
         speed=f"{speeds[len(speeds) // 2]:,.0f}" if speeds else "",
         bad_steps=f"{bad_steps[-1]:g}" if bad_steps else "",
@@ -203,8 +205,8 @@ def _run_line(source: Source, arm: str, seed: int) -> RunLine:
     )
 
 
-def _twin(run: Run | None) -> str:
-    """Whose weights a run measured, where it trained none."""
+def _shared_weights(run: Run | None) -> str:
+    """The run whose weights this run shares; empty if it trained its own."""
     path = run.folder / TWIN if run else None
     if path is None or not path.is_file():
         return ""
@@ -221,9 +223,9 @@ def _duration(seconds: float) -> str:
 
 
 def environments(source: Source) -> list[str]:
-    """The different sets of versions that runs were made with."""
-    found = (
-        ", ".join(f"{name} {value}" for name, value in one.environment.items())
-        for one in source.results.outcomes
+    """The distinct software environments of the runs."""
+    versions = (
+        ", ".join(f"{name} {value}" for name, value in outcome.environment.items())
+        for outcome in source.results.outcomes
     )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(versions))

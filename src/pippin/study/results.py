@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The append-only record of a study: ``results.jsonl``.
+"""The append-only results file of a study: ``results.jsonl``.
 
 One JSON object a line. ``"kind": "measure"`` is a :class:`Row`; ``"kind": "outcome"`` says that an
 arm finished or failed on a seed. The rows of a run and its outcome are appended by one write, so
-a run either counts wholly or is run again. Nothing is ever rewritten: where a number was measured
-twice, the later line counts.
+a run either counts completely or is run again. Nothing is ever rewritten: where a number was
+measured twice, the later line counts.
 
-A run's rows share all that its recipe says of their protocols. That stands once, in a line of
-``"kind": "settings"`` before them, and each row names it; otherwise nine tenths of the file would
-be repetition.
+A run's rows share the recipe's part of their protocols. One line of ``"kind": "settings"`` before
+them holds it, and each row refers to it by name; otherwise nine tenths of the file would be
+repetition.
 
-Each line has a checksum of its own, and lines of one write say how many they are
-(:mod:`pippin.system.lines`). An outcome counts only where all lines are there that were written
-with it: so a run that lost a line is run again.
+Each line has its own checksum, and the lines of one write state their number
+(:mod:`pippin.system.lines`). An outcome counts only if all lines of its write are present: a run
+with a missing line is run again.
 """
 
 from dataclasses import dataclass, field
@@ -33,13 +33,13 @@ from pippin.system.lines import (
 from pippin.system.regular import read_regular
 
 KIND = "results"
-"""Of :data:`pippin.system.formats.FORMATS`; each line states its version, for a file may be
-continued by another one."""
+"""Key of :data:`pippin.system.formats.FORMATS`; each line states its version, because another
+version may append to a file."""
 
 Subject = Literal["arm", "untrained", "real"]
 Status = Literal["finished", "diverged", "failed"]
 OF_FILES = tuple(f"measure.{entry}" for entry in IDENTITY)
-"""Entries of a protocol that say which files were used; rows of earlier versions have none."""
+"""Entries of a protocol that identify the used files; rows of earlier versions have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,55 +52,55 @@ class Row(Config):
     """Training seed."""
     metric: str
     value: float | None
-    """None where it is not a finite number; then ``diverged`` is true."""
+    """None if the value is not finite; then ``diverged`` is true."""
     low: float | None
     high: float | None
-    """95 % interval of this one measurement; None where it has none."""
+    """95 % interval of this one measurement; None without an interval."""
     interval_over: str
-    """What the interval is over: "samples", "pairs", ..."""
+    """Resampled units of the interval: "samples", "pairs", ..."""
     n: int
-    """How many samples, pairs, ... were measured."""
+    """Number of measured samples, pairs, ..."""
     unit: str
     better: str
-    """"lower", "higher", or something else where neither is better."""
+    """"lower", "higher", or another value if neither is better."""
     subject: Subject = "arm"
-    """The trained arm, its untrained weights, or held-out real pictures."""
+    """The trained arm, its untrained weights, or held-out real images."""
     diverged: bool = False
     protocol: dict[str, Any]
     """Every setting that can change the number, by dotted path; ``measure.*`` are the metric's."""
     fingerprint: str
-    """Of the whole protocol."""
+    """Fingerprint of the full protocol."""
     comparable: str
-    """Of the protocol without the study's declared axes and the seed: numbers may be ranked
-    together if and only if these are equal."""
+    """Fingerprint of the protocol without the study's declared axes and the seed: numbers may be
+    ranked together if and only if their values of this field are equal."""
 
     @property
     def key(self) -> tuple[str, int, str, str, str]:
-        """What makes a later line replace an earlier one: the same measure of the same run, though
-        its weights may be others since."""
-        own = {path: value for path, value in self.protocol.items() if path not in OF_FILES}
-        mark = self.fingerprint if len(own) == len(self.protocol) else fingerprint(own)
-        return (self.arm, self.seed, self.metric, self.subject, mark)
+        """Key by which a later line replaces an earlier one: the same metric of the same run, even
+        if the run's weights have changed."""
+        settings = {path: value for path, value in self.protocol.items() if path not in OF_FILES}
+        digest = self.fingerprint if len(settings) == len(self.protocol) else fingerprint(settings)
+        return (self.arm, self.seed, self.metric, self.subject, digest)
 
     @property
     def fixed(self) -> bool:
-        """Whether no draw can change the number: the size of a model, not a measurement."""
+        """True for numbers without randomness, such as the size of a model."""
         return self.better == "neither" and self.interval_over == "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Config):
-    """How one run ended."""
+    """The outcome of one run."""
 
     arm: str
     seed: int
     status: Status
-    """A diverged run is a result: it is not tried again. A failed one is."""
+    """A diverged run is a result and is not run again. A failed run is run again."""
     message: str = ""
     fingerprint: str
-    """Of the run's recipe."""
+    """Fingerprint of the run's recipe."""
     wall_seconds: float
-    """Time of this call, resumed parts before it not counted."""
+    """Wall time of the last call; earlier calls of a resumed run do not count."""
     written: str
     """UTC time, ISO 8601."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -108,49 +108,55 @@ class Outcome(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What a results file holds."""
+    """The content of a results file."""
 
     rows: tuple[Row, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     problems: tuple[str, ...] = ()
-    """Lines that could not be read, each with its number and reason: never left out silently."""
+    """Unreadable lines, each with its number and the reason."""
 
     def done(self, arm: str, seed: int, fingerprint: str) -> bool:
-        """Whether this very recipe has finished, or diverged, on this seed."""
+        """True if the recipe with this fingerprint has finished, or diverged, on this seed."""
         return any(
-            (one.arm, one.seed, one.fingerprint) == (arm, seed, fingerprint)
-            and one.status != "failed"
-            for one in self.outcomes
+            (outcome.arm, outcome.seed, outcome.fingerprint) == (arm, seed, fingerprint)
+            and outcome.status != "failed"
+            for outcome in self.outcomes
         )
 
     def latest(self, arm: str, seed: int) -> Outcome | None:
         """The last outcome of a run."""
-        found = [one for one in self.outcomes if (one.arm, one.seed) == (arm, seed)]
-        return found[-1] if found else None
+        outcomes = [
+            outcome for outcome in self.outcomes if (outcome.arm, outcome.seed) == (arm, seed)
+        ]
+        return outcomes[-1] if outcomes else None
 
 
 def append(path: Path, entries: list[Row | Outcome]) -> None:
     """Add entries to the end of the file; see :func:`pippin.system.lines.append_lines`."""
     settings: dict[str, dict[str, Any]] = {}
     lines = [_values(entry, settings) for entry in entries]
-    said = [{"kind": "settings", "name": name, "of": of} for name, of in settings.items()]
-    append_lines(path, ({VERSION: FORMATS[KIND], **line} for line in [*said, *lines]))
+    settings_lines = [
+        {"kind": "settings", "name": name, "of": of} for name, of in settings.items()
+    ]
+    append_lines(path, ({VERSION: FORMATS[KIND], **line} for line in [*settings_lines, *lines]))
 
 
 def repair(path: Path) -> str | None:
-    """Take out of the file, and keep beside it, what a kill or damage left of runs whose other
-    lines are not there: those runs are run again.
+    """Move damaged and incomplete runs to ``results.jsonl.torn``, so that they are run again.
 
-    Call it only where no other process writes. Returns what was done, None where nothing was.
+    Call it only while no other process writes.
+
+    Returns:
+        A message about the repair; None if the file was intact.
     """
     content = read_regular(path) if path.exists() else b""
     note = None
     if not content.endswith(b"\n") and _is_object(content[content.rfind(b"\n") + 1 :]):
         append_bytes(path, b"\n")
         content += b"\n"
-        note = f"{path.name}: the last line had no end; it was whole and is kept"
+        note = f"{path.name}: the last line lacked its newline; it was complete and is kept"
     lines = [line + b"\n" for line in content.split(b"\n")]
-    torn = _spoiled(path, lines)
+    torn = _lines_to_remove(path, lines)
     if not torn:
         return note
     aside = path.with_name(f"{path.name}.torn")
@@ -159,26 +165,26 @@ def repair(path: Path) -> str | None:
     write_bytes(path, b"".join(kept)) if kept else path.unlink()
     return (
         f"{path.name}: {len(torn)} lines (the first is line {torn[0]}) were torn, damaged or of "
-        f"runs that lack others; they were moved to {aside.name}"
+        f"incomplete runs; they were moved to {aside.name}"
     )
 
 
-def _spoiled(path: Path, lines: list[bytes]) -> list[int]:
-    """Numbers of lines that are taken out. Others that cannot be read stay, and are named: they
-    may be of an earlier version, whose run would not be run again."""
+def _lines_to_remove(path: Path, lines: list[bytes]) -> list[int]:
+    """Numbers of the lines to remove. Other unreadable lines stay and are reported: they may be
+    of an earlier version, whose runs would not be run again."""
     gaps = read_lines(path).gaps
-    found = {number for gap in gaps for number in (*gap.numbers, *gap.damaged)}
-    found |= {number for number, line in enumerate(lines, 1) if _is_damaged(line)}
-    if lines[-1].strip():  # a last line that a kill cut off
-        found.add(len(lines))
-    return sorted(found)
+    numbers = {number for gap in gaps for number in (*gap.numbers, *gap.damaged)}
+    numbers |= {number for number, line in enumerate(lines, 1) if _is_damaged(line)}
+    if lines[-1].strip():  # a last line that was cut off by a kill
+        numbers.add(len(lines))
+    return sorted(numbers)
 
 
 def read(path: Path) -> Results:
-    """All that the file holds; the file is not changed. A missing file is an empty one.
+    """Read a results file without changing it. A missing file gives empty results.
 
     Raises:
-        FormatError: a line is of a newer version.
+        FormatError: a line has a newer version.
     """
     rows: dict[tuple[str, int, str, str, str], Row] = {}
     outcomes: list[Outcome] = []
@@ -202,49 +208,49 @@ def read(path: Path) -> Results:
             rows[entry.key] = entry
         elif number not in partial:
             outcomes.append(entry)
-    said = [f"{path.name} line {n} does not count: {problems[n]}" for n in sorted(problems)]
-    said += [f"{path.name} {gap}" for gap in gaps if gap.missing]
+    messages = [f"{path.name} line {n} does not count: {problems[n]}" for n in sorted(problems)]
+    messages += [f"{path.name} {gap}" for gap in gaps if gap.missing]
     if is_emptied(path):
-        said.append(emptied(path))
-    return Results(rows=tuple(rows.values()), outcomes=tuple(outcomes), problems=tuple(said))
+        messages.append(emptied(path))
+    return Results(rows=tuple(rows.values()), outcomes=tuple(outcomes), problems=tuple(messages))
 
 
 def emptied(path: Path) -> str:
-    """What is said of a file of results that has no line."""
+    """Message about a results file without lines."""
     return (
-        f"{path.name} is empty, and is written with lines in it: they are gone. Put a copy of it "
-        "back, or give the command again that wrote it"
+        f"{path.name} is empty: its lines are lost. Restore a copy of the file, or run the "
+        "command that wrote it again"
     )
 
 
 def _values(entry: Row | Outcome, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """An entry's line; a row's settings go into the table, under the name that its line has."""
+    """The JSON object of an entry; a row's settings are added to ``settings`` under their name."""
     values = entry.to_dict()
     if isinstance(entry, Outcome):
         return {"kind": "outcome"} | values
     content = values["protocol"]
-    own = {path: value for path, value in content.items() if path.startswith("measure.")}
-    shared = {path: value for path, value in content.items() if path not in own}
+    measured = {path: value for path, value in content.items() if path.startswith("measure.")}
+    shared = {path: value for path, value in content.items() if path not in measured}
     name = fingerprint(shared)
     settings[name] = shared
-    return {"kind": "measure"} | values | {"protocol": own, "settings": name}
+    return {"kind": "measure"} | values | {"protocol": measured, "settings": name}
 
 
 def check_fingerprint(what: str, content: dict[str, Any], recorded: Any) -> None:
     """Refuse a record that was changed after it was written.
 
     Args:
-        what: is recorded, for the message: "protocol".
-        content: of it, by path.
+        what: name of the record in the message: "protocol".
+        content: its settings by path.
         recorded: its fingerprint in the file.
 
     Raises:
-        ConfigError: the fingerprint is another one's.
+        ConfigError: the fingerprints differ.
     """
-    found = fingerprint(content)
-    if found != recorded:
+    digest = fingerprint(content)
+    if digest != recorded:
         raise ConfigError(
-            f"its {what} differs from what was written: its fingerprint is {found}, and "
+            f"its {what} differs from what was written: its fingerprint is {digest}, and "
             f"{recorded!r} is recorded; restore the file"
         )
 
@@ -253,7 +259,7 @@ def _settings(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name and content of a line of settings."""
     name, content = values.get("name"), values.get("of")
     if not isinstance(name, str) or not isinstance(content, dict):
-        raise ConfigError('a line of "settings" must have a "name" and what it stands "of"')
+        raise ConfigError('a line of "kind": "settings" must have a "name" and an object "of"')
     check_fingerprint('"of"', content, name)
     return name, content
 
@@ -264,11 +270,9 @@ def _entry(values: dict[str, Any], settings: dict[str, dict[str, Any]]) -> Row |
         name = values.pop("settings", None)  # files of earlier versions have none
         if name is not None:
             if name not in settings:
-                raise ConfigError(
-                    f"its settings {name!r} are on no line before it that can be read"
-                )
-            if isinstance(own := values.get("protocol"), dict):
-                values["protocol"] = settings[name] | own
+                raise ConfigError(f"its settings {name!r} are on no readable line before it")
+            if isinstance(measured := values.get("protocol"), dict):
+                values["protocol"] = settings[name] | measured
         row = Row.from_dict(values)
         check_fingerprint("protocol", row.protocol, row.fingerprint)
         return row

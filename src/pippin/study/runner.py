@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run every arm of a study on every seed, so that it can be stopped anywhere and goes on."""
+"""Run every arm of a study on every seed; a stopped study can be resumed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from pippin.config import ConfigError
-from pippin.study.at_once import at_once
+from pippin.study.declared_metrics import refuse_unmeasured, unmeasured
 from pippin.study.executors import Executor
 from pippin.study.folder import declare
-from pippin.study.measured import refuse_unmeasured, unmeasured
-from pippin.study.one_run import Execute, one_run
-from pippin.study.pretraining import Pretrain, Started, Starts
+from pippin.study.one_run import Execute, execute_run
+from pippin.study.pretraining import Pretrain, StudyStarts, WithPretraining
 from pippin.study.results import read, repair
-from pippin.study.runs import Ended, Pending, Runs, pending_runs
+from pippin.study.runs import PendingRun, RunContext, RunOutcomes, pending_runs
+from pippin.study.scheduler import run_concurrently
 from pippin.study.study import Study
 from pippin.system.files import remove_staged
 from pippin.system.flush import make_folder
@@ -24,11 +24,11 @@ from pippin.training.trainer import TrainingStoppedError
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What one call of :func:`run_study` did."""
+    """The result of one call of :func:`run_study`."""
 
     statuses: dict[str, str]
-    """Run's folder name -> "finished", "diverged", "failed", or "skipped" where an earlier call
-    had finished it."""
+    """Run's folder name -> "finished", "diverged", "failed", or "skipped" if an earlier call had
+    finished it."""
     interrupted: bool
 
 
@@ -40,23 +40,29 @@ def run_study(
     pretrain: Pretrain | None = None,
     executor: Executor | None = None,
 ) -> Summary:
-    """Run what of the study has not finished yet, seed by seed, so that pairs complete together.
+    """Run the unfinished runs of a study, seed by seed, so that pairs complete together.
 
-    ``pretrain`` makes the runs that arms start from; only a study that has such needs it. With an
-    executor several runs go on at once; runs that train alike still follow one another.
+    A run that raises is recorded as failed with its message, and the other runs go on; the next
+    call runs it again. A run that diverges, or whose start diverges, is a result and is not run
+    again. Ctrl-C stops the study; the next call resumes it.
 
-    A run that raises is recorded as failed with its message and the rest goes on; the next call
-    tries it again. One that diverges, or whose start does, is a result and is not tried again.
-    Ctrl-C stops after recording nothing false.
+    Args:
+        study: the study.
+        folder: the study's folder.
+        execute: trains and evaluates one run.
+        progress: called with each message.
+        pretrain: trains a start; required by studies with starts only.
+        executor: runs several runs concurrently; those with the same training still run one after
+            the other. None = one run at a time in this process.
 
     Raises:
-        ConfigError: the study is no fair comparison, it has runs to start from and nothing trains
-            them, the folder holds another study, or another process is at work in it.
+        ConfigError: the study is not a fair comparison, it has starts but ``pretrain`` is None,
+            the folder holds another study, or another process uses it.
     """
     study.check()
     refuse_unmeasured(study, execute)
     if study.starts and pretrain is None:
-        raise ConfigError(f"study {study.name!r} has runs to start from: give pretrain")
+        raise ConfigError(f"study {study.name!r} has starts (pre-training runs): give pretrain")
     make_folder(folder)
     with folder_lock(folder):
         remove_staged(folder)
@@ -65,13 +71,13 @@ def run_study(
         before = read(folder / "results.jsonl")
         for line in [*([note] if note else []), *before.problems]:
             progress(line)
-        starts = Starts(study, folder, pretrain)
-        runs = Runs(study=study, folder=folder, execute=execute, starts=starts)
+        starts = StudyStarts(study, folder, pretrain)
+        runs = RunContext(study=study, folder=folder, execute=execute, starts=starts)
         pending, statuses = pending_runs(study, before)
-        go_on = _in_turn if executor is None else partial(at_once, executor)
+        run_all = _run_sequentially if executor is None else partial(run_concurrently, executor)
         interrupted = False
         try:
-            for name, outcome in go_on(runs, pending, progress):
+            for name, outcome in run_all(runs, pending, progress):
                 statuses[name] = outcome.status
                 if outcome.message:
                     progress(f"{name} {outcome.status}: {outcome.message}; the other runs go on")
@@ -85,12 +91,14 @@ def run_study(
         return Summary(statuses=statuses, interrupted=interrupted)
 
 
-def _in_turn(runs: Runs, pending: Sequence[Pending], progress: Callable[[str], None]) -> Ended:
-    """One run after the other, in this process; the time of a start is charged to the first run
-    that needs it."""
-    execute = Started(runs.starts, runs.execute)
-    for one in pending:
-        progress(one.number)
-        rows, outcome = one_run(runs.study, runs.folder, one.arm, one.recipe, execute)
+def _run_sequentially(
+    runs: RunContext, pending: Sequence[PendingRun], progress: Callable[[str], None]
+) -> RunOutcomes:
+    """Run one run after the other in this process; the time of a start counts for the first run
+    that requires it."""
+    execute = WithPretraining(runs.starts, runs.execute)
+    for run in pending:
+        progress(run.number)
+        rows, outcome = execute_run(runs.study, runs.folder, run.arm, run.recipe, execute)
         runs.record(rows, outcome)
-        yield one.name, outcome
+        yield run.name, outcome

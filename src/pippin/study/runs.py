@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is still to be run of a study, and what all its runs share."""
+"""The pending runs of a study, and the context that all its runs share."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -10,32 +10,32 @@ from pippin.config import fingerprint
 from pippin.recipes.recipe import Recipe
 from pippin.study.folder import run_name
 from pippin.study.one_run import Execute
-from pippin.study.pretraining import Starts
+from pippin.study.pretraining import StudyStarts
 from pippin.study.results import Outcome, Results, Row, append
 from pippin.study.study import Study
 
-Ended = Iterator[tuple[str, Outcome]]
-"""Runs as they end, by the names of their folders."""
+RunOutcomes = Iterator[tuple[str, Outcome]]
+"""Outcomes in the order in which runs end, with the names of their folders."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runs:
-    """What all runs of a study share."""
+class RunContext:
+    """The context that all runs of a study share."""
 
     study: Study
     folder: Path
     execute: Execute
-    """For a run whose start is there."""
-    starts: Starts
+    """Executes a run whose start is finished."""
+    starts: StudyStarts
 
     def record(self, rows: Sequence[Row], outcome: Outcome) -> None:
-        """Append a run's numbers and how it ended, in one write."""
+        """Append a run's rows and outcome in one write."""
         append(self.folder / "results.jsonl", [*rows, outcome])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pending:
-    """A run that is still to be made."""
+class PendingRun:
+    """A run that is not finished."""
 
     number: str
     """``run 3 of 20: ARM-seed0``"""
@@ -44,20 +44,20 @@ class Pending:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return run_name(self.arm, self.recipe.seed)
 
 
-def pending_runs(study: Study, before: Results) -> tuple[list[Pending], dict[str, str]]:
-    """What is to be run, seed by seed, and the statuses of the others."""
+def pending_runs(study: Study, before: Results) -> tuple[list[PendingRun], dict[str, str]]:
+    """The pending runs, seed by seed, and the statuses of the others."""
     arms = study.arms()
     runs = [(arm, seed) for seed in study.seeds for arm in arms]
     pending, statuses = [], {}
-    for place, (arm, seed) in enumerate(runs, start=1):
+    for index, (arm, seed) in enumerate(runs, start=1):
         recipe = dataclasses.replace(arms[arm], seed=seed)
         if before.done(arm, seed, fingerprint(recipe)):
             statuses[run_name(arm, seed)] = "skipped"
         else:
-            number = f"run {place} of {len(runs)}: {run_name(arm, seed)}"
-            pending.append(Pending(number=number, arm=arm, recipe=recipe))
+            number = f"run {index} of {len(runs)}: {run_name(arm, seed)}"
+            pending.append(PendingRun(number=number, arm=arm, recipe=recipe))
     return pending, statuses

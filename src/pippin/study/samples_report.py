@@ -1,30 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page of samples: what was asked for, and below it what was drawn."""
+"""A page of samples, grouped by prompt or class."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pippin.config import ConfigError
+from pippin.study.embedded_images import EmbeddedImage, ImageEmbedder
 from pippin.study.gallery import manifest
 from pippin.study.page import write_page
-from pippin.study.pictures import Album, Picture
 
 SHOWN = 120
-"""Samples on a page; a folder may hold thousands."""
+"""Largest number of samples on a page; a folder may hold thousands."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class PromptSamples:
     """A prompt or class with its samples."""
 
-    words: str
-    pictures: tuple[Picture, ...]
+    prompt: str
+    images: tuple[EmbeddedImage, ...]
     seeds: str
 
 
 def holds_samples(folder: Path) -> bool:
-    """Whether ``pippin sample`` wrote a folder, by its manifest."""
+    """True if the folder has a manifest of ``pippin sample``."""
     return "images" in manifest(folder / "manifest.json")
 
 
@@ -32,45 +32,45 @@ def render_samples(folder: Path, out: Path | None = None, *, title: str = "Sampl
     """Write the page of a folder of ``pippin sample``, and return its path.
 
     Args:
-        folder: with a manifest.
+        folder: a folder with a manifest.
         out: the file to write; None = ``report.html`` in the folder.
-        title: of the page.
+        title: title of the page.
 
     Raises:
-        ConfigError: the folder has no manifest that can be read, or none of its images is there.
+        ConfigError: the folder has no readable manifest, or none of its images exists.
     """
     listed = manifest(folder / "manifest.json")
     rows = [row for row in listed.get("images", []) if isinstance(row, dict)]
-    asked = _asked(folder, rows[:SHOWN])
-    if not asked:
+    groups = _group_by_prompt(folder, rows[:SHOWN])
+    if not groups:
         raise ConfigError(
             f"{folder} has no samples to show: give a folder that `pippin sample` wrote"
         )
     protocol = listed.get("protocol")
     context = {
         "title": title,
-        "asked": asked,
+        "groups": groups,
         "total": len(rows),
-        "shown": sum(len(one.pictures) for one in asked),
+        "shown": sum(len(group.images) for group in groups),
         "protocol": sorted(protocol.items()) if isinstance(protocol, dict) else [],
     }
     return write_page("samples.html.jinja", context, out or folder / "report.html")
 
 
-def _asked(folder: Path, rows: list[dict[str, Any]]) -> list[Asked]:
-    """Samples by what was asked for, in the order in which it was asked first."""
-    album = Album()
-    groups: dict[str, list[tuple[str, Picture]]] = {}
+def _group_by_prompt(folder: Path, rows: list[dict[str, Any]]) -> list[PromptSamples]:
+    """Samples grouped by prompt or class, in the order of the first sample of each."""
+    embedder = ImageEmbedder()
+    groups: dict[str, list[tuple[str, EmbeddedImage]]] = {}
     for row in rows:
-        picture, _ = album.embed(folder / Path(str(row.get("file"))).name)
-        words = row.get("prompt", row.get("class", row.get("label")))
-        if picture is not None:
-            groups.setdefault(str(words), []).append((str(row.get("seed")), picture))
+        image, _ = embedder.embed(folder / Path(str(row.get("file"))).name)
+        prompt = row.get("prompt", row.get("class", row.get("label")))
+        if image is not None:
+            groups.setdefault(str(prompt), []).append((str(row.get("seed")), image))
     return [
-        Asked(
-            words=words,
-            pictures=tuple(picture for _, picture in found),
-            seeds=", ".join(seed for seed, _ in found),
+        PromptSamples(
+            prompt=prompt,
+            images=tuple(image for _, image in samples),
+            seeds=", ".join(seed for seed, _ in samples),
         )
-        for words, found in groups.items()
+        for prompt, samples in groups.items()
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration part of a report: what differs between arms, and everything."""
+"""The settings of a report: those that differ between arms, and all of them."""
 
 import json
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from pippin.study.fairness import covered
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One setting in every arm, in the order of arms; a single value where all are equal."""
+    """The values of one setting in the order of arms; a single value if all are equal."""
 
     path: str
     values: tuple[str, ...]
     title: str
-    """What the declared axis is about that it belongs to; empty for none."""
+    """Description of the declared axis of this setting; empty without an axis."""
     mark: str = ""
-    """What a reader must be warned of."""
+    """A warning; empty for none."""
 
 
 def differing(declaration: Declaration) -> list[Setting]:
-    """The settings that are not the same in every arm."""
+    """The settings whose values differ between arms."""
     return [setting for setting in _settings(declaration) if len(setting.values) > 1]
 
 
@@ -46,7 +46,9 @@ def _setting(declaration: Declaration, arms: list[dict[str, Any]], path: str) ->
     axes = [
         name
         for name, axis in declaration.axes.items()
-        if covered(path, [one for level in axis.levels.values() for one in level])
+        if covered(
+            path, [setting_path for level in axis.levels.values() for setting_path in level]
+        )
     ]
     equal = len(set(texts)) == 1
     titles = [declaration.axes[name].description or name for name in axes]

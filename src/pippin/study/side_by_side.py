@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two studies, or two runs, seen as one source with an arm of each side beside the other.
+"""Two studies, or two runs, combined into one source with paired arms.
 
-Numbers are compared only where they were measured in the same way. What was trained differently
-is what such a page is for, and it is shown; what was *measured* differently makes numbers
-incomparable, whatever else is equal.
+Numbers are compared only if they were measured in the same way. Differences in training are the
+purpose of such a page, which lists them; differences in *measurement* make numbers incomparable.
 """
 
 from dataclasses import dataclass, replace
@@ -17,10 +16,9 @@ from pippin.study.source import Run, Source, open_source
 
 SIDES = ("A", "B")
 MEASURING = ("data", "autoencoder", "sampling", "evaluation", "measure")
-"""Sections of a protocol that decide what a number means: pictures, how samples are drawn and
-decoded, how they are measured."""
+"""Sections of a protocol that define the measurement: images, sampling, decoding, evaluation."""
 _OF_MODEL = ("measure.model",)
-"""Which model was measured: follows from the settings, which stand on the page themselves."""
+"""Entries about the measured model, which depend on settings that the page shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,20 +30,20 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Both:
-    """Two sources as one."""
+class SourcePair:
+    """Two sources combined into one."""
 
     names: tuple[str, str]
-    """Of the two folders."""
+    """Names of the two folders."""
     source: Source
-    """Holds the arms of all pairs, each pair's A before its B; it has no primary metric."""
+    """The arms of all pairs, each pair's A before its B; it has no primary metric."""
     pairs: tuple[Pair, ...]
-    alone: tuple[str, ...]
-    """Arms that only one of the studies has."""
+    unpaired: tuple[str, ...]
+    """Arms that exist in only one of the studies."""
     are_runs: bool
 
 
-def open_both(first: Path, second: Path) -> Both:
+def open_pair(first: Path, second: Path) -> SourcePair:
     """Read two folders of one kind.
 
     Raises:
@@ -55,67 +53,68 @@ def open_both(first: Path, second: Path) -> Both:
     if first.resolve() == second.resolve():
         raise ConfigError(f"both folders are {first}; give two different ones")
     sources = open_source(first), open_source(second)
-    kinds = ["study" if one.is_study else "run" for one in sources]
+    kinds = ["study" if source.is_study else "run" for source in sources]
     if kinds[0] != kinds[1]:
         raise ConfigError(
             f"{first} is a {kinds[0]} and {second} a {kinds[1]}: compare two studies or two "
             "runs (a study's runs lie in its folder runs/)"
         )
     arms = [_arms(sources, shared) for shared in _shared(sources, first, second)]
-    every = {arm for one in sources for arm in one.declaration.arms}
+    all_arms = {arm for source in sources for arm in source.declaration.arms}
     paired = {arm for pair in arms for arm in pair}
     names = _names(first, second)
     pairs = tuple(Pair(first=f"A: {a}", second=f"B: {b}") for a, b in arms)
     if not sources[0].is_study:
         pairs = (Pair(first=f"A: {names[0]}", second=f"B: {names[1]}"),)
-    return Both(
+    return SourcePair(
         names=names,
         source=_joined(sources, arms, pairs, names),
         pairs=pairs,
-        alone=tuple(sorted(every - paired)),
+        unpaired=tuple(sorted(all_arms - paired)),
         are_runs=not sources[0].is_study,
     )
 
 
 def obstacles(first: Row, second: Row) -> list[str]:
-    """Why two numbers of one metric may not be compared: what was measured differently."""
+    """Differences between the measurements of two numbers, which may then not be compared."""
     a, b = first.protocol, second.protocol
-    found = []
+    reasons = []
     for path in dict.fromkeys((*a, *b)):
         if (
             covered(path, MEASURING)
             and not covered(path, _OF_MODEL)
             and a.get(path) != b.get(path)
         ):
-            found.append(f"{path} = {_said(a, path)} in A, {_said(b, path)} in B")
-    return found
+            reasons.append(f"{path} = {_value_text(a, path)} in A, {_value_text(b, path)} in B")
+    return reasons
 
 
-def _said(protocol: dict[str, Any], path: str) -> str:
+def _value_text(protocol: dict[str, Any], path: str) -> str:
     return repr(protocol[path]) if path in protocol else "absent"
 
 
 def _shared(sources: tuple[Source, Source], first: Path, second: Path) -> list[str]:
-    """Names of the arms that are compared; two runs are, whatever they are called."""
-    mine, theirs = (list(one.declaration.arms) for one in sources)
+    """Names of the compared arms; [""] for two runs, which are compared whatever their names."""
+    first_arms, second_arms = (list(source.declaration.arms) for source in sources)
     if not sources[0].is_study:
         return [""]
-    shared = [arm for arm in mine if arm in theirs]
+    shared = [arm for arm in first_arms if arm in second_arms]
     if not shared:
         raise ConfigError(
-            f"{first} has the arms {', '.join(mine)} and {second} has {', '.join(theirs)}: "
-            "there is no arm of the same name to compare"
+            f"{first} has the arms {', '.join(first_arms)} and {second} has "
+            f"{', '.join(second_arms)}: no arm has the same name in both; give two studies with "
+            "common arms"
         )
     return shared
 
 
 def _arms(sources: tuple[Source, Source], shared: str) -> tuple[str, str]:
-    first, second = (shared or next(iter(one.declaration.arms)) for one in sources)
+    first, second = (shared or next(iter(source.declaration.arms)) for source in sources)
     return first, second
 
 
 def _names(first: Path, second: Path) -> tuple[str, str]:
-    """The folders' names; where these are equal, with the folders above."""
+    """The folders' names, with parent folders where the names are equal."""
     a, b = first.resolve(), second.resolve()
     depth = 1
     while a.parts[-depth:] == b.parts[-depth:]:
@@ -131,24 +130,27 @@ def _joined(
 ) -> Source:
     """One source with the arms of both under the names of the pairs.
 
-    Two runs stand at one seed, for they are compared whatever their training seeds are; these
-    are among the settings that the page shows.
+    Two runs are placed at one seed, because they are compared whatever their training seeds are;
+    the page lists the seeds among the settings.
     """
     labels = [
-        {one[side]: (pair.first, pair.second)[side] for one, pair in zip(arms, pairs, strict=True)}
+        {
+            arm_pair[side]: (pair.first, pair.second)[side]
+            for arm_pair, pair in zip(arms, pairs, strict=True)
+        }
         for side in (0, 1)
     ]
-    seeds = [one.declaration.seeds for one in sources]
-    moved = {seeds[1][0]: seeds[0][0]} if not sources[0].is_study else {}
+    seeds = [source.declaration.seeds for source in sources]
+    seed_map = {seeds[1][0]: seeds[0][0]} if not sources[0].is_study else {}
     parts = [
-        _renamed(one, names, seed)
-        for one, names, seed in zip(sources, labels, ({}, moved), strict=True)
+        _renamed(source, labels_of_side, seed)
+        for source, labels_of_side, seed in zip(sources, labels, ({}, seed_map), strict=True)
     ]
     order = [name for pair in pairs for name in (pair.first, pair.second)]
     recipes = {
-        label: one.declaration.arms[arm]
-        for one, names in zip(sources, labels, strict=True)
-        for arm, label in names.items()
+        label: source.declaration.arms[arm]
+        for source, labels_of_side in zip(sources, labels, strict=True)
+        for arm, label in labels_of_side.items()
     }
     declaration = replace(
         sources[0].declaration,
@@ -159,7 +161,7 @@ def _joined(
         combinations={},
         arms={name: recipes[name] for name in order},
         starts={},
-        seeds=tuple(sorted(set(seeds[0]) | {moved.get(one, one) for one in seeds[1]})),
+        seeds=tuple(sorted(set(seeds[0]) | {seed_map.get(seed, seed) for seed in seeds[1]})),
         primary=None,
         companions=(),
         smallest_effect=None,
@@ -171,7 +173,7 @@ def _joined(
         declaration=declaration,
         results=Results(
             rows=tuple(row for part in parts for row in part.results.rows),
-            outcomes=tuple(one for part in parts for one in part.results.outcomes),
+            outcomes=tuple(outcome for part in parts for outcome in part.results.outcomes),
         ),
         runs=tuple(sorted(runs, key=lambda run: (order.index(run.arm), run.seed))),
         problems=tuple(
@@ -181,14 +183,16 @@ def _joined(
 
 
 def _renamed(source: Source, names: dict[str, str], seeds: dict[int, int]) -> Source:
-    """The arms that have a name on the page, under it."""
+    """A source restricted to the arms in ``names``, under their names on the page."""
 
-    def here(one: Any) -> Any:
-        return replace(one, arm=names[one.arm], seed=seeds.get(one.seed, one.seed))
+    def relabelled(entry: Any) -> Any:
+        return replace(entry, arm=names[entry.arm], seed=seeds.get(entry.seed, entry.seed))
 
-    rows = tuple(here(row) for row in source.results.rows if row.arm in names)
-    outcomes = tuple(here(one) for one in source.results.outcomes if one.arm in names)
-    runs: tuple[Run, ...] = tuple(here(run) for run in source.runs if run.arm in names)
+    rows = tuple(relabelled(row) for row in source.results.rows if row.arm in names)
+    outcomes = tuple(
+        relabelled(outcome) for outcome in source.results.outcomes if outcome.arm in names
+    )
+    runs: tuple[Run, ...] = tuple(relabelled(run) for run in source.runs if run.arm in names)
     return replace(
         source, results=replace(source.results, rows=rows, outcomes=outcomes), runs=runs
     )

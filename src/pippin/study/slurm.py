@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of a study as Slurm jobs, which go on in another job where a time limit cuts them."""
+"""Runs of a study as Slurm jobs, which resume in a new job after a time limit."""
 
 import signal
 from collections.abc import Callable
@@ -14,43 +14,43 @@ from pippin.system.stop import TrainingStoppedError, signals_interrupt
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmConfig(Config):
-    """What a run of a study asks of Slurm."""
+    """Resources and options of the Slurm job of each run."""
 
     partition: str | None = None
     """The queue; None = the cluster's default."""
     account: str | None = None
-    """Who is charged; None = the user's default."""
+    """The charged account; None = the user's default."""
     qos: str | None = None
     """Quality of service; None = the cluster's default."""
     constraint: str | None = None
-    """Features that the machine must have, such as a100; None = any machine."""
+    """Required features of the node, such as a100; None = any node."""
     extra: dict[str, str] = field(default_factory=dict)
     """Further options of sbatch by their long names, as NAME=VALUE: reservation=course
     mail-type=END."""
     minutes: int = 24 * 60
-    """Time limit of one job; a run that meets it is put in the queue again and goes on."""
+    """Time limit of one job; a run that reaches it is requeued and resumes."""
     warning_seconds: int = 120
-    """How long before the limit a run is told (by SIGUSR2): time for a step and a checkpoint."""
+    """Seconds before the time limit at which a run gets SIGUSR2, for a step and a checkpoint."""
     requeues: int = 100
-    """How often a run may meet its time limit; then it has failed, and goes on when the study is
-    run again."""
+    """Largest number of requeues of a run; then it has failed, and resumes when the study is run
+    again."""
     gpus: int = 1
-    """1, or 0 for a run without a card; a run of a study is one process and uses one."""
+    """GPUs: 1, or 0 for a run on CPU; a run of a study is one process and uses one GPU."""
     cpus: int = 8
-    """Cores; train.workers of them load data."""
+    """CPU cores; train.workers of them load data."""
     memory_gb: int = 64
-    """Of the machine, not of the card."""
+    """Memory of the node (not of the GPU) in GB."""
 
     def __post_init__(self) -> None:
-        """Refuse jobs without time, processor or memory."""
+        """Refuse jobs without time, CPU cores or memory, and with more than one GPU."""
         at_least(self, "slurm", 1, "minutes", "cpus", "memory_gb", "warning_seconds")
         at_least(self, "slurm", 0, "gpus", "requeues")
         if self.gpus > 1:
             raise ConfigError(
                 f"slurm.gpus must be 0 or 1; got {self.gpus}: a run of a study is one process, "
-                "which uses one card. --jobs N has N runs at once; a run that does not fit takes "
-                "a smaller --train.micro-batch-size; a single training on several cards is "
-                "started by torchrun (docs/distributed.md)"
+                "which uses one GPU. --jobs N runs N runs concurrently; a run that does not fit "
+                "needs a smaller --train.micro-batch-size; start a single training on several "
+                "GPUs by torchrun (docs/distributed.md)"
             )
         if self.warning_seconds >= 60 * self.minutes:
             raise ConfigError(
@@ -63,13 +63,13 @@ class SlurmExecutor:
     """A Slurm job for each run, by submitit.
 
     Args:
-        folder: where submitit keeps its scripts and logs.
-        config: what each job asks for.
-        jobs: at once.
-        cluster: slurm; submitit's "local" and "debug" are for trying it out.
+        folder: folder of submitit's scripts and logs.
+        config: resources and options of each job.
+        jobs: number of concurrent jobs.
+        cluster: "slurm"; submitit's "local" and "debug" are for tests.
 
     Raises:
-        ConfigError: submitit is not installed, or there is no Slurm here.
+        ConfigError: submitit is not installed, or Slurm is not available.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class SlurmExecutor:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster, **requeues)
         except RuntimeError as error:
             raise ConfigError(
-                f"no Slurm can be reached from here ({error}); use --executor local"
+                f"Slurm is not available on this machine ({error}); use --executor local"
             ) from error
         self._executor.update_parameters(
             timeout_min=config.minutes,
@@ -99,7 +99,7 @@ class SlurmExecutor:
         )
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Job:
-        """Hand a job to Slurm.
+        """Submit a job to Slurm.
 
         Raises:
             Exception: Slurm refuses it.
@@ -109,29 +109,29 @@ class SlurmExecutor:
 
 
 def _named(config: SlurmConfig) -> dict[str, Any]:
-    """What only Slurm knows, under submitit's names."""
+    """Slurm-specific options under submitit's names."""
     names = ("partition", "account", "qos", "constraint")
-    given = {f"slurm_{name}": getattr(config, name) for name in names if getattr(config, name)}
+    options = {f"slurm_{name}": getattr(config, name) for name in names if getattr(config, name)}
     if config.extra:
-        given["slurm_additional_parameters"] = dict(config.extra)
-    return given
+        options["slurm_additional_parameters"] = dict(config.extra)
+    return options
 
 
 class Resumable:
-    """Calls a function that goes on where it was, when it is called again, in a Slurm job.
+    """Calls a resumable function in a Slurm job.
 
-    submitit answers SIGUSR2, which comes before the time limit, at once: it asks for
-    :meth:`checkpoint`, puts the job in the queue again and exits, in the middle of a step. So the
-    signal is kept from it until the function has come to an end with a checkpoint on the disk.
-    After SIGTERM, by which a job is cancelled or preempted, the checkpoint is written as well; but
-    whether the job is to come again is Slurm's to say, or a cancelled one could not be got rid of.
+    Slurm sends SIGUSR2 before the time limit. submitit's handler would call :meth:`checkpoint`,
+    requeue the job and exit at once, in the middle of a step. This class therefore delays the
+    handler until the function has stopped and its checkpoint is on disk. SIGTERM, by which a job
+    is cancelled or preempted, stops the function in the same way, but Slurm decides about the
+    requeue: otherwise a cancelled job would come back.
     """
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function returns, unless a signal comes.
+        """The return value of the function.
 
         Raises:
-            SystemExit: the job is in the queue again, or was cancelled.
+            SystemExit: the job was requeued or cancelled.
             TrainingStoppedError, KeyboardInterrupt: Ctrl-C.
         """
         requeue = signal.getsignal(signal.SIGUSR2)
@@ -139,15 +139,15 @@ class Resumable:
             try:
                 return function(*arguments)
             except (TrainingStoppedError, KeyboardInterrupt) as stopped:
-                heard = _signal_of(stopped)
-                if heard == signal.SIGINT:
+                received = _signal_of(stopped)
+                if received == signal.SIGINT:
                     raise
-        if heard == signal.SIGUSR2 and callable(requeue):
-            requeue(heard, None)
-        raise SystemExit(128 + heard)
+        if received == signal.SIGUSR2 and callable(requeue):
+            requeue(received, None)
+        raise SystemExit(128 + received)
 
     def checkpoint(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """For submitit: what to call in the next job, as its ``DelayedSubmission``."""
+        """The call of the next job, as submitit's ``DelayedSubmission``."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, function, *arguments)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a report is made of, read from a study's folder or from one run's folder.
+"""The data of a report, read from a study's folder or from one run's folder.
 
-Nothing is trusted: logs may end in a torn line, parts may be missing, names may be hostile. What
-cannot be read is listed in ``problems``, for the report to say.
+All files are untrusted: logs may end in a torn line, parts may be missing, names may be hostile.
+``problems`` lists unreadable parts, which the report shows.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from typing import Any
 from pippin.config import ConfigError, fingerprint
 from pippin.recipes.recipe import Recipe
 from pippin.study.declaration import Declaration, flat
+from pippin.study.file_changes import changed_files, mixed_weights
 from pippin.study.folder import run_name
 from pippin.study.results import Results, Row, check_fingerprint, emptied, read
-from pippin.study.same_files import changed_files, of_several_weights
 from pippin.system.formats import VERSION, FormatError, check_format, read_stamped
 from pippin.system.lines import is_emptied, read_lines
 
 NAMED = 3
-"""How many lines of a file that do not count are named each."""
+"""Number of unreadable lines of a file that are reported one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Run:
     seed: int
     folder: Path
     log: tuple[dict[str, float], ...]
-    """Log lines by rising number of images."""
+    """Log lines, sorted by number of images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +46,12 @@ class Source:
 
     @property
     def is_study(self) -> bool:
-        """False for the folder of a single run."""
+        """True for a study, False for a single run."""
         return self.declaration.primary is not None
 
     def run(self, arm: str, seed: int) -> Run | None:
-        """The run of one arm on one seed, where its folder exists."""
-        return next((one for one in self.runs if (one.arm, one.seed) == (arm, seed)), None)
+        """The run of one arm on one seed; None if its folder does not exist."""
+        return next((run for run in self.runs if (run.arm, run.seed) == (arm, seed)), None)
 
 
 def open_source(folder: Path) -> Source:
@@ -75,11 +75,11 @@ def _study(folder: Path) -> Source:
     runs, problems = [], list(results.problems)
     for arm in declaration.arms:
         for seed in declaration.seeds:
-            place = folder / "runs" / run_name(arm, seed)
-            if _inside(place, folder):
-                log, trouble = read_log(place / "log.jsonl")
-                runs.append(Run(arm=arm, seed=seed, folder=place, log=log))
-                problems += [f"{run_name(arm, seed)}: {one}" for one in trouble]
+            run_folder = folder / "runs" / run_name(arm, seed)
+            if _inside(run_folder, folder):
+                log, log_problems = read_log(run_folder / "log.jsonl")
+                runs.append(Run(arm=arm, seed=seed, folder=run_folder, log=log))
+                problems += [f"{run_name(arm, seed)}: {problem}" for problem in log_problems]
     problems += changed_files(results.rows)
     return Source(
         folder=folder,
@@ -107,39 +107,39 @@ def _single(folder: Path) -> Source:
         smallest_effect=None,
         reproduce=(f"pippin train --config {folder.name}/config.json",),
     )
-    log, trouble = read_log(folder / "log.jsonl")
+    log, log_problems = read_log(folder / "log.jsonl")
     rows, unreadable = _measures(folder / "results.jsonl", name, seed, recipe)
     return Source(
         folder=folder,
         declaration=declaration,
         results=Results(rows=rows),
         runs=(Run(arm=name, seed=seed, folder=folder, log=log),),
-        problems=(*trouble, *unreadable),
+        problems=(*log_problems, *unreadable),
     )
 
 
 def _measures(
     path: Path, arm: str, seed: int, recipe: dict[str, Any]
 ) -> tuple[tuple[Row, ...], list[str]]:
-    """A run's own results: one measure a line, the last one of a name counts."""
+    """The rows of a run's own results file (the last line of a metric counts), and problems."""
     rows: dict[tuple[str, str], Row] = {}
     lines, problems = _objects(path)
     if is_emptied(path):
         problems.append(emptied(path))
     names = ("value", "low", "high", "interval_over", "n", "unit", "better")
     for values in lines:
-        own = values.get("protocol")
-        content = dict(flat(own if isinstance(own, dict) else recipe))
-        mark = fingerprint(content)
+        settings = values.get("protocol")
+        settings_by_path = dict(flat(settings if isinstance(settings, dict) else recipe))
+        digest = fingerprint(settings_by_path)
         try:
             check_format("results", values.get(VERSION), path)
-            if isinstance(own, dict) and "fingerprint" in values:
-                check_fingerprint("protocol", own, values["fingerprint"])
+            if isinstance(settings, dict) and "fingerprint" in values:
+                check_fingerprint("protocol", settings, values["fingerprint"])
             row = Row.from_dict(
                 {name: values[name] for name in names}
                 | {"study": "", "arm": arm, "seed": seed, "metric": values["name"]}
                 | {"subject": values.get("subject", "arm"), "diverged": values["value"] is None}
-                | {"protocol": content, "fingerprint": mark, "comparable": mark}
+                | {"protocol": settings_by_path, "fingerprint": digest, "comparable": digest}
             )
         except FormatError:
             raise
@@ -147,14 +147,14 @@ def _measures(
             problems.append(f"{path.name}: a measure cannot be read: {error}")
             continue
         rows[row.metric, row.subject] = row
-    return tuple(rows.values()), [*problems, *of_several_weights(path.name, rows.values())]
+    return tuple(rows.values()), [*problems, *mixed_weights(path.name, rows.values())]
 
 
 def read_log(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:
-    """A run's log by rising number of images, and what could not be read.
+    """A run's log, sorted by number of images, and its unreadable lines.
 
-    Lines of equal images are one: training and validation write their own. Where a run was killed
-    and wrote some images twice, the later value counts.
+    Lines with equal images are merged, because training and validation write separate lines.
+    Where a killed and resumed run wrote some images twice, the later value counts.
     """
     lines, problems = _objects(path)
     entries: dict[int, dict[str, float]] = {}
@@ -178,7 +178,7 @@ def _objects(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _recipe(path: Path) -> dict[str, Any]:
-    """As plain values: the report of a run needs no setting of an earlier version to be known."""
+    """A run's recipe as plain values, so that settings of other versions are no obstacle."""
     try:
         return read_stamped(path, Recipe.FORMAT)
     except FormatError:
@@ -187,6 +187,6 @@ def _recipe(path: Path) -> dict[str, Any]:
         raise ConfigError(str(error)) from error
 
 
-def _inside(place: Path, folder: Path) -> bool:
-    """Whether the run's folder exists, and is not led elsewhere by a name such as ``../..``."""
-    return place.is_dir() and place.resolve().is_relative_to(folder.resolve())
+def _inside(run_folder: Path, folder: Path) -> bool:
+    """True if the run's folder exists inside the study's folder, for arms named ``../..`` too."""
+    return run_folder.is_dir() and run_folder.resolve().is_relative_to(folder.resolve())

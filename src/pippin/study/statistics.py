@@ -2,8 +2,8 @@
 """Means over seeds and paired differences with Student-t intervals.
 
 With n seeds the mean's interval is  mean +- t(n - 1) s / sqrt(n),  s the sample standard deviation
-(denominator n - 1). A difference between two arms is taken seed by seed first: what both arms
-share at one seed (initial weights, data order, noise) then cancels.
+(denominator n - 1). A difference between two arms is taken seed by seed first, so that effects
+that both arms share at one seed (initial weights, data order, noise) cancel.
 """
 
 import math
@@ -19,21 +19,21 @@ from scipy import special
 FloatArray = NDArray[np.float64]
 
 LEVEL = 0.95
-"""Confidence of every interval, unless a verdict corrects it for several comparisons."""
+"""Confidence level of every interval, unless a verdict corrects it for several comparisons."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A number with its interval and what the interval is over."""
+    """A mean with its interval and the source of the variation."""
 
     mean: float
     low: float | None
     high: float | None
-    """None where the data give no interval."""
+    """None if the data give no interval."""
     count: int
-    """How many seeds."""
+    """Number of seeds."""
     over: str
-    """What varies inside the interval: "seeds", or what a measurement resamples ("samples")."""
+    """Source of the variation: "seeds", or the units that a measurement resamples ("samples")."""
 
     @property
     def half_width(self) -> float | None:
@@ -42,7 +42,7 @@ class Estimate:
 
 
 def over_seeds(values: Mapping[int, float], level: float = LEVEL) -> Estimate:
-    """The mean of one number per seed; no interval where there is only one seed."""
+    """The mean of one value per seed; no interval with a single seed."""
     numbers = list(values.values())
     mean = fmean(numbers)
     if len(numbers) < 2:
@@ -54,7 +54,7 @@ def over_seeds(values: Mapping[int, float], level: float = LEVEL) -> Estimate:
 def paired(
     first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL
 ) -> Estimate | None:
-    """second - first, seed by seed over the seeds that both have; None without a common seed."""
+    """The paired difference second - first over common seeds; None without a common seed."""
     common = [seed for seed in first if seed in second]
     if not common:
         return None
@@ -80,33 +80,33 @@ def tail(distance: ArrayLike, error: ArrayLike, freedom: int) -> FloatArray:
 
     Args:
         distance: from the null value to the estimate, in the direction of the alternative.
-        error: standard error of the estimate, same shape; 0 where all seeds have one number, which
-            leaves no doubt of a distance above 0.
+        error: standard error of the estimate, same shape; 0 if all seeds have the same value, and
+            then the p-value is 0 for a distance above 0.
         freedom: degrees of freedom.
     """
-    far, wide = np.asarray(distance, float), np.asarray(error, float)
-    certain = np.where(far > 0, 0.0, 1.0)
-    below = special.stdtr(freedom, -far / np.where(wide == 0, 1.0, wide))
-    return np.where(wide == 0, certain, below)
+    distances, errors = np.asarray(distance, float), np.asarray(error, float)
+    certain = np.where(distances > 0, 0.0, 1.0)
+    p_values = special.stdtr(freedom, -distances / np.where(errors == 0, 1.0, errors))
+    return np.where(errors == 0, certain, p_values)
 
 
 def holm(values: ArrayLike) -> FloatArray:
     """P-values adjusted by Holm's step-down (Holm 1979, Scand. J. Statist. 6, 65-70).
 
-    Comparing each with 0.05 keeps the chance of any false rejection in the family below 5 %,
-    whatever the tests have to do with each other.
+    Comparing each with 0.05 keeps the probability of any false rejection in the family below 5 %,
+    whatever the dependence between the tests.
 
     Args:
         values: (..., tests), each row the p-values of one family.
 
     Returns:
-        The adjusted p-values in the same places.
+        The adjusted p-values, same shape.
     """
-    given = np.asarray(values, float)
-    order = np.argsort(given, axis=-1, kind="stable")
-    count = given.shape[-1]
-    steps = (count - np.arange(count)) * np.take_along_axis(given, order, -1)
-    adjusted = np.empty_like(given)
-    risen = np.maximum.accumulate(np.minimum(steps, 1.0), axis=-1)
-    np.put_along_axis(adjusted, order, risen, -1)
+    p_values = np.asarray(values, float)
+    order = np.argsort(p_values, axis=-1, kind="stable")
+    count = p_values.shape[-1]
+    steps = (count - np.arange(count)) * np.take_along_axis(p_values, order, -1)
+    adjusted = np.empty_like(p_values)
+    monotone = np.maximum.accumulate(np.minimum(steps, 1.0), axis=-1)
+    np.put_along_axis(adjusted, order, monotone, -1)
     return adjusted

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A study: a base recipe, the axes its arms may differ in, seeds, and what is declared beforehand.
+"""A study: a base recipe, the axes in which its arms may differ, seeds, and a declaration.
 
-The fair comparison is made here and checked here: every arm is the base recipe with the settings
+This module builds and checks the fair comparison: every arm is the base recipe with the settings
 of its axes' levels replaced, and :meth:`Study.check` refuses arms that differ anywhere else.
 """
 
@@ -15,74 +15,74 @@ from pippin.recipes.recipe import Recipe
 from pippin.study.contrasts import Contrast, check_contrasts
 from pippin.study.declaration import Declaration, DeclaredAxis
 from pippin.study.fairness import (
+    refuse_equal_arms,
     refuse_names,
     refuse_other_differences,
     refuse_overlap,
     refuse_starts,
-    refuse_twins,
     value_at,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One thing that arms may differ in: level name -> setting path -> value.
+    """One factor in which arms may differ: level name -> setting path -> value.
 
-    Every level gives a value to the same settings, so that nothing is inherited by silence.
+    Every level sets the same settings, so that no value is inherited implicitly.
     """
 
     levels: dict[str, dict[str, Any]]
     description: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse an axis without a choice, and levels that set different settings."""
+        """Refuse an axis with fewer than two levels, and levels that set different settings."""
         if len(self.levels) < 2:
             raise ConfigError(f"an axis needs two levels or more; got {list(self.levels)}")
         first, *others = self.levels
         for other in others:
-            odd = set(self.levels[first]) ^ set(self.levels[other])
-            if odd or not self.levels[other]:
+            unshared = set(self.levels[first]) ^ set(self.levels[other])
+            if unshared or not self.levels[other]:
                 raise ConfigError(
                     f"levels {first!r} and {other!r} must set the same settings; "
-                    f"only one of them sets: {', '.join(sorted(odd)) or 'nothing at all'}"
+                    f"only one of them sets: {', '.join(sorted(unshared)) or 'nothing at all'}"
                 )
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The setting paths that this axis varies."""
+        """The setting paths of this axis."""
         return tuple(next(iter(self.levels.values())))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What is compared, on which seeds, and what was declared before the first run."""
+    """The arms, seeds and metrics of a comparison, declared before the first run."""
 
     name: str
     title: str
     question: str
     base: Recipe
-    """What all arms share; ``base.train.images`` is the budget of each run."""
+    """The recipe that all arms share; ``base.train.images`` is the budget of each run."""
     axes: dict[str, Axis]
     combinations: dict[str, dict[str, str]] | None = None
     """Arm name -> axis name -> level name; None = all combinations of levels. The first arm is the
-    one that the others are compared with."""
+    baseline of all comparisons."""
     starts: dict[str, Recipe] = field(default_factory=dict)
-    """Runs that arms go on from: name -> recipe. An arm, or a later one of these, says so by
-    ``init.run`` ``@name``; each is trained once for every training seed, and not measured."""
+    """Pre-training runs: name -> recipe. An arm, or a later start, is initialised from one by
+    ``init.run`` ``@name``; each is trained once for every training seed, and not evaluated."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds; every arm runs on each of them, so that differences are paired."""
     primary: str
-    """Name of the metric that decides."""
+    """Name of the deciding metric."""
     companions: tuple[str, ...] = ()
-    """Metrics without which the primary one misleads (drift is to be read with effect)."""
+    """Metrics without which the primary metric misleads (such as effect for drift)."""
     smallest_effect: float | None = None
     """The smallest difference of the primary metric that matters, in its unit."""
     contrasts: tuple[Contrast, ...] = ()
-    """Claims as weighted sums of arms' means: they decide, where there are any."""
+    """Claims as weighted sums of arms' means; if there are any, they decide instead."""
     prediction: str = ""
-    """A sentence, written before the run: what is expected. It stands on the page as it was."""
+    """The expected result, in a sentence written before the run; the page quotes it."""
     reproduce: tuple[str, ...] = ()
-    """Commands that repeat the study."""
+    """Commands that reproduce the study."""
 
     @classmethod
     def from_recipes(
@@ -98,7 +98,7 @@ class Study:
 
         Args:
             recipes: arm name -> recipe; at least two.
-            axes: axis name -> the setting paths that arms may differ in.
+            axes: axis name -> the setting paths in which arms may differ.
             declared: the other fields of :class:`Study`.
 
         Raises:
@@ -127,21 +127,21 @@ class Study:
 
     @property
     def declared_metrics(self) -> tuple[str, ...]:
-        """The metrics that every run has to measure, each once."""
-        of_contrasts = (metric for one in self.contrasts for metric in one.metrics)
+        """The metrics that every run must measure, each once."""
+        of_contrasts = (metric for contrast in self.contrasts for metric in contrast.metrics)
         return tuple(dict.fromkeys((self.primary, *self.companions, *of_contrasts)))
 
     def arm_levels(self) -> dict[str, dict[str, str]]:
         """Arm name -> axis name -> level name."""
         if self.combinations is not None:
             return self.combinations
-        found: dict[str, dict[str, str]] = {}
+        combinations: dict[str, dict[str, str]] = {}
         for levels in itertools.product(*(axis.levels for axis in self.axes.values())):
             name = "-".join(levels)
-            if name in found:
+            if name in combinations:
                 raise ConfigError(f"two combinations of levels are both called {name!r}")
-            found[name] = dict(zip(self.axes, levels, strict=True))
-        return found
+            combinations[name] = dict(zip(self.axes, levels, strict=True))
+        return combinations
 
     def arms(self) -> dict[str, Recipe]:
         """Arm name -> complete recipe, first arm first; the seed is still the base's.
@@ -164,12 +164,13 @@ class Study:
                 f"arm {arm!r} must name one level of each axis {list(self.axes)}; "
                 f"it names {list(levels)}"
             )
-        known = self.axes[axis].levels
-        if levels[axis] not in known:
+        levels_of_axis = self.axes[axis].levels
+        if levels[axis] not in levels_of_axis:
             raise ConfigError(
-                f"arm {arm!r}: axis {axis!r} has no level {levels[axis]!r}; it has {list(known)}"
+                f"arm {arm!r}: axis {axis!r} has no level {levels[axis]!r}; it has "
+                f"{list(levels_of_axis)}"
             )
-        return known[levels[axis]]
+        return levels_of_axis[levels[axis]]
 
     def check(self) -> None:
         """Refuse a study that would not be a fair comparison.
@@ -191,12 +192,12 @@ class Study:
         refuse_starts(self.starts, arms)
         refuse_overlap(self.paths)
         refuse_other_differences(arms, self.paths)
-        refuse_twins(arms)
+        refuse_equal_arms(arms)
         for recipe in [*arms.values(), *self.starts.values()]:
             check_record(recipe)
 
     def declaration(self) -> Declaration:
-        """The study as plain JSON values: what ``study.json`` holds."""
+        """The study as plain JSON values: the content of ``study.json``."""
         axes = {
             name: DeclaredAxis(description=axis.description, levels=_plain(axis.levels))
             for name, axis in self.axes.items()
@@ -221,7 +222,7 @@ class Study:
 
 
 def _plain(value: Any) -> Any:
-    """A setting's value as JSON holds it."""
+    """A setting's value as plain JSON values."""
     if isinstance(value, Config):
         return _plain(value.to_dict())
     if isinstance(value, Mapping):

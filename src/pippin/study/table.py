@@ -1,41 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of results: one line for each metric, one cell for each arm and reference.
 
-Only numbers of equal protocol (:attr:`Row.comparable`) share a line's cells and its comparisons.
-How many samples were asked for is part of the protocol. The others are listed under the line,
-with what differs, and are not ranked.
+Only numbers of equal protocol (:attr:`Row.comparable`) share a line's cells and comparisons. The
+number of samples is part of the protocol. Other numbers are listed under the line with the
+settings that differ, and are not ranked.
 """
 
 from collections import defaultdict
 from statistics import fmean
 from typing import Any
 
-from pippin.study.digits import number, plus_minus, roughly, signed
 from pippin.study.fairness import covered
 from pippin.study.glossary import HEADINGS, Term, term
 from pippin.study.lines import ABSENT, Cell, Line, Tone, quality_together
+from pippin.study.number_format import number, plus_minus, roughly, signed
 from pippin.study.results import OF_FILES, Row
 from pippin.study.source import Source
 from pippin.study.statistics import Estimate, over_seeds
 from pippin.study.verdict import Comparison, Series, Status, compare
 
 ARROWS = {"lower": "↓ lower is better", "higher": "↑ higher is better"}
-NEAREST = "≈ nearest to real pictures is better"
+NEAREST = "≈ nearest to real images is better"
 NEAREST_NOTE = (
-    "≈: the value nearest to real pictures' is best; Δ is the difference of the values, and the "
-    "word behind it compares their distances from that one."
+    "≈: the value nearest to real images' value is best; Δ is the difference of the values, and "
+    "the word after it compares their distances from real images' value."
 )
-SIGNS = tuple(one[0] for one in (*ARROWS.values(), NEAREST))
-"""The signs that say which way is better."""
+SIGNS = tuple(text[0] for text in (*ARROWS.values(), NEAREST))
+"""The signs of the better direction."""
 
 
 def result_lines(source: Source) -> list[Line]:
-    """All metrics: the primary one first, then its companions, then group by group."""
+    """One line for each metric: the primary one first, then companions, then group by group."""
     first = declared_first(source)
     rows: dict[str, list[Row]] = {name: [] for name in first}
     for row in source.results.rows:
         rows.setdefault(row.metric, []).append(row)
-    lines = [_line(source, metric, found) for metric, found in rows.items() if found]
+    lines = [
+        _line(source, metric, metric_rows) for metric, metric_rows in rows.items() if metric_rows
+    ]
     groups = list(HEADINGS)
     if source.declaration.contrasts:
         lines = quality_together(lines)
@@ -43,9 +45,9 @@ def result_lines(source: Source) -> list[Line]:
 
 
 def declared_first(source: Source) -> list[str]:
-    """The metrics that a study declared: those of its contrasts, the primary one, companions."""
+    """The declared metrics of a study: those of its contrasts, the primary one, companions."""
     declared = source.declaration
-    of_contrasts = (metric for one in declared.contrasts for metric in one.metrics)
+    of_contrasts = (metric for contrast in declared.contrasts for metric in contrast.metrics)
     names = (*of_contrasts, declared.primary, *declared.companions)
     return list(dict.fromkeys(name for name in names if name))
 
@@ -64,24 +66,25 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
     sample = (main or rows)[0]
     series = [series_of(source, arm, main) for arm in declared.arms]
     primary = metric == declared.primary
-    known = term(metric)
-    target = real_mean(rows, sample, declared.paths) if known.target else None
+    description = term(metric)
+    target = real_mean(rows, sample, declared.paths) if description.target else None
     comparisons = compare(
         series,
-        better="neither" if known.target else sample.better,
+        better="neither" if description.target else sample.better,
         smallest_effect=declared.smallest_effect if primary else None,
         target=target,
     )
     deltas: list[Comparison | None] = [None, *comparisons]
     return Line(
         metric=metric,
-        term=known,
+        term=description,
         role=_role(source, metric),
-        better=NEAREST if target is not None else direction(known, sample.better),
+        better=NEAREST if target is not None else direction(description, sample.better),
         unit=sample.unit,
         count=counted(main),
         arms=tuple(
-            arm_cell(source, one, main, delta) for one, delta in zip(series, deltas, strict=True)
+            arm_cell(source, values, main, delta)
+            for values, delta in zip(series, deltas, strict=True)
         ),
         untrained=_reference(rows, "untrained", sample, declared.paths),
         real=_reference(rows, "real", sample, declared.paths),
@@ -90,13 +93,14 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
     )
 
 
-def direction(known: Term, better: str) -> str:
-    """Which way is better, in words behind a sign; a target is none."""
-    return ARROWS.get("" if known.target else better, "neither direction is better")
+def direction(description: Term, better: str) -> str:
+    """The better direction as an arrow and words; none for a metric with a target value."""
+    return ARROWS.get("" if description.target else better, "neither direction is better")
 
 
 def split_by_protocol(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The largest group of equal protocol (the latest of those as large), and the others."""
+    """The largest group of rows of equal protocol (of equally large ones the latest), and the
+    others."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.comparable].append(row)
@@ -109,10 +113,14 @@ def series_of(source: Source, arm: str, rows: list[Row]) -> Series:
     values = {row.seed: row.value for row in rows if row.arm == arm and row.value is not None}
     diverged = {row.seed for row in rows if row.arm == arm and row.diverged}
     diverged |= {
-        one.seed for one in source.results.outcomes if one.arm == arm and one.status == "diverged"
+        outcome.seed
+        for outcome in source.results.outcomes
+        if outcome.arm == arm and outcome.status == "diverged"
     }
     finished = {
-        one.seed for one in source.results.outcomes if one.arm == arm and one.status == "finished"
+        outcome.seed
+        for outcome in source.results.outcomes
+        if outcome.arm == arm and outcome.status == "finished"
     }
     return Series(
         arm=arm,
@@ -123,25 +131,25 @@ def series_of(source: Source, arm: str, rows: list[Row]) -> Series:
 
 
 def arm_cell(source: Source, series: Series, rows: list[Row], delta: Comparison | None) -> Cell:
-    """What the table says of one arm, with the difference to what it is compared with."""
+    """The cell of one arm, with the difference to the baseline."""
     count = len(series.values)
     if not count:
         return _empty_cell(source, series)
-    found = _estimate(series.values, [row for row in rows if row.arm == series.arm])
+    estimate = _estimate(series.values, [row for row in rows if row.arm == series.arm])
     remarks = [] if count == len(source.declaration.seeds) else [f"{count} of {_seeds(source)}"]
     if series.diverged:
-        remarks.append(f"diverged in {len(series.diverged)}, left out")
+        remarks.append(f"diverged in {len(series.diverged)}, excluded")
     text, tone = _delta(delta, fixed=rows[0].fixed)
     if source.declaration.contrasts and delta is not None and delta.difference is not None:
-        # Contrasts decide: a difference of two arms gets no word of its own.
+        # Contrasts decide: a difference of two arms gets no verdict.
         text, tone = delta_text(delta.difference, "exploratory", fixed=rows[0].fixed), "mute"
-    return Cell(text=_text(found), remark="; ".join(remarks), delta=text, tone=tone)
+    return Cell(text=_text(estimate), remark="; ".join(remarks), delta=text, tone=tone)
 
 
 def _empty_cell(source: Source, series: Series) -> Cell:
     if series.diverged:
         return Cell(text="diverged", remark=f"in {len(series.diverged)} seeds", tone="bad")
-    statuses = {one.status for one in source.results.outcomes if one.arm == series.arm}
+    statuses = {outcome.status for outcome in source.results.outcomes if outcome.arm == series.arm}
     if statuses == {"failed"}:
         return Cell(text="failed", remark="see Runs", tone="bad")
     return Cell(text="not measured", tone="mute")
@@ -153,24 +161,26 @@ def _seeds(source: Source) -> str:
 
 
 def _estimate(values: dict[int, float], rows: list[Row]) -> Estimate:
-    """Over seeds; with one seed, or where the training seed changes nothing (real pictures), the
-    interval of the one measurement."""
-    found = over_seeds(values)
+    """The estimate over seeds; with one seed, or with equal values for all seeds (real images),
+    the interval of one measurement."""
+    estimate = over_seeds(values)
     if len(set(values.values())) > 1:
-        return found
+        return estimate
     row = next(row for row in rows if row.seed in values)
-    return Estimate(mean=found.mean, low=row.low, high=row.high, count=1, over=row.interval_over)
+    return Estimate(
+        mean=estimate.mean, low=row.low, high=row.high, count=1, over=row.interval_over
+    )
 
 
-def _text(found: Estimate) -> str:
-    half = found.half_width
-    if not half:  # no interval, or one of no length
-        return signed(found.mean, plus="")
-    if found.over == "seeds":
-        return plus_minus(found.mean, half)
-    assert found.low is not None and found.high is not None
-    low, high = (signed(end, half, plus="") for end in (found.low, found.high))
-    return f"{signed(found.mean, half, plus='')} [{low},\N{NO-BREAK SPACE}{high}]"
+def _text(estimate: Estimate) -> str:
+    half = estimate.half_width
+    if not half:  # no interval, or an interval of length 0
+        return signed(estimate.mean, plus="")
+    if estimate.over == "seeds":
+        return plus_minus(estimate.mean, half)
+    assert estimate.low is not None and estimate.high is not None
+    low, high = (signed(end, half, plus="") for end in (estimate.low, estimate.high))
+    return f"{signed(estimate.mean, half, plus='')} [{low},\N{NO-BREAK SPACE}{high}]"
 
 
 def _delta(delta: Comparison | None, *, fixed: bool) -> tuple[str, Tone]:
@@ -182,14 +192,16 @@ def _delta(delta: Comparison | None, *, fixed: bool) -> tuple[str, Tone]:
     return text, tones.get(delta.status, "mute")
 
 
-def delta_text(found: Estimate, remark: str, *, fixed: bool) -> str:
-    """A difference, with a remark where there is one and a draw could have made another."""
+def delta_text(difference: Estimate, remark: str, *, fixed: bool) -> str:
+    """A difference as text, with a remark unless the numbers have no randomness."""
     if fixed:
-        return f"Δ {roughly(found.mean)}" if found.mean else "equal"
-    if not found.mean and not found.half_width:
+        return f"Δ {roughly(difference.mean)}" if difference.mean else "equal"
+    if not difference.mean and not difference.half_width:
         return "Δ 0"
-    half = found.half_width
-    size = roughly(found.mean) if half is None else plus_minus(found.mean, half, plus="+")
+    half = difference.half_width
+    size = (
+        roughly(difference.mean) if half is None else plus_minus(difference.mean, half, plus="+")
+    )
     return f"Δ {size}: {remark}"
 
 
@@ -198,33 +210,34 @@ def _references(
 ) -> dict[str, dict[int, Row]]:
     """Arm -> training seed -> row of a reference.
 
-    Real pictures have no sampler, so only the settings of the recipe have to be the main row's.
+    Real images have no sampler, so only the settings of the recipe must equal the main row's.
     """
     settings = _settings(main, declared)
     by_arm: dict[str, dict[int, Row]] = defaultdict(dict)
     for row in rows:
-        known = row.subject == subject and row.value is not None
-        if known and _settings(row, declared) == settings:
+        matches = row.subject == subject and row.value is not None
+        if matches and _settings(row, declared) == settings:
             by_arm[row.arm][row.seed] = row
     return by_arm
 
 
 def real_mean(rows: list[Row], main: Row, declared: tuple[str, ...]) -> float | None:
-    """The mean of what real images show under the settings of ``main``; None = not measured."""
+    """The mean on real images under the settings of ``main``; None = not measured."""
     by_arm = _references(rows, "real", main, declared)
     values = [value for ours in by_arm.values() for value in _values(ours).values()]
     return fmean(values) if values else None
 
 
 def _reference(rows: list[Row], subject: str, main: Row, declared: tuple[str, ...]) -> Cell:
-    """One number where all arms have the same; otherwise one for each arm."""
+    """One number if all arms have the same; otherwise one for each arm."""
     by_arm = _references(rows, subject, main, declared)
     texts = {
-        arm: _text(_estimate(_values(ours), list(ours.values()))) for arm, ours in by_arm.items()
+        arm: _text(_estimate(_values(arm_rows), list(arm_rows.values())))
+        for arm, arm_rows in by_arm.items()
     }
     if not texts:
         return ABSENT
-    counts = sorted({row.n for ours in by_arm.values() for row in ours.values()})
+    counts = sorted({row.n for arm_rows in by_arm.values() for row in arm_rows.values()})
     remark = "" if counts == [main.n] else f"n = {', '.join(map(str, counts))}"
     if len(set(texts.values())) == 1:
         return Cell(text=next(iter(texts.values())), remark=remark)
@@ -232,7 +245,7 @@ def _reference(rows: list[Row], subject: str, main: Row, declared: tuple[str, ..
 
 
 def _settings(row: Row, declared: tuple[str, ...]) -> dict[str, Any]:
-    """The recipe's settings that no arm or seed may differ in."""
+    """The recipe's settings that must be equal for all arms and seeds."""
     return {
         path: value
         for path, value in row.protocol.items()
@@ -245,7 +258,7 @@ def _values(rows: dict[int, Row]) -> dict[int, float]:
 
 
 def counted(rows: list[Row]) -> str:
-    """How many samples each number is from, and over what a single seed's interval is."""
+    """The number of samples of each number, and the kind of interval of a single seed."""
     counts = sorted({row.n for row in rows if not row.diverged})
     if not counts or rows[0].fixed:
         return ""
@@ -258,10 +271,10 @@ def counted(rows: list[Row]) -> str:
 
 def _unranked(row: Row, main: Row, declared: tuple[str, ...]) -> str:
     paths = [p for p in {**row.protocol, **main.protocol} if not covered(p, (*declared, "seed"))]
-    found = [
+    differences = [
         f"{path} = {row.protocol.get(path)!r}, not {main.protocol.get(path)!r}"
         for path in paths
         if row.protocol.get(path) != main.protocol.get(path) and path not in OF_FILES
     ]
     value = "diverged" if row.value is None else number(row.value)
-    return f"{row.arm}, seed {row.seed}: {value} ({'; '.join(found) or 'another protocol'})"
+    return f"{row.arm}, seed {row.seed}: {value} ({'; '.join(differences) or 'another protocol'})"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drift against effect along control guidance: one curve an arm, from (0, 0) on."""
+"""Drift against effect along control guidance: one curve for each arm, starting at (0, 0)."""
 
 import re
 from statistics import fmean
@@ -8,7 +8,7 @@ from typing import Any
 from pippin.study.figures import (
     INK,
     Figure,
-    Key,
+    LegendEntry,
     Points,
     canvas,
     draw_line,
@@ -26,9 +26,9 @@ def tradeoffs(source: Source) -> list[Figure]:
     """One figure for each control whose drift was measured along control guidance."""
     table: dict[str, dict[tuple[str, int], dict[float, dict[str, float]]]] = {}
     for row in source.results.rows:
-        found = _POINT.fullmatch(row.metric)
-        if found and row.subject == "arm" and row.value is not None:
-            kind, control, beta = found.groups()
+        match = _POINT.fullmatch(row.metric)
+        if match and row.subject == "arm" and row.value is not None:
+            kind, control, beta = match.groups()
             runs = table.setdefault(control, {})
             runs.setdefault((row.arm, row.seed), {}).setdefault(float(beta), {})[kind] = row.value
     return [_figure(source, control, runs) for control, runs in table.items()]
@@ -48,7 +48,7 @@ def _figure(
             draw_line(axes, curve, position, linewidth=0.8, alpha=0.35)
         mean = _mean(curves)
         draw_line(axes, mean, position, linewidth=2.0, alpha=1.0)
-        ends.append(Key(arm=arm, position=position, end=_end(mean)))
+        ends.append(LegendEntry(arm=arm, position=position, end=_end(mean)))
     real = _real(source, control)
     if real:
         axes.plot(*real, marker="+", markersize=11, markeredgewidth=2, color=INK)
@@ -70,18 +70,18 @@ def _figure(
 
 
 def _curve(points: dict[float, dict[str, float]]) -> Points:
-    """(effect, drift) by rising beta, from the origin."""
-    whole = [points[beta] for beta in sorted(points) if len(points[beta]) == 2]
-    return [(0.0, 0.0), *((one["effect"], one["drift"]) for one in whole)]
+    """(effect, drift) in increasing order of beta, from the origin."""
+    complete = [points[beta] for beta in sorted(points) if len(points[beta]) == 2]
+    return [(0.0, 0.0), *((point["effect"], point["drift"]) for point in complete)]
 
 
 def _mean(curves: list[Points]) -> Points:
-    """Point by point over the seeds, where all have as many points."""
+    """The pointwise mean over the seeds; empty if they differ in the number of points."""
     if not curves or len({len(curve) for curve in curves}) > 1:
         return []
     return [
-        (fmean(x for x, _ in place), fmean(y for _, y in place))
-        for place in zip(*curves, strict=True)
+        (fmean(x for x, _ in points), fmean(y for _, y in points))
+        for points in zip(*curves, strict=True)
     ]
 
 
@@ -91,10 +91,10 @@ def _end(mean: Points) -> str:
 
 def _real(source: Source, control: str) -> tuple[float, float] | None:
     """Effect and drift of real pairs."""
-    found: dict[str, Any] = {}
+    reference: dict[str, Any] = {}
     rows: tuple[Row, ...] = source.results.rows
     for row in rows:
         for kind in ("effect", "drift"):
             if row.subject == "real" and row.metric == f"{kind} {control}":
-                found[kind] = row.value
-    return (found["effect"], found["drift"]) if len(found) == 2 else None
+                reference[kind] = row.value
+    return (reference["effect"], reference["drift"]) if len(reference) == 2 else None

@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be claimed from paired seeds, in words.
+"""Verdicts on paired differences between arms.
 
-A direction is claimed where the interval of the paired difference leaves zero out; a difference
-that matters where it lies wholly beyond the smallest effect declared before the run; no difference
-that matters where it lies wholly inside. All else is undecided at this scale. With several arms,
-each comparison with the first one gets the level 1 - 0.05 / comparisons (Bonferroni).
+A direction is claimed if the interval of the paired difference excludes zero; a difference that
+matters if the interval lies entirely beyond the smallest effect declared before the run; no
+difference that matters if it lies entirely inside. All else is undecided. With several arms, each
+comparison with the baseline (the first arm) has the level 1 - 0.05 / comparisons (Bonferroni).
 
-Where a metric has a target, what real pictures show, all of this is said of the distances from it:
-a model that acts on a control more than real pairs do is as wrong as one that acts less.
+If a metric has a target, the value of real images, the distances from it are compared instead: a
+model that responds to a control more than real pairs do is as wrong as one that responds less.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pippin.study.digits import plus_minus, roughly
+from pippin.study.number_format import plus_minus, roughly
 from pippin.study.statistics import LEVEL, Estimate, paired
 
-NEARER = " of the distances from real pictures' value"
-"""Ends what is said of a difference, where that is what decides."""
+NEARER = " of the distances from real images' value"
+"""Suffix of reasons about the distances from a target."""
 ONE_SEED = (
-    "With one training seed nothing is known of how another training run would come out: the "
-    "intervals are over samples only."
+    "With one training seed the variation between training runs is unknown: the intervals are "
+    "over samples only."
 )
 Status = Literal["better", "worse", "different", "same", "undecided"]
 
@@ -34,31 +34,31 @@ class Series:
     values: dict[int, float]
     """Training seed -> finite value."""
     diverged: tuple[int, ...] = ()
-    """Seeds whose value is not finite."""
+    """Seeds with a value that is not finite."""
     absent: tuple[int, ...] = ()
-    """Seeds whose run finished without this metric."""
+    """Seeds of runs that finished without this metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One arm against the first one, by one metric."""
+    """One arm compared with the baseline, by one metric."""
 
     first: str
     second: str
     status: Status
-    """Of ``second``; "different" for a metric of which neither direction is better."""
+    """Status of ``second``; "different" for a metric without a better direction."""
     matters: bool
-    """The difference is larger than the smallest effect declared."""
+    """True if the difference is larger than the declared smallest effect."""
     difference: Estimate | None
-    """second - first over common seeds; None where they share none."""
+    """second - first over common seeds; None without a common seed."""
     reason: str
-    """Why the status is what it is; a sentence, or empty where the status says it all."""
+    """Reason for the status, a sentence; empty if the status needs none."""
     size: str
-    """The difference and the half-width of its interval; empty where there is none."""
+    """The difference and the half-width of its interval; empty without a difference."""
     basis: str
-    """What the interval is and how many seeds it rests on."""
+    """Level of the interval and number of seeds."""
     diverged: tuple[str, ...] = ()
-    """Which of the two diverged in some seed."""
+    """Names of those of the two arms that diverged in some seed."""
 
 
 def compare(
@@ -68,13 +68,13 @@ def compare(
     smallest_effect: float | None = None,
     target: float | None = None,
 ) -> list[Comparison]:
-    """Each series against the first, at a joint level of 95 %.
+    """Compare each series with the first, at a joint level of 95 %.
 
     Args:
-        series: the first is the one that the others are compared with.
-        better: "lower", "higher", or something else where neither is.
-        smallest_effect: in the metric's unit; None where none was declared.
-        target: the value that is best; None = ``better`` says what is.
+        series: values of each arm; the first is the baseline.
+        better: "lower", "higher", or another value if neither is better.
+        smallest_effect: in the metric's unit; None if none was declared.
+        target: the best value; None = ``better`` gives the better direction.
     """
     first, *others = series
     level = 1 - (1 - LEVEL) / max(len(others), 1)
@@ -89,90 +89,95 @@ def _comparison(
     level: float,
     target: float | None,
 ) -> Comparison:
-    found = paired(first.values, second.values, level)
+    difference = paired(first.values, second.values, level)
     status: Status = "undecided"
     matters = False
-    reason = _obstacle(first, second, found)
-    if found is not None and not reason:
-        judged, way = found, better
+    reason = _obstacle(first, second, difference)
+    if difference is not None and not reason:
+        judged, direction = difference, better
         if target is not None:
-            judged, way = _nearer(first, second, level, target), "lower"
-        status, matters = _judge(judged, way, smallest_effect)
+            judged, direction = _nearer(first, second, level, target), "lower"
+        status, matters = _judge(judged, direction, smallest_effect)
         reason = _reason(status, matters, smallest_effect, "" if target is None else NEARER)
     return Comparison(
         first=first.arm,
         second=second.arm,
         status=status,
         matters=matters,
-        difference=found,
+        difference=difference,
         reason=reason,
-        size="" if found is None else _size(found),
-        basis="" if found is None else _basis(found, level),
-        diverged=tuple(one.arm for one in (first, second) if one.diverged),
+        size="" if difference is None else _size(difference),
+        basis="" if difference is None else _basis(difference, level),
+        diverged=tuple(values.arm for values in (first, second) if values.diverged),
     )
 
 
 def _nearer(first: Series, second: Series, level: float, target: float) -> Estimate:
-    """How much farther from the target the second is."""
-    ours, theirs = (
-        {seed: abs(value - target) for seed, value in one.values.items()}
-        for one in (first, second)
+    """The paired difference of the distances from the target, second - first."""
+    first_distances, second_distances = (
+        {seed: abs(value - target) for seed, value in values.values.items()}
+        for values in (first, second)
     )
-    found = paired(ours, theirs, level)
-    assert found is not None, "the values themselves have seeds in common"
-    return found
+    estimate = paired(first_distances, second_distances, level)
+    assert estimate is not None, "the values themselves have seeds in common"
+    return estimate
 
 
-def _obstacle(first: Series, second: Series, found: Estimate | None) -> str:
-    """Why no verdict is possible whatever the numbers are; empty where it is."""
-    for one in (first, second):
-        if reason := gap(one):
+def _obstacle(first: Series, second: Series, difference: Estimate | None) -> str:
+    """Reason why no verdict is possible whatever the numbers are; empty if one is possible."""
+    for values in (first, second):
+        if reason := gap(values):
             return reason
-    if found is None:
+    if difference is None:
         return f"{second.arm} and {first.arm} have no seed in common yet."
-    if found.count == 1:
+    if difference.count == 1:
         return ONE_SEED
     return ""
 
 
-def gap(one: Series) -> str:
-    """Why an arm's mean would flatter it, whatever the numbers are; empty where it would not."""
-    if one.diverged and not one.values:
-        return f"{one.arm} diverged in every one of its {len(one.diverged)} runs."
-    if one.diverged:
-        total = len(one.diverged) + len(one.values)
+def gap(series: Series) -> str:
+    """Reason why an arm's mean would be biased by missing seeds; empty if it has all seeds."""
+    if series.diverged and not series.values:
+        return f"{series.arm} diverged in every one of its {len(series.diverged)} runs."
+    if series.diverged:
+        total = len(series.diverged) + len(series.values)
         return (
-            f"{one.arm} diverged in {len(one.diverged)} of {total} seeds, and the mean of the "
-            "runs that remain would flatter it."
+            f"{series.arm} diverged in {len(series.diverged)} of {total} seeds; the mean of its "
+            "other seeds would be biased."
         )
-    if one.absent and not one.values:
-        return f"{one.arm} has no such number in any of its {len(one.absent)} seeds."
-    if one.absent:
-        total = len(one.absent) + len(one.values)
+    if series.absent and not series.values:
         return (
-            f"{one.arm} has no such number in {len(one.absent)} of {total} seeds, and the "
-            "mean of the runs that remain would flatter it."
+            f"{series.arm} has no value of this metric in any of its {len(series.absent)} seeds."
+        )
+    if series.absent:
+        total = len(series.absent) + len(series.values)
+        return (
+            f"{series.arm} has no value of this metric in {len(series.absent)} of {total} seeds; "
+            "the mean of its other seeds would be biased."
         )
     return ""
 
 
-def _judge(found: Estimate, better: str, smallest_effect: float | None) -> tuple[Status, bool]:
-    assert found.low is not None and found.high is not None
-    if smallest_effect is not None and max(abs(found.low), abs(found.high)) < smallest_effect:
+def _judge(estimate: Estimate, better: str, smallest_effect: float | None) -> tuple[Status, bool]:
+    assert estimate.low is not None and estimate.high is not None
+    if (
+        smallest_effect is not None
+        and max(abs(estimate.low), abs(estimate.high)) < smallest_effect
+    ):
         return "same", False
-    if found.low <= 0 <= found.high:
+    if estimate.low <= 0 <= estimate.high:
         return "undecided", False
     matters = smallest_effect is not None and (
-        min(abs(found.low), abs(found.high)) >= smallest_effect
+        min(abs(estimate.low), abs(estimate.high)) >= smallest_effect
     )
     if better not in ("lower", "higher"):
         return "different", matters
-    return ("better" if (found.mean < 0) == (better == "lower") else "worse"), matters
+    return ("better" if (estimate.mean < 0) == (better == "lower") else "worse"), matters
 
 
 def _reason(status: Status, matters: bool, smallest_effect: float | None, of_what: str) -> str:
     if status == "undecided":
-        return f"The interval of the difference{of_what} holds zero."
+        return f"The interval of the difference{of_what} includes zero."
     if smallest_effect is None:
         return ""
     effect = f"the smallest effect that matters ({smallest_effect:g})"
@@ -183,13 +188,13 @@ def _reason(status: Status, matters: bool, smallest_effect: float | None, of_wha
     return f"Whether it is as large as {effect} is undecided."
 
 
-def _size(found: Estimate) -> str:
-    if found.half_width is None:
-        return roughly(found.mean)
-    return plus_minus(found.mean, found.half_width, plus="+")
+def _size(estimate: Estimate) -> str:
+    if estimate.half_width is None:
+        return roughly(estimate.mean)
+    return plus_minus(estimate.mean, estimate.half_width, plus="+")
 
 
-def _basis(found: Estimate, level: float) -> str:
-    if found.half_width is None:
+def _basis(estimate: Estimate, level: float) -> str:
+    if estimate.half_width is None:
         return "one seed, no interval"
-    return f"{100 * level:.3g} % interval, {found.count} seeds"
+    return f"{100 * level:.3g} % interval, {estimate.count} seeds"

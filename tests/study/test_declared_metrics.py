@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a study declares is measured, or it is said in time."""
+"""Declared metrics are measured, or missing ones are reported."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +9,8 @@ import pytest
 from pippin.config import ConfigError
 from pippin.run.execute import execute as own_execution
 from pippin.studies.table import STUDIES, get_study
+from pippin.study.declared_metrics import refuse_unmeasured
 from pippin.study.glossary import names, term
-from pippin.study.measured import refuse_unmeasured
 from pippin.study.results import read
 from pippin.study.runner import run_study
 

@@ -3,14 +3,14 @@
 
 import pytest
 
-from pippin.study.strips import read_rows
+from pippin.study.strip_labels import read_rows
 
 
 @pytest.mark.parametrize(
     ("control", "values", "labels"),
     [
-        ("original_size", ("32.0, 32.0", "256.0, 256.0"), ("asked for 32 px", "asked for 256 px")),
-        ("original_size", ("32.0, 16.0", "9.0, 9.0"), ("asked for 32 x 16 px", "asked for 9 px")),
+        ("original_size", ("32.0, 32.0", "256.0, 256.0"), ("requested 32 px", "requested 256 px")),
+        ("original_size", ("32.0, 16.0", "9.0, 9.0"), ("requested 32 x 16 px", "requested 9 px")),
         ("flip", ("0.0,", "1.0,"), ("not mirrored", "mirrored")),
         (
             "crop_corner",

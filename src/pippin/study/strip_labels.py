@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the two rows of a drift strip are, in words."""
+"""Labels of the two rows of a drift strip."""
 
 import re
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ _ROWS = re.compile(r"top row: (\S+) = \(([^)]*)\); bottom row: \(([^)]*)\)")
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The two rows."""
+    """Labels of the two rows."""
 
     top: str
     bottom: str
-    """Labels that stand beside the rows; both empty where the manifest is not understood."""
+    """Labels beside the rows; both empty if the manifest has another format."""
     sentence: str
-    """The same for the text; then as the manifest has it."""
+    """Both labels in one sentence; the manifest's text if it has another format."""
 
 
 def read_rows(control: str, text: str) -> Rows:
@@ -24,7 +24,7 @@ def read_rows(control: str, text: str) -> Rows:
     values = [_numbers(match[2]), _numbers(match[3])] if match else []
     if not match or match[1] != control or not all(values):
         return Rows(top="", bottom="", sentence=text.strip())
-    top, bottom = (_label(control, one) for one in values)
+    top, bottom = (_label(control, value) for value in values)
     return Rows(top=top, bottom=bottom, sentence=f"top row: {top}; bottom row: {bottom}")
 
 
@@ -38,7 +38,8 @@ def _numbers(text: str) -> list[float]:
 def _label(control: str, values: list[float]) -> str:
     plain = " x ".join(f"{value:g}" for value in values)
     if control == "original_size":
-        return f"asked for {values[0]:g} px" if len(set(values)) == 1 else f"asked for {plain} px"
+        size = f"{values[0]:g}" if len(set(values)) == 1 else plain
+        return f"requested {size} px"
     if control == "flip":
         return "mirrored" if values[0] else "not mirrored"
     if control == "crop_corner":

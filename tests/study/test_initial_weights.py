@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from pippin.studies.table import get_study
+from pippin.study.initial_weights import BEFORE, starting_point
 from pippin.study.results import Results, Row
 from pippin.study.source import Source
-from pippin.study.start import BEFORE, starting_point
 
 
 def source(study, before=None, **starts):
-    """What a report reads: arms with ``init.run``, and one measured row for each arm."""
+    """The source of a report: arms with ``init.run``, and one measured row for each arm."""
     declaration = study.declaration()
     arms = {
         arm: recipe | {"init": {"run": starts.get(arm), "weights": "ema"}}

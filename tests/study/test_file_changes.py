@@ -8,9 +8,9 @@ import pytest
 from edited_json import edited_lines
 
 from pippin.config import fingerprint, replace_at
+from pippin.study.file_changes import changed_files, mixed_weights
 from pippin.study.one_run import row_of
 from pippin.study.results import append
-from pippin.study.same_files import changed_files, of_several_weights
 from pippin.study.side_by_side import obstacles
 from pippin.study.source import open_source
 from pippin.study.table import result_lines, split_by_protocol
@@ -73,11 +73,11 @@ def test_another_text_encoder_under_one_name_is_said(row, finished, tmp_path):
 def test_another_start_under_one_name_is_said(row):
     assert changed_files([row(run="runs/a", start="1"), row(run="runs/b", start="2")]) == []
     (said,) = changed_files([row(run="runs/a", start="1"), row(seed=1, run="runs/a", start="2")])
-    assert said.startswith("init.run runs/a held other files")
+    assert said.startswith("init.run runs/a had different files")
     # The study's own starts are trained once for every seed.
     assert changed_files([row(run="@low", start="1"), row(seed=1, run="@low", start="2")]) == []
     own = [row(run="@low", start="1"), row("disentangled", run="@low", start="2")]
-    assert changed_files(own)[0].startswith("init.run @low, seed 0 held")
+    assert changed_files(own)[0].startswith("init.run @low, seed 0 had")
 
 
 def test_measures_of_several_weights_of_a_run_are_said(row):
@@ -85,11 +85,11 @@ def test_measures_of_several_weights_of_a_run_are_said(row):
         about = {"model.weights": "ema", "model.images_seen": images, "model.sha256": digest}
         return replace(row(), protocol=about, subject=subject)
 
-    assert of_several_weights("r", [of(64, "a"), of(64, "a"), of(64, None)]) == []
-    assert of_several_weights("r", [of(64, None), of(64, "a", "untrained")]) == []
+    assert mixed_weights("r", [of(64, "a"), of(64, "a"), of(64, None)]) == []
+    assert mixed_weights("r", [of(64, None), of(64, "a", "untrained")]) == []
     for other in (of(64, "b"), of(32, "a"), of(32, None)):
-        (said,) = of_several_weights("r", [of(64, "a"), other])
-        assert "measures of different weights of this run" in said and "ema at 64, a" in said
+        (said,) = mixed_weights("r", [of(64, "a"), other])
+        assert "mixes metrics of different weights of this run" in said and "ema at 64, a" in said
 
 
 def test_a_changed_protocol_in_a_runs_own_results_is_named(finished, tmp_path):

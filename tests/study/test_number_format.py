@@ -3,7 +3,7 @@
 
 import pytest
 
-from pippin.study.digits import number, plus_minus, signed
+from pippin.study.number_format import number, plus_minus, signed
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the metrics that a study declares come out of its runs.
+"""Check that a study's runs measure the metrics that it declares.
 
-What :func:`pippin.run.execute.execute` measures has words in the glossary, so a name without is
-refused before anything is trained. Another execution may measure what it likes: there, as where a
-known metric needs settings that the recipe lacks, each finished run says what it did not measure.
+The glossary describes every metric of :func:`pippin.run.execute.execute`, so other names are
+refused before anything is trained. A custom execution may measure anything: there, and where a
+known metric needs settings that the recipe lacks, each finished run reports missing metrics.
 """
 
 from difflib import get_close_matches
@@ -18,10 +18,10 @@ from pippin.study.study import Study
 
 
 def refuse_unmeasured(study: Study, execution: Execute) -> None:
-    """Refuse a declared metric that pippin's own evaluation does not have.
+    """Refuse a declared metric that pippin's own evaluation does not measure.
 
     Raises:
-        ConfigError: naming it, and what is near to it.
+        ConfigError: the message names the metric and similar names.
     """
     if execution is not execute:
         return
@@ -32,15 +32,14 @@ def refuse_unmeasured(study: Study, execution: Execute) -> None:
             raise ConfigError(
                 f"study {study.name!r} declares {metric!r}, which no run measures"
                 + (f" (did you mean {' or '.join(near)}?)" if near else "")
-                + "; docs/evaluation.md names the measures, and an execution of one's own may "
-                "have others"
+                + "; docs/evaluation.md lists the metrics; a custom execution may measure others"
             )
 
 
 def unmeasured(study: Study, run: str, results: Results) -> str:
-    """What to say of a finished run that lacks declared metrics; empty where it lacks none."""
-    found = {row.metric for row in results.rows if run_name(row.arm, row.seed) == run}
-    absent = [name for name in study.declared_metrics if name not in found]
+    """Message about declared metrics that a finished run lacks; empty if it lacks none."""
+    measured = {row.metric for row in results.rows if run_name(row.arm, row.seed) == run}
+    absent = [name for name in study.declared_metrics if name not in measured]
     if not absent:
         return ""
     return f"{run} measured no {', '.join(absent)}, which the study declares: see its evaluation"

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers as a reader wants them: as many digits as the interval deserves."""
+"""Format numbers with as many digits as their interval justifies."""
 
 import math
 
 
 def number(value: float, spread: float | None = None) -> str:
-    """A value up to its spread's second digit; up to 4 digits where there is no spread.
+    """A value up to the second digit of its spread; up to 4 digits without a spread.
 
-    Millions are written so: ``2.358 M``.
+    Millions have a suffix: ``2.358 M``.
     """
     size = max(abs(value), abs(spread or 0.0))
     if 1e6 <= size < 1e12:
@@ -19,18 +19,18 @@ def number(value: float, spread: float | None = None) -> str:
 
 
 def signed(value: float, spread: float | None = None, plus: str = "+") -> str:
-    """As :func:`number`, with a sign (a true minus)."""
+    """Like :func:`number`, with a sign (U+2212 for minus)."""
     text = number(abs(value), spread)
     return f"\N{MINUS SIGN}{text}" if value < 0 else f"{plus}{text}"
 
 
 def roughly(value: float) -> str:
-    """Two digits with a sign: a difference of which nobody knows how far it can be trusted."""
+    """Two digits with a sign: for a difference of unknown precision."""
     return signed(value, abs(value))
 
 
 def plus_minus(value: float, spread: float, plus: str = "") -> str:
-    """``0.412 ± 0.016``, with spaces that do not break."""
+    """``0.412 ± 0.016``, with no-break spaces."""
     if spread <= 1e-9 * abs(value):  # rounding of equal numbers
         spread = 0.0
     text = f"{signed(value, spread, plus)} ± {number(spread, spread)}"
