@@ -9,7 +9,7 @@ import pytest
 from processes import in_processes
 
 from pippin.recipes.table import get_recipe
-from pippin.run.crew import Crew, own_card
+from pippin.run.crew import SamplingGroup, own_card
 from pippin.run.evaluate import evaluate_run
 from pippin.run.sample import draw_into, help_drawing
 from pippin.sampling.sampler import Sampler
@@ -22,7 +22,7 @@ def together(size, run, work, folder):
     """What the first process gets of ``work(run)`` while the others help; and their draws."""
 
     def one(world, at):
-        crew, drawn, real = Crew(world), [], Sampler._draw
+        crew, drawn, real = SamplingGroup(world), [], Sampler._draw
 
         def noted(self, conditions, seeds, shape):
             drawn.append(list(seeds))
@@ -32,7 +32,7 @@ def together(size, run, work, folder):
         own = replace(run, crew=crew)
         if world.first:
             work(own)
-            crew.tell(None)
+            crew.broadcast(None)
         else:
             help_drawing(own)
         return drawn
@@ -101,8 +101,8 @@ def test_processes_of_different_checkpoints_do_not_mix_their_images(run, config,
     draw_into(run, LABELS, SEEDS, config, tmp_path)
     before = contents(tmp_path)
 
-    class Told(Crew):
-        def orders(self):
+    class Told(SamplingGroup):
+        def commands(self):
             yield {
                 "weights": "ema",
                 "sampling": config.to_dict(),

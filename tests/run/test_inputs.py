@@ -21,9 +21,9 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.run.evaluate import evaluate_run
 from pippin.run.folder import RunFolder
-from pippin.run.given import data_protocol
 from pippin.run.inputs import INPUTS_FILE, RunInputs, read_inputs
 from pippin.run.load import load_run
+from pippin.run.provenance import data_protocol
 from pippin.run.sample import draw, sampling_protocol
 from pippin.run.train import train
 from pippin.sampling.config import ControlRequest
@@ -268,7 +268,7 @@ def test_what_an_older_run_was_trained_on_is_said_to_be_unknown(project, own, ca
     without_record(project / "runs/a")
     run = load_run("runs/a")
     assert run.num_classes == 3 and run.class_names == CLASSES
-    assert "taken are those of photos as it is now" in " ".join(capsys.readouterr().err.split())
+    assert "using those of photos as it is now" in " ".join(capsys.readouterr().err.split())
     assert data_protocol(run.parts)["data.trained_on"] == "not recorded"
     write_classes(project / "photos", ("owl",), 4, 900)
     with pytest.raises(
@@ -282,7 +282,7 @@ def test_what_an_older_run_was_trained_on_is_said_to_be_unknown(project, own, ca
     shutil.rmtree(project / "photos")
     assert load_run("runs/a").class_names == ("0", "1", "2")
     said = " ".join(capsys.readouterr().err.split())
-    assert "class names are not known" in said and "--data.path FOLDER" in said
+    assert "class names unknown" in said and "--data.path FOLDER" in said
 
 
 def test_an_older_run_goes_on_with_what_is_there_and_says_so(project, own):
@@ -300,7 +300,7 @@ def test_an_older_run_goes_on_with_what_is_there_and_says_so(project, own):
 def test_an_older_run_is_exported_with_the_names_of_a_folder_that_is_named(project, capsys):
     without_record(project / "runs/a")
     assert main(["export", "runs/a", "bare"]) == 0
-    assert "class names are not known" in " ".join(capsys.readouterr().err.split())
+    assert "class names unknown" in " ".join(capsys.readouterr().err.split())
     assert read_inputs(Path("bare")) is None
     assert main(["export", "runs/a", "named", "--data.path", "photos"]) == 0
     assert read_inputs(Path("named")).data.class_names == CLASSES

@@ -11,10 +11,10 @@ from rich.progress import Progress
 
 from pippin.config import fingerprint, protocol
 from pippin.control import Control, Size
-from pippin.run.asked import asked_controls
 from pippin.run.captions import prompt_features
-from pippin.run.given import images_protocol
 from pippin.run.load import LoadedRun, untrained_run
+from pippin.run.provenance import images_protocol
+from pippin.run.resolve_controls import resolve_controls
 from pippin.run.sample_folder import SampleFolder, SampleRow
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.request import request_conditions
@@ -45,7 +45,7 @@ def draw(
         ValueError: a class or control that the model does not have.
         FloatingPointError: the model gave values that are not finite.
     """
-    with _drawing(run, prompts, seeds, config or run.recipe.sampling, text) as batches:
+    with _sample_batches(run, prompts, seeds, config or run.recipe.sampling, text) as batches:
         return torch.cat([batch.images for batch in batches])
 
 
@@ -96,12 +96,12 @@ def draw_into(
         if missing and run.parts.text_rule is not None:
             _ = run.parts.text_encoder  # what is wrong with it is said before anything is written
         asked = [row.prompt for batch in missing for row in batch]
-        folder.begin(rows, _name_cut(run, asked, config))
+        folder.begin(rows, _warn_truncated_prompts(run, asked, config))
         if missing:
-            _name_idle(run, len(missing), size)
-            run.crew.tell(_order(run, missing, config, path))
+            _warn_idle_ranks(run, len(missing), size)
+            run.crew.broadcast(_draw_command(run, missing, config, path))
             _draw_share(run, missing, config, folder)
-            run.crew.meet()
+            run.crew.barrier()
         folder.finish(rows, shown)
     return folder
 
@@ -117,7 +117,7 @@ def help_drawing(run: LoadedRun) -> None:
         FloatingPointError: as :func:`draw`.
     """
     runs: dict[str, LoadedRun] = {run.weights: run}
-    for order in run.crew.orders():
+    for order in run.crew.commands():
         weights, config = order["weights"], SamplingConfig.from_dict(order["sampling"])
         if weights not in runs:
             runs[weights] = untrained_run(run.recipe, run.parts.console, run.crew, run.parts)
@@ -128,10 +128,10 @@ def help_drawing(run: LoadedRun) -> None:
         ]
         folder = SampleFolder(Path(order["folder"]), sampling_protocol(own, config))
         _draw_share(own, batches, config, folder)
-        run.crew.meet()
+        run.crew.barrier()
 
 
-def _name_cut(
+def _warn_truncated_prompts(
     run: LoadedRun, prompts: Sequence[Prompt], config: SamplingConfig
 ) -> list[CutCaption]:
     """The prompts, the negative one among them, that are longer than the model reads; said too."""
@@ -142,11 +142,11 @@ def _name_cut(
     if config.negative_prompt is not None:
         texts.append(config.negative_prompt)
     cuts = run.parts.text_encoder.cuts(texts, rule.num_tokens)
-    run.parts.say_cut(cuts)
+    run.parts.warn_truncated_prompts(cuts)
     return cuts
 
 
-def _order(
+def _draw_command(
     run: LoadedRun, batches: Sequence[Sequence[SampleRow]], config: SamplingConfig, path: Path
 ) -> dict[str, Any]:
     """What the other processes have to know."""
@@ -158,7 +158,7 @@ def _order(
     }
 
 
-def _name_idle(run: LoadedRun, batches: int, size: int) -> None:
+def _warn_idle_ranks(run: LoadedRun, batches: int, size: int) -> None:
     """Say where some processes have nothing to draw."""
     processes = run.crew.world.size
     if batches < processes:
@@ -201,7 +201,7 @@ def _draw_share(
     """This process's batches, written as they come."""
     world = run.crew.world
     rows = [row for batch in batches for row in batch]
-    controls = asked_controls(run, config.control, *_prompts_and_seeds(rows), _size(run, config))
+    controls = resolve_controls(run, config.control, *_prompts_and_seeds(rows), _size(run, config))
     asked = dict(zip(rows, controls, strict=True)) if controls is not None else None
     own = batches[world.rank :: world.size]
     sampler = run.sampler(config)
@@ -229,7 +229,7 @@ def _prompts_and_seeds(rows: Sequence[SampleRow]) -> tuple[list[Prompt], list[in
 
 
 @contextmanager
-def _drawing(
+def _sample_batches(
     run: LoadedRun,
     prompts: Sequence[Prompt],
     seeds: Sequence[int],
@@ -237,9 +237,9 @@ def _drawing(
     text: TextFeatures | None = None,
 ) -> Iterator[Iterator[SampleBatch]]:
     """Batches of images with a progress bar."""
-    controls = asked_controls(run, config.control, prompts, seeds, _size(run, config))
+    controls = resolve_controls(run, config.control, prompts, seeds, _size(run, config))
     if text is None:
-        _name_cut(run, prompts, config)
+        _warn_truncated_prompts(run, prompts, config)
     conditions = _conditions(run, prompts, seeds, config, controls, text)
     sampler = run.sampler(config)
     with Progress(console=run.parts.console, transient=True) as progress:

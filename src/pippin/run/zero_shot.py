@@ -22,7 +22,7 @@ from pippin.evaluation.folder import image_batches
 from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.presets import PresetName
 from pippin.rng import permutation
-from pippin.run.clip_score import clip_for, say_cut_captions
+from pippin.run.clip_score import clip_for, warn_truncated_captions
 from pippin.run.evaluate import run_protocol, with_fingerprints, write_results
 from pippin.run.folder import RunFolder
 from pippin.run.load import LoadedRun
@@ -33,7 +33,7 @@ from pippin.system.terminal import note
 from pippin.types import Images
 
 
-class CaptionedPictures:
+class CaptionedImages:
     """All pictures of a folder, in the order of their names, with one caption each.
 
     Raises:
@@ -90,8 +90,8 @@ def evaluate_zero_shot(
             in the folder.
     """
     _check(run, preset)
-    clip, pictures, place = clip_for(run), CaptionedPictures(data), RunFolder(folder)
-    _check_pictures(run, pictures)
+    clip, pictures, place = clip_for(run), CaptionedImages(data), RunFolder(folder)
+    _check_images(run, pictures)
     with folder_lock(place.evaluation):
         found = _measures(run, pictures, clip, place.evaluation / preset, preset)
         # The run's own evaluation has measures of these names against its own pictures.
@@ -102,7 +102,7 @@ def evaluate_zero_shot(
 
 def _measures(
     run: LoadedRun,
-    pictures: CaptionedPictures,
+    pictures: CaptionedImages,
     clip: Clip | None,
     place: Path,
     preset: PresetName,
@@ -118,7 +118,7 @@ def _measures(
         **{f"zero_shot.{path}": value for path, value in protocol(pictures.config).items()},
         "captions_of": "the preset's folder",
     }
-    known = run.parts.known
+    known = run.parts.training_record
     trained = known.protocol(None, run.recipe) if known is not None else {}
     mine = shared | sampling_protocol(run, sampling) | trained
     extractor = build_features(config, run.parts.device)
@@ -130,7 +130,7 @@ def _measures(
         return measures
     made, real = _resized(files, size, side), pictures.images(chosen, size)
     sides: dict[Subject, Any] = {"arm": (made, mine), "real": (real, shared)}
-    say_cut_captions(clip, captions, run.parts.console)
+    warn_truncated_captions(clip, captions, run.parts.console)
     return measures + clip_measures(clip, captions, sides, config)
 
 
@@ -148,7 +148,7 @@ def _check(run: LoadedRun, preset: PresetName) -> None:
         )
 
 
-def _check_pictures(run: LoadedRun, pictures: CaptionedPictures) -> None:
+def _check_images(run: LoadedRun, pictures: CaptionedImages) -> None:
     config, console = run.recipe.evaluation, run.parts.console
     check_squares(pictures.config, "pippin evaluate RUN --preset")
     count = len(pictures)

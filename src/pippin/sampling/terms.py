@@ -30,7 +30,7 @@ class ConditionalModel(Protocol):
         """As :meth:`torch.nn.Module.modules`."""
 
 
-class Terms:
+class GuidanceTerms:
     """The model under each choice of kept conditions."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Terms:
         """One term: a batch of its own."""
         return self._predict(*self._asked((semantic, control)))
 
-    def together(self, keys: tuple[Term, ...]) -> Predictions:
+    def batched(self, keys: tuple[Term, ...]) -> Predictions:
         """All terms in one batch, one after the other along its rows."""
         parts, keeps = zip(*map(self._asked, keys), strict=True)
         keep = Keep(
