@@ -120,7 +120,7 @@ def test_too_few_batches_for_all_are_named(run, config, tmp_path, capfd):
     together(2, run, lambda own: draw_into(own, [0], [3], config, tmp_path / "s"), tmp_path / "p")
     assert len(list((tmp_path / "s").glob("seed-*"))) == 1
     said = " ".join(capfd.readouterr().err.split())
-    assert said.count("idle processes: 1 batches of at most 4 images for 2 processes") == 1
+    assert said.count("idle ranks: 1 batches of at most 4 images for 2 ranks") == 1
 
 
 def test_under_torchrun_each_process_takes_a_card_of_its_own(monkeypatch):

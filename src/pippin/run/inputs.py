@@ -161,8 +161,8 @@ def inputs_after_resume(
     if differences.classes:
         raise ValueError(
             f"{source} was trained on other classes than {data} has: {differences.classes}. "
-            "Its class ids would mean other classes, so it cannot be resumed: put the class names back, or "
-            f"give the folder that has them with --data.path; a new run may start from its "
+            "Its class ids would mean other classes, so it cannot be resumed: restore the class "
+            "names, or give the folder that has them with --data.path; a new run may start from its "
             f"weights (--init.run {source} --init.transfer classes --folder ANOTHER)"
         )
     if differences.autoencoder:

@@ -98,8 +98,8 @@ def check_latents(
         trained = "measured" if latents is not None else "weights"
         raise ValueError(
             f"these weights were trained with autoencoder.normalisation {trained}; the "
-            f"recipe says {config.normalisation}: give --autoencoder.normalisation {trained}, or the recipe "
-            "that is recorded with the weights"
+            f"recipe says {config.normalisation}: give --autoencoder.normalisation {trained}, "
+            "or the recipe that is recorded with the weights"
         )
     if latents is not None and latents.autoencoder != autoencoder.fingerprint:
         raise ValueError(
