@@ -78,7 +78,7 @@ def test_a_pipeline_becomes_a_model_that_samples(tmp_path, capsys):
     assert scheduler.config.beta_end == 0.012
     capsys.readouterr()
     assert main(["evaluate", str(out)]) == 2
-    assert "brought no pictures" in capsys.readouterr().err
+    assert "has no images" in capsys.readouterr().err
 
 
 def test_measured_numbers_go_to_diffusers_and_back_with_an_autoencoder(tmp_path, capsys):

@@ -50,7 +50,7 @@ def converted(capsys, source, out, *options):
 def test_averaged_weights_beside_raw_ones_are_taken_and_named(tmp_path, pair, capsys):
     said = converted(capsys, tmp_path / "checkpoint", tmp_path / "out")
     assert "averaged weights of transformer_ema were read; for the raw weights" in said
-    assert "ema weights (decay 0.999), images seen: not known" in said
+    assert "ema weights (decay 0.999), images seen: unknown" in said
     trained = open_trained(str(tmp_path / "out"))
     assert (trained.weights, trained.average) == ("ema", "decay 0.999")
     assert torch.equal(trained.tensors[PATCHES].flatten(), pair["ema"])
@@ -85,7 +85,7 @@ def test_the_kind_goes_to_diffusers_and_back(tmp_path, pair, capsys):
         ["export", str(tmp_path / "out"), str(tmp_path / "theirs"), "--to", "diffusers"],
     ):
         assert main(command) == 0
-        assert "raw weights, images seen: not known" in capsys.readouterr().out
+        assert "raw weights, images seen: unknown" in capsys.readouterr().out
     assert open_trained(str(tmp_path / "again")).weights == "raw"
     converted(capsys, tmp_path / "theirs", tmp_path / "back")
     back = open_trained(str(tmp_path / "back"))

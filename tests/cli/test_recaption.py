@@ -119,7 +119,7 @@ def test_captions_made_elsewhere_are_merged(photos, capsys):
     assert "note: 1 of 2 captions (50.0%) have more than the 24 tokens that folder/" in said
     given.write_text('{"file_name": "gone.png", "caption": "none"}')
     assert main([*command, str(given)]) == 2
-    assert "names no picture of photos" in capsys.readouterr().err
+    assert "names no image of photos" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_pictures_of_which_none_can_be_read_make_no_file(photos, blip, capsys):
     for path in photos.rglob("*.png"):
         path.write_bytes(b"")
     assert recaption(blip) == 2
-    assert "no picture of photos gets a caption; 7 cannot be read" in capsys.readouterr().err
+    assert "no image of photos gets a caption; 7 cannot be read" in capsys.readouterr().err
     assert not (photos / "metadata.csv").exists()
 
 

@@ -168,7 +168,7 @@ def test_evaluation_noise_follows_the_training_seed(run):
     cases = ((False, (first, again)), (True, (first, second)), (False, shared))
     for differ, (one, other) in cases:
         assert (evaluation_prompts(one, 24) != evaluation_prompts(other, 24)) == differ
-        assert (Pairs(one).pictures != Pairs(other).pictures) == differ
+        assert (Pairs(one).indices != Pairs(other).indices) == differ
         losses = [held_out_loss(each) for each in (one, other)]
         assert (losses[0] != losses[1]) == differ
 

@@ -11,7 +11,7 @@ from pippin.evaluation.features import build_features
 from pippin.evaluation.measure import Jackknife
 from pippin.run import best_scale as module
 from pippin.run.best_scale import SEARCH_SEEDS, at_scale, best_scale_measures
-from pippin.run.drift import curve
+from pippin.run.drift import size_curve_probes
 from pippin.run.evaluate import clean_features, evaluation_prompts
 from pippin.run.load import load_run
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
@@ -95,13 +95,13 @@ def test_at_scale_one_there_is_nothing_to_be_negative_about():
 
 
 def test_points_of_the_size_curve(finished_run):
-    probes = curve(loaded(finished_run, size_curve=(12, 24)))
+    probes = size_curve_probes(loaded(finished_run, size_curve=(12, 24)))
     assert [(probe.name, probe.small, probe.large) for probe in probes] == [
         ("original_size at 12", 12, 256),
         ("original_size at 24", 24, 256),
     ]
     with pytest.raises(ConfigError, match=r"size_curve must lie below 256.*got \(12, 256\)"):
-        curve(loaded(finished_run, size_curve=(12, 256)))
+        size_curve_probes(loaded(finished_run, size_curve=(12, 256)))
 
 
 def test_the_fitted_scale_is_compared_between_resolutions(finished_run, monkeypatch):

@@ -21,11 +21,11 @@ from pippin.data.loader import LatentLoader
 from pippin.denoisers.config import MDTv2Config, MMDiTConfig, dit, pixart, unet
 from pippin.image_files import read_image
 from pippin.recipes.recipe import Recipe
-from pippin.run.asked import asked_controls
 from pippin.run.checks import check_recipe
 from pippin.run.held_out import HeldOut
 from pippin.run.load import load_run
 from pippin.run.parts import Parts
+from pippin.run.resolve_controls import resolve_controls
 from pippin.run.train import build_trainer, train
 from pippin.sampling.config import ControlRequest
 from pippin.training.checkpoint import load_checkpoint
@@ -99,7 +99,7 @@ def test_the_start_of_a_run_says_how_many_pictures_each_bucket_has(own, tmp_path
     )
     wanted = f"0 at 8x88, {landscapes} at 24x48, {len(source) - landscapes} at 48x24"
     assert f"buckets (images at height x width): {wanted}" in text
-    assert "fewer pictures than train.batch_size 16: 24x48; a step shows some of them more" in text
+    assert "fewer images than train.batch_size 16: 24x48; a step shows some of them more" in text
 
 
 def test_a_run_that_was_cut_goes_on_to_the_same_bits(own, folder, tmp_path):
@@ -180,13 +180,13 @@ def test_training_values_for_a_size_are_those_of_its_bucket(run):
     source = run.parts.train_source
     request, seeds = ControlRequest(ask="training"), range(12)
     for size in (Size(24, 48), Size(48, 24)):
-        for control in asked_controls(run, request, [k % 2 for k in seeds], seeds, size):
+        for control in resolve_controls(run, request, [k % 2 for k in seeds], seeds, size):
             assert source.config.view_size(control.original_size) == size
             height, width = control.crop_size
             assert (height > width) == (size.height > size.width)
-    for control in asked_controls(run, request, [0, 1], [0, 1], Size(32, 32)):
+    for control in resolve_controls(run, request, [0, 1], [0, 1], Size(32, 32)):
         assert control.crop_size.height == control.crop_size.width  # no bucket has this size
-    (clean,) = asked_controls(run, ControlRequest(ask="clean"), [0], [0], Size(24, 48))
+    (clean,) = resolve_controls(run, ControlRequest(ask="clean"), [0], [0], Size(24, 48))
     assert clean.crop_size == clean.original_size == (30, 60)
 
 

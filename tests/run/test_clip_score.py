@@ -131,7 +131,7 @@ def test_the_preset_measures_on_the_captions_of_another_folder(
     options += ["--data.index-folder", str(tmp_path / "index"), "--data.resolution", "48"]
     options += ["--input-size", "32", "--sampling.steps", "2", "--sampling.batch-size", "4"]
     assert main(["evaluate", str(trained), *options]) == 0
-    assert "9 of the 30000 asked for" in capsys.readouterr().err
+    assert "9 of the 30000 requested" in capsys.readouterr().err
     lines = [json.loads(x) for x in (trained / "results.jsonl").read_text().splitlines()]
     found = {(x["name"], x["subject"]): x for x in lines if x["name"].startswith("zero-shot ")}
     for name in ("FD-efflite0", "KID-efflite0", "CLIP score"):
@@ -178,8 +178,8 @@ def test_the_presets_numbers():
     [
         (["--preset", "imagenet"], "unknown preset 'imagenet'; choose from: coco-zero-shot"),
         (["--preset=coco-zero-shot", "--sampling.size", "16x32"], "makes 16 x 32"),
-        (["--preset=coco-zero-shot", "--neighbours", "50"], "9 pictures are too few"),
-        (["--preset=coco-zero-shot", "--data.path", "flat"], "9 of 9 pictures of flat have no"),
+        (["--preset=coco-zero-shot", "--neighbours", "50"], "9 images are too few"),
+        (["--preset=coco-zero-shot", "--data.path", "flat"], "9 of 9 images of flat have no"),
     ],
 )
 def test_a_preset_that_cannot_work_is_refused(
@@ -198,4 +198,4 @@ def test_a_preset_that_cannot_work_is_refused(
 def test_a_preset_needs_a_model_of_text(finished_run, coco, capsys):
     options = ["--preset", "coco-zero-shot", "--data.path", str(coco)]
     assert main(["evaluate", str(finished_run), *options]) == 2
-    assert "draws for captions, and this model reads none" in capsys.readouterr().err
+    assert "samples for captions, and this model reads none" in capsys.readouterr().err

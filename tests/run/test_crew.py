@@ -9,7 +9,7 @@ import pytest
 from processes import in_processes
 
 from pippin.recipes.table import get_recipe
-from pippin.run.crew import Crew, own_card
+from pippin.run.crew import SamplingGroup, own_card
 from pippin.run.evaluate import evaluate_run
 from pippin.run.sample import draw_into, help_drawing
 from pippin.sampling.sampler import Sampler
@@ -22,7 +22,7 @@ def together(size, run, work, folder):
     """What the first process gets of ``work(run)`` while the others help; and their draws."""
 
     def one(world, at):
-        crew, drawn, real = Crew(world), [], Sampler._draw
+        crew, drawn, real = SamplingGroup(world), [], Sampler._draw
 
         def noted(self, conditions, seeds, shape):
             drawn.append(list(seeds))
@@ -32,7 +32,7 @@ def together(size, run, work, folder):
         own = replace(run, crew=crew)
         if world.first:
             work(own)
-            crew.tell(None)
+            crew.broadcast(None)
         else:
             help_drawing(own)
         return drawn
@@ -101,8 +101,8 @@ def test_processes_of_different_checkpoints_do_not_mix_their_images(run, config,
     draw_into(run, LABELS, SEEDS, config, tmp_path)
     before = contents(tmp_path)
 
-    class Told(Crew):
-        def orders(self):
+    class Told(SamplingGroup):
+        def commands(self):
             yield {
                 "weights": "ema",
                 "sampling": config.to_dict(),
@@ -120,7 +120,7 @@ def test_too_few_batches_for_all_are_named(run, config, tmp_path, capfd):
     together(2, run, lambda own: draw_into(own, [0], [3], config, tmp_path / "s"), tmp_path / "p")
     assert len(list((tmp_path / "s").glob("seed-*"))) == 1
     said = " ".join(capfd.readouterr().err.split())
-    assert said.count("idle processes: 1 batches of at most 4 images for 2 processes") == 1
+    assert said.count("idle ranks: 1 batches of at most 4 images for 2 ranks") == 1
 
 
 def test_under_torchrun_each_process_takes_a_card_of_its_own(monkeypatch):

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pippin.cli.main import main
-from pippin.run.export_facts import read_facts, sealed
+from pippin.run.export_facts import export_metadata, read_facts
 from pippin.run.load import load_run
 from pippin.run.trained import WEIGHTS_FILE, export, open_trained
 
@@ -31,10 +31,10 @@ def model(trained, tmp_path):
 
 
 def with_facts(folder, change):
-    """Write the facts of an export anew, sealed: as a program that writes them wrongly would."""
+    """Write the facts of an export again with a valid checksum, as a faulty program would."""
     path = folder / WEIGHTS_FILE
     facts = change(read_facts(path))
-    save_file(load_file(path), path, metadata=sealed(facts))
+    save_file(load_file(path), path, metadata=export_metadata(facts))
     return path
 
 

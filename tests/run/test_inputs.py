@@ -21,9 +21,9 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.run.evaluate import evaluate_run
 from pippin.run.folder import RunFolder
-from pippin.run.given import data_protocol
 from pippin.run.inputs import INPUTS_FILE, RunInputs, read_inputs
 from pippin.run.load import load_run
+from pippin.run.provenance import data_protocol
 from pippin.run.sample import draw, sampling_protocol
 from pippin.run.train import train
 from pippin.sampling.config import ControlRequest
@@ -268,7 +268,7 @@ def test_what_an_older_run_was_trained_on_is_said_to_be_unknown(project, own, ca
     without_record(project / "runs/a")
     run = load_run("runs/a")
     assert run.num_classes == 3 and run.class_names == CLASSES
-    assert "taken are those of photos as it is now" in " ".join(capsys.readouterr().err.split())
+    assert "using those of photos as it is now" in " ".join(capsys.readouterr().err.split())
     assert data_protocol(run.parts)["data.trained_on"] == "not recorded"
     write_classes(project / "photos", ("owl",), 4, 900)
     with pytest.raises(

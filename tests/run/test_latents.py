@@ -124,7 +124,7 @@ def test_latents_of_coloured_images_have_rms_1_and_the_first_loss_of_drawings(co
     assert loss["drawings"] == pytest.approx(2, rel=0.15)
     assert loss["measured"] == pytest.approx(2, rel=0.15)
     assert loss["weights"] > 4
-    assert "normalised by numbers measured on" in lines["measured"]
+    assert "normalised by statistics of" in lines["measured"]
     assert "outside 0.7 to 1.4" in lines["weights"] and "measured makes it 1" in lines["weights"]
     assert "latents:" not in lines["drawings"]
 
@@ -262,7 +262,7 @@ def test_a_run_that_starts_from_weights_takes_their_numbers(own, trained, tmp_pa
     tuned = replace(own, data=replace(own.data, path=path), init=InitConfig(run=str(trained)))
     lines = said(lambda console: train(tuned, tmp_path / "tuned", console=console))
     assert state(tmp_path / "tuned")["latents"] == ours
-    assert "normalised by numbers measured on" in lines
+    assert "normalised by statistics of" in lines
     plain = replace(tuned, autoencoder=replace(own.autoencoder, normalisation="weights"))
     with pytest.raises(ValueError, match=r"init\.run .*read latents that were normalised by meas"):
         train(plain, tmp_path / "refused", console=QUIET)
@@ -276,7 +276,7 @@ def test_a_run_that_starts_from_older_weights_takes_those_of_the_autoencoder(
     lines = said(lambda c: train(replace(own, init=start), tmp_path / "tuned", console=c))
     found = state(tmp_path / "tuned")["latents"]
     assert (found["mean"], found["std"], found["images"]) == ([0.0] * 4, [1.0] * 4, 0)
-    assert "normalised by the numbers of init.run, their root mean square is" in lines
+    assert "normalised by the statistics of init.run, their root mean square is" in lines
     run = load_run(tmp_path / "tuned", console=QUIET)
     assert torch.equal(run.parts.autoencoder.scale, run.parts.raw_autoencoder.scale)
 

@@ -71,13 +71,13 @@ def test_the_line_goes_from_own_pictures_to_a_report(run_and_measures):
 def test_real_pairs_are_of_pictures_with_pixels_enough(run_and_measures):
     _, run, measures = run_and_measures
     pairs, source = Pairs(run), run.parts.train_source
-    assert 0 < len(pairs.pictures) == run.recipe.evaluation.drift_pairs
-    assert all(min(source.picture(i).size) >= source.probe_side for i in pairs.pictures)
+    assert 0 < len(pairs.indices) == run.recipe.evaluation.drift_pairs
+    assert all(min(source.picture(i).size) >= source.probe_side for i in pairs.indices)
     wanted = replace(run.recipe.evaluation, drift_pairs=1000)
     every = Pairs(replace(run, recipe=replace(run.recipe, evaluation=wanted)))
-    assert len(source) / 2 <= len(every.pictures) < len(source)
+    assert len(source) / 2 <= len(every.indices) < len(source)
     drift = {one.subject: one for one in measures if one.name == "drift original_size"}
-    assert drift["real"].n == drift["arm"].n == len(pairs.pictures)
+    assert drift["real"].n == drift["arm"].n == len(pairs.indices)
     assert drift["real"].protocol["second"]["original_size"] == [source.probe_side] * 2
 
 
@@ -135,7 +135,7 @@ def test_processes_that_found_other_pictures_do_not_train_together(own, tmp_path
         if not world.first:
             monkeypatch.setattr("pippin.image_files.open_regular", failing)
             monkeypatch.setattr("pippin.data.scan._load_index", lambda path: {})
-        with pytest.raises(ValueError, match=r"found \d+ pictures to train on and lost \d+, othe"):
+        with pytest.raises(ValueError, match=r"found \d+ training images and skipped \d+; othe"):
             train(own, tmp_path / "run", console=Console(quiet=True))
         return True
 

@@ -8,7 +8,7 @@ import pytest
 from pippin.config import ConfigError
 from pippin.data.config import ImagesConfig
 from pippin.encoders.config import AutoencoderConfig, TextConfig
-from pippin.run.places import given_again, locate, paths_of, places_of, with_data
+from pippin.run.places import given_again, locate, path_settings, resolved_paths, with_data_path
 from pippin.training.config import InitConfig
 
 
@@ -24,22 +24,24 @@ def own(recipe):
 
 
 def test_all_paths_are_found_and_names_of_the_package_are_none(own):
-    assert {"data.path", "autoencoder.source", "init.run", "cache.folder"} <= set(paths_of(own))
-    assert paths_of(own)["text.source.1"] == "encoders/clip"
-    assert "text.source.0" not in paths_of(own)
+    assert {"data.path", "autoencoder.source", "init.run", "cache.folder"} <= set(
+        path_settings(own)
+    )
+    assert path_settings(own)["text.source.1"] == "encoders/clip"
+    assert "text.source.0" not in path_settings(own)
     shipped = replace(
         own,
         autoencoder=AutoencoderConfig(source="pippin/openmoji-f4"),
         init=InitConfig(run="@start"),
     )
-    assert not {"autoencoder.source", "init.run"} & set(paths_of(shipped))
+    assert not {"autoencoder.source", "init.run"} & set(path_settings(shipped))
 
 
 def test_relative_paths_lead_where_they_did_from_any_folder(own, tmp_path, monkeypatch):
     for name in ("photos", "runs/ae", "encoders/clip", "caches", "models/start"):
         (tmp_path / "project" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project")
-    places = places_of(own)
+    places = resolved_paths(own)
     assert "text.source.2" not in places  # a name of the hub
     monkeypatch.chdir(tmp_path)
     found = locate(own, places)
@@ -73,7 +75,7 @@ def test_a_setting_that_was_given_anew_has_no_recorded_place(own):
 
 
 def test_only_images_of_a_folder_can_lie_elsewhere(own, recipe):
-    assert with_data(own, "moved").data.path == "moved"
-    assert with_data(recipe, None) == recipe
+    assert with_data_path(own, "moved").data.path == "moved"
+    assert with_data_path(recipe, None) == recipe
     with pytest.raises(ConfigError, match=r"--data\.path moved has no effect.*openmoji"):
-        with_data(recipe, "moved")
+        with_data_path(recipe, "moved")

@@ -18,7 +18,7 @@ from pippin.config import ConfigError
 from pippin.data import build, manifest
 from pippin.run.builders import builders_of
 from pippin.run.parts import Parts
-from pippin.run.prepare import prepare, take_place
+from pippin.run.prepare import prepare, set_process_device
 
 QUIET = Console(quiet=True)
 
@@ -128,7 +128,7 @@ def test_numbers_that_make_no_sense_are_refused(recipe, monkeypatch):
     with pytest.raises(ConfigError, match="--processes must be 1 or more; got 0"):
         prepare(recipe, processes=0)
     card = replace(recipe, train=replace(recipe.train, device="cuda:1"))
-    with pytest.raises(ConfigError, match="cuda:1 would put 2 processes on one card"):
+    with pytest.raises(ConfigError, match="cuda:1 would put 2 processes on one GPU"):
         prepare(card, processes=2)
 
 
@@ -138,11 +138,11 @@ def test_each_process_takes_its_own_card(recipe, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     cards = replace(recipe, train=replace(recipe.train, device="auto"))
-    take_place(cards, 1, 2)
+    set_process_device(cards, 1, 2)
     assert taken == [1]
     with pytest.raises(
         ValueError, match=r"--processes asks for 3 processes .* are 2 .* 2 or fewer"
     ):
         prepare(cards, processes=3)  # before any other process starts
-    take_place(recipe, 2, 3)  # on the processor
+    set_process_device(recipe, 2, 3)  # on the processor
     assert taken == [1]

@@ -17,7 +17,7 @@ from pippin.recipes.table import RECIPES, get_recipe
 from pippin.run.checks import check_recipe
 from pippin.run.evaluate import clean_features, evaluate_run
 from pippin.run.load import load_run
-from pippin.run.places import paths_of
+from pippin.run.places import path_settings
 from pippin.run.quality_reference import check_count, quality_reference
 
 SMALL_SET = EvaluationConfig(num_samples=10, input_size=32, kid_subset_size=8, kid_subsets=4)
@@ -127,8 +127,8 @@ def test_a_file_s_path_is_no_part_of_a_protocol_and_is_found_again(recipe):
         for name in ("here", "there")
     )
     assert fingerprint(first) == fingerprint(second) != fingerprint(recipe)
-    assert paths_of(first)["evaluation.reference"] == "here/val.npz"
-    assert "evaluation.reference" not in paths_of(recipe)
+    assert path_settings(first)["evaluation.reference"] == "here/val.npz"
+    assert "evaluation.reference" not in path_settings(recipe)
 
 
 def test_the_comparison_is_against_held_out_images():

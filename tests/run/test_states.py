@@ -19,12 +19,12 @@ from pippin.recipes.table import get_recipe
 from pippin.run.cost import meta_model
 from pippin.run.parts import Parts
 from pippin.run.states import (
-    CC12M_PICTURES,
-    IMAGENET_PICTURES,
+    CC12M_IMAGES,
+    IMAGENET_IMAGES,
     classes_of,
     latent_bytes,
+    num_training_images,
     orthogonalise_flops,
-    pictures_of,
     text_bytes,
     training_states,
 )
@@ -84,7 +84,7 @@ def test_flops_of_muon_are_those_of_its_products(shape):
 
 def test_latents_of_a_picture_are_those_of_a_cache(recipe):
     parts = Parts(recipe, Console(quiet=True))
-    assert pictures_of(recipe) == len(parts.moments)
+    assert num_training_images(recipe) == len(parts.moments)
     stored = 0
     for shard in parts.moments.manifest.shards:
         with safe_open(parts.moments.folder / shard.name, framework="pt") as file:
@@ -126,13 +126,13 @@ def test_captions_of_a_picture_are_those_of_a_bank(tmp_path):
 
 
 def test_pictures_and_classes_are_known_or_said_not_to_be():
-    assert pictures_of(get_recipe("paper/dit-256")) == IMAGENET_PICTURES
-    assert pictures_of(get_recipe("paper/cc12m-dit-256")) == CC12M_PICTURES
+    assert num_training_images(get_recipe("paper/dit-256")) == IMAGENET_IMAGES
+    assert num_training_images(get_recipe("paper/cc12m-dit-256")) == CC12M_IMAGES
     own = get_recipe("folder/mmdit-disentangled")
-    assert pictures_of(own) is None
+    assert num_training_images(own) is None
     few = replace(get_recipe("paper/dit-256"), data=ImagesConfig(max_pictures=5))
-    assert pictures_of(few) == 5
+    assert num_training_images(few) == 5
     foreign = replace(own, data=NoDataConfig(resolution=64, num_classes=7))
-    assert (pictures_of(foreign), classes_of(foreign)) == (None, 7)
+    assert (num_training_images(foreign), classes_of(foreign)) == (None, 7)
     assert (classes_of(own), classes_of(get_recipe("openmoji/dit-entangled"))) == (1000, 11)
     assert isinstance(get_recipe("paper/cc12m-dit-256").conditioning.semantic, TextSemantic)

@@ -20,7 +20,7 @@ from pippin.config import ConfigError
 from pippin.encoders.config import TextConfig
 from pippin.encoders.text import TextEncoder
 from pippin.evaluation.folder import read_image
-from pippin.run.captions import PictureCaptions, prompt_features
+from pippin.run.captions import ImageCaptions, prompt_features
 from pippin.run.evaluate import evaluate_run
 from pippin.run.load import load_run
 from pippin.run.parts import Parts
@@ -115,7 +115,7 @@ def test_a_prompt_is_read_as_captions_are_and_its_seed_decides_the_noise(text_re
     )
     assert torch.equal(a, b) and not torch.equal(a, c)
     silent = replace(RULE, padding="replicate")
-    measured = PictureCaptions(
+    measured = ImageCaptions(
         parts.train_source, text_recipe.text, silent, lambda: encoder, 0
     ).measured(torch.tensor([0]))
     here = prompt_features(encoder, silent, [caption], [0])
@@ -177,8 +177,8 @@ def test_prompts_that_are_longer_than_the_model_reads_are_said_and_recorded(
     command = ["sample", str(trained), "--out", str(out), "--steps", "2", *negative]
     assert main([*command, "--prompts", long, "short", "--seeds", "0:2"]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert said.count("prompt cut:") == 2
-    assert f"'{long}' has 10 tokens and pippin/minilm reads 8: not read is 'seven eight'" in said
+    assert said.count("truncated prompt:") == 2
+    assert f"'{long}' has 10 tokens and pippin/minilm reads 8; ignored: 'seven eight'" in said
     manifest = json.loads((out / "manifest.json").read_text())
     counts = {"encoder": "pippin/minilm", "tokens": 10, "read": 8}
     both = [{"prompt": text} | counts for text in (long, long.upper())]
@@ -248,7 +248,7 @@ def test_a_killed_build_of_features_goes_on(text_recipe, tmp_path, monkeypatch):
             return super().encode(captions, num_tokens)
 
     def build():
-        return PictureCaptions(parts.train_source, text, RULE, lambda: Counting(text), 0)
+        return ImageCaptions(parts.train_source, text, RULE, lambda: Counting(text), 0)
 
     with pytest.raises(KeyboardInterrupt):
         build()

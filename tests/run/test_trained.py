@@ -203,7 +203,7 @@ def test_a_run_without_a_good_checkpoint_says_whether_there_was_one(finished_run
     run = shutil.copytree(finished_run, tmp_path / "run")
     for path in (run / "checkpoints").glob("*/ema.safetensors"):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"no usable checkpoint: (.|\n)*passed over: .*ema"):
+    with pytest.raises(ValueError, match=r"no usable checkpoint: (.|\n)*skipped: .*ema"):
         open_trained(str(run))
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(ValueError, match="no checkpoint yet; train it"):

@@ -73,7 +73,7 @@ def test_a_run_that_was_trained_anew_in_place_adds_nothing_to_old_samples(folder
     capsys.readouterr()
     assert main(command) == 2
     said = capsys.readouterr().err
-    assert "made in another way" in said and "model.sha256" in said and "--out" in said
+    assert "of another protocol" in said and "model.sha256" in said and "--out" in said
 
 
 def test_a_folder_that_does_not_say_which_weights_drew_it_takes_no_more(run, config, tmp_path):

@@ -12,7 +12,12 @@ from pippin import rng
 from pippin.config import ConfigError
 from pippin.diffusion.schedules import make_schedule
 from pippin.sampling.config import GuidanceConfig
-from pippin.sampling.guidance import apart, guidance_weights, guided, scale_at_resolution
+from pippin.sampling.guidance import (
+    guidance_weights,
+    guided,
+    scale_at_resolution,
+    separate_terms,
+)
 from pippin.types import Prediction
 
 SCALES = st.floats(-3, 8)
@@ -21,7 +26,7 @@ T = torch.full((2,), 500.0)
 
 
 class Toy:
-    """Known predictions: base + control effect + semantic effect + their interaction."""
+    """TrainingRecord predictions: base + control effect + semantic effect + their interaction."""
 
     def __init__(self, channels=4, dtype=torch.float32):
         shape = (2, channels, 3, 3)
@@ -48,7 +53,7 @@ class Toy:
         return predict
 
     def __call__(self, t=T, **config):
-        predict = guided(apart(self.term), GuidanceConfig(**config), SCHEDULE)
+        predict = guided(separate_terms(self.term), GuidanceConfig(**config), SCHEDULE)
         return predict(torch.zeros_like(self.base), t)
 
 
@@ -104,7 +109,7 @@ def test_only_terms_with_weight_are_prepared_and_computed(lam, beta, terms):
 
 def test_terms_are_prepared_once():
     toy = Toy()
-    predict = guided(apart(toy.term), GuidanceConfig(semantic_scale=2.0), SCHEDULE)
+    predict = guided(separate_terms(toy.term), GuidanceConfig(semantic_scale=2.0), SCHEDULE)
     for _ in range(3):
         predict(toy.base, T)
     assert len(toy.prepared) == 2 and len(toy.calls) == 6

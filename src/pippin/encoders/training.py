@@ -28,6 +28,7 @@ from pippin.system.device import resolve_device
 from pippin.system.files import remove_staged
 from pippin.system.flush import make_folder
 from pippin.system.lines import append_lines, keep_lines
+from pippin.system.running_means import RunningMeans
 from pippin.system.stop import StopRequest, TrainingStoppedError
 from pippin.types import Images
 
@@ -119,6 +120,7 @@ class AutoencoderTrainer:
         self.optimizers = build_optimizers(self.network, config)
         self.peak_rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.step_count = 0
+        self.log_means = RunningMeans()
         make_folder(folder)
         remove_staged(folder)
         state = load_state(folder)
@@ -156,20 +158,23 @@ class AutoencoderTrainer:
     def _train_until_log(
         self, stream: Iterator[Images], report: Report, stop: StopRequest
     ) -> None:
-        """Train to the next log line and write it."""
-        start = time.perf_counter()
-        figures: list[dict[str, float]] = []
-        while not figures or not self._crossed(self.config.log_every):
-            figures.append(self._step(next(stream)))
+        """Train to the next log line; the line precedes a checkpoint of the same step."""
+        start, first, logged = time.perf_counter(), self.images_seen, False
+        while not logged:
+            self.log_means.add(self._step(next(stream)))
+            logged = self._crossed(self.config.log_every)
+            if logged:
+                self._log((self.images_seen - first) / (time.perf_counter() - start), report)
             if self._crossed(self.config.checkpoint_every) or stop.signal is not None:
                 self.save()
             if stop.signal is not None:
                 raise TrainingStoppedError(stop.signal, self.folder / STATE_FILE)
-        mean = {name: sum(f[name] for f in figures) / len(figures) for name in figures[0]}
-        seconds = time.perf_counter() - start
-        mean["images_per_second"] = len(figures) * self.config.batch_size / seconds
-        append_lines(self.folder / LOG_FILE, [{"images": self.images_seen, **mean}])
-        report(self.images_seen, mean)
+
+    def _log(self, images_per_second: float, report: Report) -> None:
+        """Write and report the means since the last line."""
+        line = {**self.log_means.take(), "images_per_second": images_per_second}
+        append_lines(self.folder / LOG_FILE, [{"images": self.images_seen, **line}])
+        report(self.images_seen, line)
 
     def _step(self, images: Images) -> dict[str, float]:
         config = self.config
@@ -187,9 +192,8 @@ class AutoencoderTrainer:
         loss.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.grad_clip)
         terms = torch.stack([loss.total.detach(), norm, loss.pixel, loss.kl, loss.scale])
-        total, gradient_norm, pixel, kl, scale = (
-            terms.tolist()
-        )  # the only synchronisation of a step
+        # The only synchronisation of a step.
+        total, gradient_norm, pixel, kl, scale = terms.tolist()
         self._check_finite(total, gradient_norm)
         lr_multiplier = rate_share(config, self.step_count)
         for optimizer, peak in zip(self.optimizers, self.peak_rates, strict=True):
@@ -237,6 +241,7 @@ class AutoencoderTrainer:
             "step_count": self.step_count,
             "config": self._protocol(),
             "data": _plain(self.data),
+            "log_means": self.log_means.state_dict(),
         }
         save_state(self.folder, RunState(tensors=tensors, position=position))
 
@@ -244,6 +249,8 @@ class AutoencoderTrainer:
     def _restore(self, state: RunState) -> None:
         self._refuse_change(state.position)
         self.step_count = state.position["step_count"]
+        if "log_means" in state.position:  # absent from states of older versions
+            self.log_means.load_state_dict(state.position["log_means"])
         for name, parameter in self.network.named_parameters():
             parameter.copy_(state.tensors[f"network/{name}"])
             self.average[name].copy_(state.tensors[f"average/{name}"])

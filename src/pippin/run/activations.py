@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes that autograd keeps of a batch from forward to backward; nothing is computed."""
+"""Activation memory: bytes that autograd saves for backward, counted on the meta device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,28 +22,28 @@ class Activations(NamedTuple):
 
     per_image: int
     fixed: int
-    """Whatever the batch: under bf16 autocast the bf16 copies of the weights."""
+    """Independent of the batch size: under bf16 autocast the bf16 copies of the weights."""
     largest_block: int
-    """Of one image, in the block that keeps most."""
+    """Largest share of one block, for one image."""
 
 
 def activation_bytes(model: LatentDenoiser, latent_shape: tuple[int, int, int]) -> int:
-    """Bytes that the denoiser keeps of one image from forward to backward, in fp32: an estimate.
+    """Estimate the bytes that the denoiser saves for the backward pass of one image, in fp32.
 
-    The rule: autograd's saved tensors are gathered on the meta device, each piece of memory is
-    counted once, weights are left out, and a masked pass is counted at the mean share of hidden
-    tokens. Attention is taken as a fused kernel, which keeps queries, keys, values, result and
-    bias, not the scores. Weights, gradients, optimizer, EMA and passing work space come on top;
-    :func:`activations` knows bf16.
+    The saved tensors of autograd are collected on the meta device. Each storage counts once,
+    weights do not count, and a masked pass counts at the mean share of hidden tokens. Attention
+    counts as a fused kernel, which saves queries, keys, values, output and bias, not the scores.
+    Weights, gradients, optimizer, EMA and temporary workspace come on top;
+    :func:`activations` covers bf16.
 
     Args:
-        model: of :func:`pippin.run.cost.meta_model`.
+        model: built by :func:`pippin.run.cost.meta_model`.
         latent_shape: (channels, height, width).
     """
-    with _gathered(model) as kept, _Kernels():
+    with _saved_tensors(model) as saved, _Kernels():
         outputs = trial_outputs(model, latent_shape, training=True)
     del outputs
-    return _bytes(kept)
+    return _bytes(saved)
 
 
 def activations(
@@ -54,27 +54,28 @@ def activations(
     precision: str,
     every: int = 0,
 ) -> Activations:
-    """What is kept of a batch, by the rule of :func:`activation_bytes`, in fp32 or under autocast.
+    """Estimate the activations of a batch as :func:`activation_bytes` does, in fp32 or autocast.
 
-    The meta device has no autocast: its rules for what a denoiser calls are written out here, as
-    they are on CUDA. A batch of two against one of one tells what grows with it.
+    The meta device has no autocast. The casts of the operations that denoisers call are therefore
+    written out here, as they are on CUDA. Batches of one and two show what grows with the batch.
 
     Args:
-        conditioning: says what the denoiser reads.
-        denoiser: which.
+        conditioning: inputs of the denoiser.
+        denoiser: architecture and size.
         latent_shape: (channels, height, width).
         precision: fp32 or bf16.
-        every: every n-th block computes its activations again; 0 = none.
+        every: recompute the activations of every n-th block; 0 = none.
     """
-    (one, blocks), (two, blocks_of_two) = (
-        _kept(conditioning, denoiser, latent_shape, precision, every, batch) for batch in (1, 2)
+    (first, first_blocks), (second, second_blocks) = (
+        _saved_bytes(conditioning, denoiser, latent_shape, precision, every, batch)
+        for batch in (1, 2)
     )
-    grown = [b - a for a, b in zip(blocks, blocks_of_two, strict=True)]
-    fixed = max(0, 2 * one - two)  # a masked pass rounds its tokens
-    return Activations(per_image=two - one, fixed=fixed, largest_block=max(grown))
+    growth = [b - a for a, b in zip(first_blocks, second_blocks, strict=True)]
+    fixed = max(0, 2 * first - second)  # a masked pass rounds its tokens
+    return Activations(per_image=second - first, fixed=fixed, largest_block=max(growth))
 
 
-def _kept(
+def _saved_bytes(
     conditioning: ConditioningConfig,
     denoiser: DenoiserConfig,
     latent_shape: tuple[int, int, int],
@@ -82,65 +83,65 @@ def _kept(
     every: int,
     batch: int,
 ) -> tuple[int, list[int]]:
-    """Bytes in all, and of each call of a block."""
+    """Total saved bytes, and those of each call of a block."""
     model = meta_model(conditioning, denoiser, 1, latent_shape[0])
     recompute_blocks(model.denoiser.blocks, every)
     with (
-        _gathered(model) as kept,
-        _per_block(model.denoiser.blocks, kept) as blocks,
+        _saved_tensors(model) as saved,
+        _saved_per_block(model.denoiser.blocks, saved) as blocks,
         _Kernels(bf16=precision == "bf16"),
     ):
         outputs = trial_outputs(model, latent_shape, training=True, batch=batch)
     del outputs
-    return _bytes(kept), blocks
+    return _bytes(saved), blocks
 
 
 @contextmanager
-def _gathered(model: nn.Module) -> Iterator[dict[int, Tensor]]:
-    """What autograd saves inside, by its memory; the weights are left out."""
+def _saved_tensors(model: nn.Module) -> Iterator[dict[int, Tensor]]:
+    """Collect the tensors that autograd saves inside, by storage; weights are left out."""
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
-    kept: dict[int, Tensor] = {}  # holds the tensors, so that no address comes twice
+    saved: dict[int, Tensor] = {}  # holds the tensors, so that no address comes twice
 
-    def keep(tensor: Tensor) -> Tensor:
+    def pack(tensor: Tensor) -> Tensor:
         if tensor.untyped_storage()._cdata not in weights:
-            kept[tensor.untyped_storage()._cdata] = tensor
+            saved[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        yield kept
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        yield saved
 
 
 @contextmanager
-def _per_block(blocks: nn.ModuleList, kept: dict[int, Tensor]) -> Iterator[list[int]]:
-    """By how much what is kept grows in each call of a block."""
+def _saved_per_block(blocks: nn.ModuleList, saved: dict[int, Tensor]) -> Iterator[list[int]]:
+    """Record how many bytes each call of a block adds to the saved tensors."""
     before: list[int] = []
-    grown: list[int] = []
+    growth: list[int] = []
 
     def enter(*_: Any) -> None:
-        before.append(_bytes(kept))
+        before.append(_bytes(saved))
 
     def leave(*_: Any) -> None:
-        grown.append(_bytes(kept) - before.pop())
+        growth.append(_bytes(saved) - before.pop())
 
     handles = [block.register_forward_pre_hook(enter) for block in blocks]
     handles += [block.register_forward_hook(leave) for block in blocks]
-    yield grown
+    yield growth
     for handle in handles:
         handle.remove()
 
 
-def _bytes(kept: dict[int, Tensor]) -> int:
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+def _bytes(tensors: dict[int, Tensor]) -> int:
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors.values())
 
 
 _IN_BF16 = (F.linear, F.conv2d, torch.matmul, Tensor.matmul, Tensor.__matmul__)
-"""What denoisers call of the operations that autocast runs in bf16, attention apart."""
+"""Operations of denoisers that autocast runs in bf16, apart from attention."""
 _IN_FP32 = (F.layer_norm, F.group_norm)
-"""Of those that it runs in fp32 on CUDA."""
+"""Operations of denoisers that autocast runs in fp32 on CUDA."""
 
 
 class _Kernels(TorchFunctionMode):
-    """The operations that a device would run: fused attention, and under bf16 autocast its casts.
+    """Emulates device kernels: fused attention, and the casts of bf16 autocast.
 
     On the meta device torch splits attention into plain products; here it is one operation.
     """
@@ -162,7 +163,7 @@ class _Kernels(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _cast(self, value: Any) -> Any:
-        """To bf16; a weight once, as autocast keeps its copy for a second use."""
+        """Cast to bf16; a weight only once, as autocast caches its copy."""
         if not self.bf16 or not isinstance(value, Tensor) or not value.is_floating_point():
             return value
         if not isinstance(value, nn.Parameter):
@@ -173,13 +174,13 @@ class _Kernels(TorchFunctionMode):
 
 
 class _Attention(torch.autograd.Function):
-    """Shapes of a fused attention and what it keeps; there is no backward."""
+    """Shapes and saved tensors of fused attention; there is no backward."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Tensor:
-        batch, heads, places, _ = query.shape
-        # laid out as the kernels do, so that putting heads side by side copies nothing
-        result = query.new_empty(batch, places, heads, value.shape[-1]).transpose(1, 2)
-        sums = query.new_empty(batch, heads, places, dtype=torch.float32)  # log of softmax's sums
+        batch, heads, tokens, _ = query.shape
+        # the kernels' memory layout, so that concatenating the heads copies nothing
+        result = query.new_empty(batch, tokens, heads, value.shape[-1]).transpose(1, 2)
+        sums = query.new_empty(batch, heads, tokens, dtype=torch.float32)  # log-sum-exp of softmax
         ctx.save_for_backward(query, key, value, result, sums, mask)
         return result

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well a model of text shows what captions say, between a ceiling and a floor."""
+"""Caption alignment of a text model's samples, between a ceiling and a floor."""
 
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from pippin.run.sample_folder import SHOWN, make_room
 
 
 def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
-    """The files of one sample a held-out picture's caption, seed k with caption k.
+    """Sample one image for the caption of each held-out image, seed k with caption k.
 
-    Those that are in ``place`` already, of the same protocol, are not drawn again.
+    Samples of the same protocol that ``place`` holds already are reused. Returns their files.
     """
     held_out, sampling = run.parts.held_out_captions, run.recipe.sampling
     assert held_out is not None
@@ -42,26 +42,27 @@ def alignment_measures(
     real: Features,
     place: Path,
 ) -> list[Measure]:
-    """R@k of held-out captions: of the model's samples, of real pictures, and with captions
-    exchanged; none where the text encoder has no vector for a caption.
+    """Retrieval R@k of held-out captions: for samples, for real images, and for shuffled captions.
+
+    The list is empty where the text encoder has no pooled vector for a caption.
 
     Args:
-        run: of a model of text.
-        extractor: of images.
-        reference: training pictures' clean views, in order.
-        real: held-out pictures' clean views, in order.
-        place: where samples are kept; see :func:`caption_samples`.
+        run: a text model.
+        extractor: image features.
+        reference: features of the training images' clean views, in order.
+        real: features of the held-out images' clean views, in order.
+        place: folder of the samples; see :func:`caption_samples`.
     """
     train, held_out = run.parts.captions, run.parts.held_out_captions
     assert train is not None and held_out is not None
-    of_train, of_held_out = train.vectors(), held_out.vectors()
-    if of_train is None or of_held_out is None:
+    train_vectors, held_out_vectors = train.vectors(), held_out.vectors()
+    if train_vectors is None or held_out_vectors is None:
         return []
-    ridge = fit_ridge(reference.values, of_train)
+    ridge = fit_ridge(reference.values, train_vectors)
     first, own = places(held_out.first)
-    texts = of_held_out[torch.tensor(first)]
+    texts = held_out_vectors[torch.tensor(first)]
     files = caption_samples(run, place)
-    drawn = extract(extractor, image_batches(files, run.recipe.evaluation.batch_size))
+    samples = extract(extractor, image_batches(files, run.recipe.evaluation.batch_size))
     order = permutation(len(own), "subset", run.recipe.evaluation.seed, "shuffled")
     shared: dict[str, Any] = {
         **real.protocol(),
@@ -69,13 +70,13 @@ def alignment_measures(
         "captions_of": "held-out pictures",
         "text": list(run.recipe.text.source),
     }
-    mine = shared | sampling_protocol(run, run.recipe.sampling)
+    sample_protocol = shared | sampling_protocol(run, run.recipe.sampling)
     measures = []
-    sides: list[tuple[Features, Subject, dict[str, Any]]] = [
-        (drawn, "arm", mine),
+    subjects: list[tuple[Features, Subject, dict[str, Any]]] = [
+        (samples, "arm", sample_protocol),
         (real, "real", shared),
     ]
-    for features, subject, protocol in sides:
+    for features, subject, protocol in subjects:
         predicted = ridge(features.values)
         for answers, shuffled in ((own, False), (own[order], True)):
             ranks = caption_ranks(predicted, texts, answers)

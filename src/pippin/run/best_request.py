@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quality of a model at the original size that suits it best, beside the sharpness of its samples.
+"""Quality of a model at its best original size, beside the sharpness of its samples.
 
-FD and KID fall where samples are blurred, and how sharp a model's samples are depends on the
-original size that they ask for. A comparison at one request therefore favours the model that is
-blurred by it. Here every model is asked for several sizes, at every semantic scale of
-``evaluation.scales``; FD on half of the reference and on samples of the search alone chooses, and
-the other half and other samples are reported, as in :mod:`pippin.run.best_scale`.
+FD and KID improve where samples are blurred, and the sharpness of a model's samples depends on the
+original size that the request names. A comparison at one request therefore favours the model that
+this request blurs. Here every model is sampled at several sizes and at every semantic scale of
+``evaluation.scales``. FD on one half of the reference, with samples of the search, selects the
+best; the reported numbers come from the other half and other samples, as in
+:mod:`pippin.run.best_scale`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,14 @@ from pippin.evaluation.features import FeatureExtractor, Features, extract
 from pippin.evaluation.measure import Measure
 from pippin.evaluation.sharpness import SharpnessMeter
 from pippin.rng import permutation
-from pippin.run.best_scale import CHOSEN, REPORTED, SEARCH_SEEDS, at_scale, part, sample_batches
+from pippin.run.best_scale import (
+    CHOSEN,
+    REPORTED,
+    SEARCH_SEEDS,
+    at_scale,
+    feature_subset,
+    sample_batches,
+)
 from pippin.run.evaluation_seeds import sample_seeds
 from pippin.run.load import LoadedRun
 from pippin.run.sample import sampling_protocol
@@ -26,15 +34,15 @@ from pippin.types import Prompt
 
 SHARPNESS = "sharpness"
 SEARCHED = ("KID-", "FD-", "FID", SHARPNESS)
-"""Beginnings of the measures of the search."""
+"""Name prefixes of the measures of the search."""
 DECIDES = ("FD-", "FID")
 REQUEST = ("sampling.control.ask", "sampling.control.original_size", *CHOSEN)
-"""Entries of a protocol that follow from what was chosen."""
+"""Protocol entries that follow from the selection."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What samples may ask for."""
+    """One request of the search."""
 
     request: int
     """Original size, the side of a square in pixels."""
@@ -43,66 +51,71 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Where its measures are taken, behind "at"."""
+        """Suffix of its measures' names, behind "at"."""
         return f"request {self.request} scale {self.scale:g}"
 
 
 def best_request_measures(
     run: LoadedRun, prompts: list[Prompt], extractor: FeatureExtractor, reference: Features
 ) -> list[Measure]:
-    """``best request`` and ``best request scale``; FD, KID and sharpness of the search at every
-    request and scale; quality and sharpness at the best pair.
+    """Search the best request and scale, and report quality and sharpness there.
 
-    A model that does not read the original size is searched over scales alone.
+    The measures are ``best request`` and ``best request scale``; FD, KID and sharpness of the
+    search at every request and scale; and quality and sharpness at the best pair. A model that
+    does not read the original size is searched over scales only.
 
     Args:
-        run: ``evaluation.requests``, ``scales`` and ``scale_samples`` say what is searched.
-        prompts: of the reported samples; the search takes the first of them.
+        run: its ``evaluation.requests``, ``scales`` and ``scale_samples`` define the search.
+        prompts: of the reported samples; the search uses the first of them.
         extractor, reference: as for :func:`pippin.evaluation.evaluate.compare`.
     """
     config = run.recipe.evaluation
     order = permutation(len(reference), "subset", config.seed, "halves")
-    ours, theirs = (part(reference, rows) for rows in order.tensor_split(2))
+    search_half, report_half = (feature_subset(reference, rows) for rows in order.tensor_split(2))
     seeds = sample_seeds(run.recipe, config.scale_samples, SEARCH_SEEDS)
-    search, found = [], {}
-    for one in candidates(run):
-        measures = _measured(run, prompts[: len(seeds)], seeds, one, extractor, ours)
-        found[one] = next(m.value for m in measures if m.name.startswith(DECIDES))
+    search, distances = [], {}
+    for candidate in candidates(run):
+        measures = _measured(run, prompts[: len(seeds)], seeds, candidate, extractor, search_half)
+        distances[candidate] = next(m.value for m in measures if m.name.startswith(DECIDES))
         search += [
-            replace(m, name=f"search {m.name} at {one.name}")
+            replace(m, name=f"search {m.name} at {candidate.name}")
             for m in measures
             if m.name.startswith(SEARCHED)
         ]
-    best = min(found, key=lambda one: found[one])
-    asked = {
+    best = min(distances, key=lambda candidate: distances[candidate])
+    settings = {
         "requests": list(config.requests),
         "scales": list(config.scales),
         "scale_samples": len(seeds),
     }
-    report = sample_seeds(run.recipe, len(prompts))
-    at_best = _measured(run, prompts, report, best, extractor, theirs)
+    report_seeds = sample_seeds(run.recipe, len(prompts))
+    at_best = _measured(run, prompts, report_seeds, best, extractor, report_half)
     return [
-        _chosen("best request", best.request, search[0], asked),
-        _chosen("best request scale", best.scale, search[0], asked),
+        _chosen("best request", best.request, search[0], settings),
+        _chosen("best request scale", best.scale, search[0], settings),
         *search,
         *(
-            replace(m, name=f"{m.name} at best request", protocol=_of_choice(m.protocol) | asked)
+            replace(
+                m,
+                name=f"{m.name} at best request",
+                protocol=_rename_chosen(m.protocol) | settings,
+            )
             for m in at_best
         ),
     ]
 
 
 def candidates(run: LoadedRun) -> list[Candidate]:
-    """Every request with every scale; the largest request alone where the size is not read."""
+    """Every request with every scale; only the largest request where the size is not read."""
     config = run.recipe.evaluation
-    reads = "original_size" in run.read_names
-    requests = config.requests if reads else (max(config.requests),)
+    reads_size = "original_size" in run.read_names
+    requests = config.requests if reads_size else (max(config.requests),)
     scales = config.scales or (run.recipe.sampling.guidance.semantic_scale,)
     return [Candidate(request=size, scale=scale) for size in requests for scale in scales]
 
 
 def at_request(sampling: SamplingConfig, candidate: Candidate) -> SamplingConfig:
-    """The same sampling, asking for a whole image of another original size."""
+    """The sampling with a request for a whole image of another original size."""
     before = sampling.control if sampling.control.ask == "fixed" else ControlRequest()
     side = (candidate.request, candidate.request)
     control = replace(before, original_size=side, crop_corner=(0, 0), crop_size=None)
@@ -110,7 +123,7 @@ def at_request(sampling: SamplingConfig, candidate: Candidate) -> SamplingConfig
 
 
 def sampling_of(run: LoadedRun, candidate: Candidate) -> SamplingConfig:
-    """The run's sampling at a candidate; of a model that reads no size, at its scale alone."""
+    """The run's sampling at a candidate; only its scale for a model that reads no size."""
     if "original_size" in run.read_names:
         return at_request(run.recipe.sampling, candidate)
     return at_scale(run.recipe.sampling, candidate.scale)
@@ -129,17 +142,17 @@ def _measured(
     images: Iterator[Any] = meter.watch(sample_batches(run, prompts, seeds, sampling))
     features = extract(extractor, images)
     protocol = sampling_protocol(run, sampling)
-    found = [
-        one
-        for one in compare(features, reference, run.recipe.evaluation)
-        if one.name.startswith(REPORTED) and not one.name.endswith("subsets")
+    measures = [
+        measure
+        for measure in compare(features, reference, run.recipe.evaluation)
+        if measure.name.startswith(REPORTED) and not measure.name.endswith("subsets")
     ]
-    found.append(meter.measure(seed=run.recipe.evaluation.seed))
-    return [replace(one, protocol=one.protocol | protocol) for one in found]
+    measures.append(meter.measure(seed=run.recipe.evaluation.seed))
+    return [replace(measure, protocol=measure.protocol | protocol) for measure in measures]
 
 
-def _chosen(name: str, value: float, search: Measure, asked: dict[str, Any]) -> Measure:
-    """What was chosen, as a measure."""
+def _chosen(name: str, value: float, search: Measure, settings: dict[str, Any]) -> Measure:
+    """The selected value, as a measure."""
     protocol = {name: entry for name, entry in search.protocol.items() if name not in REQUEST}
     return Measure(
         name=name,
@@ -150,10 +163,10 @@ def _chosen(name: str, value: float, search: Measure, asked: dict[str, Any]) -> 
         n=search.n,
         unit="px" if name == "best request" else "",
         better="neither",
-        protocol=protocol | asked,
+        protocol=protocol | settings,
     )
 
 
-def _of_choice(protocol: dict[str, Any]) -> dict[str, Any]:
-    """What follows from the choice under names of its own."""
+def _rename_chosen(protocol: dict[str, Any]) -> dict[str, Any]:
+    """Record the entries that follow from the selection as ``chosen.ENTRY``."""
     return {f"chosen.{n}" if n in REQUEST else n: value for n, value in protocol.items()}

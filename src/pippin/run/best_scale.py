@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The best semantic scale of a model, found on half of the reference, measured on the other half.
+"""Best semantic scale of a model: searched on half of the reference, reported on the other half.
 
-Which scale is best differs from model to model, so a comparison at one scale favours the model
-that happens to fit it. The search has its own samples (their seeds begin at :data:`SEARCH_SEEDS`)
-and its own half of the reference; what is reported at the best scale, and at 1 beside it, has the
-seeds and the half that the search never saw.
+The best scale differs from model to model, so a comparison at one scale favours the model that it
+happens to fit. The search has its own samples (their seeds begin at :data:`SEARCH_SEEDS`) and its
+own half of the reference. The measures at the best scale, and at scale 1 beside it, use other
+seeds and the other half.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,59 +28,61 @@ from pippin.types import Images, Prompt
 
 SEARCH_SEEDS = 1_000_000
 REPORTED = ("KID-", "FD-", "FID", "sF", "IS", "coverage", "precision", "recall")
-"""Beginnings of the measures that are reported."""
+"""Name prefixes of the reported measures."""
 SIDE = 64
-"""Pixels; the embedded pictures' usual side."""
+"""Pixels; the usual side of the embedded images."""
 CHOSEN = ("sampling.guidance.semantic_scale", "sampling.evaluations_per_image")
-"""Entries of a protocol that follow from the scale that was found. They are recorded as
-``chosen.ENTRY``, which numbers of several models may differ in and still be compared."""
+"""Protocol entries that follow from the selected scale. They are recorded as ``chosen.ENTRY``;
+results that differ in these entries can still be compared."""
 
 
 def best_scale_measures(
     run: LoadedRun, prompts: list[Prompt], extractor: FeatureExtractor, reference: Features
 ) -> list[Measure]:
-    """``best semantic scale``; KID of the search at every scale; quality at the best one and at 1.
+    """Search the best semantic scale, and report quality at this scale and at 1.
 
-    From five scales on, where KID has a minimum inside them, ``fitted semantic scale`` and
-    ``fitted guidance per 64 px``: the vertex of a parabola through the KIDs of the search.
+    The measures are ``best semantic scale``; KID of the search at every scale; and quality at the
+    best scale and at 1. From five scales on, where KID has a minimum inside them, there are also
+    ``fitted semantic scale`` and ``fitted guidance per 64 px``: the vertex of a parabola through
+    the KIDs of the search.
 
-    Images are drawn in batches and not kept; a stop loses them.
+    Images are sampled in batches and not kept; an interrupted search starts over.
 
     Args:
-        run: ``evaluation.scales`` and ``scale_samples`` of its recipe say what is searched.
-        prompts: of the reported samples; the search takes the first of them.
+        run: its ``evaluation.scales`` and ``scale_samples`` define the search.
+        prompts: of the reported samples; the search uses the first of them.
         extractor, reference: as for the distances of :func:`pippin.evaluation.evaluate.compare`.
     """
     config = run.recipe.evaluation
     order = permutation(len(reference), "subset", config.seed, "halves")
-    ours, theirs = (part(reference, rows) for rows in order.tensor_split(2))
+    search_half, report_half = (feature_subset(reference, rows) for rows in order.tensor_split(2))
     searched = prompts[: config.scale_samples]
     seeds = sample_seeds(run.recipe, len(searched), SEARCH_SEEDS)
     search: list[Measure] = []
-    found: dict[float, Jackknife] = {}
+    kids: dict[float, Jackknife] = {}
     for scale in config.scales:
         sampling = at_scale(run.recipe.sampling, scale)
         features = extract(extractor, sample_batches(run, searched, seeds, sampling))
-        found[scale] = kernel_jackknife(features, ours)
-        kid = kernel_measure(features, ours, found[scale])
+        kids[scale] = kernel_jackknife(features, search_half)
+        kid = kernel_measure(features, search_half, kids[scale])
         protocol = kid.protocol | sampling_protocol(run, sampling)
         name = f"search {kid.name} at scale {scale:g}"
         search.append(replace(kid, name=name, protocol=protocol))
-    best = min(found, key=lambda scale: found[scale].value)
-    asked = {"scales": list(config.scales), "scale_samples": len(searched)}
-    at_best = _quality(run, prompts, best, extractor, theirs)
-    at_one = at_best if best == 1 else _quality(run, prompts, 1.0, extractor, theirs)
+    best = min(kids, key=lambda scale: kids[scale].value)
+    settings = {"scales": list(config.scales), "scale_samples": len(searched)}
+    at_best = _quality(run, prompts, best, extractor, report_half)
+    at_one = at_best if best == 1 else _quality(run, prompts, 1.0, extractor, report_half)
     return [
-        _chosen(best, search[0], asked),
-        *_fitted(found, search[0], run.recipe, asked),
+        _chosen(best, search[0], settings),
+        *_fitted(kids, search[0], run.recipe, settings),
         *search,
-        *(_named(one, "best scale", _of_choice(one.protocol) | asked) for one in at_best),
-        *(_named(one, "scale 1", one.protocol | asked) for one in at_one),
+        *(_named(m, "best scale", _rename_chosen(m.protocol) | settings) for m in at_best),
+        *(_named(m, "scale 1", m.protocol | settings) for m in at_one),
     ]
 
 
 def at_scale(sampling: SamplingConfig, scale: float) -> SamplingConfig:
-    """The same sampling at another semantic scale; at 1 nothing is guided away from."""
+    """The sampling at another semantic scale; without the negative prompt at scale 1."""
     guidance = replace(sampling.guidance, semantic_scale=scale)
     negative = sampling.negative_prompt if scale != 1 else None
     return replace(sampling, guidance=guidance, negative_prompt=negative)
@@ -106,14 +108,14 @@ def _quality(
     images = sample_batches(run, prompts, sample_seeds(run.recipe, len(prompts)), sampling)
     protocol = sampling_protocol(run, sampling)
     return [
-        replace(one, protocol=one.protocol | protocol)
-        for one in compare(extract(extractor, images), reference, run.recipe.evaluation)
-        if one.name.startswith(REPORTED) and not one.name.endswith("subsets")
+        replace(measure, protocol=measure.protocol | protocol)
+        for measure in compare(extract(extractor, images), reference, run.recipe.evaluation)
+        if measure.name.startswith(REPORTED) and not measure.name.endswith("subsets")
     ]
 
 
-def _chosen(best: float, search: Measure, asked: dict[str, Any]) -> Measure:
-    """The scale itself, as a measure."""
+def _chosen(best: float, search: Measure, settings: dict[str, Any]) -> Measure:
+    """The selected scale, as a measure."""
     protocol = {name: value for name, value in search.protocol.items() if name not in CHOSEN}
     return Measure(
         name="best semantic scale",
@@ -124,26 +126,26 @@ def _chosen(best: float, search: Measure, asked: dict[str, Any]) -> Measure:
         n=search.n,
         unit="",
         better="neither",
-        protocol=protocol | asked,
+        protocol=protocol | settings,
     )
 
 
 def _fitted(
-    found: dict[float, Jackknife], search: Measure, recipe: Recipe, asked: dict[str, Any]
+    kids: dict[float, Jackknife], search: Measure, recipe: Recipe, settings: dict[str, Any]
 ) -> list[Measure]:
-    """The vertex, and how far it lies above 1 for every 64 pixels of the pictures' side: under
-    the law of scales the latter is the same at all resolutions."""
+    """The vertex, and its distance above 1 for every 64 pixels of the resolution: under the rule
+    of :func:`pippin.sampling.guidance.scale_at_resolution` the latter is the same everywhere."""
     seed = recipe.evaluation.seed
-    if len(found) < FEWEST:
+    if len(kids) < FEWEST:
         return []
-    vertex = fitted_scale(tuple(found), tuple(found.values()), seed=seed)
+    vertex = fitted_scale(tuple(kids), tuple(kids.values()), seed=seed)
     if vertex is None:
         return []
-    chosen = _chosen(0.0, search, asked | {"seed": seed})
+    chosen = _chosen(0.0, search, settings | {"seed": seed})
     # The reference follows from the data's resolution, which the protocol holds already: scales,
     # unlike distances, are compared between resolutions.
     del chosen.protocol["reference_hash"]
-    per_side = [(one - 1) * SIDE / recipe.data.resolution for one in vertex]
+    per_side = [(value - 1) * SIDE / recipe.data.resolution for value in vertex]
     fits = {"fitted semantic scale": vertex, f"fitted guidance per {SIDE} px": per_side}
     return [
         replace(chosen, name=name, value=value, low=low, high=high, interval_over="samples")
@@ -151,8 +153,8 @@ def _fitted(
     ]
 
 
-def _of_choice(protocol: dict[str, Any]) -> dict[str, Any]:
-    """What follows from the scale under names of its own."""
+def _rename_chosen(protocol: dict[str, Any]) -> dict[str, Any]:
+    """Record the entries that follow from the scale as ``chosen.ENTRY``."""
     return {f"chosen.{n}" if n in CHOSEN else n: value for n, value in protocol.items()}
 
 
@@ -160,8 +162,8 @@ def _named(measure: Measure, place: str, protocol: dict[str, Any]) -> Measure:
     return replace(measure, name=f"{measure.name} at {place}", protocol=protocol)
 
 
-def part(features: Features, rows: Tensor) -> Features:
-    """Some images of a reference, in order, under a hash of their own."""
-    kept = rows.sort().values
-    name = fingerprint({"of": features.image_hash, "rows": kept.tolist()})
-    return features.part(kept, name)
+def feature_subset(features: Features, rows: Tensor) -> Features:
+    """Some rows of a reference, in order, with a hash of their own."""
+    rows = rows.sort().values
+    name = fingerprint({"of": features.image_hash, "rows": rows.tolist()})
+    return features.part(rows, name)

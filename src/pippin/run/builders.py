@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes of one command that build its caches together."""
+"""Coordination of the processes of one command that build its caches together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ from pippin.training.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class Builders:
-    """This process's place among them.
+    """Role of this process in building caches.
 
-    The first one verifies checksums, says what is made again and shows progress; when it is ready,
-    all make what is missing. The others look at sizes only.
+    The main process verifies checksums, reports what it rebuilds and shows progress. When it is
+    ready, all processes build what is missing. The others check file sizes only.
     """
 
-    first: bool = True
+    is_main: bool = True
     wait: Callable[[], None] = lambda: None
-    """Before a cache is looked at: until the first process is ready."""
+    """Called before a cache is opened: blocks until the main process is ready."""
     ready: Ready = lambda missing: None
-    """In the first process: lets the others begin."""
+    """Called in the main process: lets the others begin."""
 
     @property
     def verify(self) -> Verify:
         """How a finished cache is checked."""
-        return "sha256" if self.first else "size"
+        return "sha256" if self.is_main else "size"
 
 
-ONE_BUILDER = Builders()
+SINGLE_BUILDER = Builders()
 
 
 def builders_of(world: World) -> Builders:
-    """The processes that train together, which all ask for the same caches in the same order."""
+    """Builders for the ranks of a training; all ranks need the same caches in the same order."""
     if world.first:
         return Builders(ready=lambda missing: world.barrier())
-    return Builders(first=False, wait=world.barrier)
+    return Builders(is_main=False, wait=world.barrier)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model of text reads: captions of pictures from a cache, prompts from the encoder."""
+"""Text inputs of a model: captions of images from a cache, prompts from the encoder."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,27 +21,27 @@ from pippin.encoders.config import TextConfig
 from pippin.encoders.text import TextEncoder, encoder_fingerprint
 from pippin.types import CutCaption, TextFeatures
 
-CUT_NAMED = 5
-"""Prompts named that are longer than what is read of them."""
-SHOWN = 80
-"""Signs of a prompt that a message shows."""
+MAX_NAMED_PROMPTS = 5
+"""Number of truncated prompts that are named."""
+MAX_SHOWN_CHARACTERS = 80
+"""Characters of a prompt that a message shows."""
 
 
-class PictureCaptions:
-    """The captions of a source's pictures as a model reads them.
+class ImageCaptions:
+    """The captions of a source's images as a model reads them.
 
     Args:
-        source: the pictures.
+        source: the images.
         config: encoders and kinds of captions.
-        rule: of the model.
-        encoder: made only where captions are not cached yet.
-        seed: of the choice of captions and the noise of padding.
-        device: where a training step's captions are read; a card pads them itself.
-        fingerprint: of the encoder's files, where it is known; None = they are read.
+        rule: text conditioning of the model.
+        encoder: builds the encoder; called only where captions are not cached yet.
+        seed: seed of the choice of captions and of the noise of padding.
+        device: device of a training step's captions; a GPU pads them itself.
+        fingerprint: fingerprint of the encoder's files; None = compute it.
         progress, verify, ready: see :func:`pippin.data.captions.build_bank`.
 
     Raises:
-        ConfigError: a kind of caption that the source does not have.
+        ConfigError: the source does not have a kind of caption.
     """
 
     def __init__(
@@ -66,12 +66,11 @@ class PictureCaptions:
         missing = sorted(set(config.captions) - set(kinds[0]))
         if missing:
             raise ConfigError(
-                f"text.captions names {', '.join(missing)}; the pictures have "
-                f"{', '.join(kinds[0])}"
+                f"text.captions names {', '.join(missing)}; the images have {', '.join(kinds[0])}"
             )
         texts = {kind: [captions[kind] for captions in kinds] for kind in config.captions}
         self.first: list[str] = next(iter(texts.values()))
-        """Each picture's caption of the first kind, in order."""
+        """Each image's caption of the first kind, in order."""
         self._bank: CaptionBank = build_bank(
             ["", *(text for column in texts.values() for text in column)],
             encoder,
@@ -99,28 +98,30 @@ class PictureCaptions:
         return pad_captions(self._bank.fetch(self._rows[kind, indices]), self._rule, noise)
 
     def _padding_noise(self, step: int, batch_size: int, part: slice) -> Tensor:
-        """Of a part of a step's captions. A CPU draws those of the global batch and slices."""
+        """Noise of a part of a step's captions. On a CPU, slice the noise of the global batch."""
         shape = (batch_size, self._rule.num_tokens, self._rule.token_features or 1)
         if self._device.type == "cpu":
             return rng.normal(shape, "padding", self._seed, step)[part]
         return rng.rows_of_normal(shape, part, "padding", self._seed, step, device=self._device)
 
-    def cut_lines(self) -> list[str]:
-        """What to say of captions that have more tokens than the model reads."""
-        cut, places = self._bank.is_cut(), self._rule.num_tokens
-        if cut is None:
+    def truncation_notes(self) -> list[str]:
+        """Notes on captions that have more tokens than the model reads."""
+        truncated, num_tokens = self._bank.is_cut(), self._rule.num_tokens
+        if truncated is None:
             return [
-                f"how many captions have more than {places} tokens is not known: "
-                f"{self._bank.folder} was written before it was counted; remove it to count them"
+                f"the number of captions with more than {num_tokens} tokens is unknown: "
+                f"{self._bank.folder} was written by a version that did not count them; remove it "
+                "to rebuild and count"
             ]
         images = self._rows.shape[1]
         counts = {
-            kind: int(cut[rows].sum()) for kind, rows in zip(self._kinds, self._rows, strict=True)
+            kind: int(truncated[rows].sum())
+            for kind, rows in zip(self._kinds, self._rows, strict=True)
         }
         return [
             f"{count} of {images} captions {kind!r} ({count / images:.1%}) have more than "
-            f"{places} tokens and are not read to their ends; conditioning.semantic.num_tokens "
-            "reads more"
+            f"{num_tokens} tokens and are truncated; raise conditioning.semantic.num_tokens to "
+            "read more"
             for kind, count in counts.items()
             if count
         ]
@@ -131,11 +132,11 @@ class PictureCaptions:
         return pad_captions(features, self._rule, _noise(self._rule, [0]))
 
     def vectors(self) -> Float[Tensor, "pictures features"] | None:
-        """Each picture's first caption as one vector; None where the encoder has none."""
+        """Each image's first caption as one vector; None where the encoder has none."""
         return self._bank.fetch(self._rows[0]).pooled
 
     def measured(self, indices: Int[Tensor, " batch"]) -> TextFeatures:
-        """Captions of the first kind, their padding's noise the same every time."""
+        """Captions of the first kind; the noise of their padding is fixed."""
         features = self._bank.fetch(self._rows[0, indices])
         return pad_captions(features, self._rule, _noise(self._rule, indices.tolist()))
 
@@ -143,50 +144,51 @@ class PictureCaptions:
 def prompt_features(
     encoder: TextEncoder, rule: TextSemantic, prompts: Sequence[str], seeds: Sequence[int]
 ) -> TextFeatures:
-    """Prompts as a model reads them; the noise of padding comes from each sample's seed.
+    """Encode prompts as a model reads them; the sample's seed draws the noise of padding.
 
     Args:
-        encoder: that the model was trained with.
-        rule: of the model.
-        prompts, seeds: one of each a sample.
+        encoder: the encoder that the model was trained with.
+        rule: text conditioning of the model.
+        prompts, seeds: one of each per sample.
     """
-    different = list(dict.fromkeys(prompts))
-    found = encoder.encode(different, rule.num_tokens)
-    rows = torch.tensor([different.index(prompt) for prompt in prompts])
-    return pad_captions(found.rows(rows), rule, _noise(rule, seeds))
+    unique = list(dict.fromkeys(prompts))
+    features = encoder.encode(unique, rule.num_tokens)
+    rows = torch.tensor([unique.index(prompt) for prompt in prompts])
+    return pad_captions(features.rows(rows), rule, _noise(rule, seeds))
 
 
-def cut_notes(cuts: Sequence[CutCaption]) -> list[str]:
-    """What to say of prompts that are longer than the model reads: the first few by name."""
+def prompt_truncation_notes(cuts: Sequence[CutCaption]) -> list[str]:
+    """Notes on prompts that are longer than the model reads: the first few by name."""
     lines = [
-        f"{_short(one.caption)} has {one.tokens} tokens and {one.encoder} reads {one.read}: not "
-        f"read is {_short(one.unread)}"
-        for one in cuts[:CUT_NAMED]
+        f"{_short(cut.caption)} has {cut.tokens} tokens and {cut.encoder} reads {cut.read}; "
+        f"ignored: {_short(cut.unread)}"
+        for cut in cuts[:MAX_NAMED_PROMPTS]
     ]
-    if len(cuts) > CUT_NAMED:
-        lines.append(f"{len(cuts)} prompts in all are longer than what is read of them")
+    if len(cuts) > MAX_NAMED_PROMPTS:
+        lines.append(f"{len(cuts)} prompts are truncated in total")
     return lines
 
 
 def _short(text: str) -> str:
-    """A text in quotes, its middle left out where it is long."""
-    return repr(text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}...{text[-SHOWN // 2 :]}")
+    """A text in quotes; the middle of a long text is left out."""
+    half = MAX_SHOWN_CHARACTERS // 2
+    return repr(text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:half]}...{text[-half:]}")
 
 
 def check_encoder(encoder: TextEncoder, rule: TextSemantic) -> None:
     """Refuse an encoder whose features the model does not read.
 
     Raises:
-        ConfigError: widths that differ, or a pooled vector that the encoder does not have.
+        ConfigError: widths differ, or the encoder has no pooled vector that the model needs.
     """
     pairs = (
         ("token_features", rule.token_features, encoder.token_features),
         ("pooled_features", rule.pooled_features, encoder.pooled_features),
     )
-    for name, wanted, given in pairs:
-        if wanted is not None and wanted != given:
+    for name, expected, given in pairs:
+        if expected is not None and expected != given:
             raise ConfigError(
-                f"conditioning.semantic.{name} is {wanted}; text.source "
+                f"conditioning.semantic.{name} is {expected}; text.source "
                 f"{', '.join(encoder.config.source)} gives {given or 'none'}"
             )
 

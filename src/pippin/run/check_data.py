@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders of images that would train something else than asked for: refused, or said."""
+"""Checks of image folders that would train something else than the user wants."""
 
 from collections.abc import Iterator
 
@@ -11,15 +11,15 @@ from pippin.system.terminal import note
 
 
 def check_data(parts: Parts, *, resumed: bool = False) -> None:
-    """Refuse or say what a user may not expect of the images that a training begins on.
+    """Refuse image folders that are probably a mistake, and log what a user may not expect.
 
     Args:
-        parts: of the training.
-        resumed: whether it goes on; then nothing is refused, for it was begun like this.
+        parts: components of the training run.
+        resumed: whether the run resumes; then nothing is refused, because it started like this.
 
     Raises:
-        SourceRefusedError: folders of splits would become classes, or a model of text would read
-            no caption at all; it says what to type.
+        SourceRefusedError: folders of splits would become classes, or a text model would read no
+            caption at all; the message says what to type.
     """
     source = parts.train_source
     if not isinstance(source, ImagesSource):
@@ -37,16 +37,16 @@ def check_data(parts: Parts, *, resumed: bool = False) -> None:
 
 
 def caption_counts(source: ImagesSource) -> dict[str, int]:
-    """Kind of caption -> images that have one of their own; kinds of the folder only."""
-    found = dict.fromkeys(source.caption_kinds, 0)
+    """Number of images that have a caption of each kind; kinds of the folder only."""
+    counts = dict.fromkeys(source.caption_kinds, 0)
     for index in range(len(source)):
         for kind in source.picture(index).captions:
-            found[kind] += 1
-    return found
+            counts[kind] += 1
+    return counts
 
 
 def _missing_captions(parts: Parts, source: ImagesSource) -> Iterator[str]:
-    """Kinds of captions that the recipe trains on and no image has."""
+    """Errors for kinds of captions that the recipe trains on and no image has."""
     for kind, count in _counts_read(parts, source).items():
         if count:
             continue
@@ -56,19 +56,19 @@ def _missing_captions(parts: Parts, source: ImagesSource) -> Iterator[str]:
                 f"fill that column, or leave {kind} out of --text.captions"
             )
             continue
-        near = source.facts.near.get("caption")
-        rename = f"Rename the column {near!r} to {CAPTIONS[0]}; or give" if near else "Give"
+        similar = source.facts.near.get("caption")
+        rename = f"Rename the column {similar!r} to {CAPTIONS[0]}; or give" if similar else "Give"
         yield (
             f"no training image of {source.config.path} has a caption, and the recipe trains on "
             f"captions (text.captions {', '.join(parts.recipe.text.captions)}): each image would "
             f"be trained with the name of its class ({_listed(source.class_names)}). {rename} "
             f"a metadata.csv with the columns {FILE} and {CAPTIONS[0]}, or a text file beside "
-            f"each image; where class names are meant, say so: --text.captions {CLASS} 1"
+            f"each image; to train on class names, type --text.captions {CLASS} 1"
         )
 
 
 def _few_captions(parts: Parts, source: ImagesSource) -> Iterator[str]:
-    """Kinds of captions that the recipe trains on and some images lack."""
+    """Warnings for kinds of captions that the recipe trains on and some images lack."""
     total = len(source)
     for kind, count in _counts_read(parts, source).items():
         if 0 < count < total:
@@ -81,7 +81,7 @@ def _few_captions(parts: Parts, source: ImagesSource) -> Iterator[str]:
 
 
 def _counts_read(parts: Parts, source: ImagesSource) -> dict[str, int]:
-    """Of the kinds that the recipe reads and the folder has; the main one always."""
+    """Caption counts of the kinds that the recipe reads and the folder has; always of the main."""
     if parts.text_rule is None:
         return {}
     counts = {MAIN: 0} | caption_counts(source)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a recipe that do not fit each other, found before anything is trained."""
+"""Consistency checks of a recipe before anything is trained."""
 
 from dataclasses import replace
 
@@ -12,38 +12,37 @@ from pippin.objective import check_objective
 from pippin.recipes.latents import factor_and_channels, is_known
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import check_guidance
-from pippin.sampling.sampler import grid_of
+from pippin.sampling.sampler import build_grid
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Refuse a recipe that could not be trained, sampled or measured to its end.
+    """Refuse a recipe that cannot be trained, sampled or evaluated.
 
     Raises:
         ConfigError: naming the settings that do not fit.
-        ValueError: sampling that the schedule does not have.
+        ValueError: the schedule does not support the sampling settings.
     """
     check_record(recipe)
     check_guidance(recipe.sampling, recipe.conditioning)
     check_objective(recipe.diffusion, recipe.denoiser)
-    grid_of(recipe.sampling, build_schedule(recipe.diffusion))
+    build_grid(recipe.sampling, build_schedule(recipe.diffusion))
     _check_reference(recipe)
     _check_averages(recipe)
     _check_measured_guidance(recipe)
     _check_size_curve(recipe)
-    _check_looks(recipe)
-    _check_dials(recipe)
+    _check_augmentation(recipe)
+    _check_correlation(recipe)
     _check_scene(recipe)
     _check_buckets(recipe)
-    _check_sides(recipe)
+    _check_resolution(recipe)
 
 
 def check_start(recipe: Recipe) -> None:
-    """Refuse to train a recipe from initial weights that is defined as fine-tuning, unless that
-    is asked for; and to ask where it is so already.
+    """Refuse to train a fine-tuning recipe from scratch unless ``init.from_scratch`` says so, and
+    refuse ``init.from_scratch`` where it has no effect.
 
     Raises:
-        ConfigError: naming what to start from, and how to start from nothing; or a flag that
-            would change nothing.
+        ConfigError: what to start from and how to train from scratch; or the flag has no effect.
     """
     init = recipe.init
     if init.from_scratch and init.continues is None:
@@ -55,47 +54,47 @@ def check_start(recipe: Recipe) -> None:
         return
     rules = " --init.transfer positions" if isinstance(recipe.denoiser, MDTv2Config) else ""
     raise ConfigError(
-        f"this recipe is defined to go on from a run of {init.continues}, and init.run names "
+        f"this recipe fine-tunes a run of {init.continues}, and init.run names "
         "none: give that run or its export, or published weights from `pippin convert` "
         f"(--init.run FOLDER{rules}), or train it from initial weights with --from-scratch True"
     )
 
 
 def _check_reference(recipe: Recipe) -> None:
-    """A run is measured against images of its own, or against statistics."""
-    given = recipe.evaluation
-    if given.reference_kind == "file" and not given.reference.endswith(".npz"):
+    """Check the reference of an evaluation: own images, or a file of statistics."""
+    config = recipe.evaluation
+    if config.reference_kind == "file" and not config.reference.endswith(".npz"):
         raise ConfigError(
             "evaluation.reference must be train, validation (the held-out images) or a file of "
             "statistics that ends in .npz, as `pippin reference FOLDER --out FILE.npz` writes it; "
-            f"got {given.reference!r}"
+            f"got {config.reference!r}"
         )
 
 
 def _check_averages(recipe: Recipe) -> None:
-    """Samples need weights that training keeps; a converted model has what it has."""
+    """Check that training keeps the weights to sample from; converted models are exempt."""
     if isinstance(recipe.data, NoDataConfig):
         return
-    there = ["ema", "raw", *(one.name for one in recipe.train.ema_extra)]
-    if recipe.sampling.weights not in there:
+    averages = ["ema", "raw", *(average.name for average in recipe.train.ema_extra)]
+    if recipe.sampling.weights not in averages:
         raise ConfigError(
             f"sampling.weights {recipe.sampling.weights} is no average of this recipe; there are: "
-            f"{', '.join(there)}; train.ema_extra makes others"
+            f"{', '.join(averages)}; train.ema_extra adds others"
         )
 
 
 def _check_measured_guidance(recipe: Recipe) -> None:
-    """The scales at which an evaluation draws must be such that the model knows."""
+    """Check that the model supports every guidance scale that the evaluation samples at."""
     evaluation, guidance = recipe.evaluation, recipe.sampling.guidance
-    wanted = {
+    candidates = {
         "evaluation.scales": [replace(guidance, semantic_scale=x) for x in evaluation.scales],
         "evaluation.control_scales": [
             replace(guidance, control_scale=x, reference="null") for x in evaluation.control_scales
         ],
     }
-    for name, guidances in wanted.items():
-        for one in guidances:
-            sampling = replace(recipe.sampling, guidance=one, negative_prompt=None)
+    for name, guidances in candidates.items():
+        for candidate in guidances:
+            sampling = replace(recipe.sampling, guidance=candidate, negative_prompt=None)
             try:
                 check_guidance(sampling, recipe.conditioning)
             except ConfigError as error:
@@ -103,34 +102,34 @@ def _check_measured_guidance(recipe: Recipe) -> None:
 
 
 def _check_size_curve(recipe: Recipe) -> None:
-    asked, side = recipe.evaluation.size_curve, recipe.data.resolution
-    if any(small >= side for small in asked):
+    sizes, side = recipe.evaluation.size_curve, recipe.data.resolution
+    if any(small >= side for small in sizes):
         raise ConfigError(
             f"evaluation.size_curve must lie below data.resolution {side}, or the images cannot "
-            f"show the difference; got {asked}"
+            f"show the difference; got {sizes}"
         )
 
 
-def _check_looks(recipe: Recipe) -> None:
-    """A control that never varies says nothing."""
+def _check_augmentation(recipe: Recipe) -> None:
+    """Refuse a control of an augmentation that is off: it never varies."""
     control, data = recipe.conditioning.control, recipe.data
     if isinstance(data, NoDataConfig):
         return
-    laws = {
+    augmentations = {
         "jpeg_quality": ("data.look.jpeg_share", data.look.jpeg_share),
         "colour_jitter": ("data.look.colour_jitter", data.look.colour_jitter),
         "grain": ("data.look.grain_share", data.look.grain_share),
     }
-    for field, (setting, value) in laws.items():
+    for field, (setting, value) in augmentations.items():
         if field in (*control.high, *control.low) and not value:
             raise ConfigError(
-                f"conditioning.control reads {field}, which is the same in every picture while "
+                f"conditioning.control reads {field}, which is the same in every image while "
                 f"{setting} is 0: set it above 0, or leave the field out"
             )
 
 
-def _check_dials(recipe: Recipe) -> None:
-    """A control that never varies cannot be tied to the class."""
+def _check_correlation(recipe: Recipe) -> None:
+    """Refuse to correlate the class with a control that never varies."""
     data = recipe.data
     if not isinstance(data, ShapesConfig):
         return
@@ -142,16 +141,16 @@ def _check_dials(recipe: Recipe) -> None:
         "jpeg": ("look.jpeg_share, above 0", data.look.jpeg_share > 0),
         "grain": ("look.grain_share, above 0", data.look.grain_share > 0),
     }
-    for dial, (setting, can_vary) in varies.items():
-        if getattr(data.correlation, dial) > 0 and not can_vary:
+    for name, (setting, can_vary) in varies.items():
+        if getattr(data.correlation, name) > 0 and not can_vary:
             raise ConfigError(
-                f"data.correlation.{dial} is {getattr(data.correlation, dial)}, and the control "
-                f"is the same in every image: set data.{setting}, or leave the dial at 0"
+                f"data.correlation.{name} is {getattr(data.correlation, name)}, and the control "
+                f"is the same in every image: set data.{setting}, or set the correlation to 0"
             )
 
 
 def _check_scene(recipe: Recipe) -> None:
-    """What is read from images must be known of them."""
+    """Refuse to evaluate scenes of a data set that has none."""
     data = recipe.data
     if "scene" not in recipe.evaluation.parts or isinstance(data, ShapesConfig | NoDataConfig):
         return
@@ -162,34 +161,34 @@ def _check_scene(recipe: Recipe) -> None:
 
 
 def _check_buckets(recipe: Recipe) -> None:
-    """Training images of several shapes need positions that are not learned for one."""
+    """Refuse buckets for a denoiser with learned positions for one grid."""
     data, denoiser = recipe.data, recipe.denoiser
     if not isinstance(data, ImagesConfig) or not data.aspect_ratios:
         return
     if isinstance(denoiser, MDTv2Config):
         rows, columns = denoiser.grid
         raise ConfigError(
-            f"denoiser mdtv2 has learned positions for {rows} x {columns} patches alone, so it "
-            "cannot train on the buckets of data.aspect_ratios: leave these out, or take dit, "
+            f"denoiser mdtv2 has learned positions for {rows} x {columns} patches only, so it "
+            "cannot train on the buckets of data.aspect_ratios: leave these out, or use dit, "
             "pixart, mmdit or unet"
         )
 
 
-def _check_sides(recipe: Recipe) -> None:
-    """Of an autoencoder that is not known, they are checked when it is loaded."""
+def _check_resolution(recipe: Recipe) -> None:
+    """Check the resolution for a known autoencoder; others are checked when they are loaded."""
     if not isinstance(recipe.data, NoDataConfig) and is_known(recipe):
-        check_sides(recipe, factor_and_channels(recipe)[0])
+        check_resolution(recipe, factor_and_channels(recipe)[0])
 
 
-def check_sides(recipe: Recipe, factor: int) -> None:
+def check_resolution(recipe: Recipe, factor: int) -> None:
     """Refuse a resolution, or buckets, whose latents the denoiser cannot read.
 
     Args:
-        recipe: with pictures.
-        factor: pixels to a latent's side.
+        recipe: a recipe with images.
+        factor: downsampling factor of the autoencoder, pixels per latent along a side.
 
     Raises:
-        ConfigError: naming what the sides must be.
+        ConfigError: the message names the multiple that the sides must be.
     """
     side, denoiser = recipe.data.resolution, recipe.denoiser
     multiple = factor * denoiser.side_multiple
@@ -201,16 +200,16 @@ def check_sides(recipe: Recipe, factor: int) -> None:
         below = side // multiple * multiple
         nearest = f"{below} or {below + multiple}" if below else str(multiple)
         raise ConfigError(f"data.resolution {needed} {side}: take {nearest}")
-    _check_places(side, side // multiple, denoiser)
+    _check_positions(side, side // multiple, denoiser)
     if not isinstance(recipe.data, ImagesConfig) or not recipe.data.aspect_ratios:
         return
     if recipe.data.bucket_step % multiple:
         raise ConfigError(f"data.bucket_step {needed} {recipe.data.bucket_step}")
-    _check_bucket_places(recipe.data, multiple, denoiser)
+    _check_bucket_positions(recipe.data, multiple, denoiser)
 
 
-def _check_places(side: int, patches: int, denoiser: DenoiserConfig) -> None:
-    """Positions that are kept place by place must be there for every patch."""
+def _check_positions(side: int, patches: int, denoiser: DenoiserConfig) -> None:
+    """Refuse a resolution with more or other patches than the denoiser has positions for."""
     if isinstance(denoiser, MDTv2Config) and denoiser.grid != (patches, patches):
         rows, columns = denoiser.grid
         raise ConfigError(
@@ -224,8 +223,8 @@ def _check_places(side: int, patches: int, denoiser: DenoiserConfig) -> None:
         )
 
 
-def _check_bucket_places(data: ImagesConfig, multiple: int, denoiser: DenoiserConfig) -> None:
-    """The same for buckets."""
+def _check_bucket_positions(data: ImagesConfig, multiple: int, denoiser: DenoiserConfig) -> None:
+    """Refuse buckets with more patches than the denoiser has positions for."""
     side = denoiser.table_side if isinstance(denoiser, MMDiTConfig) else None
     for size in data.view_sizes:
         if side is not None and max(size) > side * multiple:

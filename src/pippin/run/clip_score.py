@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CLIP score of a model of text, between real pictures and captions that were exchanged."""
+"""CLIP score of a text model, between real images and shuffled captions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from pippin.system.terminal import note
 
 
 def clip_for(run: LoadedRun) -> Clip | None:
-    """The CLIP that a run's evaluation names, on its device; None where it names none.
+    """Load the CLIP model of a run's evaluation, on its device; None where it names none.
 
     Raises:
         ConfigError: the model reads no captions.
@@ -30,38 +30,37 @@ def clip_for(run: LoadedRun) -> Clip | None:
         return None
     if run.parts.text_rule is None:
         raise ConfigError(
-            "evaluation.clip measures how well images show the captions they were drawn for; "
-            f"this model reads none: leave --clip {source} out, or evaluate a model of text"
+            "evaluation.clip measures how well images match the captions they were sampled for; "
+            f"this model reads none: leave --clip {source} out, or evaluate a text model"
         )
     return Clip(source, run.parts.device)
 
 
-def say_cut_captions(clip: Clip, captions: Sequence[str], console: Console) -> None:
-    """Count captions that are longer than the CLIP reads: their scores are of their beginnings."""
+def warn_truncated_captions(clip: Clip, captions: Sequence[str], console: Console) -> None:
+    """Warn of captions that are longer than CLIP reads: only their beginnings are scored."""
     if count := clip.num_cut(captions):
         note(
             console,
             f"{count} of {len(captions)} captions ({count / len(captions):.1%}) have more than "
-            f"the {clip.text_tokens} tokens that the CLIP reads, and their scores are of what it "
-            "reads",
-            label="captions cut:",
+            f"the {clip.text_tokens} tokens that CLIP reads; their scores ignore the rest",
+            label="truncated captions:",
         )
 
 
 def held_out_clip_measures(run: LoadedRun, clip: Clip, place: Path) -> list[Measure]:
-    """Of samples for the captions of held-out pictures, and of these pictures themselves.
+    """CLIP score of samples for the captions of held-out images, and of these images themselves.
 
     Args:
-        run: of a model of text, whatever its text encoder.
-        clip: of images and captions.
-        place: where the samples are kept; see :func:`pippin.run.alignment.caption_samples`.
+        run: a text model, whatever its text encoder.
+        clip: scores images against captions.
+        place: folder of the samples; see :func:`pippin.run.alignment.caption_samples`.
     """
     config, held_out = run.recipe.evaluation, run.parts.held_out_captions
     assert held_out is not None
-    drawn = image_batches(caption_samples(run, place), config.batch_size)
+    samples = image_batches(caption_samples(run, place), config.batch_size)
     real = clean_images(run.parts.held_out_source, config.batch_size)
     shared: dict[str, Any] = {"captions_of": "held-out pictures"}
-    mine = shared | sampling_protocol(run, run.recipe.sampling)
-    sides: dict[Subject, Any] = {"arm": (drawn, mine), "real": (real, shared)}
-    say_cut_captions(clip, held_out.first, run.parts.console)
-    return clip_measures(clip, held_out.first, sides, config)
+    sample_protocol = shared | sampling_protocol(run, run.recipe.sampling)
+    subjects: dict[Subject, Any] = {"arm": (samples, sample_protocol), "real": (real, shared)}
+    warn_truncated_captions(clip, held_out.first, run.parts.console)
+    return clip_measures(clip, held_out.first, subjects, config)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model costs for one image: parameters, FLOPs forward or of a whole step."""
+"""Model cost for one image: parameters, and FLOPs of a forward pass or of a training step."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def cost_measures(
 def meta_model(
     conditioning: ConditioningConfig, denoiser: DenoiserConfig, num_classes: int, channels: int
 ) -> LatentDenoiser:
-    """On the meta device nothing is computed, and attention is counted too."""
+    """Build a model on the meta device: it computes nothing, and attention FLOPs count too."""
     with torch.device("meta"):
         return build_model(
             conditioning, denoiser, num_classes=num_classes, latent_channels=channels, seed=None
@@ -40,14 +40,14 @@ def meta_model(
 def denoiser_flops(
     model: LatentDenoiser, latent_shape: tuple[int, int, int], *, backward: bool = False
 ) -> int:
-    """FLOPs of the denoiser for one image: forward, or forward and backward.
+    """Count the FLOPs of the denoiser for one image: forward, or forward and backward.
 
-    The conditioner, which works on one vector an image, and all elementwise work are left out, as
-    is customary. A masked pass, which only training makes, is counted with ``backward``, at the
-    mean share of hidden tokens.
+    As is customary, the count leaves out all elementwise work and the conditioner, which processes
+    one vector per image. A masked pass, which only training makes, counts with ``backward``, at
+    the mean share of hidden tokens.
 
     Args:
-        model: of :func:`meta_model`.
+        model: built by :func:`meta_model`.
         latent_shape: (channels, height, width).
         backward: count the gradients of weights and conditions too.
     """
@@ -61,16 +61,16 @@ def denoiser_flops(
 def trial_outputs(
     model: LatentDenoiser, latent_shape: tuple[int, int, int], *, training: bool, batch: int = 1
 ) -> list[Tensor]:
-    """What the denoiser predicts of a batch; in training also by its masked pass."""
-    widths, door = model.denoiser.widths, model.conditioner
+    """Outputs of the denoiser for a batch; in training also those of its masked pass."""
+    widths, conditioner = model.denoiser.widths, model.conditioner
     device = next(model.parameters()).device
     trained: dict[str, Any] = {
         "device": device,
         "requires_grad": training,
     }  # gradients flow to the conditioner
     tokens = None
-    if door.has_tokens:
-        tokens = torch.empty(batch, door.num_tokens, widths.token, **trained)
+    if conditioner.has_tokens:
+        tokens = torch.empty(batch, conditioner.num_tokens, widths.token, **trained)
     embedded = Embedded(tokens=tokens, modulation=torch.empty(batch, widths.modulation, **trained))
     x_t = torch.empty(batch, *latent_shape, device=device)
     count = model.denoiser.num_maskable(latent_shape) if training else 0

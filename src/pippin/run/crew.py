@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes under torchrun of which the first one works, and the others draw images for it."""
+"""Ranks under torchrun that sample together: rank 0 commands, and all ranks sample their share."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,68 +16,68 @@ from pippin.system.ranks import process_count
 from pippin.training.world import ALONE, World, joined, wait_for
 
 
-class Crew:
-    """The processes that draw together.
+class SamplingGroup:
+    """The ranks that sample together.
 
-    Orders are JSON objects. Whoever waits for one, for hours between two drawings where an
-    evaluation measures, keeps no card busy and can be stopped.
+    Commands are JSON objects. A rank that waits for one, for hours between two rounds of sampling
+    while rank 0 evaluates, keeps no GPU busy and can be interrupted.
 
     Args:
-        world: the processes.
+        world: rank and process group.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def tell(self, order: Mapping[str, Any] | None) -> None:
-        """Give the others an order; None sends them home. Only the first process tells."""
+    def broadcast(self, command: Mapping[str, Any] | None) -> None:
+        """Send a command to the other ranks; None ends them. Only rank 0 calls this."""
         if self.world.size == 1:
             return
-        content = torch.tensor(list(json.dumps(order).encode()), dtype=torch.uint8)
-        self._share(torch.tensor([len(content)]))
-        self._share(content)
+        content = torch.tensor(list(json.dumps(command).encode()), dtype=torch.uint8)
+        self._broadcast(torch.tensor([len(content)]))
+        self._broadcast(content)
 
-    def orders(self) -> Iterator[dict[str, Any]]:
-        """What the first process tells, until it sends this one home."""
-        while (order := self._hear()) is not None:
-            yield order
+    def commands(self) -> Iterator[dict[str, Any]]:
+        """Receive the commands of rank 0 until it ends this rank."""
+        while (command := self._receive()) is not None:
+            yield command
 
-    def meet(self) -> None:
-        """Wait until all are done with an order."""
+    def barrier(self) -> None:
+        """Wait until all ranks have finished a command."""
         self.world.barrier()
 
-    def _hear(self) -> dict[str, Any] | None:
-        size = self._share(torch.zeros(1, dtype=torch.int64))
-        content = self._share(torch.zeros(int(size), dtype=torch.uint8))
+    def _receive(self) -> dict[str, Any] | None:
+        size = self._broadcast(torch.zeros(1, dtype=torch.int64))
+        content = self._broadcast(torch.zeros(int(size), dtype=torch.uint8))
         return json.loads(bytes(content.tolist()))
 
-    def _share(self, values: Tensor) -> Tensor:
-        """The first process's values, in all of them."""
+    def _broadcast(self, values: Tensor) -> Tensor:
+        """The values of rank 0, on all ranks."""
         wait_for(dist.broadcast(values, 0, group=self.world.patient, async_op=True))
         return values
 
 
-NOBODY = Crew(ALONE)
+SINGLE_PROCESS = SamplingGroup(ALONE)
 
 
 @contextmanager
-def assembled(recipe: Recipe) -> Iterator[Crew]:
-    """The crew that torchrun's variables describe; where the body ends well, the first process
-    has sent the others home.
+def assembled(recipe: Recipe) -> Iterator[SamplingGroup]:
+    """The sampling group of torchrun's environment variables. Rank 0 ends the other ranks when the
+    body returns without an error.
 
     Args:
-        recipe: of the run; each process takes a card of its own where it was trained on one.
+        recipe: of the run; each rank takes a GPU of its own where the run was trained on one.
     """
     with joined(own_card(recipe).train.device) as world:
-        crew = Crew(world)
+        crew = SamplingGroup(world)
         yield crew
         if world.first:
-            crew.tell(None)
+            crew.broadcast(None)
 
 
 def own_card(recipe: Recipe) -> Recipe:
-    """Where several processes share the work: the recipe on any card, not on that of its
-    training."""
+    """The recipe on any GPU instead of the one of its training, where several ranks share the
+    work."""
     if process_count() == 1:
         return recipe
     device = recipe.train.device.partition(":")[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accelerators by name: peak speed and memory as their vendor states them. No torch here."""
+"""Accelerators by name: peak FLOP/s and memory of the vendor's data sheet. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,32 +11,32 @@ class Device(NamedTuple):
     """One accelerator."""
 
     bf16: float
-    """FLOP/s of dense bf16 products that are summed in fp32, at most."""
+    """Peak FLOP/s of dense bf16 products with fp32 accumulation."""
     fp32: float
-    """FLOP/s in fp32 outside tensor cores: torch's products in fp32 unless TF32 is allowed."""
+    """Peak FLOP/s in fp32 without tensor cores, as torch multiplies unless TF32 is allowed."""
     memory: int
-    """Bytes, reading the data sheet's GB as 10^9: cards report a little more."""
+    """Bytes, with the data sheet's GB as 10^9; GPUs report a little more."""
     source: str
 
 
 DEVICES: dict[str, Device] = {
     "a100-40": Device(312e12, 19.5e12, 40 * 10**9, "NVIDIA A100 data sheet, SXM"),
     "a100-80": Device(312e12, 19.5e12, 80 * 10**9, "NVIDIA A100 data sheet, SXM"),
-    # These sheets give figures with sparsity for bf16: dense is half of 1979.
+    # These data sheets list bf16 with sparsity: dense is half of 1979.
     "h100": Device(989.5e12, 67e12, 80 * 10**9, "NVIDIA H100 data sheet, SXM"),
     "h200": Device(989.5e12, 67e12, 141 * 10**9, "NVIDIA H200 data sheet, SXM"),
     "l40s": Device(362.05e12, 91.6e12, 48 * 10**9, "NVIDIA L40S data sheet"),
-    # A GeForce has half the speed where sums are in fp32.
+    # A GeForce has half the speed with fp32 accumulation.
     "4090": Device(165.2e12, 82.6e12, 24 * 10**9, "NVIDIA Ada architecture paper, appendix A"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster(Config):
-    """What a recipe would be trained on, and how well that is assumed to be used."""
+    """Devices to train a recipe on, and their assumed utilisation."""
 
     devices: int = 8
-    """How many train together; each takes an equal part of the batch."""
+    """Number of devices; each takes an equal part of the batch."""
     device: str = "h100"
     """One of: a100-40, a100-80, h100, h200, l40s, 4090."""
     utilisation: float = 0.4
@@ -46,7 +46,7 @@ class Cluster(Config):
     """Share of the memory left free: the context, work space of kernels, fragments."""
 
     def __post_init__(self) -> None:
-        """Refuse devices that are not known, and shares outside (0, 1]."""
+        """Refuse unknown devices and shares outside (0, 1]."""
         if self.device not in DEVICES:
             raise ConfigError(f"no device {self.device!r}; there are: {', '.join(DEVICES)}")
         if self.devices < 1:
@@ -60,7 +60,7 @@ class Cluster(Config):
 
     @property
     def usable(self) -> int:
-        """Bytes of each device that a run may take."""
+        """Bytes of each device that a run may use."""
         return int(DEVICES[self.device].memory * (1 - self.headroom))
 
     def speed(self, precision: str) -> float:

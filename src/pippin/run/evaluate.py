@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin evaluate RUN``: every measure of a run, with floors beside."""
+"""``pippin evaluate RUN``: all measures of a run, with their floors."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -33,14 +33,14 @@ from pippin.run.cost import cost_measures
 from pippin.run.drift import drift_measures
 from pippin.run.evaluation_seeds import noise_seed, sample_seeds
 from pippin.run.folder import RunFolder
-from pippin.run.given import data_protocol
 from pippin.run.held_out import HeldOut
+from pippin.run.image_sizes import warn_size_mismatch
 from pippin.run.load import LoadedRun, untrained_run
+from pippin.run.provenance import data_protocol
 from pippin.run.quality_reference import QualityReference, quality_reference
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import SHOWN, SampleFolder, make_room, remove_samples
 from pippin.run.scene import scene_measures
-from pippin.run.sizes import name_sizes
 from pippin.run.stages import Stages
 from pippin.system.files import remove_staged
 from pippin.system.formats import FORMATS, VERSION
@@ -51,34 +51,37 @@ from pippin.types import Prompt
 
 
 def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
-    """What ``evaluation.parts`` names of a run; with scales the best one, with a CLIP its score.
+    """Measure the parts of a run that ``evaluation.parts`` names, the best scale where there are
+    scales, and the CLIP score where there is a CLIP.
 
     Writes evaluation/samples/, drift/ and real/drift/ below ``folder``, and adds the measures to
-    its results.jsonl. An evaluation that was interrupted goes on: finished parts are kept, and so
-    are whole images.
+    its results.jsonl. An interrupted evaluation resumes: it keeps finished parts and complete
+    images.
 
     Args:
-        run: the model that is measured; its recipe says how.
-        folder: where results and pictures go.
+        run: the model; its recipe configures the evaluation.
+        folder: folder of results and images.
 
     Raises:
         ValueError: another process evaluates in the folder.
         OSError: disk full or not writable; finished parts and earlier results stay.
     """
-    place = RunFolder(folder)
-    with folder_lock(place.evaluation):
+    run_folder = RunFolder(folder)
+    with folder_lock(run_folder.evaluation):
         content = run_protocol(run) | sampling_protocol(run, run.recipe.sampling)
         content |= data_protocol(run.parts)
         extractor = build_features(run.recipe.evaluation, run.parts.device)
-        if not isinstance(extractor, EffLite0):  # whose file the recipe's protocol leaves out
+        if not isinstance(extractor, EffLite0):  # the recipe's protocol leaves out its file
             content |= {"features_fingerprint": extractor.fingerprint}
-        stages = Stages(place.evaluation / "stages.jsonl", content)
+        stages = Stages(run_folder.evaluation / "stages.jsonl", content)
         measures = [
-            replace(one, protocol=one.protocol | run.identity) if one.subject == "arm" else one
-            for one in _Evaluation(run, place, extractor).measures(stages)
+            replace(measure, protocol=measure.protocol | run.identity)
+            if measure.subject == "arm"
+            else measure
+            for measure in _Evaluation(run, run_folder, extractor).measures(stages)
         ]
-        # Results first: where they find no room, the parts are still there for the next try.
-        write_results(with_fingerprints(measures, run_protocol(run)), place.results)
+        # Results first: where the disk is full, the parts are kept for the next attempt.
+        write_results(with_fingerprints(measures, run_protocol(run)), run_folder.results)
         stages.done()
     return measures
 
@@ -87,16 +90,16 @@ class _Evaluation:
     """The parts of one run's evaluation.
 
     Args:
-        run: the model that is measured.
-        place: its folder.
-        extractor: of the features that samples are compared in.
+        run: the model to measure.
+        folder: its folder.
+        extractor: features that samples are compared in.
     """
 
-    def __init__(self, run: LoadedRun, place: RunFolder, extractor: FeatureExtractor) -> None:
-        self.run, self.place, self.extractor = run, place, extractor
+    def __init__(self, run: LoadedRun, folder: RunFolder, extractor: FeatureExtractor) -> None:
+        self.run, self.folder, self.extractor = run, folder, extractor
         self.config, self.device = run.recipe.evaluation, run.parts.device
         self._check_sampling()
-        # What is wrong with a network or a reference is said before anything is drawn.
+        # Load networks and the reference first, so that errors come before any sampling.
         self.clip = clip_for(run)
         self.lpips = None if self.config.lpips is None else Lpips(self.config.lpips, self.device)
         if self.config.reference != "train" and {"quality", "real", "untrained"} & {
@@ -105,23 +108,23 @@ class _Evaluation:
             _ = self.reference
 
     def measures(self, stages: Stages) -> list[Measure]:
-        """All measures; of parts that an interrupted evaluation finished, those of ``stages``."""
+        """All measures; ``stages`` holds those of finished parts of an interrupted evaluation."""
         run = self.run
-        found = cost_measures(run.recipe, run.num_classes, run.parts.latent_shape)
+        measures = cost_measures(run.recipe, run.num_classes, run.parts.latent_shape)
         data = data_protocol(run.parts)
-        for name, (wanted, make) in self._parts().items():
-            if wanted:
-                made = stages.measure(name, make)
-                found += [replace(one, protocol=one.protocol | data) for one in made]
+        for name, (enabled, compute) in self._parts().items():
+            if enabled:
+                part = stages.measure(name, compute)
+                measures += [replace(m, protocol=m.protocol | data) for m in part]
         if "quality" in self.config.parts:
-            self._keep_shown()
-        remove_samples(self.place.evaluation / "untrained")
-        return found
+            self._keep_shown_samples()
+        remove_samples(self.folder.evaluation / "untrained")
+        return measures
 
     def _parts(self) -> dict[str, tuple[bool, Callable[[], list[Measure]]]]:
-        """Name of each part, as ``stages.jsonl`` has it, whether it is asked for, how it is made.
+        """Name of each part in ``stages.jsonl``, whether it is enabled, and its function.
 
-        Another CLIP or LPIPS is another part.
+        The name depends on the CLIP and the LPIPS network.
         """
         config, parts = self.config, self.config.parts
         clip = self.clip.fingerprint if self.clip else ""
@@ -129,7 +132,7 @@ class _Evaluation:
         drift = "drift" if self.lpips is None else f"drift {self.lpips.fingerprint}"
         return {
             "held-out": ("held-out" in parts, lambda: self.held_out.losses(self.run.model)),
-            "quality": ("quality" in parts, self._of_samples),
+            "quality": ("quality" in parts, self._sample_quality),
             "best scale": (bool(config.scales), self._best_scale),
             "best request": (bool(config.requests), self._best_request),
             drift: ("drift" in parts, self._drift),
@@ -140,7 +143,7 @@ class _Evaluation:
             "control-profile": ("control-profile" in parts, self._control_profile),
             "scene": (
                 "scene" in parts,
-                lambda: scene_measures(self.run, self.place.evaluation / "scene"),
+                lambda: scene_measures(self.run, self.folder.evaluation / "scene"),
             ),
         }
 
@@ -151,7 +154,7 @@ class _Evaluation:
 
     @cached_property
     def reference(self) -> QualityReference:
-        """What samples are compared with."""
+        """The reference of sample quality."""
         return quality_reference(self.config, self.extractor, self.clean)
 
     def clean(self, split: Split) -> Features:
@@ -165,14 +168,14 @@ class _Evaluation:
             recipe = self.run.recipe
             side = recipe.data.resolution
             drawn, advice = Size(*recipe.sampling.pixels(side)), "leave --sampling.size out"
-            name_sizes([drawn], [Size(side, side)], advice, self.run.parts.console)
+            warn_size_mismatch([drawn], [Size(side, side)], advice, self.run.parts.console)
 
     def _prompts(self) -> list[Prompt]:
         return evaluation_prompts(self.run, self.config.num_samples)
 
-    def _of_samples(self) -> list[Measure]:
+    def _sample_quality(self) -> list[Measure]:
         nearest = self.clean("held-out"), self.clean("train")
-        samples = self.place.evaluated_samples
+        samples = self.folder.evaluated_samples
         return _quality(self.run, self.reference, self.extractor, samples, "arm", nearest)
 
     def _best_scale(self) -> list[Measure]:
@@ -185,21 +188,21 @@ class _Evaluation:
 
     def _alignment(self) -> list[Measure]:
         train, held_out = self.clean("train"), self.clean("held-out")
-        return alignment_measures(self.run, self.extractor, train, held_out, self._captions)
+        return alignment_measures(self.run, self.extractor, train, held_out, self._caption_samples)
 
     @property
-    def _captions(self) -> Path:
-        return self.place.evaluation / "captions"
+    def _caption_samples(self) -> Path:
+        return self.folder.evaluation / "captions"
 
     def _drift(self) -> list[Measure]:
-        """In our own distance, whatever the features of samples are."""
+        """Drift in pippin's own distance, whatever the features of samples are."""
         own = self.extractor if isinstance(self.extractor, EffLite0) else None
         network = own or EffLite0(self.config.input_size, self.device)
-        return drift_measures(self.run, self.place.path, network, self.lpips)
+        return drift_measures(self.run, self.folder.path, network, self.lpips)
 
     def _clip_score(self) -> list[Measure]:
         assert self.clip is not None
-        return held_out_clip_measures(self.run, self.clip, self._captions)
+        return held_out_clip_measures(self.run, self.clip, self._caption_samples)
 
     def _real(self) -> list[Measure]:
         parts = self.run.parts
@@ -212,18 +215,18 @@ class _Evaluation:
         run = self.run
         untrained = untrained_run(run.recipe, run.parts.console, run.crew, run.parts)
         loss = self.held_out.losses(untrained.model, subject="untrained")[:1]
-        place = self.place.evaluation / "untrained"
+        place = self.folder.evaluation / "untrained"
         return [*loss, *_quality(untrained, self.reference, self.extractor, place, "untrained")]
 
     def _control_profile(self) -> list[Measure]:
         return self.held_out.control_profile(self.run.model, self.run.read_names)
 
-    def _keep_shown(self) -> None:
-        """Keep the samples that pages show, and remove the others."""
+    def _keep_shown_samples(self) -> None:
+        """Keep the samples that reports show, and remove the others."""
         run = self.run
         rows = sample_rows(run, self._prompts(), sample_seeds(run.recipe, SHOWN))
         protocol = sampling_protocol(run, run.recipe.sampling)
-        SampleFolder(self.place.evaluated_samples, protocol).keep_only(rows)
+        SampleFolder(self.folder.evaluated_samples, protocol).keep_only(rows)
 
 
 def _quality(
@@ -234,9 +237,9 @@ def _quality(
     subject: Subject,
     nearest: tuple[Features, Features] | None = None,
 ) -> list[Measure]:
-    """Distances between samples and the reference; the samples stay in ``place`` meanwhile.
+    """Distances between samples and the reference; the samples stay in ``place``.
 
-    With held-out and training images at hand, also how near samples come to single training ones.
+    With held-out and training images, also the memorisation measures.
     """
     config, sampling = run.recipe.evaluation, run.recipe.sampling
     content = sampling_protocol(run, sampling)
@@ -248,19 +251,18 @@ def _quality(
     meter = SharpnessMeter()
     features = extract(extractor, meter.watch(image_batches(files, config.batch_size)))
     extra = {**content, "labels": "as often as in training"}
-    found = reference.compare(features, config, subject)
-    found.append(meter.measure(seed=config.seed, subject=subject))
+    measures = reference.compare(features, config, subject)
+    measures.append(meter.measure(seed=config.seed, subject=subject))
     if nearest is not None:
-        found += memorisation_measures(features, *nearest, seed=config.seed)
-    return [replace(one, protocol=one.protocol | extra) for one in found]
+        measures += memorisation_measures(features, *nearest, seed=config.seed)
+    return [replace(measure, protocol=measure.protocol | extra) for measure in measures]
 
 
 def real_floor(reference: QualityReference, config: EvaluationConfig) -> list[Measure]:
-    """The same distances for real images that are not in the reference: what a perfect model could
-    reach.
+    """The same distances for real images outside the reference: the level of a perfect model.
 
-    A custom data set may hold out too few for these distances; then there is no floor, and that is
-    said.
+    A custom data set may hold out too few images for these distances; then there is no floor, and
+    a note says so.
     """
     if len(reference.floor) < config.neighbours + 2:
         note(
@@ -281,9 +283,9 @@ def clean_features(
     device: torch.device,
     content: str = "",
 ) -> Features:
-    """Features of the clean view of every picture, one per base picture.
+    """Features of the clean view of every image, one per base image.
 
-    Kept in memory, for each ``content`` of the images: the arms of a study share them.
+    Cached in memory for each ``content`` of the images: the arms of a study share them.
     """
     source = build_source(data, split)
     return extract(build_features(config, device), clean_images(source, config.batch_size))
@@ -291,7 +293,7 @@ def clean_features(
 
 @lru_cache(maxsize=2)
 def clean_sharpness(data: DataConfig, config: EvaluationConfig, content: str = "") -> Measure:
-    """Sharpness of the clean view of every held-out picture; ``content`` as above."""
+    """Sharpness of the clean view of every held-out image; ``content`` as above."""
     meter = SharpnessMeter()
     for _ in meter.watch(clean_images(build_source(data, "held-out"), config.batch_size)):
         pass
@@ -299,52 +301,52 @@ def clean_sharpness(data: DataConfig, config: EvaluationConfig, content: str = "
 
 
 def evaluation_prompts(run: LoadedRun, count: int) -> list[Prompt]:
-    """Classes as often as among the training pictures, or their captions, in an order of the
-    evaluation's seed."""
+    """Classes with the frequencies of the training images, or their captions, in an order drawn by
+    the evaluation's seed."""
     source = run.parts.train_source
     order = permutation(len(source), "subset", noise_seed(run.recipe), "labels").tolist()
-    shown = [order[place % len(order)] for place in range(count)]
+    chosen = [order[row % len(order)] for row in range(count)]
     captions = run.parts.captions
-    return [captions.first[i] if captions is not None else source.label(i) for i in shown]
+    return [captions.first[i] if captions is not None else source.label(i) for i in chosen]
 
 
 def with_fingerprints(
     measures: Sequence[Measure], recipe_protocol: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Each measure as JSON values, with its whole protocol and the fingerprint of that."""
+    """Each measure as JSON values, with its whole protocol and the protocol's fingerprint."""
     lines = []
-    for one in measures:
-        content = recipe_protocol | {f"measure.{k}": v for k, v in one.protocol.items()}
+    for measure in measures:
+        content = recipe_protocol | {f"measure.{k}": v for k, v in measure.protocol.items()}
         own = {"protocol": content, "fingerprint": fingerprint(content)}
-        lines.append(one.to_dict() | own)
+        lines.append(measure.to_dict() | own)
     return lines
 
 
 def write_results(lines: Sequence[dict[str, Any]], path: Path) -> None:
     """Add measures of :func:`with_fingerprints` to a file of JSON lines.
 
-    Earlier lines stay, save those of the same measure, subject and fingerprint. The last line of
-    a measure is the newest. Lines that cannot be read, or are not what was written, are kept in
-    ``PATH.torn``, and that is said.
+    Earlier lines stay, except those of the same measure, subject and fingerprint. The last line of
+    a measure is the newest. Unreadable or altered lines are kept in ``PATH.torn``, and a note says
+    so.
     """
     before = read_lines(path)
     keep_unreadable(path, path.with_name(f"{path.name}.torn"))
     new = {_key(line) for line in lines}
     kept = [line for line in before.objects.values() if _key(line) not in new]
     remove_staged(path.parent, path.name)  # of an evaluation that was killed
-    _say_problems(before, path)
+    _log_problems(before, path)
     write_lines(path, [*kept, *({VERSION: FORMATS["results"], **line} for line in lines)])
 
 
-def _say_problems(before: Lines, path: Path) -> None:
-    """What of earlier results does not count any more."""
-    said = [
-        f"{path} line {number} is kept in {path.name}.torn: {why}"
-        for number, why in before.problems.items()
+def _log_problems(before: Lines, path: Path) -> None:
+    """Log which earlier results no longer count."""
+    problems = [
+        f"{path} line {number} is kept in {path.name}.torn: {reason}"
+        for number, reason in before.problems.items()
     ]
-    said += [f"{path} {gap}" for gap in before.gaps if gap.missing]
-    said += [f"{path} is empty: the results that were in it are gone"] * is_emptied(path)
-    for line in said:
+    problems += [f"{path} {gap}" for gap in before.gaps if gap.missing]
+    problems += [f"{path} is empty: the results that were in it are gone"] * is_emptied(path)
+    for line in problems:
         note(Console(stderr=True), line, label="does not count:")
 
 
@@ -353,11 +355,11 @@ def _key(line: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def run_protocol(run: LoadedRun) -> dict[str, Any]:
-    """The whole recipe as protocol entries, and which weights are measured, by which files."""
-    of_model = {
+    """Protocol entries of the whole recipe, the measured weights and the encoders' files."""
+    model = {
         "model.weights": run.weights,
         "model.images_seen": run.images_seen,
         **run.identity,
         "model.autoencoder": run.parts.autoencoder.fingerprint,
     }
-    return protocol(run.recipe) | of_model
+    return protocol(run.recipe) | model

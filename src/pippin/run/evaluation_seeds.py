@@ -1,30 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which seeds the samples and noise of an evaluation have.
+"""Seeds of the samples and the noise of an evaluation.
 
 With ``evaluation.seed_from_training`` they depend on the training seed, so that the intervals of a
-study over training seeds hold evaluation noise too; otherwise all training seeds share it. Arms of
-one training seed share it either way, and splits of the reference are those of
-``evaluation.seed`` always.
+study over training seeds include evaluation noise; otherwise all training seeds share them. Arms
+of one training seed always share them, and splits of the reference always follow
+``evaluation.seed``.
 """
 
 from pippin.recipes.recipe import Recipe
 
 STRIDE = 10_000_000
-"""Between the seeds of two training seeds: more than any evaluation takes."""
+"""Distance between the seeds of two training seeds: more than any evaluation uses."""
 
 
 def noise_seed(recipe: Recipe) -> int:
-    """The seed of classes, images of pairs and held-out noise."""
+    """Seed of classes, of the images of pairs and of held-out noise."""
     return recipe.evaluation.seed + _offset(recipe)
 
 
 def sample_seeds(recipe: Recipe, count: int, start: int = 0) -> range:
-    """Seeds of so many samples.
+    """Seeds of the samples.
 
     Args:
         recipe: of the run.
-        count: how many.
-        start: where they begin, where the training seed does not matter.
+        count: number of samples.
+        start: first seed, before the offset of the training seed.
     """
     first = _offset(recipe) + start
     return range(first, first + count)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run of a study: train it, or go on, and measure it."""
+"""One run of a study: train or resume it, then evaluate it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,28 +23,29 @@ from pippin.training.checkpoint import newest_good
 
 
 def execute(recipe: Recipe, folder: Path) -> list[Measure]:
-    """Train to the end (from the newest good checkpoint, if there is one), then evaluate.
+    """Train to the end, from the newest good checkpoint if there is one, then evaluate.
 
-    Where a finished run beside this one was trained alike, so that the two differ in sampling and
-    evaluation alone, its weights are taken: the same training would give the same bits.
+    Where a finished run in the same folder of runs has an identical training, so that the two
+    differ in sampling and evaluation only, the runs share its weights: the same training would
+    give the same bits.
     """
     console = Console(stderr=True)
-    twin = _trained_alike(recipe, folder)
-    if twin is None:
+    source = _find_shared_weights(recipe, folder)
+    if source is None:
         train(recipe, folder, resume="auto", console=console)
     else:
-        note(console, f"{folder.name} is trained as {twin.name} was, and takes its weights")
+        note(console, f"{folder.name} shares the weights of {source.name}: identical training")
         make_folder(folder)
-        write_stamped(folder / TWIN, "run", {"run": twin.name})
-    run = load_run(twin or folder, recipe.sampling.weights, console, recipe)
+        write_stamped(folder / TWIN, "run", {"run": source.name})
+    run = load_run(source or folder, recipe.sampling.weights, console, recipe)
     return evaluate_run(run, folder)
 
 
 def pretrain(recipe: Recipe, folder: Path) -> None:
-    """Train a run that others start from, unless it is finished.
+    """Train a run that others start from, unless it is finished already.
 
     Raises:
-        ValueError: the folder holds a run of other settings.
+        ValueError: the folder holds a run with other settings.
     """
     run = RunFolder(folder)
     if run.goes_on("auto"):
@@ -54,7 +55,7 @@ def pretrain(recipe: Recipe, folder: Path) -> None:
     train(recipe, folder, resume="auto")
 
 
-def _trained_alike(recipe: Recipe, folder: Path) -> Path | None:
+def _find_shared_weights(recipe: Recipe, folder: Path) -> Path | None:
     """A finished run in the same folder of runs whose training has the same protocol."""
     if RunFolder(folder).config.exists():
         return None
@@ -63,9 +64,9 @@ def _trained_alike(recipe: Recipe, folder: Path) -> Path | None:
             other = Recipe.load(config)
         except ValueError:  # damaged, or of a newer version
             continue
-        alike = training_fingerprint(other) == training_fingerprint(recipe)
-        alike = alike and set(recipe.train.ema_extra) <= set(other.train.ema_extra)
-        if alike and _finished(config.parent, recipe):
+        identical = training_fingerprint(other) == training_fingerprint(recipe)
+        identical = identical and set(recipe.train.ema_extra) <= set(other.train.ema_extra)
+        if identical and _finished(config.parent, recipe):
             return config.parent
     return None
 
@@ -76,14 +77,15 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
 
 
 def training_fingerprint(recipe: Recipe) -> str:
-    """The fingerprint of all that training depends on."""
+    """Fingerprint of all settings that training depends on."""
     return fingerprint(replace(recipe, sampling=SamplingConfig(), evaluation=EvaluationConfig()))
 
 
 def first_trained_alike(recipes: Mapping[str, Recipe]) -> dict[str, str]:
-    """Each name -> the first name whose recipe has the same training: its own, or that of one
-    from which it differs in sampling and evaluation alone."""
+    """Each name -> the first name whose recipe has the same training: itself, or a recipe that
+    differs in sampling and evaluation only."""
     first: dict[str, str] = {}
     return {
-        name: first.setdefault(training_fingerprint(one), name) for name, one in recipes.items()
+        name: first.setdefault(training_fingerprint(recipe), name)
+        for name, recipe in recipes.items()
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the header of an exported model says of its weights, with a checksum of its own."""
+"""Facts on the weights in the header of an exported model, with a checksum."""
 
 import json
 import re
@@ -14,13 +14,13 @@ from pippin.system.formats import CHECKSUM, check_stamped, stamped
 from pippin.system.lines import parse_object
 
 FACTS = "pippin"
-"""The entry of a safetensors file's metadata that holds the facts."""
+"""Entry of a safetensors file's metadata that holds the facts."""
 SHA256 = "sha256"
-"""The digest of the weights. Exports of earlier versions have neither this nor a checksum of the
+"""Digest of the weights. Exports of earlier versions have neither this nor a checksum of the
 facts."""
 
 
-def sealed(facts: Mapping[str, Any]) -> dict[str, str]:
+def export_metadata(facts: Mapping[str, Any]) -> dict[str, str]:
     """The metadata of an exported model's weights.
 
     Args:
@@ -30,53 +30,53 @@ def sealed(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts in the header of an exported model's weights, checked.
+    """Read and check the facts in the header of an exported model's weights.
 
     Returns:
         weights, images_seen and lineage; sha256 and average where the file has them.
 
     Raises:
-        FormatError: of a newer version.
-        ValueError: the file is damaged or not an exported model; it is named.
+        FormatError: the file is of a newer version.
+        ValueError: the file is damaged or not an exported model; the message names it.
     """
     try:
         with safe_open(path, framework="pt") as file:
             facts = parse_object((file.metadata() or {})[FACTS])
     except KeyError as error:
-        raise damaged(path, "its header holds no facts of pippin") from error
+        raise damaged_error(path, "its header holds no facts of pippin") from error
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise damaged(path, str(error)) from error
+        raise damaged_error(path, str(error)) from error
     if SHA256 in facts and CHECKSUM not in facts:
-        raise damaged(path, f"its header has lost {CHECKSUM}")
+        raise damaged_error(path, f"its header has lost {CHECKSUM}")
     facts = check_stamped(facts, "export", path)
-    for name, (wanted, fits) in _FACTS.items():
+    for name, (expected, is_valid) in _FACTS.items():
         if name not in facts:
-            raise damaged(path, f"its header does not say {name}")
-        if not fits(facts[name]):
-            raise damaged(path, f"{name} must be {wanted}; got {str(facts[name])[:80]!r}")
-    for name, (wanted, fits) in _OPTIONAL.items():
-        if not fits(facts.setdefault(name, None)):
-            raise damaged(path, f"{name} must be {wanted}; got {str(facts[name])[:80]!r}")
+            raise damaged_error(path, f"its header does not say {name}")
+        if not is_valid(facts[name]):
+            raise damaged_error(path, f"{name} must be {expected}; got {str(facts[name])[:80]!r}")
+    for name, (expected, is_valid) in _OPTIONAL.items():
+        if not is_valid(facts.setdefault(name, None)):
+            raise damaged_error(path, f"{name} must be {expected}; got {str(facts[name])[:80]!r}")
     return facts
 
 
-def damaged(path: Path, reason: str) -> ValueError:
-    """The error of an exported model that cannot be used."""
+def damaged_error(path: Path, reason: str) -> ValueError:
+    """The error of a damaged exported model."""
     return ValueError(
         f"{path} is damaged or was not exported by pippin ({reason}): export the run again, or "
         "fetch the file again"
     )
 
 
-def unverified(source: str) -> str:
-    """What to say of an export whose weights nothing can be compared with."""
+def unverified_note(source: str) -> str:
+    """Note on an export whose weights cannot be verified."""
     return (
         f"{source} was exported by an earlier version, which recorded no sha256 of its weights: "
-        f"damage to them cannot be found; `pippin export {source} OUT` records one"
+        f"damage to them cannot be detected; `pippin export {source} OUT` records one"
     )
 
 
-def _is_kind(value: Any) -> bool:
+def _is_weights_name(value: Any) -> bool:
     return isinstance(value, str) and WEIGHTS.fullmatch(value) is not None
 
 
@@ -86,15 +86,15 @@ def _is_count(value: Any) -> bool:
 
 def _is_lineage(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(one, dict) and _is_parent(one) for one in value
+        isinstance(parent, dict) and _is_parent(parent) for parent in value
     )
 
 
-def _is_parent(one: dict[str, Any]) -> bool:
+def _is_parent(parent: dict[str, Any]) -> bool:
     return (
-        isinstance(one.get("source"), str)
-        and _is_kind(one.get("weights"))
-        and _is_count(one.get("images_seen"))
+        isinstance(parent.get("source"), str)
+        and _is_weights_name(parent.get("weights"))
+        and _is_count(parent.get("images_seen"))
     )
 
 
@@ -108,7 +108,7 @@ def _is_digest(value: Any) -> bool:
 
 _Check = tuple[str, Callable[[Any], bool]]
 _FACTS: dict[str, _Check] = {
-    "weights": ("raw, ema or the name of an average", _is_kind),
+    "weights": ("raw, ema or the name of an average", _is_weights_name),
     "images_seen": ("a whole number, 0 or more", _is_count),
     "lineage": ("a list of the weights it descends from", _is_lineage),
 }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder that an export writes, and what is left of one that was killed or found no room.
+"""The folder of an export, and recovery of an export that was killed or ran out of disk space.
 
-While files are written a hidden note says of which weights. The same command then goes on where
-another one is refused. Nothing is removed but files that never got their name.
+While files are written, a hidden note records the facts of the weights. The same command then
+resumes, and an export of other weights is refused. Only files with a staging name are removed.
 """
 
 import json
@@ -21,16 +21,17 @@ from pippin.system.lock import folder_itself_locked
 from pippin.system.regular import read_regular
 
 NOTE = ".unfinished-export.json"
-"""In a folder that is not whole yet: what is written there."""
+"""Note in an unfinished folder: the facts of what is written there."""
 LAST_FILE = "config.json"
-"""It is written last; without the others it is not there."""
+"""The file that is written last."""
 SAME_WEIGHTS = ("weights", "images_seen", "lineage")
-"""Facts of exported weights that tell what was left without a note, by an earlier version."""
+"""Facts of exported weights that identify an unfinished export of an earlier version, which wrote
+no note."""
 ADVICE = "choose another folder"
 
 
 def refuse_full(folder: Path) -> None:
-    """Refuse to write where something lies, unless an export left it that was not finished.
+    """Refuse a folder with files, unless an unfinished export left them.
 
     Raises:
         ValueError: the folder has other files, or is a file.
@@ -43,38 +44,36 @@ def refuse_full(folder: Path) -> None:
 
 @contextmanager
 def unfinished_export(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
-    """Claim a folder for files that the body writes; the claim ends when all are there.
+    """Mark a folder as unfinished while the body writes its files.
 
     Args:
-        folder: new, empty, or left by an export of the same weights that was not finished.
-        facts: as exported weights have them, see :data:`SAME_WEIGHTS`; and what else decides which
-            files are written.
+        folder: new, empty, or left by an unfinished export of the same weights.
+        facts: facts of the exported weights, see :data:`SAME_WEIGHTS`, and whatever else decides
+            which files are written.
 
     Raises:
-        ValueError: the folder holds something else, what is left of other weights, or another
-            process exports into it.
-        OSError: disk full or not writable; the same call goes on.
+        ValueError: the folder holds other files or an unfinished export of other weights, or
+            another process exports into it.
+        OSError: disk full or not writable; the same call resumes.
     """
-    refuse_full(folder)
     make_folder(folder)
     with folder_itself_locked(folder):
-        refuse_full(folder)  # another process may have come to its end meanwhile
-        here = json.loads(json.dumps(facts))  # tuples become lists
+        refuse_full(folder)  # another process may have finished meanwhile
+        facts = json.loads(json.dumps(facts))  # tuples become lists
         before = _unfinished(folder)
-        if before is not None and any(here.get(name) != value for name, value in before.items()):
+        if before is not None and any(facts.get(name) != value for name, value in before.items()):
             raise ValueError(
-                f"{folder} holds an export of other weights that was not finished: remove it, or "
-                f"{ADVICE}"
+                f"{folder} holds an unfinished export of other weights: remove it, or {ADVICE}"
             )
-        for left in folder.rglob(f".*.[0-9]*{STAGING_SUFFIX}"):
-            left.unlink(missing_ok=True)
-        write_json(folder / NOTE, here)
+        for staged in folder.rglob(f".*.[0-9]*{STAGING_SUFFIX}"):
+            staged.unlink(missing_ok=True)
+        write_json(folder / NOTE, facts)
         yield
         (folder / NOTE).unlink()
 
 
 def _names(folder: Path) -> list[str]:
-    """Of all in a folder but files that never got their name."""
+    """Names in a folder, without staged files."""
     if not folder.exists():
         return []
     staged = {path.name for path in folder.glob(f".*.[0-9]*{STAGING_SUFFIX}") if path.is_file()}
@@ -82,7 +81,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _unfinished(folder: Path) -> dict[str, Any] | None:
-    """The facts of an export that was not finished; None where there is none."""
+    """The facts of an unfinished export; None where there is none."""
     note = folder / NOTE
     if note.is_file() and not note.is_symlink():
         try:
@@ -96,7 +95,7 @@ def _unfinished(folder: Path) -> dict[str, Any] | None:
 
 
 def _facts(weights: Path) -> dict[str, Any] | None:
-    """Of weights that pippin has exported; None where they are not."""
+    """The facts of weights that pippin exported; None for other files."""
     try:
         with safe_open(weights, framework="pt") as file:
             return dict(parse_json((file.metadata() or {})[FACTS]))

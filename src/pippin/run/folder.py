@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run folder: where its parts lie, and how a finished or stopped run is opened again."""
+"""Run folder: its paths, and the checks before a run starts or resumes there."""
 
 from dataclasses import dataclass
 from operator import attrgetter
@@ -15,14 +15,14 @@ if TYPE_CHECKING:  # which needs torch; help of the command line does not
     from pippin.run.inputs import RunInputs
 
 TWIN = "twin.json"
-"""In a study's run that takes the weights of another one: which."""
+"""File in a study's run that shares the weights of another run: the name of that run."""
 Resume = bool | Literal["auto"]
-"""Whether training goes on from the newest checkpoint; auto: where the folder holds a run."""
-TRANSFER = "transfer.json"
-"""In a run that starts from trained weights: what became of every tensor."""
+"""Whether training resumes from the newest checkpoint; auto: where the folder holds a run."""
+TRANSFER_FILE = "transfer.json"
+"""Transfer report of a run that starts from trained weights: the origin of every tensor."""
 INPUTS_FILE = "inputs.json"
-"""The data set and encoders of a run, and where its paths led: :mod:`pippin.run.inputs`."""
-LEFT_BEHIND = {
+"""The data set, the encoders and the resolved paths of a run: :mod:`pippin.run.inputs`."""
+FILES_BEFORE_CHECKPOINT = {
     "config.json",
     INPUTS_FILE,
     "checkpoints",
@@ -30,17 +30,17 @@ LEFT_BEHIND = {
     "tensorboard",
     "previews",
     "failure.txt",
-    TRANSFER,
+    TRANSFER_FILE,
 }
-"""What there may be before the first checkpoint, beside hidden files."""
-MAY_MOVE = ("data.path", "data.metadata")
-"""Settings that a resumed run may have otherwise where the data set is the same."""
+"""Files that may exist before the first checkpoint, beside hidden files."""
+MOVABLE_SETTINGS = ("data.path", "data.metadata")
+"""Settings that may change on resume where the data set stays the same."""
 START = "@"
-"""Begins an ``init.run`` that names a run of the study itself."""
+"""Prefix of an ``init.run`` that names a pretraining run of the study itself."""
 
 
 def start_folder(study: Path, name: str, seed: int) -> Path:
-    """Where the run lies that arms of a study go on from as ``@name``."""
+    """Folder of the pretraining run that arms of a study start from as ``@name``."""
     return study / "starts" / f"{name}-seed{seed}"
 
 
@@ -62,12 +62,12 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """What training says, as JSON lines."""
+        """The training log, as JSON lines."""
         return self.path / "log.jsonl"
 
     @property
     def previews(self) -> Path:
-        """Grids drawn while training."""
+        """Preview grids of the training."""
         return self.path / "previews"
 
     @property
@@ -77,12 +77,12 @@ class RunFolder:
 
     @property
     def evaluation(self) -> Path:
-        """What an evaluation writes beside its results."""
+        """Files of an evaluation beside its results."""
         return self.path / "evaluation"
 
     @property
     def evaluated_samples(self) -> Path:
-        """The first images that an evaluation drew, with grid and manifest."""
+        """The first samples of an evaluation, with grid and manifest."""
         return self.evaluation / "samples"
 
     def recipe(self) -> Recipe:
@@ -94,7 +94,7 @@ class RunFolder:
         if (self.path / TWIN).is_file():
             name = read_stamped(self.path / TWIN, Recipe.FORMAT).get("run")
             raise ValueError(
-                f"{self.path} holds measures of the weights of {name}, which was trained alike; "
+                f"{self.path} shares the weights of {name}, whose training is identical; "
                 f"give {self.path.parent / str(name)}"
             )
         if not self.config.is_file():
@@ -106,35 +106,35 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a checkpoint, damaged or not, to go on from or to lose."""
+        """Whether there is a checkpoint, damaged or not."""
         return bool(list_checkpoints(self.checkpoints) or list_aside(self.checkpoints))
 
     @property
     def free(self) -> bool:
-        """Whether nothing would be lost by another run: there is at most what one leaves that
-        ended before its first checkpoint."""
+        """Whether another run may use the folder: it holds at most the files of a run that ended
+        before its first checkpoint."""
         names = {path.name for path in self.path.glob("*") if not path.name.startswith(".")}
-        return names <= LEFT_BEHIND and not self.begun
+        return names <= FILES_BEFORE_CHECKPOINT and not self.begun
 
     def goes_on(self, resume: Resume) -> bool:
-        """Whether a run here goes on; auto: unless none was recorded, or nothing would be lost."""
+        """Whether a run here resumes; auto: where the folder holds a run to resume."""
         return self.config.exists() and not self.free if resume == "auto" else resume
 
     def begun_with(self, recipe: Recipe) -> dict[str, Any]:
-        """Settings that the recorded recipe is too old to have, by dotted path, where the given
-        one has other values: what the run was begun with.
+        """Settings that the recorded recipe is too old to have, by dotted path, with the values
+        that the run started with, where the given recipe has other values.
 
         Raises:
             ValueError: the record is damaged.
         """
         if not self.config.exists():
             return {}
-        self.recipe()  # refuses what is no record
+        self.recipe()  # raises for a damaged record
         older = older_settings(recipe, read_stamped(self.config, Recipe.FORMAT))
         return {path: v for path, v in older.items() if attrgetter(path)(recipe) != v}
 
     def check(self, recipe: Recipe, *, resume: bool) -> None:
-        """Refuse a folder in which this recipe cannot be trained. Nothing is written.
+        """Refuse a folder in which this recipe cannot be trained. Writes nothing.
 
         Raises:
             ValueError: the folder holds a run and ``resume`` is False, there is nothing to
@@ -143,7 +143,7 @@ class RunFolder:
         if not self.config.exists():
             if self.begun:
                 raise ValueError(
-                    f"{self.path} holds checkpoints but no config.json: put that back, or choose "
+                    f"{self.path} holds checkpoints but no config.json: restore it, or choose "
                     "another --folder"
                 )
             if resume:
@@ -156,15 +156,17 @@ class RunFolder:
             return
         if not resume:
             raise ValueError(
-                f"{self.path} already holds a run; go on with --resume True, or choose another "
-                "--folder"
+                f"{self.path} already holds a run; resume it with --resume True, or choose "
+                "another --folder"
             )
         recorded = self.recipe()
         different = difference(recorded, recipe)
         if recorded.data.kind == recipe.data.kind:  # the images themselves are compared later
-            different = {k: v for k, v in different.items() if k not in MAY_MOVE}
-        # No number depends on it, and yet an average cannot begin in the middle.
-        averages = [sorted(one.name for one in x.train.ema_extra) for x in (recorded, recipe)]
+            different = {k: v for k, v in different.items() if k not in MOVABLE_SETTINGS}
+        # Averages are no protocol setting, and yet one cannot begin in the middle of a run.
+        averages = [
+            sorted(average.name for average in x.train.ema_extra) for x in (recorded, recipe)
+        ]
         if averages[0] != averages[1]:
             different["train.ema_extra"] = averages[0], averages[1]
         if different:
@@ -176,11 +178,11 @@ class RunFolder:
             )
 
     def record(self, recipe: Recipe, inputs: "RunInputs") -> None:
-        """Write the recipe that runs here, unless a run is there: its record stands. The inputs
-        are those of the training that begins now."""
+        """Record the inputs of a training that starts or resumes, and its recipe unless the folder
+        has a run already."""
         inputs.save(self.path / INPUTS_FILE)
         if self.config.exists() and not self.free:
             return
         recipe.save(self.config)
         if recipe.init.run is None:  # an earlier recipe's, which was never trained
-            (self.path / TRANSFER).unlink(missing_ok=True)
+            (self.path / TRANSFER_FILE).unlink(missing_ok=True)

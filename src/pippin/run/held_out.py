@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured by denoising held-out images: the loss, and the control profile."""
+"""Measures from denoising held-out images: the loss, and the control profile."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,8 +26,7 @@ from pippin.types import Conditions, ControlBatch
 
 
 class HeldOut:
-    """View 0 of every held-out picture, a square whatever the buckets: its posterior mean and its
-    own label and control."""
+    """View 0 of every held-out image, always square: posterior mean, label and control."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
@@ -39,13 +38,13 @@ class HeldOut:
         self.latents = parts.autoencoder.normalise(mean)
 
     def losses(self, model: LatentDenoiser, subject: Subject = "arm") -> list[Measure]:
-        """All measures of :func:`denoising_loss`, conditions kept.
+        """All measures of :func:`denoising_loss`, with all conditions.
 
-        Their protocols hold ``evaluation.seed``, whatever it became by the training seed, so that
-        runs of several training seeds can be compared.
+        Their protocols record ``evaluation.seed`` instead of the seed derived from the training
+        seed, so that runs of several training seeds can be compared.
         """
         recipe = self.parts.recipe
-        found = denoising_loss(
+        measures = denoising_loss(
             partial(self._predict_for, model, self.batch.control),
             self.latents,
             self.parts.schedule,
@@ -56,17 +55,17 @@ class HeldOut:
             subject=subject,
         )
         shared = {"seed": recipe.evaluation.seed}
-        return [replace(one, protocol=one.protocol | shared) for one in found]
+        return [replace(measure, protocol=measure.protocol | shared) for measure in measures]
 
     def control_profile(self, model: LatentDenoiser, fields: Sequence[str]) -> list[Measure]:
-        """All measures of :func:`pippin.evaluation.control_profile.profile_measures`, field after
-        field, semantics kept."""
+        """All measures of :func:`pippin.evaluation.control_profile.profile_measures`, field by
+        field, with all semantic conditions."""
         recipe, schedule = self.parts.recipe, self.parts.schedule
         config, right = recipe.evaluation, self.batch.control
         levels = grid(schedule, config.profile_log_snrs)
 
         def x0_errors(control: ControlBatch) -> Tensor:
-            _, found = errors(
+            _, values = errors(
                 partial(self._predict_for, model, control),
                 self.latents,
                 schedule,
@@ -75,23 +74,23 @@ class HeldOut:
                 seed=noise_seed(recipe),
                 batch_size=config.batch_size,
             )
-            return found
+            return values
 
-        known = x0_errors(right)
+        right_errors = x0_errors(right)
         measures = []
         for field in fields:
             wrong = wrong_values(right, field)
-            found = FieldErrors(
+            field_errors = FieldErrors(
                 field=field,
-                right=known,
+                right=right_errors,
                 wrong=x0_errors(wrong),
                 changed=changed_rows(right, wrong, field),
             )
-            measures += profile_measures(found, levels, seed=config.seed, protocol={})
+            measures += profile_measures(field_errors, levels, seed=config.seed, protocol={})
         return measures
 
     def _predict_for(self, model: LatentDenoiser, control: ControlBatch, rows: Tensor) -> Predict:
-        """The model with its conditions of some rows, under given control values."""
+        """The model's prediction for some rows, with their conditions and given control values."""
         text = None
         if self.parts.held_out_captions is not None:
             text = self.parts.held_out_captions.measured(rows.cpu())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A set of images on the disk: a folder of files, samples of a run, or an array in a ``.npz``."""
+"""Sets of images on disk: a folder of files, samples of a run, or an array in a ``.npz``."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,33 +19,33 @@ from pippin.types import Images
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """Images, and what is known of how they came about."""
+    """Images and their metadata."""
 
     batches: Callable[[int], Iterator[Images]]
-    """From a batch size; each call reads them anew."""
+    """Function of a batch size; each call reads the images again."""
     protocol: dict[str, Any] = field(default_factory=dict)
-    """Of their sampling, where `pippin sample` made them."""
+    """Protocol of the samples, where `pippin sample` made them."""
     captions: list[str] | None = None
-    """One an image, where each has one."""
+    """One per image, where each image has one."""
     skipped: tuple[str, ...] = ()
-    """What lies in the folder and is not read, a line for each reason."""
+    """Skipped files of the folder, one line per reason."""
 
 
 def open_images(path: Path) -> ImageSet:
-    """A folder of image files, or a ``.npz`` with images in ``arr_0``.
+    """Open a folder of image files, or a ``.npz`` with images in ``arr_0``.
 
-    Where the folder has a manifest of ``pippin sample``, exactly its files are taken.
+    Where the folder has a manifest of ``pippin sample``, exactly its files are used.
 
     Raises:
-        ValueError: a study's folder, no image, or a manifest that is damaged or of samples that
-            are not all there.
+        ValueError: a study's folder, no images, a damaged manifest, or a manifest of missing
+            samples.
     """
     if path.suffix == ".npz":
         return ImageSet(batches=lambda size: npz_images(path, size))
     if (path / "study.json").exists():
         raise ValueError(
             f"{path} is the folder of a study, not of images: `pippin report {path}` shows its "
-            f"measures; one of its runs is measured by `pippin evaluate {path}/runs/ARM-seedS`"
+            f"measures; `pippin evaluate {path}/runs/ARM-seedS` measures one of its runs"
         )
     manifest = read_manifest(path)
     if manifest is None:
@@ -55,7 +55,7 @@ def open_images(path: Path) -> ImageSet:
     if missing or not manifest.complete:
         raise ValueError(
             f"{path} is not complete: {len(missing)} of {len(manifest.files)} images of its "
-            "manifest are not there; the same `pippin sample` command finishes it"
+            "manifest are missing; the same `pippin sample` command finishes it"
         )
     captions = [row["prompt"] for row in manifest.images if "prompt" in row]
     files = [path / name for name in manifest.files]
@@ -66,14 +66,14 @@ def open_images(path: Path) -> ImageSet:
     )
 
 
-def say_skipped(images: ImageSet, path: Path, console: Console | None = None) -> None:
-    """Say what of a folder is not read."""
+def log_skipped_files(images: ImageSet, path: Path, console: Console | None = None) -> None:
+    """Log the skipped files of a folder."""
     for line in images.skipped:
         note(console or Console(stderr=True), line, label=f"skipped in {path!s}:")
 
 
 def _skipped(path: Path) -> tuple[str, ...]:
-    found = find_images(path)
-    counts = Counter(reason for _, reason, _ in found.problems)
+    listing = find_images(path)
+    counts = Counter(reason for _, reason, _ in listing.problems)
     others = (f"{count} image files: {reason}" for reason, count in counts.items())
-    return (*skipped_lines(found.skipped), *others)
+    return (*skipped_lines(listing.skipped), *others)

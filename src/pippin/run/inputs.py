@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run was given beside its settings: the record of its data set and encoders, and where
-its paths led.
+"""Inputs of a run beside its settings: the record of its data set and encoders, and its resolved
+paths.
 
-It lies in ``inputs.json`` of the run, in each checkpoint's state and in exports, so that a trained
-model keeps its class names whatever becomes of the folder of images. A run whose inputs differ
-from what is there now is resumed only where that is asked for, and never with other classes.
+The record is part of the run's ``inputs.json``, of each checkpoint's state and of exports, so that
+a trained model keeps its class names whatever happens to the folder of images. A run whose inputs
+have changed resumes only with ``--allow-changed-data``, and never with other classes.
 """
 
 import json
@@ -23,26 +23,26 @@ from pippin.data.record import (
 from pippin.recipes.recipe import Recipe
 from pippin.run.folder import INPUTS_FILE
 
-ENTRY = "inputs"
-"""In a checkpoint's state."""
+STATE_KEY = "inputs"
+"""Key in a checkpoint's state."""
 
 
 UNRECORDED = "data before this were not recorded"
-"""A change of a model that an older version trained."""
+"""The recorded change of a model that an older version trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputsChange(Config):
-    """A resume on other data than before, which was asked for."""
+    """A resume on changed data, which the user allowed."""
 
     images_seen: int
-    """By the run when it was resumed."""
+    """Images that the run had seen when it resumed."""
     what: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunInputs(Config):
-    """What a run was given beside its settings."""
+    """Inputs of a run beside its settings."""
 
     FORMAT = "inputs"
 
@@ -52,16 +52,16 @@ class RunInputs(Config):
     text_encoder: str | None = None
     """Fingerprint of its files; None for a model that reads no text."""
     null_mask: tuple[bool, ...] | None = None
-    """Own tokens of the null caption, where the model attends to these alone; its features are
-    among the weights."""
+    """Own tokens of the null caption, where the model attends to these only; the features of the
+    null caption are among the weights."""
     places: dict[str, str] = field(default_factory=dict)
-    """Setting -> absolute path that it led to, see :mod:`pippin.run.places`."""
+    """Setting -> absolute path at that time, see :mod:`pippin.run.places`."""
     changes: tuple[InputsChange, ...] = ()
-    """Resumes on other data, the oldest first."""
+    """Resumes on changed data, oldest first."""
 
 
 def read_inputs(folder: Path) -> RunInputs | None:
-    """What a run's folder records; None for runs of versions that kept no inputs.
+    """Read the record in a run's folder; None for runs of versions that kept no inputs.
 
     Raises:
         ConfigError: the file is damaged.
@@ -71,21 +71,21 @@ def read_inputs(folder: Path) -> RunInputs | None:
 
 
 def inputs_in(values: Mapping[str, Any], source: str) -> RunInputs | None:
-    """Of a checkpoint's state; None where it has none.
+    """Read the record in a checkpoint's state; None where it has none.
 
     Args:
         values: the state.
-        source: named in messages.
+        source: name of the checkpoint for messages.
 
     Raises:
-        ConfigError: they cannot be read.
+        ConfigError: the record cannot be read.
     """
-    if values.get(ENTRY) is None:
+    if values.get(STATE_KEY) is None:
         return None
     try:
-        return RunInputs.from_dict(values[ENTRY])
+        return RunInputs.from_dict(values[STATE_KEY])
     except ConfigError as error:
-        raise ConfigError(f"{source}: what it records of its data is {error}") from error
+        raise ConfigError(f"{source}: its record of the data cannot be read: {error}") from error
 
 
 def captions_read(recipe: Recipe) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ def reads_classes(recipe: Recipe) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Differences:
-    """What of a run's inputs is not as it was."""
+    """Differences between the recorded and the current inputs of a run."""
 
     classes: str = ""
     """Ids that mean another class; empty for models that read none."""
@@ -116,24 +116,24 @@ class Differences:
 
     @classmethod
     def between(cls, recorded: RunInputs, now: RunInputs, recipe: Recipe) -> "Differences":
-        """What differs for the model of a recipe."""
+        """The differences that matter to the model of a recipe."""
         classes = class_changes(recorded.data.class_names, now.data.class_names)
         images = image_changes(recorded.data, now.data, captions_read(recipe))
         if recorded.text_encoder != now.text_encoder:
-            said = f"the files of text.source differ ({recorded.text_encoder} before, "
-            images = "; ".join(filter(None, [images, f"{said}{now.text_encoder} now)"]))
-        same = recorded.autoencoder == now.autoencoder
+            files = f"the files of text.source differ ({recorded.text_encoder} before, "
+            images = "; ".join(filter(None, [images, f"{files}{now.text_encoder} now)"]))
+        same_autoencoder = recorded.autoencoder == now.autoencoder
         return cls(
             classes=classes if reads_classes(recipe) else "",
             autoencoder=""
-            if same
+            if same_autoencoder
             else f"its fingerprint is {now.autoencoder}, recorded is {recorded.autoencoder}",
             images=images,
             decoder=decoder_change(recorded.data, now.data),
         )
 
 
-def continued(
+def inputs_after_resume(
     recorded: RunInputs,
     now: RunInputs,
     recipe: Recipe,
@@ -142,60 +142,60 @@ def continued(
     images_seen: int,
     allow_changed_data: bool,
 ) -> RunInputs:
-    """The inputs of a run that is resumed, with a change on record where one was allowed.
+    """The inputs of a run that resumes, with an allowed change on record.
 
     Args:
-        recorded: of the checkpoint.
-        now: what is there.
+        recorded: inputs of the checkpoint.
+        now: current inputs.
         recipe: of the run.
         source: the run, for messages.
-        images_seen: at the checkpoint.
-        allow_changed_data: go on with other images.
+        images_seen: images seen at the checkpoint.
+        allow_changed_data: resume with changed images.
 
     Raises:
-        ValueError: class ids would mean other classes, latents would be another autoencoder's, or
-            images differ and that was not allowed.
+        ValueError: class ids would mean other classes, latents would come from another
+            autoencoder, or images changed and that is not allowed.
     """
-    found = Differences.between(recorded, now, recipe)
-    place = now.places.get("data.path") or f"data.kind {now.data.kind}"
-    if found.classes:
+    differences = Differences.between(recorded, now, recipe)
+    data = now.places.get("data.path") or f"data.kind {now.data.kind}"
+    if differences.classes:
         raise ValueError(
-            f"{source} was trained on other classes than {place} has: {found.classes}. Its class "
-            "ids would mean other classes, so it cannot be resumed: put the class names back, or "
-            f"give the folder that has them with --data.path; a new run may start from its "
+            f"{source} was trained on other classes than {data} has: {differences.classes}. "
+            "Its class ids would mean other classes, so it cannot be resumed: restore the class "
+            "names, or give the folder that has them with --data.path; a new run may start from its "
             f"weights (--init.run {source} --init.transfer classes --folder ANOTHER)"
         )
-    if found.autoencoder:
+    if differences.autoencoder:
         raise ValueError(
             f"{source} was trained on latents of another autoencoder than autoencoder.source "
-            f"{recipe.autoencoder.source} is: {found.autoencoder}. Put the one back that it was "
-            "trained with, or train in another --folder"
+            f"{recipe.autoencoder.source} is: {differences.autoencoder}. Restore the autoencoder "
+            "that it was trained with, or train in another --folder"
         )
-    if found.images and not allow_changed_data:
+    if differences.images and not allow_changed_data:
         raise ValueError(
-            f"{source} was trained on other data than {place} holds: {found.images}. Resumed on "
-            "it, the run is not the one that was begun: put the data back, give its folder with "
-            "--data.path, or go on with what is there by --allow-changed-data True, which the "
+            f"{source} was trained on other data than {data} holds: {differences.images}. "
+            "Resuming would change the run: restore the data, give its folder with "
+            "--data.path, or resume on the changed data with --allow-changed-data True, which the "
             "run's record will say"
         )
-    if not found.images:
+    if not differences.images:
         return replace(now, changes=recorded.changes)
-    change = InputsChange(images_seen=images_seen, what=found.images)
+    change = InputsChange(images_seen=images_seen, what=differences.images)
     return replace(now, changes=(*recorded.changes, change))
 
 
-def merged(first: RunInputs | None, folder: Path) -> RunInputs | None:
-    """A checkpoint's inputs with the newest places that the run's folder knows.
+def with_folder_paths(inputs: RunInputs | None, folder: Path) -> RunInputs | None:
+    """A checkpoint's inputs with the newest paths that the run's folder records.
 
     Raises:
         ConfigError: as :func:`read_inputs`.
     """
     own = read_inputs(folder)
-    if first is None or own is None:
-        return first or own
-    return replace(first, places=first.places | own.places)
+    if inputs is None or own is None:
+        return inputs or own
+    return replace(inputs, places=inputs.places | own.places)
 
 
 def state_entry(inputs: RunInputs) -> dict[str, Any]:
     """The entry of a checkpoint's state that :func:`inputs_in` reads, as JSON values."""
-    return {ENTRY: json.loads(json.dumps(inputs.to_dict()))}
+    return {STATE_KEY: json.loads(json.dumps(inputs.to_dict()))}

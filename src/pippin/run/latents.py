@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What normalises the latents of a run: the autoencoder's own numbers, or measured ones.
+"""Latent statistics of a run: the autoencoder's own, or measured ones.
 
-Measured numbers belong to the weights that were trained on them. Each checkpoint and each export
-holds them, and whatever reads the weights takes them from there.
+Measured statistics belong to the weights that were trained with them. Each checkpoint and each
+export contains them, and everything that reads the weights uses them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,26 +21,26 @@ from pippin.rng import permutation
 from pippin.types import Moments
 
 LATENTS = "latents"
-"""The entry of a checkpoint's state, and of an export's facts, with measured numbers."""
+"""Entry of a checkpoint's state, and of an export's facts, with measured statistics."""
 SAMPLE = 512
-"""Training images whose latents are measured; all, where there are fewer."""
+"""Number of training images that are measured; all, where there are fewer."""
 BATCH = 32
-"""Images of it that are read, or encoded, at once."""
+"""Images per batch of the measurement."""
 USUAL_RMS = (0.7, 1.4)
-"""Between these the root mean square of normalised latents is as noise schedules expect it: twice
-or half the variance of the noise is no more than that."""
+"""Range of the root mean square of normalised latents that suits noise schedules: outside, their
+variance is more than twice or less than half that of the noise."""
 
 
 def measure_latents(source: MomentSource, autoencoder: str, seed: int) -> LatentStatistics:
-    """Statistics of one view of each of some training images.
+    """Measure the latents of one view of each of some training images.
 
-    They depend on the images, the autoencoder and the seed alone, and come from the cache where
-    there is one.
+    The statistics depend only on the images, the autoencoder and the seed. Latents come from the
+    cache where there is one.
 
     Args:
         source: moments of the training images.
-        autoencoder: fingerprint of what encodes them.
-        seed: of the choice, ``data.seed``.
+        autoencoder: fingerprint of the autoencoder.
+        seed: seed of the choice of images, ``data.seed``.
 
     Raises:
         ValueError: see :func:`pippin.encoders.statistics.latent_statistics`.
@@ -50,23 +50,23 @@ def measure_latents(source: MomentSource, autoencoder: str, seed: int) -> Latent
 
 
 def _moments(source: MomentSource, chosen: torch.Tensor) -> Iterator[Moments]:
-    """Of the chosen images, view k mod n of the k-th one; bucket by bucket where there are any."""
+    """Moments of the chosen images, view k mod n of the k-th; by bucket where there are any."""
     views = torch.arange(len(chosen)) % source.num_views
     parts = [torch.arange(len(chosen))]
     if isinstance(source, BucketedMoments):
         inside = [torch.isin(chosen, bucket.pictures) for bucket in source.buckets]
-        parts = [places.nonzero().squeeze(1) for places in inside]
+        parts = [positions.nonzero().squeeze(1) for positions in inside]
     for part in parts:
         for rows in part.split(BATCH):
             yield source.fetch(chosen[rows], views[rows]).moments
 
 
 def stored_latents(facts: Mapping[str, Any], path: Path) -> LatentStatistics | None:
-    """What normalised the latents that weights were trained on; None = the autoencoder's own.
+    """The latent statistics that weights were trained with; None = the autoencoder's own.
 
     Args:
         facts: the state of a checkpoint, or the facts of an export.
-        path: of it, for messages.
+        path: its path, for messages.
 
     Raises:
         ValueError: the entry is damaged.
@@ -74,32 +74,32 @@ def stored_latents(facts: Mapping[str, Any], path: Path) -> LatentStatistics | N
     if LATENTS not in facts:
         return None
     try:
-        found = LatentStatistics.from_dict(facts[LATENTS])
-        _ = found.affine
+        statistics = LatentStatistics.from_dict(facts[LATENTS])
+        _ = statistics.affine
     except ValueError as error:
         raise ValueError(f"{path}: its statistics of latents are damaged: {error}") from error
-    return found
+    return statistics
 
 
 def check_latents(
     latents: LatentStatistics | None, config: AutoencoderConfig, autoencoder: Autoencoder
 ) -> None:
-    """Refuse weights whose latents were normalised otherwise than the recipe would.
+    """Refuse weights whose latents were normalised differently from the recipe.
 
     Args:
-        latents: that the weights were trained with; None = the autoencoder's own numbers.
-        config: of the recipe.
-        autoencoder: with its own numbers.
+        latents: statistics that the weights were trained with; None = the autoencoder's own.
+        config: autoencoder of the recipe.
+        autoencoder: the autoencoder with its own statistics.
 
     Raises:
-        ValueError: naming what differs.
+        ValueError: the message names the difference.
     """
     if (latents is not None) != (config.normalisation == "measured"):
-        there = "measured" if latents is not None else "weights"
+        trained = "measured" if latents is not None else "weights"
         raise ValueError(
-            f"these weights were trained with autoencoder.normalisation {there}; the recipe says "
-            f"{config.normalisation}: give --autoencoder.normalisation {there}, or the recipe "
-            "that is recorded with the weights"
+            f"these weights were trained with autoencoder.normalisation {trained}; the "
+            f"recipe says {config.normalisation}: give --autoencoder.normalisation {trained}, "
+            "or the recipe that is recorded with the weights"
         )
     if latents is not None and latents.autoencoder != autoencoder.fingerprint:
         raise ValueError(
@@ -110,76 +110,80 @@ def check_latents(
         )
 
 
-def inherited(
-    theirs: LatentStatistics | None, start: Recipe, recipe: Recipe, autoencoder: Autoencoder
+def inherited_latents(
+    start_latents: LatentStatistics | None,
+    start: Recipe,
+    recipe: Recipe,
+    autoencoder: Autoencoder,
 ) -> LatentStatistics | None:
-    """The numbers that a run takes over from the weights it starts from; None where it measures
-    its own, or has those of the autoencoder.
+    """The latent statistics that a run inherits from the weights it starts from; None where it
+    measures its own, or uses those of the autoencoder.
 
     Args:
-        theirs: measured ones of the start; None = those of its autoencoder.
+        start_latents: measured statistics of the start; None = those of its autoencoder.
         start: recipe of the start.
-        recipe: of the run.
-        autoencoder: of the run, with its own numbers.
+        recipe: recipe of the run.
+        autoencoder: autoencoder of the run, with its own statistics.
 
     Raises:
-        ValueError: the recipe would normalise the same latents by other numbers.
+        ValueError: the recipe would normalise the same latents with other statistics.
     """
     same = (start.autoencoder.source, start.autoencoder.revision) == (
         recipe.autoencoder.source,
         recipe.autoencoder.revision,
     )
-    if theirs is not None:
-        same = theirs.autoencoder == autoencoder.fingerprint
-    if not same:  # numbers of other latents mean nothing here
+    if start_latents is not None:
+        same = start_latents.autoencoder == autoencoder.fingerprint
+    if not same:  # statistics of other latents do not apply
         return None
     if recipe.autoencoder.normalisation == "measured":
-        return theirs or taken_over(autoencoder.affine, autoencoder.fingerprint)
-    if theirs is not None:
+        return start_latents or taken_over(autoencoder.affine, autoencoder.fingerprint)
+    if start_latents is not None:
         raise ValueError(
-            "its weights read latents that were normalised by measured numbers (mean "
-            f"{_shown(theirs.mean)}; deviation {_shown(theirs.std)}); autoencoder.normalisation "
-            "weights would normalise them by others: give --autoencoder.normalisation measured, "
-            "which takes those of init.run"
+            "its weights read latents that were normalised by measured statistics (mean "
+            f"{_format(start_latents.mean)}; deviation {_format(start_latents.std)}); "
+            "autoencoder.normalisation weights would normalise them by others: give "
+            "--autoencoder.normalisation measured, which takes those of init.run"
         )
     return None
 
 
-def rms_line(
+def rms_note(
     measured: LatentStatistics, used: LatentStatistics | None, own: Autoencoder, source: str
 ) -> str | None:
-    """What to say of the latents of training images when a run begins, if anything.
+    """A note on the latents of training images at the start of a run; None where they are usual.
 
     Args:
-        measured: of a sample of the images.
-        used: what the run normalises by; None = the autoencoder's own numbers.
-        own: the autoencoder, with these.
+        measured: statistics of a sample of the images.
+        used: statistics that the run normalises with; None = the autoencoder's own.
+        own: the autoencoder with its own statistics.
         source: its name.
     """
-    alone = measured.rms(own.affine)
+    own_rms = measured.rms(own.affine)
     if used is not None and used.images:
         return (
-            f"normalised by numbers measured on {used.images} images; by those of {source} their "
-            f"root mean square would be {alone:.2f}"
+            f"normalised by statistics of {used.images} images; with those of {source} their "
+            f"root mean square would be {own_rms:.2f}"
         )
-    rms = alone if used is None else measured.rms(used.affine)
+    rms = own_rms if used is None else measured.rms(used.affine)
     if is_usual(rms):
         return None
     low, high = USUAL_RMS
-    whose, advice = f"those of {source}", "--autoencoder.normalisation measured makes it 1"
+    statistics, advice = f"those of {source}", "--autoencoder.normalisation measured makes it 1"
     if used is not None:
-        whose, advice = "the numbers of init.run", "its weights read no others"
+        statistics, advice = "the statistics of init.run", "its weights require them"
     return (
-        f"normalised by {whose}, their root mean square is {rms:.2f} on {measured.images} images, "
-        f"outside {low} to {high}; noise schedules and learning rates are made for 1: {advice}"
+        f"normalised by {statistics}, their root mean square is {rms:.2f} on {measured.images} "
+        f"images, outside {low} to {high}; noise schedules and learning rates are made for 1: "
+        f"{advice}"
     )
 
 
 def is_usual(rms: float) -> bool:
-    """Whether a root mean square of normalised latents is one that nothing need be said of."""
+    """Whether a root mean square of normalised latents is in the usual range."""
     low, high = USUAL_RMS
     return low <= rms <= high
 
 
-def _shown(numbers: tuple[float, ...]) -> str:
+def _format(numbers: tuple[float, ...]) -> str:
     return ", ".join(f"{number:.3g}" for number in numbers)

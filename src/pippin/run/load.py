@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained run, ready to sample from and to measure."""
+"""A trained run, ready to sample from and to evaluate."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,17 +15,17 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.text import encoder_fingerprint
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
-from pippin.run.crew import NOBODY, Crew
-from pippin.run.export_facts import unverified
-from pippin.run.given import current_inputs
+from pippin.run.crew import SINGLE_PROCESS, SamplingGroup
+from pippin.run.export_facts import unverified_note
 from pippin.run.inputs import UNRECORDED, InputsChange, RunInputs, captions_read
-from pippin.run.kinds import weights_in_words
-from pippin.run.known import Known
 from pippin.run.labels import find_label
 from pippin.run.latents import check_latents
 from pippin.run.parts import Parts
-from pippin.run.places import AUTOENCODER, DATA, given_again, locate, with_data
+from pippin.run.places import AUTOENCODER, DATA, given_again, locate, with_data_path
+from pippin.run.provenance import current_inputs
 from pippin.run.trained import Trained, open_trained
+from pippin.run.training_record import TrainingRecord
+from pippin.run.weight_kinds import describe_weights
 from pippin.sampling.config import SamplingConfig, check_guidance
 from pippin.sampling.sampler import Sampler
 from pippin.system.tensors import tensors_digest
@@ -34,7 +34,7 @@ from pippin.system.terminal import note
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedRun:
-    """A model with the weights of one checkpoint, and the parts it was trained with."""
+    """A model with the weights of one checkpoint, and the components of its training."""
 
     recipe: Recipe
     parts: Parts
@@ -42,58 +42,57 @@ class LoadedRun:
     weights: str
     """Their name, see :data:`pippin.config.WEIGHTS`, or untrained."""
     sha256: str | None = None
-    """Their digest, see :attr:`pippin.run.trained.Trained.sha256`; None where neither files nor
-    measures are made with the model."""
+    """Their digest, see :attr:`pippin.run.trained.Trained.sha256`; None where the model makes
+    neither files nor measures."""
     average: str | None = None
-    """Which average ``ema`` weights are, where that is known."""
+    """Name of the average that ``ema`` weights are, where it is known."""
     start: str | None = None
-    """Digest of the weights that the run started from; None where it did not, or none is known."""
+    """Digest of the initial weights; None for a run from scratch, or where it is unknown."""
     images_seen: int
-    """By this run."""
+    """Images that this run has seen."""
     images_before: int | None = 0
-    """By all weights that the run's start descends from; None where some ancestor's are not known.
-    """
-    crew: Crew = NOBODY
-    """The processes that draw its images into folders together."""
+    """Images that all ancestors of the initial weights have seen; None where some are unknown."""
+    crew: SamplingGroup = SINGLE_PROCESS
+    """The ranks that sample into folders together."""
 
     def sampler(self, config: SamplingConfig) -> Sampler:
-        """A sampler with the schedule and prediction type of the training.
+        """Build a sampler with the schedule and prediction type of the training.
 
         Raises:
-            ConfigError: guidance by a condition that the model does not have or never dropped.
+            ConfigError: guidance by a condition that the model does not have or never drops.
         """
         check_guidance(config, self.recipe.conditioning)
         return Sampler(self.model, self.parts.schedule, self.recipe.diffusion.prediction, config)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Which weights and which text encoder's files these are: the entries of a protocol that
-        :data:`pippin.config.IDENTITY` names, those that there are."""
+        """Weights and text encoder files: the protocol entries of :data:`pippin.config.IDENTITY`
+        that the run has."""
         assert self.sha256 is not None
         text = None if self.parts.text_rule is None else self.parts.text_fingerprint
-        found = {
+        entries = {
             "model.sha256": self.sha256,
             "model.average": self.average,
             "model.start": self.start,
             "model.text_encoder": text,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in entries.items() if value is not None}
 
     @property
     def said(self) -> str:
-        """Which weights, and at how many images, in words."""
-        return weights_in_words(self.weights, self.average, self.images_seen)
+        """Description of the weights and their number of images, for messages."""
+        return describe_weights(self.weights, self.average, self.images_seen)
 
     @cached_property
     def control_names(self) -> tuple[str, ...]:
-        """The recorded control fields that the model reads, or that these are computed from."""
+        """The recorded control fields that the model reads, or that its fields derive from."""
         control = self.recipe.conditioning.control
         shape = ("original_size", "crop_size") if self.recipe.conditioning.image_shape else ()
         return recorded([*control.high, *control.low, *shape])
 
     @cached_property
     def read_names(self) -> tuple[str, ...]:
-        """The control fields the model reads themselves."""
+        """The control fields that the model reads."""
         conditioning = self.recipe.conditioning
         shape = ("original_size",) if conditioning.image_shape else ()
         return (*conditioning.control.high, *conditioning.control.low, *shape)
@@ -105,11 +104,11 @@ class LoadedRun:
 
     @property
     def num_classes(self) -> int:
-        """How many classes the model knows."""
+        """Number of classes of the model."""
         return self.parts.num_classes
 
     def label_id(self, label: str) -> int:
-        """A class by name, or by id where no name is a number; see :func:`find_label`.
+        """Class id of a name, or of an id where no name is a number; see :func:`find_label`.
 
         Raises:
             ValueError: no such class; the message lists them.
@@ -122,33 +121,33 @@ def load_run(
     weights: str | None = None,
     console: Console | None = None,
     recipe: Recipe | None = None,
-    crew: Crew = NOBODY,
+    crew: SamplingGroup = SINGLE_PROCESS,
     *,
     data_path: str | None = None,
     autoencoder: str | None = None,
 ) -> LoadedRun:
-    """The newest good checkpoint of a run folder, or an exported or shipped model.
+    """Load the newest good checkpoint of a run folder, or an exported or shipped model.
 
     Args:
         source: a run folder, an exported folder, or a name that starts with ``pippin/``.
-        weights: ema, raw, or the name of a further average; None = what an exported model has,
-            and ema of a run.
+        weights: ema, raw, or the name of a further average; None = the weights of an exported
+            model, and ema of a run.
         console: for messages.
-        recipe: the recorded one, with its sampling or evaluation replaced; None = as recorded.
-        crew: processes that all load the run; the first one speaks.
-        data_path: where the images lie that it was trained on; None = where the run found them.
-            They are opened only where something asks for them.
+        recipe: the recorded one, with other sampling or evaluation; None = as recorded.
+        crew: ranks that all load the run; only rank 0 logs.
+        data_path: folder of the training images; None = where the run found them. They are opened
+            only where they are needed.
         autoencoder: a folder or name; None = the run's.
 
     Raises:
-        ValueError: nothing of that name, or no checkpoint in it whose bytes are whole.
+        ValueError: unknown source, or no undamaged checkpoint.
     """
     console = console or Console(stderr=True, quiet=not crew.world.first)
     trained = open_trained(str(source), weights)
     for problem in trained.passed_over:
         note(console, problem, label="skipped checkpoint:")
     if not trained.verified:
-        note(console, unverified(trained.source), label="no checksum:")
+        note(console, unverified_note(trained.source), label="no checksum:")
     parts = _parts(trained, recipe or trained.recipe, console, data_path, autoencoder)
     own = parts.raw_autoencoder
     try:
@@ -179,75 +178,78 @@ def _parts(
     data_path: str | None,
     autoencoder: str | None,
 ) -> Parts:
-    """The components of a trained model, its paths as they lead from here."""
+    """The components of a trained model, with resolved paths."""
     places = given_again(recipe, trained.recipe, trained.places)
-    for setting, other in ((DATA, data_path), (AUTOENCODER, autoencoder)):
-        if other is not None:
+    for setting, override in ((DATA, data_path), (AUTOENCODER, autoencoder)):
+        if override is not None:
             places.pop(setting, None)
-    located = with_data(locate(recipe, places), data_path)
+    located = with_data_path(locate(recipe, places), data_path)
     if autoencoder is not None:
         located = replace(located, autoencoder=AutoencoderConfig(source=autoencoder))
-    known = Known(
+    record = TrainingRecord(
         source=trained.source,
         inputs=trained.inputs,
         num_classes=trained.num_classes,
         places=places,
-        other_autoencoder=autoencoder is not None,
+        autoencoder_overridden=autoencoder is not None,
     )
     if recipe.text != trained.recipe.text and _is_same_encoder(trained, located):
         recipe = replace(recipe, text=trained.recipe.text)
-    # What is no part of any protocol is used as it leads from here.
+    # Settings outside the protocol keep their resolved paths.
     recipe = replace(recipe, evaluation=located.evaluation)
-    return Parts(recipe, console, located=located, known=known, latents=trained.latents)
+    return Parts(recipe, console, located=located, training_record=record, latents=trained.latents)
 
 
 def _is_same_encoder(trained: Trained, located: Recipe) -> bool:
-    """Whether a text encoder that was given is the recorded one in another place."""
+    """Whether a given text encoder has the recorded files in another folder."""
     recorded = None if trained.inputs is None else trained.inputs.text_encoder
     return recorded is not None and encoder_fingerprint(located.text) == recorded
 
 
 def inputs_in_folder(trained: Trained, data_path: str, console: Console) -> RunInputs:
-    """The inputs of a trained model whose images lie in a folder.
+    """The inputs of a trained model whose images are in a given folder.
 
     Args:
-        trained: of whatever version; of one that kept none, the names are those of the folder.
+        trained: a model of any version; for one without recorded names, the folder's names count.
         data_path: the folder.
         console: for messages.
 
     Raises:
-        ValueError: the folder holds other images, or another number of classes.
+        ValueError: the folder has other images, or another number of classes.
     """
     parts = _parts(trained, trained.recipe, console, data_path, None)
-    _ = parts.train_source  # which compares classes
+    _ = parts.train_source  # compares the classes
     now = current_inputs(parts)
     if trained.inputs is None:
         change = InputsChange(images_seen=trained.images_seen, what=UNRECORDED)
         return replace(now, changes=(change,))
-    found = image_changes(trained.inputs.data, now.data, captions_read(trained.recipe))
-    if found:
+    changes = image_changes(trained.inputs.data, now.data, captions_read(trained.recipe))
+    if changes:
         raise ValueError(
-            f"--data.path {data_path} is not what {trained.source} was trained on: {found}; give "
-            "the folder that is, or leave it out: an export needs no images"
+            f"--data.path {data_path} is not what {trained.source} was trained on: {changes}; "
+            "give the folder that is, or leave it out: an export needs no images"
         )
     return replace(trained.inputs, places=trained.inputs.places | now.places)
 
 
 def images_before(lineage: Sequence[Mapping[str, Any]]) -> int | None:
-    """Images that all ancestors together have seen; None where those of one are not known."""
+    """Images that all ancestors together have seen; None where one of them is unknown."""
     seen = [int(parent["images_seen"]) for parent in lineage]
     return sum(seen) if all(seen) else None
 
 
 def untrained_run(
-    recipe: Recipe, console: Console, crew: Crew = NOBODY, parts: Parts | None = None
+    recipe: Recipe,
+    console: Console,
+    crew: SamplingGroup = SINGLE_PROCESS,
+    parts: Parts | None = None,
 ) -> LoadedRun:
-    """The same model at its initial weights: the floor of every measure.
+    """The same model with its initial weights: the floor of every measure.
 
     Args:
         recipe, console: of the run.
         crew: as for :func:`load_run`.
-        parts: of the trained run, which it shares; None = new ones.
+        parts: components of the trained run, to share; None = new ones.
     """
     parts = parts or Parts(recipe, console)
     model = parts.new_model()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run shows of its model while it trains: held-out loss and preview grids, of the EMA."""
+"""Monitoring of a training run: held-out loss and preview grids, with EMA weights."""
 
 import re
 from pathlib import Path
@@ -22,14 +22,14 @@ PREVIEW_IMAGES = 36
 
 
 def validation_hook(parts: Parts, log: RunLog | None, lines: Path) -> Every:
-    """Writes ``held_out_loss`` to the log every ``validate_every`` images.
+    """Log ``held_out_loss`` every ``validate_every`` images.
 
     Args:
-        parts: of the run.
-        log: None in processes that only take part.
-        lines: the log's file.
+        parts: components of the run.
+        log: None on ranks other than 0.
+        lines: file of the log.
     """
-    held_out: list[HeldOut] = []  # encoded when it is first needed
+    held_out: list[HeldOut] = []  # encoded on first use
 
     def validate(trainer: Trainer) -> None:
         with trainer.averaged(parts.model_with_null) as model:
@@ -42,21 +42,21 @@ def validation_hook(parts: Parts, log: RunLog | None, lines: Path) -> Every:
 
     def done(images: int) -> bool:
         written = read_lines(lines).objects.values()
-        return any(one.get("images") == images and "held_out_loss" in one for one in written)
+        return any(line.get("images") == images and "held_out_loss" in line for line in written)
 
     return Every(parts.recipe.train.validate_every, validate, done)
 
 
 def remove_later_previews(folder: Path, images_seen: int) -> None:
-    """Remove the previews of a run that ended, beyond the place where this one begins: they may be
-    of other weights."""
+    """Remove the previews of an earlier run beyond the image count at which this one begins: they
+    may show other weights."""
     for path in folder.glob("*.png"):
         if re.fullmatch(r"\d{9,}", path.stem) and int(path.stem) > images_seen:
             path.unlink()
 
 
 def preview_hook(parts: Parts, folder: Path) -> Every:
-    """Writes ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
+    """Write ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
     in turn, or with held-out captions."""
 
     def preview(trainer: Trainer) -> None:
@@ -70,11 +70,11 @@ def preview_hook(parts: Parts, folder: Path) -> Every:
                 weights="ema",
                 images_seen=trainer.images_seen,
             )
-            shown = list(range(len(run.class_names)))
-            if parts.recipe.sampling.control.ask == "training":  # of which some may have no law
+            labels = list(range(len(run.class_names)))
+            if parts.recipe.sampling.control.ask == "training":  # some classes may have no image
                 source = parts.train_source
-                shown = sorted({source.label(index) for index in range(len(source))})
-            prompts: list[Prompt] = [shown[n % len(shown)] for n in range(PREVIEW_IMAGES)]
+                labels = sorted({source.label(index) for index in range(len(source))})
+            prompts: list[Prompt] = [labels[n % len(labels)] for n in range(PREVIEW_IMAGES)]
             text, captions = None, parts.held_out_captions
             if captions is not None:
                 prompts = list(captions.first[:PREVIEW_IMAGES])
@@ -85,9 +85,9 @@ def preview_hook(parts: Parts, folder: Path) -> Every:
                 note(parts.console, error, label="no preview:")
                 return
         folder.mkdir(exist_ok=True)
-        save_png(grid(images), place(trainer.images_seen))
+        save_png(grid(images), path(trainer.images_seen))
 
-    def place(images: int) -> Path:
+    def path(images: int) -> Path:
         return folder / f"{images:09d}.png"
 
-    return Every(parts.recipe.train.preview_every, preview, lambda images: place(images).exists())
+    return Every(parts.recipe.train.preview_every, preview, lambda images: path(images).exists())

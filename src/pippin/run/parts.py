@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a recipe to the objects that a run is made of."""
+"""Components of a run, built from its recipe."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -27,136 +27,147 @@ from pippin.encoders.statistics import LatentStatistics
 from pippin.encoders.text import TextEncoder, encoder_fingerprint
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
-from pippin.run.builders import ONE_BUILDER, Builders
-from pippin.run.captions import PictureCaptions, check_encoder, cut_notes, prompt_features
-from pippin.run.checks import check_recipe, check_sides
+from pippin.run.builders import SINGLE_BUILDER, Builders
+from pippin.run.captions import (
+    ImageCaptions,
+    check_encoder,
+    prompt_features,
+    prompt_truncation_notes,
+)
+from pippin.run.checks import check_recipe, check_resolution
 from pippin.run.inputs import captions_read
-from pippin.run.known import Known, refuse_reordered
 from pippin.run.latents import check_latents, measure_latents
+from pippin.run.training_record import TrainingRecord, refuse_reordered_classes
 from pippin.system.device import resolve_device
 from pippin.system.terminal import note
 from pippin.types import CutCaption
 
 
 class Parts:
-    """The parts of a run, each built when it is first asked for.
+    """The components of a run, each built on first use.
 
     Args:
-        recipe: what to build.
-        console: where progress of preparations is shown.
-        builders: how caches of the training pictures are built together with other processes; all
-            of them must then ask for the same ones in the same order.
-        located: the recipe with its paths as they lead from here, see
-            :func:`pippin.run.places.locate`; None = as they are.
-        known: what a trained model brings; None for one that is to be trained.
-        latents: what the weights at hand were trained with, see :mod:`pippin.run.latents`.
+        recipe: the recipe to build.
+        console: for progress and messages.
+        builders: coordination of cache building with other processes; all of them must then need
+            the same caches in the same order.
+        located: the recipe with resolved paths, see :func:`pippin.run.places.locate`; None = the
+            paths of the recipe.
+        training_record: record of a trained model; None for a model to train.
+        latents: statistics that given weights were trained with, see :mod:`pippin.run.latents`.
 
     Raises:
-        ConfigError: parts of the recipe that do not fit each other.
-        ValueError: sampling that the schedule does not have.
+        ConfigError: settings of the recipe that do not fit each other.
+        ValueError: the schedule does not support the sampling settings.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         console: Console,
-        builders: Builders = ONE_BUILDER,
+        builders: Builders = SINGLE_BUILDER,
         *,
         located: Recipe | None = None,
-        known: Known | None = None,
+        training_record: TrainingRecord | None = None,
         latents: LatentStatistics | None = None,
     ) -> None:
-        self.located, self.known = located or recipe, known
+        self.located, self.training_record = located or recipe, training_record
         check_recipe(self.located)
         self.recipe, self.console, self.builders = recipe, console, builders
-        self._said: set[str] = set()
+        self._warned_prompts: set[str] = set()
         self.given_latents = latents
-        """Replace it before anything is normalised."""
+        """Assign it before anything is normalised."""
 
     @cached_property
     def device(self) -> torch.device:
-        """Where the model lives."""
+        """Device of the model."""
         return resolve_device(self.recipe.train.device)
 
     @property
     def data(self) -> DataConfig:
-        """Which pictures, and where they are.
+        """Configuration of the images, with resolved paths.
 
         Raises:
-            ConfigError: the recipe is that of a model without pictures.
+            ConfigError: the recipe is that of a model without images.
         """
         data = self.located.data
         if isinstance(data, NoDataConfig):
             raise ConfigError(
-                "this model was trained elsewhere and brought no pictures: it can be sampled, "
-                "and other runs can start from it (pippin train RECIPE --init.run); to measure "
+                "this model was trained elsewhere and has no images: it can be sampled, "
+                "and other runs can start from it (pippin train RECIPE --init.run); to evaluate "
                 "its samples, use pippin evaluate SAMPLES --data.path FOLDER"
             )
         return data
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """Class id -> name: of a trained model as it was trained, whatever the folder holds now.
+        """Class id -> name: for a trained model as it was trained, whatever the folder holds now.
 
-        Where an older run kept no names, it is said which ones are taken.
+        For an older run without recorded names, a note says which names are used.
         """
         data = self.recipe.data
-        if self.known is not None and self.known.inputs is not None:
-            return self.known.inputs.data.class_names
+        if self.training_record is not None and self.training_record.inputs is not None:
+            return self.training_record.inputs.data.class_names
         if isinstance(data, NoDataConfig):
             return tuple(map(str, range(data.num_classes)))
-        if isinstance(data, OpenMojiConfig):  # whatever art is installed
+        if isinstance(data, OpenMojiConfig):  # independent of the installed art
             return CLASSES
-        if self.known is not None:
-            return self.known.names_of_folder(self._folder_names, self._folder, self.console)
+        if self.training_record is not None:
+            return self.training_record.class_names_of_folder(
+                self._folder_names, self._folder, self.console
+            )
         return self.train_source.class_names
 
     @property
     def num_classes(self) -> int:
-        """Classes of the model, known without the images where the model is trained."""
-        if self.known is not None and self.known.num_classes is not None:
-            return self.known.num_classes
-        unnamed = self.known is not None and self.known.inputs is None
+        """Number of classes; for a trained model it is known without the images."""
+        if self.training_record is not None and self.training_record.num_classes is not None:
+            return self.training_record.num_classes
+        unnamed = self.training_record is not None and self.training_record.inputs is None
         if unnamed and isinstance(self.recipe.data, ImagesConfig):  # a model of no classes
             return 1
         return len(self.class_names)
 
     @property
     def probe_side(self) -> int:
-        """A side in pixels that at least half of the training images can be shown at."""
-        if self.known is not None and self.known.inputs is not None:
-            return self.known.inputs.data.probe_side
+        """A side in pixels that at least half of the training images can show."""
+        if self.training_record is not None and self.training_record.inputs is not None:
+            return self.training_record.inputs.data.probe_side
         return self.train_source.probe_side
 
     @cached_property
     def train_source(self) -> PictureSource:
-        """Pictures to train on.
+        """Training images.
 
         Raises:
-            ValueError: those of a trained model are not there, or have other classes than it.
+            ValueError: the images of a trained model are missing, or have other classes than it.
         """
-        if self.known is not None:
-            self.known.check_place(self.recipe, self.located)
-            if self.known.inputs is None:
-                refuse_reordered(self._train_source, self.recipe, self.known.source)
-            self.known.check_source(self.data_record, self.recipe, self._folder, self.console)
+        if self.training_record is not None:
+            self.training_record.check_images_exist(self.recipe, self.located)
+            if self.training_record.inputs is None:
+                refuse_reordered_classes(
+                    self._train_source, self.recipe, self.training_record.source
+                )
+            self.training_record.check_images(
+                self.data_record, self.recipe, self._folder, self.console
+            )
         return self._train_source
 
     @property
     def _folder(self) -> str:
-        """The images in words."""
+        """Description of the data set for messages."""
         return getattr(self.data, "path", "") or f"data.kind {self.data.kind}"
 
     def _folder_names(self) -> tuple[str, ...]:
-        if self.known is not None:
-            self.known.check_place(self.recipe, self.located)
+        if self.training_record is not None:
+            self.training_record.check_images_exist(self.recipe, self.located)
         source = self._train_source
         return getattr(source, "earlier_class_names", None) or source.class_names
 
     @cached_property
     def _train_source(self) -> PictureSource:
         with Progress(console=self.console, transient=True) as progress:
-            task = progress.add_task("looking into pictures", total=None, visible=False)
+            task = progress.add_task("scanning images", total=None, visible=False)
 
             def show(done: int, total: int) -> None:
                 progress.update(task, completed=done, total=total, visible=True)
@@ -165,7 +176,7 @@ class Parts:
 
     @cached_property
     def held_out_source(self) -> PictureSource:
-        """Pictures never trained on.
+        """Held-out images, never trained on.
 
         Raises:
             ValueError: as :attr:`train_source`.
@@ -175,31 +186,33 @@ class Parts:
 
     @cached_property
     def _held_out_source(self) -> PictureSource:
-        if isinstance(self._train_source, ImagesSource):  # one look into the folder serves both
+        if isinstance(self._train_source, ImagesSource):  # one scan of the folder serves both
             return self._train_source.of_split("held-out")
         return build_source(self.data, "held-out")
 
     @cached_property
     def data_record(self) -> DataRecord:
-        """Of the images as they are now."""
+        """Record of the current images."""
         kinds = captions_read(self.recipe)
         return record_data(self._train_source, self._held_out_source, kinds)
 
     @cached_property
     def raw_autoencoder(self) -> Autoencoder:
-        """Frozen, on the device, with the numbers of its own files: what caches are made by.
+        """The frozen autoencoder with its own statistics, on the device; caches are built with it.
 
         Raises:
-            ValueError: that of a trained model is not there, or is another one than it was.
+            ValueError: the autoencoder of a trained model is missing, or is another one.
         """
-        if self.known is None:
+        if self.training_record is None:
             return Autoencoder.load(self.located.autoencoder, device=self.device)
-        return self.known.load_autoencoder(self.recipe, self.located, self.device, self.console)
+        return self.training_record.load_autoencoder(
+            self.recipe, self.located, self.device, self.console
+        )
 
     @cached_property
     def latents(self) -> LatentStatistics | None:
-        """What normalises latents in the place of the autoencoder's own numbers, see
-        ``autoencoder.normalisation``: those of the weights at hand, or measured here."""
+        """Latent statistics in place of the autoencoder's own, see ``autoencoder.normalisation``:
+        those of the given weights, or measured ones."""
         if self.recipe.autoencoder.normalisation == "weights":
             return None
         if self.given_latents is None:
@@ -209,12 +222,12 @@ class Parts:
 
     @cached_property
     def measured_latents(self) -> LatentStatistics:
-        """Of a sample of the training images."""
+        """Latent statistics of a sample of the training images."""
         return measure_latents(self.moments, self.raw_autoencoder.fingerprint, self.data.seed)
 
     @cached_property
     def autoencoder(self) -> Autoencoder:
-        """Frozen, on the device; it normalises latents as the model reads them."""
+        """The frozen autoencoder, on the device; it normalises latents as the model reads them."""
         raw, latents = self.raw_autoencoder, self.latents
         return raw if latents is None else raw.with_affine(latents.affine)
 
@@ -230,19 +243,19 @@ class Parts:
 
     @cached_property
     def moments(self) -> MomentSource:
-        """Latent moments of the training pictures, bucket by bucket where there are any."""
-        check_sides(self.recipe, self.raw_autoencoder.factor)
+        """Latent moments of the training images, by bucket where there are any."""
+        check_resolution(self.recipe, self.raw_autoencoder.factor)
         source = self.train_source
         if not isinstance(source, ImagesSource) or not source.config.aspect_ratios:
             return self._moments_of(source)
         return bucketed(source, self._moments_of)
 
     def _moments_of(self, source: PictureSource) -> MomentSource:
-        """Of some pictures, all of one size: cached, or encoded on the fly."""
+        """Latent moments of images of one size: cached, or encoded on the fly."""
         if not self.located.cache.enabled:
             return EncodedViews(source, self.raw_autoencoder, device=self.device)
         self.builders.wait()
-        with Progress(console=self.console, disable=not self.builders.first) as progress:
+        with Progress(console=self.console, disable=not self.builders.is_main) as progress:
             task = progress.add_task("caching latents", total=None)
             return build_cache(
                 source,
@@ -253,15 +266,15 @@ class Parts:
                 verify=self.builders.verify,
                 ready=self.builders.ready,
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
-                say=self._say if self.builders.first else None,
+                say=self._log_cache if self.builders.is_main else None,
             )
 
-    def _say(self, text: str) -> None:
+    def _log_cache(self, text: str) -> None:
         note(self.console, text, label="latent cache:")
 
     @property
     def text_rule(self) -> TextSemantic | None:
-        """How the model reads text; None for a model of classes, or of nothing."""
+        """Text conditioning of the model; None for a class-conditional or unconditional model."""
         semantic = self.recipe.conditioning.semantic
         return semantic if isinstance(semantic, TextSemantic) else None
 
@@ -270,63 +283,67 @@ class Parts:
         """Digest of the text encoder's files.
 
         Raises:
-            ValueError: that of a trained model is not there.
+            ValueError: the text encoder of a trained model is missing.
         """
-        if self.known is None:
+        if self.training_record is None:
             return encoder_fingerprint(self.located.text)
-        self.known.check_text_place(self.recipe, self.located)
-        with self.known.naming_text_source(self.located):
+        self.training_record.check_text_encoder_exists(self.recipe, self.located)
+        with self.training_record.suggest_text_source(self.located):
             return encoder_fingerprint(self.located.text)
 
     @cached_property
     def text_encoder(self) -> TextEncoder:
-        """Frozen, on the device; not loaded where all captions are cached.
+        """The frozen text encoder, on the device; not loaded where all captions are cached.
 
         Raises:
-            ValueError: that of a trained model is not there.
+            ValueError: the text encoder of a trained model is missing.
         """
         assert self.text_rule is not None
-        if self.known is not None:
-            self.known.check_text(
+        if self.training_record is not None:
+            self.training_record.check_text_encoder(
                 self.recipe, self.located, lambda: self.text_fingerprint, self.console
             )
-        with nullcontext() if self.known is None else self.known.naming_text_source(self.located):
+        with (
+            nullcontext()
+            if self.training_record is None
+            else self.training_record.suggest_text_source(self.located)
+        ):
             encoder = TextEncoder(self.located.text, self.device)
         check_encoder(encoder, self.text_rule)
         return encoder
 
-    def say_cut(self, cuts: Sequence[CutCaption]) -> None:
-        """Name prompts that are longer than the model reads, each of them once."""
-        new = [one for one in cuts if one.caption not in self._said]
-        self._said |= {one.caption for one in new}
-        for line in cut_notes(new):
-            note(self.console, line, label="prompt cut:")
+    def warn_truncated_prompts(self, cuts: Sequence[CutCaption]) -> None:
+        """Warn of prompts that are longer than the model reads, each of them once."""
+        new = [cut for cut in cuts if cut.caption not in self._warned_prompts]
+        self._warned_prompts |= {cut.caption for cut in new}
+        for line in prompt_truncation_notes(new):
+            note(self.console, line, label="truncated prompt:")
 
-    def say_cut_captions(self) -> None:
+    def warn_truncated_captions(self) -> None:
         """Count the captions of training images that are longer than the model reads."""
-        for line in self.captions.cut_lines() if self.captions is not None else ():
-            note(self.console, line, label="captions cut:")
+        for line in self.captions.truncation_notes() if self.captions is not None else ():
+            note(self.console, line, label="truncated captions:")
 
     @cached_property
-    def captions(self) -> PictureCaptions | None:
-        """Of the training pictures, for a model of text."""
+    def captions(self) -> ImageCaptions | None:
+        """Captions of the training images, for a text model."""
         return self._captions_of(self.train_source, self.builders) if self.text_rule else None
 
     @cached_property
-    def held_out_captions(self) -> PictureCaptions | None:
-        """Of the held-out pictures, for a model of text."""
-        return self._captions_of(self.held_out_source, ONE_BUILDER) if self.text_rule else None
+    def held_out_captions(self) -> ImageCaptions | None:
+        """Captions of the held-out images, for a text model."""
+        return self._captions_of(self.held_out_source, SINGLE_BUILDER) if self.text_rule else None
 
     def restore_null(self, model: LatentDenoiser) -> None:
-        """Give a trained model its null caption's mask, which is not among its weights, without
-        the images: from its record, or from the encoder's empty caption."""
+        """Set a trained model's null caption mask, which is not among its weights: from its
+        record, or from the encoder's empty caption. Needs no images."""
         rule = self.text_rule
         if rule is None or rule.null != "empty":
             return
-        if not self.captions_at_hand:  # converted weights lack the features too
+        if not self.has_captions:  # converted weights lack the features too
             self.set_null(model)
             return
-        inputs = self.known.inputs if self.known is not None else None
+        inputs = self.training_record.inputs if self.training_record is not None else None
         if inputs is None:
             mask = prompt_features(self.text_encoder, rule, [""], [0]).mask
             model.conditioner.set_null_mask(None if mask is None else mask[0])
@@ -335,37 +352,37 @@ class Parts:
             model.conditioner.set_null_mask(mask)
 
     def model_with_null(self) -> LatentDenoiser:
-        """A new model with its null caption: what weights can be put into that lack its mask."""
+        """A new model with its null caption, to load weights into that lack the mask."""
         model = self.new_model()
         self.set_null(model)
         return model
 
     def set_null(self, model: LatentDenoiser) -> None:
-        """Give a model of text its null caption, where that is the encoder's empty one.
+        """Set a text model's null caption, where that is the encoder's empty caption.
 
-        Call it again whenever weights were loaded: converted ones do not hold it.
+        Call it again after loading weights: converted weights do not contain it.
         """
         rule = self.text_rule
         if rule is None or rule.null != "empty":
             return
-        if self.captions_at_hand:
+        if self.has_captions:
             assert self.captions is not None
             model.conditioner.set_null(self.captions.empty())
         else:
             model.conditioner.set_null(prompt_features(self.text_encoder, rule, [""], [0]))
 
     @property
-    def captions_at_hand(self) -> bool:
-        """Whether there are pictures with captions."""
+    def has_captions(self) -> bool:
+        """Whether there are images with captions."""
         return not isinstance(self.recipe.data, NoDataConfig)
 
-    def _captions_of(self, source: PictureSource, builders: Builders) -> PictureCaptions:
+    def _captions_of(self, source: PictureSource, builders: Builders) -> ImageCaptions:
         assert self.text_rule is not None
         builders.wait()
-        hidden = not builders.first
+        hidden = not builders.is_main
         with Progress(console=self.console, transient=True, disable=hidden) as progress:
             task = progress.add_task("encoding captions", total=None, visible=False)
-            return PictureCaptions(
+            return ImageCaptions(
                 source,
                 self.located.text,
                 self.text_rule,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images on disk: single PNGs and grids."""
+"""PNG files and image grids."""
 
 import math
 from pathlib import Path
@@ -12,25 +12,25 @@ from pippin.types import Images
 
 
 def save_png(image: torch.Tensor, path: Path) -> None:
-    """Write one uint8 (3, height, width) image; a file of that name is replaced whole.
+    """Write one uint8 (3, height, width) image, replacing a file of that name atomically.
 
-    Not flushed to the disk: pictures can be made again, and a torn one cannot be read as one.
+    The file is not flushed to disk: images can be sampled again, and a torn file is detected.
     """
-    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    pil_image = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     with replacing(path, durable=False) as staging:
-        picture.save(staging, format="PNG")
+        pil_image.save(staging, format="PNG")
 
 
 def grid(images: Images, columns: int | None = None, gap: int = 2) -> torch.Tensor:
-    """One picture (3, H, W) of many, row by row, on light grey; default: about square."""
+    """Arrange images in one image (3, H, W), row by row, on light grey; default: about square."""
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     _, _, height, width = images.shape
     sheet = torch.full(
         (3, rows * (height + gap) + gap, columns * (width + gap) + gap), 224, dtype=torch.uint8
     )
-    for place, image in enumerate(images):
-        row, column = divmod(place, columns)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
         top, left = gap + row * (height + gap), gap + column * (width + gap)
         sheet[:, top : top + height, left : left + width] = image
     return sheet

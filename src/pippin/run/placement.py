@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a training step lies on devices: memory and time of each layout. The formulas are in
-docs/scaling.md."""
+"""Memory and time of a training step on devices, for each parallel layout. docs/scaling.md has the
+formulas."""
 
 import math
 from dataclasses import dataclass
@@ -16,30 +16,30 @@ Layout = Literal["one device", "DDP", "FSDP"]
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """One way to lay a training step on the devices; bytes are those of each device."""
+    """Estimate of one layout and checkpointing plan; bytes are per device."""
 
     layout: Layout
-    """DDP: every device holds everything. FSDP: each holds its share, and gathers one block's
-    weights at a time."""
+    """DDP: every device holds all states. FSDP: each holds a shard, and gathers the weights of one
+    block at a time."""
     checkpointing: int
-    """Every n-th block computes its activations again; 0 = none."""
+    """Every n-th block recomputes its activations; 0 = none."""
     weights: int
     gradients: int
     optimizer: int
     ema: int
     activations: int
-    """At the micro-batch."""
+    """For one micro-batch."""
     passing: int
-    """At the worst moment: a block computed again, bf16 copies of weights, gathered blocks."""
+    """Peak of temporary memory: a recomputed block, bf16 copies of weights, gathered blocks."""
     fits: bool
-    """Whether the sum is at most what the device has without the headroom."""
+    """Whether the sum is at most the device's memory without the headroom."""
     largest_micro_batch: int
-    """Images that each device can compute at once: as its whole local batch where that fits,
-    otherwise beside the gradients that accumulate; 0 = not even one."""
+    """Largest micro-batch per device: as the whole local batch where that fits, otherwise beside
+    the gradients that accumulate; 0 = not even one image."""
     flops_per_step: int
-    """Of each device, blocks computed again and the optimizer's products included."""
+    """FLOPs of each device, with recomputation and the optimizer's matrix products."""
     hours: float
-    """Of the whole recipe, on all devices together, at the assumed utilisation."""
+    """Duration of the whole training on all devices, at the assumed utilisation."""
     device_hours: float
 
     @property
@@ -49,47 +49,51 @@ class Placement:
         return states + self.activations + self.passing
 
 
-class Way(NamedTuple):
-    """What one choice of gradient checkpointing keeps and computes."""
+class CheckpointingPlan(NamedTuple):
+    """Memory and FLOPs of one choice of gradient checkpointing."""
 
     every: int
-    kept: Activations
+    activations: Activations
     flops: int
-    """Of one image, what is computed again included."""
+    """FLOPs of one image, with recomputation."""
 
 
-class Whole(NamedTuple):
-    """What every placement of a model divides or repeats."""
+class ModelFootprint(NamedTuple):
+    """Sizes of a model that all placements share."""
 
     states: States
-    plain: Activations
-    """Where nothing is computed again."""
+    full: Activations
+    """Activations without recomputation."""
     largest_block: int
-    """Numbers in the weights of the block that has most."""
+    """Number of weights in the largest block."""
     outside: int
-    """In no block: FSDP keeps these gathered from forward to backward."""
+    """Number of weights outside blocks: FSDP gathers these from forward to backward."""
 
 
-def place(
-    train: TrainConfig, cluster: Cluster, whole: Whole, layout: Layout, way: Way
+def estimate_placement(
+    train: TrainConfig,
+    cluster: Cluster,
+    footprint: ModelFootprint,
+    layout: Layout,
+    plan: CheckpointingPlan,
 ) -> Placement:
-    """Memory and time of one way."""
+    """Estimate memory and time of one layout and checkpointing plan."""
     local = train.local_batch(cluster.devices)
     micro = train.micro_batch(local)
-    states, once = (
-        _held(whole.states, layout, cluster.devices, accumulates=which)
-        for which in (micro < local, False)
+    states, states_once = (
+        _device_states(footprint.states, layout, cluster.devices, accumulates=accumulates)
+        for accumulates in (micro < local, False)
     )
-    images = _images(whole, layout, way)
-    activation, passing = way.kept.per_image * micro, images.passing(micro)
-    largest = images.largest(cluster.usable - sum(once))
+    memory = _image_memory(footprint, layout, plan)
+    activation, passing = plan.activations.per_image * micro, memory.passing(micro)
+    largest = memory.largest(cluster.usable - sum(states_once))
     if largest < local:
-        summed = _held(whole.states, layout, cluster.devices, accumulates=True)
-        largest = images.largest(cluster.usable - sum(summed))
-    hours = training_hours(train, cluster, way.flops, whole.states.optimizer_flops)
+        accumulated = _device_states(footprint.states, layout, cluster.devices, accumulates=True)
+        largest = memory.largest(cluster.usable - sum(accumulated))
+    hours = training_hours(train, cluster, plan.flops, footprint.states.optimizer_flops)
     return Placement(
         layout=layout,
-        checkpointing=way.every,
+        checkpointing=plan.every,
         weights=states.weights,
         gradients=states.gradients,
         optimizer=states.optimizer,
@@ -98,7 +102,7 @@ def place(
         passing=passing,
         fits=sum(states) + activation + passing <= cluster.usable,
         largest_micro_batch=largest,
-        flops_per_step=way.flops * local + whole.states.optimizer_flops,
+        flops_per_step=plan.flops * local + footprint.states.optimizer_flops,
         hours=hours,
         device_hours=hours * cluster.devices,
     )
@@ -107,21 +111,21 @@ def place(
 def training_hours(
     train: TrainConfig, cluster: Cluster, image_flops: int, optimizer_flops: int
 ) -> float:
-    """Of a whole recipe, on all devices together.
+    """Estimate the hours of a whole training on all devices.
 
     Args:
-        train: length, batch, precision.
-        cluster: on what, and how well it is used.
-        image_flops: of one image, forward and backward.
-        optimizer_flops: of a step on each device: Muon's products, in bf16 on any card.
+        train: length, batch size, precision.
+        cluster: devices and their utilisation.
+        image_flops: FLOPs of one image, forward and backward.
+        optimizer_flops: FLOPs of a step on each device: Muon's matrix products, always in bf16.
     """
     work = image_flops * train.local_batch(cluster.devices)
     seconds = work / cluster.speed(train.precision) + optimizer_flops / cluster.speed("bf16")
     return math.ceil(train.images / train.batch_size) * seconds / 3600
 
 
-class _Held(NamedTuple):
-    """Bytes that a device keeps from step to step."""
+class _DeviceStates(NamedTuple):
+    """Bytes that a device holds from step to step."""
 
     weights: int
     gradients: int
@@ -129,55 +133,59 @@ class _Held(NamedTuple):
     ema: int
 
 
-def _held(states: States, layout: Layout, devices: int, *, accumulates: bool) -> _Held:
-    """A device's part. Gradients that accumulate over micro-batches are whole on every device
-    until the last one: DDP adds them up beside the buffers that it exchanges, and FSDP divides
-    them only then."""
-    share = devices if layout == "FSDP" else 1
+def _device_states(
+    states: States, layout: Layout, devices: int, *, accumulates: bool
+) -> _DeviceStates:
+    """States on one device. Gradients that accumulate over micro-batches are unsharded on every
+    device until the last one: DDP accumulates them beside its buffers for the all-reduce, and FSDP
+    shards them only then."""
+    shards = devices if layout == "FSDP" else 1
     parameters, gradients, optimizer, ema = (
-        math.ceil(x / share) for x in (states.gradients, *states[1:4])
+        math.ceil(x / shards) for x in (states.gradients, *states[1:4])
     )
     if accumulates:
         gradients = (2 if layout == "DDP" else 1) * states.gradients
-    buffers = states.weights - states.gradients  # which nothing divides
-    return _Held(parameters + buffers, gradients, optimizer, ema)
+    buffers = states.weights - states.gradients  # these are never sharded
+    return _DeviceStates(parameters + buffers, gradients, optimizer, ema)
 
 
-class _Images(NamedTuple):
-    """Bytes that images take which a device computes at once."""
+class _ImageMemory(NamedTuple):
+    """Bytes of the images that a device computes at once, and of temporary copies."""
 
-    kept: int
-    """Of one image, from forward to backward."""
-    again: int
-    """Of one image, in a block that is computed again."""
-    always: int
-    """Whatever their number: what FSDP gathers."""
+    saved: int
+    """Activations of one image, from forward to backward."""
+    recomputed: int
+    """Activations of one image in a recomputed block."""
+    gathered: int
+    """Weights that FSDP gathers, independent of the number of images."""
     copies: int
-    """Autocast's of the weights, to the end of the forward pass."""
-    late: int
-    """Those that stay to the end of the backward pass, when a block may be computed again."""
+    """Autocast's copies of the weights, until the end of the forward pass."""
+    late_copies: int
+    """Copies that stay until the end of the backward pass, when a block may be recomputed."""
 
     def passing(self, count: int) -> int:
-        """At the worst moment."""
-        return self.always + max(self.copies, self.late + self.again * count)
+        """Peak of temporary memory."""
+        return self.gathered + max(self.copies, self.late_copies + self.recomputed * count)
 
     def largest(self, free: int) -> int:
-        """How many images there is room for; 0 = not even one."""
-        free -= self.always
-        forward = (free - self.copies) // max(1, self.kept)
-        return max(0, min(forward, (free - self.late) // max(1, self.kept + self.again)))
+        """Largest number of images that fit; 0 = not even one."""
+        free -= self.gathered
+        forward = (free - self.copies) // max(1, self.saved)
+        backward = (free - self.late_copies) // max(1, self.saved + self.recomputed)
+        return max(0, min(forward, backward))
 
 
-def _images(whole: Whole, layout: Layout, way: Way) -> _Images:
-    # Gathered: the block at work, the next one, its gradients, and those on their way.
-    gathered = FP32 * (4 * whole.largest_block + whole.outside)
-    divided = layout == "FSDP"
-    copies = whole.plain.fixed
-    return _Images(
-        kept=way.kept.per_image,
-        again=whole.plain.largest_block if way.every else 0,
-        always=gathered if divided else 0,
+def _image_memory(
+    footprint: ModelFootprint, layout: Layout, plan: CheckpointingPlan
+) -> _ImageMemory:
+    # FSDP gathers the current block, the next one, its gradients, and the gradients in flight.
+    gathered = FP32 * (4 * footprint.largest_block + footprint.outside)
+    copies = footprint.full.fixed
+    return _ImageMemory(
+        saved=plan.activations.per_image,
+        recomputed=footprint.full.largest_block if plan.every else 0,
+        gathered=gathered if layout == "FSDP" else 0,
         copies=copies,
-        # Of blocks that are computed again the copies go with the forward pass.
-        late=copies if way.every != 1 else 0,
+        # The copies of recomputed blocks are freed after the forward pass.
+        late_copies=copies if plan.every != 1 else 0,
     )

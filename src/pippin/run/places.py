@@ -29,7 +29,7 @@ SHIPPED_PREFIX = "pippin/"
 """Begins the name of what the package or another one brings: no path."""
 
 
-def paths_of(recipe: Recipe) -> dict[str, str]:
+def path_settings(recipe: Recipe) -> dict[str, str]:
     """Setting -> path or name, of all settings that may hold a path; ``text.source`` has one for
     each encoder, as ``text.source.0``."""
     found = {}
@@ -48,11 +48,11 @@ def paths_of(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def places_of(recipe: Recipe) -> dict[str, str]:
+def resolved_paths(recipe: Recipe) -> dict[str, str]:
     """Setting -> absolute path, of all paths that lead somewhere from the present folder."""
     return {
         setting: os.path.abspath(value)
-        for setting, value in paths_of(recipe).items()
+        for setting, value in path_settings(recipe).items()
         if setting in WRITTEN or Path(value).exists()
     }
 
@@ -65,7 +65,7 @@ def locate(recipe: Recipe, *places: Mapping[str, str]) -> Recipe:
         places: setting -> path, in order; what none of them has, or where nothing is any more,
             stays as given, seen from the present folder.
     """
-    for setting, value in paths_of(recipe).items():
+    for setting, value in path_settings(recipe).items():
         usable = _is_writable if setting in WRITTEN else os.path.exists
         for known in places:
             if setting in known and usable(known[setting]):
@@ -75,7 +75,7 @@ def locate(recipe: Recipe, *places: Mapping[str, str]) -> Recipe:
     return recipe
 
 
-def with_data(recipe: Recipe, path: str | None) -> Recipe:
+def with_data_path(recipe: Recipe, path: str | None) -> Recipe:
     """The recipe with its images elsewhere.
 
     Raises:
@@ -93,7 +93,7 @@ def with_data(recipe: Recipe, path: str | None) -> Recipe:
 
 def given_again(recipe: Recipe, recorded: Recipe, places: Mapping[str, str]) -> dict[str, str]:
     """Those of the places whose setting is the same in both recipes."""
-    now, before = paths_of(recipe), paths_of(recorded)
+    now, before = path_settings(recipe), path_settings(recorded)
     return {one: path for one, path in places.items() if now.get(one) == before.get(one)}
 
 

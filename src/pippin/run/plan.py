@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training a recipe would take: FLOPs, memory, hours, disk. Computed on the meta device, so
-that no pictures, no weights and no accelerator are needed. The formulas are in docs/scaling.md."""
+"""Training plan of a recipe: FLOPs, memory, hours, disk. It is computed on the meta device and
+needs no images, no weights and no accelerator. docs/scaling.md has the formulas."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -13,12 +13,18 @@ from pippin.run.activations import Activations, activations
 from pippin.run.checks import check_recipe
 from pippin.run.cost import denoiser_flops, meta_model
 from pippin.run.devices import Cluster
-from pippin.run.placement import Layout, Placement, Way, Whole, place
+from pippin.run.placement import (
+    CheckpointingPlan,
+    Layout,
+    ModelFootprint,
+    Placement,
+    estimate_placement,
+)
 from pippin.run.states import (
     States,
     classes_of,
     latent_bytes,
-    pictures_of,
+    num_training_images,
     text_bytes,
     training_states,
 )
@@ -27,7 +33,7 @@ from pippin.training.recompute import recompute_blocks
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a recipe would take."""
+    """Estimated cost of training a recipe."""
 
     cluster: Cluster
     latent_shape: Shape
@@ -38,39 +44,39 @@ class Plan:
     local_batch: int
     """Images of a step on each device."""
     micro_batch: int
-    """Of these, how many are computed at once."""
+    """Images of the local batch that are computed at once."""
     steps: int
     precision: str
     forward_flops: int
-    """Of one image; a multiply-accumulate is two."""
+    """FLOPs of one image; a multiply-accumulate counts as two."""
     training_flops: int
-    """Of one image, forward and backward, nothing computed again."""
+    """FLOPs of one image, forward and backward, without recomputation."""
     step_flops: int
-    """Of the global batch, without the optimizer."""
+    """FLOPs of the global batch, without the optimizer."""
     optimizer_flops: int
-    """Of a step on each device: Muon's products."""
+    """FLOPs of a step on each device: Muon's matrix products."""
     placements: tuple[Placement, ...]
     checkpoint_bytes: int
-    """Of one checkpoint."""
+    """Size of one checkpoint."""
     checkpoints_bytes: int
-    """Of those that stay, and the one in writing."""
+    """Size of the checkpoints that are kept, and of the one being written."""
     pictures: int | None
-    """None = not known."""
+    """Number of images; None = unknown."""
     latent_bytes: int
-    """Of the latent cache, for one picture."""
+    """Size of the latent cache for one image."""
     text_bytes: int
-    """Of the cache of captions, for one picture."""
+    """Size of the caption cache for one image."""
 
     @property
     def cache_bytes(self) -> int | None:
-        """Of both caches; None where the number of pictures is not known."""
+        """Size of both caches; None where the number of images is unknown."""
         if self.pictures is None:
             return None
         return self.pictures * (self.latent_bytes + self.text_bytes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; bytes, FLOPs, hours."""
-        placements = [asdict(one) | {"memory": one.memory} for one in self.placements]
+        placements = [asdict(p) | {"memory": p.memory} for p in self.placements]
         return asdict(self) | {"placements": placements, "cache_bytes": self.cache_bytes}
 
 
@@ -82,19 +88,20 @@ def plan(
     num_classes: int | None = None,
     pictures: int | None = None,
 ) -> Plan:
-    """What training a recipe would take.
+    """Estimate the cost of training a recipe.
 
     Args:
-        recipe: what is trained.
-        cluster: on what; None = eight H100.
+        recipe: the recipe to train.
+        cluster: devices; None = eight H100.
         latent_shape: (channels, height, width); None = by the autoencoder's name, see
             :func:`pippin.recipes.latents.factor_and_channels`.
         num_classes: None = see :func:`pippin.run.states.classes_of`.
-        pictures: of the training set; None = see :func:`pippin.run.states.pictures_of`.
+        pictures: number of training images; None = see
+            :func:`pippin.run.states.num_training_images`.
 
     Raises:
-        ConfigError: what training refuses before it looks at data and weights: parts that do not
-            fit each other, and a batch that the devices do not divide.
+        ConfigError: as training does before it opens data and weights: settings that do not fit
+            each other, and a batch that the devices do not divide.
         ValueError: a resolution that the autoencoder's factor does not divide.
     """
     check_recipe(recipe)
@@ -104,8 +111,12 @@ def plan(
     classes = num_classes or classes_of(recipe)
     model = meta_model(recipe.conditioning, recipe.denoiser, classes, shape[0])
     states = training_states(model, train)
-    ways = [_way(recipe, shape, every) for every in (0, train.gradient_checkpointing or 1)]
-    whole, training = _whole(model, states, ways[0].kept), ways[0].flops
+    options = [
+        _checkpointing_plan(recipe, shape, every)
+        for every in (0, train.gradient_checkpointing or 1)
+    ]
+    footprint = _footprint(model, states, options[0].activations)
+    training = options[0].flops
     layouts: tuple[Layout, ...] = ("DDP", "FSDP") if cluster.devices > 1 else ("one device",)
     return Plan(
         cluster=cluster,
@@ -122,26 +133,28 @@ def plan(
         step_flops=training * train.batch_size,
         optimizer_flops=states.optimizer_flops,
         placements=tuple(
-            place(train, cluster, whole, layout, way) for layout in layouts for way in ways
+            estimate_placement(train, cluster, footprint, layout, option)
+            for layout in layouts
+            for option in options
         ),
         checkpoint_bytes=states.checkpoint,
         checkpoints_bytes=(train.keep_checkpoints + 1) * states.checkpoint,
-        pictures=pictures if pictures is not None else pictures_of(recipe),
+        pictures=pictures if pictures is not None else num_training_images(recipe),
         latent_bytes=latent_bytes(recipe, shape),
         text_bytes=text_bytes(recipe),
     )
 
 
-def _way(recipe: Recipe, shape: Shape, every: int) -> Way:
+def _checkpointing_plan(recipe: Recipe, shape: Shape, every: int) -> CheckpointingPlan:
     conditioning, denoiser = recipe.conditioning, recipe.denoiser
     precision = recipe.train.precision
-    kept = activations(conditioning, denoiser, shape, precision=precision, every=every)
+    saved = activations(conditioning, denoiser, shape, precision=precision, every=every)
     model = meta_model(conditioning, denoiser, 1, shape[0])
     recompute_blocks(model.denoiser.blocks, every)
-    return Way(every, kept, denoiser_flops(model, shape, backward=True))
+    return CheckpointingPlan(every, saved, denoiser_flops(model, shape, backward=True))
 
 
-def _whole(model: LatentDenoiser, states: States, plain: Activations) -> Whole:
+def _footprint(model: LatentDenoiser, states: States, full: Activations) -> ModelFootprint:
     blocks = [sum(p.numel() for p in block.parameters()) for block in model.denoiser.blocks]
     outside = sum(p.numel() for p in model.parameters()) - sum(blocks)
-    return Whole(states, plain, max(blocks), outside)
+    return ModelFootprint(states, full, max(blocks), outside)

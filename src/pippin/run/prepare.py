@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin data prepare``: the caches that training reads, built by one process or several."""
+"""``pippin data prepare``: build the caches of training, by one process or several."""
 
 import multiprocessing
 import os
@@ -26,25 +26,26 @@ from pippin.system.stop import in_main_thread, signals_interrupt
 from pippin.system.terminal import note
 from pippin.training.world import joined, take_card
 
-GRACE = 3.0
-"""Seconds that a stopped process has to end by itself."""
+TERMINATION_TIMEOUT = 3.0
+"""Seconds until a terminated process is killed."""
 
 
 def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = None) -> MomentSource:
     """Build the caches of a recipe: latents, bucket by bucket, and captions where it reads text.
 
-    Several processes share the work: those that torchrun started, ``processes`` on this machine,
-    and any others that were given the same settings. They meet only in the caches' folders.
+    Several processes share the work: those of torchrun, ``processes`` on this machine, and any
+    others with the same settings. They coordinate through the caches' folders only.
 
     Args:
-        recipe: whose training pictures are cached, whether or not its cache is enabled.
-        processes: on this machine, this one among them; the others start when shards are missing.
-        console: where progress is shown.
+        recipe: the recipe whose training images are cached, whether or not its cache is enabled.
+        processes: number of processes on this machine, including this one; the others start when
+            shards are missing.
+        console: for progress.
 
     Raises:
-        ConfigError: processes below 1 or started twice, or parts that do not fit.
-        ValueError: pictures that cannot be used, or fewer cards than processes.
-        OSError: no room; whole shards stay.
+        ConfigError: processes below 1 or started twice, or settings that do not fit.
+        ValueError: images that cannot be used, or fewer GPUs than processes.
+        OSError: disk full; complete shards stay.
     """
     recipe = replace(recipe, cache=replace(recipe.cache, enabled=True))
     console = console or Console(stderr=True)
@@ -56,96 +57,98 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
                 f"torchrun has started {world.size} processes already: leave --processes out"
             )
         if world.size > 1:
-            with world.first_alone():  # which looks into every picture, the others at its notes
+            with world.first_alone():  # rank 0 scans the images, the others read its index
                 check_data(Parts(recipe, Console(quiet=True)))
-        with _helped(recipe, processes, console) as builders:
+        with _spawning_builders(recipe, processes, console) as builders:
             return _build(recipe, console, builders_of(world) if world.size > 1 else builders)
 
 
 def _build(recipe: Recipe, console: Console, builders: Builders) -> MomentSource:
     parts = Parts(recipe, console, builders)
-    if builders.first:  # before any other process is started
+    if builders.is_main:  # before any other process is started
         check_data(parts)
     moments, _ = parts.moments, parts.captions
-    if builders.first:
-        parts.say_cut_captions()
+    if builders.is_main:
+        parts.warn_truncated_captions()
     return moments
 
 
 @contextmanager
-def _helped(recipe: Recipe, processes: int, console: Console) -> Iterator[Builders]:
+def _spawning_builders(recipe: Recipe, processes: int, console: Console) -> Iterator[Builders]:
     """The builders; the other processes start when shards are missing, and end with the body."""
     if processes == 1:
         yield Builders()
         return
-    take_place(recipe, 0, processes)
+    set_process_device(recipe, 0, processes)
     helpers: list[SpawnProcess] = []
 
     def start(missing: int) -> None:
-        for place in range(len(helpers) + 1, min(processes, missing)):
-            helpers.append(_started(recipe, place, processes))
+        for rank in range(len(helpers) + 1, min(processes, missing)):
+            helpers.append(_start_helper(recipe, rank, processes))
 
     try:
         yield Builders(ready=start)
     except BaseException:
         for helper in helpers:
             helper.terminate()
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + TERMINATION_TIMEOUT
         for helper in helpers:
             helper.join(max(0.0, deadline - time.monotonic()))
-            helper.kill()  # where it waits for a slow disk; what it began is made again
+            helper.kill()  # it may wait for a slow disk; its unfinished shard is rebuilt
             helper.join()
         raise
-    for place, helper in enumerate(helpers, start=1):
+    for rank, helper in enumerate(helpers, start=1):
         helper.join()
         if helper.exitcode:
             killed = helper.exitcode == -signal.SIGKILL
             advice = ", killed: out of memory? fewer --processes take less" if killed else ""
             note(
                 console,
-                f"ended early (exit code {helper.exitcode}{advice}); the others made its part",
-                label=f"process {place}",
+                f"ended early (exit code {helper.exitcode}{advice}); the others built its shards",
+                label=f"process {rank}",
             )
 
 
-def _started(recipe: Recipe, place: int, processes: int) -> SpawnProcess:
-    """One more process. Ctrl-C reaches all of them at once; only the first heeds it."""
-    call = pickle.dumps((_help, (recipe, place, processes)))
+def _start_helper(recipe: Recipe, rank: int, processes: int) -> SpawnProcess:
+    """Start one more process. Ctrl-C reaches all processes; only the main one handles it."""
+    call = pickle.dumps((_run_helper, (recipe, rank, processes)))
     helper = multiprocessing.get_context("spawn").Process(target=call_in_child, args=(call,))
-    if not in_main_thread():  # which alone may change what is ignored
+    if not in_main_thread():  # only the main thread may change signal handlers
         helper.start()
         return helper
-    heeds = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a new process inherits what is ignored
+    handler = signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a new process inherits what is ignored
     try:
         helper.start()
     finally:
-        signal.signal(signal.SIGINT, heeds)
+        signal.signal(signal.SIGINT, handler)
     return helper
 
 
-def _help(recipe: Recipe, place: int, processes: int) -> None:
-    """One of the other processes: it ends when the first one does, however that ends."""
+def _run_helper(recipe: Recipe, rank: int, processes: int) -> None:
+    """Main function of a helper process; it ends when the main process ends."""
     console = Console(stderr=True)
     try:
         with signals_interrupt():
-            take_place(recipe, place, processes)
-            _build(recipe, console, Builders(first=False))
+            set_process_device(recipe, rank, processes)
+            _build(recipe, console, Builders(is_main=False))
     except KeyboardInterrupt:
-        sys.exit(0)  # asked to by the first, which says how to go on
+        sys.exit(0)  # the main process asked for it and says how to resume
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
-        note(console, f"process {place}: {killed_worker(error) or error}")
+        note(console, f"process {rank}: {killed_worker(error) or error}")
         sys.exit(1)
 
 
-def take_place(recipe: Recipe, place: int, processes: int) -> None:
-    """A card of its own, or its share of the processor's cores."""
+def set_process_device(recipe: Recipe, rank: int, processes: int) -> None:
+    """Give a process its own GPU, or its share of the CPU's cores."""
     device = recipe.train.device
     if ":" in device:
         raise ConfigError(
-            f"train.device {device} would put {processes} processes on one card: give "
+            f"train.device {device} would put {processes} processes on one GPU: give "
             "cuda, and each takes its own"
         )
     if torch.cuda.is_available() and device != "cpu":
-        take_card(place, processes, "--processes")
+        take_card(rank, processes, "--processes")
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // processes))

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What samples are compared with, and which real images show what a perfect model could reach.
+"""Reference of sample quality, and the real images that show the level of a perfect model.
 
-``evaluation.reference`` says which:
+``evaluation.reference`` selects it:
 
 - train: the training images. The floor is the held-out images against them.
-- validation: the held-out images, as papers that report against ImageNet's validation set do. The
-  floor is training images against them, as many as there are samples: real images of the same
-  source, none of them in the reference.
-- a file of statistics: for the Frechet distances alone, for statistics hold no images. All else,
-  and the floor's images, are as with train.
+- validation: the held-out images, as in papers that report against ImageNet's validation set. The
+  floor is as many training images as there are samples: real images of the same source, none of
+  them in the reference.
+- a file of statistics: for the Frechet distances only, since statistics contain no images. All
+  other measures, and the floor's images, are as with train.
 """
 
 from collections.abc import Callable
@@ -29,24 +29,24 @@ Clean = Callable[[Split], Features]
 
 @dataclass(frozen=True, kw_only=True)
 class QualityReference:
-    """A reference, and how images are compared with it."""
+    """A reference, and the comparison of images with it."""
 
     kind: ReferenceKind
     images: Features
     floor: Features
-    """Of real images, none of which is in the reference."""
+    """Features of real images outside the reference."""
     statistics: ReferenceStatistics | None = None
-    """For the Frechet distances in the place of those of ``images``."""
+    """For the Frechet distances, in place of those of ``images``."""
 
     def compare(
         self, generated: Features, config: EvaluationConfig, subject: Subject
     ) -> list[Measure]:
-        """Distances of images, whose protocol names the reference where it is not train."""
-        found = compare(generated, self.images, config, subject, self.statistics)
+        """Distances of images; their protocol names the reference where it is not train."""
+        measures = compare(generated, self.images, config, subject, self.statistics)
         if self.kind == "train":
-            return found
-        named = {"reference": self.kind}
-        return [replace(one, protocol=one.protocol | named) for one in found]
+            return measures
+        entry = {"reference": self.kind}
+        return [replace(measure, protocol=measure.protocol | entry) for measure in measures]
 
 
 def quality_reference(
@@ -55,12 +55,12 @@ def quality_reference(
     """The reference of a recipe.
 
     Args:
-        config: says which.
-        extractor: of the samples.
-        clean: takes features; called for the splits that are needed.
+        config: selects the reference.
+        extractor: features of the samples.
+        clean: extracts features; called for the splits that are needed.
 
     Raises:
-        ValueError: too few held-out images, or statistics that are not there or of other features.
+        ValueError: too few held-out images, or statistics that are missing or of other features.
     """
     kind = config.reference_kind
     if kind == "validation":
@@ -80,18 +80,18 @@ def quality_reference(
 
 
 def check_count(count: int, config: EvaluationConfig, dim: int) -> None:
-    """Refuse held-out images that are too few for the distances.
+    """Refuse too few held-out images for the distances.
 
-    KID's subsets must be whole and every image must have its neighbours. Where so many samples are
-    drawn that the Frechet distance leads, the reference's covariance must not be singular.
+    KID needs full subsets, and every image its neighbours. From :data:`SMALL` samples on, where
+    the Frechet distance is the main measure, the reference's covariance must not be singular.
 
     Args:
-        count: of held-out images.
+        count: number of held-out images.
         config: subsets, neighbours and samples.
-        dim: of the features.
+        dim: dimension of the features.
 
     Raises:
-        ValueError: naming both numbers, and what to give.
+        ValueError: the message names both numbers, and what to give.
     """
     needed = {
         config.kid_subset_size: "evaluation.kid_subset_size",
@@ -99,11 +99,11 @@ def check_count(count: int, config: EvaluationConfig, dim: int) -> None:
     }
     if config.num_samples >= SMALL:
         needed[dim + 1] = f"one more than the {dim} features, for the Frechet distance"
-    most = max(needed)
-    if count < most:
+    minimum = max(needed)
+    if count < minimum:
         raise ValueError(
-            f"evaluation.reference validation has {count} held-out images, and {most} are needed "
-            f"({needed[most]}): give more images or a larger data.held_out_share, take "
+            f"evaluation.reference validation has {count} held-out images, and {minimum} are "
+            f"needed ({needed[minimum]}): give more images or a larger data.held_out_share, use "
             "--evaluation.reference train, or give statistics of a validation set that `pippin "
             "reference FOLDER --out FILE.npz` wrote: --evaluation.reference FILE.npz"
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A further column of captions for own pictures, by a captioning model or from a file."""
+"""Add a column of captions to a custom data set, by a captioning model or from a file."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,17 +20,17 @@ from pippin.system.lines import append_lines, read_lines
 from pippin.system.lock import folder_lock
 
 TEXT_RECIPE = "folder/mmdit-disentangled-text"
-"""The recipe that reads captions of a folder, by whose length they are counted."""
+"""The recipe for captions of a folder; its limit of tokens defines long captions."""
 Progress = Callable[[int, int], None]
-"""Called with (pictures done, pictures in all)."""
+"""Called with (images done, images in total)."""
 
 
 @runtime_checkable
-class Describes(Protocol):
-    """What is needed of a captioning model."""
+class Captioner(Protocol):
+    """Interface of a captioning model."""
 
     num_cut: int
-    """Captions so far that had not come to their end."""
+    """Number of captions so far that reached the limit of new tokens."""
 
     def describe(self, images: list[UInt8[Tensor, "3 _ _"]]) -> list[str]:
         """A caption of each image."""
@@ -39,25 +39,25 @@ class Describes(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Recaptioned:
-    """What was done."""
+    """Result of recaptioning."""
 
     path: Path
     """The metadata file."""
     written: int
     kept: int
-    """Pictures that had a caption in this column before."""
+    """Images that had a caption in this column before."""
     empty: int
-    """Pictures without one now, those that could not be read aside."""
+    """Images without a caption now, apart from unreadable ones."""
     unread: Mapping[str, str] = field(default_factory=dict)
-    """Picture -> why it could not be read."""
+    """Unreadable image -> reason."""
     unknown: tuple[str, ...] = ()
     """Names in the given file that the folder does not have."""
     num_cut: int = 0
-    """Captions that the model had not ended after as many tokens as it may write."""
+    """Captions that the model had not finished at its limit of new tokens."""
 
 
 def merge_captions(data: ImagesConfig, column: str, given: Path) -> Recaptioned:
-    """Take captions that were made elsewhere.
+    """Write captions of a given file into a column.
 
     Raises:
         ValueError: nothing in the file is of this folder; or see
@@ -71,34 +71,34 @@ def merge_captions(data: ImagesConfig, column: str, given: Path) -> Recaptioned:
     if len(unknown) == len(captions):
         first = f", such as {unknown[0]}" if unknown else ""
         raise ValueError(
-            f"{given} names no picture of {data.path}: file_name must be relative to the folder; "
+            f"{given} names no image of {data.path}: file_name must be relative to the folder; "
             f"it has {len(captions)} names{first}"
         )
     with folder_lock(Path(data.path)):
-        return _set(data, column, entries, captions, unknown=unknown)
+        return _write_column(data, column, entries, captions, unknown=unknown)
 
 
 def write_captions(
     data: ImagesConfig,
     column: str,
-    captioner: Callable[[], Describes],
+    captioner: Callable[[], Captioner],
     *,
     fingerprint: str,
     batch_size: int,
     progress: Progress,
 ) -> Recaptioned:
-    """Describe every picture that has no caption in the column.
+    """Describe every image that has no caption in the column.
 
-    Captions are kept in a hidden file of the folder as they come, and the metadata file is written
-    at the end; after a kill the same call goes on.
+    Captions are appended to a hidden file of the folder, and the metadata file is written at the
+    end; after a kill the same call resumes.
 
     Args:
-        data: the folder, and which metadata file.
-        column: that :func:`pippin.data.metadata.check_column` allows.
-        captioner: made only where something is to be described.
-        fingerprint: of the captioner: another one's hidden file is not read.
-        batch_size: pictures described at once.
-        progress: told after each batch.
+        data: the folder and its metadata file.
+        column: a column that :func:`pippin.data.metadata.check_column` allows.
+        captioner: builds the captioning model; called only where captions are missing.
+        fingerprint: fingerprint of the captioner: the hidden file of another one is not read.
+        batch_size: images per batch.
+        progress: called after each batch.
 
     Raises:
         ValueError, OSError: see :func:`pippin.data.recaption.set_column`.
@@ -108,57 +108,60 @@ def write_captions(
     entries = _entries(data)
     with folder_lock(folder):
         journal = folder / f".{column}-{fingerprint}.jsonl"
-        captions = _remembered(journal)
-        open_ones = [e for e in entries if not e.captions.get(column) and e.name not in captions]
+        captions = _read_journal(journal)
+        pending = [e for e in entries if not e.captions.get(column) and e.name not in captions]
         unread: dict[str, str] = {}
-        model = captioner() if open_ones else None
-        for start in range(0, len(open_ones), batch_size):
-            images = _readable(open_ones[start : start + batch_size], unread)
+        model = captioner() if pending else None
+        for start in range(0, len(pending), batch_size):
+            images = _read_images(pending[start : start + batch_size], unread)
             assert model is not None
-            found = dict(zip(images, model.describe(list(images.values())), strict=True))
-            append_lines(journal, ({"file_name": n, "caption": c} for n, c in found.items()))
-            captions |= found
-            progress(min(start + batch_size, len(open_ones)), len(open_ones))
-        done = _set(data, column, entries, captions, unread=unread)
+            batch = dict(zip(images, model.describe(list(images.values())), strict=True))
+            append_lines(journal, ({"file_name": n, "caption": c} for n, c in batch.items()))
+            captions |= batch
+            progress(min(start + batch_size, len(pending)), len(pending))
+        result = _write_column(data, column, entries, captions, unread=unread)
         journal.unlink(missing_ok=True)
-    return done if model is None else replace(done, num_cut=model.num_cut)
+    return result if model is None else replace(result, num_cut=model.num_cut)
 
 
 def unread_line(data: ImagesConfig, column: str) -> str | None:
-    """How many captions of a column are longer than the recipe of text reads; None where none is,
-    or its encoder is not installed."""
+    """Note on captions of a column that are longer than the text recipe reads; None where there
+    are none, or its encoder is not installed."""
     if not minilm_installed():
         return None
     recipe = get_recipe(TEXT_RECIPE)
     semantic = recipe.conditioning.semantic
     assert isinstance(semantic, TextSemantic)
     captions = [e.captions[column] for e in list_pictures(data).entries if e.captions.get(column)]
-    longer = {one.caption for one in TextEncoder(recipe.text).cuts(captions, semantic.num_tokens)}
-    count = sum(caption in longer for caption in captions)
+    cuts = TextEncoder(recipe.text).cuts(captions, semantic.num_tokens)
+    truncated = {cut.caption for cut in cuts}
+    count = sum(caption in truncated for caption in captions)
     if not count:
         return None
     return (
         f"{count} of {len(captions)} captions ({count / len(captions):.1%}) have more than the "
         f"{semantic.num_tokens} tokens that {TEXT_RECIPE} reads: "
-        "conditioning.semantic.num_tokens reads more"
+        "raise conditioning.semantic.num_tokens to read more"
     )
 
 
 def _entries(data: ImagesConfig) -> list[Entry]:
-    """The images; a new metadata file would keep names of splits as classes."""
+    """The images; refused where a new metadata file would turn names of splits into classes."""
     listing = list_pictures(data)
     listing.check_layout(data.path)
     return listing.entries
 
 
-def _remembered(journal: Path) -> dict[str, str]:
-    """Captions of an earlier call; a torn line is passed over, and its picture described again."""
+def _read_journal(journal: Path) -> dict[str, str]:
+    """Captions of an earlier call; a torn line is skipped, and its image described again."""
     lines = read_lines(journal).objects.values()
-    return {str(one["file_name"]): str(one["caption"]) for one in lines}
+    return {str(line["file_name"]): str(line["caption"]) for line in lines}
 
 
-def _readable(entries: list[Entry], unread: dict[str, str]) -> dict[str, UInt8[Tensor, "3 _ _"]]:
-    """Pixels by name; pictures that cannot be read are noted."""
+def _read_images(
+    entries: list[Entry], unread: dict[str, str]
+) -> dict[str, UInt8[Tensor, "3 _ _"]]:
+    """Pixels by name; unreadable images are added to ``unread``."""
     images = {}
     for entry in entries:
         try:
@@ -168,7 +171,7 @@ def _readable(entries: list[Entry], unread: dict[str, str]) -> dict[str, UInt8[T
     return images
 
 
-def _set(
+def _write_column(
     data: ImagesConfig,
     column: str,
     entries: list[Entry],
@@ -176,14 +179,14 @@ def _set(
     unread: Mapping[str, str] | None = None,
     unknown: tuple[str, ...] = (),
 ) -> Recaptioned:
-    """Write the column, and count."""
+    """Write the column, and count captions."""
     unread = unread or {}
     lacking = [entry.name for entry in entries if not entry.captions.get(column)]
     written = sum(bool(captions.get(name)) for name in lacking)
-    if not written and len(lacking) == len(entries):  # no file is made for nothing
-        first = "".join(f", such as {name}: {why}" for name, why in [*unread.items()][:1])
+    if not written and len(lacking) == len(entries):  # create no file without captions
+        first = "".join(f", such as {name}: {reason}" for name, reason in [*unread.items()][:1])
         raise ValueError(
-            f"no picture of {data.path} gets a caption; {len(unread)} cannot be read{first}"
+            f"no image of {data.path} gets a caption; {len(unread)} cannot be read{first}"
         )
     return Recaptioned(
         path=set_column(data, column, captions),

@@ -15,7 +15,7 @@ from pippin.evaluation.reference import (
     save_statistics,
     stream_statistics,
 )
-from pippin.run.image_set import open_images, say_skipped
+from pippin.run.image_set import log_skipped_files, open_images
 from pippin.types import Images
 
 
@@ -46,7 +46,7 @@ def write_reference(
         raise ValueError(f"--resolution must be 1 or more; got {resolution}")
     extractor = build_features(config, device)
     given = open_images(images)
-    say_skipped(given, images)
+    log_skipped_files(given, images)
     batches = given.batches(config.batch_size)
     if resolution is not None:
         batches = _squares(batches, resolution)

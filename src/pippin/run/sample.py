@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drawing images from a run: in memory, or into a folder with a manifest of the whole protocol."""
+"""Sample images from a run: in memory, or into a folder with a manifest of the whole protocol."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from rich.progress import Progress
 
 from pippin.config import fingerprint, protocol
 from pippin.control import Control, Size
-from pippin.run.asked import asked_controls
 from pippin.run.captions import prompt_features
-from pippin.run.given import images_protocol
 from pippin.run.load import LoadedRun, untrained_run
+from pippin.run.provenance import images_protocol
+from pippin.run.resolve_controls import resolve_controls
 from pippin.run.sample_folder import SampleFolder, SampleRow
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.request import request_conditions
@@ -31,21 +31,21 @@ def draw(
     config: SamplingConfig | None = None,
     text: TextFeatures | None = None,
 ) -> Images:
-    """One image a seed, in order, in memory.
+    """Sample one image per seed, in order, in memory.
 
     Args:
         run: the model.
-        prompts: a class id for each seed, or text for a model of text.
-        seeds: image k depends on seed k, its class and the configuration, by rounding only on
-            anything else.
-        config: how they are drawn; None = as the run's recipe says.
-        text: features of the prompts, where they are at hand; otherwise the encoder is loaded.
+        prompts: a class id for each seed, or text for a text model.
+        seeds: image k depends on seed k, its class and the configuration; on anything else by
+            rounding only.
+        config: sampling configuration; None = the run's.
+        text: features of the prompts; None = load the encoder and compute them.
 
     Raises:
         ValueError: a class or control that the model does not have.
-        FloatingPointError: the model gave values that are not finite.
+        FloatingPointError: the latents are not finite.
     """
-    with _drawing(run, prompts, seeds, config or run.recipe.sampling, text) as batches:
+    with _sample_batches(run, prompts, seeds, config or run.recipe.sampling, text) as batches:
         return torch.cat([batch.images for batch in batches])
 
 
@@ -58,83 +58,82 @@ def draw_into(
     *,
     shown: int | None = None,
 ) -> SampleFolder:
-    """The same images as files of a folder, written as they come.
+    """Sample the same images into files of a folder, as they come.
 
-    Images that are there already, whole and of the same protocol, are kept and not drawn again:
-    after a stop the same call goes on, and other seeds are added. A seed that is asked for twice
-    with one prompt is one image. Where the run was loaded with a crew, its processes share the
-    batches, and the images are bit for bit those of one process.
+    Complete images of the same protocol are reused: after an interruption the same call resumes,
+    and other seeds are added. A seed that occurs twice with one prompt is one image. The ranks of
+    the run's crew share the batches, and the images are bit for bit those of one process.
 
     Args:
         run, prompts, seeds, config: as for :func:`draw`.
         path: see :class:`SampleFolder`.
-        shown: how many of the first images the grid shows; None = all.
+        shown: number of images in the grid, from the first on; None = all.
 
     Raises:
-        ValueError: as :func:`draw`; the folder holds something else or has lost images, or
-            another process draws into it.
+        ValueError: as :func:`draw`; the folder holds other files or lacks images, or
+            another process samples into it.
     """
-    wanted = sample_rows(run, prompts, seeds)
-    rows = different_rows(wanted)
-    if repeated := len(wanted) - len(rows):
+    requested = sample_rows(run, prompts, seeds)
+    rows = different_rows(requested)
+    if repeated := len(requested) - len(rows):
         note(
             run.parts.console,
-            f"{repeated} of {len(wanted)} images have seed and prompt "
-            "of an earlier one, and are drawn once",
+            f"{repeated} of {len(requested)} images have seed and prompt "
+            "of an earlier one, and are sampled once",
             label="repeated:",
         )
     folder = SampleFolder(path, sampling_protocol(run, config))
     with folder_lock(path):
         pixels = config.pixels(run.recipe.data.resolution)
-        # Whole batches, so that neither a stop nor the number of processes changes a bit:
-        # rounding depends on a row's company.
+        # Whole batches, so that neither an interruption nor the number of ranks changes a bit:
+        # rounding depends on the other rows of a batch.
         size = config.batch_size
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         missing = [
             batch for batch in batches if not all(folder.holds(row, pixels) for row in batch)
         ]
         if missing and run.parts.text_rule is not None:
-            _ = run.parts.text_encoder  # what is wrong with it is said before anything is written
-        asked = [row.prompt for batch in missing for row in batch]
-        folder.begin(rows, _name_cut(run, asked, config))
+            _ = run.parts.text_encoder  # its errors come before anything is written
+        prompts = [row.prompt for batch in missing for row in batch]
+        folder.begin(rows, _warn_truncated_prompts(run, prompts, config))
         if missing:
-            _name_idle(run, len(missing), size)
-            run.crew.tell(_order(run, missing, config, path))
+            _warn_idle_ranks(run, len(missing), size)
+            run.crew.broadcast(_draw_command(run, missing, config, path))
             _draw_share(run, missing, config, folder)
-            run.crew.meet()
+            run.crew.barrier()
         folder.finish(rows, shown)
     return folder
 
 
 def help_drawing(run: LoadedRun) -> None:
-    """Draw this process's share of whatever the first one draws into a folder, until it ends.
+    """Sample this rank's share of whatever rank 0 samples into a folder, until rank 0 ends.
 
     Args:
-        run: loaded with the crew, as the first process did.
+        run: loaded with the crew, as on rank 0.
 
     Raises:
-        ValueError: this process loaded another checkpoint than the first one.
+        ValueError: this rank loaded another checkpoint than rank 0.
         FloatingPointError: as :func:`draw`.
     """
     runs: dict[str, LoadedRun] = {run.weights: run}
-    for order in run.crew.orders():
-        weights, config = order["weights"], SamplingConfig.from_dict(order["sampling"])
+    for command in run.crew.commands():
+        weights, config = command["weights"], SamplingConfig.from_dict(command["sampling"])
         if weights not in runs:
             runs[weights] = untrained_run(run.recipe, run.parts.console, run.crew, run.parts)
         own = runs[weights]
         batches = [
             sample_rows(own, [prompt for _, prompt in batch], [seed for seed, _ in batch])
-            for batch in order["batches"]
+            for batch in command["batches"]
         ]
-        folder = SampleFolder(Path(order["folder"]), sampling_protocol(own, config))
+        folder = SampleFolder(Path(command["folder"]), sampling_protocol(own, config))
         _draw_share(own, batches, config, folder)
-        run.crew.meet()
+        run.crew.barrier()
 
 
-def _name_cut(
+def _warn_truncated_prompts(
     run: LoadedRun, prompts: Sequence[Prompt], config: SamplingConfig
 ) -> list[CutCaption]:
-    """The prompts, the negative one among them, that are longer than the model reads; said too."""
+    """Find and log the prompts, with the negative one, that are longer than the model reads."""
     rule = run.parts.text_rule
     texts = [prompt for prompt in dict.fromkeys(prompts) if isinstance(prompt, str)]
     if rule is None or not texts:
@@ -142,14 +141,14 @@ def _name_cut(
     if config.negative_prompt is not None:
         texts.append(config.negative_prompt)
     cuts = run.parts.text_encoder.cuts(texts, rule.num_tokens)
-    run.parts.say_cut(cuts)
+    run.parts.warn_truncated_prompts(cuts)
     return cuts
 
 
-def _order(
+def _draw_command(
     run: LoadedRun, batches: Sequence[Sequence[SampleRow]], config: SamplingConfig, path: Path
 ) -> dict[str, Any]:
-    """What the other processes have to know."""
+    """The command for the other ranks."""
     return {
         "weights": run.weights,
         "sampling": config.to_dict(),
@@ -158,22 +157,22 @@ def _order(
     }
 
 
-def _name_idle(run: LoadedRun, batches: int, size: int) -> None:
-    """Say where some processes have nothing to draw."""
-    processes = run.crew.world.size
-    if batches < processes:
+def _warn_idle_ranks(run: LoadedRun, batches: int, size: int) -> None:
+    """Warn where there are fewer batches than ranks."""
+    ranks = run.crew.world.size
+    if batches < ranks:
         note(
             run.parts.console,
             f"{batches} batches of at most {size} images for "
-            f"{processes} processes; a smaller batch size of sampling gives work to all",
-            label="idle processes:",
+            f"{ranks} ranks; reduce sampling.batch_size to use all of them",
+            label="idle ranks:",
         )
 
 
 def sample_rows(
     run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int]
 ) -> list[SampleRow]:
-    """The manifest's row of each seed; prompts beyond the seeds are not looked at."""
+    """The manifest's row of each seed; prompts beyond the seeds are ignored."""
     return [
         SampleRow(
             seed=seed,
@@ -185,11 +184,11 @@ def sample_rows(
 
 
 def different_rows(rows: Sequence[SampleRow]) -> list[SampleRow]:
-    """The rows in order, without those whose image an earlier one is."""
-    found: dict[str, SampleRow] = {}
+    """The rows in order, without repeated images."""
+    unique: dict[str, SampleRow] = {}
     for row in rows:
-        found.setdefault(row.file, row)
-    return list(found.values())
+        unique.setdefault(row.file, row)
+    return list(unique.values())
 
 
 def _draw_share(
@@ -198,24 +197,24 @@ def _draw_share(
     config: SamplingConfig,
     folder: SampleFolder,
 ) -> None:
-    """This process's batches, written as they come."""
+    """Sample this rank's batches and write them as they come."""
     world = run.crew.world
     rows = [row for batch in batches for row in batch]
-    controls = asked_controls(run, config.control, *_prompts_and_seeds(rows), _size(run, config))
-    asked = dict(zip(rows, controls, strict=True)) if controls is not None else None
+    controls = resolve_controls(run, config.control, *_prompts_and_seeds(rows), _size(run, config))
+    by_row = dict(zip(rows, controls, strict=True)) if controls is not None else None
     own = batches[world.rank :: world.size]
     sampler = run.sampler(config)
     with Progress(console=run.parts.console, transient=True) as progress:
         task = progress.add_task("sampling", total=sum(map(len, own)))
         for batch in own:
             prompts, seeds = _prompts_and_seeds(batch)
-            of_batch = [asked[row] for row in batch] if asked is not None else None
-            # Text too is encoded by batches: its rounding depends on its company as well.
-            conditions = _conditions(run, prompts, seeds, config, of_batch)
-            for drawn in sampler.batches(
+            batch_controls = [by_row[row] for row in batch] if by_row is not None else None
+            # Text is also encoded by batch: its rounding depends on the other rows as well.
+            conditions = _conditions(run, prompts, seeds, config, batch_controls)
+            for sampled in sampler.batches(
                 conditions, seeds, run.parts.autoencoder, run.recipe.data.resolution
             ):
-                for row, image in zip(batch, drawn.images, strict=True):
+                for row, image in zip(batch, sampled.images, strict=True):
                     folder.add(row, image)
             progress.advance(task, len(batch))
 
@@ -229,7 +228,7 @@ def _prompts_and_seeds(rows: Sequence[SampleRow]) -> tuple[list[Prompt], list[in
 
 
 @contextmanager
-def _drawing(
+def _sample_batches(
     run: LoadedRun,
     prompts: Sequence[Prompt],
     seeds: Sequence[int],
@@ -237,9 +236,9 @@ def _drawing(
     text: TextFeatures | None = None,
 ) -> Iterator[Iterator[SampleBatch]]:
     """Batches of images with a progress bar."""
-    controls = asked_controls(run, config.control, prompts, seeds, _size(run, config))
+    controls = resolve_controls(run, config.control, prompts, seeds, _size(run, config))
     if text is None:
-        _name_cut(run, prompts, config)
+        _warn_truncated_prompts(run, prompts, config)
     conditions = _conditions(run, prompts, seeds, config, controls, text)
     sampler = run.sampler(config)
     with Progress(console=run.parts.console, transient=True) as progress:
@@ -261,7 +260,7 @@ def _conditions(
     controls: list[Control] | None,
     text: TextFeatures | None = None,
 ) -> Conditions:
-    """What some samples ask for."""
+    """Conditions of some samples."""
     return request_conditions(
         _classes(run, prompts),
         config.control,
@@ -275,23 +274,23 @@ def _conditions(
 
 
 def _classes(run: LoadedRun, prompts: Sequence[Prompt]) -> list[int] | None:
-    """Class ids, for a model of classes."""
+    """Class ids, for a class-conditional model."""
     if run.recipe.conditioning.semantic.kind != "label":
         return None
-    odd = [prompt for prompt in prompts if isinstance(prompt, str)]
-    if odd:
-        raise ValueError(f"this model reads classes, not text; got {odd[0]!r}")
+    invalid = [prompt for prompt in prompts if isinstance(prompt, str)]
+    if invalid:
+        raise ValueError(f"this model reads classes, not text; got {invalid[0]!r}")
     return [prompt for prompt in prompts if isinstance(prompt, int)]
 
 
 def _text(run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int]) -> TextFeatures | None:
-    """Features of prompts, for a model of text."""
+    """Features of prompts, for a text model."""
     rule = run.parts.text_rule
     if rule is None:
         return None
-    odd = [prompt for prompt in prompts if not isinstance(prompt, str)]
-    if odd:
-        raise ValueError(f"this model reads text, not classes; got class {odd[0]}")
+    invalid = [prompt for prompt in prompts if not isinstance(prompt, str)]
+    if invalid:
+        raise ValueError(f"this model reads text, not classes; got class {invalid[0]}")
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
     return prompt_features(run.parts.text_encoder, rule, texts, seeds)
 
@@ -303,8 +302,8 @@ def _negative(run: LoadedRun, config: SamplingConfig, seeds: Sequence[int]) -> T
 
 
 def sampling_protocol(run: LoadedRun, config: SamplingConfig) -> dict[str, Any]:
-    """All that decides what the images look like, besides seed and class."""
-    asks_images = config.control.ask == "training"
+    """All settings that the images depend on, besides seed and class."""
+    uses_images = config.control.ask == "training"
     return {
         **{f"sampling.{path}": value for path, value in protocol(config).items()},
         "sampling.evaluations_per_image": run.sampler(config).evaluations_per_image,
@@ -314,5 +313,5 @@ def sampling_protocol(run: LoadedRun, config: SamplingConfig) -> dict[str, Any]:
         "model.recipe": fingerprint(run.recipe),
         **run.identity,
         "autoencoder": run.parts.autoencoder.fingerprint,
-        **(images_protocol(run.parts) if asks_images else {}),
+        **(images_protocol(run.parts) if uses_images else {}),
     }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder of sampled images: one protocol, any seeds and classes, and a manifest of them all.
 
-Images are written as they come and a file is whole or absent, so a stop at any moment costs the
-batch in work only, and the same request goes on where it was.
+Images are written as they are sampled, and each file is complete or absent. An interruption
+therefore costs the current batch only, and the same request resumes.
 """
 
 import hashlib
@@ -26,13 +26,13 @@ from pippin.system.lock import LOCK
 from pippin.types import CutCaption, Prompt
 
 KIND = "samples"
-"""Of :data:`pippin.system.formats.FORMATS`."""
+"""Key of :data:`pippin.system.formats.FORMATS`."""
 MANIFEST = "manifest.json"
 GRID = "grid.png"
 _NAME = re.compile(r"seed-\d{6,}-(class-\d+|text-[0-9a-f]{8})\.png")
-"""What :attr:`SampleRow.file` gives."""
+"""Pattern of :attr:`SampleRow.file`."""
 SHOWN = 36
-"""Images in the grid that goes with an evaluation."""
+"""Number of images in the grid of an evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class SampleRow:
 
     @property
     def file(self) -> str:
-        """The name of its file; text, which may hold anything, goes in as a hash."""
+        """File name; a prompt, which may contain anything, enters as a hash."""
         if isinstance(self.prompt, str):
             name = hashlib.sha256(self.prompt.encode("utf-8", "replace")).hexdigest()[:8]
             return f"seed-{self.seed:06d}-text-{name}.png"
@@ -62,15 +62,15 @@ class SampleRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What made the images of a folder, and which files they are."""
+    """Protocol of the images of a folder, and their files."""
 
     protocol: dict[str, Any]
     fingerprint: str
     images: list[dict[str, Any]]
     complete: bool = True
-    """False: sampling was stopped, and some of the files are not there yet."""
+    """False: sampling was interrupted, and some of the files are missing."""
     cut_prompts: list[dict[str, Any]] = field(default_factory=list)
-    """Prompts, the negative one among them, that have more tokens than were read."""
+    """Truncated prompts, the negative one among them."""
 
     @property
     def files(self) -> list[str]:
@@ -108,35 +108,35 @@ def read_manifest(folder: Path) -> Manifest | None:
 def make_room(path: Path, protocol: Mapping[str, Any]) -> None:
     """Remove images of another protocol from a folder, or those beside a damaged manifest.
 
-    Files of somebody else stay.
+    Other files stay.
 
     Raises:
-        ValueError: there are files and no manifest, so nothing says that they may go.
+        ValueError: there are files and no manifest, so they may belong to the user.
         FormatError: the manifest is of a newer version.
     """
     if not (path / MANIFEST).is_file():
-        _refuse_strangers(path)
+        _refuse_unknown_files(path)
         return
     try:
         SampleFolder(path, protocol)
     except FormatError:
         raise
     except ValueError:
-        names = _own_images(path)
-        # The manifest first, so that it never lists what is gone.
+        names = _listed_images(path)
+        # The manifest first, so that it never lists missing images.
         _write_manifest(path, protocol, [], [], complete=True)
         for name in (*names, GRID):
             (path / name).unlink(missing_ok=True)
 
 
 def remove_samples(path: Path) -> None:
-    """Remove all images of a folder, what belongs to them, and the folder if it is empty then."""
+    """Remove all images of a folder and their manifest, and the folder where it is then empty."""
     if not (path / MANIFEST).is_file():
         return
-    for name in (*_own_images(path), GRID, MANIFEST, LOCK):
+    for name in (*_listed_images(path), GRID, MANIFEST, LOCK):
         (path / name).unlink(missing_ok=True)
     remove_staged(path)
-    with suppress(OSError):  # somebody's own files are in it
+    with suppress(OSError):  # the folder has other files
         path.rmdir()
 
 
@@ -145,51 +145,51 @@ class SampleFolder:
 
     Args:
         path: new, empty, or a folder of images of the same protocol, which stay.
-        protocol: all that decides what the images look like, besides seed and class.
+        protocol: all that the images depend on, besides seed and class.
 
     Raises:
-        ValueError: the folder holds images of another protocol (what differs is named), or
-            files of someone else.
+        ValueError: the folder holds images of another protocol (the message names the difference),
+            or unknown files.
     """
 
     def __init__(self, path: Path, protocol: Mapping[str, Any]) -> None:
         self.path, self.protocol = path, dict(protocol)
         manifest = read_manifest(path)
         if manifest is None:
-            _refuse_strangers(path)
+            _refuse_unknown_files(path)
         else:
-            _refuse_change(path, manifest.protocol, self.protocol)
+            _check_protocol(path, manifest.protocol, self.protocol)
         self._images = {} if manifest is None else {row["file"]: row for row in manifest.images}
         self._complete = manifest is not None and manifest.complete
         self._cut = [] if manifest is None else list(manifest.cut_prompts)
 
     def begin(self, rows: Sequence[SampleRow], cut: Sequence[CutCaption] = ()) -> None:
-        """Record what the images are going to be, before the first one.
+        """Record the rows in the manifest before the first image.
 
         Args:
-            rows: of the request.
-            cut: its prompts that are longer than the model reads.
+            rows: rows of the request.
+            cut: its truncated prompts.
 
         Raises:
-            ValueError: images of an earlier request, which was complete, are gone.
+            ValueError: images of an earlier, complete request are missing.
         """
         make_folder(self.path)
-        asked = {row.file for row in rows}
+        requested = {row.file for row in rows}
         if self._complete:
-            gone = sorted(self._images.keys() - asked - listed(self.path))
-            if gone:
+            missing = sorted(self._images.keys() - requested - listed(self.path))
+            if missing:
                 raise ValueError(
-                    f"{self.path} has lost {len(gone)} images that its {MANIFEST} lists "
-                    f"({gone[0]}): put them back or draw them again by the command that drew "
-                    "them, or give another folder"
+                    f"{self.path} has lost {len(missing)} images that its {MANIFEST} lists "
+                    f"({missing[0]}): restore them, sample them again with the command that "
+                    "made them, or give another folder"
                 )
         remove_staged(self.path)
         self._images |= {row.file: row.to_dict() for row in rows}
-        self._cut += [one for one in (x.to_dict() for x in cut) if one not in self._cut]
+        self._cut += [cut for cut in (x.to_dict() for x in cut) if cut not in self._cut]
         self._record(complete=False)
 
     def holds(self, row: SampleRow, pixels: tuple[int, int]) -> bool:
-        """Whether an image of this (height, width) is there and whole."""
+        """Whether a complete image of this (height, width) exists."""
         try:
             return read_image(self.path / row.file).shape == (3, *pixels)
         except ValueError:
@@ -200,46 +200,46 @@ class SampleFolder:
         save_png(image, self.path / row.file)
 
     def finish(self, rows: Sequence[SampleRow], shown: int | None = None) -> None:
-        """Write the grid and the complete manifest, when all images of a request were drawn.
+        """Write the grid and the complete manifest, after all images of a request.
 
-        Images of earlier requests that are not there leave the manifest where one of them was
-        stopped: what it had not drawn cannot be told from what was removed since.
+        Missing images of earlier, interrupted requests leave the manifest: images that were never
+        sampled cannot be told from images that were removed since.
 
         Args:
-            rows: of the request.
-            shown: how many of its first images the grid shows; None = all.
+            rows: rows of the request.
+            shown: number of images in the grid, from the first on; None = all.
 
         Raises:
-            ValueError: an image of the request is not there; the manifest stays incomplete.
+            ValueError: an image of the request is missing; the manifest stays incomplete.
         """
-        there = listed(self.path)
-        missing = [row.file for row in rows if row.file not in there]
+        existing = listed(self.path)
+        missing = [row.file for row in rows if row.file not in existing]
         if missing:
             raise ValueError(
-                f"{self.path} lacks {len(missing)} of {len(rows)} images that were drawn into it "
-                f"({missing[0]}): something removed them, or the machine that drew them writes "
-                "to another disk of that name; the same command draws what is missing"
+                f"{self.path} lacks {len(missing)} of {len(rows)} images of this request "
+                f"({missing[0]}): something removed them, or the machine that sampled them writes "
+                "to another disk of that name; the same command samples what is missing"
             )
         images = torch.stack([read_image(self.path / row.file) for row in rows[:shown]])
         save_png(grid(images), self.path / GRID)
-        sync_tree(self.path)  # the images, which the manifest vouches for
-        self._images = {name: row for name, row in self._images.items() if name in there}
+        sync_tree(self.path)  # flush the images before the manifest that lists them
+        self._images = {name: row for name, row in self._images.items() if name in existing}
         self._record(complete=True)
 
     def keep_only(self, rows: Sequence[SampleRow]) -> None:
-        """Remove all other images, the manifest first, so that it never lists what is gone."""
+        """Remove all other images, the manifest first, so that it never lists missing images."""
         names = {row.file for row in rows}
-        gone = [name for name in self._images if name not in names]
+        removed = [name for name in self._images if name not in names]
         self._images = {name: row for name, row in self._images.items() if name in names}
         self._record(complete=True)
-        for name in gone:
+        for name in removed:
             (self.path / name).unlink(missing_ok=True)
 
     def _record(self, *, complete: bool) -> None:
         images = list(self._images.values())
-        shown = {row.get("prompt") for row in images}
-        shown.add(self.protocol.get("sampling.negative_prompt"))
-        cut = [one for one in self._cut if one["prompt"] in shown]
+        prompts = {row.get("prompt") for row in images}
+        prompts.add(self.protocol.get("sampling.negative_prompt"))
+        cut = [entry for entry in self._cut if entry["prompt"] in prompts]
         _write_manifest(self.path, self.protocol, images, cut, complete=complete)
 
 
@@ -261,8 +261,8 @@ def _write_manifest(
     write_stamped(path / MANIFEST, KIND, asdict(manifest))
 
 
-def _own_images(path: Path) -> list[str]:
-    """What the manifest lists; where it is damaged, what is named as images of ours are."""
+def _listed_images(path: Path) -> list[str]:
+    """Images of the manifest; where it is damaged, all files with a sample's name."""
     try:
         manifest = read_manifest(path)
     except ValueError:
@@ -270,28 +270,28 @@ def _own_images(path: Path) -> list[str]:
     return [] if manifest is None else manifest.files
 
 
-def _refuse_strangers(path: Path) -> None:
-    strangers = sorted(one.name for one in path.glob("[!.]*"))
-    if path.exists() and strangers:
+def _refuse_unknown_files(path: Path) -> None:
+    unknown = sorted(file.name for file in path.glob("[!.]*"))
+    if path.exists() and unknown:
         raise ValueError(
-            f"{path} holds other files ({strangers[0]}, ...) and no {MANIFEST} of `pippin "
+            f"{path} holds other files ({unknown[0]}, ...) and no {MANIFEST} of `pippin "
             "sample`: move them away, or give a new or empty folder with --out"
         )
 
 
-def _refuse_change(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    here = json.loads(json.dumps(here))  # tuples become lists
-    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
-    if names and all(name in IDENTITY and name not in there for name in names):
+def _check_protocol(path: Path, recorded: dict[str, Any], new: dict[str, Any]) -> None:
+    new = json.loads(json.dumps(new))  # tuples become lists
+    names = [name for name in {**recorded, **new} if recorded.get(name) != new.get(name)]
+    if names and all(name in IDENTITY and name not in recorded for name in names):
         raise ValueError(
-            f"{path} holds images of an earlier version of pippin, whose {MANIFEST} does not say "
-            f"which files drew them ({', '.join(names)}): whether these weights did cannot be "
-            "known, so no image is added. Give another folder with --out, or move these images "
-            "away and draw them again"
+            f"{path} holds images of an earlier version of pippin, whose {MANIFEST} does not "
+            f"record the weights ({', '.join(names)}): whether these weights made them is "
+            "unknown, so no image is added. Give another folder with --out, or move these images "
+            "away and sample them again"
         )
     if names:
-        lines = "\n".join(f"  {n}: {there.get(n)!r} there, {here.get(n)!r} here" for n in names)
+        lines = "\n".join(f"  {n}: {recorded.get(n)!r} there, {new.get(n)!r} here" for n in names)
         raise ValueError(
-            f"{path} holds images that were made in another way:\n{lines}\n"
+            f"{path} holds images of another protocol:\n{lines}\n"
             "they are not overwritten: give another folder with --out"
         )

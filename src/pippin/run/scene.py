@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether samples of a model of shapes show what they were asked for."""
+"""Accuracy of samples of a shapes model: whether they show the requested scene."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -39,12 +39,12 @@ from pippin.run.sample_folder import SHOWN, make_room
 from pippin.types import Images, Prompt
 
 CLASS = "class"
-"""In the place of a kind of caption, for models of classes."""
+"""Key in place of a kind of caption, for class-conditional models."""
 
 
 @cache
 def vocabulary_of(side: int) -> Vocabulary:
-    """What a reader of images of ``side`` pixels looks for: drawings as clean views show them."""
+    """Vocabulary of a reader of ``side`` pixel images: the objects as clean views show them."""
     drawings = []
     for shape in SHAPES:
         for size in SIZES:
@@ -82,7 +82,7 @@ def _drawings(thing: Thing, side: int) -> list[Drawing]:
 
 
 def statement_of(scene: Scene, kind: str) -> Statement:
-    """What a scene's caption of a kind states."""
+    """The statement of a scene's caption of a kind."""
     stated = stated_attributes(scene, kind)
     things = tuple(
         StatedThing(**{n: v for n, v in thing._asdict().items() if n in stated})
@@ -96,7 +96,7 @@ def statement_of(scene: Scene, kind: str) -> Statement:
 
 
 def class_statement(scene: Scene, label: Literal["shape", "shape-colour"]) -> Statement:
-    """What a scene's class states: nothing of how many objects there are."""
+    """The statement of a scene's class: nothing about the number of objects."""
     first = scene.things[0]
     colour = first.colour if label == "shape-colour" else None
     return Statement(things=(StatedThing(shape=first.shape, colour=colour),), counts=False)
@@ -105,12 +105,12 @@ def class_statement(scene: Scene, label: Literal["shape", "shape-colour"]) -> St
 def scene_measures(run: LoadedRun, place: Path) -> list[Measure]:
     """Accuracies of samples for held-out scenes, with their floor and their ceiling.
 
-    Scene k is asked for with one sample seed whatever the kind of caption, so kinds are compared
-    on equal noise.
+    The sample seed of scene k is the same for every kind of caption, so kinds are compared on
+    equal noise.
 
     Args:
-        run: of a model of text, or of classes.
-        place: where samples are kept; those that are there are not drawn again.
+        run: a text model, or a class-conditional one.
+        place: folder of the samples; existing ones are reused.
     """
     config, source = run.recipe.evaluation, run.parts.held_out_source
     assert isinstance(source, ShapesSource)
@@ -118,16 +118,20 @@ def scene_measures(run: LoadedRun, place: Path) -> list[Measure]:
     kinds = config.scene_captions if run.parts.text_rule is not None else (CLASS,)
     statements = {kind: _statements(source, kind, count) for kind in kinds}
     reader = SceneReader(vocabulary_of(run.recipe.data.resolution))
-    drawn = {kind: reader.read(_samples(run, source, kind, count, place / kind)) for kind in kinds}
+    samples = {
+        kind: reader.read(_samples(run, source, kind, count, place / kind)) for kind in kinds
+    }
     real = reader.read(_reconstructions(run, source, count))
     order = permutation(count, "subset", config.seed, "scene")
     shared = {"scenes": "held-out", "source": source.content_hash(), "captions": list(kinds)}
-    mine = shared | sampling_protocol(run, run.recipe.sampling)
+    sample_protocol = shared | sampling_protocol(run, run.recipe.sampling)
     ceiling = dict.fromkeys(kinds, real)
     autoencoded = shared | {"autoencoder": run.parts.autoencoder.fingerprint}
     return [
-        *accuracy_measures(drawn, statements, subject="arm", protocol=mine),
-        *accuracy_measures(drawn, statements, subject="arm", order=order, protocol=mine),
+        *accuracy_measures(samples, statements, subject="arm", protocol=sample_protocol),
+        *accuracy_measures(
+            samples, statements, subject="arm", order=order, protocol=sample_protocol
+        ),
         *accuracy_measures(ceiling, statements, subject="real", protocol=autoencoded),
     ]
 
@@ -142,7 +146,7 @@ def _statements(source: ShapesSource, kind: str, count: int) -> list[Statement]:
 def _samples(
     run: LoadedRun, source: ShapesSource, kind: str, count: int, place: Path
 ) -> Iterator[Images]:
-    """One image a held-out scene, for its caption of a kind or its class."""
+    """One image per held-out scene, for its caption of a kind or its class."""
     prompts: list[Prompt] = [
         source.label(index) if kind == CLASS else source.captions(index)[kind]
         for index in range(count)
@@ -155,7 +159,7 @@ def _samples(
 
 
 def _reconstructions(run: LoadedRun, source: ShapesSource, count: int) -> Iterator[Images]:
-    """Clean views of the same scenes through the autoencoder: what no model behind it exceeds."""
+    """Clean views of the same scenes through the autoencoder: the ceiling of every model."""
     autoencoder = run.parts.autoencoder
     for part in torch.arange(count).split(run.recipe.evaluation.batch_size):
         images = torch.stack([clean_view(source, index).image for index in part.tolist()])

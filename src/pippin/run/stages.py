@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of an evaluation that are finished stay so when it is interrupted."""
+"""Finished parts of an evaluation, kept for the case of an interruption."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -12,37 +12,37 @@ from pippin.system.formats import FORMATS, VERSION, check_format
 from pippin.system.lines import append_lines, read_lines
 
 KIND = "results"
-"""Of :data:`pippin.system.formats.FORMATS`."""
+"""Key of :data:`pippin.system.formats.FORMATS`."""
 
 
 class Stages:
-    """Measures by part, kept in a file until all parts are there.
+    """Measures by part, kept in a file until all parts are finished.
 
     Args:
-        path: of the file; what it holds of another protocol is not used.
-        protocol: all that decides the measures.
+        path: the file; its lines of another protocol are ignored.
+        protocol: all that the measures depend on.
     """
 
     def __init__(self, path: Path, protocol: Mapping[str, Any]) -> None:
         self.path, self.key = path, fingerprint(protocol)
-        self._found = dict(self._kept())
+        self._finished = dict(self._load())
 
-    def measure(self, stage: str, make: Callable[[], list[Measure]]) -> list[Measure]:
-        """The measures of one part: as an interrupted evaluation left them, or made now."""
-        if stage in self._found:
-            return self._found[stage]
-        measures = make()
-        values = [one.to_dict() for one in measures]
+    def measure(self, stage: str, compute: Callable[[], list[Measure]]) -> list[Measure]:
+        """The measures of one part: from an interrupted evaluation, or computed now."""
+        if stage in self._finished:
+            return self._finished[stage]
+        measures = compute()
+        values = [measure.to_dict() for measure in measures]
         line = {"key": self.key, "stage": stage, "measures": values}
         append_lines(self.path, [{VERSION: FORMATS[KIND], **line}])
         return measures
 
     def done(self) -> None:
-        """All parts are there: the next evaluation starts anew."""
+        """Remove the file once all parts are finished: the next evaluation starts over."""
         self.path.unlink(missing_ok=True)
 
-    def _kept(self) -> Iterator[tuple[str, list[Measure]]]:
-        """Parts that are whole; a damaged line is measured again."""
+    def _load(self) -> Iterator[tuple[str, list[Measure]]]:
+        """Load complete parts; a part with a damaged line is computed again."""
         for line in read_lines(self.path).objects.values():
             try:
                 check_format(KIND, line.get(VERSION), self.path)

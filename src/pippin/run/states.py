@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training run holds beside activations: in memory, and on the disk."""
+"""Memory and disk size of a training run's states, activations apart."""
 
 from typing import NamedTuple
 
@@ -18,23 +18,23 @@ from pippin.training.optimizer import build_optimizers
 from pippin.types import stack_controls
 
 IMAGENET_CLASSES = 1000
-IMAGENET_PICTURES = 1_281_167
+IMAGENET_IMAGES = 1_281_167
 """Training images of ILSVRC 2012 (Russakovsky et al. 2015, arXiv 1409.0575)."""
-CC12M_PICTURES = 12_423_374
+CC12M_IMAGES = 12_423_374
 """Pairs of the published list of Conceptual 12M (Changpinyo et al. 2021, arXiv 2102.08981)."""
 FP32 = 4
-"""Bytes: weights, gradients, optimizer and EMA are in fp32 at every precision."""
+"""Bytes per number: weights, gradients, optimizer and EMA are fp32 at every precision."""
 
 
 class States(NamedTuple):
-    """Bytes of one full copy of each, and what the optimizer computes in a step."""
+    """Bytes of one full copy of each state, and the optimizer's FLOPs in a step."""
 
     weights: int
     gradients: int
     optimizer: int
     ema: int
     optimizer_flops: int
-    """Of Muon's products; elementwise work is left out."""
+    """FLOPs of Muon's matrix products; elementwise work is left out."""
 
     @property
     def checkpoint(self) -> int:
@@ -43,22 +43,22 @@ class States(NamedTuple):
 
 
 def training_states(model: LatentDenoiser, train: TrainConfig) -> States:
-    """What training a model keeps.
+    """Estimate the states of training a model.
 
     Adam has two averages of each number and a step count of each tensor, Muon one average of each
-    number. Every average of the weights is as large as they are.
+    number. Every EMA is as large as the weights.
 
     Args:
-        model: of :func:`pippin.run.cost.meta_model`.
-        train: says which optimizer moves what, and how many averages there are.
+        model: built by :func:`pippin.run.cost.meta_model`.
+        train: configuration of optimizers and averages.
     """
     parameters = FP32 * sum(p.numel() for p in model.parameters())
     buffers = sum(b.numel() * b.element_size() for b in model.buffers())
     optimizer = flops = 0
-    for one in build_optimizers(model, train):
-        owned = [p for group in one.param_groups for p in group["params"]]
+    for member in build_optimizers(model, train):
+        owned = [p for group in member.param_groups for p in group["params"]]
         numbers = sum(p.numel() for p in owned)
-        if isinstance(one, Muon):
+        if isinstance(member, Muon):
             optimizer += FP32 * numbers
             flops += sum(orthogonalise_flops(p.shape[0], p.numel() // p.shape[0]) for p in owned)
         else:
@@ -80,8 +80,8 @@ def orthogonalise_flops(rows: int, columns: int) -> int:
 
 
 def classes_of(recipe: Recipe) -> int:
-    """OpenMoji's groups, those of shapes, a foreign model's classes, or ImageNet's where the data
-    say nothing."""
+    """Number of classes: OpenMoji's groups, those of shapes, a converted model's classes, or
+    ImageNet's where the data settings do not say."""
     if isinstance(recipe.data, NoDataConfig):
         return recipe.data.num_classes
     if isinstance(recipe.data, OpenMojiConfig):
@@ -95,9 +95,9 @@ def classes_of(recipe: Recipe) -> int:
     return IMAGENET_CLASSES
 
 
-def pictures_of(recipe: Recipe) -> int | None:
-    """Training pictures: the count of OpenMoji and of shapes; of recipes that follow a paper
-    ImageNet's, or where they read text CC12M's; None where it is not known."""
+def num_training_images(recipe: Recipe) -> int | None:
+    """Number of training images of OpenMoji and of shapes; ImageNet's for recipes that follow a
+    paper, or CC12M's where they read text; None where it is unknown."""
     if isinstance(recipe.data, OpenMojiConfig):
         from pippin.data.openmoji import OpenMojiSource
 
@@ -106,14 +106,14 @@ def pictures_of(recipe: Recipe) -> int | None:
         return recipe.data.images
     if not isinstance(recipe.data, ImagesConfig) or recipe.family not in ("paper", "published"):
         return None
-    by_text = isinstance(recipe.conditioning.semantic, TextSemantic)
-    count = CC12M_PICTURES if by_text else IMAGENET_PICTURES
+    reads_text = isinstance(recipe.conditioning.semantic, TextSemantic)
+    count = CC12M_IMAGES if reads_text else IMAGENET_IMAGES
     return min(count, recipe.data.max_pictures or count)
 
 
 def latent_bytes(recipe: Recipe, shape: Shape) -> int:
-    """Bytes that the latent cache holds of one picture: all its views, of each the moments' means
-    and deviations, the control record, and three whole numbers. 0 where nothing is cached."""
+    """Bytes of the latent cache per image: for each view the moments' means and deviations, the
+    control record, and three integers. 0 where nothing is cached."""
     if isinstance(recipe.data, NoDataConfig) or not recipe.cache.enabled:
         return 0
     item = torch.empty((), dtype=getattr(torch, recipe.cache.dtype)).element_size()
@@ -124,9 +124,8 @@ def latent_bytes(recipe: Recipe, shape: Shape) -> int:
 
 
 def text_bytes(recipe: Recipe) -> int:
-    """Bytes that the cache of captions holds of one picture, if no two pictures share a caption:
-    of each kind of caption tokens, mask, whether it was cut and, where the model reads it, the
-    pooled vector."""
+    """Bytes of the caption cache per image, if no two images share a caption: for each kind of
+    caption tokens, mask, truncation flag and, where the model reads it, the pooled vector."""
     semantic = recipe.conditioning.semantic
     if not isinstance(semantic, TextSemantic):
         return 0

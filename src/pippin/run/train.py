@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin train``: one run from its recipe to its last checkpoint."""
+"""``pippin train``: start or resume a run, and train it to its last checkpoint."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -19,23 +19,23 @@ from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
 from pippin.objective import Objective
 from pippin.recipes.recipe import Recipe
-from pippin.run.begin import begin
 from pippin.run.builders import builders_of
 from pippin.run.check_data import check_data
 from pippin.run.checks import check_start
 from pippin.run.folder import Resume, RunFolder
-from pippin.run.given import current_inputs
+from pippin.run.initial_weights import load_initial_weights
 from pippin.run.inputs import RunInputs, read_inputs, state_entry
-from pippin.run.latents import LATENTS, check_latents, rms_line, stored_latents
+from pippin.run.latents import LATENTS, check_latents, rms_note, stored_latents
 from pippin.run.monitor import preview_hook, remove_later_previews, validation_hook
 from pippin.run.parts import Parts
-from pippin.run.places import locate, places_of
-from pippin.run.resumed import (
+from pippin.run.places import locate, resolved_paths
+from pippin.run.provenance import current_inputs
+from pippin.run.resume import (
     ResumeRequest,
     note_changes,
     refuse_other_data,
-    remember_places,
     resumed_inputs,
+    update_recorded_paths,
     with_null_mask,
 )
 from pippin.system.files import remove_staged
@@ -50,8 +50,8 @@ from pippin.training.recompute import recompute_blocks
 from pippin.training.trainer import Hook, Trainer
 from pippin.training.world import ALONE, World, joined
 
-LOST_NAMED = 10
-"""Own pictures named when a run starts that cannot be used."""
+MAX_NAMED_SKIPPED = 10
+"""Number of skipped images that are named when a run starts."""
 
 
 def train(
@@ -67,29 +67,30 @@ def train(
 
     Args:
         recipe: what to train.
-        folder: new, without a checkpoint yet, or with ``resume`` the folder of a stopped run of
-            the same recipe.
-        resume: go on from the newest checkpoint whose bytes are whole; the result is the same
-            as without the stop. auto: where there is a run, else begin.
+        folder: new, without a checkpoint yet, or with ``resume`` the folder of an interrupted run
+            of the same recipe.
+        resume: resume from the newest undamaged checkpoint; the result equals that of an
+            uninterrupted run. auto: resume where there is a run, otherwise start one.
         console: for messages.
-        allow_changed_data: resume also where images or captions are not those that the run was
+        allow_changed_data: resume even where images or captions differ from those that the run was
             trained on; its record says so from then on.
-        places: setting -> path, of settings that were recorded elsewhere and are still the same:
+        places: setting -> path, of settings that were recorded elsewhere and are unchanged:
             the ``places`` of :class:`pippin.run.inputs.RunInputs`.
 
     Raises:
-        ConfigError: parts that do not fit.
-        ValueError: the folder is in use, holds another run, nothing can be resumed, or a run would
-            be resumed on other data, or other classes.
+        ConfigError: settings that do not fit.
+        ValueError: the folder is in use or holds another run, there is nothing to resume, or a
+            run would resume on other data or other classes.
         TrainingDivergedError, TrainingStoppedError: see :class:`Trainer`.
     """
     with joined(recipe.train.device) as world:
         console = console or Console(stderr=True)
-        shown = console if world.first else Console(quiet=True)
+        rank_console = console if world.first else Console(quiet=True)
         run = RunFolder(folder)
         own = read_inputs(folder) if run.config.exists() else None
-        known = [places or {}, places_of(recipe), own.places if own else {}]
-        parts = Parts(recipe, shown, builders_of(world), located=locate(recipe, *known))
+        candidates = [places or {}, resolved_paths(recipe), own.places if own else {}]
+        located = locate(recipe, *candidates)
+        parts = Parts(recipe, rank_console, builders_of(world), located=located)
         if not run.goes_on(resume):
             check_start(recipe)
         request = ResumeRequest(resume=resume, allow_changed_data=allow_changed_data)
@@ -98,24 +99,24 @@ def train(
 
 def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -> None:
     recipe, folder, console = parts.recipe, run.path, parts.console
-    with ExitStack() as held:
+    with ExitStack() as locks:
         with world.first_alone():
-            _name_lost(parts)  # before the folder is made: refused pictures leave none behind
-            _count_buckets(parts)
+            _log_skipped_images(parts)  # before the folder is made: an error leaves no folder
+            _log_buckets(parts)
             check_data(parts, resumed=run.goes_on(request.resume))
             if world.first:
-                held.enter_context(folder_lock(folder))
+                locks.enter_context(folder_lock(folder))
                 run.check(recipe, resume=run.goes_on(request.resume))
                 remove_staged(folder)
                 remove_staged(run.previews)
-        _agree_on_pictures(parts, world)
-        trainer, inputs = _trainer(parts, run, world, request)
-        _agree(trainer, world)
+        _check_same_images(parts, world)
+        trainer, inputs = _prepare_trainer(parts, run, world, request)
+        _check_same_step(trainer, world)
         monitors = _monitors(parts, None, run)
-        missed = [isinstance(one, Every) and one.missed(trainer) for one in monitors]
+        missed = [isinstance(hook, Every) and hook.missed(trainer) for hook in monitors]
         if trainer.step_count >= trainer.total_steps and not any(missed):
             if world.first:
-                remember_places(run, inputs)
+                update_recorded_paths(run, inputs)
             return
         loader = LatentLoader(
             parts.moments,
@@ -130,41 +131,41 @@ def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -
             captions=parts.captions,
         )
         if not world.first:
-            _catch_up(trainer, monitors, missed)
+            _run_missed(trainer, monitors, missed)
             trainer.train(loader, (), monitors)
             return
-        parts.say_cut_captions()
-        run.record(recipe, inputs)  # only now: what cannot be built leaves the folder free
+        parts.warn_truncated_captions()
+        run.record(recipe, inputs)  # only now, so that an earlier error leaves the folder free
         remove_later_previews(run.previews, trainer.images_seen)
         log = RunLog(run.path, trainer.images_seen)
         note_changes(log, inputs, trainer.images_seen)
         with closing(log), progress_hook(run.path.name, console) as bar:
             hooks: list[Hook] = [LogHook(log, recipe.train.log_every), bar]
             monitors = _monitors(parts, log, run)
-            _catch_up(trainer, monitors, missed)
+            _run_missed(trainer, monitors, missed)
             trainer.train(loader, hooks, monitors)
 
 
-def _name_lost(parts: Parts) -> None:
-    """Say which own pictures are not trained on."""
-    lost = parts.train_source.lost
-    for one in lost[:LOST_NAMED]:
-        note(parts.console, f"{one.name}: {one.reason}", label="skipped:")
-    if len(lost) > LOST_NAMED:
+def _log_skipped_images(parts: Parts) -> None:
+    """Log which images of a custom data set are skipped."""
+    skipped = parts.train_source.lost
+    for image in skipped[:MAX_NAMED_SKIPPED]:
+        note(parts.console, f"{image.name}: {image.reason}", label="skipped:")
+    if len(skipped) > MAX_NAMED_SKIPPED:
         note(
             parts.console,
-            f"{len(lost)} images in total; `pippin data check` lists them",
+            f"{len(skipped)} images in total; `pippin data check` lists them",
             label="skipped:",
         )
 
 
-def _count_buckets(parts: Parts) -> None:
-    """Say how many pictures are trained on at each size."""
+def _log_buckets(parts: Parts) -> None:
+    """Log the number of training images in each bucket."""
     if not has_buckets(parts.data):
         return
     counts = {
-        size_name(size): len(pictures)
-        for size, pictures in bucket_pictures(parts.train_source).items()
+        size_name(size): len(images)
+        for size, images in bucket_pictures(parts.train_source).items()
     }
     listed = ", ".join(f"{count} at {name}" for name, count in counts.items())
     note(parts.console, f"buckets (images at height x width): {listed}")
@@ -173,50 +174,50 @@ def _count_buckets(parts: Parts) -> None:
         note(
             parts.console,
             f"{', '.join(small)}; a step shows some of them more than once",
-            label=f"fewer pictures than train.batch_size {batch}:",
+            label=f"fewer images than train.batch_size {batch}:",
         )
 
 
-def _agree_on_pictures(parts: Parts, world: World) -> None:
-    """Refuse processes of which some could read pictures that others could not."""
+def _check_same_images(parts: Parts, world: World) -> None:
+    """Refuse ranks that do not see the same images."""
     if world.size == 1:
         return
     source = parts.train_source
-    found = f"{source.source_hash()} {sorted(one.name for one in source.lost)}"
-    mine = crc32(found.encode())  # 32 bits: sums of them are exact
-    if not _all_have(mine, world, parts.device):
+    description = f"{source.source_hash()} {sorted(image.name for image in source.lost)}"
+    checksum = crc32(description.encode())  # 32 bits: sums of them are exact
+    if not _all_equal(checksum, world, parts.device):
         raise ValueError(
-            f"process {world.rank} found {len(source)} pictures to train on and lost "
-            f"{len(source.lost)}, others found other ones: all must see one folder with one "
-            "version of Pillow (or of the renderer of embedded pictures), and a disk or network "
-            "that failed for one of them must be whole again (`pippin data check`)"
+            f"rank {world.rank} found {len(source)} training images and skipped "
+            f"{len(source.lost)}; other ranks found other images: all must see one folder with "
+            "one version of Pillow (or of the renderer of embedded images), and a disk or network "
+            "that failed for one of them must work again (`pippin data check`)"
         )
 
 
-def _agree(trainer: Trainer, world: World) -> None:
-    """Refuse processes that would go on from different places."""
-    mine = trainer.step_count
-    if not _all_have(mine, world, trainer.device):
+def _check_same_step(trainer: Trainer, world: World) -> None:
+    """Refuse ranks that would resume at different steps."""
+    step = trainer.step_count
+    if not _all_equal(step, world, trainer.device):
         raise ValueError(
-            f"process {world.rank} would go on from step {mine}, others from elsewhere: all "
+            f"rank {world.rank} would resume at step {step}, other ranks at another step: all "
             "machines must see one run folder"
         )
 
 
-def _all_have(number: int, world: World, device: torch.device) -> bool:
-    """Whether all processes have the number, of 32 bits at most; where they have not, it is no in
-    one of them at least."""
+def _all_equal(number: int, world: World, device: torch.device) -> bool:
+    """Whether all ranks have the same number, of 32 bits at most; otherwise the result is False on
+    at least one of them."""
     total = world.sum(torch.tensor([float(number)], device=device, dtype=torch.float64))
     return total.item() == world.size * number
 
 
-def _trainer(
+def _prepare_trainer(
     parts: Parts, run: RunFolder, world: World, request: ResumeRequest
 ) -> tuple[Trainer, RunInputs]:
-    """At the newest good checkpoint, at the weights that the recipe starts from, or at its own;
-    and what the run is given beside its settings."""
-    start = _newest(run, parts.console) if run.goes_on(request.resume) else None
-    with world.first_alone():  # which fetches encoders that are not here yet
+    """A trainer at the newest good checkpoint, with the weights that the recipe starts from, or
+    with initial weights; and the run's inputs."""
+    start = _newest_checkpoint(run, parts.console) if run.goes_on(request.resume) else None
+    with world.first_alone():  # rank 0 downloads missing encoders
         inputs = current_inputs(parts)
     refuse_other_data(run.path, parts.recipe, inputs)
     if start is not None:
@@ -224,11 +225,12 @@ def _trainer(
         parts.given_latents = stored_latents(load_state(start), start)
         check_latents(parts.given_latents, parts.recipe.autoencoder, parts.raw_autoencoder)
     model = parts.new_model()
-    with world.first_alone():  # which encodes captions where the null one is among them
+    with world.first_alone():  # rank 0 encodes captions, the null caption among them
         parts.set_null(model)
-    lineage = begin(model, parts, run.path, report=world.first) if start is None else ()
+    lineage: tuple[dict[str, Any], ...] = ()
     if start is None:
-        _settle_latents(parts, world)
+        lineage = load_initial_weights(model, parts, run.path, report=world.first)
+        _prepare_latent_statistics(parts, world)
     inputs = with_null_mask(inputs, model)
     trainer = build_trainer(parts, run.path, world, model, lineage, state_entry(inputs))
     if start is not None:
@@ -237,30 +239,30 @@ def _trainer(
     return trainer, inputs
 
 
-def _settle_latents(parts: Parts, world: World) -> None:
-    """Measure the latents of a sample of custom images when a run begins: to normalise by that, or
-    to say what other numbers make of them."""
+def _prepare_latent_statistics(parts: Parts, world: World) -> None:
+    """Measure the latents of a sample of a custom data set at the start of a run: to normalise
+    with the result, or to log how other statistics fit."""
     measured = parts.recipe.autoencoder.normalisation == "measured"
     if not measured and isinstance(parts.data, OpenMojiConfig):
         return
-    _ = parts.moments  # which all processes build together
+    _ = parts.moments  # all ranks build the cache together
     if measured and parts.given_latents is None and world.size > 1:
-        _share_latents(parts, world)
+        _broadcast_latents(parts, world)
     if not world.first:
         return
     try:
-        found = parts.measured_latents
+        statistics = parts.measured_latents
     except ValueError:
         if measured and parts.given_latents is None:
             raise
-        return  # what is the same in all images can be trained on by other numbers
+        return  # latents without variance can be trained on with other statistics
     own, source = parts.raw_autoencoder, parts.recipe.autoencoder.source
-    if line := rms_line(found, parts.latents, own, source):
+    if line := rms_note(statistics, parts.latents, own, source):
         note(parts.console, line, label="latents:")
 
 
-def _share_latents(parts: Parts, world: World) -> None:
-    """Give all processes the numbers that the first one measured, to the last bit."""
+def _broadcast_latents(parts: Parts, world: World) -> None:
+    """Send the statistics that rank 0 measured to all ranks, bit for bit."""
     channels = parts.latent_shape[0]
     numbers = torch.zeros(2 * channels + 1, dtype=torch.float64)
     if world.first:
@@ -287,7 +289,7 @@ def build_trainer(
     lineage: tuple[dict[str, Any], ...] = (),
     record: Mapping[str, Any] | None = None,
 ) -> Trainer:
-    """A trainer at image 0; without a model, one whose weights the recipe's seed draws."""
+    """Build a trainer at image 0; without a model, one with weights from the recipe's seed."""
     recipe = parts.recipe
     if model is None:
         model = parts.model_with_null()
@@ -307,22 +309,22 @@ def build_trainer(
     )
 
 
-def _newest(run: RunFolder, console: Console) -> Path | None:
-    """The newest good checkpoint, or None before the first; it is said which were passed over.
+def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
+    """The newest good checkpoint, or None before the first; skipped ones are logged.
 
     Raises:
-        ValueError: there are checkpoints, and all are damaged.
+        ValueError: all checkpoints are damaged.
     """
     path, problems = newest_good(run.checkpoints)
     problems += [
-        f"{one}: kept, but not used (rm -r {quote(str(one))} removes it)"
-        for one in list_aside(run.checkpoints)
+        f"{path}: kept, but not used (rm -r {quote(str(path))} removes it)"
+        for path in list_aside(run.checkpoints)
     ]
     if path is None and problems:
         listed = "".join(f"\n  {problem}" for problem in problems)
         raise ValueError(
             f"no checkpoint in {run.checkpoints} is whole, so the run cannot be resumed:{listed}\n"
-            "put a whole one back. To start over from image 0, move them away: mv "
+            "restore a whole one. To start over from image 0, move them away: mv "
             f"{quote(str(run.checkpoints))} {quote(f'{run.checkpoints}.damaged')}, and give the "
             "same command again"
         )
@@ -334,12 +336,12 @@ def _newest(run: RunFolder, console: Console) -> Path | None:
 
 
 def _monitors(parts: Parts, log: RunLog | None, run: RunFolder) -> list[Hook]:
-    """Validation and previews, which come after a step's checkpoint; all processes take part."""
+    """Validation and previews, which run after a step's checkpoint; all ranks take part."""
     return [validation_hook(parts, log, run.log), preview_hook(parts, run.previews)]
 
 
-def _catch_up(trainer: Trainer, monitors: list[Hook], missed: list[bool]) -> None:
-    """Do what a kill between a checkpoint and its validation or preview has left out."""
-    for monitor, lacks in zip(monitors, missed, strict=True):
-        if lacks and isinstance(monitor, Every):
+def _run_missed(trainer: Trainer, monitors: list[Hook], missed: list[bool]) -> None:
+    """Run the validation or preview that a kill after the checkpoint prevented."""
+    for monitor, is_missed in zip(monitors, missed, strict=True):
+        if is_missed and isinstance(monitor, Every):
             monitor.act(trainer)

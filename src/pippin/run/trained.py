@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trained weights, wherever they lie: a run folder, an exported folder, a shipped model.
+"""Trained weights of a run folder, an exported folder or a shipped model.
 
-An exported folder holds ``config.json`` (the recipe) and ``model.safetensors``, whose metadata say
-which weights these are, how many images they have seen, from which weights their run started, and
-their digest; ``inputs.json`` with the class names; and what :mod:`pippin.run.brought` puts there.
-Models inside the package are exported folders with a name that starts with ``pippin/``; their
-digests are in ``models/sha256.json``.
+An exported folder contains ``config.json`` (the recipe) and ``model.safetensors``, whose metadata
+record the kind of the weights, the number of images seen, the lineage and the digest. It also
+contains ``inputs.json`` with the class names, and the encoders of
+:mod:`pippin.run.bundled_encoders`. Models inside the package are exported folders with a name that
+starts with ``pippin/``; their digests are in ``models/sha256.json``.
 """
 
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
-from pippin.run.brought import bring, brought
-from pippin.run.export_facts import SHA256, damaged, read_facts, sealed
+from pippin.run.bundled_encoders import bundle_encoders, bundled_paths
+from pippin.run.export_facts import SHA256, damaged_error, export_metadata, read_facts
 from pippin.run.export_folder import unfinished_export
 from pippin.run.folder import INPUTS_FILE, RunFolder
-from pippin.run.inputs import RunInputs, inputs_in, merged, read_inputs
-from pippin.run.kinds import check_kind, weights_in_words
+from pippin.run.inputs import RunInputs, inputs_in, read_inputs, with_folder_paths
 from pippin.run.latents import LATENTS, stored_latents
 from pippin.run.places import locate
+from pippin.run.weight_kinds import check_weight_kind, describe_weights
 from pippin.sampling.config import SamplingConfig
 from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
 from pippin.system.weight_checks import check_finite
@@ -40,13 +40,13 @@ from pippin.training.checkpoint import load_state, load_weights, newest_good
 SHIPPED_PREFIX = "pippin/"
 WEIGHTS_FILE = "model.safetensors"
 NULL_CAPTIONS = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
-"""Features of an encoder's empty caption, or learned ones: rounded, they would be no caption's."""
+"""Features of the null caption; they stay fp32, since rounding would change them."""
 CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """Weights with what is known of them."""
+    """Weights and their metadata."""
 
     source: str
     """As the user named it."""
@@ -56,49 +56,49 @@ class Trained:
     weights: str
     images_seen: int
     lineage: tuple[dict[str, Any], ...]
-    """What the run itself started from, oldest first; see :meth:`as_parent`."""
+    """Lineage of the run's own initial weights, oldest first; see :meth:`as_parent`."""
     average: str | None = None
-    """Which average ``ema`` weights are, where that is known, such as ema-share-0.05."""
+    """Name of the average that ``ema`` weights are, where known, such as ema-share-0.05."""
     latents: LatentStatistics | None = None
-    """What normalised the latents they were trained on; None = the autoencoder's own numbers."""
+    """Latent statistics of the training; None = the autoencoder's own."""
     passed_over: tuple[str, ...] = ()
-    """Why newer checkpoints of the run could not be used."""
+    """Reasons why newer checkpoints of the run were skipped."""
     verified: bool = True
-    """Whether they have a recorded digest; exports of earlier versions have none."""
+    """Whether there is a recorded digest; exports of earlier versions have none."""
     inputs: RunInputs | None = None
     """Class names, hashes of data and encoders; None where an older version kept none."""
     brought: Mapping[str, str] = field(default_factory=dict)
-    """Setting -> path, of what an exported folder has inside."""
+    """Setting -> path, of the encoders inside an exported folder."""
 
     @property
     def places(self) -> dict[str, str]:
-        """Setting -> path that it leads to."""
+        """Setting -> resolved path."""
         return {**(self.inputs.places if self.inputs else {}), **self.brought}
 
     @property
     def located(self) -> Recipe:
-        """The recipe with its paths as they lead from here."""
+        """The recipe with resolved paths."""
         return locate(self.recipe, self.places)
 
     @property
     def num_classes(self) -> int | None:
-        """Of the class table; None for a model that has none."""
+        """Number of classes by the class table; None for a model that has none."""
         rows = [len(self.tensors[name]) for name in CLASS_TABLES if name in self.tensors]
         return rows[0] - 1 if rows else None  # the last row is the null class
 
     @cached_property
     def sha256(self) -> str:
-        """Over names and values, the same for a checkpoint and its export in fp32."""
+        """Digest of names and values, the same for a checkpoint and its export in fp32."""
         return tensors_digest(self.tensors)
 
     @property
     def said(self) -> str:
-        """Which weights, and at how many images, in words."""
-        return weights_in_words(self.weights, self.average, self.images_seen)
+        """Description of the weights and their number of images, for messages."""
+        return describe_weights(self.weights, self.average, self.images_seen)
 
     def as_parent(self) -> tuple[dict[str, Any], ...]:
-        """The lineage of a run that starts here: one entry for each ancestor, oldest first, with
-        what is needed to count image tokens; ``images_seen`` 0 = not known."""
+        """The lineage of a run that starts here: one entry per ancestor, oldest first, with the
+        numbers that count image tokens; ``images_seen`` 0 = unknown."""
         side = known_patches_a_side(self.located)
         own = {
             "source": self.source,
@@ -113,29 +113,29 @@ class Trained:
         return (*self.lineage, own)
 
     def check_fit(self, model: LatentDenoiser) -> None:
-        """Refuse a model that has other tensors, and weights that are no numbers.
+        """Refuse weights that do not fit a model or are not finite.
 
         Raises:
             ValueError: names or shapes differ, or numbers are not finite; the message lists the
                 first few.
         """
-        wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
         given = {name: tuple(t.shape) for name, t in self.tensors.items()}
-        odd = sorted(name for name in {*wanted, *given} if wanted.get(name) != given.get(name))
-        if odd:
+        names = sorted(n for n in {*expected, *given} if expected.get(n) != given.get(n))
+        if names:
             lines = "".join(
-                f"\n  {name}: {_shape(given.get(name))} in the weights, "
-                f"{_shape(wanted.get(name))} in the model"
-                for name in odd[:5]
+                f"\n  {name}: {_format_shape(given.get(name))} in the weights, "
+                f"{_format_shape(expected.get(name))} in the model"
+                for name in names[:5]
             )
             raise ValueError(
                 f"the weights of {self.source} do not fit this model; tensors that differ: "
-                f"{len(odd)}{lines}\nuse the denoiser, conditioning and classes of their recipe"
+                f"{len(names)}{lines}\nuse the denoiser, conditioning and classes of their recipe"
             )
         check_finite(self.tensors, self.source)
 
     def load_into(self, model: LatentDenoiser) -> None:
-        """Set all weights of a model.
+        """Load all weights into a model.
 
         Raises:
             ValueError: as :meth:`check_fit`.
@@ -157,20 +157,20 @@ def shipped_models() -> list[str]:
 
 
 def trained_recipe(source: str) -> Recipe:
-    """The recipe that trained weights were made by.
+    """The recipe of trained weights.
 
     Raises:
-        ValueError: nothing of that name.
+        ValueError: unknown source.
     """
     return RunFolder(_folder(source)).recipe()
 
 
 def trained_sampling(source: str, recipe: Recipe) -> SamplingConfig:
-    """The sampling of a recipe, by the weights that there are: an exported or shipped model has
-    one kind only, whatever its recipe samples from.
+    """The sampling of a recipe with weights that exist: an exported or shipped model has one kind
+    only, whatever its recipe samples from.
 
     Raises:
-        ValueError: nothing of that name, or the export is damaged.
+        ValueError: unknown source, or the export is damaged.
     """
     path = _folder(source) / WEIGHTS_FILE
     if not path.is_file():
@@ -179,29 +179,29 @@ def trained_sampling(source: str, recipe: Recipe) -> SamplingConfig:
 
 
 def open_trained(source: str, weights: str | None = None) -> Trained:
-    """The weights of a run's newest good checkpoint, or of an exported or shipped model.
+    """Load the weights of a run's newest good checkpoint, or of an exported or shipped model.
 
     Args:
         source: a run folder, an exported folder, or a name that starts with ``pippin/``.
-        weights: ema, raw, or the name of a further average, see ``train.ema_extra``; None = what
-            an exported model has, and ema of a run.
+        weights: ema, raw, or the name of a further average, see ``train.ema_extra``; None = the
+            weights of an exported model, and ema of a run.
 
     Raises:
-        ValueError: nothing of that name, no usable checkpoint, damaged weights, or not the kind
-            asked for.
+        ValueError: unknown source, no usable checkpoint, damaged weights, or another kind of
+            weights.
     """
     folder = _folder(source)
     recipe = RunFolder(folder).recipe()
     if (folder / WEIGHTS_FILE).is_file():
-        return _exported(source, folder, recipe, weights)
+        return _load_export(source, folder, recipe, weights)
     weights = weights or "ema"
     path, problems = newest_good(RunFolder(folder).checkpoints)
     if path is None:
         if not problems:
             raise ValueError(f"{source} has no checkpoint yet; train it to at least one first")
-        reasons = "".join(f"\n  passed over: {problem}" for problem in problems)
+        reasons = "".join(f"\n  skipped: {problem}" for problem in problems)
         raise ValueError(
-            f"{source} has no usable checkpoint: put one back, or train in another folder{reasons}"
+            f"{source} has no usable checkpoint: restore one, or train in another folder{reasons}"
         )
     state = load_state(path)
     return Trained(
@@ -214,7 +214,7 @@ def open_trained(source: str, weights: str | None = None) -> Trained:
         average=_trained_average(recipe, weights),
         latents=stored_latents(state, path),
         passed_over=tuple(problems),
-        inputs=merged(inputs_in(state, str(path)), folder),
+        inputs=with_folder_paths(inputs_in(state, str(path)), folder),
     )
 
 
@@ -226,20 +226,20 @@ def export(
     text_encoders: bool = True,
     fetch: bool = True,
 ) -> list[str]:
-    """Write an exported folder; see the module's head.
+    """Write an exported folder; see the module's docstring.
 
     Args:
-        trained: what to write.
-        folder: new, empty, or left by an export of the same weights that was not finished.
-        dtype: of the weights on disk; loading casts them to fp32. A null caption stays as it is.
-        text_encoders, fetch: what is copied besides, see :func:`pippin.run.brought.bring`.
+        trained: the weights.
+        folder: new, empty, or left by an interrupted export of the same weights.
+        dtype: dtype on disk; loading casts to fp32. A null caption is not cast.
+        text_encoders, fetch: see :func:`pippin.run.bundled_encoders.bundle_encoders`.
 
     Returns:
-        What it lacks where it is sampled elsewhere, as sentences.
+        Notes on what the export lacks for sampling elsewhere.
 
     Raises:
         ValueError: the folder has other files already.
-        OSError: disk full or not writable; the same call goes on.
+        OSError: disk full or not writable; the same call resumes.
     """
     tensors = {
         name: value if name in NULL_CAPTIONS else value.to(dtype)
@@ -255,7 +255,7 @@ def export(
     if trained.latents is not None:
         facts[LATENTS] = trained.latents.to_dict()
     with unfinished_export(folder, facts):
-        notes = bring(
+        notes = bundle_encoders(
             trained.located,
             folder,
             text_encoders=text_encoders,
@@ -264,20 +264,20 @@ def export(
         )
         if trained.inputs is not None:
             trained.inputs.save(folder / INPUTS_FILE)
-        save_tensors(folder / WEIGHTS_FILE, tensors, metadata=sealed(facts))
+        save_tensors(folder / WEIGHTS_FILE, tensors, metadata=export_metadata(facts))
         trained.recipe.save(folder / "config.json")
     return notes
 
 
-def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) -> Trained:
+def _load_export(source: str, folder: Path, recipe: Recipe, weights: str | None) -> Trained:
     path = folder / WEIGHTS_FILE
     facts = read_facts(path)
-    check_kind(source, facts["weights"], weights)
+    check_weight_kind(source, facts["weights"], weights)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
-        raise damaged(path, str(error)) from error
+        raise damaged_error(path, str(error)) from error
     trained = Trained(
         source=source,
         recipe=recipe,
@@ -287,7 +287,7 @@ def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) ->
         lineage=tuple(facts["lineage"]),
         average=facts["average"] or _trained_average(recipe, facts["weights"]),
         inputs=read_inputs(folder),
-        brought=brought(folder, recipe),
+        brought=bundled_paths(folder, recipe),
         latents=stored_latents(facts, path),
     )
     recorded = facts[SHA256]
@@ -296,12 +296,12 @@ def _exported(source: str, folder: Path, recipe: Recipe, weights: str | None) ->
     if recorded is None:
         return replace(trained, verified=False)
     if trained.sha256 != recorded:
-        raise damaged(path, "the sha256 of its weights is not the recorded one")
+        raise damaged_error(path, "the sha256 of its weights is not the recorded one")
     return trained
 
 
 def _trained_average(recipe: Recipe, weights: str) -> str | None:
-    """Which average ``ema`` is of a run; of converted weights the recipe does not know it."""
+    """Name of the average that ``ema`` is in a run; unknown for converted weights."""
     if weights != "ema" or isinstance(recipe.data, NoDataConfig):
         return None
     return recipe.train.ema.name
@@ -313,10 +313,10 @@ def _folder(source: str) -> Path:
     if source not in shipped_models():
         names = ", ".join(shipped_models()) or "none"
         raise ValueError(f"no model {source!r} is shipped; there are: {names}")
-    place = files("pippin") / "models" / source.removeprefix(SHIPPED_PREFIX)
-    with as_file(place) as folder:
+    resource = files("pippin") / "models" / source.removeprefix(SHIPPED_PREFIX)
+    with as_file(resource) as folder:
         return folder
 
 
-def _shape(shape: tuple[int, ...] | None) -> str:
+def _format_shape(shape: tuple[int, ...] | None) -> str:
     return "absent" if shape is None else str(list(shape))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin evaluate RUN --preset``: a model of text on the captions of another folder."""
+"""``pippin evaluate RUN --preset``: a text model on the captions of another folder."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ from pippin.evaluation.folder import image_batches
 from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.presets import PresetName
 from pippin.rng import permutation
-from pippin.run.clip_score import clip_for, say_cut_captions
+from pippin.run.clip_score import clip_for, warn_truncated_captions
 from pippin.run.evaluate import run_protocol, with_fingerprints, write_results
 from pippin.run.folder import RunFolder
 from pippin.run.load import LoadedRun
@@ -33,11 +33,11 @@ from pippin.system.terminal import note
 from pippin.types import Images
 
 
-class CaptionedPictures:
-    """All pictures of a folder, in the order of their names, with one caption each.
+class CaptionedImages:
+    """All images of a folder, in the order of their names, with one caption each.
 
     Raises:
-        ConfigError: pictures without a caption.
+        ConfigError: images without a caption.
         ValueError, OSError: see :class:`pippin.data.images.ImagesSource`.
     """
 
@@ -46,24 +46,24 @@ class CaptionedPictures:
         items = [(source, index) for source in sources for index in range(len(source))]
         self.config = data
         self._items = sorted(items, key=lambda item: item[0].key(item[1]))
-        self.lost = len(sources[0].lost)
+        self.num_skipped = len(sources[0].lost)
         named = [source.picture(index).captions for source, index in self._items]
         self.captions = [captions.get(MAIN, "") for captions in named]
         pairs = zip(self._items, self.captions, strict=True)
-        silent = [source.key(index) for (source, index), caption in pairs if not caption]
-        if silent:
+        missing = [source.key(index) for (source, index), caption in pairs if not caption]
+        if missing:
             raise ConfigError(
-                f"{len(silent)} of {len(self)} pictures of {data.path} have no caption "
-                f"({silent[0]}, ...); give a metadata.csv or metadata.jsonl with the columns "
-                "file_name and caption, one row a picture"
+                f"{len(missing)} of {len(self)} images of {data.path} have no caption "
+                f"({missing[0]}, ...); give a metadata.csv or metadata.jsonl with the columns "
+                "file_name and caption, one row per image"
             )
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of images."""
         return len(self._items)
 
     def images(self, indices: Sequence[int], batch_size: int) -> Iterator[Images]:
-        """Clean views of some pictures, one batch in memory at a time."""
+        """Clean views of some images, one batch in memory at a time."""
         for start in range(0, len(indices), batch_size):
             chosen = [self._items[index] for index in indices[start : start + batch_size]]
             yield torch.stack([clean_view(source, index).image for source, index in chosen])
@@ -72,73 +72,73 @@ class CaptionedPictures:
 def evaluate_zero_shot(
     run: LoadedRun, data: ImagesConfig, folder: Path, preset: PresetName
 ) -> list[Measure]:
-    """Distances between samples for a folder's captions and all its pictures, and CLIP score.
+    """Distances between samples for a folder's captions and all its images, and CLIP score.
 
-    The samples stay in evaluation/PRESET/ below ``folder``, and an evaluation that was interrupted
-    keeps those that are drawn. The measures are added to the folder's results.jsonl.
+    The samples stay in evaluation/PRESET/ below ``folder``, and an interrupted evaluation reuses
+    them. The measures are added to the folder's results.jsonl.
 
     Args:
-        run: of a model of text; its recipe's evaluation and sampling say how.
-        data: pictures and captions; both sides are compared at its resolution.
-        folder: where samples and results go.
-        preset: what the measures' protocol calls it.
+        run: a text model; its recipe configures evaluation and sampling.
+        data: images and captions; samples and images are compared at its resolution.
+        folder: folder of samples and results.
+        preset: name for the measures' protocol.
 
     Raises:
-        ConfigError: a model of classes, samples that are not square, too few pictures, or
-            pictures without a caption.
-        ValueError, OSError: pictures or a CLIP that cannot be used, or another process evaluates
+        ConfigError: a model without text, samples that are not square, too few images, or
+            images without a caption.
+        ValueError, OSError: images or a CLIP that cannot be used, or another process evaluates
             in the folder.
     """
     _check(run, preset)
-    clip, pictures, place = clip_for(run), CaptionedPictures(data), RunFolder(folder)
-    _check_pictures(run, pictures)
-    with folder_lock(place.evaluation):
-        found = _measures(run, pictures, clip, place.evaluation / preset, preset)
-        # The run's own evaluation has measures of these names against its own pictures.
-        measures = [replace(one, name=f"zero-shot {one.name}") for one in found]
-        write_results(with_fingerprints(measures, run_protocol(run)), place.results)
+    clip, dataset, run_folder = clip_for(run), CaptionedImages(data), RunFolder(folder)
+    _check_images(run, dataset)
+    with folder_lock(run_folder.evaluation):
+        measures = _measures(run, dataset, clip, run_folder.evaluation / preset, preset)
+        # The run's own evaluation has measures of these names against its own dataset.
+        measures = [replace(m, name=f"zero-shot {m.name}") for m in measures]
+        write_results(with_fingerprints(measures, run_protocol(run)), run_folder.results)
     return measures
 
 
 def _measures(
     run: LoadedRun,
-    pictures: CaptionedPictures,
+    dataset: CaptionedImages,
     clip: Clip | None,
     place: Path,
     preset: PresetName,
 ) -> list[Measure]:
     config, sampling = run.recipe.evaluation, run.recipe.sampling
-    size, side = config.batch_size, pictures.config.resolution
-    order = permutation(len(pictures), "subset", config.seed, "captions").tolist()
+    size, side = config.batch_size, dataset.config.resolution
+    order = permutation(len(dataset), "subset", config.seed, "captions").tolist()
     chosen = order[: config.num_samples]
-    captions = [pictures.captions[index] for index in chosen]
+    captions = [dataset.captions[index] for index in chosen]
     files = _draw(run, captions, place)
     shared = {
         "preset": preset,
-        **{f"zero_shot.{path}": value for path, value in protocol(pictures.config).items()},
+        **{f"zero_shot.{path}": value for path, value in protocol(dataset.config).items()},
         "captions_of": "the preset's folder",
     }
-    known = run.parts.known
-    trained = known.protocol(None, run.recipe) if known is not None else {}
-    mine = shared | sampling_protocol(run, sampling) | trained
+    record = run.parts.training_record
+    trained = record.protocol(None, run.recipe) if record is not None else {}
+    sample_protocol = shared | sampling_protocol(run, sampling) | trained
     extractor = build_features(config, run.parts.device)
-    drawn = extract(extractor, _resized(files, size, side))
-    reference = extract(extractor, pictures.images(range(len(pictures)), size))
-    distances = compare(drawn, reference, config)
-    measures = [replace(one, protocol=one.protocol | mine) for one in distances]
+    samples = extract(extractor, _resized(files, size, side))
+    reference = extract(extractor, dataset.images(range(len(dataset)), size))
+    distances = compare(samples, reference, config)
+    measures = [replace(m, protocol=m.protocol | sample_protocol) for m in distances]
     if clip is None:
         return measures
-    made, real = _resized(files, size, side), pictures.images(chosen, size)
-    sides: dict[Subject, Any] = {"arm": (made, mine), "real": (real, shared)}
-    say_cut_captions(clip, captions, run.parts.console)
-    return measures + clip_measures(clip, captions, sides, config)
+    resized, real = _resized(files, size, side), dataset.images(chosen, size)
+    subjects: dict[Subject, Any] = {"arm": (resized, sample_protocol), "real": (real, shared)}
+    warn_truncated_captions(clip, captions, run.parts.console)
+    return measures + clip_measures(clip, captions, subjects, config)
 
 
 def _check(run: LoadedRun, preset: PresetName) -> None:
     if run.parts.text_rule is None:
         raise ConfigError(
-            f"--preset {preset} draws for captions, and this model reads none; "
-            "give the run of a model of text"
+            f"--preset {preset} samples for captions, and this model reads none; "
+            "give the run of a text model"
         )
     height, width = run.recipe.sampling.pixels(run.recipe.data.resolution)
     if height != width:
@@ -148,25 +148,25 @@ def _check(run: LoadedRun, preset: PresetName) -> None:
         )
 
 
-def _check_pictures(run: LoadedRun, pictures: CaptionedPictures) -> None:
+def _check_images(run: LoadedRun, dataset: CaptionedImages) -> None:
     config, console = run.recipe.evaluation, run.parts.console
-    check_squares(pictures.config, "pippin evaluate RUN --preset")
-    count = len(pictures)
+    check_squares(dataset.config, "pippin evaluate RUN --preset")
+    count = len(dataset)
     if count < config.neighbours + 2:
         raise ConfigError(
-            f"{count} pictures are too few: the distances need {config.neighbours + 2} "
+            f"{count} images are too few: the distances need {config.neighbours + 2} "
             "(evaluation.neighbours + 2)"
         )
     if count < config.num_samples:
-        line = f"{count} of the {config.num_samples} asked for; all count"
+        line = f"{count} of the {config.num_samples} requested; all are used"
         note(console, line, label="fewer captions:")
-    if pictures.lost:
-        line = f"{pictures.lost} images; `pippin data check` lists them"
+    if dataset.num_skipped:
+        line = f"{dataset.num_skipped} images; `pippin data check` lists them"
         note(console, line, label="skipped:")
 
 
 def _draw(run: LoadedRun, captions: Sequence[str], place: Path) -> list[Path]:
-    """One image a caption, seed k with caption k, in whole batches."""
+    """Sample one image per caption, seed k with caption k, in whole batches."""
     sampling, seeds = run.recipe.sampling, range(len(captions))
     make_room(place, sampling_protocol(run, sampling))
     draw_into(run, captions, seeds, sampling, place, shown=SHOWN)
@@ -174,7 +174,7 @@ def _draw(run: LoadedRun, captions: Sequence[str], place: Path) -> list[Path]:
 
 
 def _resized(files: Sequence[Path], batch_size: int, resolution: int) -> Iterator[Images]:
-    """Square images at the side of the pictures they are compared with, by the same filter."""
+    """Square images at the resolution of the images they are compared with, by the same filter."""
     for images in image_batches(files, batch_size):
-        whole = whole_image(Size(*images.shape[-2:]))
-        yield torch.stack([apply_control(image, whole, resolution) for image in images])
+        control = whole_image(Size(*images.shape[-2:]))
+        yield torch.stack([apply_control(image, control, resolution) for image in images])

@@ -30,7 +30,7 @@ Predict = Callable[[Tensor, Tensor], Prediction]
 Term = tuple[bool, bool]
 """(semantic kept, control kept)."""
 Predictions = Callable[[Tensor, Tensor], dict[Term, Prediction]]
-"""As :data:`Predict`, for several terms."""
+"""Like :data:`Predict`, for several terms."""
 
 CONDITIONAL: Term = (True, True)
 """e(c, s)."""
@@ -40,11 +40,11 @@ def scale_at_resolution(scale: float, ratio: float) -> float:
     """lambda' = 1 + s (lambda - 1): the semantic scale at s times the side (Berrada et al. 2024).
 
     Args:
-        scale: lambda, the best one at the resolution that it was found at.
-        ratio: s, the new side over that one.
+        scale: lambda, the best scale at the old resolution.
+        ratio: s, the new side over the old one.
 
     Raises:
-        ValueError: a ratio that is not above 0.
+        ValueError: ratio is not above 0.
     """
     if not ratio > 0:
         raise ValueError(f"ratio is the new side over the old one, above 0; got {ratio}")
@@ -52,9 +52,9 @@ def scale_at_resolution(scale: float, ratio: float) -> float:
 
 
 def guidance_weights(config: GuidanceConfig) -> dict[Term, float]:
-    """The factor of each prediction, by (semantic kept, control kept).
+    """Weight of each prediction, by (semantic kept, control kept).
 
-    They sum to 1. Terms of weight zero are left out.
+    The weights sum to 1. GuidanceTerms of weight zero are left out.
     """
     semantic, control = config.semantic_scale, config.control_scale
     reference = (False, config.reference == "control")
@@ -75,19 +75,21 @@ def power_cosine(
 
 
 def at_time(config: GuidanceConfig, t: Float[Tensor, " batch"]) -> GuidanceConfig:
-    """The same guidance with the scale that holds at a time."""
+    """The guidance with its semantic scale at a time."""
     if config.semantic_power is None:
         return config
     scale = power_cosine(config.semantic_scale, t[:1], config.semantic_power)
     return replace(config, semantic_scale=float(scale), semantic_power=None)
 
 
-def apart(term: Callable[[bool, bool], Predict]) -> Callable[[tuple[Term, ...]], Predictions]:
-    """Terms that are computed one after the other, each prepared when it is first needed."""
-    once = cache(term)
+def separate_terms(
+    term: Callable[[bool, bool], Predict],
+) -> Callable[[tuple[Term, ...]], Predictions]:
+    """Compute terms one after the other, each prepared on first use."""
+    cached = cache(term)
 
     def prepare(keys: tuple[Term, ...]) -> Predictions:
-        return lambda x_t, t: {key: once(*key)(x_t, t) for key in keys}
+        return lambda x_t, t: {key: cached(*key)(x_t, t) for key in keys}
 
     return prepare
 
@@ -99,30 +101,31 @@ def guided(
 ) -> Predict:
     """The guided prediction as a function of state and time.
 
-    Terms are asked for when they are first needed and then kept; one whose weight is zero is never
-    asked for. The guided ``mean`` is float32, except that without guidance the conditional
+    GuidanceTerms are prepared on first use and then cached; a term of weight zero is never
+    prepared. The guided ``mean`` is float32, except that without guidance the conditional
     prediction's own ``mean`` is returned, bit for bit. ``variance`` is the conditional
     prediction's (None where that one is not computed); ``aux`` is dropped.
 
     Args:
-        terms: gives the predictions with (semantic kept, control kept); see :func:`apart`.
+        terms: computes the predictions by (semantic kept, control kept); see
+            :func:`separate_terms`.
         config: the scales, the reference, the interval and the channels.
-        schedule: gives the interval its meaning. All rows of one call share one time.
+        schedule: defines the log-SNR of the interval. All rows of one call share one time.
 
     Raises:
         ValueError: a number of channels that the prediction does not have.
     """
-    once = cache(terms)
+    cached = cache(terms)
 
     def predict(x_t: Tensor, t: Tensor) -> Prediction:
         weights = guidance_weights(at_time(config, t))
         if weights.keys() == {CONDITIONAL} or not _inside(config, schedule, t):
-            alone = once((CONDITIONAL,))(x_t, t)[CONDITIONAL]
-            return Prediction(mean=alone.mean, variance=alone.variance)
+            unguided = cached((CONDITIONAL,))(x_t, t)[CONDITIONAL]
+            return Prediction(mean=unguided.mean, variance=unguided.variance)
         keys = set(weights) if config.cfg_channels is None else {*weights, CONDITIONAL}
-        found = once(tuple(sorted(keys, reverse=True)))(x_t, t)
-        mean = _combine({key: found[key].mean for key in weights}, weights)
-        conditional = found.get(CONDITIONAL)
+        predictions = cached(tuple(sorted(keys, reverse=True)))(x_t, t)
+        mean = _combine({key: predictions[key].mean for key in weights}, weights)
+        conditional = predictions.get(CONDITIONAL)
         if conditional is None:
             return Prediction(mean=mean)
         mean = _first_channels(mean, conditional.mean, config.cfg_channels)
@@ -142,7 +145,7 @@ def _first_channels(
     conditional: Float[Tensor, "batch channels height width"],
     channels: int | None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Only the first channels guided; the others from the conditional prediction."""
+    """Guide the first channels only; the others come from the conditional prediction."""
     if channels is None:
         return mean
     if channels > mean.shape[1]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what a user asks for to the conditions of a batch of samples."""
+"""Conditions of a batch of samples, built from a user's request."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import fields
@@ -22,23 +22,23 @@ def request_conditions(
     text: TextFeatures | None = None,
     negative_text: TextFeatures | None = None,
 ) -> Conditions:
-    """Conditions for one sample a label.
+    """Build the conditions, one row per sample.
 
     Args:
-        labels: class ids in [0, num_classes), one a sample; None for a model without classes.
+        labels: class ids in [0, num_classes), one per sample; None for a model without classes.
         request: the control values of every sample, in pixels of an imagined source image.
-        control_names: the fields of :class:`pippin.control.Control` that the model takes.
-        num_classes: how many classes the model knows.
-        count: how many samples; needed only without labels.
-        controls: of each sample, where the request leaves them to the data.
-        text, negative_text: for a model of text, one row a sample.
+        control_names: the fields of :class:`pippin.control.Control` that the model reads.
+        num_classes: number of classes of the model.
+        count: number of samples; needed only without labels.
+        controls: one per sample, where the request leaves them to the data.
+        text, negative_text: for a text model, one row per sample.
 
     Raises:
         ValueError: a label that does not exist, an unknown control name, or a control value
             other than the default that the model has no input for.
     """
     if labels is None and count is None:
-        raise ValueError("without labels, count must say how many samples are asked for")
+        raise ValueError("without labels, count must give the number of samples")
     if labels is not None and count not in (None, len(labels)):
         raise ValueError(f"count={count}, but there are {len(labels)} labels; leave count out")
     rows = len(labels) if labels is not None else (count or 0)
@@ -80,7 +80,7 @@ def _control_batch(
 
 
 def fixed_control(request: ControlRequest) -> Control:
-    """The one control that a request with ``ask`` fixed names."""
+    """The control of a request with ``ask`` fixed."""
     return Control(
         **{name: getattr(request, name) for name in LOOKS},
         original_size=Size(*request.original_size),
@@ -91,22 +91,22 @@ def fixed_control(request: ControlRequest) -> Control:
 
 
 def _check_effect(request: ControlRequest, names: Collection[str]) -> None:
-    """Refuse a value that was asked for and that no input of the model would carry."""
-    default, wasted = ControlRequest(), []
+    """Refuse a requested value that no input of the model carries."""
+    default, unused = ControlRequest(), []
     for field in (entry.name for entry in fields(Control)):
         carriers = {field}
         if field == "original_size" and request.crop_size is None:
             carriers.add("crop_size")
         if getattr(request, field) != getattr(default, field) and not carriers & set(names):
-            wasted.append(f"{field}={getattr(request, field)}")
-    whole = request.crop_size is None and {"crop_corner", "crop_size"} <= set(names)
-    if whole and request.crop_corner != (0, 0):
+            unused.append(f"{field}={getattr(request, field)}")
+    whole_image = request.crop_size is None and {"crop_corner", "crop_size"} <= set(names)
+    if whole_image and request.crop_corner != (0, 0):
         raise ValueError(
             f"sampling.control.crop_corner {request.crop_corner} leaves no room for a crop_size "
             "that is the whole image; give sampling.control.crop_size too"
         )
-    if wasted:
+    if unused:
         raise ValueError(
-            f"the model is not conditioned on {', '.join(wasted)}; leave it at its default "
+            f"the model is not conditioned on {', '.join(unused)}; leave it at its default "
             f"(the model takes: {', '.join(sorted(names)) or 'no control'})"
         )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sampler: from seeds and conditions to latents and images.
 
-An image depends on its seed, its conditions and the sampling configuration. Batch size and
-company change it by rounding only.
+An image depends on its seed, its conditions and the sampling configuration. Batch size and the
+other images of a batch change it by rounding only.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,31 +20,31 @@ from pippin.diffusion.prediction import to_x0_and_eps
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.nn.attention import keys_values_kept
 from pippin.sampling.config import SamplingConfig
-from pippin.sampling.guidance import Predict, Predictions, Term, apart, guided
+from pippin.sampling.guidance import Predict, Predictions, Term, guided, separate_terms
 from pippin.sampling.solvers import SOLVERS, Denoise, Estimate, Point, sampling_grid
-from pippin.sampling.terms import ConditionalModel, Terms, device_of
+from pippin.sampling.terms import ConditionalModel, GuidanceTerms, device_of
 from pippin.types import Conditions, Images, Latents, Prediction
 
 Progress = Callable[[int, int], None]
-"""Called as progress(images done, images in all) after each batch."""
+"""Called as progress(images done, images in total) after each batch."""
 
 
 @runtime_checkable
 class Decoder(Protocol):
-    """What the sampler needs of an autoencoder."""
+    """Interface of an autoencoder for the sampler."""
 
     def latent_shape(self, height: int, width: int | None = None) -> tuple[int, int, int]:
-        """(channels, height, width) of the latents of an image; one side alone: of a square."""
+        """(channels, height, width) of the latents of an image; square where width is None."""
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Normalised latents to uint8 images (batch, 3, height, width)."""
+        """Decode normalised latents to uint8 images (batch, 3, height, width)."""
 
 
-def grid_of(config: SamplingConfig, schedule: NoiseSchedule) -> list[Point]:
-    """The points at which a configuration samples.
+def build_grid(config: SamplingConfig, schedule: NoiseSchedule) -> list[Point]:
+    """The time grid of a configuration.
 
     Raises:
-        ValueError: a solver, a number of steps or a spacing that the schedule does not have.
+        ValueError: a solver, a number of steps or a spacing that the schedule does not support.
     """
     if config.solver == "ddpm" and not schedule.variance_preserving:
         raise ValueError(
@@ -56,7 +56,7 @@ def grid_of(config: SamplingConfig, schedule: NoiseSchedule) -> list[Point]:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleBatch:
-    """Some of the images asked for, in the order asked for."""
+    """A batch of images, in the order of the request."""
 
     seeds: tuple[int, ...]
     images: Images
@@ -68,13 +68,13 @@ class Sampler:
     """Draws samples from a model.
 
     Args:
-        model: switched to evaluation mode while it is used, and back.
-        schedule: the one the model was trained with.
-        prediction_type: what the model predicts.
+        model: in evaluation mode while it samples, and back afterwards.
+        schedule: noise schedule of the training.
+        prediction_type: prediction type of the model.
         config: solver, steps, guidance, precision, batch size.
 
     Raises:
-        ValueError: as :func:`grid_of`.
+        ValueError: as :func:`build_grid`.
     """
 
     def __init__(
@@ -88,42 +88,42 @@ class Sampler:
         self.schedule = schedule
         self.prediction_type: PredictionType = prediction_type
         self.config = config
-        self._grid = grid_of(config, schedule)
+        self._grid = build_grid(config, schedule)
 
     @property
     def evaluations_per_image(self) -> int:
-        """How often the network is evaluated for an image, each term of guidance counted.
+        """Number of network evaluations per image; each term of guidance counts.
 
-        Found by walking the solver with a prediction that costs nothing.
+        It is found by running the solver with a prediction that costs nothing.
         """
-        asked: list[Term] = []
+        evaluated: list[Term] = []
 
         def terms(keys: tuple[Term, ...]) -> Predictions:
             def predict(x_t: Tensor, t: Tensor) -> dict[Term, Prediction]:
-                asked.extend(keys)
+                evaluated.extend(keys)
                 return dict.fromkeys(keys, Prediction(mean=torch.zeros_like(x_t)))
 
             return predict
 
         predict = guided(terms, self.config.guidance, self.schedule)
-        nothing = torch.zeros(1, self.config.guidance.cfg_channels or 1, 1, 1)
+        state = torch.zeros(1, self.config.guidance.cfg_channels or 1, 1, 1)
         solver = SOLVERS[self.config.solver]
-        solver(self._denoise(predict), nothing, self._grid, lambda _: nothing)
-        return len(asked)
+        solver(self._denoise(predict), state, self._grid, lambda _: state)
+        return len(evaluated)
 
     def latents(
         self, conditions: Conditions, seeds: Sequence[int], shape: tuple[int, int, int]
     ) -> Latents:
-        """Normalised latents (fp32, on the model's device), one a seed.
+        """Sample normalised latents (fp32, on the model's device), one per seed.
 
         Args:
-            conditions: one row a seed.
-            seeds: what each sample's noise is drawn from.
+            conditions: one row per seed.
+            seeds: seeds of the samples' noise.
             shape: (channels, height, width).
 
         Raises:
             ValueError: no seeds, or not as many conditions as seeds.
-            FloatingPointError: the model gave values that are not finite; names the seeds.
+            FloatingPointError: the latents are not finite; the message names the seeds.
         """
         _check_rows(conditions, seeds)
         parts = [
@@ -140,15 +140,15 @@ class Sampler:
         resolution: int,
         progress: Progress | None = None,
     ) -> Iterator[SampleBatch]:
-        """Images in batches of at most ``config.batch_size``, exactly one a seed.
+        """Sample images in batches of at most ``config.batch_size``, exactly one per seed.
 
-        The arguments are checked at once, images are made as they are asked for. An interrupt
-        loses the batch in work only: a batch that was yielded is complete.
+        The call checks its arguments; the iterator samples. An interrupt loses the current batch
+        only: a batch that was yielded is complete.
 
         Args:
-            conditions: one row a seed.
-            seeds: what each sample's noise is drawn from.
-            autoencoder: decodes; on the model's device.
+            conditions: one row per seed.
+            seeds: seeds of the samples' noise.
+            autoencoder: the decoder, on the model's device.
             resolution: side of the square images in pixels, unless the configuration has a size.
             progress: called after each batch.
 
@@ -189,9 +189,11 @@ class Sampler:
         with torch.inference_mode(), _evaluating(self.model), keys_values_kept(self.model):
             fast = device.type != "cpu" or self.config.precision == "bf16"
             together = self.config.terms == "together" or (self.config.terms == "auto" and fast)
-            terms = Terms(self.model, conditions, len(seeds), self._autocast(device))
+            terms = GuidanceTerms(self.model, conditions, len(seeds), self._autocast(device))
             predict = guided(
-                terms.together if together else apart(terms), self.config.guidance, self.schedule
+                terms.batched if together else separate_terms(terms),
+                self.config.guidance,
+                self.schedule,
             )
             latents = SOLVERS[self.config.solver](
                 self._denoise(predict),
@@ -199,11 +201,11 @@ class Sampler:
                 self._grid,
                 lambda step: _noise(shape, seeds, device, step),
             )
-        bad = [seed for seed, row in zip(seeds, latents, strict=True) if not row.isfinite().all()]
-        if bad:
+        failed = [s for s, row in zip(seeds, latents, strict=True) if not row.isfinite().all()]
+        if failed:
             raise FloatingPointError(
-                f"the model gave non-finite latents for seeds {bad}: train it longer or from an "
-                "earlier checkpoint, or sample with a lower sampling.guidance.semantic_scale, "
+                f"the model gave non-finite latents for seeds {failed}: train it longer or from "
+                "an earlier checkpoint, or sample with a lower sampling.guidance.semantic_scale, "
                 "another sampling.solver or sampling.precision fp32"
             )
         return latents.clone()
@@ -211,9 +213,10 @@ class Sampler:
     def _denoise(self, predict: Predict) -> Denoise:
         def denoise(x_t: Tensor, point: Point) -> Estimate:
             t, alpha, sigma = (x_t.new_full((len(x_t),), value) for value in point[:3])
-            found = predict(x_t, t)
-            pair = to_x0_and_eps(self.prediction_type, x_t, found.mean.float(), alpha, sigma)
-            return Estimate(*pair, variance=found.variance)
+            prediction = predict(x_t, t)
+            mean = prediction.mean.float()
+            pair = to_x0_and_eps(self.prediction_type, x_t, mean, alpha, sigma)
+            return Estimate(*pair, variance=prediction.variance)
 
         return denoise
 
@@ -225,13 +228,13 @@ class Sampler:
 def _noise(
     shape: tuple[int, int, int], seeds: Sequence[int], device: torch.device, *step: int
 ) -> Latents:
-    """Each sample's noise: the first, or that of a step of ancestral sampling."""
+    """Each sample's noise: the initial noise, or that of a step of ancestral sampling."""
     return torch.stack([rng.normal(shape, "sample", seed, *step) for seed in seeds]).to(device)
 
 
 @contextmanager
 def _evaluating(model: ConditionalModel) -> Iterator[None]:
-    """Evaluation mode inside; each module's own mode again afterwards, whatever happens."""
+    """Evaluation mode inside; restores each module's mode afterwards, also after an error."""
     modes = [(module, module.training) for module in model.modules()]
     for module, _ in modes:
         module.training = False
@@ -245,7 +248,7 @@ def _evaluating(model: ConditionalModel) -> Iterator[None]:
 def _check_rows(conditions: Conditions, seeds: Sequence[int]) -> None:
     if len(seeds) == 0:
         raise ValueError("no seeds: there is nothing to sample")
-    found = {name: len(values) for name, values in conditions.columns().items()}
-    wrong = {name: rows for name, rows in found.items() if rows != len(seeds)}
+    counts = {name: len(values) for name, values in conditions.columns().items()}
+    wrong = {name: rows for name, rows in counts.items() if rows != len(seeds)}
     if wrong:
         raise ValueError(f"{len(seeds)} seeds, but conditions with other numbers of rows: {wrong}")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Solvers of the probability-flow ODE, from noise to data, and ancestral sampling.
 
-All have one calling convention: ``solver(denoise, x, grid, draw) -> x`` walks through the points
-of the grid. ``denoise`` gives the estimates (x0, eps, variance) for a state at a point; it is not
-called at the last point. ``draw`` gives the noise of a step, for ancestral sampling only. The
-state stays in its own dtype, float32 in the sampler; the factors are float64 numbers.
+All have one calling convention: ``solver(denoise, x, grid, draw_noise) -> x`` walks through the
+points of the grid. ``denoise`` gives the estimates (x0, eps, variance) for a state at a point; it
+is not called at the last point. ``draw_noise`` gives the noise of a step, for ancestral sampling only.
+The state stays in its own dtype, float32 in the sampler; the factors are float64 numbers.
 """
 
 import math
@@ -22,7 +22,7 @@ from pippin.types import Latents
 
 
 class Point(NamedTuple):
-    """Where a solver stands: x = alpha x0 + sigma eps at time t."""
+    """A point of the time grid: x = alpha x0 + sigma eps at time t."""
 
     t: float
     alpha: float
@@ -40,7 +40,7 @@ class Point(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What the network makes of a state."""
+    """The network's estimates for a state."""
 
     x0: Tensor
     eps: Tensor
@@ -49,9 +49,9 @@ class Estimate(NamedTuple):
 
 
 Denoise = Callable[[Tensor, Point], Estimate]
-Draw = Callable[[int], Tensor]
+DrawNoise = Callable[[int], Tensor]
 """Standard normal noise of a step, counted from 0, in the state's shape."""
-Solver = Callable[[Denoise, Tensor, Sequence[Point], Draw], Tensor]
+Solver = Callable[[Denoise, Tensor, Sequence[Point], DrawNoise], Tensor]
 
 
 def sampling_grid(
@@ -67,34 +67,36 @@ def sampling_grid(
     return [*points, Point(t=0.0, alpha=1.0, sigma=0.0, scale=1.0)]
 
 
-def ddim(denoise: Denoise, x: Latents, grid: Sequence[Point], draw: Draw) -> Latents:
+def ddim(denoise: Denoise, x: Latents, grid: Sequence[Point], draw_noise: DrawNoise) -> Latents:
     """DDIM with eta = 0 (Song et al. 2021, eq. 12); one evaluation a step, first order.
 
     This is also Euler's method: in sigma / alpha for variance-preserving schedules, and in
     sigma for rectified flow, where it reads x + (sigma' - sigma)(eps - x0).
     """
     for here, ahead in pairwise(grid):
-        x = _mix(ahead, denoise(x, here))
+        x = _state_at(ahead, denoise(x, here))
     return x
 
 
-def heun(denoise: Denoise, x: Latents, grid: Sequence[Point], draw: Draw) -> Latents:
+def heun(denoise: Denoise, x: Latents, grid: Sequence[Point], draw_noise: DrawNoise) -> Latents:
     """Heun's method (Karras et al. 2022, algorithm 1); second order.
 
     Two evaluations a step, one in the last. The trapezoid rule is written without slopes: the
-    Euler step ahead, plus half of what is missing when the estimates found there lead back.
+    Euler step ahead, plus half of what is missing when the estimates there lead back.
     """
     last = len(grid) - 2
     for step, (here, ahead) in enumerate(pairwise(grid)):
-        reached = _mix(ahead, denoise(x, here))
+        reached = _state_at(ahead, denoise(x, here))
         if step < last:
-            back = _mix(here, denoise(reached, ahead))
+            back = _state_at(here, denoise(reached, ahead))
             reached = reached + 0.5 * (ahead.scale / here.scale) * (x - back)
         x = reached
     return x
 
 
-def dpm_solver_pp(denoise: Denoise, x: Latents, grid: Sequence[Point], draw: Draw) -> Latents:
+def dpm_solver_pp(
+    denoise: Denoise, x: Latents, grid: Sequence[Point], draw_noise: DrawNoise
+) -> Latents:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2); second order.
 
     One evaluation a step, whose x0 is extrapolated with the one before it. The first step, and
@@ -113,7 +115,9 @@ def dpm_solver_pp(denoise: Denoise, x: Latents, grid: Sequence[Point], draw: Dra
     return x
 
 
-def ancestral(denoise: Denoise, x: Latents, grid: Sequence[Point], draw: Draw) -> Latents:
+def ancestral(
+    denoise: Denoise, x: Latents, grid: Sequence[Point], draw_noise: DrawNoise
+) -> Latents:
     """DDPM's own sampler (Ho et al. 2020, algorithm 2), respaced to the grid.
 
     With the variance that the network learned, or, where it learned none, the posterior's own.
@@ -122,15 +126,15 @@ def ancestral(denoise: Denoise, x: Latents, grid: Sequence[Point], draw: Draw) -
     for number, (here, ahead) in enumerate(pairwise(grid)):
         points = (here.alpha, here.sigma, ahead.alpha, ahead.sigma)
         step = step_back(*(x.new_tensor([value], dtype=torch.float64) for value in points))
-        found = denoise(x, here)
-        mean = step.mean(found.x0, x)
+        estimate = denoise(x, here)
+        mean = step.mean(estimate.x0, x)
         if ahead.sigma == 0:
             return mean
-        if found.variance is None:
+        if estimate.variance is None:
             log_variance = step.log_posterior.reshape(-1, 1, 1, 1)
         else:
-            log_variance = step.log_variance(found.variance)
-        x = mean + (log_variance / 2).exp() * draw(number)
+            log_variance = step.log_variance(estimate.variance)
+        x = mean + (log_variance / 2).exp() * draw_noise(number)
     return x
 
 
@@ -144,6 +148,6 @@ SOLVERS: dict[SolverName, Solver] = {
 """euler is ddim under the name it has in flow matching."""
 
 
-def _mix(point: Point, found: Estimate) -> Tensor:
+def _state_at(point: Point, estimate: Estimate) -> Tensor:
     """The state at a point that holds this data and this noise."""
-    return point.alpha * found.x0 + point.sigma * found.eps
+    return point.alpha * estimate.x0 + point.sigma * estimate.eps

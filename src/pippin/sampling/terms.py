@@ -15,7 +15,7 @@ from pippin.types import Conditions, Keep, Prediction
 
 @runtime_checkable
 class ConditionalModel(Protocol):
-    """What the sampler needs of a model."""
+    """Interface of a model for the sampler."""
 
     def prepare(self, conditions: Conditions, keep: Keep | None = None) -> Any:
         """Embed the conditions (on the CPU) once; what is not kept becomes its null."""
@@ -30,7 +30,7 @@ class ConditionalModel(Protocol):
         """As :meth:`torch.nn.Module.modules`."""
 
 
-class Terms:
+class GuidanceTerms:
     """The model under each choice of kept conditions."""
 
     def __init__(
@@ -45,23 +45,23 @@ class Terms:
 
     def __call__(self, semantic: bool, control: bool) -> Predict:
         """One term: a batch of its own."""
-        return self._predict(*self._asked((semantic, control)))
+        return self._predict(*self._conditions_of((semantic, control)))
 
-    def together(self, keys: tuple[Term, ...]) -> Predictions:
-        """All terms in one batch, one after the other along its rows."""
-        parts, keeps = zip(*map(self._asked, keys), strict=True)
+    def batched(self, keys: tuple[Term, ...]) -> Predictions:
+        """All terms in one batch, concatenated along the rows."""
+        parts, keeps = zip(*map(self._conditions_of, keys), strict=True)
         keep = Keep(
-            semantic=torch.cat([one.semantic for one in keeps]),
-            control=torch.cat([one.control for one in keeps]),
+            semantic=torch.cat([part.semantic for part in keeps]),
+            control=torch.cat([part.control for part in keeps]),
         )
-        at_once = self._predict(Conditions.cat(parts), keep)
+        predict_all = self._predict(Conditions.cat(parts), keep)
 
         def predict(x_t: Tensor, t: Tensor) -> dict[Term, Prediction]:
-            found = at_once(x_t.repeat(len(keys), 1, 1, 1), t.repeat(len(keys)))
-            means = found.mean.chunk(len(keys))
+            prediction = predict_all(x_t.repeat(len(keys), 1, 1, 1), t.repeat(len(keys)))
+            means = prediction.mean.chunk(len(keys))
             variances: Sequence[Tensor | None] = [None] * len(keys)
-            if found.variance is not None:
-                variances = found.variance.chunk(len(keys))
+            if prediction.variance is not None:
+                variances = prediction.variance.chunk(len(keys))
             return {
                 key: Prediction(mean=mean, variance=variance)
                 for key, mean, variance in zip(keys, means, variances, strict=True)
@@ -69,8 +69,8 @@ class Terms:
 
         return predict
 
-    def _asked(self, key: Term) -> tuple[Conditions, Keep]:
-        """The conditions of a term, and what of them is kept."""
+    def _conditions_of(self, key: Term) -> tuple[Conditions, Keep]:
+        """The conditions of a term, and which of them are kept."""
         (semantic, control), conditions = key, self._conditions
         if not semantic and conditions.negative_text is not None:
             conditions, semantic = replace(conditions, text=conditions.negative_text), True
@@ -93,6 +93,6 @@ class Terms:
 
 
 def device_of(model: ConditionalModel) -> torch.device:
-    """Where the model lives; the CPU for one without parameters."""
+    """Device of the model; the CPU for one without parameters."""
     first = next(iter(model.parameters()), None)
     return torch.device("cpu") if first is None else first.device

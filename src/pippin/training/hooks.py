@@ -40,7 +40,6 @@ class LogHook:
         if not (_crossed(trainer, self.every) or last):
             return
         steps, self._steps = self._steps, []
-        good = [step for step in steps if step.finite]
         seconds = sum(step.step_seconds for step in steps)
         line = {
             "images_per_second": len(steps) * trainer.config.batch_size / seconds,
@@ -48,10 +47,7 @@ class LogHook:
             "learning_rate": report.learning_rate,
             "bad_steps": report.bad_steps,
         }
-        if good:
-            line["loss"] = sum(step.loss for step in good) / len(good)
-            line["grad_norm"] = sum(step.grad_norm for step in good) / len(good)
-        self.log.write(report.images_seen, **line)
+        self.log.write(report.images_seen, **line, **trainer.log_means.take())
 
 
 class Every:

@@ -13,6 +13,7 @@ import torch
 from pippin.conditioning.config import ConditioningConfig
 from pippin.model import LatentDenoiser
 from pippin.objective import Draws, Objective, draw_step
+from pippin.system.running_means import RunningMeans
 from pippin.system.sharded import gathered, whole
 from pippin.system.stop import StopRequest, TrainingDivergedError, TrainingStoppedError
 from pippin.training.checkpoint import load_checkpoint
@@ -80,6 +81,8 @@ class Trainer:
         self.optimizers = build_optimizers(model, config)
         self._saver = Saver(folder / "checkpoints", config, world)
         self.step_count = self.bad_steps = self.bad_in_a_row = 0
+        self.log_means = RunningMeans()
+        """Loss and gradient norm of the finite steps since the last log line."""
         self.mark: Mark = lambda _: None
         """Replaceable callback to time a step's parts: draw, forward, backward, optimizer, ema."""
         self._draws = StepDraws(self.draw, self._computing, lambda: self.mark("draw"))
@@ -135,6 +138,8 @@ class Trainer:
             batch, waited = prefetcher.take()
             last = self.step_count + 1 == self.total_steps
             report = self.step(batch, start, waited, None if last else prefetcher.prefetch)
+            if report.finite:
+                self.log_means.add({"loss": report.loss, "grad_norm": report.grad_norm})
             for hook in hooks:
                 hook(self, report)
             self._saver.raise_on_all_ranks(self._status.save_failed)
@@ -262,6 +267,7 @@ class Trainer:
             "step": self.step_count,
             "bad_steps": self.bad_steps,
             "bad_in_a_row": self.bad_in_a_row,
+            "log_means": self.log_means.state_dict(),
             "seed": self.seed,  # with the step, this is the whole random state
             "lineage": list(self.lineage),
         }
@@ -313,4 +319,6 @@ class Trainer:
         self.step_count = checkpoint.state["step"]
         self.bad_steps = checkpoint.state["bad_steps"]
         self.bad_in_a_row = checkpoint.state["bad_in_a_row"]
+        if "log_means" in checkpoint.state:  # absent from checkpoints of older versions
+            self.log_means.load_state_dict(checkpoint.state["log_means"])
         self.lineage = tuple(checkpoint.state.get("lineage", ()))

@@ -13,10 +13,10 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.reference import load_statistics
 from pippin.run.evaluate import evaluate_run
 from pippin.run.evaluate_folder import evaluate_against
+from pippin.run.image_sizes import warn_size_mismatch
 from pippin.run.load import load_run
 from pippin.run.pictures import save_png
 from pippin.run.reference import write_reference
-from pippin.run.sizes import name_sizes
 
 CONFIG = EvaluationConfig(input_size=32, kid_subsets=2, kid_subset_size=5, neighbours=2)
 CPU = torch.device("cpu")
@@ -95,5 +95,5 @@ def test_a_run_that_draws_at_another_size_is_said(finished_run, tmp_path):
 def test_advice_is_given_where_it_helps():
     for samples, wanted in (({Size(8, 8)}, True), ({Size(8, 6)}, False)):
         console = Console(record=True, width=300)
-        name_sizes(samples, {Size(4, 4)}, "use --resolution {side}", console)
+        warn_size_mismatch(samples, {Size(4, 4)}, "use --resolution {side}", console)
         assert ("use --resolution 8" in console.export_text()) == wanted

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a run starts that goes on from trained weights: as they are, or by rules of transfer."""
+"""Initial weights of a run that starts from trained ones: copied, or by transfer rules."""
 
 from collections.abc import Iterator, Sequence
 from math import isclose
@@ -12,9 +12,9 @@ from pippin.data.record import class_changes
 from pippin.model import LatentDenoiser
 from pippin.recipes.latents import known_patches_a_side
 from pippin.recipes.recipe import Recipe
-from pippin.run.export_facts import unverified
-from pippin.run.folder import START, TRANSFER, start_folder
-from pippin.run.latents import inherited
+from pippin.run.export_facts import unverified_note
+from pippin.run.folder import START, TRANSFER_FILE, start_folder
+from pippin.run.latents import inherited_latents
 from pippin.run.parts import Parts
 from pippin.run.trained import open_trained
 from pippin.sampling.guidance import scale_at_resolution
@@ -24,60 +24,60 @@ from pippin.system.weight_checks import check_finite
 from pippin.transfer.merge import merge
 from pippin.transfer.rules import TransferEnds
 
-MEANING = ("diffusion.prediction", "diffusion.schedule", "autoencoder.source")
-"""Settings by which equal weights mean something else."""
+OUTPUT_SETTINGS = ("diffusion.prediction", "diffusion.schedule", "autoencoder.source")
+"""Settings that change the meaning of equal weights."""
 
 
-def begin(
+def load_initial_weights(
     model: LatentDenoiser, parts: Parts, folder: Path, *, report: bool = True
 ) -> tuple[dict[str, Any], ...]:
-    """Give a new model the weights that the recipe starts from, if it names any.
+    """Load the weights that the recipe starts from, if it names any, into a new model.
 
     Args:
-        model: with its initial weights.
-        parts: of the run.
-        folder: of the run.
-        report: write transfer.json there.
+        model: a new model with its initial weights.
+        parts: components of the run.
+        folder: folder of the run.
+        report: write transfer.json to the folder.
 
     Returns:
-        Where the weights come from, oldest first.
+        The lineage of the weights, oldest first.
 
     Raises:
-        ValueError: nothing of that name, or weights that do not fit.
+        ValueError: unknown source, or weights that do not fit.
     """
     recipe, console = parts.recipe, parts.console
     if recipe.init.run is None:
         return ()
-    start = open_trained(str(located(parts.located, folder)), recipe.init.weights)
+    start = open_trained(init_source(parts.located, folder), recipe.init.weights)
     check_finite(start.tensors, f"init.run {start.source}")
     ends = TransferEnds(old=start.recipe.denoiser, new=recipe.denoiser)
     try:
-        latents = inherited(start.latents, start.recipe, recipe, parts.raw_autoencoder)
-        tensors, moved = merge(start.tensors, model, ends, recipe.init.transfer)
+        latents = inherited_latents(start.latents, start.recipe, recipe, parts.raw_autoencoder)
+        tensors, transfer = merge(start.tensors, model, ends, recipe.init.transfer)
     except ValueError as error:
         raise ValueError(f"init.run {start.source}: {error}") from error
     if latents is not None:
         parts.given_latents = latents
     if report:
-        write_stamped(folder / TRANSFER, Recipe.FORMAT, moved.to_dict())
-    for line in moved.lines():
+        write_stamped(folder / TRANSFER_FILE, Recipe.FORMAT, transfer.to_dict())
+    for line in transfer.lines():
         note(console, line)
-    if moved.unused:
-        note(console, f"init.transfer {', '.join(moved.unused)}", label="no tensor needed")
+    if transfer.unused:
+        note(console, f"init.transfer {', '.join(transfer.unused)}", label="no tensor needed")
     model.load_state_dict(tensors)
     parts.set_null(model)
     if not start.verified:
-        note(console, unverified(start.source), label="no checksum:")
+        note(console, unverified_note(start.source), label="no checksum:")
     note(console, f"starting from {start.source}: {start.said}")
     names = None if start.inputs is None else start.inputs.data.class_names
     for line in suggestions(start.recipe, recipe, names, parts.class_names):
         note(console, line, label="note:")
     *before, own = start.as_parent()
-    return (*before, own | {"transfer": moved.counts()})
+    return (*before, own | {"transfer": transfer.counts()})
 
 
-def located(recipe: Recipe, folder: Path) -> str:
-    """What ``init.run`` names; ``@NAME`` is a start of the study that the run's folder lies in."""
+def init_source(recipe: Recipe, folder: Path) -> str:
+    """Resolve ``init.run``; ``@NAME`` is a pretraining run of the study that holds the folder."""
     run = str(recipe.init.run)
     if not run.startswith(START):
         return run
@@ -90,53 +90,53 @@ def suggestions(
     old_classes: Sequence[str] | None = None,
     new_classes: Sequence[str] | None = None,
 ) -> list[str]:
-    """What a start from other weights leaves to be said: settings under which they were trained
-    otherwise, and what the method's laws say of another resolution where the recipe does not
-    follow them.
+    """Notes on a start from other weights: settings that differ from the training of the weights,
+    and the method's rules for another resolution where the recipe does not follow them.
 
     Args:
         old, new: recipes of the start and of the run.
-        old_classes, new_classes: their class names; None = not known.
+        old_classes, new_classes: their class names; None = unknown.
     """
-    laws = _laws(old, new) if old.data.resolution != new.data.resolution else _kept(old, new)
-    classes = _class_table(old, new, old_classes, new_classes)
-    return [*_relearned(old, new), *classes, *_conditions(old, new), *laws]
+    same_resolution = old.data.resolution == new.data.resolution
+    rules = _same_resolution_notes(old, new) if same_resolution else _resolution_rules(old, new)
+    classes = _class_table_notes(old, new, old_classes, new_classes)
+    return [*_output_notes(old, new), *classes, *_condition_notes(old, new), *rules]
 
 
-def _relearned(old: Recipe, new: Recipe) -> Iterator[str]:
-    """Settings that decide what the network's output means."""
-    for path in MEANING:
+def _output_notes(old: Recipe, new: Recipe) -> Iterator[str]:
+    """Notes on settings that define the meaning of the network's output."""
+    for path in OUTPUT_SETTINGS:
         before, now = (attrgetter(path)(recipe) for recipe in (old, new))
         if before != now:
             yield f"the weights were trained with {path} {before}; it is {now}"
 
 
-def _conditions(old: Recipe, new: Recipe) -> Iterator[str]:
-    """Settings that decide what weights which are copied read."""
+def _condition_notes(old: Recipe, new: Recipe) -> Iterator[str]:
+    """Notes on settings that define the inputs of copied weights."""
     rules = new.init.transfer
-    kinds = {one.conditioning.semantic.kind for one in (old, new)}
+    kinds = {recipe.conditioning.semantic.kind for recipe in (old, new)}
     if kinds == {"text"} and "semantics" not in rules and old.text.source != new.text.source:
         yield (
             f"the weights were trained with text.source {', '.join(old.text.source)}; it is "
             f"{', '.join(new.text.source)}, whose features mean something else: init.transfer "
-            "semantics starts what reads them anew"
+            "semantics initialises the layers that read them"
         )
     for group in ("high", "low"):
         path = f"conditioning.control.{group}_gate"
-        was, now = (attrgetter(path)(recipe) for recipe in (old, new))
-        heard = all(attrgetter(f"conditioning.control.{group}")(one) for one in (old, new))
-        if heard and was != now:
-            yield f"the weights were trained with {path} {_gate(was)}; it is {_gate(now)}"
+        before, now = (attrgetter(path)(recipe) for recipe in (old, new))
+        used = all(attrgetter(f"conditioning.control.{group}")(recipe) for recipe in (old, new))
+        if used and before != now:
+            yield f"the weights were trained with {path} {_gate(before)}; it is {_gate(now)}"
 
 
-def _class_table(
+def _class_table_notes(
     old: Recipe,
     new: Recipe,
     old_classes: Sequence[str] | None,
     new_classes: Sequence[str] | None,
 ) -> Iterator[str]:
-    """Rows that are copied to another class, by name where both sides have names."""
-    kinds = {one.conditioning.semantic.kind for one in (old, new)}
+    """Notes on class table rows that are copied to another class, by name where both are named."""
+    kinds = {recipe.conditioning.semantic.kind for recipe in (old, new)}
     if kinds != {"label"} or {"classes", "semantics"} & {*new.init.transfer}:
         return
     if old_classes is not None and new_classes is not None:
@@ -146,16 +146,16 @@ def _class_table(
                 "classes unless each class is to start from the one that had its id"
             )
         return
-    pictures, others = _pictures(old), _pictures(new)
-    if pictures != others:
+    old_data, new_data = _describe_data(old), _describe_data(new)
+    if old_data != new_data:
         yield (
-            f"the class table is copied row by row from {pictures} to {others}: where these have "
-            "other classes, or another order of them, give init.transfer classes"
+            f"the class table is copied row by row from {old_data} to {new_data}: where these "
+            "have other classes, or another order of them, give init.transfer classes"
         )
 
 
-def _pictures(recipe: Recipe) -> str:
-    """What decides which classes there are, in words."""
+def _describe_data(recipe: Recipe) -> str:
+    """The data settings that decide which classes there are."""
     path = getattr(recipe.data, "path", None)
     return f"data.kind {recipe.data.kind}" + (f", data.path {path}" if path else "")
 
@@ -166,38 +166,39 @@ def _gate(gate: Gate) -> str:
     )
 
 
-def _kept(old: Recipe, new: Recipe) -> Iterator[str]:
-    """At one resolution, what only another one calls for."""
+def _same_resolution_notes(old: Recipe, new: Recipe) -> Iterator[str]:
+    """Notes on settings that only another resolution would change."""
     if not isclose(old.diffusion.rescale, new.diffusion.rescale):
         yield (
             f"the weights were trained with diffusion.rescale {old.diffusion.rescale:g} at this "
             f"resolution; it is {new.diffusion.rescale:g}: the same index means other noise"
         )
     before, now = (
-        _known_grid(one) if hasattr(one.denoiser, "base_grid") else None for one in (old, new)
+        _position_grid(recipe) if hasattr(recipe.denoiser, "base_grid") else None
+        for recipe in (old, new)
     )
     if before and now and before != now:
         yield (
-            f"the weights know positions laid over {before} patches a side at this resolution; "
-            f"denoiser.base_grid lays them over {now}"
+            f"the weights were trained with positions over {before} patches a side at this "
+            f"resolution; denoiser.base_grid lays them over {now}"
         )
 
 
-def _known_grid(recipe: Recipe) -> int | None:
-    """The patches a side that computed positions are laid over: without a base, the grid's own."""
+def _position_grid(recipe: Recipe) -> int | None:
+    """Patches per side that computed positions span: the base grid, or the recipe's own grid."""
     return getattr(recipe.denoiser, "base_grid", None) or known_patches_a_side(recipe)
 
 
-def _laws(old: Recipe, new: Recipe) -> Iterator[str]:
-    """What the method says of another resolution."""
+def _resolution_rules(old: Recipe, new: Recipe) -> Iterator[str]:
+    """Notes on the method's rules for another resolution."""
     ratio = new.data.resolution / old.data.resolution
     times = f"at {ratio:g} times the side"
     noise = old.diffusion.rescale * ratio
     if noise < 1 and new.diffusion.schedule != "flow":
         yield (
             f"{times}, diffusion.rescale {noise:g} would keep the signal-to-noise ratio that "
-            "content is seen at, which a discrete schedule cannot have below 1: the model meets "
-            "other noise than it knows"
+            "content is seen at, which a discrete schedule cannot have below 1: the model gets "
+            "noise levels that it was not trained on"
         )
     elif not isclose(new.diffusion.rescale, noise):
         yield (
@@ -206,15 +207,15 @@ def _laws(old: Recipe, new: Recipe) -> Iterator[str]:
             "docs/transfer.md)"
         )
     scale = old.sampling.guidance.semantic_scale
-    wanted = scale_at_resolution(scale, ratio)
-    if scale != 1 and not isclose(new.sampling.guidance.semantic_scale, wanted):
+    scaled = scale_at_resolution(scale, ratio)
+    if scale != 1 and not isclose(new.sampling.guidance.semantic_scale, scaled):
         yield (
-            f"the law 1 + s (lambda - 1) takes sampling.guidance.semantic_scale {scale:g} to "
-            f"{wanted:g}; it is {new.sampling.guidance.semantic_scale:g}"
+            f"the rule 1 + s (lambda - 1) takes sampling.guidance.semantic_scale {scale:g} to "
+            f"{scaled:g}; it is {new.sampling.guidance.semantic_scale:g}"
         )
-    grid = _known_grid(old)
+    grid = _position_grid(old)
     if ratio > 1 and grid and getattr(new.denoiser, "base_grid", 0) is None:
         yield (
-            f"{times}, denoiser.base_grid {grid} resamples the positions that the weights know; "
+            f"{times}, denoiser.base_grid {grid} resamples the positions of the weights; "
             "without it they are extrapolated"
         )

@@ -11,21 +11,21 @@ from pippin.data.config import ImagesConfig
 from pippin.data.record import decoder_change, listed
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
-from pippin.run.folder import INPUTS_FILE, MAY_MOVE, Resume, RunFolder
+from pippin.run.folder import INPUTS_FILE, MOVABLE_SETTINGS, Resume, RunFolder
 from pippin.run.inputs import (
     UNRECORDED,
     Differences,
     InputsChange,
     RunInputs,
-    continued,
+    inputs_after_resume,
     inputs_in,
-    merged,
     read_inputs,
     reads_classes,
+    with_folder_paths,
 )
-from pippin.run.known import refuse_reordered
 from pippin.run.parts import Parts
 from pippin.run.trained import CLASS_TABLES
+from pippin.run.training_record import refuse_reordered_classes
 from pippin.system.terminal import note
 from pippin.training.checkpoint import RAW, load_state
 from pippin.training.log import RunLog
@@ -43,24 +43,24 @@ class ResumeRequest:
 def resumed_inputs(
     parts: Parts, run: RunFolder, checkpoint: Path, now: RunInputs, request: ResumeRequest
 ) -> RunInputs:
-    """The inputs of a run that goes on from a checkpoint.
+    """The inputs of a run that resumes from a checkpoint.
 
     Args:
-        parts: of the run.
+        parts: components of the run.
         run: its folder.
-        checkpoint: its newest good one.
-        now: what is there.
-        request: whether other data are allowed.
+        checkpoint: its newest good checkpoint.
+        now: current inputs.
+        request: whether changed data are allowed.
 
     Raises:
-        ValueError: see :func:`pippin.run.inputs.continued`; or a run without a record that has
-            another number of classes, or that was moved to a folder nobody can compare.
+        ValueError: see :func:`pippin.run.inputs.inputs_after_resume`; or a run without a record
+            has another number of classes, or a new path that cannot be verified.
     """
     state = load_state(checkpoint)
-    recorded = merged(inputs_in(state, str(checkpoint)), run.path)
+    recorded = with_folder_paths(inputs_in(state, str(checkpoint)), run.path)
     if recorded is None:
         return _unrecorded(parts, run, checkpoint, now, request)
-    inputs = continued(
+    inputs = inputs_after_resume(
         recorded,
         now,
         parts.recipe,
@@ -83,7 +83,7 @@ def _unrecorded(
     if not isinstance(recipe.data, ImagesConfig):  # the settings say all of embedded images
         return now
     folder, names = now.places.get("data.path", recipe.data.path), now.data.class_names
-    refuse_reordered(parts.train_source, recipe, str(run.path))
+    refuse_reordered_classes(parts.train_source, recipe, str(run.path))
     count = _stored_classes(checkpoint)
     if reads_classes(recipe) and count not in (None, len(names)):
         raise ValueError(
@@ -92,7 +92,7 @@ def _unrecorded(
             "back, or give the folder that it was trained on with --data.path"
         )
     before, given = protocol(run.recipe()), protocol(recipe)
-    moved = [one for one in MAY_MOVE if before.get(one) != given.get(one)]
+    moved = [one for one in MOVABLE_SETTINGS if before.get(one) != given.get(one)]
     if moved and not request.allow_changed_data:
         raise ValueError(
             f"{run.path} was begun by a version that kept no hash of its images: whether {folder} "
@@ -134,7 +134,7 @@ def note_changes(log: RunLog, inputs: RunInputs, images_seen: int) -> None:
             log.note(images_seen, f"resumed on other data: {change.what}")
 
 
-def remember_places(run: RunFolder, inputs: RunInputs) -> None:
+def update_recorded_paths(run: RunFolder, inputs: RunInputs) -> None:
     """Keep where the paths of a finished run lead now; nothing else of it changes."""
     own = read_inputs(run.path)
     if own is not None and own.places != own.places | inputs.places:

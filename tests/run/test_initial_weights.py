@@ -12,7 +12,7 @@ from pippin.conditioning.config import ConstantGate, PowerCosineGate, TextSemant
 from pippin.config import ConfigError, replace_at
 from pippin.data.config import ImagesConfig
 from pippin.recipes.latents import patches_a_side
-from pippin.run.begin import suggestions
+from pippin.run.initial_weights import suggestions
 from pippin.run.load import images_before, load_run
 from pippin.run.train import train
 from pippin.system.formats import CHECKSUM, read_stamped

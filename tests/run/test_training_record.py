@@ -7,7 +7,7 @@ from noise_pictures import write_noise
 from pippin.data.config import ImagesConfig
 from pippin.data.images import ImagesSource
 from pippin.recipes.table import get_recipe
-from pippin.run.known import refuse_reordered
+from pippin.run.training_record import refuse_reordered_classes
 
 
 def source(folder, labels):
@@ -22,10 +22,10 @@ def test_images_whose_class_ids_have_moved_are_refused(tmp_path):
     recipe = get_recipe("folder/mmdit-disentangled")
     moved = source(tmp_path / "moved", ["0.0", "10.0", "2.0"])
     with pytest.raises(ValueError, match=r"runs/a .*10\.0, 2\.0.*2, 10.*class ids"):
-        refuse_reordered(moved, recipe, "runs/a")
-    refuse_reordered(source(tmp_path / "same", ["a", "b"]), recipe, "runs/a")
+        refuse_reordered_classes(moved, recipe, "runs/a")
+    refuse_reordered_classes(source(tmp_path / "same", ["a", "b"]), recipe, "runs/a")
 
 
 def test_a_model_that_reads_no_classes_may_see_them(tmp_path):
     recipe = get_recipe("folder/mmdit-unconditional")
-    refuse_reordered(source(tmp_path / "moved", ["0.0", "10.0", "2.0"]), recipe, "runs/a")
+    refuse_reordered_classes(source(tmp_path / "moved", ["0.0", "10.0", "2.0"]), recipe, "runs/a")

@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from pippin.data.views import view_control
-from pippin.run.asked import asked_controls
+from pippin.run.resolve_controls import resolve_controls
 from pippin.run.sample import draw, sampling_protocol
 from pippin.sampling.config import ControlRequest
 
 
 def test_a_fixed_request_leaves_nothing_to_the_data(run):
-    assert asked_controls(run, ControlRequest(), [0], [0]) is None
+    assert resolve_controls(run, ControlRequest(), [0], [0]) is None
 
 
 def test_clean_is_the_whole_untouched_picture_at_a_size_of_the_data(run):
-    first, second = asked_controls(run, ControlRequest(ask="clean"), [0, 3], [5, 6])
+    first, second = resolve_controls(run, ControlRequest(ask="clean"), [0, 3], [5, 6])
     assert first == second == run.parts.train_source.clean_control(0)
 
 
@@ -26,21 +26,21 @@ def test_training_values_are_those_of_views_of_the_asked_class(run):
     labels = [source.label(index) for index in range(len(source))]
     prompts = labels * 3
     seeds = list(range(len(prompts)))
-    found = asked_controls(run, ControlRequest(ask="training"), prompts, seeds)
+    found = resolve_controls(run, ControlRequest(ask="training"), prompts, seeds)
     for prompt, control in zip(prompts, found, strict=True):
         mine = [index for index, label in enumerate(labels) if label == prompt]
         views = [view_control(source, index, view) for index in mine for view in (0, 1)]
         assert control in views
     assert len(set(found)) > len(source) // 2
-    again = asked_controls(run, ControlRequest(ask="training"), prompts[5:], seeds[5:])
+    again = resolve_controls(run, ControlRequest(ask="training"), prompts[5:], seeds[5:])
     assert again == found[5:]  # a seed's own, whatever its company
 
 
 def test_a_class_without_pictures_has_no_law(run):
     present = {run.parts.train_source.label(i) for i in range(len(run.parts.train_source))}
     absent = next(label for label in range(len(run.class_names)) if label not in present)
-    with pytest.raises(ValueError, match="no training picture is of class"):
-        asked_controls(run, ControlRequest(ask="training"), [absent], [0])
+    with pytest.raises(ValueError, match="no training image is of class"):
+        resolve_controls(run, ControlRequest(ask="training"), [absent], [0])
 
 
 def test_what_is_asked_for_is_part_of_the_protocol_and_of_the_samples(run):
