@@ -109,6 +109,20 @@ def test_a_killed_run_resumes_bit_for_bit(batches: Batches, tmp_path: Path) -> N
     assert read_log(folder) == read_log(tmp_path / "whole")
 
 
+def test_a_run_resumed_between_two_log_lines_logs_the_same_means(
+    batches: Batches, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, log_every=12)  # checkpoints every 8
+    AutoencoderTrainer(config, tmp_path / "whole", resume=False).train(batches, silent)
+    with pytest.raises(KilledError):
+        killed = AutoencoderTrainer(config, tmp_path / "killed", resume=False)
+        killed.train(killed_after(batches, 20), silent)
+    resumed = AutoencoderTrainer(config, tmp_path / "killed", resume=True)
+    assert (resumed.images_seen, resumed.log_means.count) == (16, 1)
+    resumed.train(batches, silent)
+    assert read_log(tmp_path / "killed") == read_log(tmp_path / "whole")
+
+
 def test_the_average_is_not_the_last_weights(batches: Batches, tmp_path: Path) -> None:
     trainer = AutoencoderTrainer(CONFIG, tmp_path, resume=False)
     trainer.train(batches, silent)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,8 @@ from pippin.system.stop import STOPS
 from pippin.training.checkpoint import CheckpointError, load_weights, newest_good
 from pippin.training.config import ImagesHalfLife, ShareHalfLife
 from pippin.training.gradients import Gradients
+from pippin.training.hooks import LogHook
+from pippin.training.log import RunLog
 from pippin.training.trainer import Trainer, TrainingDivergedError, TrainingStoppedError
 
 
@@ -28,6 +31,36 @@ def test_loss_falls_on_a_learnable_batch(make_trainer):
     one = next(batches())
     trainer.train(iter(lambda: one, None), [lambda _, report: losses.append(report.loss)])
     assert sum(losses[-10:]) < 0.97 * sum(losses[:10])
+
+
+def test_a_run_resumed_between_two_log_lines_logs_the_same_means(make_trainer, tmp_path):
+    """Log lines every 56 images and at the end, checkpoints every 40."""
+
+    def train(trainer, folder, *hooks):
+        log = RunLog(folder, trainer.images_seen)
+        with closing(log):
+            trainer.train(batches(trainer.step_count), [LogHook(log, 56), *hooks])
+
+    def kill(trainer, report):
+        if trainer.images_seen == 136:
+            raise KeyboardInterrupt
+
+    for name in ("uninterrupted", "killed"):
+        (tmp_path / name).mkdir()
+    train(make_trainer(tmp_path / "uninterrupted"), tmp_path / "uninterrupted")
+    with pytest.raises(KeyboardInterrupt):
+        train(make_trainer(tmp_path / "killed"), tmp_path / "killed", kill)
+    resumed = make_trainer(tmp_path / "killed")
+    resumed.restore(tmp_path / "killed" / "checkpoints" / "120")
+    assert resumed.log_means.count == 1  # of the step after the line at 112
+    train(resumed, tmp_path / "killed")
+    logged = [
+        [(line["images"], line["loss"], line["grad_norm"]) for line in map(json.loads, lines)]
+        for name in ("uninterrupted", "killed")
+        for lines in [(tmp_path / name / "log.jsonl").read_text().splitlines()]
+    ]
+    assert [images for images, *_ in logged[0]] == [56, 112, 160]
+    assert logged[0] == logged[1]
 
 
 def test_two_resumes_end_at_the_same_bits(make_trainer, tmp_path):
