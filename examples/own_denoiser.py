@@ -22,7 +22,7 @@ from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.denoiser import Denoiser, Widths
 from pippin.nn.initialise import Conv2d, GroupNorm, Linear, zeros
 from pippin.recipes.table import RECIPES
-from pippin.run.pictures import grid, save_png
+from pippin.run.image_grid import image_grid, save_png
 from pippin.types import Embedded, Latents, Masking, Prediction
 
 
@@ -79,7 +79,7 @@ def train_and_draw(recipe: Recipe, folder: Path) -> None:
     train(recipe, folder, resume="auto")
     run = load_run(folder)
     labels = [seed % len(run.class_names) for seed in range(16)]
-    save_png(grid(draw(run, labels, range(16))), folder / "grid.png")
+    save_png(image_grid(draw(run, labels, range(16))), folder / "grid.png")
     print(f"16 images: {folder / 'grid.png'}")
 
 

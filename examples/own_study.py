@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pippin import Recipe, Study, execute, get_recipe, render_report, run_study
-from pippin.studies.corners import CORNERS, control_axes
+from pippin.studies.control_axes import CONTROL_ARMS, control_axes
 from pippin.study.executors import LocalExecutor
 
 
@@ -36,7 +36,7 @@ def own_study(base: Recipe, seeds: tuple[int, ...] = (0, 1, 2, 3, 4)) -> Study:
         question="Does the class by attention, with control heard late, draw better pictures?",
         base=base,
         axes=control_axes(),
-        combinations={name: CORNERS[name] for name in ("entangled", "disentangled")},
+        combinations={name: CONTROL_ARMS[name] for name in ("entangled", "disentangled")},
         seeds=seeds,
         primary="KID-efflite0",  # the deciding metric, and the smallest relevant difference
         smallest_effect=0.5,

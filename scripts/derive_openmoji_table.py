@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from pippin.data.families import assign_families
-from pippin.data.table import COLUMNS
+from pippin.data.openmoji_table import COLUMNS
 
 # One name of openmoji 17.0.0 lost a letter.
 CORRECTIONS = {"castile and le\ufffdn flag": "castile and león flag"}

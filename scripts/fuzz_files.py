@@ -177,9 +177,9 @@ def _run_of(path: Path) -> Path:
 
 def read_trained(path: Path) -> str:
     """Weights as sampling loads them; older checkpoints replace damaged ones."""
-    from pippin.run.trained import open_trained
+    from pippin.run.trained import load_trained_weights
 
-    trained = open_trained(str(_run_of(path)))
+    trained = load_trained_weights(str(_run_of(path)))
     if trained.passed_over:
         raise SkippedError("; ".join(trained.passed_over))
     return f"{digest(trained.tensors)} {trained.images_seen} {trained.lineage} {trained.recipe}"
@@ -188,7 +188,7 @@ def read_trained(path: Path) -> str:
 def read_cache(path: Path) -> str:
     """All rows of a latent cache."""
     from pippin.data.cache import LatentCache
-    from pippin.data.open import build_source
+    from pippin.data.factory import build_source
     from pippin.encoders.autoencoder import Autoencoder
     from pippin.run.folder import RunFolder
 
@@ -248,9 +248,9 @@ def read_shipped(path: Path) -> str:
 def read_transfer(path: Path) -> str:
     """Transfer report of a run."""
     from pippin.recipes.recipe import Recipe
-    from pippin.system.formats import read_stamped
+    from pippin.system.formats import read_versioned_json
 
-    return repr(read_stamped(path, Recipe.FORMAT))
+    return repr(read_versioned_json(path, Recipe.FORMAT))
 
 
 def read_declaration(path: Path) -> str:

@@ -28,7 +28,7 @@ from typing import Any
 from kills.digests import sha
 from kills.verbs import OPTIONS
 
-from pippin.system.ranks import leave
+from pippin.system.ranks import exit_rank
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 AVERAGES = ("--train.ema-extra", "share-0.2")
@@ -213,5 +213,5 @@ def main() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--work"]:
-        leave(work(sys.argv[2:]))
+        exit_rank(work(sys.argv[2:]))
     sys.exit(main())

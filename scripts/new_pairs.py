@@ -29,9 +29,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from pippin.data.config import OpenMojiConfig
+from pippin.data.factory import build_source
 from pippin.data.families import COLOURS
-from pippin.data.open import build_source
-from pippin.data.source import PictureSource
+from pippin.data.source import ImageSource
 from pippin.data.views import clean_images, clean_view
 from pippin.evaluation.alignment import RANKS, caption_ranks, fit_ridge
 from pippin.evaluation.features import Features, build_features, extract
@@ -58,7 +58,7 @@ class Pair:
     """Index in the source without held-out pairs."""
 
 
-def find_pairs(data: OpenMojiConfig) -> tuple[PictureSource, list[Pair]]:
+def find_pairs(data: OpenMojiConfig) -> tuple[ImageSource, list[Pair]]:
     """Source with all images, and the pairs of ``data.left_out``."""
     whole = build_source(replace(data, left_out=()), "train")
     kept = build_source(data, "train")
@@ -158,7 +158,7 @@ def draw_pairs(
     return [place / row.file for row in sample_rows(run, prompts, seeds)], answers
 
 
-def shown(source: PictureSource, places: Sequence[int]) -> Images:
+def shown(source: ImageSource, places: Sequence[int]) -> Images:
     """Clean views of some images."""
     return torch.stack([clean_view(source, place).image for place in places])
 

@@ -16,10 +16,10 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 from pippin.run.cost import denoiser_flops, meta_model
 from pippin.run.devices import Cluster
-from pippin.run.execute import first_trained_alike
+from pippin.run.execute import first_with_same_training
 from pippin.run.placement import training_hours
 from pippin.run.plan import plan
-from pippin.run.states import classes_of, training_states
+from pippin.run.states import num_classes_of, training_states
 from pippin.studies.scales import ScaleName, class_base, text_base
 from pippin.studies.table import STUDIES, get_study
 
@@ -84,13 +84,13 @@ def trainings(study: str) -> list[Recipe]:
     """Recipes that a study trains per seed; arms that differ only in sampling share one."""
     built = get_study(study, scale=SCALE)
     runs = {f"@{name}": recipe for name, recipe in built.starts.items()} | built.arms()
-    return [runs[name] for name, first in first_trained_alike(runs).items() if name == first]
+    return [runs[name] for name, first in first_with_same_training(runs).items() if name == first]
 
 
 def hours(recipe: Recipe) -> float:
     """Training hours on one GPU, without the slower memory estimate of a plan."""
     shape = latent_shape_of(recipe)
-    model = meta_model(recipe.conditioning, recipe.denoiser, classes_of(recipe), shape[0])
+    model = meta_model(recipe.conditioning, recipe.denoiser, num_classes_of(recipe), shape[0])
     conditioner = model.conditioner
     tokens = (conditioner.has_tokens, conditioner.num_tokens)
     key = repr((recipe.denoiser, model.denoiser.widths, *tokens, shape))

@@ -18,7 +18,7 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.pixels import to_pixels
 from pippin.evaluation.scene.reader import Reading, SceneReader
 from pippin.evaluation.scene.score import ATTRIBUTES, agreement
-from pippin.run.pictures import grid, save_png
+from pippin.run.image_grid import image_grid, save_png
 from pippin.run.scene import statement_of, vocabulary_of
 from pippin.types import Images
 
@@ -72,7 +72,7 @@ def main() -> None:
         return
     source = ShapesSource(ShapesConfig(), "train")
     images = torch.stack([clean_view(source, index).image for index in range(36)])
-    save_png(grid(images, columns=12), given.sheet)
+    save_png(image_grid(images, columns=12), given.sheet)
 
 
 if __name__ == "__main__":

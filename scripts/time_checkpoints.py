@@ -24,11 +24,11 @@ from pippin.bench.synthetic import SyntheticMoments
 from pippin.data.loader import LatentLoader
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.run.parts import Parts
+from pippin.run.components import Parts
 from pippin.run.train import build_trainer
 
 
-def parts_of(recipe: Recipe) -> Parts:
+def rank_batches(recipe: Recipe) -> Parts:
     """Components of a recipe with synthetic data."""
     parts = Parts(recipe, Console(quiet=True))
     parts.moments = SyntheticMoments(parts.latent_shape, len(parts.class_names), 256)
@@ -79,7 +79,7 @@ def main() -> None:
         keep_checkpoints=1,
         device=options.device,
     )
-    parts = parts_of(recipe)
+    parts = rank_batches(recipe)
     timings: dict[bool, list[tuple[float, float, float]]] = {False: [], True: []}
     for _ in range(options.rounds):
         for overlap in (False, True):

@@ -29,7 +29,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, PixArtAlphaPipeline
 from pippin import rng
 from pippin.bench.diffusers_pairs import CHANNELS, Pair
 from pippin.conditioning.config import TextSemantic
-from pippin.control import CONTROL_FIELDS, recorded
+from pippin.control import CONTROL_FIELDS, recorded_fields
 from pippin.diffusion.schedules import make_schedule
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.table import get_recipe
@@ -61,7 +61,7 @@ def recomputing(draw: Draw) -> Draw:
     """The same without the cache."""
 
     def call() -> object:
-        with patch.object(sampler_module, "keys_values_kept", lambda model: nullcontext()):
+        with patch.object(sampler_module, "cached_keys_values", lambda model: nullcontext()):
             return draw()
 
     return call
@@ -158,7 +158,7 @@ def two_scales(options: argparse.Namespace) -> None:
     ).eval()
     labels = [k % 11 for k in range(options.images)]
     conditions = request_conditions(
-        labels, ControlRequest(), recorded(CONTROL_FIELDS), num_classes=11
+        labels, ControlRequest(), recorded_fields(CONTROL_FIELDS), num_classes=11
     )
     guidance = GuidanceConfig(semantic_scale=SCALE, control_scale=1.5)
 
@@ -189,7 +189,7 @@ def plain_calls(draw: Draw) -> Draw:
 
     def call() -> object:
         with (
-            patch.object(sampler_module, "keys_values_kept", lambda model: nullcontext()),
+            patch.object(sampler_module, "cached_keys_values", lambda model: nullcontext()),
             patch.object(sampler_module, "apart", recompute),
         ):
             return draw()

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from pippin.cli.autoencoder import TrainAutoencoderCommand, _finish, training_batches
-from pippin.data.config import CropLaw, ShapesConfig
+from pippin.data.config import CropConfig, ShapesConfig
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
 from pippin.encoders.training import AutoencoderTrainer
@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
         data=ShapesConfig(
             images=200_000,
             resolution=32,
-            crop_law=CropLaw(smallest=0.4, flip_probability=0.5),
+            crop_law=CropConfig(smallest=0.4, flip_probability=0.5),
         ),
     )
     trainer = AutoencoderTrainer(command.train, folder / "run", resume=False)

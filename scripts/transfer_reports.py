@@ -9,7 +9,7 @@ for tensors without a rule. Weights are initial ones: only names and shapes matt
 
 from dataclasses import replace
 
-from pippin.data.table import CLASSES
+from pippin.data.openmoji_table import CLASSES
 from pippin.denoisers.config import DenoiserConfig, MDTv2Config
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe

@@ -4,7 +4,7 @@
 import json
 
 from pippin.system.formats import CHECKSUM
-from pippin.system.lines import PLACE
+from pippin.system.json_lines import POSITION
 
 
 def write_edited(path, values):
@@ -18,7 +18,7 @@ def edited_lines(path):
     """Objects of a JSON lines file as a person or an earlier version would write them: without
     checksums and line numbers."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in (CHECKSUM, PLACE)} for line in lines]
+    return [{k: v for k, v in line.items() if k not in (CHECKSUM, POSITION)} for line in lines]
 
 
 def as_earlier(path):

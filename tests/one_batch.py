@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results compared between world sizes: gradients, losses, final weights.
 
-For tests and for ``scripts/same_numbers.py``.
+For tests and for ``scripts/world_size_equivalence.py``.
 """
 
 from contextlib import ExitStack
@@ -10,11 +10,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from small_trainer import CONFIG, batches, make_trainer, parts_of
+from small_trainer import CONFIG, batches, make_trainer, rank_batches
 from torch import Tensor
 
 from pippin.denoisers.config import DenoiserConfig, dit, mdtv2, mmdit, pixart, unet
-from pippin.system.sharded import whole
+from pippin.system.sharded_tensors import full_tensor
 from pippin.training.trainer import Trainer
 from pippin.training.world import World
 
@@ -36,9 +36,9 @@ def first_gradients(
     """Full gradients of every parameter, before the first optimizer step."""
     trainer = make_trainer(folder, world, denoiser, awake=True, **settings)
     draws = trainer.draw(0, (CONFIG.batch_size, 4, 8, 8))
-    batch = next(parts_of(batches(), world))
+    batch = next(rank_batches(batches(), world))
     trainer.gradients.backward(batch, draws.rows(world.part(CONFIG.batch_size)))
-    return {name: whole(p.grad).clone() for name, p in trainer.model.named_parameters()}
+    return {name: full_tensor(p.grad).clone() for name, p in trainer.model.named_parameters()}
 
 
 def trace(
@@ -68,9 +68,9 @@ def trace(
         if dtype == torch.float64:
             _in_double(trainer)
             held.enter_context(patch.object(torch.Tensor, "float", torch.Tensor.double))
-        source = parts_of(batches(trainer.step_count), world)
+        source = rank_batches(batches(trainer.step_count), world)
         trainer.train(source, [lambda _, report: losses.append(report.loss)])
-    weight = whole(next(trainer.model.parameters()).detach())
+    weight = full_tensor(next(trainer.model.parameters()).detach())
     assert weight.dtype == dtype
     return {"losses": torch.tensor(losses, dtype=torch.float64), "weight": weight}
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from pippin.system import flush
+from pippin.system import fsync as fsync_module
 
 MODELS = [(True, "old"), (True, "half"), (False, "new"), (False, "old")]
 """(True if names reach the disk at once, state of unflushed content)."""
@@ -151,7 +151,7 @@ def recorded(root):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        patch.setattr(flush, "_sync_file_system", sync_file_system)
+        patch.setattr(fsync_module, "_sync_file_system", sync_file_system)
         for name, note in {
             "unlink": goes,
             "rmdir": goes,

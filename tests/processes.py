@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from pippin.training.world import World
 
 
-def in_processes(size: int, work: Callable[[World, Path], Any], folder: Path) -> list[Any]:
+def run_ranks(size: int, work: Callable[[World, Path], Any], folder: Path) -> list[Any]:
     """Results of ``size`` ranks, in rank order.
 
     ``work(world, folder)`` runs in a gloo process group; a rank that raises ends all of them.

@@ -7,7 +7,7 @@ from pippin.conditioning.config import ConditioningConfig
 from pippin.control import Control, Corner, Size
 from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
 from pippin.model import build_model
-from pippin.training.recompute import recompute_blocks
+from pippin.training.activation_checkpointing import checkpoint_blocks
 from pippin.types import Conditions, Masking, stack_controls
 
 KINDS = {
@@ -32,7 +32,7 @@ def model_of(kind, every=0):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=draws))
-    recompute_blocks(model.denoiser.blocks, every)
+    checkpoint_blocks(model.denoiser.blocks, every)
     return model
 
 

@@ -16,7 +16,7 @@ from pippin.model import build_model
 from pippin.objective import Objective
 from pippin.training.config import TrainConfig
 from pippin.training.trainer import Trainer
-from pippin.training.world import ALONE, World
+from pippin.training.world import SINGLE_RANK, World
 from pippin.types import Batch, Conditions, stack_controls
 
 CONFIG = TrainConfig(
@@ -45,14 +45,14 @@ def batches(start_step: int = 0, batch_size: int = 8) -> Iterator[Batch]:
         step += 1
 
 
-def parts_of(batches: Iterator[Batch], world: World) -> Iterator[Batch]:
+def rank_batches(batches: Iterator[Batch], world: World) -> Iterator[Batch]:
     """Rows of one rank."""
     return (batch.rows(world.part(len(batch.index))) for batch in batches)
 
 
 def make_trainer(
     folder: Path,
-    world: World = ALONE,
+    world: World = SINGLE_RANK,
     denoiser: DenoiserConfig = SMALL,
     dtype: torch.dtype = torch.float32,
     conditioning: ConditioningConfig = ConditioningConfig(),  # noqa: B008 (frozen)

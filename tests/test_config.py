@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from pippin.config import (
-    WHERE_SET,
+    PROTOCOL_IF_CHANGED,
     Config,
     ConfigError,
     added_later,
     difference,
     fingerprint,
-    older_settings,
+    legacy_settings,
     protocol,
     replace_at,
 )
@@ -123,7 +123,7 @@ def test_a_setting_that_came_later_counts_where_it_differs_from_its_default():
     @dataclass(frozen=True, kw_only=True)
     class Later(Config):
         old: int = 1
-        new: int = field(default=2, metadata=WHERE_SET)
+        new: int = field(default=2, metadata=PROTOCOL_IF_CHANGED)
 
     assert protocol(Later()) == {"old": 1}
     assert protocol(Later(new=3)) == {"old": 1, "new": 3}
@@ -146,18 +146,20 @@ def test_a_record_without_a_setting_is_replayed_as_it_was_made():
     assert protocol(Outer()) == {"inner.old": 1, "inner.new": "now"}
     assert difference(then, Outer()) == {"inner.new": ("then", "now")}
     assert Outer.from_dict(then.to_dict()) == then and Outer.from_dict({}) == Outer()
-    assert older_settings(Outer(), {"inner": {"old": 1}}) == {"inner.new": "then"}
-    assert older_settings(Outer(), Outer().to_dict()) == {}
+    assert legacy_settings(Outer(), {"inner": {"old": 1}}) == {"inner.new": "then"}
+    assert legacy_settings(Outer(), Outer().to_dict()) == {}
     with pytest.raises(ConfigError, match=r"expected str @ \$\.inner\.new"):
         Outer.from_dict({"inner": {"new": 3}})
 
 
 def test_a_setting_that_counts_where_it_differs_has_a_default_to_differ_from():
-    with pytest.raises(AssertionError, match=r"Late\.new is WHERE_SET and has no default="):
+    with pytest.raises(
+        AssertionError, match=r"Late\.new is PROTOCOL_IF_CHANGED and has no default="
+    ):
 
         @dataclass(frozen=True, kw_only=True)
         class Late(Config):
-            new: tuple[int, ...] = field(default_factory=tuple, metadata=WHERE_SET)
+            new: tuple[int, ...] = field(default_factory=tuple, metadata=PROTOCOL_IF_CHANGED)
 
 
 @pytest.mark.parametrize("key", ["seed", "recipe_that_is_none"])

@@ -5,14 +5,14 @@ from dataclasses import fields
 
 from pippin.conditioning.config import ControlConfig
 from pippin.control import (
+    AUGMENTATION_FIELDS,
     CONTROL_FIELDS,
-    LOOKS,
+    Augmentation,
     ColourJitter,
     Control,
     Corner,
-    Look,
     Size,
-    recorded,
+    recorded_fields,
 )
 from pippin.data.crop import whole_image
 from pippin.sampling.config import ControlRequest
@@ -34,7 +34,9 @@ def test_values_come_back_as_they_were_with_their_types():
 
 
 def test_a_record_without_augmentation_fields_is_clean():
-    values = {name: value for name, value in ODD.values().items() if name not in LOOKS}
+    values = {
+        name: value for name, value in ODD.values().items() if name not in AUGMENTATION_FIELDS
+    }
     assert Control.from_values(values).values() == {
         **whole_image(Size(8, 8)).values(),
         **values,
@@ -47,7 +49,7 @@ def test_declared_parts_are_those_of_the_values():
 
 
 def test_clean_values_lie_in_their_declared_ranges():
-    for entry in fields(Look):
+    for entry in fields(Augmentation):
         clean, declared = entry.default, CONTROL_FIELDS[entry.name]
         numbers = clean if isinstance(clean, tuple) else (clean,)
         assert all(declared.low <= number <= declared.high for number in numbers)
@@ -64,5 +66,5 @@ def test_the_fields_read_by_default_stand_in_the_group_they_declare():
 
 
 def test_fields_are_computed_from_what_is_recorded():
-    assert recorded(["aspect_ratio"]) == ("original_size",)
-    assert recorded(["flip", "crop_size"]) == ("flip", "crop_size", "original_size")
+    assert recorded_fields(["aspect_ratio"]) == ("original_size",)
+    assert recorded_fields(["flip", "crop_size"]) == ("flip", "crop_size", "original_size")

@@ -27,10 +27,10 @@ from pippin.data.shards import shard_fault
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.run_state import load_state
 from pippin.evaluation.reference import load_statistics
+from pippin.run.components import Parts
 from pippin.run.folder import RunFolder
 from pippin.run.image_set import open_images
-from pippin.run.parts import Parts
-from pippin.run.trained import open_trained
+from pippin.run.trained import load_trained_weights
 from pippin.study.results import read
 from pippin.study.source import open_source
 from pippin.system.formats import (
@@ -39,9 +39,9 @@ from pippin.system.formats import (
     VERSION,
     FormatError,
     check_format,
-    read_stamped,
-    stamped,
-    write_stamped,
+    read_versioned_json,
+    with_checksum,
+    write_versioned_json,
 )
 from pippin.system.tensors import save_tensors
 
@@ -79,11 +79,11 @@ def bank():
 
 
 def test_runs_and_exports_are_read(kept):
-    run, exported = open_trained("run"), open_trained("export")
+    run, exported = load_trained_weights("run"), load_trained_weights("export")
     assert run.images_seen == exported.images_seen == 8
     assert run.sha256 == exported.sha256
     assert run.recipe == exported.recipe
-    assert open_trained("run", "raw").sha256
+    assert load_trained_weights("run", "raw").sha256
 
 
 def test_a_run_resumes_with_its_latents(kept):
@@ -135,7 +135,7 @@ def test_statistics_and_records_are_read(kept):
 def restate_json(path):
     values = json.loads(Path(path).read_text())
     values.pop(CHECKSUM, None)
-    Path(path).write_text(json.dumps(stamped("run", values) | {VERSION: 99}))
+    Path(path).write_text(json.dumps(with_checksum("run", values) | {VERSION: 99}))
 
 
 def restate_lines(path):
@@ -156,12 +156,16 @@ def restate_arrays(path):
 
 
 NEWER = {
-    "run": (restate_json, "run/config.json", lambda: open_trained("run")),
-    "checkpoint": (restate_json, "run/checkpoints/8/state.json", lambda: open_trained("run")),
+    "run": (restate_json, "run/config.json", lambda: load_trained_weights("run")),
+    "checkpoint": (
+        restate_json,
+        "run/checkpoints/8/state.json",
+        lambda: load_trained_weights("run"),
+    ),
     "export": (
         lambda path: restate_metadata(path, "pippin"),
         "export/model.safetensors",
-        lambda: open_trained("export"),
+        lambda: load_trained_weights("export"),
     ),
     "samples": (
         restate_json,
@@ -234,16 +238,16 @@ def test_older_versions_are_read(stated):
 
 def test_a_changed_value_is_found_and_an_edited_file_is_read(tmp_path):
     path = tmp_path / "values.json"
-    write_stamped(path, "run", {"count": 60, 1: [0.1, None]})
-    assert read_stamped(path, "run") == {"count": 60, "1": [0.1, None]}
+    write_versioned_json(path, "run", {"count": 60, 1: [0.1, None]})
+    assert read_versioned_json(path, "run") == {"count": 60, "1": [0.1, None]}
     path.write_text(json.dumps(json.loads(path.read_text())))  # other spaces are no damage
-    assert read_stamped(path, "run")["count"] == 60
+    assert read_versioned_json(path, "run")["count"] == 60
     path.write_text(path.read_text().replace("60", "50"))
     with pytest.raises(ValueError, match=r"values\.json is damaged.*remove its entry content"):
-        read_stamped(path, "run")
+        read_versioned_json(path, "run")
     edited = {k: v for k, v in json.loads(path.read_text()).items() if k != CHECKSUM}
     path.write_text(json.dumps(edited))
-    assert read_stamped(path, "run")["count"] == 50
+    assert read_versioned_json(path, "run")["count"] == 50
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3", '"a"', "[" * 100_000, "\udc80"])
@@ -251,10 +255,10 @@ def test_what_is_no_json_object_is_named(text, tmp_path):
     path = tmp_path / "values.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ValueError, match=r"values\.json (is not JSON|must hold a JSON object)"):
-        read_stamped(path, "run")
+        read_versioned_json(path, "run")
 
 
 def test_a_fifo_in_the_place_of_a_record_is_named(tmp_path):
     os.mkfifo(tmp_path / "values.json")
     with pytest.raises(OSError, match=r"values\.json is a FIFO, not a file"):
-        read_stamped(tmp_path / "values.json", "run")
+        read_versioned_json(tmp_path / "values.json", "run")

@@ -29,7 +29,7 @@ def test_streams_and_keys_are_distinct():
 
 def test_rows_that_are_drawn_one_by_one_are_those_of_the_whole():
     def rows(part, step=0):
-        return rng.rows_of_normal((6, 400), part, "padding", 0, step, device="cpu")
+        return rng.normal_rows((6, 400), part, "padding", 0, step, device="cpu")
 
     whole = rows(slice(0, 6))
     assert torch.equal(torch.cat([rows(slice(0, 2)), rows(slice(2, 6))]), whole)

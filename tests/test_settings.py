@@ -17,7 +17,7 @@ from pippin.conditioning.config import (
 )
 from pippin.config import ConfigError, protocol
 from pippin.control import ColourJitter
-from pippin.data.config import CacheConfig, CropLaw, LookLaw, OpenMojiConfig
+from pippin.data.config import AugmentationConfig, CacheConfig, CropConfig, OpenMojiConfig
 from pippin.denoisers.config import mmdit
 from pippin.diffusion.config import LogitNormalTime, MinSNRWeight
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
@@ -93,11 +93,11 @@ IMPOSSIBLE = [
     (ControlRequest, "sampling.control", {"crop_corner": (0, 256)}),
     (ControlRequest, "sampling.control", {"jpeg_quality": 0}),
     (ControlRequest, "sampling.control", {"colour_jitter": ColourJitter(1.0, 9.0, 1.0)}),
-    (LookLaw, "data.look", {"colour_jitter": -0.5}),
-    (LookLaw, "data.look", {"colour_jitter": 4.0}),
-    (LookLaw, "data.look", {"jpeg_share": 1.5}),
-    (CropLaw, "data.crop_law", {"local_share": -0.1}),
-    (LookLaw, "data.look", {"jpeg_largest": 101}),
+    (AugmentationConfig, "data.look", {"colour_jitter": -0.5}),
+    (AugmentationConfig, "data.look", {"colour_jitter": 4.0}),
+    (AugmentationConfig, "data.look", {"jpeg_share": 1.5}),
+    (CropConfig, "data.crop_law", {"local_share": -0.1}),
+    (AugmentationConfig, "data.look", {"jpeg_largest": 101}),
     (CacheConfig, "cache", {"shard_size": 0}),
     (CacheConfig, "cache", {"folder": ""}),
     (OpenMojiConfig, "max_pictures", {"max_pictures": 0}),

@@ -83,7 +83,7 @@ def study(inputs: Path) -> Work:
         from pippin.studies.demo import demo_study
         from pippin.study.executors import LocalExecutor
         from pippin.study.runner import run_study
-        from pippin.system.stop import signals_interrupt
+        from pippin.system.signals import signals_interrupt
 
         base = mmdit_demo()
         base = replace(

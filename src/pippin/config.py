@@ -21,23 +21,23 @@ from typing import Any, ClassVar, TypeVar
 import cattrs
 
 from pippin.system.files import write_json
-from pippin.system.formats import FormatError, read_stamped, write_stamped
+from pippin.system.formats import FormatError, read_versioned_json, write_versioned_json
 
 C = TypeVar("C", bound="Config")
 
-LARGEST = 2**53
+MAX_SETTING = 2**53
 """Largest integer in settings: float64 represents every integer up to here."""
 LARGEST_STORED = 2**63 - 1
-"""Largest integer in a file: modification times in nanoseconds exceed :data:`LARGEST`."""
+"""Largest integer in a file: modification times in nanoseconds exceed :data:`MAX_SETTING`."""
 
 NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
 """``field(metadata=NOT_PROTOCOL)`` marks a setting that cannot change measured numbers: paths,
 device, workers, micro-batch size, logging intervals."""
 
-WHERE_SET: dict[str, Any] = {"protocol": "where set"}
-"""``field(default=..., metadata=WHERE_SET)`` marks a setting that was added after results were
-kept, and whose default is the earlier behaviour. It is part of the protocol only if it differs
-from the default, so that older fingerprints stay valid."""
+PROTOCOL_IF_CHANGED: dict[str, Any] = {"protocol": "where set"}
+"""``field(default=..., metadata=PROTOCOL_IF_CHANGED)`` marks a setting that was added after results
+were kept, and whose default is the earlier behaviour. It is part of the protocol only if it
+differs from the default, so that older fingerprints stay valid."""
 
 
 IDENTITY = ("model.sha256", "model.average", "model.start", "model.text_encoder")
@@ -58,7 +58,7 @@ def added_later(earlier_value: Any) -> dict[str, Any]:
     made. The setting is part of the protocol only if it differs from ``earlier_value``, so that
     older fingerprints stay valid.
     """
-    return WHERE_SET | {"before": earlier_value}
+    return PROTOCOL_IF_CHANGED | {"before": earlier_value}
 
 
 def protocol_as(kind: Callable[[Any], Any]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class ConfigError(ValueError):
     """Invalid configuration of the user; the message says what is allowed."""
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
+def suggest_names(name: str, candidates: Iterable[str]) -> str:
     """Suggestions for a wrong name, for a message: ``; near it are a, b``, or nothing."""
     matches = difflib.get_close_matches(name, list(candidates), n=5, cutoff=0.5)
     return f"; near it are {', '.join(matches)}" if matches else ""
@@ -100,16 +100,16 @@ class Config:
     file without version, which people write."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Check that settings of :data:`WHERE_SET` have a default."""
+        """Check that settings of :data:`PROTOCOL_IF_CHANGED` have a default."""
         super().__init_subclass__(**options)
         for name, field in vars(cls).items():  # dataclass() has not seen the class yet
             if (
                 isinstance(field, dataclasses.Field)
-                and field.metadata.items() >= WHERE_SET.items()
+                and field.metadata.items() >= PROTOCOL_IF_CHANGED.items()
             ):
                 assert field.default is not dataclasses.MISSING, (
-                    f"{cls.__name__}.{name} is WHERE_SET and has no default= to be compared "
-                    "with: a default_factory would make it count always"
+                    f"{cls.__name__}.{name} is PROTOCOL_IF_CHANGED and has no default= to be "
+                    "compared with: a default_factory would make it count always"
                 )
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Config:
         if self.FORMAT is None:
             write_json(path, self.to_dict())
         else:
-            write_stamped(path, self.FORMAT, self.to_dict())
+            write_versioned_json(path, self.FORMAT, self.to_dict())
 
     @classmethod
     def load(cls: type[C], path: Path) -> C:
@@ -148,7 +148,7 @@ class Config:
             OSError: the file is missing or cannot be read.
         """
         try:
-            values = read_stamped(path, cls.FORMAT)
+            values = read_versioned_json(path, cls.FORMAT)
         except FormatError:
             raise
         except ValueError as error:
@@ -167,7 +167,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(str, _strict(str))
     converter.register_structure_hook(float, _strict(float, int))
     converter.register_structure_hook_factory(
-        lambda kind: _is_config(kind) and bool(values_before(kind) or stored_values(kind)),
+        lambda kind: _is_config(kind) and bool(legacy_defaults(kind) or stored_values(kind)),
         lambda kind: _structure_legacy(converter, kind),
     )
     converter.register_unstructure_hook_factory(
@@ -190,7 +190,7 @@ def stored_values(kind: type[Config]) -> dict[str, dict[str, Any]]:
     return {name: about["written"] for name, about in named.items() if "written" in about}
 
 
-def values_before(kind: type[Config]) -> dict[str, Any]:
+def legacy_defaults(kind: type[Config]) -> dict[str, Any]:
     """Settings of :func:`added_later`, with their value in records that lack them."""
     named = {field.name: field.metadata for field in dataclasses.fields(kind)}
     return {name: about["before"] for name, about in named.items() if "before" in about}
@@ -198,7 +198,7 @@ def values_before(kind: type[Config]) -> dict[str, Any]:
 
 def _structure_legacy(converter: cattrs.Converter, kind: type[Config]) -> Callable[..., Any]:
     """Cattrs hook that reads records that lack newer settings."""
-    structure, defaults = converter.gen_structure_attrs_fromdict(kind), values_before(kind)
+    structure, defaults = converter.gen_structure_attrs_fromdict(kind), legacy_defaults(kind)
     stored = stored_values(kind)
 
     def structure_legacy(values: Any, _: type) -> Any:
@@ -233,7 +233,7 @@ def _unstructure_stored(converter: cattrs.Converter, kind: type[Config]) -> Call
     return unstructure_stored
 
 
-def older_settings(config: Config, record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def legacy_settings(config: Config, record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings that were added after a configuration was recorded, with their earlier values.
 
     Args:
@@ -245,13 +245,13 @@ def older_settings(config: Config, record: Mapping[str, Any], prefix: str = "") 
     """
     settings = {
         f"{prefix}{name}": value
-        for name, value in values_before(type(config)).items()
+        for name, value in legacy_defaults(type(config)).items()
         if name not in record
     }
     for field in dataclasses.fields(config):
         child, child_record = getattr(config, field.name), record.get(field.name)
         if isinstance(child, Config) and isinstance(child_record, Mapping):
-            settings |= older_settings(child, child_record, f"{prefix}{field.name}.")
+            settings |= legacy_settings(child, child_record, f"{prefix}{field.name}.")
     return settings
 
 
@@ -311,15 +311,17 @@ def _strict(kind: type, *also: type) -> Any:
         if type(value) not in (kind, *also):
             raise ValueError(f"expected {kind.__name__}, got {value!r}")
         if type(value) is int and not -LARGEST_STORED <= value <= LARGEST_STORED:
-            raise ValueError(f"expected a number of at most {LARGEST_STORED}, got {short(value)}")
+            raise ValueError(
+                f"expected a number of at most {LARGEST_STORED}, got {format_number(value)}"
+            )
         return kind(value)
 
     return structure
 
 
-def short(value: float) -> str:
+def format_number(value: float) -> str:
     """Number formatted for a message; a huge one is described by its digits."""
-    if isinstance(value, int) and abs(value) > LARGEST:
+    if isinstance(value, int) and abs(value) > MAX_SETTING:
         return f"a number of {int(math.log10(abs(value))) + 1} digits"
     return str(value)
 
@@ -338,10 +340,10 @@ def at_least(config: Config, section: str, lowest: float, *names: str) -> None:
     """
     for name in names:
         value = getattr(config, name)
-        if value is not None and not lowest <= value <= LARGEST:
-            limit = f" and at most {LARGEST}" if value > lowest else ""
+        if value is not None and not lowest <= value <= MAX_SETTING:
+            limit = f" and at most {MAX_SETTING}" if value > lowest else ""
             raise ConfigError(
-                f"{section}.{name} must be {lowest} or more{limit}; got {short(value)}"
+                f"{section}.{name} must be {lowest} or more{limit}; got {format_number(value)}"
             )
 
 
@@ -349,10 +351,10 @@ def above(config: Config, section: str, bound: float, *names: str) -> None:
     """Like :func:`at_least`, for settings that must exceed the bound."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not bound < value <= LARGEST:
-            limit = f" and at most {LARGEST}" if value > bound else ""
+        if value is not None and not bound < value <= MAX_SETTING:
+            limit = f" and at most {MAX_SETTING}" if value > bound else ""
             raise ConfigError(
-                f"{section}.{name} must be more than {bound}{limit}; got {short(value)}"
+                f"{section}.{name} must be more than {bound}{limit}; got {format_number(value)}"
             )
 
 
@@ -366,7 +368,7 @@ def within(config: Config, section: str, lowest: float, highest: float, *names: 
             )
 
 
-def known_weights(config: Config, section: str) -> None:
+def check_weights_name(config: Config, section: str) -> None:
     """Refuse a setting ``weights`` that is not a valid name of weights; for ``__post_init__``.
 
     Raises:
@@ -386,7 +388,7 @@ def protocol(config: Config, prefix: str = "", *, everywhere: bool = False) -> d
     Args:
         config: the tree.
         prefix: prefix of each path.
-        everywhere: include settings of :data:`WHERE_SET` at their default value.
+        everywhere: include settings of :data:`PROTOCOL_IF_CHANGED` at their default value.
     """
     settings: dict[str, Any] = {}
     for field in dataclasses.fields(config):

@@ -3,8 +3,9 @@
 
 A field's declaration determines the record of every training image, the columns of latent caches,
 the model's embeddings (``conditioning.control``), the requests of samples (``sampling.control``)
-and the protocol of every measure. A new field of :class:`Look` also needs its distribution and its
-operation on pixels (``data/look.py``). This module imports no torch: configurations import it.
+and the protocol of every measure. A new field of :class:`Augmentation` also needs its distribution
+and its operation on pixels (``data/augmentation.py``). This module imports no torch: configurations
+import it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 
 LATER: dict[str, Any] = {"protocol": "where set"}
 """Metadata of a field that was added after results were kept: records contain it if it is set
-(:data:`pippin.config.WHERE_SET`, which is below this module)."""
+(:data:`pippin.config.PROTOCOL_IF_CHANGED`, which is below this module)."""
 Group = Literal["high", "low"]
 """high: fields that change composition; low: fields that change detail (Berrada et al. 2024)."""
 
@@ -71,7 +72,7 @@ def _declare(**declaration: Any) -> dict[str, ControlField]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Augmentation:
     """Augmentation of the pixels of an image of training size. The defaults change nothing."""
 
     colour_jitter: ColourJitter = field(
@@ -98,7 +99,7 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Control(Look):
+class Control(Augmentation):
     """Preparation of one training image from its source.
 
     The crop is taken from the stored source image; ``flip`` mirrors the *cropped* region
@@ -188,11 +189,11 @@ LARGEST_SIDE = int(CONTROL_FIELDS["original_size"].high)
 """Largest side of source images, in pixels: the limit of control's original size. No larger image
 file is decoded."""
 
-LOOKS: tuple[str, ...] = tuple(entry.name for entry in fields(Look))
-"""The fields of :class:`Look`."""
+AUGMENTATION_FIELDS: tuple[str, ...] = tuple(entry.name for entry in fields(Augmentation))
+"""The fields of :class:`Augmentation`."""
 
 
-def recorded(names: Iterable[str]) -> tuple[str, ...]:
+def recorded_fields(names: Iterable[str]) -> tuple[str, ...]:
     """Fields of :class:`Control` that these fields are computed from, each once."""
     control_names = {entry.name for entry in fields(Control)}
     sources = [

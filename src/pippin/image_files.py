@@ -22,7 +22,7 @@ from torch import Tensor
 from pippin.control import LARGEST_SIDE, Size
 from pippin.image_metadata import ORIENTATION, Stream, exif_orientation, without_metadata
 from pippin.png_transparency import load_with_key
-from pippin.system.regular import NotRegularError, open_regular
+from pippin.system.regular_files import NotRegularError, open_regular
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 """Suffixes of image files, in lower or upper case."""
@@ -30,7 +30,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """Pillow's names of the supported formats; its JPEG also reads MPO. Other formats run programs
 (PostScript) or rarely tested decoders."""
 
-Rule = Literal[
+ConversionRule = Literal[
     "grey",  # one channel becomes three equal ones
     "palette",  # colours are looked up
     "cmyk",  # converted without a colour profile
@@ -41,9 +41,9 @@ Rule = Literal[
     "16-bit colour",  # the upper eight bits of each channel
     "damaged metadata",  # EXIF, profile or texts cannot be read; the pixels can
 ]
-RULES: tuple[Rule, ...] = get_args(Rule)
+CONVERSION_RULES: tuple[ConversionRule, ...] = get_args(ConversionRule)
 
-Reason = Literal[
+UnreadableReason = Literal[
     "missing",
     "not permitted",
     "not a file",
@@ -53,7 +53,7 @@ Reason = Literal[
     "too large",
 ]
 """Reason why a file cannot be read."""
-OF_BYTES: frozenset[Reason] = frozenset(("broken", "over 8 bits", "too large"))
+PERMANENT_REASONS: frozenset[UnreadableReason] = frozenset(("broken", "over 8 bits", "too large"))
 """Reasons that persist as long as a file's bytes are unchanged; the others may be temporary."""
 
 LARGE_IMAGE_PIXELS = 2**24
@@ -88,9 +88,9 @@ os.register_at_fork(after_in_child=_reset_semaphore)
 class UnreadableImageError(ValueError):
     """Image file that cannot be decoded."""
 
-    def __init__(self, path: Path, reason: Reason, detail: str) -> None:
+    def __init__(self, path: Path, reason: UnreadableReason, detail: str) -> None:
         super().__init__(f"{path} cannot be read as an image: {detail}")
-        self.reason: Reason = reason
+        self.reason: UnreadableReason = reason
         self.detail = detail
 
 
@@ -100,8 +100,8 @@ class ImageFacts:
 
     size: Size
     """Size after EXIF rotation, as :func:`read_image` returns it."""
-    rules: tuple[Rule, ...]
-    """Applied conversion rules, in the order of ``RULES``."""
+    rules: tuple[ConversionRule, ...]
+    """Applied conversion rules, in the order of ``CONVERSION_RULES``."""
 
 
 def read_image(path: Path) -> UInt8[Tensor, "3 height width"]:
@@ -132,12 +132,12 @@ def inspect_image(path: Path) -> ImageFacts:
 class _UnsupportedImageError(Exception):
     """Intact image file of an unsupported kind."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: UnreadableReason, detail: str) -> None:
         super().__init__(detail)
-        self.reason: Reason = reason
+        self.reason: UnreadableReason = reason
 
 
-def _decode(path: Path) -> tuple[Image.Image, tuple[Rule, ...]]:
+def _decode(path: Path) -> tuple[Image.Image, tuple[ConversionRule, ...]]:
     try:
         with open_regular(path) as stream:
             return _decode_stream(stream)
@@ -145,7 +145,7 @@ def _decode(path: Path) -> tuple[Image.Image, tuple[Rule, ...]]:
         raise UnreadableImageError(path, *_explain(error)) from error
 
 
-def _decode_stream(stream: Stream) -> tuple[Image.Image, tuple[Rule, ...]]:
+def _decode_stream(stream: Stream) -> tuple[Image.Image, tuple[ConversionRule, ...]]:
     """RGB pixels of a file; decoding is repeated without metadata if it fails."""
     try:
         image, rules = _pixels(stream)
@@ -159,10 +159,10 @@ def _decode_stream(stream: Stream) -> tuple[Image.Image, tuple[Rule, ...]]:
             raise
         image, rules = _pixels(clean[0], exif=clean[1])
         rules.add("damaged metadata")
-    return image, tuple(rule for rule in RULES if rule in rules)
+    return image, tuple(rule for rule in CONVERSION_RULES if rule in rules)
 
 
-def _pixels(stream: Stream, exif: bytes = b"") -> tuple[Image.Image, set[Rule]]:
+def _pixels(stream: Stream, exif: bytes = b"") -> tuple[Image.Image, set[ConversionRule]]:
     """RGB pixels of a file, and the applied rules.
 
     Args:
@@ -181,7 +181,7 @@ def _pixels(stream: Stream, exif: bytes = b"") -> tuple[Image.Image, set[Rule]]:
 
 def _loaded(
     file: ImageFile.ImageFile, stream: Stream, exif: bytes
-) -> tuple[Image.Image, set[Rule]]:
+) -> tuple[Image.Image, set[ConversionRule]]:
     """RGB pixels of an opened file of an allowed size."""
     rules = _rules(file)
     image, is_key_rescaled = load_with_key(file, stream)
@@ -215,14 +215,14 @@ def _check_header(file: Image.Image) -> None:
         )
 
 
-def _rules(file: Image.Image) -> set[Rule]:
+def _rules(file: Image.Image) -> set[ConversionRule]:
     """Conversion rules of an opened file that is not loaded yet."""
     is_16_bit = any(
         ";16" in str(tile[3]) for tile in getattr(file, "tile", ())
     )  # gone once loaded
     # Cameras' MPO files hold previews after the image: not an animation.
     is_animated = getattr(file, "is_animated", False) and file.format != "MPO"
-    applies: dict[Rule, bool] = {
+    applies: dict[ConversionRule, bool] = {
         "grey": file.mode in ("1", "L", "LA", "La"),
         "palette": file.mode in ("P", "PA"),
         "cmyk": file.mode == "CMYK",
@@ -247,7 +247,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return output
 
 
-def _explain(error: Exception) -> tuple[Reason, str]:
+def _explain(error: Exception) -> tuple[UnreadableReason, str]:
     """Reason and message for a file that could not be read."""
     explanation: Any
     match error:

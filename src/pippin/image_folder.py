@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from pippin.image_files import SUFFIXES
-from pippin.system.regular import file_kind
+from pippin.system.regular_files import file_kind
 
 UNSUPPORTED = (
     *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".psd", ".xcf", ".ico", ".tga"),
@@ -86,7 +86,7 @@ def find_images(folder: Path) -> FolderImages:
                 (printable_name, "unreadable name", "its name is not UTF-8; rename it")
             )
         elif suffix in UNSUPPORTED:
-            problems.append(unsupported(name))
+            problems.append(unsupported_type(name))
         elif name in images:
             advice = (
                 "another file's name differs from its own by the form of Unicode only; rename it"
@@ -100,7 +100,7 @@ def find_images(folder: Path) -> FolderImages:
     )
 
 
-def unsupported(name: str) -> tuple[str, Problem, str]:
+def unsupported_type(name: str) -> tuple[str, Problem, str]:
     """Problem of an image file of an unsupported type."""
     return name, "unsupported type", f"save it as one of {', '.join(SUFFIXES)}"
 

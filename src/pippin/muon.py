@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pippin.system.sharded import laid_out_as, whole
+from pippin.system.sharded_tensors import full_tensor, shard_like
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of Jordan's quintic: five iterations bring singular values to about 0.7 .. 1.2."""
@@ -80,7 +80,7 @@ class Muon(torch.optim.Optimizer):
         direction = parameter.grad.lerp(average, momentum).flatten(1)
         scale = STEP_SIZE * max(direction.shape) ** 0.5
         # The orthogonal factor needs the full tensor of a sharded matrix.
-        matrix = whole(direction).float()
+        matrix = full_tensor(direction).float()
         step = orthogonalise(matrix, iteration_dtype(matrix.device)).to(parameter.dtype)
-        step = laid_out_as(step.view(parameter.shape), parameter)
+        step = shard_like(step.view(parameter.shape), parameter)
         parameter.add_(step, alpha=-rate * scale)

@@ -52,7 +52,7 @@ def normal(shape: tuple[int, ...], stream: Stream, *key: int | str) -> Tensor:
     return torch.randn(shape, generator=generator(stream, *key))
 
 
-def rows_of_normal(
+def normal_rows(
     shape: tuple[int, ...],
     rows: slice,
     stream: Stream,

@@ -94,7 +94,7 @@ class TextFeatures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutCaption:
+class TruncatedCaption:
     """Caption with more tokens than a text encoder reads."""
 
     caption: str

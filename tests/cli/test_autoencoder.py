@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from noise_pictures import write_noise
+from noise_images import write_noise
 
 from pippin.cli import autoencoder as verb
 from pippin.data.config import OpenMojiConfig

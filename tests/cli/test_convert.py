@@ -20,11 +20,11 @@ from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.statistics import LatentStatistics
-from pippin.interop.convert import FORMATS, configured_of, convert
+from pippin.interop.convert import FORMATS, convert, model_spec
 from pippin.interop.diffusers_format import to_diffusers
 from pippin.model import build_model
 from pippin.recipes.table import get_recipe
-from pippin.run.trained import export, open_trained
+from pippin.run.trained import export, load_trained_weights
 
 TINY = {
     "num_attention_heads": 2,
@@ -61,7 +61,7 @@ def test_a_pipeline_becomes_a_model_that_samples(tmp_path, capsys):
     out = tmp_path / "ours"
     arguments = ["--from", "diffusers", "--autoencoder", "pippin/openmoji-f4"]
     assert main(["convert", str(tmp_path / "pipe"), str(out), *arguments]) == 0
-    trained = open_trained(str(out))
+    trained = load_trained_weights(str(out))
     assert trained.recipe.diffusion.schedule == "sd"
     assert trained.recipe.diffusion.prediction == "v"
     assert (trained.recipe.data.resolution, trained.recipe.data.num_classes) == (64, 3)
@@ -85,7 +85,10 @@ def test_measured_numbers_go_to_diffusers_and_back_with_an_autoencoder(tmp_path,
     folder_of(tmp_path / "pipe")
     arguments = ["--from", "diffusers", "--autoencoder", "pippin/openmoji-f4"]
     assert main(["convert", str(tmp_path / "pipe"), str(tmp_path / "ours"), *arguments]) == 0
-    trained, own = open_trained(str(tmp_path / "ours")), Autoencoder.load(AutoencoderConfig())
+    trained, own = (
+        load_trained_weights(str(tmp_path / "ours")),
+        Autoencoder.load(AutoencoderConfig()),
+    )
     latents = LatentStatistics(
         mean=(1.0, -2.0, 3.0, 0.5), std=(0.5, 2.0, 4.0, 1.5), images=9, autoencoder=own.fingerprint
     )
@@ -215,7 +218,7 @@ def test_what_diffusers_cannot_say_is_refused_by_name(setting):
     model = build_model(conditioning, denoiser, num_classes=3, latent_channels=4, seed=0)
     tensors = model.state_dict()
     with pytest.raises(ConfigError, match=setting):
-        to_diffusers(configured_of(recipe, tensors), tensors)
+        to_diffusers(model_spec(recipe, tensors), tensors)
 
 
 def test_a_pipeline_of_sd3_is_sampled_with_its_three_encoders(tmp_path, capsys):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from pippin.cli.main import main
 from pippin.run.sample_folder import read_manifest
-from pippin.run.trained import open_trained
+from pippin.run.trained import load_trained_weights
 
 AUTOENCODER = ["--autoencoder", "pippin/openmoji-f4"]
 TINY = {
@@ -51,7 +51,7 @@ def test_averaged_weights_beside_raw_ones_are_taken_and_named(tmp_path, pair, ca
     said = converted(capsys, tmp_path / "checkpoint", tmp_path / "out")
     assert "averaged weights of transformer_ema were read; for the raw weights" in said
     assert "ema weights (decay 0.999), images seen: unknown" in said
-    trained = open_trained(str(tmp_path / "out"))
+    trained = load_trained_weights(str(tmp_path / "out"))
     assert (trained.weights, trained.average) == ("ema", "decay 0.999")
     assert torch.equal(trained.tensors[PATCHES].flatten(), pair["ema"])
     (parent,) = trained.as_parent()
@@ -63,7 +63,7 @@ def test_raw_weights_are_raw_in_export_lineage_and_samples(tmp_path, pair, capsy
     said = converted(capsys, tmp_path / "checkpoint/transformer", out)
     assert "raw weights were read; averaged ones are in" in said
     assert "--init.weights raw" in said
-    trained = open_trained(str(out))
+    trained = load_trained_weights(str(out))
     assert trained.weights == trained.as_parent()[0]["weights"] == "raw"
     assert torch.equal(trained.tensors[PATCHES].flatten(), pair["raw"])
     sample = ["sample", str(out), "--seeds", "0:2", "--steps", "1"]
@@ -86,9 +86,9 @@ def test_the_kind_goes_to_diffusers_and_back(tmp_path, pair, capsys):
     ):
         assert main(command) == 0
         assert "raw weights, images seen: unknown" in capsys.readouterr().out
-    assert open_trained(str(tmp_path / "again")).weights == "raw"
+    assert load_trained_weights(str(tmp_path / "again")).weights == "raw"
     converted(capsys, tmp_path / "theirs", tmp_path / "back")
-    back = open_trained(str(tmp_path / "back"))
+    back = load_trained_weights(str(tmp_path / "back"))
     assert back.weights == "raw" and torch.equal(back.tensors[PATCHES].flatten(), pair["raw"])
 
 
@@ -105,9 +105,12 @@ def test_what_nobody_says_is_unknown_or_told_by_the_user(tmp_path, capsys):
     assert "sampled from weights of unknown kind" in capsys.readouterr().out
     assert read_manifest(tmp_path / "s").protocol["model.weights"] == "unknown"
     # A run that starts there asks for ema unless it is told otherwise; of an unknown kind may be.
-    assert open_trained(str(tmp_path / "out"), "ema").weights == "unknown"
+    assert load_trained_weights(str(tmp_path / "out"), "ema").weights == "unknown"
     said = converted(capsys, tmp_path / "pipe", tmp_path / "told", "--weights", "raw")
-    assert "unknown whether" not in said and open_trained(str(tmp_path / "told")).weights == "raw"
+    assert (
+        "unknown whether" not in said
+        and load_trained_weights(str(tmp_path / "told")).weights == "raw"
+    )
 
 
 def test_a_kind_that_the_file_contradicts_is_refused(tmp_path, pair, capsys):

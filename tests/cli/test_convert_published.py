@@ -21,15 +21,15 @@ from pippin.conditioning.config import (
 )
 from pippin.denoisers.config import unet
 from pippin.diffusion.config import DiffusionConfig
-from pippin.interop.arguments import Configured
-from pippin.interop.convert import convert, recipe_of
+from pippin.interop.arguments import ModelSpec
+from pippin.interop.convert import convert, converted_recipe
 from pippin.interop.diffusers_format import write_folder
 from pippin.interop.mapping import shapes_of
 from pippin.interop.published import dit_table
 from pippin.interop.published_classes import configure
 from pippin.model import build_model
 from pippin.run.checks import check_recipe
-from pippin.run.trained import open_trained
+from pippin.run.trained import load_trained_weights
 from pippin.transfer.merge import merge
 from pippin.transfer.rules import TransferEnds
 
@@ -58,13 +58,13 @@ def test_published_weights_become_a_folder(tmp_path, name, capsys):
     command = [str(tmp_path / "weights.safetensors"), str(tmp_path / "out"), "--from", name]
     pairs = [pair.replace("null", "None") for pair in pairs]
     assert main(["convert", *command, "--images-seen", "640", "--arguments", *pairs]) == 0
-    trained = open_trained(str(tmp_path / "out"))
+    trained = load_trained_weights(str(tmp_path / "out"))
     assert trained.images_seen == 640 and trained.recipe.data.kind == "none"
     placed = convert(name, tmp_path / "weights.safetensors", arguments=arguments).placed
     for key, value in placed.model.state_dict().items():
         assert torch.equal(trained.tensors[key], value)
     printed = capsys.readouterr().out
-    for tensor in (*placed.unplaced, *placed.made_by_us):
+    for tensor in (*placed.unused_tensors, *placed.zero_filled):
         assert tensor in printed
     if name != "mdtv2":  # which has no class in diffusers
         there, back = tmp_path / "there", tmp_path / "back"
@@ -93,7 +93,7 @@ def test_the_line_that_is_printed_trains_on_from_the_weights(tmp_path, name, cap
     _, recipe, rest = find_recipe(words)
     recipe = parse(TrainCommand, "", rest, TrainCommand(recipe=recipe)).recipe
     check_recipe(recipe)
-    trained = open_trained(str(out))
+    trained = load_trained_weights(str(out))
     model = build_model(
         recipe.conditioning, recipe.denoiser, num_classes=3, latent_channels=4, seed=0
     )
@@ -109,7 +109,7 @@ def test_a_unet_of_classes_or_of_nothing_comes_back(tmp_path, semantic):
     conditioning = ConditioningConfig(semantic=semantic, rules=rules, control=NO_CONTROL)
     denoiser = unet("tiny")
     model = build_model(conditioning, denoiser, num_classes=5, latent_channels=4, seed=0)
-    configured = Configured(
+    configured = ModelSpec(
         denoiser=denoiser,
         conditioning=conditioning,
         diffusion=DiffusionConfig(schedule="cosine", prediction="x0"),
@@ -141,7 +141,7 @@ def test_a_table_without_a_null_row_is_not_guided_by(tmp_path):
     state["y_embedder.embedding_table.weight"] = state["y_embedder.embedding_table.weight"][:-1]
     save_file(state, tmp_path / "w.safetensors")
     incoming = convert("dit", tmp_path / "w.safetensors", arguments=arguments)
-    assert incoming.placed.made_by_us == ("conditioner.label_vector.weight, its null row",)
+    assert incoming.placed.zero_filled == ("conditioner.label_vector.weight, its null row",)
     assert incoming.recipe.sampling.guidance.semantic_scale == 1
     assert incoming.recipe.conditioning.drop.keep == 1
     for wrong in ({"source": 1}, {"depth": None}, {"mlp_ratio": "abc"}, {"learn_sigma": "yes"}):
@@ -176,7 +176,7 @@ def test_the_side_in_stable_diffusions_configurations_is_not_that_of_its_latents
     yaml |= {"use_spatial_transformer": True, "image_size": 32}
     found = configure("ldm_unet", yaml)
     assert found.latent_side == 64 and "image_size=32" in found.notes[0]
-    assert recipe_of(found).data.resolution == 512
+    assert converted_recipe(found).data.resolution == 512
     assert configure("ldm_unet", yaml | {"image_size": 96}).latent_side == 96
     small = configure("ldm_unet", yaml | {"context_dim": 1280})  # the text-to-image LDM's is true
     assert (small.latent_side, small.notes) == (32, ())

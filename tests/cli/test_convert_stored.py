@@ -84,7 +84,7 @@ def test_float8_beside_its_scale_is_multiplied_out(tmp_path):
     found = incoming.placed.model.state_dict()["denoiser.blocks.0.mlp.linear_in.weight"]
     assert torch.equal(found, eight[LAYER].float() * scale)
     assert any("multiplied by their scales" in note for note in incoming.notes)
-    assert incoming.placed.unplaced == ("pos_embed",)
+    assert incoming.placed.unused_tensors == ("pos_embed",)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_nan_in_what_is_not_taken_is_no_matter(tmp_path):
     state, arguments = published()
     torch.save(state | {"head.weight": torch.full((2,), torch.nan)}, tmp_path / "w.pt")
     incoming = convert("dit", tmp_path / "w.pt", arguments=arguments)
-    assert incoming.placed.unplaced == ("head.weight", "pos_embed")
+    assert incoming.placed.unused_tensors == ("head.weight", "pos_embed")
 
 
 def test_a_type_that_cannot_hold_the_numbers_is_refused(tmp_path, capsys):

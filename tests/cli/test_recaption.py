@@ -11,10 +11,10 @@ from tiny_blip import save_blip
 
 from pippin.cli.main import main
 from pippin.data.config import ImagesConfig
-from pippin.data.images import ImagesSource
+from pippin.data.images import ImageFolderSource
 from pippin.data.metadata import read_metadata
 from pippin.encoders.captioner import Captioner
-from pippin.system.lines import read_lines
+from pippin.system.json_lines import read_lines
 from pippin.system.lock import folder_lock
 
 
@@ -57,7 +57,7 @@ def test_every_picture_gets_a_caption_and_keeps_its_class(photos, blip, capsys):
     assert column(place).pop("cat/bad.png") is None
     config = ImagesConfig(path="photos", max_lost_share=0.5)
     for split in ("train", "held-out"):
-        source = ImagesSource(config, split)
+        source = ImageFolderSource(config, split)
         assert source.class_names == ("cat", "dog")
         for index in range(len(source)):
             kinds = source.captions(index)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pippin.cli.main import main
-from pippin.training.world import refuse_lone_tasks
+from pippin.training.world import refuse_unconnected_tasks
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "slurm.sbatch"
 TORCHRUN = """#!/bin/bash
@@ -91,4 +91,4 @@ def test_a_single_process_is_none_of_them(monkeypatch, environment):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    refuse_lone_tasks()
+    refuse_unconnected_tasks()

@@ -22,7 +22,7 @@ from pippin.conditioning.drop import draw_keep
 from pippin.conditioning.fields import unit_values
 from pippin.conditioning.gates import gate_value
 from pippin.config import ConfigError
-from pippin.control import CONTROL_FIELDS, Control, Corner, Size, recorded
+from pippin.control import CONTROL_FIELDS, Control, Corner, Size, recorded_fields
 from pippin.denoisers.config import dit, mmdit
 from pippin.diffusion.schedules import make_schedule
 from pippin.model import build_model
@@ -164,7 +164,7 @@ def test_every_declared_field_can_be_read_in_either_group(name):
         model = build_model(config, dit("tiny"), num_classes=5, latent_channels=4, seed=0)
         whole = conditions(2)
         changed = replace(whole, control={k: v.clone() for k, v in whole.control.items()})
-        source = recorded((name,))[0]
+        source = recorded_fields((name,))[0]
         changed.control[source][1, 0] = changed.control[source][1, 0] * 0.5 + 0.25
         first, second = (
             model.prepare(batch_conditions).at(torch.full((2,), 100.0)).modulation

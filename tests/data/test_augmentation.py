@@ -2,10 +2,10 @@
 import pytest
 import torch
 
-from pippin.control import ColourJitter, Look
+from pippin.control import Augmentation, ColourJitter
 from pippin.data.augmentation import CLEAN, apply_augmentation, draw_augmentation
 from pippin.data.class_copula import ClassCopula
-from pippin.data.config import CorrelationConfig, LookLaw, OpenMojiConfig
+from pippin.data.config import AugmentationConfig, CorrelationConfig, OpenMojiConfig
 from pippin.data.moments import EncodedViews
 from pippin.data.size import class_scores
 from pippin.data.views import make_view, view_control
@@ -15,17 +15,17 @@ from pippin.film_grain import add_grain
 NOISE = torch.randint(0, 256, (3, 24, 24), generator=torch.Generator().manual_seed(0)).to(
     torch.uint8
 )
-STRONG = LookLaw(colour_jitter=1.0, jpeg_share=0.5, jpeg_smallest=20, jpeg_largest=30)
+STRONG = AugmentationConfig(colour_jitter=1.0, jpeg_share=0.5, jpeg_smallest=20, jpeg_largest=30)
 
 
-def looks(law: LookLaw, count: int = 2000) -> list[Look]:
+def looks(law: AugmentationConfig, count: int = 2000) -> list[Augmentation]:
     draws = torch.Generator().manual_seed(1)
     return [draw_augmentation(law, draws) for _ in range(count)]
 
 
 def test_clean_is_the_same_tensor():
     assert torch.equal(apply_augmentation(NOISE, CLEAN), NOISE)
-    assert looks(LookLaw(), 5) == [CLEAN] * 5
+    assert looks(AugmentationConfig(), 5) == [CLEAN] * 5
 
 
 def test_jitter_is_log_uniform_between_its_ends():
@@ -53,7 +53,7 @@ def test_the_stated_share_is_compressed_at_the_stated_qualities():
 )
 def test_factors_do_what_their_names_say(look, wanted):
     image = NOISE // 2
-    result = apply_augmentation(image, Look(colour_jitter=look)).float()
+    result = apply_augmentation(image, Augmentation(colour_jitter=look)).float()
     if wanted is not None:
         assert (result - wanted(image.float())).abs().max() <= 1
     spread = image.float().std(0).mean(), result.std(0).mean()
@@ -66,24 +66,28 @@ def test_looks_are_applied_in_their_documented_order():
     grey[:, ::2] = 60
     brighter = 1.2 * grey.float()  # 120 and 72, mean 96
     expected = 96 + 0.5 * (brighter - 96)  # 108 and 84; saturation leaves grey as it is
-    look = Look(colour_jitter=ColourJitter(brightness=1.2, contrast=0.5, saturation=2.0))
+    look = Augmentation(colour_jitter=ColourJitter(brightness=1.2, contrast=0.5, saturation=2.0))
     result = apply_augmentation(grey, look).float()
     assert (result - expected).abs().max() <= 1
     dark = torch.full((3, 8, 8), 240, dtype=torch.uint8)
     dark[:, ::2] = 40
     cut = apply_augmentation(
-        dark, Look(colour_jitter=ColourJitter(brightness=2.0, contrast=0.5))
+        dark, Augmentation(colour_jitter=ColourJitter(brightness=2.0, contrast=0.5))
     ).float()
     # brightness first: 255 (cut) and 80, mean 167.5, so 211 and 124; contrast first would give 380
     assert (cut[0, 1, 0], cut[0, 0, 0]) == (pytest.approx(211, abs=1), pytest.approx(124, abs=1))
-    after = apply_augmentation(NOISE, Look(colour_jitter=look.colour_jitter, jpeg_quality=30))
+    after = apply_augmentation(
+        NOISE, Augmentation(colour_jitter=look.colour_jitter, jpeg_quality=30)
+    )
     jittered = apply_augmentation(NOISE, look)
-    assert torch.equal(after, apply_augmentation(jittered, Look(jpeg_quality=30)))
+    assert torch.equal(after, apply_augmentation(jittered, Augmentation(jpeg_quality=30)))
 
 
 def test_lower_quality_is_farther_from_the_image():
     errors = [
-        (apply_augmentation(NOISE, Look(jpeg_quality=quality)).float() - NOISE).square().mean()
+        (apply_augmentation(NOISE, Augmentation(jpeg_quality=quality)).float() - NOISE)
+        .square()
+        .mean()
         for quality in (90, 50, 10)
     ]
     assert 0 < errors[0] < errors[1] < errors[2]
@@ -105,15 +109,15 @@ def test_views_have_the_look_that_their_control_records(make_source, make_encode
 
 
 def test_grain_has_the_stated_level_and_share_and_replays():
-    law = LookLaw(grain_share=0.4, grain_largest=40.0)
+    law = AugmentationConfig(grain_share=0.4, grain_largest=40.0)
     levels = [look.grain for look in looks(law)]
     grainy = [level for level in levels if level > 0]
     assert abs(len(grainy) / 2000 - 0.4) < 5 * (0.24 / 2000) ** 0.5
     # uniform in [0, 40]: mean 20, variance 40^2 / 12
     assert abs(sum(grainy) / len(grainy) - 20) < 5 * 40 / (12 * len(grainy)) ** 0.5
     grey = torch.full((3, 128, 128), 128, dtype=torch.uint8)
-    result = apply_augmentation(grey, Look(grain=10.0))
-    assert torch.equal(result, apply_augmentation(grey, Look(grain=10.0)))
+    result = apply_augmentation(grey, Augmentation(grain=10.0))
+    assert torch.equal(result, apply_augmentation(grey, Augmentation(grain=10.0)))
     assert torch.equal(result[0], result[1]) and torch.equal(
         result[:, ::2, ::2], result[:, 1::2, 1::2]
     )
@@ -121,15 +125,17 @@ def test_grain_has_the_stated_level_and_share_and_replays():
     noise = result[0, ::2, ::2].double() - 128
     assert float(noise.std()) == pytest.approx(10, rel=5 / (2 * 4096) ** 0.5)
     ends = torch.stack([grey * 0, grey * 0 + 255])
-    assert all(torch.equal(apply_augmentation(end, Look(grain=30.0)), end) for end in ends)
-    other = apply_augmentation(grey + 1, Look(grain=10.0)).double() - 129
+    assert all(torch.equal(apply_augmentation(end, Augmentation(grain=30.0)), end) for end in ends)
+    other = apply_augmentation(grey + 1, Augmentation(grain=10.0)).double() - 129
     agree = (other[0, ::2, ::2] * noise).mean() / 100
     assert abs(agree) < 5 / 4096**0.5  # another image has another pattern
 
 
 def test_laws_without_grain_draw_what_they_drew_before_it():
-    with_grain = looks(LookLaw(colour_jitter=1.0, jpeg_share=0.5, grain_share=1.0), 1)[0]
-    without = looks(LookLaw(colour_jitter=1.0, jpeg_share=0.5), 1)[0]
+    with_grain = looks(AugmentationConfig(colour_jitter=1.0, jpeg_share=0.5, grain_share=1.0), 1)[
+        0
+    ]
+    without = looks(AugmentationConfig(colour_jitter=1.0, jpeg_share=0.5), 1)[0]
     assert without.colour_jitter == with_grain.colour_jitter
     assert without.jpeg_quality == with_grain.jpeg_quality and without.grain == 0
 
@@ -151,7 +157,7 @@ def test_dials_leave_the_laws_of_jpeg_and_grain(dial: float, share: float) -> No
     At dial 1 classes alone decide: a grid, exact to its step; at 0.5 random numbers add to it.
     Tolerances are 5 standard errors of independent draws.
     """
-    law = LookLaw(
+    law = AugmentationConfig(
         jpeg_share=share, jpeg_smallest=1, jpeg_largest=80, grain_share=share, grain_largest=40.0
     )
     correlations, draws = (
@@ -184,7 +190,7 @@ def test_dials_leave_the_laws_of_jpeg_and_grain(dial: float, share: float) -> No
 
 
 def test_dials_of_zero_leave_every_draw() -> None:
-    law = LookLaw(jpeg_share=0.4, grain_share=0.4)
+    law = AugmentationConfig(jpeg_share=0.4, grain_share=0.4)
     tie = ClassCopula(score=1.3, correlations=CorrelationConfig(brightness=0.5))
     free, tied = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     for _ in range(50):

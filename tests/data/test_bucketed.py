@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from pippin.control import Size
-from pippin.data.bucketed import Bucket, BucketedMoments, bucket_pictures, bucketed
+from pippin.data.bucketed import Bucket, BucketedMoments, bucket_image_indices, bucketed_moments
 from pippin.data.buckets import bucket_sizes, nearest_bucket, size_name
 from pippin.data.build import build_cache
 from pippin.data.cache import LatentCache
-from pippin.data.config import CacheConfig, CropLaw, ImagesConfig
-from pippin.data.images import ImagesSource
+from pippin.data.config import CacheConfig, CropConfig, ImagesConfig
+from pippin.data.images import ImageFolderSource
 from pippin.data.loader import LatentLoader
 from pippin.data.moments import EncodedViews, MomentBatch
 from pippin.data.views import clean_view, counterfactual, make_view, make_views
@@ -163,8 +163,8 @@ def photos(tmp_path: Path) -> ImagesConfig:
 
 
 def test_views_of_a_image_have_the_size_of_its_bucket(photos: ImagesConfig) -> None:
-    source = ImagesSource(photos, "train")
-    result = bucket_pictures(source)
+    source = ImageFolderSource(photos, "train")
+    result = bucket_image_indices(source)
     assert [size_name(size) for size in result] == ["16x64", "32x32", "48x24"]
     assert sorted(itertools.chain(*result.values())) == list(range(len(source)))
     for size, indices in result.items():
@@ -182,9 +182,9 @@ def test_views_of_a_image_have_the_size_of_its_bucket(photos: ImagesConfig) -> N
 
 def test_buckets_draw_the_same_numbers_as_squares(photos: ImagesConfig) -> None:
     """If only the flip is random, it equals the flip of the square view."""
-    law = CropLaw(smallest=1.0, largest=1.0)
+    law = CropConfig(smallest=1.0, largest=1.0)
     first, second = (
-        ImagesSource(
+        ImageFolderSource(
             replace(photos, crop_law=law, aspect_ratios=ratios, bucket_step=step), "train"
         )
         for ratios, step in (((), 16), ((0.25, 1.0, 2.0), 8))
@@ -195,10 +195,10 @@ def test_buckets_draw_the_same_numbers_as_squares(photos: ImagesConfig) -> None:
 
 
 def test_each_bucket_has_a_cache_of_its_own(photos, encoder, tmp_path: Path) -> None:
-    source = ImagesSource(photos, "train")
+    source = ImageFolderSource(photos, "train")
     place = CacheConfig(folder=str(tmp_path / "caches"))
-    cached = bucketed(source, lambda part: build_cache(part, encoder, place))
-    fresh = bucketed(source, lambda part: EncodedViews(part, encoder))
+    cached = bucketed_moments(source, lambda part: build_cache(part, encoder, place))
+    fresh = bucketed_moments(source, lambda part: EncodedViews(part, encoder))
     caches = [bucket.moments for bucket in cached.buckets]
     assert len({cache.folder for cache in caches if isinstance(cache, LatentCache)}) == 3
     assert sum(map(len, caches)) == len(cached) == len(source)
@@ -214,20 +214,20 @@ def test_each_bucket_has_a_cache_of_its_own(photos, encoder, tmp_path: Path) -> 
 
 
 def test_a_part_forgets_what_is_known_of_all_images(photos: ImagesConfig) -> None:
-    source = ImagesSource(photos, "train")
+    source = ImageFolderSource(photos, "train")
     known = source.source_hash(), source.probe_side
     part = source.part([2, 0])
     assert [part.key(0), part.key(1)] == [source.key(2), source.key(0)]
     assert part.source_hash() != known[0] == source.source_hash()
     assert part.part([1, 0]).source_hash() == source.part([0, 2]).source_hash()
-    panoramas = bucket_pictures(source)[Size(16, 64)]
+    panoramas = bucket_image_indices(source)[Size(16, 64)]
     assert source.part(panoramas).probe_side == 20 != known[1]
 
 
 def test_a_bucket_without_images_is_counted_and_has_no_moments(photos, encoder) -> None:
-    source = ImagesSource(replace(photos, aspect_ratios=(0.25, 1.0, 2.0, 4.0)), "train")
-    assert bucket_pictures(source)[Size(64, 16)] == []
-    result = bucketed(source, lambda part: EncodedViews(part, encoder))
+    source = ImageFolderSource(replace(photos, aspect_ratios=(0.25, 1.0, 2.0, 4.0)), "train")
+    assert bucket_image_indices(source)[Size(64, 16)] == []
+    result = bucketed_moments(source, lambda part: EncodedViews(part, encoder))
     assert [size_name(bucket.size) for bucket in result.buckets] == ["16x64", "32x32", "48x24"]
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pippin.config import ConfigError, fingerprint, protocol
 from pippin.control import Control, Size
 from pippin.data.buckets import bucket_sizes, nearest_bucket, size_name
-from pippin.data.config import CropLaw, ImagesConfig
-from pippin.data.crop import apply_control, crop_of, draw_control
+from pippin.data.config import CropConfig, ImagesConfig
+from pippin.data.crop import apply_control, crop_size_of, draw_control
 
 RATIOS = (0.5, 0.75, 1.0, 1.5, 2.0)
 sides = st.integers(2, 90)
@@ -99,13 +99,13 @@ def test_a_bucket_crop_has_its_shape_and_replays_to_the_identical_tensor(
     height: int, width: int, shape: Size, smallest: float, local: float, seed: int
 ) -> None:
     size = Size(8 * shape.height, 8 * shape.width)
-    law = CropLaw(smallest=smallest, largest=1.0, local_share=local)
+    law = CropConfig(smallest=smallest, largest=1.0, local_share=local)
     draws = torch.Generator().manual_seed(seed)
     source = torch.randint(0, 256, (3, height, width), generator=draws, dtype=torch.uint8)
     drawn = draw_control(Size(height, width), law, draws, size=size)
     (top, left), crop = drawn.crop_corner, drawn.crop_size
     assert 0 <= top <= height - crop.height and 0 <= left <= width - crop.width
-    assert crop == crop_of(size, max(crop))
+    assert crop == crop_size_of(size, max(crop))
     # the shorter side is rounded, unless it would vanish
     exact = max(crop) * min(size) / max(size)
     assert abs(min(crop) - exact) <= 0.5 or min(crop) == 1
@@ -122,18 +122,18 @@ def test_the_whole_law_gives_the_largest_crop_of_the_shape(
     height: int, width: int, shape: Size
 ) -> None:
     size = Size(8 * shape.height, 8 * shape.width)
-    law = CropLaw(smallest=1.0, largest=1.0)
+    law = CropConfig(smallest=1.0, largest=1.0)
     draws = torch.Generator().manual_seed(0)
     crop = draw_control(Size(height, width), law, draws, size=size).crop_size
     assert crop.height == height or crop.width == width
     # so much longer that the shorter side is a pixel longer too, however it is rounded
-    longer = crop_of(size, max(crop) + math.ceil(max(shape) / min(shape)))
+    longer = crop_size_of(size, max(crop) + math.ceil(max(shape) / min(shape)))
     assert longer.height > height or longer.width > width
 
 
 def test_a_crop_of_another_shape_is_refused() -> None:
     drawn = draw_control(
-        Size(40, 60), CropLaw(), torch.Generator().manual_seed(0), size=Size(32, 64)
+        Size(40, 60), CropConfig(), torch.Generator().manual_seed(0), size=Size(32, 64)
     )
     source = torch.zeros(3, 40, 60, dtype=torch.uint8)
     with pytest.raises(ValueError, match="must be square"):
@@ -144,7 +144,7 @@ def test_a_crop_of_another_shape_is_refused() -> None:
 
 def test_local_views_of_a_bucket_are_not_resized() -> None:
     source = torch.randint(0, 256, (3, 90, 70), dtype=torch.uint8)
-    law = CropLaw(local_share=1.0, flip_probability=0.0)
+    law = CropConfig(local_share=1.0, flip_probability=0.0)
     size = Size(48, 32)
     drawn = draw_control(Size(90, 70), law, torch.Generator().manual_seed(1), size=size)
     (top, left) = drawn.crop_corner

@@ -11,11 +11,11 @@ from PIL import Image
 from pippin.data.caption_files import MAX_BYTES
 from pippin.data.check import summarise
 from pippin.data.config import ImagesConfig
-from pippin.data.images import ImagesSource
+from pippin.data.images import ImageFolderSource
 from pippin.data.listing import list_pictures
-from pippin.data.recaption import set_column
+from pippin.data.recaption import add_caption_column
 from pippin.data.scan import scan
-from pippin.system.regular import open_regular
+from pippin.system.regular_files import open_regular
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_files_of_the_same_name_are_captions(config, put, folder: str) -> None:
     assert result.passed_over == {".txt": 1, ".caption": 1}
     assert result.caption_kinds == ("name",) and not result.lost
     assert any("name (2 empty)" in note for note in summarise(result, config).notes)
-    source = ImagesSource(config, "train")
+    source = ImageFolderSource(config, "train")
     label = folder.strip("/") or "picture"
     texts = {source.key(i).removeprefix(folder): source.captions(i) for i in range(len(source))}
     own = {"a.png": "a cat, asleep", "c.png": label, "f.png": label}
@@ -110,9 +110,9 @@ def test_a_new_metadata_file_does_not_shut_out_what_no_caption_could_be_read_of(
         put(name)
     put("a.txt", "Hüte".encode("latin-1"))
     with pytest.raises(ValueError, match=r"a\.png: a\.txt beside it is not .* omit 1 images"):
-        set_column(config, "caption_x", {"b.png": "blue"})
+        add_caption_column(config, "caption_x", {"b.png": "blue"})
     put("a.txt", b"hats")
-    set_column(config, "caption_x", {"b.png": "blue"})
+    add_caption_column(config, "caption_x", {"b.png": "blue"})
     assert captions(config)["a.png"] == "hats"
 
 
@@ -154,7 +154,7 @@ def test_a_new_metadata_file_keeps_them(config, put) -> None:
     for name in ("cat/a.png", "dog/b.png"):
         put(name)
     put("cat/a.txt", b"a cat, asleep")
-    place = set_column(config, "caption_blip", {"dog/b.png": "brown"})
+    place = add_caption_column(config, "caption_blip", {"dog/b.png": "brown"})
     assert place.read_text().splitlines() == [
         "file_name,label,caption,caption_blip",
         'cat/a.png,cat,"a cat, asleep",',

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from pippin.data import captions as module
 from pippin.data.captions import build_bank
 from pippin.data.shards import write_shard
-from pippin.types import CutCaption, TextFeatures
+from pippin.types import TextFeatures, TruncatedCaption
 
 CAPTIONS = [f"picture {number}" for number in range(13)]
 
@@ -36,7 +36,7 @@ class Lengths:
 
     def cuts(self, captions, num_tokens):
         return [
-            CutCaption(
+            TruncatedCaption(
                 caption=caption, encoder="lengths", tokens=10, read=num_tokens, unread=caption[-2:]
             )
             for caption in captions

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from pippin.data import claims as claims_module
-from pippin.data.claims import LOCK, ShardClaims
+from pippin.data import shard_claims as claims_module
+from pippin.data.shard_claims import LOCK, ShardClaims
 
 CONTEXT = multiprocessing.get_context("fork")
 

@@ -4,17 +4,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pippin.control import ColourJitter, Control, Corner, Look, Size
-from pippin.data.config import CropLaw
+from pippin.control import Augmentation, ColourJitter, Control, Corner, Size
+from pippin.data.config import CropConfig
 from pippin.data.crop import apply_control, draw_control, whole_image
 
 sizes = st.integers(2, 60)
 laws = st.tuples(st.floats(0.05, 1), st.floats(0.05, 1), st.sampled_from([0.0, 0.5, 1.0])).map(
-    lambda t: CropLaw(smallest=min(t[:2]), largest=max(t[:2]), flip_probability=t[2])
+    lambda t: CropConfig(smallest=min(t[:2]), largest=max(t[:2]), flip_probability=t[2])
 )
 factors = st.floats(0.25, 4)
 looks = st.builds(
-    Look,
+    Augmentation,
     colour_jitter=st.just(ColourJitter()) | st.builds(ColourJitter, factors, factors, factors),
     jpeg_quality=st.integers(1, 100),
 )
@@ -44,7 +44,7 @@ def control(
 @settings(max_examples=25, deadline=None)
 @given(sizes, sizes, laws, looks, seeds, st.integers(1, 40))
 def test_replaying_the_control_gives_the_identical_tensor(
-    height: int, width: int, law: CropLaw, look: Look, seed: int, resolution: int
+    height: int, width: int, law: CropConfig, look: Augmentation, seed: int, resolution: int
 ) -> None:
     draws = torch.Generator().manual_seed(seed)
     source = torch.randint(0, 256, (3, height, width), generator=draws, dtype=torch.uint8)
@@ -61,7 +61,7 @@ def test_replaying_the_control_gives_the_identical_tensor(
 @settings(max_examples=25, deadline=None)
 @given(st.integers(20, 250), st.integers(20, 250), laws, seeds)
 def test_corner_and_flip_are_found_back_from_the_pixels(
-    height: int, width: int, law: CropLaw, seed: int
+    height: int, width: int, law: CropConfig, seed: int
 ) -> None:
     source = ramps(height, width)
     drawn = draw_control(Size(height, width), law, seeded(seed), size=Size(16, 16))
@@ -90,7 +90,7 @@ def test_a_resized_ramp_still_tells_the_corner(resolution: int) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(sizes, sizes, laws, seeds)
-def test_drawn_crops_follow_the_law(height: int, width: int, law: CropLaw, seed: int) -> None:
+def test_drawn_crops_follow_the_law(height: int, width: int, law: CropConfig, seed: int) -> None:
     drawn = draw_control(Size(height, width), law, seeded(seed), size=Size(16, 16))
     (top, left), (side, other) = drawn.crop_corner, drawn.crop_size
     assert side == other
@@ -105,7 +105,7 @@ def test_drawn_crops_follow_the_law(height: int, width: int, law: CropLaw, seed:
 
 def test_corners_are_uniform_over_all_places() -> None:
     draws = torch.Generator().manual_seed(0)
-    law = CropLaw(smallest=0.5, largest=0.5)
+    law = CropConfig(smallest=0.5, largest=0.5)
     drawn = [draw_control(Size(8, 9), law, draws, size=Size(16, 16)) for _ in range(3000)]
     top = torch.tensor([d.crop_corner.top for d in drawn]).bincount(minlength=5)
     left = torch.tensor([d.crop_corner.left for d in drawn]).bincount(minlength=6)
@@ -117,7 +117,7 @@ def test_corners_are_uniform_over_all_places() -> None:
 
 def test_other_settings_do_not_move_the_other_draws() -> None:
     draw = [
-        draw_control(Size(50, 70), CropLaw(flip_probability=p), seeded(3), size=Size(16, 16))
+        draw_control(Size(50, 70), CropConfig(flip_probability=p), seeded(3), size=Size(16, 16))
         for p in (0.0, 1.0)
     ]
     assert draw[0].crop_corner == draw[1].crop_corner
@@ -165,7 +165,7 @@ def test_a_whole_image_that_is_not_square_is_refused() -> None:
 def test_a_local_view_has_the_pixels_of_the_source(
     height: int, width: int, seed: int, resolution: int
 ) -> None:
-    law = CropLaw(local_share=1.0, flip_probability=0.0)
+    law = CropConfig(local_share=1.0, flip_probability=0.0)
     drawn = draw_control(Size(height, width), law, seeded(seed), size=Size(resolution, resolution))
     side = min(resolution, height, width)
     assert drawn.crop_size == (side, side)
@@ -178,7 +178,7 @@ def test_a_local_view_has_the_pixels_of_the_source(
 
 def test_a_mixture_has_its_share_of_local_views_and_leaves_the_others_as_they_are() -> None:
     size = Size(200, 240)
-    plain, mixed = (CropLaw(local_share=share) for share in (0.0, 0.3))
+    plain, mixed = (CropConfig(local_share=share) for share in (0.0, 0.3))
     first = [draw_control(size, plain, seeded(k), size=Size(16, 16)) for k in range(2000)]
     second = [draw_control(size, mixed, seeded(k), size=Size(16, 16)) for k in range(2000)]
     local = [drawn.crop_size == (16, 16) for drawn in second]

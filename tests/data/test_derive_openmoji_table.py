@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pippin.data.table import COLUMNS, table_bytes
+from pippin.data.openmoji_table import COLUMNS, table_bytes
 
 PATH = Path(__file__).parents[2] / "scripts" / "derive_openmoji_table.py"
 

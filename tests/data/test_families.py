@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 import pytest
 
 from pippin.data.families import assign_families, family_keys
+from pippin.data.openmoji_table import read_table
 from pippin.data.rasterise import rasterise
-from pippin.data.table import read_table
 
 TABLE = {picture.hexcode: picture for picture in read_table()}
 FAMILY = {picture.name: picture.family for picture in read_table()}

@@ -16,11 +16,11 @@ from pippin.data.build import build_cache
 from pippin.data.check import summarise
 from pippin.data.config import CacheConfig, ImagesConfig
 from pippin.data.crop import apply_control
-from pippin.data.images import ImagesSource, split_images
-from pippin.data.listing import SourceRefusedError
+from pippin.data.images import ImageFolderSource, split_images
+from pippin.data.listing import InvalidSourceError
 from pippin.data.moments import EncodedViews
 from pippin.data.scan import scan
-from pippin.data.source import PictureSource
+from pippin.data.source import ImageSource
 from pippin.data.views import clean_view, counterfactual, make_view
 
 Draw = Callable[..., Path]
@@ -61,11 +61,11 @@ def photos(draw: Draw, config: ImagesConfig) -> ImagesConfig:
     return replace(config, held_out_share=0.3)
 
 
-def both(config: ImagesConfig) -> list[ImagesSource]:
-    return [ImagesSource(config, split) for split in ("train", "held-out")]
+def both(config: ImagesConfig) -> list[ImageFolderSource]:
+    return [ImageFolderSource(config, split) for split in ("train", "held-out")]
 
 
-def keys(source: PictureSource) -> list[str]:
+def keys(source: ImageSource) -> list[str]:
     return [source.key(index) for index in range(len(source))]
 
 
@@ -273,7 +273,10 @@ def test_cached_equals_on_the_fly(photos: ImagesConfig, make_encoder, tmp_path: 
 
 
 def test_only_so_many(photos: ImagesConfig) -> None:
-    some, all_of_them = ImagesSource(replace(photos, max_pictures=3), "train"), both(photos)[0]
+    some, all_of_them = (
+        ImageFolderSource(replace(photos, max_pictures=3), "train"),
+        both(photos)[0],
+    )
     assert len(some) == 3
     assert set(keys(some)) < set(keys(all_of_them))
     assert some.class_names == all_of_them.class_names
@@ -323,6 +326,6 @@ def test_no_folder_given_or_there_is_said(config: ImagesConfig, folder: Path) ->
 def test_one_image_is_not_enough(draw: Draw, config: ImagesConfig, folder: Path) -> None:
     shutil.copy(draw("a.png"), folder / "b.png")
     with pytest.raises(
-        SourceRefusedError, match=r"2 usable images; at least 2 different ones are needed"
+        InvalidSourceError, match=r"2 usable images; at least 2 different ones are needed"
     ):
-        ImagesSource(config, "train")
+        ImageFolderSource(config, "train")

@@ -8,7 +8,7 @@ from pippin.config import ConfigError
 from pippin.data.import_columns import Columns
 from pippin.data.import_config import ImportConfig
 from pippin.data.import_shards import PARTS
-from pippin.data.importing import import_pictures
+from pippin.data.importing import import_images
 
 pytest.importorskip("datasets")
 NUMBERS = range(8)
@@ -29,7 +29,7 @@ def taken(tmp_path):
     def run(*archives, **settings):
         source = write(tmp_path / "source", *archives)
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
-        result = import_pictures(ImportConfig(source=str(source), **settings), out)
+        result = import_images(ImportConfig(source=str(source), **settings), out)
         images = [(out / row["file_name"]).read_bytes() for row in rows_of(out)]
         return result, rows_of(out), images
 
@@ -195,7 +195,7 @@ def test_an_import_of_an_earlier_version_goes_on_with_its_columns(tmp_path):
     samples = [{"png": picture(n), "txt": b"short", "json": {"caption": "long"}} for n in NUMBERS]
     source = write(tmp_path / "source", archive(samples), archive(samples))
     out, config = tmp_path / "out", ImportConfig(source=str(source))
-    import_pictures(config, out)
+    import_images(config, out)
     (out / PARTS / "00001.json").unlink()
     place = out / PARTS / "00000.json"
     rows = '[{"file_name": "00000/0000000.png", "text": "short"}]'
@@ -205,6 +205,6 @@ def test_an_import_of_an_earlier_version_goes_on_with_its_columns(tmp_path):
         '{"image": "png", "captions": {"text": "txt"}, "label": null, "names": null}'
     )
     assert Columns.load(out / PARTS / "columns.json").needed == ("png", "txt")
-    result = import_pictures(config, out)
+    result = import_images(config, out)
     assert {row["text"] for row in rows_of(out)} == {"short"}
     assert (result.pictures, result.before, result.uncounted) == (1 + len(NUMBERS), 1, 1)

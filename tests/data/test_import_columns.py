@@ -8,7 +8,7 @@ from pippin.config import ConfigError
 from pippin.data.import_columns import Columns
 from pippin.data.import_config import ImportConfig
 from pippin.data.import_shards import PARTS
-from pippin.data.importing import import_pictures
+from pippin.data.importing import import_images
 
 datasets = pytest.importorskip("datasets")
 
@@ -35,7 +35,7 @@ def test_the_first_shard_settles_the_columns_of_all(tmp_path):
     source.mkdir()
     write_parquet(source / "0.parquet", ["prompt"])
     write_parquet(source / "1.parquet", ["caption", "prompt", "label"])
-    import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
+    import_images(ImportConfig(source=str(source)), tmp_path / "out")
     rows = rows_of(tmp_path / "out")
     assert [row["text"] for row in rows] == ["other one", "other two"] * 2
     assert [row.get("label") for row in rows] == [None, None, "cat", "dog"]
@@ -53,9 +53,9 @@ def test_a_shard_that_lacks_a_column_is_named(tmp_path, processes):
     config = ImportConfig(source=str(source))
     expected = r"1\.parquet, \d+ bytes, has no column caption, label, .* it has: prompt, image"
     with pytest.raises(ConfigError, match=expected):
-        import_pictures(config, tmp_path / "out", processes=processes)
+        import_images(config, tmp_path / "out", processes=processes)
     write_parquet(source / "1.parquet", ["label", "caption"])
-    result = import_pictures(config, tmp_path / "out", processes=processes)
+    result = import_images(config, tmp_path / "out", processes=processes)
     assert result.pictures == 4
 
 
@@ -65,7 +65,7 @@ def test_other_class_names_are_refused(tmp_path):
     write_parquet(source / "0.parquet", ["label"])
     write_parquet(source / "1.parquet", ["label"], names=("dog", "cat"))
     with pytest.raises(ConfigError, match=r"1\.parquet.* dog, cat; the first shard has cat, dog"):
-        import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
+        import_images(ImportConfig(source=str(source)), tmp_path / "out")
 
 
 def test_entries_of_a_json_may_be_rare_but_not_absent(tmp_path):
@@ -77,13 +77,13 @@ def test_entries_of_a_json_may_be_rare_but_not_absent(tmp_path):
     (source / "0.tar").write_bytes(archive([calls, plain]))
     (source / "1.tar").write_bytes(archive([plain] * 8 + [calls]))
     config = ImportConfig(source=str(source), caption="json.alt")
-    import_pictures(config, tmp_path / "out")
+    import_images(config, tmp_path / "out")
     texts = [row.get("text") for row in rows_of(tmp_path / "out")]
     assert texts == ["seen", *[None] * 9, "seen"]
 
     (source / "2.tar").write_bytes(archive([plain] * 3))
     with pytest.raises(ConfigError, match=r"2\.tar, .* has no column json\.alt, which the first"):
-        import_pictures(config, tmp_path / "out")
+        import_images(config, tmp_path / "out")
     assert not (tmp_path / "out/00002").exists()
 
 
@@ -91,9 +91,9 @@ def test_settings_may_be_mended_until_a_shard_is_there(tmp_path):
     write_parquet(tmp_path / "0.parquet", ["caption", "prompt"])
     source = str(tmp_path / "0.parquet")
     with pytest.raises(ConfigError, match="--caption captoin"):
-        import_pictures(ImportConfig(source=source, caption="captoin"), tmp_path / "out")
+        import_images(ImportConfig(source=source, caption="captoin"), tmp_path / "out")
     mended = ImportConfig(source=source, caption="prompt")
-    import_pictures(mended, tmp_path / "out")
+    import_images(mended, tmp_path / "out")
     assert rows_of(tmp_path / "out")[0]["text"] == "other one"
     with pytest.raises(ConfigError, match="with other settings"):
-        import_pictures(ImportConfig(source=source, caption="caption"), tmp_path / "out")
+        import_images(ImportConfig(source=source, caption="caption"), tmp_path / "out")

@@ -7,7 +7,7 @@ from archives import archive_of, picture, rows_of
 from pippin.data.import_config import ImportConfig
 from pippin.data.import_folders import find_classes, inner_folder
 from pippin.data.import_shards import Part
-from pippin.data.importing import import_pictures
+from pippin.data.importing import import_images
 
 
 def classes(*folders, stem="0", requested=False, label=None):
@@ -60,7 +60,7 @@ def test_class_folders_of_several_archives(tmp_path, label):
         members = [(f"./data/{folder}/{n}.png", picture(n)) for n in range(3)]
         (tmp_path / f"{shard}.tar").write_bytes(archive_of(members))
     source = f"{tmp_path}/{{0..1}}.tar"
-    result = import_pictures(ImportConfig(source=source, label=label), tmp_path / "out")
+    result = import_images(ImportConfig(source=source, label=label), tmp_path / "out")
     expected = [None] * 6 if label == "none" else ["cat"] * 3 + ["dog"] * 3
     assert [row.get("label") for row in rows_of(tmp_path / "out")] == expected
     assert result.taken["label"] == ({} if label == "none" else {"folders": 6})
@@ -70,5 +70,5 @@ def test_folders_of_some_images_are_counted(tmp_path):
     pytest.importorskip("datasets")
     names = ["cat/1.png", "dog/2.png", "3.png"]
     (tmp_path / "0.tar").write_bytes(archive_of([(name, picture()) for name in names]))
-    result = import_pictures(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
+    result = import_images(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
     assert (result.labels, result.unread) == (0, {"folders": 2})

@@ -6,7 +6,7 @@ from archives import picture, rows_of
 
 from pippin.config import ConfigError
 from pippin.data.import_config import ImportConfig
-from pippin.data.importing import import_pictures
+from pippin.data.importing import import_images
 
 datasets = pytest.importorskip("datasets")
 pa = pytest.importorskip("pyarrow")
@@ -23,7 +23,7 @@ def taken(tmp_path):
     def run(columns, **settings):
         pq.write_table(pa.table(columns), tmp_path / "0.parquet")
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
-        result = import_pictures(ImportConfig(source=str(tmp_path / "0.parquet"), **settings), out)
+        result = import_images(ImportConfig(source=str(tmp_path / "0.parquet"), **settings), out)
         return result, rows_of(out)
 
     return run
@@ -63,7 +63,7 @@ def test_declared_classes_have_names(tmp_path, name):
     )
     rows = {"image": CELLS, name: [0, 1, -1, None, 0]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "0.parquet")
-    import_pictures(ImportConfig(source=str(tmp_path / "0.parquet")), tmp_path / "out")
+    import_images(ImportConfig(source=str(tmp_path / "0.parquet")), tmp_path / "out")
     labels = [row.get("label") for row in rows_of(tmp_path / "out")]
     assert labels == ["cat", "dog", None, None, "cat"]
 
@@ -122,4 +122,4 @@ def test_a_file_without_its_footer_is_named(taken, tmp_path, kept):
     place = tmp_path / "0.parquet"
     place.write_bytes(place.read_bytes()[:kept])
     with pytest.raises(ConfigError, match=r"0\.parquet cannot be read as parquet"):
-        import_pictures(ImportConfig(source=str(place)), tmp_path / "other")
+        import_images(ImportConfig(source=str(place)), tmp_path / "other")

@@ -11,7 +11,7 @@ from archives import archive, captioned, files_of, picture, rows_of
 from pippin.config import ConfigError
 from pippin.data.import_config import ImportConfig
 from pippin.data.import_shards import PARTS
-from pippin.data.importing import import_pictures
+from pippin.data.importing import import_images
 from pippin.system.lock import FolderBusyError, folder_lock
 
 pytest.importorskip("datasets")
@@ -50,16 +50,16 @@ def test_a_full_disk_leaves_no_half_image(source, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match=f"No space.*{out}"):
         patch.setattr(Path, "write_bytes", fills)
-        import_pictures(config, out)
+        import_images(config, out)
     pictures = {name for name in files_of(out) if name.endswith(".png")}
     assert pictures == {"00000/0000000.png", "00000/0000001.png"}
-    import_pictures(config, out)
+    import_images(config, out)
     assert [row["text"] for row in rows_of(out)] == [f"picture {n}" for n in range(4)]
 
 
 def test_what_a_killed_process_left_is_replaced(source, tmp_path):
     config, out = ImportConfig(source=str(source)), tmp_path / "out"
-    import_pictures(config, out)
+    import_images(config, out)
     whole = files_of(out)
     # Killed before the shard was said to be whole, and, in another place, while it was written.
     (out / PARTS / "00001.json").unlink()
@@ -68,21 +68,21 @@ def test_what_a_killed_process_left_is_replaced(source, tmp_path):
     (out / PARTS / "00001.writing" / "0000000.png").write_bytes(picture()[:20])
     for place in (out / PARTS / ".00001.json.42.writing", out / ".metadata.jsonl.42.writing"):
         place.write_bytes(b"{")
-    assert import_pictures(config, out).before == 1
+    assert import_images(config, out).before == 1
     assert files_of(out) == whole
 
 
 def test_two_imports_into_one_folder_are_refused(source, tmp_path):
     config, out = ImportConfig(source=str(source)), tmp_path / "out"
-    import_pictures(config, out)
+    import_images(config, out)
     with folder_lock(out / PARTS), pytest.raises(FolderBusyError, match="in use by another"):
-        import_pictures(config, out)
+        import_images(config, out)
 
 
 def test_bombs_and_other_files_are_lost_by_name(tmp_path):
     samples = [picture(), bomb(), b"", b"<svg/>", picture(1)]
     (tmp_path / "0.tar").write_bytes(archive([{"png": content} for content in samples]))
-    result = import_pictures(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
+    result = import_images(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
     large, *others = result.lost
     assert large.startswith("0 1 (00001): enormous: it has too many pixels (Image size (1000000")
     assert [line.partition(" (PNG")[0] for line in others] == [
@@ -98,7 +98,7 @@ def test_bombs_and_other_files_are_lost_by_name(tmp_path):
 def test_an_archive_that_is_cut_off_is_named(source, tmp_path):
     (source / "1.tar").write_bytes(captioned(2, count=9)[:15_000])  # inside the eighth image
     with pytest.raises(ConfigError, match=r"1\.tar, \d+ bytes, cannot be read to its end"):
-        import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
+        import_images(ImportConfig(source=str(source)), tmp_path / "out")
     assert not (tmp_path / "out/00001").exists()
     (source / "1.tar").write_bytes(captioned(2, count=9))
-    assert import_pictures(ImportConfig(source=str(source)), tmp_path / "out").pictures == 11
+    assert import_images(ImportConfig(source=str(source)), tmp_path / "out").pictures == 11

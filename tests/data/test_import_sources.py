@@ -12,7 +12,7 @@ from pippin.config import ConfigError
 from pippin.data.import_config import ImportConfig
 from pippin.data.import_hub import HubShard
 from pippin.data.import_sources import find_shards
-from pippin.data.importing import import_pictures
+from pippin.data.importing import import_images
 
 datasets = pytest.importorskip("datasets")
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -48,7 +48,7 @@ def test_braces_for_one_file_and_a_long_list_of_names_are_no_name_of_the_hub(tmp
 def test_a_file_that_has_braces_in_its_name_is_itself(tmp_path):
     (tmp_path / "{0..2}[1].tar").write_bytes(captioned(0))
     source = str(tmp_path / "{0..2}[1].tar")
-    assert import_pictures(ImportConfig(source=source), tmp_path / "out").pictures == 2
+    assert import_images(ImportConfig(source=source), tmp_path / "out").pictures == 2
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def hub(monkeypatch):
 
 def test_picture_files_of_the_hub_are_read_and_no_others(hub, tmp_path):
     opened, requests = hub
-    result = import_pictures(ImportConfig(source="some/pictures", revision="v1"), tmp_path / "out")
+    result = import_images(ImportConfig(source="some/pictures", revision="v1"), tmp_path / "out")
     why = "no image: the row names a file and does not hold it"
     assert result.lost == (f"0 2: {why}", f"0 3: {why}")
     assert opened == [f"{HOME}/cat/0.png", f"zip://1.png::{HOME}/dog.zip"]
@@ -100,7 +100,7 @@ def test_a_image_file_that_cannot_be_read_stops_its_shard(hub, tmp_path, monkeyp
 
     monkeypatch.setattr(fsspec, "open", fails)
     with pytest.raises(ConfigError, match=r"cat/0\.png cannot be read: timed out"):
-        import_pictures(ImportConfig(source="some/pictures"), tmp_path / "out")
+        import_images(ImportConfig(source="some/pictures"), tmp_path / "out")
     assert not (tmp_path / "out/00000").exists()
 
 
@@ -137,7 +137,7 @@ def test_a_path_that_is_not_there_is_no_name_of_the_hub(source, tmp_path, monkey
     with pytest.raises(
         ConfigError, match=r"there is no such file or folder|no local file matches"
     ):
-        import_pictures(ImportConfig(source=source), tmp_path / "out")
+        import_images(ImportConfig(source=source), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -158,7 +158,7 @@ def test_the_hub_is_asked_once(error, message, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
     monkeypatch.setattr(datasets, "load_dataset_builder", pytest.fail)
     with pytest.raises(ConfigError, match=message):
-        import_pictures(ImportConfig(source="some/shards"), tmp_path / "out")
+        import_images(ImportConfig(source="some/shards"), tmp_path / "out")
     assert requests == [("some/shards", 10)]
 
 
@@ -174,7 +174,7 @@ def test_archives_of_the_hub_are_read_as_those_here(tmp_path, monkeypatch):
     assert [shard.identity for shard in find_shards(config)] == [
         f"some/archives v1 shard {n}" for n in range(2)
     ]
-    import_pictures(config, tmp_path / "out")
+    import_images(config, tmp_path / "out")
     assert [row["text"] for row in rows_of(tmp_path / "out")] == [f"picture {n}" for n in range(4)]
     with pytest.raises(ConfigError, match=r"--split test: .* it has: train"):
         find_shards(ImportConfig(source="some/archives", split="test"))
@@ -193,11 +193,11 @@ def test_the_folder_of_img2dataset(tmp_path, capsys):
         (source / f"0000{n}.tar").write_bytes(captioned(2 * n))
         (source / f"0000{n}_stats.json").write_text("{}")
         write_notes(source / f"0000{n}.parquet", ["success", "failed_to_download", "success"])
-    result = import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
+    result = import_images(ImportConfig(source=str(source)), tmp_path / "out")
     assert (result.shards, result.pictures) == (2, 4)
     assert result.statuses == {"success": 4, "failed_to_download": 2}
     (source / "00001.parquet").write_bytes(b"PAR1")  # it holds no images
-    result = import_pictures(ImportConfig(source=str(source)), tmp_path / "again")
+    result = import_images(ImportConfig(source=str(source)), tmp_path / "again")
     assert result.statuses["00001.parquet unreadable"] == 1
     assert main(["data", "import", f"{source}/*.tar", "--folder", str(tmp_path / "glob")]) == 0
     assert "4 images of 2 shards" in capsys.readouterr().out

@@ -14,7 +14,7 @@ from archives import captioned, picture, rows_of
 from pippin.config import ConfigError
 from pippin.data.import_config import ImportConfig
 from pippin.data.import_tar import DamagedArchiveError, peek, read_members
-from pippin.data.importing import import_pictures
+from pippin.data.importing import import_images
 
 pytest.importorskip("datasets")
 WHOLE = captioned(0, count=3)
@@ -57,10 +57,10 @@ def test_a_damaged_shard_is_named_and_leaves_nothing(tmp_path, content, message)
     (source / "0.tar").write_bytes(WHOLE)
     (source / "1.tar").write_bytes(content)
     with pytest.raises(ConfigError, match=rf"1\.tar, \d+ bytes, cannot be read.*{message}"):
-        import_pictures(ImportConfig(source=str(source)), out)
+        import_images(ImportConfig(source=str(source)), out)
     assert not (out / "00001").exists() and not (out / "metadata.jsonl").exists()
     (source / "1.tar").write_bytes(captioned(3))
-    result = import_pictures(ImportConfig(source=str(source)), out)
+    result = import_images(ImportConfig(source=str(source)), out)
     assert (result.before, result.pictures) == (1, 5)
 
 
@@ -111,10 +111,10 @@ def test_compressed_archives_are_read_to_their_checksum(tmp_path, name, compress
     for end in (len(whole) // 2, len(whole) - 6):
         place.write_bytes(whole[:end])
         with pytest.raises(ConfigError, match=rf"{name}.* cannot be read"):
-            import_pictures(config, tmp_path / "out")
+            import_images(config, tmp_path / "out")
     assert not (tmp_path / "out/00000").exists()
     place.write_bytes(whole)
-    import_pictures(config, tmp_path / "out")
+    import_images(config, tmp_path / "out")
     assert [row["text"] for row in rows_of(tmp_path / "out")] == [f"picture {n}" for n in range(3)]
     kept = [path.name for path in (tmp_path / "out/.parts").iterdir()]
     assert sorted(kept) == [".lock", "00000.json", "columns.json", "import.json"]

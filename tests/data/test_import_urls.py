@@ -14,7 +14,7 @@ from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.data.import_config import ImportConfig
 from pippin.data.import_shards import PARTS
-from pippin.data.importing import import_pictures
+from pippin.data.importing import import_images
 
 pytest.importorskip("datasets")
 fsspec = pytest.importorskip("fsspec")
@@ -107,10 +107,10 @@ def test_urls_give_what_files_give(server, tmp_path):
     (tmp_path / "here").mkdir()
     for name, content in server.contents.items():
         (tmp_path / "here" / name[1:]).write_bytes(content)
-    import_pictures(ImportConfig(source=str(tmp_path / "here")), tmp_path / "files")
+    import_images(ImportConfig(source=str(tmp_path / "here")), tmp_path / "files")
     config = ImportConfig(source=f"{server.url}/s-{{00..03}}.tar")
-    import_pictures(config, tmp_path / "one")
-    result = import_pictures(config, tmp_path / "two", processes=2)
+    import_images(config, tmp_path / "one")
+    result = import_images(config, tmp_path / "two", processes=2)
     assert (result.pictures, result.shards) == (8, 4)
     assert [row["text"] for row in rows_of(tmp_path / "two")] == [f"picture {n}" for n in range(8)]
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
@@ -121,11 +121,11 @@ def test_a_stopped_import_reads_only_what_is_missing(server, tmp_path):
     config = ImportConfig(source=f"{server.url}/s-{{00..03}}.tar")
     server.broken = {"/s-02.tar"}
     with pytest.raises(ConfigError, match=r"s-02\.tar.* cannot be read"):
-        import_pictures(config, tmp_path / "out")
+        import_images(config, tmp_path / "out")
     assert not (tmp_path / "out/metadata.jsonl").exists()
     assert not (tmp_path / "out/00002").exists()
     server.broken, server.read = set(), []
-    result = import_pictures(config, tmp_path / "out")
+    result = import_images(config, tmp_path / "out")
     assert (result.pictures, result.before) == (8, 2)
     assert set(server.read) == {"/s-02.tar", "/s-03.tar"}
 
@@ -133,19 +133,19 @@ def test_a_stopped_import_reads_only_what_is_missing(server, tmp_path):
 @pytest.mark.parametrize("tagged", [True, False], ids=["tag", "size"])
 def test_a_file_that_changed_on_its_server_is_refused(server, tmp_path, tagged):
     config = ImportConfig(source=f"{server.url}/s-{{00..01}}.tar")
-    import_pictures(config, tmp_path / "out")
+    import_images(config, tmp_path / "out")
     if tagged:
         server.tags["/s-01.tar"] = '"another"'
     else:
         server.contents["/s-01.tar"] += bytes(512)
     with pytest.raises(ConfigError, match=r"shard 1 of .* was s-01\.tar, \d+ bytes, .*changed"):
-        import_pictures(config, tmp_path / "out")
+        import_images(config, tmp_path / "out")
 
 
 def test_a_signature_is_neither_kept_nor_compared(server, tmp_path):
     for signature in ("first", "second"):
         source = f"{server.url}/s-00.tar?signature={signature}"
-        result = import_pictures(ImportConfig(source=source), tmp_path / "out")
+        result = import_images(ImportConfig(source=source), tmp_path / "out")
     assert (result.before, result.pictures) == (1, 2)
     assert server.read and "?signature=first" in server.read[0]
     kept = b"".join(files_of(tmp_path / "out").values())
@@ -154,9 +154,9 @@ def test_a_signature_is_neither_kept_nor_compared(server, tmp_path):
 
 def test_a_file_that_is_not_there_is_named_before_any_is_read(server, tmp_path):
     with pytest.raises(ConfigError, match=r"/s-04\.tar cannot be found"):
-        import_pictures(ImportConfig(source=f"{server.url}/s-{{03..04}}.tar"), tmp_path / "out")
+        import_images(ImportConfig(source=f"{server.url}/s-{{03..04}}.tar"), tmp_path / "out")
     with pytest.raises(ConfigError, match="folders cannot be listed over http"):
-        import_pictures(ImportConfig(source=f"{server.url}/"), tmp_path / "out")
+        import_images(ImportConfig(source=f"{server.url}/"), tmp_path / "out")
     assert not server.read and not (tmp_path / "out").exists()
 
 
@@ -170,23 +170,23 @@ def test_a_file_that_is_not_there_is_named_before_any_is_read(server, tmp_path):
     ],
 )
 def test_folders_patterns_and_lists_of_a_store(memory, tmp_path, source, shards):
-    result = import_pictures(ImportConfig(source=source), tmp_path / "out")
+    result = import_images(ImportConfig(source=source), tmp_path / "out")
     assert (result.shards, result.pictures) == (shards, 2 * shards)
 
 
 def test_a_name_with_signs_of_patterns_is_one_file(memory, tmp_path):
     memory.pipe("/bucket/odd/a[1].tar", captioned(0))
     memory.pipe("/bucket/odd/a1.tar", archive([{"png": picture(9)}]))
-    result = import_pictures(ImportConfig(source="memory://bucket/odd"), tmp_path / "out")
+    result = import_images(ImportConfig(source="memory://bucket/odd"), tmp_path / "out")
     assert (result.shards, result.pictures) == (2, 3)
 
 
 def test_stores_without_shards_are_named(memory, tmp_path):
     memory.pipe("/bucket/other/x.txt", b"no shard")
     with pytest.raises(ConfigError, match=r"memory://bucket/other holds no \.parquet or \.tar"):
-        import_pictures(ImportConfig(source="memory://bucket/other"), tmp_path / "out")
+        import_images(ImportConfig(source="memory://bucket/other"), tmp_path / "out")
     with pytest.raises(ConfigError, match=r"nosuch://x/0\.tar cannot be opened: .*nosuch"):
-        import_pictures(ImportConfig(source="nosuch://x/0.tar"), tmp_path / "out")
+        import_images(ImportConfig(source="nosuch://x/0.tar"), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -202,14 +202,14 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path, source, module, packa
     monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})
     scheme = source.partition(":")[0]
     with pytest.raises(ConfigError, match=f"reading {scheme}:// .*: pip install {package}$"):
-        import_pictures(ImportConfig(source=source), tmp_path / "out")
+        import_images(ImportConfig(source=source), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_commands_are_not_run(tmp_path):
     source = f"pipe:touch {tmp_path}/ran; curl https://host/0.tar"
     with pytest.raises(ConfigError, match="commands are not run"):
-        import_pictures(ImportConfig(source=source), tmp_path / "out")
+        import_images(ImportConfig(source=source), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
@@ -244,13 +244,13 @@ def test_no_server_and_damaged_files_say_no_secret(server, tmp_path, capfd, capl
 
 def test_a_password_that_an_earlier_version_kept_is_removed(server, tmp_path):
     url = f"{server.url.replace('http://', 'http://me:SECRET@')}/s-00.tar"
-    import_pictures(ImportConfig(source=url), tmp_path / "out")
+    import_images(ImportConfig(source=url), tmp_path / "out")
     note = tmp_path / "out" / PARTS / "import.json"
     text = note.read_text()
     values = json.loads(text.replace("http://", "http://me:SECRET@"))
     del values["content_sha256"]
     note.write_text(json.dumps(values))
-    assert import_pictures(ImportConfig(source=url), tmp_path / "out").before == 1
+    assert import_images(ImportConfig(source=url), tmp_path / "out").before == 1
     assert note.read_text() == text
 
 
@@ -260,15 +260,15 @@ def test_parquet_files_are_read_from_servers_that_cannot_seek(server, tmp_path, 
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "0.parquet")
     server.contents["/0.parquet"] = (tmp_path / "0.parquet").read_bytes()
     source = f"{server.url}/0.parquet"
-    assert import_pictures(ImportConfig(source=source), tmp_path / "ranges").pictures == 3
+    assert import_images(ImportConfig(source=source), tmp_path / "ranges").pictures == 3
     server.has_ranges = False
     fsspec.filesystem("http").clear_instance_cache()
-    assert import_pictures(ImportConfig(source=source), tmp_path / "stream").pictures == 3
+    assert import_images(ImportConfig(source=source), tmp_path / "stream").pictures == 3
 
 
 def test_a_lost_connection_is_tried_again(server, tmp_path, monkeypatch):
     monkeypatch.setattr("pippin.data.import_files.time.sleep", lambda seconds: None)
     server.cut = 3
     source = f"{server.url}/s-00.tar"
-    result = import_pictures(ImportConfig(source=source), tmp_path / "out")
+    result = import_images(ImportConfig(source=source), tmp_path / "out")
     assert (result.pictures, server.cut) == (2, 0)

@@ -14,7 +14,7 @@ from pippin.config import ConfigError
 from pippin.data import importing
 from pippin.data.config import ImagesConfig
 from pippin.data.import_config import ImportConfig
-from pippin.data.importing import import_pictures
+from pippin.data.importing import import_images
 from pippin.data.scan import scan
 
 datasets = pytest.importorskip("datasets")
@@ -46,7 +46,7 @@ def parquet(tmp_path_factory):
 
 def test_parquet_becomes_own_pictures(parquet, tmp_path):
     config = ImportConfig(source=str(parquet), more_captions=("long",))
-    result = import_pictures(config, tmp_path / "out")
+    result = import_images(config, tmp_path / "out")
     assert (result.pictures, result.shards, result.before) == (5, 3, 0)
     (lost,) = result.lost
     assert lost.startswith("2 1: not an image of a format that is read (PNG, JPEG,")
@@ -67,8 +67,8 @@ def test_parquet_becomes_own_pictures(parquet, tmp_path):
 
 def test_two_processes_and_a_stop_give_the_same_files(parquet, tmp_path, monkeypatch):
     config = ImportConfig(source=str(parquet))
-    import_pictures(config, tmp_path / "one")
-    import_pictures(config, tmp_path / "two", processes=2)
+    import_images(config, tmp_path / "one")
+    import_images(config, tmp_path / "two", processes=2)
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
 
     real = importing.import_shard
@@ -82,11 +82,11 @@ def test_two_processes_and_a_stop_give_the_same_files(parquet, tmp_path, monkeyp
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr(importing, "import_shard", fails)
-        import_pictures(config, tmp_path / "stopped")
+        import_images(config, tmp_path / "stopped")
     assert not (tmp_path / "stopped/metadata.jsonl").exists()
     with pytest.raises(ValueError, match="is an import that was stopped"):
         scan(ImagesConfig(path=str(tmp_path / "stopped"), index_folder=str(tmp_path / "i")))
-    assert import_pictures(config, tmp_path / "stopped").before == 1
+    assert import_images(config, tmp_path / "stopped").before == 1
     assert files_of(tmp_path / "stopped") == files_of(tmp_path / "one")
 
 
@@ -128,7 +128,7 @@ def test_an_archive_cannot_choose_where_it_is_written(tmp_path, capsys):
 )
 def test_a_column_that_is_not_there_is_named(parquet, tmp_path, change, message):
     with pytest.raises(ConfigError, match=message):
-        import_pictures(ImportConfig(source=str(parquet), **change), tmp_path / "out")
+        import_images(ImportConfig(source=str(parquet), **change), tmp_path / "out")
 
 
 def test_folders_that_hold_something_else_are_refused(parquet, tmp_path):
@@ -136,21 +136,21 @@ def test_folders_that_hold_something_else_are_refused(parquet, tmp_path):
     full.mkdir()
     (full / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is not empty"):
-        import_pictures(ImportConfig(source=str(parquet)), full)
-    import_pictures(ImportConfig(source=str(parquet), shards=1), tmp_path / "out")
+        import_images(ImportConfig(source=str(parquet)), full)
+    import_images(ImportConfig(source=str(parquet), shards=1), tmp_path / "out")
     with pytest.raises(ConfigError, match="with other settings"):
-        import_pictures(ImportConfig(source=str(parquet)), tmp_path / "out")
+        import_images(ImportConfig(source=str(parquet)), tmp_path / "out")
     with pytest.raises(ConfigError, match="a folder of image files needs no import"):
-        import_pictures(ImportConfig(source=str(full)), tmp_path / "other")
+        import_images(ImportConfig(source=str(full)), tmp_path / "other")
 
 
 def test_a_source_that_changed_since_is_refused(parquet, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(parquet, source)
-    import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
+    import_images(ImportConfig(source=str(source)), tmp_path / "out")
     shutil.copy(source / "part-0.parquet", source / "a-new-first-one.parquet")
     with pytest.raises(ConfigError, match=r"was part-0\.parquet.*is a-new-first-one\.parquet"):
-        import_pictures(ImportConfig(source=str(source)), tmp_path / "out")
+        import_images(ImportConfig(source=str(source)), tmp_path / "out")
 
 
 def test_several_captions_are_kinds_and_minus_one_is_no_class(tmp_path):
@@ -162,7 +162,7 @@ def test_several_captions_are_kinds_and_minus_one_is_no_class(tmp_path):
     row = {"bytes": picture(0), "path": None}
     rows = {"image": [row, row], "label": [-1, 1], "caption": [["one", "two"], []]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
-    import_pictures(ImportConfig(source=str(tmp_path / "a.parquet")), tmp_path / "out")
+    import_images(ImportConfig(source=str(tmp_path / "a.parquet")), tmp_path / "out")
     assert rows_of(tmp_path / "out") == [
         {"file_name": "00000/0000000.png", "text": "one", "caption_text_1": "two"},
         {"file_name": "00000/0000001.png", "label": "dog"},
@@ -174,4 +174,4 @@ def test_damage_is_named(tmp_path):
         ImportConfig(source=" ")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ConfigError, match=r"broken\.parquet cannot be read as parquet"):
-        import_pictures(ImportConfig(source=str(tmp_path / "broken.parquet")), tmp_path / "out")
+        import_images(ImportConfig(source=str(tmp_path / "broken.parquet")), tmp_path / "out")

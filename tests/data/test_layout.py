@@ -11,7 +11,7 @@ from pippin.cli.main import main
 from pippin.data.check import summarise
 from pippin.data.config import ImagesConfig
 from pippin.data.layout import LayoutFacts
-from pippin.data.listing import SourceRefusedError, list_pictures
+from pippin.data.listing import InvalidSourceError, list_pictures
 from pippin.data.scan import scan
 
 
@@ -49,7 +49,7 @@ def facts(photos: Path) -> LayoutFacts:
 def test_folders_of_splits_are_no_classes(photos: Path, names: list[str], first: str) -> None:
     put(photos, *names)
     listing = list_pictures(ImagesConfig(path=str(photos)))
-    with pytest.raises(SourceRefusedError, match=rf"--data\.path {photos}/{first}; or rename"):
+    with pytest.raises(InvalidSourceError, match=rf"--data\.path {photos}/{first}; or rename"):
         listing.check_layout(str(photos))
 
 

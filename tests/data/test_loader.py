@@ -20,7 +20,7 @@ from pippin.data.config import CacheConfig
 from pippin.data.loader import LatentLoader, Samples
 from pippin.data.moments import EncodedViews, MomentBatch, MomentSource
 from pippin.rng import normal, permutation
-from pippin.system.stop import leave_stops_to_the_parent
+from pippin.system.signals import ignore_signals_in_worker
 from pippin.types import Batch, Moments
 
 
@@ -257,5 +257,5 @@ def test_the_parent_ends_a_loader() -> None:
 
 
 def wait_as_a_loader() -> None:
-    leave_stops_to_the_parent()
+    ignore_signals_in_worker()
     time.sleep(60)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from pippin.data.config import OpenMojiConfig
-from pippin.data.open import build_source
+from pippin.data.factory import build_source
 from pippin.data.openmoji import OpenMojiSource
 
 

@@ -6,9 +6,9 @@ import torch
 
 from pippin.config import ConfigError
 from pippin.control import Size
-from pippin.data.config import CropLaw, OpenMojiConfig, SizeLaw
+from pippin.data.config import CropConfig, OpenMojiConfig, OriginalSizeConfig
 from pippin.data.openmoji import OpenMojiSource
-from pippin.data.table import CLASSES
+from pippin.data.openmoji_table import CLASSES
 
 
 def source(split: str = "held-out", **settings: object) -> OpenMojiSource:
@@ -46,7 +46,7 @@ def test_sizes_are_log_uniform_and_belong_to_the_image() -> None:
 
 
 def test_the_dial_ties_the_size_to_the_class() -> None:
-    openmoji = source(size_law=SizeLaw(class_correlation=1.0))
+    openmoji = source(size_law=OriginalSizeConfig(class_correlation=1.0))
     sizes = {(openmoji.label(i), openmoji.original_size(i)) for i in range(len(openmoji))}
     assert len(sizes) == 11
     sides = [size.height for _, size in sorted(sizes)]
@@ -102,7 +102,7 @@ def test_the_table_row_is_at_hand() -> None:
 def test_the_hash_tells_selections_apart_and_ignores_crops() -> None:
     hashes = [source(tones=tones).source_hash() for tones in ("one-per-view", "base-only", "all")]
     assert hashes[0] == hashes[1] != hashes[2]
-    assert source(crop_law=CropLaw(smallest=0.5)).source_hash() == hashes[0]
+    assert source(crop_law=CropConfig(smallest=0.5)).source_hash() == hashes[0]
     assert len(hashes[0]) == 16
 
 

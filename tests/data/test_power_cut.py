@@ -11,7 +11,7 @@ from pippin.data.cache import LatentCache
 from pippin.data.captions import build_bank
 from pippin.data.config import CacheConfig
 from pippin.data.import_config import ImportConfig
-from pippin.data.importing import import_pictures
+from pippin.data.importing import import_images
 from pippin.data.manifest import CacheError
 from pippin.types import TextFeatures
 
@@ -77,7 +77,7 @@ def test_an_import_is_whole_or_goes_on(tmp_path):
     config, root = ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "disk"
     root.mkdir()
     with recorded(root) as disk:
-        import_pictures(config, root / "out")
+        import_images(config, root / "out")
     expected, whole = files_of(root), 0
     for number, place in enumerate(each_state(disk, tmp_path / "states")):
         if (place / "out/metadata.jsonl").exists():
@@ -85,7 +85,7 @@ def test_an_import_is_whole_or_goes_on(tmp_path):
             whole += 1
         if number % 4:  # each takes a tenth of a second
             continue
-        import_pictures(config, place / "out")
+        import_images(config, place / "out")
         assert {
             name: caption for name, caption in files_of(place).items() if "writing" not in name
         } == (expected)
@@ -102,7 +102,7 @@ def test_an_image_of_another_size_is_imported_again(damage, kept_sizes, tmp_path
 
     (tmp_path / "0.tar").write_bytes(captioned(0, 3))
     config, out = ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out"
-    import_pictures(config, out)
+    import_images(config, out)
     if not kept_sizes:  # as earlier versions wrote it
         edit(out / ".parts/00000.json", num_bytes=[], format=0)
     image = out / "00000/0000001.png"
@@ -111,7 +111,7 @@ def test_an_image_of_another_size_is_imported_again(damage, kept_sizes, tmp_path
         image.unlink()
     else:
         image.write_bytes(b"" if damage == "emptied" else content[:-1])
-    result = import_pictures(config, out)
+    result = import_images(config, out)
     if damage == "cut" and not kept_sizes:
         assert result.before == 1  # its size is not known: scanning the images finds it
         return
@@ -122,10 +122,10 @@ def test_files_of_somebody_else_beside_a_damaged_shard_stay(tmp_path):
     pytest.importorskip("datasets")
     (tmp_path / "0.tar").write_bytes(captioned(0, 3))
     config, out = ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out"
-    import_pictures(config, out)
+    import_images(config, out)
     (out / "00000/0000001.png").write_bytes(b"")
     note = out / "00000/0000001.txt"
     note.write_text("mine")
     with pytest.raises(ValueError, match=r"00000 is incomplete.*0000001\.txt: move it away"):
-        import_pictures(config, out)
+        import_images(config, out)
     assert note.read_text() == "mine" and (out / "00000/0000000.png").exists()

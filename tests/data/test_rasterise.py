@@ -4,8 +4,8 @@ import torch
 
 from pippin.config import ConfigError
 from pippin.data import rasterise as rasterise_module
+from pippin.data.openmoji_table import read_table
 from pippin.data.rasterise import has_svg, rasterise, svg_bytes
-from pippin.data.table import read_table
 
 
 @pytest.mark.parametrize("side", [1, 24, 67])

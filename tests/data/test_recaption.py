@@ -11,7 +11,7 @@ from PIL import Image
 from pippin.data.config import ImagesConfig
 from pippin.data.listing import list_pictures
 from pippin.data.metadata_columns import check_column
-from pippin.data.recaption import given_captions, set_column
+from pippin.data.recaption import add_caption_column, read_caption_file
 
 CAPTIONS = {"a.png": 'red, "so" ä', "sub/b.png": "blue"}
 BLIP = "caption_blip"
@@ -38,7 +38,7 @@ def test_csv_keeps_its_rows_columns_mark_and_line_ends(
     rows = ["odd,file_name,odd,caption", '1,./sub\\b.png,"x, y",', "", ' ,a.png,"two', 'lines",A']
     (tmp_path / "metadata.csv").write_bytes((mark + end.join(rows) + end).encode())
     os.chmod(tmp_path / "metadata.csv", 0o640)
-    place = set_column(data, BLIP, CAPTIONS)
+    place = add_caption_column(data, BLIP, CAPTIONS)
     assert place == tmp_path / "metadata.csv" and place.stat().st_mode & 0o777 == 0o640
     text = place.read_bytes().decode()
     assert text.startswith(f"{mark}odd,file_name,odd,caption,caption_blip{end}")
@@ -50,7 +50,7 @@ def test_csv_keeps_its_rows_columns_mark_and_line_ends(
             [" ", "a.png", f"two{end}lines", "A", 'red, "so" ä'],
         ]
     before = place.read_bytes()
-    assert set_column(data, BLIP, {"a.png": "another"}).read_bytes() == before
+    assert add_caption_column(data, BLIP, {"a.png": "another"}).read_bytes() == before
 
 
 def test_json_lines_that_get_no_caption_keep_every_byte(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_json_lines_that_get_no_caption_keep_every_byte(tmp_path: Path) -> None:
     kept = ['{"file_name":"c.png",   "n": 1.50}', "", '{"file_name": "z", "caption_blip": "k"}']
     lines = ['{"file_name": "a.png", "odd": [1, "\\ud800"], "caption_blip": null}', *kept]
     (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
-    place = set_column(data, BLIP, CAPTIONS | {"z": "other"})
+    place = add_caption_column(data, BLIP, CAPTIONS | {"z": "other"})
     first, *others = place.read_text().split("\n")
     assert others == kept
     assert first.startswith('{"file_name": "a.png", "odd": [1, "\\ud800"], "caption_blip": "red')
@@ -69,7 +69,7 @@ def test_json_lines_that_get_no_caption_keep_every_byte(tmp_path: Path) -> None:
 def test_a_new_file_keeps_images_and_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
     data = folder_of(tmp_path, *names)
     before = found(data)
-    set_column(data, BLIP, {names[0]: "red"})
+    add_caption_column(data, BLIP, {names[0]: "red"})
     after = found(data)
     assert {name: label for name, (label, _) in after.items()} == {
         name: label for name, (label, _) in before.items()
@@ -81,7 +81,7 @@ def test_a_new_file_keeps_images_and_classes(tmp_path: Path, names: tuple[str, .
 def test_a_name_that_no_metadata_can_give_is_refused(tmp_path: Path) -> None:
     data = folder_of(tmp_path, "a\\b.png")
     with pytest.raises(ValueError, match="rename it"):
-        set_column(data, BLIP, {"a\\b.png": "red"})
+        add_caption_column(data, BLIP, {"a\\b.png": "red"})
     assert [path.name for path in tmp_path.iterdir()] == ["a\\b.png"]
 
 
@@ -94,7 +94,7 @@ def test_a_full_disk_leaves_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
-        set_column(data, BLIP, CAPTIONS)
+        add_caption_column(data, BLIP, CAPTIONS)
     assert (tmp_path / "metadata.csv").read_text() == "file_name,label\na.png,cat\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "metadata.csv"]
 
@@ -102,13 +102,13 @@ def test_a_full_disk_leaves_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_given_captions_are_rows_of_the_same_kind(tmp_path: Path) -> None:
     path = tmp_path / "given.jsonl"
     path.write_text('{"file_name": "./sub\\\\b.png", "caption": " a \\n cat "}\n')
-    assert given_captions(path) == {"sub/b.png": "a cat"}
+    assert read_caption_file(path) == {"sub/b.png": "a cat"}
     path.write_text('{"file_name": "a.png", "caption": "x"}\n' * 2)
     with pytest.raises(ValueError, match=r"given\.jsonl, line 2 names a\.png again"):
-        given_captions(path)
+        read_caption_file(path)
     path.write_text('{"file_name": "a.png"}')
     with pytest.raises(ValueError, match="no column 'caption' or 'text'"):
-        given_captions(path)
+        read_caption_file(path)
 
 
 @pytest.mark.parametrize("column", ["", "caption", "caption_", "blip", "caption_a/b", "caption_ä"])
@@ -124,7 +124,7 @@ def test_a_caption_that_a_spreadsheet_would_compute_is_written_as_text(tmp_path,
     if has_metadata:
         (tmp_path / "metadata.csv").write_text("file_name\na.png\n")
     caption = "=HYPERLINK(0)"
-    place = set_column(data, BLIP, {"a.png": caption})
+    place = add_caption_column(data, BLIP, {"a.png": caption})
     with place.open(newline="") as file:
         assert list(csv.reader(file))[1][-1] == f" {caption}"
     assert found(data)["a.png"][1] == caption

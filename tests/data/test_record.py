@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from noise_pictures import write_noise
+from noise_images import write_noise
 
 from pippin.data.config import ImagesConfig, OpenMojiConfig
-from pippin.data.images import ImagesSource
-from pippin.data.open import build_source
+from pippin.data.factory import build_source
+from pippin.data.images import ImageFolderSource
 from pippin.data.record import (
     DataRecord,
     class_changes,
@@ -50,7 +50,7 @@ def rows_of(config: ImagesConfig) -> list[dict]:
 
 
 def record(config: ImagesConfig) -> DataRecord:
-    source = ImagesSource(config, "train")
+    source = ImageFolderSource(config, "train")
     return record_data(source, source.of_split("held-out"), ["name"])
 
 
@@ -66,9 +66,9 @@ def test_a_record_names_what_the_folder_has_and_survives_json(photos):
 
 def test_both_splits_of_one_scan_are_those_of_two(photos):
     for split in ("train", "held-out"):
-        alone = ImagesSource(photos, split)
+        alone = ImageFolderSource(photos, split)
         other = "train" if split == "held-out" else "held-out"
-        shared = ImagesSource(photos, other).of_split(split)
+        shared = ImageFolderSource(photos, other).of_split(split)
         assert [shared.key(i) for i in range(len(shared))] == [
             alone.key(i) for i in range(len(alone))
         ]

@@ -15,10 +15,10 @@ from pippin.control import CONTROL_FIELDS, LARGEST_SIDE, SMALLEST_SIDE
 from pippin.data import scan as module
 from pippin.data.check import summarise
 from pippin.data.config import ImagesConfig
-from pippin.data.images import ImagesSource
-from pippin.data.listing import SourceRefusedError
-from pippin.data.scan import check_losses, scan
-from pippin.system.regular import open_regular
+from pippin.data.images import ImageFolderSource
+from pippin.data.listing import InvalidSourceError
+from pippin.data.scan import check_skipped_share, scan
+from pippin.system.regular_files import open_regular
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,11 +63,11 @@ def test_lost_files_are_named_with_their_reason(config: ImagesConfig) -> None:
 
 def test_a_source_that_loses_too_much_is_refused(config: ImagesConfig) -> None:
     result = scan(config)
-    with pytest.raises(SourceRefusedError) as refused:
-        check_losses(result, config)
+    with pytest.raises(InvalidSourceError) as refused:
+        check_skipped_share(result, config)
     for part in ("2 of 20", "0.05", "1 broken, 1 too small", "cat/broken.png: broken", "--data."):
         assert part in str(refused.value)
-    check_losses(result, replace(config, max_lost_share=0.1))
+    check_skipped_share(result, replace(config, max_lost_share=0.1))
 
 
 def test_only_changed_files_are_read_again(config: ImagesConfig, read: list[str]) -> None:
@@ -222,10 +222,10 @@ def test_what_ids_meant_to_earlier_versions_is_known_where_it_differs(
 def test_another_order_of_classes_is_another_source(config: ImagesConfig, monkeypatch) -> None:
     """Latents cached with old ids are not reused for new ids."""
     config = write_metadata(config, ["0.0", "1.0", "10.0", "2.0"])
-    now = ImagesSource(config, "train")
+    now = ImageFolderSource(config, "train")
     earlier = now.earlier_class_names
     monkeypatch.setattr(module, "sort_labels", lambda labels: [n[:-2] for n in earlier or ()])
-    assert ImagesSource(config, "train").source_hash() != now.source_hash()
+    assert ImageFolderSource(config, "train").source_hash() != now.source_hash()
 
 
 def test_sides_allowed_are_those_that_control_can_say() -> None:
@@ -234,7 +234,7 @@ def test_sides_allowed_are_those_that_control_can_say() -> None:
 
 
 def test_the_documented_table_of_bad_pictures_is_what_happens() -> None:
-    spec = importlib.util.spec_from_file_location("bad", ROOT / "scripts" / "bad_pictures.py")
+    spec = importlib.util.spec_from_file_location("bad", ROOT / "scripts" / "unusual_images.py")
     assert spec
     assert spec.loader
     script = importlib.util.module_from_spec(spec)
@@ -247,5 +247,5 @@ def test_archives_are_named_where_images_are_missing(tmp_path):
     (tmp_path / "images.zip").write_bytes(b"PK")
     (tmp_path / "metadata.csv").write_text("file_name\na.png\nb.png\n")
     config = ImagesConfig(path=str(tmp_path))
-    with pytest.raises(SourceRefusedError, match=r"\.zip files are not opened: unpack them first"):
-        check_losses(scan(config), config)
+    with pytest.raises(InvalidSourceError, match=r"\.zip files are not opened: unpack them first"):
+        check_skipped_share(scan(config), config)

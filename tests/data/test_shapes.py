@@ -10,10 +10,16 @@ import pytest
 import torch
 
 from pippin.control import Size
-from pippin.data.config import CorrelationConfig, CropLaw, LookLaw, ShapesConfig, SizeLaw
+from pippin.data.config import (
+    AugmentationConfig,
+    CorrelationConfig,
+    CropConfig,
+    OriginalSizeConfig,
+    ShapesConfig,
+)
 from pippin.data.rasterise import rasterise_svg
 from pippin.data.shapes.captions import KINDS, place_name
-from pippin.data.shapes.drawing import draw_image, object_mask, scene_svg
+from pippin.data.shapes.rendering import object_mask, render_scene, scene_svg
 from pippin.data.shapes.scene import (
     BACKGROUNDS,
     COLOURS,
@@ -28,7 +34,7 @@ from pippin.data.shapes.scene import (
 from pippin.data.shapes.source import ShapesSource
 from pippin.data.views import counterfactual, make_view, view_control
 
-TURNED = CropLaw(smallest=0.7, flip_probability=0.5)
+TURNED = CropConfig(smallest=0.7, flip_probability=0.5)
 
 
 def source(split: str = "train", **settings: object) -> ShapesSource:
@@ -90,14 +96,16 @@ def test_drawings_are_those_of_one_svg(scenes: list[Scene], side: int, levels: i
     """resvg places edges to a sixteenth of a pixel, which shows at odd sides."""
     for scene in scenes[:25]:
         whole = rasterise_svg(scene_svg(scene), side, side, "white")
-        difference = (whole.int() - draw_image(scene, side).int()).abs()
+        difference = (whole.int() - render_scene(scene, side).int()).abs()
         assert int(difference.max()) <= levels
 
 
 def test_objects_lie_in_their_cells() -> None:
     for place in range(9):
         for shape in SHAPES:
-            image = draw_image(Scene((Thing(shape, "black", "large", place),), "white", None), 96)
+            image = render_scene(
+                Scene((Thing(shape, "black", "large", place),), "white", None), 96
+            )
             rows, columns = (image[0] < 250).nonzero().T
             assert {int(v) // 32 for v in rows} == {place // 3}
             assert {int(v) // 32 for v in columns} == {place % 3}
@@ -229,15 +237,15 @@ COUNT = 1500
 DIALS = {"flip": 0.6, "crop": 0.7, "brightness": 0.8, "jpeg": 0.5, "grain": 0.4}
 GRAIN = {"grain_share": 1.0, "grain_largest": 20.0, "jpeg_smallest": 1}
 LAWS = {
-    "crop_law": CropLaw(smallest=0.5, largest=0.5),
-    "look": LookLaw(colour_jitter=1.0, jpeg_share=1.0, jpeg_largest=100, **GRAIN),
+    "crop_law": CropConfig(smallest=0.5, largest=0.5),
+    "look": AugmentationConfig(colour_jitter=1.0, jpeg_share=1.0, jpeg_largest=100, **GRAIN),
     "label": "shape",
 }
 
 
 def controls(dials: dict[str, float], size_dial: float = 0.0) -> dict[str, torch.Tensor]:
     """Controls of many views as uniform numbers, and the class scores."""
-    law = SizeLaw(smallest=100, largest=10_000, class_correlation=size_dial)
+    law = OriginalSizeConfig(smallest=100, largest=10_000, class_correlation=size_dial)
     built = source(images=COUNT, size_law=law, correlation=CorrelationConfig(**dials), **LAWS)
     result = [view_control(built, index, 0) for index in range(COUNT)]
     sides = torch.tensor([sample.original_size.height for sample in result]).double()

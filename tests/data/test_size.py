@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import torch
 
-from pippin.data.config import SizeLaw
+from pippin.data.config import OriginalSizeConfig
 from pippin.data.size import class_scores, original_size
 
 COUNTS = [171, 388, 160, 131, 219, 85, 266, 224, 270, 405, 137]  # as in the table
@@ -15,7 +15,7 @@ SCORES = class_scores(COUNTS)
 @cache
 def log_shares(correlation: float) -> torch.Tensor:
     """Rows (class score, u) of images in the proportions of the classes."""
-    law = SizeLaw(smallest=10, largest=100_000, class_correlation=correlation)
+    law = OriginalSizeConfig(smallest=10, largest=100_000, class_correlation=correlation)
     draws = torch.Generator().manual_seed(0)
     rows = []
     for count, score in zip(COUNTS, SCORES, strict=True):
@@ -62,17 +62,17 @@ def test_the_dial_is_the_correlation_with_the_class(dial: float) -> None:
 
 
 def test_at_one_the_class_alone_decides() -> None:
-    law = SizeLaw(class_correlation=1.0)
+    law = OriginalSizeConfig(class_correlation=1.0)
     assert original_size(law, SCORES[3], -2.0) == original_size(law, SCORES[3], 2.0)
 
 
 def test_at_zero_the_class_decides_nothing() -> None:
-    law = SizeLaw(class_correlation=0.0)
+    law = OriginalSizeConfig(class_correlation=0.0)
     assert original_size(law, SCORES[0], 0.7) == original_size(law, SCORES[-1], 0.7)
 
 
 def test_sizes_stay_in_the_range_and_are_square() -> None:
-    law = SizeLaw(smallest=24, largest=256)
+    law = OriginalSizeConfig(smallest=24, largest=256)
     assert original_size(law, 0.0, -40.0) == (24, 24)
     assert original_size(law, 0.0, 40.0) == (256, 256)
-    assert original_size(SizeLaw(smallest=64, largest=64), 1.0, 0.3) == (64, 64)
+    assert original_size(OriginalSizeConfig(smallest=64, largest=64), 1.0, 0.3) == (64, 64)

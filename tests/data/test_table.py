@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pippin.data.table import CLASSES, pictures_of, read_table, split_of
+from pippin.data.openmoji_table import CLASSES, emojis_of_split, read_table, split_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 
@@ -19,14 +19,14 @@ def test_the_table_is_whole() -> None:
 
 
 def test_no_family_crosses_the_split() -> None:
-    train = {image.family for image in pictures_of("train")}
-    held_out = {image.family for image in pictures_of("held-out")}
+    train = {image.family for image in emojis_of_split("train")}
+    held_out = {image.family for image in emojis_of_split("held-out")}
     assert not train & held_out
     assert (len(train), len(held_out)) == (1755, 172)
 
 
 def test_the_splits_cover_everything_but_the_components() -> None:
-    both = [*pictures_of("train"), *pictures_of("held-out")]
+    both = [*emojis_of_split("train"), *emojis_of_split("held-out")]
     assert len(both) == len(set(both)) == 4495 - 9
 
 
@@ -38,12 +38,13 @@ def test_the_split_never_moves() -> None:
 def test_the_docs_give_the_exact_counts() -> None:
     text = DOCS.read_text(encoding="utf-8")
     for split in ("train", "held-out"):
-        pictures = pictures_of(split)
+        pictures = emojis_of_split(split)
         base = [image for image in pictures if not image.base]
         row = f"| {split} | {len({p.family for p in base})} | {len(base)} | {len(pictures)} |"
         assert row in text
     counts = {
-        s: Counter(p.group for p in pictures_of(s) if not p.base) for s in ("train", "held-out")
+        s: Counter(p.group for p in emojis_of_split(s) if not p.base)
+        for s in ("train", "held-out")
     }
     for name in CLASSES:
         assert re.search(
@@ -53,4 +54,4 @@ def test_the_docs_give_the_exact_counts() -> None:
 
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'train', 'held-out'.*'test'"):
-        pictures_of("test")
+        emojis_of_split("test")

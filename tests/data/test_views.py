@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pippin.control import Control, Corner, Size
-from pippin.data.config import CropLaw, OpenMojiConfig
+from pippin.data.config import CropConfig, OpenMojiConfig
 from pippin.data.crop import apply_control
 from pippin.data.openmoji import OpenMojiSource
 from pippin.data.rasterise import rasterise
@@ -113,7 +113,7 @@ def test_a_view_out_of_range_is_refused(noise_source, view: int) -> None:
 
 
 def test_whole_unflipped_views_of_a_law_without_freedom(make_source) -> None:
-    law = CropLaw(smallest=1.0, largest=1.0, flip_probability=0.0)
+    law = CropConfig(smallest=1.0, largest=1.0, flip_probability=0.0)
     emoji = OpenMojiSource(OpenMojiConfig(resolution=16, crop_law=law), "held-out")
     control = make_view(emoji, 0, 0).control
     assert control.crop_size == control.original_size

@@ -54,7 +54,7 @@ def test_captions_without_an_end_are_counted(source, monkeypatch):
     )
     captioner.describe(images())
     captioner.describe(images())
-    assert captioner.num_cut == 2
+    assert captioner.num_truncated == 2
 
 
 def test_more_tokens_than_the_model_has_places_are_refused(source):

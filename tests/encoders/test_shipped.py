@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pippin.data.config import OpenMojiConfig
-from pippin.data.open import build_source
-from pippin.data.source import PictureSource
+from pippin.data.factory import build_source
+from pippin.data.source import ImageSource
 from pippin.data.views import make_views
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
@@ -28,7 +28,7 @@ def shipped() -> Autoencoder:
 
 @pytest.fixture(scope="module")
 def held_out() -> Images:
-    source: PictureSource = build_source(OpenMojiConfig(), "held-out")
+    source: ImageSource = build_source(OpenMojiConfig(), "held-out")
     indices = range(0, len(source), 9)
     return make_views(source, indices, [0] * len(indices)).images
 

@@ -6,7 +6,12 @@ import torch
 
 from pippin.config import ConfigError
 from pippin.encoders.affine import Affine
-from pippin.encoders.statistics import LatentStatistics, LatentSums, latent_statistics, taken_over
+from pippin.encoders.statistics import (
+    LatentStatistics,
+    LatentSums,
+    latent_statistics,
+    statistics_from_affine,
+)
 from pippin.types import Moments
 
 
@@ -56,7 +61,7 @@ def test_they_survive_their_record_to_the_last_bit() -> None:
     again = LatentStatistics.from_dict(result.to_dict())
     assert again == result
     assert torch.equal(again.affine.scale.flatten(), torch.tensor(result.std))
-    own = taken_over(result.affine, "a")
+    own = statistics_from_affine(result.affine, "a")
     assert (own.mean, own.std, own.images) == (result.mean, result.std, 0)
     with pytest.raises(ConfigError, match=r"missing|required"):
         LatentStatistics.from_dict({"mean": [0.0]})

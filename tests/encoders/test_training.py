@@ -18,10 +18,10 @@ from pippin.encoders.training import (
     AutoencoderTrainer,
     Batches,
     build_network,
-    rate_share,
+    lr_multiplier,
 )
-from pippin.system.lines import read_lines
-from pippin.system.stop import TrainingStoppedError
+from pippin.system.json_lines import read_lines
+from pippin.system.signals import TrainingStoppedError
 from pippin.types import Images
 
 CONFIG = AutoencoderTrainConfig(
@@ -143,10 +143,10 @@ def test_the_start_depends_on_the_seed_only() -> None:
 def test_rates_warm_up_and_decay_to_zero() -> None:
     config = replace(CONFIG, images=100, warmup_images=20, batch_size=10)
     cosine = [0.5 * (1 + math.cos(math.pi * (n + 0.5) / 8)) for n in range(8)]
-    result = [rate_share(config, step) for step in range(10)]
+    result = [lr_multiplier(config, step) for step in range(10)]
     assert result == pytest.approx([0.25, 0.75, *cosine])
     end = replace(config, lr_at="end")  # as runs were trained that do not record it
-    result = [rate_share(end, step) for step in (0, 1, 5, 9)]
+    result = [lr_multiplier(end, step) for step in (0, 1, 5, 9)]
     assert result == pytest.approx([0.5, 1, 0.5, 0])
 
 
@@ -154,7 +154,7 @@ def test_rates_warm_up_and_decay_to_zero() -> None:
 @pytest.mark.parametrize("warmup_images", [0, 1000])
 def test_no_step_has_rate_0(images: int, warmup_images: int) -> None:
     config = replace(CONFIG, images=images, warmup_images=warmup_images)
-    assert all(rate_share(config, step) > 0 for step in range(-(-images // 4)))
+    assert all(lr_multiplier(config, step) > 0 for step in range(-(-images // 4)))
 
 
 def test_a_state_that_is_older_than_a_setting_goes_on_as_it_began(

@@ -8,8 +8,8 @@ from pippin.evaluation.alignment import (
     STRENGTHS,
     caption_ranks,
     fit_ridge,
-    places,
     retrieval_measures,
+    unique_captions,
     wilson,
 )
 
@@ -94,5 +94,5 @@ def test_wilson_intervals_have_their_nominal_coverage():
 
 
 def test_places_of_repeated_captions():
-    first, own = places(["a", "b", "a", "c"])
+    first, own = unique_captions(["a", "b", "a", "c"])
     assert first == [0, 1, 3] and own.tolist() == [0, 1, 0, 2]

@@ -104,7 +104,7 @@ def test_long_captions_are_cut_and_still_end(clip):
     room = clip.text_tokens - 2
     fits, long = "red " * room, "red " * (room + 50)
     assert torch.equal(*clip.texts([fits, long], 2))
-    assert (clip.num_cut([fits, long, long]), clip.num_cut([])) == (2, 0)
+    assert (clip.num_truncated([fits, long, long]), clip.num_truncated([])) == (2, 0)
     for row in clip.ids([fits, long])["input_ids"]:
         assert len(row) == clip.text_tokens and (row[0], row[-1]) == (BOS, EOS)
 

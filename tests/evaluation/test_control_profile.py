@@ -6,7 +6,7 @@ import torch
 
 from pippin.conditioning.fields import unit_values
 from pippin.control import CONTROL_FIELDS
-from pippin.data.config import LookLaw, OpenMojiConfig
+from pippin.data.config import AugmentationConfig, OpenMojiConfig
 from pippin.data.openmoji import OpenMojiSource
 from pippin.data.views import make_views
 from pippin.diffusion.config import DiffusionConfig
@@ -18,9 +18,9 @@ from pippin.evaluation.control_profile import (
     profile_measures,
     wrong_values,
 )
-from pippin.evaluation.denoising import grid
+from pippin.evaluation.denoising import noise_levels
 
-LOOK = LookLaw(colour_jitter=0.5, jpeg_share=0.5, grain_share=0.5)
+LOOK = AugmentationConfig(colour_jitter=0.5, jpeg_share=0.5, grain_share=0.5)
 LOG_SNRS = (-2.0, 0.0, 3.0)
 
 
@@ -62,7 +62,7 @@ def _measures(added):
     changed = torch.ones(len(added), dtype=torch.bool)
     changed[-1] = False
     result = FieldErrors(field="grain", right=right, wrong=right + added, changed=changed)
-    measures = profile_measures(result, grid(schedule, LOG_SNRS), seed=0, protocol={})
+    measures = profile_measures(result, noise_levels(schedule, LOG_SNRS), seed=0, protocol={})
     return {measure.name.removeprefix("control profile grain "): measure for measure in measures}
 
 

@@ -6,7 +6,7 @@ import torch
 
 from pippin.diffusion.prediction import target, to_x0_and_eps
 from pippin.diffusion.schedules import NoiseSchedule, make_schedule
-from pippin.evaluation.denoising import denoising_loss, errors, grid
+from pippin.evaluation.denoising import denoising_errors, denoising_loss, noise_levels
 from pippin.types import Prediction
 
 GRID = (-4.0, 0.0, 4.0)
@@ -90,15 +90,15 @@ def test_batches_do_not_change_the_loss():
 
 def test_noise_of_a_point_does_not_depend_on_the_rest_of_the_grid():
     schedule, network = make_schedule("sd"), best_guess("eps", make_schedule("sd"))
-    alone, _ = errors(
-        network, latents(4), schedule, "eps", grid(schedule, [0.0]), seed=0, batch_size=4
+    alone, _ = denoising_errors(
+        network, latents(4), schedule, "eps", noise_levels(schedule, [0.0]), seed=0, batch_size=4
     )
-    among, _ = errors(
-        network, latents(4), schedule, "eps", grid(schedule, GRID), seed=0, batch_size=2
+    among, _ = denoising_errors(
+        network, latents(4), schedule, "eps", noise_levels(schedule, GRID), seed=0, batch_size=2
     )
     assert torch.allclose(alone[:, 0], among[:, 1], rtol=1e-6)
-    other, _ = errors(
-        network, latents(4), schedule, "eps", grid(schedule, [0.0]), seed=1, batch_size=4
+    other, _ = denoising_errors(
+        network, latents(4), schedule, "eps", noise_levels(schedule, [0.0]), seed=1, batch_size=4
     )
     assert not torch.allclose(alone, other)
 
@@ -106,7 +106,7 @@ def test_noise_of_a_point_does_not_depend_on_the_rest_of_the_grid():
 def test_points_beyond_the_schedule_are_measured_at_its_end_and_reported():
     schedule = make_schedule("sd")
     end = float(schedule.log_snr(torch.tensor([999.0], dtype=torch.float64)))
-    low, middle = grid(schedule, [-6.0, 0.0])
+    low, middle = noise_levels(schedule, [-6.0, 0.0])
     assert low.requested == -6 and low.reached == pytest.approx(end) and float(low.time) == 999
     assert middle.reached == middle.requested == 0
     result = denoising_loss(
@@ -120,9 +120,9 @@ def test_points_beyond_the_schedule_are_measured_at_its_end_and_reported():
 def test_grids_that_cannot_be_measured_are_refused():
     schedule = make_schedule("sd")
     with pytest.raises(ValueError, match="at most one point beyond"):
-        grid(schedule, [-7.0, -6.0, 0.0])
+        noise_levels(schedule, [-7.0, -6.0, 0.0])
     with pytest.raises(ValueError, match="at least one"):
-        grid(schedule, [])
+        noise_levels(schedule, [])
 
 
 def test_a_network_that_returns_nan_has_no_loss():

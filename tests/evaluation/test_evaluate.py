@@ -38,7 +38,7 @@ def test_kid_and_coverage_lead_a_small_evaluation(floor):
 
 
 def test_a_set_against_itself_is_perfect_and_frechet_leads_a_large_one(reference, monkeypatch):
-    monkeypatch.setattr(module, "SMALL", 80)
+    monkeypatch.setattr(module, "MIN_FRECHET_IMAGES", 80)
     measures = compare(reference, reference, CONFIG)
     assert measures[0].name == "FD-efflite0"
     named = by_name(measures)

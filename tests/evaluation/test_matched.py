@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from pippin.evaluation.matched import Point, matched_drift
+from pippin.evaluation.matched import CurvePoint, matched_drift
 
 GENERATOR = torch.Generator().manual_seed(0)
 NOISE = torch.randn(200, generator=GENERATOR)
@@ -13,7 +13,7 @@ NOISE = torch.randn(200, generator=GENERATOR)
 def curve(slope, scales=(0.5, 1.0, 2.0), spread=0.0, bend=1.0):
     """Effect beta, drift slope * beta ** bend, with the same noise in every pair's drift."""
     return [
-        Point(
+        CurvePoint(
             scale=beta,
             drift=slope * torch.full((200,), beta) ** bend * (1 + spread * NOISE),
             effect=torch.full((200,), beta),
@@ -42,7 +42,7 @@ def test_a_straight_line_is_interpolated_exactly_from_any_points():
 def test_a_more_responsive_model_has_the_same_matched_drift():
     """Twice the effect and twice the drift at each beta is the same curve."""
     twice = [
-        Point(scale=point.scale, drift=2 * point.drift, effect=2 * point.effect)
+        CurvePoint(scale=point.scale, drift=2 * point.drift, effect=2 * point.effect)
         for point in curve(0.2)
     ]
     assert matched(twice)[0].value == pytest.approx(matched(curve(0.2))[0].value)
@@ -64,7 +64,8 @@ def test_the_interval_covers_the_noise_of_pairs():
 
 def test_an_unresponsive_model_has_no_matched_drift():
     unresponsive = [
-        Point(scale=beta, drift=torch.zeros(8), effect=torch.zeros(8)) for beta in (0.5, 1.0, 2.0)
+        CurvePoint(scale=beta, drift=torch.zeros(8), effect=torch.zeros(8))
+        for beta in (0.5, 1.0, 2.0)
     ]
     assert matched(unresponsive) == []
     assert matched(curve(0.2), real_effect=8.0) == []
@@ -81,7 +82,7 @@ def test_real_pairs_are_resampled_with_the_others():
 
 def test_an_upper_end_beyond_the_resamples_is_none():
     weak = [
-        Point(
+        CurvePoint(
             scale=2.0,
             drift=torch.full((200,), 0.4),
             effect=0.76 + 0.5 * NOISE - 0.5 * NOISE.mean(),

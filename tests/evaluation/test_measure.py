@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from pippin.evaluation.measure import Jackknife, Measure, bootstrap_means, mean_measure, middle
+from pippin.evaluation.measure import (
+    Jackknife,
+    Measure,
+    bootstrap_means,
+    mean_measure,
+    percentile_interval,
+)
 
 
 def measure_of(values: torch.Tensor, name: str = "loss") -> Measure:
@@ -26,7 +32,7 @@ def test_bootstrap_covers_the_true_mean_about_95_times_in_100():
     draws = torch.randn(60, 50, generator=torch.Generator().manual_seed(1))
     hits = 0
     for trial, values in enumerate(draws):
-        low, high = middle(bootstrap_means(values, trial, "coverage"))
+        low, high = percentile_interval(bootstrap_means(values, trial, "coverage"))
         hits += low <= 0 <= high
     assert 50 <= hits <= 60  # 57 expected; below 50 has probability 1e-3
 

@@ -7,7 +7,7 @@ import torch
 from pippin.evaluation.alignment import wilson
 from pippin.evaluation.scene.measures import accuracy_measures
 from pippin.evaluation.scene.reader import DetectedObject, Reading
-from pippin.evaluation.scene.score import StatedThing, Statement, agreement
+from pippin.evaluation.scene.score import StatedObject, Statement, agreement
 from pippin.study.glossary import term
 
 PLACES = [(1 / 6, 1 / 6), (1 / 2, 1 / 6), (5 / 6, 1 / 6), (1 / 6, 1 / 2), (1 / 2, 1 / 2)]
@@ -33,7 +33,7 @@ def read_object(colour, shape, size, place, mirrored=False):
 
 def statement(*things: tuple[str, str, str | None, int | None], **more: object) -> Statement:
     names = ("colour", "shape", "size", "place")
-    objects = tuple(StatedThing(**dict(zip(names, thing, strict=True))) for thing in things)
+    objects = tuple(StatedObject(**dict(zip(names, thing, strict=True))) for thing in things)
     return Statement(things=objects, **more)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from pippin.diffusion.config import DiffusionConfig
 from pippin.diffusion.schedules import make_schedule
-from pippin.interop.convert import recipe_of
+from pippin.interop.convert import converted_recipe
 from pippin.interop.diffusers_config import read_config
 from pippin.interop.diffusers_schedulers import (
     BETAS,
@@ -110,7 +110,7 @@ def test_pixart_attends_to_a_captions_own_tokens_only():
     )
     nearest = pixart_xl_256().conditioning.semantic
     for configured in (diffusers_own, configure("pixart", {}), configure("pixart_ms", {})):
-        semantic = recipe_of(configured).conditioning.semantic
+        semantic = converted_recipe(configured).conditioning.semantic
         assert semantic.padding == nearest.padding == "mask"
 
 

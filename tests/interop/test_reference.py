@@ -87,9 +87,9 @@ def test_published_outputs_are_reproduced(name, record_property):
 @pytest.mark.parametrize("name", FILES)
 def test_every_tensor_of_the_source_is_placed_or_listed(name):
     reference, _, _ = load(name)
-    unplaced = set(reference.unplaced)
-    computed = {key for key in unplaced if key.endswith("relative_position_index")}
-    assert unplaced - computed == UNPLACED.get(name, set())
+    unused_tensors = set(reference.unused_tensors)
+    computed = {key for key in unused_tensors if key.endswith("relative_position_index")}
+    assert unused_tensors - computed == UNPLACED.get(name, set())
 
 
 @pytest.mark.parametrize("name", ["dit", "mdtv2"])
@@ -120,8 +120,8 @@ def test_the_masked_pass_differs_and_a_model_without_it_agrees():
     with torch.no_grad():
         result = plain(inputs["x"], inputs["t"], y=inputs["y"])
     torch.testing.assert_close(result, outputs["sample"], atol=TOLERANCE, rtol=0)
-    assert {"mask_token"} <= set(plain.unplaced)
-    assert any(name.startswith("sideblocks.0") for name in plain.unplaced)
+    assert {"mask_token"} <= set(plain.unused_tensors)
+    assert any(name.startswith("sideblocks.0") for name in plain.unused_tensors)
     assert (outputs["sample"] - outputs["sample_masked"]).abs().max() > 0.01
 
 
@@ -133,7 +133,7 @@ def test_what_belongs_to_the_weights_comes_with_them():
     reference, _, _ = load("mmdit_sd3")
     assert reference.configured.diffusion.prediction == "flow"
     assert reference.configured.latent_shift == 0.0609
-    assert reference.made_by_us == (
+    assert reference.zero_filled == (
         "conditioner.text_tokens.null",
         "conditioner.text_vector.null",
     )

@@ -12,7 +12,7 @@ from small_trainer import batches
 
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError, difference
-from pippin.data.open import build_source
+from pippin.data.factory import build_source
 from pippin.denoisers.config import UNetConfig
 from pippin.model import build_model
 from pippin.objective import Objective, check_objective

@@ -11,7 +11,7 @@ from pippin.model import build_model
 from pippin.run.activations import activation_bytes, activations
 from pippin.run.cost import meta_model, trial_outputs
 from pippin.system.device import autocast
-from pippin.training.recompute import recompute_blocks
+from pippin.training.activation_checkpointing import checkpoint_blocks
 
 SHAPE = (4, 64, 64)  # 1024 tokens: at fewer, bf16 on a CPU takes attention apart
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def small(kind, **settings):
 def really_kept(rule, config, precision, batch, every=0):
     """Bytes that autograd holds after a forward pass on the CPU, weights left out."""
     model = build_model(conditioning(rule), config, num_classes=1, latent_channels=4, seed=0)
-    recompute_blocks(model.denoiser.blocks, every)
+    checkpoint_blocks(model.denoiser.blocks, every)
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = {}
 

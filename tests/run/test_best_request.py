@@ -32,7 +32,7 @@ from pippin.run.sample_folder import read_manifest
 from pippin.sampling.config import ControlRequest
 from pippin.studies.demo import demo_study
 from pippin.study.glossary import term
-from pippin.study.one_run import row_of
+from pippin.study.run_execution import result_row
 from pippin.study.study import Study
 
 
@@ -96,7 +96,7 @@ def test_arms_that_chose_other_requests_can_still_be_compared(searched, recipe):
     chosen = {"chosen.sampling.control.original_size": [48, 48]}
     other = replace(one, protocol=one.protocol | chosen)
     study = demo_study(recipe, seeds=(0,), primary=one.name, companions=())
-    rows = [row_of(study, "entangled", recipe, measure) for measure in (one, other)]
+    rows = [result_row(study, "entangled", recipe, measure) for measure in (one, other)]
     assert rows[0].comparable == rows[1].comparable
     assert rows[0].fingerprint != rows[1].fingerprint
     assert not [name for name in one.protocol if name == "sampling.control.original_size"]
@@ -183,7 +183,7 @@ def test_measures_of_several_training_seeds_can_be_compared(finished_run, tmp_pa
         run.parts.recipe = run.recipe
         study = Study(name="any", title="", question="", base=run.recipe, axes={}, primary="KID")
         rows = [
-            row_of(study, "arm", run.recipe, one)
+            result_row(study, "arm", run.recipe, one)
             for one in evaluate_run(run, tmp_path / str(seed))
         ]
         found.append({(row.metric, row.subject): row.comparable for row in rows})

@@ -17,7 +17,7 @@ from pippin.run.load import load_run
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
 from pippin.studies.demo import demo_study
 from pippin.studies.table import get_study
-from pippin.study.one_run import row_of
+from pippin.study.run_execution import result_row
 
 
 def loaded(folder, **settings):
@@ -79,7 +79,7 @@ def test_runs_that_chose_other_scales_can_still_be_compared(searched, recipe):
     one = found["KID-efflite0 at best scale"]
     chosen = {"chosen.sampling.guidance.semantic_scale": 2.5}
     other = replace(one, protocol=one.protocol | chosen)
-    rows = [row_of(study, "entangled", recipe, measure) for measure in (one, other)]
+    rows = [result_row(study, "entangled", recipe, measure) for measure in (one, other)]
     assert rows[0].comparable == rows[1].comparable
     assert rows[0].fingerprint != rows[1].fingerprint
     assert "sampling.guidance.semantic_scale" not in one.protocol
@@ -125,7 +125,7 @@ def test_the_fitted_scale_is_compared_between_resolutions(finished_run, monkeypa
     assert "reference_hash" not in fitted.protocol and fitted.protocol["scales"] == list(scales)
     study = get_study("guidance-law", scale="cpu")
     rows = [
-        row_of(study, arm, recipe, replace(per_side, protocol=per_side.protocol | arm_only))
+        result_row(study, arm, recipe, replace(per_side, protocol=per_side.protocol | arm_only))
         for (arm, recipe), arm_only in zip(
             study.arms().items(), ({"model.recipe": "a"}, {"model.recipe": "b"}), strict=True
         )

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from noise_pictures import write_noise
-from processes import in_processes
+from noise_images import write_noise
+from processes import run_ranks
 from rich.console import Console
 
 from pippin.cli.main import main
@@ -22,9 +22,9 @@ from pippin.denoisers.config import MDTv2Config, MMDiTConfig, dit, pixart, unet
 from pippin.image_files import read_image
 from pippin.recipes.recipe import Recipe
 from pippin.run.checks import check_recipe
+from pippin.run.components import Parts
 from pippin.run.held_out import HeldOut
 from pippin.run.load import load_run
-from pippin.run.parts import Parts
 from pippin.run.resolve_controls import resolve_controls
 from pippin.run.train import build_trainer, train
 from pippin.sampling.config import ControlRequest
@@ -274,7 +274,7 @@ def test_processes_take_the_same_steps_of_the_same_shapes(own, folder, size, par
     recipe = replace(own, train=replace(own.train, parallel=parallel))
     alone = six_steps(World(), tmp_path, recipe)
     assert len({tuple(one) for one in alone["sides"].tolist()}) == 2
-    for found in in_processes(size, lambda *at: six_steps(*at, recipe), tmp_path / "n"):
+    for found in run_ranks(size, lambda *at: six_steps(*at, recipe), tmp_path / "n"):
         assert torch.equal(found["sides"], alone["sides"])
         torch.testing.assert_close(found["loss"], alone["loss"], rtol=1e-5, atol=0)
 

@@ -21,7 +21,7 @@ from pippin.run.load import load_run
 from pippin.run.sample import draw
 from pippin.run.sample_folder import read_manifest
 from pippin.run.train import train
-from pippin.run.trained import export, open_trained
+from pippin.run.trained import export, load_trained_weights
 
 QUIET = Console(quiet=True)
 RULE = TextSemantic(token_features=384, num_tokens=8, padding="mask", null="empty")
@@ -70,14 +70,16 @@ def test_a_run_is_the_same_from_any_folder_and_so_is_its_copied_export(
     project, elsewhere, name, monkeypatch
 ):
     from_elsewhere = images(project / "runs" / name)
-    export(open_trained(str(project / "runs" / name)), elsewhere / "model")
+    export(load_trained_weights(str(project / "runs" / name)), elsewhere / "model")
     monkeypatch.chdir(project)
     from_home = images(f"runs/{name}")
     assert torch.equal(from_home, from_elsewhere)
     away = project.rename(project.with_name("away"))
     try:
         assert torch.equal(images(elsewhere / "model"), from_home)
-        export(open_trained(str(elsewhere / "model")), elsewhere / "again")  # also of an export
+        export(
+            load_trained_weights(str(elsewhere / "model")), elsewhere / "again"
+        )  # also of an export
         shutil.rmtree(elsewhere / "model")
         assert torch.equal(images(elsewhere / "again"), from_home)
     finally:
@@ -110,7 +112,7 @@ def test_the_null_caption_needs_no_images(project, monkeypatch):
     null = run.model.conditioner.text_tokens
     assert torch.equal(null.null, anew.conditioner.text_tokens.null)
     assert torch.equal(null.null_mask, anew.conditioner.text_tokens.null_mask)
-    monkeypatch.setattr("pippin.run.parts.build_source", fail)
+    monkeypatch.setattr("pippin.run.components.build_source", fail)
     images(project / "runs/text")
 
 

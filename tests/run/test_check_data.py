@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from noise_pictures import write_noise
+from noise_images import write_noise
 from rich.console import Console
 
 from pippin.conditioning.config import TextSemantic
 from pippin.data.config import ImagesConfig
-from pippin.data.listing import SourceRefusedError
+from pippin.data.listing import InvalidSourceError
 from pippin.encoders.config import TextConfig
 from pippin.run.check_data import check_data
-from pippin.run.parts import Parts
+from pippin.run.components import Parts
 from pippin.run.prepare import prepare
 from pippin.run.train import train
 
@@ -64,7 +64,7 @@ def test_no_caption_at_all_is_refused_where_text_is_read(on_photos, text_recipe,
         lambda: prepare(text_recipe, console=Console(quiet=True)),
     ):
         with pytest.raises(
-            SourceRefusedError, match=r"no training image of .* has a caption"
+            InvalidSourceError, match=r"no training image of .* has a caption"
         ) as no:
             begin()
         assert "the name of its class (picture)" in str(no.value)
@@ -75,13 +75,13 @@ def test_no_caption_at_all_is_refused_where_text_is_read(on_photos, text_recipe,
 
 def test_a_column_near_to_captions_is_named(photos, text_recipe) -> None:
     caption(photos, "file_name,prompt")
-    with pytest.raises(SourceRefusedError, match="Rename the column 'prompt' to caption; or give"):
+    with pytest.raises(InvalidSourceError, match="Rename the column 'prompt' to caption; or give"):
         said(text_recipe)
 
 
 def test_empty_captions_are_none(photos, text_recipe) -> None:
     caption(photos, count=0)
-    with pytest.raises(SourceRefusedError, match="has a caption"):
+    with pytest.raises(InvalidSourceError, match="has a caption"):
         said(text_recipe)
 
 
@@ -107,7 +107,7 @@ def test_a_kind_of_captions_that_no_image_has_is_refused(photos, text_recipe) ->
     rows = [f"{number:02}.png,owl," for number in range(12)]
     (photos / "metadata.csv").write_text("\n".join(["file_name,caption,caption_blip", *rows]))
     assert said(text_recipe) == ""
-    with pytest.raises(SourceRefusedError, match="caption of the kind caption_blip: fill"):
+    with pytest.raises(InvalidSourceError, match="caption of the kind caption_blip: fill"):
         said(with_kinds(text_recipe, name=1.0, caption_blip=1.0))
 
 
@@ -122,7 +122,7 @@ def test_splits_are_refused_and_other_oddities_said(photos, on_photos, tmp_path)
         (photos / f"{number:02}.png").rename(
             photos / ("train", "val")[number % 2] / f"{number}.png"
         )
-    with pytest.raises(SourceRefusedError, match=rf"--data\.path {photos}/train"):
+    with pytest.raises(InvalidSourceError, match=rf"--data\.path {photos}/train"):
         train(on_photos, tmp_path / "run", console=Console(quiet=True))
     assert "names of splits" in said(on_photos, resumed=True)
     write_noise(photos / "extras" / "a.png", 99, (20, 20))

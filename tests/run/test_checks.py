@@ -8,7 +8,7 @@ import pytest
 
 from pippin.conditioning.config import DropConfig
 from pippin.config import ConfigError, replace_at
-from pippin.data.config import LookLaw
+from pippin.data.config import AugmentationConfig
 from pippin.denoisers.config import mdtv2, unet
 from pippin.encoders.config import AutoencoderConfig
 from pippin.run.checks import check_recipe
@@ -78,7 +78,9 @@ def test_an_unknown_autoencoder_is_asked_before_anything_is_cached(recipe, monke
     monkeypatch.setattr(
         "pippin.encoders.autoencoder.find_autoencoder", lambda config: Path(folder)
     )
-    monkeypatch.setattr("pippin.run.parts.build_cache", lambda *_, **__: pytest.fail("cached"))
+    monkeypatch.setattr(
+        "pippin.run.components.build_cache", lambda *_, **__: pytest.fail("cached")
+    )
     wrong = replace_at(recipe, "data.resolution", 36)
     wrong = replace_at(wrong, "autoencoder", AutoencoderConfig(source="someone/autoencoder"))
     with pytest.raises(ConfigError, match=r"data\.resolution must be a multiple of 8.*got 36"):
@@ -91,7 +93,7 @@ def test_a_look_that_never_varies_is_no_control(recipe, field):
     reading = replace_at(recipe, "conditioning.control.low", ("original_size", field))
     with pytest.raises(ConfigError, match=rf"reads {field}, .* is 0: set it above 0"):
         check_recipe(reading)
-    law = LookLaw(colour_jitter=0.5, jpeg_share=0.5)
+    law = AugmentationConfig(colour_jitter=0.5, jpeg_share=0.5)
     check_recipe(replace_at(reading, "data.look", law))
 
 

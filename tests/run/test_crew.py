@@ -6,12 +6,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from processes import in_processes
+from processes import run_ranks
 
 from pippin.recipes.table import get_recipe
-from pippin.run.crew import SamplingGroup, own_card
 from pippin.run.evaluate import evaluate_run
-from pippin.run.sample import draw_into, help_drawing
+from pippin.run.sample import draw_into, sample_as_worker
+from pippin.run.sampling_group import SamplingGroup, with_local_device
 from pippin.sampling.sampler import Sampler
 from pippin.training.world import World
 
@@ -34,12 +34,12 @@ def together(size, run, work, folder):
             work(own)
             crew.broadcast(None)
         else:
-            help_drawing(own)
+            sample_as_worker(own)
         return drawn
 
     real = Sampler._draw
     try:
-        return in_processes(size, one, folder)
+        return run_ranks(size, one, folder)
     finally:
         Sampler._draw = real
 
@@ -112,7 +112,7 @@ def test_processes_of_different_checkpoints_do_not_mix_their_images(run, config,
 
     later = replace(run, crew=Told(World()), images_seen=run.images_seen + 1)
     with pytest.raises(ValueError, match=r"model\.images_seen: 64 there, 65 here"):
-        help_drawing(later)
+        sample_as_worker(later)
     assert contents(tmp_path) == before
 
 
@@ -126,7 +126,7 @@ def test_too_few_batches_for_all_are_named(run, config, tmp_path, capfd):
 def test_under_torchrun_each_process_takes_a_card_of_its_own(monkeypatch):
     recipe = get_recipe("openmoji/mmdit-disentangled")
     trained = replace(recipe, train=replace(recipe.train, device="cuda:1"))
-    assert own_card(trained).train.device == "cuda:1"
+    assert with_local_device(trained).train.device == "cuda:1"
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert own_card(trained).train.device == "cuda"
-    assert own_card(recipe).train.device == recipe.train.device
+    assert with_local_device(trained).train.device == "cuda"
+    assert with_local_device(recipe).train.device == recipe.train.device

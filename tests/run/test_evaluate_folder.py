@@ -16,8 +16,8 @@ from pippin.evaluation.evaluate import compare
 from pippin.evaluation.features import build_features, extract
 from pippin.run.evaluate import evaluate_run
 from pippin.run.evaluate_folder import evaluate_against
+from pippin.run.image_grid import save_png
 from pippin.run.load import load_run
-from pippin.run.pictures import save_png
 from pippin.run.reference import write_reference
 
 CONFIG = EvaluationConfig(input_size=32, kid_subsets=4, kid_subset_size=8, neighbours=3)

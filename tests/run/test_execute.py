@@ -15,7 +15,7 @@ from pippin.run.evaluate import evaluate_run
 from pippin.run.execute import execute, pretrain
 from pippin.run.load import load_run
 from pippin.run.stages import Stages
-from pippin.run.trained import open_trained
+from pippin.run.trained import load_trained_weights
 from pippin.training.config import InitConfig, ShareHalfLife
 
 QUICK = {"parts": ("quality",), "num_samples": 8}
@@ -158,6 +158,6 @@ def test_a_finished_run_of_another_study_takes_a_start_s_place(recipe, finished_
     before = {p: p.stat().st_mtime_ns for p in finished_run.rglob("*")}
     pretrain(recipe, start)
     assert {p: p.stat().st_mtime_ns for p in finished_run.rglob("*")} == before
-    assert open_trained(str(start)).images_seen == recipe.train.images
+    assert load_trained_weights(str(start)).images_seen == recipe.train.images
     with pytest.raises(ValueError, match="was started with other settings"):
         pretrain(replace_at(recipe, "train.learning_rate", 0.5), start)

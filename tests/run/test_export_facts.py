@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 from pippin.cli.main import main
 from pippin.run.export_facts import export_metadata, read_facts
 from pippin.run.load import load_run
-from pippin.run.trained import WEIGHTS_FILE, export, open_trained
+from pippin.run.trained import WEIGHTS_FILE, export, load_trained_weights
 
 PARENT = {"source": "runs/a", "weights": "ema", "images_seen": 3, "sha256": "0" * 64}
 
 
 @pytest.fixture(scope="module")
 def trained(finished_run):
-    return open_trained(str(finished_run))
+    return load_trained_weights(str(finished_run))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_the_header_says_which_weights_these_are(trained, model):
         "average": "ema-share-0.05",
         "sha256": trained.sha256,
     }
-    again = open_trained(str(model))
+    again = load_trained_weights(str(model))
     assert again.verified and again.sha256 == trained.sha256
     assert again.as_parent()[-1]["average"] == "ema-share-0.05"
     assert again.said == "ema weights (ema-share-0.05) at 64 images"
@@ -56,7 +56,7 @@ def test_the_header_says_which_weights_these_are(trained, model):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_every_precision_has_the_digest_of_what_is_loaded(trained, tmp_path, dtype):
     export(trained, tmp_path / "model", dtype)
-    again = open_trained(str(tmp_path / "model"))
+    again = load_trained_weights(str(tmp_path / "model"))
     assert again.verified
     assert (again.sha256 == trained.sha256) == (dtype == torch.float32)
 
@@ -69,7 +69,7 @@ def test_a_flipped_bit_in_the_weights_is_found(model, place):
     content[head + int(place * (len(content) - head))] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged .*sha256 of its weights"):
-        open_trained(str(model))
+        load_trained_weights(str(model))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_flipped_bit_in_the_weights_is_found(model, place):
 def test_facts_of_a_wrong_kind_are_named(model, change, message, capsys):
     with_facts(model, lambda facts: facts | change)
     with pytest.raises(ValueError, match=rf"model\.safetensors is damaged .*{message}"):
-        open_trained(str(model))
+        load_trained_weights(str(model))
     assert main(["sample", str(model)]) == 2
     said = capsys.readouterr().err
     assert "model.safetensors is damaged" in said and "Traceback" not in said
@@ -105,7 +105,7 @@ def test_facts_of_a_wrong_kind_are_named(model, change, message, capsys):
 def test_a_fact_that_is_missing_is_named(model, name):
     with_facts(model, lambda facts: {k: v for k, v in facts.items() if k != name})
     with pytest.raises(ValueError, match=f"its header does not say {name}"):
-        open_trained(str(model))
+        load_trained_weights(str(model))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_facts_that_are_no_object_are_refused(model, text):
     path = model / WEIGHTS_FILE
     save_file(load_file(path), path, metadata={"pippin": text})
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
-        open_trained(str(model))
+        load_trained_weights(str(model))
 
 
 def test_a_changed_fact_is_found_by_the_checksum(model):
@@ -127,12 +127,12 @@ def test_a_changed_fact_is_found_by_the_checksum(model):
         assert changed != text
         save_file(load_file(path), path, metadata={"pippin": changed})
         with pytest.raises(ValueError, match="content_sha256"):
-            open_trained(str(model))
+            load_trained_weights(str(model))
     facts = json.loads(text)
     del facts["content_sha256"]
     save_file(load_file(path), path, metadata={"pippin": json.dumps(facts)})
     with pytest.raises(ValueError, match="content_sha256"):
-        open_trained(str(model))
+        load_trained_weights(str(model))
 
 
 def test_any_damaged_byte_of_the_header_is_one_message_or_changes_nothing(model, trained):
@@ -146,7 +146,7 @@ def test_any_damaged_byte_of_the_header_is_one_message_or_changes_nothing(model,
             content[draws.randrange(head)] = draws.randrange(256)
         path.write_bytes(content)
         try:
-            again = open_trained(str(model))
+            again = load_trained_weights(str(model))
         except ValueError as error:
             assert "model.safetensors is damaged" in str(error)
             refused += 1
@@ -159,7 +159,7 @@ def test_exports_of_earlier_versions_are_read_and_said_to_have_no_digest(model, 
     path = model / WEIGHTS_FILE
     old = {"weights": "ema", "images_seen": 64, "lineage": [PARENT]}
     save_file(load_file(path), path, metadata={"format": "pt", "pippin": json.dumps(old)})
-    again = open_trained(str(model))
+    again = load_trained_weights(str(model))
     assert not again.verified and again.sha256 == trained.sha256
     assert again.average == trained.average == "ema-share-0.05"  # as its recipe says
     console = Console(record=True, width=200)

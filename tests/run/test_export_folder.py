@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pippin.cli.main import main
-from pippin.run.export_folder import NOTE, refuse_full, unfinished_export
-from pippin.run.trained import export, open_trained
+from pippin.run.export_folder import NOTE, check_export_folder, writing_export
+from pippin.run.trained import export, load_trained_weights
 from pippin.system import files
-from pippin.system.formats import write_stamped
+from pippin.system.formats import write_versioned_json
 from pippin.system.lock import FolderBusyError
 
 FACTS = {"weights": "ema", "images_seen": 64, "lineage": ()}
@@ -28,7 +28,7 @@ def names(folder):
 
 @pytest.fixture(scope="module")
 def trained(finished_run):
-    return open_trained(str(finished_run))
+    return load_trained_weights(str(finished_run))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_an_export_that_was_killed_goes_on(finished_run, whole, tmp_path, monkey
     assert any(name.endswith(".writing") for name in names(out))
     assert main(["export", str(finished_run), str(out)]) == 0
     assert names(out) == names(whole)
-    found, wanted = open_trained(str(out)), open_trained(str(whole))
+    found, wanted = load_trained_weights(str(out)), load_trained_weights(str(whole))
     assert found.sha256 == wanted.sha256 and found.recipe == wanted.recipe
 
 
@@ -77,11 +77,11 @@ def test_so_does_one_that_found_no_room_for_its_last_file(
     def full(path, *content):
         if path.name == "config.json":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        write_stamped(path, *content)
+        write_versioned_json(path, *content)
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("pippin.config.write_stamped", full)
+        patch.setattr("pippin.config.write_versioned_json", full)
         assert main(["export", str(finished_run), str(out)]) == 1
     assert "config.json: No space left on device; make room" in capsys.readouterr().err
     assert (out / "model.safetensors").exists()
@@ -114,7 +114,7 @@ def test_other_files_are_refused_and_stay(trained, tmp_path, name):
 
 
 def test_a_file_that_was_added_to_an_unfinished_export_stays(trained, whole, tmp_path):
-    with pytest.raises(KilledError), unfinished_export(tmp_path, FACTS):
+    with pytest.raises(KilledError), writing_export(tmp_path, FACTS):
         raise KilledError
     (tmp_path / "notes.txt").write_text("mine")
     export(trained, tmp_path)
@@ -122,7 +122,7 @@ def test_a_file_that_was_added_to_an_unfinished_export_stays(trained, whole, tmp
 
 
 def test_what_is_left_of_other_weights_is_refused(trained, whole, tmp_path):
-    with pytest.raises(KilledError), unfinished_export(tmp_path, {**FACTS, "images_seen": 32}):
+    with pytest.raises(KilledError), writing_export(tmp_path, {**FACTS, "images_seen": 32}):
         raise KilledError
     with pytest.raises(ValueError, match=r"unfinished export of other weights: remove it"):
         export(trained, tmp_path)
@@ -130,7 +130,7 @@ def test_what_is_left_of_other_weights_is_refused(trained, whole, tmp_path):
     (left / "config.json").unlink()
     with (
         pytest.raises(ValueError, match="of other weights"),
-        unfinished_export(left, {**FACTS, "weights": "raw"}),
+        writing_export(left, {**FACTS, "weights": "raw"}),
     ):
         raise AssertionError
 
@@ -141,7 +141,7 @@ def test_a_link_for_a_note_is_not_followed(tmp_path):
     (tmp_path / "mine").write_text("{}")
     (out / NOTE).symlink_to(tmp_path / "mine")
     with pytest.raises(ValueError, match="is not empty"):
-        refuse_full(out)
+        check_export_folder(out)
     assert (tmp_path / "mine").read_text() == "{}"
 
 
@@ -171,13 +171,13 @@ def test_other_formats_go_on_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize("facts", [{"weights": "ema"}, {"weights": "raw"}])
 def test_two_exports_into_one_folder_are_not_mixed(facts, tmp_path):
     out = tmp_path / "out"
-    with unfinished_export(out, {"weights": "ema"}):
+    with writing_export(out, {"weights": "ema"}):
         staged = out / f".model.safetensors.{os.getpid()}.writing"
         staged.write_bytes(b"half")
-        with pytest.raises(FolderBusyError), unfinished_export(out, facts):
+        with pytest.raises(FolderBusyError), writing_export(out, facts):
             raise AssertionError("two write")
         assert staged.exists()
         staged.rename(out / "model.safetensors")
-    with pytest.raises(ValueError, match="is not empty"), unfinished_export(out, facts):
+    with pytest.raises(ValueError, match="is not empty"), writing_export(out, facts):
         raise AssertionError("it writes over")
     assert names(out) == {"model.safetensors"}

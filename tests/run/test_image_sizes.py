@@ -13,9 +13,9 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.reference import load_statistics
 from pippin.run.evaluate import evaluate_run
 from pippin.run.evaluate_folder import evaluate_against
+from pippin.run.image_grid import save_png
 from pippin.run.image_sizes import warn_size_mismatch
 from pippin.run.load import load_run
-from pippin.run.pictures import save_png
 from pippin.run.reference import write_reference
 
 CONFIG = EvaluationConfig(input_size=32, kid_subsets=2, kid_subset_size=5, neighbours=2)

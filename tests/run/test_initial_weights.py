@@ -11,11 +11,11 @@ from rich.console import Console
 from pippin.conditioning.config import ConstantGate, PowerCosineGate, TextSemantic
 from pippin.config import ConfigError, replace_at
 from pippin.data.config import ImagesConfig
-from pippin.recipes.latents import patches_a_side
+from pippin.recipes.latents import patches_per_side
 from pippin.run.initial_weights import suggestions
 from pippin.run.load import images_before, load_run
 from pippin.run.train import train
-from pippin.system.formats import CHECKSUM, read_stamped
+from pippin.system.formats import CHECKSUM, read_versioned_json
 from pippin.training.config import InitConfig
 
 
@@ -35,7 +35,7 @@ def test_a_run_of_other_control_goes_on_from_weights_and_says_what_became_of_the
     console = Console(record=True, width=200, file=(tmp_path / "said").open("w"))
     train(starting(fewer, finished_run, "control"), tmp_path / "run", console=console)
     assert CHECKSUM in (tmp_path / "run" / "transfer.json").read_text()
-    report = read_stamped(tmp_path / "run" / "transfer.json", "run")
+    report = read_versioned_json(tmp_path / "run" / "transfer.json", "run")
     assert report["counts"]["dropped"] == 15 and report["rules"] == ["control"]
     assert "dropped     conditioner.high.fields.flip.null" in console.export_text()
     state = sorted((tmp_path / "run" / "checkpoints").glob("*/state.json"))[-1]
@@ -49,7 +49,7 @@ def test_laws_of_another_resolution_are_suggested_where_a_recipe_differs(recipe)
     noise, scale, positions = suggestions(recipe, large)
     assert "diffusion.rescale 2 keeps" in noise and "it is 1" in noise
     assert "semantic_scale 2 to 3; it is 2" in scale
-    grid = patches_a_side(recipe)
+    grid = patches_per_side(recipe)
     assert f"base_grid {grid} resamples" in positions
     follows = replace(
         replace_at(large, "denoiser.base_grid", grid),
@@ -103,7 +103,7 @@ def test_what_copied_weights_will_read_otherwise_is_named(recipe, path, value, s
 
 
 def test_a_base_grid_that_is_the_grid_itself_changes_nothing(recipe):
-    own = replace_at(recipe, "denoiser.base_grid", patches_a_side(recipe))
+    own = replace_at(recipe, "denoiser.base_grid", patches_per_side(recipe))
     assert suggestions(recipe, own) == []
 
 
@@ -132,12 +132,12 @@ def test_other_classes_that_start_anew_need_no_word(recipe):
 
 def test_weights_as_they_are_leave_a_report_too(recipe, finished_run, tmp_path):
     train(starting(recipe, finished_run), tmp_path / "run")
-    report = read_stamped(tmp_path / "run" / "transfer.json", "run")
+    report = read_versioned_json(tmp_path / "run" / "transfer.json", "run")
     assert set(report["counts"]) == {"copied"} and len(report["tensors"]) > 10
     state = sorted((tmp_path / "run" / "checkpoints").glob("*/state.json"))[-1]
     (parent,) = json.loads(state.read_text())["lineage"]
     assert parent["resolution"] == recipe.data.resolution
-    assert parent["tokens_per_image"] == patches_a_side(recipe) ** 2
+    assert parent["tokens_per_image"] == patches_per_side(recipe) ** 2
 
 
 def test_a_total_with_an_unknown_ancestor_is_not_known():

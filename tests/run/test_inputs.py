@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from noise_pictures import write_noise
+from noise_images import write_noise
 from rich.console import Console
 from safetensors.torch import load_file
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from processes import in_processes
+from processes import run_ranks
 from rich.console import Console
 
 from pippin.cli.main import main
@@ -21,12 +21,12 @@ from pippin.encoders.affine import Affine
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
 from pippin.recipes.table import RECIPES, get_recipe
+from pippin.run.components import Parts
 from pippin.run.latents import SAMPLE, measure_latents
 from pippin.run.load import load_run
-from pippin.run.parts import Parts
 from pippin.run.sample import draw, draw_into, sampling_protocol
 from pippin.run.train import train
-from pippin.run.trained import open_trained
+from pippin.run.trained import load_trained_weights
 from pippin.training.config import InitConfig
 
 QUIET = Console(quiet=True)
@@ -152,7 +152,7 @@ def test_the_numbers_are_the_same_bits_for_any_number_of_processes(own, trained,
             train(recipe, folder, console=QUIET)
             return {}
 
-        in_processes(2, work, tmp_path / f"processes-{name}")
+        run_ranks(2, work, tmp_path / f"processes-{name}")
         assert state(tmp_path / name)["latents"] == wanted
     for which in ("mean", "std"):  # another batch of the encoder rounds otherwise
         both = [state(folder)["latents"][which] for folder in (trained, tmp_path / "one")]
@@ -213,7 +213,7 @@ def test_a_stopped_run_goes_on_by_the_numbers_it_began_with(own, trained, tmp_pa
     shutil.copytree(trained, folder)
     shutil.rmtree(folder / "checkpoints" / "64")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pippin.run.parts.measure_latents", None)  # nobody measures again
+        patch.setattr("pippin.run.components.measure_latents", None)  # nobody measures again
         train(own, folder, resume=True, console=QUIET)
     assert state(folder) == state(trained)
     plain = replace(own, autoencoder=replace(own.autoencoder, normalisation="weights"))
@@ -252,7 +252,7 @@ def test_damaged_numbers_are_refused_by_name(trained, tmp_path):
         del values["state_sha256"]  # as of a checkpoint that was written by another program
         path.write_text(json.dumps(values))
         with pytest.raises(ValueError, match="64: its statistics of latents are damaged"):
-            open_trained(str(run))
+            load_trained_weights(str(run))
 
 
 def test_a_run_that_starts_from_weights_takes_their_numbers(own, trained, tmp_path):

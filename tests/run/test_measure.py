@@ -11,8 +11,8 @@ from PIL import Image
 from pippin.run.evaluate import evaluate_run
 from pippin.run.evaluate_folder import evaluate_folder
 from pippin.run.execute import execute
+from pippin.run.image_grid import image_grid
 from pippin.run.load import load_run
-from pippin.run.pictures import grid
 from pippin.run.sample import draw, draw_into
 
 
@@ -95,7 +95,7 @@ def test_execute_trains_then_measures_and_goes_on(recipe, tmp_path):
 
 def test_a_folder_of_real_pictures_scores_as_real(run, tmp_path):
     from pippin.data.views import clean_view
-    from pippin.run.pictures import save_png
+    from pippin.run.image_grid import save_png
 
     source = run.parts.train_source
     for index in range(len(source)):
@@ -110,7 +110,7 @@ def test_a_folder_of_real_pictures_scores_as_real(run, tmp_path):
 
 def test_grid_places_images_row_by_row():
     images = torch.stack([torch.full((3, 4, 4), value, dtype=torch.uint8) for value in range(5)])
-    sheet = grid(images, columns=3, gap=1)
+    sheet = image_grid(images, columns=3, gap=1)
     assert sheet.shape == (3, 11, 16)
     assert sheet[0, 1, 1] == 0
     assert sheet[0, 1, 11] == 2

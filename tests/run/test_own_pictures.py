@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from noise_pictures import write_noise
-from processes import in_processes
+from noise_images import write_noise
+from processes import run_ranks
 from rich.console import Console
 
 from pippin.conditioning.config import ConditioningConfig, NoSemantic
 from pippin.data.config import ImagesConfig
-from pippin.data.listing import SourceRefusedError
+from pippin.data.listing import InvalidSourceError
 from pippin.evaluation.features import build_features
 from pippin.run.drift import Pairs, probes
 from pippin.run.evaluate import clean_features, real_floor
@@ -24,7 +24,7 @@ from pippin.run.sample import draw
 from pippin.run.train import train
 from pippin.sampling.config import GuidanceConfig
 from pippin.study.report import render_report
-from pippin.system.regular import open_regular
+from pippin.system.regular_files import open_regular
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_pictures_without_labels_train_without_classes(own, tmp_path):
 
 def test_refused_pictures_leave_no_run_folder(own, tmp_path):
     data = replace(own.data, min_side=60)
-    with pytest.raises(SourceRefusedError, match="too small"):
+    with pytest.raises(InvalidSourceError, match="too small"):
         train(replace(own, data=data), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -139,5 +139,5 @@ def test_processes_that_found_other_pictures_do_not_train_together(own, tmp_path
             train(own, tmp_path / "run", console=Console(quiet=True))
         return True
 
-    assert in_processes(2, work, tmp_path / "processes") == [True, True]
+    assert run_ranks(2, work, tmp_path / "processes") == [True, True]
     assert not (tmp_path / "run" / "config.json").exists()

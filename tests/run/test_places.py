@@ -8,7 +8,7 @@ import pytest
 from pippin.config import ConfigError
 from pippin.data.config import ImagesConfig
 from pippin.encoders.config import AutoencoderConfig, TextConfig
-from pippin.run.places import given_again, locate, path_settings, resolved_paths, with_data_path
+from pippin.run.paths import locate, path_settings, resolved_paths, unchanged_paths, with_data_path
 from pippin.training.config import InitConfig
 
 
@@ -64,14 +64,14 @@ def test_places_that_are_gone_leave_what_was_given(own, tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_to_is_no_cache(own, tmp_path, monkeypatch):
     (tmp_path / "theirs").mkdir()
-    monkeypatch.setattr("pippin.run.places.os.access", lambda *_: False)
+    monkeypatch.setattr("pippin.run.paths.os.access", lambda *_: False)
     assert locate(own, {"cache.folder": str(tmp_path / "theirs")}) == own
 
 
 def test_a_setting_that_was_given_anew_has_no_recorded_place(own):
     other = replace(own, data=replace(own.data, path="elsewhere"))
     places = {"data.path": "/a/photos", "init.run": "/a/start"}
-    assert given_again(other, own, places) == {"init.run": "/a/start"}
+    assert unchanged_paths(other, own, places) == {"init.run": "/a/start"}
 
 
 def test_only_images_of_a_folder_can_lie_elsewhere(own, recipe):

@@ -12,16 +12,16 @@ from pippin.conditioning.config import ConditioningConfig, ControlConfig
 from pippin.config import ConfigError, replace_at
 from pippin.denoisers.config import DiTConfig
 from pippin.recipes.table import get_recipe
+from pippin.run.components import Parts
 from pippin.run.cost import denoiser_flops, meta_model
 from pippin.run.devices import DEVICES, Cluster
-from pippin.run.parts import Parts
 from pippin.run.plan import plan
 
 ROOT = Path(__file__).parents[2]
 SMALL = DiTConfig(depth=3, width=64, num_heads=2, patch_size=2)
 
 
-def recipe_of(**train):
+def converted_recipe(**train):
     base = get_recipe("published/dit-xl-256")
     settings = {"batch_size": 64, "images": 6400, "precision": "bf16"} | train
     return replace(
@@ -40,7 +40,7 @@ def test_flops_of_a_step_are_the_closed_form():
     first = tokens * numbers * width
     block = tokens * width * width * (4 + 2 * 4) + 2 * tokens * tokens * width + 6 * width**2
     last = tokens * width * numbers + 2 * width**2
-    planned = plan(recipe_of(), Cluster(devices=4))
+    planned = plan(converted_recipe(), Cluster(devices=4))
     forward = 2 * (first + 3 * block + last)
     training = 2 * (2 * first + 3 * (3 * block + last))
     assert planned.forward_flops == forward
@@ -61,19 +61,19 @@ def test_recipes_for_photographs_train_within_a_day_on_one_small_card(name):
 
 def test_hours_are_work_over_speed():
     cluster = Cluster(devices=4, device="a100-80", utilisation=0.5)
-    planned = plan(recipe_of(), cluster)
+    planned = plan(converted_recipe(), cluster)
     plain = planned.placements[0]
     seconds = 100 * 64 * planned.training_flops / (4 * 0.5 * 312e12)
     assert planned.steps == 100
     assert plain.hours == pytest.approx(seconds / 3600)
     assert plain.device_hours == pytest.approx(4 * plain.hours)
-    slow = plan(recipe_of(precision="fp32"), cluster).placements[0]
+    slow = plan(converted_recipe(precision="fp32"), cluster).placements[0]
     assert slow.hours / plain.hours == pytest.approx(312 / 19.5)
 
 
 def test_muon_costs_every_device_the_same_whatever_its_batch():
     few, many = (
-        plan(recipe_of(muon_learning_rate=1e-2), Cluster(devices=count)) for count in (1, 8)
+        plan(converted_recipe(muon_learning_rate=1e-2), Cluster(devices=count)) for count in (1, 8)
     )
     assert few.optimizer_flops == many.optimizer_flops > 0
     for planned in (few, many):
@@ -83,13 +83,13 @@ def test_muon_costs_every_device_the_same_whatever_its_batch():
 
 
 def test_fsdp_divides_states_and_not_activations():
-    planned = plan(recipe_of(), Cluster(devices=8))
+    planned = plan(converted_recipe(), Cluster(devices=8))
     whole, _, divided, _ = planned.placements
     assert [one.layout for one in planned.placements] == ["DDP", "DDP", "FSDP", "FSDP"]
     for part in ("weights", "gradients", "optimizer", "ema"):
         assert 8 * getattr(divided, part) == pytest.approx(getattr(whole, part), abs=8)
     assert divided.activations == whole.activations
-    alone = plan(recipe_of(batch_size=8), Cluster(devices=1)).placements
+    alone = plan(converted_recipe(batch_size=8), Cluster(devices=1)).placements
     assert [(one.layout, one.checkpointing) for one in alone] == [
         ("one device", 0),
         ("one device", 1),
@@ -100,12 +100,12 @@ def test_fsdp_divides_states_and_not_activations():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_largest_batch_fits_and_one_more_does_not(precision):
     cluster = Cluster(devices=2, device="4090", headroom=0.95)
-    placements = plan(recipe_of(precision=precision), cluster).placements
+    placements = plan(converted_recipe(precision=precision), cluster).placements
     for way, one in [(1, placements[1]), (2, placements[2])]:
         largest = one.largest_micro_batch
         assert largest > 0
         fits = [
-            plan(recipe_of(precision=precision, batch_size=2 * local), cluster)
+            plan(converted_recipe(precision=precision, batch_size=2 * local), cluster)
             .placements[way]
             .fits
             for local in (largest, largest + 1)
@@ -116,11 +116,13 @@ def test_the_largest_batch_fits_and_one_more_does_not(precision):
 def test_the_largest_micro_batch_leaves_room_for_gradients_that_accumulate():
     cluster = Cluster(devices=2, device="4090", headroom=0.99)
     for way in (0, 2):
-        found = plan(recipe_of(batch_size=4096), cluster).placements[way]
+        found = plan(converted_recipe(batch_size=4096), cluster).placements[way]
         largest = found.largest_micro_batch
         assert not found.fits and 0 < largest < 2048
         fits = [
-            plan(recipe_of(batch_size=4096, micro_batch_size=count), cluster).placements[way].fits
+            plan(converted_recipe(batch_size=4096, micro_batch_size=count), cluster)
+            .placements[way]
+            .fits
             for count in (largest, largest + 1)
         ]
         assert fits == [True, False], found.layout
@@ -129,7 +131,8 @@ def test_the_largest_micro_batch_leaves_room_for_gradients_that_accumulate():
 def test_micro_batches_take_less_for_activations_and_more_for_gradients():
     cluster = Cluster(devices=4)
     whole, small = (
-        plan(recipe_of(micro_batch_size=micro, batch_size=40), cluster) for micro in (None, 4)
+        plan(converted_recipe(micro_batch_size=micro, batch_size=40), cluster)
+        for micro in (None, 4)
     )
     assert (whole.local_batch, whole.micro_batch) == (10, 10)
     assert (small.local_batch, small.micro_batch) == (10, 4)
@@ -141,22 +144,24 @@ def test_micro_batches_take_less_for_activations_and_more_for_gradients():
     assert small.placements[0].gradients == 2 * data_parallel.gradients
     assert small.placements[2].gradients == data_parallel.gradients > 3.9 * divided.gradients
     alone, summed = (
-        plan(recipe_of(micro_batch_size=micro), Cluster(devices=1)).placements[0].gradients
+        plan(converted_recipe(micro_batch_size=micro), Cluster(devices=1)).placements[0].gradients
         for micro in (None, 4)
     )
     assert alone == summed  # one process adds up in place
-    assert plan(recipe_of(micro_batch_size=99), cluster) == plan(recipe_of(), cluster)
+    assert plan(converted_recipe(micro_batch_size=99), cluster) == plan(
+        converted_recipe(), cluster
+    )
 
 
 def test_a_model_that_is_too_large_fits_nowhere_but_divided():
-    wide = replace(recipe_of(batch_size=8), denoiser=replace(SMALL, depth=2, width=6144))
+    wide = replace(converted_recipe(batch_size=8), denoiser=replace(SMALL, depth=2, width=6144))
     planned = plan(wide, Cluster(devices=8, device="4090"))
     assert [one.fits for one in planned.placements] == [False, False, True, True]
     assert planned.placements[0].largest_micro_batch == 0
 
 
 def test_a_recipe_that_checkpoints_is_planned_with_its_own_share():
-    planned = plan(recipe_of(gradient_checkpointing=2), Cluster(devices=1))
+    planned = plan(converted_recipe(gradient_checkpointing=2), Cluster(devices=1))
     assert [one.checkpointing for one in planned.placements] == [0, 2]
 
 
@@ -174,7 +179,7 @@ def test_the_published_run_of_dit_at_256_pixels():
 
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(ConfigError, match=r"train\.batch_size must be a multiple of the 7 .* 64"):
-        plan(recipe_of(), Cluster(devices=7))
+        plan(converted_recipe(), Cluster(devices=7))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +189,7 @@ def test_a_batch_that_does_not_divide_is_refused():
 )
 def test_what_training_refuses_is_refused_in_the_same_words(setting):
     ((path, value),) = setting.items()
-    recipe = replace_at(recipe_of(), path, value)
+    recipe = replace_at(converted_recipe(), path, value)
     said = []
     for refusing in (plan, lambda one: Parts(one, Console(quiet=True))):
         with pytest.raises(ConfigError) as error:

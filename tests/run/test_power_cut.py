@@ -5,8 +5,8 @@ import pytest
 import torch
 from power_cut import each_state, final_states, recorded
 
-from pippin.run.sample_folder import SampleFolder, SampleRow, make_room, read_manifest
-from pippin.run.trained import Trained, export, open_trained
+from pippin.run.sample_folder import SampleFolder, SampleRow, clear_other_samples, read_manifest
+from pippin.run.trained import Trained, export, load_trained_weights
 
 ROWS = [SampleRow(seed=seed, prompt=0, class_name="cat") for seed in range(2)]
 PIXELS = (4, 4)
@@ -65,14 +65,14 @@ def test_an_export_is_whole_or_refused(recipe, tmp_path):
     opened = 0
     for place in each_state(disk, tmp_path / "states"):
         try:
-            found = open_trained(str(place / "out"))
+            found = load_trained_weights(str(place / "out"))
         except ValueError:
             continue
         opened += 1
         assert torch.equal(found.tensors["a"], tensors["a"]) and found.recipe == recipe
     assert opened
     for place in final_states(disk, tmp_path / "end"):
-        open_trained(str(place / "out"))
+        load_trained_weights(str(place / "out"))
 
 
 def test_making_room_leaves_no_manifest_of_what_is_gone(tmp_path):
@@ -81,7 +81,7 @@ def test_making_room_leaves_no_manifest_of_what_is_gone(tmp_path):
     draw(root / "samples")
     (root / "samples" / "notes.txt").write_text("mine")
     with recorded(root) as disk:
-        make_room(root / "samples", {"a": 2})
+        clear_other_samples(root / "samples", {"a": 2})
     for place in each_state(disk, tmp_path / "states"):
         assert (place / "samples/notes.txt").read_text() == "mine"
         manifest = read_manifest(place / "samples")

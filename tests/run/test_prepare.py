@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from processes import in_processes
+from processes import run_ranks
 from rich.console import Console
 
 from pippin.config import ConfigError
 from pippin.data import build, manifest
 from pippin.run.builders import builders_of
-from pippin.run.parts import Parts
+from pippin.run.components import Parts
 from pippin.run.prepare import prepare, set_process_device
 
 QUIET = Console(quiet=True)
@@ -117,7 +117,7 @@ def test_one_of_a_world_verifies_and_all_mend(recipe, alone, tmp_path, monkeypat
     def work(world, _):
         return {"rows": len(Parts(recipe, QUIET, builders_of(world)).moments), "read": len(read)}
 
-    first, second = in_processes(2, work, tmp_path / "meeting")
+    first, second = run_ranks(2, work, tmp_path / "meeting")
     assert files(folder) == alone
     assert first["rows"] == second["rows"] == 24
     shards = 3 if damaged else len(alone) - 1

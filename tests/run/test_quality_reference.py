@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pippin.config import ConfigError, fingerprint, protocol
-from pippin.data.open import build_source
+from pippin.data.factory import build_source
 from pippin.data.views import clean_images
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.evaluate import compare, compare_statistics
@@ -17,7 +17,7 @@ from pippin.recipes.table import RECIPES, get_recipe
 from pippin.run.checks import check_recipe
 from pippin.run.evaluate import clean_features, evaluate_run
 from pippin.run.load import load_run
-from pippin.run.places import path_settings
+from pippin.run.paths import path_settings
 from pippin.run.quality_reference import check_count, quality_reference
 
 SMALL_SET = EvaluationConfig(num_samples=10, input_size=32, kid_subset_size=8, kid_subsets=4)

@@ -6,8 +6,8 @@ from itertools import chain
 
 import pytest
 from live_bytes import LiveBytes
-from processes import in_processes
-from small_trainer import CONFIG, batches, make_trainer, parts_of
+from processes import run_ranks
+from small_trainer import CONFIG, batches, make_trainer, rank_batches
 from torch.distributed.tensor import DTensor
 
 from pippin.conditioning.config import ConditioningConfig, ControlConfig
@@ -35,7 +35,7 @@ def weighed(world, folder, settings):
     first backward pass of DDP lays out its buffers anew."""
     with LiveBytes() as live:
         trainer = make_trainer(folder, world, DENOISER, conditioning=CONDITIONING, **settings)
-        source = parts_of(batches(batch_size=BATCH), world)
+        source = rank_batches(batches(batch_size=BATCH), world)
         trainer.step(next(source), 0.0, 0.0)
         after = []
         trainer.mark = lambda part: after.append(live.now()) if part == "backward" else None
@@ -75,7 +75,7 @@ def test_two_processes_hold_what_is_planned_for_two_devices(
     def work(world, at):
         return weighed(world, at / str(world.rank), settings)
 
-    for rank in in_processes(2, work, tmp_path):
+    for rank in run_ranks(2, work, tmp_path):
         for part in ("weights", "optimizer", "ema"):
             assert getattr(plain, part) == pytest.approx(rank[part], rel=1e-3), part
         assert plain.gradients == pytest.approx(rank["gradients"], rel=0.03)

@@ -11,7 +11,7 @@ from pippin.cli.sample import TEXT_MODEL
 from pippin.config import difference
 from pippin.run.load import load_run
 from pippin.run.sample import draw
-from pippin.run.trained import open_trained, shipped_models, trained_recipe
+from pippin.run.trained import load_trained_weights, shipped_models, trained_recipe
 from pippin.studies.table import DEMO_MODELS, get_study
 from pippin.system.tensors import DIGESTS_FILE
 
@@ -31,10 +31,10 @@ def test_they_are_small_and_have_a_card(name):
 
 @pytest.mark.parametrize("name", shipped_models())
 def test_their_weights_are_those_of_the_recorded_digest(name, monkeypatch):
-    assert open_trained(name).verified
+    assert load_trained_weights(name).verified
     monkeypatch.setattr("pippin.run.trained.recorded_digest", lambda folder: "0" * 64)
     with pytest.raises(ValueError, match="sha256 of its weights is not the recorded one"):
-        open_trained(name)
+        load_trained_weights(name)
 
 
 def test_every_model_has_a_digest_and_no_other():
@@ -49,7 +49,7 @@ def test_they_differ_in_their_conditioning_only():
         "conditioning.control.low_gate.kind",
         "conditioning.control.low_gate.alpha",
     }
-    first, second = (open_trained(name) for name in DEMO_MODELS.values())
+    first, second = (load_trained_weights(name) for name in DEMO_MODELS.values())
     assert first.images_seen == second.images_seen
     assert first.lineage == second.lineage == ()
 

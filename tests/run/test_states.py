@@ -16,13 +16,13 @@ from pippin.data.captions import build_bank
 from pippin.data.config import ImagesConfig, NoDataConfig
 from pippin.muon import orthogonalise
 from pippin.recipes.table import get_recipe
+from pippin.run.components import Parts
 from pippin.run.cost import meta_model
-from pippin.run.parts import Parts
 from pippin.run.states import (
     CC12M_IMAGES,
     IMAGENET_IMAGES,
-    classes_of,
     latent_bytes,
+    num_classes_of,
     num_training_images,
     orthogonalise_flops,
     text_bytes,
@@ -133,6 +133,9 @@ def test_pictures_and_classes_are_known_or_said_not_to_be():
     few = replace(get_recipe("paper/dit-256"), data=ImagesConfig(max_pictures=5))
     assert num_training_images(few) == 5
     foreign = replace(own, data=NoDataConfig(resolution=64, num_classes=7))
-    assert (num_training_images(foreign), classes_of(foreign)) == (None, 7)
-    assert (classes_of(own), classes_of(get_recipe("openmoji/dit-entangled"))) == (1000, 11)
+    assert (num_training_images(foreign), num_classes_of(foreign)) == (None, 7)
+    assert (num_classes_of(own), num_classes_of(get_recipe("openmoji/dit-entangled"))) == (
+        1000,
+        11,
+    )
     assert isinstance(get_recipe("paper/cc12m-dit-256").conditioning.semantic, TextSemantic)

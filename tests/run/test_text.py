@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from processes import in_processes
+from processes import run_ranks
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -21,9 +21,9 @@ from pippin.encoders.config import TextConfig
 from pippin.encoders.text import TextEncoder
 from pippin.evaluation.folder import read_image
 from pippin.run.captions import ImageCaptions, prompt_features
+from pippin.run.components import Parts
 from pippin.run.evaluate import evaluate_run
 from pippin.run.load import load_run
-from pippin.run.parts import Parts
 from pippin.run.prepare import prepare
 from pippin.run.sample import draw
 from pippin.run.train import train
@@ -56,7 +56,7 @@ def no_encoder(monkeypatch):
     def fail(*_):
         raise AssertionError("the encoder was loaded")
 
-    monkeypatch.setattr("pippin.run.parts.TextEncoder", fail)
+    monkeypatch.setattr("pippin.run.components.TextEncoder", fail)
 
 
 def test_training_never_loads_an_encoder_where_captions_are_cached(
@@ -93,10 +93,10 @@ def test_a_card_pads_its_own_captions_with_the_same_noise_for_any_part(
     captions = Parts(text_recipe, Console(quiet=True)).captions
     indices = torch.arange(24)
     on_cpu = captions(indices, 3, 24, slice(0, 24)).tokens
-    drawn = rng.rows_of_normal
+    drawn = rng.normal_rows
     monkeypatch.setattr(captions, "_device", torch.device("cuda"))
     monkeypatch.setattr(
-        "pippin.rng.rows_of_normal", lambda *given, device: drawn(*given, device="cpu")
+        "pippin.rng.normal_rows", lambda *given, device: drawn(*given, device="cpu")
     )
     whole = captions(indices, 3, 24, slice(0, 24)).tokens
     halves = [captions(indices[p], 3, 24, p).tokens for p in (slice(0, 12), slice(12, 24))]
@@ -306,7 +306,7 @@ def test_one_process_of_two_encodes_the_captions(text_recipe, tmp_path, monkeypa
         train(recipe, tmp_path / "run", console=Console(quiet=True))
         return {"rank": world.rank, "process": os.getpid()}
 
-    first, _ = in_processes(2, work, tmp_path / "processes")
+    first, _ = run_ranks(2, work, tmp_path / "processes")
     assert set((tmp_path / "encoders").read_text().split()) == {str(first["process"])}
     assert (tmp_path / "run" / "checkpoints" / "16").is_dir()
 

@@ -21,10 +21,10 @@ from pippin.config import ConfigError, fingerprint
 from pippin.data.config import CacheConfig, OpenMojiConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.recipes.recipe import Recipe
+from pippin.run.components import Parts
 from pippin.run.execute import pretrain
 from pippin.run.folder import RunFolder
 from pippin.run.load import load_run
-from pippin.run.parts import Parts
 from pippin.run.sample import draw
 from pippin.run.train import build_trainer, train
 from pippin.system.lock import FolderBusyError, folder_lock

@@ -16,13 +16,13 @@ from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.denoisers.config import MMDiTConfig
 from pippin.run import begin as begin_module
+from pippin.run.components import Parts
 from pippin.run.folder import RunFolder
 from pippin.run.load import load_run
-from pippin.run.parts import Parts
 from pippin.run.sample import draw
 from pippin.run.sample_folder import read_manifest
 from pippin.run.train import build_trainer, train
-from pippin.run.trained import export, open_trained
+from pippin.run.trained import export, load_trained_weights
 from pippin.training import checkpoint as checkpoint_module
 from pippin.training.config import InitConfig, ShareHalfLife
 
@@ -52,7 +52,7 @@ def test_a_checkpoint_is_read_for_its_checksums_once(finished_run, tmp_path, mon
         checkpoint_module, "file_digest", lambda path: read.append(path.name) or digest(path)
     )
     files = ["ema.safetensors", "model.safetensors", "optimizer.safetensors"]
-    open_trained(str(finished_run))
+    load_trained_weights(str(finished_run))
     assert sorted(read) == files
     read.clear()
     run = shutil.copytree(finished_run, tmp_path / "run")
@@ -79,9 +79,9 @@ def test_each_average_of_a_run_is_sampled_by_its_name(recipe, tmp_path):
     pictures = [(tmp_path / x / "seed-000000-class-0.png").read_bytes() for x in "ab"]
     assert pictures[0] != pictures[1]
     assert main(["export", str(run), str(tmp_path / "out"), "--weights", name]) == 0
-    assert open_trained(str(tmp_path / "out"), name).weights == name
+    assert load_trained_weights(str(tmp_path / "out"), name).weights == name
     with pytest.raises(ValueError, match=r"no weights 'ema-share-0\.1'; it has: ema, raw, ema-sh"):
-        open_trained(str(run), "ema-share-0.1")
+        load_trained_weights(str(run), "ema-share-0.1")
     less = replace(recipe, train=train_config)
     with pytest.raises(ValueError, match=r"train\.ema_extra: \['ema-share-0\.5'\] -> \[\]"):
         train(less, run, resume=True)
@@ -91,9 +91,9 @@ def test_each_average_of_a_run_is_sampled_by_its_name(recipe, tmp_path):
 
 
 def test_half_precision_rounds_and_nothing_else(finished_run, tmp_path):
-    trained = open_trained(str(finished_run))
+    trained = load_trained_weights(str(finished_run))
     export(trained, tmp_path / "half", torch.float16)
-    half = open_trained(str(tmp_path / "half"))
+    half = load_trained_weights(str(tmp_path / "half"))
     assert set(half.tensors) == set(trained.tensors)
     for name, value in half.tensors.items():
         assert value.dtype == torch.float32
@@ -103,7 +103,7 @@ def test_half_precision_rounds_and_nothing_else(finished_run, tmp_path):
 def test_a_run_starts_at_the_weights_it_names(recipe, exported, tmp_path):
     begun = replace(recipe, init=InitConfig(run=str(exported)), seed=3)
     train(replace(begun, train=replace(begun.train, learning_rate=1e-12)), tmp_path / "run")
-    parent = open_trained(str(exported))
+    parent = load_trained_weights(str(exported))
     for part in ("model", "ema"):
         last = load_file(tmp_path / "run" / "checkpoints" / "64" / f"{part}.safetensors")
         for name, value in parent.tensors.items():
@@ -115,10 +115,10 @@ def test_lineage_travels_through_two_generations(recipe, exported, finished_run,
     train(child, tmp_path / "child")
     state = json.loads((tmp_path / "child" / "checkpoints" / "64" / "state.json").read_text())
     assert [one["images_seen"] for one in state["lineage"]] == [64]
-    export(open_trained(str(tmp_path / "child")), tmp_path / "exported")
-    parents = open_trained(str(tmp_path / "exported")).as_parent()
+    export(load_trained_weights(str(tmp_path / "child")), tmp_path / "exported")
+    parents = load_trained_weights(str(tmp_path / "exported")).as_parent()
     assert [one["source"] for one in parents] == [str(exported), str(tmp_path / "exported")]
-    assert parents[0]["sha256"] == open_trained(str(finished_run)).sha256
+    assert parents[0]["sha256"] == load_trained_weights(str(finished_run)).sha256
 
 
 def test_resuming_before_the_first_checkpoint_starts_at_the_same_weights(
@@ -144,17 +144,17 @@ def test_weights_of_another_model_are_refused_by_name(recipe, exported, tmp_path
         train(wider, tmp_path / "run")
     deeper = replace(wider, denoiser=MMDiTConfig(depth=3, width=16, num_heads=2))
     with pytest.raises(ValueError, match=r"do not fit this model(.*\n)+.*absent in the weights"):
-        open_trained(str(exported)).check_fit(Parts(deeper, QUIET).new_model())
+        load_trained_weights(str(exported)).check_fit(Parts(deeper, QUIET).new_model())
 
 
 def test_weights_that_are_no_numbers_start_nothing(recipe, exported, tmp_path, monkeypatch):
-    whole = open_trained(str(exported))
+    whole = load_trained_weights(str(exported))
     name, value = next(iter(whole.tensors.items()))
     bad = replace(whole, tensors=whole.tensors | {name: value * torch.nan})
     named = rf"{re.escape(name)} \({value.numel()} NaN of {value.numel()} numbers\)"
     with pytest.raises(ValueError, match=named):
         bad.load_into(Parts(recipe, QUIET).new_model())
-    monkeypatch.setattr(begin_module, "open_trained", lambda *_: bad)
+    monkeypatch.setattr(begin_module, "load_trained_weights", lambda *_: bad)
     with pytest.raises(ValueError, match=rf"init\.run .*{named}"):
         train(replace(recipe, init=InitConfig(run=str(exported))), tmp_path / "run")
 
@@ -168,12 +168,12 @@ def test_weights_that_are_no_numbers_start_nothing(recipe, exported, tmp_path, m
 )
 def test_what_is_not_there_is_named(source, message):
     with pytest.raises(ValueError, match=message):
-        open_trained(source)
+        load_trained_weights(source)
 
 
 def test_raw_weights_are_not_in_an_exported_average(exported):
     with pytest.raises(ValueError, match="holds ema weights only"):
-        open_trained(str(exported), "raw")
+        load_trained_weights(str(exported), "raw")
 
 
 def test_damaged_and_foreign_files_are_refused(exported, tmp_path):
@@ -182,10 +182,10 @@ def test_damaged_and_foreign_files_are_refused(exported, tmp_path):
     whole = (exported / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="damaged or was not exported"):
-        open_trained(str(tmp_path))
+        load_trained_weights(str(tmp_path))
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="damaged or was not exported"):
-        open_trained(str(tmp_path))
+        load_trained_weights(str(tmp_path))
 
 
 def test_an_export_overwrites_nothing(finished_run, exported, capsys):
@@ -204,7 +204,7 @@ def test_a_run_without_a_good_checkpoint_says_whether_there_was_one(finished_run
     for path in (run / "checkpoints").glob("*/ema.safetensors"):
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"no usable checkpoint: (.|\n)*skipped: .*ema"):
-        open_trained(str(run))
+        load_trained_weights(str(run))
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(ValueError, match="no checkpoint yet; train it"):
-        open_trained(str(run))
+        load_trained_weights(str(run))

@@ -2,10 +2,10 @@
 """What a model of an earlier version, which kept no class names, may be shown."""
 
 import pytest
-from noise_pictures import write_noise
+from noise_images import write_noise
 
 from pippin.data.config import ImagesConfig
-from pippin.data.images import ImagesSource
+from pippin.data.images import ImageFolderSource
 from pippin.recipes.table import get_recipe
 from pippin.run.training_record import refuse_reordered_classes
 
@@ -15,7 +15,7 @@ def source(folder, labels):
         write_noise(folder / f"{number}.png", number, (36, 36))
     rows = [f"{number}.png,{labels[number % len(labels)]}" for number in range(12)]
     (folder / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
-    return ImagesSource(ImagesConfig(path=str(folder), held_out_share=0.25), "train")
+    return ImageFolderSource(ImagesConfig(path=str(folder), held_out_share=0.25), "train")
 
 
 def test_images_whose_class_ids_have_moved_are_refused(tmp_path):

@@ -17,8 +17,8 @@ from pippin.run.folder import RunFolder
 from pippin.run.load import load_run, untrained_run
 from pippin.run.sample import draw_into, sampling_protocol
 from pippin.run.sample_folder import read_manifest
-from pippin.run.trained import export, open_trained
-from pippin.training.checkpoint import load_checkpoint, newest_good, save_checkpoint
+from pippin.run.trained import export, load_trained_weights
+from pippin.training.checkpoint import load_checkpoint, newest_intact_checkpoint, save_checkpoint
 
 QUIET = Console(quiet=True)
 LABELS, SEEDS = [0, 1, 2, 0, 1], range(5)
@@ -31,7 +31,7 @@ def contents(folder):
 def train_anew(folder):
     """Other weights at the same number of images, as another machine or version trains them."""
     checkpoints = RunFolder(folder).checkpoints
-    newest, _ = newest_good(checkpoints)
+    newest, _ = newest_intact_checkpoint(checkpoints)
     old = load_checkpoint(newest)
     shutil.rmtree(checkpoints)
     ema = {name: value + 0.05 for name, value in old.ema.items()}
@@ -49,7 +49,7 @@ def test_images_of_other_weights_with_the_same_history_are_not_taken(
     run, config, finished_run, tmp_path, batch_size
 ):
     config = replace(config, batch_size=batch_size)
-    trained = open_trained(str(finished_run))
+    trained = load_trained_weights(str(finished_run))
     other = {name: value + 0.05 for name, value in trained.tensors.items()}
     export(trained, tmp_path / "first")
     export(replace(trained, tensors=other), tmp_path / "second")
@@ -148,7 +148,7 @@ def test_untrained_weights_have_the_digest_of_their_seed(recipe):
 
 def test_where_a_run_started_is_recorded_beside_its_weights(run, config, finished_run):
     assert "model.start" not in sampling_protocol(run, config)
-    trained = open_trained(str(finished_run))
+    trained = load_trained_weights(str(finished_run))
     parents = trained.as_parent()
     assert parents[-1]["sha256"] == run.sha256 == trained.sha256
     assert torch.is_tensor(next(iter(trained.tensors.values())))

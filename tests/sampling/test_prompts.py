@@ -42,7 +42,7 @@ def test_keys_and_values_of_a_prompt_are_computed_once_and_change_nothing(name, 
     assert len(used) >= len(layers) - 1
     assert len(calls) == 2 * len(used)  # the prompt and the null caption
     assert all(layer.kept is None for layer in layers)
-    monkeypatch.setattr("pippin.sampling.sampler.keys_values_kept", lambda _: nullcontext())
+    monkeypatch.setattr("pippin.sampling.sampler.cached_keys_values", lambda _: nullcontext())
     again = sampler.latents(asked, [0, 1], (4, 16, 16))
     assert len(calls) == (2 + 3 * 2) * len(used)
     assert torch.equal(once, again)

@@ -11,7 +11,7 @@ import time
 from dataclasses import fields, replace
 from pathlib import Path
 
-import made_up_runs
+import fake_runs
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -25,7 +25,7 @@ from pippin.study.runner import run_study
 from pippin.study.slurm import Resumable, SlurmConfig, SlurmExecutor
 from pippin.study.study import Axis, Study
 from pippin.system.lock import FolderBusyError, folder_lock
-from pippin.training.checkpoint import newest_good
+from pippin.training.checkpoint import newest_intact_checkpoint
 from pippin.training.config import InitConfig
 
 
@@ -41,9 +41,7 @@ def values(folder):
 def test_a_process_that_dies_costs_its_own_run_only(study, tmp_path):
     study = replace(study, seeds=(0, 1, 2))
     said = []
-    summary = run_study(
-        study, tmp_path, made_up_runs.execute, said.append, executor=LocalExecutor(3)
-    )
+    summary = run_study(study, tmp_path, fake_runs.execute, said.append, executor=LocalExecutor(3))
     assert summary.statuses == {
         "entangled-seed0": "finished",
         "disentangled-seed0": "finished",
@@ -55,7 +53,7 @@ def test_a_process_that_dies_costs_its_own_run_only(study, tmp_path):
     failures = "\n".join(text for text in said if "failed" in text)
     assert "exit code -9 (killed: out of memory?)" in failures and "disk on fire" in failures
     alone = tmp_path / "alone"
-    run_study(replace(study, seeds=(0, 2)), alone, made_up_runs.execute, quiet)
+    run_study(replace(study, seeds=(0, 2)), alone, fake_runs.execute, quiet)
     assert values(tmp_path) == values(alone)
 
 
@@ -71,7 +69,7 @@ def test_runs_that_train_alike_follow_one_another_after_their_start(study, tmp_p
         seeds=(0, 2),
     )
     summary = run_study(
-        study, tmp_path, made_up_runs.execute, quiet, made_up_runs.pretrain, LocalExecutor(4)
+        study, tmp_path, fake_runs.execute, quiet, fake_runs.pretrain, LocalExecutor(4)
     )
     assert set(summary.statuses.values()) == {"finished"}
     for seed in (0, 2):
@@ -105,7 +103,7 @@ def test_trouble_of_a_start_is_that_of_the_runs_that_go_on_from_it(base, tmp_pat
         primary="drift",
     )
     summary = run_study(
-        study, tmp_path, made_up_runs.execute, quiet, made_up_runs.pretrain_some, executor
+        study, tmp_path, fake_runs.execute, quiet, fake_runs.pretrain_some, executor
     )
     wanted = {"good": "finished", "None": "finished", "broken": "failed", "wild": "diverged"}
     wanted |= {"after-broken": "failed", "after-wild": "diverged"}
@@ -139,7 +137,7 @@ def test_a_run_ends_with_a_study_that_is_killed(tmp_path, monkeypatch):
 
     def study():
         monkeypatch.setattr("pippin.study.executors.multiprocessing.get_context", lambda _: fork)
-        job = LocalExecutor(1).submit(made_up_runs.lock_and_wait, tmp_path)
+        job = LocalExecutor(1).submit(fake_runs.lock_and_wait, tmp_path)
         wait_for((tmp_path / "locked").exists)
         sender.send(job._process.pid)
         time.sleep(60)
@@ -185,7 +183,7 @@ def test_a_stop_cancels_what_runs(study, tmp_path, monkeypatch):
         def cancel(self):
             cancelled.append(self)
 
-    summary = run_study(study, tmp_path, made_up_runs.execute, quiet, executor=Stuck())
+    summary = run_study(study, tmp_path, fake_runs.execute, quiet, executor=Stuck())
     assert summary.interrupted and len(cancelled) == 2
     assert read(tmp_path / "results.jsonl").outcomes == ()
 
@@ -193,7 +191,7 @@ def test_a_stop_cancels_what_runs(study, tmp_path, monkeypatch):
 def test_submitit_runs_the_same(study, tmp_path):
     executor = SlurmExecutor(tmp_path / "jobs", SlurmConfig(), jobs=2, cluster="debug")
     folder = tmp_path / "study"
-    run_study(replace(study, seeds=(0,)), folder, made_up_runs.execute, quiet, executor=executor)
+    run_study(replace(study, seeds=(0,)), folder, fake_runs.execute, quiet, executor=executor)
     assert {key: value for key, (value, _) in values(folder).items()} == {
         ("entangled", 0): 0.0,
         ("disentangled", 0): 1.0,
@@ -210,10 +208,10 @@ def test_a_run_that_no_job_can_be_had_for_costs_itself_only(study, tmp_path):
 
     refused, said = [], []
     study = replace(study, seeds=(0, 2))
-    summary = run_study(study, tmp_path, made_up_runs.execute, said.append, executor=Choosy(2))
+    summary = run_study(study, tmp_path, fake_runs.execute, said.append, executor=Choosy(2))
     assert sorted(summary.statuses.values()) == ["failed", *["finished"] * 3]
     assert any("could not be started: OSError: queue full" in text for text in said)
-    again = run_study(study, tmp_path, made_up_runs.execute, quiet, executor=Choosy(2))
+    again = run_study(study, tmp_path, fake_runs.execute, quiet, executor=Choosy(2))
     assert sorted(again.statuses.values()) == ["finished", *["skipped"] * 3]
 
 
@@ -231,7 +229,7 @@ def test_what_a_job_asks_for_stands_in_its_script(tmp_path, monkeypatch):
     words = "--slurm.partition p --slurm.account a --slurm.qos q --slurm.constraint a100"
     extra = "--slurm.extra reservation=course mail-type=END --slurm.gpus 0"
     config = parse(StudyCommand, "", f"{words} {extra}".split(), StudyCommand()).slurm
-    SlurmExecutor(tmp_path / "jobs", config, jobs=1).submit(made_up_runs.execute, None, tmp_path)
+    SlurmExecutor(tmp_path / "jobs", config, jobs=1).submit(fake_runs.execute, None, tmp_path)
     asked = (tmp_path / "script").read_text()
     wanted = ["partition=p", "account=a", "qos=q", "constraint=a100", "reservation=course"]
     for option in [*wanted, "mail-type=END", "gpus-per-node=0", "time=1440"]:
@@ -254,7 +252,7 @@ def test_what_sbatch_says_is_recorded(study, tmp_path, monkeypatch):
     executor = SlurmExecutor(tmp_path / "jobs", SlurmConfig(), jobs=1)
     folder = tmp_path / "study"
     summary = run_study(
-        replace(study, seeds=(0,)), folder, made_up_runs.execute, quiet, executor=executor
+        replace(study, seeds=(0,)), folder, fake_runs.execute, quiet, executor=executor
     )
     assert set(summary.statuses.values()) == {"failed"} and not summary.interrupted
     outcomes = read(folder / "results.jsonl").outcomes
@@ -267,7 +265,7 @@ def test_what_sbatch_says_is_recorded(study, tmp_path, monkeypatch):
 def uninterrupted(folder):
     """EMA weights of a run without a stop."""
     folder.mkdir()
-    made_up_runs.train_slowly(None, folder)
+    fake_runs.train_slowly(None, folder)
     return load_file(folder / "checkpoints/800/ema.safetensors")
 
 
@@ -277,12 +275,12 @@ def same(first, second):
 
 def test_a_job_at_its_time_limit_saves_and_goes_on_in_another(tmp_path, monkeypatch):
     """submitit's own jobs and its own way of putting one in the queue again."""
-    here = Path(made_up_runs.__file__).parent
+    here = Path(fake_runs.__file__).parent
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), *sys.path]))
     folder = tmp_path / "run"
     folder.mkdir()
     executor = SlurmExecutor(tmp_path / "jobs", SlurmConfig(minutes=3), 1, cluster="local")
-    job = executor.submit(made_up_runs.train_slowly, None, folder)
+    job = executor.submit(fake_runs.train_slowly, None, folder)
     wait_for(lambda: (folder / "stepping").exists())
     command = ["pgrep", "-P", job.job_id]
     (task,) = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -312,7 +310,7 @@ def test_both_signals_of_a_cluster_save_and_one_asks_for_another_job(
     seen = []
 
     def submitit(heard, frame):
-        seen.append((heard, newest_good(tmp_path / "checkpoints")[0].name))
+        seen.append((heard, newest_intact_checkpoint(tmp_path / "checkpoints")[0].name))
 
     before = signal.signal(signal.SIGUSR2, submitit)
 
@@ -324,15 +322,15 @@ def test_both_signals_of_a_cluster_save_and_one_asks_for_another_job(
     sender.start()
     try:
         with pytest.raises(SystemExit) as left:
-            Resumable()(made_up_runs.train_slowly, None, tmp_path)
+            Resumable()(fake_runs.train_slowly, None, tmp_path)
     finally:
         sender.join()
         signal.signal(signal.SIGUSR2, before)
     assert left.value.code == 128 + number
-    newest, _ = newest_good(tmp_path / "checkpoints")
+    newest, _ = newest_intact_checkpoint(tmp_path / "checkpoints")
     assert 0 < int(newest.name) < 800
     assert seen == ([(number, newest.name)] if requeued else [])
-    again = Resumable().checkpoint(made_up_runs.train_slowly, None, tmp_path)
+    again = Resumable().checkpoint(fake_runs.train_slowly, None, tmp_path)
     assert again.result() == []
     assert (tmp_path / "begun").read_text().split() == ["0", str(int(newest.name) // 8)]
 

@@ -9,8 +9,8 @@ from edited_json import edited_lines
 
 from pippin.config import fingerprint, replace_at
 from pippin.study.file_changes import changed_files, mixed_weights
-from pippin.study.one_run import row_of
 from pippin.study.results import append
+from pippin.study.run_execution import result_row
 from pippin.study.side_by_side import obstacles
 from pippin.study.source import open_source
 from pippin.study.table import result_lines, split_by_protocol
@@ -25,7 +25,7 @@ def row(study, measure):
         if run is not None:
             recipe = replace_at(recipe, "init.run", run)
         entries = {f"model.{name}": value for name, value in files.items()}
-        return row_of(study, arm, recipe, measure("drift", 0.1, protocol=entries))
+        return result_row(study, arm, recipe, measure("drift", 0.1, protocol=entries))
 
     return make
 

@@ -12,7 +12,7 @@ from html_page import Page
 
 from pippin.conditioning.config import PowerCosineGate
 from pippin.config import ConfigError, replace_at
-from pippin.studies.corners import control_axes
+from pippin.studies.control_axes import control_axes
 from pippin.study.headline import headline
 from pippin.study.report import render_report
 from pippin.study.results import Row, append, read
@@ -107,11 +107,11 @@ def test_grids_of_other_seeds_are_marked(finished):
 
 def test_rows_of_another_protocol_are_not_ranked(study, measure, finished):
     """One arm measured again on another number of steps: listed, and out of every mean."""
-    from pippin.study.one_run import row_of
+    from pippin.study.run_execution import result_row
 
     before = result_lines(open_source(finished))[0]
     arm = replace_at(study.arms()["disentangled"], "sampling.steps", 9)
-    stray = row_of(study, "disentangled", arm, measure("drift", 5.0))
+    stray = result_row(study, "disentangled", arm, measure("drift", 5.0))
     append(finished / "results.jsonl", [stray])
     after = result_lines(open_source(finished))[0]
     assert after.arms == before.arms and after.comparisons == before.comparisons

@@ -11,8 +11,8 @@ from pippin.config import ConfigError, replace_at
 from pippin.encoders.config import AutoencoderConfig
 from pippin.study.declaration import Declaration
 from pippin.study.folder import run_name
-from pippin.study.one_run import row_of
 from pippin.study.results import read
+from pippin.study.run_execution import result_row
 from pippin.study.runner import run_study
 from pippin.study.study import Axis, Study
 from pippin.system.lock import folder_lock
@@ -169,8 +169,8 @@ def test_two_processes_in_one_folder_are_refused(study, execute, tmp_path):
 
 def test_rows_are_comparable_over_axes_and_seeds_only(study, measure):
     arms = study.arms()
-    one = row_of(study, "entangled", arms["entangled"], measure("kid", 0.5))
-    other = row_of(
+    one = result_row(study, "entangled", arms["entangled"], measure("kid", 0.5))
+    other = result_row(
         study,
         "disentangled",
         replace(arms["disentangled"], seed=3),
@@ -180,20 +180,24 @@ def test_rows_are_comparable_over_axes_and_seeds_only(study, measure):
     assert one.fingerprint != other.fingerprint
     for path, value in (("train.images", 5), ("evaluation.seed", 1), ("sampling.steps", 9)):
         changed = replace_at(arms["entangled"], path, value)
-        row = row_of(study, "entangled", changed, measure("kid", 0.5))
+        row = result_row(study, "entangled", changed, measure("kid", 0.5))
         assert row.comparable != one.comparable, path
     for entry in ({"model": {"images_seen": 7}}, {"sampling.evaluations_per_image": 9}):
-        row = row_of(study, "entangled", arms["entangled"], measure("kid", 0.5, protocol=entry))
+        row = result_row(
+            study, "entangled", arms["entangled"], measure("kid", 0.5, protocol=entry)
+        )
         assert row.comparable != one.comparable, entry
     reference = measure("kid", 0.5, protocol={"reference": "abc"})
-    assert row_of(study, "entangled", arms["entangled"], reference).comparable != one.comparable
+    assert (
+        result_row(study, "entangled", arms["entangled"], reference).comparable != one.comparable
+    )
 
 
 def test_weights_that_an_axis_chooses_do_not_part_its_arms(study, measure):
     def row(study, arm, weights):
         """As samples tell of it."""
         sampled = measure("kid", 0.5, protocol={"model.weights": weights})
-        return row_of(study, arm, study.arms()[arm], sampled)
+        return result_row(study, arm, study.arms()[arm], sampled)
 
     levels = {name: {"sampling.weights": name} for name in ("ema", "raw")}
     chosen = replace(study, axes={"weights": Axis(levels=levels)}, combinations=None)
@@ -213,7 +217,7 @@ def test_measured_numbers_of_an_autoencoder_follow_from_the_data(study, measure)
         for arm, autoencoder in zip(list(one.arms())[:2], ("a", "b"), strict=True):
             recipe = replace(one.arms()[arm], autoencoder=normalised.autoencoder)
             value = measure("kid", 0.5, protocol={"autoencoder": autoencoder})
-            found.append(row_of(one, arm, recipe, value).comparable)
+            found.append(result_row(one, arm, recipe, value).comparable)
         return found[0] == found[1]
 
     assert comparable(tones, base)
@@ -242,7 +246,9 @@ def test_what_follows_from_a_declared_setting_may_differ(study, measure, base):
         primary="kid",
     )
     rows = [
-        row_of(of_length, arm, recipe, measure("kid", 1.0, protocol={"model.images_seen": seen}))
+        result_row(
+            of_length, arm, recipe, measure("kid", 1.0, protocol={"model.images_seen": seen})
+        )
         for (arm, recipe), seen in zip(of_length.arms().items(), (10_000, 20_000), strict=True)
     ]
     assert rows[0].comparable == rows[1].comparable

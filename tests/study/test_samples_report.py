@@ -9,7 +9,7 @@ from PIL import Image
 
 from pippin.cli.main import main
 from pippin.config import ConfigError
-from pippin.study.samples_report import SHOWN, holds_samples, render_samples
+from pippin.study.samples_report import SHOWN, has_sample_manifest, render_samples
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def folder(tmp_path):
 def test_samples_stand_below_what_was_asked_for(folder):
     place = folder(["a cat", "a dog", "a cat"])
     text = render_samples(place).read_text()
-    assert holds_samples(place)
+    assert has_sample_manifest(place)
     assert text.count("data:image/png;base64,") == 3
     assert text.count("<figcaption>a cat<") == text.count("<figcaption>a dog<") == 1
     assert "seed 0, 2" in text and "sampling.steps" in text

@@ -12,12 +12,12 @@ from pippin.run.checks import check_recipe
 from pippin.studies.controlbench import controlbench_study
 from pippin.studies.options import (
     FeatureChoice,
-    Machine,
+    MachineSettings,
     SamplingMachine,
     TrainMachine,
-    in_features,
-    on_data,
-    on_machine,
+    with_data_path,
+    with_features,
+    with_machine_settings,
 )
 from pippin.studies.scales import EVALUATION_PARTS, SCALES, SCALES_WITH_RESULTS
 from pippin.studies.table import STUDIES, get_study
@@ -107,22 +107,22 @@ def test_stages_add_up_to_equal_totals(name, scale):
 def test_pictures_are_given_where_a_study_needs_some(tmp_path):
     study = get_study("resolution", scale="paper")
     with pytest.raises(ConfigError, match="needs images: give --data-path"):
-        on_data(study, None)
-    given = on_data(study, "photos")
+        with_data_path(study, None)
+    given = with_data_path(study, "photos")
     paths = {one.data.path for one in [*given.arms().values(), *given.starts.values()]}
     assert paths == {"photos"}
     with pytest.raises(ConfigError, match="runs on the embedded images; remove"):
-        on_data(get_study("resolution", scale="cpu"), "photos")
+        with_data_path(get_study("resolution", scale="cpu"), "photos")
 
 
 @pytest.mark.parametrize("name", ["resolution", "guidance-law"])
 def test_a_study_fits_a_machine_by_settings_that_change_no_number(name):
     study = get_study(name, scale="gpu-hour")
-    machine = Machine(
+    machine = MachineSettings(
         train=TrainMachine(micro_batch_size=16, gradient_checkpointing=1, workers=2),
         sampling=SamplingMachine(batch_size=8),
     )
-    smaller = on_machine(study, machine)
+    smaller = with_machine_settings(study, machine)
     for group in ("arms", "starts"):
         before, after = (one.arms() if group == "arms" else one.starts for one in (study, smaller))
         assert {n: fingerprint(one) for n, one in before.items()} == {
@@ -137,7 +137,7 @@ def test_a_study_fits_a_machine_by_settings_that_change_no_number(name):
 def test_every_setting_of_a_machine_is_one_that_changes_no_number():
     """So that a folder begun with some goes on with others."""
     base = get_study("control", scale="cpu").base
-    for section in fields(Machine):
+    for section in fields(MachineSettings):
         for one in fields(section.default_factory):
             (setting,) = [x for x in fields(getattr(base, section.name)) if x.name == one.name]
             assert setting.metadata == NOT_PROTOCOL, f"{section.name}.{one.name}"
@@ -146,18 +146,18 @@ def test_every_setting_of_a_machine_is_one_that_changes_no_number():
 def test_other_features_are_another_protocol_with_metrics_of_their_own():
     study = get_study("padding", scale="gpu-hour")
     chosen = FeatureChoice(kind="inception", weights="inception.pth")
-    quality = in_features(get_study("guidance", scale="gpu-hour"), chosen)
+    quality = with_features(get_study("guidance", scale="gpu-hour"), chosen)
     quality.check()
     assert (quality.primary, quality.smallest_effect) == ("KID-inception", None)
     assert quality.base.evaluation.inception == "inception.pth"
     assert quality.reproduce[-1].endswith("--features.kind inception --features.weights PATH")
-    loss = in_features(study, chosen)
+    loss = with_features(study, chosen)
     assert (loss.primary, loss.smallest_effect) == ("held-out loss", study.smallest_effect)
     assert loss.companions == ("KID-inception", "caption R@10")
     assert difference(loss.base, study.base) == {"evaluation.features": ("inception", "efflite0")}
-    assert in_features(study, FeatureChoice()) is study
+    assert with_features(study, FeatureChoice()) is study
     with pytest.raises(ConfigError, match=r"--features\.kind .* belong together; got dinov2"):
-        in_features(study, FeatureChoice(kind="dinov2"))
+        with_features(study, FeatureChoice(kind="dinov2"))
 
 
 def test_measuring_costs_less_than_training_on_the_paper_s_data():

@@ -9,7 +9,7 @@ from pippin.conditioning.config import ConstantGate, PowerCosineGate
 from pippin.config import ConfigError, difference
 from pippin.denoisers.config import dit
 from pippin.recipes.table import get_recipe
-from pippin.studies.corners import control_axes
+from pippin.studies.control_axes import control_axes
 from pippin.studies.table import STUDIES, get_study
 from pippin.study.declaration import Declaration
 from pippin.study.fairness import covered

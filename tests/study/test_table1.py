@@ -6,7 +6,7 @@ import pytest
 from pippin.cli.main import main
 from pippin.config import ConfigError, difference
 from pippin.studies.architectures import DENOISERS
-from pippin.studies.options import on_data
+from pippin.studies.options import with_data_path
 from pippin.studies.table import STUDIES, get_study
 
 CLASSES, TEXT = ("table1", "table1-512"), ("table1-text", "table1-text-512")
@@ -60,10 +60,10 @@ def test_the_data_sets_of_the_paper_s_transfer_need_two_folders():
         study = get_study(name, scale="paper")
         study.check()
         with pytest.raises(ConfigError, match=f"{start}.*--other-data-path FOLDER"):
-            on_data(study, "target")
+            with_data_path(study, "target")
         with pytest.raises(ConfigError, match="needs images: give --data-path"):
-            on_data(study, None, "before")
-        given = on_data(study, "target", "before")
+            with_data_path(study, None, "before")
+        given = with_data_path(study, "target", "before")
         assert {arm.data.path for arm in given.arms().values()} == {"target"}
         assert given.starts[start].data.path == "before"
         first, second = (arm.train.images for arm in given.arms().values())
@@ -83,7 +83,7 @@ def test_a_second_folder_that_nothing_reads_is_refused(name, scale):
     study = get_study(name, scale=scale)
     path = "photos" if scale == "paper" else None
     with pytest.raises(ConfigError, match="--other-data-path before has no effect: remove it"):
-        on_data(study, path, "before")
+        with_data_path(study, path, "before")
 
 
 def test_a_plan_of_a_study_has_a_row_for_each_run_and_what_it_starts_from(capsys):

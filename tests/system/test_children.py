@@ -12,13 +12,13 @@ import time
 import pytest
 from torch.utils.data import DataLoader
 
-from pippin.system import children
-from pippin.system.children import (
+from pippin.system import worker_processes
+from pippin.system.worker_processes import (
     WorkerKilledError,
     end_with,
-    killed_worker,
     start_worker,
     watch_workers,
+    worker_failure_message,
 )
 
 FORK = multiprocessing.get_context("fork")
@@ -55,8 +55,8 @@ def send_pid_and_wait(pids):
 
 def send_pid_and_wait_without_prctl(pids):
     """On systems without PR_SET_PDEATHSIG."""
-    children._kernel_kills_with_parent = lambda: False
-    children.POLL_INTERVAL = 0.05
+    worker_processes._kernel_kills_with_parent = lambda: False
+    worker_processes.POLL_INTERVAL = 0.05
     send_pid_and_wait(pids)
 
 
@@ -83,7 +83,7 @@ def test_a_worker_ends_with_a_parent_that_is_killed(begin, stopped):
 SCRIPT = """
 import multiprocessing, sys, time
 from multiprocessing import get_context
-from pippin.system.children import start_worker
+from pippin.system.worker_processes import start_worker
 
 def work(number):
     start_worker()
@@ -122,8 +122,9 @@ def test_a_worker_ends_if_its_parent_has_ended_already():
 
 def test_a_rank_ends_with_torchrun():
     rank = (
-        "import os, time; from pippin.system import children; children.POLL_INTERVAL = 0.05\n"
-        "children.end_with_launcher(); print(os.getpid(), flush=True); time.sleep(60)"
+        "import os, time; from pippin.system import worker_processes\n"
+        "worker_processes.POLL_INTERVAL = 0.05\n"
+        "worker_processes.end_with_launcher(); print(os.getpid(), flush=True); time.sleep(60)"
     )
     launcher = subprocess.Popen(
         [
@@ -191,7 +192,7 @@ def test_a_broken_connection_is_the_same_error(error):
 
 
 def test_an_error_with_live_workers_is_unchanged(monkeypatch):
-    monkeypatch.setattr(children, "EXIT_TIMEOUT", 0.05)
+    monkeypatch.setattr(worker_processes, "EXIT_TIMEOUT", 0.05)
 
     def failing():
         yield 1
@@ -216,8 +217,8 @@ def test_an_error_with_live_workers_is_unchanged(monkeypatch):
     ],
 )
 def test_torchs_messages_are_recognised(text, message):
-    explanation = killed_worker(RuntimeError(text))
+    explanation = worker_failure_message(RuntimeError(text))
     assert explanation is not None and re.search(message, explanation)
     assert "fewer train.workers" in explanation
-    assert killed_worker(RuntimeError("shapes do not match")) is None
-    assert killed_worker(OSError(text)) is None
+    assert worker_failure_message(RuntimeError("shapes do not match")) is None
+    assert worker_failure_message(OSError(text)) is None

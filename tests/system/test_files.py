@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pippin.system.files import remove_staged, replacing, write_bytes, write_json
+from pippin.system.files import atomic_write, remove_temporary_files, write_bytes, write_json
 from pippin.system.tensors import load_tensors, save_tensors
 
 
@@ -45,7 +45,7 @@ def test_a_failed_write_keeps_the_old_file(
 def test_temporary_files_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".state.json.77.writing").write_text("half")
     (tmp_path / "state.json").write_text("whole")
-    remove_staged(tmp_path)
+    remove_temporary_files(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
@@ -55,14 +55,14 @@ def test_temporary_files_of_a_live_process_stay(tmp_path: Path) -> None:
     with subprocess.Popen(words, stdin=subprocess.PIPE) as other:
         staged = tmp_path / f".state.json.{other.pid}.writing"
         staged.write_text("half")
-        remove_staged(tmp_path)
+        remove_temporary_files(tmp_path)
         assert staged.exists()
-    remove_staged(tmp_path)
+    remove_temporary_files(tmp_path)
     assert not staged.exists()
 
 
 def test_two_writers_of_one_file_use_separate_temporary_files(tmp_path: Path) -> None:
-    with replacing(tmp_path / "a") as first:
+    with atomic_write(tmp_path / "a") as first:
         assert str(os.getpid()) in first.name
         first.write_text("x")
     assert (tmp_path / "a").read_text() == "x"

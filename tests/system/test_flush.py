@@ -7,9 +7,9 @@ import stat
 
 import pytest
 
-from pippin.system import flush
+from pippin.system import fsync
 from pippin.system.files import write_text
-from pippin.system.flush import make_folder, sync, sync_tree
+from pippin.system.fsync import make_folder, sync, sync_tree
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_tree_is_synced_at_once_or_file_by_file(synced, monkeypatch, tmp_path)
     one_by_one = ["1", "2", "inner", tmp_path.name]
     assert synced in ([], one_by_one)  # if the system has no syncfs
     synced.clear()
-    monkeypatch.setattr(flush, "_sync_file_system", lambda folder: False)
+    monkeypatch.setattr(fsync, "_sync_file_system", lambda folder: False)
     sync_tree(tmp_path)
     assert sorted(synced) == sorted(one_by_one)
 

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from pippin.system.lock import FolderBusyError, folder_itself_locked, folder_lock, open_lock
+from pippin.system.lock import FolderBusyError, folder_lock, lock_directory, open_lock
 
 FORK = multiprocessing.get_context("fork")
 
@@ -116,12 +116,12 @@ def test_the_content_of_a_lock_file_stays(tmp_path):
 
 
 def test_a_directory_lock_is_exclusive_and_leaves_no_file(tmp_path):
-    with folder_itself_locked(tmp_path):
-        with pytest.raises(FolderBusyError, match="in use"), folder_itself_locked(tmp_path):
+    with lock_directory(tmp_path):
+        with pytest.raises(FolderBusyError, match="in use"), lock_directory(tmp_path):
             raise AssertionError("two hold it")
         with folder_lock(tmp_path / "inside"):  # another lock
             pass
-    with folder_itself_locked(tmp_path):
+    with lock_directory(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["inside"]
 
 
@@ -130,5 +130,5 @@ def test_a_file_system_without_locks_of_folders_holds_nothing(tmp_path, monkeypa
         raise OSError(errno.ENOTSUP, "none here")
 
     monkeypatch.setattr("pippin.system.lock.fcntl.flock", none)
-    with folder_itself_locked(tmp_path):
+    with lock_directory(tmp_path):
         pass

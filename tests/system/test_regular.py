@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pippin.system import regular
-from pippin.system.regular import NotRegularError, open_regular
+from pippin.system import regular_files
+from pippin.system.regular_files import NotRegularError, open_regular
 
 
 def test_a_file_is_opened_also_through_a_link(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_what_becomes_a_fifo_after_the_first_look_is_not_waited_for(
 ) -> None:
     os.mkfifo(tmp_path / "a")
     (tmp_path / "b").write_bytes(b"")
-    monkeypatch.setattr(regular.os, "stat", lambda path: os.lstat(tmp_path / "b"))
+    monkeypatch.setattr(regular_files.os, "stat", lambda path: os.lstat(tmp_path / "b"))
     with pytest.raises(NotRegularError, match="is a FIFO"):
         open_regular(tmp_path / "a")
 

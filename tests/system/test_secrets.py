@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from pippin.system.secrets import redact, redact_logs, split_places, without_secrets
+from pippin.system.secrets import redact, redact_logs, split_sources, strip_url_secrets
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from pippin.system.secrets import redact, redact_logs, split_places, without_sec
     ],
 )
 def test_places_without_their_secrets(place, shown):
-    assert without_secrets(place) == shown
+    assert strip_url_secrets(place) == shown
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_logs_of_libraries_are_redacted(caplog):
 
 def test_addresses_with_colons_are_one_place():
     text = "http://[2001:db8::1]/0.tar::b.tar::http://[::1]:8/1.tar"
-    assert split_places(text) == ["http://[2001:db8::1]/0.tar", "b.tar", "http://[::1]:8/1.tar"]
+    assert split_sources(text) == ["http://[2001:db8::1]/0.tar", "b.tar", "http://[::1]:8/1.tar"]

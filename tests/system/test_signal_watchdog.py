@@ -11,11 +11,11 @@ import time
 import pytest
 
 from pippin.system.signal_watchdog import exit_when_stuck
-from pippin.system.stop import StopRequest, signals_interrupt
+from pippin.system.signals import StopRequest, signals_interrupt
 
 STUCK = """
 import ctypes, os, sys, threading
-from pippin.system.stop import signals_interrupt
+from pippin.system.signals import signals_interrupt
 from pippin.system.signal_watchdog import exit_when_stuck
 mutex = ctypes.create_string_buffer(64)  # zeros: a mutex that nobody holds
 lock = ctypes.CDLL(None).pthread_mutex_lock

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pippin.system.stop import (
+from pippin.system.signals import (
     SAME_ORDER,
     STOPS,
     StopRequest,
@@ -19,7 +19,7 @@ from pippin.system.stop import (
 def clock(monkeypatch):
     """Seconds that a test sets."""
     now = [100.0]
-    monkeypatch.setattr("pippin.system.stop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pippin.system.signals.time.monotonic", lambda: now[0])
     return now
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 import pippin
-from pippin.system.terminal import note, printable, say
+from pippin.system.terminal import print_above_progress, print_text, printable
 
 ROOT = Path(pippin.__file__).parent
 HOSTILE = "a\x1b]0;title\x07b\x9b31mc\u202ed\u2028e\udc80\r"
@@ -23,14 +23,16 @@ def test_ordinary_text_stays(text):
 
 
 def test_say_prints_what_any_stream_can_hold(capsysbinary):
-    say(HOSTILE)
-    say(HOSTILE, error=True)
+    print_text(HOSTILE)
+    print_text(HOSTILE, error=True)
     assert [part.decode() for part in capsysbinary.readouterr()] == 2 * [printable(HOSTILE) + "\n"]
 
 
 def test_a_note_takes_brackets_for_text():
     file = io.StringIO()
-    note(Console(file=file, width=200), "runs/p[/q][red]\x1b[31m", label="skipped:")
+    print_above_progress(
+        Console(file=file, width=200), "runs/p[/q][red]\x1b[31m", label="skipped:"
+    )
     assert file.getvalue() == "skipped: runs/p[/q][red]\\x1b[31m\n"
 
 

@@ -8,7 +8,7 @@ import torch
 from pippin.system.weight_checks import (
     check_cast,
     check_finite,
-    dequantised,
+    dequantise,
     refuse_quantisation,
     refuse_quantised,
 )
@@ -46,7 +46,7 @@ def test_scales_of_a_tensor_are_multiplied_out(end, dtype):
     eight, scale = stored(weight, dtype=dtype)
     given = {"a.weight": eight, f"a.{end}": scale.reshape(()), "a.input_scale": torch.ones(())}
     given |= {"b.weight": weight, "scaled_fp8": torch.zeros(2).to(dtype)}
-    found, notes = dequantised(given, "w")
+    found, notes = dequantise(given, "w")
     assert set(found) == {"a.weight", "b.weight"} and found["a.weight"].dtype == torch.float32
     assert relative(found["a.weight"], weight) < 0.05 < relative(eight.float(), weight)
     assert notes == ("1 tensors are stored in float8: multiplied by their scales",)
@@ -59,7 +59,7 @@ def test_scales_of_a_tensor_are_multiplied_out(end, dtype):
 def test_scales_of_rows_and_of_blocks(shape, block):
     weight = 0.01 * numbers(*shape) * torch.logspace(-2, 2, shape[0])[:, None]
     eight, scale = stored(weight, block)
-    found, _ = dequantised({"a.weight": eight, "a.weight_scale_inv": scale}, "w")
+    found, _ = dequantise({"a.weight": eight, "a.weight_scale_inv": scale}, "w")
     expected = torch.empty(shape)
     for i in range(shape[0]):
         for j in range(0, shape[1], block[1]):
@@ -71,13 +71,13 @@ def test_scales_of_rows_and_of_blocks(shape, block):
 
 def test_one_number_a_row_without_a_second_axis():
     eight, scale = stored(numbers(8, 8), (1, 8))
-    found, _ = dequantised({"a.weight": eight, "a.weight_scale": scale[:, 0]}, "w")
+    found, _ = dequantise({"a.weight": eight, "a.weight_scale": scale[:, 0]}, "w")
     assert torch.equal(found["a.weight"], eight.float() * scale)
 
 
 def test_float8_without_scales_is_read_as_it_is_and_said():
     weight = numbers(4, 4).to(E5M2)
-    found, notes = dequantised({"a.weight": weight}, "w")
+    found, notes = dequantise({"a.weight": weight}, "w")
     assert torch.equal(found["a.weight"].float(), weight.float())
     assert "without scales: read unchanged" in notes[0]
 
@@ -135,7 +135,7 @@ REFUSED = {
 def test_what_cannot_be_multiplied_out_is_refused_by_name(case):
     given, message = REFUSED[case]
     with pytest.raises(ValueError, match=message) as caught:
-        dequantised(given, "weights of W")
+        dequantise(given, "weights of W")
     assert "weights of W" in str(caught.value) and "bfloat16 that they were made of" in str(
         caught.value
     )
@@ -147,19 +147,19 @@ def comfy(**facts):
 
 
 def test_what_comfyui_says_of_a_layer_is_read():
-    found, _ = dequantised(comfy(format="float8_e4m3fn"), "w")
+    found, _ = dequantise(comfy(format="float8_e4m3fn"), "w")
     assert set(found) == {"a.weight"}
     for facts in ({"format": "nvfp4"}, {"format": "float8_e4m3fn", "rotated": True}, {}):
         with pytest.raises(ValueError, match=r"as a\.comfy_quant says"):
-            dequantised(comfy(**facts), "w")
+            dequantise(comfy(**facts), "w")
 
 
 def test_names_that_only_look_like_scales_pass():
     plain = {"blocks.0.scale_shift_table": numbers(6, 4), "logit_scale": ONE, "norm.scale": ONE}
-    found, notes = dequantised(plain, "w")
+    found, notes = dequantise(plain, "w")
     assert set(found) == set(plain) and notes == ()
     eight = {"blocks.0.attn.weight": EIGHT, "blocks.0.scale_shift_table": numbers(6, 4)}
-    assert set(dequantised(eight, "w")[0]) == set(eight)
+    assert set(dequantise(eight, "w")[0]) == set(eight)
     masks = {"h.0.attn.bias": "U8", "h.0.attn.masked_bias": "F32", "position_ids": "I64"}
     refuse_quantised(masks, "w")
 

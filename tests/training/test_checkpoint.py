@@ -13,7 +13,7 @@ from pippin.training.checkpoint import (
     CheckpointError,
     load_checkpoint,
     load_weights,
-    newest_good,
+    newest_intact_checkpoint,
     save_checkpoint,
 )
 from pippin.training.checkpoint_folders import list_aside, list_checkpoints, remove_checkpoint
@@ -68,7 +68,7 @@ def test_the_previous_good_one_is_used_and_the_bad_one_named(tmp_path, name, spo
     good = save_checkpoint(tmp_path, make(800), keep=2)
     bad = save_checkpoint(tmp_path, make(1600), keep=2)
     spoil(bad / name)
-    path, problems = newest_good(tmp_path)
+    path, problems = newest_intact_checkpoint(tmp_path)
     assert path == good
     assert len(problems) == 1
     assert f"1600/{name}" in problems[0]
@@ -80,7 +80,7 @@ def test_the_previous_good_one_is_used_and_the_bad_one_named(tmp_path, name, spo
 def test_highest_image_count_wins_not_name_order(tmp_path):
     for images in (800, 8000, 1600):
         save_checkpoint(tmp_path, make(images), keep=5)
-    assert newest_good(tmp_path)[0].name == "8000"
+    assert newest_intact_checkpoint(tmp_path)[0].name == "8000"
 
 
 def test_a_failed_write_leaves_the_earlier_ones(tmp_path, monkeypatch):
@@ -94,7 +94,7 @@ def test_a_failed_write_leaves_the_earlier_ones(tmp_path, monkeypatch):
         save_checkpoint(tmp_path, make(1600), keep=1)
     assert raised.value.filename == str(tmp_path / "1600" / "model.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["800"]
-    assert newest_good(tmp_path)[0].name == "800"
+    assert newest_intact_checkpoint(tmp_path)[0].name == "800"
 
 
 def test_a_damaged_checkpoint_of_the_same_name_is_renamed(tmp_path):
@@ -131,9 +131,9 @@ def test_pruning_keeps_the_checkpoint_just_written_beside_damaged_newer_ones(tmp
     save_checkpoint(tmp_path, make(800), keep=1)
     bad = save_checkpoint(tmp_path, make(6400), keep=2)
     flip_a_bit(bad / "model.safetensors")
-    assert newest_good(tmp_path)[0].name == "800"
+    assert newest_intact_checkpoint(tmp_path)[0].name == "800"
     written = save_checkpoint(tmp_path, make(1600), keep=1)
-    assert newest_good(tmp_path)[0] == written
+    assert newest_intact_checkpoint(tmp_path)[0] == written
     assert names(tmp_path) == ["1600", "6400"]
 
 
@@ -172,7 +172,7 @@ def test_pruning_leaves_foreign_files(tmp_path):
 def test_names_that_only_look_like_numbers_are_no_checkpoints(tmp_path, name):
     save_checkpoint(tmp_path, make(800), keep=1).rename(tmp_path / name)
     assert list_checkpoints(tmp_path) == []
-    assert newest_good(tmp_path) == (None, [])
+    assert newest_intact_checkpoint(tmp_path) == (None, [])
 
 
 def test_a_checkpoint_on_a_bad_disk_is_skipped(tmp_path, monkeypatch):
@@ -186,7 +186,7 @@ def test_a_checkpoint_on_a_bad_disk_is_skipped(tmp_path, monkeypatch):
         return real(path)
 
     monkeypatch.setattr(checkpoint, "file_digest", broken)
-    path, problems = newest_good(tmp_path)
+    path, problems = newest_intact_checkpoint(tmp_path)
     assert path == good and len(problems) == 1
     assert "1600/model.safetensors: not readable (Input/output error)" in problems[0]
 
@@ -202,7 +202,7 @@ def test_a_record_cannot_name_files_elsewhere_for_removal(tmp_path, content):
 
 def test_the_remains_of_a_killed_writer_are_no_checkpoint(tmp_path):
     (tmp_path / ".writing-900-1").mkdir()
-    assert newest_good(tmp_path) == (None, [])
+    assert newest_intact_checkpoint(tmp_path) == (None, [])
     save_checkpoint(tmp_path, make(800), keep=1)
     assert [p.name for p in tmp_path.iterdir()] == ["800"]
 
@@ -213,7 +213,7 @@ def test_a_fifo_in_a_checkpoint_is_skipped_without_waiting(tmp_path, name):
     bad = save_checkpoint(tmp_path, make(1600), keep=2)
     (bad / name).unlink()
     os.mkfifo(bad / name)
-    path, (problem,) = newest_good(tmp_path)
+    path, (problem,) = newest_intact_checkpoint(tmp_path)
     assert path is not None and path.name == "800" and name in problem
     save_checkpoint(tmp_path, make(2400), keep=1)
-    assert newest_good(tmp_path)[0].name == "2400"
+    assert newest_intact_checkpoint(tmp_path)[0].name == "2400"

@@ -8,14 +8,14 @@ import pytest
 import torch
 import torch._dynamo
 from one_batch import SMALL, first_gradients
-from processes import in_processes
+from processes import run_ranks
 from small_models import KINDS, gradients, model_of
 from torch.nn.parallel import DistributedDataParallel
 
 from pippin.run.cost import trial_outputs
 from pippin.training import world as world_module
+from pippin.training.activation_checkpointing import checkpoint_blocks
 from pippin.training.compile import compile_blocks
-from pippin.training.recompute import recompute_blocks
 from pippin.training.trainer import Trainer
 from pippin.training.world import World
 
@@ -90,7 +90,7 @@ def test_a_shared_compiled_block_is_whole_and_gives_the_same(every, tmp_path, mo
     built = Trainer.__init__
 
     def build(self, model, *given, **named):
-        recompute_blocks(model.denoiser.blocks, every)
+        checkpoint_blocks(model.denoiser.blocks, every)
         compile_blocks(SMALL["dit"], model.denoiser.blocks[:1])
         built(self, model, *given, **named)
 
@@ -102,8 +102,8 @@ def test_a_shared_compiled_block_is_whole_and_gives_the_same(every, tmp_path, mo
 
     eager = first_gradients(World(), tmp_path, SMALL["dit"])
     largest = max(grad.abs().max().item() for grad in eager.values())
-    shared = in_processes(2, compiled, tmp_path / "two")
-    (alone,) = in_processes(1, compiled, tmp_path / "one")
+    shared = run_ranks(2, compiled, tmp_path / "two")
+    (alone,) = run_ranks(1, compiled, tmp_path / "one")
     for rank in (alone, *shared):
         assert rank["graphs"] == alone["graphs"] > 0
         for name, grad in eager.items():

@@ -8,13 +8,13 @@ import torch
 from small_trainer import CONFIG, batches, make_trainer
 
 from pippin.muon import Muon
-from pippin.training.optimizer import rate_share
+from pippin.training.optimizer import lr_multiplier
 
 SCHEDULE = replace(CONFIG, images=100, batch_size=10, warmup_images=20, decay_share=0.2)
 
 
 def shares(config):
-    return [rate_share(config, step) for step in range(config.total_steps)]
+    return [lr_multiplier(config, step) for step in range(config.total_steps)]
 
 
 def test_rates_rise_stay_and_fall_at_the_middle_of_each_step():
@@ -24,7 +24,7 @@ def test_rates_rise_stay_and_fall_at_the_middle_of_each_step():
 def test_recorded_runs_read_their_rates_at_the_end_of_each_step():
     end = replace(SCHEDULE, lr_at="end")
     assert shares(end) == pytest.approx([0.5, *[1.0] * 7, 0.5, 0.0])
-    assert rate_share(replace(end, batch_size=8), 12) == 0.0  # 104 images
+    assert lr_multiplier(replace(end, batch_size=8), 12) == 0.0  # 104 images
 
 
 @pytest.mark.parametrize("images", [1, 63, 64, 100, 1000])

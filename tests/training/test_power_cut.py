@@ -9,7 +9,7 @@ from pippin.encoders.run_state import RunState, load_state, save_state
 from pippin.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
-    newest_good,
+    newest_intact_checkpoint,
     save_checkpoint,
 )
 
@@ -25,7 +25,7 @@ def make(images):
 
 
 def newest(folder):
-    path, _ = newest_good(folder / "run" / "checkpoints")
+    path, _ = newest_intact_checkpoint(folder / "run" / "checkpoints")
     if path is None:
         return None
     found = load_checkpoint(path)

@@ -11,14 +11,14 @@ from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.config import mmdit
 from pippin.model import build_model
 from pippin.run.activations import activation_bytes
-from pippin.training.recompute import recompute_blocks
+from pippin.training.activation_checkpointing import checkpoint_blocks
 
 
 def test_samples_keep_nothing_to_recompute(monkeypatch):
     def never(*_, **__):
         raise AssertionError("checkpointed without a gradient to compute")
 
-    monkeypatch.setattr("pippin.training.recompute.checkpoint", never)
+    monkeypatch.setattr("pippin.training.activation_checkpointing.checkpoint", never)
     model = model_of("dit", 1)
     with pytest.raises(AssertionError, match="without a gradient"):
         gradients(model, "dit")
@@ -59,6 +59,6 @@ def test_keeps_less():
             model = build_model(
                 ConditioningConfig(), mmdit("tiny"), num_classes=3, latent_channels=4, seed=None
             )
-        recompute_blocks(model.denoiser.blocks, every)
+        checkpoint_blocks(model.denoiser.blocks, every)
         kept[every] = activation_bytes(model, (4, 16, 16))
     assert kept[1] < 0.3 * kept[0] < kept[2] < 0.8 * kept[0]

@@ -8,12 +8,12 @@ import threading
 import time
 
 import pytest
-from processes import in_processes
-from small_trainer import batches, make_trainer, parts_of
+from processes import run_ranks
+from small_trainer import batches, make_trainer, rank_batches
 
-from pippin.system.stop import TrainingStoppedError
-from pippin.training import checkpoint, saver
-from pippin.training.checkpoint import newest_good
+from pippin.system.signals import TrainingStoppedError
+from pippin.training import checkpoint, checkpoint_saver
+from pippin.training.checkpoint import newest_intact_checkpoint
 from pippin.training.config import ShareHalfLife
 from pippin.training.hooks import Every
 from pippin.training.world import World
@@ -28,7 +28,7 @@ def files(run):
 @pytest.fixture
 def slow(monkeypatch):
     """Slow down saving to some steps' time; maximum number of concurrent saves."""
-    real, at_work, most = saver.save_checkpoint, [], [0]
+    real, at_work, most = checkpoint_saver.save_checkpoint, [], [0]
 
     def write(*arguments, **settings):
         at_work.append(threading.current_thread())
@@ -37,7 +37,7 @@ def slow(monkeypatch):
         real(*arguments, **settings)
         at_work.pop()
 
-    monkeypatch.setattr(saver, "save_checkpoint", write)
+    monkeypatch.setattr(checkpoint_saver, "save_checkpoint", write)
     return most
 
 
@@ -48,23 +48,23 @@ def test_the_bytes_equal_those_of_synchronous_saving(size, parallel, tmp_path):
         settings |= {"keep_checkpoints": 9, "checkpoint_every": 16}
         for name, beside in (("place", False), ("beside", True)):
             trainer = make_trainer(at / name, world, checkpoint_overlap=beside, **settings)
-            trainer.train(parts_of(batches(), world), [])
+            trainer.train(rank_batches(batches(), world), [])
         return {"all": sorted(str(p.name) for p in (at / "beside/checkpoints").iterdir())}
 
-    for rank in in_processes(size, run, tmp_path):
+    for rank in run_ranks(size, run, tmp_path):
         assert rank["all"] == ["16", "32", "48", "64", "80"]
     assert files(tmp_path / "beside") == files(tmp_path / "place")
 
 
 def test_later_steps_do_not_wait_and_do_not_change_what_is_written(tmp_path, monkeypatch):
     make_trainer(tmp_path / "place", images=80).train(batches(), [])
-    real, go_on = saver.save_checkpoint, threading.Event()
+    real, go_on = checkpoint_saver.save_checkpoint, threading.Event()
 
     def late(folder, checkpoint, keep):
         assert go_on.wait(30)
         real(folder, checkpoint, keep=keep)
 
-    monkeypatch.setattr(saver, "save_checkpoint", late)
+    monkeypatch.setattr(checkpoint_saver, "save_checkpoint", late)
     trainer = make_trainer(tmp_path / "beside", images=80, **OVERLAP)
 
     def release(trainer, report):
@@ -111,14 +111,14 @@ def test_all_ranks_stop_when_rank_0_cannot_write(
     beside, parallel, first_image, tmp_path, monkeypatch
 ):
     """After the same step, each with an OSError: no rank waits for one that has exited."""
-    real = saver.save_checkpoint
+    real = checkpoint_saver.save_checkpoint
 
     def full(folder, written, keep):
         if written.state["images_seen"] == first_image:
             raise OSError(28, "No space left on device")
         real(folder, written, keep=keep)
 
-    monkeypatch.setattr(saver, "save_checkpoint", full)
+    monkeypatch.setattr(checkpoint_saver, "save_checkpoint", full)
 
     def run(world, at):
         settings = {"images": 80, "checkpoint_every": first_image, "parallel": parallel}
@@ -128,10 +128,10 @@ def test_all_ranks_stop_when_rank_0_cannot_write(
             trainer._saver.wait()  # so that the time of the failure is known
 
         with pytest.raises(OSError) as error:
-            trainer.train(parts_of(batches(), world), [known])
+            trainer.train(rank_batches(batches(), world), [known])
         return {"steps": trainer.step_count, "said": str(error.value)}
 
-    first, second = in_processes(2, run, tmp_path)
+    first, second = run_ranks(2, run, tmp_path)
     assert "No space left" in first["said"]
     assert "rank 0 failed to save the checkpoint" in second["said"]
     latest = first_image // 8 + (2 if beside and first_image < 80 else 0)
@@ -162,7 +162,7 @@ def test_a_stop_waits_for_the_disk(tmp_path, slow):
 
     with pytest.raises(TrainingStoppedError):
         make_trainer(tmp_path, **OVERLAP).train(batches(), [send])
-    assert newest_good(tmp_path / "checkpoints")[0].name == "24"
+    assert newest_intact_checkpoint(tmp_path / "checkpoints")[0].name == "24"
 
 
 def test_actions_every_n_images_wait_for_the_checkpoint(tmp_path, slow):
@@ -196,7 +196,7 @@ def test_a_kill_in_the_middle_leaves_the_previous_one(tmp_path):
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert list((tmp_path / "checkpoints").glob(".writing-80-*"))
-    newest, problems = newest_good(tmp_path / "checkpoints")
+    newest, problems = newest_intact_checkpoint(tmp_path / "checkpoints")
     assert newest.name == "40" and not problems
     whole, resumed = make_trainer(tmp_path / "whole"), make_trainer(tmp_path, **OVERLAP)
     whole.train(batches(), [])
@@ -209,4 +209,4 @@ def test_save_returns_after_the_checkpoint_is_written(tmp_path, slow):
     trainer = make_trainer(tmp_path, World(), **OVERLAP)
     trainer.step(next(batches()), 0.0, 0.0)
     trainer.save()
-    assert newest_good(tmp_path / "checkpoints")[0].name == "8"
+    assert newest_intact_checkpoint(tmp_path / "checkpoints")[0].name == "8"

@@ -13,8 +13,8 @@ import torch
 from small_trainer import batches
 
 from pippin.objective import draw_step
-from pippin.system.stop import STOPS
-from pippin.training.checkpoint import CheckpointError, load_weights, newest_good
+from pippin.system.signals import STOPS
+from pippin.training.checkpoint import CheckpointError, load_weights, newest_intact_checkpoint
 from pippin.training.config import ImagesHalfLife, ShareHalfLife
 from pippin.training.gradients import Gradients
 from pippin.training.hooks import LogHook
@@ -148,7 +148,7 @@ def test_averages_that_a_checkpoint_lacks_do_not_start_in_the_middle(make_traine
         load_weights(path, "ema-images-9")
     flipped = path / "ema-share-0.3.safetensors"
     flipped.write_bytes(flipped.read_bytes()[:-1] + b"x")
-    assert "ema-share-0.3.safetensors: damaged" in newest_good(path.parent)[1][0]
+    assert "ema-share-0.3.safetensors: damaged" in newest_intact_checkpoint(path.parent)[1][0]
 
 
 def test_a_non_finite_step_changes_nothing_and_is_counted(make_trainer):

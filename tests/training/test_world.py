@@ -12,19 +12,19 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from one_batch import SMALL, first_gradients, trace
-from processes import in_processes
-from small_trainer import CONFIG, batches, make_trainer, parts_of
+from processes import run_ranks
+from small_trainer import CONFIG, batches, make_trainer, rank_batches
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from pippin import rng
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
-from pippin.system.sharded import whole
-from pippin.system.stop import TrainingStoppedError
+from pippin.system.sharded_tensors import full_tensor
+from pippin.system.signals import TrainingStoppedError
 from pippin.training import world as world_module
-from pippin.training.checkpoint import load_weights, newest_good
+from pippin.training.checkpoint import load_weights, newest_intact_checkpoint
 from pippin.training.config import ShareHalfLife
-from pippin.training.world import World, joined
+from pippin.training.world import World, distributed_world
 from pippin.types import TextFeatures
 
 
@@ -37,7 +37,7 @@ def test_first_gradients_are_those_of_one_process(kind, size, micro, parallel, t
     """1e-6 of the largest gradient, in fp32."""
     alone = first_gradients(World(), tmp_path, SMALL[kind])
     settings = {"micro_batch_size": micro, "parallel": parallel}
-    found = in_processes(
+    found = run_ranks(
         size, lambda world, at: first_gradients(world, at, SMALL[kind], **settings), tmp_path / "n"
     )
     largest = max(grad.abs().max() for grad in alone.values())
@@ -55,7 +55,7 @@ def test_under_bf16_the_gradients_are_those_of_one_process(kind, parallel, tmp_p
     and FSDP2's hooks add its gradients up in another order: 1 %."""
     alone = first_gradients(World(), tmp_path, SMALL[kind], precision="bf16", micro_batch_size=4)
     settings = {"precision": "bf16", "parallel": parallel}
-    shared = in_processes(
+    shared = run_ranks(
         2, lambda world, at: first_gradients(world, at, SMALL[kind], **settings), tmp_path / "n"
     )[0]
     typical = sum(grad.norm() for grad in alone.values()) / len(alone)
@@ -83,11 +83,11 @@ def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
         batch = replace(batch, conditions=replace(batch.conditions, label=None, text=text))
         part = world.part(CONFIG.batch_size)
         trainer.gradients.backward(batch.rows(part), draws.rows(part))
-        return {"null": whole(trainer.model.conditioner.text_tokens.null.grad).clone()}
+        return {"null": full_tensor(trainer.model.conditioner.text_tokens.null.grad).clone()}
 
     alone = gradient(World(), tmp_path / "one")
     assert alone["null"].abs().max() > 0
-    for rank in in_processes(2, gradient, tmp_path / "two"):
+    for rank in run_ranks(2, gradient, tmp_path / "two"):
         torch.testing.assert_close(rank["null"], alone["null"], rtol=1e-4, atol=1e-8)
 
 
@@ -101,7 +101,7 @@ def test_in_float64_the_loss_trace_is_that_of_one_process(
     muon = {"muon_learning_rate": 1e-2 if optimizer == "muon" else None}
     settings = {"micro_batch_size": micro, "parallel": parallel} | muon
     alone = trace(World(), tmp_path / "one", **muon)
-    for rank in in_processes(size, lambda w, at: trace(w, at, **settings), tmp_path / "many"):
+    for rank in run_ranks(size, lambda w, at: trace(w, at, **settings), tmp_path / "many"):
         torch.testing.assert_close(rank["losses"], alone["losses"], rtol=1e-10, atol=0)
         torch.testing.assert_close(rank["weight"], alone["weight"], rtol=1e-8, atol=1e-10)
 
@@ -114,17 +114,17 @@ def test_one_process_writes_and_another_number_goes_on(saved, resumed, tmp_path)
 
     def halfway(world, at):
         trainer = make_trainer(first, world, images=80, parallel=saved)
-        trainer.train(parts_of(batches(), world), ())
+        trainer.train(rank_batches(batches(), world), ())
         return {"images": trainer.images_seen}
 
-    assert in_processes(2, halfway, tmp_path / "two") == [{"images": 80}] * 2
+    assert run_ranks(2, halfway, tmp_path / "two") == [{"images": 80}] * 2
     assert sorted(path.name for path in (first / "checkpoints").iterdir()) == ["40", "80"]
     for size in (1, 4):
 
         def go_on(world, at):
             return run_to_the_end(world, at / "run", first / "checkpoints/80", resumed)
 
-        for rank in in_processes(size, go_on, tmp_path / f"go-on-{size}"):
+        for rank in run_ranks(size, go_on, tmp_path / f"go-on-{size}"):
             torch.testing.assert_close(rank["weight"], alone["weight"], rtol=1e-3, atol=1e-4)
             assert rank["images"] == alone["images"]
 
@@ -133,8 +133,8 @@ def run_to_the_end(world, folder, start=None, parallel="ddp"):
     trainer = make_trainer(folder, world, parallel=parallel)
     if start is not None:
         trainer.restore(start)
-    trainer.train(parts_of(batches(trainer.step_count), world), ())
-    weight = whole(next(trainer.model.parameters()).detach())
+    trainer.train(rank_batches(batches(trainer.step_count), world), ())
+    weight = full_tensor(next(trainer.model.parameters()).detach())
     return {"weight": weight, "images": trainer.images_seen}
 
 
@@ -142,7 +142,7 @@ def run_to_the_end(world, folder, start=None, parallel="ddp"):
 def test_the_first_process_shows_the_averaged_model(parallel, tmp_path):
     def shown(world, at):
         trainer = make_trainer(at / "run", world, parallel=parallel, images=16)
-        trainer.train(parts_of(batches(), world), ())
+        trainer.train(rank_batches(batches(), world), ())
         own = next(trainer.model.parameters())
         assert isinstance(own, DTensor) == (parallel == "fsdp")
         held = own.to_local() if isinstance(own, DTensor) else own
@@ -150,7 +150,7 @@ def test_the_first_process_shows_the_averaged_model(parallel, tmp_path):
             found = None if model is None else next(model.parameters()).detach().clone()
         return {"held": held.numel(), "all": own.numel(), "shown": found}
 
-    first, second = in_processes(2, shown, tmp_path)
+    first, second = run_ranks(2, shown, tmp_path)
     average = load_weights(tmp_path / "run/checkpoints/16", "ema")
     names = [name for name, _ in make_trainer(tmp_path / "names").model.named_parameters()]
     assert torch.equal(first["shown"], average[names[0]]) and second["shown"] is None
@@ -166,17 +166,17 @@ def test_shared_further_averages_are_saved_whole_and_go_on(tmp_path):
         trainer = make_trainer(at / "run", world, **settings)
         if start is not None:
             trainer.restore(start)
-        trainer.train(parts_of(batches(trainer.step_count), world), ())
+        trainer.train(rank_batches(batches(trainer.step_count), world), ())
         (average,) = trainer.extra.values()
         (held,) = {isinstance(x, DTensor) for x in average.weights.values()}
-        return {"shared": held} | {name: whole(x) for name, x in average.weights.items()}
+        return {"shared": held} | {name: full_tensor(x) for name, x in average.weights.items()}
 
     alone = kept(World(), tmp_path / "one")
     assert not alone.pop("shared")
     start = tmp_path / "two/run/checkpoints/16"
     for found in (
-        in_processes(2, kept, tmp_path / "two"),
-        in_processes(2, lambda world, at: kept(world, at, start), tmp_path / "again"),
+        run_ranks(2, kept, tmp_path / "two"),
+        run_ranks(2, lambda world, at: kept(world, at, start), tmp_path / "again"),
     ):
         for rank in found:
             assert rank.pop("shared")
@@ -195,10 +195,10 @@ def test_all_stop_after_the_same_step_when_one_is_asked_to(tmp_path):
                 os.kill(os.getpid(), signal.SIGTERM)
 
         with pytest.raises(TrainingStoppedError) as error:
-            trainer.train(parts_of(batches(), world), [ask])
+            trainer.train(rank_batches(batches(), world), [ask])
         return {"images": trainer.images_seen, "signal": error.value.signal}
 
-    found = in_processes(2, stopped, tmp_path)
+    found = run_ranks(2, stopped, tmp_path)
     assert found == [{"images": 32, "signal": signal.SIGTERM}] * 2
     assert (tmp_path / "run/checkpoints/32").is_dir()
 
@@ -216,8 +216,8 @@ def test_others_wait_for_the_first_one_longer_than_for_a_step(tmp_path, monkeypa
 
 def _wait_for_the_first(rank, folder):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    with joined("cpu") as world:
-        with world.first_alone():
+    with distributed_world("cpu") as world:
+        with world.rank0_first():
             if world.first:
                 time.sleep(2.5)
         total = world.sum(torch.ones(1))
@@ -240,7 +240,7 @@ def test_fewer_cards_than_processes_are_refused_by_every_process(cards, rank, mo
     for name, value in torchrun.items():
         monkeypatch.setenv(name, str(value))
     message = rf"--nproc-per-node of torchrun asks for 4 .* visible are {cards} .*{cards} or fewer"
-    with pytest.raises(ValueError, match=message), joined("auto"):
+    with pytest.raises(ValueError, match=message), distributed_world("auto"):
         pass
     assert taken == []
 
@@ -254,7 +254,7 @@ def test_a_variable_of_torchrun_that_is_missing_is_named(missing, monkeypatch):
     monkeypatch.delenv(missing)
     monkeypatch.setenv("WORLD_SIZE", "2")
     message = rf"WORLD_SIZE is 2, but {missing} not set: .* torchrun .*--nproc-per-node 2"
-    with pytest.raises(ValueError, match=message), joined("auto"):
+    with pytest.raises(ValueError, match=message), distributed_world("auto"):
         pass
 
 
@@ -283,18 +283,18 @@ def test_two_processes_go_on_to_the_same_bits_after_one_was_killed(parallel, tmp
             if world.rank == 1 and trainer.step_count == killed_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        trainer.train(note(parts_of(batches(trainer.step_count), world)), [kill])
+        trainer.train(note(rank_batches(batches(trainer.step_count), world)), [kill])
         return {"pictures": torch.stack(pictures)}
 
     folders = [tmp_path / name for name in ("whole", "killed")]
-    whole = in_processes(2, lambda w, at: run(w, at, folders[0]), tmp_path / "a")
+    full_tensor = run_ranks(2, lambda w, at: run(w, at, folders[0]), tmp_path / "a")
     with pytest.raises(ProcessExitedException, match="SIGKILL"):
-        in_processes(2, lambda w, at: run(w, at, folders[1], killed_at=3), tmp_path / "b")
-    start, _ = newest_good(folders[1] / "checkpoints")
+        run_ranks(2, lambda w, at: run(w, at, folders[1], killed_at=3), tmp_path / "b")
+    start, _ = newest_intact_checkpoint(folders[1] / "checkpoints")
     assert start.name == "16"
-    again = in_processes(2, lambda w, at: run(w, at, folders[1], start), tmp_path / "c")
+    again = run_ranks(2, lambda w, at: run(w, at, folders[1], start), tmp_path / "c")
     for rank in (0, 1):
-        assert torch.equal(again[rank]["pictures"], whole[rank]["pictures"][2:])
+        assert torch.equal(again[rank]["pictures"], full_tensor[rank]["pictures"][2:])
     files = [sorted((folder / "checkpoints/40").iterdir()) for folder in folders]
     assert len(files[0]) == 5
     for one, other in zip(*files, strict=True):

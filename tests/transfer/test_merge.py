@@ -9,7 +9,7 @@ import torch
 from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
 from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
 from pippin.model import build_model
-from pippin.nn.positions import laid_positions, sincos_2d
+from pippin.nn.positions import grid_positions, sincos_2d
 from pippin.transfer.merge import merge
 from pippin.transfer.resample import resample_biases, resample_positions
 from pippin.transfer.rules import TransferEnds
@@ -187,9 +187,9 @@ def test_a_larger_computed_table_is_computed():
 
 
 def test_a_grid_laid_over_the_base_has_its_positions_between_those_it_knows():
-    base = laid_positions((4, 4), 16, torch.device("cpu"), base_grid=4)
+    base = grid_positions((4, 4), 16, torch.device("cpu"), base_grid=4)
     assert torch.equal(base, sincos_2d(4, 4, 16))
-    fine = laid_positions((8, 8), 16, torch.device("cpu"), base_grid=4).reshape(8, 8, 16)
+    fine = grid_positions((8, 8), 16, torch.device("cpu"), base_grid=4).reshape(8, 8, 16)
     torch.testing.assert_close(fine[::2, ::2].reshape(16, 16), base)
     fresh = sincos_2d(8, 8, 16, row_step=0.5, column_step=0.5)
     assert torch.equal(fine.flatten(0, 1), fresh)

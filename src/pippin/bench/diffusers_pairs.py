@@ -11,7 +11,7 @@ from pippin.bench.config import Kind
 from pippin.conditioning.config import ConditioningConfig, LabelSemantic, TextSemantic
 from pippin.denoisers.config import DenoiserConfig, SizeName, dit, mmdit, pixart, unet
 from pippin.diffusion.config import DiffusionConfig
-from pippin.interop.arguments import NO_CONTROL, Configured
+from pippin.interop.arguments import NO_CONTROL, ModelSpec
 from pippin.interop.diffusers_format import to_diffusers
 from pippin.model import LatentDenoiser, build_model
 from pippin.training.compile import compile_blocks
@@ -125,7 +125,7 @@ def _conditioned(
 def _to_diffusers_model(
     model: LatentDenoiser, denoiser: DenoiserConfig, conditioning: ConditioningConfig, side: int
 ) -> nn.Module:
-    configured = Configured(
+    configured = ModelSpec(
         denoiser=denoiser,
         conditioning=conditioning,
         diffusion=DiffusionConfig(),

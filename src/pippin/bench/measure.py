@@ -19,8 +19,8 @@ from pippin.config import protocol
 from pippin.data.config import check_squares
 from pippin.data.loader import LatentLoader
 from pippin.recipes.recipe import Recipe
+from pippin.run.components import Parts
 from pippin.run.cost import denoiser_flops, meta_model
-from pippin.run.parts import Parts
 from pippin.run.train import build_trainer
 from pippin.study.environment import environment
 from pippin.training.trainer import Trainer

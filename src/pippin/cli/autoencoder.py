@@ -10,7 +10,7 @@ from pippin.cli.options import chosen_data, parse
 from pippin.config import protocol
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
-from pippin.system.terminal import say
+from pippin.system.terminal import print_text
 
 if TYPE_CHECKING:
     from pippin.encoders.training import AutoencoderTrainer
@@ -53,7 +53,7 @@ class MeasureAutoencoderCommand:
 def main(argv: list[str]) -> int:
     """Parse, then train and save, or measure."""
     if not argv or argv[0] in ("-h", "--help"):
-        say(USAGE)
+        print_text(USAGE)
         return 0 if argv else 2
     verb, rest = argv[0], argv[1:]
     if verb == "train":
@@ -77,7 +77,7 @@ def _measure(command: MeasureAutoencoderCommand) -> None:
 
 
 def _print(figures: dict[str, Any]) -> None:
-    say("\n".join(f"{name}: {value}" for name, value in figures.items()))
+    print_text("\n".join(f"{name}: {value}" for name, value in figures.items()))
 
 
 def _train(command: TrainAutoencoderCommand) -> int:
@@ -85,23 +85,23 @@ def _train(command: TrainAutoencoderCommand) -> int:
     from pippin.cli.main import RESUMABLE
     from pippin.encoders.run_state import STATE_FILE
     from pippin.encoders.source import WEIGHTS_FILE
-    from pippin.system.files import remove_staged
+    from pippin.system.files import remove_temporary_files
     from pippin.system.lock import folder_lock
-    from pippin.system.stop import TrainingStoppedError
+    from pippin.system.signals import TrainingStoppedError
 
     check_squares(command.data, "pippin autoencoder")
     resuming = command.resume and (command.out / "run" / STATE_FILE).exists()
     if (command.out / WEIGHTS_FILE).exists() and not resuming:
         raise ValueError(f"{command.out} already holds an autoencoder; choose another --out")
     with folder_lock(command.out / "run"):
-        remove_staged(command.out)
+        remove_temporary_files(command.out)
         try:
             trainer = _trained(command)
         except TrainingStoppedError as stopped:
-            say(f"{stopped}; resume with --resume True --out {command.out}", error=True)
+            print_text(f"{stopped}; resume with --resume True --out {command.out}", error=True)
             return RESUMABLE
         except KeyboardInterrupt:
-            say(f"stopped; resume with --resume True --out {command.out}", error=True)
+            print_text(f"stopped; resume with --resume True --out {command.out}", error=True)
             return RESUMABLE
         _finish(command, trainer)
     return 0
@@ -112,7 +112,7 @@ def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
     from rich.console import Console
     from rich.progress import Progress, TimeRemainingColumn
 
-    from pippin.data.open import build_source
+    from pippin.data.factory import build_source
     from pippin.encoders.training import CONTENT, AutoencoderTrainer
 
     data = {f"data.{name}": value for name, value in protocol(command.data).items()}
@@ -140,7 +140,7 @@ def training_batches(command: TrainAutoencoderCommand, start: int) -> "Iterator[
     """
     import torch
 
-    from pippin.data.open import build_source
+    from pippin.data.factory import build_source
     from pippin.data.views import make_view
     from pippin.rng import permutation
 
@@ -183,4 +183,4 @@ def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> 
     }
     write_json(command.out / "quality.json", figures)
     _print(figures)
-    say(f"saved: {command.out}; use it with --autoencoder.source {command.out}")
+    print_text(f"saved: {command.out}; use it with --autoencoder.source {command.out}")

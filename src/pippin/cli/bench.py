@@ -13,7 +13,7 @@ from pippin.cli.listing import recipe_list
 from pippin.cli.options import parse
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.system.terminal import note, say
+from pippin.system.terminal import print_above_progress, print_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,7 +38,7 @@ class BenchCommand:
 def main(argv: list[str]) -> int:
     """Parse, measure and print."""
     if not argv or argv[0] in ("-h", "--help"):
-        say(USAGE.format(recipes=recipe_list()))
+        print_text(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     if argv[0] == "--compare":
         return _compare(argv[1:])
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     _print_record(record)
     if command.out is not None:
         record.save(command.out)
-        say(f"record: {command.out}")
+        print_text(f"record: {command.out}")
     return 0
 
 
@@ -81,7 +81,7 @@ def _print_record(record: BenchRecord) -> None:
     console.print(speeds)
     console.print(_parts_table(record))
     machine = ", ".join(f"{name} {value}" for name, value in record.machine.items())
-    note(
+    print_above_progress(
         console,
         f"loader alone: {_spread(record.loader)} images/s\n"
         f"{record.step_flops / 1e9:.4g} GFLOPs per image, forward and backward\n{machine}",
@@ -122,7 +122,7 @@ def _compare(paths: list[str]) -> int:
     console = Console()
     console.print(table)
     for line in comparison.notes:
-        note(console, line)
+        print_above_progress(console, line)
     return 0
 
 
@@ -135,11 +135,11 @@ def _against(argv: list[str]) -> int:
 
     from pippin.bench.against import against_diffusers
 
-    say("pippin / diffusers, images/s: median (minimum to maximum over rounds)")
+    print_text("pippin / diffusers, images/s: median (minimum to maximum over rounds)")
     for comparison in against_diffusers(config, Console(stderr=True)):
         mode = f"{comparison.precision} {'compiled' if comparison.compiled else 'eager'}"
         passes = "forward + backward" if comparison.backward else "forward"
-        say(
+        print_text(
             f"{mode:13} {passes:18}  {comparison.pippin.median:8.4g} / "
             f"{comparison.diffusers.median:<8.4g} ratio {_spread(comparison.ratio)}, pippin "
             f"{comparison.peak_share.median:.0%} of matmul peak"

@@ -11,7 +11,7 @@ import tyro
 
 from pippin.cli.options import parse
 from pippin.system.json_text import parse_json
-from pippin.system.terminal import say
+from pippin.system.terminal import print_text
 
 if TYPE_CHECKING:
     from pippin.recipes.recipe import Recipe
@@ -64,11 +64,11 @@ def main(argv: list[str]) -> int:
     import torch
 
     from pippin.interop.convert import convert
-    from pippin.run.export_folder import refuse_full
+    from pippin.run.export_folder import check_export_folder
     from pippin.run.trained import Trained, export
     from pippin.system.weight_checks import check_cast
 
-    refuse_full(command.out)
+    check_export_folder(command.out)
     incoming = convert(
         command.source,
         command.path,
@@ -92,12 +92,12 @@ def main(argv: list[str]) -> int:
     )
     lacking = export(trained, command.out, dtype, fetch=False)
     for note in (*incoming.notes, *lacking):
-        say(f"note: {note}")
-    _list("not supported by pippin, dropped", placed.unplaced)
-    _list("missing in these weights, set to zero", placed.made_by_us)
+        print_text(f"note: {note}")
+    _list("not supported by pippin, dropped", placed.unused_tensors)
+    _list("missing in these weights, set to zero", placed.zero_filled)
     count = sum(tensor.numel() for tensor in trained.tensors.values())
     diffusion = incoming.recipe.diffusion
-    say(
+    print_text(
         f"converted: {command.out} ({placed.source}, {trained.said}, {count / 1e6:.2f} M "
         f"parameters, schedule {diffusion.schedule}, prediction {diffusion.prediction}, "
         f"autoencoder {incoming.recipe.autoencoder.source})\n"
@@ -127,12 +127,12 @@ def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
 
 def _list(title: str, names: Sequence[str]) -> None:
     if names:
-        say(f"{title}: {', '.join(names)}")
+        print_text(f"{title}: {', '.join(names)}")
 
 
 def _next(out: Path, recipe: "Recipe", weights: str) -> str:
     """Suggested next commands, one per line."""
-    from pippin.interop.convert import NEAREST, fine_tuning
+    from pippin.interop.convert import BASE_RECIPES, fine_tuning
 
     text = recipe.conditioning.semantic.kind == "text"
     encoders = "CLIP-L CLIP-G T5" if recipe.denoiser.kind == "mmdit" else "ENCODER"
@@ -142,7 +142,7 @@ def _next(out: Path, recipe: "Recipe", weights: str) -> str:
     settings = fine_tuning(recipe)
     if settings is None:
         return sample
-    words = ["pippin train", NEAREST[recipe.denoiser.kind], "--data.path FOLDER"]
+    words = ["pippin train", BASE_RECIPES[recipe.denoiser.kind], "--data.path FOLDER"]
     words += [f"--init.run {folder}", *([] if text else ["--init.transfer classes"])]
     words += ["--init.weights raw"] if weights == "raw" else []
     words += [

@@ -16,15 +16,15 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.system.json_text import parse_json
-from pippin.system.ranks import first_process
-from pippin.system.terminal import say
+from pippin.system.ranks import is_rank0
+from pippin.system.terminal import print_text
 
 if TYPE_CHECKING:
     from pippin.data.cache import LatentCache
     from pippin.data.check import Summary
     from pippin.data.moments import MomentSource
+    from pippin.data.openmoji_table import Split
     from pippin.data.scan import Scan
-    from pippin.data.table import Split
     from pippin.encoders.autoencoder import Autoencoder
     from pippin.encoders.measure import Reconstruction
     from pippin.encoders.statistics import LatentSums
@@ -79,7 +79,7 @@ class PrepareCommand:
 def main(argv: list[str]) -> int:
     """Parse and run the verb."""
     if not argv or argv[0] in ("-h", "--help"):
-        say(USAGE)
+        print_text(USAGE)
         return 0 if argv else 2
     verbs = {
         "import": (_import, "SOURCE"),
@@ -108,35 +108,35 @@ def _import(argv: list[str]) -> int:
     from rich.progress import Progress
 
     from pippin.data.import_report import summary
-    from pippin.data.importing import import_pictures
+    from pippin.data.importing import import_images
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("importing shards", total=None)
-        report = import_pictures(
+        report = import_images(
             command.what,
             command.folder,
             processes=command.processes,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     before = f", {report.before} of them imported before" if report.before else ""
-    say(f"{command.folder}: {report.pictures} images of {report.shards} shards{before}")
-    say(f"  {summary(report)}")
+    print_text(f"{command.folder}: {report.pictures} images of {report.shards} shards{before}")
+    print_text(f"  {summary(report)}")
     if 0 < report.labels < report.pictures:
-        say(
+        print_text(
             f"  note: {report.pictures - report.labels} images have no class, and training skips "
             "them; --label none imports all without classes, into another folder"
         )
     for line in report.lost[:MAX_SKIPPED]:
-        say(f"  skipped, shard and row {line}")
+        print_text(f"  skipped, shard and row {line}")
     if len(report.lost) > MAX_SKIPPED:
-        say(f"  and {len(report.lost) - MAX_SKIPPED} more")
+        print_text(f"  and {len(report.lost) - MAX_SKIPPED} more")
     if not report.pictures:
-        say(
+        print_text(
             "nothing was imported: no row held an image; give the image column with --image "
             "and import into a new --folder"
         )
         return REFUSED
-    say(f"next: pippin data check {command.folder}")
+    print_text(f"next: pippin data check {command.folder}")
     return 0
 
 
@@ -149,21 +149,23 @@ def _check(argv: list[str]) -> int:
         raise ValueError("FOLDER is missing: pippin data check FOLDER [options]")
 
     from pippin.data.check import summarise
-    from pippin.data.listing import SourceRefusedError
-    from pippin.data.scan import check_losses
+    from pippin.data.listing import InvalidSourceError
+    from pippin.data.scan import check_skipped_share
 
     try:
         report = _scan(command.data)
         summary = summarise(report, command.data) if report.pictures else None
-        say("\n".join(_described(command.data, report, summary)))
-        check_losses(report, command.data)
+        print_text("\n".join(_described(command.data, report, summary)))
+        check_skipped_share(report, command.data)
         if refusal := report.facts.refusal(command.data.path):
-            raise SourceRefusedError(refusal)
-    except SourceRefusedError as refused:
-        say(f"\nrefused: {str(refused).partition(chr(10))[0]}")  # all files are listed above
+            raise InvalidSourceError(refusal)
+    except InvalidSourceError as refused:
+        print_text(
+            f"\nrefused: {str(refused).partition(chr(10))[0]}"
+        )  # all files are listed above
         return REFUSED
     if command.sample:
-        say(f"\n{_reconstruction(command)}")
+        print_text(f"\n{_reconstruction(command)}")
     return 0
 
 
@@ -249,8 +251,8 @@ def _sizes(summary: "Summary") -> list[str]:
 
 def _reconstruction(command: CheckCommand) -> str:
     """Reconstruction quality of the autoencoder on some training images."""
-    from pippin.data.open import build_source
-    from pippin.data.views import make_views, square
+    from pippin.data.factory import build_source
+    from pippin.data.views import make_views, square_size
     from pippin.encoders.autoencoder import Autoencoder
     from pippin.encoders.measure import measure_reconstruction
     from pippin.encoders.statistics import LatentSums
@@ -264,7 +266,7 @@ def _reconstruction(command: CheckCommand) -> str:
     quality = measure_reconstruction(
         autoencoder,
         (
-            make_views(source, rows.tolist(), [0] * len(rows), square(source)).images
+            make_views(source, rows.tolist(), [0] * len(rows), square_size(source)).images
             for rows in sample.split(BATCH)
         ),
         sums,
@@ -275,7 +277,7 @@ def _reconstruction(command: CheckCommand) -> str:
 
 def _latents(sums: "LatentSums", autoencoder: "Autoencoder", source: str) -> str:
     """RMS of the latents, normalised by the autoencoder's own statistics."""
-    from pippin.run.latents import USUAL_RMS, is_usual
+    from pippin.run.latents import USUAL_RMS, is_usual_rms
 
     try:
         measured = sums.statistics(autoencoder.fingerprint)
@@ -286,7 +288,7 @@ def _latents(sums: "LatentSums", autoencoder: "Autoencoder", source: str) -> str
         f"latents: root mean square {rms:.2f} on {measured.images} views, normalised by the "
         f"statistics of {source}"
     )
-    if is_usual(rms):
+    if is_usual_rms(rms):
         return text
     low, high = USUAL_RMS
     return text + (
@@ -324,7 +326,7 @@ def _decibels(quality: "Reconstruction", command: CheckCommand) -> str:
 def _prepare(argv: list[str]) -> int:
     """Build or complete the caches and print their locations."""
     if argv[0] in ("-h", "--help"):
-        say(USAGE)
+        print_text(USAGE)
         return 0
     name, recipe, rest = find_recipe(argv)
     default = PrepareCommand(recipe=recipe)
@@ -333,14 +335,14 @@ def _prepare(argv: list[str]) -> int:
     from pippin.run.prepare import prepare
 
     moments = prepare(located_recipe(argv, command.recipe), processes=command.processes)
-    if not first_process():
+    if not is_rank0():
         return 0
     for size, cache in _caches(moments, command.recipe.data).items():
         if cache is None:
-            say(f"{size}0 images")
+            print_text(f"{size}0 images")
             continue
         megabytes = sum(shard.num_bytes for shard in cache.manifest.shards) / 1e6
-        say(
+        print_text(
             f"{size}{len(cache)} images x {cache.num_views} views in {cache.folder} "
             f"({megabytes:.1f} MB); training with the same settings uses it"
         )

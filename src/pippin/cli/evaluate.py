@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from pippin.cli.options import DataPlace, chosen_data, parse
+from pippin.cli.options import DataLocation, chosen_data, parse
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.presets import PRESETS, PresetName
 from pippin.sampling.config import SamplingConfig
-from pippin.system.ranks import first_process, process_count
-from pippin.system.terminal import plain, say
+from pippin.system.ranks import get_world_size, is_rank0
+from pippin.system.terminal import plain_text, print_text
 
 MIN_TABLE_WIDTH = 130
 """Minimum width of the table of measures, so that no fingerprint is truncated."""
@@ -32,7 +32,7 @@ class EvaluateRunCommand(_OfRunCommand):
     """Evaluate a run: held-out loss, sample quality, control drift and effect. Under torchrun
     sampling is distributed over the ranks."""
 
-    data: DataPlace = field(default_factory=DataPlace)
+    data: DataLocation = field(default_factory=DataLocation)
     """The run's training and held-out images."""
 
 
@@ -65,7 +65,7 @@ class EvaluateFolderCommand:
 def main(argv: list[str]) -> int:
     """Parse, evaluate, print and record."""
     if not argv or argv[0] in ("-h", "--help"):
-        say(
+        print_text(
             "usage: pippin evaluate RUN_OR_FOLDER [options]\n"
             f"       pippin evaluate RUN --preset {'|'.join(PRESETS)} --data.path FOLDER ...\n"
             "       add --help for all options"
@@ -77,9 +77,9 @@ def main(argv: list[str]) -> int:
             f"{folder} does not exist; give a run folder, a folder of images or a .npz of them"
         )
     preset = _preset_name(rest)
-    from pippin.run.folder import TWIN
+    from pippin.run.folder import SHARED_WEIGHTS_FILE
 
-    names = ("config.json", TWIN)
+    names = ("config.json", SHARED_WEIGHTS_FILE)
     is_run = preset is not None or any((folder / name).exists() for name in names)
     result = _run(folder, preset, rest) if is_run else _folder(folder, rest)
     if result is None:  # a rank other than 0
@@ -90,11 +90,11 @@ def main(argv: list[str]) -> int:
 
     _print_table(measures)
     if out is None:
-        say("not recorded; give --out FILE to save these numbers with their protocols")
+        print_text("not recorded; give --out FILE to save these numbers with their protocols")
         return 0
     if not is_run:  # a run's evaluation records its own
         write_results(measures, out)
-    say(f"recorded with full protocols: {out}")
+    print_text(f"recorded with full protocols: {out}")
     return 0
 
 
@@ -115,15 +115,15 @@ def _run(
         default = _preset_command(preset, default.sampling)
     command = parse(type(default), "pippin evaluate RUN", arguments, default)
 
-    from pippin.run.crew import assembled, own_card
     from pippin.run.evaluate import evaluate_run, run_protocol, with_fingerprints
     from pippin.run.load import load_run
-    from pippin.run.sample import help_drawing
+    from pippin.run.sample import sample_as_worker
+    from pippin.run.sampling_group import join_sampling_group, with_local_device
     from pippin.run.zero_shot import evaluate_zero_shot
 
     recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
-    recipe = own_card(recipe)
-    with assembled(recipe) as crew:
+    recipe = with_local_device(recipe)
+    with join_sampling_group(recipe) as crew:
         own = None if isinstance(command, EvaluatePresetCommand) else command.data.path
         run = load_run(
             folder,
@@ -134,7 +134,7 @@ def _run(
             autoencoder=command.autoencoder,
         )
         if not crew.world.first:
-            help_drawing(run)
+            sample_as_worker(run)
             return None
         if isinstance(command, EvaluatePresetCommand):
             measures = evaluate_zero_shot(run, command.data, folder, command.preset)
@@ -176,10 +176,10 @@ def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], P
     if command.evaluation.reference_kind == "file" and data_options:
         raise ValueError(f"{data_options[0]} has no effect with --reference; remove one of them")
     check_squares(command.data, "pippin evaluate FOLDER")
-    if not first_process():
+    if not is_rank0():
         return None
-    if process_count() > 1:
-        say("a folder is evaluated by rank 0 only; other ranks exit", error=True)
+    if get_world_size() > 1:
+        print_text("a folder is evaluated by rank 0 only; other ranks exit", error=True)
 
     from pippin.run.evaluate import with_fingerprints
     from pippin.run.evaluate_folder import (
@@ -218,6 +218,6 @@ def _print_table(measures: list[dict[str, Any]]) -> None:
             *(measure["name"], measure["subject"], number, interval),
             *(str(measure["n"]), measure["better"]),
         )
-        table.add_row(*map(plain, cells), measure["fingerprint"])
+        table.add_row(*map(plain_text, cells), measure["fingerprint"])
     console = Console()
     Console(width=max(console.width, MIN_TABLE_WIDTH)).print(table)

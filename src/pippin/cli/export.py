@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pippin.cli.options import DataPlace, parse
-from pippin.system.terminal import note, say
+from pippin.cli.options import DataLocation, parse
+from pippin.system.terminal import print_above_progress, print_text
 
 if TYPE_CHECKING:
     from pippin.encoders.autoencoder import Autoencoder
@@ -37,7 +37,7 @@ class ExportCommand:
     folders needs --text-source."""
     autoencoder: str | None = None
     """Folder or name of the autoencoder, if it has moved since training."""
-    data: DataPlace = field(default_factory=DataPlace)
+    data: DataLocation = field(default_factory=DataLocation)
     """Images, needed only to name the classes of a run made by an older version."""
 
 
@@ -47,25 +47,25 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from pippin.run.export_folder import refuse_full, unfinished_export
+    from pippin.run.export_folder import check_export_folder, writing_export
     from pippin.run.trained import export
     from pippin.system.weight_checks import check_cast
 
-    refuse_full(command.out)
+    check_export_folder(command.out)
     trained = _trained(command)
     dtype = getattr(torch, command.dtype)
     check_cast(trained.tensors, dtype, command.run)
     if command.to == "pippin":
         notes = export(trained, command.out, dtype, text_encoders=command.text_encoder)
         for line in notes:
-            say(f"note: {line}")
+            print_text(f"note: {line}")
         advice = f"next: pippin sample {command.out}, or pippin train ... --init.run {command.out}"
     else:
-        from pippin.interop.convert import configured_of
+        from pippin.interop.convert import model_spec
         from pippin.interop.diffusers_format import DIT_NOTE, EXTRA_FILE, write_folder
 
         tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
-        configured = configured_of(trained.located, tensors)
+        configured = model_spec(trained.located, tensors)
         facts = {
             "to": command.to,
             "weights": trained.weights,
@@ -73,22 +73,22 @@ def main(argv: list[str]) -> int:
             "lineage": trained.lineage,
         }
         own = _own_autoencoder(trained)
-        with unfinished_export(command.out, facts):
+        with writing_export(command.out, facts):
             if own is not None:
                 own.save(command.out / "vae")
             exported = write_folder(command.out, configured, tensors, trained.weights)
         if exported.extra:
-            say(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
+            print_text(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
         if trained.recipe.denoiser.kind == "dit":
-            say(f"note: {DIT_NOTE}")
+            print_text(f"note: {DIT_NOTE}")
         if trained.latents is not None:
-            say(
+            print_text(
                 "note: latents are normalised by measured statistics, (raw - mean) / std with "
                 f"mean {list(trained.latents.mean)} and std {list(trained.latents.std)}; "
                 f"the autoencoder in {command.out / 'vae'} applies them"
             )
         advice = f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
-    say(f"exported: {command.out}, {trained.said}; {advice}")
+    print_text(f"exported: {command.out}, {trained.said}; {advice}")
     return 0
 
 
@@ -98,10 +98,10 @@ def _trained(command: ExportCommand) -> "Trained":
 
     from pippin.data.config import ImagesConfig
     from pippin.run.load import inputs_in_folder
-    from pippin.run.places import AUTOENCODER
-    from pippin.run.trained import open_trained
+    from pippin.run.paths import AUTOENCODER
+    from pippin.run.trained import load_trained_weights
 
-    trained = open_trained(command.run, command.weights)
+    trained = load_trained_weights(command.run, command.weights)
     console = Console(stderr=True)
     if command.autoencoder is not None:
         locations = {**trained.brought, AUTOENCODER: command.autoencoder}
@@ -110,7 +110,7 @@ def _trained(command: ExportCommand) -> "Trained":
         inputs = inputs_in_folder(trained, command.data.path, console)
         trained = replace(trained, inputs=inputs)
     if trained.inputs is None and isinstance(trained.recipe.data, ImagesConfig):
-        note(
+        print_above_progress(
             console,
             f"an older version made {command.run} without them; --data.path FOLDER reads them "
             "from a folder",

@@ -8,7 +8,7 @@ input.
 import errno
 from typing import NamedTuple
 
-from pippin.system.children import killed_worker
+from pippin.system.worker_processes import worker_failure_message
 
 FAILED, BAD_INPUT = 1, 2
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -36,7 +36,7 @@ class Failure(NamedTuple):
 
 def explain(error: Exception, verb: str) -> Failure | None:
     """Message for the user; None for an error that needs its traceback."""
-    if killed := killed_worker(error):
+    if killed := worker_failure_message(error):
         resume = " with --resume True" if verb in ("train", "autoencoder") else ""
         return Failure(f"{killed}; the same command resumes{resume}", FAILED)
     if _out_of_memory(error):

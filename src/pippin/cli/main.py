@@ -11,13 +11,13 @@ import os
 import sys
 
 from pippin.cli.failures import BAD_INPUT, explain
-from pippin.system.children import end_with_launcher
-from pippin.system.ranks import first_process
+from pippin.system.ranks import is_rank0
 from pippin.system.secrets import redact
 from pippin.system.signal_watchdog import exit_when_stuck
-from pippin.system.stop import signals_interrupt
-from pippin.system.terminal import say
+from pippin.system.signals import signals_interrupt
+from pippin.system.terminal import print_text
 from pippin.system.text import prefer_utf8, show_any_text
+from pippin.system.worker_processes import end_with_launcher
 
 VERBS: dict[str, str] = {
     "demo": "full pipeline on the embedded images, with a report, in minutes",
@@ -50,19 +50,19 @@ def main(argv: list[str] | None = None) -> int:
         faulthandler.enable(sys.__stderr__)
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
-        say(_help())
+        print_text(_help())
         return 0 if arguments else BAD_INPUT
     if arguments[0] == "--version":
         from pippin import __version__
 
-        say(f"pippin {__version__}")
+        print_text(f"pippin {__version__}")
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
-        from pippin.config import nearest
+        from pippin.config import suggest_names
 
-        near = nearest(verb, VERBS)
-        say(f"error: unknown verb {verb!r}{near}; `pippin --help` lists all", error=True)
+        near = suggest_names(verb, VERBS)
+        print_text(f"error: unknown verb {verb!r}{near}; `pippin --help` lists all", error=True)
         return BAD_INPUT
     return _guarded(verb, rest)
 
@@ -79,15 +79,15 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         failure = explain(error, verb)
         if failure is None:
             raise
-        say(f"error: {redact(failure.message)}", error=True)
+        print_text(f"error: {redact(failure.message)}", error=True)
         return failure.code
 
 
 def _report_stop(verb: str, arguments: list[str]) -> None:
-    if first_process():
+    if is_rank0():
         resumable = verb in RESUMABLE_VERBS or (verb == "data" and arguments[:1] != ["check"])
         effect = "resumes from here" if resumable else "starts over"
-        say(f"stopped; the same command {effect}", error=True)
+        print_text(f"stopped; the same command {effect}", error=True)
 
 
 def _exit_stopped(verb: str, arguments: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from pippin.config import LARGEST, ConfigError
+from pippin.config import MAX_SETTING, ConfigError
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
 from pippin.training.config import HalfLife, ImagesHalfLife, ShareHalfLife
 
@@ -133,7 +133,7 @@ def parse(kind: type[T], prog: str, arguments: list[str], default: Any = None) -
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataPlace:
+class DataLocation:
     """Location of a trained model's images. A record of their content verifies that they are those
     of its training."""
 
@@ -174,9 +174,9 @@ def parse_seeds(text: str) -> list[int]:
         pass
     if not seeds or min(seeds) < 0:
         raise ValueError(f"seeds must look like 0:64, 7 or 1,5,9; got {text[:80]!r}")
-    if len(seeds) > MAX_SEEDS or max(seeds) > LARGEST:
+    if len(seeds) > MAX_SEEDS or max(seeds) > MAX_SETTING:
         raise ValueError(
-            f"at most {MAX_SEEDS} seeds are allowed, each at most {LARGEST}; got {text[:80]!r}: "
-            "run several parts one after the other, such as 0:1000000 and 1000000:2000000"
+            f"at most {MAX_SEEDS} seeds are allowed, each at most {MAX_SETTING}; got "
+            f"{text[:80]!r}: run several parts one after the other, such as 0:1000000 and 1000000:2000000"
         )
     return list(seeds)

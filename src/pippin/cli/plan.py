@@ -10,10 +10,10 @@ import tyro
 from pippin.cli.listing import recipe_list
 from pippin.cli.options import parse
 from pippin.cli.train import find_recipe, located_recipe, recorded_classes
-from pippin.recipes.latents import Shape, is_known
+from pippin.recipes.latents import Shape, has_known_latents
 from pippin.recipes.recipe import Recipe
 from pippin.run.devices import DEVICES, Cluster
-from pippin.system.terminal import plain, say
+from pippin.system.terminal import plain_text, print_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +51,7 @@ class PlanCommand:
 def main(argv: list[str]) -> int:
     """Parse, plan and print."""
     if not argv or argv[0] in ("-h", "--help"):
-        say(USAGE.format(devices=", ".join(DEVICES), recipes=recipe_list()))
+        print_text(USAGE.format(devices=", ".join(DEVICES), recipes=recipe_list()))
         return 0 if argv else 2
     if argv[0] == "--study":
         from pippin.cli.plan_study import plan_study
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
         pictures=command.pictures,
     )
     if command.json:
-        say(json.dumps({"recipe": name} | planned.to_json(), indent=2))
+        print_text(json.dumps({"recipe": name} | planned.to_json(), indent=2))
         return 0
 
     from rich.console import Console
@@ -89,9 +89,9 @@ def main(argv: list[str]) -> int:
 def _summary(name: str, command: PlanCommand, planned: "Plan") -> "Table":
     from rich.table import Column, Table
 
-    table = Table("", Column(plain(name)))
+    table = Table("", Column(plain_text(name)))
     for left, right in (*_work(command, planned), *_disk(command, planned)):
-        table.add_row(plain(left), plain(right))
+        table.add_row(plain_text(left), plain_text(right))
     return table
 
 
@@ -99,7 +99,9 @@ def _work(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
     """Rows on devices and compute."""
     cluster, device = planned.cluster, DEVICES[planned.cluster.device]
     peak = device.bf16 if planned.precision == "bf16" else device.fp32
-    assumption = "" if command.latent_shape or is_known(command.recipe) else " (assumed: factor 8)"
+    assumption = (
+        "" if command.latent_shape or has_known_latents(command.recipe) else " (assumed: factor 8)"
+    )
     rows = [
         (
             "devices",

@@ -11,9 +11,9 @@ import tyro
 from pippin.cli.options import parse
 from pippin.recipes.recipe import Recipe
 from pippin.run.devices import Cluster
-from pippin.studies.options import Machine, on_machine
+from pippin.studies.options import MachineSettings, with_machine_settings
 from pippin.studies.scales import ScaleName
-from pippin.system.terminal import plain, say
+from pippin.system.terminal import plain_text, print_text
 
 if TYPE_CHECKING:
     from pippin.run.plan import Plan
@@ -26,7 +26,7 @@ HEADS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanStudyCommand(Machine):
+class PlanStudyCommand(MachineSettings):
     """Plan every run of a study and its pre-training, without reading data or weights."""
 
     scale: ScaleName | None = None
@@ -51,12 +51,12 @@ def plan_study(argv: list[str]) -> int:
     command = parse(
         PlanStudyCommand, f"pippin plan --study {argv[0]}", argv[1:], PlanStudyCommand()
     )
-    study = on_machine(get_study(argv[0], scale=command.scale), command)
+    study = with_machine_settings(get_study(argv[0], scale=command.scale), command)
     starts = {f"@{name}": recipe for name, recipe in study.starts.items()}
     rows = plan_rows(starts | study.arms(), command.cluster, len(study.seeds))
     if command.markdown:
         for cells in chain((HEADS, ("---",) * len(HEADS)), rows):  # printed one by one
-            say(f"| {' | '.join(cells)} |")
+            print_text(f"| {' | '.join(cells)} |")
     else:
         _print(rows)
     return 0
@@ -70,11 +70,11 @@ def plan_rows(
     Runs that differ only in sampling and evaluation share one training: all but the first refer to
     the first, which alone counts.
     """
-    from pippin.run.execute import first_trained_alike
+    from pippin.run.execute import first_with_same_training
     from pippin.run.plan import plan
 
     stored, recomputed = 0.0, 0.0
-    first = first_trained_alike(recipes)
+    first = first_with_same_training(recipes)
     for name, recipe in recipes.items():
         if first[name] != name:
             yield (name, f"training of {first[name]}", *[""] * (len(HEADS) - 2))
@@ -117,5 +117,5 @@ def _print(rows: Iterable[tuple[str, ...]]) -> None:
 
     table = Table(*HEADS)
     for cells in rows:
-        table.add_row(*map(plain, cells))
+        table.add_row(*map(plain_text, cells))
     Console().print(table)

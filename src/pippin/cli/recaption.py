@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from pippin.cli.options import parse
 from pippin.data.config import ImagesConfig
-from pippin.system.terminal import say
+from pippin.system.terminal import print_text
 
 if TYPE_CHECKING:
-    from pippin.run.recaption import Recaptioned
+    from pippin.run.recaption import RecaptionResult
 
 MAX_NAMES = 5
 """Maximum number of names per line."""
@@ -55,24 +55,24 @@ def main(argv: list[str]) -> int:
 
     check_column(command.column)
     from pippin.data.listing import list_pictures
-    from pippin.run.recaption import merge_captions, unread_line
+    from pippin.run.recaption import caption_truncation_note, merge_captions
 
     data = ImagesConfig(path=path, metadata=command.metadata)
     listing = list_pictures(data)
     new = listing.layout != "metadata"
     for warning in listing.facts.warnings(path):
-        say(f"note: {warning}", error=True)
+        print_text(f"note: {warning}", error=True)
     if command.captions is not None:
         result = merge_captions(data, command.column, command.captions)
     else:
         result = _write_captions(command, data)
-    say("\n".join(_report(command.column, result, new)))
-    if line := unread_line(data, command.column):
-        say(f"note: {line}")
+    print_text("\n".join(_report(command.column, result, new)))
+    if line := caption_truncation_note(data, command.column):
+        print_text(f"note: {line}")
     return 0
 
 
-def _write_captions(command: RecaptionCommand, data: ImagesConfig) -> "Recaptioned":
+def _write_captions(command: RecaptionCommand, data: ImagesConfig) -> "RecaptionResult":
     """Caption the images with the model, with a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import Progress
@@ -95,7 +95,7 @@ def _write_captions(command: RecaptionCommand, data: ImagesConfig) -> "Recaption
         )
 
 
-def _report(column: str, result: "Recaptioned", new: bool) -> list[str]:
+def _report(column: str, result: "RecaptionResult", new: bool) -> list[str]:
     total = result.written + result.kept + result.empty + len(result.unread)
     share = f" ({result.empty / total:.1%})" if result.empty else ""
     lines = [
@@ -113,9 +113,9 @@ def _report(column: str, result: "Recaptioned", new: bool) -> list[str]:
         lines.append(
             f"skipped: {len(result.unknown)} names that are not images of the folder: {first}"
         )
-    if result.num_cut:
+    if result.num_truncated:
         lines.append(
-            f"note: {result.num_cut} captions were truncated at --max-tokens; give a larger "
+            f"note: {result.num_truncated} captions were truncated at --max-tokens; give a larger "
             "number and another column"
         )
     lines.append(f"mix them in training: --text.captions name 0.5 {column} 0.5")

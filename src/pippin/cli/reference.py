@@ -9,8 +9,8 @@ import tyro
 
 from pippin.cli.options import parse
 from pippin.evaluation.config import EvaluationConfig
-from pippin.system.ranks import first_process, process_count
-from pippin.system.terminal import say
+from pippin.system.ranks import get_world_size, is_rank0
+from pippin.system.terminal import print_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +47,10 @@ def main(argv: list[str]) -> int:
         batch_size=command.batch_size,
     )
 
-    if not first_process():
+    if not is_rank0():
         return 0
-    if process_count() > 1:
-        say("a reference is measured by rank 0 only; other ranks exit", error=True)
+    if get_world_size() > 1:
+        print_text("a reference is measured by rank 0 only; other ranks exit", error=True)
 
     from pippin.run.reference import write_reference
     from pippin.system.device import resolve_device
@@ -58,14 +58,14 @@ def main(argv: list[str]) -> int:
     device = resolve_device(command.device)
     reference = write_reference(command.images, command.out, config, command.resolution, device)
     dim = len(reference.pooled.mean)
-    say(
+    print_text(
         f"written: {command.out} ({reference.extractor}, {dim} features of {reference.count} "
         f"images); "
         f"next: pippin evaluate FOLDER --reference {command.out} "
         f"--features {command.features} ..."
     )
     if reference.count is not None and reference.count <= dim:
-        say(
+        print_text(
             f"note: {reference.count} images are too few for {dim} dimensions: the Frechet "
             "distance is strongly biased upwards, even between samples of one distribution"
         )

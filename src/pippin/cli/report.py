@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from pippin.cli.options import parse
-from pippin.system.terminal import say
+from pippin.system.terminal import print_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +40,15 @@ def main(argv: list[str]) -> int:
     from pippin.study.comparison_report import render_comparison
     from pippin.study.markdown import SUFFIX, render_markdown
     from pippin.study.report import render_report
-    from pippin.study.samples_report import holds_samples, render_samples
+    from pippin.study.samples_report import has_sample_manifest, render_samples
 
     first, *others = command.folders
     if command.out is not None and command.out.suffix == SUFFIX and not others:
-        say(render_markdown(first, command.out))
+        print_text(render_markdown(first, command.out))
     elif others:
-        say(render_comparison(first, others[0], command.out))
-    elif holds_samples(first):
-        say(render_samples(first, command.out))
+        print_text(render_comparison(first, others[0], command.out))
+    elif has_sample_manifest(first):
+        print_text(render_samples(first, command.out))
     else:
-        say(render_report(first, command.out))
+        print_text(render_report(first, command.out))
     return 0

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pippin.cli.options import DataPlace, parse, parse_seeds
+from pippin.cli.options import DataLocation, parse, parse_seeds
 from pippin.sampling.config import SamplingConfig
-from pippin.system.terminal import say
+from pippin.system.terminal import print_text
 from pippin.system.text import argument_text, read_entries
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class SampleCommand:
     """For a converted text-to-image model: its text encoders; see text.source of recipes."""
     text_combine: Literal["features", "sd3"] | None = None
     """Combination of the features of several encoders, if not as in the recipe."""
-    data: DataPlace = field(default_factory=DataPlace)
+    data: DataLocation = field(default_factory=DataLocation)
     """Images, needed only for --control.ask training, or to name the classes of a model made by an
     older version."""
     autoencoder: str | None = None
@@ -56,9 +56,9 @@ class SampleCommand:
 def main(argv: list[str]) -> int:
     """Parse, load, sample, save."""
     if not argv or argv[0] in ("-h", "--help"):
-        say("usage: pippin sample [RUN] [options]      pippin sample RUN --help shows them")
-        say("RUN: a run folder, an exported folder or the name of a shipped model")
-        say(f"without RUN, {TEXT_MODEL} generates images of --prompts")
+        print_text("usage: pippin sample [RUN] [options]      pippin sample RUN --help shows them")
+        print_text("RUN: a run folder, an exported folder or the name of a shipped model")
+        print_text(f"without RUN, {TEXT_MODEL} generates images of --prompts")
         return 0 if argv else 2
     from pippin.run.trained import SHIPPED_PREFIX, trained_recipe, trained_sampling
 
@@ -72,10 +72,10 @@ def main(argv: list[str]) -> int:
     if sampling.negative_prompt is not None:
         sampling = replace(sampling, negative_prompt=argument_text(sampling.negative_prompt))
 
-    from pippin.run.crew import assembled, own_card
     from pippin.run.load import load_run
-    from pippin.run.sample import different_rows, draw_into, help_drawing, sample_rows
+    from pippin.run.sample import draw_into, sample_as_worker, sample_rows, unique_rows
     from pippin.run.sample_folder import GRID
+    from pippin.run.sampling_group import join_sampling_group, with_local_device
 
     if command.text_combine and not command.text_source:
         raise ValueError("--text-combine has no effect without --text-source: give both")
@@ -83,8 +83,8 @@ def main(argv: list[str]) -> int:
         combine = command.text_combine or recipe.text.combine
         text = replace(recipe.text, source=command.text_source, combine=combine)
         recipe = replace(recipe, text=text)
-    recipe = own_card(recipe)
-    with assembled(recipe) as crew:
+    recipe = with_local_device(recipe)
+    with join_sampling_group(recipe) as crew:
         run = load_run(
             source,
             sampling.weights,
@@ -94,13 +94,13 @@ def main(argv: list[str]) -> int:
             autoencoder=command.autoencoder,
         )
         if not crew.world.first:
-            help_drawing(run)
+            sample_as_worker(run)
             return 0
         requested = _requested(run, command)
         if line := _count_note(len(requested), len(seeds), command):
-            say(line, error=True)
+            print_text(line, error=True)
         prompts = [requested[index % len(requested)] for index in range(len(seeds))]
-        count = len(different_rows(sample_rows(run, prompts, seeds)))
+        count = len(unique_rows(sample_rows(run, prompts, seeds)))
         out = command.out or (
             Path("samples") / source.removeprefix(SHIPPED_PREFIX)
             if source.startswith(SHIPPED_PREFIX)
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int:
         )
         draw_into(run, prompts, seeds, sampling, out)
     images = f"{count} image{'' if count == 1 else 's'}"
-    say(f"{images} in {out}, sampled from {run.said}; grid: {out / GRID}")
+    print_text(f"{images} in {out}, sampled from {run.said}; grid: {out / GRID}")
     return 0
 
 

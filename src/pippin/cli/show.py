@@ -14,7 +14,7 @@ from pippin.data.config import ImagesConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.recipes.latents import Shape, latent_shape_of
 from pippin.recipes.recipe import Recipe
-from pippin.system.terminal import plain, say
+from pippin.system.terminal import plain_text, print_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,7 +40,7 @@ class ShowCommand:
 def main(argv: list[str]) -> int:
     """Parse and print."""
     if not argv or argv[0] in ("-h", "--help"):
-        say(USAGE.format(recipes=recipe_list()))
+        print_text(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
     default = ShowCommand(recipe=recipe, num_classes=recorded_classes(argv))
@@ -58,10 +58,10 @@ def main(argv: list[str]) -> int:
 def _table(name: str, command: ShowCommand) -> "Table":
     from rich.table import Column, Table
 
-    table = Table("", Column(plain(name)), show_lines=False)
+    table = Table("", Column(plain_text(name)), show_lines=False)
     shape = command.latent_shape or latent_shape_of(command.recipe)
     for left, right in (*_described(command.recipe), *_costs(command, shape)):
-        table.add_row(plain(left), plain(right))
+        table.add_row(plain_text(left), plain_text(right))
     return table
 
 
@@ -115,18 +115,18 @@ def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
     """Rows on the recipe's cost per image."""
     from pippin.run.activations import activation_bytes
     from pippin.run.cost import denoiser_flops, meta_model
-    from pippin.run.states import classes_of
-    from pippin.training.recompute import recompute_blocks
+    from pippin.run.states import num_classes_of
+    from pippin.training.activation_checkpointing import checkpoint_blocks
 
     recipe = command.recipe
-    classes = command.num_classes or classes_of(recipe)
+    classes = command.num_classes or num_classes_of(recipe)
     model = meta_model(recipe.conditioning, recipe.denoiser, classes, shape[0])
     parts = {"denoiser": model.denoiser, "conditioner": model.conditioner}
     counts = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
     forward = denoiser_flops(model, shape)
     step = denoiser_flops(model, shape, backward=True)
     every = recipe.train.gradient_checkpointing
-    recompute_blocks(model.denoiser.blocks, every)
+    checkpoint_blocks(model.denoiser.blocks, every)
     stored = activation_bytes(model, shape)
     checkpointing = f"; gradient checkpointing {every}" if every else ""
     return [

@@ -8,11 +8,17 @@ from typing import Annotated, Literal
 import tyro
 
 from pippin.cli.options import parse, parse_seeds
-from pippin.studies.options import FeatureChoice, Machine, in_features, on_data, on_machine
+from pippin.studies.options import (
+    FeatureChoice,
+    MachineSettings,
+    with_data_path,
+    with_features,
+    with_machine_settings,
+)
 from pippin.studies.scales import ScaleName
 from pippin.study.executors import Executor, LocalExecutor
 from pippin.study.slurm import SlurmConfig, SlurmExecutor
-from pippin.system.terminal import say
+from pippin.system.terminal import print_text
 
 ExecutorName = Literal["inline", "local", "slurm"]
 USAGE = """usage: pippin study list
@@ -20,7 +26,7 @@ USAGE = """usage: pippin study list
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyCommand(Machine):
+class StudyCommand(MachineSettings):
     """Run the unfinished runs of a study, and write its report."""
 
     scale: ScaleName | None = None
@@ -50,7 +56,7 @@ def main(argv: list[str]) -> int:
     if argv == ["list"]:
         return _list()
     if len(argv) < 2 or argv[0] != "run" or argv[1] in ("-h", "--help"):
-        say(USAGE)
+        print_text(USAGE)
         return 0 if set(argv) & {"-h", "--help"} else 2
     name, rest = argv[1], argv[2:]
     command = parse(StudyCommand, f"pippin study run {name}", rest, StudyCommand())
@@ -94,7 +100,7 @@ def run(
     data_path: str | None = None,
     executor: Executor | None = None,
     *,
-    machine: Machine | None = None,
+    machine: MachineSettings | None = None,
     other_data_path: str | None = None,
     features: FeatureChoice | None = None,
 ) -> int:
@@ -107,8 +113,10 @@ def run(
     from pippin.study.report import render_report
     from pippin.study.runner import run_study
 
-    study = in_features(get_study(name, seeds, scale), features or FeatureChoice())
-    study = on_machine(on_data(study, data_path, other_data_path), machine or Machine())
+    study = with_features(get_study(name, seeds, scale), features or FeatureChoice())
+    study = with_machine_settings(
+        with_data_path(study, data_path, other_data_path), machine or MachineSettings()
+    )
     recipes = (study.base, *study.starts.values())
     folders = {
         recipe.data.path: recipe.data
@@ -118,7 +126,7 @@ def run(
     for data in folders.values():  # an empty folder would fail in every run
         list_pictures(data).check_layout(data.path)
     summary = run_study(study, folder, execute, _say, pretrain, executor)
-    say(f"report: {render_report(folder)}")
+    print_text(f"report: {render_report(folder)}")
     if summary.interrupted:
         return RESUMABLE
     return 1 if "failed" in summary.statuses.values() else 0
@@ -129,9 +137,9 @@ def _list() -> int:
 
     width = max(map(len, STUDIES))
     for name, shipped in STUDIES.items():
-        say(f"{name:<{width}}  {shipped.description} ({', '.join(shipped.scales)})")
+        print_text(f"{name:<{width}}  {shipped.description} ({', '.join(shipped.scales)})")
     return 0
 
 
 def _say(text: str) -> None:
-    say(text, error=True)
+    print_text(text, error=True)

@@ -14,8 +14,8 @@ from pippin.data.config import OpenMojiConfig
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 from pippin.run.folder import Resume, RunFolder
-from pippin.system.ranks import first_process
-from pippin.system.terminal import say
+from pippin.system.ranks import is_rank0
+from pippin.system.terminal import print_text
 
 USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help shows all settings
        pippin train --config RUN/config.json [options]
@@ -43,7 +43,7 @@ class TrainCommand:
 def main(argv: list[str]) -> int:
     """Parse and train."""
     if not argv or argv[0] in ("-h", "--help"):
-        say(USAGE.format(recipes=recipe_list()))
+        print_text(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
     command = parse(TrainCommand, f"pippin train {name}", rest, TrainCommand(recipe=recipe))
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
         command = replace(command, recipe=replace_at(command.recipe, "init.from_scratch", True))
     folder = command.folder or Path("runs") / name.replace("/", "-")
     recipe = _with_recorded_settings(command.recipe, RunFolder(folder), command.resume)
-    return _train(replace(command, recipe=recipe), folder, recorded_places(argv, recipe))
+    return _train(replace(command, recipe=recipe), folder, recorded_locations(argv, recipe))
 
 
 def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
@@ -75,7 +75,7 @@ def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
 def _with_recorded_settings(recipe: Recipe, run: RunFolder, resume: Resume) -> Recipe:
     """Recipe of a resumed run whose record predates some settings: these get the values with which
     the run started."""
-    for path, value in run.begun_with(recipe).items() if run.goes_on(resume) else ():
+    for path, value in run.missing_settings(recipe).items() if run.goes_on(resume) else ():
         recipe = replace_at(recipe, path, value)
         _say(
             f"note: {run.path} started before the setting {path} existed, and resumes with {value}"
@@ -83,7 +83,7 @@ def _with_recorded_settings(recipe: Recipe, run: RunFolder, resume: Resume) -> R
     return recipe
 
 
-def recorded_places(argv: list[str], recipe: Recipe) -> dict[str, str]:
+def recorded_locations(argv: list[str], recipe: Recipe) -> dict[str, str]:
     """Resolved locations of paths recorded by ``--config`` and not changed by options.
 
     Args:
@@ -93,18 +93,18 @@ def recorded_places(argv: list[str], recipe: Recipe) -> dict[str, str]:
     if argv[0] != "--config":
         return {}
     from pippin.run.inputs import read_inputs
-    from pippin.run.places import given_again
+    from pippin.run.paths import unchanged_paths
 
     path = Path(argv[1])
     inputs = read_inputs(path.parent)
-    return {} if inputs is None else given_again(recipe, Recipe.load(path), inputs.places)
+    return {} if inputs is None else unchanged_paths(recipe, Recipe.load(path), inputs.places)
 
 
 def located_recipe(argv: list[str], recipe: Recipe) -> Recipe:
     """Recipe with the paths recorded by ``--config`` resolved from here."""
-    from pippin.run.places import locate
+    from pippin.run.paths import locate
 
-    return locate(recipe, recorded_places(argv, recipe))
+    return locate(recipe, recorded_locations(argv, recipe))
 
 
 def recorded_classes(argv: list[str]) -> int | None:
@@ -121,9 +121,9 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str]) -> int:
     from pippin.cli.main import RESUMABLE
     from pippin.run.train import train
     from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
-    from pippin.training.world import refuse_lone_tasks
+    from pippin.training.world import refuse_unconnected_tasks
 
-    refuse_lone_tasks()
+    refuse_unconnected_tasks()
     try:
         train(
             command.recipe,
@@ -143,12 +143,12 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str]) -> int:
     except TrainingDivergedError as error:
         _say(f"error: {error}")
         return 1
-    if first_process():
-        say(f"trained: {folder}; next: pippin sample {folder} or pippin evaluate {folder}")
+    if is_rank0():
+        print_text(f"trained: {folder}; next: pippin sample {folder} or pippin evaluate {folder}")
     return 0
 
 
 def _say(text: str) -> None:
     """Print on rank 0 only."""
-    if first_process():
-        say(text, error=True)
+    if is_rank0():
+        print_text(text, error=True)

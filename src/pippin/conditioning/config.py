@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from pippin.config import (
-    WHERE_SET,
+    PROTOCOL_IF_CHANGED,
     Config,
     ConfigError,
     above,
@@ -43,7 +43,7 @@ class LabelSemantic(Config):
     num_tokens: int = 4
     """Tokens per class if the label uses attention; otherwise the number of learned constant
     tokens of a joint-attention model."""
-    init_std: float = field(default=0.02, metadata=WHERE_SET)
+    init_std: float = field(default=0.02, metadata=PROTOCOL_IF_CHANGED)
     """Standard deviation of the normal initialisation of class tokens and vectors: 0.02 (DiT) or 1
     (latent diffusion)."""
 
@@ -72,7 +72,9 @@ class TextSemantic(Config):
     projection: Literal["none", "linear", "mlp"] = "linear"
     """Projection from the encoder's width to the denoiser's: linear (SD3), mlp (PixArt-alpha),
     none (LDM)."""
-    projection_init: Literal["xavier", "normal"] = field(default="xavier", metadata=WHERE_SET)
+    projection_init: Literal["xavier", "normal"] = field(
+        default="xavier", metadata=PROTOCOL_IF_CHANGED
+    )
     """Initial weights of the projection: Xavier uniform, or normal with standard deviation 0.02,
     as published for PixArt-alpha."""
     null: Literal["learned", "empty"] = "learned"
@@ -175,7 +177,9 @@ class ControlConfig(Config):
     either group."""
     high_gate: Gate = ConstantGate()
     low_gate: Gate = ConstantGate()
-    embedding: Literal["per-field", "sdxl"] = field(default="per-field", metadata=WHERE_SET)
+    embedding: Literal["per-field", "sdxl"] = field(
+        default="per-field", metadata=PROTOCOL_IF_CHANGED
+    )
     """Embedding of the fields. per-field: each field as numbers in [0, 1], with an MLP of its own.
     sdxl: all fields as raw numbers (pixels for sizes and corners) through one sinusoid and one
     shared MLP with torch's initial weights, constant in time; output_init and num_frequencies are

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pippin.control import CONTROL_FIELDS, recorded
+from pippin.control import CONTROL_FIELDS, recorded_fields
 from pippin.types import ControlBatch
 
 
@@ -16,7 +16,7 @@ def unit_values(name: str, control: ControlBatch) -> Float[Tensor, "batch parts"
         ValueError: the field is missing, or a value lies outside its declared range.
     """
     field = CONTROL_FIELDS[name]
-    missing = [source for source in recorded((name,)) if source not in control]
+    missing = [source for source in recorded_fields((name,)) if source not in control]
     if missing:
         raise ValueError(f"control {missing[0]!r} is needed; the batch has {sorted(control)}")
     if field.ratio_of is not None:

@@ -12,19 +12,19 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from pippin.control import ColourJitter, Look
+from pippin.control import Augmentation, ColourJitter
 from pippin.data.class_copula import INDEPENDENT, ClassCopula
-from pippin.data.config import LookLaw
+from pippin.data.config import AugmentationConfig
 from pippin.film_grain import add_grain
 
-CLEAN = Look()
+CLEAN = Augmentation()
 MAX_FLOAT32_UNIFORM = 1 - 2**-24
 """Largest value of a float32 uniform draw, so that no quality exceeds the maximum."""
 
 
 def draw_augmentation(
-    config: LookLaw, generator: torch.Generator, copula: ClassCopula = INDEPENDENT
-) -> Look:
+    config: AugmentationConfig, generator: torch.Generator, copula: ClassCopula = INDEPENDENT
+) -> Augmentation:
     """Draw the augmentation of a view. Takes seven uniform numbers, whatever the configuration.
 
     Factors are float32 numbers, so a cache records them exactly.
@@ -48,7 +48,9 @@ def draw_augmentation(
         )
     if grain_strength is not None:
         grain = float(torch.tensor(grain_strength) * config.grain_largest)
-    return Look(colour_jitter=ColourJitter(*factors.tolist()), jpeg_quality=quality, grain=grain)
+    return Augmentation(
+        colour_jitter=ColourJitter(*factors.tolist()), jpeg_quality=quality, grain=grain
+    )
 
 
 def _strength(
@@ -78,7 +80,7 @@ def _strength(
 
 
 def apply_augmentation(
-    image: UInt8[Tensor, "3 height width"], look: Look
+    image: UInt8[Tensor, "3 height width"], look: Augmentation
 ) -> UInt8[Tensor, "3 height width"]:
     """Apply brightness, contrast, saturation, grain, then JPEG, in the order of a camera. Clean
     values leave every bit unchanged."""

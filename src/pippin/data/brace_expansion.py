@@ -4,7 +4,7 @@
 import re
 
 from pippin.config import ConfigError
-from pippin.system.secrets import split_places, without_secrets
+from pippin.system.secrets import split_sources, strip_url_secrets
 
 MAX_NAMES = 1_000_000
 """Maximum number of names that one pattern may expand to."""
@@ -20,7 +20,7 @@ def expand_braces(text: str) -> list[str]:
     Raises:
         ConfigError: more than a million names.
     """
-    return [name for part in split_places(text) for name in _names(part)]
+    return [name for part in split_sources(text) for name in _names(part)]
 
 
 def _names(text: str) -> list[str]:
@@ -28,7 +28,7 @@ def _names(text: str) -> list[str]:
     for piece in re.split(r"(\{[^{}]*\})", text):
         choices = _choices(piece)
         if len(names) * len(choices) > MAX_NAMES:
-            pattern = without_secrets(text)
+            pattern = strip_url_secrets(text)
             raise ConfigError(f"{pattern} expands to more than {MAX_NAMES} files; name fewer")
         names = [name + choice for name in names for choice in choices]
     return names

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pippin.control import Size
 from pippin.data.buckets import size_name
-from pippin.data.images import ImagesSource
+from pippin.data.images import ImageFolderSource
 from pippin.data.moments import MomentBatch, MomentSource, check_range
-from pippin.data.source import PictureSource
+from pippin.data.source import ImageSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class BucketedMoments:
         return self.buckets[numbers[0]].moments, self._place[indices]
 
 
-def bucket_pictures(source: PictureSource) -> dict[Size, list[int]]:
+def bucket_image_indices(source: ImageSource) -> dict[Size, list[int]]:
     """Image indices of each bucket size, by increasing ratio; empty buckets included."""
     buckets: dict[Size, list[int]] = {size: [] for size in source.config.view_sizes}
     for index in range(len(source)):
@@ -81,8 +81,8 @@ def bucket_pictures(source: PictureSource) -> dict[Size, list[int]]:
     return buckets
 
 
-def bucketed(
-    source: ImagesSource, moments_of: Callable[[PictureSource], MomentSource]
+def bucketed_moments(
+    source: ImageFolderSource, moments_of: Callable[[ImageSource], MomentSource]
 ) -> BucketedMoments:
     """Combine the moments of all buckets into one source; empty buckets are skipped.
 
@@ -97,7 +97,7 @@ def bucketed(
                 pictures=torch.tensor(indices),
                 moments=moments_of(source.part(indices)),
             )
-            for size, indices in bucket_pictures(source).items()
+            for size, indices in bucket_image_indices(source).items()
             if indices
         ]
     )

@@ -12,23 +12,23 @@ from torch.utils.data import DataLoader, Dataset
 
 from pippin.data.build_state import CacheBuildState, Say, open_finished
 from pippin.data.cache import CONTROL_PREFIX, LatentCache
-from pippin.data.claims import Ready, ShardClaims
 from pippin.data.config import CacheConfig
 from pippin.data.manifest import CacheError, Verify, cache_ingredients, cache_key
 from pippin.data.moments import Encoder, encode_images
+from pippin.data.shard_claims import Ready, ShardClaims
 from pippin.data.shards import write_shard
-from pippin.data.source import PictureSource
+from pippin.data.source import ImageSource
 from pippin.data.views import ViewBatch, make_views
 from pippin.rng import generator
-from pippin.system.children import start_worker, watch_workers
-from pippin.system.flush import make_folder
+from pippin.system.fsync import make_folder
+from pippin.system.worker_processes import start_worker, watch_workers
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
 
 
 def build_cache(
-    source: PictureSource,
+    source: ImageSource,
     encoder: Encoder,
     config: CacheConfig,
     *,
@@ -93,7 +93,7 @@ class _Builder:
 
     def __init__(
         self,
-        source: PictureSource,
+        source: ImageSource,
         encoder: Encoder,
         state: CacheBuildState,
         device: torch.device | str,
@@ -185,7 +185,7 @@ class _Builder:
 class _Rows(Dataset):
     """Data set of prepared images, indexed by a range of rows."""
 
-    def __init__(self, source: PictureSource) -> None:
+    def __init__(self, source: ImageSource) -> None:
         self.source = source
 
     def __getitem__(self, rows: range) -> ViewBatch:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from pippin.data.claims import ShardClaims
 from pippin.data.config import CacheConfig
 from pippin.data.manifest import (
     MANIFEST,
@@ -19,9 +18,10 @@ from pippin.data.manifest import (
     check_shards,
     load_manifest,
 )
+from pippin.data.shard_claims import ShardClaims
 from pippin.data.shards import shard_fault, shard_name
-from pippin.data.source import PictureSource
-from pippin.system.files import file_digest, remove_staged
+from pippin.data.source import ImageSource
+from pippin.system.files import file_digest, remove_temporary_files
 
 Say = Callable[[str], None]
 """Callback for a message to the user."""
@@ -53,7 +53,7 @@ class CacheBuildState:
 
     def __init__(
         self,
-        source: PictureSource,
+        source: ImageSource,
         config: CacheConfig,
         folder: Path,
         ingredients: dict[str, Any],
@@ -104,7 +104,7 @@ class CacheBuildState:
         """Remove files of a stopped build or of a build with another shard size."""
         expected = {shard_name(number) for number in range(num_shards)}
         (self.folder / MANIFEST).unlink(missing_ok=True)
-        remove_staged(self.folder)
+        remove_temporary_files(self.folder)
         for path in self._shards():
             if path.name not in expected:
                 path.unlink()
@@ -130,7 +130,7 @@ class CacheBuildState:
         with self.claims.exclusive():
             if (self.folder / MANIFEST).exists():
                 return open_finished(self.folder, self._ingredients, "size")
-            remove_staged(self.folder)  # of builders that were killed
+            remove_temporary_files(self.folder)  # of builders that were killed
             manifest = self._manifest()
             manifest.save(self.folder / MANIFEST)
             return manifest

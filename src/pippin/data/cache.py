@@ -18,7 +18,7 @@ from pippin.data.manifest import (
 )
 from pippin.data.moments import Encoder, MomentBatch, check_range
 from pippin.data.shards import read_shard
-from pippin.data.source import PictureSource
+from pippin.data.source import ImageSource
 from pippin.types import Moments
 
 CONTROL_PREFIX = "control."
@@ -41,7 +41,7 @@ class LatentCache:
     @classmethod
     def open(
         cls,
-        source: PictureSource,
+        source: ImageSource,
         encoder: Encoder,
         config: CacheConfig,
         verify: Verify = "sha256",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pippin.data.cleaning import NotTextError, clean_caption
-from pippin.system.regular import open_regular
+from pippin.system.regular_files import open_regular
 from pippin.system.threads import map_in_threads
 
 SUFFIXES = (".txt", ".caption")

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from pippin.data.claims import Ready, ShardClaims
 from pippin.data.manifest import Verify
+from pippin.data.shard_claims import Ready, ShardClaims
 from pippin.data.shards import read_shard, shard_fault, shard_name, write_shard
-from pippin.system.files import remove_staged
-from pippin.system.flush import make_folder
-from pippin.types import CutCaption, TextFeatures
+from pippin.system.files import remove_temporary_files
+from pippin.system.fsync import make_folder
+from pippin.types import TextFeatures, TruncatedCaption
 
 SHARD = 2048
 """Number of captions in a shard."""
@@ -35,7 +35,7 @@ class CaptionEncoder(Protocol):
         """Token features at every position, mask of a caption's own tokens, pooled vector."""
         ...
 
-    def cuts(self, captions: Sequence[str], num_tokens: int) -> Sequence[CutCaption]:
+    def cuts(self, captions: Sequence[str], num_tokens: int) -> Sequence[TruncatedCaption]:
         """Captions that are truncated to ``num_tokens``."""
         ...
 
@@ -191,7 +191,7 @@ class _Builder:
                 if not any_claimed:
                     claims.wait_for_shard()
             with claims.exclusive():
-                remove_staged(self.folder)  # of builders that were killed
+                remove_temporary_files(self.folder)  # of builders that were killed
 
     def _enter(self, claims: ShardClaims) -> None:
         """Start the build after a check of existing shards, or join a running build.
@@ -203,7 +203,7 @@ class _Builder:
             if not claims.is_only_builder():
                 claims.join_build()
                 return
-            remove_staged(self.folder)
+            remove_temporary_files(self.folder)
             complete = [self.is_complete(number, "sha256") for number in range(self.num_shards)]
             for number, shard_is_complete in enumerate(complete):
                 if not shard_is_complete:

@@ -9,9 +9,9 @@ from pippin.control import Size
 from pippin.data.config import ImagesConfig
 from pippin.data.images import split_images
 from pippin.data.metadata_columns import MAIN
+from pippin.data.openmoji_table import Split
 from pippin.data.scan import Scan, ScannedImage
-from pippin.data.table import Split
-from pippin.image_files import RULES, Rule
+from pippin.image_files import CONVERSION_RULES, ConversionRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Summary:
     """Shorter side of stored files, in pixels."""
     aspect: Spread
     """Width / height."""
-    rules: dict[Rule, int]
+    rules: dict[ConversionRule, int]
     """Decoding rule -> number of images that needed it."""
     repeated: int
     """Number of images that duplicate the bytes of an earlier one."""
@@ -76,7 +76,7 @@ def summarise(scan: Scan, config: ImagesConfig) -> Summary:
         },
         shorter_side=Spread.of([min(p.size) for p in images]),
         aspect=Spread.of([p.size.width / p.size.height for p in images]),
-        rules={rule: rule_counts[rule] for rule in RULES if rule_counts[rule]},
+        rules={rule: rule_counts[rule] for rule in CONVERSION_RULES if rule_counts[rule]},
         repeated=len(images) - len({p.sha256 for p in images}),
         notes=tuple(_notes(scan, config, classes)),
     )

@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, WHERE_SET, Config, ConfigError, at_least, within
+from pippin.config import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, Config, ConfigError, at_least, within
 from pippin.control import CONTROL_FIELDS, SMALLEST_SIDE, Size
 from pippin.data.buckets import BUCKET_STEP, bucket_sizes, check_ratios, nearest_bucket
 
@@ -13,7 +13,7 @@ Art = Literal["openmoji", "twemoji"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SizeLaw(Config):
+class OriginalSizeConfig(Config):
     """Distribution of original sizes: log-uniform between two sides, with a class correlation."""
 
     smallest: int = 24
@@ -31,7 +31,7 @@ class SizeLaw(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CropLaw(Config):
+class CropConfig(Config):
     """Random crops with the training image's aspect ratio: the side is uniform in a range of
     shares of the largest crop (for a square: of the source's shorter side), and the corner is
     uniform over all positions where the crop fits."""
@@ -54,7 +54,7 @@ class CropLaw(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookLaw(Config):
+class AugmentationConfig(Config):
     """Augmentation of a view at its training size; none by default."""
 
     colour_jitter: float = 0.0
@@ -65,9 +65,9 @@ class LookLaw(Config):
     jpeg_smallest: int = 10
     jpeg_largest: int = 95
     """Largest JPEG quality; the quality is uniform between both bounds."""
-    grain_share: float = field(default=0.0, metadata=WHERE_SET)
+    grain_share: float = field(default=0.0, metadata=PROTOCOL_IF_CHANGED)
     """Share of views that get film grain."""
-    grain_largest: float = field(default=32.0, metadata=WHERE_SET)
+    grain_largest: float = field(default=32.0, metadata=PROTOCOL_IF_CHANGED)
     """Maximum standard deviation of the grain, uniform from 0, in levels of 255."""
 
     def __post_init__(self) -> None:
@@ -99,9 +99,9 @@ class OpenMojiConfig(Config):
     left_out: tuple[str, ...] = ()
     """Captions of images excluded from training: names ("green apple"), or names in one art
     ("rocket, twemoji"). They make a pair of attribute and object new to the model."""
-    size_law: SizeLaw = field(default_factory=SizeLaw)
-    crop_law: CropLaw = field(default_factory=CropLaw)
-    look: LookLaw = field(default_factory=LookLaw)
+    size_law: OriginalSizeConfig = field(default_factory=OriginalSizeConfig)
+    crop_law: CropConfig = field(default_factory=CropConfig)
+    look: AugmentationConfig = field(default_factory=AugmentationConfig)
     views: int = 8
     """Number of cached views (crops, flips and tones) of each image; epoch e uses view e mod
     views."""
@@ -151,14 +151,14 @@ class ImagesConfig(Config):
     resolution: int = 64
     """Side of a training image in pixels; with buckets, the side of a square with about as many
     pixels."""
-    aspect_ratios: tuple[float, ...] = field(default=(), metadata=WHERE_SET)
+    aspect_ratios: tuple[float, ...] = field(default=(), metadata=PROTOCOL_IF_CHANGED)
     """Buckets: height / width of training images, in increasing order. Each image belongs to the
     nearest bucket. Empty: squares only."""
-    bucket_step: int = field(default=BUCKET_STEP, metadata=WHERE_SET)
+    bucket_step: int = field(default=BUCKET_STEP, metadata=PROTOCOL_IF_CHANGED)
     """Step of bucket sides: a multiple of the autoencoder factor times the denoiser's patch size,
     or times the downsampling factor of a UNet."""
-    crop_law: CropLaw = field(default_factory=CropLaw)
-    look: LookLaw = field(default_factory=LookLaw)
+    crop_law: CropConfig = field(default_factory=CropConfig)
+    look: AugmentationConfig = field(default_factory=AugmentationConfig)
     views: int = 8
     """Number of cached views (crops and flips) of each image; epoch e uses view e mod views."""
     max_pictures: int | None = None
@@ -227,10 +227,12 @@ class ShapesConfig(Config):
     may correlate with it."""
     resolution: int = 64
     """Side of a training image in pixels."""
-    size_law: SizeLaw = field(default_factory=SizeLaw)
-    crop_law: CropLaw = field(default_factory=lambda: CropLaw(smallest=1.0, flip_probability=0.0))
+    size_law: OriginalSizeConfig = field(default_factory=OriginalSizeConfig)
+    crop_law: CropConfig = field(
+        default_factory=lambda: CropConfig(smallest=1.0, flip_probability=0.0)
+    )
     """Whole, unflipped images by default, so captions hold for every view."""
-    look: LookLaw = field(default_factory=LookLaw)
+    look: AugmentationConfig = field(default_factory=AugmentationConfig)
     correlation: CorrelationConfig = field(default_factory=CorrelationConfig)
     views: int = 1
     """Number of cached views (crops, flips, jitter, grain and JPEG qualities) of each scene; epoch

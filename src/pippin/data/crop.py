@@ -10,22 +10,22 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pippin.control import Control, Corner, Look, Size
+from pippin.control import Augmentation, Control, Corner, Size
 from pippin.data.augmentation import CLEAN, apply_augmentation
 from pippin.data.class_copula import INDEPENDENT, ClassCopula
-from pippin.data.config import CropLaw
+from pippin.data.config import CropConfig
 
-SQUARE = Size(1, 1)
+SQUARE_SHAPE = Size(1, 1)
 """Shape of training images without buckets."""
 
 
 def draw_control(
     original_size: Size,
-    config: CropLaw,
+    config: CropConfig,
     generator: torch.Generator,
     *,
     size: Size,
-    look: Look = CLEAN,
+    look: Augmentation = CLEAN,
     copula: ClassCopula = INDEPENDENT,
 ) -> Control:
     """Draw a crop with the training image's aspect ratio, and a flip.
@@ -52,7 +52,7 @@ def draw_control(
     )
     if local < config.local_share:
         longer = min(max(size), int(longest))
-    crop = crop_of(size, longer)
+    crop = crop_size_of(size, longer)
     counts = (source - side + 1 for source, side in zip(original_size, crop, strict=True))
     corner = Corner(*(int(uniform * n) for uniform, n in zip((top, left), counts, strict=True)))
     return Control(
@@ -64,7 +64,7 @@ def draw_control(
     )
 
 
-def crop_of(size: Size, longer: int) -> Size:
+def crop_size_of(size: Size, longer: int) -> Size:
     """Crop with a training image's aspect ratio and a given longer side; the shorter side is
     rounded to whole pixels, at least one."""
     shorter = max(1, round(longer * min(size) / max(size)))
@@ -112,7 +112,7 @@ def apply_control(
     return apply_augmentation(resized[0].round().clamp(0, 255).to(torch.uint8), control)
 
 
-def whole_image(original_size: Size, size: Size = SQUARE) -> Control:
+def whole_image(original_size: Size, size: Size = SQUARE_SHAPE) -> Control:
     """Control of the whole image, unflipped.
 
     Args:
@@ -148,7 +148,7 @@ def check_control(control: Control, source_size: Size, size: Size) -> None:
             f"a crop of {(height, width)} pixels at (top, left) = {(top, left)} does not fit "
             f"into a source of {tuple(source_size)}"
         )
-    if control.crop_size != crop_of(size, max(height, width)):
+    if control.crop_size != crop_size_of(size, max(height, width)):
         allowed = "square" if size.height == size.width else f"in the shape of {tuple(size)}"
         raise ValueError(
             f"the crop must be {allowed}, because the image is; got {(height, width)} pixels"

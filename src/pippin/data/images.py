@@ -17,14 +17,14 @@ from torch.nn.functional import interpolate
 from pippin.control import Control, Corner, Size
 from pippin.data.config import ImagesConfig
 from pippin.data.metadata_columns import MAIN
-from pippin.data.scan import Progress, ScannedImage, check_losses, scan
+from pippin.data.openmoji_table import Split
+from pippin.data.scan import Progress, ScannedImage, check_skipped_share, scan
 from pippin.data.split import fixed_subset, held_out_keys
-from pippin.data.table import Split
 from pippin.image_files import read_image
 
 
-class ImagesSource:
-    """One split of a custom data set; see :class:`pippin.data.source.PictureSource`.
+class ImageFolderSource:
+    """One split of a custom data set; see :class:`pippin.data.source.ImageSource`.
 
     Files with the same bytes form one group, named by its first file. A group belongs to one
     split, chosen by the hash of its name.
@@ -35,7 +35,7 @@ class ImagesSource:
         progress: called after every scanned file.
 
     Raises:
-        SourceRefusedError: too many files are skipped, or too few remain.
+        InvalidSourceError: too many files are skipped, or too few remain.
         ValueError, OSError: no such folder, or an invalid metadata file.
     """
 
@@ -45,7 +45,7 @@ class ImagesSource:
         self.config = config
         self.split: Split = split
         result = scan(config, progress=progress)
-        check_losses(result, config)
+        check_skipped_share(result, config)
         self._kinds = tuple(dict.fromkeys((MAIN, *result.caption_kinds)))
         self.class_names: tuple[str, ...] = result.class_names
         self.layout: str | None = result.layout
@@ -61,11 +61,11 @@ class ImagesSource:
         """Number of images in one epoch."""
         return len(self._items)
 
-    def part(self, indices: Sequence[int]) -> "ImagesSource":
+    def part(self, indices: Sequence[int]) -> "ImageFolderSource":
         """Subset of the images as a source; keys, and therefore random draws, stay the same."""
         return self._of([self._items[index] for index in indices])
 
-    def of_split(self, split: Split) -> "ImagesSource":
+    def of_split(self, split: Split) -> "ImageFolderSource":
         """Another split of the same scan; the folder is not scanned again."""
         source = self._of(self._items_of(split))
         source.split = split
@@ -75,7 +75,7 @@ class ImagesSource:
         images = self._splits[split]
         return fixed_subset(images, self.config.max_pictures, lambda image: image.name)
 
-    def _of(self, items: list[ScannedImage]) -> "ImagesSource":
+    def _of(self, items: list[ScannedImage]) -> "ImageFolderSource":
         chosen = copy(self)
         for cached in ("_hash", "probe_side"):  # values of the whole split
             vars(chosen).pop(cached, None)

@@ -9,7 +9,7 @@ archives have an order of preference, and the imported members are counted.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pippin.config import Config, ConfigError, nearest
+from pippin.config import Config, ConfigError, suggest_names
 from pippin.data.import_config import FOLDER, NONE, ImportConfig
 from pippin.data.import_names import (
     ANY,
@@ -27,7 +27,7 @@ from pippin.data.import_names import (
     match_kind,
 )
 from pippin.data.import_rows import ShardSchema
-from pippin.system.secrets import without_secrets
+from pippin.system.secrets import strip_url_secrets
 
 URLS = ("url", "image_url", "img_url")
 """Columns that show that images must still be downloaded."""
@@ -173,8 +173,8 @@ def _requested_column(
         )
     if match is None:
         raise ConfigError(
-            f"--{option} {requested}: {without_secrets(config.source)} has no such column"
-            f"{nearest(requested, schema.names)}; it has: {join_names(schema.names)}"
+            f"--{option} {requested}: {strip_url_secrets(config.source)} has no such column"
+            f"{suggest_names(requested, schema.names)}; it has: {join_names(schema.names)}"
         )
     return match
 
@@ -221,7 +221,7 @@ def _qualifier(kind: str) -> str:
 
 
 def _no_images(config: ImportConfig, schema: ShardSchema) -> str:
-    source = without_secrets(config.source)
+    source = strip_url_secrets(config.source)
     if config.image is None and any(find_name(name, schema.names) for name in URLS):
         return (
             f"{source} holds URLs and no images: fetch them first, for example with img2dataset; "

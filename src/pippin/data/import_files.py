@@ -14,7 +14,7 @@ from typing import Any
 
 from pippin.data.import_rows import BinaryFile
 from pippin.data.import_urls import find_store
-from pippin.system.files import naming
+from pippin.system.files import name_file_in_errors
 from pippin.system.secrets import is_url
 
 COMPRESSIONS: dict[bytes, Callable[[Any], Any]] = {
@@ -97,9 +97,9 @@ def _copied(source: Any, scratch: Path) -> BinaryFile:
     copy = TemporaryFile(dir=scratch)  # noqa: SIM115 (the caller closes it)
     try:
         while chunk := source.read(CHUNK):
-            with naming(scratch):  # an error here is not an error of the source
+            with name_file_in_errors(scratch):  # an error here is not an error of the source
                 copy.write(chunk)
-        with naming(scratch):
+        with name_file_in_errors(scratch):
             copy.seek(0)
     except BaseException:
         copy.close()

@@ -4,15 +4,15 @@
 from collections.abc import Mapping
 
 from pippin.data.import_names import printable
-from pippin.data.importing import Imported
+from pippin.data.importing import ImportResult
 
 NAMES = {"image": "images", "text": "captions", "label": "classes"}
 SHOWN = 12
 """Maximum number of names listed of each kind."""
 
 
-def summary(imported: Imported) -> str:
-    """Imported columns, counts of rows with image, caption and class, and ignored values."""
+def summary(imported: ImportResult) -> str:
+    """ImportResult columns, counts of rows with image, caption and class, and ignored values."""
     roles = dict.fromkeys(("image", "text", *sorted(imported.taken, key="label".__eq__)))
     columns = [
         f"{NAMES.get(role, role)} from {_counts(imported.taken[role])}"

@@ -16,7 +16,7 @@ from pippin.data.import_files import open_seekable, open_stream
 from pippin.data.import_parquet import count_values, open_parquet, read_parquet_schema
 from pippin.data.import_rows import FileSlice, OpenShard, Row, ShardSchema
 from pippin.data.import_urls import datasets_library, format_of, stem_of
-from pippin.system.secrets import redact, without_secrets
+from pippin.system.secrets import redact, strip_url_secrets
 
 NAMES = {"parquet": "parquet", "tar": "a tar archive"}
 """Names of formats for messages."""
@@ -59,7 +59,7 @@ class FileShard:
         except ConfigError:
             raise
         except Exception as error:  # the type depends on the reader of the format
-            shown, why = without_secrets(self.place), self._explained(error)
+            shown, why = strip_url_secrets(self.place), self._explained(error)
             raise ConfigError(f"{shown} cannot be read as {NAMES[str(kind)]}: {why}") from None
 
     @contextmanager
@@ -111,7 +111,7 @@ class FileShard:
             with open_seekable(self.notes, scratch, copy_urls=False) as file:
                 return count_values(file, STATUS)
         except Exception:  # any type; the file holds no images
-            return Counter({f"{PurePosixPath(without_secrets(self.notes)).name} unreadable": 1})
+            return Counter({f"{PurePosixPath(strip_url_secrets(self.notes)).name} unreadable": 1})
 
     def _checked(self, rows: Iterator[Row]) -> Iterator[Row]:
         try:

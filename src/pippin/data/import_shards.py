@@ -23,9 +23,9 @@ from pippin.data.import_columns import Columns
 from pippin.data.import_names import printable
 from pippin.data.import_rows import FileSlice, Row
 from pippin.data.import_sources import Shard
-from pippin.system.files import STAGING_SUFFIX, naming, write_text
-from pippin.system.flush import sync, sync_tree
-from pippin.system.formats import FormatError, read_stamped, stamped
+from pippin.system.files import TEMPORARY_SUFFIX, name_file_in_errors, write_text
+from pippin.system.formats import FormatError, read_versioned_json, with_checksum
+from pippin.system.fsync import sync, sync_tree
 
 KIND = "import"
 """Key in :data:`pippin.system.formats.FORMATS`."""
@@ -97,7 +97,7 @@ def read_part(shard: Shard, folder: Path, *, sizes: bool = True) -> Part | None:
 
 def _read_note(place: Path) -> Part:
     try:
-        part = Part(**read_stamped(place, KIND))
+        part = Part(**read_versioned_json(place, KIND))
         names = [row["file_name"] for row in part.rows]
         if part.num_bytes and len(part.num_bytes) != len(names):
             raise ValueError(f"it has {len(names)} rows and {len(part.num_bytes)} sizes")
@@ -136,12 +136,12 @@ def import_shard(shard: Shard, columns: Columns, folder: Path) -> None:
         OSError: no disk space.
     """
     place = folder / _name(shard)
-    staging = folder / PARTS / f"{place.name}{STAGING_SUFFIX}"
+    staging = folder / PARTS / f"{place.name}{TEMPORARY_SUFFIX}"
     shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
     _clear(place)
     staging.mkdir()
     try:
-        with naming(folder):
+        with name_file_in_errors(folder):
             part = _write_images(shard, columns, staging, folder / PARTS)
             sync_tree(staging)
         os.replace(staging, place)
@@ -149,7 +149,7 @@ def import_shard(shard: Shard, columns: Columns, folder: Path) -> None:
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    write_text(_part(shard, folder), json.dumps(stamped(KIND, asdict(part))))
+    write_text(_part(shard, folder), json.dumps(with_checksum(KIND, asdict(part))))
 
 
 def _clear(place: Path) -> None:

@@ -15,7 +15,7 @@ from pippin.data.import_shard_files import FileShard
 from pippin.data.import_urls import SUPPORTED, format_of, resolve_urls, stem_of
 from pippin.data.metadata import UNREAD
 from pippin.image_folder import SYSTEM_NAMES
-from pippin.system.secrets import is_url, without_secrets
+from pippin.system.secrets import is_url, strip_url_secrets
 
 Shard = FileShard | HubShard
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -28,7 +28,7 @@ def find_shards(config: ImportConfig) -> list[Shard]:
         ConfigError: no such source, a missing file, or a missing package.
     """
     source = config.source
-    shown = without_secrets(source)
+    shown = strip_url_secrets(source)
     is_local = os.path.exists(source)  # Path.exists fails for long names
     places = [source] if is_local else expand_braces(source)
     if source.startswith("pipe:"):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pippin.config import ConfigError
 from pippin.data.metadata import UNREAD
-from pippin.system.secrets import redact, redact_logs, without_secrets
+from pippin.system.secrets import redact, redact_logs, strip_url_secrets
 from pippin.system.threads import map_in_threads
 
 Format = Literal["parquet", "tar"]
@@ -52,7 +52,7 @@ def resolve_urls(places: list[str]) -> list[tuple[str, str]]:
 def _list_files(place: str) -> list[tuple[str, dict[str, Any]]]:
     """(URL, file information of the store) of the files that a URL names, sorted."""
     store, path = find_store(place)
-    shown, scheme = without_secrets(place), place.partition("://")[0]
+    shown, scheme = strip_url_secrets(place), place.partition("://")[0]
     try:
         if format_of(place) and "*" not in shown:
             return [(place, store.info(path))]
@@ -101,7 +101,7 @@ def find_store(place: str, *, reading: bool = False) -> tuple[Any, str]:
         advice = f"pip install {package}" if package else redact(error, place)
         raise ConfigError(f"reading {scheme}:// needs another package: {advice}") from None
     except Exception as error:  # no such scheme; no credentials
-        shown, why = without_secrets(place), redact(error, place)
+        shown, why = strip_url_secrets(place), redact(error, place)
         raise ConfigError(f"{shown} cannot be opened: {why}") from None
 
 
@@ -111,13 +111,13 @@ def _hub_url(place: str) -> str:
 
     if not re.match(rf"{re.escape(ENDPOINT)}/datasets/[^?]*/resolve/", place):
         return place
-    path = without_secrets(place).removeprefix(f"{ENDPOINT}/")
+    path = strip_url_secrets(place).removeprefix(f"{ENDPOINT}/")
     return f"hf://{path.replace('/resolve/', '@', 1)}"
 
 
 def _identity(place: str, info: dict[str, Any]) -> str:
     size = info.get("size")
-    name = PurePosixPath(without_secrets(place)).name
+    name = PurePosixPath(strip_url_secrets(place)).name
     identity = f"{name}, {'?' if size is None else size} bytes"
     tag = next((info[name] for name in TAGS if info.get(name)), None)
     return identity if tag is None else f"{identity}, {tag}"
@@ -125,13 +125,13 @@ def _identity(place: str, info: dict[str, Any]) -> str:
 
 def format_of(place: str) -> Format | None:
     """Format of a path or URL by its name; None if it is not supported."""
-    name = PurePosixPath(without_secrets(place)).name.lower()
+    name = PurePosixPath(strip_url_secrets(place)).name.lower()
     return next((kind for end, kind in FORMATS.items() if name.endswith(end)), None)
 
 
 def stem_of(place: str) -> str:
     """Path or URL without the suffix of its format."""
-    bare = without_secrets(place)
+    bare = strip_url_secrets(place)
     end = max((e for e in FORMATS if bare.lower().endswith(e)), key=len, default="")
     return bare[: len(bare) - len(end)]
 

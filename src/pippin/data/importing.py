@@ -20,10 +20,10 @@ from pippin.data.import_config import FOLDER, ImportConfig
 from pippin.data.import_folders import FolderClasses, find_classes, inner_folder
 from pippin.data.import_shards import PARTS, Part, import_shard, read_part
 from pippin.data.import_sources import Shard, find_shards
-from pippin.system.files import STAGING_SUFFIX, remove_staged, replacing
+from pippin.system.files import TEMPORARY_SUFFIX, atomic_write, remove_temporary_files
 from pippin.system.lock import folder_lock
-from pippin.system.secrets import without_secrets
-from pippin.system.workers import worker_pool
+from pippin.system.secrets import strip_url_secrets
+from pippin.system.worker_pool import worker_pool
 
 COLUMNS = "columns.json"
 """File in ``PARTS`` with the columns of all shards."""
@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(kw_only=True)
-class Imported:
+class ImportResult:
     """Result of an import: contents of the folder, and skipped or ignored parts of the source."""
 
     shards: int
@@ -59,9 +59,9 @@ class Imported:
     """Number of shards from an earlier version, whose ignored values are unknown."""
 
 
-def import_pictures(
+def import_images(
     config: ImportConfig, folder: Path, *, processes: int = 1, progress: Progress | None = None
-) -> Imported:
+) -> ImportResult:
     """Write images and metadata.jsonl; shards of earlier calls are kept.
 
     Args:
@@ -95,15 +95,15 @@ def import_pictures(
 
 def _write_metadata(
     config: ImportConfig, shards: list[Shard], folder: Path, num_before: int
-) -> Imported:
+) -> ImportResult:
     """Write the metadata of complete shards."""
-    imported = Imported(shards=len(shards), before=num_before)
+    imported = ImportResult(shards=len(shards), before=num_before)
     classes = None
     if config.label in (None, FOLDER):
         parts = ((shard.stem, _complete_part(shard, folder)) for shard in shards)
         classes = find_classes(parts, requested=config.label == FOLDER)
     with (
-        replacing(folder / "metadata.jsonl") as staging,
+        atomic_write(folder / "metadata.jsonl") as staging,
         staging.open("w", encoding="utf-8") as file,
     ):
         for shard in shards:
@@ -133,7 +133,7 @@ def _add_folders(part: Part, stem: str, classes: FolderClasses) -> None:
             counts["folders"] = counts.get("folders", 0) + 1
 
 
-def _count(imported: Imported, part: Part) -> None:
+def _count(imported: ImportResult, part: Part) -> None:
     labels = [row["label"] for row in part.rows if "label" in row]
     imported.pictures += len(part.rows)
     imported.lost += tuple(part.lost)
@@ -165,7 +165,7 @@ def _import_all(
                 job.result()
                 yield
     except BaseException:
-        for staging in (folder / PARTS).glob(f"*{STAGING_SUFFIX}"):  # left by killed workers
+        for staging in (folder / PARTS).glob(f"*{TEMPORARY_SUFFIX}"):  # left by killed workers
             shutil.rmtree(staging, ignore_errors=True)
         raise
 
@@ -194,7 +194,7 @@ def _locked_folder(folder: Path, config: ImportConfig) -> Iterator[None]:
         raise ConfigError(f"{folder} is not empty: choose a new folder to import into")
     with folder_lock(parts):
         for subfolder in (folder, parts):
-            remove_staged(subfolder)  # of an import that was killed
+            remove_temporary_files(subfolder)  # of an import that was killed
         path = parts / "import.json"
         if not any(parts.glob("[0-9]*.json")):  # nothing was imported: other settings are allowed
             (parts / COLUMNS).unlink(missing_ok=True)
@@ -212,4 +212,4 @@ def _locked_folder(folder: Path, config: ImportConfig) -> Iterator[None]:
 
 
 def _without_secrets(config: ImportConfig) -> ImportConfig:
-    return replace(config, source=without_secrets(config.source))
+    return replace(config, source=strip_url_secrets(config.source))

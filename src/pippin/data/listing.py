@@ -18,13 +18,13 @@ from pippin.data.config import ImagesConfig
 from pippin.data.layout import LayoutFacts, layout_facts
 from pippin.data.metadata import Metadata, Row, find_metadata, image_name, read_metadata
 from pippin.data.metadata_columns import MAIN
-from pippin.image_files import SUFFIXES, Reason
-from pippin.image_folder import FolderImages, Problem, find_images, is_unicode, unsupported
+from pippin.image_files import SUFFIXES, UnreadableReason
+from pippin.image_folder import FolderImages, Problem, find_images, is_unicode, unsupported_type
 
 Layout = Literal["metadata", "class folders", "flat"]
 
 ImageSkipReason = (
-    Reason
+    UnreadableReason
     | Problem
     | Literal[
         "unreadable caption",
@@ -42,7 +42,7 @@ ONE_CLASS = "picture"
 """Name of the only class of a source without labels."""
 
 
-class SourceRefusedError(ValueError):
+class InvalidSourceError(ValueError):
     """Custom data set that cannot be trained on."""
 
 
@@ -89,10 +89,10 @@ class Listing:
         """Reject a folder whose splits would become classes.
 
         Raises:
-            SourceRefusedError: the message says what to type.
+            InvalidSourceError: the message says what to type.
         """
         if refusal := self.facts.refusal(path):
-            raise SourceRefusedError(refusal)
+            raise InvalidSourceError(refusal)
 
     def skip(self, name: str, reason: ImageSkipReason, detail: str) -> None:
         """Record a skipped image."""
@@ -103,7 +103,7 @@ def list_pictures(config: ImagesConfig) -> Listing:
     """List the images of a folder, sorted by name, with their classes.
 
     Raises:
-        SourceRefusedError: the folder contains no images.
+        InvalidSourceError: the folder contains no images.
         ValueError: no such folder, or an invalid metadata file.
         OSError: a folder cannot be read.
     """
@@ -139,7 +139,7 @@ def list_pictures(config: ImagesConfig) -> Listing:
         _by_folder(listing, files)
     if not listing.entries and not listing.lost:
         skipped = "".join(f"; skipped: {line}" for line in listing.facts.skipped_lines())
-        raise SourceRefusedError(
+        raise InvalidSourceError(
             f"{folder} and its subfolders hold no image; allowed are {', '.join(SUFFIXES)} "
             f"files{skipped}"
         )
@@ -218,7 +218,7 @@ def _add_row(
     elif name.startswith(("../", "/")) or name in ("..", "."):
         skipped = name, "outside the folder", f"line {row.line} must name a file below it"
     elif Path(name).suffix.lower() not in SUFFIXES:
-        skipped = unsupported(name)
+        skipped = unsupported_type(name)
     elif label is None:
         skipped = name, "no label", f"line {row.line} leaves it empty"
     elif row.problem:

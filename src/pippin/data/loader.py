@@ -23,8 +23,8 @@ from pippin.data.buckets import size_name
 from pippin.data.moments import EncodedViews, Encoder, MomentBatch, MomentSource
 from pippin.data.views import ViewBatch
 from pippin.rng import generator, normal, permutation
-from pippin.system.children import start_worker, watch_workers
 from pippin.system.device import to_device
+from pippin.system.worker_processes import start_worker, watch_workers
 from pippin.types import Batch, Conditions, Moments, TextFeatures
 
 

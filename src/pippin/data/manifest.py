@@ -11,7 +11,7 @@ from pippin.config import Config, ConfigError, fingerprint, protocol
 from pippin.data.config import CacheConfig
 from pippin.data.moments import Encoder
 from pippin.data.shards import shard_name
-from pippin.data.source import PictureSource
+from pippin.data.source import ImageSource
 from pippin.system.files import file_digest
 
 CACHE_VERSION = 1
@@ -56,7 +56,7 @@ class Manifest(Config):
 
 
 def cache_ingredients(
-    source: PictureSource, encoder: Encoder, config: CacheConfig
+    source: ImageSource, encoder: Encoder, config: CacheConfig
 ) -> dict[str, Any]:
     """Everything that determines the content of a cache, as JSON values by name."""
     values = {

@@ -28,7 +28,7 @@ from pippin.data.metadata_columns import (
     near_columns,
 )
 from pippin.system.json_text import parse_json
-from pippin.system.regular import file_kind, open_regular
+from pippin.system.regular_files import file_kind, open_regular
 from pippin.system.text import decode_text
 
 NAMES = ("metadata.csv", "metadata.jsonl")

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pippin.control import Size
-from pippin.data.source import PictureSource
+from pippin.data.source import ImageSource
 from pippin.data.views import ViewBatch, make_views
 from pippin.encoders.pixels import to_pixels
 from pippin.types import ControlBatch, Images, Latents, Moments, Pixels
@@ -75,7 +75,7 @@ class EncodedViews:
 
     def __init__(
         self,
-        source: PictureSource,
+        source: ImageSource,
         encoder: Encoder,
         *,
         device: torch.device | str = "cpu",

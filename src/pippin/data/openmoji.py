@@ -14,10 +14,10 @@ from pippin.config import ConfigError
 from pippin.control import Control, Size
 from pippin.data.config import Art, OpenMojiConfig
 from pippin.data.crop import whole_image
+from pippin.data.openmoji_table import CLASSES, Emoji, Split, emojis_of_split, read_table
 from pippin.data.rasterise import has_svg, rasterise, renderer, svg_bytes
 from pippin.data.size import class_scores, original_size
 from pippin.data.split import fixed_subset
-from pippin.data.table import CLASSES, Emoji, Split, pictures_of, read_table
 from pippin.rng import normal, uniform
 
 CLEAN_SIZE = Size(256, 256)
@@ -43,7 +43,7 @@ class Item(NamedTuple):
 
 
 class OpenMojiSource:
-    """OpenMoji images of one split; see :class:`pippin.data.source.PictureSource`.
+    """OpenMoji images of one split; see :class:`pippin.data.source.ImageSource`.
 
     The meaning of an index depends on ``config.tones``: a base emoji whose views have random skin
     tones (``one-per-view``), an untoned drawing (``base-only``), or any drawing (``all``). With
@@ -65,7 +65,7 @@ class OpenMojiSource:
         self.decoder = renderer()
         self.lost = ()
         self.probe_side = CLEAN_SIZE.height
-        emojis = pictures_of(split)
+        emojis = emojis_of_split(split)
         all_tones = config.tones == "all"
         available = [Item(p, art) for art in config.art for p in emojis if has_svg(p.hexcode, art)]
         items = [item for item in available if all_tones or not item.emoji.base]

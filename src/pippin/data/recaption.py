@@ -23,12 +23,12 @@ from pippin.data.metadata import (
     read_metadata,
 )
 from pippin.data.metadata_columns import CAPTIONS, FILE, LABEL, MAIN, column_name
-from pippin.system.files import remove_staged, replacing
+from pippin.system.files import atomic_write, remove_temporary_files
 from pippin.system.json_text import parse_json
 from pippin.system.text import BOM, decode_text
 
 
-def given_captions(path: Path) -> dict[str, str]:
+def read_caption_file(path: Path) -> dict[str, str]:
     """Read image name -> caption from a .jsonl or .csv file with ``file_name`` and ``caption`` or
     ``text``.
 
@@ -54,7 +54,7 @@ def given_captions(path: Path) -> dict[str, str]:
     return captions
 
 
-def set_column(data: ImagesConfig, column: str, captions: Mapping[str, str]) -> Path:
+def add_caption_column(data: ImagesConfig, column: str, captions: Mapping[str, str]) -> Path:
     """Write captions into empty cells of a column. Without a metadata file, create one with all
     images and their classes.
 
@@ -90,8 +90,8 @@ def set_column(data: ImagesConfig, column: str, captions: Mapping[str, str]) -> 
 
 
 def _write(path: Path, text: str) -> None:
-    remove_staged(path.parent, path.name)  # left by a killed call
-    with replacing(path) as staging:
+    remove_temporary_files(path.parent, path.name)  # left by a killed call
+    with atomic_write(path) as staging:
         staging.write_bytes(text.encode())
         if path.exists():
             shutil.copymode(path, staging)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pippin.config import Config
-from pippin.data.source import PictureSource
+from pippin.data.source import ImageSource
 
 LISTED = 5
 """Maximum number of names in a message."""
@@ -53,7 +53,7 @@ class DataRecord(Config):
 
 
 def record_data(
-    train: PictureSource, held_out: PictureSource, captions: Sequence[str] = ()
+    train: ImageSource, held_out: ImageSource, captions: Sequence[str] = ()
 ) -> DataRecord:
     """Record the current data set.
 
@@ -74,7 +74,7 @@ def record_data(
     )
 
 
-def _record_split(source: PictureSource, captions: Sequence[str]) -> SplitRecord:
+def _record_split(source: ImageSource, captions: Sequence[str]) -> SplitRecord:
     labels = Counter(source.label(index) for index in range(len(source)))
     digests = {kind: hashlib.sha256() for kind in captions}
     for index in range(len(source)) if captions else ():
@@ -103,7 +103,7 @@ def class_changes(recorded: Sequence[str], now: Sequence[str]) -> str:
         "new": [name for name in now if name not in set(recorded)],
         "ids that mean another class": moved,
     }
-    changes = [f"{what}: {listed(names)}" for what, names in parts.items() if names]
+    changes = [f"{what}: {format_names(names)}" for what, names in parts.items() if names]
     return f"class names differ ({'; '.join(changes)})"
 
 
@@ -130,7 +130,7 @@ def decoder_change(recorded: DataRecord, now: DataRecord) -> str:
     return f"{recorded.decoder} decoded them before, {now.decoder} does now"
 
 
-def listed(names: Sequence[str]) -> str:
+def format_names(names: Sequence[str]) -> str:
     """First names of a list, and the number of the rest."""
     shown = ", ".join(names[:LISTED])
     more = len(names) - LISTED
@@ -154,4 +154,4 @@ def _counts(recorded: DataRecord, now: DataRecord, before: SplitRecord, after: S
     changes = [f"{name} {old.get(name, 0)} -> {new.get(name, 0)}" for name in names]
     if not changes:
         return f"{after.images} as before, but other files, or files of other classes"
-    return f"{before.images} -> {after.images}; {listed(changes)}"
+    return f"{before.images} -> {after.images}; {format_names(changes)}"

@@ -26,15 +26,21 @@ from pippin.data.layout import LayoutFacts
 from pippin.data.listing import (
     Entry,
     ImageSkipReason,
+    InvalidSourceError,
     Layout,
     Listing,
     SkippedImage,
-    SourceRefusedError,
     list_pictures,
 )
-from pippin.image_files import OF_BYTES, Reason, Rule, UnreadableImageError, inspect_image
-from pippin.system.files import file_digest, remove_staged, replacing
-from pippin.system.formats import stamped
+from pippin.image_files import (
+    PERMANENT_REASONS,
+    ConversionRule,
+    UnreadableImageError,
+    UnreadableReason,
+    inspect_image,
+)
+from pippin.system.files import atomic_write, file_digest, remove_temporary_files
+from pippin.system.formats import with_checksum
 from pippin.system.threads import map_in_threads
 
 INDEX_VERSION = 3
@@ -60,15 +66,15 @@ class FileRecord(Config):
     sha256: str = ""
     height: int = 0
     width: int = 0
-    rules: tuple[Rule, ...] = ()
-    reason: Reason | None = None
+    rules: tuple[ConversionRule, ...] = ()
+    reason: UnreadableReason | None = None
     """Reason why the file cannot be read; None = it can."""
     detail: str = ""
 
     @property
     def is_cacheable(self) -> bool:
         """True if the result is valid while size and modification time are unchanged."""
-        return self.reason is None or self.reason in OF_BYTES
+        return self.reason is None or self.reason in PERMANENT_REASONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +102,7 @@ class ScannedImage:
     """Size of the stored file, after EXIF rotation."""
     sha256: str
     """Hash of the file's bytes."""
-    rules: tuple[Rule, ...]
+    rules: tuple[ConversionRule, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +146,7 @@ def scan(config: ImagesConfig, *, fresh: bool = False, progress: Progress | None
         progress: called after every file.
 
     Raises:
-        SourceRefusedError: the folder contains no images.
+        InvalidSourceError: the folder contains no images.
         ValueError, OSError: see :func:`pippin.data.listing.list_pictures`.
     """
     listing = list_pictures(config)
@@ -152,11 +158,11 @@ def scan(config: ImagesConfig, *, fresh: bool = False, progress: Progress | None
     return _select(listing, files, config.min_side)
 
 
-def check_losses(result: Scan, config: ImagesConfig) -> None:
+def check_skipped_share(result: Scan, config: ImagesConfig) -> None:
     """Reject a source with too many skipped images, or with too few images for two splits.
 
     Raises:
-        SourceRefusedError: with the count of each reason and the first files.
+        InvalidSourceError: with the count of each reason and the first files.
     """
     total = len(result.lost) + len(result.pictures)
     if result.lost_share > config.max_lost_share:
@@ -165,14 +171,14 @@ def check_losses(result: Scan, config: ImagesConfig) -> None:
             f"\n  {image.name}: {image.reason}: {image.detail}"
             for image in result.lost[:MAX_LISTED]
         )
-        raise SourceRefusedError(
+        raise InvalidSourceError(
             f"{config.path}: {len(result.lost)} of {total} images would be skipped, more than the "
             f"allowed share of {config.max_lost_share:g}: {counts}. Repair or remove them, or "
             f"allow more with --data.max-lost-share.{_archives(result)}\nThe first:{first}\n"
             f"`pippin data check {config.path}` lists all"
         )
     if len({image.sha256 for image in result.pictures}) < 2:
-        raise SourceRefusedError(
+        raise InvalidSourceError(
             f"{config.path} has {len(result.pictures)} usable images; at least 2 different ones "
             "are needed: one to train on, one held out"
         )
@@ -307,7 +313,7 @@ def _save_index(path: Path, index: Index) -> None:
     """Save the index; if that fails, the next scan reads the files again."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_staged(path.parent, path.name)  # left by a killed scan
-        with replacing(path, durable=False) as staging:
-            content = stamped(Index.FORMAT, index.to_dict())
+        remove_temporary_files(path.parent, path.name)  # left by a killed scan
+        with atomic_write(path, durable=False) as staging:
+            content = with_checksum(Index.FORMAT, index.to_dict())
             staging.write_text(json.dumps(content), encoding="utf-8")

@@ -20,7 +20,7 @@ from statistics import NormalDist
 
 from pippin.control import Size
 from pippin.data.class_copula import correlated_normal
-from pippin.data.config import SizeLaw
+from pippin.data.config import OriginalSizeConfig
 
 
 def class_scores(counts: Sequence[int]) -> tuple[float, ...]:
@@ -38,7 +38,7 @@ def class_scores(counts: Sequence[int]) -> tuple[float, ...]:
     return tuple((z - mean) / math.sqrt(variance or 1.0) for z in raw)
 
 
-def original_size(config: SizeLaw, class_score: float, image_score: float) -> Size:
+def original_size(config: OriginalSizeConfig, class_score: float, image_score: float) -> Size:
     """Size of one image, square, in pixels.
 
     Args:

@@ -10,11 +10,11 @@ from torch import Tensor
 from pippin.control import Control, Size
 from pippin.data.config import DataConfig
 from pippin.data.listing import SkippedImage
-from pippin.data.table import Split
+from pippin.data.openmoji_table import Split
 
 
 @runtime_checkable
-class PictureSource(Protocol):
+class ImageSource(Protocol):
     """Images of one split. Indices are in ``range(len(source))``.
 
     Random draws are keyed by ``key(index)``, never by the index, so draws of an image do not

@@ -12,7 +12,7 @@ from pippin.control import Control, Size
 from pippin.data.augmentation import draw_augmentation
 from pippin.data.class_copula import INDEPENDENT, ClassCorrelatedSource
 from pippin.data.crop import apply_control, draw_control
-from pippin.data.source import PictureSource
+from pippin.data.source import ImageSource
 from pippin.rng import generator
 from pippin.types import ControlBatch, Images, stack_controls
 
@@ -27,9 +27,7 @@ class View:
     label: int
 
 
-def view_control(
-    source: PictureSource, index: int, view: int, size: Size | None = None
-) -> Control:
+def view_control(source: ImageSource, index: int, view: int, size: Size | None = None) -> Control:
     """Control of view ``view`` of an image; depends on (seed, image, view) and size only.
 
     Args:
@@ -56,7 +54,7 @@ def view_control(
     return draw_control(original_size, config.crop_law, draws, size=size, look=look, copula=copula)
 
 
-def make_view(source: PictureSource, index: int, view: int, size: Size | None = None) -> View:
+def make_view(source: ImageSource, index: int, view: int, size: Size | None = None) -> View:
     """Prepare view ``view`` of an image; its skin tone depends on (seed, image, view) only.
 
     Args:
@@ -71,7 +69,7 @@ def make_view(source: PictureSource, index: int, view: int, size: Size | None = 
     return View(image=image, control=control, label=source.label(index))
 
 
-def clean_view(source: PictureSource, index: int) -> View:
+def clean_view(source: ImageSource, index: int) -> View:
     """Deterministic view of an image at the training resolution, without augmentation.
 
     OpenMoji: the whole untoned image at 256 pixels. Custom data sets: the centred square, whatever
@@ -82,14 +80,14 @@ def clean_view(source: PictureSource, index: int) -> View:
     return View(image=image, control=control, label=source.label(index))
 
 
-def clean_images(source: PictureSource, batch_size: int) -> Iterator[Images]:
+def clean_images(source: ImageSource, batch_size: int) -> Iterator[Images]:
     """Clean views of all images in order, with one batch in memory at a time."""
     for part in torch.arange(len(source)).split(batch_size):
         yield torch.stack([clean_view(source, index).image for index in part.tolist()])
 
 
 def counterfactual(
-    source: PictureSource,
+    source: ImageSource,
     index: int,
     control: Control,
     view: int | None = None,
@@ -109,13 +107,13 @@ def counterfactual(
 
     Raises:
         ValueError: the source cannot return the image at this size
-            (:meth:`PictureSource.can_show`), or the crop does not fit or has another aspect ratio.
+            (:meth:`ImageSource.can_show`), or the crop does not fit or has another aspect ratio.
     """
     image = source.image(index, view, control.original_size)
-    return apply_control(image, control, *(size or square(source)))
+    return apply_control(image, control, *(size or square_size(source)))
 
 
-def square(source: PictureSource) -> Size:
+def square_size(source: ImageSource) -> Size:
     """Default size of evaluated and generated images."""
     return Size(source.config.resolution, source.config.resolution)
 
@@ -130,7 +128,7 @@ class ViewBatch:
 
 
 def make_views(
-    source: PictureSource,
+    source: ImageSource,
     indices: Sequence[int],
     views: Sequence[int],
     size: Size | None = None,

@@ -8,7 +8,7 @@ from pippin.denoisers.denoiser import Denoiser, TokenUse, Widths
 from pippin.nn.block import AdaLNBlock
 from pippin.nn.modulation import ModulatedOutput
 from pippin.nn.patches import PatchEmbedding, from_patches, patch_grid, split_variance
-from pippin.nn.positions import laid_positions
+from pippin.nn.positions import grid_positions
 from pippin.types import Embedded, Latents, Masking, Prediction
 
 
@@ -42,7 +42,7 @@ class DiT(Denoiser):
         grid = patch_grid(x_t, self.patch_size)
         x = self.patches(x_t)  # (B, N, D)
         # fp32 from here on, also under bf16 autocast
-        x = x + laid_positions(grid, x.shape[-1], x.device, self.base_grid)
+        x = x + grid_positions(grid, x.shape[-1], x.device, self.base_grid)
         for block in self.blocks:
             x = block(x, embedded.modulation, embedded.tokens, embedded.mask)
         x = from_patches(self.output(x, embedded.modulation), grid, self.patch_size)

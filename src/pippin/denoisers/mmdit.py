@@ -13,7 +13,7 @@ from pippin.nn.initialise import Linear
 from pippin.nn.mlp import MLP
 from pippin.nn.modulation import ModulatedOutput, Modulation, layer_norm, modulate
 from pippin.nn.patches import PatchEmbedding, from_patches, patch_grid
-from pippin.nn.positions import PositionTable, laid_positions
+from pippin.nn.positions import PositionTable, grid_positions
 from pippin.types import Embedded, Latents, Masking, Prediction
 
 Tokens = Float[Tensor, "batch tokens width"]
@@ -140,5 +140,5 @@ class MMDiT(Denoiser):
 
     def _positions(self, grid: tuple[int, int], x: Tokens) -> Float[Tensor, "tokens width"]:
         if self.table is None:
-            return laid_positions(grid, x.shape[-1], x.device, self.base_grid)
+            return grid_positions(grid, x.shape[-1], x.device, self.base_grid)
         return self.table(grid)

@@ -12,7 +12,7 @@ from pippin.nn.initialise import Linear, normal, zeros
 from pippin.nn.mlp import MLP
 from pippin.nn.modulation import ModulationTable, layer_norm, modulate
 from pippin.nn.patches import PatchEmbedding, from_patches, patch_grid, split_variance
-from pippin.nn.positions import laid_positions
+from pippin.nn.positions import grid_positions
 from pippin.types import Embedded, Latents, Masking, Prediction
 
 Tokens = Float[Tensor, "batch tokens width"]
@@ -94,4 +94,4 @@ class PixArt(Denoiser):
 
     def _positions(self, grid: tuple[int, int], x: Tokens) -> Float[Tensor, "tokens width"]:
         config = self.config
-        return laid_positions(grid, x.shape[-1], x.device, config.base_grid, config.interpolation)
+        return grid_positions(grid, x.shape[-1], x.device, config.base_grid, config.interpolation)

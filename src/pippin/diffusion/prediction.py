@@ -36,7 +36,7 @@ def target(kind: PredictionType, x0: Field, eps: Field, alpha: PerRow, sigma: Pe
         return eps
     if kind == "x0":
         return x0
-    a, b = mixture(kind, alpha, sigma)
+    a, b = target_coefficients(kind, alpha, sigma)
     return per_row(a, x0) * x0 + per_row(b, x0) * eps
 
 
@@ -50,7 +50,7 @@ def to_x0_and_eps(
     normalised latents. Close to these ends errors of the prediction are amplified by 1 / alpha
     and 1 / sigma.
     """
-    a, b = mixture(kind, alpha, sigma)
+    a, b = target_coefficients(kind, alpha, sigma)
     determinant = alpha * b - sigma * a
     regular = determinant != 0
     inverse = torch.where(regular, 1 / torch.where(regular, determinant, 1), 0)
@@ -77,7 +77,9 @@ def convert(
     return target(target_type, x0, eps, alpha, sigma)
 
 
-def mixture(kind: PredictionType, alpha: PerRow, sigma: PerRow) -> tuple[PerRow, PerRow]:
+def target_coefficients(
+    kind: PredictionType, alpha: PerRow, sigma: PerRow
+) -> tuple[PerRow, PerRow]:
     """(a, b) with prediction = a x0 + b eps, one number per row."""
     zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
     return {

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pippin.config import ConfigError
 from pippin.diffusion.config import DiffusionConfig
-from pippin.diffusion.schedules import NoiseSchedule, Spacing, like, make_schedule
+from pippin.diffusion.schedules import NoiseSchedule, Spacing, cast_like, make_schedule
 
 
 class RescaledSchedule(NoiseSchedule):
@@ -37,11 +37,11 @@ class RescaledSchedule(NoiseSchedule):
 
     def log_snr(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Log-SNR of the base minus 2 log s."""
-        return like(self.base.log_snr(t.double()) - self._drop, t)
+        return cast_like(self.base.log_snr(t.double()) - self._drop, t)
 
     def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Inverse of :meth:`log_snr`; values beyond the ends give the end's time."""
-        return like(self.base.time(log_snr.double() + self._drop), log_snr)
+        return cast_like(self.base.time(log_snr.double() + self._drop), log_snr)
 
     def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Same as the base: indices stay."""

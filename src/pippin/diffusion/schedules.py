@@ -66,11 +66,11 @@ class NoiseSchedule(ABC):
 
     def alpha(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Factor of the data in x_t, in [0, 1]."""
-        return like(_factor(self.log_snr(t.double()), self.variance_preserving), t)
+        return cast_like(_factor(self.log_snr(t.double()), self.variance_preserving), t)
 
     def sigma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Factor of the noise in x_t, in [0, 1]."""
-        return like(_factor(-self.log_snr(t.double()), self.variance_preserving), t)
+        return cast_like(_factor(-self.log_snr(t.double()), self.variance_preserving), t)
 
     def _check_times(self, t: Tensor) -> None:
         if not bool(((t >= 0) & (t <= self.max_time)).all()):
@@ -99,7 +99,7 @@ class DiscreteSchedule(NoiseSchedule):
         self._check_times(t)
         table, exact = self._table.to(t.device), t.double()
         below = exact.floor().clamp(max=NUM_TIMES - 2).long()
-        return like(torch.lerp(table[below], table[below + 1], exact - below), t)
+        return cast_like(torch.lerp(table[below], table[below + 1], exact - below), t)
 
     def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Real-valued time in [0, 999]."""
@@ -107,12 +107,12 @@ class DiscreteSchedule(NoiseSchedule):
         target = log_snr.double().clamp(table[-1], table[0])
         above = torch.searchsorted(-table, -target.contiguous()).clamp(1, NUM_TIMES - 1)
         start, end = table[above - 1], table[above]
-        return like(above - 1 + (start - target) / (start - end), log_snr)
+        return cast_like(above - 1 + (start - target) / (start - end), log_snr)
 
     def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Index floor(1000 fraction); a fraction of 1 gives 999."""
         index = (fraction.double() * NUM_TIMES).floor().clamp(0, NUM_TIMES - 1)
-        return like(index, fraction)
+        return cast_like(index, fraction)
 
     def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
         """Integer indices, with diffusers' meaning of the spacings.
@@ -150,15 +150,15 @@ class FlowSchedule(NoiseSchedule):
     def log_snr(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """2 log((1 - sigma) / sigma)."""
         self._check_times(t)
-        return like(-2 * torch.special.logit(t.double() / NUM_TIMES), t)
+        return cast_like(-2 * torch.special.logit(t.double() / NUM_TIMES), t)
 
     def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Time in [0, 1000]."""
-        return like(NUM_TIMES * torch.sigmoid(-log_snr.double() / 2), log_snr)
+        return cast_like(NUM_TIMES * torch.sigmoid(-log_snr.double() / 2), log_snr)
 
     def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """1000 fraction."""
-        return like(NUM_TIMES * fraction.double(), fraction)
+        return cast_like(NUM_TIMES * fraction.double(), fraction)
 
     def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
         """Times with sigma in equal steps from 1 towards 0, the trailing spacing.
@@ -217,7 +217,7 @@ def _factor(log_ratio: Tensor, variance_preserving: bool) -> Tensor:
     return torch.sigmoid(log_ratio / 2)
 
 
-def like(result: Tensor, given: Tensor) -> Tensor:
+def cast_like(result: Tensor, given: Tensor) -> Tensor:
     """Cast a float64 result to the precision that schedules return for this input."""
     return result if given.dtype == torch.float64 else result.float()
 

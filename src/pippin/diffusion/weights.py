@@ -4,7 +4,7 @@
 import torch
 
 from pippin.diffusion.config import MinSNRWeight, PredictionType, UniformWeight
-from pippin.diffusion.prediction import mixture
+from pippin.diffusion.prediction import target_coefficients
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.types import Times
 
@@ -29,7 +29,7 @@ def loss_weight(
         return torch.ones_like(t, dtype=torch.float32)
     alpha = schedule.alpha(t.double()).clamp(min=_MIN_FACTOR)
     sigma = schedule.sigma(t.double()).clamp(min=_MIN_FACTOR)
-    a, b = mixture(prediction_type, alpha, sigma)
+    a, b = target_coefficients(prediction_type, alpha, sigma)
     determinant = alpha * b - sigma * a
     weight = torch.minimum(alpha.square(), config.gamma * sigma.square())
     return (weight / determinant.square()).float()

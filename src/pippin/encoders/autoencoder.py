@@ -31,9 +31,14 @@ from pippin.encoders.source import (
     read_metadata,
 )
 from pippin.system.files import write_text
-from pippin.system.flush import make_folder
+from pippin.system.fsync import make_folder
 from pippin.system.tensors import load_tensors, save_tensors
-from pippin.system.weight_checks import check_finite, listed, refuse_quantisation, refuse_quantised
+from pippin.system.weight_checks import (
+    check_finite,
+    join_names,
+    refuse_quantisation,
+    refuse_quantised,
+)
 from pippin.system.weight_files import stored_types
 from pippin.system.weight_folders import find_weights
 from pippin.types import Images, Latents, Moments, Pixels
@@ -241,7 +246,7 @@ def _read_network(folder: Path) -> AutoencoderKL:
 def _names(keys: list[Any]) -> str:
     """Number of tensors and the first names; some reports have (name, shapes) tuples."""
     names = [key if isinstance(key, str) else str(key[0]) for key in keys]
-    return f"({len(names)}): {listed(sorted(names))}"
+    return f"({len(names)}): {join_names(sorted(names))}"
 
 
 def _refuse_unknown(folder: Path, config: dict[str, Any]) -> None:

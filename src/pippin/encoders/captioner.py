@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pippin.encoders.hub import (
     POOLER,
+    describe_load_errors,
     load_tokenizer,
     load_weights,
-    loading,
     model_fingerprint,
     model_folder,
     model_type,
@@ -58,7 +58,7 @@ class Captioner:
                 f"{max_tokens}; give a smaller number"
             )
         self._model = model.to(self.device).eval().requires_grad_(False)
-        self.num_cut = 0
+        self.num_truncated = 0
         """Number of captions so far that ``max_tokens`` truncated."""
 
     @torch.no_grad()
@@ -76,7 +76,7 @@ class Captioner:
             max_new_tokens=self._max_tokens,
         )
         ends = torch.tensor(self._tokenizer.all_special_ids, device=ids.device)
-        self.num_cut += int((~torch.isin(ids[:, -1], ends)).sum())
+        self.num_truncated += int((~torch.isin(ids[:, -1], ends)).sum())
         captions = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [" ".join(caption.split()) for caption in captions]
 
@@ -93,7 +93,7 @@ def captioner_fingerprint(source: str, max_tokens: int) -> str:
 def _load(folder: Path) -> tuple[Any, Any, Any]:
     """Load model, image processor and tokenizer."""
     transformers = transformers_library("captioning")
-    with loading("captioner", folder, "an image processor and a tokenizer"):
+    with describe_load_errors("captioner", folder, "an image processor and a tokenizer"):
         kind = transformers.AutoModelForImageTextToText
         model, _ = load_weights(kind, "captioner", folder, POOLER)
         processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)

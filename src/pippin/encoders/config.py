@@ -7,7 +7,7 @@ from typing import Literal
 
 from pippin.config import (
     NOT_PROTOCOL,
-    WHERE_SET,
+    PROTOCOL_IF_CHANGED,
     Config,
     ConfigError,
     above,
@@ -51,7 +51,7 @@ class TextConfig(Config):
     concatenated, and the pooled vector comes from the last encoder that has one (SDXL's pair)."""
     layer: Literal["last", "penultimate"] = "last"
     """CLIP layer of the token features; SDXL and SD3 use the penultimate one."""
-    combine: Literal["features", "sd3"] = field(default="features", metadata=WHERE_SET)
+    combine: Literal["features", "sd3"] = field(default="features", metadata=PROTOCOL_IF_CHANGED)
     """Combination of several encoders. features: concatenate the features of each token. sd3, with
     two CLIPs and a T5 as source: concatenate the CLIPs' features, pad them with zeros to T5's
     width, and append T5's tokens; the pooled vector concatenates both CLIPs'."""

@@ -13,8 +13,13 @@ import torch
 
 from pippin.system.files import file_digest
 from pippin.system.json_text import parse_json
-from pippin.system.regular import read_regular
-from pippin.system.weight_checks import check_finite, listed, refuse_quantisation, refuse_quantised
+from pippin.system.regular_files import read_regular
+from pippin.system.weight_checks import (
+    check_finite,
+    join_names,
+    refuse_quantisation,
+    refuse_quantised,
+)
 from pippin.system.weight_files import stored_types
 from pippin.system.weight_folders import TRANSFORMERS, find_weights
 
@@ -69,7 +74,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def loading(what: str, folder: Path, parts: str) -> Iterator[None]:
+def describe_load_errors(what: str, folder: Path, parts: str) -> Iterator[None]:
     """Convert load errors of the library to messages with the model and the required files.
 
     Args:
@@ -140,13 +145,13 @@ def load_weights(
     if mismatched:
         raise _UnusableModelError(
             f"{where} is invalid: {len(mismatched)} tensors have another shape than config.json "
-            f"says: {listed(mismatched)}; its files do not belong together"
+            f"says: {join_names(mismatched)}; its files do not belong together"
         )
     missing = frozenset(report["missing_keys"])
     if required := sorted(name for name in missing if not name.endswith(may_lack)):
         raise _UnusableModelError(
             f"{where} is incomplete: its weights lack {len(required)} tensors "
-            f"({listed(required)}) of a {kind.__name__}; give a folder with all of them"
+            f"({join_names(required)}) of a {kind.__name__}; give a folder with all of them"
         )
     with _final_errors():
         check_finite(model.state_dict(), where)

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pippin.system.formats import check_stamped, stamped
+from pippin.system.formats import check_versioned_json, with_checksum
 from pippin.system.json_text import parse_json
 from pippin.system.tensors import typed_digest
 
@@ -43,7 +43,7 @@ def record_metadata(
         "weights": typed_digest(tensors),
         "architecture": architecture(config),
     }
-    return {**statistics, RECORD_KEY: json.dumps(stamped(KIND, values))}
+    return {**statistics, RECORD_KEY: json.dumps(with_checksum(KIND, values))}
 
 
 def read_record(metadata: Mapping[str, str], place: Path) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def read_record(metadata: Mapping[str, str], place: Path) -> dict[str, Any]:
         values = parse_json(metadata[RECORD_KEY])
     except ValueError as error:
         raise ValueError(f"{place} is damaged: its {RECORD_KEY} is not JSON: {error}") from error
-    record = check_stamped(values, KIND, place)
+    record = check_versioned_json(values, KIND, place)
     if not record.get("statistics", {}).items() <= metadata.items():
         raise ValueError(f"{place} is damaged: its latent statistics are not those written")
     return record

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pippin.system.formats import FormatError, check_stamped, stamped
+from pippin.system.formats import FormatError, check_versioned_json, with_checksum
 from pippin.system.json_text import parse_json
 from pippin.system.tensors import save_tensors, typed_digest
 
@@ -33,7 +33,7 @@ class RunState:
 def save_state(folder: Path, state: RunState) -> None:
     """Replace the folder's state atomically: a kill leaves the old or the new one."""
     tensors = {name: value.detach().cpu() for name, value in state.tensors.items()}
-    record = stamped(KIND, {"position": state.position, "tensors": typed_digest(tensors)})
+    record = with_checksum(KIND, {"position": state.position, "tensors": typed_digest(tensors)})
     save_tensors(folder / STATE_FILE, tensors, metadata={RECORD_KEY: json.dumps(record)})
 
 
@@ -65,7 +65,7 @@ def _position(metadata: dict[str, str], tensors: dict[str, Tensor], path: Path) 
     """Position that was written with these tensors."""
     if RECORD_KEY not in metadata:  # format 0
         return parse_json(metadata["position"])
-    record = check_stamped(parse_json(metadata[RECORD_KEY]), KIND, path)
+    record = check_versioned_json(parse_json(metadata[RECORD_KEY]), KIND, path)
     if record["tensors"] != typed_digest(tensors):
         raise ValueError("its tensors are not those that were written")
     return record["position"]

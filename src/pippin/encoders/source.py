@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from pippin.encoders.config import AutoencoderConfig
 from pippin.system.json_text import parse_json
-from pippin.system.regular import read_regular
+from pippin.system.regular_files import read_regular
 from pippin.system.weight_folders import DIFFUSERS, find_weights
 
 SHIPPED_PREFIX = "pippin/"

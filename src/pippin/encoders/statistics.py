@@ -45,7 +45,7 @@ class LatentStatistics(Config):
         return float((((mean - shift) ** 2 + std**2) / scale**2).mean().sqrt())
 
 
-def taken_over(affine: Affine, autoencoder: str) -> LatentStatistics:
+def statistics_from_affine(affine: Affine, autoencoder: str) -> LatentStatistics:
     """Statistics from the affine that weights were trained with."""
     mean, std = (tuple(x.flatten().tolist()) for x in (affine.shift, affine.scale))
     return LatentStatistics(mean=mean, std=std, images=0, autoencoder=autoencoder)

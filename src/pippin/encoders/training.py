@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pippin.config import protocol, values_before
+from pippin.config import legacy_defaults, protocol
 from pippin.encoders.config import AutoencoderTrainConfig
 from pippin.encoders.loss import autoencoder_loss
 from pippin.encoders.pixels import to_pixels
@@ -25,11 +25,11 @@ from pippin.encoders.run_state import STATE_FILE, RunState, load_state, save_sta
 from pippin.muon import Muon
 from pippin.rng import generator, normal
 from pippin.system.device import resolve_device
-from pippin.system.files import remove_staged
-from pippin.system.flush import make_folder
-from pippin.system.lines import append_lines, keep_lines
+from pippin.system.files import remove_temporary_files
+from pippin.system.fsync import make_folder
+from pippin.system.json_lines import append_lines, filter_lines
 from pippin.system.running_means import RunningMeans
-from pippin.system.stop import StopRequest, TrainingStoppedError
+from pippin.system.signals import StopRequest, TrainingStoppedError
 from pippin.types import Images
 
 LOG_FILE = "log.jsonl"
@@ -64,11 +64,11 @@ def build_network(config: AutoencoderTrainConfig) -> AutoencoderKL:
     return network.to(memory_format=torch.channels_last)  # faster convolutions
 
 
-def rate_share(config: AutoencoderTrainConfig, step: int) -> float:
+def lr_multiplier(config: AutoencoderTrainConfig, step: int) -> float:
     """Learning-rate multiplier of a step: linear warm-up, then a cosine decay to zero.
 
     ``config.lr_at`` sets the position within the step and the length, as in
-    :func:`pippin.training.optimizer.rate_share`.
+    :func:`pippin.training.optimizer.lr_multiplier`.
     """
     seen: float = (step + 1) * config.batch_size
     length = config.images
@@ -122,7 +122,7 @@ class AutoencoderTrainer:
         self.step_count = 0
         self.log_means = RunningMeans()
         make_folder(folder)
-        remove_staged(folder)
+        remove_temporary_files(folder)
         state = load_state(folder)
         if state is not None:
             if not resume:
@@ -130,7 +130,7 @@ class AutoencoderTrainer:
                     f"{folder} holds a run already; resume it or choose another folder"
                 )
             self._restore(state)
-        keep_lines(folder / LOG_FILE, self._is_logged_before_now)
+        filter_lines(folder / LOG_FILE, self._is_logged_before_now)
 
     def _is_logged_before_now(self, line: dict[str, Any]) -> bool:
         """True if a log line belongs to the state; a line without an image count is damaged."""
@@ -195,13 +195,13 @@ class AutoencoderTrainer:
         # The only synchronisation of a step.
         total, gradient_norm, pixel, kl, scale = terms.tolist()
         self._check_finite(total, gradient_norm)
-        lr_multiplier = rate_share(config, self.step_count)
+        multiplier = lr_multiplier(config, self.step_count)
         for optimizer, peak in zip(self.optimizers, self.peak_rates, strict=True):
-            optimizer.param_groups[0]["lr"] = lr_multiplier * peak
+            optimizer.param_groups[0]["lr"] = multiplier * peak
             optimizer.step()
         self.step_count += 1
         self._update_average()
-        return {"pixel": pixel, "kl": kl, "scale": scale, "rate_share": lr_multiplier}
+        return {"pixel": pixel, "kl": kl, "scale": scale, "rate_share": multiplier}
 
     def _check_finite(self, loss: float, norm: float) -> None:
         """Check loss and gradient norm before the update: clipping turns an infinite gradient into
@@ -266,7 +266,7 @@ class AutoencoderTrainer:
         """Reject settings that differ from those of the state, and name all of them."""
         before = recorded["config"] | recorded.get("data", {})
         now = self._protocol() | _plain(self.data)
-        defaults = {f"train.{name}": v for name, v in values_before(type(self.config)).items()}
+        defaults = {f"train.{name}": v for name, v in legacy_defaults(type(self.config)).items()}
         before, now = defaults | before, defaults | now
         ignored = {CONTENT} if CONTENT not in before else set()  # an older version
         if before.get(CONTENT) is not None and before[CONTENT] == now.get(CONTENT):

@@ -136,7 +136,7 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def places(captions: Sequence[str]) -> tuple[list[int], Int[Tensor, " captions"]]:
+def unique_captions(captions: Sequence[str]) -> tuple[list[int], Int[Tensor, " captions"]]:
     """Index of the first occurrence of each distinct caption, and each caption's index among the
     distinct ones."""
     index_of = {caption: index for index, caption in enumerate(dict.fromkeys(captions))}

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pippin.encoders.hub import (
+    describe_load_errors,
     load_tokenizer,
     load_weights,
-    loading,
     model_fingerprint,
     model_folder,
     model_type,
@@ -108,7 +108,7 @@ class Clip:
             return_tensors="pt",
         )
 
-    def num_cut(self, captions: Sequence[str]) -> int:
+    def num_truncated(self, captions: Sequence[str]) -> int:
         """Number of captions that are truncated."""
         clean = [caption.encode("utf-8", "replace").decode("utf-8") for caption in captions]
         ids = self._tokenizer(clean, verbose=False)["input_ids"] if clean else []
@@ -220,7 +220,7 @@ def score_measures(
 def _load(folder: Path) -> tuple[Any, Any, Any]:
     """Model, tokenizer and image processor."""
     transformers = transformers_library("CLIP score")
-    with loading("the CLIP", folder, "a tokenizer"):
+    with describe_load_errors("the CLIP", folder, "a tokenizer"):
         model, _ = load_weights(transformers.CLIPModel, "the CLIP", folder)
         tokenizer = load_tokenizer(folder)
         processor = _image_processor(folder, model.config.vision_config.image_size)

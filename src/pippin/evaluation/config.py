@@ -5,7 +5,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pippin.config import NOT_PROTOCOL, WHERE_SET, Config, ConfigError, at_least, protocol_as
+from pippin.config import (
+    NOT_PROTOCOL,
+    PROTOCOL_IF_CHANGED,
+    Config,
+    ConfigError,
+    at_least,
+    protocol_as,
+)
 from pippin.control import SMALLEST_SIDE
 
 Part = Literal[
@@ -46,7 +53,9 @@ class EvaluationConfig(Config):
     only: control-profile, the x0-error that a wrong value of each control adds, by log-SNR; scene,
     whether samples of a model of shapes show what their caption states."""
     num_samples: int = 1000
-    reference: str = field(default="train", metadata=WHERE_SET | protocol_as(_reference_kind))
+    reference: str = field(
+        default="train", metadata=PROTOCOL_IF_CHANGED | protocol_as(_reference_kind)
+    )
     """Reference images of the distances. train: the training images; validation: the held-out
     images; otherwise a path. For a run: FILE.npz, statistics as `pippin reference` writes them,
     for the Frechet distances; all other distances use train. For a folder of images: such
@@ -66,13 +75,14 @@ class EvaluationConfig(Config):
     loss_log_snrs: tuple[float, ...] = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
     """Log-SNR grid of the held-out denoising loss."""
     profile_log_snrs: tuple[float, ...] = field(
-        default=(-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), metadata=WHERE_SET
+        default=(-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0),
+        metadata=PROTOCOL_IF_CHANGED,
     )
     """Log-SNR grid of the control profile."""
-    scene_samples: int = field(default=256, metadata=WHERE_SET)
+    scene_samples: int = field(default=256, metadata=PROTOCOL_IF_CHANGED)
     """Number of held-out scenes (data.kind shapes) sampled for each kind of caption."""
     scene_captions: tuple[Literal["short", "medium", "long"], ...] = field(
-        default=("short", "medium", "long"), metadata=WHERE_SET
+        default=("short", "medium", "long"), metadata=PROTOCOL_IF_CHANGED
     )
     """Kinds of captions that text models are prompted with for these scenes."""
     drift_pairs: int = 64
@@ -83,10 +93,12 @@ class EvaluationConfig(Config):
     control_scales: tuple[float, ...] = ()
     """Control guidance scales, beta, at which drift and effect of a control are also measured,
     and the drift at which the model reaches matched_share of the effect of real pairs."""
-    scaled_controls: tuple[str, ...] = field(default=("original_size",), metadata=WHERE_SET)
+    scaled_controls: tuple[str, ...] = field(
+        default=("original_size",), metadata=PROTOCOL_IF_CHANGED
+    )
     """Controls measured at control_scales: original_size, crop_corner, jpeg_quality,
     colour_jitter, grain."""
-    matched_share: float = field(default=0.5, metadata=WHERE_SET)
+    matched_share: float = field(default=0.5, metadata=PROTOCOL_IF_CHANGED)
     """Share of the real pairs' effect at which drift is compared between models."""
     scales: tuple[float, ...] = ()
     """Semantic guidance scales of the search for the best one, on a split of its own; empty = no
@@ -107,13 +119,13 @@ class EvaluationConfig(Config):
     """File of torchvision's weights of AlexNet or VGG16, for drift in LPIPS beside
     efflite0-distance; needs pip install 'pippin[lpips]'. The file's hash is part of the measures'
     protocol."""
-    requests: tuple[int, ...] = field(default=(), metadata=WHERE_SET)
+    requests: tuple[int, ...] = field(default=(), metadata=PROTOCOL_IF_CHANGED)
     """Requested original sizes, in pixels, of the search for the best one, on a split of its own,
     at every scale of ``scales`` (the recipe's scale if empty); empty = no search. Quality and
     sharpness are then also reported at the best size."""
     seed: int = 0
     """Seed of noise, subsets and labels."""
-    seed_from_training: bool = field(default=False, metadata=WHERE_SET)
+    seed_from_training: bool = field(default=False, metadata=PROTOCOL_IF_CHANGED)
     """Let samples, their classes, images of pairs and held-out noise also depend on the training
     seed; otherwise all training seeds are measured with the same noise."""
     batch_size: int = field(default=64, metadata=NOT_PROTOCOL)

@@ -15,7 +15,13 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from pippin.evaluation.measure import Measure, Subject, bootstrap_means, mean_measure, middle
+from pippin.evaluation.measure import (
+    Measure,
+    Subject,
+    bootstrap_means,
+    mean_measure,
+    percentile_interval,
+)
 from pippin.evaluation.perceptual import PairDistance
 from pippin.evaluation.probes import Effect, Probe
 from pippin.types import Images
@@ -116,7 +122,7 @@ def _excess(
 ) -> Measure:
     """Generated minus real; the sets are resampled separately, since they show other images."""
     name_of_measure = f"excess drift {name}"
-    low, high = middle(
+    low, high = percentile_interval(
         bootstrap_means(generated, seed, f"{name_of_measure} generated")
         - bootstrap_means(real, seed, f"{name_of_measure} real")
     )

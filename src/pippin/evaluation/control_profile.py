@@ -21,8 +21,8 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from pippin.control import CONTROL_FIELDS
-from pippin.evaluation.denoising import Level
-from pippin.evaluation.measure import RESAMPLES, Measure, mean_measure, middle
+from pippin.evaluation.denoising import NoiseLevel
+from pippin.evaluation.measure import RESAMPLES, Measure, mean_measure, percentile_interval
 from pippin.rng import generator
 from pippin.types import ControlBatch
 
@@ -85,7 +85,7 @@ def changed_rows(
 
 
 def profile_measures(
-    errors: FieldErrors, levels: Sequence[Level], *, seed: int, protocol: dict[str, Any]
+    errors: FieldErrors, levels: Sequence[NoiseLevel], *, seed: int, protocol: dict[str, Any]
 ) -> list[Measure]:
     """``control profile FIELD at log-SNR L`` for each level, and the centre of the profile.
 
@@ -116,7 +116,7 @@ def profile_measures(
     resampling = generator("subset", seed, "bootstrap", name)
     rows = torch.randint(len(added), (RESAMPLES, len(added)), generator=resampling)
     resampled = _centre(torch.stack([added[row].mean(0) for row in rows]), reached)
-    low, high = middle(resampled[~resampled.isnan()])
+    low, high = percentile_interval(resampled[~resampled.isnan()])
     centre = Measure(
         name=name,
         value=value,

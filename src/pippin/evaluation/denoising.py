@@ -31,7 +31,7 @@ TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Level:
+class NoiseLevel:
     """One noise level of the grid."""
 
     requested: float
@@ -75,8 +75,8 @@ def denoising_loss(
     Raises:
         ValueError: an empty grid, or two points that fall on one end of the schedule.
     """
-    levels = grid(schedule, log_snrs)
-    eps_errors, x0_errors = errors(
+    levels = noise_levels(schedule, log_snrs)
+    eps_errors, x0_errors = denoising_errors(
         predict_for, latents, schedule, prediction_type, levels, seed=seed, batch_size=batch_size
     )
 
@@ -101,7 +101,7 @@ def denoising_loss(
     return measures
 
 
-def grid(schedule: NoiseSchedule, log_snrs: Sequence[float]) -> list[Level]:
+def noise_levels(schedule: NoiseSchedule, log_snrs: Sequence[float]) -> list[NoiseLevel]:
     """Noise levels of the grid on a schedule.
 
     Raises:
@@ -120,18 +120,18 @@ def grid(schedule: NoiseSchedule, log_snrs: Sequence[float]) -> list[Level]:
             "give each point once, and at most one point beyond either end"
         )
     return [
-        Level(requested=requested, reached=actual, time=time)
+        NoiseLevel(requested=requested, reached=actual, time=time)
         for requested, actual, time in zip(log_snrs, snapped, times, strict=True)
     ]
 
 
 @torch.no_grad()
-def errors(
+def denoising_errors(
     predict_for: PredictFor,
     latents: Latents,
     schedule: NoiseSchedule,
     prediction_type: PredictionType,
-    levels: Sequence[Level],
+    levels: Sequence[NoiseLevel],
     *,
     seed: int,
     batch_size: int,
@@ -159,7 +159,7 @@ def _snap(requested: float, reached: float) -> float:
     return float(requested) if abs(requested - reached) < TOLERANCE else reached
 
 
-def _noise(shape: torch.Size, seed: int, rows: Tensor, level: Level) -> Iterator[Tensor]:
+def _noise(shape: torch.Size, seed: int, rows: Tensor, level: NoiseLevel) -> Iterator[Tensor]:
     for row in rows.tolist():
         yield normal(tuple(shape), "subset", seed, "denoising", row, f"{level.requested:g}")
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pippin.encoders.hub import (
+    describe_load_errors,
     load_weights,
-    loading,
     model_fingerprint,
     model_folder,
     model_type,
@@ -59,7 +59,7 @@ class Dinov2:
                 "model of type 'dinov2' in transformers' format, such as facebook/dinov2-large"
             )
         transformers = transformers_library("DINOv2")
-        with loading("the DINOv2", folder, "nothing else"):
+        with describe_load_errors("the DINOv2", folder, "nothing else"):
             network, _ = load_weights(transformers.Dinov2Model, "the DINOv2", folder)
         if INPUT_SIZE % network.config.patch_size:
             raise ValueError(

@@ -17,7 +17,7 @@ from pippin.evaluation.prdc import check_counts, prdc
 from pippin.evaluation.reference import ReferenceStatistics, check_features, statistics_of
 from pippin.types import ImageStream
 
-SMALL = 5000
+MIN_FRECHET_IMAGES = 5000
 """With fewer images, the bias of the Frechet distance is too large to list it first."""
 
 
@@ -79,7 +79,7 @@ def compare(
     else:
         frechet = frechet_measures(generated, statistics_of(reference), shared)
         frechet += score_measures(generated)
-    small = min(len(generated), len(reference)) < SMALL
+    small = min(len(generated), len(reference)) < MIN_FRECHET_IMAGES
     ordered = [kid, coverage, *rest, *frechet] if small else [*frechet, kid, coverage, *rest]
     return [replace(measure, subject=subject) for measure in ordered]
 

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from pippin.evaluation.measure import RESAMPLES, Jackknife, middle
+from pippin.evaluation.measure import RESAMPLES, Jackknife, percentile_interval
 from pippin.rng import generator
 
-FEWEST = 5
+MIN_SCALES = 5
 """Smallest number of scales of a fit."""
 
 
@@ -43,10 +43,10 @@ def fitted_scale(
         ValueError: fewer than five scales, or samples that do not pair up.
     """
     counts = {len(jackknife.left_out) for jackknife in distances}
-    if len(scales) < FEWEST or len(scales) != len(distances) or len(counts) != 1:
+    if len(scales) < MIN_SCALES or len(scales) != len(distances) or len(counts) != 1:
         raise ValueError(
-            f"a fit needs the distances at {FEWEST} scales or more over equally many images; got "
-            f"{len(scales)} scales and {len(distances)} distances over {sorted(counts)} images"
+            f"a fit needs the distances at {MIN_SCALES} scales or more over equally many images; "
+            f"got {len(scales)} scales and {len(distances)} distances over {sorted(counts)} images"
         )
     scale_values = torch.tensor(scales, dtype=torch.float64)
     values = torch.tensor([jackknife.value for jackknife in distances], dtype=torch.float64)
@@ -65,7 +65,7 @@ def fitted_scale(
     value = float(_vertices(scale_values, values[None]))
     if not scale_values.min() < value < scale_values.max():
         return None
-    low, high = middle(_vertices(scale_values, resampled))
+    low, high = percentile_interval(_vertices(scale_values, resampled))
     return value, low, high
 
 

@@ -24,7 +24,7 @@ SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class CurvePoint:
     """One point of the curve, pair by pair; all points have the same pairs in the same order."""
 
     scale: float
@@ -35,7 +35,7 @@ class Point:
 
 def matched_drift(
     name: str,
-    points: Sequence[Point],
+    points: Sequence[CurvePoint],
     real_effect: Float[Tensor, " pairs"],
     *,
     seed: int,

@@ -90,7 +90,7 @@ def bootstrap_means(
     )
 
 
-def middle(values: Float[Tensor, " n"]) -> tuple[float, float]:
+def percentile_interval(values: Float[Tensor, " n"]) -> tuple[float, float]:
     """Percentile interval: the 2.5 % and 97.5 % quantiles."""
     low, high = torch.quantile(values.double(), torch.tensor([0.025, 0.975]).double()).tolist()
     return low, high
@@ -114,7 +114,7 @@ def mean_measure(
     high: float | None = None
     value = float(values.double().mean())
     if math.isfinite(value) and len(values) > 1:
-        low, high = middle(bootstrap_means(values, seed, name))
+        low, high = percentile_interval(bootstrap_means(values, seed, name))
     return Measure(
         name=name,
         value=value,

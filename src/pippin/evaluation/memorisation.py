@@ -15,7 +15,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from pippin.evaluation.features import Features
-from pippin.evaluation.measure import RESAMPLES, Measure, Subject, mean_measure, middle
+from pippin.evaluation.measure import (
+    RESAMPLES,
+    Measure,
+    Subject,
+    mean_measure,
+    percentile_interval,
+)
 from pippin.rng import generator
 
 NEAR_SHARE = 0.05
@@ -99,7 +105,7 @@ def _near_copies(generated: Tensor, real: Tensor, seed: int, protocol: dict[str,
             torch.randint(len(generated), (len(generated),), generator=resampling)
         ]
         shares.append((resampled < threshold).double().mean())
-    low, high = middle(torch.stack(shares))
+    low, high = percentile_interval(torch.stack(shares))
     return Measure(
         name="near copies",
         value=float((generated < real.quantile(NEAR_SHARE)).double().mean()),

@@ -19,7 +19,7 @@ from pippin.evaluation.features import FeatureExtractor, Features, ImageHash, ou
 from pippin.evaluation.frechet import FittedGaussian, Gaussian, GaussianStatistics
 from pippin.evaluation.inception import NAME as INCEPTION
 from pippin.evaluation.npz import npz_array, npz_names
-from pippin.system.files import file_digest, remove_staged, replacing
+from pippin.system.files import atomic_write, file_digest, remove_temporary_files
 from pippin.system.formats import FORMATS, VERSION, check_format
 from pippin.types import ImageStream
 
@@ -133,8 +133,8 @@ def save_statistics(statistics: ReferenceStatistics, path: Path, note: str) -> N
     arrays |= {name: np.asarray(value) for name, value in facts.items()}
     if statistics.sizes:
         arrays["sizes"] = np.asarray(statistics.sizes)
-    remove_staged(path.parent, path.name)  # left by a killed process
-    with replacing(path) as staging, staging.open("wb") as file:
+    remove_temporary_files(path.parent, path.name)  # left by a killed process
+    with atomic_write(path) as staging, staging.open("wb") as file:
         np.savez(file, **arrays)
 
 

@@ -11,7 +11,7 @@ from pippin.diffusion.config import DiffusionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Configured:
+class ModelSpec:
     """Description of a published model as pippin configurations."""
 
     denoiser: DenoiserConfig

@@ -18,7 +18,7 @@ from pippin.diffusion.config import PredictionType, ScheduleName
 from pippin.encoders.affine import read_affine
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.source import find_autoencoder
-from pippin.interop.arguments import Configured
+from pippin.interop.arguments import ModelSpec
 from pippin.interop.diffusers_checks import require_supported
 from pippin.interop.diffusers_format import NULL_CAPTION, read_folder
 from pippin.interop.diffusion_process import check_process, resolve_process
@@ -27,7 +27,12 @@ from pippin.interop.published_classes import SOURCES, configure
 from pippin.interop.reference import ANCHOR_TENSORS, NULL_CLASS, load_reference, stored_side
 from pippin.interop.weight_files import read_weights
 from pippin.objective import check_objective
-from pippin.recipes.latents import factor_and_channels, is_known, is_local, latent_shape_of
+from pippin.recipes.latents import (
+    factor_and_channels,
+    has_known_latents,
+    is_local,
+    latent_shape_of,
+)
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES
 from pippin.sampling.config import GuidanceConfig, SamplingConfig, SolverName
@@ -35,7 +40,7 @@ from pippin.sampling.config import GuidanceConfig, SamplingConfig, SolverName
 DIFFUSERS = "diffusers"
 FORMATS = (DIFFUSERS, *SOURCES)
 """Supported sources of weights."""
-NEAREST = {
+BASE_RECIPES = {
     "dit": "published/dit-xl-256",
     "mdtv2": "published/mdtv2-xl-256",
     "pixart": "published/pixart-xl-256",
@@ -104,11 +109,11 @@ def convert(
         loaded, notes = _read_file(source, path, _arguments(arguments), key, schedule, prediction)
     loaded, kind_notes = _with_weight_kind(loaded, path, weights)
     notes = (*notes, *kind_notes)
-    recipe = recipe_of(loaded.configured, autoencoder)
+    recipe = converted_recipe(loaded.configured, autoencoder)
     check_objective(recipe.diffusion, recipe.denoiser)
-    if NULL_CLASS in loaded.made_by_us:  # never trained, so guidance is impossible
+    if NULL_CLASS in loaded.zero_filled:  # never trained, so guidance is impossible
         recipe = _unguided(recipe)
-    if set(loaded.made_by_us) & set(NULL_CAPTION):
+    if set(loaded.zero_filled) & set(NULL_CAPTION):
         recipe = _with_empty_null(recipe)
     notes = (*notes, *loaded.configured.notes, *_autoencoder_notes(recipe, loaded.configured))
     if not has_own_autoencoder:
@@ -195,7 +200,7 @@ def _with_empty_null(recipe: Recipe) -> Recipe:
     return replace(recipe, conditioning=replace(recipe.conditioning, semantic=semantic))
 
 
-def _autoencoder_notes(recipe: Recipe, configured: Configured) -> list[str]:
+def _autoencoder_notes(recipe: Recipe, configured: ModelSpec) -> list[str]:
     """Notes about the autoencoder of the recipe."""
     source, channels = recipe.autoencoder.source, configured.latent_channels
     factor, autoencoder_channels = factor_and_channels(recipe)
@@ -205,7 +210,7 @@ def _autoencoder_notes(recipe: Recipe, configured: Configured) -> list[str]:
             f"{source} is not a name on the hub but a folder that you must make; give one with "
             "--autoencoder before sampling"
         )
-    if not is_known(recipe):
+    if not has_known_latents(recipe):
         notes.append(f"autoencoder {source} was not read: assumed to have factor {factor}")
     if channels != autoencoder_channels:
         notes.append(
@@ -215,7 +220,7 @@ def _autoencoder_notes(recipe: Recipe, configured: Configured) -> list[str]:
     return notes
 
 
-def _affine_notes(recipe: Recipe, configured: Configured) -> list[str]:
+def _affine_notes(recipe: Recipe, configured: ModelSpec) -> list[str]:
     """Note if the autoencoder normalises latents otherwise than in the training of the weights; no
     note if it is not local."""
     source = recipe.autoencoder.source
@@ -245,13 +250,13 @@ def _numbers(values: Tensor) -> str:
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
-def recipe_of(configured: Configured, autoencoder: str | None = None) -> Recipe:
+def converted_recipe(configured: ModelSpec, autoencoder: str | None = None) -> Recipe:
     """Recipe of a converted model.
 
     The weights determine denoiser, conditioning and diffusion; training, sampling and evaluation
     are those of the nearest published recipe.
     """
-    base = RECIPES[NEAREST[configured.denoiser.kind]]()
+    base = RECIPES[BASE_RECIPES[configured.denoiser.kind]]()
     diffusion, sampling = base.diffusion, base.sampling
     if configured.diffusion != replace(diffusion, loss_weight=configured.diffusion.loss_weight):
         diffusion = configured.diffusion
@@ -280,7 +285,7 @@ def fine_tuning(recipe: Recipe) -> dict[str, Any] | None:
 
     None if the conditioning differs, which a few options cannot express.
     """
-    base = RECIPES[NEAREST[recipe.denoiser.kind]]()
+    base = RECIPES[BASE_RECIPES[recipe.denoiser.kind]]()
     base_conditioning, conditioning = base.conditioning, recipe.conditioning
     settings = (
         base_conditioning.semantic.kind,
@@ -308,17 +313,17 @@ def fine_tuning(recipe: Recipe) -> dict[str, Any] | None:
     return changes
 
 
-def configured_of(recipe: Recipe, tensors: Mapping[str, Tensor]) -> Configured:
+def model_spec(recipe: Recipe, tensors: Mapping[str, Tensor]) -> ModelSpec:
     """Description of a trained pippin model, for the tables.
 
     Raises:
         ConfigError: a denoiser that a program registered.
     """
     kind = recipe.denoiser.kind
-    require_supported(kind in NEAREST, f"denoiser.kind {kind}")
+    require_supported(kind in BASE_RECIPES, f"denoiser.kind {kind}")
     _, side, _ = latent_shape_of(recipe)
     rows = [len(tensors[name]) for name in _CLASS_TABLES if name in tensors]
-    return Configured(
+    return ModelSpec(
         denoiser=recipe.denoiser,
         conditioning=recipe.conditioning,
         diffusion=recipe.diffusion,

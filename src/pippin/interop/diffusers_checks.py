@@ -3,7 +3,7 @@
 
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
-from pippin.interop.arguments import Configured
+from pippin.interop.arguments import ModelSpec
 
 
 def require_supported(possible: bool, setting: str) -> None:
@@ -18,7 +18,7 @@ def require_supported(possible: bool, setting: str) -> None:
         )
 
 
-def text_semantic(model: Configured, projection: str) -> TextSemantic:
+def text_semantic(model: ModelSpec, projection: str) -> TextSemantic:
     """Text settings of a model, with the only projection that its class supports.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pippin.interop.arguments import Arguments, Configured
+from pippin.interop.arguments import Arguments, ModelSpec
 from pippin.interop.diffusers_checks import require_supported
 from pippin.interop.diffusers_schedulers import from_scheduler
 from pippin.interop.diffusers_transformers import (
@@ -28,8 +28,8 @@ class ModelClass:
     """Kind of pippin's denoiser."""
     folder: str
     """Name of the component in pipelines."""
-    read: Callable[[Arguments], Configured]
-    write: Callable[[Configured], dict[str, Any]]
+    read: Callable[[Arguments], ModelSpec]
+    write: Callable[[ModelSpec], dict[str, Any]]
 
 
 CLASSES = {
@@ -55,7 +55,7 @@ _SUCCESSORS = {
 """norm_type -> successor of the class Transformer2DModel, which older folders still name."""
 
 
-def read_config(config: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> Configured:
+def read_config(config: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> ModelSpec:
     """Read a config.json of diffusers.
 
     Args:
@@ -98,7 +98,7 @@ def _successor(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, {key: value for key, value in given.items() if key not in neutral}
 
 
-def write_config(model: Configured) -> tuple[str, dict[str, Any]]:
+def write_config(model: ModelSpec) -> tuple[str, dict[str, Any]]:
     """Class of diffusers and its arguments for a model.
 
     Raises:

@@ -22,7 +22,7 @@ from pippin.conditioning.config import ConditioningConfig
 from pippin.config import UNKNOWN_WEIGHTS, ConfigError
 from pippin.diffusion.config import PredictionType, ScheduleName
 from pippin.interop import diffusers_tables as tables
-from pippin.interop.arguments import Configured
+from pippin.interop.arguments import ModelSpec
 from pippin.interop.diffusers_config import CLASSES, read_config, write_config
 from pippin.interop.diffusers_schedulers import sampling_settings, to_scheduler
 from pippin.interop.diffusion_process import resolve_process
@@ -37,10 +37,10 @@ from pippin.interop.weight_kind import (
     kind_of_folder,
 )
 from pippin.system.files import write_json
-from pippin.system.flush import make_folder
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
+from pippin.system.fsync import make_folder
 from pippin.system.json_text import parse_json
-from pippin.system.regular import read_regular
+from pippin.system.regular_files import read_regular
 from pippin.system.tensors import save_tensors
 from pippin.system.weight_folders import find_weights
 
@@ -152,7 +152,7 @@ def _notes(
 
 
 def from_diffusers(
-    configured: Configured,
+    configured: ModelSpec,
     state: Mapping[str, Tensor],
     own: Mapping[str, Tensor] | None = None,
 ) -> LoadedModel:
@@ -189,7 +189,7 @@ class Exported:
         return model.eval()
 
 
-def to_diffusers(configured: Configured, state: Mapping[str, Tensor]) -> Exported:
+def to_diffusers(configured: ModelSpec, state: Mapping[str, Tensor]) -> Exported:
     """Convert a pippin model to a class of diffusers.
 
     Args:
@@ -213,13 +213,13 @@ def to_diffusers(configured: Configured, state: Mapping[str, Tensor]) -> Exporte
         )
     used = {entry.ours for entry in table}
     extra = {key: value for key, value in state.items() if key not in used}
-    if unplaced := sorted(key for key in extra if key.startswith("denoiser.")):
-        raise ConfigError(f"diffusers' {name} has no place for {', '.join(unplaced)}")
+    if unused_tensors := sorted(key for key in extra if key.startswith("denoiser.")):
+        raise ConfigError(f"diffusers' {name} has no place for {', '.join(unused_tensors)}")
     return Exported(class_name=name, arguments=arguments, tensors=tensors, extra=extra)
 
 
 def write_folder(
-    folder: Path, configured: Configured, state: Mapping[str, Tensor], kind: str = UNKNOWN_WEIGHTS
+    folder: Path, configured: ModelSpec, state: Mapping[str, Tensor], kind: str = UNKNOWN_WEIGHTS
 ) -> Exported:
     """Write a pippin model in diffusers' format.
 
@@ -254,7 +254,7 @@ def write_folder(
     return exported
 
 
-def _read_extra(path: Path, configured: Configured) -> tuple[Configured, dict[str, Tensor]]:
+def _read_extra(path: Path, configured: ModelSpec) -> tuple[ModelSpec, dict[str, Tensor]]:
     """Pippin's conditioning, and its tensors without a counterpart in diffusers."""
     try:
         with safe_open(path, framework="pt") as file:

@@ -13,12 +13,12 @@ from pippin.interop.arguments import (
     SD3_SHIFT,
     SD_VAE_SCALE,
     Arguments,
-    Configured,
+    ModelSpec,
 )
 from pippin.interop.diffusers_checks import require_supported, text_semantic
 
 
-def read_dit(args: Arguments) -> Configured:
+def read_dit(args: Arguments) -> ModelSpec:
     """``DiTTransformer2DModel``."""
     channels, learned = _channels(args, 4, None)
     args.ignore("norm_num_groups")
@@ -27,7 +27,7 @@ def read_dit(args: Arguments) -> Configured:
     denoiser = DiTConfig(
         **_read_transformer(args, depth=28, heads=16, head_width=72), learn_variance=learned
     )
-    return Configured(
+    return ModelSpec(
         denoiser=denoiser,
         conditioning=BY_CLASS,
         diffusion=DiffusionConfig(schedule="ddpm"),
@@ -38,7 +38,7 @@ def read_dit(args: Arguments) -> Configured:
     )
 
 
-def write_dit(model: Configured) -> dict[str, Any]:
+def write_dit(model: ModelSpec) -> dict[str, Any]:
     """Arguments of ``DiTTransformer2DModel``."""
     denoiser = model.denoiser
     assert isinstance(denoiser, DiTConfig)
@@ -58,7 +58,7 @@ def write_dit(model: Configured) -> dict[str, Any]:
     }
 
 
-def read_pixart(args: Arguments) -> Configured:
+def read_pixart(args: Arguments) -> ModelSpec:
     """``PixArtTransformer2DModel``."""
     channels, learned = _channels(args, 4, 8)
     args.ignore("norm_num_groups", "num_embeds_ada_norm")
@@ -79,7 +79,7 @@ def read_pixart(args: Arguments) -> Configured:
     captions = args.take("caption_channels", None)
     if captions is None:
         raise ValueError(f"{args.source}: caption_channels=None is not supported; give its width")
-    return Configured(
+    return ModelSpec(
         denoiser=denoiser,
         conditioning=ConditioningConfig(
             semantic=TextSemantic(
@@ -96,7 +96,7 @@ def read_pixart(args: Arguments) -> Configured:
     )
 
 
-def write_pixart(model: Configured) -> dict[str, Any]:
+def write_pixart(model: ModelSpec) -> dict[str, Any]:
     """Arguments of ``PixArtTransformer2DModel``."""
     denoiser, text = model.denoiser, text_semantic(model, "mlp")
     assert isinstance(denoiser, PixArtConfig)
@@ -115,7 +115,7 @@ def write_pixart(model: Configured) -> dict[str, Any]:
     }
 
 
-def read_mmdit(args: Arguments) -> Configured:
+def read_mmdit(args: Arguments) -> ModelSpec:
     """``SD3Transformer2DModel``."""
     channels = args.take("in_channels", 16)
     args.require("out_channels", channels, None)
@@ -123,7 +123,7 @@ def read_mmdit(args: Arguments) -> Configured:
     heads, head_width = args.take("num_attention_heads", 18), args.take("attention_head_dim", 64)
     args.require("caption_projection_dim", heads * head_width)
     qk_norm = args.take_choice("qk_norm", None, "rms_norm")
-    return Configured(
+    return ModelSpec(
         denoiser=MMDiTConfig(
             depth=args.take("num_layers", 18),
             width=heads * head_width,
@@ -151,7 +151,7 @@ def read_mmdit(args: Arguments) -> Configured:
     )
 
 
-def write_mmdit(model: Configured) -> dict[str, Any]:
+def write_mmdit(model: ModelSpec) -> dict[str, Any]:
     """Arguments of ``SD3Transformer2DModel``."""
     denoiser, text = model.denoiser, text_semantic(model, "linear")
     assert isinstance(denoiser, MMDiTConfig)

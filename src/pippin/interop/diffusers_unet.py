@@ -6,11 +6,11 @@ from typing import Any
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.denoisers.config import UNetConfig
 from pippin.diffusion.config import DiffusionConfig
-from pippin.interop.arguments import NO_CONTROL, SD_VAE_SCALE, Arguments, Configured
+from pippin.interop.arguments import NO_CONTROL, SD_VAE_SCALE, Arguments, ModelSpec
 from pippin.interop.diffusers_checks import require_supported, text_semantic
 
 
-def read_unet(args: Arguments) -> Configured:
+def read_unet(args: Arguments) -> ModelSpec:
     """``UNet2DConditionModel`` with cross-attention to text; Stable Diffusion's is one."""
     for name, default in _UNET_FIXED.items():
         args.require(name, default)
@@ -49,7 +49,7 @@ def read_unet(args: Arguments) -> Configured:
         norm_groups=args.take("norm_num_groups", 32),
         **_heads(args, widths),
     )
-    return Configured(
+    return ModelSpec(
         denoiser=denoiser,
         conditioning=ConditioningConfig(
             semantic=TextSemantic(token_features=features, num_tokens=77, projection="none"),
@@ -63,7 +63,7 @@ def read_unet(args: Arguments) -> Configured:
     )
 
 
-def write_unet(model: Configured) -> dict[str, Any]:
+def write_unet(model: ModelSpec) -> dict[str, Any]:
     """Arguments of ``UNet2DConditionModel``."""
     denoiser = model.denoiser
     assert isinstance(denoiser, UNetConfig)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pippin.config import UNKNOWN_WEIGHTS
-from pippin.interop.arguments import Configured
+from pippin.interop.arguments import ModelSpec
 from pippin.interop.mapping import Entry, Shapes, from_source, shapes_of
 from pippin.model import LatentDenoiser, build_model
-from pippin.system.weight_checks import check_finite, listed
+from pippin.system.weight_checks import check_finite, join_names
 
 Table = Callable[[Any, Shapes], Iterable[Entry]]
 """(denoiser's configuration, shapes of pippin's tensors) -> entries."""
@@ -24,11 +24,11 @@ class LoadedModel:
 
     source: str
     model: LatentDenoiser
-    configured: Configured
+    configured: ModelSpec
     """Description, with schedule, prediction type, variance and the autoencoder's affine."""
-    unplaced: tuple[str, ...]
+    unused_tensors: tuple[str, ...]
     """Unused tensors of the source; none is dropped silently."""
-    made_by_us: tuple[str, ...]
+    zero_filled: tuple[str, ...]
     """Tensors of pippin that the source lacks, set to zero: the null caption."""
     weights: str = UNKNOWN_WEIGHTS
     """Kind of the weights: raw, ema or unknown; see :mod:`pippin.interop.weight_kind`."""
@@ -38,7 +38,7 @@ class LoadedModel:
 
 def load_model(
     source: str,
-    configured: Configured,
+    configured: ModelSpec,
     table: Table,
     state: Mapping[str, Tensor],
     *,
@@ -78,8 +78,8 @@ def load_model(
         source=source,
         model=model.eval(),
         configured=configured,
-        unplaced=converted.unplaced,
-        made_by_us=missing,
+        unused_tensors=converted.unused_tensors,
+        zero_filled=missing,
     )
 
 
@@ -90,13 +90,13 @@ def _check_dtypes(source: str, table: Iterable[Entry], state: Mapping[str, Tenso
     if integers := [name for name, value in tensors.items() if not value.is_floating_point()]:
         dtype = str(tensors[integers[0]].dtype).removeprefix("torch.")
         raise ValueError(
-            f"{source}: {listed(integers)} are stored as {dtype}, which holds quantised weights; "
-            "give the original weights in float32, float16 or bfloat16"
+            f"{source}: {join_names(integers)} are stored as {dtype}, which holds quantised "
+            "weights; give the original weights in float32, float16 or bfloat16"
         )
     check_finite(tensors, source)
 
 
-def uninitialised_model(configured: Configured, device: str = "cpu") -> LatentDenoiser:
+def uninitialised_model(configured: ModelSpec, device: str = "cpu") -> LatentDenoiser:
     """Pippin model of a description, without initialised weights."""
     with torch.device(device):
         return build_model(
@@ -108,6 +108,6 @@ def uninitialised_model(configured: Configured, device: str = "cpu") -> LatentDe
         )
 
 
-def table_entries(table: Table, configured: Configured, shapes: Shapes) -> list[Entry]:
+def table_entries(table: Table, configured: ModelSpec, shapes: Shapes) -> list[Entry]:
     """Entries of a table for tensors that this model has."""
     return [entry for entry in table(configured.denoiser, shapes) if entry.ours in shapes]

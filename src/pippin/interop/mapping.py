@@ -31,7 +31,7 @@ class Converted:
     """Converted tensors, and unmatched names."""
 
     tensors: dict[str, Tensor]
-    unplaced: tuple[str, ...]
+    unused_tensors: tuple[str, ...]
     """Source tensors without a counterpart in pippin."""
     missing: tuple[str, ...]
     """Tensors of pippin that the source lacks."""
@@ -97,7 +97,7 @@ def from_source(table: Iterable[Entry], state: Mapping[str, Tensor], shapes: Sha
         used.update(entry.theirs, entry.copies)
     return Converted(
         tensors=tensors,
-        unplaced=tuple(sorted(set(state) - used)),
+        unused_tensors=tuple(sorted(set(state) - used)),
         missing=tuple(sorted(set(shapes) - set(tensors))),
     )
 

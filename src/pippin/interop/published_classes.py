@@ -21,7 +21,7 @@ from pippin.interop.arguments import (
     SD3_SHIFT,
     SD_VAE_SCALE,
     Arguments,
-    Configured,
+    ModelSpec,
 )
 
 XL_WIDTH = 1152
@@ -42,14 +42,14 @@ SD2_NOTE = (
 )
 
 
-def read_dit(args: Arguments) -> Configured:
+def read_dit(args: Arguments) -> ModelSpec:
     """facebookresearch/DiT, with the defaults of XL/2."""
     args.ignore("class_dropout_prob")
     denoiser = DiTConfig(**_transformer(args), learn_variance=args.take("learn_sigma", True))
     return _class_conditional(args, denoiser, args.take("input_size", 32))
 
 
-def read_mdtv2(args: Arguments) -> Configured:
+def read_mdtv2(args: Arguments) -> ModelSpec:
     """sail-sg/MDT, second version."""
     args.ignore("class_dropout_prob")
     shape = _transformer(args)
@@ -65,8 +65,8 @@ def read_mdtv2(args: Arguments) -> Configured:
     return _class_conditional(args, denoiser, side)
 
 
-def _class_conditional(args: Arguments, denoiser: DenoiserConfig, side: int) -> Configured:
-    return Configured(
+def _class_conditional(args: Arguments, denoiser: DenoiserConfig, side: int) -> ModelSpec:
+    return ModelSpec(
         denoiser=denoiser,
         conditioning=BY_CLASS,
         diffusion=DiffusionConfig(schedule="ddpm"),
@@ -77,17 +77,17 @@ def _class_conditional(args: Arguments, denoiser: DenoiserConfig, side: int) -> 
     )
 
 
-def read_pixart(args: Arguments) -> Configured:
+def read_pixart(args: Arguments) -> ModelSpec:
     """PixArt-alpha for one resolution."""
     return _pixart(args, image_shape=False)
 
 
-def read_pixart_ms(args: Arguments) -> Configured:
+def read_pixart_ms(args: Arguments) -> ModelSpec:
     """PixArt-alpha for many image shapes, which are conditions."""
     return _pixart(args, image_shape=True)
 
 
-def _pixart(args: Arguments, *, image_shape: bool) -> Configured:
+def _pixart(args: Arguments, *, image_shape: bool) -> ModelSpec:
     args.ignore("class_dropout_prob", "config")
     args.require("drop_path", 0.0)
     args.require("window_size", 0)
@@ -112,7 +112,7 @@ def _pixart(args: Arguments, *, image_shape: bool) -> Configured:
         control=NO_CONTROL,
         image_shape=image_shape,
     )
-    return Configured(
+    return ModelSpec(
         denoiser=denoiser,
         conditioning=conditioning,
         diffusion=DiffusionConfig(schedule="ddpm"),
@@ -122,7 +122,7 @@ def _pixart(args: Arguments, *, image_shape: bool) -> Configured:
     )
 
 
-def read_mmdit_sd3(args: Arguments) -> Configured:
+def read_mmdit_sd3(args: Arguments) -> ModelSpec:
     """sd3-ref, whose width is 64 times its depth, with as many heads as blocks."""
     args.ignore("num_patches", "attn_mode", "device", "dtype", "verbose")
     args.require("register_length", 0)
@@ -162,7 +162,7 @@ def read_mmdit_sd3(args: Arguments) -> Configured:
         projection="linear",
     )
     rules: Any = {"text": "attention"} | ({} if pooled is None else {"pooled": "modulation"})
-    return Configured(
+    return ModelSpec(
         denoiser=denoiser,
         conditioning=ConditioningConfig(semantic=semantic, rules=rules, control=NO_CONTROL),
         diffusion=DiffusionConfig(
@@ -183,7 +183,7 @@ def _linear_features(config: Any) -> int | None:
     return None
 
 
-def read_ldm_unet(args: Arguments) -> Configured:
+def read_ldm_unet(args: Arguments) -> ModelSpec:
     """CompVis/latent-diffusion, with spatial transformers.
 
     Latents of 3 channels belong to its f4 models, which have their own schedule and no latent
@@ -226,7 +226,7 @@ def read_ldm_unet(args: Arguments) -> Configured:
         side, notes = 64, (SIDE_NOTE,)
     if (channels, context) == (4, SD_CONTEXTS[1]):
         notes = (*notes, SD2_NOTE)
-    return Configured(
+    return ModelSpec(
         denoiser=denoiser,
         conditioning=ConditioningConfig(
             semantic=semantic, rules={"text": "attention"}, control=NO_CONTROL
@@ -239,7 +239,7 @@ def read_ldm_unet(args: Arguments) -> Configured:
     )
 
 
-SOURCES: dict[str, Callable[[Arguments], Configured]] = {
+SOURCES: dict[str, Callable[[Arguments], ModelSpec]] = {
     "dit": read_dit,
     "mdtv2": read_mdtv2,
     "pixart": read_pixart,
@@ -249,7 +249,7 @@ SOURCES: dict[str, Callable[[Arguments], Configured]] = {
 }
 
 
-def configure(source: str, given: Mapping[str, Any]) -> Configured:
+def configure(source: str, given: Mapping[str, Any]) -> ModelSpec:
     """Pippin's description of a published model.
 
     Raises:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pippin.conditioning.conditioner import Prepared, keep_all
 from pippin.denoisers.config import PixArtConfig, TransformerConfig
-from pippin.interop.arguments import Configured
+from pippin.interop.arguments import ModelSpec
 from pippin.interop.load_model import LoadedModel, Table, load_model
 from pippin.interop.published import (
     dit_table,
@@ -70,12 +70,12 @@ def load_reference(
     loaded = load_model(source, configured, TABLES[source], state, may_lack=may_lack)
     if source in ("dit", "pixart") and "pos_embed" in state:
         _check_positions(state["pos_embed"], configured)
-    made_by_us = (*loaded.made_by_us, *null_class)
-    return Reference(**vars(replace(loaded, made_by_us=made_by_us)))
+    zero_filled = (*loaded.zero_filled, *null_class)
+    return Reference(**vars(replace(loaded, zero_filled=zero_filled)))
 
 
 def stored_side(
-    source: str, state_dict: Mapping[str, Tensor], configured: Configured
+    source: str, state_dict: Mapping[str, Tensor], configured: ModelSpec
 ) -> int | None:
     """Published ``input_size`` that the weights were built for; None if unknown."""
     if source not in WITH_POSITIONS or "pos_embed" not in state_dict:
@@ -200,7 +200,7 @@ def _concatenated(prediction: Prediction) -> Tensor:
 
 
 def _with_null_class(
-    state: Mapping[str, Tensor], configured: Configured
+    state: Mapping[str, Tensor], configured: ModelSpec
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Class table with a null row; a table trained without label dropout gets a row of zeros."""
     tensors, name = dict(state), "y_embedder.embedding_table.weight"
@@ -214,7 +214,7 @@ def _patches_a_side(positions: Tensor) -> int:
     return math.isqrt(positions.shape[-2])
 
 
-def _check_side(stored: int | None, configured: Configured) -> None:
+def _check_side(stored: int | None, configured: ModelSpec) -> None:
     """Refuse weights of another latent side than in the arguments: they would be trained and
     sampled at a resolution that they were not trained for."""
     if stored not in (None, configured.latent_side):
@@ -224,7 +224,7 @@ def _check_side(stored: int | None, configured: Configured) -> None:
         )
 
 
-def _check_positions(stored: Tensor, configured: Configured) -> None:
+def _check_positions(stored: Tensor, configured: ModelSpec) -> None:
     """Refuse weights whose fixed position table differs from the computed one."""
     side = _patches_a_side(stored)
     denoiser = configured.denoiser

@@ -20,7 +20,7 @@ from pippin.interop.wrappers import (
     find_candidates,
     unnamed_averages,
 )
-from pippin.system.weight_checks import dequantised, listed, refuse_quantised
+from pippin.system.weight_checks import dequantise, join_names, refuse_quantised
 from pippin.system.weight_files import read_file, type_name
 
 SETTINGS = ("args", "config", "cfg", "hparams", "hyper_parameters", "opts", "options")
@@ -81,7 +81,7 @@ def read_weights(path: Path, anchors: Sequence[str], key: str | None = None) -> 
             f"{path} holds averaged weights under {unnamed[0]!r} as a list without names, which "
             f"cannot be assigned{advice}"
         )
-    tensors, notes = dequantised(chosen.tensors, str(path))
+    tensors, notes = dequantise(chosen.tensors, str(path))
     siblings = tuple(_siblings(content, candidates, chosen))
     if key is None and not chosen.averaged and LITEMA.rstrip(".") in siblings:
         notes = (f"averaged weights, {LITEMA}..., exist for some tensors only: skipped", *notes)
@@ -117,7 +117,7 @@ def _choice(
     if chosen.others:
         yield f"{chosen.others} other tensors of the file were skipped"
     if chosen.raw:
-        raw = listed([*chosen.raw])
+        raw = join_names([*chosen.raw])
         yield f"{len(chosen.raw)} tensors have no average, so the raw ones were read: {raw}"
 
 
@@ -178,7 +178,7 @@ def _missing_reason(
     inner = f"; its entries: {_names(content)}" if any(map(_is_entry, content.values())) else ""
     return (
         f"holds no weights of this network: none of its {len(tensors)} tensors is called "
-        f"{' or '.join(anchors)}, with any prefix. There are: {listed(sorted(tensors))}{inner}"
+        f"{' or '.join(anchors)}, with any prefix. There are: {join_names(sorted(tensors))}{inner}"
     )
 
 

@@ -146,7 +146,7 @@ class SelfAttention(nn.Module):
 
 @runtime_checkable
 class HasModules(Protocol):
-    """Interface that :func:`keys_values_kept` needs of a model."""
+    """Interface that :func:`cached_keys_values` needs of a model."""
 
     def modules(self) -> Iterator[nn.Module]:
         """See :meth:`torch.nn.Module.modules`."""
@@ -175,7 +175,7 @@ class CrossAttention(nn.Module):
         self.norm = QueryKeyNorm(width // num_heads) if qk_norm else None
         self.project_out = Linear(width, width, init=zeros)
         self.kept: list[tuple[Tensor, Tensor, Tensor]] | None = None
-        """Cached tokens with their keys and values, inside :func:`keys_values_kept`."""
+        """Cached tokens with their keys and values, inside :func:`cached_keys_values`."""
 
     def forward(
         self,
@@ -205,7 +205,7 @@ class CrossAttention(nn.Module):
 
 
 @contextmanager
-def keys_values_kept(model: HasModules) -> Iterator[None]:
+def cached_keys_values(model: HasModules) -> Iterator[None]:
     """Cache keys and values of cross-attention: the same tokens are projected only once.
 
     For sampling, where the tokens of a prompt stay the same at all times. "The same" means the

@@ -45,7 +45,7 @@ def sincos_2d(
     return table.float().to(device)
 
 
-def laid_positions(
+def grid_positions(
     grid: tuple[int, int],
     width: int,
     device: torch.device,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pippin.recipes.recipe import Recipe
 from pippin.system.json_text import parse_json
-from pippin.system.regular import read_regular
+from pippin.system.regular_files import read_regular
 
 Shape = tuple[int, int, int]
 LATENTS: dict[str, tuple[int, int]] = {
@@ -40,7 +40,7 @@ def factor_and_channels(recipe: Recipe) -> tuple[int, int]:
         raise ValueError(f"{path} is damaged or not of an AutoencoderKL: {error!r}") from error
 
 
-def is_known(recipe: Recipe) -> bool:
+def has_known_latents(recipe: Recipe) -> bool:
     """True if the result of :func:`factor_and_channels` is known, not assumed."""
     return recipe.autoencoder.source in LATENTS or is_local(recipe)
 
@@ -51,7 +51,7 @@ def is_local(recipe: Recipe) -> bool:
     return source.startswith("pippin/") or Path(source).is_dir()
 
 
-def patches_a_side(recipe: Recipe) -> int:
+def patches_per_side(recipe: Recipe) -> int:
     """Number of patches along the side of a square image; a UNet's patches are latent pixels.
 
     Raises:
@@ -61,10 +61,10 @@ def patches_a_side(recipe: Recipe) -> int:
     return latent_shape_of(recipe)[1] // patch
 
 
-def known_patches_a_side(recipe: Recipe) -> int | None:
-    """Like :func:`patches_a_side`; None if the autoencoder's factor is assumed or unreadable."""
+def known_patches_per_side(recipe: Recipe) -> int | None:
+    """Like :func:`patches_per_side`; None if the autoencoder's factor is assumed or unreadable."""
     try:
-        return patches_a_side(recipe) if is_known(recipe) else None
+        return patches_per_side(recipe) if has_known_latents(recipe) else None
     except ValueError:
         return None
 

@@ -22,7 +22,7 @@ from pippin.conditioning.config import (
     Mechanism,
     TextSemantic,
 )
-from pippin.data.config import CropLaw, ImagesConfig
+from pippin.data.config import CropConfig, ImagesConfig
 from pippin.denoisers.config import MMDiTConfig, dit, mdtv2, pixart, unet
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, MinSNRWeight
 from pippin.encoders.config import AutoencoderConfig, TextConfig
@@ -44,7 +44,7 @@ def image_folder(
     return ImagesConfig(
         resolution=resolution,
         dataset=dataset,
-        crop_law=CropLaw(smallest=1.0, largest=1.0, flip_probability=flip_probability),
+        crop_law=CropConfig(smallest=1.0, largest=1.0, flip_probability=flip_probability),
         held_out_share=0.01,
     )
 

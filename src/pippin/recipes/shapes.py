@@ -9,7 +9,7 @@ are normalised by numbers measured on the images.
 from collections.abc import Callable
 from dataclasses import replace
 
-from pippin.data.config import CropLaw, ShapesConfig
+from pippin.data.config import CropConfig, ShapesConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.recipes import openmoji
@@ -33,7 +33,7 @@ def on_shapes(recipe: Recipe) -> Recipe:
     """Class-conditional recipe for scenes of one object, whose class is its shape and colour."""
     return replace(
         recipe,
-        data=ShapesConfig(objects=1, crop_law=CropLaw()),
+        data=ShapesConfig(objects=1, crop_law=CropConfig()),
         autoencoder=AutoencoderConfig(source=AUTOENCODER, normalisation="measured"),
         diffusion=DiffusionConfig(),
     )

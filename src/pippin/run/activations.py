@@ -14,7 +14,7 @@ from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.config import DenoiserConfig
 from pippin.model import LatentDenoiser
 from pippin.run.cost import meta_model, trial_outputs
-from pippin.training.recompute import recompute_blocks
+from pippin.training.activation_checkpointing import checkpoint_blocks
 
 
 class Activations(NamedTuple):
@@ -85,7 +85,7 @@ def _saved_bytes(
 ) -> tuple[int, list[int]]:
     """Total saved bytes, and those of each call of a block."""
     model = meta_model(conditioning, denoiser, 1, latent_shape[0])
-    recompute_blocks(model.denoiser.blocks, every)
+    checkpoint_blocks(model.denoiser.blocks, every)
     with (
         _saved_tensors(model) as saved,
         _saved_per_block(model.denoiser.blocks, saved) as blocks,

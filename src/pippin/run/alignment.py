@@ -9,8 +9,8 @@ import torch
 from pippin.evaluation.alignment import (
     caption_ranks,
     fit_ridge,
-    places,
     retrieval_measures,
+    unique_captions,
 )
 from pippin.evaluation.features import FeatureExtractor, Features, extract
 from pippin.evaluation.folder import image_batches
@@ -19,7 +19,7 @@ from pippin.rng import permutation
 from pippin.run.evaluation_seeds import sample_seeds
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SHOWN, make_room
+from pippin.run.sample_folder import SHOWN, clear_other_samples
 
 
 def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
@@ -30,7 +30,7 @@ def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
     held_out, sampling = run.parts.held_out_captions, run.recipe.sampling
     assert held_out is not None
     seeds = sample_seeds(run.recipe, len(held_out.first))
-    make_room(place, sampling_protocol(run, sampling))
+    clear_other_samples(place, sampling_protocol(run, sampling))
     draw_into(run, held_out.first, seeds, sampling, place, shown=SHOWN)
     return [place / row.file for row in sample_rows(run, held_out.first, seeds)]
 
@@ -59,7 +59,7 @@ def alignment_measures(
     if train_vectors is None or held_out_vectors is None:
         return []
     ridge = fit_ridge(reference.values, train_vectors)
-    first, own = places(held_out.first)
+    first, own = unique_captions(held_out.first)
     texts = held_out_vectors[torch.tensor(first)]
     files = caption_samples(run, place)
     samples = extract(extractor, image_batches(files, run.recipe.evaluation.batch_size))

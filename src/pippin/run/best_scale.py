@@ -16,7 +16,7 @@ from torch import Tensor
 from pippin.config import fingerprint
 from pippin.evaluation.evaluate import compare, kernel_jackknife, kernel_measure
 from pippin.evaluation.features import FeatureExtractor, Features, extract
-from pippin.evaluation.fitted_scale import FEWEST, fitted_scale
+from pippin.evaluation.fitted_scale import MIN_SCALES, fitted_scale
 from pippin.evaluation.measure import Jackknife, Measure
 from pippin.recipes.recipe import Recipe
 from pippin.rng import permutation
@@ -136,7 +136,7 @@ def _fitted(
     """The vertex, and its distance above 1 for every 64 pixels of the resolution: under the rule
     of :func:`pippin.sampling.guidance.scale_at_resolution` the latter is the same everywhere."""
     seed = recipe.evaluation.seed
-    if len(kids) < FEWEST:
+    if len(kids) < MIN_SCALES:
         return []
     vertex = fitted_scale(tuple(kids), tuple(kids.values()), seed=seed)
     if vertex is None:

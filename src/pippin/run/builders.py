@@ -4,8 +4,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pippin.data.claims import Ready
 from pippin.data.manifest import Verify
+from pippin.data.shard_claims import Ready
 from pippin.training.world import World
 
 

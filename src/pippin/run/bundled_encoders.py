@@ -15,8 +15,8 @@ from pippin.encoders.source import CONFIG_FILE, find_autoencoder
 from pippin.encoders.text import encoder_folders
 from pippin.recipes.recipe import Recipe
 from pippin.run.inputs import reads_text
-from pippin.run.places import AUTOENCODER, SHIPPED_PREFIX, TEXT
-from pippin.system.flush import make_folder, sync_tree
+from pippin.run.paths import AUTOENCODER, SHIPPED_PREFIX, TEXT
+from pippin.system.fsync import make_folder, sync_tree
 from pippin.system.weight_folders import DIFFUSERS
 
 AUTOENCODER_FOLDER, TEXT_FOLDER, TOKENIZER_FOLDER = "autoencoder", "text_encoder", "tokenizer"

@@ -13,13 +13,13 @@ from pippin.conditioning.config import TextSemantic
 from pippin.conditioning.padding import needs_noise, pad_captions
 from pippin.config import ConfigError
 from pippin.data.captions import CaptionBank, Progress, build_bank
-from pippin.data.claims import Ready
 from pippin.data.manifest import Verify
 from pippin.data.metadata_columns import CLASS
-from pippin.data.source import PictureSource
+from pippin.data.shard_claims import Ready
+from pippin.data.source import ImageSource
 from pippin.encoders.config import TextConfig
 from pippin.encoders.text import TextEncoder, encoder_fingerprint
-from pippin.types import CutCaption, TextFeatures
+from pippin.types import TextFeatures, TruncatedCaption
 
 MAX_NAMED_PROMPTS = 5
 """Number of truncated prompts that are named."""
@@ -46,7 +46,7 @@ class ImageCaptions:
 
     def __init__(
         self,
-        source: PictureSource,
+        source: ImageSource,
         config: TextConfig,
         rule: TextSemantic,
         encoder: Callable[[], TextEncoder],
@@ -102,7 +102,7 @@ class ImageCaptions:
         shape = (batch_size, self._rule.num_tokens, self._rule.token_features or 1)
         if self._device.type == "cpu":
             return rng.normal(shape, "padding", self._seed, step)[part]
-        return rng.rows_of_normal(shape, part, "padding", self._seed, step, device=self._device)
+        return rng.normal_rows(shape, part, "padding", self._seed, step, device=self._device)
 
     def truncation_notes(self) -> list[str]:
         """Notes on captions that have more tokens than the model reads."""
@@ -157,7 +157,7 @@ def prompt_features(
     return pad_captions(features.rows(rows), rule, _noise(rule, seeds))
 
 
-def prompt_truncation_notes(cuts: Sequence[CutCaption]) -> list[str]:
+def prompt_truncation_notes(cuts: Sequence[TruncatedCaption]) -> list[str]:
     """Notes on prompts that are longer than the model reads: the first few by name."""
     lines = [
         f"{_short(cut.caption)} has {cut.tokens} tokens and {cut.encoder} reads {cut.read}; "

@@ -3,11 +3,11 @@
 
 from collections.abc import Iterator
 
-from pippin.data.images import ImagesSource
-from pippin.data.listing import SourceRefusedError
+from pippin.data.images import ImageFolderSource
+from pippin.data.listing import InvalidSourceError
 from pippin.data.metadata_columns import CAPTIONS, CLASS, FILE, MAIN
-from pippin.run.parts import Parts
-from pippin.system.terminal import note
+from pippin.run.components import Parts
+from pippin.system.terminal import print_above_progress
 
 
 def check_data(parts: Parts, *, resumed: bool = False) -> None:
@@ -18,25 +18,25 @@ def check_data(parts: Parts, *, resumed: bool = False) -> None:
         resumed: whether the run resumes; then nothing is refused, because it started like this.
 
     Raises:
-        SourceRefusedError: folders of splits would become classes, or a text model would read no
+        InvalidSourceError: folders of splits would become classes, or a text model would read no
             caption at all; the message says what to type.
     """
     source = parts.train_source
-    if not isinstance(source, ImagesSource):
+    if not isinstance(source, ImageFolderSource):
         return
     path, console = source.config.path, parts.console
     refusals = [source.facts.refusal(path), *_missing_captions(parts, source)]
     for refusal in filter(None, refusals):
         if not resumed:
-            raise SourceRefusedError(refusal)
-        note(console, refusal, label="check the data:")
+            raise InvalidSourceError(refusal)
+        print_above_progress(console, refusal, label="check the data:")
     for warning in (*source.facts.warnings(path), *_few_captions(parts, source)):
-        note(console, warning, label="check the data:")
+        print_above_progress(console, warning, label="check the data:")
     for line in source.facts.skipped_lines():
-        note(console, line, label="skipped:")
+        print_above_progress(console, line, label="skipped:")
 
 
-def caption_counts(source: ImagesSource) -> dict[str, int]:
+def caption_counts(source: ImageFolderSource) -> dict[str, int]:
     """Number of images that have a caption of each kind; kinds of the folder only."""
     counts = dict.fromkeys(source.caption_kinds, 0)
     for index in range(len(source)):
@@ -45,7 +45,7 @@ def caption_counts(source: ImagesSource) -> dict[str, int]:
     return counts
 
 
-def _missing_captions(parts: Parts, source: ImagesSource) -> Iterator[str]:
+def _missing_captions(parts: Parts, source: ImageFolderSource) -> Iterator[str]:
     """Errors for kinds of captions that the recipe trains on and no image has."""
     for kind, count in _counts_read(parts, source).items():
         if count:
@@ -67,7 +67,7 @@ def _missing_captions(parts: Parts, source: ImagesSource) -> Iterator[str]:
         )
 
 
-def _few_captions(parts: Parts, source: ImagesSource) -> Iterator[str]:
+def _few_captions(parts: Parts, source: ImageFolderSource) -> Iterator[str]:
     """Warnings for kinds of captions that the recipe trains on and some images lack."""
     total = len(source)
     for kind, count in _counts_read(parts, source).items():
@@ -80,7 +80,7 @@ def _few_captions(parts: Parts, source: ImagesSource) -> Iterator[str]:
             )
 
 
-def _counts_read(parts: Parts, source: ImagesSource) -> dict[str, int]:
+def _counts_read(parts: Parts, source: ImageFolderSource) -> dict[str, int]:
     """Caption counts of the kinds that the recipe reads and the folder has; always of the main."""
     if parts.text_rule is None:
         return {}

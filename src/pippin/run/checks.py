@@ -9,7 +9,7 @@ from pippin.data.config import ImagesConfig, NoDataConfig, ShapesConfig
 from pippin.denoisers.config import DenoiserConfig, MDTv2Config, MMDiTConfig
 from pippin.diffusion.rescale import build_schedule
 from pippin.objective import check_objective
-from pippin.recipes.latents import factor_and_channels, is_known
+from pippin.recipes.latents import factor_and_channels, has_known_latents
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import check_guidance
 from pippin.sampling.sampler import build_grid
@@ -176,7 +176,7 @@ def _check_buckets(recipe: Recipe) -> None:
 
 def _check_resolution(recipe: Recipe) -> None:
     """Check the resolution for a known autoencoder; others are checked when they are loaded."""
-    if not isinstance(recipe.data, NoDataConfig) and is_known(recipe):
+    if not isinstance(recipe.data, NoDataConfig) and has_known_latents(recipe):
         check_resolution(recipe, factor_and_channels(recipe)[0])
 
 

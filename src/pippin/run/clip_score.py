@@ -15,7 +15,7 @@ from pippin.evaluation.measure import Measure, Subject
 from pippin.run.alignment import caption_samples
 from pippin.run.load import LoadedRun
 from pippin.run.sample import sampling_protocol
-from pippin.system.terminal import note
+from pippin.system.terminal import print_above_progress
 
 
 def clip_for(run: LoadedRun) -> Clip | None:
@@ -38,8 +38,8 @@ def clip_for(run: LoadedRun) -> Clip | None:
 
 def warn_truncated_captions(clip: Clip, captions: Sequence[str], console: Console) -> None:
     """Warn of captions that are longer than CLIP reads: only their beginnings are scored."""
-    if count := clip.num_cut(captions):
-        note(
+    if count := clip.num_truncated(captions):
+        print_above_progress(
             console,
             f"{count} of {len(captions)} captions ({count / len(captions):.1%}) have more than "
             f"the {clip.text_tokens} tokens that CLIP reads; their scores ignore the rest",

@@ -15,7 +15,7 @@ from pippin.data.views import counterfactual
 from pippin.evaluation.control import control_measures, observe, subject_measures
 from pippin.evaluation.efflite0 import EffLite0
 from pippin.evaluation.lpips_distance import Lpips
-from pippin.evaluation.matched import Point, matched_drift
+from pippin.evaluation.matched import CurvePoint, matched_drift
 from pippin.evaluation.measure import Measure
 from pippin.evaluation.perceptual import PerceptualDistance
 from pippin.evaluation.probes import (
@@ -29,11 +29,11 @@ from pippin.evaluation.probes import (
 )
 from pippin.rng import permutation
 from pippin.run.evaluation_seeds import noise_seed, sample_seeds
+from pippin.run.image_grid import image_grid, save_png
 from pippin.run.load import LoadedRun
-from pippin.run.pictures import grid, save_png
 from pippin.run.sample import draw
 from pippin.sampling.config import ControlRequest
-from pippin.system.files import remove_staged, write_json
+from pippin.system.files import remove_temporary_files, write_json
 from pippin.types import Images, Prompt
 
 STRIP = 10
@@ -122,7 +122,7 @@ def _along_guidance(pairs: "Pairs", probe: Probe, network: EffLite0) -> list[Mea
     for scale in config.control_scales:
         observed = observe(probe, partial(pairs.generated, control_scale=scale), distance)
         (effect,) = observed.effects
-        points.append(Point(scale=scale, drift=observed.drift, effect=effect.values))
+        points.append(CurvePoint(scale=scale, drift=observed.drift, effect=effect.values))
         scaled_probe = rename_probe(probe, f"{probe.name} at beta {scale:g}")
         measures += [
             replace(measure, protocol=measure.protocol | ALONG | {"control_scale": scale})
@@ -206,13 +206,13 @@ def _write_strips(pairs: Pairs, chosen: Mapping[str, Probe], folder: Path) -> No
     kinds = ((pairs.generated, folder / "drift"), (pairs.real, folder / "real" / "drift"))
     for render, subfolder in kinds:
         subfolder.mkdir(parents=True, exist_ok=True)
-        remove_staged(subfolder)  # of an evaluation that was killed
+        remove_temporary_files(subfolder)  # of an evaluation that was killed
         rows = {}
         for name, probe in chosen.items():
             first, second = probe.controls
             images = [render(control.values())[:STRIP] for control in (first, second)]
             columns = len(images[0])
-            save_png(grid(torch.cat(images), columns=columns), subfolder / f"{name}.png")
+            save_png(image_grid(torch.cat(images), columns=columns), subfolder / f"{name}.png")
             values = [control.values()[name] for control in (first, second)]
             rows[name] = f"top row: {name} = {values[0]}; bottom row: {values[1]}"
         write_json(subfolder / "manifest.json", rows)

@@ -13,8 +13,8 @@ from rich.console import Console
 from pippin.config import fingerprint, protocol
 from pippin.control import Size
 from pippin.data.config import DataConfig
-from pippin.data.open import build_source
-from pippin.data.table import Split
+from pippin.data.factory import build_source
+from pippin.data.openmoji_table import Split
 from pippin.data.views import clean_images
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.efflite0 import EffLite0
@@ -39,14 +39,20 @@ from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.provenance import data_protocol
 from pippin.run.quality_reference import QualityReference, quality_reference
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SHOWN, SampleFolder, make_room, remove_samples
+from pippin.run.sample_folder import SHOWN, SampleFolder, clear_other_samples, remove_samples
 from pippin.run.scene import scene_measures
 from pippin.run.stages import Stages
-from pippin.system.files import remove_staged
+from pippin.system.files import remove_temporary_files
 from pippin.system.formats import FORMATS, VERSION
-from pippin.system.lines import Lines, is_emptied, keep_unreadable, read_lines, write_lines
+from pippin.system.json_lines import (
+    Lines,
+    has_no_lines,
+    read_lines,
+    save_unreadable_lines,
+    write_lines,
+)
 from pippin.system.lock import folder_lock
-from pippin.system.terminal import note
+from pippin.system.terminal import print_above_progress
 from pippin.types import Prompt
 
 
@@ -243,7 +249,7 @@ def _quality(
     """
     config, sampling = run.recipe.evaluation, run.recipe.sampling
     content = sampling_protocol(run, sampling)
-    make_room(place, content)
+    clear_other_samples(place, content)
     prompts = evaluation_prompts(run, config.num_samples)
     seeds = sample_seeds(run.recipe, config.num_samples)
     draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
@@ -265,7 +271,7 @@ def real_floor(reference: QualityReference, config: EvaluationConfig) -> list[Me
     a note says so.
     """
     if len(reference.floor) < config.neighbours + 2:
-        note(
+        print_above_progress(
             Console(stderr=True),
             f"{len(reference.floor)} images are held out, and the distances need "
             f"{config.neighbours + 2}; more images or a larger data.held_out_share give one",
@@ -330,10 +336,10 @@ def write_results(lines: Sequence[dict[str, Any]], path: Path) -> None:
     so.
     """
     before = read_lines(path)
-    keep_unreadable(path, path.with_name(f"{path.name}.torn"))
+    save_unreadable_lines(path, path.with_name(f"{path.name}.torn"))
     new = {_key(line) for line in lines}
     kept = [line for line in before.objects.values() if _key(line) not in new]
-    remove_staged(path.parent, path.name)  # of an evaluation that was killed
+    remove_temporary_files(path.parent, path.name)  # of an evaluation that was killed
     _log_problems(before, path)
     write_lines(path, [*kept, *({VERSION: FORMATS["results"], **line} for line in lines)])
 
@@ -345,9 +351,9 @@ def _log_problems(before: Lines, path: Path) -> None:
         for number, reason in before.problems.items()
     ]
     problems += [f"{path} {gap}" for gap in before.gaps if gap.missing]
-    problems += [f"{path} is empty: the results that were in it are gone"] * is_emptied(path)
+    problems += [f"{path} is empty: the results that were in it are gone"] * has_no_lines(path)
     for line in problems:
-        note(Console(stderr=True), line, label="does not count:")
+        print_above_progress(Console(stderr=True), line, label="does not count:")
 
 
 def _key(line: dict[str, Any]) -> tuple[Any, ...]:

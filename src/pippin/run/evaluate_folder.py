@@ -12,7 +12,7 @@ from rich.console import Console
 from pippin.config import ConfigError, protocol
 from pippin.control import Size
 from pippin.data.config import DataConfig
-from pippin.data.table import Split
+from pippin.data.openmoji_table import Split
 from pippin.evaluation.clip_score import Clip, clip_measures
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.evaluate import compare, compare_statistics
@@ -25,7 +25,7 @@ from pippin.run.evaluate import clean_features, real_floor
 from pippin.run.image_set import ImageSet, log_skipped_files, open_images
 from pippin.run.image_sizes import SizeRecorder, warn_size_mismatch
 from pippin.run.quality_reference import quality_reference
-from pippin.system.terminal import note
+from pippin.system.terminal import print_above_progress
 
 
 def evaluate_folder(
@@ -98,7 +98,7 @@ def evaluate_against(
     else:
         assert statistics is not None
         measures = compare_statistics(features, statistics)
-        note(
+        print_above_progress(
             Console(stderr=True),
             "KID, precision, recall, density and coverage need the "
             "reference's images; --reference takes a folder of them too",

@@ -12,14 +12,14 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
 from pippin.run.evaluate import evaluate_run
-from pippin.run.folder import TWIN, RunFolder
+from pippin.run.folder import SHARED_WEIGHTS_FILE, RunFolder
 from pippin.run.load import load_run
 from pippin.run.train import train
 from pippin.sampling.config import SamplingConfig
-from pippin.system.flush import make_folder
-from pippin.system.formats import write_stamped
-from pippin.system.terminal import note
-from pippin.training.checkpoint import newest_good
+from pippin.system.formats import write_versioned_json
+from pippin.system.fsync import make_folder
+from pippin.system.terminal import print_above_progress
+from pippin.training.checkpoint import newest_intact_checkpoint
 
 
 def execute(recipe: Recipe, folder: Path) -> list[Measure]:
@@ -34,9 +34,11 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
     if source is None:
         train(recipe, folder, resume="auto", console=console)
     else:
-        note(console, f"{folder.name} shares the weights of {source.name}: identical training")
+        print_above_progress(
+            console, f"{folder.name} shares the weights of {source.name}: identical training"
+        )
         make_folder(folder)
-        write_stamped(folder / TWIN, "run", {"run": source.name})
+        write_versioned_json(folder / SHARED_WEIGHTS_FILE, "run", {"run": source.name})
     run = load_run(source or folder, recipe.sampling.weights, console, recipe)
     return evaluate_run(run, folder)
 
@@ -72,7 +74,7 @@ def _find_shared_weights(recipe: Recipe, folder: Path) -> Path | None:
 
 
 def _finished(folder: Path, recipe: Recipe) -> bool:
-    newest, _ = newest_good(RunFolder(folder).checkpoints)
+    newest, _ = newest_intact_checkpoint(RunFolder(folder).checkpoints)
     return newest is not None and int(newest.name) >= recipe.train.images
 
 
@@ -81,7 +83,7 @@ def training_fingerprint(recipe: Recipe) -> str:
     return fingerprint(replace(recipe, sampling=SamplingConfig(), evaluation=EvaluationConfig()))
 
 
-def first_trained_alike(recipes: Mapping[str, Recipe]) -> dict[str, str]:
+def first_with_same_training(recipes: Mapping[str, Recipe]) -> dict[str, str]:
     """Each name -> the first name whose recipe has the same training: itself, or a recipe that
     differs in sampling and evaluation only."""
     first: dict[str, str] = {}

@@ -10,8 +10,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from pippin.config import WEIGHTS
-from pippin.system.formats import CHECKSUM, check_stamped, stamped
-from pippin.system.lines import parse_object
+from pippin.system.formats import CHECKSUM, check_versioned_json, with_checksum
+from pippin.system.json_lines import parse_object
 
 FACTS = "pippin"
 """Entry of a safetensors file's metadata that holds the facts."""
@@ -26,7 +26,7 @@ def export_metadata(facts: Mapping[str, Any]) -> dict[str, str]:
     Args:
         facts: JSON values by name.
     """
-    return {"format": "pt", FACTS: json.dumps(stamped("export", facts))}
+    return {"format": "pt", FACTS: json.dumps(with_checksum("export", facts))}
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def read_facts(path: Path) -> dict[str, Any]:
         raise damaged_error(path, str(error)) from error
     if SHA256 in facts and CHECKSUM not in facts:
         raise damaged_error(path, f"its header has lost {CHECKSUM}")
-    facts = check_stamped(facts, "export", path)
+    facts = check_versioned_json(facts, "export", path)
     for name, (expected, is_valid) in _FACTS.items():
         if name not in facts:
             raise damaged_error(path, f"its header does not say {name}")

@@ -14,11 +14,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from pippin.run.export_facts import FACTS
-from pippin.system.files import STAGING_SUFFIX, write_json
-from pippin.system.flush import make_folder
+from pippin.system.files import TEMPORARY_SUFFIX, write_json
+from pippin.system.fsync import make_folder
 from pippin.system.json_text import parse_json
-from pippin.system.lock import folder_itself_locked
-from pippin.system.regular import read_regular
+from pippin.system.lock import lock_directory
+from pippin.system.regular_files import read_regular
 
 NOTE = ".unfinished-export.json"
 """Note in an unfinished folder: the facts of what is written there."""
@@ -30,7 +30,7 @@ no note."""
 ADVICE = "choose another folder"
 
 
-def refuse_full(folder: Path) -> None:
+def check_export_folder(folder: Path) -> None:
     """Refuse a folder with files, unless an unfinished export left them.
 
     Raises:
@@ -43,7 +43,7 @@ def refuse_full(folder: Path) -> None:
 
 
 @contextmanager
-def unfinished_export(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
+def writing_export(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
     """Mark a folder as unfinished while the body writes its files.
 
     Args:
@@ -57,15 +57,15 @@ def unfinished_export(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
         OSError: disk full or not writable; the same call resumes.
     """
     make_folder(folder)
-    with folder_itself_locked(folder):
-        refuse_full(folder)  # another process may have finished meanwhile
+    with lock_directory(folder):
+        check_export_folder(folder)  # another process may have finished meanwhile
         facts = json.loads(json.dumps(facts))  # tuples become lists
         before = _unfinished(folder)
         if before is not None and any(facts.get(name) != value for name, value in before.items()):
             raise ValueError(
                 f"{folder} holds an unfinished export of other weights: remove it, or {ADVICE}"
             )
-        for staged in folder.rglob(f".*.[0-9]*{STAGING_SUFFIX}"):
+        for staged in folder.rglob(f".*.[0-9]*{TEMPORARY_SUFFIX}"):
             staged.unlink(missing_ok=True)
         write_json(folder / NOTE, facts)
         yield
@@ -76,7 +76,7 @@ def _names(folder: Path) -> list[str]:
     """Names in a folder, without staged files."""
     if not folder.exists():
         return []
-    staged = {path.name for path in folder.glob(f".*.[0-9]*{STAGING_SUFFIX}") if path.is_file()}
+    staged = {path.name for path in folder.glob(f".*.[0-9]*{TEMPORARY_SUFFIX}") if path.is_file()}
     return [path.name for path in folder.iterdir() if path.name not in staged]
 
 

@@ -6,15 +6,15 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pippin.config import difference, older_settings
+from pippin.config import difference, legacy_settings
 from pippin.recipes.recipe import Recipe
-from pippin.system.formats import read_stamped
+from pippin.system.formats import read_versioned_json
 from pippin.training.checkpoint_folders import list_aside, list_checkpoints
 
 if TYPE_CHECKING:  # which needs torch; help of the command line does not
     from pippin.run.inputs import RunInputs
 
-TWIN = "twin.json"
+SHARED_WEIGHTS_FILE = "twin.json"
 """File in a study's run that shares the weights of another run: the name of that run."""
 Resume = bool | Literal["auto"]
 """Whether training resumes from the newest checkpoint; auto: where the folder holds a run."""
@@ -35,7 +35,7 @@ FILES_BEFORE_CHECKPOINT = {
 """Files that may exist before the first checkpoint, beside hidden files."""
 MOVABLE_SETTINGS = ("data.path", "data.metadata")
 """Settings that may change on resume where the data set stays the same."""
-START = "@"
+STUDY_RUN_PREFIX = "@"
 """Prefix of an ``init.run`` that names a pretraining run of the study itself."""
 
 
@@ -91,8 +91,8 @@ class RunFolder:
         Raises:
             ValueError: the folder is no run folder, or of a newer version.
         """
-        if (self.path / TWIN).is_file():
-            name = read_stamped(self.path / TWIN, Recipe.FORMAT).get("run")
+        if (self.path / SHARED_WEIGHTS_FILE).is_file():
+            name = read_versioned_json(self.path / SHARED_WEIGHTS_FILE, Recipe.FORMAT).get("run")
             raise ValueError(
                 f"{self.path} shares the weights of {name}, whose training is identical; "
                 f"give {self.path.parent / str(name)}"
@@ -120,7 +120,7 @@ class RunFolder:
         """Whether a run here resumes; auto: where the folder holds a run to resume."""
         return self.config.exists() and not self.free if resume == "auto" else resume
 
-    def begun_with(self, recipe: Recipe) -> dict[str, Any]:
+    def missing_settings(self, recipe: Recipe) -> dict[str, Any]:
         """Settings that the recorded recipe is too old to have, by dotted path, with the values
         that the run started with, where the given recipe has other values.
 
@@ -130,7 +130,7 @@ class RunFolder:
         if not self.config.exists():
             return {}
         self.recipe()  # raises for a damaged record
-        older = older_settings(recipe, read_stamped(self.config, Recipe.FORMAT))
+        older = legacy_settings(recipe, read_versioned_json(self.config, Recipe.FORMAT))
         return {path: v for path, v in older.items() if attrgetter(path)(recipe) != v}
 
     def check(self, recipe: Recipe, *, resume: bool) -> None:

@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from pippin.data.moments import EncodedViews, MomentBatch
-from pippin.data.views import square
+from pippin.data.views import square_size
 from pippin.evaluation.control_profile import (
     FieldErrors,
     changed_rows,
     profile_measures,
     wrong_values,
 )
-from pippin.evaluation.denoising import denoising_loss, errors, grid
+from pippin.evaluation.denoising import denoising_errors, denoising_loss, noise_levels
 from pippin.evaluation.measure import Measure, Subject
 from pippin.model import LatentDenoiser
 from pippin.objective import Predict
+from pippin.run.components import Parts
 from pippin.run.evaluation_seeds import noise_seed
-from pippin.run.parts import Parts
 from pippin.types import Conditions, ControlBatch
 
 
@@ -31,7 +31,9 @@ class HeldOut:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         source = parts.held_out_source
-        views = EncodedViews(source, parts.autoencoder, device=parts.device, size=square(source))
+        views = EncodedViews(
+            source, parts.autoencoder, device=parts.device, size=square_size(source)
+        )
         rows = torch.arange(len(source))
         self.batch: MomentBatch = views.fetch(rows, torch.zeros_like(rows))
         mean = self.batch.moments.mean.to(parts.device)
@@ -62,10 +64,10 @@ class HeldOut:
         field, with all semantic conditions."""
         recipe, schedule = self.parts.recipe, self.parts.schedule
         config, right = recipe.evaluation, self.batch.control
-        levels = grid(schedule, config.profile_log_snrs)
+        levels = noise_levels(schedule, config.profile_log_snrs)
 
         def x0_errors(control: ControlBatch) -> Tensor:
-            _, values = errors(
+            _, values = denoising_errors(
                 partial(self._predict_for, model, control),
                 self.latents,
                 schedule,

@@ -13,7 +13,7 @@ from pippin.evaluation.folder import image_batches, image_paths
 from pippin.evaluation.npz import npz_images
 from pippin.image_folder import find_images, skipped_lines
 from pippin.run.sample_folder import read_manifest
-from pippin.system.terminal import note
+from pippin.system.terminal import print_above_progress
 from pippin.types import Images
 
 
@@ -69,7 +69,7 @@ def open_images(path: Path) -> ImageSet:
 def log_skipped_files(images: ImageSet, path: Path, console: Console | None = None) -> None:
     """Log the skipped files of a folder."""
     for line in images.skipped:
-        note(console or Console(stderr=True), line, label=f"skipped in {path!s}:")
+        print_above_progress(console or Console(stderr=True), line, label=f"skipped in {path!s}:")
 
 
 def _skipped(path: Path) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from rich.console import Console
 
 from pippin.control import Size
-from pippin.system.terminal import note
+from pippin.system.terminal import print_above_progress
 from pippin.types import Images
 
 
@@ -38,7 +38,7 @@ def warn_size_mismatch(
         return
     height, width = min(samples)
     square = len(set(samples)) == 1 and height == width
-    note(
+    print_above_progress(
         console,
         f"samples are {_describe(samples)}, the reference's images "
         f"{_describe(reference)}, which changes every distance"

@@ -10,16 +10,16 @@ from typing import Any
 from pippin.conditioning.config import Gate, PowerCosineGate
 from pippin.data.record import class_changes
 from pippin.model import LatentDenoiser
-from pippin.recipes.latents import known_patches_a_side
+from pippin.recipes.latents import known_patches_per_side
 from pippin.recipes.recipe import Recipe
+from pippin.run.components import Parts
 from pippin.run.export_facts import unverified_note
-from pippin.run.folder import START, TRANSFER_FILE, start_folder
+from pippin.run.folder import STUDY_RUN_PREFIX, TRANSFER_FILE, start_folder
 from pippin.run.latents import inherited_latents
-from pippin.run.parts import Parts
-from pippin.run.trained import open_trained
+from pippin.run.trained import load_trained_weights
 from pippin.sampling.guidance import scale_at_resolution
-from pippin.system.formats import write_stamped
-from pippin.system.terminal import note
+from pippin.system.formats import write_versioned_json
+from pippin.system.terminal import print_above_progress
 from pippin.system.weight_checks import check_finite
 from pippin.transfer.merge import merge
 from pippin.transfer.rules import TransferEnds
@@ -48,7 +48,7 @@ def load_initial_weights(
     recipe, console = parts.recipe, parts.console
     if recipe.init.run is None:
         return ()
-    start = open_trained(init_source(parts.located, folder), recipe.init.weights)
+    start = load_trained_weights(init_source(parts.located, folder), recipe.init.weights)
     check_finite(start.tensors, f"init.run {start.source}")
     ends = TransferEnds(old=start.recipe.denoiser, new=recipe.denoiser)
     try:
@@ -59,19 +59,21 @@ def load_initial_weights(
     if latents is not None:
         parts.given_latents = latents
     if report:
-        write_stamped(folder / TRANSFER_FILE, Recipe.FORMAT, transfer.to_dict())
+        write_versioned_json(folder / TRANSFER_FILE, Recipe.FORMAT, transfer.to_dict())
     for line in transfer.lines():
-        note(console, line)
+        print_above_progress(console, line)
     if transfer.unused:
-        note(console, f"init.transfer {', '.join(transfer.unused)}", label="no tensor needed")
+        print_above_progress(
+            console, f"init.transfer {', '.join(transfer.unused)}", label="no tensor needed"
+        )
     model.load_state_dict(tensors)
     parts.set_null(model)
     if not start.verified:
-        note(console, unverified_note(start.source), label="no checksum:")
-    note(console, f"starting from {start.source}: {start.said}")
+        print_above_progress(console, unverified_note(start.source), label="no checksum:")
+    print_above_progress(console, f"starting from {start.source}: {start.said}")
     names = None if start.inputs is None else start.inputs.data.class_names
     for line in suggestions(start.recipe, recipe, names, parts.class_names):
-        note(console, line, label="note:")
+        print_above_progress(console, line, label="note:")
     *before, own = start.as_parent()
     return (*before, own | {"transfer": transfer.counts()})
 
@@ -79,9 +81,9 @@ def load_initial_weights(
 def init_source(recipe: Recipe, folder: Path) -> str:
     """Resolve ``init.run``; ``@NAME`` is a pretraining run of the study that holds the folder."""
     run = str(recipe.init.run)
-    if not run.startswith(START):
+    if not run.startswith(STUDY_RUN_PREFIX):
         return run
-    return str(start_folder(folder.parent.parent, run.removeprefix(START), recipe.seed))
+    return str(start_folder(folder.parent.parent, run.removeprefix(STUDY_RUN_PREFIX), recipe.seed))
 
 
 def suggestions(
@@ -186,7 +188,7 @@ def _same_resolution_notes(old: Recipe, new: Recipe) -> Iterator[str]:
 
 def _position_grid(recipe: Recipe) -> int | None:
     """Patches per side that computed positions span: the base grid, or the recipe's own grid."""
-    return getattr(recipe.denoiser, "base_grid", None) or known_patches_a_side(recipe)
+    return getattr(recipe.denoiser, "base_grid", None) or known_patches_per_side(recipe)
 
 
 def _resolution_rules(old: Recipe, new: Recipe) -> Iterator[str]:

@@ -55,7 +55,7 @@ class RunInputs(Config):
     """Own tokens of the null caption, where the model attends to these only; the features of the
     null caption are among the weights."""
     places: dict[str, str] = field(default_factory=dict)
-    """Setting -> absolute path at that time, see :mod:`pippin.run.places`."""
+    """Setting -> absolute path at that time, see :mod:`pippin.run.paths`."""
     changes: tuple[InputsChange, ...] = ()
     """Resumes on changed data, oldest first."""
 

@@ -15,7 +15,7 @@ from pippin.data.bucketed import BucketedMoments
 from pippin.data.moments import MomentSource
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
-from pippin.encoders.statistics import LatentStatistics, latent_statistics, taken_over
+from pippin.encoders.statistics import LatentStatistics, latent_statistics, statistics_from_affine
 from pippin.recipes.recipe import Recipe
 from pippin.rng import permutation
 from pippin.types import Moments
@@ -137,7 +137,7 @@ def inherited_latents(
     if not same:  # statistics of other latents do not apply
         return None
     if recipe.autoencoder.normalisation == "measured":
-        return start_latents or taken_over(autoencoder.affine, autoencoder.fingerprint)
+        return start_latents or statistics_from_affine(autoencoder.affine, autoencoder.fingerprint)
     if start_latents is not None:
         raise ValueError(
             "its weights read latents that were normalised by measured statistics (mean "
@@ -166,7 +166,7 @@ def rms_note(
             f"root mean square would be {own_rms:.2f}"
         )
     rms = own_rms if used is None else measured.rms(used.affine)
-    if is_usual(rms):
+    if is_usual_rms(rms):
         return None
     low, high = USUAL_RMS
     statistics, advice = f"those of {source}", "--autoencoder.normalisation measured makes it 1"
@@ -179,7 +179,7 @@ def rms_note(
     )
 
 
-def is_usual(rms: float) -> bool:
+def is_usual_rms(rms: float) -> bool:
     """Whether a root mean square of normalised latents is in the usual range."""
     low, high = USUAL_RMS
     return low <= rms <= high

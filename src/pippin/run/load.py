@@ -9,27 +9,27 @@ from typing import Any
 
 from rich.console import Console
 
-from pippin.control import recorded
+from pippin.control import recorded_fields
 from pippin.data.record import image_changes
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.text import encoder_fingerprint
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
-from pippin.run.crew import SINGLE_PROCESS, SamplingGroup
+from pippin.run.components import Parts
 from pippin.run.export_facts import unverified_note
 from pippin.run.inputs import UNRECORDED, InputsChange, RunInputs, captions_read
 from pippin.run.labels import find_label
 from pippin.run.latents import check_latents
-from pippin.run.parts import Parts
-from pippin.run.places import AUTOENCODER, DATA, given_again, locate, with_data_path
+from pippin.run.paths import AUTOENCODER, DATA, locate, unchanged_paths, with_data_path
 from pippin.run.provenance import current_inputs
-from pippin.run.trained import Trained, open_trained
+from pippin.run.sampling_group import SINGLE_PROCESS, SamplingGroup
+from pippin.run.trained import Trained, load_trained_weights
 from pippin.run.training_record import TrainingRecord
 from pippin.run.weight_kinds import describe_weights
 from pippin.sampling.config import SamplingConfig, check_guidance
 from pippin.sampling.sampler import Sampler
 from pippin.system.tensors import tensors_digest
-from pippin.system.terminal import note
+from pippin.system.terminal import print_above_progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class LoadedRun:
         """The recorded control fields that the model reads, or that its fields derive from."""
         control = self.recipe.conditioning.control
         shape = ("original_size", "crop_size") if self.recipe.conditioning.image_shape else ()
-        return recorded([*control.high, *control.low, *shape])
+        return recorded_fields([*control.high, *control.low, *shape])
 
     @cached_property
     def read_names(self) -> tuple[str, ...]:
@@ -143,11 +143,11 @@ def load_run(
         ValueError: unknown source, or no undamaged checkpoint.
     """
     console = console or Console(stderr=True, quiet=not crew.world.first)
-    trained = open_trained(str(source), weights)
+    trained = load_trained_weights(str(source), weights)
     for problem in trained.passed_over:
-        note(console, problem, label="skipped checkpoint:")
+        print_above_progress(console, problem, label="skipped checkpoint:")
     if not trained.verified:
-        note(console, unverified_note(trained.source), label="no checksum:")
+        print_above_progress(console, unverified_note(trained.source), label="no checksum:")
     parts = _parts(trained, recipe or trained.recipe, console, data_path, autoencoder)
     own = parts.raw_autoencoder
     try:
@@ -179,7 +179,7 @@ def _parts(
     autoencoder: str | None,
 ) -> Parts:
     """The components of a trained model, with resolved paths."""
-    places = given_again(recipe, trained.recipe, trained.places)
+    places = unchanged_paths(recipe, trained.recipe, trained.places)
     for setting, override in ((DATA, data_path), (AUTOENCODER, autoencoder)):
         if override is not None:
             places.pop(setting, None)
@@ -202,8 +202,8 @@ def _parts(
 
 def _is_same_encoder(trained: Trained, located: Recipe) -> bool:
     """Whether a given text encoder has the recorded files in another folder."""
-    recorded = None if trained.inputs is None else trained.inputs.text_encoder
-    return recorded is not None and encoder_fingerprint(located.text) == recorded
+    recorded_fields = None if trained.inputs is None else trained.inputs.text_encoder
+    return recorded_fields is not None and encoder_fingerprint(located.text) == recorded_fields
 
 
 def inputs_in_folder(trained: Trained, data_path: str, console: Console) -> RunInputs:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
+from pippin.run.components import Parts
 from pippin.run.held_out import HeldOut
+from pippin.run.image_grid import image_grid, save_png
 from pippin.run.load import LoadedRun
-from pippin.run.parts import Parts
-from pippin.run.pictures import grid, save_png
 from pippin.run.sample import draw
-from pippin.system.lines import read_lines
-from pippin.system.terminal import note
+from pippin.system.json_lines import read_lines
+from pippin.system.terminal import print_above_progress
 from pippin.training.hooks import Every
 from pippin.training.log import RunLog
 from pippin.training.trainer import Trainer
@@ -82,10 +82,10 @@ def preview_hook(parts: Parts, folder: Path) -> Every:
             try:
                 images = draw(run, prompts, range(len(prompts)), parts.recipe.sampling, text)
             except FloatingPointError as error:  # the training may still recover
-                note(parts.console, error, label="no preview:")
+                print_above_progress(parts.console, error, label="no preview:")
                 return
         folder.mkdir(exist_ok=True)
-        save_png(grid(images), path(trainer.images_seen))
+        save_png(image_grid(images), path(trainer.images_seen))
 
     def path(images: int) -> Path:
         return folder / f"{images:09d}.png"

@@ -22,13 +22,13 @@ from pippin.run.placement import (
 )
 from pippin.run.states import (
     States,
-    classes_of,
     latent_bytes,
+    num_classes_of,
     num_training_images,
     text_bytes,
     training_states,
 )
-from pippin.training.recompute import recompute_blocks
+from pippin.training.activation_checkpointing import checkpoint_blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def plan(
         cluster: devices; None = eight H100.
         latent_shape: (channels, height, width); None = by the autoencoder's name, see
             :func:`pippin.recipes.latents.factor_and_channels`.
-        num_classes: None = see :func:`pippin.run.states.classes_of`.
+        num_classes: None = see :func:`pippin.run.states.num_classes_of`.
         pictures: number of training images; None = see
             :func:`pippin.run.states.num_training_images`.
 
@@ -108,7 +108,7 @@ def plan(
     cluster, train = cluster or Cluster(), recipe.train
     local = train.local_batch(cluster.devices)
     shape = latent_shape or latent_shape_of(recipe)
-    classes = num_classes or classes_of(recipe)
+    classes = num_classes or num_classes_of(recipe)
     model = meta_model(recipe.conditioning, recipe.denoiser, classes, shape[0])
     states = training_states(model, train)
     options = [
@@ -150,7 +150,7 @@ def _checkpointing_plan(recipe: Recipe, shape: Shape, every: int) -> Checkpointi
     precision = recipe.train.precision
     saved = activations(conditioning, denoiser, shape, precision=precision, every=every)
     model = meta_model(conditioning, denoiser, 1, shape[0])
-    recompute_blocks(model.denoiser.blocks, every)
+    checkpoint_blocks(model.denoiser.blocks, every)
     return CheckpointingPlan(every, saved, denoiser_flops(model, shape, backward=True))
 
 

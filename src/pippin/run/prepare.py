@@ -20,11 +20,11 @@ from pippin.data.moments import MomentSource
 from pippin.recipes.recipe import Recipe
 from pippin.run.builders import Builders, builders_of
 from pippin.run.check_data import check_data
-from pippin.run.parts import Parts
-from pippin.system.children import call_in_child, killed_worker
-from pippin.system.stop import in_main_thread, signals_interrupt
-from pippin.system.terminal import note
-from pippin.training.world import joined, take_card
+from pippin.run.components import Parts
+from pippin.system.signals import in_main_thread, signals_interrupt
+from pippin.system.terminal import print_above_progress
+from pippin.system.worker_processes import run_pickled_call, worker_failure_message
+from pippin.training.world import distributed_world, set_device
 
 TERMINATION_TIMEOUT = 3.0
 """Seconds until a terminated process is killed."""
@@ -51,13 +51,13 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
     console = console or Console(stderr=True)
     if processes < 1:
         raise ConfigError(f"--processes must be 1 or more; got {processes}")
-    with joined(recipe.train.device) as world:
+    with distributed_world(recipe.train.device) as world:
         if world.size > 1 and processes > 1:
             raise ConfigError(
                 f"torchrun has started {world.size} processes already: leave --processes out"
             )
         if world.size > 1:
-            with world.first_alone():  # rank 0 scans the images, the others read its index
+            with world.rank0_first():  # rank 0 scans the images, the others read its index
                 check_data(Parts(recipe, Console(quiet=True)))
         with _spawning_builders(recipe, processes, console) as builders:
             return _build(recipe, console, builders_of(world) if world.size > 1 else builders)
@@ -102,7 +102,7 @@ def _spawning_builders(recipe: Recipe, processes: int, console: Console) -> Iter
         if helper.exitcode:
             killed = helper.exitcode == -signal.SIGKILL
             advice = ", killed: out of memory? fewer --processes take less" if killed else ""
-            note(
+            print_above_progress(
                 console,
                 f"ended early (exit code {helper.exitcode}{advice}); the others built its shards",
                 label=f"process {rank}",
@@ -112,7 +112,7 @@ def _spawning_builders(recipe: Recipe, processes: int, console: Console) -> Iter
 def _start_helper(recipe: Recipe, rank: int, processes: int) -> SpawnProcess:
     """Start one more process. Ctrl-C reaches all processes; only the main one handles it."""
     call = pickle.dumps((_run_helper, (recipe, rank, processes)))
-    helper = multiprocessing.get_context("spawn").Process(target=call_in_child, args=(call,))
+    helper = multiprocessing.get_context("spawn").Process(target=run_pickled_call, args=(call,))
     if not in_main_thread():  # only the main thread may change signal handlers
         helper.start()
         return helper
@@ -136,7 +136,7 @@ def _run_helper(recipe: Recipe, rank: int, processes: int) -> None:
     except KeyboardInterrupt:
         sys.exit(0)  # the main process asked for it and says how to resume
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
-        note(console, f"process {rank}: {killed_worker(error) or error}")
+        print_above_progress(console, f"process {rank}: {worker_failure_message(error) or error}")
         sys.exit(1)
 
 
@@ -149,6 +149,6 @@ def set_process_device(recipe: Recipe, rank: int, processes: int) -> None:
             "cuda, and each takes its own"
         )
     if torch.cuda.is_available() and device != "cpu":
-        take_card(rank, processes, "--processes")
+        set_device(rank, processes, "--processes")
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // processes))

@@ -4,9 +4,9 @@
 from typing import Any
 
 from pippin.data.config import ImagesConfig
+from pippin.run.components import Parts
 from pippin.run.inputs import RunInputs, captions_read
-from pippin.run.parts import Parts
-from pippin.run.places import resolved_paths
+from pippin.run.paths import resolved_paths
 
 
 def current_inputs(parts: Parts) -> RunInputs:
@@ -23,7 +23,7 @@ def images_protocol(parts: Parts) -> dict[str, Any]:
     """Protocol entries of a custom data set; settings alone identify the images of the package.
 
     Raises:
-        ValueError: see :attr:`pippin.run.parts.Parts.train_source`.
+        ValueError: see :attr:`pippin.run.components.Parts.train_source`.
     """
     _ = parts.train_source  # compares it with a trained model's
     if not isinstance(parts.data, ImagesConfig):

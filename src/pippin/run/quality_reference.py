@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pippin.data.table import Split
+from pippin.data.openmoji_table import Split
 from pippin.evaluation.config import EvaluationConfig, ReferenceKind
-from pippin.evaluation.evaluate import SMALL, compare
+from pippin.evaluation.evaluate import MIN_FRECHET_IMAGES, compare
 from pippin.evaluation.features import FeatureExtractor, Features
 from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.reference import ReferenceStatistics, check_features, load_statistics
@@ -82,8 +82,9 @@ def quality_reference(
 def check_count(count: int, config: EvaluationConfig, dim: int) -> None:
     """Refuse too few held-out images for the distances.
 
-    KID needs full subsets, and every image its neighbours. From :data:`SMALL` samples on, where
-    the Frechet distance is the main measure, the reference's covariance must not be singular.
+    KID needs full subsets, and every image its neighbours. From :data:`MIN_FRECHET_IMAGES` samples
+    on, where the Frechet distance is the main measure, the reference's covariance must not be
+    singular.
 
     Args:
         count: number of held-out images.
@@ -97,7 +98,7 @@ def check_count(count: int, config: EvaluationConfig, dim: int) -> None:
         config.kid_subset_size: "evaluation.kid_subset_size",
         config.neighbours + 2: "evaluation.neighbours and two",
     }
-    if config.num_samples >= SMALL:
+    if config.num_samples >= MIN_FRECHET_IMAGES:
         needed[dim + 1] = f"one more than the {dim} features, for the Frechet distance"
     minimum = max(needed)
     if count < minimum:

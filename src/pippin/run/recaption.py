@@ -12,11 +12,11 @@ from torch import Tensor
 from pippin.conditioning.config import TextSemantic
 from pippin.data.config import ImagesConfig
 from pippin.data.listing import Entry, list_pictures
-from pippin.data.recaption import given_captions, set_column
+from pippin.data.recaption import add_caption_column, read_caption_file
 from pippin.encoders.text import TextEncoder, minilm_installed
 from pippin.image_files import UnreadableImageError, read_image
 from pippin.recipes.table import get_recipe
-from pippin.system.lines import append_lines, read_lines
+from pippin.system.json_lines import append_lines, read_lines
 from pippin.system.lock import folder_lock
 
 TEXT_RECIPE = "folder/mmdit-disentangled-text"
@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 class Captioner(Protocol):
     """Interface of a captioning model."""
 
-    num_cut: int
+    num_truncated: int
     """Number of captions so far that reached the limit of new tokens."""
 
     def describe(self, images: list[UInt8[Tensor, "3 _ _"]]) -> list[str]:
@@ -38,7 +38,7 @@ class Captioner(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recaptioned:
+class RecaptionResult:
     """Result of recaptioning."""
 
     path: Path
@@ -52,20 +52,20 @@ class Recaptioned:
     """Unreadable image -> reason."""
     unknown: tuple[str, ...] = ()
     """Names in the given file that the folder does not have."""
-    num_cut: int = 0
+    num_truncated: int = 0
     """Captions that the model had not finished at its limit of new tokens."""
 
 
-def merge_captions(data: ImagesConfig, column: str, given: Path) -> Recaptioned:
+def merge_captions(data: ImagesConfig, column: str, given: Path) -> RecaptionResult:
     """Write captions of a given file into a column.
 
     Raises:
         ValueError: nothing in the file is of this folder; or see
-            :func:`pippin.data.recaption.given_captions` and ``set_column``.
+            :func:`pippin.data.recaption.read_caption_file` and ``add_caption_column``.
         FolderBusyError: another process writes captions there.
     """
     entries = _entries(data)
-    captions = given_captions(given)
+    captions = read_caption_file(given)
     names = {entry.name for entry in entries}
     unknown = tuple(name for name in captions if name not in names)
     if len(unknown) == len(captions):
@@ -86,7 +86,7 @@ def write_captions(
     fingerprint: str,
     batch_size: int,
     progress: Progress,
-) -> Recaptioned:
+) -> RecaptionResult:
     """Describe every image that has no caption in the column.
 
     Captions are appended to a hidden file of the folder, and the metadata file is written at the
@@ -101,7 +101,7 @@ def write_captions(
         progress: called after each batch.
 
     Raises:
-        ValueError, OSError: see :func:`pippin.data.recaption.set_column`.
+        ValueError, OSError: see :func:`pippin.data.recaption.add_caption_column`.
         FolderBusyError: another process writes captions there.
     """
     folder = Path(data.path)
@@ -121,10 +121,10 @@ def write_captions(
             progress(min(start + batch_size, len(pending)), len(pending))
         result = _write_column(data, column, entries, captions, unread=unread)
         journal.unlink(missing_ok=True)
-    return result if model is None else replace(result, num_cut=model.num_cut)
+    return result if model is None else replace(result, num_truncated=model.num_truncated)
 
 
-def unread_line(data: ImagesConfig, column: str) -> str | None:
+def caption_truncation_note(data: ImagesConfig, column: str) -> str | None:
     """Note on captions of a column that are longer than the text recipe reads; None where there
     are none, or its encoder is not installed."""
     if not minilm_installed():
@@ -178,7 +178,7 @@ def _write_column(
     captions: Mapping[str, str],
     unread: Mapping[str, str] | None = None,
     unknown: tuple[str, ...] = (),
-) -> Recaptioned:
+) -> RecaptionResult:
     """Write the column, and count captions."""
     unread = unread or {}
     lacking = [entry.name for entry in entries if not entry.captions.get(column)]
@@ -188,8 +188,8 @@ def _write_column(
         raise ValueError(
             f"no image of {data.path} gets a caption; {len(unread)} cannot be read{first}"
         )
-    return Recaptioned(
-        path=set_column(data, column, captions),
+    return RecaptionResult(
+        path=add_caption_column(data, column, captions),
         written=written,
         kept=len(entries) - len(lacking),
         empty=len(lacking) - written - len(unread),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pippin.data.config import DataConfig
-from pippin.data.open import build_source
+from pippin.data.factory import build_source
 from pippin.data.views import make_views
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.measure import measure_reconstruction, reconstruct

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from pippin.control import Control, Size
 from pippin.data.config import NoDataConfig, OpenMojiConfig, ShapesConfig, has_buckets
-from pippin.data.crop import SQUARE, crop_of, whole_image
-from pippin.data.source import PictureSource
+from pippin.data.crop import SQUARE_SHAPE, crop_size_of, whole_image
+from pippin.data.source import ImageSource
 from pippin.data.views import view_control
 from pippin.rng import uniform
 from pippin.run.load import LoadedRun
@@ -49,9 +49,9 @@ def resolve_controls(
         return None
     bucket = _bucket(run, size)
     if request.ask == "clean":
-        shape = bucket or SQUARE
+        shape = bucket or SQUARE_SHAPE
         longer = round(_clean_side(run) * max(shape) / min(shape))
-        return [whole_image(crop_of(shape, longer), shape)] * len(seeds)
+        return [whole_image(crop_size_of(shape, longer), shape)] * len(seeds)
     source = run.parts.train_source
     images_by_class: dict[Prompt, list[int]] = defaultdict(list)
     for index in range(len(source)):
@@ -94,7 +94,7 @@ def _clean_side(run: LoadedRun) -> int:
     return run.parts.probe_side
 
 
-def _in_bucket(source: PictureSource, bucket: Size | None, images: list[int]) -> list[int]:
+def _in_bucket(source: ImageSource, bucket: Size | None, images: list[int]) -> list[int]:
     """Those of the images that a bucket holds; all of them where it holds none."""
     if bucket is None:
         return images
@@ -103,7 +103,7 @@ def _in_bucket(source: PictureSource, bucket: Size | None, images: list[int]) ->
 
 
 def _training_control(
-    source: PictureSource, images: list[int], seed: int, size: Size | None
+    source: ImageSource, images: list[int], seed: int, size: Size | None
 ) -> Control:
     """Control of a view of one of the images; the seed picks both."""
     position, view = uniform((2,), "sample", seed, "control").tolist()

@@ -8,9 +8,10 @@ from safetensors import safe_open
 
 from pippin.config import ConfigError, protocol
 from pippin.data.config import ImagesConfig
-from pippin.data.record import decoder_change, listed
+from pippin.data.record import decoder_change, format_names
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
+from pippin.run.components import Parts
 from pippin.run.folder import INPUTS_FILE, MOVABLE_SETTINGS, Resume, RunFolder
 from pippin.run.inputs import (
     UNRECORDED,
@@ -23,10 +24,9 @@ from pippin.run.inputs import (
     reads_classes,
     with_folder_paths,
 )
-from pippin.run.parts import Parts
 from pippin.run.trained import CLASS_TABLES
 from pippin.run.training_record import refuse_reordered_classes
-from pippin.system.terminal import note
+from pippin.system.terminal import print_above_progress
 from pippin.training.checkpoint import RAW, load_state
 from pippin.training.log import RunLog
 
@@ -69,9 +69,11 @@ def resumed_inputs(
         allow_changed_data=request.allow_changed_data,
     )
     if changed := decoder_change(recorded.data, now.data):
-        note(parts.console, changed, label="pixels may differ by rounding:")
+        print_above_progress(parts.console, changed, label="pixels may differ by rounding:")
     if len(inputs.changes) > len(recorded.changes):
-        note(parts.console, inputs.changes[-1].what, label="resuming on other data:")
+        print_above_progress(
+            parts.console, inputs.changes[-1].what, label="resuming on other data:"
+        )
     return inputs
 
 
@@ -87,8 +89,8 @@ def _unrecorded(
     count = _stored_classes(checkpoint)
     if reads_classes(recipe) and count not in (None, len(names)):
         raise ValueError(
-            f"{folder} has {len(names)} classes ({listed(names)}), and {run.path} was trained on "
-            f"{count}; which they were is not known, an older version began it: put the data "
+            f"{folder} has {len(names)} classes ({format_names(names)}), and {run.path} was "
+            f"trained on {count}; their names are unknown, an older version began it: put the data "
             "back, or give the folder that it was trained on with --data.path"
         )
     before, given = protocol(run.recipe()), protocol(recipe)
@@ -99,7 +101,7 @@ def _unrecorded(
             f"holds those of {moved[0]} {before.get(moved[0])} cannot be known; if it does, "
             "resume with --allow-changed-data True"
         )
-    note(
+    print_above_progress(
         parts.console,
         f"{run.path!s} was begun by a version that kept no class "
         "names and no hash of its images, so whether these changed is not known; they are "

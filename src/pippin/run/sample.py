@@ -20,8 +20,8 @@ from pippin.sampling.config import SamplingConfig
 from pippin.sampling.request import request_conditions
 from pippin.sampling.sampler import SampleBatch
 from pippin.system.lock import folder_lock
-from pippin.system.terminal import note
-from pippin.types import Conditions, CutCaption, Images, Prompt, TextFeatures
+from pippin.system.terminal import print_above_progress
+from pippin.types import Conditions, Images, Prompt, TextFeatures, TruncatedCaption
 
 
 def draw(
@@ -74,9 +74,9 @@ def draw_into(
             another process samples into it.
     """
     requested = sample_rows(run, prompts, seeds)
-    rows = different_rows(requested)
+    rows = unique_rows(requested)
     if repeated := len(requested) - len(rows):
-        note(
+        print_above_progress(
             run.parts.console,
             f"{repeated} of {len(requested)} images have seed and prompt "
             "of an earlier one, and are sampled once",
@@ -105,7 +105,7 @@ def draw_into(
     return folder
 
 
-def help_drawing(run: LoadedRun) -> None:
+def sample_as_worker(run: LoadedRun) -> None:
     """Sample this rank's share of whatever rank 0 samples into a folder, until rank 0 ends.
 
     Args:
@@ -132,7 +132,7 @@ def help_drawing(run: LoadedRun) -> None:
 
 def _warn_truncated_prompts(
     run: LoadedRun, prompts: Sequence[Prompt], config: SamplingConfig
-) -> list[CutCaption]:
+) -> list[TruncatedCaption]:
     """Find and log the prompts, with the negative one, that are longer than the model reads."""
     rule = run.parts.text_rule
     texts = [prompt for prompt in dict.fromkeys(prompts) if isinstance(prompt, str)]
@@ -161,7 +161,7 @@ def _warn_idle_ranks(run: LoadedRun, batches: int, size: int) -> None:
     """Warn where there are fewer batches than ranks."""
     ranks = run.crew.world.size
     if batches < ranks:
-        note(
+        print_above_progress(
             run.parts.console,
             f"{batches} batches of at most {size} images for "
             f"{ranks} ranks; reduce sampling.batch_size to use all of them",
@@ -183,7 +183,7 @@ def sample_rows(
     ]
 
 
-def different_rows(rows: Sequence[SampleRow]) -> list[SampleRow]:
+def unique_rows(rows: Sequence[SampleRow]) -> list[SampleRow]:
     """The rows in order, without repeated images."""
     unique: dict[str, SampleRow] = {}
     for row in rows:

@@ -18,12 +18,12 @@ import torch
 
 from pippin.config import IDENTITY, fingerprint
 from pippin.evaluation.folder import read_image
-from pippin.run.pictures import grid, save_png
-from pippin.system.files import listed, remove_staged
-from pippin.system.flush import make_folder, sync_tree
-from pippin.system.formats import FormatError, read_stamped, write_stamped
+from pippin.run.image_grid import image_grid, save_png
+from pippin.system.files import list_names, remove_temporary_files
+from pippin.system.formats import FormatError, read_versioned_json, write_versioned_json
+from pippin.system.fsync import make_folder, sync_tree
 from pippin.system.lock import LOCK
-from pippin.types import CutCaption, Prompt
+from pippin.types import Prompt, TruncatedCaption
 
 KIND = "samples"
 """Key of :data:`pippin.system.formats.FORMATS`."""
@@ -89,7 +89,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.is_file():
         return None
     try:
-        manifest = Manifest(**read_stamped(path, KIND))
+        manifest = Manifest(**read_versioned_json(path, KIND))
         if fingerprint(manifest.protocol) != manifest.fingerprint:
             raise ValueError("its fingerprint is not that of its protocol")
         names = [Path(name).name for name in manifest.files]
@@ -105,7 +105,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     return manifest
 
 
-def make_room(path: Path, protocol: Mapping[str, Any]) -> None:
+def clear_other_samples(path: Path, protocol: Mapping[str, Any]) -> None:
     """Remove images of another protocol from a folder, or those beside a damaged manifest.
 
     Other files stay.
@@ -135,7 +135,7 @@ def remove_samples(path: Path) -> None:
         return
     for name in (*_listed_images(path), GRID, MANIFEST, LOCK):
         (path / name).unlink(missing_ok=True)
-    remove_staged(path)
+    remove_temporary_files(path)
     with suppress(OSError):  # the folder has other files
         path.rmdir()
 
@@ -163,7 +163,7 @@ class SampleFolder:
         self._complete = manifest is not None and manifest.complete
         self._cut = [] if manifest is None else list(manifest.cut_prompts)
 
-    def begin(self, rows: Sequence[SampleRow], cut: Sequence[CutCaption] = ()) -> None:
+    def begin(self, rows: Sequence[SampleRow], cut: Sequence[TruncatedCaption] = ()) -> None:
         """Record the rows in the manifest before the first image.
 
         Args:
@@ -176,14 +176,14 @@ class SampleFolder:
         make_folder(self.path)
         requested = {row.file for row in rows}
         if self._complete:
-            missing = sorted(self._images.keys() - requested - listed(self.path))
+            missing = sorted(self._images.keys() - requested - list_names(self.path))
             if missing:
                 raise ValueError(
                     f"{self.path} has lost {len(missing)} images that its {MANIFEST} lists "
                     f"({missing[0]}): restore them, sample them again with the command that "
                     "made them, or give another folder"
                 )
-        remove_staged(self.path)
+        remove_temporary_files(self.path)
         self._images |= {row.file: row.to_dict() for row in rows}
         self._cut += [cut for cut in (x.to_dict() for x in cut) if cut not in self._cut]
         self._record(complete=False)
@@ -212,7 +212,7 @@ class SampleFolder:
         Raises:
             ValueError: an image of the request is missing; the manifest stays incomplete.
         """
-        existing = listed(self.path)
+        existing = list_names(self.path)
         missing = [row.file for row in rows if row.file not in existing]
         if missing:
             raise ValueError(
@@ -221,7 +221,7 @@ class SampleFolder:
                 "to another disk of that name; the same command samples what is missing"
             )
         images = torch.stack([read_image(self.path / row.file) for row in rows[:shown]])
-        save_png(grid(images), self.path / GRID)
+        save_png(image_grid(images), self.path / GRID)
         sync_tree(self.path)  # flush the images before the manifest that lists them
         self._images = {name: row for name, row in self._images.items() if name in existing}
         self._record(complete=True)
@@ -258,7 +258,7 @@ def _write_manifest(
         complete=complete,
         cut_prompts=cut,
     )
-    write_stamped(path / MANIFEST, KIND, asdict(manifest))
+    write_versioned_json(path / MANIFEST, KIND, asdict(manifest))
 
 
 def _listed_images(path: Path) -> list[str]:
@@ -266,7 +266,7 @@ def _listed_images(path: Path) -> list[str]:
     try:
         manifest = read_manifest(path)
     except ValueError:
-        return [name for name in sorted(listed(path)) if _NAME.fullmatch(name)]
+        return [name for name in sorted(list_names(path)) if _NAME.fullmatch(name)]
     return [] if manifest is None else manifest.files
 
 

@@ -10,7 +10,7 @@ import torch
 
 from pippin.data.crop import apply_control, whole_image
 from pippin.data.shapes.captions import stated_attributes
-from pippin.data.shapes.drawing import draw_image
+from pippin.data.shapes.rendering import render_scene
 from pippin.data.shapes.scene import (
     BACKGROUNDS,
     COLOURS,
@@ -29,13 +29,13 @@ from pippin.evaluation.folder import image_batches
 from pippin.evaluation.measure import Measure
 from pippin.evaluation.scene.measures import accuracy_measures
 from pippin.evaluation.scene.reader import SceneReader
-from pippin.evaluation.scene.score import StatedThing, Statement
-from pippin.evaluation.scene.vocabulary import Coverage, Drawing, Vocabulary
+from pippin.evaluation.scene.score import StatedObject, Statement
+from pippin.evaluation.scene.vocabulary import Coverage, ObjectRendering, Vocabulary
 from pippin.rng import permutation
 from pippin.run.evaluation_seeds import sample_seeds
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SHOWN, make_room
+from pippin.run.sample_folder import SHOWN, clear_other_samples
 from pippin.types import Images, Prompt
 
 CLASS = "class"
@@ -59,19 +59,19 @@ def vocabulary_of(side: int) -> Vocabulary:
     )
 
 
-def _drawings(thing: Thing, side: int) -> list[Drawing]:
+def _drawings(thing: Thing, side: int) -> list[ObjectRendering]:
     """An object as it is and, where that differs, mirrored."""
     scene = Scene(things=(thing,), background="white", relation=None)
-    image = apply_control(draw_image(scene, CLEAN_SIZE.height), whole_image(CLEAN_SIZE), side)
+    image = apply_control(render_scene(scene, CLEAN_SIZE.height), whole_image(CLEAN_SIZE), side)
     dark, light = COLOURS["black"][0], BACKGROUNDS["white"][0]
     coverage: Coverage = ((light - image[0].double()) / (light - dark)).clamp(0, 1).numpy()
     x, y = (v * side / SIDE for v in thing.centre)
-    plain = Drawing(
+    plain = ObjectRendering(
         shape=thing.shape, size=thing.size, mirrored=False, centre=(x, y), coverage=coverage
     )
     if thing.shape not in MIRRORABLE:
         return [plain]
-    mirrored = Drawing(
+    mirrored = ObjectRendering(
         shape=thing.shape,
         size=thing.size,
         mirrored=True,
@@ -85,7 +85,7 @@ def statement_of(scene: Scene, kind: str) -> Statement:
     """The statement of a scene's caption of a kind."""
     stated = stated_attributes(scene, kind)
     things = tuple(
-        StatedThing(**{n: v for n, v in thing._asdict().items() if n in stated})
+        StatedObject(**{n: v for n, v in thing._asdict().items() if n in stated})
         for thing in scene.things
     )
     return Statement(
@@ -99,7 +99,7 @@ def class_statement(scene: Scene, label: Literal["shape", "shape-colour"]) -> St
     """The statement of a scene's class: nothing about the number of objects."""
     first = scene.things[0]
     colour = first.colour if label == "shape-colour" else None
-    return Statement(things=(StatedThing(shape=first.shape, colour=colour),), counts=False)
+    return Statement(things=(StatedObject(shape=first.shape, colour=colour),), counts=False)
 
 
 def scene_measures(run: LoadedRun, place: Path) -> list[Measure]:
@@ -152,7 +152,7 @@ def _samples(
         for index in range(count)
     ]
     seeds, sampling = sample_seeds(run.recipe, count), run.recipe.sampling
-    make_room(place, sampling_protocol(run, sampling))
+    clear_other_samples(place, sampling_protocol(run, sampling))
     draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
     files = [place / row.file for row in sample_rows(run, prompts, seeds)]
     return image_batches(files, run.recipe.evaluation.batch_size)

@@ -79,7 +79,7 @@ def orthogonalise_flops(rows: int, columns: int) -> int:
     return ITERATIONS * (4 * m * m * n + 2 * m * m * m)
 
 
-def classes_of(recipe: Recipe) -> int:
+def num_classes_of(recipe: Recipe) -> int:
     """Number of classes: OpenMoji's groups, those of shapes, a converted model's classes, or
     ImageNet's where the data settings do not say."""
     if isinstance(recipe.data, NoDataConfig):

@@ -11,7 +11,7 @@ from zlib import crc32
 import torch
 from rich.console import Console
 
-from pippin.data.bucketed import bucket_pictures
+from pippin.data.bucketed import bucket_image_indices
 from pippin.data.buckets import size_name
 from pippin.data.config import OpenMojiConfig, has_buckets
 from pippin.data.loader import LatentLoader
@@ -22,13 +22,13 @@ from pippin.recipes.recipe import Recipe
 from pippin.run.builders import builders_of
 from pippin.run.check_data import check_data
 from pippin.run.checks import check_start
+from pippin.run.components import Parts
 from pippin.run.folder import Resume, RunFolder
 from pippin.run.initial_weights import load_initial_weights
 from pippin.run.inputs import RunInputs, read_inputs, state_entry
 from pippin.run.latents import LATENTS, check_latents, rms_note, stored_latents
 from pippin.run.monitor import preview_hook, remove_later_previews, validation_hook
-from pippin.run.parts import Parts
-from pippin.run.places import locate, resolved_paths
+from pippin.run.paths import locate, resolved_paths
 from pippin.run.provenance import current_inputs
 from pippin.run.resume import (
     ResumeRequest,
@@ -38,17 +38,17 @@ from pippin.run.resume import (
     update_recorded_paths,
     with_null_mask,
 )
-from pippin.system.files import remove_staged
+from pippin.system.files import remove_temporary_files
 from pippin.system.lock import folder_lock
-from pippin.system.terminal import note
-from pippin.training.checkpoint import load_state, newest_good
+from pippin.system.terminal import print_above_progress
+from pippin.training.activation_checkpointing import checkpoint_blocks
+from pippin.training.checkpoint import load_state, newest_intact_checkpoint
 from pippin.training.checkpoint_folders import list_aside
 from pippin.training.compile import compile_blocks
 from pippin.training.hooks import Every, LogHook, progress_hook
 from pippin.training.log import RunLog
-from pippin.training.recompute import recompute_blocks
 from pippin.training.trainer import Hook, Trainer
-from pippin.training.world import ALONE, World, joined
+from pippin.training.world import SINGLE_RANK, World, distributed_world
 
 MAX_NAMED_SKIPPED = 10
 """Number of skipped images that are named when a run starts."""
@@ -83,7 +83,7 @@ def train(
             run would resume on other data or other classes.
         TrainingDivergedError, TrainingStoppedError: see :class:`Trainer`.
     """
-    with joined(recipe.train.device) as world:
+    with distributed_world(recipe.train.device) as world:
         console = console or Console(stderr=True)
         rank_console = console if world.first else Console(quiet=True)
         run = RunFolder(folder)
@@ -100,15 +100,15 @@ def train(
 def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -> None:
     recipe, folder, console = parts.recipe, run.path, parts.console
     with ExitStack() as locks:
-        with world.first_alone():
+        with world.rank0_first():
             _log_skipped_images(parts)  # before the folder is made: an error leaves no folder
             _log_buckets(parts)
             check_data(parts, resumed=run.goes_on(request.resume))
             if world.first:
                 locks.enter_context(folder_lock(folder))
                 run.check(recipe, resume=run.goes_on(request.resume))
-                remove_staged(folder)
-                remove_staged(run.previews)
+                remove_temporary_files(folder)
+                remove_temporary_files(run.previews)
         _check_same_images(parts, world)
         trainer, inputs = _prepare_trainer(parts, run, world, request)
         _check_same_step(trainer, world)
@@ -150,9 +150,9 @@ def _log_skipped_images(parts: Parts) -> None:
     """Log which images of a custom data set are skipped."""
     skipped = parts.train_source.lost
     for image in skipped[:MAX_NAMED_SKIPPED]:
-        note(parts.console, f"{image.name}: {image.reason}", label="skipped:")
+        print_above_progress(parts.console, f"{image.name}: {image.reason}", label="skipped:")
     if len(skipped) > MAX_NAMED_SKIPPED:
-        note(
+        print_above_progress(
             parts.console,
             f"{len(skipped)} images in total; `pippin data check` lists them",
             label="skipped:",
@@ -165,13 +165,13 @@ def _log_buckets(parts: Parts) -> None:
         return
     counts = {
         size_name(size): len(images)
-        for size, images in bucket_pictures(parts.train_source).items()
+        for size, images in bucket_image_indices(parts.train_source).items()
     }
     listed = ", ".join(f"{count} at {name}" for name, count in counts.items())
-    note(parts.console, f"buckets (images at height x width): {listed}")
+    print_above_progress(parts.console, f"buckets (images at height x width): {listed}")
     batch = parts.recipe.train.batch_size
     if small := [name for name, count in counts.items() if 0 < count < batch]:
-        note(
+        print_above_progress(
             parts.console,
             f"{', '.join(small)}; a step shows some of them more than once",
             label=f"fewer images than train.batch_size {batch}:",
@@ -217,7 +217,7 @@ def _prepare_trainer(
     """A trainer at the newest good checkpoint, with the weights that the recipe starts from, or
     with initial weights; and the run's inputs."""
     start = _newest_checkpoint(run, parts.console) if run.goes_on(request.resume) else None
-    with world.first_alone():  # rank 0 downloads missing encoders
+    with world.rank0_first():  # rank 0 downloads missing encoders
         inputs = current_inputs(parts)
     refuse_other_data(run.path, parts.recipe, inputs)
     if start is not None:
@@ -225,7 +225,7 @@ def _prepare_trainer(
         parts.given_latents = stored_latents(load_state(start), start)
         check_latents(parts.given_latents, parts.recipe.autoencoder, parts.raw_autoencoder)
     model = parts.new_model()
-    with world.first_alone():  # rank 0 encodes captions, the null caption among them
+    with world.rank0_first():  # rank 0 encodes captions, the null caption among them
         parts.set_null(model)
     lineage: tuple[dict[str, Any], ...] = ()
     if start is None:
@@ -235,7 +235,7 @@ def _prepare_trainer(
     trainer = build_trainer(parts, run.path, world, model, lineage, state_entry(inputs))
     if start is not None:
         trainer.restore(start, verified=True)
-        note(parts.console, f"resuming {run.path} at {trainer.images_seen} images")
+        print_above_progress(parts.console, f"resuming {run.path} at {trainer.images_seen} images")
     return trainer, inputs
 
 
@@ -258,7 +258,7 @@ def _prepare_latent_statistics(parts: Parts, world: World) -> None:
         return  # latents without variance can be trained on with other statistics
     own, source = parts.raw_autoencoder, parts.recipe.autoencoder.source
     if line := rms_note(statistics, parts.latents, own, source):
-        note(parts.console, line, label="latents:")
+        print_above_progress(parts.console, line, label="latents:")
 
 
 def _broadcast_latents(parts: Parts, world: World) -> None:
@@ -284,7 +284,7 @@ def _latent_facts(parts: Parts) -> dict[str, Any]:
 def build_trainer(
     parts: Parts,
     folder: Path,
-    world: World = ALONE,
+    world: World = SINGLE_RANK,
     model: LatentDenoiser | None = None,
     lineage: tuple[dict[str, Any], ...] = (),
     record: Mapping[str, Any] | None = None,
@@ -293,7 +293,7 @@ def build_trainer(
     recipe = parts.recipe
     if model is None:
         model = parts.model_with_null()
-    recompute_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
+    checkpoint_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
         compile_blocks(recipe.denoiser, model.denoiser.blocks)
     return Trainer(
@@ -315,7 +315,7 @@ def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
     Raises:
         ValueError: all checkpoints are damaged.
     """
-    path, problems = newest_good(run.checkpoints)
+    path, problems = newest_intact_checkpoint(run.checkpoints)
     problems += [
         f"{path}: kept, but not used (rm -r {quote(str(path))} removes it)"
         for path in list_aside(run.checkpoints)
@@ -329,9 +329,9 @@ def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
             "same command again"
         )
     for problem in problems:
-        note(console, problem, label="skipped checkpoint:")
+        print_above_progress(console, problem, label="skipped checkpoint:")
     if path is None:
-        note(console, "no checkpoint yet: starting from image 0")
+        print_above_progress(console, "no checkpoint yet: starting from image 0")
     return path
 
 

@@ -22,20 +22,20 @@ from torch import Tensor
 from pippin.data.config import NoDataConfig
 from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
-from pippin.recipes.latents import known_patches_a_side
+from pippin.recipes.latents import known_patches_per_side
 from pippin.recipes.recipe import Recipe
 from pippin.run.bundled_encoders import bundle_encoders, bundled_paths
 from pippin.run.export_facts import SHA256, damaged_error, export_metadata, read_facts
-from pippin.run.export_folder import unfinished_export
+from pippin.run.export_folder import writing_export
 from pippin.run.folder import INPUTS_FILE, RunFolder
 from pippin.run.inputs import RunInputs, inputs_in, read_inputs, with_folder_paths
 from pippin.run.latents import LATENTS, stored_latents
-from pippin.run.places import locate
+from pippin.run.paths import locate
 from pippin.run.weight_kinds import check_weight_kind, describe_weights
 from pippin.sampling.config import SamplingConfig
 from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
 from pippin.system.weight_checks import check_finite
-from pippin.training.checkpoint import load_state, load_weights, newest_good
+from pippin.training.checkpoint import load_state, load_weights, newest_intact_checkpoint
 
 SHIPPED_PREFIX = "pippin/"
 WEIGHTS_FILE = "model.safetensors"
@@ -99,7 +99,7 @@ class Trained:
     def as_parent(self) -> tuple[dict[str, Any], ...]:
         """The lineage of a run that starts here: one entry per ancestor, oldest first, with the
         numbers that count image tokens; ``images_seen`` 0 = unknown."""
-        side = known_patches_a_side(self.located)
+        side = known_patches_per_side(self.located)
         own = {
             "source": self.source,
             "weights": self.weights,
@@ -178,7 +178,7 @@ def trained_sampling(source: str, recipe: Recipe) -> SamplingConfig:
     return replace(recipe.sampling, weights=read_facts(path)["weights"])
 
 
-def open_trained(source: str, weights: str | None = None) -> Trained:
+def load_trained_weights(source: str, weights: str | None = None) -> Trained:
     """Load the weights of a run's newest good checkpoint, or of an exported or shipped model.
 
     Args:
@@ -195,7 +195,7 @@ def open_trained(source: str, weights: str | None = None) -> Trained:
     if (folder / WEIGHTS_FILE).is_file():
         return _load_export(source, folder, recipe, weights)
     weights = weights or "ema"
-    path, problems = newest_good(RunFolder(folder).checkpoints)
+    path, problems = newest_intact_checkpoint(RunFolder(folder).checkpoints)
     if path is None:
         if not problems:
             raise ValueError(f"{source} has no checkpoint yet; train it to at least one first")
@@ -254,7 +254,7 @@ def export(
     }
     if trained.latents is not None:
         facts[LATENTS] = trained.latents.to_dict()
-    with unfinished_export(folder, facts):
+    with writing_export(folder, facts):
         notes = bundle_encoders(
             trained.located,
             folder,

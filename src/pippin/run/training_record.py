@@ -19,18 +19,18 @@ from pippin.data.record import (
     DataRecord,
     class_changes,
     decoder_change,
+    format_names,
     image_changes,
-    listed,
 )
-from pippin.data.source import PictureSource
+from pippin.data.source import ImageSource
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.recipes.recipe import Recipe
 from pippin.run.inputs import RunInputs, captions_read, reads_classes
-from pippin.run.places import AUTOENCODER, DATA, SHIPPED_PREFIX, TEXT, path_settings
-from pippin.system.terminal import note
+from pippin.run.paths import AUTOENCODER, DATA, SHIPPED_PREFIX, TEXT, path_settings
+from pippin.system.terminal import print_above_progress
 
 
-def refuse_reordered_classes(source: PictureSource, recipe: Recipe, trained: str) -> None:
+def refuse_reordered_classes(source: ImageSource, recipe: Recipe, trained: str) -> None:
     """Refuse images whose class ids differ from those of an earlier version, for a model without
     recorded class names. That version sorted numbers as text, and 2.0 and 2 were two classes.
 
@@ -46,8 +46,8 @@ def refuse_reordered_classes(source: PictureSource, recipe: Recipe, trained: str
     if earlier is not None and reads_classes(recipe):
         raise ValueError(
             f"{trained} was trained by a version that ordered its classes as text "
-            f"({listed(earlier)}); they are {listed(source.class_names)} now, so class ids would "
-            "mean other classes. `pippin sample` uses the old names; to train or evaluate "
+            f"({format_names(earlier)}); they are {format_names(source.class_names)} now, so class "
+            "ids would mean other classes. `pippin sample` uses the old names; to train or evaluate "
             "on these images, rename the classes so that both orders agree, or train again"
         )
 
@@ -83,7 +83,7 @@ class TrainingRecord:
         try:
             names = tuple(read_names())
         except (OSError, ValueError) as error:
-            note(
+            print_above_progress(
                 console,
                 f"{prefix}, and data.path cannot be read "
                 f"({error!s}): classes are {numbers[0]} to {numbers[-1]}; "
@@ -92,7 +92,7 @@ class TrainingRecord:
             )
             return numbers
         if count not in (None, len(names)):
-            note(
+            print_above_progress(
                 console,
                 f"{prefix}, and {folder} has "
                 f"{len(names)} classes where the model has {count}: classes are {numbers[0]} to "
@@ -100,9 +100,9 @@ class TrainingRecord:
                 label="class names are unknown:",
             )
             return numbers
-        note(
+        print_above_progress(
             console,
-            f"{prefix}; using those of {folder} as it is now: {listed(names)}",
+            f"{prefix}; using those of {folder} as it is now: {format_names(names)}",
             label="class names:",
         )
         return names
@@ -140,21 +140,21 @@ class TrainingRecord:
                 "and `pippin evaluate SAMPLES --data.path FOLDER` measures samples against any"
             )
         if changed := image_changes(before, now, captions_read(recipe)):
-            note(
+            print_above_progress(
                 console,
                 f"{folder} is not what {self.source} was "
                 f"trained on: {changed}; the protocol records it",
                 label="other data:",
             )
         if changed := decoder_change(before, now):
-            note(console, changed, label="pixels may differ by rounding:")
+            print_above_progress(console, changed, label="pixels may differ by rounding:")
 
     def _check_count(self, now: DataRecord, recipe: Recipe, folder: str) -> None:
         count, names = self.num_classes, now.class_names
         if reads_classes(recipe) and count not in (None, len(names)):
             raise ValueError(
-                f"{folder} has {len(names)} classes ({listed(names)}), and {self.source} was "
-                f"trained on {count}; their names are unknown, an older version made it: "
+                f"{folder} has {len(names)} classes ({format_names(names)}), and {self.source} "
+                f"was trained on {count}; their names are unknown, an older version made it: "
                 "give the folder that it was trained on with --data.path"
             )
 
@@ -212,7 +212,7 @@ class TrainingRecord:
                 "be decoded wrongly. Restore the autoencoder that it was trained with, or name it "
                 "with --autoencoder FOLDER"
             )
-        note(
+        print_above_progress(
             console,
             f"{description}; {self.source} was trained with {expected}",
             label="another autoencoder:",
@@ -266,7 +266,7 @@ class TrainingRecord:
             return
         current = fingerprint()
         if current != self.inputs.text_encoder:
-            note(
+            print_above_progress(
                 console,
                 f"the files of "
                 f"{', '.join(located.text.source)} have the fingerprint {current}; "

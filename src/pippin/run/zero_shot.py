@@ -12,7 +12,7 @@ from pippin.config import ConfigError, protocol
 from pippin.control import Size
 from pippin.data.config import ImagesConfig, check_squares
 from pippin.data.crop import apply_control, whole_image
-from pippin.data.images import ImagesSource
+from pippin.data.images import ImageFolderSource
 from pippin.data.metadata_columns import MAIN
 from pippin.data.views import clean_view
 from pippin.evaluation.clip_score import Clip, clip_measures
@@ -27,9 +27,9 @@ from pippin.run.evaluate import run_protocol, with_fingerprints, write_results
 from pippin.run.folder import RunFolder
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SHOWN, make_room
+from pippin.run.sample_folder import SHOWN, clear_other_samples
 from pippin.system.lock import folder_lock
-from pippin.system.terminal import note
+from pippin.system.terminal import print_above_progress
 from pippin.types import Images
 
 
@@ -38,11 +38,11 @@ class CaptionedImages:
 
     Raises:
         ConfigError: images without a caption.
-        ValueError, OSError: see :class:`pippin.data.images.ImagesSource`.
+        ValueError, OSError: see :class:`pippin.data.images.ImageFolderSource`.
     """
 
     def __init__(self, data: ImagesConfig) -> None:
-        sources = [ImagesSource(data, "train"), ImagesSource(data, "held-out")]
+        sources = [ImageFolderSource(data, "train"), ImageFolderSource(data, "held-out")]
         items = [(source, index) for source in sources for index in range(len(source))]
         self.config = data
         self._items = sorted(items, key=lambda item: item[0].key(item[1]))
@@ -159,16 +159,16 @@ def _check_images(run: LoadedRun, dataset: CaptionedImages) -> None:
         )
     if count < config.num_samples:
         line = f"{count} of the {config.num_samples} requested; all are used"
-        note(console, line, label="fewer captions:")
+        print_above_progress(console, line, label="fewer captions:")
     if dataset.num_skipped:
         line = f"{dataset.num_skipped} images; `pippin data check` lists them"
-        note(console, line, label="skipped:")
+        print_above_progress(console, line, label="skipped:")
 
 
 def _draw(run: LoadedRun, captions: Sequence[str], place: Path) -> list[Path]:
     """Sample one image per caption, seed k with caption k, in whole batches."""
     sampling, seeds = run.recipe.sampling, range(len(captions))
-    make_room(place, sampling_protocol(run, sampling))
+    clear_other_samples(place, sampling_protocol(run, sampling))
     draw_into(run, captions, seeds, sampling, place, shown=SHOWN)
     return [place / row.file for row in sample_rows(run, captions, seeds)]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
-from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least, known_weights
-from pippin.control import CONTROL_FIELDS, LOOKS, Look
+from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least, check_weights_name
+from pippin.control import AUGMENTATION_FIELDS, CONTROL_FIELDS, Augmentation
 
 SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm"]
 SpacingName = Literal["trailing", "leading", "linspace"]
@@ -97,7 +97,7 @@ def _check_dropped(scale: str, share: str, dropped: float) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControlRequest(Config, Look):
+class ControlRequest(Config, Augmentation):
     """Which control values samples ask for, in pixels of an imagined source image."""
 
     ask: Literal["fixed", "training", "clean"] = "fixed"
@@ -122,7 +122,7 @@ class ControlRequest(Config, Look):
                     f"sampling.control: {values} would have no effect: leave them out, or use "
                     "sampling.control.ask fixed"
                 )
-        for name in LOOKS:
+        for name in AUGMENTATION_FIELDS:
             declared, value = CONTROL_FIELDS[name], getattr(self, name)
             numbers = value if isinstance(value, tuple) else (value,)
             if not all(declared.low <= number <= declared.high for number in numbers):
@@ -176,7 +176,7 @@ class SamplingConfig(Config):
     def __post_init__(self) -> None:
         """Refuse what draws nothing."""
         at_least(self, "sampling", 1, "steps", "batch_size")
-        known_weights(self, "sampling")
+        check_weights_name(self, "sampling")
         if self.size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
             raise ConfigError(
                 f"sampling.size must be HEIGHTxWIDTH in pixels, such as 64x96; got {self.size!r}"

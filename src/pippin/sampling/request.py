@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import torch
 
-from pippin.control import LOOKS, Control, Corner, Size
+from pippin.control import AUGMENTATION_FIELDS, Control, Corner, Size
 from pippin.sampling.config import ControlRequest
 from pippin.types import Conditions, ControlBatch, TextFeatures, stack_controls
 
@@ -82,7 +82,7 @@ def _control_batch(
 def fixed_control(request: ControlRequest) -> Control:
     """The control of a request with ``ask`` fixed."""
     return Control(
-        **{name: getattr(request, name) for name in LOOKS},
+        **{name: getattr(request, name) for name in AUGMENTATION_FIELDS},
         original_size=Size(*request.original_size),
         crop_corner=Corner(*request.crop_corner),
         crop_size=Size(*(request.crop_size or request.original_size)),

@@ -18,7 +18,7 @@ from pippin import rng
 from pippin.diffusion.config import PredictionType
 from pippin.diffusion.prediction import to_x0_and_eps
 from pippin.diffusion.schedules import NoiseSchedule
-from pippin.nn.attention import keys_values_kept
+from pippin.nn.attention import cached_keys_values
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.guidance import Predict, Predictions, Term, guided, separate_terms
 from pippin.sampling.solvers import SOLVERS, Denoise, Estimate, Point, sampling_grid
@@ -186,7 +186,7 @@ class Sampler:
     ) -> Latents:
         """The latents of one batch."""
         device = device_of(self.model)
-        with torch.inference_mode(), _evaluating(self.model), keys_values_kept(self.model):
+        with torch.inference_mode(), _evaluating(self.model), cached_keys_values(self.model):
             fast = device.type != "cpu" or self.config.precision == "bf16"
             together = self.config.terms == "together" or (self.config.terms == "auto" and fast)
             terms = GuidanceTerms(self.model, conditions, len(seeds), self._autocast(device))

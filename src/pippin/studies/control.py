@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from pippin.conditioning.config import ConstantGate, LinearGate, PowerCosineGate
 from pippin.sampling.config import ControlRequest
-from pippin.studies.corners import (
+from pippin.studies.control_axes import (
     COMPANIONS,
-    CORNERS,
+    CONTROL_ARMS,
     PRIMARY,
     SMALLEST_DRIFT,
     control_axes,
@@ -35,7 +35,7 @@ def control_study(scale: ScaleName, *, independent: bool = False) -> Study:
             scale ``paper``.
     """
     name = "control-independent" if independent else "control"
-    axes, corners = control_axes(), CORNERS
+    axes, corners = control_axes(), CONTROL_ARMS
     if scale not in SCALES_WITH_RESULTS:
         axes, corners = with_sdxl_style(axes, corners)
     relation = "says nothing of its class" if independent else "is decided by its class"

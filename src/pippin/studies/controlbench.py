@@ -12,9 +12,9 @@ from pippin.conditioning.conditioner import Conditioner
 from pippin.conditioning.registry import register_conditioner
 from pippin.config import ConfigError
 from pippin.recipes.recipe import Recipe
-from pippin.studies.corners import (
+from pippin.studies.control_axes import (
     COMPANIONS,
-    CORNERS,
+    CONTROL_ARMS,
     ENDS,
     PRIMARY,
     SMALLEST_DRIFT,
@@ -55,13 +55,15 @@ def controlbench_study(
         if name in ENDS:
             raise ConfigError(f"{name!r} is an arm of ControlBench already; choose another name")
         register_conditioner(name, kind)
-    arms = {name: dict(CORNERS[name]) for name in ENDS}
+    arms = {name: dict(CONTROL_ARMS[name]) for name in ENDS}
     axes = control_axes()
     if conditioners:
         levels = {name: {"conditioning.conditioner": name} for name in (OURS, *conditioners)}
         axes["conditioner"] = Axis(levels=levels, description="which class embeds")
         arms = {name: levels | {"conditioner": OURS} for name, levels in arms.items()}
-        arms |= {name: CORNERS["disentangled"] | {"conditioner": name} for name in conditioners}
+        arms |= {
+            name: CONTROL_ARMS["disentangled"] | {"conditioner": name} for name in conditioners
+        }
     return Study(
         name=f"controlbench-{correlation:g}-{scale}",
         title=f"ControlBench, size and class correlated by {correlation:g}",

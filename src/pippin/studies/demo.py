@@ -6,7 +6,7 @@ shipped model, all trained under the same budget (docs/models.md).
 """
 
 from pippin.recipes.recipe import Recipe
-from pippin.studies.corners import CORNERS, ENDS, SMALLEST_DRIFT, control_axes
+from pippin.studies.control_axes import CONTROL_ARMS, ENDS, SMALLEST_DRIFT, control_axes
 from pippin.study.study import Axis, Study
 
 PRIMARY = "excess drift original_size"
@@ -45,7 +45,7 @@ def demo_study(
         smallest_effect: smallest effect of the primary metric that matters, in its unit.
     """
     axes = control_axes()
-    combinations = {arm: CORNERS[arm] for arm in ENDS}
+    combinations = {arm: CONTROL_ARMS[arm] for arm in ENDS}
     if models is not None:
         axes["start"] = start_axis(models)
         combinations = {arm: levels | {"start": arm} for arm, levels in combinations.items()}

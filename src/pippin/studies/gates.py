@@ -11,7 +11,7 @@ from dataclasses import replace
 from pippin.conditioning.config import ConstantGate, Gate, PowerCosineGate
 from pippin.diffusion.config import DiffusionConfig
 from pippin.recipes.recipe import Recipe
-from pippin.studies.corners import CORNERS, control_axes
+from pippin.studies.control_axes import CONTROL_ARMS, control_axes
 from pippin.studies.scales import ScaleName, correlated_base
 from pippin.study.contrasts import Contrast, linear, main_effect
 from pippin.study.study import Axis, Study
@@ -45,7 +45,7 @@ def gate_quality_study(scale: ScaleName) -> Study:
         seed_from_training=True,
     )
     sizes = {"read": ("original_size",), "not-read": ()}
-    arms = {name: levels | {"size": "read"} for name, levels in CORNERS.items()}
+    arms = {name: levels | {"size": "read"} for name, levels in CONTROL_ARMS.items()}
     axes = control_axes() | {
         "size": Axis(
             levels={name: {"conditioning.control.low": low} for name, low in sizes.items()},

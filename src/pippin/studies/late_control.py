@@ -12,7 +12,7 @@ grain and suppresses that of colour jitter.
 from dataclasses import replace
 
 from pippin.conditioning.config import PowerCosineGate
-from pippin.data.config import LookLaw, OpenMojiConfig
+from pippin.data.config import AugmentationConfig, OpenMojiConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.studies.scales import ScaleName, class_base
 from pippin.study.contrasts import Contrast, ContrastTerm, minus
@@ -30,7 +30,7 @@ GATED: dict[str, tuple[str, ...]] = {
 """Arm -> the fields under the gate."""
 SMALLEST_SHARE = 0.15
 """Smallest difference of a control's effect that matters, as a share of real pairs' effect."""
-LOOK = LookLaw(grain_share=0.75, grain_largest=48.0, colour_jitter=0.6)
+LOOK = AugmentationConfig(grain_share=0.75, grain_largest=48.0, colour_jitter=0.6)
 IMAGES: dict[ScaleName, int] = {"demo": 10_000, "cpu": 40_000, "gpu-hour": 2_000_000}
 
 

@@ -71,7 +71,7 @@ class EvaluationMachine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class MachineSettings:
     """Settings that do not change the numbers of a study, so that it can be resumed with other
     values; None = the study's value."""
 
@@ -82,7 +82,7 @@ class Machine:
 
     def given(self) -> Iterator[tuple[str, Any]]:
         """Setting path and value of each setting that is not None."""
-        for section in dataclasses.fields(Machine):
+        for section in dataclasses.fields(MachineSettings):
             for setting in dataclasses.fields(getattr(self, section.name)):
                 value = getattr(getattr(self, section.name), setting.name)
                 if value is not None:
@@ -100,14 +100,14 @@ class FeatureChoice:
     """For inception, the file of its weights; for dinov2, the folder of the model."""
 
 
-def on_machine(study: Study, machine: Machine) -> Study:
+def with_machine_settings(study: Study, machine: MachineSettings) -> Study:
     """The study with the machine settings in its arms and starts."""
     for path, value in machine.given():
         study = _replace_everywhere(study, path, value)
     return study
 
 
-def in_features(study: Study, chosen: FeatureChoice) -> Study:
+def with_features(study: Study, chosen: FeatureChoice) -> Study:
     """The study measured in other features, with its metrics renamed.
 
     If the primary metric is renamed, the study declares no smallest effect, because the original
@@ -140,7 +140,7 @@ def in_features(study: Study, chosen: FeatureChoice) -> Study:
     )
 
 
-def on_data(study: Study, path: str | None, other: str | None = None) -> Study:
+def with_data_path(study: Study, path: str | None, other: str | None = None) -> Study:
     """The study on the images of a folder, with starts on another data set on their own folder.
 
     Args:

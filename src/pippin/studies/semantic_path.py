@@ -9,7 +9,7 @@ seeds: 0.96.
 
 from dataclasses import replace
 
-from pippin.studies.corners import CONTROL_SCALES, CORNERS, SMALLEST_DRIFT, control_axes
+from pippin.studies.control_axes import CONTROL_ARMS, CONTROL_SCALES, SMALLEST_DRIFT, control_axes
 from pippin.studies.scales import ScaleName, correlated_base, without_drift
 from pippin.study.contrasts import difference
 from pippin.study.study import Study
@@ -49,7 +49,7 @@ def semantic_path_study(scale: ScaleName) -> Study:
         ),
         base=replace(base, evaluation=evaluation, train=train),
         axes=control_axes(),
-        combinations={arm: CORNERS[arm] for arm in ARMS},
+        combinations={arm: CONTROL_ARMS[arm] for arm in ARMS},
         seeds=SEEDS[:1] if scale == "demo" else SEEDS,
         primary="matched drift original_size",
         companions=("excess drift original_size", "effect original_size", "held-out loss"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from pippin.config import ConfigError, nearest
+from pippin.config import ConfigError, suggest_names
 from pippin.data.config import ImagesConfig, OpenMojiConfig
 from pippin.recipes import openmoji
 from pippin.studies.architectures import architectures_study, text_architectures_study
@@ -160,7 +160,7 @@ def get_study(name: str, seeds: tuple[int, ...] = (), scale: ScaleName | None = 
         ConfigError: no such study, or not at this scale; the message says what is available.
     """
     if name not in STUDIES:
-        near = nearest(name, STUDIES)
+        near = suggest_names(name, STUDIES)
         raise ConfigError(f"no study {name!r}{near}; `pippin study list` lists all")
     shipped = STUDIES[name]
     scale = scale or shipped.scales[0]

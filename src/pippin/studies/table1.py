@@ -32,7 +32,7 @@ from pippin.studies.scales import (
     text_base,
     without_drift,
 )
-from pippin.studies.transfer import LOW_GRID, at_half_the_side, with_budget
+from pippin.studies.transfer import LOW_GRID, at_half_resolution, with_budget
 from pippin.study.study import Study
 from pippin.training.config import InitConfig
 from pippin.transfer.config import RuleName
@@ -107,7 +107,7 @@ def _recipe(scale: ScaleName, model: str, conditioning: str, *, text: bool) -> R
     small = text_recipe(scale, model) if text else _small_classes(scale, model, disentangled)
     conditioned = small.conditioning if disentangled else _plain(small.conditioning, model)
     recipe = replace(
-        at_half_the_side(base),
+        at_half_resolution(base),
         diffusion=DiffusionConfig(schedule="sd", prediction="eps"),
         conditioning=conditioned,
         denoiser=_with_grid(small.denoiser, LOW_GRID[scale], LOW_GRID[scale]),

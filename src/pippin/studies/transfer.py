@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pippin.config import replace_at
-from pippin.data.config import CropLaw
+from pippin.data.config import CropConfig
 from pippin.denoisers.config import mmdit
 from pippin.recipes.recipe import Recipe
 from pippin.studies.scales import (
@@ -182,9 +182,9 @@ def cropping_study(scale: ScaleName) -> Study:
     """Preparation of low-resolution images: downscaled full images, local crops, or both."""
     budget = BUDGETS[scale]
     crops = {
-        "shrunk": CropLaw(),
-        "local": CropLaw(local_share=1.0),
-        "mixed": CropLaw(local_share=0.5),
+        "shrunk": CropConfig(),
+        "local": CropConfig(local_share=1.0),
+        "mixed": CropConfig(local_share=0.5),
     }
     low = low_resolution_start(scale, budget.low)
     starts = {name: replace_at(low, "data.crop_law", crop) for name, crop in crops.items()}
@@ -279,10 +279,10 @@ def high_resolution_recipe(scale: ScaleName) -> Recipe:
 
 def low_resolution_start(scale: ScaleName, images: int) -> Recipe:
     """The recipe of low-resolution pre-training."""
-    return at_half_the_side(with_budget(high_resolution_recipe(scale), images))
+    return at_half_resolution(with_budget(high_resolution_recipe(scale), images))
 
 
-def at_half_the_side(base: Recipe) -> Recipe:
+def at_half_resolution(base: Recipe) -> Recipe:
     """The recipe with images at half the resolution; their original sizes are unchanged."""
     return replace(base, data=replace(base.data, resolution=base.data.resolution // 2))
 

@@ -15,7 +15,7 @@ from pippin.studies.scales import ScaleName, class_base, without_drift
 from pippin.studies.transfer import (
     BUDGETS,
     LOW_GRID,
-    at_half_the_side,
+    at_half_resolution,
     high_resolution_recipe,
     starts_axis,
     with_budget,
@@ -75,7 +75,7 @@ def positions_study(scale: ScaleName) -> Study:
     """Positions resampled from the low-resolution grid, or extrapolated; noise rescaled."""
     budget = BUDGETS[scale]
     base = _measured(high_resolution_recipe(scale))
-    low = at_half_the_side(with_budget(base, budget.low))
+    low = at_half_resolution(with_budget(base, budget.low))
     arms = {"extrapolated": None, "resampled": LOW_GRID[scale]}
     base = with_budget(
         replace_at(with_recommended_transfer(base, scale), "init.run", "@low"), budget.high

@@ -12,8 +12,8 @@ from pippin.config import ConfigError
 from pippin.run.execute import execute
 from pippin.study.folder import run_name
 from pippin.study.glossary import names, term
-from pippin.study.one_run import Execute
 from pippin.study.results import Results
+from pippin.study.run_execution import Execute
 from pippin.study.study import Study
 
 

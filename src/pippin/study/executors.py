@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol, runtime_checkable
 
 from pippin.config import ConfigError
-from pippin.system.children import end_with_parent
-from pippin.system.stop import signals_interrupt
+from pippin.system.signals import signals_interrupt
+from pippin.system.worker_processes import end_with_parent
 
 GRACE = 120.0
 """Seconds that a cancelled job has to write its checkpoint."""

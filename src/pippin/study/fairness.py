@@ -9,7 +9,7 @@ from typing import Any
 
 from pippin.config import Config, ConfigError, difference
 from pippin.recipes.recipe import Recipe
-from pippin.run.folder import START
+from pippin.run.folder import STUDY_RUN_PREFIX
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 BUDGET = "train.images"
@@ -81,8 +81,8 @@ def refuse_starts(starts: Mapping[str, Recipe], arms: Mapping[str, Recipe]) -> N
         start = start_of(recipe)
         if start is not None and start not in available:
             raise ConfigError(
-                f"{name!r} starts from {START}{start}, but the runs to start from before it are: "
-                f"{', '.join(available) or 'none'}"
+                f"{name!r} starts from {STUDY_RUN_PREFIX}{start}, but the runs to start from "
+                f"before it are: {', '.join(available) or 'none'}"
             )
         used.add(start)
         if name in starts:
@@ -97,7 +97,11 @@ def refuse_starts(starts: Mapping[str, Recipe], arms: Mapping[str, Recipe]) -> N
 def start_of(recipe: Recipe) -> str | None:
     """Name of the start whose weights initialise a recipe; None for all other recipes."""
     run = recipe.init.run
-    return run.removeprefix(START) if run is not None and run.startswith(START) else None
+    return (
+        run.removeprefix(STUDY_RUN_PREFIX)
+        if run is not None and run.startswith(STUDY_RUN_PREFIX)
+        else None
+    )
 
 
 def refuse_overlap(paths: tuple[str, ...]) -> None:

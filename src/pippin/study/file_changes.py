@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from pippin.run.folder import START
+from pippin.run.folder import STUDY_RUN_PREFIX
 from pippin.study.results import Row
 
 TEXT = ("text.source", "text.layer", "text.combine")
@@ -33,7 +33,7 @@ def changed_files(rows: Iterable[Row]) -> list[str]:
         run = row.protocol.get("init.run")
         if start is not None and run is not None:
             # The starts of a study are trained once for every seed.
-            name = f"{run}, seed {row.seed}" if run.startswith(START) else run
+            name = f"{run}, seed {row.seed}" if run.startswith(STUDY_RUN_PREFIX) else run
             starts[name].add(start)
     kinds = (("text.source", encoders), ("init.run", starts))
     return [

@@ -16,7 +16,7 @@ from pippin.study.glossary import CONTROLS, control_name
 from pippin.study.source import Run, Source
 from pippin.study.strip_labels import Rows, read_rows
 from pippin.system.json_text import parse_json
-from pippin.system.regular import read_regular
+from pippin.system.regular_files import read_regular
 
 SEEDS_SHOWN = 3
 """Number of training seeds whose images are shown: a page with all of them would be too large."""

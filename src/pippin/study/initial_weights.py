@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pippin.config import ConfigError
-from pippin.recipes.latents import known_patches_a_side, patches_a_side
+from pippin.recipes.latents import known_patches_per_side, patches_per_side
 from pippin.recipes.recipe import Recipe
-from pippin.run.folder import START
+from pippin.run.folder import STUDY_RUN_PREFIX
 from pippin.study.declaration import Declaration, flat
 from pippin.study.source import Source
 
@@ -42,7 +42,7 @@ def _totals(declared: Declaration) -> str:
     runs = {_run(recipe) for recipe in (*declared.arms.values(), *declared.starts.values())} - {
         None
     }
-    if not runs <= {f"{START}{name}" for name in declared.starts}:
+    if not runs <= {f"{STUDY_RUN_PREFIX}{name}" for name in declared.starts}:
         return ""
     try:
         tokens = _tokens(declared)
@@ -68,14 +68,14 @@ def _tokens(declared: Declaration) -> dict[str, int] | None:
     autoencoder is unknown."""
     recipes = {name: Recipe.from_dict(recipe) for name, recipe in declared.arms.items()}
     starts = {name: Recipe.from_dict(recipe) for name, recipe in declared.starts.items()}
-    sides = [known_patches_a_side(recipe) for recipe in (*recipes.values(), *starts.values())]
+    sides = [known_patches_per_side(recipe) for recipe in (*recipes.values(), *starts.values())]
     if None in sides:
         return None
 
     def tokens(recipe: Recipe) -> int:
         run = recipe.init.run
-        before = tokens(starts[run.removeprefix(START)]) if run else 0
-        return before + recipe.train.images * patches_a_side(recipe) ** 2
+        before = tokens(starts[run.removeprefix(STUDY_RUN_PREFIX)]) if run else 0
+        return before + recipe.train.images * patches_per_side(recipe) ** 2
 
     return {arm: tokens(recipe) for arm, recipe in recipes.items()}
 

@@ -11,7 +11,7 @@ from pippin.study.published import CAUTION, HEADING, PublishedFigure, published_
 from pippin.study.results import Outcome
 from pippin.study.source import Source, open_source
 from pippin.study.table import ABSENT, NEAREST_NOTE, SIGNS, Cell, Line, result_lines
-from pippin.system.files import remove_staged, write_text
+from pippin.system.files import remove_temporary_files, write_text
 
 SUFFIX = ".md"
 """Suffix of output files that get Markdown instead of HTML."""
@@ -29,7 +29,7 @@ def render_markdown(folder: Path, out: Path) -> Path:
             f"{folder} is the folder of a run; a Markdown table compares the arms of a study: "
             "give the folder of a study, or an --out that ends in .html"
         )
-    remove_staged(out.parent, out.name)  # left by a killed call
+    remove_temporary_files(out.parent, out.name)  # left by a killed call
     write_text(out, markdown(source))
     return out
 

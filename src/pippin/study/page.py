@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pippin.study.figures import colour, dashes
-from pippin.system.files import remove_staged, write_text
+from pippin.system.files import remove_temporary_files, write_text
 
 _SIZE = "@page-size@"
 """Placeholder in the footer for the page's size; a name that contains it does no harm."""
@@ -21,7 +21,7 @@ def write_page(template: str, context: dict[str, Any], path: Path) -> Path:
     size = f"{len(page.encode()) / 1e6:.1f} MB"
     head, _, foot = page.rpartition(_SIZE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_staged(path.parent, path.name)  # left by a killed call
+    remove_temporary_files(path.parent, path.name)  # left by a killed call
     write_text(path, f"{head}{size}{foot}")
     return path
 

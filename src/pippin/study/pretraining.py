@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
-from pippin.run.folder import START, start_folder
+from pippin.run.folder import STUDY_RUN_PREFIX, start_folder
 from pippin.study.fairness import start_of
-from pippin.study.one_run import Execute, failure_status
+from pippin.study.run_execution import Execute, failure_status
 from pippin.study.study import Study
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
@@ -27,7 +27,7 @@ class Start(NamedTuple):
 
     def __str__(self) -> str:
         """Its name in recipes, with the seed."""
-        return f"{START}{self.name} of seed {self.seed}"
+        return f"{STUDY_RUN_PREFIX}{self.name} of seed {self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)

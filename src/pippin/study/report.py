@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pippin.run.folder import TWIN
+from pippin.run.folder import SHARED_WEIGHTS_FILE
 from pippin.study.contrast_headline import study_headline
 from pippin.study.contrast_source import evaluate_contrasts
 from pippin.study.contrast_table import HEADS, READING, contrast_lines
@@ -23,7 +23,7 @@ from pippin.study.settings import differing, grouped
 from pippin.study.source import Run, Source, open_source
 from pippin.study.table import NEAREST_NOTE, Line, result_lines
 from pippin.study.tradeoff import tradeoffs
-from pippin.system.formats import read_stamped
+from pippin.system.formats import read_versioned_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,11 +207,11 @@ def _run_line(source: Source, arm: str, seed: int) -> RunLine:
 
 def _shared_weights(run: Run | None) -> str:
     """The run whose weights this run shares; empty if it trained its own."""
-    path = run.folder / TWIN if run else None
+    path = run.folder / SHARED_WEIGHTS_FILE if run else None
     if path is None or not path.is_file():
         return ""
     try:
-        return f"weights of {read_stamped(path, 'run')['run']}"
+        return f"weights of {read_versioned_json(path, 'run')['run']}"
     except (ValueError, KeyError):
         return ""
 

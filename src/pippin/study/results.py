@@ -11,8 +11,8 @@ them holds it, and each row refers to it by name; otherwise nine tenths of the f
 repetition.
 
 Each line has its own checksum, and the lines of one write state their number
-(:mod:`pippin.system.lines`). An outcome counts only if all lines of its write are present: a run
-with a missing line is run again.
+(:mod:`pippin.system.json_lines`). An outcome counts only if all lines of its write are present: a
+run with a missing line is run again.
 """
 
 from dataclasses import dataclass, field
@@ -22,15 +22,15 @@ from typing import Any, Literal
 from pippin.config import IDENTITY, Config, ConfigError, fingerprint
 from pippin.system.files import write_bytes
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
-from pippin.system.lines import (
+from pippin.system.json_lines import (
     DamagedLineError,
     append_bytes,
     append_lines,
-    is_emptied,
+    has_no_lines,
     parse_line,
     read_lines,
 )
-from pippin.system.regular import read_regular
+from pippin.system.regular_files import read_regular
 
 KIND = "results"
 """Key of :data:`pippin.system.formats.FORMATS`; each line states its version, because another
@@ -132,7 +132,7 @@ class Results:
 
 
 def append(path: Path, entries: list[Row | Outcome]) -> None:
-    """Add entries to the end of the file; see :func:`pippin.system.lines.append_lines`."""
+    """Add entries to the end of the file; see :func:`pippin.system.json_lines.append_lines`."""
     settings: dict[str, dict[str, Any]] = {}
     lines = [_values(entry, settings) for entry in entries]
     settings_lines = [
@@ -210,7 +210,7 @@ def read(path: Path) -> Results:
             outcomes.append(entry)
     messages = [f"{path.name} line {n} does not count: {problems[n]}" for n in sorted(problems)]
     messages += [f"{path.name} {gap}" for gap in gaps if gap.missing]
-    if is_emptied(path):
+    if has_no_lines(path):
         messages.append(emptied(path))
     return Results(rows=tuple(rows.values()), outcomes=tuple(outcomes), problems=tuple(messages))
 

@@ -10,14 +10,14 @@ from pippin.config import ConfigError
 from pippin.study.declared_metrics import refuse_unmeasured, unmeasured
 from pippin.study.executors import Executor
 from pippin.study.folder import declare
-from pippin.study.one_run import Execute, execute_run
 from pippin.study.pretraining import Pretrain, StudyStarts, WithPretraining
 from pippin.study.results import read, repair
+from pippin.study.run_execution import Execute, execute_run
 from pippin.study.runs import PendingRun, RunContext, RunOutcomes, pending_runs
 from pippin.study.scheduler import run_concurrently
 from pippin.study.study import Study
-from pippin.system.files import remove_staged
-from pippin.system.flush import make_folder
+from pippin.system.files import remove_temporary_files
+from pippin.system.fsync import make_folder
 from pippin.system.lock import folder_lock
 from pippin.training.trainer import TrainingStoppedError
 
@@ -65,7 +65,7 @@ def run_study(
         raise ConfigError(f"study {study.name!r} has starts (pre-training runs): give pretrain")
     make_folder(folder)
     with folder_lock(folder):
-        remove_staged(folder)
+        remove_temporary_files(folder)
         declare(study, folder)
         note = repair(folder / "results.jsonl")
         before = read(folder / "results.jsonl")

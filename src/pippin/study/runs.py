@@ -9,9 +9,9 @@ from pathlib import Path
 from pippin.config import fingerprint
 from pippin.recipes.recipe import Recipe
 from pippin.study.folder import run_name
-from pippin.study.one_run import Execute
 from pippin.study.pretraining import StudyStarts
 from pippin.study.results import Outcome, Results, Row, append
+from pippin.study.run_execution import Execute
 from pippin.study.study import Study
 
 RunOutcomes = Iterator[tuple[str, Outcome]]

@@ -23,7 +23,7 @@ class PromptSamples:
     seeds: str
 
 
-def holds_samples(folder: Path) -> bool:
+def has_sample_manifest(folder: Path) -> bool:
     """True if the folder has a manifest of ``pippin sample``."""
     return "images" in manifest(folder / "manifest.json")
 

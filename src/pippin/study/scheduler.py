@@ -12,9 +12,9 @@ from typing import Any
 
 from pippin.run.execute import training_fingerprint
 from pippin.study.executors import GRACE, Executor, Job, LocalJob, submit_or_refuse
-from pippin.study.one_run import execute_run, make_outcome
 from pippin.study.pretraining import Failure, Start
 from pippin.study.results import Outcome, Row
+from pippin.study.run_execution import execute_run, make_outcome
 from pippin.study.runs import PendingRun, RunContext, RunOutcomes
 
 POLL_INTERVAL = 0.1

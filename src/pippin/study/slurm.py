@@ -9,7 +9,7 @@ from typing import Any
 
 from pippin.config import Config, ConfigError, at_least
 from pippin.study.executors import Job
-from pippin.system.stop import TrainingStoppedError, signals_interrupt
+from pippin.system.signals import TrainingStoppedError, signals_interrupt
 
 
 @dataclass(frozen=True, kw_only=True)

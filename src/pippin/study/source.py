@@ -15,8 +15,8 @@ from pippin.study.declaration import Declaration, flat
 from pippin.study.file_changes import changed_files, mixed_weights
 from pippin.study.folder import run_name
 from pippin.study.results import Results, Row, check_fingerprint, emptied, read
-from pippin.system.formats import VERSION, FormatError, check_format, read_stamped
-from pippin.system.lines import is_emptied, read_lines
+from pippin.system.formats import VERSION, FormatError, check_format, read_versioned_json
+from pippin.system.json_lines import has_no_lines, read_lines
 
 NAMED = 3
 """Number of unreadable lines of a file that are reported one by one."""
@@ -124,7 +124,7 @@ def _measures(
     """The rows of a run's own results file (the last line of a metric counts), and problems."""
     rows: dict[tuple[str, str], Row] = {}
     lines, problems = _objects(path)
-    if is_emptied(path):
+    if has_no_lines(path):
         problems.append(emptied(path))
     names = ("value", "low", "high", "interval_over", "n", "unit", "better")
     for values in lines:
@@ -180,7 +180,7 @@ def _objects(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 def _recipe(path: Path) -> dict[str, Any]:
     """A run's recipe as plain values, so that settings of other versions are no obstacle."""
     try:
-        return read_stamped(path, Recipe.FORMAT)
+        return read_versioned_json(path, Recipe.FORMAT)
     except FormatError:
         raise
     except ValueError as error:

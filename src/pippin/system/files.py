@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pippin.system.flush import sync
-from pippin.system.regular import open_regular
+from pippin.system.fsync import sync
+from pippin.system.regular_files import open_regular
 
-STAGING_SUFFIX = ".writing"
+TEMPORARY_SUFFIX = ".writing"
 """Suffix of the name of a file that is being written."""
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path; when the block ends without error, that file becomes ``path``.
 
     Readers never see a half-written file. On any error, a full disk included, the temporary file
@@ -32,7 +32,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Raises:
         OSError: the file system's own error.
     """
-    staging = path.with_name(f".{path.name}.{os.getpid()}{STAGING_SUFFIX}")
+    staging = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
         yield staging
         if durable:
@@ -48,7 +48,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def name_file_in_errors(path: Path) -> Iterator[None]:
     """Set this file name on file system errors of the block that name no file."""
     try:
         yield
@@ -58,26 +58,26 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file atomically; see :func:`replacing`."""
-    with replacing(path) as staging:
+    """Replace a file atomically; see :func:`atomic_write`."""
+    with atomic_write(path) as staging:
         staging.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file atomically, in UTF-8; see :func:`replacing`."""
+    """Replace a file atomically, in UTF-8; see :func:`atomic_write`."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Replace a file atomically by indented JSON; see :func:`replacing`."""
+    """Replace a file atomically by indented JSON; see :func:`atomic_write`."""
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
-def remove_staged(folder: Path, name: str | None = None) -> None:
+def remove_temporary_files(folder: Path, name: str | None = None) -> None:
     """Remove temporary files that killed writers left in a folder, of one file or of all. Those of
     live processes of this machine stay. Call it only if no other machine writes there."""
     pattern = "*" if name is None else glob.escape(name)
-    for path in folder.glob(f".{pattern}.[0-9]*{STAGING_SUFFIX}"):
+    for path in folder.glob(f".{pattern}.[0-9]*{TEMPORARY_SUFFIX}"):
         if path.is_file() and not _is_being_written(path):
             path.unlink(missing_ok=True)
 
@@ -85,7 +85,7 @@ def remove_staged(folder: Path, name: str | None = None) -> None:
 def _is_being_written(staging: Path) -> bool:
     """Whether the process id in the name belongs to another live process that may be pippin: the
     id of a killed writer may have been reused by another program."""
-    number = staging.name.removesuffix(STAGING_SUFFIX).rpartition(".")[2]
+    number = staging.name.removesuffix(TEMPORARY_SUFFIX).rpartition(".")[2]
     if not number.isdecimal() or int(number) == os.getpid():
         return False
     try:
@@ -101,7 +101,7 @@ def _is_being_written(staging: Path) -> bool:
     return "python" in name or "pippin" in name
 
 
-def listed(folder: Path) -> set[str]:
+def list_names(folder: Path) -> set[str]:
     """Names in a folder, up to date even if another machine has just written them.
 
     A network file system caches for a while that a name was absent. Opening the folder asks the

@@ -16,7 +16,7 @@ from typing import Any
 
 from pippin.system.files import write_text
 from pippin.system.json_text import parse_json
-from pippin.system.regular import read_regular
+from pippin.system.regular_files import read_regular
 
 FORMATS = {
     "run": 1,
@@ -68,23 +68,23 @@ def check_format(kind: str, version: Any, place: Path | str) -> int:
     return stated
 
 
-def stamped(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """JSON object with its version as the first entry and its checksum as the last."""
     content = {VERSION: FORMATS[kind], **values}
     plain = json.loads(json.dumps(content))  # keys become text before they are sorted
     return {**content, CHECKSUM: content_digest(plain)}
 
 
-def write_stamped(path: Path, kind: str, values: Mapping[str, Any]) -> None:
-    """Replace a file by JSON with version and checksum, which :func:`read_stamped` checks.
+def write_versioned_json(path: Path, kind: str, values: Mapping[str, Any]) -> None:
+    """Replace a file by JSON with version and checksum, which :func:`read_versioned_json` checks.
 
     Raises:
         OSError: disk full or not writable; an earlier file stays.
     """
-    write_text(path, json.dumps(stamped(kind, values), indent=2) + "\n")
+    write_text(path, json.dumps(with_checksum(kind, values), indent=2) + "\n")
 
 
-def read_stamped(path: Path, kind: str | None) -> dict[str, Any]:
+def read_versioned_json(path: Path, kind: str | None) -> dict[str, Any]:
     """JSON object of a file, without version and checksum; older files may lack both.
 
     Args:
@@ -100,14 +100,14 @@ def read_stamped(path: Path, kind: str | None) -> dict[str, Any]:
         values = parse_json(read_regular(path), unique=True)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    return check_stamped(values, kind, path)
+    return check_versioned_json(values, kind, path)
 
 
-def check_stamped(values: Any, kind: str | None, place: Path | str) -> dict[str, Any]:
-    """Check values that were read already; see :func:`read_stamped`.
+def check_versioned_json(values: Any, kind: str | None, place: Path | str) -> dict[str, Any]:
+    """Check values that were read already; see :func:`read_versioned_json`.
 
     Raises:
-        FormatError, ValueError: as :func:`read_stamped`.
+        FormatError, ValueError: as :func:`read_versioned_json`.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{place} must hold a JSON object; got a {type(values).__name__}")

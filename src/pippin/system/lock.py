@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pippin.system.files import naming
-from pippin.system.flush import make_folder
+from pippin.system.files import name_file_in_errors
+from pippin.system.fsync import make_folder
 
 LOCK = ".lock"
 """Name of the lock file."""
@@ -48,7 +48,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         _held.add(descriptor)
     with _holding(descriptor):
         try:
-            with naming(path):
+            with name_file_in_errors(path):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise _busy(folder) from error
@@ -56,7 +56,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def folder_itself_locked(folder: Path) -> Iterator[None]:
+def lock_directory(folder: Path) -> Iterator[None]:
     """Lock the folder itself, which leaves no file in it: for folders that are passed on.
 
     On a file system without such locks, nothing is held.

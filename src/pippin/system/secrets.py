@@ -24,7 +24,7 @@ MIN_SECRET, MIN_QUERY_VALUE = 4, 8
 """Minimum lengths of a secret and of a query value that are redacted outside URLs."""
 
 
-def split_places(text: str) -> list[str]:
+def split_sources(text: str) -> list[str]:
     """Paths and URLs of a text that joins them by ``::``."""
     return _SEPARATOR.split(text)
 
@@ -34,13 +34,13 @@ def is_url(source: str) -> bool:
     return re.match(_SCHEME, source) is not None
 
 
-def without_secrets(sources: str) -> str:
+def strip_url_secrets(sources: str) -> str:
     """URLs without query and user information; paths are unchanged.
 
     Args:
         sources: one, or several joined by ``::``.
     """
-    parts = split_places(sources)
+    parts = split_sources(sources)
     return "::".join(_bare(part) if is_url(part) else part for part in parts)
 
 
@@ -103,7 +103,7 @@ def _split_user(scheme: str, after: str) -> tuple[str, str]:
 
 def _secrets(source: str) -> Iterator[str]:
     """Secret parts of URLs, in every escaping that libraries use."""
-    for url in filter(is_url, split_places(source)):
+    for url in filter(is_url, split_sources(source)):
         scheme, after = url.split("://", 1)
         user, after = _split_user(scheme, after)
         query = after.partition("?")[2]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from pippin.system.stop import STOPS
+from pippin.system.signals import STOPS
 
 HANDLER_TIMEOUT = 3.0
 """Seconds after which an unhandled signal counts as stuck."""

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pippin.system.files import replacing
+from pippin.system.files import atomic_write
 
 DIGESTS_FILE = "sha256.json"
 """File beside the package's weight folders: folder name -> its :func:`tensors_digest`."""
@@ -33,7 +33,7 @@ def save_tensors(
         OSError: disk full or not writable; an earlier file stays.
     """
     on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with replacing(path) as staging:
+    with atomic_write(path) as staging:
         staging.touch()
         mode = stat.S_IMODE(staging.stat().st_mode)
         try:

@@ -3,7 +3,7 @@
 
 A file name may hold escape sequences that rename the window or hide text, marks that reverse the
 writing direction, brackets that rich reads as markup, or bytes that are not UTF-8. All output of
-pippin goes through :func:`say` or :func:`note`.
+pippin goes through :func:`print_text` or :func:`print_above_progress`.
 """
 
 import re
@@ -28,7 +28,7 @@ def printable(text: object) -> str:
     return _ACTS.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
-def say(text: object = "", *, error: bool = False) -> None:
+def print_text(text: object = "", *, error: bool = False) -> None:
     """Print a line for the user; see :func:`printable`.
 
     Args:
@@ -38,12 +38,12 @@ def say(text: object = "", *, error: bool = False) -> None:
     print(printable(text), file=sys.stderr if error else sys.stdout, flush=True)
 
 
-def plain(text: object) -> Text:
+def plain_text(text: object) -> Text:
     """Text for table cells and titles, where rich reads brackets of a string as markup."""
     return Text(printable(text))
 
 
-def note(console: Console, text: object, *, label: str = "") -> None:
+def print_above_progress(console: Console, text: object, *, label: str = "") -> None:
     """Print a line above the progress bars of a console.
 
     Args:

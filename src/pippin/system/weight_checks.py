@@ -2,7 +2,7 @@
 """Checks of foreign weights: non-finite values and quantised types.
 
 Weights of 8 bits or fewer need their metadata: scales, lookup tables, zero points. float8 weights
-with plain scales are dequantised; everything else is refused by name, because reading the raw
+with plain scales are dequantise; everything else is refused by name, because reading the raw
 numbers would silently give another model.
 """
 
@@ -71,7 +71,7 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     if problems:
         raise ValueError(
             f"{where}: weights that are not finite numbers, in {len(problems)} of {len(tensors)} "
-            f"tensors: {listed(problems)}. Such a model computes nothing meaningful: give an "
+            f"tensors: {join_names(problems)}. Such a model computes nothing meaningful: give an "
             "earlier checkpoint, or other weights"
         )
 
@@ -87,8 +87,8 @@ def check_cast(tensors: Mapping[str, Tensor], dtype: torch.dtype, where: str) ->
         kind = str(dtype).removeprefix("torch.")
         raise ValueError(
             f"{where}: {len(large)} tensors have values that are infinite in {kind}, whose "
-            f"maximum is {torch.finfo(dtype).max:.5g}: {listed(large)}; choose --dtype bfloat16 "
-            "or float32"
+            f"maximum is {torch.finfo(dtype).max:.5g}: {join_names(large)}; choose --dtype "
+            "bfloat16 or float32"
         )
 
 
@@ -115,14 +115,14 @@ def refuse_quantised(types: Mapping[str, str], where: str, scales: tuple[str, ..
     """
     for library, pattern in LIBRARY_PATTERNS.items():
         if names := sorted(name for name in types if re.search(pattern, name)):
-            raise _quantised(where, f"by {library}: {listed(names)}")
+            raise _quantised(where, f"by {library}: {join_names(names)}")
     metadata = [name for name in types if name.endswith((*SCALES, *INPUT_SCALES, COMFY, *MARKERS))]
     if names := sorted(name for name in metadata if not name.endswith(scales or ("\0",))):
-        raise _quantised(where, f"with separate scales: {listed(names)}")
+        raise _quantised(where, f"with separate scales: {join_names(names)}")
     small = [name for name, kind in types.items() if FEW_BITS.match(kind)]
     if small := sorted(name for name in small if name.endswith("weight")):  # masks are bytes too
         kind = DTYPE_NAMES.get(types[small[0]], types[small[0]].removeprefix("torch."))
-        raise _quantised(where, f"as {kind}: {listed(small)}")
+        raise _quantised(where, f"as {kind}: {join_names(small)}")
 
 
 def refuse_quantisation(config: Mapping[str, Any], where: str) -> None:
@@ -143,7 +143,7 @@ def _quantised(where: str, how: str) -> ValueError:
     )
 
 
-def dequantised(
+def dequantise(
     tensors: Mapping[str, Tensor], where: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Dequantise weights that come with separate scales.
@@ -153,7 +153,7 @@ def dequantised(
         where: their source, for messages.
 
     Returns:
-        Tensors without scales, dequantised ones in float32, others unchanged; and notes.
+        Tensors without scales, dequantise ones in float32, others unchanged; and notes.
 
     Raises:
         ValueError: another kind of quantisation, scales that do not fit, or float8 weights only
@@ -177,7 +177,7 @@ def dequantised(
     if bare := sorted(float8_names - set(scales)):
         raise ValueError(
             f"{where}: {len(bare)} float8 weights have no scale, but others have one: "
-            f"{listed(bare)}; {ADVICE}"
+            f"{join_names(bare)}; {ADVICE}"
         )
     plain = {
         name: _scaled(name, tensors[name], tensors[scale], where) for name, scale in scales.items()
@@ -245,7 +245,7 @@ def _refuse_unknown(
         and (name.rpartition(".")[0] in layers | float8_names)
     )
     if problems:
-        raise _quantised(where, f"in float8 with unknown metadata: {listed(problems)}")
+        raise _quantised(where, f"in float8 with unknown metadata: {join_names(problems)}")
 
 
 def _scaled(name: str, weight: Tensor, scale: Tensor, where: str) -> Tensor:
@@ -280,6 +280,6 @@ def _block(size: int, count: int) -> int | None:
     return BLOCK if math.ceil(size / BLOCK) == count else None
 
 
-def listed(names: list[str]) -> str:
+def join_names(names: list[str]) -> str:
     """The first few of many names."""
     return ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")

@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pippin.system.files import file_digest, write_json
-from pippin.system.flush import make_folder, sync
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
+from pippin.system.fsync import make_folder, sync
 from pippin.system.json_text import parse_json
-from pippin.system.regular import read_regular
+from pippin.system.regular_files import read_regular
 from pippin.system.tensors import load_tensors, save_tensors
 from pippin.training.checkpoint_folders import (
     STATE_FILE,
@@ -109,7 +109,7 @@ def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
 
     Args:
         path: the folder.
-        verified: :func:`newest_good` has just verified it.
+        verified: :func:`newest_intact_checkpoint` has just verified it.
 
     Raises:
         CheckpointError: a file is missing, or its sha256 differs.
@@ -169,7 +169,7 @@ def load_weights(path: Path, kind: str, *, verified: bool = False) -> dict[str, 
     return load_tensors(file)
 
 
-def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
+def newest_intact_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     """Newest intact checkpoint, and the reasons why newer ones were skipped.
 
     Raises:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pippin.system.json_text import parse_json
-from pippin.system.regular import read_regular
+from pippin.system.regular_files import read_regular
 
 STATE_FILE, TENSORS = "state.json", ".safetensors"
 ASIDE = "damaged-"

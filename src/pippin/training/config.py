@@ -12,7 +12,7 @@ from pippin.config import (
     above,
     added_later,
     at_least,
-    known_weights,
+    check_weights_name,
 )
 from pippin.transfer.config import RuleName
 
@@ -80,7 +80,7 @@ class InitConfig(Config):
 
     def __post_init__(self) -> None:
         """Refuse unknown weights, and transfer rules without weights."""
-        known_weights(self, "init")
+        check_weights_name(self, "init")
         if self.from_scratch and self.run is not None:
             raise ConfigError(
                 "init.from_scratch True and init.run exclude each other; got init.run "

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from pippin.system.sharded import laid_out_as
+from pippin.system.sharded_tensors import shard_like
 from pippin.training.config import HalfLife, ImagesHalfLife
 
 RAMP = 0.1
@@ -51,7 +51,7 @@ class EMA:
             different = sorted(set(weights) ^ set(self.weights))
             raise ValueError(f"saved EMA and model differ in the parameters {different[:5]}")
         for name, average in self.weights.items():
-            average.copy_(laid_out_as(weights[name], average))
+            average.copy_(shard_like(weights[name], average))
 
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Iterator[None]:

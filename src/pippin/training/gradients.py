@@ -13,7 +13,7 @@ from pippin.model import LatentDenoiser
 from pippin.objective import Draws, Objective
 from pippin.training.config import TrainConfig
 from pippin.training.step_loss import StepLoss
-from pippin.training.world import World, shared
+from pippin.training.world import World, wrap_parallel
 from pippin.types import Batch
 
 Mark = Callable[[str], None]
@@ -44,7 +44,7 @@ class Gradients:
         self._device = next(model.parameters()).device
         self._loss: nn.Module = StepLoss(model, objective, config.precision)
         if world.size > 1:
-            self._loss = shared(self._loss, world, config.parallel)
+            self._loss = wrap_parallel(self._loss, world, config.parallel)
 
     @property
     def sharded(self) -> bool:

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pippin.system.files import naming
-from pippin.system.lines import keep_lines, line_text
+from pippin.system.files import name_file_in_errors
+from pippin.system.json_lines import filter_lines, line_text
 
 
 class RunLog:
@@ -24,11 +24,11 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "log.jsonl"
-        keep_lines(self.path, lambda line: _is_before(line, resume_at))
+        filter_lines(self.path, lambda line: _is_before(line, resume_at))
         self._file = self.path.open("a", encoding="utf-8")
         self._events = folder / "tensorboard"
         _silence_writer_thread()
-        with naming(self._events):
+        with name_file_in_errors(self._events):
             self._board: Any = SummaryWriter(self._events, purge_step=resume_at + 1)
 
     def write(self, images: int, **values: float) -> None:
@@ -38,10 +38,10 @@ class RunLog:
             OSError: disk full or not writable; the error names the file.
         """
         finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
-        with naming(self.path):
+        with name_file_in_errors(self.path):
             self._file.write(line_text({"images": images, **finite}))
             self._file.flush()
-        with naming(self._events):
+        with name_file_in_errors(self._events):
             for name, value in values.items():
                 self._board.add_scalar(name, value, images)
 
@@ -51,15 +51,15 @@ class RunLog:
         Raises:
             OSError: disk full or not writable; the error names the file.
         """
-        with naming(self.path):
+        with name_file_in_errors(self.path):
             self._file.write(line_text({"images": images, "note": text}))
             self._file.flush()
 
     def close(self) -> None:
         """Flush and close both."""
-        with naming(self.path):
+        with name_file_in_errors(self.path):
             self._file.close()
-        with naming(self._events):
+        with name_file_in_errors(self._events):
             self._board.close()
 
 

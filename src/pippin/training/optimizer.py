@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from pippin.model import LatentDenoiser
 from pippin.muon import Muon
-from pippin.system.sharded import laid_out_as
+from pippin.system.sharded_tensors import shard_like
 from pippin.training.config import TrainConfig
 
 
@@ -36,7 +36,7 @@ def _adam(parameters: list[nn.Parameter], config: TrainConfig) -> Optimizer:
     )
 
 
-def rate_share(config: TrainConfig, step: int) -> float:
+def lr_multiplier(config: TrainConfig, step: int) -> float:
     """Multiplier of the learning rates in a step: linear warm-up, constant, then linear decay to 0
     over the last ``decay_share`` of the run.
 
@@ -83,7 +83,7 @@ def restore_optimizers(
     for name, parameter, optimizer in _named_parameters(model, optimizers):
         state = {slot: tensors[f"{slot}/{name}"] for slot in slots if f"{slot}/{name}" in tensors}
         optimizer.state[parameter] = {  # fused Adam needs its step count there too
-            slot: laid_out_as(value.to(parameter.device), parameter)
+            slot: shard_like(value.to(parameter.device), parameter)
             for slot, value in state.items()
         }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pippin.system.stop import STOPS
+from pippin.system.signals import STOPS
 from pippin.training.world import World
 
 

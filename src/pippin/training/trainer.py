@@ -14,20 +14,20 @@ from pippin.conditioning.config import ConditioningConfig
 from pippin.model import LatentDenoiser
 from pippin.objective import Draws, Objective, draw_step
 from pippin.system.running_means import RunningMeans
-from pippin.system.sharded import gathered, whole
-from pippin.system.stop import StopRequest, TrainingDivergedError, TrainingStoppedError
+from pippin.system.sharded_tensors import full_tensor, gather_full_tensors
+from pippin.system.signals import StopRequest, TrainingDivergedError, TrainingStoppedError
 from pippin.training.checkpoint import load_checkpoint
+from pippin.training.checkpoint_saver import Saver
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA, half_life_images
 from pippin.training.gradients import Gradients, Mark
-from pippin.training.optimizer import build_optimizers, rate_share, set_learning_rates
+from pippin.training.optimizer import build_optimizers, lr_multiplier, set_learning_rates
 from pippin.training.prefetch import Prefetcher
-from pippin.training.saver import Saver
-from pippin.training.state import restore_state, save_state
 from pippin.training.step_draws import StepDraws
 from pippin.training.step_report import StepReport
 from pippin.training.step_status import StepStatus, sync_step_status
-from pippin.training.world import ALONE, World
+from pippin.training.trainer_state import restore_state, save_state
+from pippin.training.world import SINGLE_RANK, World
 from pippin.types import Batch
 
 Hook = Callable[["Trainer", StepReport], None]
@@ -63,7 +63,7 @@ class Trainer:
         folder: Path,
         lineage: tuple[dict[str, Any], ...] = (),
         record: Mapping[str, Any] | None = None,
-        world: World = ALONE,
+        world: World = SINGLE_RANK,
     ) -> None:
         config.local_batch(world.size)  # raises if not divisible
         self.model, self.objective, self.conditioning = model, objective, conditioning
@@ -182,12 +182,12 @@ class Trainer:
             prefetch: fetches the next batch; returns it, if fetched, and the GPU's idle seconds.
         """
         draws, draw_wait = self._draws.take(self.step_count, self._shape(batch))
-        multiplier = rate_share(self.config, self.step_count)
+        multiplier = lr_multiplier(self.config, self.step_count)
         set_learning_rates(self.optimizers, multiplier)
         rows = self.world.part(self.config.batch_size)
         loss = self.gradients.backward(batch, draws.rows(rows))
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self.mark("optimizer")
         next_batch, idle = prefetch() if prefetch is not None else (None, 0.0)
         shape, known = self._shape(next_batch or batch), next_batch is not None
@@ -257,7 +257,7 @@ class Trainer:
         return path
 
     def wait_until_saved(self) -> None:
-        """Wait for the last checkpoint, see :meth:`pippin.training.saver.Saver.wait`."""
+        """Wait for the last checkpoint (:meth:`pippin.training.checkpoint_saver.Saver.wait`)."""
         self._saver.wait()
 
     def _begin_save(self) -> Path:
@@ -298,7 +298,7 @@ class Trainer:
             with self.ema.swapped_into(self.model):
                 yield self.model
             return
-        weights = gathered(self.ema.weights, keep=self.world.first)
+        weights = gather_full_tensors(self.ema.weights, keep=self.world.first)
         model = build() if self.world.first else None
         if model is not None:
             model.load_state_dict(weights)

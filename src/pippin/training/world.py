@@ -21,8 +21,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from pippin.system.children import end_with_launcher
-from pippin.system.stop import TrainingDivergedError, TrainingStoppedError
+from pippin.system.signals import TrainingDivergedError, TrainingStoppedError
+from pippin.system.worker_processes import end_with_launcher
 from pippin.training.step_loss import StepLoss
 
 STEP_TIMEOUT = timedelta(hours=2)
@@ -63,7 +63,7 @@ class World:
         """All-reduce a flag with the long timeout: whether it is true on any rank."""
         count = torch.tensor(float(here))
         if self.size > 1:
-            wait_for(dist.all_reduce(count, group=self.patient, async_op=True))
+            wait_for_collective(dist.all_reduce(count, group=self.patient, async_op=True))
         return bool(count)
 
     def sum(self, values: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class World:
         return values
 
     @contextmanager
-    def first_alone(self) -> Iterator[None]:
+    def rank0_first(self) -> Iterator[None]:
         """Run the body on rank 0 first, then on the other ranks, for preparing shared files."""
         if not self.first:
             self.barrier()
@@ -82,10 +82,10 @@ class World:
             self.barrier()
 
 
-ALONE = World()
+SINGLE_RANK = World()
 
 
-def wait_for(work: Any) -> None:
+def wait_for_collective(work: Any) -> None:
     """Wait for a collective started with ``async_op`` by polling: torch's own wait would block
     signal handlers.
 
@@ -98,7 +98,7 @@ def wait_for(work: Any) -> None:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[World]:
+def distributed_world(device: str) -> Iterator[World]:
     """World described by torchrun's variables; the process group lives as long as the body.
 
     Args:
@@ -127,7 +127,7 @@ def joined(device: str) -> Iterator[World]:
     if on_gpus:
         local_rank = int(os.environ["LOCAL_RANK"])
         local_size = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
-        take_card(local_rank, local_size, "--nproc-per-node of torchrun")
+        set_device(local_rank, local_size, "--nproc-per-node of torchrun")
     dist.init_process_group("nccl" if on_gpus else "gloo", timeout=STEP_TIMEOUT)
     world = _current()
     if world.size != size:
@@ -143,7 +143,7 @@ def joined(device: str) -> Iterator[World]:
     dist.destroy_process_group()
 
 
-def refuse_lone_tasks() -> None:
+def refuse_unconnected_tasks() -> None:
     """Refuse to train in one of several unconnected srun tasks: each would train the whole run on
     one GPU, and all but one would find the folder in use.
 
@@ -174,7 +174,7 @@ def _check_variables(size: int, on_gpus: bool) -> None:
         )
 
 
-def shared(loss: StepLoss, world: World, parallel: str) -> nn.Module:
+def wrap_parallel(loss: StepLoss, world: World, parallel: str) -> nn.Module:
     """Wrap the loss in DDP or FSDP, see ``train.parallel``. Build optimizers and averages
     afterwards: FSDP replaces the parameters by shards."""
     if parallel == "fsdp":
@@ -212,7 +212,7 @@ def _current() -> World:
     return World(rank=dist.get_rank(), size=dist.get_world_size(), patient=patient)
 
 
-def take_card(local_rank: int, processes: int, given: str) -> None:
+def set_device(local_rank: int, processes: int, given: str) -> None:
     """Set the current CUDA device of this rank.
 
     Args:

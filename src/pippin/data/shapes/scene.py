@@ -11,8 +11,8 @@ Backgrounds are not part of it: a held-out scene is never a training scene on an
 
 from typing import NamedTuple
 
+from pippin.data.openmoji_table import Split
 from pippin.data.split import hash_fraction
-from pippin.data.table import Split
 from pippin.rng import uniform
 
 RGB = tuple[int, int, int]

@@ -12,9 +12,10 @@ from pippin.control import Control, Size
 from pippin.data.class_copula import ClassCopula
 from pippin.data.config import ShapesConfig
 from pippin.data.crop import whole_image
+from pippin.data.openmoji_table import Split
 from pippin.data.rasterise import renderer
 from pippin.data.shapes.captions import captions_of
-from pippin.data.shapes.drawing import OUTLINES, draw_image
+from pippin.data.shapes.rendering import OUTLINES, render_scene
 from pippin.data.shapes.scene import (
     BACKGROUNDS,
     CELL,
@@ -25,7 +26,6 @@ from pippin.data.shapes.scene import (
     draw_scene,
 )
 from pippin.data.size import class_scores, original_size
-from pippin.data.table import Split
 from pippin.rng import normal
 
 CLEAN_SIZE = Size(256, 256)
@@ -37,7 +37,7 @@ SCENE_CACHE_SIZE = 2**16
 
 
 class ShapesSource:
-    """Scenes of one split; see :class:`pippin.data.source.PictureSource`.
+    """Scenes of one split; see :class:`pippin.data.source.ImageSource`.
 
     Scene i depends on (seed, split, i) only, whatever the number of images.
 
@@ -115,7 +115,7 @@ class ShapesSource:
             raise ValueError(
                 f"scenes of shapes are square; got a size of {height} x {width} pixels"
             )
-        return draw_image(self.scene(index), height)
+        return render_scene(self.scene(index), height)
 
     def can_show(self, index: int, original_size: Size) -> bool:
         """True for any square size, because scenes are SVG drawings."""
@@ -144,7 +144,7 @@ class ShapesSource:
         settings += [SIZES, BACKGROUNDS, CELL]
         sample = [(self.scene(index), self.captions(index)) for index in range(count)]
         text = json.dumps([decoder, self.split, settings, sample])
-        drawn = hashlib.sha256(draw_image(self.scene(0), 32).numpy().tobytes()).hexdigest()
+        drawn = hashlib.sha256(render_scene(self.scene(0), 32).numpy().tobytes()).hexdigest()
         return hashlib.sha256(f"{text}{drawn if decoder else ''}".encode()).hexdigest()[:16]
 
 

@@ -25,7 +25,7 @@ from scipy import ndimage
 from pippin.evaluation.scene.vocabulary import (
     RGB,
     Coverage,
-    Drawing,
+    ObjectRendering,
     Outline,
     Vocabulary,
     outline_of,
@@ -178,7 +178,7 @@ class SceneReader:
         )
 
 
-def _template(drawing: Drawing) -> _Template:
+def _template(drawing: ObjectRendering) -> _Template:
     outline = outline_of(drawing.coverage)
     x, y = (c - m for c, m in zip(drawing.centre, outline.centroid, strict=True))
     return _Template(

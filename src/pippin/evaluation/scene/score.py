@@ -15,7 +15,7 @@ OBJECT_ATTRIBUTES = ATTRIBUTES[:4]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatedThing:
+class StatedObject:
     """Statement about one object; None = not stated."""
 
     colour: str | None = None
@@ -28,7 +28,7 @@ class StatedThing:
 class Statement:
     """Statement of a caption or a class."""
 
-    things: tuple[StatedThing, ...]
+    things: tuple[StatedObject, ...]
     counts: bool = True
     """True if it states that there are no other objects."""
     relation: str | None = None
@@ -80,7 +80,7 @@ def agreement(reading: Reading, statement: Statement) -> dict[str, bool]:
     return ordered | {"all": all(ordered.values())}
 
 
-def _matches(detected: DetectedObject | None, stated_object: StatedThing) -> dict[str, bool]:
+def _matches(detected: DetectedObject | None, stated_object: StatedObject) -> dict[str, bool]:
     """True if one object has each attribute stated about it."""
     stated = {n: v for n in OBJECT_ATTRIBUTES if (v := getattr(stated_object, n)) is not None}
     if detected is None:

@@ -19,7 +19,7 @@ POINTS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
+class ObjectRendering:
     """Rendering of one object alone in an image of the reader's side."""
 
     shape: str
@@ -41,7 +41,7 @@ class Vocabulary:
     """Number of cells along each side."""
     colours: Mapping[str, RGB]
     backgrounds: Mapping[str, RGB]
-    drawings: tuple[Drawing, ...]
+    drawings: tuple[ObjectRendering, ...]
     """Every shape, size and place, and the mirror image of each shape that is not symmetric."""
 
 

@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pippin.recipes.recipe import Recipe
-from pippin.system.ranks import process_count
-from pippin.training.world import ALONE, World, joined, wait_for
+from pippin.system.ranks import get_world_size
+from pippin.training.world import SINGLE_RANK, World, distributed_world, wait_for_collective
 
 
 class SamplingGroup:
@@ -53,32 +53,32 @@ class SamplingGroup:
 
     def _broadcast(self, values: Tensor) -> Tensor:
         """The values of rank 0, on all ranks."""
-        wait_for(dist.broadcast(values, 0, group=self.world.patient, async_op=True))
+        wait_for_collective(dist.broadcast(values, 0, group=self.world.patient, async_op=True))
         return values
 
 
-SINGLE_PROCESS = SamplingGroup(ALONE)
+SINGLE_PROCESS = SamplingGroup(SINGLE_RANK)
 
 
 @contextmanager
-def assembled(recipe: Recipe) -> Iterator[SamplingGroup]:
+def join_sampling_group(recipe: Recipe) -> Iterator[SamplingGroup]:
     """The sampling group of torchrun's environment variables. Rank 0 ends the other ranks when the
     body returns without an error.
 
     Args:
         recipe: of the run; each rank takes a GPU of its own where the run was trained on one.
     """
-    with joined(own_card(recipe).train.device) as world:
+    with distributed_world(with_local_device(recipe).train.device) as world:
         crew = SamplingGroup(world)
         yield crew
         if world.first:
             crew.broadcast(None)
 
 
-def own_card(recipe: Recipe) -> Recipe:
+def with_local_device(recipe: Recipe) -> Recipe:
     """The recipe on any GPU instead of the one of its training, where several ranks share the
     work."""
-    if process_count() == 1:
+    if get_world_size() == 1:
         return recipe
     device = recipe.train.device.partition(":")[0]
     return replace(recipe, train=replace(recipe.train, device=device))

@@ -49,10 +49,10 @@ def train_slowly(recipe: Recipe, folder: Path) -> list[Measure]:
     call. Only a signal saves a checkpoint before the end."""
     from small_trainer import batches, make_trainer
 
-    from pippin.training.checkpoint import newest_good
+    from pippin.training.checkpoint import newest_intact_checkpoint
 
     trainer = make_trainer(folder, images=800, checkpoint_every=800)
-    newest, _ = newest_good(folder / "checkpoints")
+    newest, _ = newest_intact_checkpoint(folder / "checkpoints")
     if newest is not None:
         trainer.restore(newest)
     with (folder / "begun").open("a") as file:

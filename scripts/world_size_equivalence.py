@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numerical equivalence across world sizes and micro-batches: the tables of docs/distributed.md.
 
-    python scripts/same_numbers.py
-    python scripts/same_numbers.py --denoiser unet --steps 100
+    python scripts/world_size_equivalence.py
+    python scripts/world_size_equivalence.py --denoiser unet --steps 100
 
 A small model without zero weights trains on synthetic latents in 1, 2 and 4 processes (gloo, one
 thread each), with the local batch at once or in two micro-batches, under DDP and FSDP2. Compared
@@ -28,7 +28,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from one_batch import SMALL, first_gradients, trace
-from processes import in_processes
+from processes import run_ranks
 from small_trainer import CONFIG
 
 from pippin.training.world import World
@@ -75,7 +75,7 @@ class Differences:
     def results(self, size: int, work: Work) -> list[Tensors]:
         """Results of every rank."""
         self._number += 1
-        return in_processes(size, work, self.folder / str(self._number))
+        return run_ranks(size, work, self.folder / str(self._number))
 
     def gradient_difference(self, size: int, **settings: Any) -> float:
         """Largest difference of any rank over the largest gradient."""
@@ -98,7 +98,7 @@ class Differences:
         half = self.steps // 2
         settings = {"parallel": parallel, "checkpoint_every": half * CONFIG.batch_size}
         first = self.folder / f"saved-{size}-{parallel}"
-        in_processes(2, self.losses(torch.float32, **settings), first)
+        run_ranks(2, self.losses(torch.float32, **settings), first)
         start = first / "run" / "checkpoints" / str(half * CONFIG.batch_size)
         reference = self.reference["fp32"][0]
         ranks = self.results(size, self.losses(torch.float32, start=start, **settings))

@@ -11,15 +11,15 @@ from rich.progress import Progress
 
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
-from pippin.data.bucketed import bucketed
+from pippin.data.bucketed import bucketed_moments
 from pippin.data.build import build_cache
 from pippin.data.config import DataConfig, ImagesConfig, NoDataConfig, OpenMojiConfig
-from pippin.data.images import ImagesSource
+from pippin.data.factory import build_source
+from pippin.data.images import ImageFolderSource
 from pippin.data.moments import EncodedViews, MomentSource
-from pippin.data.open import build_source
+from pippin.data.openmoji_table import CLASSES
 from pippin.data.record import DataRecord, record_data
-from pippin.data.source import PictureSource
-from pippin.data.table import CLASSES
+from pippin.data.source import ImageSource
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.encoders.autoencoder import Autoencoder
@@ -39,8 +39,8 @@ from pippin.run.inputs import captions_read
 from pippin.run.latents import check_latents, measure_latents
 from pippin.run.training_record import TrainingRecord, refuse_reordered_classes
 from pippin.system.device import resolve_device
-from pippin.system.terminal import note
-from pippin.types import CutCaption
+from pippin.system.terminal import print_above_progress
+from pippin.types import TruncatedCaption
 
 
 class Parts:
@@ -51,7 +51,7 @@ class Parts:
         console: for progress and messages.
         builders: coordination of cache building with other processes; all of them must then need
             the same caches in the same order.
-        located: the recipe with resolved paths, see :func:`pippin.run.places.locate`; None = the
+        located: the recipe with resolved paths, see :func:`pippin.run.paths.locate`; None = the
             paths of the recipe.
         training_record: record of a trained model; None for a model to train.
         latents: statistics that given weights were trained with, see :mod:`pippin.run.latents`.
@@ -136,7 +136,7 @@ class Parts:
         return self.train_source.probe_side
 
     @cached_property
-    def train_source(self) -> PictureSource:
+    def train_source(self) -> ImageSource:
         """Training images.
 
         Raises:
@@ -165,7 +165,7 @@ class Parts:
         return getattr(source, "earlier_class_names", None) or source.class_names
 
     @cached_property
-    def _train_source(self) -> PictureSource:
+    def _train_source(self) -> ImageSource:
         with Progress(console=self.console, transient=True) as progress:
             task = progress.add_task("scanning images", total=None, visible=False)
 
@@ -175,7 +175,7 @@ class Parts:
             return build_source(self.data, "train", show)
 
     @cached_property
-    def held_out_source(self) -> PictureSource:
+    def held_out_source(self) -> ImageSource:
         """Held-out images, never trained on.
 
         Raises:
@@ -185,8 +185,8 @@ class Parts:
         return self._held_out_source
 
     @cached_property
-    def _held_out_source(self) -> PictureSource:
-        if isinstance(self._train_source, ImagesSource):  # one scan of the folder serves both
+    def _held_out_source(self) -> ImageSource:
+        if isinstance(self._train_source, ImageFolderSource):  # one scan of the folder serves both
             return self._train_source.of_split("held-out")
         return build_source(self.data, "held-out")
 
@@ -246,11 +246,11 @@ class Parts:
         """Latent moments of the training images, by bucket where there are any."""
         check_resolution(self.recipe, self.raw_autoencoder.factor)
         source = self.train_source
-        if not isinstance(source, ImagesSource) or not source.config.aspect_ratios:
+        if not isinstance(source, ImageFolderSource) or not source.config.aspect_ratios:
             return self._moments_of(source)
-        return bucketed(source, self._moments_of)
+        return bucketed_moments(source, self._moments_of)
 
-    def _moments_of(self, source: PictureSource) -> MomentSource:
+    def _moments_of(self, source: ImageSource) -> MomentSource:
         """Latent moments of images of one size: cached, or encoded on the fly."""
         if not self.located.cache.enabled:
             return EncodedViews(source, self.raw_autoencoder, device=self.device)
@@ -270,7 +270,7 @@ class Parts:
             )
 
     def _log_cache(self, text: str) -> None:
-        note(self.console, text, label="latent cache:")
+        print_above_progress(self.console, text, label="latent cache:")
 
     @property
     def text_rule(self) -> TextSemantic | None:
@@ -312,17 +312,17 @@ class Parts:
         check_encoder(encoder, self.text_rule)
         return encoder
 
-    def warn_truncated_prompts(self, cuts: Sequence[CutCaption]) -> None:
+    def warn_truncated_prompts(self, cuts: Sequence[TruncatedCaption]) -> None:
         """Warn of prompts that are longer than the model reads, each of them once."""
         new = [cut for cut in cuts if cut.caption not in self._warned_prompts]
         self._warned_prompts |= {cut.caption for cut in new}
         for line in prompt_truncation_notes(new):
-            note(self.console, line, label="truncated prompt:")
+            print_above_progress(self.console, line, label="truncated prompt:")
 
     def warn_truncated_captions(self) -> None:
         """Count the captions of training images that are longer than the model reads."""
         for line in self.captions.truncation_notes() if self.captions is not None else ():
-            note(self.console, line, label="truncated captions:")
+            print_above_progress(self.console, line, label="truncated captions:")
 
     @cached_property
     def captions(self) -> ImageCaptions | None:
@@ -376,7 +376,7 @@ class Parts:
         """Whether there are images with captions."""
         return not isinstance(self.recipe.data, NoDataConfig)
 
-    def _captions_of(self, source: PictureSource, builders: Builders) -> ImageCaptions:
+    def _captions_of(self, source: ImageSource, builders: Builders) -> ImageCaptions:
         assert self.text_rule is not None
         builders.wait()
         hidden = not builders.is_main

@@ -89,7 +89,7 @@ def signals_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def leave_stops_to_the_parent(_: int = 0) -> None:
+def ignore_signals_in_worker(_: int = 0) -> None:
     """Ignore stop signals in a data-loading process.
 
     A cluster, torchrun or a terminal signals every process of a job. A loader that died of it

@@ -18,9 +18,9 @@ from pippin.study.fairness import covered
 from pippin.study.folder import run_name
 from pippin.study.results import Outcome, Row, Status
 from pippin.study.study import Study
-from pippin.system.children import killed_worker
 from pippin.system.files import write_text
-from pippin.system.flush import make_folder
+from pippin.system.fsync import make_folder
+from pippin.system.worker_processes import worker_failure_message
 from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
 Execute = Callable[[Recipe, Path], Sequence[Measure]]
@@ -53,7 +53,7 @@ def execute_run(
     status: Status = "finished"
     message = ""
     try:
-        rows = [row_of(study, arm, recipe, measure) for measure in execute(recipe, run_folder)]
+        rows = [result_row(study, arm, recipe, measure) for measure in execute(recipe, run_folder)]
     except TrainingStoppedError:
         raise
     except Exception as error:  # a failure of one run must not stop the others
@@ -67,7 +67,7 @@ def failure_status(error: Exception) -> tuple[Literal["failed", "diverged"], str
     """Status and message of a run that raised."""
     if isinstance(error, TrainingDivergedError | FloatingPointError):
         return "diverged", str(error)
-    if killed := killed_worker(error):
+    if killed := worker_failure_message(error):
         return "failed", killed
     return "failed", f"{type(error).__name__}: {error}"
 
@@ -90,7 +90,7 @@ def make_outcome(
     )
 
 
-def row_of(study: Study, arm: str, recipe: Recipe, measure: Measure) -> Row:
+def result_row(study: Study, arm: str, recipe: Recipe, measure: Measure) -> Row:
     """The result row of a measurement, with its protocol."""
     identity = {"name": measure.name, "unit": measure.unit}
     settings = protocol(recipe) | dict(flat({"measure": {**identity, **measure.protocol}}))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Error of low-resolution weights at high resolution, before fine-tuning.
 
-    python scripts/day_zero.py --folder runs/day-zero [--images 60000]
+    python scripts/before_fine_tuning.py --folder runs/day-zero [--images 60000]
 
 Each of the five denoisers is trained at 32 pixels, then transferred to a model at 64 pixels with
 positions extrapolated or resampled, and with the noise schedule kept or rescaled. Measured on
@@ -23,11 +23,11 @@ from pippin.denoisers.config import MDTv2Config
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
+from pippin.run.components import Parts
 from pippin.run.execute import pretrain
 from pippin.run.held_out import HeldOut
-from pippin.run.parts import Parts
-from pippin.run.trained import open_trained
-from pippin.studies.transfer import at_half_the_side
+from pippin.run.trained import load_trained_weights
+from pippin.studies.transfer import at_half_resolution
 from pippin.transfer.merge import merge
 from pippin.transfer.rules import TransferEnds
 
@@ -40,7 +40,7 @@ LOG_SNRS = (-6.0, -4.0, -2.0, 0.0, 2.0)
 def low_recipe(kind: str, images: int, caches: str) -> Recipe:
     """Recipe of the training at 32 pixels."""
     high = get_recipe(f"openmoji/{kind}-disentangled")
-    low = at_half_the_side(high)
+    low = at_half_resolution(high)
     if isinstance(low.denoiser, MDTv2Config):
         low = replace(low, denoiser=replace(low.denoiser, grid=(LOW_GRID, LOW_GRID)))
     train = replace(
@@ -91,7 +91,7 @@ def main() -> int:
         low = low_recipe(kind, options.images, str(options.folder / "caches"))
         folder = options.folder / f"{kind}-low"
         pretrain(low, folder)
-        start = open_trained(str(folder))
+        start = load_trained_weights(str(folder))
         for name, recipe in arms(kind).items():
             parts = Parts(recipe, console)
             held_out, model = HeldOut(parts), parts.new_model()

@@ -13,7 +13,7 @@ from pathlib import Path
 from pippin.config import ConfigError, replace_at
 from pippin.data.config import ImagesConfig
 from pippin.recipes.recipe import Recipe
-from pippin.run.folder import START
+from pippin.run.folder import STUDY_RUN_PREFIX
 
 DATA, AUTOENCODER, TEXT = "data.path", "autoencoder.source", "text.source"
 WRITTEN = ("data.index_folder", "cache.folder", "text.folder")
@@ -38,7 +38,11 @@ def path_settings(recipe: Recipe) -> dict[str, str]:
         value = getattr(getattr(recipe, section), name, None)
         if setting == "evaluation.reference" and recipe.evaluation.reference_kind != "file":
             continue
-        if isinstance(value, str) and value and not value.startswith((SHIPPED_PREFIX, START)):
+        if (
+            isinstance(value, str)
+            and value
+            and not value.startswith((SHIPPED_PREFIX, STUDY_RUN_PREFIX))
+        ):
             found[setting] = value
     sources = enumerate(recipe.text.source)
     return found | {
@@ -91,7 +95,7 @@ def with_data_path(recipe: Recipe, path: str | None) -> Recipe:
     return replace_at(recipe, DATA, path)
 
 
-def given_again(recipe: Recipe, recorded: Recipe, places: Mapping[str, str]) -> dict[str, str]:
+def unchanged_paths(recipe: Recipe, recorded: Recipe, places: Mapping[str, str]) -> dict[str, str]:
     """Those of the places whose setting is the same in both recipes."""
     now, before = path_settings(recipe), path_settings(recorded)
     return {one: path for one, path in places.items() if now.get(one) == before.get(one)}

@@ -23,7 +23,7 @@ CONTROL_SCALES = (0.5, 1.0, 2.0, 4.0)
 responding models to reach half of the real effect."""
 SIZES = (24, 48)
 """Further requested sizes of the drift curve, in pixels, for images of 64 pixels."""
-CORNERS = {
+CONTROL_ARMS = {
     "entangled": {"path": "modulation", "gate": "constant"},
     "gate-alone": {"path": "modulation", "gate": "scheduled"},
     "attention-alone": {"path": "attention", "gate": "constant"},

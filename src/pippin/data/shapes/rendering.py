@@ -64,7 +64,7 @@ def object_mask(shape: str, size: str, place: int, side: int) -> ObjectMask:
     return ObjectMask(top=top, left=left, coverage=image[0].contiguous())
 
 
-def draw_image(scene: Scene, side: int) -> UInt8[Tensor, "3 side side"]:
+def render_scene(scene: Scene, side: int) -> UInt8[Tensor, "3 side side"]:
     """Render a scene at ``side`` x ``side`` pixels, without a resize.
 
     Raises:

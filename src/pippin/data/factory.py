@@ -2,17 +2,17 @@
 """Build of image sources from configurations: the only map from kinds to classes."""
 
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
-from pippin.data.images import ImagesSource
+from pippin.data.images import ImageFolderSource
 from pippin.data.openmoji import OpenMojiSource
+from pippin.data.openmoji_table import Split
 from pippin.data.scan import Progress
 from pippin.data.shapes.source import ShapesSource
-from pippin.data.source import PictureSource
-from pippin.data.table import Split
+from pippin.data.source import ImageSource
 
 
 def build_source(
     config: DataConfig, split: Split, progress: Progress | None = None
-) -> PictureSource:
+) -> ImageSource:
     """Build the source of one split.
 
     Args:
@@ -28,6 +28,6 @@ def build_source(
         case OpenMojiConfig():
             return OpenMojiSource(config, split)
         case ImagesConfig():
-            return ImagesSource(config, split, progress)
+            return ImageFolderSource(config, split, progress)
         case ShapesConfig():
             return ShapesSource(config, split)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from pippin.system.files import replacing
+from pippin.system.files import atomic_write
 from pippin.types import Images
 
 
@@ -17,11 +17,11 @@ def save_png(image: torch.Tensor, path: Path) -> None:
     The file is not flushed to disk: images can be sampled again, and a torn file is detected.
     """
     pil_image = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-    with replacing(path, durable=False) as staging:
+    with atomic_write(path, durable=False) as staging:
         pil_image.save(staging, format="PNG")
 
 
-def grid(images: Images, columns: int | None = None, gap: int = 2) -> torch.Tensor:
+def image_grid(images: Images, columns: int | None = None, gap: int = 2) -> torch.Tensor:
     """Arrange images in one image (3, H, W), row by row, on light grey; default: about square."""
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)

@@ -19,10 +19,10 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
-from pippin.system.children import WorkerKilledError, end_with, ending
-from pippin.system.stop import leave_stops_to_the_parent
+from pippin.system.signals import ignore_signals_in_worker
+from pippin.system.worker_processes import WorkerKilledError, end_with, exit_description
 
-SERVE = "import sys; from pippin.system.workers import serve; serve(*map(int, sys.argv[1:]))"
+SERVE = "import sys; from pippin.system.worker_pool import serve; serve(*map(int, sys.argv[1:]))"
 
 Submit = Callable[..., "Future[Any]"]
 """(importable function, picklable arguments) -> future of its result."""
@@ -105,7 +105,7 @@ class _Worker:
             self._calls.send((function, arguments))
             value, error, trace = self._calls.recv()
         except (EOFError, OSError) as gone:
-            how = ending(self._process.wait())
+            how = exit_description(self._process.wait())
             raise WorkerKilledError(
                 f"a worker process {how}: out of memory? {self._advice}"
             ) from gone
@@ -132,7 +132,7 @@ def serve(descriptor: int, parent: int) -> None:
         parent: process id of the parent.
     """
     end_with(parent)
-    leave_stops_to_the_parent()
+    ignore_signals_in_worker()
     calls = Connection(descriptor)
     while True:
         try:

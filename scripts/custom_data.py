@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time all commands from a custom data set of 300 images to a report.
 
-    python scripts/own_data.py --folder DIR
+    python scripts/custom_data.py --folder DIR
 
 The images are emoji on coloured backgrounds, PNG, JPEG and WebP, of many sizes, in five class
 folders. Prints a markdown table of wall-clock seconds; the exit code is 1 if a command fails.

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pippin.system.files import write_bytes, write_text
-from pippin.system.flush import sync
 from pippin.system.formats import CHECKSUM, content_digest
+from pippin.system.fsync import sync
 from pippin.system.json_text import parse_json
-from pippin.system.regular import read_regular
+from pippin.system.regular_files import read_regular
 
-PLACE = "line"
+POSITION = "line"
 """Entry of a line: [k, n], the k-th of n lines that were written together."""
 
 
@@ -82,13 +82,13 @@ def read_lines(path: Path) -> Lines:
         except ValueError as error:
             problems[number] = str(error)
             continue
-        if (position := _position(values.pop(PLACE, None))) is not None:
+        if (position := _position(values.pop(POSITION, None))) is not None:
             positions[number] = position
         objects[number] = values
     return Lines(objects, problems, tuple(_gaps(positions, problems)))
 
 
-def is_emptied(path: Path) -> bool:
+def has_no_lines(path: Path) -> bool:
     """Whether a file exists without a line, as a kill during its creation leaves it."""
     return path.exists() and not read_regular(path).strip()
 
@@ -173,7 +173,7 @@ def write_lines(path: Path, objects: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, _text(objects))
 
 
-def keep_unreadable(path: Path, aside: Path) -> None:
+def save_unreadable_lines(path: Path, aside: Path) -> None:
     """Append the unreadable lines of a file to another file, before they are removed."""
     if problems := read_lines(path).problems:
         lines = read_regular(path).split(b"\n")
@@ -193,7 +193,7 @@ def append_bytes(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
-def keep_lines(path: Path, predicate: Callable[[dict[str, Any]], bool]) -> None:
+def filter_lines(path: Path, predicate: Callable[[dict[str, Any]], bool]) -> None:
     """Keep only the lines for which ``predicate`` is true, unchanged.
 
     Lines cut off by a kill are removed too. A complete line with a wrong checksum stays: every
@@ -212,7 +212,7 @@ def _is_kept(line: bytes, predicate: Callable[[dict[str, Any]], bool]) -> bool:
         return True
     except ValueError:
         return False
-    values.pop(PLACE, None)
+    values.pop(POSITION, None)
     return predicate(values)
 
 
@@ -223,7 +223,7 @@ def _text(objects: Iterable[Mapping[str, Any]]) -> str:
         return line_text(values[0])
     count = len(values)
     return "".join(
-        line_text({**line, PLACE: [k, count]}) for k, line in enumerate(values, start=1)
+        line_text({**line, POSITION: [k, count]}) for k, line in enumerate(values, start=1)
     )
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute_blocks(blocks: nn.ModuleList, every: int) -> None:
+def checkpoint_blocks(blocks: nn.ModuleList, every: int) -> None:
     """Checkpoint every n-th block: it stores only its input and recomputes forward when needed.
 
     Numbers stay the same. Blocks draw no random numbers, so no RNG state is stored. They may be

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pippin.system.sharded import gathered, laid_out_as
+from pippin.system.sharded_tensors import gather_full_tensors, shard_like
 from pippin.training.checkpoint import Checkpoint
 from pippin.training.ema import EMA
 from pippin.training.optimizer import optimizer_tensors, restore_optimizers
@@ -37,14 +37,15 @@ def save_state(
         apart: copy the tensors to CPU memory, so that no later step changes them.
     """
     averaged = {
-        name: gathered(ema.weights, keep=keep, apart=apart) for name, ema in averages.items()
+        name: gather_full_tensors(ema.weights, keep=keep, apart=apart)
+        for name, ema in averages.items()
     }
     slots = optimizer_tensors(model, optimizers)
     half_lives = {name: ema.half_life for name, ema in averages.items() if name != "ema"}
     return Checkpoint(
-        model=gathered(model.state_dict(), keep=keep, apart=apart),
+        model=gather_full_tensors(model.state_dict(), keep=keep, apart=apart),
         ema=averaged.pop("ema"),
-        optimizer=gathered(slots, keep=keep, apart=apart),
+        optimizer=gather_full_tensors(slots, keep=keep, apart=apart),
         extra=averaged,
         state=state | ({"half_lives": half_lives} if half_lives else {}),
     )
@@ -74,7 +75,7 @@ def restore_state(
     current = model.state_dict()
     _refuse_other_shapes(checkpoint, path, current)
     model.load_state_dict(
-        {name: laid_out_as(x, current[name]) for name, x in checkpoint.model.items()}
+        {name: shard_like(x, current[name]) for name, x in checkpoint.model.items()}
     )
     for name, ema in averages.items():
         ema.restore(checkpoint.ema if name == "ema" else checkpoint.extra[name])

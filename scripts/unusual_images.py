@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Print how unusual image files of a custom data set are handled, as a markdown table.
 
-    python scripts/bad_pictures.py
+    python scripts/unusual_images.py
 
 Each case creates a folder, scans it as `pippin data check` does, and prints the result.
 The table in docs/own-data.md is this output; a test compares them.

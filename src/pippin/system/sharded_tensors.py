@@ -7,12 +7,12 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """Full tensor on every rank; all ranks must call it. A full tensor is returned unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def laid_out_as(tensor: Tensor, like: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     """Shard a full tensor like ``like``, without communication. A tensor of another shape, such as
     a step count, stays full."""
     if not isinstance(like, DTensor) or isinstance(tensor, DTensor) or tensor.shape != like.shape:
@@ -21,7 +21,7 @@ def laid_out_as(tensor: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def gathered(
+def gather_full_tensors(
     tensors: Mapping[str, Tensor], *, keep: bool, apart: bool = False
 ) -> dict[str, Tensor]:
     """Full tensors by name; sharded ones are gathered to the CPU. Ranks without ``keep`` must
@@ -29,7 +29,7 @@ def gathered(
     """
     full = {}
     for name, tensor in tensors.items():
-        value = whole(tensor)
+        value = full_tensor(tensor)
         if keep:
             sharded = isinstance(tensor, DTensor)  # gathering made a new tensor
             full[name] = value.to("cpu", copy=apart and not sharded) if sharded or apart else value

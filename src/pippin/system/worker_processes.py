@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import TypeVar
 
-from pippin.system.stop import leave_stops_to_the_parent
+from pippin.system.signals import ignore_signals_in_worker
 
 T = TypeVar("T")
 
@@ -58,11 +58,11 @@ def start_worker(_: int = 0) -> None:
         _: the worker id, passed by PyTorch.
     """
     end_with_parent()
-    leave_stops_to_the_parent()
+    ignore_signals_in_worker()
     sys.excepthook = _print_unless_disconnected
 
 
-def call_in_child(call: bytes) -> None:
+def run_pickled_call(call: bytes) -> None:
     """Run a pickled call in a spawned process. The process is tied to its parent first, because
     the imports of the call take seconds.
 
@@ -126,7 +126,7 @@ def watch_workers(loader: Iterable[T]) -> Iterator[T]:
             # Torch's own error, or a connection closed in the middle of a batch.
             if code := _failed_exit_code(workers):
                 raise WorkerKilledError(
-                    f"a worker process that loads data {ending(code)}: out of memory? "
+                    f"a worker process that loads data {exit_description(code)}: out of memory? "
                     f"{MEMORY_ADVICE}"
                 ) from error
             raise
@@ -145,14 +145,14 @@ def _failed_exit_code(workers: Collection[BaseProcess]) -> int | None:
     return next((worker.exitcode for worker in workers if worker.exitcode), None)
 
 
-def ending(exit_code: int) -> str:
+def exit_description(exit_code: int) -> str:
     """Description of a process's end from its Python exit code; negative = a signal."""
     if exit_code < 0:
         return f"was killed by {signal.Signals(-exit_code).name}"
     return f"ended with exit code {exit_code}"
 
 
-def killed_worker(error: BaseException) -> str | None:
+def worker_failure_message(error: BaseException) -> str | None:
     """Message with advice on memory if an error comes from a killed worker; otherwise None."""
     text = str(error)
     if isinstance(error, WorkerKilledError):

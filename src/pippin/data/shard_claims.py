@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from pippin.system.files import listed, naming
+from pippin.system.files import list_names, name_file_in_errors
 from pippin.system.lock import open_lock
 
 Ready = Callable[[int], None]
@@ -79,7 +79,7 @@ class ShardClaims:
         """Critical section of one process, which sees the files of earlier processes."""
         self._lock(_ENTRY_BYTE)
         try:
-            listed(self._path.parent)
+            list_names(self._path.parent)
             yield
         finally:
             self._lock(_ENTRY_BYTE, fcntl.LOCK_UN)
@@ -167,7 +167,7 @@ class ShardClaims:
     def _lock(self, byte: int, operation: int = fcntl.LOCK_EX) -> bool:
         """Lock or unlock a byte; False if LOCK_NB is set and another process holds the lock."""
         try:
-            with naming(self._path):
+            with name_file_in_errors(self._path):
                 fcntl.lockf(self._file, operation, 1, byte)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):

@@ -72,7 +72,7 @@ def split_of(family: str) -> Split:
     return "held-out" if int.from_bytes(digest[:8], "big") < HELD_OUT_SHARE * 2**64 else "train"
 
 
-def pictures_of(split: str) -> tuple[Emoji, ...]:
+def emojis_of_split(split: str) -> tuple[Emoji, ...]:
     """Emoji of one split, with toned variants and without components.
 
     Raises:
