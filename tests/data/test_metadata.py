@@ -176,8 +176,8 @@ def test_two_columns_that_mean_the_same_are_refused(tmp_path: Path, name: str, t
         ("Image,label", "rename 'Image' to file_name"),
         ("file-name,label", "rename 'file-name' to file_name"),
         ("flie_name,label", "rename 'flie_name' to file_name"),
-        ("file_name;label", "its cells are parted by ';': save it with commas"),
-        ("file_name\tlabel", r"its cells are parted by '\\t': save it with commas"),
+        ("file_name;label", "its delimiter is ';': save it with commas"),
+        ("file_name\tlabel", r"its delimiter is '\\t': save it with commas"),
     ],
 )
 def test_what_is_near_to_file_name_is_suggested(tmp_path: Path, head: str, advice: str) -> None:

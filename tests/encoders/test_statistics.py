@@ -73,15 +73,15 @@ def test_they_survive_their_record_to_the_last_bit() -> None:
         ([], "at least one image"),
         (
             [Moments(mean=torch.full((2, 3, 4, 4), 7.0), std=torch.full((2, 3, 4, 4), 0.1))],
-            r"channel 0 of 3 is the same everywhere in 2 images .*normalisation weights",
+            r"channel 0 of 3 is constant in 2 images .*normalisation weights",
         ),
         (
             [Moments(mean=torch.full((2, 3, 4, 4), torch.nan), std=torch.ones(2, 3, 4, 4))],
-            r"channel 0 of 3 has numbers that are not finite",
+            r"channel 0 of 3 has values that are not finite",
         ),
         (
             [batch(2, 4, 0, std=torch.inf)],
-            r"channel 0 of 3 has numbers that are not finite",
+            r"channel 0 of 3 has values that are not finite",
         ),
     ],
 )

@@ -164,8 +164,8 @@ def test_what_is_no_clip_is_refused_by_name(tmp_path, monkeypatch):
         Clip("no name !")
     for text, message in (
         ('{"model_type": "siglip"}', "is a 'siglip' model, but CLIP score needs a whole CLIP"),
-        ("{", r"config\.json is no JSON object"),
-        ("[]", r"config\.json is no JSON object"),
+        ("{", r"config\.json is not a JSON object"),
+        ("[]", r"config\.json is not a JSON object"),
         ('{"model_type": "clip"}', "cannot be loaded"),
     ):
         (tmp_path / "config.json").write_text(text)

@@ -288,7 +288,7 @@ def test_latents_that_are_all_alike_are_refused_but_for_other_numbers(own, tmp_p
         blind.network.quant_conv.weight.zero_()
     blind.save(tmp_path / "blind")
     alike = replace(own, autoencoder=replace(own.autoencoder, source=str(tmp_path / "blind")))
-    with pytest.raises(ValueError, match=r"by measured numbers: channel 0 of 4 is the same every"):
+    with pytest.raises(ValueError, match=r"by measured statistics: channel 0 of 4 is constant"):
         train(alike, tmp_path / "measured", console=QUIET)
     assert not (tmp_path / "measured" / "config.json").exists()
     plain = replace(alike, autoencoder=replace(alike.autoencoder, normalisation="weights"))

@@ -146,8 +146,7 @@ class AutoencoderTrainer:
         """Train to the end of the run.
 
         Raises:
-            FloatingPointError: the loss or its gradient is not finite; the last checkpoint is
-                kept.
+            FloatingPointError: loss or gradient is not finite; the last checkpoint is kept.
             TrainingStoppedError: SIGINT or SIGTERM, after a checkpoint.
         """
         stream = batches(self.images_seen)
