@@ -75,9 +75,9 @@ def headline(source: Source, lines: list[Line]) -> Headline:
     primary = next((line for line in lines if line.role == "primary"), None)
     comparisons = primary.comparisons if primary else ()
     sentence, tone = _sentence(source, comparisons)
-    prices = _prices(lines, comparisons)
-    if tone == "good" and prices:
-        sentence, tone = f"{sentence} It is worse on {', '.join(prices)}.", "mixed"
+    tradeoffs = _tradeoffs(lines, comparisons)
+    if tone == "good" and tradeoffs:
+        sentence, tone = f"{sentence} It is worse on {', '.join(tradeoffs)}.", "mixed"
     better = primary.better if primary else ""
     first = next(iter(source.declaration.arms))
     ends = ("", "")
@@ -92,16 +92,14 @@ def headline(source: Source, lines: list[Line]) -> Headline:
         strips=_strips(comparisons, source.declaration.smallest_effect),
         left=f"{ends[0]} than {first}" if ends[0] else "lower",
         right=f"{ends[1]} than {first}" if ends[1] else "higher",
-        companions=tuple(
-            _companions(source, lines, {comparison.reason for comparison in comparisons})
-        ),
+        companions=tuple(_companions(source, lines, {pair.reason for pair in comparisons})),
         cautions=tuple(cautions(source, _without_size(source))),
     )
 
 
 def _diverged(source: Source, comparisons: tuple[Comparison, ...]) -> list[str]:
     """Arms that diverged in some seed; without any measured arm, arms of all diverged runs."""
-    arms = [arm for comparison in comparisons for arm in comparison.diverged]
+    arms = [arm for pair in comparisons for arm in pair.diverged]
     if not comparisons:
         arms = [outcome.arm for outcome in source.results.outcomes if outcome.status == "diverged"]
     return [*dict.fromkeys(arms)]
@@ -110,14 +108,12 @@ def _diverged(source: Source, comparisons: tuple[Comparison, ...]) -> list[str]:
 def _mark(tone: Tone, comparisons: tuple[Comparison, ...], diverged: bool) -> str:
     if tone == "undecided" and diverged:
         return "No verdict"
-    if not any(comparison.difference for comparison in comparisons):
+    if not any(pair.difference for pair in comparisons):
         return "No verdict yet"
     if tone == "undecided" or len(comparisons) == 1:
         return MARKS[tone]
     leading = [
-        comparison.status
-        for comparison in comparisons
-        if comparison.difference and comparison.status in LEADING[tone]
+        pair.status for pair in comparisons if pair.difference and pair.status in LEADING[tone]
     ]
     suffix = ", with a trade-off" if tone == "mixed" else ""
     return f"{len(leading)} of {len(comparisons)} arms: {GROUPS[leading[0]]}{suffix}"
@@ -126,30 +122,20 @@ def _mark(tone: Tone, comparisons: tuple[Comparison, ...], diverged: bool) -> st
 def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str, Tone]:
     metric = term(str(source.declaration.primary)).label
     diverged = _diverged(source, comparisons)
-    if diverged and not any(comparison.difference for comparison in comparisons):
+    if diverged and not any(pair.difference for pair in comparisons):
         return f"{' and '.join(diverged)} diverged: no verdict on {metric}.", "undecided"
-    if not any(comparison.difference for comparison in comparisons):
+    if not any(pair.difference for pair in comparisons):
         return f"{_capital(metric)} has been measured on fewer than two arms.", "undecided"
     if len(comparisons) == 1:
         return _sentence_of_two(comparisons[0], metric)
     groups = {
-        words: [
-            comparison.second
-            for comparison in comparisons
-            if comparison.difference and comparison.status == status
-        ]
+        words: [pair.second for pair in comparisons if pair.difference and pair.status == status]
         for status, words in GROUPS.items()
     }
-    absent = [comparison for comparison in comparisons if not comparison.difference]
-    groups["diverged"] = [
-        comparison.second for comparison in absent if comparison.second in comparison.diverged
-    ]
-    groups["not measured"] = [
-        comparison.second for comparison in absent if comparison.second not in comparison.diverged
-    ]
-    if all(
-        comparison.difference and comparison.difference.count == 1 for comparison in comparisons
-    ):
+    absent = [pair for pair in comparisons if not pair.difference]
+    groups["diverged"] = [pair.second for pair in absent if pair.second in pair.diverged]
+    groups["not measured"] = [pair.second for pair in absent if pair.second not in pair.diverged]
+    if all(pair.difference and pair.difference.count == 1 for pair in comparisons):
         return (
             f"One training seed cannot rank {len(comparisons) + 1} arms by {metric}.",
             "undecided",
@@ -161,25 +147,25 @@ def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str,
     return f"By {metric}, against {comparisons[0].first}: {'; '.join(parts)}.", tone
 
 
-def _sentence_of_two(comparison: Comparison, metric: str) -> tuple[str, Tone]:
-    size = ", by more than the smallest effect that matters" if comparison.matters else ""
-    if comparison.status == "better":
-        return f"{comparison.second} is better than {comparison.first} on {metric}{size}.", "good"
-    if comparison.status == "worse":
-        return f"{comparison.second} is worse than {comparison.first} on {metric}{size}.", "bad"
-    if comparison.status == "different":
-        return f"{comparison.second} differs from {comparison.first} on {metric}{size}.", "good"
-    if comparison.status == "same":
-        arms = f"{comparison.second} and {comparison.first}"
+def _sentence_of_two(pair: Comparison, metric: str) -> tuple[str, Tone]:
+    size = ", by more than the smallest effect that matters" if pair.matters else ""
+    if pair.status == "better":
+        return f"{pair.second} is better than {pair.first} on {metric}{size}.", "good"
+    if pair.status == "worse":
+        return f"{pair.second} is worse than {pair.first} on {metric}{size}.", "bad"
+    if pair.status == "different":
+        return f"{pair.second} differs from {pair.first} on {metric}{size}.", "good"
+    if pair.status == "same":
+        arms = f"{pair.second} and {pair.first}"
         return f"{arms} do not differ on {metric} as far as matters.", "same"
-    count = comparison.difference.count if comparison.difference else 0
+    count = pair.difference.count if pair.difference else 0
     seeds = "One training seed" if count == 1 else f"{count} training seeds"
-    if comparison.diverged:
+    if pair.diverged:
         return (
-            f"{' and '.join(comparison.diverged)} diverged: no verdict on {metric}.",
+            f"{' and '.join(pair.diverged)} diverged: no verdict on {metric}.",
             "undecided",
         )
-    question = f"whether {comparison.second} is better than {comparison.first} on {metric}"
+    question = f"whether {pair.second} is better than {pair.first} on {metric}"
     return f"{seeds} cannot tell {question}.", "undecided"
 
 
@@ -195,11 +181,7 @@ def _capital(text: str) -> str:
 
 def _strips(comparisons: tuple[Comparison, ...], smallest: float | None) -> tuple[Strip, ...]:
     """All intervals on one common scale."""
-    differences = [
-        (comparison, comparison.difference)
-        for comparison in comparisons
-        if comparison.difference is not None
-    ]
+    differences = [(pair, pair.difference) for pair in comparisons if pair.difference is not None]
     ends = [
         end
         for _, difference in differences
@@ -214,14 +196,14 @@ def _strips(comparisons: tuple[Comparison, ...], smallest: float | None) -> tupl
 
     return tuple(
         Strip(
-            label=comparison.second,
+            label=pair.second,
             low=position(difference.mean if difference.low is None else difference.low),
             mean=position(difference.mean),
             high=position(difference.mean if difference.high is None else difference.high),
             zero=position(0.0),
             band=(position(-smallest), position(smallest)) if smallest else None,
         )
-        for comparison, difference in differences
+        for pair, difference in differences
     )
 
 
@@ -249,36 +231,29 @@ def values_text(source: Source, line: Line) -> str:
 def _compared(comparisons: Sequence[Comparison], known_reasons: Collection[str] = ()) -> list[str]:
     """The differences from the baseline, then the reasons of statuses not in ``known_reasons``."""
     minus, texts = "\N{MINUS SIGN}", []
-    for basis in dict.fromkeys(comparison.basis for comparison in comparisons if comparison.size):
+    for basis in dict.fromkeys(pair.basis for pair in comparisons if pair.size):
         sizes = [
-            f"{comparison.second} {minus} {comparison.first}: {comparison.size}"
-            for comparison in comparisons
-            if comparison.size and comparison.basis == basis
+            f"{pair.second} {minus} {pair.first}: {pair.size}"
+            for pair in comparisons
+            if pair.size and pair.basis == basis
         ]
         texts.append(f"{', '.join(sizes)} ({basis}).")
-    for reason in dict.fromkeys(
-        comparison.reason for comparison in comparisons if comparison.reason
-    ):
-        arms = [comparison.second for comparison in comparisons if comparison.reason == reason]
+    for reason in dict.fromkeys(pair.reason for pair in comparisons if pair.reason):
+        arms = [pair.second for pair in comparisons if pair.reason == reason]
         whose = "" if len(arms) == len(comparisons) else f"{', '.join(arms)}: "
         if reason not in known_reasons:
             texts.append(f"{whose}{reason}")
     return texts
 
 
-def _prices(lines: list[Line], comparisons: tuple[Comparison, ...]) -> list[str]:
+def _tradeoffs(lines: list[Line], comparisons: tuple[Comparison, ...]) -> list[str]:
     """Companions on which an arm is worse than the baseline and by the primary metric better."""
-    leading = {
-        comparison.second for comparison in comparisons if comparison.status in LEADING["good"]
-    }
+    leading = {pair.second for pair in comparisons if pair.status in LEADING["good"]}
     return [
         line.term.label
         for line in lines
         if line.role == "companion"
-        and any(
-            comparison.status == "worse" and comparison.second in leading
-            for comparison in line.comparisons
-        )
+        and any(pair.status == "worse" and pair.second in leading for pair in line.comparisons)
     ]
 
 
@@ -300,14 +275,8 @@ def _companions(source: Source, lines: list[Line], known_reasons: Collection[str
 def _by_status(comparisons: Sequence[Comparison], known_reasons: Collection[str]) -> list[str]:
     """Verdicts on the arms, grouped by status."""
     texts = []
-    for status in dict.fromkeys(
-        comparison.status for comparison in comparisons if comparison.difference
-    ):
-        selected = [
-            comparison
-            for comparison in comparisons
-            if comparison.difference and comparison.status == status
-        ]
+    for status in dict.fromkeys(pair.status for pair in comparisons if pair.difference):
+        selected = [pair for pair in comparisons if pair.difference and pair.status == status]
         texts.append(f"{status.capitalize()}: {' '.join(_compared(selected, known_reasons))}")
     return texts
 
