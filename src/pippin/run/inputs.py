@@ -162,8 +162,8 @@ def inputs_after_resume(
         raise ValueError(
             f"{source} was trained on other classes than {data} has: {differences.classes}. "
             "Its class ids would mean other classes, so it cannot be resumed: restore the class "
-            "names, or give the folder that has them with --data.path; a new run may start from its "
-            f"weights (--init.run {source} --init.transfer classes --folder ANOTHER)"
+            "names, or give the folder that has them with --data.path; a new run may start from "
+            f"its weights (--init.run {source} --init.transfer classes --folder ANOTHER)"
         )
     if differences.autoencoder:
         raise ValueError(

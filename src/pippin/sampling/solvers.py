@@ -3,8 +3,8 @@
 
 All have one calling convention: ``solver(denoise, x, grid, draw_noise) -> x`` walks through the
 points of the grid. ``denoise`` gives the estimates (x0, eps, variance) for a state at a point; it
-is not called at the last point. ``draw_noise`` gives the noise of a step, for ancestral sampling only.
-The state stays in its own dtype, float32 in the sampler; the factors are float64 numbers.
+is not called at the last point. ``draw_noise`` gives the noise of a step, for ancestral sampling
+only. The state stays in its own dtype, float32 in the sampler; the factors are float64 numbers.
 """
 
 import math
