@@ -272,7 +272,7 @@ def test_what_an_older_run_was_trained_on_is_said_to_be_unknown(project, own, ca
     assert data_protocol(run.parts)["data.trained_on"] == "not recorded"
     write_classes(project / "photos", ("owl",), 4, 900)
     with pytest.raises(
-        ValueError, match=r"4 classes \(cat, dog, owl, zebra\), and .* on 3; which"
+        ValueError, match=r"4 classes \(cat, dog, owl, zebra\), and .* on 3; their"
     ):
         resume(own)
     run = load_run("runs/a")

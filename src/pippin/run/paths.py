@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the paths in a recipe lead.
+"""Resolution of the paths in a recipe.
 
-A relative path is one of the folder in which the command was given. A run records where each of
-its paths led, so that it can be resumed, sampled and measured from any folder; the recipe itself
-keeps what was given, and so does its fingerprint.
+Relative paths refer to the working directory of the command. A run records the absolute path of
+each of its settings, so that it can be resumed, sampled and evaluated from any folder. The recipe
+and its fingerprint keep the paths as given.
 """
 
 import os
@@ -17,22 +17,22 @@ from pippin.run.folder import STUDY_RUN_PREFIX
 
 DATA, AUTOENCODER, TEXT = "data.path", "autoencoder.source", "text.source"
 WRITTEN = ("data.index_folder", "cache.folder", "text.folder")
-"""Folders that are made where they are missing."""
+"""Settings of folders that are created where they are missing."""
 READ = (
     DATA,
     AUTOENCODER,
     "init.run",
     *(f"evaluation.{name}" for name in ("reference", "clip", "inception", "dinov2", "lpips")),
 )
-"""Files or folders; all but the data may also be names of the hub or of the package."""
+"""Settings of files or folders; all but the data may also name a model of the hub or package."""
 SHIPPED_PREFIX = "pippin/"
-"""Begins the name of what the package or another one brings: no path."""
+"""Prefix of the names of shipped models, which are not paths."""
 
 
 def path_settings(recipe: Recipe) -> dict[str, str]:
-    """Setting -> path or name, of all settings that may hold a path; ``text.source`` has one for
-    each encoder, as ``text.source.0``."""
-    found = {}
+    """Setting -> path or name, of all settings that may hold a path; ``text.source`` has one entry
+    per encoder, as ``text.source.0``."""
+    settings = {}
     for setting in (*WRITTEN, *READ):
         section, _, name = setting.partition(".")
         value = getattr(getattr(recipe, section), name, None)
@@ -43,17 +43,17 @@ def path_settings(recipe: Recipe) -> dict[str, str]:
             and value
             and not value.startswith((SHIPPED_PREFIX, STUDY_RUN_PREFIX))
         ):
-            found[setting] = value
+            settings[setting] = value
     sources = enumerate(recipe.text.source)
-    return found | {
-        f"{TEXT}.{place}": source
-        for place, source in sources
+    return settings | {
+        f"{TEXT}.{index}": source
+        for index, source in sources
         if not source.startswith(SHIPPED_PREFIX)
     }
 
 
 def resolved_paths(recipe: Recipe) -> dict[str, str]:
-    """Setting -> absolute path, of all paths that lead somewhere from the present folder."""
+    """Setting -> absolute path, of all paths that exist from the working directory."""
     return {
         setting: os.path.abspath(value)
         for setting, value in path_settings(recipe).items()
@@ -62,28 +62,28 @@ def resolved_paths(recipe: Recipe) -> dict[str, str]:
 
 
 def locate(recipe: Recipe, *places: Mapping[str, str]) -> Recipe:
-    """The recipe with each path replaced by the first of its places that is there.
+    """Replace each path of a recipe by the first of its recorded paths that exists.
 
     Args:
         recipe: as recorded or given.
-        places: setting -> path, in order; what none of them has, or where nothing is any more,
-            stays as given, seen from the present folder.
+        places: setting -> path, in order of precedence; a setting without an existing path stays
+            as given.
     """
     for setting, value in path_settings(recipe).items():
         usable = _is_writable if setting in WRITTEN else os.path.exists
-        for known in places:
-            if setting in known and usable(known[setting]):
-                value = known[setting]
+        for paths in places:
+            if setting in paths and usable(paths[setting]):
+                value = paths[setting]
                 break
         recipe = _put(recipe, setting, value)
     return recipe
 
 
 def with_data_path(recipe: Recipe, path: str | None) -> Recipe:
-    """The recipe with its images elsewhere.
+    """The recipe with another folder of images; None = unchanged.
 
     Raises:
-        ConfigError: it has no folder of images.
+        ConfigError: the recipe has no folder of images.
     """
     if path is None:
         return recipe
@@ -96,17 +96,17 @@ def with_data_path(recipe: Recipe, path: str | None) -> Recipe:
 
 
 def unchanged_paths(recipe: Recipe, recorded: Recipe, places: Mapping[str, str]) -> dict[str, str]:
-    """Those of the places whose setting is the same in both recipes."""
+    """The recorded paths whose setting is the same in both recipes."""
     now, before = path_settings(recipe), path_settings(recorded)
-    return {one: path for one, path in places.items() if now.get(one) == before.get(one)}
+    return {name: path for name, path in places.items() if now.get(name) == before.get(name)}
 
 
 def _put(recipe: Recipe, setting: str, value: str) -> Recipe:
     if not setting.startswith(f"{TEXT}."):
         return replace_at(recipe, setting, value)
-    place = int(setting.rpartition(".")[2])
+    index = int(setting.rpartition(".")[2])
     sources = recipe.text.source
-    return replace_at(recipe, TEXT, (*sources[:place], value, *sources[place + 1 :]))
+    return replace_at(recipe, TEXT, (*sources[:index], value, *sources[index + 1 :]))
 
 
 def _is_writable(folder: str) -> bool:

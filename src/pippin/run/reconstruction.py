@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well an autoencoder gives held-out pictures back."""
+"""Reconstruction quality of an autoencoder on held-out images."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,22 +15,22 @@ from pippin.evaluation.frechet import GaussianStatistics, frechet_distance
 from pippin.types import Images
 
 BATCH = 32
-"""Images encoded at once."""
+"""Images per batch."""
 
 
 def reconstruction_figures(
     autoencoder: Autoencoder, data: DataConfig, input_size: int = 64
 ) -> dict[str, Any]:
     """PSNR (all pixels, and foreground) and Frechet distance of reconstructions of view 0 of every
-    held-out picture.
+    held-out image.
 
     Args:
         autoencoder: on its device.
-        data: whose held-out pictures.
-        input_size: side at which features are taken.
+        data: data set of the held-out images.
+        input_size: input side of the feature network.
 
     Raises:
-        ValueError: the data set holds no picture out.
+        ValueError: the data set holds out no image.
     """
     quality = measure_reconstruction(autoencoder, held_out_batches(data))
     figures = {
@@ -39,7 +39,7 @@ def reconstruction_figures(
         "psnr_of_mean_error": round(quality.psnr_of_mean_error, 3),
         "psnr_foreground": round(quality.foreground_psnr, 3),
     }
-    if quality.images > 1:  # one picture has no distribution
+    if quality.images > 1:  # one image has no distribution
         figures |= _frechet(autoencoder, data, input_size)
     return {**figures, "fingerprint": autoencoder.fingerprint}
 
@@ -59,7 +59,7 @@ def _frechet(autoencoder: Autoencoder, data: DataConfig, input_size: int) -> dic
 
 
 def held_out_batches(data: DataConfig) -> Iterator[Images]:
-    """View 0 of every held-out picture."""
+    """View 0 of every held-out image."""
     source = build_source(data, "held-out")
     for start in range(0, len(source), BATCH):
         indices = range(start, min(start + BATCH, len(source)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin reference``: statistics of a set of images, kept for many evaluations."""
+"""``pippin reference``: save the statistics of a set of images for many evaluations."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,23 +31,23 @@ def write_reference(
     Args:
         images: a folder of image files, or a ``.npz`` with uint8 images in ``arr_0``.
         out: a new ``.npz``.
-        config: its features, and at how many images at a time.
-        resolution: the centred square of each image is brought to this side (bicubic,
-            antialiased) before features are taken; None = images are taken as they are.
-        device: where the network runs.
+        config: features and batch size.
+        resolution: the centred square of each image is resized to this side (bicubic,
+            antialiased) before feature extraction; None = images are used as they are.
+        device: device of the network.
 
     Raises:
-        ValueError: ``out`` exists or has another ending, no or only one image, or features that
-            cannot be taken.
+        ValueError: ``out`` exists or has another ending, there are fewer than two images, or
+            features cannot be extracted.
         OSError: disk full or not writable.
     """
     _check_new(out)
     if resolution is not None and resolution < 1:
         raise ValueError(f"--resolution must be 1 or more; got {resolution}")
     extractor = build_features(config, device)
-    given = open_images(images)
-    log_skipped_files(given, images)
-    batches = given.batches(config.batch_size)
+    image_set = open_images(images)
+    log_skipped_files(image_set, images)
+    batches = image_set.batches(config.batch_size)
     if resolution is not None:
         batches = _squares(batches, resolution)
     statistics = stream_statistics(extractor, batches)
@@ -67,7 +67,7 @@ def _check_new(out: Path) -> None:
 
 
 def _squares(batches: Iterator[Images], resolution: int) -> Iterator[Images]:
-    """As the clean views of own pictures."""
+    """Centred squares, like the clean views of a custom data set."""
     for images in batches:
         size = Size(*images.shape[-2:])
         side = min(size)

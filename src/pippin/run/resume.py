@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run that is resumed, or trained beside others of a study: its data held against theirs."""
+"""Data checks of a run that resumes, or that belongs to a study with other runs."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,11 +33,11 @@ from pippin.training.log import RunLog
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeRequest:
-    """How a training is to go on."""
+    """Resume options of a training."""
 
     resume: Resume = False
     allow_changed_data: bool = False
-    """Also with other images or captions than before."""
+    """Resume even where images or captions changed."""
 
 
 def resumed_inputs(
@@ -80,31 +80,31 @@ def resumed_inputs(
 def _unrecorded(
     parts: Parts, run: RunFolder, checkpoint: Path, now: RunInputs, request: ResumeRequest
 ) -> RunInputs:
-    """The same for a run of a version that kept no record."""
+    """The inputs of a resumed run that an older version recorded none for."""
     recipe = parts.recipe
-    if not isinstance(recipe.data, ImagesConfig):  # the settings say all of embedded images
+    if not isinstance(recipe.data, ImagesConfig):  # the settings identify embedded images
         return now
     folder, names = now.places.get("data.path", recipe.data.path), now.data.class_names
     refuse_reordered_classes(parts.train_source, recipe, str(run.path))
     count = _stored_classes(checkpoint)
     if reads_classes(recipe) and count not in (None, len(names)):
         raise ValueError(
-            f"{folder} has {len(names)} classes ({format_names(names)}), and {run.path} was "
-            f"trained on {count}; their names are unknown, an older version began it: put the data "
-            "back, or give the folder that it was trained on with --data.path"
+            f"{folder} has {len(names)} classes ({format_names(names)}), and {run.path} was trained on "
+            f"{count}; their names are unknown, an older version started it: restore the data, "
+            "or give the folder that it was trained on with --data.path"
         )
-    before, given = protocol(run.recipe()), protocol(recipe)
-    moved = [one for one in MOVABLE_SETTINGS if before.get(one) != given.get(one)]
+    before, now_given = protocol(run.recipe()), protocol(recipe)
+    moved = [name for name in MOVABLE_SETTINGS if before.get(name) != now_given.get(name)]
     if moved and not request.allow_changed_data:
         raise ValueError(
-            f"{run.path} was begun by a version that kept no hash of its images: whether {folder} "
-            f"holds those of {moved[0]} {before.get(moved[0])} cannot be known; if it does, "
-            "resume with --allow-changed-data True"
+            f"{run.path} was started by a version that kept no hash of its images: whether "
+            f"{folder} holds those of {moved[0]} {before.get(moved[0])} cannot be known; if it "
+            "does, resume with --allow-changed-data True"
         )
     print_above_progress(
         parts.console,
-        f"{run.path!s} was begun by a version that kept no class "
-        "names and no hash of its images, so whether these changed is not known; they are "
+        f"{run.path!s} was started by a version that kept no class "
+        "names and no hash of its images, so changes cannot be detected; they are "
         "recorded from here on",
         label="no record:",
     )
@@ -113,7 +113,7 @@ def _unrecorded(
 
 
 def _stored_classes(checkpoint: Path) -> int | None:
-    """Of the class table; None where the model has none."""
+    """Number of classes in the class table; None where the model has none."""
     with safe_open(checkpoint / f"{RAW}.safetensors", framework="pt") as file:
         rows = [
             int(file.get_slice(name).get_shape()[0])
@@ -124,51 +124,51 @@ def _stored_classes(checkpoint: Path) -> int | None:
 
 
 def with_null_mask(inputs: RunInputs, model: LatentDenoiser) -> RunInputs:
-    """The inputs with the mask of the model's null caption, which its weights do not hold."""
+    """Add the mask of the model's null caption, which its weights do not contain."""
     mask = model.conditioner.null_mask
     return inputs if mask is None else replace(inputs, null_mask=tuple(mask.tolist()))
 
 
 def note_changes(log: RunLog, inputs: RunInputs, images_seen: int) -> None:
-    """Write a line of the log for what was changed where the training goes on now."""
+    """Log the data changes of the current resume."""
     for change in inputs.changes:
         if change.images_seen == images_seen:
             log.note(images_seen, f"resumed on other data: {change.what}")
 
 
 def update_recorded_paths(run: RunFolder, inputs: RunInputs) -> None:
-    """Keep where the paths of a finished run lead now; nothing else of it changes."""
+    """Update the recorded paths of a finished run; nothing else of it changes."""
     own = read_inputs(run.path)
     if own is not None and own.places != own.places | inputs.places:
         replace(own, places=own.places | inputs.places).save(run.path / INPUTS_FILE)
 
 
 def refuse_other_data(folder: Path, recipe: Recipe, inputs: RunInputs) -> None:
-    """Refuse a study's run whose images, of the same settings, are not those of its other runs.
+    """Refuse a study's run whose images differ from those of another run with the same settings.
 
     Raises:
-        ValueError: naming the other run and what differs.
+        ValueError: the message names the other run and the difference.
     """
     study = folder.parent.parent
     if not (study / "study.json").is_file():
         return
     for other in sorted((*study.glob("runs/*"), *study.glob("starts/*"))):
-        theirs = read_inputs(other) if other != folder else None
-        if theirs is None or not _same_settings(other, recipe):
+        other_inputs = read_inputs(other) if other != folder else None
+        if other_inputs is None or not _same_settings(other, recipe):
             continue
-        found = Differences.between(theirs, inputs, recipe)
-        if problem := found.classes or found.images:
+        differences = Differences.between(other_inputs, inputs, recipe)
+        if problem := differences.classes or differences.images:
             raise ValueError(
                 f"{other} of the same study was trained on other data than are there now: "
-                f"{problem}. Numbers of both could not be compared: put the data back, or begin "
+                f"{problem}. Their results could not be compared: restore the data, or start "
                 "the study in another folder"
             )
 
 
 def _same_settings(other: Path, recipe: Recipe) -> bool:
-    """Whether another run's recipe names the same data."""
+    """Whether another run's recipe has the same data settings."""
     try:
-        theirs = Recipe.load(RunFolder(other).config)
+        other_recipe = Recipe.load(RunFolder(other).config)
     except (OSError, ConfigError):
         return False
-    return theirs.data == recipe.data
+    return other_recipe.data == recipe.data

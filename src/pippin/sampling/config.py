@@ -33,7 +33,7 @@ class GuidanceConfig(Config):
     """None guides all channels; 3 reproduces the published DiT's samples."""
 
     def __post_init__(self) -> None:
-        """Refuse what guides nothing."""
+        """Refuse settings without effect."""
         at_least(self, "sampling.guidance", 1, "cfg_channels")
         above(self, "sampling.guidance", 0, "semantic_power")
         for name in ("semantic_scale", "control_scale"):
@@ -63,7 +63,7 @@ def check_guidance(sampling: "SamplingConfig", conditioning: ConditioningConfig)
     guidance, drop, control = sampling.guidance, conditioning.drop, conditioning.control
     if sampling.negative_prompt is not None:
         if not isinstance(conditioning.semantic, TextSemantic):
-            raise ConfigError("sampling.negative_prompt is for models of text: leave it out")
+            raise ConfigError("sampling.negative_prompt is for text models: leave it out")
         if guidance.semantic_scale == 1:
             raise ConfigError(
                 "sampling.negative_prompt has no effect without guidance: give a "
@@ -112,7 +112,7 @@ class ControlRequest(Config, Augmentation):
     flip: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a crop outside the imagined source image, and a look outside its range."""
+        """Refuse a crop outside the imagined image, and an augmentation outside its range."""
         if self.ask != "fixed":
             given = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
             values = ", ".join(name for name in given if name != "ask")
@@ -174,7 +174,7 @@ class SamplingConfig(Config):
     """Images of one seed depend on it by rounding only."""
 
     def __post_init__(self) -> None:
-        """Refuse what draws nothing."""
+        """Refuse settings that sample nothing."""
         at_least(self, "sampling", 1, "steps", "batch_size")
         check_weights_name(self, "sampling")
         if self.size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
