@@ -35,8 +35,8 @@ NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
 device, workers, micro-batch size, logging intervals."""
 
 PROTOCOL_IF_CHANGED: dict[str, Any] = {"protocol": "where set"}
-"""``field(default=..., metadata=PROTOCOL_IF_CHANGED)`` marks a setting that was added after results
-were kept, and whose default is the earlier behaviour. It is part of the protocol only if it
+"""``field(default=..., metadata=PROTOCOL_IF_CHANGED)`` marks a setting that was added after
+results were kept, and whose default is the earlier behaviour. It is part of the protocol only if it
 differs from the default, so that older fingerprints stay valid."""
 
 

@@ -177,6 +177,7 @@ def parse_seeds(text: str) -> list[int]:
     if len(seeds) > MAX_SEEDS or max(seeds) > MAX_SETTING:
         raise ValueError(
             f"at most {MAX_SEEDS} seeds are allowed, each at most {MAX_SETTING}; got "
-            f"{text[:80]!r}: run several parts one after the other, such as 0:1000000 and 1000000:2000000"
+            f"{text[:80]!r}: run several parts one after the other, such as 0:1000000 and "
+            "1000000:2000000"
         )
     return list(seeds)

@@ -89,8 +89,8 @@ def _unrecorded(
     count = _stored_classes(checkpoint)
     if reads_classes(recipe) and count not in (None, len(names)):
         raise ValueError(
-            f"{folder} has {len(names)} classes ({format_names(names)}), and {run.path} was trained on "
-            f"{count}; their names are unknown, an older version started it: restore the data, "
+            f"{folder} has {len(names)} classes ({format_names(names)}), and {run.path} was "
+            f"trained on {count}; their names are unknown, an older version started it: restore the data, "
             "or give the folder that it was trained on with --data.path"
         )
     before, now_given = protocol(run.recipe()), protocol(recipe)
