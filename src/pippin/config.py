@@ -36,8 +36,8 @@ device, workers, micro-batch size, logging intervals."""
 
 PROTOCOL_IF_CHANGED: dict[str, Any] = {"protocol": "where set"}
 """``field(default=..., metadata=PROTOCOL_IF_CHANGED)`` marks a setting that was added after
-results were kept, and whose default is the earlier behaviour. It is part of the protocol only if it
-differs from the default, so that older fingerprints stay valid."""
+results were kept, and whose default is the earlier behaviour. It is part of the protocol only if
+it differs from the default, so that older fingerprints stay valid."""
 
 
 IDENTITY = ("model.sha256", "model.average", "model.start", "model.text_encoder")

@@ -90,8 +90,8 @@ def _unrecorded(
     if reads_classes(recipe) and count not in (None, len(names)):
         raise ValueError(
             f"{folder} has {len(names)} classes ({format_names(names)}), and {run.path} was "
-            f"trained on {count}; their names are unknown, an older version started it: restore the data, "
-            "or give the folder that it was trained on with --data.path"
+            f"trained on {count}; their names are unknown, an older version started it: restore "
+            "the data, or give the folder that it was trained on with --data.path"
         )
     before, now_given = protocol(run.recipe()), protocol(recipe)
     moved = [name for name in MOVABLE_SETTINGS if before.get(name) != now_given.get(name)]

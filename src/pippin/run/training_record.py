@@ -48,7 +48,8 @@ def refuse_reordered_classes(source: ImageSource, recipe: Recipe, trained: str) 
             f"{trained} was trained by a version that ordered its classes as text "
             f"({format_names(earlier)}); they are {format_names(source.class_names)} now, so "
             "class ids would mean other classes. `pippin sample` uses the old names; to train or "
-            "evaluate on these images, rename the classes so that both orders agree, or train again"
+            "evaluate on these images, rename the classes so that both orders agree, or train "
+            "again"
         )
 
 
