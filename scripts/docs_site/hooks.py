@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(HERE), str(ROOT / "src"), str(ROOT / "scripts")]
+sys.path[:0] = [str(HERE), str(ROOT / "src")]
 
 from cli_page import cli_page  # noqa: E402
 from configuration_page import configuration_page  # noqa: E402
@@ -31,6 +31,18 @@ PAGES = {
     "results/index.md": gallery_page,
 }
 LINK = re.compile(r"(\]\(|src=\"|href=\")(?![a-z]+:|#)([^)#\"\s]+)(?=[)#\"])")
+MOVED = {
+    "studies.md#declared-contrasts": "reference/studies.md#declared-contrasts",
+    "studies.md#intervals": "reference/studies.md#intervals",
+    "evaluation.md": "reference/metrics.md",
+    "evaluation.md#control-profile": "reference/metrics.md#control-profile",
+    "evaluation.md#the-best-request-and-sharpness": (
+        "reference/metrics.md#best-request-and-sharpness"
+    ),
+    "controlbench.md": "reference/controlbench.md",
+    "training.md#learning-rates": "reference/training.md#learning-rates",
+}
+"""Where the pages that docs/results.md links to are now."""
 FENCE = re.compile(r"^```.*?^```|`[^`\n]+`", re.M | re.S)
 
 
@@ -68,12 +80,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         folder = posixpath.dirname(uri) or "."
         return match[1] + posixpath.relpath(_copy_name(target), folder)
 
-    kept = FENCE.split(markdown)
-    code = FENCE.findall(markdown)
-    texts = [LINK.sub(replace, text) for text in kept]
-    return "".join(
-        text + block for text, block in zip(texts, [*code, ""], strict=True)
-    )
+    if uri == "results.md":
+        for old, new in MOVED.items():
+            markdown = markdown.replace(f"]({old})", f"]({new})")
+    texts = [LINK.sub(replace, text) for text in FENCE.split(markdown)]
+    code = [*FENCE.findall(markdown), ""]
+    return "".join(text + block for text, block in zip(texts, code, strict=True))
 
 
 def repository_file(uri: str, link: str) -> str | None:
