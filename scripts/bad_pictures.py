@@ -4,7 +4,7 @@
     python scripts/bad_pictures.py
 
 Each case makes its own folder, scans it as `pippin data check` does, and prints what was observed.
-The table in docs/own-data.md is this output; a test compares them.
+The table in docs/reference/data.md is this output; a test compares them.
 """
 
 import os

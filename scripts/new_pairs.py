@@ -10,9 +10,10 @@ captions exchanged among images (floor):
 - right attribute: the share of images that lie nearer to their own caption than to every trained
   caption of the same object with another attribute ("red apple" for "green apple").
 
-Nearness is that of caption R@k (docs/text.md). Images of one caption are averaged first; intervals
-are over captions. Writes pairs.png, whose rows hold the samples of one pair, the training picture
-nearest to the first of them, and the real picture; and results.jsonl. A stopped run goes on.
+Nearness is that of caption R@k (docs/reference/text.md). Images of one caption are averaged
+first; intervals are over captions. Writes pairs.png, whose rows hold the samples of one pair, the
+training picture nearest to the first of them, and the real picture; and results.jsonl. A stopped
+run goes on.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of docs/scaling.md: every ``paper/`` recipe and the bases of studies at the scale
-``gpu-hour`` on eight H100, and what the studies of that scale take on one::
+"""The tables of docs/reference/plans.md: every ``paper/`` recipe and the bases of studies at the
+scale ``gpu-hour`` on eight H100, and what the studies of that scale take on one::
 
     python scripts/plan_table.py            prints the tables
     python scripts/plan_table.py PAGE.md    puts them between the page's marks

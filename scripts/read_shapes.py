@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The error of the readers of scenes, and a sheet of scenes: what docs/shapes.md shows.
+"""The error of the readers of scenes, and a sheet of scenes: what docs/reference/shapes.md shows.
 
 python scripts/read_shapes.py [--scenes 500] [--sheet docs/shapes.png]
 """

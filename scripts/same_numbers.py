@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far numbers of processes and micro-batches are from one process: the tables of
-docs/distributed.md.
+docs/reference/distributed.md.
 
     python scripts/same_numbers.py
     python scripts/same_numbers.py --denoiser unet --steps 100

@@ -3,7 +3,8 @@
 
     python scripts/verdict_error_rates.py --studies 20000
 
-Prints the tables of docs/studies.md: the share of studies with any false "supported", and the
+Prints the tables of docs/reference/studies.md: the share of studies with any false "supported",
+and the
 power against its closed form. A few seconds; nothing is trained.
 """
 

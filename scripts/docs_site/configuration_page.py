@@ -21,7 +21,7 @@ HEAD = """# Configuration
 
 Every setting of a [recipe](recipes.md) is an option of the commands that take a recipe:
 `train.batch_size` is `--train.batch-size`. `config.json` of a run folder records all of them, and
-`pippin train --config FILE` replays one. An unknown setting is refused, with the nearest known one.
+`pippin train --config FILE` replays one. An unknown setting is refused with the nearest known one.
 
 In Python a recipe is a tree of frozen dataclasses:
 `replace(recipe, train=replace(recipe.train, batch_size=64))`.

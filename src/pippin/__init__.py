@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """pippin: apple-to-apple training recipes for latent diffusion models.
 
-The names below are what programs need first; docs/python.md shows them at work. Each is imported
-when it is first asked for, so that the command line's help waits for no torch.
+The names below are what programs need first; docs/reference/python.md shows them at work. Each is
+imported when it is first asked for, so that the command line's help waits for no torch.
 """
 
 from importlib import import_module

@@ -57,7 +57,7 @@ def register_denoiser(config: type[DenoiserConfig], denoiser: Build) -> None:
         config: a frozen dataclass derived from :class:`DenoiserConfig`, or from that of a denoiser
             of ours; its field ``kind`` is a literal of its own, with itself as default.
         denoiser: a subclass of :class:`pippin.denoisers.denoiser.Denoiser`, made from such a
-            configuration and the number of a latent's channels. docs/denoisers.md says what it
+            configuration and the number of a latent's channels. docs/guides/extend.md says what it
             must do.
 
     Raises:

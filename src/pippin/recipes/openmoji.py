@@ -32,7 +32,7 @@ def mmdit_disentangled() -> Recipe:
 
     Rectified flow with logit-normal time is mmDiT's own objective (Esser et al. 2024). Muon and
     the decay are ours: at equal processor time they reach a much smaller KID than Adam alone on
-    these pictures (docs/training.md).
+    these pictures (docs/reference/training.md).
     """
     return Recipe(
         data=OpenMojiConfig(),
@@ -94,7 +94,7 @@ def mmdit_demo() -> Recipe:
             muon_learning_rate=1e-3,
             warmup_images=1_000,
             decay_share=1.0,
-            lr_at="end",  # as the runs whose numbers docs/models.md prints
+            lr_at="end",  # as the runs whose numbers docs/reference/models.md prints
             validate_every=2_500,
             preview_every=5_000,
             checkpoint_every=5_000,

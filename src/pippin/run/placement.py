@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a training step lies on devices: memory and time of each layout. The formulas are in
-docs/scaling.md."""
+docs/reference/plans.md."""
 
 import math
 from dataclasses import dataclass

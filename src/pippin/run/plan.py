@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training a recipe would take: FLOPs, memory, hours, disk. Computed on the meta device, so
-that no pictures, no weights and no accelerator are needed. The formulas are in docs/scaling.md."""
+that no pictures, no weights and no accelerator are needed. The formulas are in
+docs/reference/plans.md."""
 
 import math
 from dataclasses import asdict, dataclass

@@ -2,7 +2,7 @@
 """Entangled against disentangled conditioning: the study behind ``pippin demo``.
 
 Minutes are too short to learn to draw from nothing, so each arm goes on from a shipped model of
-its own, trained before under the same budget (docs/models.md).
+its own, trained before under the same budget (docs/reference/models.md).
 """
 
 from pippin.recipes.recipe import Recipe

@@ -160,7 +160,7 @@ def _on_other_data(study: Study, other: str | None) -> Study:
         raise ConfigError(
             f"study {study.name!r} begins on other images than its arms have (starts: "
             f"{', '.join(wanted)}); give their folder too: --data-path FOLDER --other-data-path "
-            "FOLDER (see docs/studies.md for what each holds)"
+            "FOLDER (see docs/reference/studies.md for what each holds)"
         )
     if other is not None and not wanted:
         raise ConfigError(
@@ -186,7 +186,7 @@ def _on_own_data(study: Study, path: str | None) -> Study:
             raise ConfigError(
                 f"study {study.name!r} runs on the embedded pictures; leave --data-path {path} "
                 "out, or ask the same of own pictures: with --scale paper where `pippin study "
-                "list` names it, or by a Study of your own (docs/studies.md)"
+                "list` names it, or by a Study of your own (docs/reference/studies.md)"
             )
         return study
     if not (path or data.path):

@@ -23,7 +23,7 @@ SEEDS: dict[ScaleName, tuple[int, ...]] = {
     "gpu-hour": (0, 1, 2, 3, 4),
     "paper": (0, 1, 2, 3, 4),
 }
-"""Fewer decide nothing where several arms are compared: docs/studies.md has the widths."""
+"""Fewer decide nothing where several arms are compared: docs/reference/studies.md has widths."""
 SMALLEST_KID = 0.5
 """Smallest difference of KID-efflite0 that matters."""
 KEPT: tuple[ScaleName, ...] = ("demo", "cpu")

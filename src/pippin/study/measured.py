@@ -32,8 +32,8 @@ def refuse_unmeasured(study: Study, execution: Execute) -> None:
             raise ConfigError(
                 f"study {study.name!r} declares {metric!r}, which no run measures"
                 + (f" (did you mean {' or '.join(near)}?)" if near else "")
-                + "; docs/evaluation.md names the measures, and an execution of one's own may "
-                "have others"
+                + "; docs/reference/metrics.md names the measures, and an execution of one's own "
+                "may have others"
             )
 
 

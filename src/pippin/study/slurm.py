@@ -50,7 +50,7 @@ class SlurmConfig(Config):
                 f"slurm.gpus must be 0 or 1; got {self.gpus}: a run of a study is one process, "
                 "which uses one card. --jobs N has N runs at once; a run that does not fit takes "
                 "a smaller --train.micro-batch-size; a single training on several cards is "
-                "started by torchrun (docs/distributed.md)"
+                "started by torchrun (docs/reference/distributed.md)"
             )
         if self.warning_seconds >= 60 * self.minutes:
             raise ConfigError(

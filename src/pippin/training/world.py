@@ -156,8 +156,8 @@ def refuse_lone_tasks() -> None:
         return
     raise ValueError(
         f"srun has started {tasks} tasks, and each would train alone: start one task on each "
-        "machine that runs torchrun, see docs/distributed.md; where each is to be a run of its "
-        "own, in another folder, set WORLD_SIZE=1"
+        "machine that runs torchrun, see docs/reference/distributed.md; where each is to be a "
+        "run of its own, in another folder, set WORLD_SIZE=1"
     )
 
 
