@@ -55,8 +55,10 @@ def _top() -> Iterator[Row]:
     """Settings of the recipe itself, and where each part of it is listed."""
     hints, docs = typing.get_type_hints(Recipe), field_docs(Recipe)
     for one in fields(Recipe):
-        if alternatives(hints[one.name]):
-            yield one.name, f"[part](#{one.name})", "", ""
+        if kinds := alternatives(hints[one.name]):
+            several = f"One of {', '.join(map(kind_name, kinds))}."
+            meaning = several if len(kinds) > 1 else summary(kinds[0]).partition("\n")[0]
+            yield one.name, f"[part](#{one.name})", "", meaning
         else:
             yield one.name, type_text(hints[one.name]), default_text(one), docs.get(one.name, "")
 
