@@ -46,7 +46,7 @@ def own_study(base: Recipe, seeds: tuple[int, ...] = (0, 1, 2, 3, 4)) -> Study:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", type=Path, help="see docs/own-data.md")
+    parser.add_argument("pictures", type=Path, help="see docs/reference/data.md")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=200_000, help="training images per run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of docs/scaling.md: every ``paper/`` recipe and the study bases at the scale
+"""Tables of docs/reference/plans.md: every ``paper/`` recipe and the study bases at the scale
 ``gpu-hour`` on eight H100s, and the cost of the studies of that scale on one::
 
     python scripts/plan_table.py            print the tables

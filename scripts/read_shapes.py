@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy of the scene reader, and a sheet of scenes, for docs/shapes.md.
+"""Accuracy of the scene reader, and a sheet of scenes, for docs/reference/shapes.md.
 
 python scripts/read_shapes.py [--scenes 500] [--sheet docs/shapes.png]
 """

@@ -3,7 +3,7 @@
 
     python scripts/verdict_error_rates.py --studies 20000
 
-Prints the tables of docs/studies.md: share of studies with any false "supported", and power
+Prints the tables of docs/reference/studies.md: share of studies with any false "supported", and power
 against its closed form. Takes a few seconds without training.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layering of docs/architecture.md, checked from the imports."""
+"""The layering of docs/project/architecture.md, checked from the imports."""
 
 import ast
 from pathlib import Path

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """pippin: apple-to-apple training recipes for latent diffusion models.
 
-The names below are the main Python API; docs/python.md shows their use. Each is imported on first
+The names below are the main Python API; docs/reference/python.md shows their use. Each is imported on first
 access, so that the command line's help does not import torch.
 """
 

@@ -50,7 +50,7 @@ def test_a_mistake_is_one_message(fault, tmp_path):
 
 
 def test_every_fault_has_its_row_and_an_exit_code_of_the_documentation():
-    documented = (FAULTS.parents[1] / "docs" / "faults.md").read_text()
+    documented = (FAULTS.parents[1] / "docs" / "reference" / "faults.md").read_text()
     groups = runpy.run_path(str(FAULTS / "__main__.py"), run_name="faults")["GROUPS"]
     assert set(groups) == {"mistakes", "damage", "full disk", "stops", "two at once"}
     for fault in (fault for group in groups.values() for fault in group):

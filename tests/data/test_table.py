@@ -7,7 +7,7 @@ import pytest
 
 from pippin.data.openmoji_table import CLASSES, emojis_of_split, read_table, split_of
 
-DOCS = Path(__file__).parents[2] / "docs" / "data.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "data.md"
 
 
 def test_the_table_is_whole() -> None:

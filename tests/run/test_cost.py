@@ -47,7 +47,7 @@ def test_the_published_size():
 @pytest.mark.parametrize(
     ("denoiser", "conditioning", "shape", "parameters", "giga"),
     [
-        # counts and MACs of the published code, attention included (docs/denoisers.md)
+        # counts and MACs of the published code, attention included (docs/reference/denoisers.md)
         (dit("S", learn_variance=True), CONDITIONING, (4, 32, 32), 32.87, 6.06),
         (dit("B", learn_variance=True), CONDITIONING, (4, 32, 32), 130.32, 23.01),
         (dit("L", learn_variance=True), CONDITIONING, (4, 32, 32), 457.84, 80.71),

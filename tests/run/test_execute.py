@@ -151,7 +151,7 @@ def test_only_the_parts_asked_for_are_measured(first, tmp_path):
 
 
 def test_a_finished_run_of_another_study_takes_a_start_s_place(recipe, finished_run, tmp_path):
-    """By a link, as docs/studies.md puts runs of table1 in the place of starts of table1-512."""
+    """By a link, as docs/reference/studies.md puts runs of table1 in the place of starts."""
     start = tmp_path / "starts" / "before-seed0"
     start.parent.mkdir()
     start.symlink_to(finished_run)

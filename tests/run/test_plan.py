@@ -18,6 +18,8 @@ from pippin.run.devices import DEVICES, Cluster
 from pippin.run.plan import plan
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "reference" / "plans.md"
+RENEW = f"python scripts/plan_table.py {PAGE.relative_to(ROOT)} renews it"
 SMALL = DiTConfig(depth=3, width=64, num_heads=2, patch_size=2)
 
 
@@ -171,7 +173,7 @@ def test_the_published_run_of_dit_at_256_pixels():
     model = meta_model(recipe.conditioning, recipe.denoiser, 1000, 4)
     work = recipe.train.images * denoiser_flops(model, (4, 32, 32), backward=True)
     assert work == pytest.approx(7e6 * 256 * 3 * 2 * 118.64e9, rel=0.005)
-    # what docs/scaling.md says of it
+    # what docs/reference/plans.md says of it
     assert work / Cluster().speed("bf16") / 3600 == pytest.approx(895, rel=0.001)
     a_second = 5.7 * 256 * work / recipe.train.images
     assert a_second / (128 * 123e12) == pytest.approx(0.066, abs=0.001)
@@ -209,18 +211,18 @@ def table():
 
 
 def test_the_page_lists_every_paper_recipe_and_the_plan_of_today(table):
-    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
     recipes = table.recipes()
     assert sum(name.startswith("`paper/") for name in recipes) == 43
     for name in recipes:
-        assert f"\n| {name} | " in page, "python scripts/plan_table.py docs/scaling.md renews it"
+        assert f"\n| {name} | " in page, RENEW
     name = "`gpu-hour`, class"  # the others take seconds each
     assert table.row(name, recipes[name]) in page
 
 
 def test_every_run_of_a_study_of_a_gpu_hour_trains_within_one(table):
     assert Cluster(devices=1, device="h100", utilisation=0.4) == table.ONE_GPU
-    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
     listed = {}
     for name in table.studies():
         row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` | "))
@@ -229,11 +231,11 @@ def test_every_run_of_a_study_of_a_gpu_hour_trains_within_one(table):
         listed[name] = float(longest)
     assert max(listed.values()) <= 1
     name = max(listed, key=listed.__getitem__)  # the others take seconds each
-    assert table.study_row(name) in page, "python scripts/plan_table.py docs/scaling.md renews it"
+    assert table.study_row(name) in page, RENEW
 
 
 def test_the_page_states_the_devices():
-    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
     for name, device in DEVICES.items():
         figures = f"{device.bf16 / 1e12:g} | {device.fp32 / 1e12:g} | {device.memory / 1e9:g}"
         assert f"| `{name}` | {figures} |" in page

@@ -49,7 +49,7 @@ def test_paired_difference_is_scipys_paired_test():
 
 
 def test_the_widths_that_the_documentation_states():
-    page = (Path(__file__).parents[2] / "docs/studies.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/reference/studies.md").read_text(encoding="utf-8")
     _, _, table = page.partition("| comparisons | 3 seeds | 5 seeds | 8 seeds |\n")
     lines = [line.strip("| ").split(" | ") for line in table.split("\n\n")[0].splitlines()[1:]]
     assert [line[0] for line in lines] == ["1", "3", "9", "17"]

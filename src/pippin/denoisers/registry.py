@@ -58,7 +58,7 @@ def register_denoiser(config: type[DenoiserConfig], denoiser: Build) -> None:
             of another denoiser; its field ``kind`` is a literal of its own, with itself as
             default.
         denoiser: a subclass of :class:`pippin.denoisers.denoiser.Denoiser`, built from such a
-            configuration and the number of latent channels. docs/denoisers.md has its
+            configuration and the number of latent channels. docs/guides/extend.md has its
             requirements.
 
     Raises:

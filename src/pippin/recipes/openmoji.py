@@ -32,7 +32,7 @@ def mmdit_disentangled() -> Recipe:
 
     Rectified flow with logit-normal time is mmDiT's own objective (Esser et al. 2024). Muon and
     the decay are our choices: at equal CPU time they reach a much smaller KID than Adam alone on
-    these images (docs/training.md).
+    these images (docs/reference/training.md).
     """
     return Recipe(
         data=OpenMojiConfig(),
@@ -95,7 +95,7 @@ def mmdit_demo() -> Recipe:
             muon_learning_rate=1e-3,
             warmup_images=1_000,
             decay_share=1.0,
-            lr_at="end",  # as in the runs of docs/models.md
+            lr_at="end",  # as in the runs of docs/reference/models.md
             validate_every=2_500,
             preview_every=5_000,
             checkpoint_every=5_000,

@@ -206,7 +206,7 @@ def _resolution_rules(old: Recipe, new: Recipe) -> Iterator[str]:
         yield (
             f"{times}, diffusion.rescale {noise:g} keeps the signal-to-noise ratio that content "
             f"is seen at; it is {new.diffusion.rescale:g} (measured, it gained nothing: "
-            "docs/transfer.md)"
+            "docs/reference/transfer.md)"
         )
     scale = old.sampling.guidance.semantic_scale
     scaled = scale_at_resolution(scale, ratio)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory and time of a training step on devices, for each parallel layout. docs/scaling.md has the
+"""Memory and time of a training step on devices, for each parallel layout. docs/reference/plans.md has the
 formulas."""
 
 import math

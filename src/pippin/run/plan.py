@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training plan of a recipe: FLOPs, memory, hours, disk. It is computed on the meta device and
-needs no images, no weights and no accelerator. docs/scaling.md has the formulas."""
+needs no images, no weights and no accelerator. docs/reference/plans.md has the formulas."""
 
 import math
 from dataclasses import asdict, dataclass

@@ -166,7 +166,7 @@ class SamplingConfig(Config):
     terms: Literal["auto", "apart", "together"] = field(default="auto", metadata=NOT_PROTOCOL)
     """Whether the terms of guidance go through the network as one batch; changes images by
     rounding only. auto: apart on a CPU in fp32, where the larger batch is slower, otherwise
-    together (docs/bench.md)."""
+    together (docs/reference/bench.md)."""
     weights: str = "ema"
     """ema, raw, or one of the averages of train.ema_extra, such as ema-share-0.1."""
     precision: Literal["fp32", "bf16"] = "fp32"

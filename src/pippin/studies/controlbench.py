@@ -75,5 +75,5 @@ def controlbench_study(
         primary=PRIMARY,
         companions=COMPANIONS,
         smallest_effect=SMALLEST_DRIFT,
-        reproduce=("pip install .", "see docs/controlbench.md"),
+        reproduce=("pip install .", "see docs/reference/controlbench.md"),
     )

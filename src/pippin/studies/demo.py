@@ -2,7 +2,7 @@
 """Entangled against disentangled conditioning: the study behind ``pippin demo``.
 
 Training from scratch takes longer than a few minutes, so each arm is initialised from its own
-shipped model, all trained under the same budget (docs/models.md).
+shipped model, all trained under the same budget (docs/reference/models.md).
 """
 
 from pippin.recipes.recipe import Recipe

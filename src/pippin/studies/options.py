@@ -161,7 +161,7 @@ def _with_start_data(study: Study, other: str | None) -> Study:
         raise ConfigError(
             f"study {study.name!r} pre-trains on another data set than that of its arms (starts: "
             f"{', '.join(names)}); give both folders: --data-path FOLDER --other-data-path "
-            "FOLDER (docs/studies.md describes them)"
+            "FOLDER (docs/reference/studies.md describes them)"
         )
     if other is not None and not names:
         raise ConfigError(
@@ -187,7 +187,7 @@ def _with_arm_data(study: Study, path: str | None) -> Study:
             raise ConfigError(
                 f"study {study.name!r} runs on the embedded images; remove --data-path {path}; "
                 "for a custom data set use --scale paper, if `pippin study list` names it, or "
-                "write your own Study (docs/studies.md)"
+                "write your own Study (docs/reference/studies.md)"
             )
         return study
     if not (path or data.path):

@@ -23,7 +23,7 @@ SEEDS: dict[ScaleName, tuple[int, ...]] = {
     "gpu-hour": (0, 1, 2, 3, 4),
     "paper": (0, 1, 2, 3, 4),
 }
-"""Training seeds. With fewer, comparisons of several arms are inconclusive: docs/studies.md has
+"""Training seeds. With fewer, comparisons of several arms are inconclusive: docs/reference/studies.md has
 the widths of intervals."""
 SMALLEST_KID = 0.5
 """Smallest difference of KID-efflite0 that matters."""

@@ -50,7 +50,7 @@ class SlurmConfig(Config):
                 f"slurm.gpus must be 0 or 1; got {self.gpus}: a run of a study is one process, "
                 "which uses one GPU. --jobs N runs N runs concurrently; a run that does not fit "
                 "needs a smaller --train.micro-batch-size; start a single training on several "
-                "GPUs by torchrun (docs/distributed.md)"
+                "GPUs by torchrun (docs/reference/distributed.md)"
             )
         if self.warning_seconds >= 60 * self.minutes:
             raise ConfigError(
