@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every ``pippin`` command of the guides, concepts and first steps is understood as printed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pippin.cli.autoencoder import MeasureAutoencoderCommand, TrainAutoencoderCommand
+from pippin.cli.convert import ConvertCommand
+from pippin.cli.data import CheckCommand, ImportCommand, PrepareCommand
+from pippin.cli.evaluate import EvaluateFolderCommand, EvaluateRunCommand
+from pippin.cli.export import ExportCommand
+from pippin.cli.options import chosen_data, parse
+from pippin.cli.plan import PlanCommand
+from pippin.cli.recaption import RecaptionCommand
+from pippin.cli.reference import ReferenceCommand
+from pippin.cli.report import ReportCommand
+from pippin.cli.sample import SampleCommand
+from pippin.cli.study import StudyCommand
+from pippin.cli.train import TrainCommand, find_recipe
+from pippin.data.config import ImagesConfig
+from pippin.data.import_config import ImportConfig
+from pippin.recipes.table import get_recipe
+from pippin.run.checks import check_recipe
+from pippin.studies.table import STUDIES
+
+DOCS = Path(__file__).parents[1] / "docs"
+FOLDERS = ("get-started", "guides", "concepts")
+PAGES = [page for folder in FOLDERS for page in sorted((DOCS / folder).glob("*.md"))]
+TEXT = get_recipe("openmoji/mmdit-disentangled-text")
+"""Stands for whatever run a page samples or measures: it has every option."""
+
+
+def blocks_of(text: str) -> list[str]:
+    """Indented blocks and those fenced as bash, without their indentation."""
+    fenced = re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S)
+    return fenced + re.findall(r"(?:^ {4,}\S.*\n)+", text, re.M)
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """Arguments of each command, with continued lines joined and the variables of its block."""
+    commands = []
+    for block in blocks_of(page.read_text(encoding="utf-8")):
+        code = re.sub(r"\\\n\s*", " ", block)
+        for name, value in re.findall(r'^(\w+)=("[^"]*"|\S+)$', code, re.M):
+            code = code.replace(f"${name}", " ".join(value.strip('"').split()))
+        for line in code.splitlines():
+            words = shlex.split(line, comments=True) if re.search(r"pippin \w", line) else []
+            starts = [place for place, word in enumerate(words) if word.endswith("pippin")]
+            if starts and "--help" not in words:
+                commands.append(words[starts[0] + 1 :])
+    return commands
+
+
+def train(words: list[str]) -> None:
+    _, recipe, rest = find_recipe(words)
+    command = parse(TrainCommand, "", rest, TrainCommand(recipe=recipe))
+    check_recipe(command.recipe)
+    continued = get_recipe(recipe.init.continues) if recipe.init.continues else None
+    if continued is not None and command.recipe.init.run:
+        assert type(continued.denoiser) is type(recipe.denoiser)
+
+
+def plan(words: list[str]) -> None:
+    if words[0] == "--study":
+        assert words[1] in STUDIES
+        return
+    _, recipe, rest = find_recipe(words)
+    parse(PlanCommand, "", rest, PlanCommand(recipe=recipe))
+
+
+def study(words: list[str]) -> None:
+    if words != ["list"]:
+        command = parse(StudyCommand, "", words[2:], StudyCommand())
+        assert words[0] == "run" and words[1] in STUDIES
+        assert command.scale is None or command.scale in STUDIES[words[1]].scales
+
+
+def sample(words: list[str]) -> None:
+    rest = words if words[0].startswith("-") else words[1:]
+    rest = [word.replace("--sampling.", "--") for word in rest]
+    parse(SampleCommand, "", rest, SampleCommand(sampling=TEXT.sampling))
+
+
+def evaluate(words: list[str]) -> None:
+    if "--preset" in words:
+        return
+    default = EvaluateRunCommand(evaluation=TEXT.evaluation, sampling=TEXT.sampling)
+    if words[0].startswith("runs/"):
+        parse(EvaluateRunCommand, "", words[1:], default)
+    else:
+        folder = EvaluateFolderCommand(data=chosen_data(words[1:]))
+        parse(EvaluateFolderCommand, "", words[1:], folder)
+
+
+def data(words: list[str]) -> None:
+    verb, what, *rest = words
+    if verb == "check":
+        parse(CheckCommand, "", rest, CheckCommand(data=ImagesConfig(path=what)))
+    elif verb == "import":
+        parse(ImportCommand, "", rest, ImportCommand(what=ImportConfig(source=what)))
+    elif verb == "recaption":
+        parse(RecaptionCommand, "", rest)
+    else:
+        _, recipe, rest = find_recipe(words[1:])
+        parse(PrepareCommand, "", rest, PrepareCommand(recipe=recipe))
+
+
+def autoencoder(words: list[str]) -> None:
+    kind = {"train": TrainAutoencoderCommand, "measure": MeasureAutoencoderCommand}[words[0]]
+    parse(kind, "", words[1:], kind(data=chosen_data(words[1:])))
+
+
+WHOLE = {
+    "convert": ConvertCommand,
+    "export": ExportCommand,
+    "report": ReportCommand,
+    "reference": ReferenceCommand,
+}
+VERBS = {
+    "train": train,
+    "plan": plan,
+    "study": study,
+    "sample": sample,
+    "evaluate": evaluate,
+    "data": data,
+    "autoencoder": autoencoder,
+    "show": lambda words: find_recipe(words),
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
+def test_commands_are_understood(page):
+    for verb, *rest in commands_of(page):
+        if verb in WHOLE:
+            parse(WHOLE[verb], "", rest)
+        elif verb != "demo":
+            VERBS[verb](rest)
+
+
+def test_the_pages_have_commands():
+    commands = [command for page in PAGES for command in commands_of(page)]
+    assert len(PAGES) >= 17
+    assert len(commands) >= 100
+    assert ["sample", "--prompts", "smiling cat", "--seeds", "0:4"] in commands
+    assert any("--init.run" in command and "positions" in command for command in commands)
