@@ -10,8 +10,8 @@ shuffled captions as floor:
 - right attribute: the share of images that are nearer to their own caption than to every trained
   caption of the same object with another attribute ("red apple" for "green apple").
 
-The distance is that of caption R@k (docs/reference/text.md). Images of one caption are averaged first;
-intervals are over captions. Writes pairs.png, whose rows hold the samples of one pair, the
+The distance is that of caption R@k (docs/reference/text.md). Images of one caption are averaged
+first; intervals are over captions. Writes pairs.png, whose rows hold the samples of one pair, the
 training image nearest to the first sample, and the real image; and results.jsonl. The same command
 resumes after a stop.
 """

@@ -3,8 +3,8 @@
 
     python scripts/verdict_error_rates.py --studies 20000
 
-Prints the tables of docs/reference/studies.md: share of studies with any false "supported", and power
-against its closed form. Takes a few seconds without training.
+Prints the tables of docs/reference/studies.md: share of studies with any false "supported", and
+power against its closed form. Takes a few seconds without training.
 """
 
 import argparse

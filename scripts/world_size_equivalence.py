@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numerical equivalence across world sizes and micro-batches: the tables of docs/reference/distributed.md.
+"""Numerical equivalence across world sizes and micro-batches, as in
+docs/reference/distributed.md.
 
     python scripts/world_size_equivalence.py
     python scripts/world_size_equivalence.py --denoiser unet --steps 100

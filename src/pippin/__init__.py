@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """pippin: apple-to-apple training recipes for latent diffusion models.
 
-The names below are the main Python API; docs/reference/python.md shows their use. Each is imported on first
-access, so that the command line's help does not import torch.
+The names below are the main Python API; docs/reference/python.md shows their use. Each is imported
+on first access, so that the command line's help does not import torch.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory and time of a training step on devices, for each parallel layout. docs/reference/plans.md has the
-formulas."""
+"""Memory and time of a training step on devices, for each parallel layout. The formulas are in
+docs/reference/plans.md."""
 
 import math
 from dataclasses import dataclass

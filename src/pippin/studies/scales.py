@@ -23,8 +23,8 @@ SEEDS: dict[ScaleName, tuple[int, ...]] = {
     "gpu-hour": (0, 1, 2, 3, 4),
     "paper": (0, 1, 2, 3, 4),
 }
-"""Training seeds. With fewer, comparisons of several arms are inconclusive: docs/reference/studies.md has
-the widths of intervals."""
+"""Training seeds. With fewer, comparisons of several arms are inconclusive:
+docs/reference/studies.md has the widths of intervals."""
 SMALLEST_KID = 0.5
 """Smallest difference of KID-efflite0 that matters."""
 SCALES_WITH_RESULTS: tuple[ScaleName, ...] = ("demo", "cpu")

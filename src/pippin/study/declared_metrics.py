@@ -32,7 +32,8 @@ def refuse_unmeasured(study: Study, execution: Execute) -> None:
             raise ConfigError(
                 f"study {study.name!r} declares {metric!r}, which no run measures"
                 + (f" (did you mean {' or '.join(near)}?)" if near else "")
-                + "; docs/reference/metrics.md lists the metrics; a custom execution may measure others"
+                + "; docs/reference/metrics.md lists the metrics; a custom execution may measure "
+                "others"
             )
 
 

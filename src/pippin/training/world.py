@@ -158,8 +158,8 @@ def refuse_unconnected_tasks() -> None:
         return
     raise ValueError(
         f"srun has started {tasks} tasks, and each would train separately: start one task per "
-        "machine that runs torchrun, see docs/reference/distributed.md; for independent runs in separate "
-        "folders set WORLD_SIZE=1"
+        "machine that runs torchrun, see docs/reference/distributed.md; for independent runs in "
+        "separate folders set WORLD_SIZE=1"
     )
 
 
