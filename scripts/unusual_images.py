@@ -193,10 +193,10 @@ CASES: dict[str, Make] = {
     "FIFO, socket or device": beside("b.png", fifo),
     "folder of the system or of network storage": beside("b.png", saved("@eaDir/a.png")),
     "two names that differ in Unicode's form": twins,
-    "text file beside no picture": beside("b.png", written("a.txt", b"")),
+    "text file beside no image": beside("b.png", written("a.txt", b"")),
     "caption's file that is not UTF-8": captioned(b"\xff"),
     "hidden file": beside("b.png", saved(".a.png")),
-    "picture beside class folders": beside("cats/b.png", saved("a.png")),
+    "image beside class folders": beside("cats/b.png", saved("a.png")),
     "metadata: file that is not there": metadata("file_name\na.png\n", about="a.png"),
     "metadata: empty label": metadata("file_name,label\na.png,\n", "a.png", about="a.png"),
     "metadata: empty caption": metadata("file_name,text\na.png,\n", "a.png", about="a.png"),
@@ -207,7 +207,7 @@ CASES: dict[str, Make] = {
         about="a.png",
     ),
     "metadata: file named twice": metadata("file_name\na.png\na.png\n", "a.png", about="a.png"),
-    "metadata: picture without a row": metadata(
+    "metadata: image without a row": metadata(
         "file_name\nb.png\n", "a.png", "b.png", about="a.png"
     ),
     "metadata: file outside the folder": metadata("file_name\n../a.png\n", about="../a.png"),
@@ -231,7 +231,7 @@ def observe(folder: Path, name: str) -> str:
         result = scan(config)
     except ValueError as error:
         return f"error: {str(error).replace(str(folder), 'FOLDER')}"
-    lost = [f"lost: {image.reason}" for image in result.lost if image.name == name]
+    lost = [f"excluded: {image.reason}" for image in result.lost if image.name == name]
     used = [image for image in result.pictures if image.name == name]
     texts = [
         f"used, {image.size.height} x {image.size.width}"
@@ -243,7 +243,7 @@ def observe(folder: Path, name: str) -> str:
         for entry in result.facts.skipped
         if entry.name == name or name.startswith(f"{entry.name}/")
     ]
-    return "; ".join([*texts, *lost, *skipped]) or "passed over"
+    return "; ".join([*texts, *lost, *skipped]) or "ignored"
 
 
 def rows() -> Iterator[tuple[str, str]]:

@@ -41,7 +41,7 @@ def test_settings_of_the_recipe_and_of_the_devices_are_options(capsys):
     assert (base["cluster"]["devices"], base["cluster"]["device"]) == (8, "h100")
     other = planned(
         capsys, "--devices", "1", "--train.batch-size", "256", "--denoiser.depth", "8",
-        "--latent-shape", "4", "32", "32", "--num-classes", "3", "--pictures", "10",
+        "--latent-shape", "4", "32", "32", "--num-classes", "3", "--images", "10",
     )  # fmt: skip
     assert other["local_batch"] == 256
     assert other["parameters"] > base["parameters"]
@@ -64,7 +64,7 @@ def test_what_is_not_known_is_said(capsys, monkeypatch):
     small = ["--denoiser.depth", "1", "--autoencoder.source", "someone/else"]
     assert main(["plan", "folder/dit-entangled", *small]) == 0
     text = capsys.readouterr().out
-    assert "--pictures N gives the total" in text
+    assert "--images N gives the total" in text
     assert "(assumed: factor 8)" in text
 
 
@@ -77,7 +77,7 @@ def test_what_is_not_known_is_said(capsys, monkeypatch):
         (["--sampling.weights", "ema-share-0.3"], "sampling.weights ema-share-0.3 is no average"),
         (["--devices", "0"], "devices must be 1 or more"),
         (["--utilisation", "2"], "utilisation must be more than 0"),
-        (["--pictures", "0"], "--pictures must be 1 or more"),
+        (["--images", "0"], "--images must be 1 or more"),
     ],
 )
 def test_misuse_names_what_was_given_and_what_is_allowed(arguments, message, capsys):

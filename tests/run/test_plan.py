@@ -55,9 +55,7 @@ def test_flops_of_a_step_are_the_closed_form():
 
 @pytest.mark.parametrize("name", ["folder/dit-b-256", "folder/mmdit-b-256"])
 def test_recipes_for_photographs_train_within_a_day_on_one_small_card(name):
-    plain = plan(get_recipe(name), Cluster(devices=1, device="4090"), pictures=20_000).placements[
-        0
-    ]
+    plain = plan(get_recipe(name), Cluster(devices=1, device="4090"), images=20_000).placements[0]
     assert plain.checkpointing == 0 and plain.fits and plain.hours < 24
 
 

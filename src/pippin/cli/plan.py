@@ -41,7 +41,7 @@ class PlanCommand:
     eighth of the resolution."""
     num_classes: int | None = None
     """None = OpenMoji's groups, those of the run of --config, or ImageNet's 1000."""
-    pictures: int | None = None
+    images: int | None = None
     """Number of training images, for the cache size; None = OpenMoji's, or ImageNet's or CC12M's
     for recipes that follow a paper."""
     json: bool = False
@@ -61,9 +61,9 @@ def main(argv: list[str]) -> int:
     default = PlanCommand(recipe=recipe, num_classes=recorded_classes(argv))
     command = parse(PlanCommand, f"pippin plan {name}", rest, default)
     command = replace(command, recipe=located_recipe(argv, command.recipe))
-    counts = (*(command.latent_shape or ()), command.num_classes, command.pictures)
+    counts = (*(command.latent_shape or ()), command.num_classes, command.images)
     if any(count is not None and count < 1 for count in counts):
-        raise ValueError("--latent-shape, --num-classes and --pictures must be 1 or more")
+        raise ValueError("--latent-shape, --num-classes and --images must be 1 or more")
 
     from pippin.run.plan import plan
 
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
         command.cluster,
         latent_shape=command.latent_shape,
         num_classes=command.num_classes,
-        pictures=command.pictures,
+        images=command.images,
     )
     if command.json:
         print_text(json.dumps({"recipe": name} | planned.to_json(), indent=2))
@@ -139,12 +139,12 @@ def _disk(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
     per_image = f"latents {_bytes(planned.latent_bytes)}"
     if planned.text_bytes:
         per_image += f", captions {_bytes(planned.text_bytes)}"
-    total, pictures = planned.cache_bytes, planned.pictures
-    if total is None or pictures is None:
-        caches = f"{per_image} per image; --pictures N gives the total"
+    total, images = planned.cache_bytes, planned.images
+    if total is None or images is None:
+        caches = f"{per_image} per image; --images N gives the total"
     else:
-        source = "" if command.pictures else " (assumed, see --pictures)"
-        caches = f"{_bytes(total)}: {per_image} per image, {pictures:,} images{source}"
+        source = "" if command.images else " (assumed, see --images)"
+        caches = f"{_bytes(total)}: {per_image} per image, {images:,} images{source}"
     return [
         (
             "checkpoints",

@@ -60,7 +60,7 @@ class Plan:
     """Size of one checkpoint."""
     checkpoints_bytes: int
     """Size of the checkpoints that are kept, and of the one being written."""
-    pictures: int | None
+    images: int | None
     """Number of images; None = unknown."""
     latent_bytes: int
     """Size of the latent cache for one image."""
@@ -70,9 +70,9 @@ class Plan:
     @property
     def cache_bytes(self) -> int | None:
         """Size of both caches; None where the number of images is unknown."""
-        if self.pictures is None:
+        if self.images is None:
             return None
-        return self.pictures * (self.latent_bytes + self.text_bytes)
+        return self.images * (self.latent_bytes + self.text_bytes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; bytes, FLOPs, hours."""
@@ -86,7 +86,7 @@ def plan(
     *,
     latent_shape: Shape | None = None,
     num_classes: int | None = None,
-    pictures: int | None = None,
+    images: int | None = None,
 ) -> Plan:
     """Estimate the cost of training a recipe.
 
@@ -96,7 +96,7 @@ def plan(
         latent_shape: (channels, height, width); None = by the autoencoder's name, see
             :func:`pippin.recipes.latents.factor_and_channels`.
         num_classes: None = see :func:`pippin.run.states.num_classes_of`.
-        pictures: number of training images; None = see
+        images: number of training images; None = see
             :func:`pippin.run.states.num_training_images`.
 
     Raises:
@@ -139,7 +139,7 @@ def plan(
         ),
         checkpoint_bytes=states.checkpoint,
         checkpoints_bytes=(train.keep_checkpoints + 1) * states.checkpoint,
-        pictures=pictures if pictures is not None else num_training_images(recipe),
+        images=images if images is not None else num_training_images(recipe),
         latent_bytes=latent_bytes(recipe, shape),
         text_bytes=text_bytes(recipe),
     )

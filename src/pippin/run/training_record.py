@@ -55,7 +55,7 @@ def refuse_reordered_classes(source: ImageSource, recipe: Recipe, trained: str) 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """What is known of a trained model without opening its images."""
+    """Record of a trained model, read without opening its images."""
 
     source: str
     """Name of the run or model for messages."""

@@ -103,7 +103,7 @@ class ControlRequest(Config, Augmentation):
     ask: Literal["fixed", "training", "clean"] = "fixed"
     """fixed: the values given here, for every sample; training: those of a training view that
     the sample's seed picks, of its own class where the model has classes; clean: the whole
-    picture, unflipped and untouched, at a size that the data can show. The last two take no
+    image, unflipped and untouched, at a size that the data can show. The last two take no
     values."""
     original_size: tuple[int, int] = (256, 256)
     crop_corner: tuple[int, int] = (0, 0)

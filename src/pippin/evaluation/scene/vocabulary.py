@@ -13,7 +13,7 @@ Coverage = NDArray[np.float64]
 """Mask (rows, columns): 0 for the background, 1 for an object."""
 
 REACH = 1.6
-"""Half the side of a normalised object, in units of the square root of its area."""
+"""Half the width of a normalised object, in units of the square root of its area."""
 POINTS = 24
 """Points along each side of a normalised object."""
 
