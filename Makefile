@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Index of torch and torchvision, such as https://download.pytorch.org/whl/cpu for a build without
+# CUDA; empty = pip's default index.
+TORCH_INDEX ?=
 
 .PHONY: demo test docs lint clean
 
@@ -29,7 +32,7 @@ $(VENV)/bin/python:
 
 # torch and torchvision go in together, so that pip picks a matching pair.
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet torch torchvision
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch torchvision
 	$(BIN)/python -m pip install --quiet --editable '.[text]'
 	touch $@
 
