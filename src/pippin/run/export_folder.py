@@ -56,7 +56,7 @@ def writing_export(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
             another process exports into it.
         OSError: disk full or not writable; the same call resumes.
     """
-    refuse_full(folder)
+    check_export_folder(folder)
     make_folder(folder)
     with lock_directory(folder):
         check_export_folder(folder)  # another process may have finished meanwhile
