@@ -31,18 +31,6 @@ PAGES = {
     "results/index.md": gallery_page,
 }
 LINK = re.compile(r"(\]\(|src=\"|href=\")(?![a-z]+:|#)([^)#\"\s]+)(?=[)#\"])")
-MOVED = {
-    "studies.md#declared-contrasts": "reference/studies.md#declared-contrasts",
-    "studies.md#intervals": "reference/studies.md#intervals",
-    "evaluation.md": "reference/metrics.md",
-    "evaluation.md#control-profile": "reference/metrics.md#control-profile",
-    "evaluation.md#the-best-request-and-sharpness": (
-        "reference/metrics.md#best-request-and-sharpness"
-    ),
-    "controlbench.md": "reference/controlbench.md",
-    "training.md#learning-rates": "reference/training.md#learning-rates",
-}
-"""Where the pages that docs/results.md links to are now."""
 FENCE = re.compile(r"^```.*?^```|`[^`\n]+`", re.M | re.S)
 
 
@@ -50,9 +38,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages and copies of the files outside docs/ that pages link to."""
     for name, page in PAGES.items():
         files.append(File.generated(config, name, content=page()))
-    for name in _missing(config.nav, files):
-        title = name.rpartition("/")[2].removesuffix(".md").replace("-", " ").capitalize()
-        files.append(File.generated(config, name, content=f"# {title}\n\nTo be written.\n"))
     linked = {
         target
         for file in files.documentation_pages()
@@ -80,9 +65,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         folder = posixpath.dirname(uri) or "."
         return match[1] + posixpath.relpath(_copy_name(target), folder)
 
-    if uri == "results.md":
-        for old, new in MOVED.items():
-            markdown = markdown.replace(f"]({old})", f"]({new})")
     texts = [LINK.sub(replace, text) for text in FENCE.split(markdown)]
     code = [*FENCE.findall(markdown), ""]
     return "".join(text + block for text, block in zip(texts, code, strict=True))
@@ -104,12 +86,3 @@ def _outside(uri: str, markdown: str) -> set[str]:
 def _copy_name(path: str) -> str:
     """The place of a copy in the site; Markdown is shown as plain text."""
     return f"repository/{path}" + (".txt" if path.endswith(".md") else "")
-
-
-def _missing(nav: Any, files: Files) -> list[str]:
-    """Pages of the navigation that no file holds yet."""
-    if isinstance(nav, dict):
-        return [name for part in nav.values() for name in _missing(part, files)]
-    if isinstance(nav, list):
-        return [name for part in nav for name in _missing(part, files)]
-    return [] if files.get_file_from_path(nav) else [nav]
