@@ -13,7 +13,7 @@ from pippin.data.importing import import_pictures
 def classes(*folders, stem="0", requested=False, label=None):
     rows = [{} if label is None else {"label": label} for _ in folders]
     part = Part(of="", rows=rows, lost=[], folders=list(folders))
-    result = find_classes([(stem, part)], requested=asked)
+    result = find_classes([(stem, part)], requested=requested)
     return result and [result.names.get(inner_folder(folder, stem)) for folder in folders]
 
 
