@@ -144,8 +144,8 @@ def test_a_path_that_is_not_there_is_no_name_of_the_hub(source, tmp_path, monkey
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError("no network"), r"there is no such .* hub .* cannot be asked: no network"),
-        (not_found(), "no such file or folder, and no data set of that name"),
+        (OSError("no network"), r"there is no such .* hub .* cannot be asked for .*: no network"),
+        (not_found(), "no such file or folder, and no hub data set of that name"),
     ],
 )
 def test_the_hub_is_asked_once(error, message, tmp_path, monkeypatch):
