@@ -82,5 +82,7 @@ def test_every_epoch_shows_every_image_once_with_new_views() -> None:
 
 
 def test_an_unknown_verb_is_refused() -> None:
-    with pytest.raises(ValueError, match="no verb 'fly'; there are: train, measure"):
+    with pytest.raises(
+        ValueError, match="unknown verb 'fly' of pippin autoencoder; choose train or measure"
+    ):
         verb.main(["fly"])

@@ -93,7 +93,7 @@ def test_settings_of_a_recipe_are_shown_without_importing_torch():
     ("arguments", "message"),
     [
         (["fly"], "unknown verb 'fly'; `pippin --help` lists all"),
-        (["trian"], "no verb 'trian'; near it are train"),
+        (["trian"], "unknown verb 'trian'; near it are train"),
         (["train", "openmoji/none"], "no recipe 'openmoji/none'; near it are openmoji/"),
         (["train", "--config", "missing.json"], "missing.json"),
         (["train", "--config"], "needs the path"),

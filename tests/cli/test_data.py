@@ -27,7 +27,7 @@ def test_a_good_folder_is_described_and_the_autoencoder_tried(photos, capsys):
     (photos / "notes.txt").write_text("")
     assert main(["data", "check", "photos", "--data.resolution", "32", "--sample", "4"]) == 0
     said = capsys.readouterr().out
-    assert "photos: 16 pictures (class folders)" in said
+    assert "photos: 16 images (class folders)" in said
     assert "shorter side: 40 to 40 pixels, median 40" in said
     assert "width / height: 1.25 to 1.25" in said
     assert "files that are not images: 1 .txt" in said
@@ -68,12 +68,15 @@ def test_a_folder_without_pictures_is_refused(photos, capsys, tmp_path):
         (["check"], "FOLDER is missing: pippin data check FOLDER"),
         (["check", "--sample", "4"], "FOLDER is missing: pippin data check FOLDER"),
         (["prepare"], "RECIPE is missing: pippin data prepare RECIPE"),
-        (["chek", "photos"], "no verb 'chek'; there are: import, check, recaption"),
+        (
+            ["chek", "photos"],
+            "unknown verb 'chek' of pippin data; choose from: import, check, recaption",
+        ),
         (["prepare", "folder/none"], "no recipe 'folder/none'"),
         (["prepare", "folder/mmdit-disentangled"], "--data.path FOLDER"),
         (
             ["prepare", "openmoji/dit-entangled", "--data.path", "photos"],
-            "--data.path goes with: folder/",
+            "--data.path works with: folder/",
         ),
     ],
 )

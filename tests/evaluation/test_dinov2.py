@@ -79,7 +79,7 @@ def test_weights_that_lack_tensors_are_refused_by_name(folder, tmp_path):
     [
         (lambda w: {"layernorm.weight": w * torch.nan}, r"layernorm\.weight \(24 NaN of 24"),
         (lambda w: {"layernorm.weight": w.to(torch.int8)}, "quantised as int8: layernorm"),
-        (lambda w: {"layernorm.weight_scale": torch.ones(())}, "with scales beside them: layern"),
+        (lambda w: {"layernorm.weight_scale": torch.ones(())}, "with separate scales: layern"),
     ],
 )
 def test_weights_that_cannot_be_read_as_they_are(folder, tmp_path, change, message):

@@ -122,8 +122,8 @@ def test_never_runs_code_from_a_file(tmp_path, capfd):
         ("w.pt", b"\x80\x02.", "damaged or not a torch.save file"),
         ("w.pt", b"\x80\x02J\x01", "damaged or not a torch.save file"),
         ("w.safetensors.index.json", b"[]", "not an index"),
-        ("w.txt", b"", "the ending .txt; weights are read from .safetensors"),
-        ("w", b"", "the ending none"),
+        ("w.txt", b"", "the suffix .txt; weights are read from .safetensors"),
+        ("w", b"", "the suffix none"),
     ],
 )
 def test_damaged_and_other_files(tmp_path, name, content, message):

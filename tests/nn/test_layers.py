@@ -82,7 +82,7 @@ def test_modulated_norm():
 
 
 def test_initialise_refuses_a_parameter_that_does_not_say_how_it_starts():
-    with pytest.raises(ValueError, match=r"0\.weight: Linear does not say"):
+    with pytest.raises(ValueError, match=r"0\.weight: Linear declares no initialisation"):
         initialise(torch.nn.Sequential(torch.nn.Linear(2, 2)), 0)
 
 

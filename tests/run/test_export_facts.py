@@ -86,7 +86,7 @@ def test_a_flipped_bit_in_the_weights_is_found(model, place):
             [PARENT | {"weights": 3}], [PARENT | {"source": None}], [[PARENT]],
         )),
         ({"average": 3}, "average must be text"),
-        ({"images_seen": float("nan")}, "NaN is no JSON number"),
+        ({"images_seen": float("nan")}, "NaN is not a JSON number"),
         ({"sha256": 3}, "sha256 must be 64 hexadecimal digits"),
         ({"sha256": ""}, "sha256 must be 64 hexadecimal digits"),
         ({"sha256": "0" * 64}, "sha256 of its weights is not the recorded"),

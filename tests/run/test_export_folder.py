@@ -83,7 +83,7 @@ def test_so_does_one_that_found_no_room_for_its_last_file(
     with monkeypatch.context() as patch:
         patch.setattr("pippin.config.write_versioned_json", full)
         assert main(["export", str(finished_run), str(out)]) == 1
-    assert "config.json: No space left on device; make room" in capsys.readouterr().err
+    assert "config.json: No space left on device; free some space" in capsys.readouterr().err
     assert (out / "model.safetensors").exists()
     assert main(["export", str(finished_run), str(out)]) == 0
     assert names(out) == names(whole)

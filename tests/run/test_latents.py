@@ -300,6 +300,7 @@ def test_data_check_says_what_the_autoencoder_makes_of_the_images(coloured, tmp_
     assert main([*command, "--data.index-folder", str(tmp_path)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert (
-        "on 16 views, normalised by the numbers of pippin/openmoji-f4 note: outside 0.7" in shown
+        "on 16 views, normalised by the statistics of pippin/openmoji-f4 note: outside 0.7"
+        in shown
     )
     assert "other recipes do with --autoencoder.normalisation measured" in shown

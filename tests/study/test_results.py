@@ -130,7 +130,7 @@ def test_not_finite_numbers_never_reach_the_file(path):
     with pytest.raises(ValueError, match="JSON compliant"):
         append(path, [Row.from_dict(ROW.to_dict() | {"value": float("nan")})])
     path.write_text(path.read_text().replace("0.5", "NaN"))
-    assert "NaN is no JSON number" in read(path).problems[0]
+    assert "NaN is not a JSON number" in read(path).problems[0]
 
 
 def test_a_later_measure_replaces_an_earlier_one(path):
@@ -185,7 +185,7 @@ def test_a_changed_digit_counts_no_more_and_its_run_is_run_again(path):
     assert [row.arm for row in results.rows] == ["b"]
     assert not results.done("a", 0, "f") and results.done("b", 0, "f")
     (problem,) = results.problems
-    assert problem.startswith("results.jsonl line 2 does not count: its content is not what")
+    assert problem.startswith("results.jsonl line 2 does not count: its content does not match")
     assert "moved to results.jsonl.torn" in str(repair(path))
     assert b'"value": 0.4' in path.with_name("results.jsonl.torn").read_bytes()
     append(path, [ROW, OUTCOME])

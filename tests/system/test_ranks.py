@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a process ends: one of several without the interpreter's clearing up."""
+"""Exit of a process; one of several ranks skips the interpreter's cleanup."""
 
 import os
 import subprocess

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No query and no user information of a URL is shown, wherever it stands."""
+"""No query and no user information of a URL is shown anywhere."""
 
 import logging
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process whose main thread never comes back from native code ends all the same."""
+"""A process whose main thread is stuck in native code exits on a signal."""
 
 import os
 import signal

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which signals ask for an end, and which act at once."""
+"""Stop requests by signals, and signals that act at once."""
 
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ from pippin.system.signals import (
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that a test sets."""
+    """A clock that the test sets."""
     now = [100.0]
     monkeypatch.setattr("pippin.system.signals.time.monotonic", lambda: now[0])
     return now
@@ -26,7 +26,7 @@ def clock(monkeypatch):
 @pytest.mark.parametrize("again", STOPS)
 @pytest.mark.parametrize("first", STOPS)
 def test_an_order_that_is_handed_on_is_one_order(clock, first, again):
-    """As when a cluster signals all of a job, and torchrun its processes once more."""
+    """As when a cluster signals all processes of a job, and torchrun signals its ranks again."""
     with StopRequest() as stop:
         signal.raise_signal(first)
         clock[0] += SAME_ORDER[again]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A digest of tensors is of names and values, and of nothing else."""
+"""A digest of tensors depends on names and values only."""
 
 import torch
 from safetensors.torch import load_file

@@ -37,7 +37,7 @@ def test_a_note_takes_brackets_for_text():
 
 
 def _is_print(call: ast.Call) -> bool:
-    """Whether a call prints text of which somebody else may have chosen a part."""
+    """Whether a call prints text that may contain foreign parts."""
     if isinstance(call.func, ast.Name):
         return call.func.id == "print"
     is_method = isinstance(call.func, ast.Attribute) and call.func.attr == "print"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text that users give: encodings, line ends, arguments, and printing what a terminal lacks."""
+"""Text from users: encodings, line ends, arguments, and unprintable characters."""
 
 import codecs
 import os

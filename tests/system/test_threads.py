@@ -34,7 +34,7 @@ def test_an_error_is_raised_where_its_result_is_asked_for():
 
 
 def test_nobody_waits_for_a_call_that_hangs():
-    """Not the one who stops iterating, and not the end of the program."""
+    """Neither a stopped iteration nor the end of the program waits."""
     code = (
         "import threading; from pippin.system.threads import map_in_threads\n"
         "found = map_in_threads(lambda n: threading.Event().wait() if n else n, [0, 1, 1], 2)\n"

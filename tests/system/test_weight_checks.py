@@ -92,11 +92,11 @@ REFUSED = {
     ),
     "one without": (
         {"a.weight": EIGHT, "b.weight": EIGHT, "a.weight_scale": ONE},
-        "1 float8 weights have no scale beside them and others have: b.weight",
+        "1 float8 weights have no scale, but others have one: b.weight",
     ),
     "a scale of a shape that fits nothing": (
         {"a.weight": EIGHT, "a.weight_scale": torch.ones(3)},
-        r"has shape \(3,\), which does not say what of \(4, 4\)",
+        r"has shape \(3,\), which does not fit the weight's shape \(4, 4\)",
     ),
     "blocks of an odd size": (
         {"a.weight": numbers(300, 4).to(E4M3), "a.weight_scale": torch.ones(6, 1)},

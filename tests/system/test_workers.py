@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workers that are handed calls: results, errors, kills and signals."""
+"""Worker pool: results, errors, kills and signals."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def test_an_error_of_the_body_lets_calls_that_have_begun_come_to_their_end(tmp_p
 
 
 def test_a_signal_ends_workers_whatever_they_wait_for():
-    """And all calls: what raises here is Ctrl-C, or SIGTERM in the main thread."""
+    """Pending calls end too; the exception stands for Ctrl-C, or SIGTERM in the main thread."""
     with pytest.raises(KeyboardInterrupt), worker_pool(2, "advice") as submit:
         pids = {submit(os.getpid).result()}
         calls = [submit(time.sleep, 60) for _ in range(4)]
