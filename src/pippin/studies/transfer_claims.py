@@ -41,8 +41,8 @@ def scarce_study(scale: ScaleName) -> Study:
     start = {"scratch": (None, 2 * each), "pretrained": ("@twemoji", each)}
     return Study(
         name=f"datasets-scarce-{scale}",
-        title="Pre-training where target pictures are scarce",
-        question="Is half of a budget well spent on other pictures where only 300 are at hand?",
+        title="Pre-training where target images are scarce",
+        question="Is half of a budget well spent on other images where only 300 are available?",
         base=few,
         axes={"start": starts_axis(start)},
         starts={"twemoji": stage(twemoji, each)},
@@ -56,14 +56,13 @@ def scarce_study(scale: ScaleName) -> Study:
             _less("scratch", "pretrained", "sharpness", None, "Pre-training changes sharpness."),
         ),
         prediction=(
-            "Lower held-out loss after pre-training, since 300 pictures are learned by heart; FD "
-            "follows."
+            "Lower held-out loss after pre-training, since 300 images are memorised; FD follows."
         ),
     )
 
 
 PRETRAINING = "Half of a budget on another data set improves a model of scarce data."
-POSITIONS = "Resampled positions transfer better from half the side than extrapolated ones."
+POSITIONS = "Resampled positions transfer better to twice the resolution than extrapolated ones."
 IMAGES: dict[ScaleName, int] = {"demo": 10_000, "cpu": 40_000, "gpu-hour": 2_000_000}
 
 
@@ -76,8 +75,8 @@ def positions_study(scale: ScaleName) -> Study:
     base = stage(replace_at(as_advised(base, scale), "init.run", "@low"), budget.high)
     return Study(
         name=f"positions-{scale}",
-        title="Positions after pre-training at half the side",
-        question="Should positions known from half the side be resampled or extrapolated?",
+        title="Positions after pre-training at low resolution",
+        question="Should positions known from low resolution be resampled or extrapolated?",
         base=base,
         axes={
             "positions": Axis(
