@@ -231,8 +231,8 @@ def observe(folder: Path, name: str) -> str:
         result = scan(config)
     except ValueError as error:
         return f"error: {str(error).replace(str(folder), 'FOLDER')}"
-    lost = [f"lost: {image.reason}" for image in result.lost if image.name == name]
-    used = [image for image in result.pictures if image.name == name]
+    lost = [f"lost: {image.reason}" for image in result.skipped if image.name == name]
+    used = [image for image in result.images if image.name == name]
     texts = [
         f"used, {image.size.height} x {image.size.width}"
         + "".join(f", {rule}" for rule in image.rules)
