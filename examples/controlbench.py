@@ -44,12 +44,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scale", choices=("demo", "cpu", "gpu-hour"), default="demo")
     parser.add_argument("--correlation", type=float, default=1.0)
-    given = parser.parse_args()
+    args = parser.parse_args()
     study = controlbench_study(
-        {"control-token": ControlToken}, scale=given.scale, correlation=given.correlation
+        {"control-token": ControlToken}, scale=args.scale, correlation=args.correlation
     )
-    run_study(study, given.folder, execute, print)
-    print(f"report: {render_report(given.folder)}")
+    run_study(study, args.folder, execute, print)
+    print(f"report: {render_report(args.folder)}")
 
 
 if __name__ == "__main__":

@@ -51,12 +51,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200_000, help="training images per run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--jobs", type=int, default=1, help="number of concurrent runs")
-    given = parser.parse_args()
-    study = own_study(base_recipe(given.pictures, given.images), tuple(given.seeds))
-    executor = LocalExecutor(given.jobs) if given.jobs > 1 else None
-    summary = run_study(study, given.folder, execute, print, executor=executor)
+    args = parser.parse_args()
+    study = own_study(base_recipe(args.pictures, args.images), tuple(args.seeds))
+    executor = LocalExecutor(args.jobs) if args.jobs > 1 else None
+    summary = run_study(study, args.folder, execute, print, executor=executor)
     print(summary.statuses)
-    print(f"report: {render_report(given.folder)}")
+    print(f"report: {render_report(args.folder)}")
 
 
 if __name__ == "__main__":  # processes of --jobs import this module too

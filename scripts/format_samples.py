@@ -123,7 +123,7 @@ def write_others() -> None:
     )
     features = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     statistics = ReferenceStatistics(
-        pooled=GaussianStatistics.of(features),
+        pooled=GaussianStatistics.from_features(features),
         spatial=None,
         extractor="efflite0",
         fingerprint="0123456789abcdef",

@@ -180,8 +180,8 @@ def read_trained(path: Path) -> str:
     from pippin.run.trained import load_trained_weights
 
     trained = load_trained_weights(str(_run_of(path)))
-    if trained.passed_over:
-        raise SkippedError("; ".join(trained.passed_over))
+    if trained.skipped_checkpoints:
+        raise SkippedError("; ".join(trained.skipped_checkpoints))
     return f"{digest(trained.tensors)} {trained.images_seen} {trained.lineage} {trained.recipe}"
 
 

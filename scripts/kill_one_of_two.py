@@ -67,8 +67,8 @@ def command(folder: Path, options: list[str]) -> list[str]:
     resume = str((folder / "config.json").exists())
     place = ["--folder", str(folder), "--resume", resume]
     caches = ["--cache.folder", str(folder.parent / "caches")]
-    given = ["train", "openmoji/mmdit-disentangled", *OPTIONS, *AVERAGES, *options]
-    return [*TORCHRUN, __file__, "--work", *given, *place, *caches]
+    command = ["train", "openmoji/mmdit-disentangled", *OPTIONS, *AVERAGES, *options]
+    return [*TORCHRUN, __file__, "--work", *command, *place, *caches]
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -99,8 +99,8 @@ def complete_lines(file: Path) -> Iterator[Any]:
 
 def children(process: subprocess.Popen[bytes]) -> list[int]:
     """Process ids of torchrun's ranks, in order."""
-    given = ["pgrep", "-P", str(process.pid)]
-    return sorted(map(int, subprocess.run(given, capture_output=True, text=True).stdout.split()))
+    command = ["pgrep", "-P", str(process.pid)]
+    return sorted(map(int, subprocess.run(command, capture_output=True, text=True).stdout.split()))
 
 
 def batches_seen(folder: Path) -> int:
@@ -179,10 +179,10 @@ def main() -> int:
     parser.add_argument("--parallel", choices=("ddp", "fsdp"), default="ddp")
     parser.add_argument("--overlap", action="store_true", help="train.checkpoint_overlap")
     parser.add_argument("--images", type=int, default=9600)
-    given = parser.parse_args()
-    options = ["--train.parallel", given.parallel, "--train.images", str(given.images)]
-    options += ["--train.checkpoint-overlap", str(given.overlap)]
-    folder, draws, kills = given.folder.resolve(), random.Random(given.seed), Kills()
+    args = parser.parse_args()
+    options = ["--train.parallel", args.parallel, "--train.images", str(args.images)]
+    options += ["--train.checkpoint-overlap", str(args.overlap)]
+    folder, draws, kills = args.folder.resolve(), random.Random(args.seed), Kills()
     folder.mkdir(parents=True)
     started = time.monotonic()
     undisturbed = start(folder / "whole", options, folder / "whole.log")
@@ -192,9 +192,9 @@ def main() -> int:
     print(f"undisturbed: {time.monotonic() - started:.0f} s, {longest:.0f} of them training")
     differing: list[str] = []
     trials = 0
-    while len(kills.ranks) < given.kills:
+    while len(kills.ranks) < args.kills:
         trials += 1
-        result = trial(folder / f"killed-{trials}", options, given.kills, longest, draws, kills)
+        result = trial(folder / f"killed-{trials}", options, args.kills, longest, draws, kills)
         differing += [
             key for key in {**expected, **result} if expected.get(key) != result.get(key)
         ]
@@ -204,7 +204,7 @@ def main() -> int:
     verdict = f"DIFFERENT: {differing[:3]}" if differing else "all equal"
     counts = f"{kills.ranks.count(0)}, {kills.ranks.count(1)}"
     print(
-        f"| {given.parallel} | {given.overlap} | {counts} | {trials} | "
+        f"| {args.parallel} | {args.overlap} | {counts} | {trials} | "
         f"{len(expected) - batches} | {batches} | {verdict} |"
     )
     print(f"the other rank ended {max(kills.seconds):.1f} s or less after a kill")

@@ -66,13 +66,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--sheet", type=Path)
-    given = parser.parse_args()
-    if given.sheet is None:
-        print_errors(given.scenes)
+    args = parser.parse_args()
+    if args.sheet is None:
+        print_errors(args.scenes)
         return
     source = ShapesSource(ShapesConfig(), "train")
     images = torch.stack([clean_view(source, index).image for index in range(36)])
-    save_png(image_grid(images, columns=12), given.sheet)
+    save_png(image_grid(images, columns=12), args.sheet)
 
 
 if __name__ == "__main__":

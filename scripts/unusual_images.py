@@ -231,8 +231,8 @@ def observe(folder: Path, name: str) -> str:
         result = scan(config)
     except ValueError as error:
         return f"error: {str(error).replace(str(folder), 'FOLDER')}"
-    lost = [f"excluded: {image.reason}" for image in result.lost if image.name == name]
-    used = [image for image in result.pictures if image.name == name]
+    excluded = [f"excluded: {image.reason}" for image in result.skipped if image.name == name]
+    used = [image for image in result.images if image.name == name]
     texts = [
         f"used, {image.size.height} x {image.size.width}"
         + "".join(f", {rule}" for rule in image.rules)
@@ -243,7 +243,7 @@ def observe(folder: Path, name: str) -> str:
         for entry in result.facts.skipped
         if entry.name == name or name.startswith(f"{entry.name}/")
     ]
-    return "; ".join([*texts, *lost, *skipped]) or "ignored"
+    return "; ".join([*texts, *excluded, *skipped]) or "ignored"
 
 
 def rows() -> Iterator[tuple[str, str]]:

@@ -37,7 +37,7 @@ def first_gradients(
     trainer = make_trainer(folder, world, denoiser, awake=True, **settings)
     draws = trainer.draw(0, (CONFIG.batch_size, 4, 8, 8))
     batch = next(rank_batches(batches(), world))
-    trainer.gradients.backward(batch, draws.rows(world.part(CONFIG.batch_size)))
+    trainer.gradients.backward(batch, draws.rows(world.local_rows(CONFIG.batch_size)))
     return {name: full_tensor(p.grad).clone() for name, p in trainer.model.named_parameters()}
 
 

@@ -47,7 +47,7 @@ def batches(start_step: int = 0, batch_size: int = 8) -> Iterator[Batch]:
 
 def rank_batches(batches: Iterator[Batch], world: World) -> Iterator[Batch]:
     """Rows of one rank."""
-    return (batch.rows(world.part(len(batch.index))) for batch in batches)
+    return (batch.rows(world.local_rows(len(batch.index))) for batch in batches)
 
 
 def make_trainer(

@@ -60,11 +60,11 @@ def test_published_weights_become_a_folder(tmp_path, name, capsys):
     assert main(["convert", *command, "--images-seen", "640", "--arguments", *pairs]) == 0
     trained = load_trained_weights(str(tmp_path / "out"))
     assert trained.images_seen == 640 and trained.recipe.data.kind == "none"
-    placed = convert(name, tmp_path / "weights.safetensors", arguments=arguments).placed
-    for key, value in placed.model.state_dict().items():
+    loaded = convert(name, tmp_path / "weights.safetensors", arguments=arguments).loaded
+    for key, value in loaded.model.state_dict().items():
         assert torch.equal(trained.tensors[key], value)
     printed = capsys.readouterr().out
-    for tensor in (*placed.unused_tensors, *placed.zero_filled):
+    for tensor in (*loaded.unused_tensors, *loaded.zero_filled):
         assert tensor in printed
     if name != "mdtv2":  # which has no class in diffusers
         there, back = tmp_path / "there", tmp_path / "back"
@@ -109,7 +109,7 @@ def test_a_unet_of_classes_or_of_nothing_comes_back(tmp_path, semantic):
     conditioning = ConditioningConfig(semantic=semantic, rules=rules, control=NO_CONTROL)
     denoiser = unet("tiny")
     model = build_model(conditioning, denoiser, num_classes=5, latent_channels=4, seed=0)
-    configured = ModelSpec(
+    spec = ModelSpec(
         denoiser=denoiser,
         conditioning=conditioning,
         diffusion=DiffusionConfig(schedule="cosine", prediction="x0"),
@@ -117,10 +117,10 @@ def test_a_unet_of_classes_or_of_nothing_comes_back(tmp_path, semantic):
         latent_side=16,
         num_classes=5,
     )
-    write_folder(tmp_path, configured, model.state_dict())
-    back = convert("diffusers", tmp_path).placed
-    assert back.configured.conditioning == conditioning
-    assert back.configured.diffusion == configured.diffusion
+    write_folder(tmp_path, spec, model.state_dict())
+    back = convert("diffusers", tmp_path).loaded
+    assert back.spec.conditioning == conditioning
+    assert back.spec.diffusion == spec.diffusion
     state = back.model.state_dict()
     assert set(state) == set(model.state_dict())
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
@@ -131,17 +131,15 @@ def test_a_unet_of_classes_or_of_nothing_comes_back(tmp_path, semantic):
 
 def test_a_table_without_a_null_row_is_not_guided_by(tmp_path):
     arguments = {"hidden_size": 32, "depth": 1, "num_heads": 2, "num_classes": 4}
-    configured = configure("dit", arguments)
-    model = build_model(
-        configured.conditioning, configured.denoiser, num_classes=4, latent_channels=4, seed=0
-    )
+    spec = configure("dit", arguments)
+    model = build_model(spec.conditioning, spec.denoiser, num_classes=4, latent_channels=4, seed=0)
     ours = model.state_dict()
-    table = dit_table(configured.denoiser, shapes_of(model))
-    state = {entry.theirs[0]: ours[entry.ours] for entry in table}
+    table = dit_table(spec.denoiser, shapes_of(model))
+    state = {entry.sources[0]: ours[entry.target] for entry in table}
     state["y_embedder.embedding_table.weight"] = state["y_embedder.embedding_table.weight"][:-1]
     save_file(state, tmp_path / "w.safetensors")
     incoming = convert("dit", tmp_path / "w.safetensors", arguments=arguments)
-    assert incoming.placed.zero_filled == ("conditioner.label_vector.weight, its null row",)
+    assert incoming.loaded.zero_filled == ("conditioner.label_vector.weight, its null row",)
     assert incoming.recipe.sampling.guidance.semantic_scale == 1
     assert incoming.recipe.conditioning.drop.keep == 1
     for wrong in ({"source": 1}, {"depth": None}, {"mlp_ratio": "abc"}, {"learn_sigma": "yes"}):
@@ -156,7 +154,7 @@ def test_the_side_is_read_from_the_weights_where_it_is_not_given(tmp_path, name)
     save_file(weights, tmp_path / "w.safetensors")
     side = arguments.pop("input_size")
     incoming = convert(name, tmp_path / "w.safetensors", arguments=arguments)
-    assert incoming.placed.configured.latent_side == side != 32  # the class's default
+    assert incoming.loaded.spec.latent_side == side != 32  # the class's default
     assert incoming.recipe.data.resolution == 8 * side
     assert any(f"input_size={side}, read from pos_embed" in note for note in incoming.notes)
 

@@ -31,16 +31,14 @@ LAYER = "blocks.0.mlp.fc1.weight"
 def published(source="dit"):
     """Tensors under published names, with the position table, and the constructor's arguments."""
     table, arguments = CASES[source]
-    configured = configure(source, arguments)
-    model = build_model(
-        configured.conditioning, configured.denoiser, num_classes=4, latent_channels=4, seed=0
-    )
+    spec = configure(source, arguments)
+    model = build_model(spec.conditioning, spec.denoiser, num_classes=4, latent_channels=4, seed=0)
     ours = model.state_dict()
-    entries = [one for one in table(configured.denoiser, shapes_of(model)) if one.ours in ours]
+    entries = [one for one in table(spec.denoiser, shapes_of(model)) if one.target in ours]
     state = {}
     for entry in entries:
-        parts = ours[entry.ours].chunk(len(entry.theirs))
-        state |= dict(zip(entry.theirs, parts, strict=True))
+        parts = ours[entry.target].chunk(len(entry.sources))
+        state |= dict(zip(entry.sources, parts, strict=True))
     draws = torch.Generator().manual_seed(0)
     state = {k: v + 0.1 * torch.randn(v.shape, generator=draws) for k, v in state.items()}
     step = 1 / arguments.get("lewei_scale", 1.0)
@@ -70,7 +68,7 @@ def test_half_precision_weights_are_those_numbers(tmp_path):
     state, arguments = published()
     half = {name: value.half() for name, value in state.items()}
     torch.save({"ema": half}, tmp_path / "w.pt")
-    found = convert("dit", tmp_path / "w.pt", arguments=arguments).placed.model.state_dict()
+    found = convert("dit", tmp_path / "w.pt", arguments=arguments).loaded.model.state_dict()
     assert torch.equal(found["denoiser.blocks.0.mlp.linear_in.weight"], half[LAYER].float())
 
 
@@ -81,10 +79,10 @@ def test_float8_beside_its_scale_is_multiplied_out(tmp_path):
     name = LAYER.replace(".weight", ".scale_weight")
     save_file(state | eight | {name: scale}, tmp_path / "w.safetensors")
     incoming = convert("dit", tmp_path / "w.safetensors", arguments=arguments)
-    found = incoming.placed.model.state_dict()["denoiser.blocks.0.mlp.linear_in.weight"]
+    found = incoming.loaded.model.state_dict()["denoiser.blocks.0.mlp.linear_in.weight"]
     assert torch.equal(found, eight[LAYER].float() * scale)
     assert any("multiplied by their scales" in note for note in incoming.notes)
-    assert incoming.placed.unused_tensors == ("pos_embed",)
+    assert incoming.loaded.unused_tensors == ("pos_embed",)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +113,7 @@ def test_nan_in_what_is_not_taken_is_no_matter(tmp_path):
     state, arguments = published()
     torch.save(state | {"head.weight": torch.full((2,), torch.nan)}, tmp_path / "w.pt")
     incoming = convert("dit", tmp_path / "w.pt", arguments=arguments)
-    assert incoming.placed.unused_tensors == ("head.weight", "pos_embed")
+    assert incoming.loaded.unused_tensors == ("head.weight", "pos_embed")
 
 
 def test_a_type_that_cannot_hold_the_numbers_is_refused(tmp_path, capsys):
@@ -143,7 +141,7 @@ def folder(path, **settings):
 
 
 def patches(path):
-    state = convert("diffusers", path).placed.model.state_dict()
+    state = convert("diffusers", path).loaded.model.state_dict()
     return state["denoiser.patches.linear.weight"]
 
 

@@ -74,15 +74,15 @@ def test_a_stopped_call_goes_on_where_it_was(photos, blip, monkeypatch, capsys):
     assert recaption(blip) == 0
     whole = (photos / "metadata.csv").read_bytes()
     (photos / "metadata.csv").unlink()
-    asked, describe = [], Captioner.describe
+    batch_sizes, generate_captions = [], Captioner.generate_captions
 
     def stopping(self, images):
-        asked.append(len(images))
-        if len(asked) == 3:
+        batch_sizes.append(len(images))
+        if len(batch_sizes) == 3:
             raise KeyboardInterrupt
-        return describe(self, images)
+        return generate_captions(self, images)
 
-    monkeypatch.setattr(Captioner, "describe", stopping)
+    monkeypatch.setattr(Captioner, "generate_captions", stopping)
     assert recaption(blip, "--batch-size", "2") == 75
     assert not (photos / "metadata.csv").exists()
     (journal,) = hidden(photos)
@@ -90,7 +90,7 @@ def test_a_stopped_call_goes_on_where_it_was(photos, blip, monkeypatch, capsys):
     assert [set(line) for line in described] == [{"file_name", "caption"}] * 4
     journal.write_text(journal.read_text() + '{"file_na')  # as a kill leaves it
     assert recaption(blip, "--batch-size", "2") == 0
-    assert asked == [2, 2, 2, 2, 1]
+    assert batch_sizes == [2, 2, 2, 2, 1]
     assert (photos / "metadata.csv").read_bytes() == whole
     assert not hidden(photos)
 

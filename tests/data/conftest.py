@@ -28,7 +28,7 @@ class NoiseSource:
     class_names: tuple[str, ...] = ("a", "b", "c")
     num_pictures: int = 7
     content: str = "0123456789abcdef"
-    lost: tuple[SkippedImage, ...] = ()
+    skipped: tuple[SkippedImage, ...] = ()
     probe_side: int = 8
     layout: str | None = None
     decoder: str = "none"
@@ -97,7 +97,7 @@ class PoolingEncoder:
         mean = torch.einsum("oc,bchw->bohw", weight, avg_pool2d(pixels, 4))
         return Moments(mean=mean, std=0.1 + mean.square())
 
-    def draw(self, moments: Moments, noise: Tensor) -> Tensor:
+    def sample(self, moments: Moments, noise: Tensor) -> Tensor:
         return (moments.mean + moments.std * noise - 0.5) / 2
 
 

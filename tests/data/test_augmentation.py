@@ -29,7 +29,7 @@ def test_clean_is_the_same_tensor():
 
 
 def test_jitter_is_log_uniform_between_its_ends():
-    factors = torch.tensor([look.colour_jitter for look in looks(STRONG)])
+    factors = torch.tensor([augmentation.colour_jitter for augmentation in looks(STRONG)])
     assert factors.min() >= 0.5 and factors.max() <= 2
     logs = factors.log() / torch.tensor(2.0).log()
     # uniform in [-1, 1]: mean 0, variance 1/3; 5 standard errors of 6000 numbers
@@ -38,26 +38,26 @@ def test_jitter_is_log_uniform_between_its_ends():
 
 
 def test_the_stated_share_is_compressed_at_the_stated_qualities():
-    qualities = [look.jpeg_quality for look in looks(STRONG)]
+    qualities = [augmentation.jpeg_quality for augmentation in looks(STRONG)]
     compressed = [quality for quality in qualities if quality < 100]
     assert abs(len(compressed) / 2000 - 0.5) < 5 * (0.25 / 2000) ** 0.5
     assert set(compressed) == set(range(20, 31))
 
 
 @pytest.mark.parametrize(
-    ("look", "wanted"),
+    ("jitter", "expected"),
     [
         (ColourJitter(brightness=0.5), lambda x: x * 0.5),
         (ColourJitter(saturation=0.25), None),
     ],
 )
-def test_factors_do_what_their_names_say(look, wanted):
+def test_factors_do_what_their_names_say(jitter, expected):
     image = NOISE // 2
-    result = apply_augmentation(image, Augmentation(colour_jitter=look)).float()
-    if wanted is not None:
-        assert (result - wanted(image.float())).abs().max() <= 1
+    result = apply_augmentation(image, Augmentation(colour_jitter=jitter)).float()
+    if expected is not None:
+        assert (result - expected(image.float())).abs().max() <= 1
     spread = image.float().std(0).mean(), result.std(0).mean()
-    assert abs(spread[1] / spread[0] - look.brightness * look.saturation) < 0.05
+    assert abs(spread[1] / spread[0] - jitter.brightness * jitter.saturation) < 0.05
 
 
 def test_looks_are_applied_in_their_documented_order():
@@ -66,8 +66,10 @@ def test_looks_are_applied_in_their_documented_order():
     grey[:, ::2] = 60
     brighter = 1.2 * grey.float()  # 120 and 72, mean 96
     expected = 96 + 0.5 * (brighter - 96)  # 108 and 84; saturation leaves grey as it is
-    look = Augmentation(colour_jitter=ColourJitter(brightness=1.2, contrast=0.5, saturation=2.0))
-    result = apply_augmentation(grey, look).float()
+    augmentation = Augmentation(
+        colour_jitter=ColourJitter(brightness=1.2, contrast=0.5, saturation=2.0)
+    )
+    result = apply_augmentation(grey, augmentation).float()
     assert (result - expected).abs().max() <= 1
     dark = torch.full((3, 8, 8), 240, dtype=torch.uint8)
     dark[:, ::2] = 40
@@ -77,9 +79,9 @@ def test_looks_are_applied_in_their_documented_order():
     # brightness first: 255 (cut) and 80, mean 167.5, so 211 and 124; contrast first would give 380
     assert (cut[0, 1, 0], cut[0, 0, 0]) == (pytest.approx(211, abs=1), pytest.approx(124, abs=1))
     after = apply_augmentation(
-        NOISE, Augmentation(colour_jitter=look.colour_jitter, jpeg_quality=30)
+        NOISE, Augmentation(colour_jitter=augmentation.colour_jitter, jpeg_quality=30)
     )
-    jittered = apply_augmentation(NOISE, look)
+    jittered = apply_augmentation(NOISE, augmentation)
     assert torch.equal(after, apply_augmentation(jittered, Augmentation(jpeg_quality=30)))
 
 
@@ -100,7 +102,7 @@ def test_views_have_the_look_that_their_control_records(make_source, make_encode
     assert len({view.control.colour_jitter for view in views}) == 7
     for index, view in enumerate(views):
         assert view.control == view_control(noise_source, index, 1)
-        before = make_view(plain, index, 1)  # the look leaves the draws of crops as they are
+        before = make_view(plain, index, 1)  # augmentation leaves the draws of crops as they are
         assert before.control.crop_corner == view.control.crop_corner
         assert torch.equal(apply_augmentation(before.image, view.control), view.image)
     batch = EncodedViews(noise_source, make_encoder()).fetch(torch.arange(7), torch.ones(7).long())
@@ -110,7 +112,7 @@ def test_views_have_the_look_that_their_control_records(make_source, make_encode
 
 def test_grain_has_the_stated_level_and_share_and_replays():
     law = AugmentationConfig(grain_share=0.4, grain_largest=40.0)
-    levels = [look.grain for look in looks(law)]
+    levels = [augmentation.grain for augmentation in looks(law)]
     grainy = [level for level in levels if level > 0]
     assert abs(len(grainy) / 2000 - 0.4) < 5 * (0.24 / 2000) ** 0.5
     # uniform in [0, 40]: mean 20, variance 40^2 / 12

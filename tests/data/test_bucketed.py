@@ -47,7 +47,7 @@ class Blank:
     def encode(self, pixels: torch.Tensor) -> Moments:
         raise NotImplementedError
 
-    def draw(self, moments: Moments, noise: torch.Tensor) -> torch.Tensor:
+    def sample(self, moments: Moments, noise: torch.Tensor) -> torch.Tensor:
         assert noise.shape == moments.mean.shape
         return moments.mean + moments.std * noise
 
@@ -62,7 +62,7 @@ def blank_buckets(image_sizes: list[Size], ratios: tuple[float, ...]) -> Buckete
             [k for k, entry in enumerate(mine) if entry == size], dtype=torch.long
         )
         if len(where):
-            result.append(Bucket(size=size, pictures=where, moments=Blank(size, len(where))))
+            result.append(Bucket(size=size, images=where, moments=Blank(size, len(where))))
     return BucketedMoments(result)
 
 
@@ -100,7 +100,7 @@ def test_every_picture_is_shown_equally_often_by_any_number_of_processes(case: i
         assert parts[0].latents.shape[2:] == (size.height // 16, size.width // 16)
         shown.update(indices.tolist())
         for bucket in source.buckets:
-            times = [shown[k] for k in bucket.pictures.tolist()]
+            times = [shown[k] for k in bucket.images.tolist()]
             assert max(times) - min(times) <= 1  # an image k + 1 times only after all k times
             fair = (step + 1) * batch_size * len(times) / count
             assert abs(sum(times) - fair) < batch_size
@@ -203,12 +203,12 @@ def test_each_bucket_has_a_cache_of_its_own(photos, encoder, tmp_path: Path) -> 
     assert len({cache.folder for cache in caches if isinstance(cache, LatentCache)}) == 3
     assert sum(map(len, caches)) == len(cached) == len(source)
     for bucket in cached.buckets:
-        views = torch.arange(len(bucket.pictures)) % 2
-        a, b = (entry.fetch(bucket.pictures, views) for entry in (cached, fresh))
+        views = torch.arange(len(bucket.images)) % 2
+        a, b = (entry.fetch(bucket.images, views) for entry in (cached, fresh))
         torch.testing.assert_close(a.moments.mean, b.moments.mean, rtol=1e-6, atol=1e-6)
         assert a.moments.mean.shape[2:] == (bucket.size.height // 4, bucket.size.width // 4)
-        assert a.label.tolist() == [source.label(k) for k in bucket.pictures.tolist()]
-        sizes = [list(source.original_size(k)) for k in bucket.pictures.tolist()]
+        assert a.label.tolist() == [source.label(k) for k in bucket.images.tolist()]
+        sizes = [list(source.original_size(k)) for k in bucket.images.tolist()]
         assert a.control["original_size"].tolist() == sizes
         assert all(torch.equal(a.control[name], b.control[name]) for name in a.control)
 
@@ -216,12 +216,12 @@ def test_each_bucket_has_a_cache_of_its_own(photos, encoder, tmp_path: Path) -> 
 def test_a_part_forgets_what_is_known_of_all_images(photos: ImagesConfig) -> None:
     source = ImageFolderSource(photos, "train")
     known = source.source_hash(), source.probe_side
-    part = source.part([2, 0])
+    part = source.subset([2, 0])
     assert [part.key(0), part.key(1)] == [source.key(2), source.key(0)]
     assert part.source_hash() != known[0] == source.source_hash()
-    assert part.part([1, 0]).source_hash() == source.part([0, 2]).source_hash()
+    assert part.subset([1, 0]).source_hash() == source.subset([0, 2]).source_hash()
     panoramas = bucket_image_indices(source)[Size(16, 64)]
-    assert source.part(panoramas).probe_side == 20 != known[1]
+    assert source.subset(panoramas).probe_side == 20 != known[1]
 
 
 def test_a_bucket_without_images_is_counted_and_has_no_moments(photos, encoder) -> None:

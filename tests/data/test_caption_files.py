@@ -67,8 +67,8 @@ def test_files_of_the_same_name_are_captions(config, put, folder: str) -> None:
         f"{folder}f.png": None,
     }
     result = scan(config)
-    assert result.passed_over == {".txt": 1, ".caption": 1}
-    assert result.caption_kinds == ("name",) and not result.lost
+    assert result.other_files == {".txt": 1, ".caption": 1}
+    assert result.caption_kinds == ("name",) and not result.skipped
     assert any("name (2 empty)" in note for note in summarise(result, config).notes)
     source = ImageFolderSource(config, "train")
     label = folder.strip("/") or "picture"
@@ -92,7 +92,9 @@ def test_what_is_no_caption_is_named(config, put, content: bytes, why: str) -> N
     put("a.txt", content)
     put("b.txt", b"x" * MAX_BYTES)
     result = scan(config)
-    ((name, reason, detail),) = [(entry.name, entry.reason, entry.detail) for entry in result.lost]
+    ((name, reason, detail),) = [
+        (entry.name, entry.reason, entry.detail) for entry in result.skipped
+    ]
     assert (name, reason) == ("a.png", "unreadable caption")
     assert re.search(why, detail)
 
@@ -130,7 +132,7 @@ def test_a_file_that_the_system_does_not_give_loses_its_image_for_this_time(
 
     with monkeypatch.context() as patch:
         patch.setattr("pippin.data.caption_files.open_regular", failing)
-        (lost,) = list_pictures(config).lost
+        (lost,) = list_pictures(config).skipped
     assert (lost.name, lost.detail) == ("a.png", "a.txt cannot be read: Input/output error")
     assert captions(config)["a.png"] == "a cat"
 
@@ -141,7 +143,7 @@ def test_a_metadata_file_counts_and_what_it_leaves_unread_is_said(config, put) -
     put("a.txt", b"a cat")
     put("metadata.csv", b"file_name\na.png\nb.png\nc.png\n")
     result = scan(config)
-    assert result.unread_captions == 1 and result.passed_over[".txt"] == 1
+    assert result.unread_captions == 1 and result.other_files[".txt"] == 1
     assert any("1 images have caption files" in note for note in summarise(result, config).notes)
     put("metadata.csv", b"file_name,caption_x\na.png,dog\nb.png,\nc.png,\n")
     assert scan(config).unread_captions == 1
@@ -168,5 +170,5 @@ def test_of_two_names_that_differ_in_unicode_form_one_is_lost(config, put) -> No
         put(name)
     result = list_pictures(config)
     assert [entry.name for entry in result.entries] == ["c.png", "caf\u00e9.png"]
-    (lost,) = result.lost
+    (lost,) = result.skipped
     assert lost.reason == "named twice" and "form of Unicode" in lost.detail

@@ -34,7 +34,7 @@ class Lengths:
             pooled=rows,
         )
 
-    def cuts(self, captions, num_tokens):
+    def truncated(self, captions, num_tokens):
         return [
             TruncatedCaption(
                 caption=caption, encoder="lengths", tokens=10, read=num_tokens, unread=caption[-2:]
@@ -116,9 +116,9 @@ def test_a_helper_does_not_open_a_damaged_shard_that_the_first_one_mends(tmp_pat
 
 def test_a_bank_knows_which_captions_were_cut(tmp_path):
     built = bank(tmp_path, Lengths())
-    cut = built.is_cut()[built.rows(CAPTIONS)]
+    cut = built.is_truncated()[built.rows(CAPTIONS)]
     assert cut.tolist() == [number > 9 for number in range(13)]  # ten signs and more
-    assert bank(tmp_path, None).is_cut().tolist() == built.is_cut().tolist()
+    assert bank(tmp_path, None).is_truncated().tolist() == built.is_truncated().tolist()
 
 
 @pytest.mark.parametrize(("own", "known"), [(3, False), (2, True)])
@@ -140,7 +140,7 @@ def test_an_older_bank_says_what_it_does_not_know(tmp_path, own, known):
         write_shard(path, tensors, header)
     again = bank(tmp_path, None)
     assert torch.equal(again.fetch(torch.arange(13)).mask, built.fetch(torch.arange(13)).mask)
-    assert (again.is_cut().tolist() if known else again.is_cut()) == (
+    assert (again.is_truncated().tolist() if known else again.is_truncated()) == (
         [False] * 13 if known else None
     )
 

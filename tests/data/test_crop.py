@@ -44,12 +44,21 @@ def control(
 @settings(max_examples=25, deadline=None)
 @given(sizes, sizes, laws, looks, seeds, st.integers(1, 40))
 def test_replaying_the_control_gives_the_identical_tensor(
-    height: int, width: int, law: CropConfig, look: Augmentation, seed: int, resolution: int
+    height: int,
+    width: int,
+    law: CropConfig,
+    augmentation: Augmentation,
+    seed: int,
+    resolution: int,
 ) -> None:
     draws = torch.Generator().manual_seed(seed)
     source = torch.randint(0, 256, (3, height, width), generator=draws, dtype=torch.uint8)
     drawn = draw_control(
-        Size(height, width), law, draws, size=Size(resolution, resolution), look=look
+        Size(height, width),
+        law,
+        draws,
+        size=Size(resolution, resolution),
+        augmentation=augmentation,
     )
     image = apply_control(source, drawn, resolution)
     assert image.shape == (3, resolution, resolution)

@@ -109,7 +109,7 @@ def test_metadata_gives_classes_and_captions(
     (folder / "metadata.csv").write_text("\n".join(rows))
     result = scan(config)
     assert result.class_names == ("cat", "dog")
-    assert [p.name for p in result.pictures] == ["a.png", "deep/b.png"]
+    assert [p.name for p in result.images] == ["a.png", "deep/b.png"]
     sources = both(config)
     names = {s.key(i): s.name(i) for s in sources for i in range(len(s))}
     assert names == {"a.png": "a cat asleep", "deep/b.png": "dog"}
@@ -123,7 +123,7 @@ def test_captions_without_labels_are_one_class(
     rows = ['{"file_name": "a.png", "text": "one"}', '{"file_name": "b.png", "text": "two"}']
     (folder / "metadata.jsonl").write_text("\n".join(rows))
     assert scan(config).class_names == ("picture",)
-    assert {p.captions["name"] for p in scan(config).pictures} == {"one", "two"}
+    assert {p.captions["name"] for p in scan(config).images} == {"one", "two"}
 
 
 def test_kinds_of_captions_fall_back_on_the_main_one(
@@ -163,7 +163,7 @@ def test_equal_files_share_a_split(photos: ImagesConfig, folder: Path) -> None:
         for copy in range(4):
             (folder / f"zoo{copy}").mkdir(exist_ok=True)
             shutil.copy(original, folder / f"zoo{copy}" / f"{number}.png")
-    parts = split_images(scan(photos).pictures, photos.held_out_share)
+    parts = split_images(scan(photos).images, photos.held_out_share)
     train, held_out = ({p.sha256 for p in part} for part in parts.values())
     assert train
     assert held_out
@@ -208,13 +208,13 @@ def test_the_size_after_rotation_counts(draw: Draw, config: ImagesConfig) -> Non
     for source in both(config):
         control = make_view(source, 0, 0).control
         expected = (30, 20) if source.key(0) == "a.png" else (20, 30)
-        assert control.original_size == source.picture(0).size == expected
+        assert control.original_size == source.record(0).size == expected
 
 
 def test_a_clean_view_is_the_centred_square(photos: ImagesConfig) -> None:
     source, _ = both(photos)
     for index in range(len(source)):
-        size = source.picture(index).size
+        size = source.record(index).size
         side, built = min(size), clean_view(source, index)
         top, left = (size.height - side) // 2, (size.width - side) // 2
         assert built.control == Control(
@@ -243,7 +243,7 @@ def test_a_smaller_file_of_the_same_image(draw: Draw, config: ImagesConfig) -> N
 
 def test_a_larger_file_than_there_is_is_not_made_up(photos: ImagesConfig) -> None:
     source, _ = both(photos)
-    height, width = source.picture(0).size
+    height, width = source.record(0).size
     for size in (Size(height + 1, width), Size(height, width + 1)):
         assert not source.can_show(0, size)
         with pytest.raises(ValueError, match=rf"{height} x {width} pixels, too few for"):
@@ -287,7 +287,7 @@ def test_any_change_of_the_files_changes_the_hash(
     photos: ImagesConfig, draw: Draw, folder: Path, change: str
 ) -> None:
     source, _ = both(photos)
-    before, first = source.source_hash(), source.picture(0).path
+    before, first = source.source_hash(), source.record(0).path
     match change:
         case "pixels":
             Image.new("RGB", (30, 30)).save(first)

@@ -54,7 +54,7 @@ def test_members_with_dots_in_their_names_upper_case_and_out_of_order(taken):
     )
     result, rows, images = taken(content)
     assert [row["text"] for row in rows] == names
-    assert images == [picture(n) for n in NUMBERS] and not result.lost
+    assert images == [picture(n) for n in NUMBERS] and not result.skipped
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_sample_without_the_chosen_image_is_named(taken):
     samples = [{"depth.png": picture(9), "jpg": picture(n, "JPEG")} for n in NUMBERS]
     del samples[3]["jpg"]
     result, rows, _ = taken(archive(samples))
-    assert result.lost == ("0 3 (00003): no image; it has depth.png",)
+    assert result.skipped == ("0 3 (00003): no image; it has depth.png",)
     assert len(rows) == len(NUMBERS) - 1
 
 
@@ -106,7 +106,7 @@ def test_captions_and_classes_that_come_late_are_taken(taken):
     assert [row.get("label") for row in rows] == [
         {"seen": "2", "entry": "1", None: None}[text] for text in expected
     ]
-    assert (result.pictures, result.captions, result.labels) == (4 * size, 2 * size, 2 * size)
+    assert (result.images, result.captions, result.labels) == (4 * size, 2 * size, 2 * size)
     assert result.classes == {"1", "2"}
     assert result.taken["text"] == {"txt": size, "json.Caption": size}
 
@@ -167,7 +167,7 @@ def test_a_text_that_cannot_be_read_costs_its_row(taken, member, why):
     samples = [{"png": picture(n), "txt": b"good"} for n in NUMBERS]
     samples[5] = {"png": picture()} | member
     result, rows, _ = taken(archive(samples))
-    (lost,) = result.lost
+    (lost,) = result.skipped
     assert lost.startswith("0 5 (00005): ") and why.replace("\\", "") in lost.replace("\\", "")
     assert len(rows) == len(NUMBERS) - 1
 
@@ -207,4 +207,4 @@ def test_an_import_of_an_earlier_version_goes_on_with_its_columns(tmp_path):
     assert Columns.load(out / PARTS / "columns.json").needed == ("png", "txt")
     result = import_images(config, out)
     assert {row["text"] for row in rows_of(out)} == {"short"}
-    assert (result.pictures, result.before, result.uncounted) == (1 + len(NUMBERS), 1, 1)
+    assert (result.images, result.before, result.uncounted) == (1 + len(NUMBERS), 1, 1)

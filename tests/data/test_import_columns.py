@@ -56,7 +56,7 @@ def test_a_shard_that_lacks_a_column_is_named(tmp_path, processes):
         import_images(config, tmp_path / "out", processes=processes)
     write_parquet(source / "1.parquet", ["label", "caption"])
     result = import_images(config, tmp_path / "out", processes=processes)
-    assert result.pictures == 4
+    assert result.images == 4
 
 
 def test_other_class_names_are_refused(tmp_path):

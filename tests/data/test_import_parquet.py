@@ -72,7 +72,7 @@ def test_a_caption_that_is_no_text_costs_its_row(taken):
     content = pa.array([b"caf\xe9" if n == 3 else b"good" for n in NUMBERS], pa.binary())
     text = pa.Array.from_buffers(pa.string(), 5, content.buffers())
     result, rows = taken({"jpg": BYTES, "caption": text})
-    (lost,) = result.lost
+    (lost,) = result.skipped
     assert lost.startswith("0 3: caption is not UTF-8 text (line 1, byte 3")
     assert [row["file_name"] for row in rows] == [f"00000/000000{n}.png" for n in (0, 1, 2, 4)]
 
@@ -102,12 +102,12 @@ def test_cells_that_are_no_text_are_no_captions(taken):
 def test_rows_without_an_image_say_what_they_hold(taken):
     cells = [*CELLS[:3], {"bytes": None, "path": "far.png"}, None]
     result, _ = taken({"image": cells})
-    assert result.lost == (
+    assert result.skipped == (
         "0 3: no image: the row names a file and does not hold it",
         "0 4: no image",
     )
     result, _ = taken({"images": [[cell, cell] for cell in CELLS]})
-    assert result.pictures == 5
+    assert result.images == 5
     assert result.unread == {"images (further images of a row)": 5}
 
 

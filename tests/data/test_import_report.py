@@ -11,7 +11,7 @@ from pippin.data.importing import ImportResult
 
 
 def test_the_summary_names_columns_rows_and_what_was_not_taken():
-    imported = ImportResult(shards=3, before=0, pictures=5, lost=("0 1: no image",), captions=4)
+    imported = ImportResult(shards=3, before=0, images=5, skipped=("0 1: no image",), captions=4)
     imported.labels, imported.classes, imported.empty = 3, {"cat", "dog"}, 1
     imported.taken["label"]["cls"] = 3
     imported.taken["caption_blip"]["blip.txt"] = 2

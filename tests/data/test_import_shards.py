@@ -83,7 +83,7 @@ def test_bombs_and_other_files_are_lost_by_name(tmp_path):
     samples = [picture(), bomb(), b"", b"<svg/>", picture(1)]
     (tmp_path / "0.tar").write_bytes(archive([{"png": content} for content in samples]))
     result = import_images(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
-    large, *others = result.lost
+    large, *others = result.skipped
     assert large.startswith("0 1 (00001): enormous: it has too many pixels (Image size (1000000")
     assert [line.partition(" (PNG")[0] for line in others] == [
         "0 2 (00002): no image; it has png",
@@ -101,4 +101,4 @@ def test_an_archive_that_is_cut_off_is_named(source, tmp_path):
         import_images(ImportConfig(source=str(source)), tmp_path / "out")
     assert not (tmp_path / "out/00001").exists()
     (source / "1.tar").write_bytes(captioned(2, count=9))
-    assert import_images(ImportConfig(source=str(source)), tmp_path / "out").pictures == 11
+    assert import_images(ImportConfig(source=str(source)), tmp_path / "out").images == 11

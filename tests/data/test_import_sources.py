@@ -48,7 +48,7 @@ def test_braces_for_one_file_and_a_long_list_of_names_are_no_name_of_the_hub(tmp
 def test_a_file_that_has_braces_in_its_name_is_itself(tmp_path):
     (tmp_path / "{0..2}[1].tar").write_bytes(captioned(0))
     source = str(tmp_path / "{0..2}[1].tar")
-    assert import_images(ImportConfig(source=source), tmp_path / "out").pictures == 2
+    assert import_images(ImportConfig(source=source), tmp_path / "out").images == 2
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_picture_files_of_the_hub_are_read_and_no_others(hub, tmp_path):
     opened, requests = hub
     result = import_images(ImportConfig(source="some/pictures", revision="v1"), tmp_path / "out")
     why = "no image: the row names a file and does not hold it"
-    assert result.lost == (f"0 2: {why}", f"0 3: {why}")
+    assert result.skipped == (f"0 2: {why}", f"0 3: {why}")
     assert opened == [f"{HOME}/cat/0.png", f"zip://1.png::{HOME}/dog.zip"]
     assert [row["label"] for row in rows_of(tmp_path / "out")] == ["cat", "dog"]
     assert requests == [("some/pictures", {"revision": "v1"}), "train"] * (len(requests) // 2)
@@ -194,7 +194,7 @@ def test_the_folder_of_img2dataset(tmp_path, capsys):
         (source / f"0000{n}_stats.json").write_text("{}")
         write_notes(source / f"0000{n}.parquet", ["success", "failed_to_download", "success"])
     result = import_images(ImportConfig(source=str(source)), tmp_path / "out")
-    assert (result.shards, result.pictures) == (2, 4)
+    assert (result.shards, result.images) == (2, 4)
     assert result.statuses == {"success": 4, "failed_to_download": 2}
     (source / "00001.parquet").write_bytes(b"PAR1")  # it holds no images
     result = import_images(ImportConfig(source=str(source)), tmp_path / "again")

@@ -61,7 +61,7 @@ def test_a_damaged_shard_is_named_and_leaves_nothing(tmp_path, content, message)
     assert not (out / "00001").exists() and not (out / "metadata.jsonl").exists()
     (source / "1.tar").write_bytes(captioned(3))
     result = import_images(ImportConfig(source=str(source)), out)
-    assert (result.before, result.pictures) == (1, 5)
+    assert (result.before, result.images) == (1, 5)
 
 
 def test_archives_that_were_joined_are_read_to_the_end_of_the_last():

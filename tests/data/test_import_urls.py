@@ -111,7 +111,7 @@ def test_urls_give_what_files_give(server, tmp_path):
     config = ImportConfig(source=f"{server.url}/s-{{00..03}}.tar")
     import_images(config, tmp_path / "one")
     result = import_images(config, tmp_path / "two", processes=2)
-    assert (result.pictures, result.shards) == (8, 4)
+    assert (result.images, result.shards) == (8, 4)
     assert [row["text"] for row in rows_of(tmp_path / "two")] == [f"picture {n}" for n in range(8)]
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
     assert without_parts(tmp_path / "one") == without_parts(tmp_path / "files")
@@ -126,7 +126,7 @@ def test_a_stopped_import_reads_only_what_is_missing(server, tmp_path):
     assert not (tmp_path / "out/00002").exists()
     server.broken, server.read = set(), []
     result = import_images(config, tmp_path / "out")
-    assert (result.pictures, result.before) == (8, 2)
+    assert (result.images, result.before) == (8, 2)
     assert set(server.read) == {"/s-02.tar", "/s-03.tar"}
 
 
@@ -146,7 +146,7 @@ def test_a_signature_is_neither_kept_nor_compared(server, tmp_path):
     for signature in ("first", "second"):
         source = f"{server.url}/s-00.tar?signature={signature}"
         result = import_images(ImportConfig(source=source), tmp_path / "out")
-    assert (result.before, result.pictures) == (1, 2)
+    assert (result.before, result.images) == (1, 2)
     assert server.read and "?signature=first" in server.read[0]
     kept = b"".join(files_of(tmp_path / "out").values())
     assert b"signature" not in kept
@@ -171,14 +171,14 @@ def test_a_file_that_is_not_there_is_named_before_any_is_read(server, tmp_path):
 )
 def test_folders_patterns_and_lists_of_a_store(memory, tmp_path, source, shards):
     result = import_images(ImportConfig(source=source), tmp_path / "out")
-    assert (result.shards, result.pictures) == (shards, 2 * shards)
+    assert (result.shards, result.images) == (shards, 2 * shards)
 
 
 def test_a_name_with_signs_of_patterns_is_one_file(memory, tmp_path):
     memory.pipe("/bucket/odd/a[1].tar", captioned(0))
     memory.pipe("/bucket/odd/a1.tar", archive([{"png": picture(9)}]))
     result = import_images(ImportConfig(source="memory://bucket/odd"), tmp_path / "out")
-    assert (result.shards, result.pictures) == (2, 3)
+    assert (result.shards, result.images) == (2, 3)
 
 
 def test_stores_without_shards_are_named(memory, tmp_path):
@@ -260,10 +260,10 @@ def test_parquet_files_are_read_from_servers_that_cannot_seek(server, tmp_path, 
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "0.parquet")
     server.contents["/0.parquet"] = (tmp_path / "0.parquet").read_bytes()
     source = f"{server.url}/0.parquet"
-    assert import_images(ImportConfig(source=source), tmp_path / "ranges").pictures == 3
+    assert import_images(ImportConfig(source=source), tmp_path / "ranges").images == 3
     server.has_ranges = False
     fsspec.filesystem("http").clear_instance_cache()
-    assert import_images(ImportConfig(source=source), tmp_path / "stream").pictures == 3
+    assert import_images(ImportConfig(source=source), tmp_path / "stream").images == 3
 
 
 def test_a_lost_connection_is_tried_again(server, tmp_path, monkeypatch):
@@ -271,4 +271,4 @@ def test_a_lost_connection_is_tried_again(server, tmp_path, monkeypatch):
     server.cut = 3
     source = f"{server.url}/s-00.tar"
     result = import_images(ImportConfig(source=source), tmp_path / "out")
-    assert (result.pictures, server.cut) == (2, 0)
+    assert (result.images, server.cut) == (2, 0)

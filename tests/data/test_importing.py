@@ -47,8 +47,8 @@ def parquet(tmp_path_factory):
 def test_parquet_becomes_own_pictures(parquet, tmp_path):
     config = ImportConfig(source=str(parquet), more_captions=("long",))
     result = import_images(config, tmp_path / "out")
-    assert (result.pictures, result.shards, result.before) == (5, 3, 0)
-    (lost,) = result.lost
+    assert (result.images, result.shards, result.before) == (5, 3, 0)
+    (lost,) = result.skipped
     assert lost.startswith("2 1: not an image of a format that is read (PNG, JPEG,")
     rows = rows_of(tmp_path / "out")
     assert rows[0] == {
@@ -60,7 +60,7 @@ def test_parquet_becomes_own_pictures(parquet, tmp_path):
     assert rows[1]["text"] == "two lines" and "caption_long" not in rows[1]
     pictures = scan(
         ImagesConfig(path=str(tmp_path / "out"), index_folder=str(tmp_path / "i"))
-    ).pictures
+    ).images
     assert [scanned.size.height for scanned in pictures] == [20, 21, 22, 23, 24]
     assert [scanned.label for scanned in pictures] == [0, 1, 0, 1, 0]
 

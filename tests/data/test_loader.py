@@ -88,7 +88,7 @@ def test_each_order_is_drawn_once_however_many_buckets_there_are(monkeypatch) ->
     sizes = [Size(16 * (number + 1), 16) for number in range(70)]
     places = torch.arange(700).split(10)
     buckets = [
-        Bucket(size=size, pictures=part, moments=Blank())
+        Bucket(size=size, images=part, moments=Blank())
         for size, part in zip(sizes, places, strict=True)
     ]
     steps = loader_module._Steps(BucketedMoments(buckets), 4, 0, slice(0, 4))
@@ -105,7 +105,7 @@ def test_a_batch_is_what_the_keys_say(cached, encoder) -> None:
     assert torch.equal(batch.index, indices)
     result = cached.fetch(indices, views)
     noise = normal(tuple(result.moments.mean.shape), "posterior", 9, 2)
-    assert torch.equal(batch.latents, encoder.draw(result.moments, noise))
+    assert torch.equal(batch.latents, encoder.sample(result.moments, noise))
     assert torch.equal(batch.conditions.label, result.label)
     corner = batch.conditions.control["crop_corner"]
     assert torch.equal(corner, result.control["crop_corner"])
@@ -154,7 +154,7 @@ def test_workers_make_images_and_this_process_encodes_them(
     source = EncodedViews(noise_source, encoder, encode_batch=3)
     if buckets:
         everything = torch.arange(7)
-        source = BucketedMoments([Bucket(size=Size(8, 8), pictures=everything, moments=source)])
+        source = BucketedMoments([Bucket(size=Size(8, 8), images=everything, moments=source)])
     plain = take(5, source, encoder, batch_size=4, seed=2, start_image=4)
     for kind, name in ((make_source, "image"), (make_encoder, "encode")):
         monkeypatch.setattr(kind, name, noting(name, getattr(kind, name)))

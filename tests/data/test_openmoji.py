@@ -94,7 +94,7 @@ def test_a_size_that_is_not_square_is_refused() -> None:
 
 def test_the_table_row_is_at_hand() -> None:
     openmoji = source()
-    row = openmoji.picture(place(openmoji, "person raising hand"))
+    row = openmoji.emoji(place(openmoji, "person raising hand"))
     assert (row.subgroup, row.family, row.base) == ("person-gesture", "1F64B", "")
     assert "hand" in row.tags
 

@@ -52,7 +52,7 @@ class Lengths:
         rows = torch.tensor([[float(len(caption))] for caption in captions])
         return TextFeatures(tokens=None, mask=None, pooled=rows)
 
-    def cuts(self, captions, num_tokens):
+    def truncated(self, captions, num_tokens):
         return []
 
 
@@ -115,7 +115,7 @@ def test_an_image_of_another_size_is_imported_again(damage, kept_sizes, tmp_path
     if damage == "cut" and not kept_sizes:
         assert result.before == 1  # its size is not known: scanning the images finds it
         return
-    assert (result.before, result.pictures, image.read_bytes()) == (0, 3, content)
+    assert (result.before, result.images, image.read_bytes()) == (0, 3, content)
 
 
 def test_files_of_somebody_else_beside_a_damaged_shard_stay(tmp_path):

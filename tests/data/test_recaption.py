@@ -75,7 +75,7 @@ def test_a_new_file_keeps_images_and_classes(tmp_path: Path, names: tuple[str, .
         name: label for name, (label, _) in before.items()
     }
     assert after[names[0]][1] == "red"
-    assert not list_pictures(data).lost
+    assert not list_pictures(data).skipped
 
 
 def test_a_name_that_no_metadata_can_give_is_refused(tmp_path: Path) -> None:

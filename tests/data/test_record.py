@@ -51,7 +51,7 @@ def rows_of(config: ImagesConfig) -> list[dict]:
 
 def record(config: ImagesConfig) -> DataRecord:
     source = ImageFolderSource(config, "train")
-    return record_data(source, source.of_split("held-out"), ["name"])
+    return record_data(source, source.with_split("held-out"), ["name"])
 
 
 def test_a_record_names_what_the_folder_has_and_survives_json(photos):
@@ -68,7 +68,7 @@ def test_both_splits_of_one_scan_are_those_of_two(photos):
     for split in ("train", "held-out"):
         alone = ImageFolderSource(photos, split)
         other = "train" if split == "held-out" else "held-out"
-        shared = ImageFolderSource(photos, other).of_split(split)
+        shared = ImageFolderSource(photos, other).with_split(split)
         assert [shared.key(i) for i in range(len(shared))] == [
             alone.key(i) for i in range(len(alone))
         ]

@@ -52,12 +52,12 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_lost_files_are_named_with_their_reason(config: ImagesConfig) -> None:
     result = scan(config)
-    assert len(result.pictures) == 18
-    assert [(image.name, image.reason) for image in result.lost] == [
+    assert len(result.images) == 18
+    assert [(image.name, image.reason) for image in result.skipped] == [
         ("cat/broken.png", "broken"),
         ("dog/small.png", "too small"),
     ]
-    assert result.lost_share == 0.1
+    assert result.skipped_share == 0.1
     assert result.skip_counts() == {"broken": 1, "too small": 1}
 
 
@@ -79,7 +79,7 @@ def test_only_changed_files_are_read_again(config: ImagesConfig, read: list[str]
     Image.new("RGB", (50, 50)).save(Path(config.path) / "cat" / "00.png")
     again = scan(config)
     assert read == ["00.png"]
-    assert again.pictures[0].size == (50, 50)
+    assert again.images[0].size == (50, 50)
 
 
 def test_a_change_of_the_same_length_is_seen(config: ImagesConfig, read: list[str]) -> None:
@@ -87,7 +87,9 @@ def test_a_change_of_the_same_length_is_seen(config: ImagesConfig, read: list[st
     path = Path(config.path) / "dog" / "03.png"
     path.write_bytes(bytes(path.stat().st_size))
     os.utime(path, ns=(0, 1))
-    assert ("dog/03.png", "broken") in [(image.name, image.reason) for image in scan(config).lost]
+    assert ("dog/03.png", "broken") in [
+        (image.name, image.reason) for image in scan(config).skipped
+    ]
 
 
 @pytest.mark.parametrize(
@@ -111,12 +113,12 @@ def test_what_may_pass_is_looked_at_again(
     with monkeypatch.context() as patch:
         patch.setattr("pippin.image_files.open_regular", failing)
         result = scan(config)
-    assert ("dog/03.png", reason) in [(image.name, image.reason) for image in result.lost]
+    assert ("dog/03.png", reason) in [(image.name, image.reason) for image in result.skipped]
     read.clear()
-    assert len(scan(config).pictures) == 18
+    assert len(scan(config).images) == 18
     assert read == ["03.png"]
     read.clear()
-    assert len(scan(config).pictures) == 18
+    assert len(scan(config).images) == 18
     assert read == []
 
 
@@ -132,9 +134,9 @@ def test_a_file_that_fails_after_it_was_decoded_is_lost_for_this_time(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "file_digest", failing)
-        lost = {image.name: (image.reason, image.detail) for image in scan(config).lost}
+        lost = {image.name: (image.reason, image.detail) for image in scan(config).skipped}
     assert lost["dog/03.png"] == ("system error", "Input/output error")
-    assert len(scan(config).pictures) == 18
+    assert len(scan(config).images) == 18
 
 
 def test_a_fresh_scan_reads_everything(config: ImagesConfig, read: list[str]) -> None:
@@ -156,7 +158,7 @@ def test_a_damaged_index_is_made_anew(
 
 def test_where_nothing_can_be_remembered_all_goes_on(config: ImagesConfig, tmp_path: Path) -> None:
     (tmp_path / "index").write_text("a file where a folder is wanted")
-    assert len(scan(config).pictures) == 18
+    assert len(scan(config).images) == 18
 
 
 def test_progress_reaches_the_end(config: ImagesConfig) -> None:
@@ -183,7 +185,7 @@ def test_links_are_followed_but_not_in_circles(config: ImagesConfig, tmp_path: P
     Image.new("RGB", (20, 20)).save(elsewhere / "far.png")
     (Path(config.path) / "eel").symlink_to(elsewhere)
     (Path(config.path) / "cat" / "up").symlink_to(config.path)
-    names = [image.name for image in scan(config).pictures]
+    names = [image.name for image in scan(config).images]
     assert "eel/far.png" in names
     assert len(names) == 19
 
@@ -201,7 +203,7 @@ def test_labels_that_are_numbers_are_ordered_by_value(config: ImagesConfig) -> N
     config = write_metadata(config, ["0.0", "1.0", "10.0", "2.0"])
     result = scan(config)
     assert result.class_names == ("0", "1", "2", "10")
-    labels = {p.name: result.class_names[p.label] for p in result.pictures}
+    labels = {p.name: result.class_names[p.label] for p in result.images}
     assert [labels[name] for name in sorted(labels)][:5] == ["0", "1", "10", "2", "0"]
 
 

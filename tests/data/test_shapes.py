@@ -58,15 +58,15 @@ def test_a_scene_depends_on_seed_split_and_index_only(scenes: list[Scene]) -> No
 
 
 def test_scenes_are_as_their_law_says(scenes: list[Scene]) -> None:
-    counts = Counter(len(scene.things) for scene in scenes)
+    counts = Counter(len(scene.objects) for scene in scenes)
     assert set(counts) == {1, 2, 3} and min(counts.values()) > 140  # 200, five sd are 58
     for scene in scenes:
-        assert len({thing.colour for thing in scene.things}) == len(scene.things)
-        assert len({thing.place for thing in scene.things}) == len(scene.things)
-        assert (scene.relation is None) == (len(scene.things) != 2)
+        assert len({thing.colour for thing in scene.objects}) == len(scene.objects)
+        assert len({thing.place for thing in scene.objects}) == len(scene.objects)
+        assert (scene.relation is None) == (len(scene.objects) != 2)
         if scene.relation is not None:
-            assert scene.relation in relations(*scene.things)
-    first = [scene.things[0] for scene in scenes]
+            assert scene.relation in relations(*scene.objects)
+    first = [scene.objects[0] for scene in scenes]
     wanted = ((SHAPES, "shape"), (COLOURS, "colour"), (SIZES, "size"), (range(9), "place"))
     for names, attribute in wanted:
         seen = Counter(getattr(thing, attribute) for thing in first)
@@ -78,8 +78,8 @@ def test_scenes_are_as_their_law_says(scenes: list[Scene]) -> None:
 
 def test_no_arrangement_is_in_both_splits() -> None:
     train, held_out = source(objects=1), source("held-out", objects=1)
-    seen = {train.scene(index).things for index in range(900)}
-    others = {held_out.scene(index).things for index in range(60)}
+    seen = {train.scene(index).objects for index in range(900)}
+    others = {held_out.scene(index).objects for index in range(60)}
     assert len(seen) > 500 and len(others) > 40  # of 1296 in all
     assert not seen & others
     assert {split_of(train.scene(0)), split_of(held_out.scene(0))} == {"train", "held-out"}
@@ -87,7 +87,7 @@ def test_no_arrangement_is_in_both_splits() -> None:
 
 def test_another_background_does_not_change_the_split(scenes: list[Scene]) -> None:
     for scene in scenes[:50]:
-        turned = scene._replace(background="mint", things=scene.things[::-1])
+        turned = scene._replace(background="mint", objects=scene.objects[::-1])
         assert split_of(turned) == split_of(scene) == "train"
 
 
@@ -163,9 +163,9 @@ def test_captions_are_true_and_state_what_they_promise(scenes: list[Scene]) -> N
         assert captions["name"] == captions["short"] == built.name(index)
         for kind in KINDS:
             things, ground, relation = stated(captions[kind])
-            assert len(things) == len(scene.things)
+            assert len(things) == len(scene.objects)
             extra = {"place"} if kind == "long" and len(things) == 1 else set()
-            for messages, thing in zip(things, scene.things, strict=True):
+            for messages, thing in zip(things, scene.objects, strict=True):
                 assert set(messages) == promised[kind] | extra, captions[kind]
                 assert messages.items() <= truth(thing).items()
             assert ground == (scene.background if kind == "long" else None)
@@ -180,7 +180,7 @@ def test_classes() -> None:
     fine, coarse = source(), source(label="shape")
     assert (len(fine.class_names), coarse.class_names) == (48, SHAPES)
     for index in range(50):
-        first = fine.scene(index).things[0]
+        first = fine.scene(index).objects[0]
         assert fine.class_names[fine.label(index)] == f"{first.colour} {first.shape}"
         assert coarse.class_names[coarse.label(index)] == first.shape
 

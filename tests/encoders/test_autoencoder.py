@@ -59,7 +59,7 @@ def test_moments_are_those_of_diffusers(published: Path, images: Images) -> None
 def test_published_latents_follow_diffusers_convention(published: Path, images: Images) -> None:
     autoencoder = load(published)
     moments = autoencoder.encode(to_pixels(images))
-    latents = autoencoder.draw(moments, torch.zeros_like(moments.mean))
+    latents = autoencoder.sample(moments, torch.zeros_like(moments.mean))
     torch.testing.assert_close(latents, (moments.mean - 0.25) * 0.5)
     with torch.no_grad():
         decoded = autoencoder.network.decode(latents / 0.5 + 0.25).sample
@@ -84,7 +84,7 @@ def test_draw_is_the_posterior_then_the_affine(network: AutoencoderKL, images: I
     moments = autoencoder.encode(to_pixels(images))
     noise = normal(tuple(moments.mean.shape), "noise", 0)
     expected = autoencoder.normalise(moments.mean + noise * moments.std)
-    torch.testing.assert_close(autoencoder.draw(moments, noise), expected)
+    torch.testing.assert_close(autoencoder.sample(moments, noise), expected)
 
 
 def test_a_row_does_not_depend_on_its_batch(network: AutoencoderKL, images: Images) -> None:

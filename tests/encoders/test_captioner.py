@@ -28,8 +28,8 @@ def test_captions_are_those_of_the_model_and_the_same_each_time(source):
     import transformers
 
     captioner = Captioner(source, max_tokens=6)
-    result = captioner.describe(images())
-    assert result == Captioner(source, max_tokens=6).describe(images())
+    result = captioner.generate_captions(images())
+    assert result == Captioner(source, max_tokens=6).generate_captions(images())
     assert all(caption and "\n" not in caption for caption in result)
     model = transformers.BlipForConditionalGeneration.from_pretrained(source).eval()
     processor = transformers.BlipProcessor.from_pretrained(source)
@@ -38,9 +38,9 @@ def test_captions_are_those_of_the_model_and_the_same_each_time(source):
         ids = model.generate(**pixels, max_new_tokens=6, num_beams=1, do_sample=False)
         assert processor.decode(ids[0], skip_special_tokens=True).strip() == caption
     assert max(len(c.split()) for c in result) > max(
-        len(c.split()) for c in Captioner(source, max_tokens=2).describe(images())
+        len(c.split()) for c in Captioner(source, max_tokens=2).generate_captions(images())
     )
-    assert captioner.describe([]) == []
+    assert captioner.generate_captions([]) == []
 
 
 def test_captions_without_an_end_are_counted(source, monkeypatch):
@@ -52,13 +52,13 @@ def test_captions_without_an_end_are_counted(source, monkeypatch):
     monkeypatch.setattr(
         transformers.BlipForConditionalGeneration, "generate", lambda self, **given: ids
     )
-    captioner.describe(images())
-    captioner.describe(images())
+    captioner.generate_captions(images())
+    captioner.generate_captions(images())
     assert captioner.num_truncated == 2
 
 
 def test_more_tokens_than_the_model_has_places_are_refused(source):
-    Captioner(source, max_tokens=31).describe(images())
+    Captioner(source, max_tokens=31).generate_captions(images())
     with pytest.raises(ValueError, match="fewer than 32 tokens; got --max-tokens 32"):
         Captioner(source, max_tokens=32)
 

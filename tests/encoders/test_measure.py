@@ -17,7 +17,7 @@ def test_measured_affine_gives_unit_latents(network: AutoencoderKL, images: Imag
     autoencoder = Autoencoder(network, measure_affine(network, images.split(5)))
     moments = autoencoder.encode(to_pixels(images))
     noises = [normal(tuple(moments.mean.shape), "noise", i) for i in range(50)]
-    latents = torch.stack([autoencoder.draw(moments, noise) for noise in noises])
+    latents = torch.stack([autoencoder.sample(moments, noise) for noise in noises])
     assert latents.mean((0, 1, 3, 4)).abs().max() < 0.02
     assert (latents.std((0, 1, 3, 4)) - 1).abs().max() < 0.02
 

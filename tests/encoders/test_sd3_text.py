@@ -53,7 +53,7 @@ def test_prompts_are_what_diffusers_pipeline_makes_of_them(config, pipeline):
 
 
 def test_each_encoder_cuts_at_its_own_length(config):
-    cuts = TextEncoder(config).cuts(CAPTIONS, PLACES + 5)
+    cuts = TextEncoder(config).truncated(CAPTIONS, PLACES + 5)
     assert [(cut.encoder, cut.tokens, cut.read) for cut in cuts] == [
         (config.source[0], 12, PLACES),  # ten words, start and end
         (config.source[1], 12, PLACES),

@@ -56,7 +56,7 @@ def test_normalised_latents_have_about_unit_variance(
     shipped: Autoencoder, held_out: Images
 ) -> None:
     moments = shipped.encode(to_pixels(held_out))
-    latents = shipped.draw(moments, normal(tuple(moments.mean.shape), "noise", 0))
+    latents = shipped.sample(moments, normal(tuple(moments.mean.shape), "noise", 0))
     assert latents.shape[1:] == (4, 16, 16)
     assert 0.9 < latents.std() < 1.1
     assert torch.isfinite(latents).all()

@@ -108,10 +108,10 @@ def test_gives_what_the_library_gives(tmp_path, kind):
 def test_captions_that_are_longer_than_what_is_read_are_named(tmp_path, kind):
     source, _ = checkpoint(tmp_path, kind)
     encoder = TextEncoder(TextConfig(source=(source,)))
-    (cut,) = encoder.cuts([*CAPTIONS, "\udcff red"], 5)
+    (cut,) = encoder.truncated([*CAPTIONS, "\udcff red"], 5)
     assert (cut.caption, cut.encoder, cut.tokens, cut.read) == (CAPTIONS[1], source, 7, 5)
     assert cut.unread == "apple blue"  # five tokens hold the start, three words and the end
-    assert encoder.cuts([CAPTIONS[1]], 7) == encoder.cuts([], 2) == []
+    assert encoder.truncated([CAPTIONS[1]], 7) == encoder.truncated([], 2) == []
     read, same = encoder.encode([CAPTIONS[1], "blue car red"], 5).rows(slice(0, 2)).tokens
     assert torch.equal(read, same)  # so the words that are named are those that count for nothing
 
@@ -120,7 +120,7 @@ def test_a_tokenizer_that_cuts_at_the_start_says_what_is_not_read(tmp_path):
     source, _ = checkpoint(tmp_path, "bert")
     encoder = TextEncoder(TextConfig(source=(source,)))
     encoder._parts[0].tokenizer.truncation_side = "left"
-    (cut,) = encoder.cuts([CAPTIONS[1]], 5)
+    (cut,) = encoder.truncated([CAPTIONS[1]], 5)
     assert cut.unread == "blue car"
 
 

@@ -104,8 +104,8 @@ def test_a_killed_run_resumes_bit_for_bit(batches: Batches, tmp_path: Path) -> N
     assert resumed.images_seen == 8
     resumed.train(batches, silent)
 
-    for name, value in whole.averaged().state_dict().items():
-        assert torch.equal(value, resumed.averaged().state_dict()[name]), name
+    for name, value in whole.ema_network().state_dict().items():
+        assert torch.equal(value, resumed.ema_network().state_dict()[name]), name
     assert read_log(folder) == read_log(tmp_path / "whole")
 
 
@@ -126,7 +126,7 @@ def test_a_run_resumed_between_two_log_lines_logs_the_same_means(
 def test_the_average_is_not_the_last_weights(batches: Batches, tmp_path: Path) -> None:
     trainer = AutoencoderTrainer(CONFIG, tmp_path, resume=False)
     trainer.train(batches, silent)
-    last, average = trainer.network.state_dict(), trainer.averaged().state_dict()
+    last, average = trainer.network.state_dict(), trainer.ema_network().state_dict()
     assert any(not torch.equal(average[name], value) for name, value in last.items())
 
 
@@ -223,8 +223,8 @@ def test_a_signal_ends_between_steps_and_the_run_goes_on(batches: Batches, tmp_p
     resumed = AutoencoderTrainer(CONFIG, folder, resume=True)
     assert resumed.images_seen == 16
     resumed.train(batches, silent)
-    for name, value in whole.averaged().state_dict().items():
-        assert torch.equal(value, resumed.averaged().state_dict()[name]), name
+    for name, value in whole.ema_network().state_dict().items():
+        assert torch.equal(value, resumed.ema_network().state_dict()[name]), name
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:

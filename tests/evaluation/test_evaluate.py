@@ -123,7 +123,7 @@ def test_what_depends_on_the_reference_alone_is_computed_once_and_changes_no_bit
     counted("unbiased_within")
     counted("squared_radii")
     rows = torch.arange(len(reference))
-    fresh = reference.part(rows, reference.image_hash)
+    fresh = reference.subset(rows, reference.image_hash)
     sets = [extract(network, openmoji_images[start : start + 40].split(40)) for start in (0, 80)]
     for generated in sets:
         cached = by_name(compare(generated, fresh, CONFIG))

@@ -15,7 +15,7 @@ def means(values):
     n = len(values)
     total = values.sum(0)
     return [
-        Jackknife(value=float(total[k] / n), left_out=(total[k] - values[:, k]) / (n - 1))
+        Jackknife(value=float(total[k] / n), leave_one_out=(total[k] - values[:, k]) / (n - 1))
         for k in range(values.shape[1])
     ]
 

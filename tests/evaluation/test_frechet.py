@@ -36,15 +36,17 @@ def test_agrees_with_torch_fidelity(counts):
     oracle = fid_statistics_to_metric(
         fid_features_to_statistics(x), fid_features_to_statistics(y), verbose=False
     )["frechet_inception_distance"]
-    result = frechet_distance(GaussianStatistics.of(x), GaussianStatistics.of(y))
+    result = frechet_distance(
+        GaussianStatistics.from_features(x), GaussianStatistics.from_features(y)
+    )
     assert result == pytest.approx(oracle, rel=1e-6)
 
 
 @pytest.mark.parametrize("count", [30, 500])
 def test_distance_to_itself_is_zero_and_order_does_not_matter(count):
     x, y = (
-        GaussianStatistics.of(gaussian(count, 64, 2)),
-        GaussianStatistics.of(gaussian(90, 64, 3)),
+        GaussianStatistics.from_features(gaussian(count, 64, 2)),
+        GaussianStatistics.from_features(gaussian(90, 64, 3)),
     )
     assert abs(frechet_distance(x, x)) < 1e-9 * float(x.covariance.trace())
     assert frechet_distance(x, y) == pytest.approx(frechet_distance(y, x), rel=1e-9)
@@ -55,11 +57,11 @@ def test_distance_to_itself_is_zero_and_order_does_not_matter(count):
 def test_shards_merge_to_the_single_pass(cuts, shift):
     values = gaussian(50, 6, 4, shift=shift)
     edges = [0, *sorted(cuts), 50]
-    shards = [GaussianStatistics.of(values[a:b]) for a, b in pairwise(edges)]
+    shards = [GaussianStatistics.from_features(values[a:b]) for a, b in pairwise(edges)]
     merged = GaussianStatistics.empty(6)
     for shard in shards:
         merged = merged.merge(shard)
-    whole = GaussianStatistics.of(values)
+    whole = GaussianStatistics.from_features(values)
     assert merged.count == 50
     assert torch.allclose(merged.mean, whole.mean, rtol=1e-12)
     assert torch.allclose(merged.covariance, torch.cov(values.T), rtol=1e-8, atol=1e-9)
@@ -71,7 +73,7 @@ def test_features_that_never_vary_add_their_gap_only():
     for padded, values in zip(wide, (first, second), strict=True):
         padded[:, ::22][:, :58] = values[:, :58]
     wide[1][:, 1279] = 3.0
-    statistics = GaussianStatistics.of
+    statistics = GaussianStatistics.from_features
     expected = frechet_distance(statistics(first[:, :58]), statistics(second[:, :58])) + 9
     assert frechet_distance(statistics(wide[0]), statistics(wide[1])) == pytest.approx(
         expected, rel=1e-9
@@ -81,8 +83,8 @@ def test_features_that_never_vary_add_their_gap_only():
 
 
 def test_wrong_input_is_named():
-    single = GaussianStatistics.of(gaussian(1, 4, 0))
+    single = GaussianStatistics.from_features(gaussian(1, 4, 0))
     with pytest.raises(ValueError, match="two samples"):
         frechet_distance(single, single)
     with pytest.raises(ValueError, match="feature dimensions differ: 4 and 5"):
-        frechet_distance(single, GaussianStatistics.of(gaussian(9, 5, 0)))
+        frechet_distance(single, GaussianStatistics.from_features(gaussian(9, 5, 0)))

@@ -219,7 +219,7 @@ def test_images_of_any_size_are_taken_and_batches_do_not_matter(inception):
     whole = extract(inception, [images])
     parts = extract(inception, [images[:1], images[1:]])
     torch.testing.assert_close(whole.values, parts.values, rtol=1e-4, atol=1e-4)
-    assert whole.part(torch.tensor([1]), "x").logits.shape == (1, 1008)
+    assert whole.subset(torch.tensor([1]), "x").logits.shape == (1, 1008)
     assert inception(blobs(1, 0, 4, side=20)).shape == (1, 2048)
 
 

@@ -62,7 +62,7 @@ def test_left_out_values_are_recomputed_ones():
     result = kernel_distance(x, y)
     for index in range(12):
         rest = torch.cat([x[:index], x[index + 1 :]])
-        assert float(result.left_out[index]) == pytest.approx(kernel_distance(rest, y).value)
+        assert float(result.leave_one_out[index]) == pytest.approx(kernel_distance(rest, y).value)
 
 
 def test_interval_covers_the_distance_of_the_distribution():
@@ -82,7 +82,7 @@ def test_blocks_do_not_change_the_estimate(monkeypatch):
     monkeypatch.setattr(kid, "CELLS", 64)
     blocks = kernel_distance(x, y)
     assert blocks.value == pytest.approx(whole.value, rel=1e-10)
-    assert torch.allclose(blocks.left_out, whole.left_out)
+    assert torch.allclose(blocks.leave_one_out, whole.leave_one_out)
 
 
 def test_too_few_images_are_refused():

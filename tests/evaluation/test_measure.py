@@ -47,13 +47,13 @@ def test_resamples_depend_on_seed_and_purpose_only():
 
 def test_jackknife_of_a_mean_is_its_standard_error():
     values = torch.randn(30, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    result = Jackknife(value=float(values.mean()), left_out=(values.sum() - values) / 29)
+    result = Jackknife(value=float(values.mean()), leave_one_out=(values.sum() - values) / 29)
     low, high = result.interval()
     assert high - low == pytest.approx(2 * 1.959964 * float(values.std()) / math.sqrt(30))
 
 
 def test_jackknife_interval_is_cut_at_the_bounds():
-    result = Jackknife(value=0.9, left_out=torch.linspace(0.5, 1, 10))
+    result = Jackknife(value=0.9, leave_one_out=torch.linspace(0.5, 1, 10))
     assert result.interval(0, 1)[1] == 1
     assert result.interval()[1] > 1
 

@@ -58,8 +58,8 @@ def test_left_out_values_are_recomputed_ones(k):
         rest = torch.cat([generated[:index], generated[index + 1 :]])
         again = prdc(rest, reference, k)
         for name in NAMES:
-            left_out = float(getattr(result, name).left_out[index])
-            assert left_out == pytest.approx(getattr(again, name).value, abs=1e-12), name
+            leave_one_out = float(getattr(result, name).leave_one_out[index])
+            assert leave_one_out == pytest.approx(getattr(again, name).value, abs=1e-12), name
 
 
 def test_blocks_do_not_change_the_result(monkeypatch):
@@ -69,7 +69,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     blocks = prdc(generated, reference, 3)
     for name in NAMES:
         assert getattr(blocks, name).value == getattr(whole, name).value
-        assert torch.equal(getattr(blocks, name).left_out, getattr(whole, name).left_out)
+        assert torch.equal(getattr(blocks, name).leave_one_out, getattr(whole, name).leave_one_out)
 
 
 def test_too_few_images_are_refused():

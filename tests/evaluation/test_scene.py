@@ -14,7 +14,7 @@ PLACES = [(1 / 6, 1 / 6), (1 / 2, 1 / 6), (5 / 6, 1 / 6), (1 / 6, 1 / 2), (1 / 2
 
 
 def read(*things: tuple[str, str, str, int], background: str = "white") -> Reading:
-    return Reading(background=background, things=tuple(read_object(*thing) for thing in things))
+    return Reading(background=background, objects=tuple(read_object(*thing) for thing in things))
 
 
 def read_object(colour, shape, size, place, mirrored=False):
@@ -34,7 +34,7 @@ def read_object(colour, shape, size, place, mirrored=False):
 def statement(*things: tuple[str, str, str | None, int | None], **more: object) -> Statement:
     names = ("colour", "shape", "size", "place")
     objects = tuple(StatedObject(**dict(zip(names, thing, strict=True))) for thing in things)
-    return Statement(things=objects, **more)
+    return Statement(objects=objects, **more)
 
 
 CIRCLE, STAR = ("red", "circle", "small", 0), ("blue", "star", "large", 4)
@@ -86,7 +86,7 @@ def test_more_objects_make_the_number_wrong_and_fewer_everything():
 
 def test_nothing_agrees_with_an_empty_image():
     for background in (None, "white"):
-        empty = Reading(background=background, things=())
+        empty = Reading(background=background, objects=())
         result = agreement(empty, statement(CIRCLE, STAR, relation="above"))
         assert not any(result.values())
 
@@ -94,7 +94,7 @@ def test_nothing_agrees_with_an_empty_image():
 def test_a_mirrored_shape_is_not_the_shape():
     thing = read_object("red", "arrow", "small", 0, mirrored=True)
     result = agreement(
-        Reading(background="white", things=(thing,)), statement(("red", "arrow", None, 0))
+        Reading(background="white", objects=(thing,)), statement(("red", "arrow", None, 0))
     )
     assert result == {"colour": True, "shape": False, "place": True, "count": True, "all": False}
 

@@ -109,8 +109,8 @@ def test_pixart_attends_to_a_captions_own_tokens_only():
         {"_class_name": "PixArtTransformer2DModel", "caption_channels": 4096}, None
     )
     nearest = pixart_xl_256().conditioning.semantic
-    for configured in (diffusers_own, configure("pixart", {}), configure("pixart_ms", {})):
-        semantic = converted_recipe(configured).conditioning.semantic
+    for spec in (diffusers_own, configure("pixart", {}), configure("pixart_ms", {})):
+        semantic = converted_recipe(spec).conditioning.semantic
         assert semantic.padding == nearest.padding == "mask"
 
 
@@ -156,6 +156,6 @@ def test_folders_of_the_former_class(norm, name, more):
         "use_linear_projection": False,
         "attention_type": "default",
     }
-    configured = read_config({"_class_name": "Transformer2DModel"} | former | more, None)
+    spec = read_config({"_class_name": "Transformer2DModel"} | former | more, None)
     more = {key: value for key, value in more.items() if value is not None}
-    assert configured == read_config({"_class_name": name} | more, None)
+    assert spec == read_config({"_class_name": name} | more, None)

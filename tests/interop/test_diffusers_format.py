@@ -157,7 +157,7 @@ def test_computes_what_diffusers_computes(case, record_property):
 def test_there_and_back_is_exact(case):
     model = random_model(*CASES[case])
     loaded = load_converted(model)
-    exported = to_diffusers(loaded.configured, loaded.model.state_dict())
+    exported = to_diffusers(loaded.spec, loaded.model.state_dict())
     assert exported.class_name == CASES[case][0]
     state = model.state_dict()
     assert set(exported.tensors) == set(state)

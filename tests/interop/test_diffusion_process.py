@@ -21,12 +21,10 @@ FLOW = DiffusionConfig(schedule="flow", prediction="flow", time_density=LogitNor
 
 def state(arguments=ARGUMENTS):
     """Tensors under the names of the published DiT."""
-    configured = configure("dit", arguments)
-    model = build_model(
-        configured.conditioning, configured.denoiser, num_classes=4, latent_channels=4, seed=0
-    )
-    table = dit_table(configured.denoiser, shapes_of(model))
-    return {entry.theirs[0]: model.state_dict()[entry.ours] for entry in table}
+    spec = configure("dit", arguments)
+    model = build_model(spec.conditioning, spec.denoiser, num_classes=4, latent_channels=4, seed=0)
+    table = dit_table(spec.denoiser, shapes_of(model))
+    return {entry.sources[0]: model.state_dict()[entry.target] for entry in table}
 
 
 def read(tmp_path, content, name="weights.pt", **more):
@@ -36,7 +34,7 @@ def read(tmp_path, content, name="weights.pt", **more):
 
 def test_a_plain_file_is_taken_as_published_and_that_is_said(tmp_path):
     converted = read(tmp_path, state())
-    assert converted.placed.configured.diffusion == converted.recipe.diffusion == DDPM
+    assert converted.loaded.spec.diffusion == converted.recipe.diffusion == DDPM
     (note,) = (note for note in converted.notes if "does not say its process" in note)
     assert "assuming schedule ddpm, prediction eps" in note and "SiT and REPA" in note
     assert "--schedule and --prediction" in note
@@ -96,7 +94,7 @@ def test_settings_that_say_another_prediction_are_asked_about(tmp_path, settings
 def test_a_stated_process_is_that_of_the_recipe(tmp_path):
     converted = read(tmp_path, state(), schedule="cosine", prediction="v")
     assert converted.recipe.diffusion == DiffusionConfig(schedule="cosine", prediction="v")
-    assert converted.placed.configured.diffusion == converted.recipe.diffusion
+    assert converted.loaded.spec.diffusion == converted.recipe.diffusion
     assert not any("does not say its process" in note for note in converted.notes)
 
 

@@ -127,12 +127,12 @@ def test_the_masked_pass_differs_and_a_model_without_it_agrees():
 
 def test_what_belongs_to_the_weights_comes_with_them():
     reference, _, _ = load("dit")
-    assert reference.configured.diffusion.schedule == "ddpm"
-    assert reference.configured.denoiser.learn_variance
-    assert reference.configured.latent_scale == 0.18215
+    assert reference.spec.diffusion.schedule == "ddpm"
+    assert reference.spec.denoiser.learn_variance
+    assert reference.spec.latent_scale == 0.18215
     reference, _, _ = load("mmdit_sd3")
-    assert reference.configured.diffusion.prediction == "flow"
-    assert reference.configured.latent_shift == 0.0609
+    assert reference.spec.diffusion.prediction == "flow"
+    assert reference.spec.latent_shift == 0.0609
     assert reference.zero_filled == (
         "conditioner.text_tokens.null",
         "conditioner.text_vector.null",

@@ -111,7 +111,7 @@ def test_the_fitted_scale_is_compared_between_resolutions(finished_run, monkeypa
 
     def parabola(images, reference):
         value = (next(distances) - 2.3) ** 2
-        return Jackknife(value=value, left_out=torch.full((4,), value, dtype=torch.float64))
+        return Jackknife(value=value, leave_one_out=torch.full((4,), value, dtype=torch.float64))
 
     monkeypatch.setattr(module, "kernel_jackknife", parabola)
     config = run.recipe.evaluation

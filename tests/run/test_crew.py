@@ -22,17 +22,17 @@ def together(size, run, work, folder):
     """What the first process gets of ``work(run)`` while the others help; and their draws."""
 
     def one(world, at):
-        crew, drawn, real = SamplingGroup(world), [], Sampler._draw
+        sampling_group, drawn, real = SamplingGroup(world), [], Sampler._draw
 
         def noted(self, conditions, seeds, shape):
             drawn.append(list(seeds))
             return real(self, conditions, seeds, shape)
 
         Sampler._draw = noted
-        own = replace(run, crew=crew)
-        if world.first:
+        own = replace(run, sampling_group=sampling_group)
+        if world.is_rank0:
             work(own)
-            crew.broadcast(None)
+            sampling_group.broadcast(None)
         else:
             sample_as_worker(own)
         return drawn
@@ -110,7 +110,7 @@ def test_processes_of_different_checkpoints_do_not_mix_their_images(run, config,
                 "batches": [[[0, 0]]],
             }
 
-    later = replace(run, crew=Told(World()), images_seen=run.images_seen + 1)
+    later = replace(run, sampling_group=Told(World()), images_seen=run.images_seen + 1)
     with pytest.raises(ValueError, match=r"model\.images_seen: 64 there, 65 here"):
         sample_as_worker(later)
     assert contents(tmp_path) == before

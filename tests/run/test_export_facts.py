@@ -50,7 +50,7 @@ def test_the_header_says_which_weights_these_are(trained, model):
     again = load_trained_weights(str(model))
     assert again.verified and again.sha256 == trained.sha256
     assert again.as_parent()[-1]["average"] == "ema-share-0.05"
-    assert again.said == "ema weights (ema-share-0.05) at 64 images"
+    assert again.description == "ema weights (ema-share-0.05) at 64 images"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -137,7 +137,7 @@ def test_other_classes_are_refused_even_where_other_data_are_allowed(project, ow
     for options in ({}, {"allow_changed_data": True}):
         with pytest.raises(ValueError, match=said):
             resume(own, **options)
-    assert RunFolder(project / "runs/a").begun
+    assert RunFolder(project / "runs/a").has_checkpoints
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_real_pairs_are_of_pictures_with_pixels_enough(run_and_measures):
     _, run, measures = run_and_measures
     pairs, source = Pairs(run), run.parts.train_source
     assert 0 < len(pairs.indices) == run.recipe.evaluation.drift_pairs
-    assert all(min(source.picture(i).size) >= source.probe_side for i in pairs.indices)
+    assert all(min(source.record(i).size) >= source.probe_side for i in pairs.indices)
     wanted = replace(run.recipe.evaluation, drift_pairs=1000)
     every = Pairs(replace(run, recipe=replace(run.recipe, evaluation=wanted)))
     assert len(source) / 2 <= len(every.indices) < len(source)
@@ -132,7 +132,7 @@ def test_processes_that_found_other_pictures_do_not_train_together(own, tmp_path
                 raise OSError(errno.EIO, "Input/output error")
             return open_regular(path)
 
-        if not world.first:
+        if not world.is_rank0:
             monkeypatch.setattr("pippin.image_files.open_regular", failing)
             monkeypatch.setattr("pippin.data.scan._load_index", lambda path: {})
         with pytest.raises(ValueError, match=r"found \d+ training images and skipped \d+; othe"):

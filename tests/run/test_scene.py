@@ -54,7 +54,7 @@ def test_real_images_are_read_without_error(side):
     source, images = scenes(side, COUNTS[side])
     readings = reader(side).read([images])
     assert set(accuracies(source, readings).values()) == {1.0}
-    things = [thing for reading in readings for thing in reading.things]
+    things = [thing for reading in readings for thing in reading.objects]
     assert {thing.shape for thing in things} == set(SHAPES)
     assert not any(thing.mirrored for thing in things)
     assert max(thing.displacement for thing in things) < 0.03
@@ -66,8 +66,8 @@ def test_real_images_are_read_without_error(side):
 def test_mirrored_images_are_known_by_their_arrows_and_flags(side):
     source, images = scenes(side, 40)
     for index, reading in enumerate(reader(side).read([images.flip(-1)])):
-        turned = {thing.colour: thing for thing in reading.things}
-        for thing in source.scene(index).things:
+        turned = {thing.colour: thing for thing in reading.objects}
+        for thing in source.scene(index).objects:
             found = turned[thing.colour]
             assert (found.shape, found.mirrored) == (thing.shape, thing.shape in MIRRORABLE)
             assert found.place == 3 * thing.row + 2 - thing.column
@@ -94,7 +94,7 @@ def test_images_without_a_scene_are_never_right(side):
     for wrong in (noise, ramp, blank):
         readings = reader(side).read([wrong])
         assert accuracies(source, readings)["all"] == 0
-        assert not any(reading.things for reading in readings)
+        assert not any(reading.objects for reading in readings)
 
 
 def test_images_of_other_scenes_are_rarely_right():
@@ -105,13 +105,13 @@ def test_images_of_other_scenes_are_rarely_right():
 
 def test_displacement_is_measured():
     source, images = scenes(64, 20)
-    scenes_inside = [i for i in range(20) if all(t.column < 2 for t in source.scene(i).things)]
+    scenes_inside = [i for i in range(20) if all(t.column < 2 for t in source.scene(i).objects)]
     assert len(scenes_inside) >= 5  # objects of the others leave the image
     moved = images[scenes_inside].roll(4, dims=-1)
     for index, reading in zip(scenes_inside, reader(64).read([moved]), strict=True):
         assert reading.background == source.scene(index).background
-        assert len(reading.things) == len(source.scene(index).things)
-        for thing in reading.things:
+        assert len(reading.objects) == len(source.scene(index).objects)
+        for thing in reading.objects:
             assert thing.displacement == pytest.approx(4 / (64 / 3), abs=0.02)
 
 
@@ -121,7 +121,7 @@ def test_softness_is_measured():
     blurred = interpolate(small, size=(64, 64), mode="bicubic").round().clamp(0, 255)
     sharp, soft = (reader(64).read([one]) for one in (images, blurred.to(torch.uint8)))
     for first, second in zip(sharp, soft, strict=True):
-        for one, other in zip(first.things, second.things, strict=True):
+        for one, other in zip(first.objects, second.objects, strict=True):
             assert other.softness > one.softness + 0.3
 
 
@@ -145,7 +145,7 @@ def test_captions_state_what_they_promise():
             "short": ("colour", "shape", "count"),
             "medium": ("colour", "shape", "place", "count"),
         }
-        extra = {1: "place", 2: "relation"}.get(len(scene.things))
+        extra = {1: "place", 2: "relation"}.get(len(scene.objects))
         long = {"colour", "shape", "size", "count", "background", extra} - {None}
         assert set(statement_of(scene, "long").attributes) == long
 

@@ -105,7 +105,7 @@ class Blank:
             pooled=torch.zeros(count, 768),
         )
 
-    def cuts(self, captions, num_tokens):
+    def truncated(self, captions, num_tokens):
         return []
 
 

@@ -204,7 +204,7 @@ def test_captions_that_are_longer_than_the_model_reads_are_counted(text_recipe, 
     encoder = parts.text_encoder
     for kind in ("name", "tags"):
         captions = [source.captions(index)[kind] for index in range(len(source))]
-        longer = {one.caption for one in encoder.cuts(captions, 4)}
+        longer = {one.caption for one in encoder.truncated(captions, 4)}
         count = sum(caption in longer for caption in captions)
         assert 0 < count < len(captions) or kind == "tags"
         line = f"{count} of {len(captions)} captions '{kind}' ({count / len(captions):.1%}) have"

@@ -229,12 +229,12 @@ def test_a_folder_without_a_checkpoint_is_taken_over(recipe, tmp_path):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
         patch.setattr("pippin.run.train.preview_hook", lambda *_: cut)
         train(recipe, tmp_path)
-    assert (tmp_path / "config.json").exists() and RunFolder(tmp_path).free
+    assert (tmp_path / "config.json").exists() and RunFolder(tmp_path).is_reusable
     (tmp_path / "transfer.json").write_text("{}")  # of a recipe that started from weights
     (tmp_path / "previews").mkdir()  # where checkpoints come more seldom
     for name in ("000000032.png", "000000048.png", "mine.png"):
         (tmp_path / "previews" / name).write_text("of the run before")
-    assert RunFolder(tmp_path).free
+    assert RunFolder(tmp_path).is_reusable
     other = replace(recipe, train=replace(recipe.train, learning_rate=1e-3, images=32))
     with folder_lock(tmp_path), pytest.raises(FolderBusyError):
         train(other, tmp_path)

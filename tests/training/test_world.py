@@ -81,7 +81,7 @@ def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
         batch = next(batches())
         text = TextFeatures(tokens=rng.normal((CONFIG.batch_size, 3, 6), "posterior", 1))
         batch = replace(batch, conditions=replace(batch.conditions, label=None, text=text))
-        part = world.part(CONFIG.batch_size)
+        part = world.local_rows(CONFIG.batch_size)
         trainer.gradients.backward(batch.rows(part), draws.rows(part))
         return {"null": full_tensor(trainer.model.conditioner.text_tokens.null.grad).clone()}
 
@@ -218,10 +218,10 @@ def _wait_for_the_first(rank, folder):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     with distributed_world("cpu") as world:
         with world.rank0_first():
-            if world.first:
+            if world.is_rank0:
                 time.sleep(2.5)
-        total = world.sum(torch.ones(1))
-        if world.first:
+        total = world.all_reduce_sum(torch.ones(1))
+        if world.is_rank0:
             (folder / "met").write_text(str(int(total)))
 
 

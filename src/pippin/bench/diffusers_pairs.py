@@ -125,7 +125,7 @@ def _conditioned(
 def _to_diffusers_model(
     model: LatentDenoiser, denoiser: DenoiserConfig, conditioning: ConditioningConfig, side: int
 ) -> nn.Module:
-    configured = ModelSpec(
+    spec = ModelSpec(
         denoiser=denoiser,
         conditioning=conditioning,
         diffusion=DiffusionConfig(),
@@ -133,7 +133,7 @@ def _to_diffusers_model(
         latent_side=side,
         num_classes=NUM_CLASSES,
     )
-    reference = to_diffusers(configured, model.state_dict()).build()
+    reference = to_diffusers(spec, model.state_dict()).build()
     if denoiser.kind == "dit":
         for block in _blocks(reference):
             block.norm1.emb.time_proj.downscale_freq_shift = 0

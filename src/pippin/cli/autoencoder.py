@@ -171,7 +171,7 @@ def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> 
     from pippin.run.reconstruction import reconstruction_figures
     from pippin.system.files import write_json
 
-    network = trainer.averaged()
+    network = trainer.ema_network()
     batches = AFFINE_IMAGES // command.train.batch_size + 1
     affine = measure_affine(network, islice(training_batches(command, 0), batches))
     dtype = torch.float16 if command.half_precision else torch.float32

@@ -79,29 +79,29 @@ def main(argv: list[str]) -> int:
         prediction=command.prediction,
         weights=command.weights,
     )
-    placed, dtype = incoming.placed, getattr(torch, command.dtype)
-    check_cast(placed.model.state_dict(), dtype, str(command.path))
+    loaded, dtype = incoming.loaded, getattr(torch, command.dtype)
+    check_cast(loaded.model.state_dict(), dtype, str(command.path))
     trained = Trained(
-        source=f"{placed.source}: {command.path}",
+        source=f"{loaded.source}: {command.path}",
         recipe=incoming.recipe,
-        tensors=dict(placed.model.state_dict()),
-        weights=placed.weights,
+        tensors=dict(loaded.model.state_dict()),
+        weights=loaded.weights,
         images_seen=command.images_seen,
         lineage=(),
-        average=placed.average,
+        average=loaded.average,
     )
     lacking = export(trained, command.out, dtype, fetch=False)
     for note in (*incoming.notes, *lacking):
         print_text(f"note: {note}")
-    _list("not supported by pippin, dropped", placed.unused_tensors)
-    _list("missing in these weights, set to zero", placed.zero_filled)
+    _list("not supported by pippin, dropped", loaded.unused_tensors)
+    _list("missing in these weights, set to zero", loaded.zero_filled)
     count = sum(tensor.numel() for tensor in trained.tensors.values())
     diffusion = incoming.recipe.diffusion
     print_text(
-        f"converted: {command.out} ({placed.source}, {trained.said}, {count / 1e6:.2f} M "
+        f"converted: {command.out} ({loaded.source}, {trained.description}, {count / 1e6:.2f} M "
         f"parameters, schedule {diffusion.schedule}, prediction {diffusion.prediction}, "
         f"autoencoder {incoming.recipe.autoencoder.source})\n"
-        f"next: {_next(command.out, incoming.recipe, placed.weights)}"
+        f"next: {_next(command.out, incoming.recipe, loaded.weights)}"
     )
     return 0
 

@@ -119,18 +119,18 @@ def _import(argv: list[str]) -> int:
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     before = f", {report.before} of them imported before" if report.before else ""
-    print_text(f"{command.folder}: {report.pictures} images of {report.shards} shards{before}")
+    print_text(f"{command.folder}: {report.images} images of {report.shards} shards{before}")
     print_text(f"  {summary(report)}")
-    if 0 < report.labels < report.pictures:
+    if 0 < report.labels < report.images:
         print_text(
-            f"  note: {report.pictures - report.labels} images have no class, and training skips "
+            f"  note: {report.images - report.labels} images have no class, and training skips "
             "them; --label none imports all without classes, into another folder"
         )
-    for line in report.lost[:MAX_SKIPPED]:
+    for line in report.skipped[:MAX_SKIPPED]:
         print_text(f"  skipped, shard and row {line}")
-    if len(report.lost) > MAX_SKIPPED:
-        print_text(f"  and {len(report.lost) - MAX_SKIPPED} more")
-    if not report.pictures:
+    if len(report.skipped) > MAX_SKIPPED:
+        print_text(f"  and {len(report.skipped) - MAX_SKIPPED} more")
+    if not report.images:
         print_text(
             "nothing was imported: no row held an image; give the image column with --image "
             "and import into a new --folder"
@@ -154,7 +154,7 @@ def _check(argv: list[str]) -> int:
 
     try:
         report = _scan(command.data)
-        summary = summarise(report, command.data) if report.pictures else None
+        summary = summarise(report, command.data) if report.images else None
         print_text("\n".join(_described(command.data, report, summary)))
         check_skipped_share(report, command.data)
         if refusal := report.facts.refusal(command.data.path):
@@ -187,7 +187,7 @@ def _scan(config: ImagesConfig) -> "Scan":
 
 def _described(config: ImagesConfig, report: "Scan", summary: "Summary | None") -> list[str]:
     """Summary lines on files, classes and sizes."""
-    lines = [f"{config.path}: {len(report.pictures)} images ({report.layout})"]
+    lines = [f"{config.path}: {len(report.images)} images ({report.layout})"]
     if summary:
         lines += ["", *_classes(summary), "", *_sizes(summary)]
         if config.aspect_ratios:
@@ -196,12 +196,12 @@ def _described(config: ImagesConfig, report: "Scan", summary: "Summary | None") 
         lines += [f"rules applied: {rules or 'none'}", f"repeated files: {summary.repeated}"]
         lines += [f"note: {note}" for note in (*summary.notes, *_too_few(summary.splits))]
     lines += [f"skipped: {line}" for line in report.facts.skipped_lines()]
-    if report.passed_over:
-        others = ", ".join(f"{count} {suffix}" for suffix, count in report.passed_over.items())
+    if report.other_files:
+        others = ", ".join(f"{count} {suffix}" for suffix, count in report.other_files.items())
         lines.append(f"files that are not images: {others}")
-    if report.lost:
-        lines += ["", f"unreadable: {len(report.lost)} images ({report.lost_share:.1%})"]
-        lines += [f"  {image.name}: {image.reason}: {image.detail}" for image in report.lost]
+    if report.skipped:
+        lines += ["", f"unreadable: {len(report.skipped)} images ({report.skipped_share:.1%})"]
+        lines += [f"  {image.name}: {image.reason}: {image.detail}" for image in report.skipped]
     return lines
 
 

@@ -123,17 +123,17 @@ def _run(
 
     recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
     recipe = with_local_device(recipe)
-    with join_sampling_group(recipe) as crew:
+    with join_sampling_group(recipe) as sampling_group:
         own = None if isinstance(command, EvaluatePresetCommand) else command.data.path
         run = load_run(
             folder,
             recipe.sampling.weights,
             recipe=recipe,
-            crew=crew,
+            sampling_group=sampling_group,
             data_path=own,
             autoencoder=command.autoencoder,
         )
-        if not crew.world.first:
+        if not sampling_group.world.is_rank0:
             sample_as_worker(run)
             return None
         if isinstance(command, EvaluatePresetCommand):
@@ -148,11 +148,11 @@ def _preset_name(arguments: list[str]) -> PresetName | None:
     for position, argument in enumerate(arguments):
         option, equals, value = argument.partition("=")
         if option == "--preset":
-            given = value if equals else next(iter(arguments[position + 1 :]), "")
+            preset = value if equals else next(iter(arguments[position + 1 :]), "")
             for name in PRESETS:
-                if name == given:
+                if name == preset:
                     return name
-            raise ValueError(f"unknown preset {given!r}; choose from: {', '.join(PRESETS)}")
+            raise ValueError(f"unknown preset {preset!r}; choose from: {', '.join(PRESETS)}")
     return None
 
 

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
         from pippin.interop.diffusers_format import DIT_NOTE, EXTRA_FILE, write_folder
 
         tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
-        configured = model_spec(trained.located, tensors)
+        spec = model_spec(trained.located, tensors)
         facts = {
             "to": command.to,
             "weights": trained.weights,
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
         with writing_export(command.out, facts):
             if own is not None:
                 own.save(command.out / "vae")
-            exported = write_folder(command.out, configured, tensors, trained.weights)
+            exported = write_folder(command.out, spec, tensors, trained.weights)
         if exported.extra:
             print_text(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
         if trained.recipe.denoiser.kind == "dit":
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
                 f"the autoencoder in {command.out / 'vae'} applies them"
             )
         advice = f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
-    print_text(f"exported: {command.out}, {trained.said}; {advice}")
+    print_text(f"exported: {command.out}, {trained.description}; {advice}")
     return 0
 
 
@@ -104,8 +104,8 @@ def _trained(command: ExportCommand) -> "Trained":
     trained = load_trained_weights(command.run, command.weights)
     console = Console(stderr=True)
     if command.autoencoder is not None:
-        locations = {**trained.brought, AUTOENCODER: command.autoencoder}
-        trained = replace(trained, brought=locations)
+        locations = {**trained.bundled_paths, AUTOENCODER: command.autoencoder}
+        trained = replace(trained, bundled_paths=locations)
     if command.data.path is not None:
         inputs = inputs_in_folder(trained, command.data.path, console)
         trained = replace(trained, inputs=inputs)

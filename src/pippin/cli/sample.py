@@ -84,16 +84,16 @@ def main(argv: list[str]) -> int:
         text = replace(recipe.text, source=command.text_source, combine=combine)
         recipe = replace(recipe, text=text)
     recipe = with_local_device(recipe)
-    with join_sampling_group(recipe) as crew:
+    with join_sampling_group(recipe) as sampling_group:
         run = load_run(
             source,
             sampling.weights,
             recipe=recipe,
-            crew=crew,
+            sampling_group=sampling_group,
             data_path=command.data.path,
             autoencoder=command.autoencoder,
         )
-        if not crew.world.first:
+        if not sampling_group.world.is_rank0:
             sample_as_worker(run)
             return 0
         requested = _requested(run, command)
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int:
         )
         draw_into(run, prompts, seeds, sampling, out)
     images = f"{count} image{'' if count == 1 else 's'}"
-    print_text(f"{images} in {out}, sampled from {run.said}; grid: {out / GRID}")
+    print_text(f"{images} in {out}, sampled from {run.description}; grid: {out / GRID}")
     return 0
 
 
@@ -138,8 +138,8 @@ def _requested(run: "LoadedRun", command: SampleCommand) -> "list[Prompt]":
 
 def _count_note(requested: int, seeds: int, command: SampleCommand) -> str | None:
     """Note if the numbers of given prompts or labels and of seeds differ."""
-    given = bool(command.prompts or command.prompts_file or command.labels)
-    if not given or requested == seeds:
+    has_conditions = bool(command.prompts or command.prompts_file or command.labels)
+    if not has_conditions or requested == seeds:
         return None
     kind = "labels" if command.labels else "prompts"
     if requested > seeds:

@@ -76,9 +76,9 @@ def main(argv: list[str]) -> int:
     )
 
 
-def _seeds(given: tuple[str, ...]) -> tuple[int, ...]:
+def _seeds(texts: tuple[str, ...]) -> tuple[int, ...]:
     """Unique seeds in the given order, with a note for a single one, easily meant as a count."""
-    seeds = tuple(dict.fromkeys(seed for text in given for seed in parse_seeds(text)))
+    seeds = tuple(dict.fromkeys(seed for text in texts for seed in parse_seeds(text)))
     if len(seeds) == 1:
         _say(f"one training seed ({seeds[0]}): no verdict; --seeds 0 1 2 3 4, or 0:5, for five")
     return seeds

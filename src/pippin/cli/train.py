@@ -75,7 +75,7 @@ def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
 def _with_recorded_settings(recipe: Recipe, run: RunFolder, resume: Resume) -> Recipe:
     """Recipe of a resumed run whose record predates some settings: these get the values with which
     the run started."""
-    for path, value in run.missing_settings(recipe).items() if run.goes_on(resume) else ():
+    for path, value in run.missing_settings(recipe).items() if run.resumes(resume) else ():
         recipe = replace_at(recipe, path, value)
         _say(
             f"note: {run.path} started before the setting {path} existed, and resumes with {value}"
@@ -136,7 +136,7 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str]) -> int:
         _say(f"{stopped}; resume with --resume True --folder {folder}")
         return RESUMABLE
     except KeyboardInterrupt:
-        if not RunFolder(folder).begun:
+        if not RunFolder(folder).has_checkpoints:
             raise  # before the first checkpoint
         _say(f"stopped; resume from the last checkpoint with --resume True --folder {folder}")
         return RESUMABLE

@@ -80,19 +80,19 @@ def _strength(
 
 
 def apply_augmentation(
-    image: UInt8[Tensor, "3 height width"], look: Augmentation
+    image: UInt8[Tensor, "3 height width"], augmentation: Augmentation
 ) -> UInt8[Tensor, "3 height width"]:
     """Apply brightness, contrast, saturation, grain, then JPEG, in the order of a camera. Clean
     values leave every bit unchanged."""
-    brightness, contrast, saturation = look.colour_jitter
+    brightness, contrast, saturation = augmentation.colour_jitter
     if brightness != 1:
         image = functional.adjust_brightness(image, brightness)
     if contrast != 1:
         image = functional.adjust_contrast(image, contrast)
     if saturation != 1:
         image = functional.adjust_saturation(image, saturation)
-    if look.grain != CLEAN.grain:
-        image = add_grain(image, look.grain)
-    if look.jpeg_quality != CLEAN.jpeg_quality:
-        image = functional.jpeg(image, look.jpeg_quality)
+    if augmentation.grain != CLEAN.grain:
+        image = add_grain(image, augmentation.grain)
+    if augmentation.jpeg_quality != CLEAN.jpeg_quality:
+        image = functional.jpeg(image, augmentation.jpeg_quality)
     return image

@@ -20,7 +20,7 @@ class Bucket:
     """The images that are trained on at one size."""
 
     size: Size
-    pictures: Int[Tensor, " pictures"]
+    images: Int[Tensor, " images"]
     """Indices into the whole source, ascending; at least one."""
     moments: MomentSource
     """Moments of these images, in the same order."""
@@ -38,11 +38,11 @@ class BucketedMoments:
     def __init__(self, buckets: Sequence[Bucket]) -> None:
         self.buckets = tuple(buckets)
         self.num_views = self.buckets[0].moments.num_views
-        total = sum(len(bucket.pictures) for bucket in self.buckets)
+        total = sum(len(bucket.images) for bucket in self.buckets)
         self._bucket, self._place = torch.empty(2, total, dtype=torch.long)
         for number, bucket in enumerate(self.buckets):
-            self._bucket[bucket.pictures] = number
-            self._place[bucket.pictures] = torch.arange(len(bucket.pictures))
+            self._bucket[bucket.images] = number
+            self._place[bucket.images] = torch.arange(len(bucket.images))
 
     def __len__(self) -> int:
         """Number of images in one epoch."""
@@ -54,12 +54,10 @@ class BucketedMoments:
         Raises:
             ValueError: also if the images belong to several buckets.
         """
-        source, places = self.located(indices)
+        source, places = self.locate(indices)
         return source.fetch(places, views)
 
-    def located(
-        self, indices: Int[Tensor, " batch"]
-    ) -> tuple[MomentSource, Int[Tensor, " batch"]]:
+    def locate(self, indices: Int[Tensor, " batch"]) -> tuple[MomentSource, Int[Tensor, " batch"]]:
         """Moments of the bucket that holds the images, and their indices in it.
 
         Raises:
@@ -94,8 +92,8 @@ def bucketed_moments(
         [
             Bucket(
                 size=size,
-                pictures=torch.tensor(indices),
-                moments=moments_of(source.part(indices)),
+                images=torch.tensor(indices),
+                moments=moments_of(source.subset(indices)),
             )
             for size, indices in bucket_image_indices(source).items()
             if indices

@@ -35,7 +35,7 @@ class CaptionEncoder(Protocol):
         """Token features at every position, mask of a caption's own tokens, pooled vector."""
         ...
 
-    def cuts(self, captions: Sequence[str], num_tokens: int) -> Sequence[TruncatedCaption]:
+    def truncated(self, captions: Sequence[str], num_tokens: int) -> Sequence[TruncatedCaption]:
         """Captions that are truncated to ``num_tokens``."""
         ...
 
@@ -78,7 +78,7 @@ class CaptionBank:
             pooled=None if pooled is None else pooled.float(),
         )
 
-    def is_cut(self) -> Bool[Tensor, " captions"] | None:
+    def is_truncated(self) -> Bool[Tensor, " captions"] | None:
         """Flag of each row, True for a truncated caption. None if unknown: shards of older
         versions have no flags, and their captions may fill all positions."""
         flags = []
@@ -224,7 +224,7 @@ class _Builder:
         for first in range(0, len(captions), BATCH):
             batch = captions[first : first + BATCH]
             parts.append(encoder.encode(batch, num_tokens))
-            cut |= {truncated.caption for truncated in encoder.cuts(batch, num_tokens)}
+            cut |= {truncated.caption for truncated in encoder.truncated(batch, num_tokens)}
             done = min(first + BATCH, len(captions))
             self.progress(claims.rows_done(total) + done, total)
         columns = {

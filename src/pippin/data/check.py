@@ -53,10 +53,10 @@ def summarise(scan: Scan, config: ImagesConfig) -> Summary:
     """Summarise counts, sizes, rules and warnings.
 
     Args:
-        found: scan with at least one image.
+        scan: scan with at least one image.
         config: configuration of the scan.
     """
-    images = scan.pictures
+    images = scan.images
     parts = split_images(images, config.held_out_share)
     in_class = {split: Counter(p.label for p in part) for split, part in parts.items()}
     classes = {
@@ -99,9 +99,9 @@ def _notes(scan: Scan, config: ImagesConfig, classes: dict[str, dict[Split, int]
         )
     if empty := [name for name, count in classes.items() if not count["train"]]:
         notes.append(f"these classes have no training images: {', '.join(empty)}")
-    if conflicts := _in_several_classes(scan.pictures):
+    if conflicts := _in_several_classes(scan.images):
         notes.append(f"{conflicts} images with the same bytes have different classes")
-    views = [(p.size, config.view_size(p.size)) for p in scan.pictures]
+    views = [(p.size, config.view_size(p.size)) for p in scan.images]
     small = sum(any(a < b for a, b in zip(size, view, strict=True)) for size, view in views)
     if small:
         below = (
@@ -115,9 +115,9 @@ def _notes(scan: Scan, config: ImagesConfig, classes: dict[str, dict[Split, int]
 
 def _captions(scan: Scan) -> str:
     """Number of captions of each kind, and the fallback for images without captions."""
-    total = len(scan.pictures)
+    total = len(scan.images)
     missing = {
-        kind: sum(kind not in image.captions for image in scan.pictures)
+        kind: sum(kind not in image.captions for image in scan.images)
         for kind in scan.caption_kinds
     }
     if not missing or min(missing.values()) == total:

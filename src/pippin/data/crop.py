@@ -25,7 +25,7 @@ def draw_control(
     generator: torch.Generator,
     *,
     size: Size,
-    look: Augmentation = CLEAN,
+    augmentation: Augmentation = CLEAN,
     copula: ClassCopula = INDEPENDENT,
 ) -> Control:
     """Draw a crop with the training image's aspect ratio, and a flip.
@@ -41,7 +41,8 @@ def draw_control(
         config: range of crop sizes, flip probability and share of local views.
         generator: random stream of the view.
         size: size of the training image, in pixels.
-        look: augmentation to record; see :func:`pippin.data.augmentation.draw_augmentation`.
+        augmentation: augmentation to record; see
+            :func:`pippin.data.augmentation.draw_augmentation`.
         copula: correlation of corner and flip with the class.
     """
     share, top, left, flip, local = torch.rand(5, generator=generator).tolist()
@@ -60,7 +61,7 @@ def draw_control(
         crop_corner=corner,
         crop_size=crop,
         flip=flip < config.flip_probability,
-        **vars(look),
+        **vars(augmentation),
     )
 
 

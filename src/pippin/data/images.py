@@ -50,22 +50,22 @@ class ImageFolderSource:
         self.class_names: tuple[str, ...] = result.class_names
         self.layout: str | None = result.layout
         self.decoder = f"Pillow {PIL.__version__}"
-        self.lost = result.lost
+        self.skipped = result.skipped
         self.facts = result.facts
         self.caption_kinds = result.caption_kinds
         self.earlier_class_names = result.earlier_class_names
-        self._splits = split_images(result.pictures, config.held_out_share)
+        self._splits = split_images(result.images, config.held_out_share)
         self._items = self._items_of(split)
 
     def __len__(self) -> int:
         """Number of images in one epoch."""
         return len(self._items)
 
-    def part(self, indices: Sequence[int]) -> "ImageFolderSource":
+    def subset(self, indices: Sequence[int]) -> "ImageFolderSource":
         """Subset of the images as a source; keys, and therefore random draws, stay the same."""
         return self._of([self._items[index] for index in indices])
 
-    def of_split(self, split: Split) -> "ImageFolderSource":
+    def with_split(self, split: Split) -> "ImageFolderSource":
         """Another split of the same scan; the folder is not scanned again."""
         source = self._of(self._items_of(split))
         source.split = split
@@ -82,7 +82,7 @@ class ImageFolderSource:
         chosen._items = items
         return chosen
 
-    def picture(self, index: int) -> ScannedImage:
+    def record(self, index: int) -> ScannedImage:
         """Record of one image: file, class, captions and size."""
         return self._items[index]
 

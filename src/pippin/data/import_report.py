@@ -19,12 +19,12 @@ def summary(imported: ImportResult) -> str:
         for role in roles
         if imported.taken[role]
     ]
-    rows = imported.pictures + len(imported.lost)
+    rows = imported.images + len(imported.skipped)
     classes = f" ({len(imported.classes)} classes)" if imported.classes else ""
     parts = [
         *columns,
-        f"{rows} rows: {imported.pictures} with image, {imported.captions} with caption, "
-        f"{imported.labels} with class{classes}, {len(imported.lost)} skipped",
+        f"{rows} rows: {imported.images} with image, {imported.captions} with caption, "
+        f"{imported.labels} with class{classes}, {len(imported.skipped)} skipped",
         f"ignored: {_counts(imported.unread) or 'nothing'}",
     ]
     if imported.statuses:

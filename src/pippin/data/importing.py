@@ -39,8 +39,8 @@ class ImportResult:
     shards: int
     before: int
     """Shards from earlier calls."""
-    pictures: int = 0
-    lost: tuple[str, ...] = ()
+    images: int = 0
+    skipped: tuple[str, ...] = ()
     """Skipped rows as ``SHARD ROW: reason``."""
     captions: int = 0
     """Number of images with a caption."""
@@ -135,8 +135,8 @@ def _add_folders(part: Part, stem: str, classes: FolderClasses) -> None:
 
 def _count(imported: ImportResult, part: Part) -> None:
     labels = [row["label"] for row in part.rows if "label" in row]
-    imported.pictures += len(part.rows)
-    imported.lost += tuple(part.lost)
+    imported.images += len(part.rows)
+    imported.skipped += tuple(part.lost)
     imported.captions += sum("text" in row for row in part.rows)
     imported.labels += len(labels)
     imported.classes.update(labels)

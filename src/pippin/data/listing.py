@@ -76,12 +76,12 @@ class Listing:
     layout: Layout
     caption_kinds: tuple[str, ...] = ()
     entries: list[Entry] = field(default_factory=list)
-    lost: list[SkippedImage] = field(default_factory=list)
+    skipped: list[SkippedImage] = field(default_factory=list)
     texts: dict[str, Path] = field(default_factory=dict)
     """Name -> path of possible caption files."""
     unread_captions: int = 0
     """Number of images with caption files that a metadata file without captions overrides."""
-    passed_over: Counter[str] = field(default_factory=Counter)
+    other_files: Counter[str] = field(default_factory=Counter)
     """Suffix -> number of files that are not images."""
     facts: LayoutFacts = field(default_factory=LayoutFacts)
 
@@ -96,7 +96,7 @@ class Listing:
 
     def skip(self, name: str, reason: ImageSkipReason, detail: str) -> None:
         """Record a skipped image."""
-        self.lost.append(SkippedImage(name=name, reason=reason, detail=detail))
+        self.skipped.append(SkippedImage(name=name, reason=reason, detail=detail))
 
 
 def list_pictures(config: ImagesConfig) -> Listing:
@@ -122,7 +122,7 @@ def list_pictures(config: ImagesConfig) -> Listing:
     metadata = read_metadata(path) if path else None
     listing = Listing(layout="metadata" if metadata else "flat")
     files = find_images(folder)
-    listing.passed_over = Counter(
+    listing.other_files = Counter(
         Path(name).suffix.lower() or "no suffix" for name in files.others
     )
     listing.texts = _texts(files.others)
@@ -137,7 +137,7 @@ def list_pictures(config: ImagesConfig) -> Listing:
         _by_metadata(listing, metadata, files)
     else:
         _by_folder(listing, files)
-    if not listing.entries and not listing.lost:
+    if not listing.entries and not listing.skipped:
         skipped = "".join(f"; skipped: {line}" for line in listing.facts.skipped_lines())
         raise InvalidSourceError(
             f"{folder} and its subfolders hold no image; allowed are {', '.join(SUFFIXES)} "
@@ -164,7 +164,7 @@ def _by_folder(listing: Listing, folder_images: FolderImages) -> None:
         listing.layout = "class folders"
     places = beside(files, listing.texts)
     listing.caption_kinds = (MAIN,) if places else ()
-    listing.passed_over -= Counter(path.suffix.lower() for path in set(places.values()))
+    listing.other_files -= Counter(path.suffix.lower() for path in set(places.values()))
     captions = read_captions(places)
     for name in sorted(files):
         label, slash, _ = name.partition("/")

@@ -151,7 +151,7 @@ class LatentLoader:
         if self._captions is not None:
             text = self._captions(indices, step, self._batch_size, self._part)
         return Batch(
-            latents=self._encoder.draw(moments, to_device(noise[self._part], self._device)),
+            latents=self._encoder.sample(moments, to_device(noise[self._part], self._device)),
             conditions=Conditions(label=sample.label, text=text, control=sample.control),
             index=indices,
         )
@@ -180,14 +180,14 @@ class _Steps(Dataset):
         """Number of images of each bucket; without buckets there is one."""
         if self.buckets is None:
             return [len(self.source)]
-        return [len(bucket.pictures) for bucket in self.buckets]
+        return [len(bucket.images) for bucket in self.buckets]
 
     def __getitem__(self, turn: BucketTurn) -> tuple[Tensor, MomentBatch | ViewBatch]:
         samples = self.samples[turn.bucket]
         indices, views = samples.keys(turn.number * self.batch_size, self.batch_size)
         indices, views = indices[self.part], views[self.part]
         if self.buckets is not None:
-            indices = self.buckets[turn.bucket].pictures[indices]
+            indices = self.buckets[turn.bucket].images[indices]
         source, places = self._locate(indices)
         if isinstance(source, EncodedViews):
             return indices, source.images(places, views)
@@ -199,11 +199,11 @@ class _Steps(Dataset):
             return sample
         source, _ = self._locate(indices)
         assert isinstance(source, EncodedViews)
-        return source.encoded(sample)
+        return source.encode(sample)
 
     def _locate(self, indices: Tensor) -> tuple[MomentSource, Tensor]:
         if isinstance(self.source, BucketedMoments):
-            return self.source.located(indices)
+            return self.source.locate(indices)
         return self.source, indices
 
 

@@ -28,7 +28,7 @@ class Encoder(Protocol):
         """Posterior moments of images in [-1, 1]."""
         ...
 
-    def draw(self, moments: Moments, noise: Latents) -> Latents:
+    def sample(self, moments: Moments, noise: Latents) -> Latents:
         """Normalised latents: mean + std * noise, then the autoencoder's affine."""
         ...
 
@@ -95,14 +95,14 @@ class EncodedViews:
 
     def fetch(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> MomentBatch:
         """See :class:`MomentSource`."""
-        return self.encoded(self.images(indices, views))
+        return self.encode(self.images(indices, views))
 
     def images(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> ViewBatch:
         """Prepare the images: the first half of :meth:`fetch`, for workers without an encoder."""
         check_range("image index", indices, len(self))
         return make_views(self._source, indices.tolist(), views.tolist(), self._size)
 
-    def encoded(self, batch: ViewBatch) -> MomentBatch:
+    def encode(self, batch: ViewBatch) -> MomentBatch:
         """Encode the images: the second half of :meth:`fetch`, in the process with the encoder."""
         parts = [
             encode_images(self._encoder, images, self._device)

@@ -63,7 +63,7 @@ class OpenMojiSource:
         self.class_names: tuple[str, ...] = CLASSES
         self.layout: str | None = None
         self.decoder = renderer()
-        self.lost = ()
+        self.skipped = ()
         self.probe_side = CLEAN_SIZE.height
         emojis = emojis_of_split(split)
         all_tones = config.tones == "all"
@@ -83,7 +83,7 @@ class OpenMojiSource:
         """Number of images in one epoch."""
         return len(self._items)
 
-    def picture(self, index: int) -> Emoji:
+    def emoji(self, index: int) -> Emoji:
         """Table row of one emoji: name, tags, family, ..."""
         return self._items[index].emoji
 
@@ -93,7 +93,7 @@ class OpenMojiSource:
 
     def name(self, index: int) -> str:
         """OpenMoji annotation, such as "cat face"."""
-        return self.picture(index).name
+        return self.emoji(index).name
 
     def captions(self, index: int) -> dict[str, str]:
         """Captions ``name``; ``style``: name and art; ``tags``: name and OpenMoji's tags."""
@@ -107,7 +107,7 @@ class OpenMojiSource:
 
     def label(self, index: int) -> int:
         """Class id, an index into ``class_names``."""
-        return CLASSES.index(self.picture(index).group)
+        return CLASSES.index(self.emoji(index).group)
 
     def original_size(self, index: int) -> Size:
         """Random size of this image from the size distribution, the same for every view."""
@@ -117,7 +117,7 @@ class OpenMojiSource:
     def drawing(self, index: int, view: int | None = None) -> str:
         """Hexcode of the drawing of a view; None = the untoned one."""
         if view is None or self.config.tones != "one-per-view":
-            return self.picture(index).hexcode
+            return self.emoji(index).hexcode
         variants = self._variants[self._items[index]]
         share = float(uniform((1,), "view", self.config.seed, self.key(index), view, "tone"))
         return variants[int(share * len(variants))]

@@ -74,7 +74,7 @@ def add_caption_column(data: ImagesConfig, column: str, captions: Mapping[str, s
     place = find_metadata(folder, data.metadata)
     if place is None:
         listing = list_pictures(data)
-        if skipped := [image for image in listing.lost if image.reason == "unreadable caption"]:
+        if skipped := [image for image in listing.skipped if image.reason == "unreadable caption"]:
             raise ValueError(
                 f"{skipped[0].name}: {skipped[0].detail}. Repair it first: the new metadata file "
                 f"would omit {len(skipped)} images; `pippin data check` lists them"

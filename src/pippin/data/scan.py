@@ -110,12 +110,12 @@ class Scan:
     """Scan result of a custom data set."""
 
     layout: Layout
-    pictures: tuple[ScannedImage, ...]
+    images: tuple[ScannedImage, ...]
     """Sorted by name."""
     class_names: tuple[str, ...]
     """Class names: numbers by value, then other names in lexicographic order."""
-    lost: tuple[SkippedImage, ...]
-    passed_over: Mapping[str, int]
+    skipped: tuple[SkippedImage, ...]
+    other_files: Mapping[str, int]
     """Suffix -> number of files that are not images."""
     caption_kinds: tuple[str, ...]
     """Kinds of captions of the source's columns."""
@@ -128,13 +128,13 @@ class Scan:
     difference."""
 
     @property
-    def lost_share(self) -> float:
+    def skipped_share(self) -> float:
         """Share of skipped images."""
-        return len(self.lost) / max(1, len(self.lost) + len(self.pictures))
+        return len(self.skipped) / max(1, len(self.skipped) + len(self.images))
 
     def skip_counts(self) -> dict[ImageSkipReason, int]:
         """Reason -> number of skipped images, the most frequent first."""
-        return dict(Counter(image.reason for image in self.lost).most_common())
+        return dict(Counter(image.reason for image in self.skipped).most_common())
 
 
 def scan(config: ImagesConfig, *, fresh: bool = False, progress: Progress | None = None) -> Scan:
@@ -164,30 +164,30 @@ def check_skipped_share(result: Scan, config: ImagesConfig) -> None:
     Raises:
         InvalidSourceError: with the count of each reason and the first files.
     """
-    total = len(result.lost) + len(result.pictures)
-    if result.lost_share > config.max_lost_share:
+    total = len(result.skipped) + len(result.images)
+    if result.skipped_share > config.max_lost_share:
         counts = ", ".join(f"{count} {reason}" for reason, count in result.skip_counts().items())
         first = "".join(
             f"\n  {image.name}: {image.reason}: {image.detail}"
-            for image in result.lost[:MAX_LISTED]
+            for image in result.skipped[:MAX_LISTED]
         )
         raise InvalidSourceError(
-            f"{config.path}: {len(result.lost)} of {total} images would be skipped, more than the "
-            f"allowed share of {config.max_lost_share:g}: {counts}. Repair or remove them, or "
+            f"{config.path}: {len(result.skipped)} of {total} images would be skipped, more than "
+            f"the allowed share of {config.max_lost_share:g}: {counts}. Repair or remove them, or "
             f"allow more with --data.max-lost-share.{_archives(result)}\nThe first:{first}\n"
             f"`pippin data check {config.path}` lists all"
         )
-    if len({image.sha256 for image in result.pictures}) < 2:
+    if len({image.sha256 for image in result.images}) < 2:
         raise InvalidSourceError(
-            f"{config.path} has {len(result.pictures)} usable images; at least 2 different ones "
+            f"{config.path} has {len(result.images)} usable images; at least 2 different ones "
             "are needed: one to train on, one held out"
         )
 
 
 def _archives(result: Scan) -> str:
     """Advice about archives, if images are missing that they may contain."""
-    suffixes = [suffix for suffix in ARCHIVES if suffix in result.passed_over]
-    any_missing = any(image.reason == "missing" for image in result.lost)
+    suffixes = [suffix for suffix in ARCHIVES if suffix in result.other_files]
+    any_missing = any(image.reason == "missing" for image in result.skipped)
     if not (any_missing and suffixes):
         return ""
     return f" {', '.join(suffixes)} files are not opened: unpack them first."
@@ -236,7 +236,7 @@ def _record(path: Path, before: FileRecord | None) -> FileRecord:
 
 def _select(listing: Listing, files: Mapping[str, FileRecord], min_side: int) -> Scan:
     """Select usable images and skipped ones."""
-    skipped, usable = list(listing.lost), []
+    skipped, usable = list(listing.skipped), []
     for entry in listing.entries:
         record = files[entry.name]
         if reason := _skip_reason(record, min_side):
@@ -259,10 +259,10 @@ def _select(listing: Listing, files: Mapping[str, FileRecord], min_side: int) ->
     )
     return Scan(
         layout=listing.layout,
-        pictures=images,
+        images=images,
         class_names=class_names,
-        lost=tuple(sorted(skipped, key=lambda image: image.name)),
-        passed_over=dict(listing.passed_over.most_common()),
+        skipped=tuple(sorted(skipped, key=lambda image: image.name)),
+        other_files=dict(listing.other_files.most_common()),
         caption_kinds=listing.caption_kinds,
         unread_captions=listing.unread_captions,
         facts=listing.facts,

@@ -34,7 +34,7 @@ class ImageSource(Protocol):
         ...
 
     @property
-    def lost(self) -> Sequence[SkippedImage]:
+    def skipped(self) -> Sequence[SkippedImage]:
         """Skipped images of both splits."""
         ...
 

@@ -47,11 +47,13 @@ def view_control(source: ImageSource, index: int, view: int, size: Size | None =
     copula = (
         source.class_copula(index) if isinstance(source, ClassCorrelatedSource) else INDEPENDENT
     )
-    look = draw_augmentation(config.look, generator("view", *key, "look"), copula)
+    augmentation = draw_augmentation(config.look, generator("view", *key, "look"), copula)
     original_size = source.original_size(index)
     size = size or config.view_size(original_size)
     draws = generator("view", *key, "crop")
-    return draw_control(original_size, config.crop_law, draws, size=size, look=look, copula=copula)
+    return draw_control(
+        original_size, config.crop_law, draws, size=size, augmentation=augmentation, copula=copula
+    )
 
 
 def make_view(source: ImageSource, index: int, view: int, size: Size | None = None) -> View:

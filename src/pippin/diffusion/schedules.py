@@ -217,9 +217,9 @@ def _factor(log_ratio: Tensor, variance_preserving: bool) -> Tensor:
     return torch.sigmoid(log_ratio / 2)
 
 
-def cast_like(result: Tensor, given: Tensor) -> Tensor:
+def cast_like(result: Tensor, reference: Tensor) -> Tensor:
     """Cast a float64 result to the precision that schedules return for this input."""
-    return result if given.dtype == torch.float64 else result.float()
+    return result if reference.dtype == torch.float64 else result.float()
 
 
 def _check_steps(steps: int, limit: int | None) -> None:

@@ -172,7 +172,7 @@ class Autoencoder(nn.Module):
         """Inverse of :meth:`normalise`, in fp32."""
         return latents.float() * self.scale + self.shift
 
-    def draw(
+    def sample(
         self, moments: Moments, noise: Float[Tensor, "batch channels height width"]
     ) -> Latents:
         """Sample the posterior and normalise.

@@ -62,7 +62,7 @@ class Captioner:
         """Number of captions so far that ``max_tokens`` truncated."""
 
     @torch.no_grad()
-    def describe(self, images: Sequence[UInt8[Tensor, "3 _ _"]]) -> list[str]:
+    def generate_captions(self, images: Sequence[UInt8[Tensor, "3 _ _"]]) -> list[str]:
         """Generate a one-line caption of each image; images may have any size."""
         if not images:
             return []

@@ -104,7 +104,7 @@ class TextEncoder:
         """Encode captions to features, on the CPU in fp32.
 
         Args:
-            captions: any text; longer captions are truncated (see :meth:`cuts`), and invalid
+            captions: any text; longer captions are truncated (see :meth:`truncated`), and invalid
                 Unicode is replaced.
             num_tokens: number of token positions.
 
@@ -128,7 +128,7 @@ class TextEncoder:
             pooled=pooled[-1] if pooled else None,
         )
 
-    def cuts(self, captions: Sequence[str], num_tokens: int) -> list[TruncatedCaption]:
+    def truncated(self, captions: Sequence[str], num_tokens: int) -> list[TruncatedCaption]:
         """Captions that :meth:`encode` truncates: one entry for each truncating encoder, in the
         order of encoders."""
         limits = [num_tokens] * len(self._parts)
@@ -138,7 +138,7 @@ class TextEncoder:
         return [
             truncated
             for part, limit in zip(self._parts, limits, strict=True)
-            for truncated in part.cuts(captions, limit)
+            for truncated in part.truncated(captions, limit)
         ]
 
 
@@ -158,14 +158,14 @@ def _check_sd3(parts: Sequence["_SingleEncoder"]) -> None:
     Raises:
         ValueError: with the given encoders.
     """
-    given = [f"{part.source} ({part.kind}, width {part.width})" for part in parts]
+    encoders = [f"{part.source} ({part.kind}, width {part.width})" for part in parts]
     first, second, t5 = parts
     fit = [part.kind for part in parts] == ["clip", "clip", "t5"]
     projected = None not in (first.pooled_width, second.pooled_width)
     if not fit or not projected or first.width + second.width > t5.width:
         raise ValueError(
             "text.combine sd3 needs as text.source two CLIPs with a text_projection and then a "
-            f"T5 that is at least as wide as both; got {', '.join(given)}"
+            f"T5 that is at least as wide as both; got {', '.join(encoders)}"
         )
 
 
@@ -272,7 +272,7 @@ class _SingleEncoder:
         tokens = tokens.float().cpu()
         return tokens, mask, self._pooled(output, tokens, mask)
 
-    def cuts(self, captions: Sequence[str], num_tokens: int) -> list[TruncatedCaption]:
+    def truncated(self, captions: Sequence[str], num_tokens: int) -> list[TruncatedCaption]:
         """Captions with more than ``num_tokens`` tokens."""
         if not captions:
             return []

@@ -222,7 +222,7 @@ class AutoencoderTrainer:
             list(self.average.values()), [p.detach() for p in self.network.parameters()], weight
         )
 
-    def averaged(self) -> AutoencoderKL:
+    def ema_network(self) -> AutoencoderKL:
         """Copy of the network with EMA weights, the result of the run."""
         network = build_network(self.config).to(self.device).eval()
         network.load_state_dict(self.average)

@@ -198,7 +198,7 @@ def _jackknife_measure(
         low=low,
         high=high,
         interval_over="samples",
-        n=len(jackknife.left_out),
+        n=len(jackknife.leave_one_out),
         unit=unit,
         better=better,
         protocol=protocol | {"interval": "jackknife over generated images"},

@@ -80,7 +80,7 @@ class Features:
             "input_size": self.input_size,
         }
 
-    def part(self, rows: Int[Tensor, " rows"], image_hash: str) -> "Features":
+    def subset(self, rows: Int[Tensor, " rows"], image_hash: str) -> "Features":
         """Features of a subset of the images, in the order of ``rows``."""
         return replace(
             self,

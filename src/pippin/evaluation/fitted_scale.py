@@ -42,7 +42,7 @@ def fitted_scale(
     Raises:
         ValueError: fewer than five scales, or samples that do not pair up.
     """
-    counts = {len(jackknife.left_out) for jackknife in distances}
+    counts = {len(jackknife.leave_one_out) for jackknife in distances}
     if len(scales) < MIN_SCALES or len(scales) != len(distances) or len(counts) != 1:
         raise ValueError(
             f"a fit needs the distances at {MIN_SCALES} scales or more over equally many images; "
@@ -50,11 +50,11 @@ def fitted_scale(
         )
     scale_values = torch.tensor(scales, dtype=torch.float64)
     values = torch.tensor([jackknife.value for jackknife in distances], dtype=torch.float64)
-    left_out = torch.stack(
-        [jackknife.left_out.double() for jackknife in distances], 1
+    leave_one_out = torch.stack(
+        [jackknife.leave_one_out.double() for jackknife in distances], 1
     )  # (images, scales)
-    n = len(left_out)
-    pseudo = n * values - (n - 1) * left_out
+    n = len(leave_one_out)
+    pseudo = n * values - (n - 1) * leave_one_out
     resampling = generator("subset", seed, "bootstrap", "fitted scale")
     resampled = torch.stack(
         [

@@ -39,7 +39,7 @@ class GaussianStatistics:
         return cls(count=0, mean=zeros[0].clone(), scatter=zeros)
 
     @classmethod
-    def of(cls, values: Float[Tensor, "batch dim"]) -> "GaussianStatistics":
+    def from_features(cls, values: Float[Tensor, "batch dim"]) -> "GaussianStatistics":
         """Statistics of one batch."""
         values = values.detach().double().cpu()
         if len(values) == 0:

@@ -36,10 +36,10 @@ def frechet_measures(
     Raises:
         ValueError: different dimensions, or fewer than two images on a side.
     """
-    statistics = GaussianStatistics.of(generated.values)
+    statistics = GaussianStatistics.from_features(generated.values)
     pairs = {"FD": (statistics, reference.pooled)}
     if generated.spatial is not None and reference.spatial is not None:
-        pairs["sFD"] = (GaussianStatistics.of(generated.spatial), reference.spatial)
+        pairs["sFD"] = (GaussianStatistics.from_features(generated.spatial), reference.spatial)
     return [
         Measure(
             name=official_metric_name(kind, generated.extractor),

@@ -51,12 +51,12 @@ def kernel_distance(
     total, cross_total = within_sums.sum(), cross_means.sum()
     reference_within = unbiased_within(y) if within is None else within
     value = total / (n * (n - 1)) + reference_within - 2 * cross_total / n
-    left_out = (
+    leave_one_out = (
         (total - 2 * within_sums) / ((n - 1) * (n - 2))
         + reference_within
         - 2 * (cross_total - cross_means) / (n - 1)
     )
-    return Jackknife(value=float(value), left_out=left_out)
+    return Jackknife(value=float(value), leave_one_out=leave_one_out)
 
 
 def subset_distances(

@@ -59,7 +59,7 @@ class Jackknife:
     """Statistic of n samples, and its n leave-one-out values."""
 
     value: float
-    left_out: Float[Tensor, " n"]
+    leave_one_out: Float[Tensor, " n"]
 
     def interval(
         self, lowest: float = -math.inf, highest: float = math.inf
@@ -69,7 +69,7 @@ class Jackknife:
         On average that standard error is not too small, for any statistic. The interval is clipped
         to the bounds of the statistic.
         """
-        values = self.left_out.double()
+        values = self.leave_one_out.double()
         n = len(values)
         error = math.sqrt((n - 1) / n * float((values - values.mean()).square().sum()))
         low, high = self.value - NORMAL_95 * error, self.value + NORMAL_95 * error

@@ -91,7 +91,7 @@ class _Count:
 
     def __init__(self, columns: int) -> None:
         self.total = 0.0
-        self.left_out = torch.zeros(columns, dtype=torch.float64)
+        self.leave_one_out = torch.zeros(columns, dtype=torch.float64)
 
     def add(self, hits: Tensor, gained: Tensor | None = None) -> None:
         """Add rows; ``gained`` (rows, columns) are hits gained when a column is left out."""
@@ -100,10 +100,10 @@ class _Count:
         remaining = counts - hits.long()
         if gained is not None:
             remaining = remaining + gained
-        self.left_out += (remaining > 0).sum(0)
+        self.leave_one_out += (remaining > 0).sum(0)
 
     def share(self, rows: int) -> Jackknife:
-        return Jackknife(value=self.total / rows, left_out=self.left_out / rows)
+        return Jackknife(value=self.total / rows, leave_one_out=self.leave_one_out / rows)
 
 
 def _gains(
@@ -122,7 +122,7 @@ def _gains(
 
 def _mean(values: Float64[Tensor, " n"]) -> Jackknife:
     n = len(values)
-    return Jackknife(value=float(values.mean()), left_out=(values.sum() - values) / (n - 1))
+    return Jackknife(value=float(values.mean()), leave_one_out=(values.sum() - values) / (n - 1))
 
 
 def _nearest(

@@ -53,8 +53,8 @@ def statistics_of(features: Features) -> ReferenceStatistics:
     """Statistics of precomputed features."""
     spatial = features.spatial
     return ReferenceStatistics(
-        pooled=GaussianStatistics.of(features.values),
-        spatial=None if spatial is None else GaussianStatistics.of(spatial),
+        pooled=GaussianStatistics.from_features(features.values),
+        spatial=None if spatial is None else GaussianStatistics.from_features(spatial),
         extractor=features.extractor,
         fingerprint=features.fingerprint,
         input_size=features.input_size,
@@ -80,7 +80,7 @@ def stream_statistics(extractor: FeatureExtractor, batches: ImageStream) -> Refe
         features = outputs(extractor, images)
         for name in ("values", "spatial"):
             if name in features:
-                batch_statistics = GaussianStatistics.of(features[name])
+                batch_statistics = GaussianStatistics.from_features(features[name])
                 statistics[name] = (
                     statistics[name].merge(batch_statistics)
                     if name in statistics

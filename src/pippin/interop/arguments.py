@@ -44,11 +44,11 @@ class Arguments:
 
     Args:
         source: name of the class, for messages.
-        given: arguments by name.
+        arguments: arguments by name.
     """
 
-    def __init__(self, source: str, given: Mapping[str, Any]) -> None:
-        self.source, self._remaining = source, dict(given)
+    def __init__(self, source: str, arguments: Mapping[str, Any]) -> None:
+        self.source, self._remaining = source, dict(arguments)
 
     def take(self, name: str, default: Any) -> Any:
         """Read an argument, or the default of the published class.

@@ -55,7 +55,7 @@ SD_VAE = "stabilityai/sd-vae-ft-mse"
 class ConvertedModel:
     """Converted model with its recipe."""
 
-    placed: LoadedModel
+    loaded: LoadedModel
     recipe: Recipe
     notes: tuple[str, ...]
     """Choices, and skipped parts of the source."""
@@ -109,16 +109,16 @@ def convert(
         loaded, notes = _read_file(source, path, _arguments(arguments), key, schedule, prediction)
     loaded, kind_notes = _with_weight_kind(loaded, path, weights)
     notes = (*notes, *kind_notes)
-    recipe = converted_recipe(loaded.configured, autoencoder)
+    recipe = converted_recipe(loaded.spec, autoencoder)
     check_objective(recipe.diffusion, recipe.denoiser)
     if NULL_CLASS in loaded.zero_filled:  # never trained, so guidance is impossible
         recipe = _unguided(recipe)
     if set(loaded.zero_filled) & set(NULL_CAPTION):
         recipe = _with_empty_null(recipe)
-    notes = (*notes, *loaded.configured.notes, *_autoencoder_notes(recipe, loaded.configured))
+    notes = (*notes, *loaded.spec.notes, *_autoencoder_notes(recipe, loaded.spec))
     if not has_own_autoencoder:
-        notes = (*notes, *_affine_notes(recipe, loaded.configured))
-    return ConvertedModel(placed=loaded, recipe=recipe, notes=notes)
+        notes = (*notes, *_affine_notes(recipe, loaded.spec))
+    return ConvertedModel(loaded=loaded, recipe=recipe, notes=notes)
 
 
 def _read_file(
@@ -131,20 +131,20 @@ def _read_file(
 ) -> tuple[LoadedModel, tuple[str, ...]]:
     """Model of a file of a published class's weights, and notes."""
     weights = read_weights(path, ANCHOR_TENSORS[source], key)
-    given, notes = _with_side(source, weights.tensors, arguments)
-    published = configure(source, given).diffusion
+    arguments, notes = _with_side(source, weights.tensors, arguments)
+    published = configure(source, arguments).diffusion
     diffusion = resolve_process(published, schedule, prediction)
     process_notes = check_process(
         path, weights, published, None if diffusion is published else diffusion
     )
-    loaded: LoadedModel = load_reference(source, weights.tensors, **given)
-    configured = replace(loaded.configured, diffusion=diffusion)
-    loaded = replace(loaded, configured=configured, weights=weights.kind)
+    loaded: LoadedModel = load_reference(source, weights.tensors, **arguments)
+    spec = replace(loaded.spec, diffusion=diffusion)
+    loaded = replace(loaded, spec=spec, weights=weights.kind)
     return loaded, (*weights.notes, *notes, *process_notes)
 
 
 def _with_weight_kind(
-    loaded: LoadedModel, path: Path, given: str | None
+    loaded: LoadedModel, path: Path, kind: str | None
 ) -> tuple[LoadedModel, tuple[str, ...]]:
     """Model with the kind of its weights, and a note if the kind is unknown."""
     if loaded.weights == UNKNOWN_WEIGHTS:
@@ -152,32 +152,32 @@ def _with_weight_kind(
             "it is unknown whether these weights are raw or averaged, since their names do not "
             "say; --weights raw or --weights ema records it"
         )
-        return replace(loaded, weights=given or UNKNOWN_WEIGHTS), () if given else (note,)
-    if given not in (None, loaded.weights):
+        return replace(loaded, weights=kind or UNKNOWN_WEIGHTS), () if kind else (note,)
+    if kind not in (None, loaded.weights):
         raise ValueError(
-            f"--weights {given}: the weights read from {path} are {loaded.weights} weights; leave "
+            f"--weights {kind}: the weights read from {path} are {loaded.weights} weights; leave "
             "--weights out, or choose others by --key or by the folder"
         )
     return loaded, ()
 
 
-def _arguments(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    arguments = dict(given or {})
+def _arguments(given_arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+    arguments = dict(given_arguments or {})
     if reserved := sorted({"source", "state_dict"} & set(arguments)):
         raise ValueError(f"no published class has an argument {', '.join(reserved)}")
     return arguments
 
 
 def _with_side(
-    source: str, tensors: Mapping[str, Tensor], given: dict[str, Any]
+    source: str, tensors: Mapping[str, Tensor], arguments: dict[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Arguments of the class with the latent side that the weights were built for, if it was not
     given, and a note about it."""
-    configured = configure(source, given)
-    side = stored_side(source, tensors, configured)
-    if side is None or "input_size" in given or side == configured.latent_side:
-        return given, ()
-    return given | {"input_size": side}, (
+    spec = configure(source, arguments)
+    side = stored_side(source, tensors, spec)
+    if side is None or "input_size" in arguments or side == spec.latent_side:
+        return arguments, ()
+    return arguments | {"input_size": side}, (
         f"input_size={side}, read from pos_embed: latents of {side} a side",
     )
 
@@ -200,9 +200,9 @@ def _with_empty_null(recipe: Recipe) -> Recipe:
     return replace(recipe, conditioning=replace(recipe.conditioning, semantic=semantic))
 
 
-def _autoencoder_notes(recipe: Recipe, configured: ModelSpec) -> list[str]:
+def _autoencoder_notes(recipe: Recipe, spec: ModelSpec) -> list[str]:
     """Notes about the autoencoder of the recipe."""
-    source, channels = recipe.autoencoder.source, configured.latent_channels
+    source, channels = recipe.autoencoder.source, spec.latent_channels
     factor, autoencoder_channels = factor_and_channels(recipe)
     notes = []
     if not is_local(recipe) and "/" not in source:
@@ -220,18 +220,18 @@ def _autoencoder_notes(recipe: Recipe, configured: ModelSpec) -> list[str]:
     return notes
 
 
-def _affine_notes(recipe: Recipe, configured: ModelSpec) -> list[str]:
+def _affine_notes(recipe: Recipe, spec: ModelSpec) -> list[str]:
     """Note if the autoencoder normalises latents otherwise than in the training of the weights; no
     note if it is not local."""
     source = recipe.autoencoder.source
-    if configured.latent_scale is None or not is_local(recipe):
+    if spec.latent_scale is None or not is_local(recipe):
         return []
     try:
         affine = read_affine(find_autoencoder(recipe.autoencoder))
     except ValueError as error:
         return [f"autoencoder {source} is unusable: {error}"]
     shift, scale = affine.shift.flatten(), 1 / affine.scale.flatten()
-    published = configured.latent_shift, configured.latent_scale
+    published = spec.latent_shift, spec.latent_scale
     if all(
         torch.allclose(actual, torch.tensor(value), rtol=1e-3, atol=1e-4)
         for actual, value in zip((shift, scale), published, strict=True)
@@ -250,33 +250,33 @@ def _numbers(values: Tensor) -> str:
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
-def converted_recipe(configured: ModelSpec, autoencoder: str | None = None) -> Recipe:
+def converted_recipe(spec: ModelSpec, autoencoder: str | None = None) -> Recipe:
     """Recipe of a converted model.
 
     The weights determine denoiser, conditioning and diffusion; training, sampling and evaluation
     are those of the nearest published recipe.
     """
-    base = RECIPES[BASE_RECIPES[configured.denoiser.kind]]()
+    base = RECIPES[BASE_RECIPES[spec.denoiser.kind]]()
     diffusion, sampling = base.diffusion, base.sampling
-    if configured.diffusion != replace(diffusion, loss_weight=configured.diffusion.loss_weight):
-        diffusion = configured.diffusion
+    if spec.diffusion != replace(diffusion, loss_weight=spec.diffusion.loss_weight):
+        diffusion = spec.diffusion
         solver: SolverName = "euler" if diffusion.schedule == "flow" else "ddim"
         sampling = SamplingConfig(solver=solver, guidance=sampling.guidance)
     if autoencoder is None:
         autoencoder = base.autoencoder.source
-        if configured.denoiser.kind == "unet" and configured.latent_channels == 4:
+        if spec.denoiser.kind == "unet" and spec.latent_channels == 4:
             autoencoder = SD_VAE
     recipe = replace(
         base,
-        data=NoDataConfig(resolution=1, num_classes=configured.num_classes),
+        data=NoDataConfig(resolution=1, num_classes=spec.num_classes),
         autoencoder=AutoencoderConfig(source=autoencoder),
         diffusion=diffusion,
-        conditioning=replace(configured.conditioning, drop=base.conditioning.drop),
-        denoiser=configured.denoiser,
+        conditioning=replace(spec.conditioning, drop=base.conditioning.drop),
+        denoiser=spec.denoiser,
         sampling=sampling,
     )
     factor, _ = factor_and_channels(recipe)
-    data = replace(recipe.data, resolution=factor * configured.latent_side)
+    data = replace(recipe.data, resolution=factor * spec.latent_side)
     return replace(recipe, data=data)
 
 

@@ -67,35 +67,31 @@ def read_config(config: Mapping[str, Any], scheduler: Mapping[str, Any] | None) 
     """
     name = str(config.get("_class_name"))
     refuse_quantisation(config, f"diffusers' {name}")
-    given = {key: value for key, value in config.items() if not key.startswith("_")}
+    settings = {key: value for key, value in config.items() if not key.startswith("_")}
     if name == "Transformer2DModel":
-        name, given = _successor(given)
+        name, settings = _successor(settings)
     if name not in CLASSES:
         raise ValueError(f"diffusers' {name} is not supported; only {', '.join(CLASSES)}")
-    arguments = Arguments(name, given)
+    arguments = Arguments(name, settings)
     arguments.ignore("decay", "inv_gamma", "min_decay", "optimization_step", "power")
     arguments.ignore("update_after_step", "use_ema_warmup")  # of diffusers' averaged weights
-    configured = CLASSES[name].read(arguments)
+    spec = CLASSES[name].read(arguments)
     arguments.check_all_used()
-    return (
-        configured
-        if scheduler is None
-        else replace(configured, diffusion=from_scheduler(scheduler))
-    )
+    return spec if scheduler is None else replace(spec, diffusion=from_scheduler(scheduler))
 
 
-def _successor(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _successor(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Current class and arguments of a folder of the class Transformer2DModel."""
-    name = _SUCCESSORS.get(str(given.get("norm_type")), "Transformer2DModel")
+    name = _SUCCESSORS.get(str(settings.get("norm_type")), "Transformer2DModel")
     neutral: dict[str, Any] = {"num_vector_embeds": None} | dict.fromkeys(
         ("only_cross_attention", "double_self_attention", "use_linear_projection"), False
     )
     if name == "DiTTransformer2DModel":
         neutral |= {"cross_attention_dim": None, "attention_type": "default"}
     for key, value in neutral.items():
-        if given.get(key, value) != value:
-            raise ValueError(f"{name}: {key}={given[key]!r} is not supported; only {value!r}")
-    return name, {key: value for key, value in given.items() if key not in neutral}
+        if settings.get(key, value) != value:
+            raise ValueError(f"{name}: {key}={settings[key]!r} is not supported; only {value!r}")
+    return name, {key: value for key, value in settings.items() if key not in neutral}
 
 
 def write_config(model: ModelSpec) -> tuple[str, dict[str, Any]]:

@@ -90,21 +90,21 @@ def read_folder(
     config, scheduler = _json(inner / CONFIG_FILE), None
     for path in (parent / SCHEDULER_FILE for parent in (folder, inner.parent, inner)):
         scheduler = scheduler or (_json(path) if path.is_file() else None)
-    configured = read_config(config, scheduler)
-    process = resolve_process(configured.diffusion, schedule, prediction)
-    if scheduler is not None and process != configured.diffusion:
+    spec = read_config(config, scheduler)
+    process = resolve_process(spec.diffusion, schedule, prediction)
+    if scheduler is not None and process != spec.diffusion:
         raise ValueError(
-            f"the scheduler of {folder} says schedule {configured.diffusion.schedule}, prediction "
-            f"{configured.diffusion.prediction}; given are schedule {process.schedule}, "
+            f"the scheduler of {folder} says schedule {spec.diffusion.schedule}, prediction "
+            f"{spec.diffusion.prediction}; given are schedule {process.schedule}, "
             f"prediction {process.prediction}: leave --schedule and --prediction out"
         )
-    configured = replace(configured, diffusion=process)
+    spec = replace(spec, diffusion=process)
     files = find_weights(inner)
-    weights = read_weights(files.path, ANCHOR_TENSORS[configured.denoiser.kind])
+    weights = read_weights(files.path, ANCHOR_TENSORS[spec.denoiser.kind])
     extra_tensors: dict[str, Tensor] = {}
     if (inner / EXTRA_FILE).is_file():
-        configured, extra_tensors = _read_extra(inner / EXTRA_FILE, configured)
-    loaded = from_diffusers(configured, weights.tensors, own=extra_tensors)
+        spec, extra_tensors = _read_extra(inner / EXTRA_FILE, spec)
+    loaded = from_diffusers(spec, weights.tensors, own=extra_tensors)
     variant = (f"variant {files.variant}: {files.path.name}",) if files.variant else ()
     is_process_given = (schedule, prediction) != (None, None)
     kind = kind_of_folder(inner, files.path, config)
@@ -135,7 +135,7 @@ def _notes(
     is_process_given: bool,
 ) -> list[str]:
     """Notes about a folder that was read."""
-    notes, diffusion = [], loaded.configured.diffusion
+    notes, diffusion = [], loaded.spec.diffusion
     if scheduler is None and not is_process_given:
         notes.append(
             f"no {SCHEDULER_FILE}: assuming the process that {loaded.source} was published with, "
@@ -144,7 +144,7 @@ def _notes(
         )
     elif scheduler is not None and (settings := sampling_settings(scheduler)):
         notes.append(f"sampling settings of the scheduler are skipped: {settings}")
-    if loaded.configured.denoiser.kind == "dit":
+    if loaded.spec.denoiser.kind == "dit":
         notes.append(DIT_NOTE)
         if config.get("norm_eps", 1e-5) != 1e-6:
             notes.append("its norms add 1e-5 to the variance, pippin's 1e-6")
@@ -152,23 +152,23 @@ def _notes(
 
 
 def from_diffusers(
-    configured: ModelSpec,
+    spec: ModelSpec,
     state: Mapping[str, Tensor],
     own: Mapping[str, Tensor] | None = None,
 ) -> LoadedModel:
     """Pippin model with the weights of a class of diffusers.
 
     Args:
-        configured: description read from the class's configuration.
+        spec: description read from the class's configuration.
         state: its tensors.
         own: further tensors under pippin's names, which the class lacks.
 
     Raises:
         ValueError: weights that do not fit.
     """
-    kind = configured.denoiser.kind
+    kind = spec.denoiser.kind
     source = next(name for name, model_class in CLASSES.items() if model_class.kind == kind)
-    return load_model(source, configured, TABLES[kind], state, may_lack=NULL_CAPTION, own=own)
+    return load_model(source, spec, TABLES[kind], state, may_lack=NULL_CAPTION, own=own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,29 +189,29 @@ class Exported:
         return model.eval()
 
 
-def to_diffusers(configured: ModelSpec, state: Mapping[str, Tensor]) -> Exported:
+def to_diffusers(spec: ModelSpec, state: Mapping[str, Tensor]) -> Exported:
     """Convert a pippin model to a class of diffusers.
 
     Args:
-        configured: description of the model.
+        spec: description of the model.
         state: its tensors.
 
     Raises:
         ConfigError: no class of diffusers computes the same; the setting is named.
     """
-    name, arguments = write_config(configured)
+    name, arguments = write_config(spec)
     with torch.device("meta"):
         model = _class(name)(**arguments)
     source_shapes = shapes_of(model)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
-    table = table_entries(TABLES[configured.denoiser.kind], configured, shapes)
+    table = table_entries(TABLES[spec.denoiser.kind], spec, shapes)
     tensors = to_source(table, state, source_shapes)
     if differing := sorted(set(source_shapes) ^ set(tensors)):
         raise ConfigError(
             f"diffusers' {name} and this model differ in {len(differing)} tensors, such as "
             f"{differing[0]}"
         )
-    used = {entry.ours for entry in table}
+    used = {entry.target for entry in table}
     extra = {key: value for key, value in state.items() if key not in used}
     if unused_tensors := sorted(key for key in extra if key.startswith("denoiser.")):
         raise ConfigError(f"diffusers' {name} has no place for {', '.join(unused_tensors)}")
@@ -219,13 +219,13 @@ def to_diffusers(configured: ModelSpec, state: Mapping[str, Tensor]) -> Exported
 
 
 def write_folder(
-    folder: Path, configured: ModelSpec, state: Mapping[str, Tensor], kind: str = UNKNOWN_WEIGHTS
+    folder: Path, spec: ModelSpec, state: Mapping[str, Tensor], kind: str = UNKNOWN_WEIGHTS
 ) -> Exported:
     """Write a pippin model in diffusers' format.
 
     Args:
         folder: new or empty.
-        configured: description of the model.
+        spec: description of the model.
         state: its tensors.
         kind: kind of the weights, see :data:`pippin.config.WEIGHTS`; written to their metadata.
 
@@ -233,8 +233,8 @@ def write_folder(
         ConfigError: as :func:`to_diffusers`, or a process that diffusers does not have.
         OSError: disk full or not writable.
     """
-    scheduler = to_scheduler(configured.diffusion)
-    exported = to_diffusers(configured, state)
+    scheduler = to_scheduler(spec.diffusion)
+    exported = to_diffusers(spec, state)
     from diffusers import __version__
 
     class_settings = {"_class_name": exported.class_name, "_diffusers_version": __version__}
@@ -244,8 +244,8 @@ def write_folder(
     if exported.extra:
         facts = {
             VERSION: FORMATS["export"],
-            "conditioning": configured.conditioning.to_dict(),
-            "num_classes": configured.num_classes,
+            "conditioning": spec.conditioning.to_dict(),
+            "num_classes": spec.num_classes,
         }
         extra = {"format": "pt", EXTRA_KEY: json.dumps(facts)}
         save_tensors(folder / EXTRA_FILE, exported.extra, metadata=extra)
@@ -254,7 +254,7 @@ def write_folder(
     return exported
 
 
-def _read_extra(path: Path, configured: ModelSpec) -> tuple[ModelSpec, dict[str, Tensor]]:
+def _read_extra(path: Path, spec: ModelSpec) -> tuple[ModelSpec, dict[str, Tensor]]:
     """Pippin's conditioning, and its tensors without a counterpart in diffusers."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -267,7 +267,7 @@ def _read_extra(path: Path, configured: ModelSpec) -> tuple[ModelSpec, dict[str,
         raise
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged or was not written by pippin: {error}") from error
-    return replace(configured, conditioning=conditioning, num_classes=classes), tensors
+    return replace(spec, conditioning=conditioning, num_classes=classes), tensors
 
 
 def _class(name: str) -> Any:

@@ -20,8 +20,8 @@ def dit_table(config: DiTConfig, shapes: Shapes) -> Iterator[Entry]:
         )
     table = "class_embedder.embedding_table.weight"
     yield Entry(
-        ours="conditioner.label_vector.weight",
-        theirs=(f"{first}.{table}",),
+        target="conditioner.label_vector.weight",
+        sources=(f"{first}.{table}",),
         copies=tuple(f"{name}.{table}" for name in others),
     )
     for i in range(config.depth):
@@ -49,21 +49,21 @@ def pixart_table(config: PixArtConfig, shapes: Shapes) -> Iterator[Entry]:
     for i in range(config.depth):
         target, source = f"denoiser.blocks.{i}", f"transformer_blocks.{i}"
         table = f"{source}.scale_shift_table"
-        yield Entry(ours=f"{target}.modulation.table", theirs=(table,))
+        yield Entry(target=f"{target}.modulation.table", sources=(table,))
         yield from _self_attention(f"{target}.attention", f"{source}.attn1", shapes)
         yield from layers(f"{target}.cross.query", f"{source}.attn2.to_q", shapes=shapes)
         keys = [f"{source}.attn2.to_{x}" for x in "kv"]
         yield from layers(f"{target}.cross.key_value", *keys, shapes=shapes)
         yield from layers(f"{target}.cross.project_out", f"{source}.attn2.to_out.0", shapes=shapes)
         yield from _mlp(f"{target}.mlp", f"{source}.ff", shapes)
-    yield Entry(ours="denoiser.output.modulation.table", theirs=("scale_shift_table",))
+    yield Entry(target="denoiser.output.modulation.table", sources=("scale_shift_table",))
     yield from layers("denoiser.output.linear", "proj_out", shapes=shapes)
 
 
 def mmdit_table(config: MMDiTConfig, shapes: Shapes) -> Iterator[Entry]:
     """``SD3Transformer2DModel``, whose last norms have scale before shift."""
     yield from layers("denoiser.patches.linear", "pos_embed.proj", shapes=shapes)
-    yield Entry(ours="denoiser.table.weight", theirs=("pos_embed.pos_embed",))
+    yield Entry(target="denoiser.table.weight", sources=("pos_embed.pos_embed",))
     for target, source in (("time", "timestep_embedder"), ("text_vector", "text_embedder")):
         yield from _perceptron(f"conditioner.{target}", f"time_text_embed.{source}", shapes)
     projection = "conditioner.text_tokens.projection"
@@ -90,7 +90,9 @@ def mmdit_table(config: MMDiTConfig, shapes: Shapes) -> Iterator[Entry]:
                 added = "" if stream == "image" else "added_"
                 for a, b in (("query", "q"), ("key", "k")):
                     gain = f"{source}.attn.norm_{added}{b}.weight"
-                    yield Entry(ours=f"{stream_target}.attention_in.norm.{a}.gain", theirs=(gain,))
+                    yield Entry(
+                        target=f"{stream_target}.attention_in.norm.{a}.gain", sources=(gain,)
+                    )
     modulation = "denoiser.output.modulation.linear"
     yield from layers(modulation, "norm_out.linear", shapes=shapes, swapped=True)
     yield from layers("denoiser.output.linear", "proj_out", shapes=shapes)

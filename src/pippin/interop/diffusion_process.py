@@ -70,7 +70,7 @@ def resolve_process(
 
 
 def check_process(
-    path: Path, weights: WeightFile, published: DiffusionConfig, given: DiffusionConfig | None
+    path: Path, weights: WeightFile, published: DiffusionConfig, requested: DiffusionConfig | None
 ) -> tuple[str, ...]:
     """Notes about the assumed diffusion process of weights.
 
@@ -78,15 +78,15 @@ def check_process(
         path: the file.
         weights: weights that were read from it.
         published: process of the published class.
-        given: process given by the user; None = not given.
+        requested: process given by the user; None = not given.
 
     Raises:
         ValueError: signs of another process in the file, and none is given, or one that the
             signs contradict.
     """
-    process = given or published
+    process = requested or published
     if signs := "; ".join(_flow_signs(path, weights)):
-        if given is None or given.schedule == "flow":
+        if requested is None or requested.schedule == "flow":
             alternative = DDPM if published.schedule == "flow" else published
             raise ValueError(
                 f"{path} looks like weights of SiT or REPA ({signs}). They have DiT's tensor "
@@ -96,13 +96,13 @@ def check_process(
             )
         return (f"{_describe(process)} is used as given; there are signs of another: {signs}",)
     setting = _prediction_setting(weights.settings)
-    if setting is not None and given is None and setting != published.prediction != "flow":
+    if setting is not None and requested is None and setting != published.prediction != "flow":
         raise ValueError(
             f"the training script's settings in {path} have prediction {setting}, and the class "
             f"was published with {_describe(published)}; give the process: "
             f"{_options(replace(published, prediction=setting))}, or {_options(published)}"
         )
-    if given is not None:
+    if requested is not None:
         return ()
     note = (
         f"the file does not say its process: assuming {_describe(process)}, as the class was "

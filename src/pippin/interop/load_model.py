@@ -24,7 +24,7 @@ class LoadedModel:
 
     source: str
     model: LatentDenoiser
-    configured: ModelSpec
+    spec: ModelSpec
     """Description, with schedule, prediction type, variance and the autoencoder's affine."""
     unused_tensors: tuple[str, ...]
     """Unused tensors of the source; none is dropped silently."""
@@ -38,7 +38,7 @@ class LoadedModel:
 
 def load_model(
     source: str,
-    configured: ModelSpec,
+    spec: ModelSpec,
     table: Table,
     state: Mapping[str, Tensor],
     *,
@@ -49,7 +49,7 @@ def load_model(
 
     Args:
         source: name of the source, for messages.
-        configured: description of the model.
+        spec: description of the model.
         table: table of the source.
         state: source tensors by name.
         may_lack: tensors of pippin that the source leaves to its caller.
@@ -58,9 +58,9 @@ def load_model(
     Raises:
         ValueError: weights that do not fit; the message names them.
     """
-    model = uninitialised_model(configured)
+    model = uninitialised_model(spec)
     shapes = shapes_of(model)
-    entries = table_entries(table, configured, shapes)
+    entries = table_entries(table, spec, shapes)
     _check_dtypes(source, entries, state)
     check_finite(own or {}, source)
     converted = from_source(entries, state, shapes)
@@ -77,7 +77,7 @@ def load_model(
     return LoadedModel(
         source=source,
         model=model.eval(),
-        configured=configured,
+        spec=spec,
         unused_tensors=converted.unused_tensors,
         zero_filled=missing,
     )
@@ -85,7 +85,7 @@ def load_model(
 
 def _check_dtypes(source: str, table: Iterable[Entry], state: Mapping[str, Tensor]) -> None:
     """Refuse tensors of a table that are not finite or not floating point."""
-    names = {name for entry in table for name in (*entry.theirs, *entry.copies)}
+    names = {name for entry in table for name in (*entry.sources, *entry.copies)}
     tensors = {name: state[name] for name in sorted(names & state.keys())}
     if integers := [name for name, value in tensors.items() if not value.is_floating_point()]:
         dtype = str(tensors[integers[0]].dtype).removeprefix("torch.")
@@ -96,18 +96,18 @@ def _check_dtypes(source: str, table: Iterable[Entry], state: Mapping[str, Tenso
     check_finite(tensors, source)
 
 
-def uninitialised_model(configured: ModelSpec, device: str = "cpu") -> LatentDenoiser:
+def uninitialised_model(spec: ModelSpec, device: str = "cpu") -> LatentDenoiser:
     """Pippin model of a description, without initialised weights."""
     with torch.device(device):
         return build_model(
-            configured.conditioning,
-            configured.denoiser,
-            num_classes=configured.num_classes,
-            latent_channels=configured.latent_channels,
+            spec.conditioning,
+            spec.denoiser,
+            num_classes=spec.num_classes,
+            latent_channels=spec.latent_channels,
             seed=None,
         )
 
 
-def table_entries(table: Table, configured: ModelSpec, shapes: Shapes) -> list[Entry]:
+def table_entries(table: Table, spec: ModelSpec, shapes: Shapes) -> list[Entry]:
     """Entries of a table for tensors that this model has."""
-    return [entry for entry in table(configured.denoiser, shapes) if entry.ours in shapes]
+    return [entry for entry in table(spec.denoiser, shapes) if entry.target in shapes]

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Entry of a table: pippin's tensor (ours) and the source tensors (theirs)."""
+    """Entry of a table: pippin's tensor (the target) and the source tensors."""
 
-    ours: str
-    theirs: tuple[str, ...]
+    target: str
+    sources: tuple[str, ...]
     copies: tuple[str, ...] = ()
     """Further source tensors with the same values."""
     swapped: bool = False
@@ -57,8 +57,8 @@ def layers(
     for kind in ("weight", "bias"):
         if f"{target}.{kind}" in shapes:
             yield Entry(
-                ours=f"{target}.{kind}",
-                theirs=tuple(f"{name}.{kind}" for name in sources),
+                target=f"{target}.{kind}",
+                sources=tuple(f"{name}.{kind}" for name in sources),
                 copies=tuple(f"{name}.{kind}" for name in copies),
                 swapped=swapped,
             )
@@ -79,22 +79,22 @@ def from_source(table: Iterable[Entry], state: Mapping[str, Tensor], shapes: Sha
     tensors: dict[str, Tensor] = {}
     used: set[str] = set()
     for entry in table:
-        value = _gather(state, entry.theirs)
-        shape = shapes[entry.ours]
+        value = _gather(state, entry.sources)
+        shape = shapes[entry.target]
         if value.numel() != torch.Size(shape).numel():
             raise ValueError(
-                f"{', '.join(entry.theirs)} has shape {tuple(value.shape)}; this model needs "
-                f"{shape} ({entry.ours}): give the arguments of the model that was trained"
+                f"{', '.join(entry.sources)} has shape {tuple(value.shape)}; this model needs "
+                f"{shape} ({entry.target}): give the arguments of the model that was trained"
             )
         for name in entry.copies:
             if not torch.equal(_gather(state, (name,)), value):
                 raise ValueError(
-                    f"{name} and {entry.theirs[0]} differ; this model has one tensor for both "
-                    f"({entry.ours}), so these weights are of another model"
+                    f"{name} and {entry.sources[0]} differ; this model has one tensor for both "
+                    f"({entry.target}), so these weights are of another model"
                 )
         value = _swap_halves(value) if entry.swapped else value
-        tensors[entry.ours] = value.reshape(shape).clone()
-        used.update(entry.theirs, entry.copies)
+        tensors[entry.target] = value.reshape(shape).clone()
+        used.update(entry.sources, entry.copies)
     return Converted(
         tensors=tensors,
         unused_tensors=tuple(sorted(set(state) - used)),
@@ -117,19 +117,19 @@ def to_source(
     """
     state: dict[str, Tensor] = {}
     for entry in table:
-        value = tensors[entry.ours]
+        value = tensors[entry.target]
         value = _swap_halves(value) if entry.swapped else value
-        sizes = [torch.Size(shapes[name]).numel() for name in entry.theirs]
+        sizes = [torch.Size(shapes[name]).numel() for name in entry.sources]
         if sum(sizes) != value.numel():
             raise ValueError(
-                f"{entry.ours} has shape {tuple(value.shape)} and does not fit into "
-                f"{', '.join(entry.theirs)}"
+                f"{entry.target} has shape {tuple(value.shape)} and does not fit into "
+                f"{', '.join(entry.sources)}"
             )
         parts = value.flatten().split(sizes)
-        for name, part in zip(entry.theirs, parts, strict=True):
+        for name, part in zip(entry.sources, parts, strict=True):
             state[name] = part.reshape(shapes[name]).clone()
         for name in entry.copies:
-            state[name] = state[entry.theirs[0]].clone()
+            state[name] = state[entry.sources[0]].clone()
     return state
 
 

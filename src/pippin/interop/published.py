@@ -31,10 +31,10 @@ def mdtv2_table(config: MDTv2Config, shapes: Shapes) -> Iterator[Entry]:
     ]
     for i, name in enumerate(source):
         yield from _mdt_block(f"denoiser.blocks.{i}", name, shapes)
-    yield Entry(ours="denoiser.positions.weight", theirs=("pos_embed",))
-    yield Entry(ours="denoiser.decoder_positions.weight", theirs=("decoder_pos_embed",))
+    yield Entry(target="denoiser.positions.weight", sources=("pos_embed",))
+    yield Entry(target="denoiser.decoder_positions.weight", sources=("decoder_pos_embed",))
     if config.mask_ratio is not None:
-        yield Entry(ours="denoiser.interpolater.mask_token", theirs=("mask_token",))
+        yield Entry(target="denoiser.interpolater.mask_token", sources=("mask_token",))
         yield from _mdt_block("denoiser.interpolater.block", "sideblocks.0", shapes)
 
 
@@ -42,7 +42,7 @@ def pixart_table(config: PixArtConfig, shapes: Shapes) -> Iterator[Entry]:
     """PixArt-alpha/PixArt-alpha, classes ``PixArt`` and ``PixArtMS``."""
     yield from _time_and_patches(shapes)
     caption = "conditioner.text_tokens"
-    yield Entry(ours=f"{caption}.null", theirs=("y_embedder.y_embedding",))
+    yield Entry(target=f"{caption}.null", sources=("y_embedder.y_embedding",))
     yield from _mlp(f"{caption}.projection", "y_embedder.y_proj", shapes)
     for target, source in (("size", "csize_embedder"), ("aspect", "ar_embedder")):
         yield from _perceptron(f"conditioner.image_shape.{target}", source, shapes)
@@ -50,13 +50,13 @@ def pixart_table(config: PixArtConfig, shapes: Shapes) -> Iterator[Entry]:
     for i in range(config.depth):
         target, source = f"denoiser.blocks.{i}", f"blocks.{i}"
         table = f"{source}.scale_shift_table"
-        yield Entry(ours=f"{target}.modulation.table", theirs=(table,))
+        yield Entry(target=f"{target}.modulation.table", sources=(table,))
         yield from _self_attention(f"{target}.attention", f"{source}.attn", shapes)
         for a, b in (("query", "q_linear"), ("key_value", "kv_linear"), ("project_out", "proj")):
             yield from layers(f"{target}.cross.{a}", f"{source}.cross_attn.{b}", shapes=shapes)
         yield from _mlp(f"{target}.mlp", f"{source}.mlp", shapes)
     table = "final_layer.scale_shift_table"
-    yield Entry(ours="denoiser.output.modulation.table", theirs=(table,))
+    yield Entry(target="denoiser.output.modulation.table", sources=(table,))
     yield from layers("denoiser.output.linear", "final_layer.linear", shapes=shapes)
 
 
@@ -67,7 +67,7 @@ def mmdit_table(config: MMDiTConfig, shapes: Shapes) -> Iterator[Entry]:
     yield from _perceptron("conditioner.text_vector", "y_embedder", shapes)
     projection = "conditioner.text_tokens.projection"
     yield from layers(projection, "context_embedder", shapes=shapes)
-    yield Entry(ours="denoiser.table.weight", theirs=("pos_embed",))
+    yield Entry(target="denoiser.table.weight", sources=("pos_embed",))
     for i in range(config.depth):
         for target, source in (("image", "x_block"), ("context", "context_block")):
             target, source = f"denoiser.blocks.{i}.{target}", f"joint_blocks.{i}.{source}"
@@ -79,7 +79,7 @@ def mmdit_table(config: MMDiTConfig, shapes: Shapes) -> Iterator[Entry]:
             for a, b in (("query", "ln_q"), ("key", "ln_k")):
                 if config.qk_norm:
                     gain = f"{target}.attention_in.norm.{a}.gain"
-                    yield Entry(ours=gain, theirs=(f"{source}.attn.{b}.weight",))
+                    yield Entry(target=gain, sources=(f"{source}.attn.{b}.weight",))
 
 
 def unet_table(config: UNetConfig, shapes: Shapes) -> Iterator[Entry]:
@@ -168,7 +168,7 @@ def _ends(shapes: Shapes) -> Iterator[Entry]:
     yield from _time_and_patches(shapes)
     yield from _output(shapes)
     table = "y_embedder.embedding_table.weight"
-    yield Entry(ours="conditioner.label_vector.weight", theirs=(table,))
+    yield Entry(target="conditioner.label_vector.weight", sources=(table,))
 
 
 def _time_and_patches(shapes: Shapes) -> Iterator[Entry]:
@@ -209,5 +209,5 @@ def _adaln_block(target: str, source: str, shapes: Shapes) -> Iterator[Entry]:
 def _mdt_block(target: str, source: str, shapes: Shapes) -> Iterator[Entry]:
     yield from _adaln_block(f"{target}.block", source, shapes)
     table = f"{source}.attn.rel_pos_bias.relative_position_bias_table"
-    yield Entry(ours=f"{target}.bias.table", theirs=(table,))
+    yield Entry(target=f"{target}.bias.table", sources=(table,))
     yield from layers(f"{target}.skip", f"{source}.skip_linear", shapes=shapes)

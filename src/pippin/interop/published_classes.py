@@ -249,7 +249,7 @@ SOURCES: dict[str, Callable[[Arguments], ModelSpec]] = {
 }
 
 
-def configure(source: str, given: Mapping[str, Any]) -> ModelSpec:
+def configure(source: str, settings: Mapping[str, Any]) -> ModelSpec:
     """Pippin's description of a published model.
 
     Raises:
@@ -257,10 +257,10 @@ def configure(source: str, given: Mapping[str, Any]) -> ModelSpec:
     """
     if source not in SOURCES:
         raise ValueError(f"no source {source!r}; there are: {', '.join(SOURCES)}")
-    arguments = Arguments(source, given)
-    configured = SOURCES[source](arguments)
+    arguments = Arguments(source, settings)
+    spec = SOURCES[source](arguments)
     arguments.check_all_used()
-    return configured
+    return spec
 
 
 def _transformer(args: Arguments) -> dict[str, Any]:

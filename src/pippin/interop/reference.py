@@ -63,25 +63,23 @@ def load_reference(
         ValueError: an unknown source or argument, an unsupported value, or weights that do not
             fit; the message names it.
     """
-    configured = configure(source, constructor_arguments)
-    _check_side(stored_side(source, state_dict, configured), configured)
-    state, null_class = _with_null_class(state_dict, configured)
+    spec = configure(source, constructor_arguments)
+    _check_side(stored_side(source, state_dict, spec), spec)
+    state, null_class = _with_null_class(state_dict, spec)
     may_lack = ZERO_FILLED.get(source, ())
-    loaded = load_model(source, configured, TABLES[source], state, may_lack=may_lack)
+    loaded = load_model(source, spec, TABLES[source], state, may_lack=may_lack)
     if source in ("dit", "pixart") and "pos_embed" in state:
-        _check_positions(state["pos_embed"], configured)
+        _check_positions(state["pos_embed"], spec)
     zero_filled = (*loaded.zero_filled, *null_class)
     return Reference(**vars(replace(loaded, zero_filled=zero_filled)))
 
 
-def stored_side(
-    source: str, state_dict: Mapping[str, Tensor], configured: ModelSpec
-) -> int | None:
+def stored_side(source: str, state_dict: Mapping[str, Tensor], spec: ModelSpec) -> int | None:
     """Published ``input_size`` that the weights were built for; None if unknown."""
     if source not in WITH_POSITIONS or "pos_embed" not in state_dict:
         return None
-    assert isinstance(configured.denoiser, TransformerConfig)
-    return _patches_a_side(state_dict["pos_embed"]) * configured.denoiser.patch_size
+    assert isinstance(spec.denoiser, TransformerConfig)
+    return _patches_a_side(state_dict["pos_embed"]) * spec.denoiser.patch_size
 
 
 class Reference(LoadedModel):
@@ -167,7 +165,7 @@ class Reference(LoadedModel):
         keep = keep_all(batch)
         if self.source in ("dit", "mdtv2"):
             label = torch.as_tensor(_required("y", y)).cpu()
-            keep.semantic.copy_(label != self.configured.num_classes)
+            keep.semantic.copy_(label != self.spec.num_classes)
             label = label.where(keep.semantic, torch.zeros_like(label))
             return self.model.prepare(Conditions(label=label, control={}), keep)
         if self.source in ("pixart", "pixart_ms"):
@@ -200,11 +198,11 @@ def _concatenated(prediction: Prediction) -> Tensor:
 
 
 def _with_null_class(
-    state: Mapping[str, Tensor], configured: ModelSpec
+    state: Mapping[str, Tensor], spec: ModelSpec
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Class table with a null row; a table trained without label dropout gets a row of zeros."""
     tensors, name = dict(state), "y_embedder.embedding_table.weight"
-    if name not in tensors or len(tensors[name]) != configured.num_classes:
+    if name not in tensors or len(tensors[name]) != spec.num_classes:
         return tensors, ()
     tensors[name] = torch.cat([tensors[name], torch.zeros_like(tensors[name][:1])])
     return tensors, (NULL_CLASS,)
@@ -214,20 +212,20 @@ def _patches_a_side(positions: Tensor) -> int:
     return math.isqrt(positions.shape[-2])
 
 
-def _check_side(stored: int | None, configured: ModelSpec) -> None:
+def _check_side(stored: int | None, spec: ModelSpec) -> None:
     """Refuse weights of another latent side than in the arguments: they would be trained and
     sampled at a resolution that they were not trained for."""
-    if stored not in (None, configured.latent_side):
+    if stored not in (None, spec.latent_side):
         raise ValueError(
             f"pos_embed is for latents of {stored} x {stored}, and input_size "
-            f"is {configured.latent_side}: give input_size={stored}"
+            f"is {spec.latent_side}: give input_size={stored}"
         )
 
 
-def _check_positions(stored: Tensor, configured: ModelSpec) -> None:
+def _check_positions(stored: Tensor, spec: ModelSpec) -> None:
     """Refuse weights whose fixed position table differs from the computed one."""
     side = _patches_a_side(stored)
-    denoiser = configured.denoiser
+    denoiser = spec.denoiser
     step, hint = 1.0, ""
     if isinstance(denoiser, PixArtConfig):
         step = (denoiser.base_grid or side) / side / denoiser.interpolation

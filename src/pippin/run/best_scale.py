@@ -166,4 +166,4 @@ def feature_subset(features: Features, rows: Tensor) -> Features:
     """Some rows of a reference, in order, with a hash of their own."""
     rows = rows.sort().values
     name = fingerprint({"of": features.image_hash, "rows": rows.tolist()})
-    return features.part(rows, name)
+    return features.subset(rows, name)

@@ -34,6 +34,6 @@ SINGLE_BUILDER = Builders()
 
 def builders_of(world: World) -> Builders:
     """Builders for the ranks of a training; all ranks need the same caches in the same order."""
-    if world.first:
+    if world.is_rank0:
         return Builders(ready=lambda missing: world.barrier())
     return Builders(is_main=False, wait=world.barrier)

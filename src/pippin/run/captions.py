@@ -106,7 +106,7 @@ class ImageCaptions:
 
     def truncation_notes(self) -> list[str]:
         """Notes on captions that have more tokens than the model reads."""
-        truncated, num_tokens = self._bank.is_cut(), self._rule.num_tokens
+        truncated, num_tokens = self._bank.is_truncated(), self._rule.num_tokens
         if truncated is None:
             return [
                 f"the number of captions with more than {num_tokens} tokens is unknown: "
@@ -185,11 +185,11 @@ def check_encoder(encoder: TextEncoder, rule: TextSemantic) -> None:
         ("token_features", rule.token_features, encoder.token_features),
         ("pooled_features", rule.pooled_features, encoder.pooled_features),
     )
-    for name, expected, given in pairs:
-        if expected is not None and expected != given:
+    for name, expected, width in pairs:
+        if expected is not None and expected != width:
             raise ConfigError(
                 f"conditioning.semantic.{name} is {expected}; text.source "
-                f"{', '.join(encoder.config.source)} gives {given or 'none'}"
+                f"{', '.join(encoder.config.source)} gives {width or 'none'}"
             )
 
 

@@ -40,7 +40,7 @@ def caption_counts(source: ImageFolderSource) -> dict[str, int]:
     """Number of images that have a caption of each kind; kinds of the folder only."""
     counts = dict.fromkeys(source.caption_kinds, 0)
     for index in range(len(source)):
-        for kind in source.picture(index).captions:
+        for kind in source.record(index).captions:
             counts[kind] += 1
     return counts
 

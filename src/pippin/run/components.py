@@ -187,7 +187,7 @@ class Parts:
     @cached_property
     def _held_out_source(self) -> ImageSource:
         if isinstance(self._train_source, ImageFolderSource):  # one scan of the folder serves both
-            return self._train_source.of_split("held-out")
+            return self._train_source.with_split("held-out")
         return build_source(self.data, "held-out")
 
     @cached_property

@@ -219,7 +219,7 @@ class _Evaluation:
 
     def _untrained(self) -> list[Measure]:
         run = self.run
-        untrained = untrained_run(run.recipe, run.parts.console, run.crew, run.parts)
+        untrained = untrained_run(run.recipe, run.parts.console, run.sampling_group, run.parts)
         loss = self.held_out.losses(untrained.model, subject="untrained")[:1]
         place = self.folder.evaluation / "untrained"
         return [*loss, *_quality(untrained, self.reference, self.extractor, place, "untrained")]

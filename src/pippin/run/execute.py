@@ -50,7 +50,7 @@ def pretrain(recipe: Recipe, folder: Path) -> None:
         ValueError: the folder holds a run with other settings.
     """
     run = RunFolder(folder)
-    if run.goes_on("auto"):
+    if run.resumes("auto"):
         run.check(recipe, resume=True)
         if _finished(folder, recipe):
             return

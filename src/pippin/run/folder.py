@@ -105,20 +105,20 @@ class RunFolder:
         return Recipe.load(self.config)
 
     @property
-    def begun(self) -> bool:
+    def has_checkpoints(self) -> bool:
         """Whether there is a checkpoint, damaged or not."""
         return bool(list_checkpoints(self.checkpoints) or list_aside(self.checkpoints))
 
     @property
-    def free(self) -> bool:
+    def is_reusable(self) -> bool:
         """Whether another run may use the folder: it holds at most the files of a run that ended
         before its first checkpoint."""
         names = {path.name for path in self.path.glob("*") if not path.name.startswith(".")}
-        return names <= FILES_BEFORE_CHECKPOINT and not self.begun
+        return names <= FILES_BEFORE_CHECKPOINT and not self.has_checkpoints
 
-    def goes_on(self, resume: Resume) -> bool:
+    def resumes(self, resume: Resume) -> bool:
         """Whether a run here resumes; auto: where the folder holds a run to resume."""
-        return self.config.exists() and not self.free if resume == "auto" else resume
+        return self.config.exists() and not self.is_reusable if resume == "auto" else resume
 
     def missing_settings(self, recipe: Recipe) -> dict[str, Any]:
         """Settings that the recorded recipe is too old to have, by dotted path, with the values
@@ -141,7 +141,7 @@ class RunFolder:
                 resume, or the recorded recipe differs in a setting that matters.
         """
         if not self.config.exists():
-            if self.begun:
+            if self.has_checkpoints:
                 raise ValueError(
                     f"{self.path} holds checkpoints but no config.json: restore it, or choose "
                     "another --folder"
@@ -152,7 +152,7 @@ class RunFolder:
                     "when its preparations are done; leave --resume out"
                 )
             return
-        if not resume and self.free:
+        if not resume and self.is_reusable:
             return
         if not resume:
             raise ValueError(
@@ -181,7 +181,7 @@ class RunFolder:
         """Record the inputs of a training that starts or resumes, and its recipe unless the folder
         has a run already."""
         inputs.save(self.path / INPUTS_FILE)
-        if self.config.exists() and not self.free:
+        if self.config.exists() and not self.is_reusable:
             return
         recipe.save(self.config)
         if recipe.init.run is None:  # an earlier recipe's, which was never trained

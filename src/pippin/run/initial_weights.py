@@ -70,7 +70,7 @@ def load_initial_weights(
     parts.set_null(model)
     if not start.verified:
         print_above_progress(console, unverified_note(start.source), label="no checksum:")
-    print_above_progress(console, f"starting from {start.source}: {start.said}")
+    print_above_progress(console, f"starting from {start.source}: {start.description}")
     names = None if start.inputs is None else start.inputs.data.class_names
     for line in suggestions(start.recipe, recipe, names, parts.class_names):
         print_above_progress(console, line, label="note:")

@@ -54,7 +54,7 @@ def _moments(source: MomentSource, chosen: torch.Tensor) -> Iterator[Moments]:
     views = torch.arange(len(chosen)) % source.num_views
     parts = [torch.arange(len(chosen))]
     if isinstance(source, BucketedMoments):
-        inside = [torch.isin(chosen, bucket.pictures) for bucket in source.buckets]
+        inside = [torch.isin(chosen, bucket.images) for bucket in source.buckets]
         parts = [positions.nonzero().squeeze(1) for positions in inside]
     for part in parts:
         for rows in part.split(BATCH):

@@ -52,7 +52,7 @@ class LoadedRun:
     """Images that this run has seen."""
     images_before: int | None = 0
     """Images that all ancestors of the initial weights have seen; None where some are unknown."""
-    crew: SamplingGroup = SINGLE_PROCESS
+    sampling_group: SamplingGroup = SINGLE_PROCESS
     """The ranks that sample into folders together."""
 
     def sampler(self, config: SamplingConfig) -> Sampler:
@@ -79,7 +79,7 @@ class LoadedRun:
         return {name: value for name, value in entries.items() if value is not None}
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """Description of the weights and their number of images, for messages."""
         return describe_weights(self.weights, self.average, self.images_seen)
 
@@ -121,7 +121,7 @@ def load_run(
     weights: str | None = None,
     console: Console | None = None,
     recipe: Recipe | None = None,
-    crew: SamplingGroup = SINGLE_PROCESS,
+    sampling_group: SamplingGroup = SINGLE_PROCESS,
     *,
     data_path: str | None = None,
     autoencoder: str | None = None,
@@ -134,7 +134,7 @@ def load_run(
             model, and ema of a run.
         console: for messages.
         recipe: the recorded one, with other sampling or evaluation; None = as recorded.
-        crew: ranks that all load the run; only rank 0 logs.
+        sampling_group: ranks that all load the run; only rank 0 logs.
         data_path: folder of the training images; None = where the run found them. They are opened
             only where they are needed.
         autoencoder: a folder or name; None = the run's.
@@ -142,9 +142,9 @@ def load_run(
     Raises:
         ValueError: unknown source, or no undamaged checkpoint.
     """
-    console = console or Console(stderr=True, quiet=not crew.world.first)
+    console = console or Console(stderr=True, quiet=not sampling_group.world.is_rank0)
     trained = load_trained_weights(str(source), weights)
-    for problem in trained.passed_over:
+    for problem in trained.skipped_checkpoints:
         print_above_progress(console, problem, label="skipped checkpoint:")
     if not trained.verified:
         print_above_progress(console, unverified_note(trained.source), label="no checksum:")
@@ -167,7 +167,7 @@ def load_run(
         start=trained.lineage[-1].get("sha256") if trained.lineage else None,
         images_seen=trained.images_seen,
         images_before=images_before(trained.lineage),
-        crew=crew,
+        sampling_group=sampling_group,
     )
 
 
@@ -202,8 +202,8 @@ def _parts(
 
 def _is_same_encoder(trained: Trained, located: Recipe) -> bool:
     """Whether a given text encoder has the recorded files in another folder."""
-    recorded_fields = None if trained.inputs is None else trained.inputs.text_encoder
-    return recorded_fields is not None and encoder_fingerprint(located.text) == recorded_fields
+    fingerprint = None if trained.inputs is None else trained.inputs.text_encoder
+    return fingerprint is not None and encoder_fingerprint(located.text) == fingerprint
 
 
 def inputs_in_folder(trained: Trained, data_path: str, console: Console) -> RunInputs:
@@ -241,14 +241,14 @@ def images_before(lineage: Sequence[Mapping[str, Any]]) -> int | None:
 def untrained_run(
     recipe: Recipe,
     console: Console,
-    crew: SamplingGroup = SINGLE_PROCESS,
+    sampling_group: SamplingGroup = SINGLE_PROCESS,
     parts: Parts | None = None,
 ) -> LoadedRun:
     """The same model with its initial weights: the floor of every measure.
 
     Args:
         recipe, console: of the run.
-        crew: as for :func:`load_run`.
+        sampling_group: as for :func:`load_run`.
         parts: components of the trained run, to share; None = new ones.
     """
     parts = parts or Parts(recipe, console)
@@ -262,5 +262,5 @@ def untrained_run(
         weights="untrained",
         sha256=digest,
         images_seen=0,
-        crew=crew,
+        sampling_group=sampling_group,
     )

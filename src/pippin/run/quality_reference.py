@@ -68,7 +68,7 @@ def quality_reference(
         check_count(len(held_out), config, extractor.dim)
         train = clean("train")
         order = permutation(len(train), "subset", config.seed, "floor")
-        floor = train.part(order[: config.num_samples].sort().values, train.image_hash)
+        floor = train.subset(order[: config.num_samples].sort().values, train.image_hash)
         return QualityReference(kind=kind, images=held_out, floor=floor)
     statistics = None
     if kind == "file":

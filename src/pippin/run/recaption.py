@@ -32,7 +32,7 @@ class Captioner(Protocol):
     num_truncated: int
     """Number of captions so far that reached the limit of new tokens."""
 
-    def describe(self, images: list[UInt8[Tensor, "3 _ _"]]) -> list[str]:
+    def generate_captions(self, images: list[UInt8[Tensor, "3 _ _"]]) -> list[str]:
         """A caption of each image."""
         ...
 
@@ -56,7 +56,7 @@ class RecaptionResult:
     """Captions that the model had not finished at its limit of new tokens."""
 
 
-def merge_captions(data: ImagesConfig, column: str, given: Path) -> RecaptionResult:
+def merge_captions(data: ImagesConfig, column: str, path: Path) -> RecaptionResult:
     """Write captions of a given file into a column.
 
     Raises:
@@ -65,13 +65,13 @@ def merge_captions(data: ImagesConfig, column: str, given: Path) -> RecaptionRes
         FolderBusyError: another process writes captions there.
     """
     entries = _entries(data)
-    captions = read_caption_file(given)
+    captions = read_caption_file(path)
     names = {entry.name for entry in entries}
     unknown = tuple(name for name in captions if name not in names)
     if len(unknown) == len(captions):
         first = f", such as {unknown[0]}" if unknown else ""
         raise ValueError(
-            f"{given} names no image of {data.path}: file_name must be relative to the folder; "
+            f"{path} names no image of {data.path}: file_name must be relative to the folder; "
             f"it has {len(captions)} names{first}"
         )
     with folder_lock(Path(data.path)):
@@ -115,7 +115,7 @@ def write_captions(
         for start in range(0, len(pending), batch_size):
             images = _read_images(pending[start : start + batch_size], unread)
             assert model is not None
-            batch = dict(zip(images, model.describe(list(images.values())), strict=True))
+            batch = dict(zip(images, model.generate_captions(list(images.values())), strict=True))
             append_lines(journal, ({"file_name": n, "caption": c} for n, c in batch.items()))
             captions |= batch
             progress(min(start + batch_size, len(pending)), len(pending))
@@ -133,7 +133,7 @@ def caption_truncation_note(data: ImagesConfig, column: str) -> str | None:
     semantic = recipe.conditioning.semantic
     assert isinstance(semantic, TextSemantic)
     captions = [e.captions[column] for e in list_pictures(data).entries if e.captions.get(column)]
-    cuts = TextEncoder(recipe.text).cuts(captions, semantic.num_tokens)
+    cuts = TextEncoder(recipe.text).truncated(captions, semantic.num_tokens)
     truncated = {cut.caption for cut in cuts}
     count = sum(caption in truncated for caption in captions)
     if not count:

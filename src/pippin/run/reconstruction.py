@@ -49,7 +49,7 @@ def _frechet(autoencoder: Autoencoder, data: DataConfig, input_size: int) -> dic
     extractor = build_features(config, autoencoder.shift.device)
     decoded = (reconstruct(autoencoder, images) for images in held_out_batches(data))
     first, second = (
-        GaussianStatistics.of(extract(extractor, images).values)
+        GaussianStatistics.from_features(extract(extractor, images).values)
         for images in (held_out_batches(data), decoded)
     )
     return {

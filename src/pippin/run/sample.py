@@ -62,7 +62,8 @@ def draw_into(
 
     Complete images of the same protocol are reused: after an interruption the same call resumes,
     and other seeds are added. A seed that occurs twice with one prompt is one image. The ranks of
-    the run's crew share the batches, and the images are bit for bit those of one process.
+    the run's sampling group share the batches, and the images are bit for bit those of one
+    process.
 
     Args:
         run, prompts, seeds, config: as for :func:`draw`.
@@ -98,9 +99,9 @@ def draw_into(
         folder.begin(rows, _warn_truncated_prompts(run, prompts, config))
         if missing:
             _warn_idle_ranks(run, len(missing), size)
-            run.crew.broadcast(_draw_command(run, missing, config, path))
+            run.sampling_group.broadcast(_draw_command(run, missing, config, path))
             _draw_share(run, missing, config, folder)
-            run.crew.barrier()
+            run.sampling_group.barrier()
         folder.finish(rows, shown)
     return folder
 
@@ -109,17 +110,19 @@ def sample_as_worker(run: LoadedRun) -> None:
     """Sample this rank's share of whatever rank 0 samples into a folder, until rank 0 ends.
 
     Args:
-        run: loaded with the crew, as on rank 0.
+        run: loaded with the sampling group, as on rank 0.
 
     Raises:
         ValueError: this rank loaded another checkpoint than rank 0.
         FloatingPointError: as :func:`draw`.
     """
     runs: dict[str, LoadedRun] = {run.weights: run}
-    for command in run.crew.commands():
+    for command in run.sampling_group.commands():
         weights, config = command["weights"], SamplingConfig.from_dict(command["sampling"])
         if weights not in runs:
-            runs[weights] = untrained_run(run.recipe, run.parts.console, run.crew, run.parts)
+            runs[weights] = untrained_run(
+                run.recipe, run.parts.console, run.sampling_group, run.parts
+            )
         own = runs[weights]
         batches = [
             sample_rows(own, [prompt for _, prompt in batch], [seed for seed, _ in batch])
@@ -127,7 +130,7 @@ def sample_as_worker(run: LoadedRun) -> None:
         ]
         folder = SampleFolder(Path(command["folder"]), sampling_protocol(own, config))
         _draw_share(own, batches, config, folder)
-        run.crew.barrier()
+        run.sampling_group.barrier()
 
 
 def _warn_truncated_prompts(
@@ -140,7 +143,7 @@ def _warn_truncated_prompts(
         return []
     if config.negative_prompt is not None:
         texts.append(config.negative_prompt)
-    cuts = run.parts.text_encoder.cuts(texts, rule.num_tokens)
+    cuts = run.parts.text_encoder.truncated(texts, rule.num_tokens)
     run.parts.warn_truncated_prompts(cuts)
     return cuts
 
@@ -159,7 +162,7 @@ def _draw_command(
 
 def _warn_idle_ranks(run: LoadedRun, batches: int, size: int) -> None:
     """Warn where there are fewer batches than ranks."""
-    ranks = run.crew.world.size
+    ranks = run.sampling_group.world.size
     if batches < ranks:
         print_above_progress(
             run.parts.console,
@@ -198,7 +201,7 @@ def _draw_share(
     folder: SampleFolder,
 ) -> None:
     """Sample this rank's batches and write them as they come."""
-    world = run.crew.world
+    world = run.sampling_group.world
     rows = [row for batch in batches for row in batch]
     controls = resolve_controls(run, config.control, *_prompts_and_seeds(rows), _size(run, config))
     by_row = dict(zip(rows, controls, strict=True)) if controls is not None else None

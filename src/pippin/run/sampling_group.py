@@ -69,10 +69,10 @@ def join_sampling_group(recipe: Recipe) -> Iterator[SamplingGroup]:
         recipe: of the run; each rank takes a GPU of its own where the run was trained on one.
     """
     with distributed_world(with_local_device(recipe).train.device) as world:
-        crew = SamplingGroup(world)
-        yield crew
-        if world.first:
-            crew.broadcast(None)
+        sampling_group = SamplingGroup(world)
+        yield sampling_group
+        if world.is_rank0:
+            sampling_group.broadcast(None)
 
 
 def with_local_device(recipe: Recipe) -> Recipe:

@@ -55,13 +55,13 @@ def vocabulary_of(side: int) -> Vocabulary:
         grid=GRID,
         colours=COLOURS,
         backgrounds=BACKGROUNDS,
-        drawings=tuple(drawings),
+        renderings=tuple(drawings),
     )
 
 
 def _drawings(thing: Thing, side: int) -> list[ObjectRendering]:
     """An object as it is and, where that differs, mirrored."""
-    scene = Scene(things=(thing,), background="white", relation=None)
+    scene = Scene(objects=(thing,), background="white", relation=None)
     image = apply_control(render_scene(scene, CLEAN_SIZE.height), whole_image(CLEAN_SIZE), side)
     dark, light = COLOURS["black"][0], BACKGROUNDS["white"][0]
     coverage: Coverage = ((light - image[0].double()) / (light - dark)).clamp(0, 1).numpy()
@@ -86,10 +86,10 @@ def statement_of(scene: Scene, kind: str) -> Statement:
     stated = stated_attributes(scene, kind)
     things = tuple(
         StatedObject(**{n: v for n, v in thing._asdict().items() if n in stated})
-        for thing in scene.things
+        for thing in scene.objects
     )
     return Statement(
-        things=things,
+        objects=things,
         relation=scene.relation if "relation" in stated else None,
         background=scene.background if "background" in stated else None,
     )
@@ -97,9 +97,9 @@ def statement_of(scene: Scene, kind: str) -> Statement:
 
 def class_statement(scene: Scene, label: Literal["shape", "shape-colour"]) -> Statement:
     """The statement of a scene's class: nothing about the number of objects."""
-    first = scene.things[0]
+    first = scene.objects[0]
     colour = first.colour if label == "shape-colour" else None
-    return Statement(things=(StatedObject(shape=first.shape, colour=colour),), counts=False)
+    return Statement(objects=(StatedObject(shape=first.shape, colour=colour),), counts=False)
 
 
 def scene_measures(run: LoadedRun, place: Path) -> list[Measure]:

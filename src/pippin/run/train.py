@@ -85,13 +85,13 @@ def train(
     """
     with distributed_world(recipe.train.device) as world:
         console = console or Console(stderr=True)
-        rank_console = console if world.first else Console(quiet=True)
+        rank_console = console if world.is_rank0 else Console(quiet=True)
         run = RunFolder(folder)
         own = read_inputs(folder) if run.config.exists() else None
         candidates = [places or {}, resolved_paths(recipe), own.places if own else {}]
         located = locate(recipe, *candidates)
         parts = Parts(recipe, rank_console, builders_of(world), located=located)
-        if not run.goes_on(resume):
+        if not run.resumes(resume):
             check_start(recipe)
         request = ResumeRequest(resume=resume, allow_changed_data=allow_changed_data)
         _train(parts, run, request, world)
@@ -103,19 +103,19 @@ def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -
         with world.rank0_first():
             _log_skipped_images(parts)  # before the folder is made: an error leaves no folder
             _log_buckets(parts)
-            check_data(parts, resumed=run.goes_on(request.resume))
-            if world.first:
+            check_data(parts, resumed=run.resumes(request.resume))
+            if world.is_rank0:
                 locks.enter_context(folder_lock(folder))
-                run.check(recipe, resume=run.goes_on(request.resume))
+                run.check(recipe, resume=run.resumes(request.resume))
                 remove_temporary_files(folder)
                 remove_temporary_files(run.previews)
         _check_same_images(parts, world)
         trainer, inputs = _prepare_trainer(parts, run, world, request)
         _check_same_step(trainer, world)
         monitors = _monitors(parts, None, run)
-        missed = [isinstance(hook, Every) and hook.missed(trainer) for hook in monitors]
+        missed = [isinstance(hook, Every) and hook.is_missing(trainer) for hook in monitors]
         if trainer.step_count >= trainer.total_steps and not any(missed):
-            if world.first:
+            if world.is_rank0:
                 update_recorded_paths(run, inputs)
             return
         loader = LatentLoader(
@@ -130,7 +130,7 @@ def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -
             device=parts.device,
             captions=parts.captions,
         )
-        if not world.first:
+        if not world.is_rank0:
             _run_missed(trainer, monitors, missed)
             trainer.train(loader, (), monitors)
             return
@@ -148,7 +148,7 @@ def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -
 
 def _log_skipped_images(parts: Parts) -> None:
     """Log which images of a custom data set are skipped."""
-    skipped = parts.train_source.lost
+    skipped = parts.train_source.skipped
     for image in skipped[:MAX_NAMED_SKIPPED]:
         print_above_progress(parts.console, f"{image.name}: {image.reason}", label="skipped:")
     if len(skipped) > MAX_NAMED_SKIPPED:
@@ -183,12 +183,12 @@ def _check_same_images(parts: Parts, world: World) -> None:
     if world.size == 1:
         return
     source = parts.train_source
-    description = f"{source.source_hash()} {sorted(image.name for image in source.lost)}"
+    description = f"{source.source_hash()} {sorted(image.name for image in source.skipped)}"
     checksum = crc32(description.encode())  # 32 bits: sums of them are exact
     if not _all_equal(checksum, world, parts.device):
         raise ValueError(
             f"rank {world.rank} found {len(source)} training images and skipped "
-            f"{len(source.lost)}; other ranks found other images: all must see one folder with "
+            f"{len(source.skipped)}; other ranks found other images: all must see one folder with "
             "one version of Pillow (or of the renderer of embedded images), and a disk or network "
             "that failed for one of them must work again (`pippin data check`)"
         )
@@ -207,7 +207,7 @@ def _check_same_step(trainer: Trainer, world: World) -> None:
 def _all_equal(number: int, world: World, device: torch.device) -> bool:
     """Whether all ranks have the same number, of 32 bits at most; otherwise the result is False on
     at least one of them."""
-    total = world.sum(torch.tensor([float(number)], device=device, dtype=torch.float64))
+    total = world.all_reduce_sum(torch.tensor([float(number)], device=device, dtype=torch.float64))
     return total.item() == world.size * number
 
 
@@ -216,7 +216,7 @@ def _prepare_trainer(
 ) -> tuple[Trainer, RunInputs]:
     """A trainer at the newest good checkpoint, with the weights that the recipe starts from, or
     with initial weights; and the run's inputs."""
-    start = _newest_checkpoint(run, parts.console) if run.goes_on(request.resume) else None
+    start = _newest_checkpoint(run, parts.console) if run.resumes(request.resume) else None
     with world.rank0_first():  # rank 0 downloads missing encoders
         inputs = current_inputs(parts)
     refuse_other_data(run.path, parts.recipe, inputs)
@@ -229,7 +229,7 @@ def _prepare_trainer(
         parts.set_null(model)
     lineage: tuple[dict[str, Any], ...] = ()
     if start is None:
-        lineage = load_initial_weights(model, parts, run.path, report=world.first)
+        lineage = load_initial_weights(model, parts, run.path, report=world.is_rank0)
         _prepare_latent_statistics(parts, world)
     inputs = with_null_mask(inputs, model)
     trainer = build_trainer(parts, run.path, world, model, lineage, state_entry(inputs))
@@ -248,7 +248,7 @@ def _prepare_latent_statistics(parts: Parts, world: World) -> None:
     _ = parts.moments  # all ranks build the cache together
     if measured and parts.given_latents is None and world.size > 1:
         _broadcast_latents(parts, world)
-    if not world.first:
+    if not world.is_rank0:
         return
     try:
         statistics = parts.measured_latents
@@ -265,10 +265,10 @@ def _broadcast_latents(parts: Parts, world: World) -> None:
     """Send the statistics that rank 0 measured to all ranks, bit for bit."""
     channels = parts.latent_shape[0]
     numbers = torch.zeros(2 * channels + 1, dtype=torch.float64)
-    if world.first:
+    if world.is_rank0:
         own = parts.measured_latents
         numbers = torch.tensor([*own.mean, *own.std, own.images], dtype=torch.float64)
-    *both, images = world.sum(numbers.to(parts.device)).tolist()
+    *both, images = world.all_reduce_sum(numbers.to(parts.device)).tolist()
     parts.given_latents = LatentStatistics(
         mean=tuple(both[:channels]),
         std=tuple(both[channels:]),

@@ -61,19 +61,19 @@ class Trained:
     """Name of the average that ``ema`` weights are, where known, such as ema-share-0.05."""
     latents: LatentStatistics | None = None
     """Latent statistics of the training; None = the autoencoder's own."""
-    passed_over: tuple[str, ...] = ()
+    skipped_checkpoints: tuple[str, ...] = ()
     """Reasons why newer checkpoints of the run were skipped."""
     verified: bool = True
     """Whether there is a recorded digest; exports of earlier versions have none."""
     inputs: RunInputs | None = None
     """Class names, hashes of data and encoders; None where an older version kept none."""
-    brought: Mapping[str, str] = field(default_factory=dict)
+    bundled_paths: Mapping[str, str] = field(default_factory=dict)
     """Setting -> path, of the encoders inside an exported folder."""
 
     @property
     def places(self) -> dict[str, str]:
         """Setting -> resolved path."""
-        return {**(self.inputs.places if self.inputs else {}), **self.brought}
+        return {**(self.inputs.places if self.inputs else {}), **self.bundled_paths}
 
     @property
     def located(self) -> Recipe:
@@ -92,7 +92,7 @@ class Trained:
         return tensors_digest(self.tensors)
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """Description of the weights and their number of images, for messages."""
         return describe_weights(self.weights, self.average, self.images_seen)
 
@@ -120,11 +120,11 @@ class Trained:
                 first few.
         """
         expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        given = {name: tuple(t.shape) for name, t in self.tensors.items()}
-        names = sorted(n for n in {*expected, *given} if expected.get(n) != given.get(n))
+        shapes = {name: tuple(t.shape) for name, t in self.tensors.items()}
+        names = sorted(n for n in {*expected, *shapes} if expected.get(n) != shapes.get(n))
         if names:
             lines = "".join(
-                f"\n  {name}: {_format_shape(given.get(name))} in the weights, "
+                f"\n  {name}: {_format_shape(shapes.get(name))} in the weights, "
                 f"{_format_shape(expected.get(name))} in the model"
                 for name in names[:5]
             )
@@ -213,7 +213,7 @@ def load_trained_weights(source: str, weights: str | None = None) -> Trained:
         lineage=tuple(state.get("lineage", ())),
         average=_trained_average(recipe, weights),
         latents=stored_latents(state, path),
-        passed_over=tuple(problems),
+        skipped_checkpoints=tuple(problems),
         inputs=with_folder_paths(inputs_in(state, str(path)), folder),
     )
 
@@ -287,7 +287,7 @@ def _load_export(source: str, folder: Path, recipe: Recipe, weights: str | None)
         lineage=tuple(facts["lineage"]),
         average=facts["average"] or _trained_average(recipe, facts["weights"]),
         inputs=read_inputs(folder),
-        brought=bundled_paths(folder, recipe),
+        bundled_paths=bundled_paths(folder, recipe),
         latents=stored_latents(facts, path),
     )
     recorded = facts[SHA256]

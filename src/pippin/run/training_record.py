@@ -277,14 +277,14 @@ class TrainingRecord:
 
     def _describe_missing(self, setting: str, recipe: Recipe, located: Recipe) -> str:
         """A setting, its value, and where it was looked for."""
-        given, now = (
+        path, resolved = (
             path_settings(recipe).get(setting, ""),
             path_settings(located).get(setting, ""),
         )
         recorded = self.places.get(setting)
-        description = f"{setting} {given}"
-        if now != given:
-            return f"{description}, looked for as {now}"
-        if recorded and recorded != given:
+        description = f"{setting} {path}"
+        if resolved != path:
+            return f"{description}, looked for as {resolved}"
+        if recorded and recorded != path:
             return f"{description}, which was {recorded} when it was trained"
         return f"{description}, seen from {Path.cwd()}"

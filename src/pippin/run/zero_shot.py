@@ -46,8 +46,8 @@ class CaptionedImages:
         items = [(source, index) for source in sources for index in range(len(source))]
         self.config = data
         self._items = sorted(items, key=lambda item: item[0].key(item[1]))
-        self.num_skipped = len(sources[0].lost)
-        named = [source.picture(index).captions for source, index in self._items]
+        self.num_skipped = len(sources[0].skipped)
+        named = [source.record(index).captions for source, index in self._items]
         self.captions = [captions.get(MAIN, "") for captions in named]
         pairs = zip(self._items, self.captions, strict=True)
         missing = [source.key(index) for (source, index), caption in pairs if not caption]

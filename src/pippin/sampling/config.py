@@ -114,8 +114,8 @@ class ControlRequest(Config, Augmentation):
     def __post_init__(self) -> None:
         """Refuse a crop outside the imagined image, and an augmentation outside its range."""
         if self.ask != "fixed":
-            given = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
-            values = ", ".join(name for name in given if name != "ask")
+            changed = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+            values = ", ".join(name for name in changed if name != "ask")
             if values:
                 raise ConfigError(
                     f"sampling.control.ask {self.ask} takes its values from the data, so "

@@ -80,7 +80,7 @@ class MachineSettings:
     sampling: SamplingMachine = field(default_factory=SamplingMachine)
     evaluation: EvaluationMachine = field(default_factory=EvaluationMachine)
 
-    def given(self) -> Iterator[tuple[str, Any]]:
+    def overrides(self) -> Iterator[tuple[str, Any]]:
         """Setting path and value of each setting that is not None."""
         for section in dataclasses.fields(MachineSettings):
             for setting in dataclasses.fields(getattr(self, section.name)):
@@ -102,7 +102,7 @@ class FeatureChoice:
 
 def with_machine_settings(study: Study, machine: MachineSettings) -> Study:
     """The study with the machine settings in its arms and starts."""
-    for path, value in machine.given():
+    for path, value in machine.overrides():
         study = _replace_everywhere(study, path, value)
     return study
 

@@ -59,7 +59,7 @@ def _untouched(folder: Path) -> bool:
     failed = all(outcome.status == "failed" for outcome in results.outcomes)
     subfolders = ("runs", "starts")
     trained = any(
-        RunFolder(run_folder).begun
+        RunFolder(run_folder).has_checkpoints
         for subfolder in subfolders
         for run_folder in folder.glob(f"{subfolder}/*")
     )

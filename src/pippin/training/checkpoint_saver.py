@@ -47,7 +47,7 @@ class Saver:
         """
         self.wait()
         checkpoint = capture()
-        if self.world.first and not self.failed:
+        if self.world.is_rank0 and not self.failed:
             if self.overlap:
                 # Not a daemon: the thread finishes even if the program ends.
                 self._thread = Thread(
@@ -57,7 +57,7 @@ class Saver:
             else:
                 self._write(checkpoint)
         if not self.overlap:
-            self.raise_on_all_ranks(self.world.any(self.failed))
+            self.raise_on_all_ranks(self.world.any_rank(self.failed))
 
     def wait(self) -> None:
         """Wait until the last checkpoint is on disk; only rank 0 waits.
@@ -81,7 +81,7 @@ class Saver:
             OSError: it could not be written.
         """
         self._join()
-        self.raise_on_all_ranks(self.world.any(self.failed))
+        self.raise_on_all_ranks(self.world.any_rank(self.failed))
 
     def raise_on_all_ranks(self, failed: bool) -> None:
         """Raise on all ranks once they share that rank 0 failed to save."""

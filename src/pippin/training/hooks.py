@@ -74,11 +74,11 @@ class Every:
             trainer.wait_until_saved()
             self.act(trainer)
 
-    def missed(self, trainer: Trainer) -> bool:
+    def is_missing(self, trainer: Trainer) -> bool:
         """Whether the action due at the resumed checkpoint is missing, because the earlier process
         was killed before it; the same on all ranks."""
-        here = self._due(trainer) and trainer.world.first and not self.done(trainer.images_seen)
-        return trainer.world.any(here)
+        here = self._due(trainer) and trainer.world.is_rank0 and not self.done(trainer.images_seen)
+        return trainer.world.any_rank(here)
 
     def _due(self, trainer: Trainer) -> bool:
         return self.images > 0 and _crossed(trainer, self.images)

@@ -40,7 +40,9 @@ def sync_step_status(
         loss_value, norm_value = torch.stack([loss, norm]).tolist()
         return StepStatus(loss=loss_value, norm=norm_value)
     flags = loss.new_tensor([save_failed, *(stop_signal == signal for signal in STOPS)])
-    total, failed, *stops = world.sum(torch.cat([loss.double()[None], flags.double()])).tolist()
+    total, failed, *stops = world.all_reduce_sum(
+        torch.cat([loss.double()[None], flags.double()])
+    ).tolist()
     return StepStatus(
         loss=total / world.size,
         norm=float(norm),

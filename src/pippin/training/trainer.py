@@ -184,7 +184,7 @@ class Trainer:
         draws, draw_wait = self._draws.take(self.step_count, self._shape(batch))
         multiplier = lr_multiplier(self.config, self.step_count)
         set_learning_rates(self.optimizers, multiplier)
-        rows = self.world.part(self.config.batch_size)
+        rows = self.world.local_rows(self.config.batch_size)
         loss = self.gradients.backward(batch, draws.rows(rows))
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
@@ -277,7 +277,7 @@ class Trainer:
                 self._averages,
                 self.optimizers,
                 state,
-                keep=self.world.first,
+                keep=self.world.is_rank0,
                 apart=self._saver.overlap,
             )
         )
@@ -292,14 +292,14 @@ class Trainer:
             build: builds a model of the same shape, for weights gathered from all ranks.
         """
         if not self.gradients.sharded:
-            if not self.world.first:
+            if not self.world.is_rank0:
                 yield None
                 return
             with self.ema.swapped_into(self.model):
                 yield self.model
             return
-        weights = gather_full_tensors(self.ema.weights, keep=self.world.first)
-        model = build() if self.world.first else None
+        weights = gather_full_tensors(self.ema.weights, keep=self.world.is_rank0)
+        model = build() if self.world.is_rank0 else None
         if model is not None:
             model.load_state_dict(weights)
         yield model

@@ -46,27 +46,27 @@ class World:
     keep no GPU busy. None = the default group."""
 
     @property
-    def first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this is rank 0, which writes files and shows progress."""
         return self.rank == 0
 
-    def part(self, count: int) -> slice:
+    def local_rows(self, count: int) -> slice:
         """This rank's rows of a global batch."""
         share = count // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def barrier(self) -> None:
         """Wait for all ranks, with the long timeout."""
-        self.any(False)
+        self.any_rank(False)
 
-    def any(self, here: bool) -> bool:
+    def any_rank(self, here: bool) -> bool:
         """All-reduce a flag with the long timeout: whether it is true on any rank."""
         count = torch.tensor(float(here))
         if self.size > 1:
             wait_for_collective(dist.all_reduce(count, group=self.patient, async_op=True))
         return bool(count)
 
-    def sum(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """All-reduce a sum over all ranks, in place."""
         if self.size > 1:
             dist.all_reduce(values)
@@ -75,10 +75,10 @@ class World:
     @contextmanager
     def rank0_first(self) -> Iterator[None]:
         """Run the body on rank 0 first, then on the other ranks, for preparing shared files."""
-        if not self.first:
+        if not self.is_rank0:
             self.barrier()
         yield
-        if self.first:
+        if self.is_rank0:
             self.barrier()
 
 
@@ -212,13 +212,13 @@ def _current() -> World:
     return World(rank=dist.get_rank(), size=dist.get_world_size(), patient=patient)
 
 
-def set_device(local_rank: int, processes: int, given: str) -> None:
+def set_device(local_rank: int, processes: int, option: str) -> None:
     """Set the current CUDA device of this rank.
 
     Args:
         local_rank: index of the GPU.
         processes: number of ranks on this machine, each with its own GPU.
-        given: the option that set the number, for the message.
+        option: the option that set the number, for the message.
 
     Raises:
         ValueError: fewer GPUs than ranks; raised on all ranks, before they connect.
@@ -226,7 +226,7 @@ def set_device(local_rank: int, processes: int, given: str) -> None:
     gpus = torch.cuda.device_count()
     if processes > gpus:
         raise ValueError(
-            f"{given} asks for {processes} processes with a GPU each on this machine; visible are "
-            f"{gpus} (see CUDA_VISIBLE_DEVICES): start {gpus} or fewer, or give train.device cpu"
+            f"{option} asks for {processes} processes with a GPU each on this machine; visible "
+            f"are {gpus} (see CUDA_VISIBLE_DEVICES): start {gpus} or fewer, or give train.device cpu"
         )
     torch.cuda.set_device(local_rank)

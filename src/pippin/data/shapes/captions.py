@@ -23,8 +23,8 @@ KINDS = ("short", "medium", "long")
 
 def captions_of(scene: Scene) -> dict[str, str]:
     """Caption of each kind; ``name`` is the short one."""
-    short = _listed([_colour_and_shape(item) for item in scene.things])
-    medium = _listed([f"{_colour_and_shape(item)} {place_name(item)}" for item in scene.things])
+    short = _listed([_colour_and_shape(item) for item in scene.objects])
+    medium = _listed([f"{_colour_and_shape(item)} {place_name(item)}" for item in scene.objects])
     return {"name": short, "short": short, "medium": medium, "long": _long(scene)}
 
 
@@ -37,7 +37,7 @@ def stated_attributes(scene: Scene, kind: str) -> frozenset[str]:
         named |= {"place"}
     elif kind == "long":
         named |= {"size", "background"}
-        named |= {1: {"place"}, 2: {"relation"}}.get(len(scene.things), set())
+        named |= {1: {"place"}, 2: {"relation"}}.get(len(scene.objects), set())
     return frozenset(named)
 
 
@@ -53,9 +53,9 @@ def _colour_and_shape(item: Thing) -> str:
 def _long(scene: Scene) -> str:
     """Long caption: ``on a white background, a large red circle to the left of a small blue
     star``."""
-    descriptions = [f"a {item.size} {_colour_and_shape(item)}" for item in scene.things]
+    descriptions = [f"a {item.size} {_colour_and_shape(item)}" for item in scene.objects]
     if len(descriptions) == 1:
-        text = f"{descriptions[0]} {place_name(scene.things[0])}"
+        text = f"{descriptions[0]} {place_name(scene.objects[0])}"
     elif scene.relation is not None:
         aside = scene.relation in ("left of", "right of")
         text = f"{descriptions[0]} {'to the ' if aside else ''}{scene.relation} {descriptions[1]}"

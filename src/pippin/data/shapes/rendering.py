@@ -74,7 +74,7 @@ def render_scene(scene: Scene, side: int) -> UInt8[Tensor, "3 side side"]:
         raise ValueError(f"an image's side must be at least 1 pixel; got {side}")
     background = torch.tensor(BACKGROUNDS[scene.background], dtype=torch.uint8)
     image = background[:, None, None].expand(3, side, side).clone()
-    for item in scene.things:
+    for item in scene.objects:
         top, left, coverage = object_mask(item.shape, item.size, item.place, side)
         rows, columns = coverage.shape
         region = image[:, top : top + rows, left : left + columns]
@@ -88,7 +88,7 @@ def scene_svg(scene: Scene) -> str:
     """Scene as one SVG document."""
     background = _hex(BACKGROUNDS[scene.background])
     parts = [f'<rect width="{SIDE:g}" height="{SIDE:g}" fill="{background}"/>']
-    parts += [_path(item, _hex(COLOURS[item.colour])) for item in scene.things]
+    parts += [_path(item, _hex(COLOURS[item.colour])) for item in scene.objects]
     return _svg(f"0 0 {SIDE:g} {SIDE:g}", SIDE, "".join(parts))
 
 

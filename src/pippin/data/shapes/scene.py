@@ -85,7 +85,7 @@ class Thing(NamedTuple):
 class Scene(NamedTuple):
     """Content of an image."""
 
-    things: tuple[Thing, ...]
+    objects: tuple[Thing, ...]
     background: str
     relation: str | None
     """Relation of the first object to the second: ``left of``, ``right of``, ``above``, ``below``;
@@ -117,7 +117,7 @@ def draw_scene(split: Split, seed: int, key: str, objects: int) -> Scene:
 
 def split_of(scene: Scene) -> Split:
     """Split of a scene's arrangement."""
-    arrangement = " + ".join(sorted(" ".join(map(str, item)) for item in scene.things))
+    arrangement = " + ".join(sorted(" ".join(map(str, item)) for item in scene.objects))
     return "held-out" if hash_fraction(f"shapes/{arrangement}") < HELD_OUT_SHARE else "train"
 
 
@@ -149,7 +149,7 @@ def _scene(draws: list[float], objects: int) -> Scene:
         for k in range(count)
     )
     relation = _pick(relations(*things), draws[-1]) if count == 2 else None
-    return Scene(things=things, background=background, relation=relation)
+    return Scene(objects=things, background=background, relation=relation)
 
 
 def _pick(options: tuple[str, ...], share: float) -> str:

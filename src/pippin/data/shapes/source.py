@@ -55,7 +55,7 @@ class ShapesSource:
         self._ids = {name: number for number, name in enumerate(self.class_names)}
         self.layout: str | None = None
         self.decoder = renderer()
-        self.lost = ()
+        self.skipped = ()
         self.probe_side = CLEAN_SIZE.height
         self._scores = class_scores([1] * len(self.class_names))
 
@@ -82,7 +82,7 @@ class ShapesSource:
 
     def label(self, index: int) -> int:
         """Class id of the first object, an index into ``class_names``."""
-        first = self.scene(index).things[0]
+        first = self.scene(index).objects[0]
         with_colour = self.config.label == "shape-colour"
         return self._ids[f"{first.colour} {first.shape}" if with_colour else first.shape]
 

@@ -74,7 +74,7 @@ class Reading:
 
     background: str | None
     """None: the image shows no scene."""
-    things: tuple[DetectedObject, ...]
+    objects: tuple[DetectedObject, ...]
     """Objects, largest first."""
 
 
@@ -101,7 +101,7 @@ class SceneReader:
         self.vocabulary = vocabulary
         self._colours = tuple(vocabulary.colours)
         self._palette = np.array([*vocabulary.colours.values()], float)
-        self._templates = [_template(drawing) for drawing in vocabulary.drawings]
+        self._templates = [_template(drawing) for drawing in vocabulary.renderings]
         self._masks = np.stack([template.outline.normalised for template in self._templates])
         self._smallest = min(template.outline.area for template in self._templates)
         self._rim = max(1, round(vocabulary.side / 64))
@@ -127,7 +127,7 @@ class SceneReader:
         background = np.median(pixels.reshape(-1, 3), axis=0)
         plain = np.linalg.norm(pixels - background, axis=-1) < PLAIN
         if plain.mean() < 0.5:
-            return Reading(background=None, things=())
+            return Reading(background=None, objects=())
         shares, misfits = _unmixed(pixels, background, self._palette)
         best = misfits.argmin(axis=0)
         strong = np.take_along_axis(shares, best[None], axis=0)[0] >= 0.5
@@ -142,7 +142,7 @@ class SceneReader:
         regions.sort(key=lambda region_data: -float(region_data[0].sum()))
         return Reading(
             background=_nearest(self.vocabulary.backgrounds, background),
-            things=tuple(self._detected_object(*region_data) for region_data in regions),
+            objects=tuple(self._detected_object(*region_data) for region_data in regions),
         )
 
     def _detected_object(self, coverage: Coverage, colour: int, impurity: float) -> DetectedObject:

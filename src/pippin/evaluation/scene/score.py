@@ -28,7 +28,7 @@ class StatedObject:
 class Statement:
     """Statement of a caption or a class."""
 
-    things: tuple[StatedObject, ...]
+    objects: tuple[StatedObject, ...]
     counts: bool = True
     """True if it states that there are no other objects."""
     relation: str | None = None
@@ -38,7 +38,7 @@ class Statement:
     @property
     def attributes(self) -> tuple[str, ...]:
         """Stated attributes, of :data:`ATTRIBUTES`."""
-        names = {name for name in OBJECT_ATTRIBUTES if getattr(self.things[0], name) is not None}
+        names = {name for name in OBJECT_ATTRIBUTES if getattr(self.objects[0], name) is not None}
         names |= {"count"} if self.counts else set()
         names |= {n for n in ("relation", "background") if getattr(self, n) is not None}
         return tuple(name for name in ATTRIBUTES if name in names)
@@ -52,14 +52,14 @@ def agreement(reading: Reading, statement: Statement) -> dict[str, bool]:
     missing, or if the shape is mirrored.
     """
     stated = statement.attributes
-    slots: list[DetectedObject | None] = [*reading.things, *([None] * len(statement.things))]
+    slots: list[DetectedObject | None] = [*reading.objects, *([None] * len(statement.objects))]
     best: dict[str, bool] = {}
     best_score = -1.0
-    for assignment in permutations(range(len(slots)), len(statement.things)):
+    for assignment in permutations(range(len(slots)), len(statement.objects)):
         objects = [slots[slot] for slot in assignment]
         matches = [
             _matches(detected, stated_object)
-            for detected, stated_object in zip(objects, statement.things, strict=True)
+            for detected, stated_object in zip(objects, statement.objects, strict=True)
         ]
         correct = {
             name: all(match[name] for match in matches)
@@ -73,7 +73,7 @@ def agreement(reading: Reading, statement: Statement) -> dict[str, bool]:
         if score > best_score:
             best, best_score = correct, score
     if "count" in stated:
-        best["count"] = len(reading.things) == len(statement.things)
+        best["count"] = len(reading.objects) == len(statement.objects)
     if "background" in stated:
         best["background"] = reading.background == statement.background
     ordered = {name: best[name] for name in stated}

@@ -41,7 +41,7 @@ class Vocabulary:
     """Number of cells along each side."""
     colours: Mapping[str, RGB]
     backgrounds: Mapping[str, RGB]
-    drawings: tuple[ObjectRendering, ...]
+    renderings: tuple[ObjectRendering, ...]
     """Every shape, size and place, and the mirror image of each shape that is not symmetric."""
 
 
