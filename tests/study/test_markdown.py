@@ -64,5 +64,5 @@ def test_the_command_writes_it_where_the_name_says_so(finished, capsys):
 
 def test_a_run_has_no_arms_to_compare(finished, tmp_path):
     run = next((finished / "runs").iterdir())
-    with pytest.raises(ConfigError, match=r"folder of a run.*give the folder of one"):
+    with pytest.raises(ConfigError, match=r"folder of a run.*give the folder of a study"):
         render_markdown(run, tmp_path / "table.md")
