@@ -5,11 +5,13 @@ BIN    := $(VENV)/bin
 # Index of torch and torchvision, such as https://download.pytorch.org/whl/cpu for a build without
 # CUDA; empty = pip's default index.
 TORCH_INDEX ?=
+# Budget of the demo: quick or full.
+BUDGET ?= quick
 
 .PHONY: demo test docs lint clean
 
 demo: $(VENV)/.installed
-	$(BIN)/pippin demo
+	$(BIN)/pippin demo --budget $(BUDGET)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -31,8 +33,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch and torchvision go in together, so that pip picks a matching pair.
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.torch: | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch torchvision
+	touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.torch
 	$(BIN)/python -m pip install --quiet --editable '.[text]'
 	touch $@
 

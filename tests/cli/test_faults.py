@@ -71,9 +71,13 @@ class OutOfMemoryError(RuntimeError):
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
             1,
-            r"signal Killed: out of memory\? fewer train.workers.*goes on with --resume True",
+            r"signal Killed: out of memory\? fewer train.workers.*resume with: pippin train",
         ),
-        (WorkerKilledError("a worker process was killed"), 1, "was killed; the same command"),
+        (
+            WorkerKilledError("a worker process was killed"),
+            1,
+            "was killed; resume with: pippin train --resume auto",
+        ),
         (FloatingPointError("non-finite latents for seeds [3]"), 1, r"seeds \[3\]"),
         (
             OSError(errno.ENOSPC, "No space left on device", "a/b"),
@@ -125,16 +129,16 @@ def python_sigint():
 @pytest.mark.parametrize(
     ("verb", "number", "effect"),
     [
-        ("sample", signal.SIGINT, "resumes from here"),
-        ("report", signal.SIGTERM, "starts over"),
-        ("data check", signal.SIGINT, "starts over"),
-        ("data prepare", signal.SIGTERM, "resumes from here"),
+        ("sample", signal.SIGINT, "resume"),
+        ("report", signal.SIGTERM, "start over"),
+        ("data check", signal.SIGINT, "start over"),
+        ("data prepare", signal.SIGTERM, "resume"),
     ],
 )
 def test_a_signal_outside_of_training_exits_with_75(monkeypatch, capsys, verb, number, effect):
     module = importlib.import_module(f"pippin.cli.{verb.split()[0]}")
     monkeypatch.setattr(module, "main", lambda arguments: signal.raise_signal(number))
     before = signal.getsignal(signal.SIGTERM)
-    assert main.main([*verb.split(), "x"]) == 75
-    assert f"the same command {effect}" in capsys.readouterr().err
+    assert main.main([*verb.split(), "a b"]) == 75
+    assert f"stopped; {effect} with: pippin {verb} 'a b'\n" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before

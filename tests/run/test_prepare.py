@@ -93,7 +93,7 @@ def test_ctrl_c_ends_all_with_one_message_and_the_command_goes_on(recipe, alone,
         os.killpg(running.pid, signal.SIGINT)
         said = running.communicate(timeout=60)
         assert running.returncode == 75, said
-        assert said[1].count("stopped; the same command resumes from here") == 1
+        assert said[1].count("stopped; resume with: pippin data prepare ") == 1
         assert "Traceback" not in said[1]
         wait_for(lambda: not lives(running.pid))
     finally:

@@ -213,7 +213,8 @@ def test_what_is_only_kept_aside_is_not_started_over(finished_run, recipe, tmp_p
 
 
 def test_a_folder_with_a_run_is_not_overwritten(finished_run, recipe):
-    with pytest.raises(ValueError, match=r"already holds a run.*--resume True"):
+    again = r"`pippin train --config .*config\.json --resume True --folder .*`"
+    with pytest.raises(ValueError, match=rf"already holds a run; resume it with {again}"):
         train(recipe, finished_run)
 
 

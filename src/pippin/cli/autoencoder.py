@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pippin.cli.commands import retry_command
 from pippin.cli.options import chosen_data, parse
 from pippin.config import protocol
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
+from pippin.system.secrets import redact
 from pippin.system.terminal import print_text
 
 if TYPE_CHECKING:
@@ -58,7 +60,8 @@ def main(argv: list[str]) -> int:
     verb, rest = argv[0], argv[1:]
     if verb == "train":
         default = TrainAutoencoderCommand(data=chosen_data(rest))
-        return _train(parse(TrainAutoencoderCommand, "pippin autoencoder train", rest, default))
+        command = parse(TrainAutoencoderCommand, "pippin autoencoder train", rest, default)
+        return _train(command, redact(retry_command("autoencoder", argv)))
     if verb == "measure":
         measure = MeasureAutoencoderCommand(data=chosen_data(rest))
         _measure(parse(MeasureAutoencoderCommand, "pippin autoencoder measure", rest, measure))
@@ -80,7 +83,7 @@ def _print(figures: dict[str, Any]) -> None:
     print_text("\n".join(f"{name}: {value}" for name, value in figures.items()))
 
 
-def _train(command: TrainAutoencoderCommand) -> int:
+def _train(command: TrainAutoencoderCommand, again: str) -> int:
     """Train until the end or a signal, then measure and save. Returns the exit code."""
     from pippin.cli.main import RESUMABLE
     from pippin.encoders.run_state import STATE_FILE
@@ -98,10 +101,10 @@ def _train(command: TrainAutoencoderCommand) -> int:
         try:
             trainer = _trained(command)
         except TrainingStoppedError as stopped:
-            print_text(f"{stopped}; resume with --resume True --out {command.out}", error=True)
+            print_text(f"{stopped}; resume with: {again}", error=True)
             return RESUMABLE
         except KeyboardInterrupt:
-            print_text(f"stopped; resume with --resume True --out {command.out}", error=True)
+            print_text(f"stopped; resume with: {again}", error=True)
             return RESUMABLE
         _finish(command, trainer)
     return 0

@@ -6,8 +6,10 @@ input.
 """
 
 import errno
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from pippin.cli.commands import retry_command
 from pippin.system.worker_processes import worker_failure_message
 
 FAILED, BAD_INPUT = 1, 2
@@ -25,6 +27,11 @@ MEMORY_ADVICE = {
     "autoencoder": "--train.batch-size or --data.resolution",
 }
 """Verb -> options that reduce its memory."""
+FOLDER_OPTIONS = {
+    **dict.fromkeys(("demo", "train", "study"), "--folder"),
+    **dict.fromkeys(("data", "export", "convert", "reference"), "folder"),
+}
+"""Verb -> its output folder in messages, where that is not --out."""
 
 
 class Failure(NamedTuple):
@@ -34,11 +41,16 @@ class Failure(NamedTuple):
     code: int
 
 
-def explain(error: Exception, verb: str) -> Failure | None:
-    """Message for the user; None for an error that needs its traceback."""
+def explain(error: Exception, verb: str, arguments: Sequence[str] = ()) -> Failure | None:
+    """Message for the user; None for an error that needs its traceback.
+
+    Args:
+        error: the error.
+        verb: verb of the command that raised it.
+        arguments: the arguments after the verb.
+    """
     if killed := worker_failure_message(error):
-        resume = " with --resume True" if verb in ("train", "autoencoder") else ""
-        return Failure(f"{killed}; the same command resumes{resume}", FAILED)
+        return Failure(f"{killed}; resume with: {retry_command(verb, arguments)}", FAILED)
     if _out_of_memory(error):
         first = next(iter(str(error).splitlines()), "") or type(error).__name__
         advice = MEMORY_ADVICE.get(verb, "a smaller batch size or model in its recipe")
@@ -51,7 +63,7 @@ def explain(error: Exception, verb: str) -> Failure | None:
         text = f"a safetensors file cannot be read: {error}; it is damaged or missing"
         return Failure(text, BAD_INPUT)
     if isinstance(error, OSError):
-        return _of_file_system(error)
+        return _of_file_system(error, FOLDER_OPTIONS.get(verb, "--out"))
     if isinstance(error, ValueError):  # ConfigError and other messages of pippin
         return Failure(str(error), BAD_INPUT)
     return None
@@ -63,11 +75,11 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in MEMORY_ERRORS)
 
 
-def _of_file_system(error: OSError) -> Failure:
+def _of_file_system(error: OSError, option: str) -> Failure:
     where = f"{error.filename}: " if error.filename else ""
     description = f"{where}{error.strerror or error}"
     if error.errno in DISK_ERRORS:
-        advice = "free some space or choose another folder; finished work is intact"
+        advice = f"free some space or choose another {option}; finished work is intact"
         return Failure(f"{description}; {advice}", FAILED)
     if isinstance(error, FileExistsError | NotADirectoryError):
         return Failure(f"{description}; a folder is needed, but a file exists there", BAD_INPUT)

@@ -2,7 +2,8 @@
 """``pippin VERB ...``: run the verb, and turn errors into messages and exit codes.
 
 Exit codes: 0 success; 1 failure (a failed arm, a diverged model, out of memory, a full disk);
-2 wrong input; 75 stopped by a signal (Ctrl-C, SIGTERM, SIGUSR2), resumable.
+2 wrong input; 75 stopped by a signal (Ctrl-C, SIGTERM, SIGUSR2), resumable; 141 nobody reads the
+output.
 """
 
 import faulthandler
@@ -10,6 +11,8 @@ import importlib
 import os
 import sys
 
+from pippin.cli.broken_pipe import BROKEN_PIPE, discard_output, is_closed_output
+from pippin.cli.commands import retry_command
 from pippin.cli.failures import BAD_INPUT, explain
 from pippin.system.ranks import is_rank0
 from pippin.system.secrets import redact
@@ -42,6 +45,20 @@ RESUMABLE_VERBS = {"demo", "train", "sample", "evaluate", "study", "autoencoder"
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
+    try:
+        try:
+            return _main(argv)
+        finally:  # while errors can still be handled
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except (BrokenPipeError, SystemExit) as error:
+        if not is_closed_output(error):
+            raise
+        discard_output()
+        return BROKEN_PIPE
+
+
+def _main(argv: list[str] | None) -> int:
     if argv is None:  # the command line, not a call from Python
         prefer_utf8()
     show_any_text()
@@ -71,12 +88,17 @@ def _guarded(verb: str, arguments: list[str]) -> int:
     end_with_launcher()
     try:
         with signals_interrupt(), exit_when_stuck(lambda: _exit_stopped(verb, arguments)):
-            return importlib.import_module(f"pippin.cli.{verb}").main(arguments)
+            code = int(importlib.import_module(f"pippin.cli.{verb}").main(arguments))
+        if code == RESUMABLE and verb in ("demo", "study"):  # which catch the signal themselves
+            _report_stop(verb, arguments)
+        return code
     except KeyboardInterrupt:
         _report_stop(verb, arguments)
         return RESUMABLE
     except Exception as error:
-        failure = explain(error, verb)
+        if is_closed_output(error):
+            raise
+        failure = explain(error, verb, arguments)
         if failure is None:
             raise
         print_text(f"error: {redact(failure.message)}", error=True)
@@ -86,8 +108,9 @@ def _guarded(verb: str, arguments: list[str]) -> int:
 def _report_stop(verb: str, arguments: list[str]) -> None:
     if is_rank0():
         resumable = verb in RESUMABLE_VERBS or (verb == "data" and arguments[:1] != ["check"])
-        effect = "resumes from here" if resumable else "starts over"
-        print_text(f"stopped; the same command {effect}", error=True)
+        effect = "resume" if resumable else "start over"
+        again = redact(retry_command(verb, arguments))
+        print_text(f"stopped; {effect} with: {again}", error=True)
 
 
 def _exit_stopped(verb: str, arguments: list[str]) -> None:

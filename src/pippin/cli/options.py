@@ -9,12 +9,27 @@ from typing import Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from pippin.cli.integers import parse_integer
 from pippin.config import MAX_SETTING, ConfigError
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
 from pippin.training.config import HalfLife, ImagesHalfLife, ShareHalfLife
 
 T = TypeVar("T")
 _registry = ConstructorRegistry()
+
+
+@_registry.primitive_rule
+def _integer(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
+    """``1e5``, ``500k`` or ``2M`` beside plain digits, for every option that is an integer."""
+    if info.type is not int:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: parse_integer(words[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 @_registry.primitive_rule
@@ -89,7 +104,7 @@ def parse_half_life(text: str) -> HalfLife:
         if kind == "share":
             return ShareHalfLife(share=float(number))
         if kind == "images":
-            return ImagesHalfLife(images=int(number))
+            return ImagesHalfLife(images=parse_integer(number))
     except ConfigError:
         raise
     except ValueError:

@@ -29,7 +29,7 @@ class ReferenceCommand:
     input_size: int = EvaluationConfig().input_size
     """Input side of efflite0."""
     inception: str | None = None
-    """Weight file of Inception; needs pip install 'pippin[fid]'."""
+    """Weight file of Inception; needs the extra ``fid``."""
     dinov2: str | None = None
     """Folder or hub name of a DINOv2 model in transformers' format."""
     batch_size: int = 64

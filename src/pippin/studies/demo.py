@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entangled against disentangled conditioning: the study behind ``pippin demo``.
+"""Entangled against disentangled conditioning: the studies behind ``pippin demo``.
 
 Training from scratch takes longer than a few minutes, so each arm is initialised from its own
 shipped model, all trained under the same budget (docs/reference/models.md).
 """
+
+from dataclasses import replace
+from typing import Literal
 
 from pippin.recipes.recipe import Recipe
 from pippin.studies.control_axes import CONTROL_ARMS, ENDS, SMALLEST_DRIFT, control_axes
@@ -11,6 +14,9 @@ from pippin.study.study import Axis, Study
 
 PRIMARY = "excess drift original_size"
 COMPANION = "effect original_size"
+Budget = Literal["quick", "full"]
+STUDY_NAMES: dict[Budget, str] = {"quick": "demo-quick", "full": "demo"}
+"""Budget of ``pippin demo`` -> its study."""
 
 
 def start_axis(models: dict[str, str]) -> Axis:
@@ -63,4 +69,26 @@ def demo_study(
         primary=primary,
         companions=companions,
         smallest_effect=smallest_effect,
+    )
+
+
+def quick_demo_study(base: Recipe, *, models: dict[str, str]) -> Study:
+    """The same study of a smaller budget, which its page states.
+
+    Args:
+        base: as for :func:`demo_study`.
+        models: initial weights of ``entangled`` and ``disentangled``.
+    """
+    study = demo_study(base, models=models)
+    config = base.evaluation
+    budget = (
+        f"Quick budget, the same for both arms: {base.train.images:,} training images, "
+        f"{config.num_samples} samples, {config.drift_pairs} pairs of samples for each control. "
+        "`pippin demo --budget full` trains and measures on more, in about twice the time."
+    )
+    return replace(
+        study,
+        name=STUDY_NAMES["quick"],
+        title=f"{study.title}, quick budget",
+        question=f"{study.question} {budget}",
     )

@@ -17,7 +17,7 @@ from pippin.studies.control import (
     control_study,
     sampling_control_study,
 )
-from pippin.studies.demo import demo_study
+from pippin.studies.demo import demo_study, quick_demo_study
 from pippin.studies.gates import gate_drift_study, gate_quality_study
 from pippin.studies.guidance import guidance_study
 from pippin.studies.guidance_law import guidance_law_study
@@ -64,6 +64,11 @@ STUDIES: dict[str, ShippedStudy] = {
     "demo": ShippedStudy(
         lambda scale: demo_study(openmoji.mmdit_demo(), models=DEMO_MODELS),
         "entangled against disentangled mmDiT, from the shipped models",
+        ("demo",),
+    ),
+    "demo-quick": ShippedStudy(
+        lambda scale: quick_demo_study(openmoji.mmdit_quick_demo(), models=DEMO_MODELS),
+        "the same under less than half of the budget",
         ("demo",),
     ),
     "control": ShippedStudy(

@@ -86,7 +86,7 @@ def run_study(
                     if absent:
                         progress(absent)
         except (KeyboardInterrupt, TrainingStoppedError):
-            progress("stopped; the same command goes on from here")
+            progress("stopped; finished runs are kept")
             interrupted = True
         return Summary(statuses=statuses, interrupted=interrupted)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pippin.config import Config, ConfigError, at_least
 from pippin.study.executors import Job
+from pippin.system.installation import pip_command
 from pippin.system.signals import TrainingStoppedError, signals_interrupt
 
 
@@ -79,7 +80,7 @@ class SlurmExecutor:
             import submitit
         except ImportError as error:
             raise ConfigError(
-                "--executor slurm needs submitit: pip install 'pippin[cluster]'"
+                f"--executor slurm needs submitit: {pip_command('cluster')}"
             ) from error
         self.jobs = jobs
         requeues = {f"{name}_max_num_timeout": config.requeues for name in ("slurm", "local")}

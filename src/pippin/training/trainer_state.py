@@ -70,7 +70,7 @@ def restore_state(
         )
         raise ValueError(
             f"{path} has the further averages: {saved}; train.ema_extra names: {expected}. "
-            "Averages start with the first step: resume with the saved ones"
+            "Averages start with the first step: resume with the saved ones in --train.ema-extra"
         )
     current = model.state_dict()
     _refuse_other_shapes(checkpoint, path, current)
@@ -97,5 +97,6 @@ def _refuse_other_shapes(
         )
         raise ValueError(
             f"{path} is of another model; tensors that differ: {len(differing)}{lines}\n"
-            "resume with the settings and classes of its training"
+            "resume with the settings and classes of its training: pippin train --config "
+            "RUN/config.json --resume True --folder RUN"
         )

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pip command that adds optional packages to this installation of pippin."""
+
+import json
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from shlex import quote
+from urllib.parse import unquote, urlsplit
+
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Folder of the package ``pippin``."""
+
+
+def pip_command(*extras: str) -> str:
+    """Command that installs the packages of some extras.
+
+    In a clone, or an installation made from one, pip reads the clone: ``pip install '.[text]'``
+    inside it, ``pip install 'CLONE[text]'`` elsewhere. An installed wheel is completed by
+    ``pip install 'pippin[text]'``, which needs no index with pippin on it.
+
+    Args:
+        extras: names of optional dependencies in pyproject.toml.
+    """
+    clone = _clone()
+    target = "pippin"
+    if clone is not None:
+        target = "." if clone == Path.cwd() else str(clone)
+    requirement = f"{target}[{','.join(extras)}]"
+    return f"pip install {quote(requirement)}"
+
+
+def _clone() -> Path | None:
+    """The clone that the package is in or was installed from, while it exists."""
+    for folder in (PACKAGE.parents[1], _recorded_source()):
+        settings = None if folder is None else folder / "pyproject.toml"
+        if settings and settings.is_file() and 'name = "pippin"' in settings.read_text("utf-8"):
+            return folder
+    return None
+
+
+def _recorded_source() -> Path | None:
+    """Folder that pip installed from, which it records as PEP 610 says; None for a wheel."""
+    try:
+        record = distribution("pippin").read_text("direct_url.json")
+        url = urlsplit(json.loads(record or "{}").get("url", ""))
+    except (PackageNotFoundError, ValueError, AttributeError):
+        return None
+    return Path(unquote(url.path)) if url.scheme == "file" else None

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pip command of messages: in a clone, elsewhere, and of a wheel."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pippin.system import installation
+from pippin.system.installation import pip_command
+
+ROOT = Path(__file__).parents[2]
+
+
+class _Installed:
+    """Metadata of an installed distribution with this record of its origin."""
+
+    def __init__(self, url):
+        self.record = url and json.dumps({"url": url})
+
+    def read_text(self, name):
+        assert name == "direct_url.json"
+        return self.record
+
+
+@pytest.fixture
+def installed(monkeypatch, tmp_path):
+    """Pretend that the package lies in site-packages, with a record of where it came from."""
+
+    def pretend(url=None):
+        place = tmp_path / "lib" / "site-packages" / "pippin"
+        monkeypatch.setattr(installation, "PACKAGE", place)
+        monkeypatch.setattr(installation, "distribution", lambda name: _Installed(url))
+
+    return pretend
+
+
+def test_in_a_clone_it_installs_the_clone(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert pip_command("text") == "pip install '.[text]'"
+    assert pip_command("text", "twemoji") == "pip install '.[text,twemoji]'"
+
+
+def test_elsewhere_it_names_the_clone(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert shlex.split(pip_command("fid"))[-1] == f"{ROOT}[fid]"
+
+
+def test_a_wheel_is_completed_by_name(installed):
+    installed()
+    assert pip_command("text") == "pip install 'pippin[text]'"
+    installed("file:///downloads/pippin-1.0-py3-none-any.whl")
+    assert pip_command("text") == "pip install 'pippin[text]'"
+
+
+def test_an_installation_remembers_its_clone(installed, tmp_path):
+    clone = tmp_path / "my clone"
+    installed(f"{clone.as_uri()}")
+    assert "%20" in clone.as_uri()
+    assert pip_command("text") == "pip install 'pippin[text]'"  # the clone is gone
+    clone.mkdir()
+    (clone / "pyproject.toml").write_text('[project]\nname = "pippin"\n')
+    assert shlex.split(pip_command("text"))[-1] == f"{clone}[text]"
+
+
+def test_no_message_spells_the_command_itself():
+    """So that every message names the command that works here."""
+    own = Path(installation.__file__)
+    sources = [path for path in (ROOT / "src").rglob("*.py") if path != own]
+    spelled = [path.name for path in sources if re.search(r"pippin\[[a-z]", path.read_text())]
+    assert spelled == []
