@@ -11,6 +11,7 @@ from pippin.conditioning.config import (
     PowerCosineGate,
     TextSemantic,
 )
+from pippin.config import replace_at
 from pippin.data.config import OpenMojiConfig
 from pippin.denoisers.config import UNetConfig, dit, mdtv2, mmdit, pixart, unet
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
@@ -128,8 +129,8 @@ def mmdit_quick_demo() -> Recipe:
         kid_subset_size=100,
         drift_pairs=32,
     )
-    data = replace(base.data, views=1)
-    return replace(base, data=data, train=train, evaluation=evaluation)
+    recipe = replace(base, train=train, evaluation=evaluation)
+    return replace_at(recipe, "data.views", 1)
 
 
 def dit_entangled() -> Recipe:
