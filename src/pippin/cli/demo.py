@@ -64,8 +64,8 @@ def _refuse_other_budget(folder: Path, budget: Budget) -> None:
         if name == study and other != budget:
             raise ValueError(
                 f"{folder} holds a demo of --budget {other}; got --budget {budget}. Resume it "
-                f"with `pippin demo --budget {other} --folder {quote(str(folder))}`, or choose another "
-                "--folder"
+                f"with `pippin demo --budget {other} --folder {quote(str(folder))}`, or choose "
+                "another --folder"
             )
 
 
