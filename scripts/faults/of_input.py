@@ -107,7 +107,7 @@ MISTAKES = [
     mistake(
         "folder that holds a run",
         train("--folder", "{run}"),
-        "already holds a run; go on with --resume True",
+        "already holds a run; resume it with --resume True",
     ),
     mistake(
         "resume with other settings",

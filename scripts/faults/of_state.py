@@ -56,7 +56,7 @@ DAMAGE = [
         what="both checkpoints cut",
         arguments=SAMPLE,
         code=2,
-        says="no usable checkpoint: put one back.*passed over: .*passed over: ",
+        says="no usable checkpoint: restore one.*skipped: .*skipped: ",
         prepare=lambda run: [cut(p) for p in run.glob("checkpoints/*/model.safetensors")] and None,
     ),
     mistake(

@@ -98,7 +98,7 @@ def test_images_of_an_earlier_request_do_not_vanish_from_the_manifest(run, confi
     before = (tmp_path / "manifest.json").read_bytes()
     (tmp_path / "seed-000003-class-0.png").unlink()
     with pytest.raises(
-        ValueError, match=r"lost 1 images .*seed-000003-class-0\.png.*put them back"
+        ValueError, match=r"lost 1 images .*seed-000003-class-0\.png.*restore them"
     ):
         draw_into(run, [0], [20], config, tmp_path)
     assert (tmp_path / "manifest.json").read_bytes() == before

@@ -230,7 +230,7 @@ def test_encoders_and_captions_that_do_not_fit_are_refused(text_recipe, tmp_path
     with pytest.raises(ConfigError, match=r"token_features is 100; text\.source .* gives 384"):
         train(recipe, tmp_path / "a", console=Console(quiet=True))
     recipe = replace(text_recipe, text=replace(text_recipe.text, captions={"poem": 1.0}))
-    with pytest.raises(ConfigError, match="names poem; the pictures have name, style, tags"):
+    with pytest.raises(ConfigError, match="names poem; the images have name, style, tags"):
         train(recipe, tmp_path / "b", console=Console(quiet=True))
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.denoisers.config import MMDiTConfig
-from pippin.run import begin as begin_module
+from pippin.run import initial_weights
 from pippin.run.folder import RunFolder
 from pippin.run.load import load_run
 from pippin.run.parts import Parts
@@ -154,7 +154,7 @@ def test_weights_that_are_no_numbers_start_nothing(recipe, exported, tmp_path, m
     named = rf"{re.escape(name)} \({value.numel()} NaN of {value.numel()} numbers\)"
     with pytest.raises(ValueError, match=named):
         bad.load_into(Parts(recipe, QUIET).new_model())
-    monkeypatch.setattr(begin_module, "open_trained", lambda *_: bad)
+    monkeypatch.setattr(initial_weights, "open_trained", lambda *_: bad)
     with pytest.raises(ValueError, match=rf"init\.run .*{named}"):
         train(replace(recipe, init=InitConfig(run=str(exported))), tmp_path / "run")
 

@@ -56,6 +56,7 @@ def unfinished_export(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
             another process exports into it.
         OSError: disk full or not writable; the same call resumes.
     """
+    refuse_full(folder)
     make_folder(folder)
     with folder_itself_locked(folder):
         refuse_full(folder)  # another process may have finished meanwhile

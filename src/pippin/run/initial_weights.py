@@ -96,7 +96,6 @@ def suggestions(
     Args:
         old, new: recipes of the start and of the run.
         old_classes, new_classes: their class names; None = unknown.
-        old_classes, new_classes: their class names; None = not known.
     """
     same_resolution = old.data.resolution == new.data.resolution
     rules = _same_resolution_notes(old, new) if same_resolution else _resolution_rules(old, new)
