@@ -218,7 +218,7 @@ TEXT = {"semantic": TextSemantic(token_features=8, num_tokens=4), "rules": {"tex
 
 @pytest.mark.parametrize(
     ("scale", "conditioning", "message"),
-    [(2.0, {}, "is for models of text"), (1.0, TEXT, "has no effect without guidance")],
+    [(2.0, {}, "is for text models"), (1.0, TEXT, "has no effect without guidance")],
 )
 def test_a_negative_prompt_that_cannot_work_is_refused(scale, conditioning, message):
     guidance = GuidanceConfig(semantic_scale=scale)

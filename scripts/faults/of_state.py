@@ -45,7 +45,7 @@ DAMAGE = [
             what=f"{name} of the last checkpoint {text}",
             arguments=RESUME,
             code=0,
-            says=rf"(passed over|skipped): .*{name}.*resuming .* at 64 images",
+            says=rf"skipped checkpoint: .*{name}.*resuming .* at 64 images",
             prepare=in_checkpoint(spoil, name),
             untouched=False,
         )
