@@ -137,7 +137,8 @@ def message(text: str) -> str:
     """First sentence of the output, shortened for a table."""
     text = text.split("┏")[0]  # a table of measures
     text = " ".join(re.sub("[╭╮╰╯│─]+", " ", text).split())  # tyro's frames
-    found = re.search(r"(error: .*|skipped checkpoint: .*|skipped: .*|latent cache: .*|stopped.*)", text)
+    starts = "error: |skipped checkpoint: |skipped: |latent cache: |stopped"
+    found = re.search(rf"((?:{starts}).*)", text)
     shown = found[1] if found else text
     shown = re.sub(r"/\S*/(?=[\w.-]+)", ".../", shown).replace("|", "/")
     return shown if len(shown) < 160 else f"{shown[:160]} ..."
