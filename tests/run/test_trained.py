@@ -15,12 +15,8 @@ from safetensors.torch import load_file, save_file
 from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.denoisers.config import MMDiTConfig
-<<<<<<< HEAD
 from pippin.run import initial_weights as initial_weights_module
 from pippin.run.components import Parts
-=======
-from pippin.run import initial_weights
->>>>>>> voc-run
 from pippin.run.folder import RunFolder
 from pippin.run.load import load_run
 from pippin.run.sample import draw
@@ -158,11 +154,7 @@ def test_weights_that_are_no_numbers_start_nothing(recipe, exported, tmp_path, m
     named = rf"{re.escape(name)} \({value.numel()} NaN of {value.numel()} numbers\)"
     with pytest.raises(ValueError, match=named):
         bad.load_into(Parts(recipe, QUIET).new_model())
-<<<<<<< HEAD
     monkeypatch.setattr(initial_weights_module, "load_trained_weights", lambda *_: bad)
-=======
-    monkeypatch.setattr(initial_weights, "open_trained", lambda *_: bad)
->>>>>>> voc-run
     with pytest.raises(ValueError, match=rf"init\.run .*{named}"):
         train(replace(recipe, init=InitConfig(run=str(exported))), tmp_path / "run")
 

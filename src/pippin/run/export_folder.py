@@ -56,11 +56,7 @@ def writing_export(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
             another process exports into it.
         OSError: disk full or not writable; the same call resumes.
     """
-<<<<<<< HEAD
     check_export_folder(folder)
-=======
-    refuse_full(folder)
->>>>>>> voc-run
     make_folder(folder)
     with lock_directory(folder):
         check_export_folder(folder)  # another process may have finished meanwhile
