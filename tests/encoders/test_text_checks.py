@@ -272,5 +272,5 @@ def test_the_packages_that_read_spiece_model_are_named(tmp_path, monkeypatch):
     ):
         load(tmp_path)
     monkeypatch.setattr(hub, "version", lacking)
-    with pytest.raises(ValueError, match=r"pippin\[text\]'; not installed: sentencepiece and protobuf"):
+    with pytest.raises(ValueError, match=r"'; not installed: sentencepiece and protobuf"):
         load(tmp_path)

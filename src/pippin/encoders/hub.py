@@ -169,7 +169,8 @@ def load_tokenizer(folder: Path) -> Any:
             raise
         missing = " and ".join(name for name in SENTENCEPIECE if not _installed(name))
         message = str(error).strip().splitlines()[0]
-        reason = f"not installed: {missing}" if missing else f"they are installed and failed: {message}"
+        failure = f"they are installed and failed: {message}"
+        reason = f"not installed: {missing}" if missing else failure
         raise ValueError(
             f"its tokenizer is in {pieces[0]} alone, which needs the packages sentencepiece and "
             f"protobuf: pip install 'pippin[text]'; {reason}"
