@@ -102,7 +102,7 @@ def test_a_cache_travels_to_another_process(cache: LatentCache) -> None:
 
 
 def test_indices_and_views_out_of_range_are_refused(cache: LatentCache) -> None:
-    with pytest.raises(ValueError, match=r"picture index must be in range\(7\); got -1"):
+    with pytest.raises(ValueError, match=r"image index must be in range\(7\); got -1"):
         cache.fetch(torch.tensor([-1]), torch.tensor([0]))
     with pytest.raises(ValueError, match=r"view must be in range\(3\); got 3"):
         cache.fetch(torch.tensor([0]), torch.tensor([3]))

@@ -209,7 +209,7 @@ def test_the_loader_can_be_iterated_again(cached, encoder) -> None:
     ("settings", "message"),
     [
         ({"start_image": 6}, "multiple of batch_size, 4; got 6"),
-        ({"world_size": 3}, "multiple of the 3 processes; got 4"),
+        ({"world_size": 3}, "multiple of the world size, 3; got 4"),
     ],
 )
 def test_numbers_that_do_not_divide_are_refused(cached, encoder, settings, message) -> None:

@@ -48,7 +48,7 @@ def test_images_reach_the_encoder_in_minus_one_to_one(make_encoder) -> None:
 
 def test_indices_and_views_out_of_range_are_refused(noise_source, encoder) -> None:
     encoded = EncodedViews(noise_source, encoder)
-    with pytest.raises(ValueError, match=r"picture index must be in range\(7\); got 7"):
+    with pytest.raises(ValueError, match=r"image index must be in range\(7\); got 7"):
         encoded.fetch(torch.tensor([0, 7]), torch.tensor([0, 0]))
     with pytest.raises(ValueError, match=r"range\(3\); got 3"):
         encoded.fetch(torch.tensor([0]), torch.tensor([3]))

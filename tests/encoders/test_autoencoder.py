@@ -233,7 +233,7 @@ def test_settings_of_a_later_diffusers_are_refused_unless_they_are_empty(publish
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"block_out_channels": [8, 8]}, r"do not fit: mismatched_keys \(\d+\): \w+"),
+        ({"block_out_channels": [8, 8]}, r"do not match: mismatched_keys \(\d+\): \w+"),
         ({"layers_per_block": 2}, r"missing_keys \(\d+\): decoder"),
         ({"block_out_channels": None}, "are damaged"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised by bitsandbytes"),

@@ -130,6 +130,6 @@ class AutoencoderTrainConfig(Config):
         channels, groups = self.block_channels, self.norm_groups
         if not channels or any(c < 1 or c % groups for c in channels):
             raise ConfigError(
-                "train.block_channels must hold at least one number, all multiples of "
+                "train.block_channels must be at least one number, all multiples of "
                 f"train.norm_groups; got {channels} and {groups}"
             )
