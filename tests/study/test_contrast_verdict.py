@@ -141,7 +141,10 @@ def test_other_roles_are_not_corrected_and_get_no_verdict():
     ("other", "message"),
     [
         (Series(arm="b", values={0: 1.0, 1: 1.0}, diverged=(2, 3)), "diverged in 2 of 4 seeds"),
-        (Series(arm="b", values={0: 1.0, 1: 1.0}, absent=(3,)), "no value of this metric in 1 of 3"),
+        (
+            Series(arm="b", values={0: 1.0, 1: 1.0}, absent=(3,)),
+            "no value of this metric in 1 of 3",
+        ),
         (Series(arm="b", values={0: 1.0}), "one training seed"),
         (Series(arm="b", values={}), "No training seed has all"),
         (None, "m of b has not been measured yet"),
