@@ -146,7 +146,7 @@ def test_files_without_weights(tmp_path):
         read_weights(tmp_path / "other.safetensors")
     with pytest.raises(FileNotFoundError, match="is not a file"):
         read_weights(tmp_path / "absent.pt")
-    with pytest.raises(FileNotFoundError, match=r"a folder .* in it: empty\.pt, list\.pt"):
+    with pytest.raises(FileNotFoundError, match=r"a folder, .* in it: empty\.pt, list\.pt"):
         read_weights(tmp_path)
 
 
