@@ -52,7 +52,7 @@ def test_names_that_a_terminal_lacks_cost_nothing(tmp_path):
     arguments = ["data", "check", "fot\u00f3s", "--sample", "0"]
     done = pippin(*arguments, cwd=tmp_path, env=os.environ | ascii_only)
     assert done.returncode == 0, done.stderr
-    assert "fot\\xf3s: 4 pictures (class folders)" in done.stdout
+    assert "fot\\xf3s: 4 images (class folders)" in done.stdout
     assert re.search(r"^k\\xe4tze +\d", done.stdout, re.M)  # text, not the bytes of its name
 
 
@@ -98,7 +98,7 @@ def test_settings_of_a_recipe_are_shown_without_importing_torch():
         (["train", "--config", "missing.json"], "missing.json"),
         (["train", "--config"], "needs the path"),
         (["sample", "missing"], "no run folder"),
-        (["evaluate", "missing"], "is no folder"),
+        (["evaluate", "missing"], "does not exist"),
         (["report", "missing"], "missing"),
         (["study", "run", "none"], "no study 'none'"),
     ],

@@ -144,9 +144,9 @@ def test_files_without_weights(tmp_path):
         ValueError, match=r"none of its 9 tensors is called a\.weight or b.*net\.0"
     ):
         read_weights(tmp_path / "other.safetensors")
-    with pytest.raises(FileNotFoundError, match="is no file"):
+    with pytest.raises(FileNotFoundError, match="is not a file"):
         read_weights(tmp_path / "absent.pt")
-    with pytest.raises(FileNotFoundError, match=r"a folder .* in it: empty\.pt, list\.pt"):
+    with pytest.raises(FileNotFoundError, match=r"a folder, .* in it: empty\.pt, list\.pt"):
         read_weights(tmp_path)
 
 
