@@ -63,8 +63,8 @@ def _refuse_other_budget(folder: Path, budget: Budget) -> None:
     for other, study in STUDY_NAMES.items():
         if name == study and other != budget:
             raise ValueError(
-                f"{folder} holds a demo of --budget {other}; got --budget {budget}. Resume it with "
-                f"`pippin demo --budget {other} --folder {quote(str(folder))}`, or choose another "
+                f"{folder} holds a demo of --budget {other}; got --budget {budget}. Resume it "
+                f"with `pippin demo --budget {other} --folder {quote(str(folder))}`, or choose another "
                 "--folder"
             )
 
