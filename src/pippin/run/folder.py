@@ -150,8 +150,7 @@ class RunFolder:
             if resume:
                 raise ValueError(
                     f"nothing to resume: {self.path} has no config.json, which training writes "
-                    "when its preparations are done; start it with the same command without "
-                    "--resume"
+                    "when its preparations are done; leave --resume out to start it"
                 )
             return
         if not resume and self.is_reusable:
