@@ -20,6 +20,7 @@ from pippin.cli.report import ReportCommand
 from pippin.cli.sample import SampleCommand
 from pippin.cli.study import StudyCommand
 from pippin.cli.train import TrainCommand, find_recipe
+from pippin.cli.verb_help import EXAMPLES
 from pippin.data.config import ImagesConfig
 from pippin.data.import_config import ImportConfig
 from pippin.recipes.table import get_recipe
@@ -138,6 +139,19 @@ def test_commands_are_understood(page):
             parse(WHOLE[verb], "", rest)
         elif verb != "demo":
             VERBS[verb](rest)
+
+
+@pytest.mark.parametrize("verb", [*EXAMPLES])
+def test_examples_of_the_help_are_understood(verb):
+    for example in EXAMPLES[verb]:
+        words = shlex.split(example.partition(">")[0])
+        assert words[:2] == ["pippin", verb]
+        if words[2:4] == ["--config", "mine.yaml"]:
+            words[2:4] = ["openmoji/mmdit-disentangled"]
+        if verb in WHOLE:
+            parse(WHOLE[verb], "", words[2:])
+        elif verb in VERBS:
+            VERBS[verb](words[2:])
 
 
 def test_the_pages_have_commands():
