@@ -38,6 +38,9 @@ VERBS: dict[str, str] = {
     "report": "write report.html for a run or a study",
     "study": "run or list the shipped studies",
     "autoencoder": "train a small autoencoder",
+    "runs": "list run folders with recipe, progress, state and loss",
+    "cache": "list or delete caches of latents and caption features",
+    "completion": "print a script that completes commands in bash, zsh or fish",
 }
 RESUMABLE = 75
 RESUMABLE_VERBS = {"demo", "train", "sample", "evaluate", "study", "autoencoder"}

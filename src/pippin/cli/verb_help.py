@@ -39,6 +39,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pippin autoencoder train --data.path photos --out models/autoencoder --resume",
         "pippin autoencoder measure --autoencoder.source models/autoencoder",
     ),
+    "runs": ("pippin runs", "pippin runs studies/gates"),
+    "cache": ("pippin cache list", "pippin cache clear --unused"),
+    "completion": ('eval "$(pippin completion bash)"',),
 }
 """Verb -> commands that can be typed as they stand, but for the user's own folders."""
 
