@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin train RECIPE [--folder F] [--resume True] [--a.b value ...]``."""
+"""``pippin train RECIPE [--folder F] [--resume] [--a.b value ...]``."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
