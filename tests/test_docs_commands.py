@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from pippin.cli.autoencoder import MeasureAutoencoderCommand, TrainAutoencoderCommand
+from pippin.cli.cache import ClearCommand, ListCommand
+from pippin.cli.completion_scripts import SCRIPTS
 from pippin.cli.convert import ConvertCommand
 from pippin.cli.data import CheckCommand, ImportCommand, PrepareCommand
 from pippin.cli.evaluate import EvaluateFolderCommand, EvaluateRunCommand
@@ -17,6 +19,7 @@ from pippin.cli.plan import PlanCommand
 from pippin.cli.recaption import RecaptionCommand
 from pippin.cli.reference import ReferenceCommand
 from pippin.cli.report import ReportCommand
+from pippin.cli.runs import RunsCommand
 from pippin.cli.sample import SampleCommand
 from pippin.cli.study import StudyCommand
 from pippin.cli.train import TrainCommand, find_recipe
@@ -49,6 +52,7 @@ def commands_of(page: Path) -> list[list[str]]:
             code = code.replace(f"${name}", " ".join(value.strip('"').split()))
         for line in code.splitlines():
             words = shlex.split(line, comments=True) if re.search(r"pippin \w", line) else []
+            words = words[: words.index(">")] if ">" in words else words
             starts = [place for place, word in enumerate(words) if word.endswith("pippin")]
             if starts and "--help" not in words:
                 commands.append(words[starts[0] + 1 :])
@@ -114,7 +118,17 @@ def autoencoder(words: list[str]) -> None:
     parse(kind, "", words[1:], kind(data=chosen_data(words[1:])))
 
 
+def cache(words: list[str]) -> None:
+    kind = {"list": ListCommand, "clear": ClearCommand}[words[0]]
+    parse(kind, "", words[1:])
+
+
+def completion(words: list[str]) -> None:
+    assert set(words) <= set(SCRIPTS)
+
+
 WHOLE = {
+    "runs": RunsCommand,
     "convert": ConvertCommand,
     "export": ExportCommand,
     "report": ReportCommand,
@@ -128,6 +142,8 @@ VERBS = {
     "evaluate": evaluate,
     "data": data,
     "autoencoder": autoencoder,
+    "cache": cache,
+    "completion": completion,
     "show": lambda words: find_recipe(words),
 }
 

@@ -13,9 +13,12 @@ from pippin.system.terminal import print_text
 
 USAGE = """usage: pippin completion bash|zsh|fish
 
-bash: add to ~/.bashrc                       eval "$(pippin completion bash)"
-zsh:  add to ~/.zshrc, after compinit        eval "$(pippin completion zsh)"
-fish: pippin completion fish > ~/.config/fish/completions/pippin.fish"""
+Save the script where the shell looks for it; it works in new shells:
+  pippin completion bash > ~/.local/share/bash-completion/completions/pippin
+  pippin completion zsh > ~/.zfunc/_pippin      with fpath+=(~/.zfunc) before compinit in ~/.zshrc
+  pippin completion fish > ~/.config/fish/completions/pippin.fish
+
+For one bash session: source <(pippin completion bash)"""
 RECIPE_VERBS = ("train", "show", "plan", "bench")
 """Verbs whose first argument is a recipe."""
 SUBVERBS = {

@@ -41,7 +41,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "runs": ("pippin runs", "pippin runs studies/gates"),
     "cache": ("pippin cache list", "pippin cache clear --unused"),
-    "completion": ('eval "$(pippin completion bash)"',),
+    "completion": ("pippin completion bash > pippin.bash", "pippin completion zsh > _pippin"),
 }
 """Verb -> commands that can be typed as they stand, but for the user's own folders."""
 
