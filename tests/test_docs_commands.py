@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from pippin.cli.autoencoder import MeasureAutoencoderCommand, TrainAutoencoderCommand
+from pippin.cli.cache import ClearCommand, ListCommand
+from pippin.cli.completion_scripts import SCRIPTS
 from pippin.cli.convert import ConvertCommand
 from pippin.cli.data import CheckCommand, ImportCommand, PrepareCommand
 from pippin.cli.evaluate import EvaluateFolderCommand, EvaluateRunCommand
@@ -17,9 +19,11 @@ from pippin.cli.plan import PlanCommand
 from pippin.cli.recaption import RecaptionCommand
 from pippin.cli.reference import ReferenceCommand
 from pippin.cli.report import ReportCommand
+from pippin.cli.runs import RunsCommand
 from pippin.cli.sample import SampleCommand
 from pippin.cli.study import StudyCommand
 from pippin.cli.train import TrainCommand, find_recipe
+from pippin.cli.verb_help import EXAMPLES
 from pippin.data.config import ImagesConfig
 from pippin.data.import_config import ImportConfig
 from pippin.recipes.table import get_recipe
@@ -48,6 +52,7 @@ def commands_of(page: Path) -> list[list[str]]:
             code = code.replace(f"${name}", " ".join(value.strip('"').split()))
         for line in code.splitlines():
             words = shlex.split(line, comments=True) if re.search(r"pippin \w", line) else []
+            words = words[: words.index(">")] if ">" in words else words
             starts = [place for place, word in enumerate(words) if word.endswith("pippin")]
             if starts and "--help" not in words:
                 commands.append(words[starts[0] + 1 :])
@@ -113,7 +118,17 @@ def autoencoder(words: list[str]) -> None:
     parse(kind, "", words[1:], kind(data=chosen_data(words[1:])))
 
 
+def cache(words: list[str]) -> None:
+    kind = {"list": ListCommand, "clear": ClearCommand}[words[0]]
+    parse(kind, "", words[1:])
+
+
+def completion(words: list[str]) -> None:
+    assert set(words) <= set(SCRIPTS)
+
+
 WHOLE = {
+    "runs": RunsCommand,
     "convert": ConvertCommand,
     "export": ExportCommand,
     "report": ReportCommand,
@@ -127,6 +142,8 @@ VERBS = {
     "evaluate": evaluate,
     "data": data,
     "autoencoder": autoencoder,
+    "cache": cache,
+    "completion": completion,
     "show": lambda words: find_recipe(words),
 }
 
@@ -138,6 +155,19 @@ def test_commands_are_understood(page):
             parse(WHOLE[verb], "", rest)
         elif verb != "demo":
             VERBS[verb](rest)
+
+
+@pytest.mark.parametrize("verb", [*EXAMPLES])
+def test_examples_of_the_help_are_understood(verb):
+    for example in EXAMPLES[verb]:
+        words = shlex.split(example.partition(">")[0])
+        assert words[:2] == ["pippin", verb]
+        if words[2:4] == ["--config", "mine.yaml"]:
+            words[2:4] = ["openmoji/mmdit-disentangled"]
+        if verb in WHOLE:
+            parse(WHOLE[verb], "", words[2:])
+        elif verb in VERBS:
+            VERBS[verb](words[2:])
 
 
 def test_the_pages_have_commands():

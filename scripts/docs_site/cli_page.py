@@ -12,9 +12,11 @@ from types import ModuleType
 from typing import Any
 
 import tyro
-from settings import alternatives, default_text, field_docs, summary, table, type_text
+from settings import alternatives, default_text, summary, table, type_text
 
 from pippin.cli.main import VERBS, main
+from pippin.cli.option_table import field_meanings
+from pippin.cli.verb_help import EXAMPLES
 from pippin.recipes.recipe import Recipe
 
 HEAD = """# Command line
@@ -25,9 +27,19 @@ HEAD = """# Command line
 | --- | --- |
 {verbs}
 
-`pippin VERB --help` prints the options of a verb. Booleans are written `True` or `False`. Exit
-codes: [exit codes and faults](faults.md). The tables are generated from the code. An option
-`--data.*` stands for all settings of that part of the [configuration](configuration.md).
+`pippin VERB --help` prints the options of a verb. For verbs that take a recipe, a run or a folder
+it prints the common ones in groups, and `--help-all` prints all. Exit codes: [exit codes and
+faults](faults.md). The tables are generated from the code. An option `--data.*` stands for all
+settings of that part of the [configuration](configuration.md).
+
+- **Boolean options** need no value: `--resume` is `--resume True`, and `--no-resume` is
+  `--resume False`. Nested ones are negated as `--no-train.compile`.
+- **`--config FILE`** takes the place of `RECIPE` in `train`, `show`, `plan`, `bench` and
+  `data prepare`. The file is YAML or JSON, such as the `config.json` of a run;
+  `pippin show RECIPE --yaml > FILE.yaml` writes one. Options override the file, and an unknown
+  setting in it is refused with the nearest name.
+- **`--quiet`** hides progress bars. Results, notes and errors are still printed.
+- **Completion** of verbs, recipes and options: [completion](#completion).
 """
 Row = tuple[str, str, str, str]
 PARTS = {
@@ -47,6 +59,7 @@ def cli_page() -> str:
         parts.append(f"\n## {verb}\n\n{text[:1].upper()}{text[1:]}.\n")
         usage = getattr(module, "USAGE", None) or _printed_usage(verb)
         parts.append("```text\n" + _without_lists(usage) + "\n```\n")
+        parts.append("```bash\n" + "\n".join(EXAMPLES[verb]) + "\n```\n")
         for command in _commands(module):
             parts += [summary(command), table("option", list(_rows(command, "")))]
     return "\n".join(parts)
@@ -80,7 +93,7 @@ def _commands(module: ModuleType) -> list[Any]:
 
 def _rows(kind: type, prefix: str) -> Iterator[Row]:
     hints = typing.get_type_hints(kind, include_extras=True)
-    docs = field_docs(kind)
+    docs = field_meanings(kind)
     for one in fields(kind):
         yield from _row(one, hints[one.name], prefix, docs.get(one.name, ""))
 

@@ -8,27 +8,28 @@ from dataclasses import fields
 from settings import (
     alternatives,
     default_text,
-    field_docs,
     kind_name,
     summary,
     table,
     type_text,
 )
 
+from pippin.cli.option_table import field_meanings
 from pippin.recipes.recipe import Recipe
 
 HEAD = """# Configuration
 
 Every setting of a [recipe](recipes.md) is an option of the commands that take a recipe:
-`train.batch_size` is `--train.batch-size`. `config.json` of a run folder records all of them, and
-`pippin train --config FILE` replays one. An unknown setting is refused with the nearest known one.
+`train.batch_size` is `--train.batch-size`. `config.json` of a run folder records all of them.
+`pippin show RECIPE --yaml` writes them as YAML, to be edited, and `pippin train --config FILE`
+reads either. An unknown setting is refused with the nearest known one.
 
 In Python a recipe is a tree of frozen dataclasses:
 `replace(recipe, train=replace(recipe.train, batch_size=64))`.
 
 The tables are generated from the code. A default is that of the class; a recipe may have another
-one (`pippin show RECIPE`, `pippin train RECIPE --help`). Where a setting admits several kinds, the
-command line keeps the kind of the recipe, and Python may take another one.
+one (`pippin show RECIPE`, `pippin train RECIPE --help-all`). Where a setting admits several kinds,
+the command line keeps the kind of the recipe, and Python may take another one.
 """
 Row = tuple[str, str, str, str]
 
@@ -53,7 +54,7 @@ def configuration_page() -> str:
 
 def _top() -> Iterator[Row]:
     """Settings of the recipe itself, and where each part of it is listed."""
-    hints, docs = typing.get_type_hints(Recipe), field_docs(Recipe)
+    hints, docs = typing.get_type_hints(Recipe), field_meanings(Recipe)
     for one in fields(Recipe):
         if kinds := alternatives(hints[one.name]):
             several = f"One of {', '.join(map(kind_name, kinds))}."
@@ -76,7 +77,7 @@ def _choices(choices: dict[type, str]) -> Iterator[str]:
 
 def _rows(kind: type, prefix: str, choices: dict[type, str]) -> Iterator[Row]:
     """A row for each setting; a nested class without alternatives is laid flat."""
-    hints, docs = typing.get_type_hints(kind), field_docs(kind)
+    hints, docs = typing.get_type_hints(kind), field_meanings(kind)
     for one in fields(kind):
         name, hint = prefix + one.name, hints[one.name]
         if one.name == "kind":

@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the reference tables say of a dataclass of settings: types, defaults and docstrings."""
 
-import ast
 import inspect
-import re
-import sys
-import textwrap
 import typing
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import UnionType
@@ -76,30 +72,12 @@ def default_text(one: Field[Any]) -> str:
     if is_dataclass(value):
         return kind_name(type(value))
     shown = str(value) if hasattr(value, "as_posix") else repr(value)
-    return f"`{shown}`" if len(shown) < 60 else "see `--help`"
+    return f"`{shown}`" if len(shown) < 60 else "see `--help-all`"
 
 
 def summary(kind: type) -> str:
     """The docstring of a class."""
     return inspect.cleandoc(kind.__doc__ or "") + "\n"
-
-
-def field_docs(kind: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass and of the classes it derives from."""
-    docs: dict[str, str] = {}
-    for owner in reversed(kind.__mro__):
-        if not is_dataclass(owner) or owner.__module__ not in sys.modules:
-            continue
-        (node,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-        assert isinstance(node, ast.ClassDef)
-        for field, text in zip(node.body, node.body[1:], strict=False):
-            match field, text:
-                case (
-                    ast.AnnAssign(target=ast.Name(id=name)),
-                    ast.Expr(value=ast.Constant(value=str(words))),
-                ):
-                    docs[name] = re.sub(r"\s+", " ", words).strip()
-    return docs
 
 
 def _derived(kind: Any) -> list[type]:

@@ -259,7 +259,11 @@ def _format_error(error: BaseException, kind: Any) -> str:
     """Message of an error; a ConfigError already says what is allowed."""
     if isinstance(error, ConfigError):
         return str(error)
-    return cattrs.v.format_exception(error, kind)
+    text = cattrs.v.format_exception(error, kind)
+    if isinstance(error, cattrs.ForbiddenExtraKeysError):
+        names = [field.name for field in dataclasses.fields(error.cl)]
+        text += "".join(suggest_names(name, names) for name in sorted(error.extra_fields))
+    return text
 
 
 def read_by_kind(base: type[Config], find: Callable[[str], type[Config]]) -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -77,7 +78,7 @@ def test_recipes_are_listed_by_family_with_what_they_are(verb, capsys):
 def test_settings_of_a_recipe_are_shown_without_importing_torch():
     code = (
         "import sys; from pippin.cli.main import main\n"
-        "try: main(['train', 'openmoji/mmdit-entangled', '--help'])\n"
+        "try: main(['train', 'openmoji/mmdit-entangled', '--help-all'])\n"
         "except SystemExit: pass\n"
         "sys.exit('torch' in sys.modules)"
     )
@@ -142,3 +143,27 @@ def test_seeds():
     for bad in ("5:5", "", "a", "3:1", "-1"):
         with pytest.raises(ValueError, match="0:64"):
             parse_seeds(bad)
+
+
+def test_quiet_hides_progress_bars_and_nothing_else(monkeypatch):
+    import pippin.cli.show
+    from pippin.system.terminal import progress_hidden
+
+    calls = []
+    monkeypatch.setattr(
+        pippin.cli.show, "main", lambda argv: calls.append((argv, progress_hidden())) or 0
+    )
+    assert main(["show", "x", "--quiet", "--json"]) == 0
+    assert main(["show", "x"]) == 0
+    assert calls == [(["x", "--json"], True), (["x"], False)]
+
+
+def test_no_bar_is_shown_without_asking_for_it():
+    """Every progress bar of the package can be hidden."""
+    source = Path(__file__).parents[2] / "src" / "pippin"
+    for path in source.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        bars = re.findall(r"\bProgress\((?!str|int)", text)
+        hidden = text.count("progress_hidden()")
+        if "rich.progress" in text:
+            assert hidden >= len(bars) > 0, path

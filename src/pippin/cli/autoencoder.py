@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pippin.cli.commands import retry_command
 from pippin.cli.options import chosen_data, parse
+from pippin.cli.verb_help import HELP
 from pippin.config import protocol
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
 from pippin.system.secrets import redact
-from pippin.system.terminal import print_text
+from pippin.system.terminal import print_text, progress_hidden
 
 if TYPE_CHECKING:
     from pippin.encoders.training import AutoencoderTrainer
@@ -54,7 +55,7 @@ class MeasureAutoencoderCommand:
 
 def main(argv: list[str]) -> int:
     """Parse, then train and save, or measure."""
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv[0] in HELP:
         print_text(USAGE)
         return 0 if argv else 2
     verb, rest = argv[0], argv[1:]
@@ -125,7 +126,7 @@ def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
         command.train, command.out / "run", resume=command.resume, data=data
     )
     columns = (*Progress.get_default_columns()[:3], TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True), disable=progress_hidden()) as progress:
         bar = progress.add_task("", total=command.train.images, completed=trainer.images_seen)
 
         def report(images: int, figures: dict[str, float]) -> None:

@@ -9,16 +9,19 @@ import tyro
 
 from pippin.bench.config import AgainstConfig, BenchConfig
 from pippin.bench.record import BenchRecord, Spread
+from pippin.cli.common_options import RECIPE_OPTIONS
 from pippin.cli.listing import recipe_list
 from pippin.cli.options import parse
+from pippin.cli.train import config_first, find_recipe, located_recipe
+from pippin.cli.verb_help import HELP
 from pippin.recipes.recipe import Recipe
-from pippin.recipes.table import get_recipe
 from pippin.system.terminal import print_above_progress, print_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 USAGE = """usage: pippin bench RECIPE [options]                speed of training; --help: options
+       pippin bench --config FILE.yaml|RUN/config.json [options]
        pippin bench --compare OLD.json NEW.json     ratios of two records
        pippin bench --against diffusers [options]   comparison with diffusers, equal weights
 
@@ -37,15 +40,18 @@ class BenchCommand:
 
 def main(argv: list[str]) -> int:
     """Parse, measure and print."""
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv[0] in HELP:
         print_text(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     if argv[0] == "--compare":
         return _compare(argv[1:])
     if argv[0] == "--against":
         return _against(argv[1:])
-    default = BenchCommand(recipe=get_recipe(argv[0]))
-    command = parse(BenchCommand, f"pippin bench {argv[0]}", argv[1:], default)
+    argv = config_first(argv)
+    name, recipe, rest = find_recipe(argv)
+    default = BenchCommand(recipe=recipe)
+    command = parse(BenchCommand, f"pippin bench {name}", rest, default, RECIPE_OPTIONS)
+    recipe = located_recipe(argv, command.recipe)
     if command.out is not None and not command.out.parent.is_dir():  # check before the measurement
         raise ValueError(f"--out: folder {command.out.parent} does not exist")
 
@@ -53,7 +59,7 @@ def main(argv: list[str]) -> int:
 
     from pippin.bench.measure import bench
 
-    record = bench(command.recipe, argv[0], command.bench, Console(stderr=True))
+    record = bench(recipe, name, command.bench, Console(stderr=True))
     _print_record(record)
     if command.out is not None:
         record.save(command.out)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from pippin.cli import recaption
+from pippin.cli.common_options import RECIPE_OPTIONS
 from pippin.cli.options import parse
-from pippin.cli.train import find_recipe, located_recipe
+from pippin.cli.train import config_first, find_recipe, located_recipe
+from pippin.cli.verb_help import HELP
 from pippin.data.config import DataConfig, ImagesConfig, NoDataConfig
 from pippin.data.import_config import ImportConfig
 from pippin.encoders.config import AutoencoderConfig
@@ -17,7 +19,7 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.system.json_text import parse_json
 from pippin.system.ranks import is_rank0
-from pippin.system.terminal import print_text
+from pippin.system.terminal import print_text, progress_hidden
 
 if TYPE_CHECKING:
     from pippin.data.cache import LatentCache
@@ -33,6 +35,7 @@ USAGE = """usage: pippin data import SOURCE [options]     import parquet, WebDat
        pippin data check FOLDER [options]      summarise a custom image folder
        pippin data recaption FOLDER [options]  add a caption column to its metadata file
        pippin data prepare RECIPE [options]    build the caches for training
+       pippin data prepare --config FILE.yaml|RUN/config.json [options]
 
 `pippin data import SOURCE --help`, `pippin data check --help`, `pippin data recaption --help` and
 `pippin data prepare RECIPE --help` show all settings."""
@@ -78,7 +81,7 @@ class PrepareCommand:
 
 def main(argv: list[str]) -> int:
     """Parse and run the verb."""
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv[0] in HELP:
         print_text(USAGE)
         return 0 if argv else 2
     verbs = {
@@ -110,7 +113,9 @@ def _import(argv: list[str]) -> int:
     from pippin.data.import_report import summary
     from pippin.data.importing import import_images
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(
+        console=Console(stderr=True), transient=True, disable=progress_hidden()
+    ) as progress:
         task = progress.add_task("importing shards", total=None)
         report = import_images(
             command.what,
@@ -176,7 +181,9 @@ def _scan(config: ImagesConfig) -> "Scan":
 
     from pippin.data.scan import scan
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(
+        console=Console(stderr=True), transient=True, disable=progress_hidden()
+    ) as progress:
         task = progress.add_task("scanning images", total=None)
         return scan(
             config,
@@ -325,12 +332,14 @@ def _decibels(quality: "Reconstruction", command: CheckCommand) -> str:
 
 def _prepare(argv: list[str]) -> int:
     """Build or complete the caches and print their locations."""
-    if argv[0] in ("-h", "--help"):
+    if argv[0] in HELP:
         print_text(USAGE)
         return 0
+    argv = config_first(argv)
     name, recipe, rest = find_recipe(argv)
     default = PrepareCommand(recipe=recipe)
-    command = parse(PrepareCommand, f"pippin data prepare {name}", rest, default)
+    prog = f"pippin data prepare {name}"
+    command = parse(PrepareCommand, prog, rest, default, RECIPE_OPTIONS)
 
     from pippin.run.prepare import prepare
 

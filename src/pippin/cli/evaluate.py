@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin evaluate RUN [--preset NAME]`` and ``pippin evaluate FOLDER [--reference FILE]``."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from pippin.cli.common_options import EVALUATE_OPTIONS
 from pippin.cli.options import DataLocation, chosen_data, parse
+from pippin.cli.verb_help import HELP
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.presets import PRESETS, PresetName
@@ -17,6 +20,11 @@ from pippin.system.terminal import plain_text, print_text
 
 MIN_TABLE_WIDTH = 130
 """Minimum width of the table of measures, so that no fingerprint is truncated."""
+
+
+USAGE = f"""usage: pippin evaluate RUN_OR_FOLDER [options]
+       pippin evaluate RUN --preset {"|".join(PRESETS)} --data.path FOLDER ...
+       pippin evaluate --help lists the options; with RUN, its own defaults"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +72,9 @@ class EvaluateFolderCommand:
 
 def main(argv: list[str]) -> int:
     """Parse, evaluate, print and record."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print_text(
-            "usage: pippin evaluate RUN_OR_FOLDER [options]\n"
-            f"       pippin evaluate RUN --preset {'|'.join(PRESETS)} --data.path FOLDER ...\n"
-            "       add --help for all options"
-        )
+    if not argv or argv[0] in HELP:
+        print_text(USAGE)
+        _print_options(argv)
         return 0 if argv else 2
     folder, rest = Path(argv[0]), argv[1:]
     if not folder.is_dir() and (folder.suffix != ".npz" or not folder.is_file()):
@@ -98,6 +103,17 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _print_options(argv: list[str]) -> None:
+    """Print the options with the defaults of the classes, as no folder is given."""
+    run = EvaluateRunCommand(evaluation=EvaluationConfig(), sampling=SamplingConfig())
+    for default, subject in (run, "RUN"), (EvaluateFolderCommand(data=ImagesConfig()), "FOLDER"):
+        if argv:
+            print_text()
+            with suppress(SystemExit):
+                prog = f"pippin evaluate {subject}"
+                parse(type(default), prog, argv, default, EVALUATE_OPTIONS)
+
+
 def _run(
     folder: Path, preset: PresetName | None, arguments: list[str]
 ) -> tuple[list[dict[str, Any]], Path] | None:
@@ -113,7 +129,8 @@ def _run(
     )
     if preset is not None:
         default = _preset_command(preset, default.sampling)
-    command = parse(type(default), "pippin evaluate RUN", arguments, default)
+    prog = "pippin evaluate RUN"
+    command = parse(type(default), prog, arguments, default, EVALUATE_OPTIONS)
 
     from pippin.run.evaluate import evaluate_run, run_protocol, with_fingerprints
     from pippin.run.load import load_run
@@ -170,7 +187,8 @@ def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], P
     """Measures of a folder and the file that records them; None on ranks other than 0, which do
     nothing."""
     default = EvaluateFolderCommand(data=chosen_data(arguments))
-    command = parse(EvaluateFolderCommand, "pippin evaluate FOLDER", arguments, default)
+    prog = "pippin evaluate FOLDER"
+    command = parse(EvaluateFolderCommand, prog, arguments, default, EVALUATE_OPTIONS)
 
     data_options = [argument for argument in arguments if argument.startswith("--data.")]
     if command.evaluation.reference_kind == "file" and data_options:

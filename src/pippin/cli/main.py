@@ -14,11 +14,12 @@ import sys
 from pippin.cli.broken_pipe import BROKEN_PIPE, discard_output, is_closed_output
 from pippin.cli.commands import retry_command
 from pippin.cli.failures import BAD_INPUT, explain
+from pippin.cli.verb_help import HELP, examples_text
 from pippin.system.ranks import is_rank0
 from pippin.system.secrets import redact
 from pippin.system.signal_watchdog import exit_when_stuck
 from pippin.system.signals import signals_interrupt
-from pippin.system.terminal import print_text
+from pippin.system.terminal import hidden_progress, print_text
 from pippin.system.text import prefer_utf8, show_any_text
 from pippin.system.worker_processes import end_with_launcher
 
@@ -37,6 +38,9 @@ VERBS: dict[str, str] = {
     "report": "write report.html for a run or a study",
     "study": "run or list the shipped studies",
     "autoencoder": "train a small autoencoder",
+    "runs": "list run folders with recipe, progress, state and loss",
+    "cache": "list or delete caches of latents and caption features",
+    "completion": "print a script that completes commands in bash, zsh or fish",
 }
 RESUMABLE = 75
 RESUMABLE_VERBS = {"demo", "train", "sample", "evaluate", "study", "autoencoder"}
@@ -66,7 +70,7 @@ def _main(argv: list[str] | None) -> int:
         # Print the traceback of a crash in native code: torchrun reports only the signal.
         faulthandler.enable(sys.__stderr__)
     arguments = sys.argv[1:] if argv is None else argv
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in HELP:
         print_text(_help())
         return 0 if arguments else BAD_INPUT
     if arguments[0] == "--version":
@@ -87,8 +91,12 @@ def _main(argv: list[str] | None) -> int:
 def _guarded(verb: str, arguments: list[str]) -> int:
     end_with_launcher()
     try:
-        with signals_interrupt(), exit_when_stuck(lambda: _exit_stopped(verb, arguments)):
-            code = int(importlib.import_module(f"pippin.cli.{verb}").main(arguments))
+        with (
+            signals_interrupt(),
+            exit_when_stuck(lambda: _exit_stopped(verb, arguments)),
+            hidden_progress("--quiet" in arguments),
+        ):
+            code = _run(verb, [word for word in arguments if word != "--quiet"])
         if code == RESUMABLE and verb in ("demo", "study"):  # which catch the signal themselves
             _report_stop(verb, arguments)
         return code
@@ -103,6 +111,20 @@ def _guarded(verb: str, arguments: list[str]) -> int:
             raise
         print_text(f"error: {redact(failure.message)}", error=True)
         return failure.code
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    """Run the verb; its help ends with examples."""
+    help_requested = not set(HELP).isdisjoint(arguments)
+    try:
+        code: int = importlib.import_module(f"pippin.cli.{verb}").main(arguments)
+    except SystemExit as stopped:
+        if help_requested and not stopped.code:
+            print_text(examples_text(verb))
+        raise
+    if help_requested and code == 0:
+        print_text(examples_text(verb))
+    return code
 
 
 def _report_stop(verb: str, arguments: list[str]) -> None:
@@ -130,7 +152,7 @@ def _help() -> str:
         "usage: pippin VERB ...\n\n"
         "Apple-to-apple training recipes for latent diffusion models.\n\n"
         f"verbs:\n{verbs}\n\n"
-        "`pippin VERB --help` shows the options of a verb."
+        "`pippin VERB --help` shows the options of a verb; --quiet hides progress bars."
     )
 
 

@@ -9,9 +9,15 @@ from typing import Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from pippin.cli.common_help import common_help
+from pippin.cli.common_options import Groups
+from pippin.cli.flags import expand_flags
 from pippin.cli.integers import parse_integer
+from pippin.cli.option_table import option_table
+from pippin.cli.verb_help import HELP
 from pippin.config import MAX_SETTING, ConfigError
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
+from pippin.system.terminal import print_text
 from pippin.training.config import HalfLife, ImagesHalfLife, ShareHalfLife
 
 T = TypeVar("T")
@@ -131,16 +137,36 @@ def parse_weights(words: list[str]) -> dict[str, float]:
     return pairs
 
 
-def parse(kind: type[T], prog: str, arguments: list[str], default: Any = None) -> T:
-    """Parse arguments into a typed command; booleans are written True or False.
+def parse(
+    kind: type[T],
+    prog: str,
+    arguments: list[str],
+    default: Any = None,
+    common: Groups | None = None,
+) -> T:
+    """Parse arguments into a typed command; boolean options may be given without a value.
 
     A setting of several possible classes keeps its default's class: another class is another
     recipe.
+
+    Args:
+        kind: class of the command.
+        prog: command in the usage line, such as ``pippin train RECIPE``.
+        arguments: words after it.
+        default: instance with the defaults.
+        common: options that ``--help`` lists; None = all.
+
+    Raises:
+        SystemExit: help was asked for, or the arguments are wrong.
     """
+    if common is not None and "--help-all" not in arguments and set(HELP) & set(arguments):
+        print_text(common_help(kind, prog, default, common))
+        raise SystemExit(0)
+    words = ["--help" if word == "--help-all" else word for word in arguments]
     return tyro.cli(
         kind,
         prog=prog,
-        args=arguments,
+        args=expand_flags(words, option_table(kind, default)),
         default=tyro.MISSING_NONPROP if default is None else default,
         registry=_registry,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from pippin.cli.common_options import RECIPE_OPTIONS
 from pippin.cli.listing import recipe_list
 from pippin.cli.options import parse
-from pippin.cli.train import find_recipe, located_recipe, recorded_classes
+from pippin.cli.train import config_first, find_recipe, located_recipe, recorded_classes
+from pippin.cli.verb_help import HELP
 from pippin.recipes.latents import Shape, has_known_latents
 from pippin.recipes.recipe import Recipe
 from pippin.run.devices import DEVICES, Cluster
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from pippin.run.placement import Placement
     from pippin.run.plan import Plan
 
-USAGE = """usage: pippin plan RECIPE [options]      pippin plan RECIPE --help shows all settings
-       pippin plan --config RUN/config.json [options]
+USAGE = """usage: pippin plan RECIPE [options]      pippin plan RECIPE --help lists its options
+       pippin plan --config FILE.yaml|RUN/config.json [options]
        pippin plan --study NAME [--scale S] [options]      every run of a study
 
 devices: {devices}
@@ -50,7 +52,8 @@ class PlanCommand:
 
 def main(argv: list[str]) -> int:
     """Parse, plan and print."""
-    if not argv or argv[0] in ("-h", "--help"):
+    argv = config_first(argv)
+    if not argv or argv[0] in HELP:
         print_text(USAGE.format(devices=", ".join(DEVICES), recipes=recipe_list()))
         return 0 if argv else 2
     if argv[0] == "--study":
@@ -59,7 +62,7 @@ def main(argv: list[str]) -> int:
         return plan_study(argv[1:])
     name, recipe, rest = find_recipe(argv)
     default = PlanCommand(recipe=recipe, num_classes=recorded_classes(argv))
-    command = parse(PlanCommand, f"pippin plan {name}", rest, default)
+    command = parse(PlanCommand, f"pippin plan {name}", rest, default, RECIPE_OPTIONS)
     command = replace(command, recipe=located_recipe(argv, command.recipe))
     counts = (*(command.latent_shape or ()), command.num_classes, command.images)
     if any(count is not None and count < 1 for count in counts):

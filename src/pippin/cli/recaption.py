@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pippin.cli.options import parse
 from pippin.data.config import ImagesConfig
-from pippin.system.terminal import print_text
+from pippin.system.terminal import print_text, progress_hidden
 
 if TYPE_CHECKING:
     from pippin.run.recaption import RecaptionResult
@@ -83,7 +83,9 @@ def _write_captions(command: RecaptionCommand, data: ImagesConfig) -> "Recaption
 
     assert command.captioner is not None
     source, device = command.captioner, resolve_device(command.device)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(
+        console=Console(stderr=True), transient=True, disable=progress_hidden()
+    ) as progress:
         task = progress.add_task("captioning images", total=None)
         return write_captions(
             data,

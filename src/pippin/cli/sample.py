@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin sample RUN --labels ... --control.flip False --seeds 0:64``."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from pippin.cli.common_options import SAMPLE_OPTIONS
 from pippin.cli.options import DataLocation, parse, parse_seeds
+from pippin.cli.verb_help import HELP
 from pippin.sampling.config import SamplingConfig
 from pippin.system.terminal import print_text
 from pippin.system.text import argument_text, read_entries
@@ -56,18 +59,15 @@ class SampleCommand:
 
 def main(argv: list[str]) -> int:
     """Parse, load, sample, save."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print_text("usage: pippin sample [RUN] [options]      pippin sample RUN --help shows them")
-        print_text("RUN: a run folder, an exported folder or the name of a shipped model")
-        print_text(f"without RUN, {TEXT_MODEL} generates images of --prompts")
-        return 0 if argv else 2
+    if not argv or argv[0] in HELP:
+        return _print_help(argv)
     from pippin.run.trained import trained_recipe, trained_sampling
 
     source, rest = (TEXT_MODEL, argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     recipe = trained_recipe(source)
     default = SampleCommand(sampling=trained_sampling(source, recipe))
     rest = [f"--{x[11:]}" if x.startswith("--sampling.") else x for x in rest]  # as in a recipe
-    command = parse(SampleCommand, "pippin sample RUN", rest, default)
+    command = parse(SampleCommand, "pippin sample RUN", rest, default, SAMPLE_OPTIONS)
     seeds = parse_seeds(command.seeds)
     sampling = command.sampling
     if sampling.negative_prompt is not None:
@@ -123,6 +123,20 @@ def _default_folder(run: "LoadedRun", source: str, sampling: SamplingConfig) -> 
         note = f"note: {usual} holds images of other settings; these images go to {folder}"
         print_text(note, error=True)
     return folder
+
+
+def _print_help(argv: list[str]) -> int:
+    """Print the options with the defaults of the classes, as no run is given."""
+    if argv:
+        default = SampleCommand(sampling=SamplingConfig())
+        with suppress(SystemExit):
+            parse(SampleCommand, "pippin sample [RUN]", argv, default, SAMPLE_OPTIONS)
+    else:
+        print_text("usage: pippin sample [RUN] [options]      pippin sample --help lists them")
+    print_text("\nRUN: a run folder, an exported folder or the name of a shipped model")
+    print_text(f"without RUN, {TEXT_MODEL} generates images of --prompts")
+    print_text("`pippin sample RUN --help` shows the defaults of a run")
+    return 0 if argv else 2
 
 
 def _requested(run: "LoadedRun", command: SampleCommand) -> "list[Prompt]":

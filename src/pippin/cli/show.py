@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from pippin.cli.common_options import RECIPE_OPTIONS
 from pippin.cli.listing import recipe_list
 from pippin.cli.options import parse
-from pippin.cli.train import find_recipe, located_recipe, recorded_classes
+from pippin.cli.train import config_first, find_recipe, located_recipe, recorded_classes
+from pippin.cli.verb_help import HELP
 from pippin.data.buckets import size_name
 from pippin.data.config import ImagesConfig
 from pippin.diffusion.config import DiffusionConfig
+from pippin.recipes.files import recipe_json, recipe_yaml
 from pippin.recipes.latents import Shape, latent_shape_of
 from pippin.recipes.recipe import Recipe
 from pippin.system.terminal import plain_text, print_text
@@ -19,8 +22,8 @@ from pippin.system.terminal import plain_text, print_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-USAGE = """usage: pippin show RECIPE [options]      pippin show RECIPE --help shows all settings
-       pippin show --config RUN/config.json [options]
+USAGE = """usage: pippin show RECIPE [options]      pippin show RECIPE --help lists its options
+       pippin show --config FILE.yaml|RUN/config.json [options]
 
 {recipes}"""
 
@@ -35,17 +38,25 @@ class ShowCommand:
     eighth of the resolution."""
     num_classes: int | None = None
     """None = OpenMoji's groups, those of the run of --config, or ImageNet's 1000."""
+    yaml: bool = False
+    """Print all settings as YAML, a file for --config."""
+    json: bool = False
+    """Print all settings as JSON, a file for --config."""
 
 
 def main(argv: list[str]) -> int:
     """Parse and print."""
-    if not argv or argv[0] in ("-h", "--help"):
+    argv = config_first(argv)
+    if not argv or argv[0] in HELP:
         print_text(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
     default = ShowCommand(recipe=recipe, num_classes=recorded_classes(argv))
-    command = parse(ShowCommand, f"pippin show {name}", rest, default)
+    command = parse(ShowCommand, f"pippin show {name}", rest, default, RECIPE_OPTIONS)
     command = replace(command, recipe=located_recipe(argv, command.recipe))
+    if command.yaml or command.json:
+        print_text(recipe_yaml(command.recipe) if command.yaml else recipe_json(command.recipe))
+        return 0
     if min(command.latent_shape or (1,)) < 1 or (command.num_classes or 1) < 1:
         raise ValueError("--latent-shape and --num-classes must be 1 or more")
 

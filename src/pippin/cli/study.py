@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from pippin.cli.options import parse, parse_seeds
+from pippin.cli.verb_help import HELP
 from pippin.studies.options import (
     FeatureChoice,
     MachineSettings,
@@ -55,9 +56,9 @@ def main(argv: list[str]) -> int:
     """Parse and run; exit code 1 if a run failed, 75 if stopped by a signal."""
     if argv == ["list"]:
         return _list()
-    if len(argv) < 2 or argv[0] != "run" or argv[1] in ("-h", "--help"):
+    if len(argv) < 2 or argv[0] != "run" or argv[1] in HELP:
         print_text(USAGE)
-        return 0 if set(argv) & {"-h", "--help"} else 2
+        return 0 if set(argv) & set(HELP) else 2
     name, rest = argv[1], argv[2:]
     command = parse(StudyCommand, f"pippin study run {name}", rest, StudyCommand())
     folder_name = f"{name}-{command.scale}" if command.scale else name

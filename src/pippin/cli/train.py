@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin train RECIPE [--folder F] [--resume True] [--a.b value ...]``."""
+"""``pippin train RECIPE [--folder F] [--resume] [--a.b value ...]``."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,10 +8,13 @@ from typing import Annotated
 import tyro
 
 from pippin.cli.commands import retry_command
+from pippin.cli.common_options import RECIPE_OPTIONS
 from pippin.cli.listing import recipe_list
 from pippin.cli.options import chosen_data, parse
+from pippin.cli.verb_help import HELP
 from pippin.config import replace_at
 from pippin.data.config import OpenMojiConfig
+from pippin.recipes.files import load_recipe
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 from pippin.run.folder import Resume, RunFolder
@@ -19,8 +22,8 @@ from pippin.system.ranks import is_rank0
 from pippin.system.secrets import redact
 from pippin.system.terminal import print_text
 
-USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help shows all settings
-       pippin train --config RUN/config.json [options]
+USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help lists its options
+       pippin train --config FILE.yaml|RUN/config.json [options]
 
 {recipes}"""
 
@@ -44,11 +47,13 @@ class TrainCommand:
 
 def main(argv: list[str]) -> int:
     """Parse and train."""
-    if not argv or argv[0] in ("-h", "--help"):
+    argv = config_first(argv)
+    if not argv or argv[0] in HELP:
         print_text(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
     name, recipe, rest = find_recipe(argv)
-    command = parse(TrainCommand, f"pippin train {name}", rest, TrainCommand(recipe=recipe))
+    default = TrainCommand(recipe=recipe)
+    command = parse(TrainCommand, f"pippin train {name}", rest, default, RECIPE_OPTIONS)
     if command.from_scratch:
         command = replace(command, recipe=replace_at(command.recipe, "init.from_scratch", True))
     folder = command.folder or Path("runs") / name.replace("/", "-")
@@ -65,14 +70,32 @@ def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
     """
     if argv[0] == "--config":
         if len(argv) < 2:
-            raise ValueError("--config needs the path of a config.json")
-        name, recipe, rest = Path(argv[1]).parent.name, Recipe.load(Path(argv[1])), argv[2:]
+            raise ValueError("--config needs the path of a recipe: FILE.yaml or RUN/config.json")
+        path = Path(argv[1])
+        name, recipe, rest = _file_name(path), load_recipe(path), argv[2:]
     else:
         name, recipe, rest = argv[0], get_recipe(argv[0]), argv[1:]
     if type(chosen_data(rest)) not in (type(recipe.data), OpenMojiConfig):
         recipes = ", ".join(recipe for recipe in RECIPES if recipe.startswith("folder/"))
         raise ValueError(f"{name} uses embedded images; --data.path works with: {recipes}")
     return name, recipe, rest
+
+
+def config_first(argv: list[str]) -> list[str]:
+    """Arguments with ``--config FILE`` in front, where it stands after other options."""
+    for position, word in enumerate(argv if argv[:1] and argv[0].startswith("-") else ()):
+        if word == "--config":
+            return [*argv[position : position + 2], *argv[:position], *argv[position + 2 :]]
+        if word.startswith("--config="):
+            path = word.removeprefix("--config=")
+            return ["--config", path, *argv[:position], *argv[position + 1 :]]
+    return argv
+
+
+def _file_name(path: Path) -> str:
+    """Name of the recipe of a file: the run of a config.json, otherwise the file's own name."""
+    run = path.absolute().parent.name if path.name == RunFolder(path.parent).config.name else ""
+    return run or path.stem
 
 
 def _with_recorded_settings(recipe: Recipe, run: RunFolder, resume: Resume) -> Recipe:
@@ -100,7 +123,7 @@ def recorded_locations(argv: list[str], recipe: Recipe) -> dict[str, str]:
 
     path = Path(argv[1])
     inputs = read_inputs(path.parent)
-    return {} if inputs is None else unchanged_paths(recipe, Recipe.load(path), inputs.places)
+    return {} if inputs is None else unchanged_paths(recipe, load_recipe(path), inputs.places)
 
 
 def located_recipe(argv: list[str], recipe: Recipe) -> Recipe:

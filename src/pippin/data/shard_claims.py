@@ -34,6 +34,24 @@ _VALID_START = rb" *\d*[.x]?|\0+"
 hold zeros after a power cut."""
 
 
+def has_builders(folder: Path) -> bool:
+    """Whether another process builds shards in a folder; creates no file.
+
+    Not for a process that builds them itself: closing the file releases its own locks.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 2, _ENTRY_BYTE)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN)
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class ShardClaims:
     """Claims of processes on the shards of a folder.
 

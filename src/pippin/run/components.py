@@ -39,7 +39,7 @@ from pippin.run.inputs import captions_read
 from pippin.run.latents import check_latents, measure_latents
 from pippin.run.training_record import TrainingRecord, refuse_reordered_classes
 from pippin.system.device import resolve_device
-from pippin.system.terminal import print_above_progress
+from pippin.system.terminal import print_above_progress, progress_hidden
 from pippin.types import TruncatedCaption
 
 
@@ -166,7 +166,7 @@ class Parts:
 
     @cached_property
     def _train_source(self) -> ImageSource:
-        with Progress(console=self.console, transient=True) as progress:
+        with Progress(console=self.console, transient=True, disable=progress_hidden()) as progress:
             task = progress.add_task("scanning images", total=None, visible=False)
 
             def show(done: int, total: int) -> None:
@@ -255,7 +255,9 @@ class Parts:
         if not self.located.cache.enabled:
             return EncodedViews(source, self.raw_autoencoder, device=self.device)
         self.builders.wait()
-        with Progress(console=self.console, disable=not self.builders.is_main) as progress:
+        with Progress(
+            console=self.console, disable=not self.builders.is_main or progress_hidden()
+        ) as progress:
             task = progress.add_task("caching latents", total=None)
             return build_cache(
                 source,
@@ -380,7 +382,9 @@ class Parts:
         assert self.text_rule is not None
         builders.wait()
         hidden = not builders.is_main
-        with Progress(console=self.console, transient=True, disable=hidden) as progress:
+        with Progress(
+            console=self.console, transient=True, disable=hidden or progress_hidden()
+        ) as progress:
             task = progress.add_task("encoding captions", total=None, visible=False)
             return ImageCaptions(
                 source,

@@ -20,7 +20,7 @@ from pippin.sampling.config import SamplingConfig
 from pippin.sampling.request import request_conditions
 from pippin.sampling.sampler import SampleBatch
 from pippin.system.lock import folder_lock
-from pippin.system.terminal import print_above_progress
+from pippin.system.terminal import print_above_progress, progress_hidden
 from pippin.types import Conditions, Images, Prompt, TextFeatures, TruncatedCaption
 
 
@@ -207,7 +207,9 @@ def _draw_share(
     by_row = dict(zip(rows, controls, strict=True)) if controls is not None else None
     own = batches[world.rank :: world.size]
     sampler = run.sampler(config)
-    with Progress(console=run.parts.console, transient=True) as progress:
+    with Progress(
+        console=run.parts.console, transient=True, disable=progress_hidden()
+    ) as progress:
         task = progress.add_task("sampling", total=sum(map(len, own)))
         for batch in own:
             prompts, seeds = _prompts_and_seeds(batch)
@@ -244,7 +246,9 @@ def _sample_batches(
         _warn_truncated_prompts(run, prompts, config)
     conditions = _conditions(run, prompts, seeds, config, controls, text)
     sampler = run.sampler(config)
-    with Progress(console=run.parts.console, transient=True) as progress:
+    with Progress(
+        console=run.parts.console, transient=True, disable=progress_hidden()
+    ) as progress:
         task = progress.add_task("sampling", total=len(seeds))
         yield sampler.batches(
             conditions,

@@ -55,6 +55,26 @@ def folder_lock(folder: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds ``folder/.lock``; creates no file.
+
+    The test holds a shared lock for a moment, so a process that starts in that moment is refused.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without such locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextmanager
 def lock_directory(folder: Path) -> Iterator[None]:
     """Lock the folder itself, which leaves no file in it: for folders that are passed on.

@@ -8,6 +8,8 @@ pippin goes through :func:`print_text` or :func:`print_above_progress`.
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.text import Text
@@ -41,6 +43,26 @@ def print_text(text: object = "", *, error: bool = False) -> None:
 def plain_text(text: object) -> Text:
     """Text for table cells and titles, where rich reads brackets of a string as markup."""
     return Text(printable(text))
+
+
+_quiet = False
+"""Whether progress bars are hidden."""
+
+
+@contextmanager
+def hidden_progress(hidden: bool = True) -> Iterator[None]:
+    """Hide progress bars inside the context; results, notes and errors are still printed."""
+    global _quiet
+    before, _quiet = _quiet, hidden or _quiet
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
+def progress_hidden() -> bool:
+    """Whether :func:`hidden_progress` hides progress bars."""
+    return _quiet
 
 
 def print_above_progress(console: Console, text: object, *, label: str = "") -> None:

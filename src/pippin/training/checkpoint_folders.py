@@ -22,6 +22,13 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(checkpoints, key=lambda path: int(path.name), reverse=True)
 
 
+def has_all_files(path: Path) -> bool:
+    """Whether a checkpoint has a readable record and every tensor file that it names; contents
+    are not verified."""
+    names = _recorded_files(path)
+    return names is not None and all((path / name).is_file() for name in names)
+
+
 def list_aside(folder: Path) -> list[Path]:
     """Paths renamed by :func:`move_aside`."""
     return sorted(folder.glob(f"{ASIDE}[0-9]*"))

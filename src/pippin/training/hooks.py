@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pippin.system.terminal import printable
+from pippin.system.terminal import printable, progress_hidden
 from pippin.training.log import RunLog
 from pippin.training.step_report import StepReport
 from pippin.training.trainer import Hook, Trainer
@@ -98,6 +98,7 @@ def progress_hook(title: str, console: Console | None = None) -> Iterator[Hook]:
         TimeRemainingColumn(),
         console=console or Console(stderr=True),
         refresh_per_second=2,
+        disable=progress_hidden(),
     )
     with progress:
         task = progress.add_task(printable(title), total=None, speed="", loss="")
