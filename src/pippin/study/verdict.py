@@ -143,7 +143,7 @@ def gap(series: Series) -> str:
         total = len(series.diverged) + len(series.values)
         return (
             f"{series.arm} diverged in {len(series.diverged)} of {total} seeds; the mean of its "
-            "other seeds would be biased."
+            "other seeds would be too optimistic."
         )
     if series.absent and not series.values:
         return (
@@ -153,7 +153,7 @@ def gap(series: Series) -> str:
         total = len(series.absent) + len(series.values)
         return (
             f"{series.arm} has no value of this metric in {len(series.absent)} of {total} seeds; "
-            "the mean of its other seeds would be biased."
+            "the mean of its other seeds would be too optimistic."
         )
     return ""
 
