@@ -32,7 +32,7 @@ STOPS = [
             what=f"{name} while training",
             arguments=train("--folder", "{run}-new", *LONGER),
             code=75,
-            says=r"stopped by signal \d+; checkpoint .* written; resume with: pippin train .*--resume auto",
+            says=r"stopped by signal \d+; checkpoint .*; resume with: pippin train .*--resume",
             signal=number,
             when=lambda run: lines_of(Path(f"{run}-new") / "log.jsonl") > 2,
         )
@@ -91,7 +91,7 @@ STOPS = [
             "4",
         ],
         code=75,
-        says=r"stopped by signal 15; checkpoint .*; resume with: pippin autoencoder train .*--resume",
+        says="stopped by signal 15; .*; resume with: pippin autoencoder train .*--resume",
         signal=signal.SIGTERM,
         when=lambda run: lines_of(run / "autoencoder" / "run" / "log.jsonl") > 2,
     ),
