@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make
 def make(*arguments):
     """Output of make, without the variables of a make that runs the tests."""
     command = ["make", "--no-print-directory", *arguments]
-    environment = {"PATH": "/usr/bin:/bin", "HOME": "/", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environment = {"PATH": "/usr/bin:/bin", "HOME": "/", "PIP_CONFIG_FILE": "/dev/null"}
     return subprocess.run(
         command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
     ).stdout
