@@ -73,6 +73,7 @@ def test_runs_of_studies_are_found_and_exports_are_not(tmp_path):
     make_run(tmp_path / "study" / "runs" / "arm-0", 500)
     make_run(tmp_path / "first", 500)
     make_run(tmp_path / "first" / "inside", 500)
+    (tmp_path / "exported").mkdir()
     get_recipe(RECIPE).save(tmp_path / "exported" / "config.json")
     names = {str(run.relative_to(tmp_path)) for run in find_runs(tmp_path)}
     assert names == {"study/runs/arm-0", "first"}

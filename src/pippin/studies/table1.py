@@ -21,7 +21,6 @@ from pippin.config import replace_at
 from pippin.denoisers.config import DenoiserConfig, MDTv2Config
 from pippin.diffusion.config import DiffusionConfig
 from pippin.recipes.recipe import Recipe
-from pippin.sampling.guidance import scale_at_resolution
 from pippin.studies.architectures import DENOISERS, class_recipe, text_recipe
 from pippin.studies.scales import (
     SEEDS,
@@ -145,6 +144,8 @@ def _high(scale: ScaleName, arm: str, low: Recipe, *, text: bool) -> Recipe:
     if scale == "paper":
         name = _name(model, 512, disentangled=conditioning == "disentangled", text=text)
         return replace(without_drift(paper_recipe(name), scale), init=init)
+    from pippin.sampling.guidance import scale_at_resolution  # imports torch: only when needed
+
     guidance = low.sampling.guidance
     guidance = replace(guidance, semantic_scale=scale_at_resolution(guidance.semantic_scale, 2.0))
     recipe = replace(
