@@ -3,6 +3,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +88,11 @@ def _dumper() -> "type[yaml.SafeDumper]":
     class Dumper(yaml.SafeDumper):
         """Writer of recipes."""
 
-        def represent_list(self, data: list[Any]) -> Any:
+        def represent_list(self, data: Iterable[Any]) -> Any:
             """A list of plain values in brackets."""
-            flow = not any(isinstance(value, dict | list) for value in data)
-            return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flow)
+            values = list(data)
+            flow = not any(isinstance(value, dict | list) for value in values)
+            return self.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=flow)
 
     Dumper.add_representer(list, Dumper.represent_list)
     return Dumper
