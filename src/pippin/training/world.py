@@ -227,6 +227,7 @@ def set_device(local_rank: int, processes: int, option: str) -> None:
     if processes > gpus:
         raise ValueError(
             f"{option} asks for {processes} processes with a GPU each on this machine; visible "
-            f"are {gpus} (see CUDA_VISIBLE_DEVICES): start {gpus} or fewer, or give train.device cpu"
+            f"are {gpus} (see CUDA_VISIBLE_DEVICES): start {gpus} or fewer, or give train.device "
+            "cpu"
         )
     torch.cuda.set_device(local_rank)
