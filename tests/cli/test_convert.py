@@ -101,7 +101,7 @@ def test_measured_numbers_go_to_diffusers_and_back_with_an_autoencoder(tmp_path,
     there = tmp_path / "there"
     assert main(["export", str(tmp_path / "measured"), str(there), "--to", "diffusers"]) == 0
     said = capsys.readouterr().out
-    assert "mean [1.0, -2.0, 3.0, 0.5] and deviation [0.5, 2.0, 4.0, 1.5]" in said
+    assert "mean [1.0, -2.0, 3.0, 0.5] and std [0.5, 2.0, 4.0, 1.5]" in said
     assert f"the autoencoder in {there / 'vae'} applies them" in said
     incoming = convert("diffusers", there)
     affine = Autoencoder.load(incoming.recipe.autoencoder).affine

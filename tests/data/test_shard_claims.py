@@ -54,7 +54,7 @@ def test_shards_are_given_once_and_those_of_others_are_not_given(tmp_path):
 def test_inside_the_gate_the_folder_is_read_anew(tmp_path, monkeypatch):
     """Otherwise the client of a shared disk may cache the absence of a shard or manifest."""
     seen = []
-    monkeypatch.setattr(claims_module, "listed", lambda folder: seen.append(folder))
+    monkeypatch.setattr(claims_module, "list_names", lambda folder: seen.append(folder))
     with ShardClaims(tmp_path) as claims:
         assert seen == []
         with claims.exclusive():

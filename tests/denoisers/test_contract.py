@@ -269,7 +269,7 @@ def test_a_learned_grid_need_not_be_square():
 
 def test_a_grid_without_whole_patches_is_refused(model):
     x, t, conditions = inputs(model=model)
-    with pytest.raises(ValueError, match=r"whole (patches|numbers)"):
+    with pytest.raises(ValueError, match=r"not divisible into patches of \d|whole numbers"):
         model(x[..., :7], t, model.prepare(conditions))
 
 

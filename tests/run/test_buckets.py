@@ -232,7 +232,7 @@ def test_check_and_prepare_count_each_bucket(own, photos, tmp_path, monkeypatch,
     assert main(["data", "prepare", "folder/mmdit-disentangled", *options]) == 0
     said = capsys.readouterr().out
     for name, counts in rows.items():
-        assert f"bucket {name}: {counts[0]} pictures" in said
+        assert f"bucket {name}: {counts[0]} images" in said
 
 
 def test_what_works_on_squares_refuses_ratios(photos, tmp_path, capsys):

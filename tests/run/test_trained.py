@@ -80,7 +80,9 @@ def test_each_average_of_a_run_is_sampled_by_its_name(recipe, tmp_path):
     assert pictures[0] != pictures[1]
     assert main(["export", str(run), str(tmp_path / "out"), "--weights", name]) == 0
     assert load_trained_weights(str(tmp_path / "out"), name).weights == name
-    with pytest.raises(ValueError, match=r"no weights 'ema-share-0\.1'; it has: ema, raw, ema-sh"):
+    with pytest.raises(
+        ValueError, match=r"no weights 'ema-share-0\.1'; available: ema, raw, ema-sh"
+    ):
         load_trained_weights(str(run), "ema-share-0.1")
     less = replace(recipe, train=train_config)
     with pytest.raises(ValueError, match=r"train\.ema_extra: \['ema-share-0\.5'\] -> \[\]"):

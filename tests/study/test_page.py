@@ -105,7 +105,7 @@ def test_pictures_stop_where_the_page_would_grow_too_heavy(tmp_path):
     assert picture is not None and missing == ""
     assert album.left == 1000 - len(picture.uri)
     picture, missing = album.embed(second)
-    assert picture is None and missing.endswith("it is runs/b/grid.png")
+    assert picture is None and missing.endswith("the file is runs/b/grid.png")
     assert "the 0.001 MB that this page has for images" in missing
     assert album.embed(tmp_path / "none.png") == (None, ABSENT)
 

@@ -9,10 +9,10 @@ import pytest
 
 CODE = """
 import atexit
-from pippin.system.ranks import leave
+from pippin.system.ranks import exit_rank
 atexit.register(print, "cleared up")
 print("done", end=" ")
-leave(75)
+exit_rank(75)
 """
 
 

@@ -143,7 +143,7 @@ def test_averages_that_a_checkpoint_lacks_do_not_start_in_the_middle(make_traine
         with pytest.raises(ValueError, match=message):
             make_trainer(ema_extra=settings).restore(path)
     with pytest.raises(
-        CheckpointError, match="has no weights 'ema-images-9'; it has: ema, raw, e"
+        CheckpointError, match="has no weights 'ema-images-9'; available: ema, raw, e"
     ):
         load_weights(path, "ema-images-9")
     flipped = path / "ema-share-0.3.safetensors"

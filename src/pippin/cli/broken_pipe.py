@@ -36,7 +36,7 @@ def _unread_streams() -> list[TextIO]:
     return [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
 
 
-def _is_unread(stream: TextIO | None) -> bool:
+def _is_unread(stream: Any) -> bool:
     try:
         poll = select.poll()
         poll.register(stream.fileno() if stream else -1, select.POLLOUT)
