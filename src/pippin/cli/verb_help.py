@@ -32,14 +32,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "bench": ("pippin bench openmoji/mmdit-disentangled --bench.compile --out bench.json",),
     "report": (
         "pippin report runs/first",
-        "pippin report studies/gates studies/control --out both.html",
+        "pippin report studies/control-gates studies/control --out both.html",
     ),
-    "study": ("pippin study list", "pippin study run gates --scale demo --seeds 0:3"),
+    "study": ("pippin study list", "pippin study run control-gates --scale cpu --seeds 0:3"),
     "autoencoder": (
         "pippin autoencoder train --data.path photos --out models/autoencoder --resume",
         "pippin autoencoder measure --autoencoder.source models/autoencoder",
     ),
-    "runs": ("pippin runs", "pippin runs studies/gates"),
+    "runs": ("pippin runs", "pippin runs studies/control-gates"),
     "cache": ("pippin cache list", "pippin cache clear --unused"),
     "completion": ("pippin completion bash > pippin.bash", "pippin completion zsh > _pippin"),
 }
