@@ -8,7 +8,7 @@ gives other programs.
 import os
 import select
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 BROKEN_PIPE = 141
 """Exit code: 128 and SIGPIPE."""
