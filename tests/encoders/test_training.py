@@ -251,7 +251,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(batches: Batches, tmp_path: Pat
     ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="must (be|hold)"):
+    with pytest.raises(ValueError, match=r"must (be|hold)"):
         replace(CONFIG, **wrong)
 
 
