@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-EXIT_TIMEOUT = 10.0
-"""Seconds within which workers must end after their parent."""
+EXIT_TIMEOUT = 60.0
+"""Seconds within which workers must end after their parent; a fork server first ends its imports,
+which take that long on busy cores."""
 LONGEST = 300.0
 """Seconds after which a call counts as hung."""
 WHO = ("parent", "child", "group")
