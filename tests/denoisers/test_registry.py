@@ -103,7 +103,8 @@ def test_settings_without_a_kind_are_refused(given):
 def test_an_unknown_setting_of_a_known_kind_is_named():
     values = recipe(FlatConfig()).to_dict()
     values["denoiser"]["sides"] = 3
-    with pytest.raises(ConfigError, match=r"extra fields found \(sides\) @ \$\.denoiser"):
+    expected = r"extra fields found \(sides\); near it are side @ \$\.denoiser"
+    with pytest.raises(ConfigError, match=expected):
         Recipe.from_dict(values)
 
 
