@@ -4,7 +4,7 @@
 import json
 
 from pippin.system.formats import CHECKSUM
-from pippin.system.json_lines import POSITION
+from pippin.system.lines import POSITION
 
 
 def write_edited(path, values):

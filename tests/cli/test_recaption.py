@@ -14,7 +14,7 @@ from pippin.data.config import ImagesConfig
 from pippin.data.images import ImageFolderSource
 from pippin.data.metadata import read_metadata
 from pippin.encoders.captioner import Captioner
-from pippin.system.json_lines import read_lines
+from pippin.system.lines import read_lines
 from pippin.system.lock import folder_lock
 
 

@@ -11,7 +11,7 @@ from pippin.cli.main import main
 from pippin.recipes.table import get_recipe
 from pippin.run.folder import RunFolder
 from pippin.run.overview import find_runs, nearest_recipe, overview
-from pippin.system.json_lines import append_lines
+from pippin.system.lines import append_lines
 from pippin.system.lock import folder_lock, is_locked
 
 RECIPE = "openmoji/dit-disentangled"

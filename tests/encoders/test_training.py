@@ -20,7 +20,7 @@ from pippin.encoders.training import (
     build_network,
     lr_multiplier,
 )
-from pippin.system.json_lines import read_lines
+from pippin.system.lines import read_lines
 from pippin.system.signals import TrainingStoppedError
 from pippin.types import Images
 

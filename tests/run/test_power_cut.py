@@ -5,7 +5,7 @@ import pytest
 import torch
 from power_cut import each_state, final_states, recorded
 
-from pippin.run.sample_folder import SampleFolder, SampleRow, clear_other_samples, read_manifest
+from pippin.run.sample_folder import SampleFolder, SampleRow, make_room, read_manifest
 from pippin.run.trained import Trained, export, load_trained_weights
 
 ROWS = [SampleRow(seed=seed, prompt=0, class_name="cat") for seed in range(2)]
@@ -81,7 +81,7 @@ def test_making_room_leaves_no_manifest_of_what_is_gone(tmp_path):
     draw(root / "samples")
     (root / "samples" / "notes.txt").write_text("mine")
     with recorded(root) as disk:
-        clear_other_samples(root / "samples", {"a": 2})
+        make_room(root / "samples", {"a": 2})
     for place in each_state(disk, tmp_path / "states"):
         assert (place / "samples/notes.txt").read_text() == "mine"
         manifest = read_manifest(place / "samples")

@@ -14,7 +14,7 @@ from pippin.run.sample import draw, draw_into, sample_rows, sampling_protocol
 from pippin.run.sample_folder import (
     SampleFolder,
     SampleRow,
-    clear_other_samples,
+    make_room,
     read_manifest,
     remove_samples,
 )
@@ -218,21 +218,21 @@ def test_files_without_a_manifest_do_not_make_room(names, tmp_path):
     for name in names:
         (tmp_path / name).write_text("mine")
     with pytest.raises(ValueError, match=rf"{names[0]}.*no manifest\.json.*move them away"):
-        clear_other_samples(tmp_path, {"a": 1})
+        make_room(tmp_path, {"a": 1})
     assert list(contents(tmp_path)) == names
 
 
 def test_a_folder_that_is_absent_or_empty_has_room(tmp_path):
-    clear_other_samples(tmp_path / "none", {"a": 1})
-    clear_other_samples(tmp_path, {"a": 1})
+    make_room(tmp_path / "none", {"a": 1})
+    make_room(tmp_path, {"a": 1})
     assert not (tmp_path / "none").exists()
 
 
 def test_images_of_another_protocol_make_room_and_other_files_stay(tmp_path):
     write_samples(tmp_path, {"a": 1})
-    clear_other_samples(tmp_path, {"a": 1})
+    make_room(tmp_path, {"a": 1})
     assert len(contents(tmp_path)) == 5
-    clear_other_samples(tmp_path, {"a": 2})
+    make_room(tmp_path, {"a": 2})
     assert list(contents(tmp_path)) == ["manifest.json", "notes.txt"]
     assert SampleFolder(tmp_path, {"a": 2}).protocol == {"a": 2}
 
@@ -242,7 +242,7 @@ def test_beside_a_damaged_manifest_only_what_is_named_as_ours_makes_room(content
     write_samples(tmp_path, {"a": 1})
     (tmp_path / "seed-0.png").write_text("mine")
     (tmp_path / "manifest.json").write_text(content)
-    clear_other_samples(tmp_path, {"a": 1})
+    make_room(tmp_path, {"a": 1})
     assert list(contents(tmp_path)) == ["manifest.json", "notes.txt", "seed-0.png"]
 
 

@@ -8,7 +8,7 @@ from pippin.config import fingerprint
 from pippin.run.evaluate import with_fingerprints, write_results
 from pippin.study.folder import declare
 from pippin.study.results import Outcome, Row, append, read, repair
-from pippin.system.json_lines import append_lines, read_lines
+from pippin.system.lines import append_lines, read_lines
 
 
 def run_of(arm, measure):

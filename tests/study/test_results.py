@@ -9,7 +9,7 @@ from edited_json import as_earlier
 
 from pippin.config import fingerprint
 from pippin.study.results import Outcome, Row, append, read, repair
-from pippin.system.json_lines import append_lines
+from pippin.system.lines import append_lines
 
 PROTOCOL = {"train.images": 3, "note": "line\u2028break", "measure.name": "kid"}
 ROW = Row(

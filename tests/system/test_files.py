@@ -112,7 +112,7 @@ except OSError as error:
     [
         ("files", "write_bytes", "bytes(100_000)"),
         ("tensors", "save_tensors", "{'a': torch.ones(100_000)}"),
-        ("json_lines", "append_lines", "[{'a': 'x' * 100_000}]"),
+        ("lines", "append_lines", "[{'a': 'x' * 100_000}]"),
     ],
 )
 def test_a_full_file_system_leaves_the_old_content(

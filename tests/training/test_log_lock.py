@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pippin.system.json_lines import read_lines
+from pippin.system.lines import read_lines
 from pippin.system.lock import FolderBusyError, folder_lock
 from pippin.training.log import RunLog, _silence_writer_thread
 

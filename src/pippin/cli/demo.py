@@ -74,7 +74,7 @@ def _first_page(folder: Path) -> None:
     from pippin.encoders.text import minilm_installed
     from pippin.run.load import load_run
     from pippin.run.sample import draw_into, sampling_protocol
-    from pippin.run.sample_folder import MANIFEST, clear_other_samples
+    from pippin.run.sample_folder import MANIFEST, make_room
     from pippin.study.samples_report import render_samples
 
     if not minilm_installed():
@@ -85,7 +85,7 @@ def _first_page(folder: Path) -> None:
     prompts = [PROMPTS[seed % len(PROMPTS)] for seed in seeds]
     samples = folder / "from-text"
     if (samples / MANIFEST).exists():  # of an earlier demo; other content is refused
-        clear_other_samples(samples, sampling_protocol(run, run.recipe.sampling))
+        make_room(samples, sampling_protocol(run, run.recipe.sampling))
     draw_into(run, prompts, seeds, run.recipe.sampling, samples)
     page = render_samples(samples, title="Images from text")
     print_text(f"generated from text by {TEXT_MODEL}: {page}", error=True)

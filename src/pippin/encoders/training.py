@@ -27,7 +27,7 @@ from pippin.rng import generator, normal
 from pippin.system.device import resolve_device
 from pippin.system.files import remove_temporary_files
 from pippin.system.fsync import make_folder
-from pippin.system.json_lines import append_lines, filter_lines
+from pippin.system.lines import append_lines, keep_lines
 from pippin.system.running_means import RunningMeans
 from pippin.system.signals import StopRequest, TrainingStoppedError
 from pippin.types import Images
@@ -131,7 +131,7 @@ class AutoencoderTrainer:
                     "another --out"
                 )
             self._restore(state)
-        filter_lines(folder / LOG_FILE, self._is_logged_before_now)
+        keep_lines(folder / LOG_FILE, self._is_logged_before_now)
 
     def _is_logged_before_now(self, line: dict[str, Any]) -> bool:
         """True if a log line belongs to the state; a line without an image count is damaged."""

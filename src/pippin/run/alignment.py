@@ -19,7 +19,7 @@ from pippin.rng import permutation
 from pippin.run.evaluation_seeds import sample_seeds
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SHOWN, clear_other_samples
+from pippin.run.sample_folder import SHOWN, make_room
 
 
 def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
@@ -30,7 +30,7 @@ def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
     held_out, sampling = run.parts.held_out_captions, run.recipe.sampling
     assert held_out is not None
     seeds = sample_seeds(run.recipe, len(held_out.first))
-    clear_other_samples(place, sampling_protocol(run, sampling))
+    make_room(place, sampling_protocol(run, sampling))
     draw_into(run, held_out.first, seeds, sampling, place, shown=SHOWN)
     return [place / row.file for row in sample_rows(run, held_out.first, seeds)]
 

@@ -39,12 +39,12 @@ from pippin.run.load import LoadedRun, untrained_run
 from pippin.run.provenance import data_protocol
 from pippin.run.quality_reference import QualityReference, quality_reference
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SHOWN, SampleFolder, clear_other_samples, remove_samples
+from pippin.run.sample_folder import SHOWN, SampleFolder, make_room, remove_samples
 from pippin.run.scene import scene_measures
 from pippin.run.stages import Stages
 from pippin.system.files import remove_temporary_files
 from pippin.system.formats import FORMATS, VERSION
-from pippin.system.json_lines import (
+from pippin.system.lines import (
     Lines,
     has_no_lines,
     read_lines,
@@ -249,7 +249,7 @@ def _quality(
     """
     config, sampling = run.recipe.evaluation, run.recipe.sampling
     content = sampling_protocol(run, sampling)
-    clear_other_samples(place, content)
+    make_room(place, content)
     prompts = evaluation_prompts(run, config.num_samples)
     seeds = sample_seeds(run.recipe, config.num_samples)
     draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from pippin.config import WEIGHTS
 from pippin.system.formats import CHECKSUM, check_versioned_json, with_checksum
-from pippin.system.json_lines import parse_object
+from pippin.system.lines import parse_object
 
 FACTS = "pippin"
 """Entry of a safetensors file's metadata that holds the facts."""

@@ -11,7 +11,7 @@ from pippin.run.held_out import HeldOut
 from pippin.run.image_grid import image_grid, save_png
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw
-from pippin.system.json_lines import read_lines
+from pippin.system.lines import read_lines
 from pippin.system.terminal import print_above_progress
 from pippin.training.hooks import Every
 from pippin.training.log import RunLog

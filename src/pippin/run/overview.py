@@ -12,7 +12,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 from pippin.run.folder import INPUTS_FILE, SHARED_WEIGHTS_FILE, RunFolder
 from pippin.system.formats import read_versioned_json
-from pippin.system.json_lines import parse_line
+from pippin.system.lines import parse_line
 from pippin.system.lock import is_locked
 from pippin.system.regular_files import read_regular
 from pippin.training.checkpoint_folders import has_all_files, list_checkpoints

@@ -16,7 +16,7 @@ from pippin.data.recaption import add_caption_column, read_caption_file
 from pippin.encoders.text import TextEncoder, minilm_installed
 from pippin.image_files import UnreadableImageError, read_image
 from pippin.recipes.table import get_recipe
-from pippin.system.json_lines import append_lines, read_lines
+from pippin.system.lines import append_lines, read_lines
 from pippin.system.lock import folder_lock
 
 TEXT_RECIPE = "folder/mmdit-disentangled-text"

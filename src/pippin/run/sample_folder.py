@@ -105,7 +105,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     return manifest
 
 
-def clear_other_samples(path: Path, protocol: Mapping[str, Any]) -> None:
+def make_room(path: Path, protocol: Mapping[str, Any]) -> None:
     """Remove images of another protocol from a folder, or those beside a damaged manifest.
 
     Other files stay.

@@ -35,7 +35,7 @@ from pippin.rng import permutation
 from pippin.run.evaluation_seeds import sample_seeds
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SHOWN, clear_other_samples
+from pippin.run.sample_folder import SHOWN, make_room
 from pippin.types import Images, Prompt
 
 CLASS = "class"
@@ -152,7 +152,7 @@ def _samples(
         for index in range(count)
     ]
     seeds, sampling = sample_seeds(run.recipe, count), run.recipe.sampling
-    clear_other_samples(place, sampling_protocol(run, sampling))
+    make_room(place, sampling_protocol(run, sampling))
     draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
     files = [place / row.file for row in sample_rows(run, prompts, seeds)]
     return image_batches(files, run.recipe.evaluation.batch_size)

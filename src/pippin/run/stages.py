@@ -9,7 +9,7 @@ from typing import Any
 from pippin.config import fingerprint
 from pippin.evaluation.measure import Measure
 from pippin.system.formats import FORMATS, VERSION, check_format
-from pippin.system.json_lines import append_lines, read_lines
+from pippin.system.lines import append_lines, read_lines
 
 KIND = "results"
 """Key of :data:`pippin.system.formats.FORMATS`."""

@@ -27,7 +27,7 @@ from pippin.run.evaluate import run_protocol, with_fingerprints, write_results
 from pippin.run.folder import RunFolder
 from pippin.run.load import LoadedRun
 from pippin.run.sample import draw_into, sample_rows, sampling_protocol
-from pippin.run.sample_folder import SHOWN, clear_other_samples
+from pippin.run.sample_folder import SHOWN, make_room
 from pippin.system.lock import folder_lock
 from pippin.system.terminal import print_above_progress
 from pippin.types import Images
@@ -168,7 +168,7 @@ def _check_images(run: LoadedRun, dataset: CaptionedImages) -> None:
 def _draw(run: LoadedRun, captions: Sequence[str], place: Path) -> list[Path]:
     """Sample one image per caption, seed k with caption k, in whole batches."""
     sampling, seeds = run.recipe.sampling, range(len(captions))
-    clear_other_samples(place, sampling_protocol(run, sampling))
+    make_room(place, sampling_protocol(run, sampling))
     draw_into(run, captions, seeds, sampling, place, shown=SHOWN)
     return [place / row.file for row in sample_rows(run, captions, seeds)]
 

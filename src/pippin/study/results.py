@@ -11,7 +11,7 @@ them holds it, and each row refers to it by name; otherwise nine tenths of the f
 repetition.
 
 Each line has its own checksum, and the lines of one write state their number
-(:mod:`pippin.system.json_lines`). An outcome counts only if all lines of its write are present: a
+(:mod:`pippin.system.lines`). An outcome counts only if all lines of its write are present: a
 run with a missing line is run again.
 """
 
@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pippin.config import IDENTITY, Config, ConfigError, fingerprint
 from pippin.system.files import write_bytes
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
-from pippin.system.json_lines import (
+from pippin.system.lines import (
     DamagedLineError,
     append_bytes,
     append_lines,
@@ -132,7 +132,7 @@ class Results:
 
 
 def append(path: Path, entries: list[Row | Outcome]) -> None:
-    """Add entries to the end of the file; see :func:`pippin.system.json_lines.append_lines`."""
+    """Add entries to the end of the file; see :func:`pippin.system.lines.append_lines`."""
     settings: dict[str, dict[str, Any]] = {}
     lines = [_values(entry, settings) for entry in entries]
     settings_lines = [

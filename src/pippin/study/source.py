@@ -16,7 +16,7 @@ from pippin.study.file_changes import changed_files, mixed_weights
 from pippin.study.folder import run_name
 from pippin.study.results import Results, Row, check_fingerprint, emptied, read
 from pippin.system.formats import VERSION, FormatError, check_format, read_versioned_json
-from pippin.system.json_lines import has_no_lines, read_lines
+from pippin.system.lines import has_no_lines, read_lines
 
 NAMED = 3
 """Number of unreadable lines of a file that are reported one by one."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pippin.system.files import name_file_in_errors
-from pippin.system.json_lines import filter_lines, line_text
+from pippin.system.lines import keep_lines, line_text
 
 
 class RunLog:
@@ -24,7 +24,7 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "log.jsonl"
-        filter_lines(self.path, lambda line: _is_before(line, resume_at))
+        keep_lines(self.path, lambda line: _is_before(line, resume_at))
         self._file = self.path.open("a", encoding="utf-8")
         self._events = folder / "tensorboard"
         _silence_writer_thread()

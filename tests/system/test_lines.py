@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pippin.system.json_lines import (
+from pippin.system.lines import (
     append_lines,
-    filter_lines,
     has_no_lines,
+    keep_lines,
     read_lines,
     write_lines,
 )
@@ -38,7 +38,7 @@ def test_a_line_that_cannot_be_read_costs_no_other(tmp_path: Path, bad: bytes) -
 
 def test_a_missing_file_is_an_empty_one(tmp_path: Path) -> None:
     assert read_lines(tmp_path / "none") == ({}, {}, ())
-    filter_lines(tmp_path / "none", lambda line: True)
+    keep_lines(tmp_path / "none", lambda line: True)
     assert not list(tmp_path.iterdir())
 
 
@@ -47,7 +47,7 @@ def test_only_selected_lines_are_kept(tmp_path: Path) -> None:
     write_lines(path, [{"images": n} for n in (1, 2, 3)])
     with path.open("a") as file:
         file.write('{"images": 4')  # a kill in the middle of a line
-    filter_lines(path, lambda line: line["images"] <= 2)
+    keep_lines(path, lambda line: line["images"] <= 2)
     assert [*read_lines(path).objects.values()] == [{"images": 1}, {"images": 2}]
     assert not read_lines(path).problems
 
@@ -122,7 +122,7 @@ def test_a_damaged_line_stays_when_others_are_removed(tmp_path: Path) -> None:
     append_lines(path, [{"images": 1, "loss": 0.5}])
     append_lines(path, [{"images": 2, "loss": 0.25}])
     path.write_text(path.read_text().replace("0.5", "0.7") + '{"images": 3')
-    filter_lines(path, lambda line: line["images"] <= 1)
+    keep_lines(path, lambda line: line["images"] <= 1)
     result = read_lines(path)
     assert result.objects == {} and [*result.problems] == [1] and "0.7" in path.read_text()
 
@@ -140,6 +140,6 @@ def test_an_emptied_file_is_detected(content: bytes, tmp_path: Path) -> None:
 def test_a_fifo_is_refused_without_waiting(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     os.mkfifo(path)
-    for act in (read_lines, has_no_lines, lambda path: filter_lines(path, lambda line: True)):
+    for act in (read_lines, has_no_lines, lambda path: keep_lines(path, lambda line: True)):
         with pytest.raises(OSError, match=r"x\.jsonl is a FIFO, not a file"):
             act(path)

@@ -193,7 +193,7 @@ def append_bytes(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
-def filter_lines(path: Path, predicate: Callable[[dict[str, Any]], bool]) -> None:
+def keep_lines(path: Path, predicate: Callable[[dict[str, Any]], bool]) -> None:
     """Keep only the lines for which ``predicate`` is true, unchanged.
 
     Lines cut off by a kill are removed too. A complete line with a wrong checksum stays: every
