@@ -39,6 +39,8 @@ settings of that part of the [configuration](configuration.md).
   `pippin show RECIPE --yaml > FILE.yaml` writes one. Options override the file, and an unknown
   setting in it is refused with the nearest name.
 - **`--quiet`** hides progress bars. Results, notes and errors are still printed.
+- **`--offline`**, or `PIPPIN_OFFLINE=1`, turns off downloads for any verb:
+  [work without a network](../guides/multi-gpu-and-slurm.md#work-without-a-network).
 - **Completion** of verbs, recipes and options: [completion](#completion).
 """
 Row = tuple[str, str, str, str]

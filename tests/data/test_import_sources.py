@@ -162,6 +162,16 @@ def test_the_hub_is_asked_once(error, message, tmp_path, monkeypatch):
     assert requests == [("some/shards", 10)]
 
 
+@pytest.mark.parametrize("switch", ["PIPPIN_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_the_hub_is_not_asked(tmp_path, monkeypatch, switch):
+    monkeypatch.setenv(switch, "1")
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", pytest.fail)
+    monkeypatch.setattr(datasets, "load_dataset_builder", pytest.fail)
+    remedy = f"`hf download --repo-type dataset some/shards --local-dir FOLDER`.*unset {switch}"
+    with pytest.raises(ConfigError, match=f"{switch}=1.*{remedy}"):
+        import_images(ImportConfig(source="some/shards"), tmp_path / "out")
+
+
 def test_archives_of_the_hub_are_read_as_those_here(tmp_path, monkeypatch):
     source = tmp_path / "source"
     source.mkdir()

@@ -24,6 +24,7 @@ class _Handler(SimpleHTTPRequestHandler):
     """Server with range requests and tags, as object stores have."""
 
     def do_GET(self):
+        self.server.requests.append(self.path)
         content = self._content()
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if content is None or self.path.partition("?")[0] in self.server.broken:
@@ -48,6 +49,7 @@ class _Handler(SimpleHTTPRequestHandler):
         self.server.read.append(self.path)
 
     def do_HEAD(self):
+        self.server.requests.append(self.path)
         content = self._content()
         if content is None:
             self.send_error(404)
@@ -77,7 +79,7 @@ def server():
     served = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     served.contents = {f"/s-{n:02d}.tar": captioned(2 * n) for n in range(4)}
     served.tags = {name: f'"{name}-1"' for name in served.contents}
-    served.broken, served.read = set(), []
+    served.broken, served.read, served.requests = set(), [], []
     served.has_ranges, served.cut = True, 0
     served.url = f"http://127.0.0.1:{served.server_port}"
     thread = threading.Thread(target=served.serve_forever)
@@ -158,6 +160,27 @@ def test_a_file_that_is_not_there_is_named_before_any_is_read(server, tmp_path):
     with pytest.raises(ConfigError, match="folders cannot be listed over http"):
         import_images(ImportConfig(source=f"{server.url}/"), tmp_path / "out")
     assert not server.read and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("switch", ["PIPPIN_OFFLINE", "HF_HUB_OFFLINE", "--offline"])
+@pytest.mark.parametrize(
+    "place", ["{url}/s-{{00..01}}.tar", "memory://bucket/deep/s-0.tar::{url}/s-00.tar"]
+)
+def test_offline_no_server_is_asked(server, memory, tmp_path, monkeypatch, capsys, switch, place):
+    flags = [switch] if switch.startswith("--") else monkeypatch.setenv(switch, "1") or []
+    source = place.format(url=server.url)
+    command = ["data", "import", source, "--folder", str(tmp_path / "out"), "--processes", "2"]
+    assert main([*command, *flags]) == 2
+    message = capsys.readouterr().err
+    assert f"{server.url}/s-0" in message and switch in message
+    assert "copy its files to this machine" in message and "unset" in message
+    assert server.requests == [] and not (tmp_path / "out").exists()
+
+
+def test_offline_stores_of_this_machine_are_read(memory, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIPPIN_OFFLINE", "1")
+    result = import_images(ImportConfig(source="memory://bucket/deep"), tmp_path / "out")
+    assert result.images == 6
 
 
 @pytest.mark.parametrize(

@@ -297,7 +297,7 @@ def test_what_the_hub_has_is_asked_for_by_every_name(
     torch.save(weights, published / "diffusion_pytorch_model.bin")
     requests = []
 
-    def snapshot(source: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+    def snapshot(source: str, *, allow_patterns: list[str], **_: object) -> str:
         requests.append(allow_patterns)
         for pattern in allow_patterns:
             for path in published.glob(pattern):

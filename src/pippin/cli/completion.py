@@ -7,7 +7,7 @@ from functools import cache
 from pippin.cli.completion_scripts import SCRIPTS, Words
 from pippin.cli.main import VERBS
 from pippin.cli.option_table import option_table
-from pippin.cli.verb_help import HELP
+from pippin.cli.verb_help import HELP, SHARED_FLAGS
 from pippin.config import suggest_names
 from pippin.system.terminal import print_text
 
@@ -63,7 +63,7 @@ def completion_words() -> Words:
 
 def verb_options(verb: str) -> Iterator[str]:
     """Names of a verb's options with ``--``; those of all recipes where it takes one."""
-    yield from ("--help", "--help-all", "--quiet")
+    yield from ("--help", "--help-all", *SHARED_FLAGS)
     if verb in RECIPE_VERBS or verb == "data":
         yield from ("--config", *_recipe_options())
     for kind, default in _commands(verb):

@@ -14,7 +14,8 @@ import sys
 from pippin.cli.broken_pipe import BROKEN_PIPE, discard_output, is_closed_output
 from pippin.cli.commands import retry_command
 from pippin.cli.failures import BAD_INPUT, explain
-from pippin.cli.verb_help import HELP, examples_text
+from pippin.cli.verb_help import HELP, SHARED_FLAGS, examples_text
+from pippin.system.offline import offline_mode
 from pippin.system.ranks import is_rank0
 from pippin.system.secrets import redact
 from pippin.system.signal_watchdog import exit_when_stuck
@@ -95,8 +96,9 @@ def _guarded(verb: str, arguments: list[str]) -> int:
             signals_interrupt(),
             exit_when_stuck(lambda: _exit_stopped(verb, arguments)),
             hidden_progress("--quiet" in arguments),
+            offline_mode("--offline" in arguments),
         ):
-            code = _run(verb, [word for word in arguments if word != "--quiet"])
+            code = _run(verb, [word for word in arguments if word not in SHARED_FLAGS])
         if code == RESUMABLE and verb in ("demo", "study"):  # which catch the signal themselves
             _report_stop(verb, arguments)
         return code
@@ -152,7 +154,8 @@ def _help() -> str:
         "usage: pippin VERB ...\n\n"
         "Apple-to-apple training recipes for latent diffusion models.\n\n"
         f"verbs:\n{verbs}\n\n"
-        "`pippin VERB --help` shows the options of a verb; --quiet hides progress bars."
+        "`pippin VERB --help` shows the options of a verb. Every verb takes --quiet, which hides "
+        "progress\nbars, and --offline, which downloads nothing."
     )
 
 

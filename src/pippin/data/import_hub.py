@@ -17,6 +17,7 @@ from pippin.data.import_parquet import BATCH, rows_of
 from pippin.data.import_rows import OpenShard, Row, ShardSchema
 from pippin.data.import_shard_files import FileShard, bytes_of
 from pippin.data.import_urls import datasets_library
+from pippin.system.offline import is_offline, offline_reason, online_advice
 from pippin.system.secrets import redact
 
 NUM_SCHEMA_ROWS = 5
@@ -134,8 +135,9 @@ def find_hub_shards(config: ImportConfig) -> list[HubShard] | list[FileShard]:
     """Shards of a hub data set, up to the limit ``shards``.
 
     Raises:
-        ConfigError: no such data set, or the hub cannot be reached.
+        ConfigError: no such data set, the hub cannot be reached, or pippin is offline.
     """
+    _refuse_offline(config)
     datasets_library()
     _check_name(config)
     builder = _builder(config)
@@ -147,6 +149,16 @@ def find_hub_shards(config: ImportConfig) -> list[HubShard] | list[FileShard]:
             FileShard(index=n, place=places[n], identity=_identity(config, n)) for n in numbers
         ]
     return [HubShard(index=n, config=config) for n in numbers]
+
+
+def _refuse_offline(config: ImportConfig) -> None:
+    """Refuse a hub data set in offline mode: it is streamed, so the hub's cache does not help."""
+    if is_offline():
+        raise ConfigError(
+            f"{config.source}: there is no such file or folder, and {offline_reason()}, so no hub "
+            f"data set is read; type `hf download --repo-type dataset {config.source} "
+            f"--local-dir FOLDER` with network access and import FOLDER, or {online_advice()}"
+        )
 
 
 def _check_name(config: ImportConfig) -> None:

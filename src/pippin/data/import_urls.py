@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pippin.config import ConfigError
 from pippin.data.metadata import UNREAD
 from pippin.system.installation import pip_command
-from pippin.system.secrets import redact, redact_logs, strip_url_secrets
+from pippin.system.offline import is_offline, offline_reason, online_advice
+from pippin.system.secrets import is_url, redact, redact_logs, split_sources, strip_url_secrets
 from pippin.system.threads import map_in_threads
 
 Format = Literal["parquet", "tar"]
@@ -29,6 +30,8 @@ PACKAGES = {
     **dict.fromkeys(("az", "abfs"), "adlfs"),
 }
 """URL scheme -> package that fsspec needs for it."""
+LOCAL_SCHEMES = {"file", "local", "memory"}
+"""URL schemes of stores on this machine, which offline mode allows."""
 TAGS = ("ETag", "etag", "blob_id")
 """Names of content tags in file information of fsspec stores."""
 MAX_CONCURRENT_REQUESTS = 16
@@ -87,8 +90,9 @@ def find_store(place: str, *, reading: bool = False) -> tuple[Any, str]:
         reading: open http URLs of hub files through the hub, with the user's token.
 
     Raises:
-        ConfigError: no such store, or a missing package.
+        ConfigError: no such store, a missing package, or a remote store in offline mode.
     """
+    _refuse_offline(place)
     datasets_library()
     from fsspec.core import url_to_fs
 
@@ -104,6 +108,17 @@ def find_store(place: str, *, reading: bool = False) -> tuple[Any, str]:
     except Exception as error:  # no such scheme; no credentials
         shown, why = strip_url_secrets(place), redact(error, place)
         raise ConfigError(f"{shown} cannot be opened: {why}") from None
+
+
+def _refuse_offline(place: str) -> None:
+    """Refuse a URL of another machine in offline mode."""
+    schemes = {part.partition("://")[0] for part in split_sources(place) if is_url(part)}
+    if schemes - LOCAL_SCHEMES and is_offline():
+        shown = strip_url_secrets(place)
+        raise ConfigError(
+            f"{shown} is not read: {offline_reason()}; copy its files to this machine and give "
+            f"their folder, or {online_advice()}"
+        )
 
 
 def _hub_url(place: str) -> str:

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
+from pippin.encoders.snapshots import SnapshotError, find_snapshot, missing_offline
 from pippin.system.files import file_digest
 from pippin.system.installation import pip_command
 from pippin.system.json_text import parse_json
+from pippin.system.offline import is_offline
 from pippin.system.regular_files import read_regular
 from pippin.system.weight_checks import (
     check_finite,
@@ -26,10 +28,12 @@ from pippin.system.weight_folders import TRANSFORMERS, find_weights
 
 FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 """Patterns of files that are downloaded and that the fingerprint covers; no file runs code."""
+REQUIRED = ("config.json", "*.safetensors")
+"""Patterns of files without which no model loads."""
 
 
 def model_folder(source: str, what: str, also: str = "") -> Path:
-    """Folder of a model; a hub model is downloaded into the hub's cache.
+    """Folder of a model; a hub model is downloaded into the hub's cache, or found there.
 
     Args:
         source: a folder or a hub name.
@@ -43,18 +47,16 @@ def model_folder(source: str, what: str, also: str = "") -> Path:
         if not (Path(source) / "config.json").is_file():
             raise ValueError(f"{what} {source!r}: the folder has no config.json")
         return Path(source)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
-        folder = snapshot_download(source, allow_patterns=list(FILES))
-    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        folder = find_snapshot(source, FILES)
+        if is_offline() and not all(any(folder.glob(name)) for name in REQUIRED):
+            raise missing_offline(source)
+    except SnapshotError as error:
         raise ValueError(
-            f"{what} {source!r} is no folder, and as a hub name it could not be downloaded "
-            f"({reason}); give {also}a folder, or a hub name with network access"
+            f"{what} {source!r} is no folder, and as a hub name it {error}; give {also}a folder, "
+            "or a hub name with network access"
         ) from error
-    return Path(folder)
+    return folder
 
 
 def model_type(folder: Path) -> str:

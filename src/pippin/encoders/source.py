@@ -8,7 +8,9 @@ from typing import Any
 from safetensors import safe_open
 
 from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.snapshots import SnapshotError, find_snapshot, missing_offline
 from pippin.system.json_text import parse_json
+from pippin.system.offline import is_offline
 from pippin.system.regular_files import read_regular
 from pippin.system.weight_folders import DIFFUSERS, find_weights
 
@@ -106,21 +108,17 @@ def _shipped_folder(source: str) -> Path:
 
 
 def _hub_folder(source: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
         for names in FETCHED:
-            folder = snapshot_download(
-                source, revision=revision, allow_patterns=[CONFIG_FILE, *names]
-            )
-            if any(path for name in names for path in Path(folder).glob(name)):
-                break
-    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+            folder = find_snapshot(source, (CONFIG_FILE, *names), revision)
+            if any(path for name in names for path in folder.glob(name)):
+                return folder
+        if is_offline():
+            raise missing_offline(source, revision)
+    except SnapshotError as error:
         raise ValueError(
-            f"no autoencoder {source!r}: it is not a local folder, and it could not be downloaded "
-            f"from the hub ({reason}). Allowed: {', '.join(shipped_autoencoders())}, a local "
-            "folder in diffusers' AutoencoderKL format, or a hub name"
+            f"no autoencoder {source!r}: it is not a local folder, and as a hub name it {error}. "
+            f"Allowed: {', '.join(shipped_autoencoders())}, a local folder in diffusers' "
+            "AutoencoderKL format, or a hub name"
         ) from error
-    return Path(folder)
+    return folder
