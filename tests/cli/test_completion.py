@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Completion scripts; bash's is run, those of other shells are checked where these exist."""
+"""Completion scripts, run in each shell that this machine has; bash is required."""
 
 import re
 import shutil
@@ -22,28 +22,62 @@ def words():
     return completion_words()
 
 
-def completed(script, *line):
+def run_shell(*command):
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not done.stderr
+    return done.stdout
+
+
+def complete_bash(script, *line):
     """Candidates of bash for the last word of a line."""
     code = (
         f"{script}\nCOMP_WORDS=({' '.join(map(repr, line))})\n"
         f"COMP_CWORD={len(line) - 1}\n_pippin\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
     )
-    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
-    assert not done.stderr
-    return done.stdout.split()
+    return run_shell("bash", "-c", code).split()
 
 
-def test_bash_completes_verbs_recipes_and_options(words):
-    script = SCRIPTS["bash"](words)
-    assert set(completed(script, "pippin", "")) == {*VERBS, "--help", "--version"}
-    assert completed(script, "pippin", "tra") == ["train"]
-    assert completed(script, "pippin", "train", "") == list(RECIPES)
-    assert completed(script, "pippin", "data", "prepare", "") == list(RECIPES)
-    assert completed(script, "pippin", "data", "pre") == ["prepare"]
-    assert completed(script, "pippin", "study", "run", "") == list(STUDIES)
-    assert "--train.images" in completed(script, "pippin", "train", "x", "--train.i")
-    assert "--unused" in completed(script, "pippin", "cache", "clear", "--u")
-    assert completed(script, "pippin", "sample", "runs") == []  # bash then offers files
+def complete_zsh(script, *line):
+    """Candidates of zsh; functions stand for the builtins that need its line editor."""
+    quoted = " ".join(map(repr, line))
+    code = (
+        "compdef() { :; }; _files() { :; }\n"
+        "compadd() { shift; print -rl -- ${(M)@:#${words[CURRENT]}*}; }\n"
+        f"{script}\nwords=({quoted}); CURRENT={len(line)}; _pippin"
+    )
+    return run_shell("zsh", "-f", "-c", code).split()
+
+
+def complete_fish(script, *line):
+    """Candidates of fish, without their descriptions."""
+    code = f'{script}\ncomplete -C "{" ".join(line)}"'
+    return [text.partition("\t")[0] for text in run_shell("fish", "-N", "-c", code).splitlines()]
+
+
+COMPLETE = {"bash": complete_bash, "zsh": complete_zsh, "fish": complete_fish}
+
+
+@pytest.mark.parametrize("shell", [*SCRIPTS])
+def test_a_shell_completes_verbs_recipes_and_options(shell, words, tmp_path, monkeypatch):
+    if shell != "bash" and not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    monkeypatch.chdir(tmp_path)  # an empty folder: fish offers files beside the words
+    monkeypatch.setenv("HOME", str(tmp_path))
+    script = SCRIPTS[shell](words)
+
+    def completed(*line):
+        return sorted(COMPLETE[shell](script, "pippin", *line))
+
+    assert set(VERBS) <= set(completed("")) <= {*VERBS, "--help", "--version"}
+    assert completed("--") == ["--help", "--version"]
+    assert completed("tra") == ["train"]
+    assert completed("train", "") == sorted(RECIPES)
+    assert completed("data", "prepare", "") == sorted(RECIPES)
+    assert completed("data", "pre") == ["prepare"]
+    assert completed("study", "run", "") == sorted(STUDIES)
+    assert "--train.images" in completed("train", "x", "--train.i")
+    assert "--unused" in completed("cache", "clear", "--u")
+    assert completed("sample", "runs") == []  # the shell then offers files
 
 
 @pytest.mark.parametrize("name", ["openmoji/unet-entangled", "folder/mmdit-disentangled-text"])

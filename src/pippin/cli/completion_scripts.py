@@ -83,7 +83,8 @@ def fish_script(words: Words) -> str:
     """Script for fish."""
     lines = [
         "# fish completion of pippin",
-        "function __pippin_is",
+        "function __pippin_option",
+        "    string match -q -- '-*' (commandline -ct); or return 1",
         "    set -l given (commandline -opc)[2..-1]",
         "    set -l length (count $argv)",
         '    test (count $given) -ge $length; and test "$given[1..$length]" = "$argv"',
@@ -97,8 +98,9 @@ def fish_script(words: Words) -> str:
         f'complete -c pippin -f -n "__pippin_ends" -a {verb} -d "{text}"'
         for verb, text in words.verbs.items()
     ]
+    lines.append('complete -c pippin -f -n "__pippin_ends" -a "--help --version"')
     following = {**words.second, **words.third}
-    for before, table in ("__pippin_ends", following), ("__pippin_is", words.options):
+    for before, table in ("__pippin_ends", following), ("__pippin_option", words.options):
         lines += [
             f'complete -c pippin -n "{before} {start}" -a "{" ".join(names)}"'
             for start, names in table.items()
