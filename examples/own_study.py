@@ -17,12 +17,12 @@ from pippin.studies.control_axes import CONTROL_ARMS, control_axes
 from pippin.study.executors import LocalExecutor
 
 
-def base_recipe(pictures: Path, images: int) -> Recipe:
+def base_recipe(photos: Path, images: int) -> Recipe:
     """Base recipe of both arms; ``train.images`` is the budget of each run."""
     base = get_recipe("folder/mmdit-disentangled")
     return replace(
         base,
-        data=replace(base.data, path=str(pictures)),
+        data=replace(base.data, path=str(photos)),
         train=replace(base.train, images=images),
         evaluation=replace(base.evaluation, parts=("held-out", "quality", "real")),
     )
@@ -32,8 +32,8 @@ def own_study(base: Recipe, seeds: tuple[int, ...] = (0, 1, 2, 3, 4)) -> Study:
     """Study of two axes, one per setting that differs; two of their four corners are arms."""
     return Study(
         name="own-conditioning",
-        title="Entangled or disentangled conditioning, on pictures of our own",
-        question="Does the class by attention, with control heard late, draw better pictures?",
+        title="Entangled or disentangled conditioning, on a custom data set",
+        question="Does the class by attention, with late control, give better images?",
         base=base,
         axes=control_axes(),
         combinations={name: CONTROL_ARMS[name] for name in ("entangled", "disentangled")},
@@ -46,13 +46,13 @@ def own_study(base: Recipe, seeds: tuple[int, ...] = (0, 1, 2, 3, 4)) -> Study:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", type=Path, help="see docs/reference/data.md")
+    parser.add_argument("photos", type=Path, help="see docs/reference/data.md")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=200_000, help="training images per run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--jobs", type=int, default=1, help="number of concurrent runs")
     args = parser.parse_args()
-    study = own_study(base_recipe(args.pictures, args.images), tuple(args.seeds))
+    study = own_study(base_recipe(args.photos, args.images), tuple(args.seeds))
     executor = LocalExecutor(args.jobs) if args.jobs > 1 else None
     summary = run_study(study, args.folder, execute, print, executor=executor)
     print(summary.statuses)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Error of low-resolution weights at high resolution, before fine-tuning.
 
-    python scripts/before_fine_tuning.py --folder runs/day-zero [--images 60000]
+    python scripts/before_fine_tuning.py --folder runs/before-fine-tuning [--images 60000]
 
 Each of the five denoisers is trained at 32 pixels, then transferred to a model at 64 pixels with
 positions extrapolated or resampled, and with the noise schedule kept or rescaled. Measured on

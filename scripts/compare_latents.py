@@ -28,7 +28,7 @@ def latent_study(sources: dict[str, str], images: int, seeds: tuple[int, ...]) -
     return Study(
         name="latents",
         title="Latent spaces",
-        question="Behind which autoencoder does the same model draw better pictures?",
+        question="Behind which autoencoder does the same model give better images?",
         base=replace(
             base,
             train=replace(base.train, images=images, preview_every=0),
@@ -38,7 +38,7 @@ def latent_study(sources: dict[str, str], images: int, seeds: tuple[int, ...]) -
         axes={
             "autoencoder": Axis(
                 levels={name: {"autoencoder.source": source} for name, source in sources.items()},
-                description="what encodes pictures and decodes samples",
+                description="what encodes images and decodes samples",
             )
         },
         seeds=seeds,

@@ -36,7 +36,7 @@ COMMANDS = (
 )
 
 
-def write_pictures(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int) -> None:
     """Write emoji of five groups on plain backgrounds, of many sizes and file types."""
     source = OpenMojiSource(OpenMojiConfig(), "train")
     by_class: dict[str, list[str]] = {name: [] for name in CLASSES}
@@ -68,7 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="new")
     folder = parser.parse_args().folder.resolve()
-    write_pictures(folder / "photos", 300)
+    write_images(folder / "photos", 300)
     print("| command | seconds |\n| --- | --- |")
     for number, command in enumerate(COMMANDS):
         start = time.monotonic()

@@ -27,21 +27,21 @@ def merge_tags(*lists: str) -> str:
     return ", ".join(dict.fromkeys(tag for tag in tags if tag))
 
 
-def table_rows(pictures: list[dict]) -> list[dict[str, str]]:
+def table_rows(emojis: list[dict]) -> list[dict[str, str]]:
     """One row per image, in OpenMoji's order."""
-    names = {p["hexcode"]: " ".join(p["annotation"].split()) for p in pictures}
+    names = {p["hexcode"]: " ".join(p["annotation"].split()) for p in emojis}
     names = {hexcode: CORRECTIONS.get(name, name) for hexcode, name in names.items()}
     families = assign_families(
-        {p["hexcode"]: names[p["hexcode"]] for p in pictures if not p["skintone"]}
+        {p["hexcode"]: names[p["hexcode"]] for p in emojis if not p["skintone"]}
     )
     rows = []
-    for picture in pictures:
-        hexcode, toned = picture["hexcode"], bool(picture["skintone"])
-        base = picture["skintone_base_hexcode"] if toned else ""
+    for emoji in emojis:
+        hexcode, toned = emoji["hexcode"], bool(emoji["skintone"])
+        base = emoji["skintone_base_hexcode"] if toned else ""
         values = (
-            *(hexcode, names[hexcode], picture["group"], picture["subgroups"]),
-            merge_tags(picture["tags"], picture["openmoji_tags"]),
-            *(str(picture["skintone"]), base, families[base or hexcode]),
+            *(hexcode, names[hexcode], emoji["group"], emoji["subgroups"]),
+            merge_tags(emoji["tags"], emoji["openmoji_tags"]),
+            *(str(emoji["skintone"]), base, families[base or hexcode]),
         )
         rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows

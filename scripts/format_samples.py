@@ -42,7 +42,7 @@ SMALL = (
 )
 
 
-def write_pictures() -> None:
+def write_images() -> None:
     """Write two classes of four images."""
     draws = torch.Generator().manual_seed(0)
     for number in range(8):
@@ -162,7 +162,7 @@ def main() -> None:
     folder = parser.parse_args().folder.resolve()
     folder.mkdir(parents=True)
     os.chdir(folder)
-    write_pictures()
+    write_images()
     write_runs()
     write_import()
     write_study()

@@ -270,9 +270,9 @@ def read_config(path: Path) -> str:
 def read_metadata(path: Path) -> str:
     """Entries and skipped files of a folder with a metadata file."""
     from pippin.data.config import ImagesConfig
-    from pippin.data.listing import list_pictures
+    from pippin.data.listing import list_images
 
-    listing = list_pictures(ImagesConfig(path=str(path.parent)))
+    listing = list_images(ImagesConfig(path=str(path.parent)))
     return repr(listing).replace(str(path.parent), "")
 
 

@@ -191,7 +191,7 @@ def main() -> int:
     parser.add_argument("recipe", nargs="?", default="openmoji/mmdit-disentangled")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--data", help="custom image folder, for recipes folder/...")
-    parser.add_argument("--pictures", type=int, help="number of images; default: all")
+    parser.add_argument("--images", type=int, help="number of images; default: all")
     parser.add_argument("--shard-size", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=10_000)
@@ -202,7 +202,7 @@ def main() -> int:
         recipe = replace(recipe, data=replace(recipe.data, path=options.data))
     recipe = replace(
         recipe,
-        data=replace(recipe.data, max_pictures=options.pictures),
+        data=replace(recipe.data, max_pictures=options.images),
         cache=replace(recipe.cache, shard_size=options.shard_size),
     )
     same = show_prepare(recipe, options.folder, options.rounds)

@@ -54,7 +54,7 @@ class Pair:
 
     caption: str
     trained: tuple[str, ...]
-    picture: int
+    image_index: int
     """Index in the source without held-out pairs."""
 
 
@@ -75,7 +75,7 @@ def find_pairs(data: OpenMojiConfig) -> tuple[ImageSource, list[Pair]]:
             other for other in trained if _object(other, by_colour=by_colour) == name_of_object
         ]
         if others:
-            pairs.append(Pair(caption=caption, trained=tuple(others), picture=index))
+            pairs.append(Pair(caption=caption, trained=tuple(others), image_index=index))
     return whole, pairs
 
 
@@ -135,14 +135,14 @@ def chance(pairs: Sequence[Pair]) -> float:
 def sheet(rows: Sequence[tuple[str, Sequence[UInt8[Tensor, "3 height width"]]]]) -> Image.Image:
     """Sheet of labelled rows of images, in two columns."""
     half = -(-len(rows) // 2)
-    step, wide = SIDE + GAP, LABEL + max(len(pictures) for _, pictures in rows) * (SIDE + GAP)
+    step, wide = SIDE + GAP, LABEL + max(len(images) for _, images in rows) * (SIDE + GAP)
     page = Image.new("RGB", (2 * wide + 10, half * step + GAP), "white")
     draw = ImageDraw.Draw(page)
-    for number, (label, pictures) in enumerate(rows):
+    for number, (label, images) in enumerate(rows):
         left, top = (number // half) * (wide + 10), (number % half) * step + GAP
         draw.text((left + 4, top + SIDE // 2 - 6), label, fill="black")
-        for place, picture in enumerate(pictures):
-            image = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize((SIDE, SIDE))
+        for place, pixels in enumerate(images):
+            image = Image.fromarray(pixels.permute(1, 2, 0).numpy()).resize((SIDE, SIDE))
             page.paste(image, (left + LABEL + place * step, top))
     return page
 
@@ -182,7 +182,7 @@ def main() -> int:
     kept = run.parts.train_source
     training = extract(extractor, clean_images(kept, config.batch_size))
     drawn = extract(extractor, image_batches(files, config.batch_size))
-    truth = shown(whole, [pair.picture for pair in pairs])
+    truth = shown(whole, [pair.image_index for pair in pairs])
     real = extract(extractor, [truth])
 
     words = list(dict.fromkeys(w for pair in pairs for w in (pair.caption, *pair.trained)))

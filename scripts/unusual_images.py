@@ -118,7 +118,7 @@ def linked_class(folder: Path) -> str:
     return "cats/see-dogs"
 
 
-def twins(folder: Path) -> str:
+def same_names(folder: Path) -> str:
     """One name composed, the other decomposed."""
     saved("cafe\u0301.png")(folder)
     return saved("caf\u00e9.png")(folder)
@@ -192,7 +192,7 @@ CASES: dict[str, Make] = {
     "link to a folder that is counted": linked_class,
     "FIFO, socket or device": beside("b.png", fifo),
     "folder of the system or of network storage": beside("b.png", saved("@eaDir/a.png")),
-    "two names that differ in Unicode's form": twins,
+    "two names that differ in Unicode's form": same_names,
     "text file beside no image": beside("b.png", written("a.txt", b"")),
     "caption's file that is not UTF-8": captioned(b"\xff"),
     "hidden file": beside("b.png", saved(".a.png")),
@@ -250,7 +250,7 @@ def rows() -> Iterator[tuple[str, str]]:
     """Titles and results of all cases."""
     for title, make in CASES.items():
         with tempfile.TemporaryDirectory() as parent:
-            folder = Path(parent) / "pictures"
+            folder = Path(parent) / "images"
             folder.mkdir()
             yield title, observe(folder, make(folder))
 

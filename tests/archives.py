@@ -8,7 +8,7 @@ import tarfile
 from PIL import Image
 
 
-def picture(number=0, kind="PNG"):
+def image_bytes(number=0, kind="PNG"):
     """Bytes of an image that is ``20 + number`` pixels high."""
     content = io.BytesIO()
     Image.new("RGB", (24, 20 + number), (40 * number % 256, 0, 255)).save(content, kind)
@@ -39,7 +39,7 @@ def archive(samples):
 def captioned(first, count=2):
     """Archive of images with captions that identify them."""
     numbers = range(first, first + count)
-    return archive([{"png": picture(n), "txt": f"picture {n}".encode()} for n in numbers])
+    return archive([{"png": image_bytes(n), "txt": f"image {n}".encode()} for n in numbers])
 
 
 def rows_of(folder):

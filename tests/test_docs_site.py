@@ -120,7 +120,7 @@ def test_every_setting_is_listed(generated):
         assert f"\n## {part}\n" in page or f"| `{part}` |" in page or part == "format", part
 
 
-def test_every_kept_study_has_a_card_with_its_section_and_report(generated):
+def test_every_kept_study_has_an_entry_with_its_section_and_report(generated):
     page = generated["gallery_page"]()
     names = [path.parent.name for path in (ROOT / "results").glob("*/study.json")]
     for name in names:

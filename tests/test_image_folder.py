@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pippin.data.config import ImagesConfig
-from pippin.data.listing import list_pictures
+from pippin.data.listing import list_images
 from pippin.evaluation.folder import image_paths
 from pippin.image_folder import SYSTEM_NAMES, find_images, skipped_lines
 
@@ -213,6 +213,6 @@ def test_training_and_evaluation_find_the_same_files(photos, put, tmp_path: Path
     link(photos / "b" / "again.png", "../a/1.png")
     link(photos / "b" / "see-a", "../a")
     os.mkfifo(photos / "b" / "7.png")
-    entries = list_pictures(ImagesConfig(path=str(photos))).entries
+    entries = list_images(ImagesConfig(path=str(photos))).entries
     assert sorted(entry.path for entry in entries) == image_paths(photos)
     assert len(entries) == 4

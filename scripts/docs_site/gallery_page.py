@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gallery of results: a card for each kept study, from results/ and docs/results.md."""
+"""The gallery of results: one entry for each kept study, from results/ and docs/results.md."""
 
 import json
 import re
@@ -84,7 +84,7 @@ def _headline(name: str) -> str:
 
 
 def _between(text: str, name: str) -> str:
-    """What stands between the two marks of a name; empty where they are missing."""
+    """Text between the two marks of a name; empty where they are missing."""
     return text.partition(f"<!-- {name} -->")[2].partition(f"<!-- end of {name} -->")[0]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the reference tables say of a dataclass of settings: types, defaults and docstrings."""
+"""Rows of the reference tables for a dataclass of settings: types, defaults and docstrings."""
 
 import inspect
 import typing

@@ -54,7 +54,7 @@ def test_a_refused_folder_names_every_lost_file(photos, capsys):
     assert main(["data", "check", "photos", *options]) == 0
 
 
-def test_a_folder_without_pictures_is_refused(photos, capsys, tmp_path):
+def test_a_folder_without_images_is_refused(photos, capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     assert main(["data", "check", "empty"]) == 1
     assert "empty and its subfolders hold no image" in capsys.readouterr().out
@@ -107,13 +107,13 @@ def test_prepare_builds_the_cache_that_training_opens(photos, capsys):
     assert opened.folder == folder
 
 
-def test_the_reference_of_a_folder_may_be_own_pictures(photos, capsys):
+def test_the_reference_of_a_folder_may_be_a_custom_data_set(photos, capsys):
     options = ["--data.path", "photos", "--input-size", "32", "--device", "cpu"]
     assert main(["evaluate", "photos", *options]) == 0
     assert "KID-efflite0" in capsys.readouterr().out
 
 
-def test_an_autoencoder_trains_on_own_pictures(photos, capsys, tmp_path):
+def test_an_autoencoder_trains_on_a_custom_data_set(photos, capsys, tmp_path):
     options = "--train.images 8 --train.block-channels 4 8 --train.device cpu --data.path photos"
     out = str(tmp_path / "autoencoder")
     assert main(["autoencoder", "train", "--out", out, *options.split()]) == 0

@@ -47,8 +47,8 @@ def hidden(folder):
     return list(folder.glob(".caption*"))
 
 
-def test_every_picture_gets_a_caption_and_keeps_its_class(photos, blip, capsys):
-    (photos / "cat" / "bad.png").write_bytes(b"no picture")
+def test_every_image_gets_a_caption_and_keeps_its_class(photos, blip, capsys):
+    (photos / "cat" / "bad.png").write_bytes(b"no image")
     assert recaption(blip) == 0
     said = capsys.readouterr().out
     assert "photos/metadata.csv: 7 captions written to column caption_blip, 0 kept" in said
@@ -144,7 +144,7 @@ def test_misuse_is_bad_input_and_writes_nothing(photos, capsys, arguments, messa
     assert [p for p in sorted(Path().rglob("*")) if p.name != ".lock"] == before
 
 
-def test_pictures_of_which_none_can_be_read_make_no_file(photos, blip, capsys):
+def test_images_of_which_none_can_be_read_make_no_file(photos, blip, capsys):
     for path in photos.rglob("*.png"):
         path.write_bytes(b"")
     assert recaption(blip) == 2

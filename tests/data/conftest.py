@@ -37,7 +37,7 @@ class NoiseSource:
         return self.num_pictures
 
     def key(self, index: int) -> str:
-        return f"picture {index}"
+        return f"image {index}"
 
     def name(self, index: int) -> str:
         return self.key(index)

@@ -82,7 +82,7 @@ def take(source: BucketedMoments, steps: int, world: int = 1, **given: Any) -> l
 
 
 @pytest.mark.parametrize("case", range(12))
-def test_every_picture_is_shown_equally_often_by_any_number_of_processes(case: int) -> None:
+def test_every_image_is_shown_equally_often_by_any_number_of_processes(case: int) -> None:
     draws = random.Random(case)
     ratios = tuple(
         sorted(draws.sample([0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0], draws.randint(1, 7)))

@@ -12,7 +12,7 @@ from pippin.data.caption_files import MAX_BYTES
 from pippin.data.check import summarise
 from pippin.data.config import ImagesConfig
 from pippin.data.images import ImageFolderSource
-from pippin.data.listing import list_pictures
+from pippin.data.listing import list_images
 from pippin.data.recaption import add_caption_column
 from pippin.data.scan import scan
 from pippin.system.regular_files import open_regular
@@ -44,7 +44,7 @@ def put(config: ImagesConfig):
 
 
 def captions(config: ImagesConfig) -> dict[str, str | None]:
-    return {entry.name: entry.captions.get("name") for entry in list_pictures(config).entries}
+    return {entry.name: entry.captions.get("name") for entry in list_images(config).entries}
 
 
 @pytest.mark.parametrize("folder", ["", "cat/", "00000/"])
@@ -132,7 +132,7 @@ def test_a_file_that_the_system_does_not_give_loses_its_image_for_this_time(
 
     with monkeypatch.context() as patch:
         patch.setattr("pippin.data.caption_files.open_regular", failing)
-        (lost,) = list_pictures(config).skipped
+        (lost,) = list_images(config).skipped
     assert (lost.name, lost.detail) == ("a.png", "a.txt cannot be read: Input/output error")
     assert captions(config)["a.png"] == "a cat"
 
@@ -168,7 +168,7 @@ def test_a_new_metadata_file_keeps_them(config, put) -> None:
 def test_of_two_names_that_differ_in_unicode_form_one_is_lost(config, put) -> None:
     for name in ("caf\u00e9.png", "cafe\u0301.png", "c.png"):
         put(name)
-    result = list_pictures(config)
+    result = list_images(config)
     assert [entry.name for entry in result.entries] == ["c.png", "caf\u00e9.png"]
     (lost,) = result.skipped
     assert lost.reason == "named twice" and "form of Unicode" in lost.detail

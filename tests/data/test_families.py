@@ -7,8 +7,8 @@ from pippin.data.families import assign_families, family_keys
 from pippin.data.openmoji_table import read_table
 from pippin.data.rasterise import rasterise
 
-TABLE = {picture.hexcode: picture for picture in read_table()}
-FAMILY = {picture.name: picture.family for picture in read_table()}
+TABLE = {emoji.hexcode: emoji for emoji in read_table()}
+FAMILY = {emoji.name: emoji.family for emoji in read_table()}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 """Images, captions and classes of archives with any names of members."""
 
 import pytest
-from archives import archive, archive_of, picture, rows_of
+from archives import archive, archive_of, image_bytes, rows_of
 
 from pippin.config import ConfigError
 from pippin.data.import_columns import Columns
@@ -38,7 +38,9 @@ def taken(tmp_path):
 
 @pytest.mark.parametrize("is_png", [lambda n: n > 5, lambda n: n % 3 == 2, lambda n: n < 1])
 def test_images_of_several_suffixes_are_all_taken(taken, is_png):
-    samples = [{"png": picture(n)} if is_png(n) else {"JPEG": picture(n, "JPEG")} for n in NUMBERS]
+    samples = [
+        {"png": image_bytes(n)} if is_png(n) else {"JPEG": image_bytes(n, "JPEG")} for n in NUMBERS
+    ]
     result, _, images = taken(archive(samples))
     assert images == [content for sample in samples for content in sample.values()]
     assert set(result.taken["image"]) == {"png", "jpeg"} and not result.unread
@@ -48,13 +50,13 @@ def test_members_with_dots_in_their_names_upper_case_and_out_of_order(taken):
     names = [f"scene_1.{n:02d}.v2.5" for n in NUMBERS]
     content = archive_of(
         [
-            *((f"{name}.PNG", picture(n)) for n, name in enumerate(names)),
+            *((f"{name}.PNG", image_bytes(n)) for n, name in enumerate(names)),
             *((f"{name}.TXT", name.encode()) for name in reversed(names)),
         ]
     )
     result, rows, images = taken(content)
     assert [row["text"] for row in rows] == names
-    assert images == [picture(n) for n in NUMBERS] and not result.skipped
+    assert images == [image_bytes(n) for n in NUMBERS] and not result.skipped
 
 
 @pytest.mark.parametrize(
@@ -70,25 +72,25 @@ def test_members_with_dots_in_their_names_upper_case_and_out_of_order(taken):
     ],
 )
 def test_the_image_itself_is_chosen_and_the_others_are_counted(taken, kinds, chosen):
-    samples = [{kind: picture(kinds.index(kind)) for kind in kinds} for _ in NUMBERS]
+    samples = [{kind: image_bytes(kinds.index(kind)) for kind in kinds} for _ in NUMBERS]
     result, _, images = taken(archive(samples))
-    assert images == [picture(kinds.index(chosen))] * len(NUMBERS)
+    assert images == [image_bytes(kinds.index(chosen))] * len(NUMBERS)
     assert result.taken["image"] == {chosen: len(NUMBERS)}
     assert result.unread == {kind: len(NUMBERS) for kind in kinds if kind != chosen}
 
 
 @pytest.mark.parametrize("name", ["depth", "depth.png", "Depth"])
 def test_another_image_can_be_named(taken, name):
-    samples = [{"depth.png": picture(9), "jpg": picture(n, "JPEG")} for n in NUMBERS]
+    samples = [{"depth.png": image_bytes(9), "jpg": image_bytes(n, "JPEG")} for n in NUMBERS]
     result, _, images = taken(archive(samples), image=name)
-    assert images == [picture(9)] * len(NUMBERS)
+    assert images == [image_bytes(9)] * len(NUMBERS)
     assert result.unread == {"jpg": len(NUMBERS)}
     with pytest.raises(ConfigError, match=r"--image dept: .* no such column; near it are depth"):
         taken(archive(samples), image="dept")
 
 
 def test_a_sample_without_the_chosen_image_is_named(taken):
-    samples = [{"depth.png": picture(9), "jpg": picture(n, "JPEG")} for n in NUMBERS]
+    samples = [{"depth.png": image_bytes(9), "jpg": image_bytes(n, "JPEG")} for n in NUMBERS]
     del samples[3]["jpg"]
     result, rows, _ = taken(archive(samples))
     assert result.skipped == ("0 3 (00003): no image; it has depth.png",)
@@ -96,9 +98,9 @@ def test_a_sample_without_the_chosen_image_is_named(taken):
 
 
 def test_captions_and_classes_that_come_late_are_taken(taken):
-    plain = [{"png": picture(n)} for n in NUMBERS]
-    calls = [{"png": picture(n), "txt": b"seen", "cls": b"2.0\n"} for n in NUMBERS]
-    entries = [{"png": picture(n), "json": {"Caption": "entry", "labels": 1}} for n in NUMBERS]
+    plain = [{"png": image_bytes(n)} for n in NUMBERS]
+    calls = [{"png": image_bytes(n), "txt": b"seen", "cls": b"2.0\n"} for n in NUMBERS]
+    entries = [{"png": image_bytes(n), "json": {"Caption": "entry", "labels": 1}} for n in NUMBERS]
     result, rows, _ = taken(archive(plain + calls), archive(plain), archive(entries))
     size = len(NUMBERS)
     expected = [None] * size + ["seen"] * size + [None] * size + ["entry"] * size
@@ -130,12 +132,12 @@ def test_captions_and_classes_that_come_late_are_taken(taken):
     ],
 )
 def test_which_caption_is_taken(taken, member, text):
-    _, rows, _ = taken(archive([{"png": picture(n)} | member for n in NUMBERS]))
+    _, rows, _ = taken(archive([{"png": image_bytes(n)} | member for n in NUMBERS]))
     assert [row.get("text") for row in rows] == [text] * len(NUMBERS)
 
 
 def test_dictionaries_are_counted_and_their_entries_can_be_named(taken):
-    samples = [{"png": picture(n), "json": {"caption": {"en": "one"}}} for n in NUMBERS]
+    samples = [{"png": image_bytes(n), "json": {"caption": {"en": "one"}}} for n in NUMBERS]
     result, _, _ = taken(archive(samples))
     assert result.unread == {"json.caption (dictionary with en)": len(NUMBERS)}
     _, rows, _ = taken(archive(samples), caption="json.caption.en")
@@ -145,7 +147,7 @@ def test_dictionaries_are_counted_and_their_entries_can_be_named(taken):
 
 
 def test_none_takes_no_captions_and_no_classes(taken):
-    samples = [{"png": picture(n), "txt": b"one", "cls": b"1"} for n in NUMBERS]
+    samples = [{"png": image_bytes(n), "txt": b"one", "cls": b"1"} for n in NUMBERS]
     result, rows, _ = taken(archive(samples), caption="none", label="none")
     assert all(set(row) == {"file_name"} for row in rows)
     assert result.unread == {"txt": len(NUMBERS), "cls": len(NUMBERS)}
@@ -164,8 +166,8 @@ def test_none_takes_no_captions_and_no_classes(taken):
     ids=["latin-1", "surrogate", "json", "deep json", "long", "class"],
 )
 def test_a_text_that_cannot_be_read_costs_its_row(taken, member, why):
-    samples = [{"png": picture(n), "txt": b"good"} for n in NUMBERS]
-    samples[5] = {"png": picture()} | member
+    samples = [{"png": image_bytes(n), "txt": b"good"} for n in NUMBERS]
+    samples[5] = {"png": image_bytes()} | member
     result, rows, _ = taken(archive(samples))
     (lost,) = result.skipped
     assert lost.startswith("0 5 (00005): ") and why.replace("\\", "") in lost.replace("\\", "")
@@ -175,7 +177,7 @@ def test_a_text_that_cannot_be_read_costs_its_row(taken, member, why):
 def test_members_that_are_not_understood_are_counted(taken):
     content = archive_of(
         [
-            ("1.png", picture()),
+            ("1.png", image_bytes()),
             ("1.npy", b"features"),
             ("captions/1.txt", b"beside no image"),
             ("._1.png", b"of another system"),
@@ -192,7 +194,9 @@ def test_members_that_are_not_understood_are_counted(taken):
 
 
 def test_an_import_of_an_earlier_version_goes_on_with_its_columns(tmp_path):
-    samples = [{"png": picture(n), "txt": b"short", "json": {"caption": "long"}} for n in NUMBERS]
+    samples = [
+        {"png": image_bytes(n), "txt": b"short", "json": {"caption": "long"}} for n in NUMBERS
+    ]
     source = write(tmp_path / "source", archive(samples), archive(samples))
     out, config = tmp_path / "out", ImportConfig(source=str(source))
     import_images(config, out)

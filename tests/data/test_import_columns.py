@@ -2,7 +2,7 @@
 """The first shard determines the columns, and every other shard must have them."""
 
 import pytest
-from archives import archive, picture, rows_of
+from archives import archive, image_bytes, rows_of
 
 from pippin.config import ConfigError
 from pippin.data.import_columns import Columns
@@ -22,7 +22,7 @@ def write_parquet(path, columns, names=("cat", "dog")):
     }
     values = {"label": [0, 1], "caption": ["one", "two"], "prompt": ["other one", "other two"]}
     rows = {name: values[name] for name in columns}
-    rows["image"] = [{"bytes": picture(n), "path": None} for n in range(2)]
+    rows["image"] = [{"bytes": image_bytes(n), "path": None} for n in range(2)]
     features = {"image": datasets.Image()} | {name: kinds[name] for name in columns}
     table = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
     table.to_parquet(path)
@@ -72,8 +72,8 @@ def test_entries_of_a_json_may_be_rare_but_not_absent(tmp_path):
     """The library itself would keep only keys that one of an archive's first rows has."""
     source = tmp_path / "source"
     source.mkdir()
-    plain = {"png": picture(), "json": {"width": 24}}
-    calls = {"png": picture(), "json": {"width": 24, "alt": "seen"}}
+    plain = {"png": image_bytes(), "json": {"width": 24}}
+    calls = {"png": image_bytes(), "json": {"width": 24, "alt": "seen"}}
     (source / "0.tar").write_bytes(archive([calls, plain]))
     (source / "1.tar").write_bytes(archive([plain] * 8 + [calls]))
     config = ImportConfig(source=str(source), caption="json.alt")

@@ -2,7 +2,7 @@
 """Folders inside archives are classes if there are several."""
 
 import pytest
-from archives import archive_of, picture, rows_of
+from archives import archive_of, image_bytes, rows_of
 
 from pippin.data.import_config import ImportConfig
 from pippin.data.import_folders import find_classes, inner_folder
@@ -57,7 +57,7 @@ def test_classes_of_rows_come_before_folders():
 def test_class_folders_of_several_archives(tmp_path, label):
     pytest.importorskip("datasets")
     for shard, folder in enumerate(("cat", "dog")):
-        members = [(f"./data/{folder}/{n}.png", picture(n)) for n in range(3)]
+        members = [(f"./data/{folder}/{n}.png", image_bytes(n)) for n in range(3)]
         (tmp_path / f"{shard}.tar").write_bytes(archive_of(members))
     source = f"{tmp_path}/{{0..1}}.tar"
     result = import_images(ImportConfig(source=source, label=label), tmp_path / "out")
@@ -69,6 +69,6 @@ def test_class_folders_of_several_archives(tmp_path, label):
 def test_folders_of_some_images_are_counted(tmp_path):
     pytest.importorskip("datasets")
     names = ["cat/1.png", "dog/2.png", "3.png"]
-    (tmp_path / "0.tar").write_bytes(archive_of([(name, picture()) for name in names]))
+    (tmp_path / "0.tar").write_bytes(archive_of([(name, image_bytes()) for name in names]))
     result = import_images(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
     assert (result.labels, result.unread) == (0, {"folders": 2})

@@ -2,7 +2,7 @@
 """Columns of tables by their usual names and types; a bad cell affects one row."""
 
 import pytest
-from archives import picture, rows_of
+from archives import image_bytes, rows_of
 
 from pippin.config import ConfigError
 from pippin.data.import_config import ImportConfig
@@ -12,7 +12,7 @@ datasets = pytest.importorskip("datasets")
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 NUMBERS = range(5)
-BYTES = [picture(n) for n in NUMBERS]
+BYTES = [image_bytes(n) for n in NUMBERS]
 CELLS = [{"bytes": content, "path": f"{n}.png"} for n, content in enumerate(BYTES)]
 
 
@@ -44,7 +44,7 @@ def test_names_are_compared_without_case_and_spaces(taken, name):
 
 
 def test_the_image_itself_is_chosen_by_name_and_masks_come_last(taken, tmp_path):
-    other = [{"bytes": picture(30), "path": None}] * 5
+    other = [{"bytes": image_bytes(30), "path": None}] * 5
     result, _ = taken({"depth": other, "mask": other, "view": CELLS})
     assert result.taken["image"] == {"view": 5}
     result, _ = taken({"conditioning_image": other, "view": other, "image": CELLS})

@@ -3,7 +3,7 @@
 
 from collections import Counter
 
-from archives import archive, picture
+from archives import archive, image_bytes
 
 from pippin.cli.main import main
 from pippin.data.import_report import summary
@@ -32,7 +32,7 @@ def test_the_summary_names_columns_rows_and_what_was_not_taken():
 
 
 def test_images_without_a_class_are_noted(tmp_path, capsys):
-    samples = [{"png": picture(n)} | ({"cls": b"1"} if n else {}) for n in range(3)]
+    samples = [{"png": image_bytes(n)} | ({"cls": b"1"} if n else {}) for n in range(3)]
     (tmp_path / "0.tar").write_bytes(archive(samples))
     command = ["data", "import", str(tmp_path / "0.tar"), "--folder"]
     assert main([*command, str(tmp_path / "out")]) == 0

@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from archives import archive, captioned, files_of, picture, rows_of
+from archives import archive, captioned, files_of, image_bytes, rows_of
 
 from pippin.config import ConfigError
 from pippin.data.import_config import ImportConfig
@@ -51,10 +51,10 @@ def test_a_full_disk_leaves_no_half_image(source, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(OSError, match=f"No space.*{out}"):
         patch.setattr(Path, "write_bytes", fills)
         import_images(config, out)
-    pictures = {name for name in files_of(out) if name.endswith(".png")}
-    assert pictures == {"00000/0000000.png", "00000/0000001.png"}
+    image_names = {name for name in files_of(out) if name.endswith(".png")}
+    assert image_names == {"00000/0000000.png", "00000/0000001.png"}
     import_images(config, out)
-    assert [row["text"] for row in rows_of(out)] == [f"picture {n}" for n in range(4)]
+    assert [row["text"] for row in rows_of(out)] == [f"image {n}" for n in range(4)]
 
 
 def test_what_a_killed_process_left_is_replaced(source, tmp_path):
@@ -63,9 +63,9 @@ def test_what_a_killed_process_left_is_replaced(source, tmp_path):
     whole = files_of(out)
     # Killed before the shard was said to be whole, and, in another place, while it was written.
     (out / PARTS / "00001.json").unlink()
-    (out / "00001" / "0000007.png").write_bytes(picture(7))
+    (out / "00001" / "0000007.png").write_bytes(image_bytes(7))
     (out / PARTS / "00001.writing").mkdir()
-    (out / PARTS / "00001.writing" / "0000000.png").write_bytes(picture()[:20])
+    (out / PARTS / "00001.writing" / "0000000.png").write_bytes(image_bytes()[:20])
     for place in (out / PARTS / ".00001.json.42.writing", out / ".metadata.jsonl.42.writing"):
         place.write_bytes(b"{")
     assert import_images(config, out).before == 1
@@ -80,7 +80,7 @@ def test_two_imports_into_one_folder_are_refused(source, tmp_path):
 
 
 def test_bombs_and_other_files_are_lost_by_name(tmp_path):
-    samples = [picture(), bomb(), b"", b"<svg/>", picture(1)]
+    samples = [image_bytes(), bomb(), b"", b"<svg/>", image_bytes(1)]
     (tmp_path / "0.tar").write_bytes(archive([{"png": content} for content in samples]))
     result = import_images(ImportConfig(source=str(tmp_path / "0.tar")), tmp_path / "out")
     large, *others = result.skipped

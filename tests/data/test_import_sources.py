@@ -5,7 +5,7 @@ import io
 
 import fsspec
 import pytest
-from archives import captioned, picture, rows_of
+from archives import captioned, image_bytes, rows_of
 
 from pippin.cli.main import main
 from pippin.config import ConfigError
@@ -24,7 +24,7 @@ def not_found():
     return error.__new__(error)
 
 
-HOME = "hf://datasets/some/pictures@0123abc"
+HOME = "hf://datasets/some/images@0123abc"
 
 
 def test_braces_name_files_here(tmp_path):
@@ -54,7 +54,7 @@ def test_a_file_that_has_braces_in_its_name_is_itself(tmp_path):
 @pytest.fixture
 def hub(monkeypatch):
     """Mock of the hub: a data set whose rows name image files."""
-    files = {f"{HOME}/cat/0.png": picture(0), f"zip://1.png::{HOME}/dog.zip": picture(1)}
+    files = {f"{HOME}/cat/0.png": image_bytes(0), f"zip://1.png::{HOME}/dog.zip": image_bytes(1)}
     opened, requests = [], []
 
     def rows():
@@ -82,14 +82,14 @@ def hub(monkeypatch):
     return opened, requests
 
 
-def test_picture_files_of_the_hub_are_read_and_no_others(hub, tmp_path):
+def test_image_files_of_the_hub_are_read_and_no_others(hub, tmp_path):
     opened, requests = hub
-    result = import_images(ImportConfig(source="some/pictures", revision="v1"), tmp_path / "out")
+    result = import_images(ImportConfig(source="some/images", revision="v1"), tmp_path / "out")
     why = "no image: the row names a file and does not hold it"
     assert result.skipped == (f"0 2: {why}", f"0 3: {why}")
     assert opened == [f"{HOME}/cat/0.png", f"zip://1.png::{HOME}/dog.zip"]
     assert [row["label"] for row in rows_of(tmp_path / "out")] == ["cat", "dog"]
-    assert requests == [("some/pictures", {"revision": "v1"}), "train"] * (len(requests) // 2)
+    assert requests == [("some/images", {"revision": "v1"}), "train"] * (len(requests) // 2)
 
 
 def test_a_image_file_that_cannot_be_read_stops_its_shard(hub, tmp_path, monkeypatch):
@@ -100,29 +100,29 @@ def test_a_image_file_that_cannot_be_read_stops_its_shard(hub, tmp_path, monkeyp
 
     monkeypatch.setattr(fsspec, "open", fails)
     with pytest.raises(ConfigError, match=r"cat/0\.png cannot be read: timed out"):
-        import_images(ImportConfig(source="some/pictures"), tmp_path / "out")
+        import_images(ImportConfig(source="some/images"), tmp_path / "out")
     assert not (tmp_path / "out/00000").exists()
 
 
 @pytest.mark.parametrize(
     "place",
     [
-        "hf://datasets/some/pictures-of-others@1/0.png",
-        "hf://datasets/some/pictures@1/../../other/0.png",
+        "hf://datasets/some/images-of-others@1/0.png",
+        "hf://datasets/some/images@1/../../other/0.png",
         f"file:///etc/hostname::{HOME}/0.png",
         f"{HOME}/0.png::file:///etc/hostname",
     ],
 )
 def test_names_of_other_places_are_not_followed(place, monkeypatch):
     monkeypatch.setattr(fsspec, "open", pytest.fail)
-    shard = HubShard(index=0, config=ImportConfig(source="some/pictures"))
+    shard = HubShard(index=0, config=ImportConfig(source="some/images"))
     assert shard.content({"bytes": None, "path": place}) is None
 
 
 def test_folders_of_images_need_no_import(tmp_path, capsys):
     (tmp_path / "cat").mkdir()
-    (tmp_path / "cat/0.png").write_bytes(picture())
-    (tmp_path / "metadata.parquet").write_bytes(b"what imagefolder may say of pictures")
+    (tmp_path / "cat/0.png").write_bytes(image_bytes())
+    (tmp_path / "metadata.parquet").write_bytes(b"what imagefolder may say of images")
     assert main(["data", "import", str(tmp_path), "--folder", str(tmp_path / "out")]) != 0
     messages = capsys.readouterr().err
     assert "a folder of image files needs no import: give it as --data.path" in messages
@@ -185,7 +185,7 @@ def test_archives_of_the_hub_are_read_as_those_here(tmp_path, monkeypatch):
         f"some/archives v1 shard {n}" for n in range(2)
     ]
     import_images(config, tmp_path / "out")
-    assert [row["text"] for row in rows_of(tmp_path / "out")] == [f"picture {n}" for n in range(4)]
+    assert [row["text"] for row in rows_of(tmp_path / "out")] == [f"image {n}" for n in range(4)]
     with pytest.raises(ConfigError, match=r"--split test: .* it has: train"):
         find_shards(ImportConfig(source="some/archives", split="test"))
 

@@ -9,7 +9,7 @@ import tarfile
 from collections import Counter
 
 import pytest
-from archives import captioned, picture, rows_of
+from archives import captioned, image_bytes, rows_of
 
 from pippin.config import ConfigError
 from pippin.data.import_config import ImportConfig
@@ -86,7 +86,7 @@ def test_links_inside_an_archive():
         ):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, target
-            data = picture() if kind == tarfile.REGTYPE else b""
+            data = image_bytes() if kind == tarfile.REGTYPE else b""
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     first, second = read_members(io.BytesIO(content.getvalue()), others)
@@ -115,6 +115,6 @@ def test_compressed_archives_are_read_to_their_checksum(tmp_path, name, compress
     assert not (tmp_path / "out/00000").exists()
     place.write_bytes(whole)
     import_images(config, tmp_path / "out")
-    assert [row["text"] for row in rows_of(tmp_path / "out")] == [f"picture {n}" for n in range(3)]
+    assert [row["text"] for row in rows_of(tmp_path / "out")] == [f"image {n}" for n in range(3)]
     kept = [path.name for path in (tmp_path / "out/.parts").iterdir()]
     assert sorted(kept) == [".lock", "00000.json", "columns.json", "import.json"]

@@ -8,7 +8,7 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from archives import archive, captioned, files_of, picture, rows_of
+from archives import archive, captioned, files_of, image_bytes, rows_of
 
 from pippin.cli.main import main
 from pippin.config import ConfigError
@@ -114,7 +114,7 @@ def test_urls_give_what_files_give(server, tmp_path):
     import_images(config, tmp_path / "one")
     result = import_images(config, tmp_path / "two", processes=2)
     assert (result.images, result.shards) == (8, 4)
-    assert [row["text"] for row in rows_of(tmp_path / "two")] == [f"picture {n}" for n in range(8)]
+    assert [row["text"] for row in rows_of(tmp_path / "two")] == [f"image {n}" for n in range(8)]
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
     assert without_parts(tmp_path / "one") == without_parts(tmp_path / "files")
 
@@ -199,7 +199,7 @@ def test_folders_patterns_and_lists_of_a_store(memory, tmp_path, source, shards)
 
 def test_a_name_with_signs_of_patterns_is_one_file(memory, tmp_path):
     memory.pipe("/bucket/odd/a[1].tar", captioned(0))
-    memory.pipe("/bucket/odd/a1.tar", archive([{"png": picture(9)}]))
+    memory.pipe("/bucket/odd/a1.tar", archive([{"png": image_bytes(9)}]))
     result = import_images(ImportConfig(source="memory://bucket/odd"), tmp_path / "out")
     assert (result.shards, result.images) == (2, 3)
 
@@ -279,7 +279,7 @@ def test_a_password_that_an_earlier_version_kept_is_removed(server, tmp_path):
 
 def test_parquet_files_are_read_from_servers_that_cannot_seek(server, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
-    rows = {"image": [{"bytes": picture(n), "path": None} for n in range(3)]}
+    rows = {"image": [{"bytes": image_bytes(n), "path": None} for n in range(3)]}
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "0.parquet")
     server.contents["/0.parquet"] = (tmp_path / "0.parquet").read_bytes()
     source = f"{server.url}/0.parquet"

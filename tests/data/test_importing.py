@@ -7,7 +7,7 @@ import shutil
 import tarfile
 
 import pytest
-from archives import files_of, picture, rows_of
+from archives import files_of, image_bytes, rows_of
 
 from pippin.cli.main import main
 from pippin.config import ConfigError
@@ -32,9 +32,9 @@ def parquet(tmp_path_factory):
     )
     for shard in range(3):
         rows = {
-            "image": [{"bytes": picture(2 * shard + n), "path": None} for n in range(2)],
+            "image": [{"bytes": image_bytes(2 * shard + n), "path": None} for n in range(2)],
             "label": [0, 1],
-            "caption": [f"picture {2 * shard}", " two\nlines "],
+            "caption": [f"image {2 * shard}", " two\nlines "],
             "long": ["a long one", ""],
         }
         if shard == 2:
@@ -44,7 +44,7 @@ def parquet(tmp_path_factory):
     return folder
 
 
-def test_parquet_becomes_own_pictures(parquet, tmp_path):
+def test_parquet_becomes_a_custom_data_set(parquet, tmp_path):
     config = ImportConfig(source=str(parquet), more_captions=("long",))
     result = import_images(config, tmp_path / "out")
     assert (result.images, result.shards, result.before) == (5, 3, 0)
@@ -53,16 +53,16 @@ def test_parquet_becomes_own_pictures(parquet, tmp_path):
     rows = rows_of(tmp_path / "out")
     assert rows[0] == {
         "file_name": "00000/0000000.png",
-        "text": "picture 0",
+        "text": "image 0",
         "caption_long": "a long one",
         "label": "cat",
     }
     assert rows[1]["text"] == "two lines" and "caption_long" not in rows[1]
-    pictures = scan(
+    scanned_images = scan(
         ImagesConfig(path=str(tmp_path / "out"), index_folder=str(tmp_path / "i"))
     ).images
-    assert [scanned.size.height for scanned in pictures] == [20, 21, 22, 23, 24]
-    assert [scanned.label for scanned in pictures] == [0, 1, 0, 1, 0]
+    assert [scanned.size.height for scanned in scanned_images] == [20, 21, 22, 23, 24]
+    assert [scanned.label for scanned in scanned_images] == [0, 1, 0, 1, 0]
 
 
 def test_two_processes_and_a_stop_give_the_same_files(parquet, tmp_path, monkeypatch):
@@ -96,7 +96,7 @@ def test_an_archive_cannot_choose_where_it_is_written(tmp_path, capsys):
     with tarfile.open(archive, "w") as tar:
         for key in ("0001", "../../outside"):
             for suffix, content in {
-                "jpg": picture(1, "JPEG"),
+                "jpg": image_bytes(1, "JPEG"),
                 "txt": f"caption of {key}".encode(),
                 "json": json.dumps({"alt": "seen", "cls": 3}).encode(),
             }.items():
@@ -159,7 +159,7 @@ def test_several_captions_are_kinds_and_minus_one_is_no_class(tmp_path):
         label=datasets.ClassLabel(names=["cat", "dog"]),
         caption=datasets.List(datasets.Value("string")),
     )
-    row = {"bytes": picture(0), "path": None}
+    row = {"bytes": image_bytes(0), "path": None}
     rows = {"image": [row, row], "label": [-1, 1], "caption": [["one", "two"], []]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
     import_images(ImportConfig(source=str(tmp_path / "a.parquet")), tmp_path / "out")

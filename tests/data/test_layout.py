@@ -11,7 +11,7 @@ from pippin.cli.main import main
 from pippin.data.check import summarise
 from pippin.data.config import ImagesConfig
 from pippin.data.layout import LayoutFacts
-from pippin.data.listing import InvalidSourceError, list_pictures
+from pippin.data.listing import InvalidSourceError, list_images
 from pippin.data.scan import scan
 
 
@@ -31,7 +31,7 @@ def put(photos: Path, *names: str) -> None:
 
 
 def facts(photos: Path) -> LayoutFacts:
-    return list_pictures(ImagesConfig(path=str(photos))).facts
+    return list_images(ImagesConfig(path=str(photos))).facts
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def facts(photos: Path) -> LayoutFacts:
 )
 def test_folders_of_splits_are_no_classes(photos: Path, names: list[str], first: str) -> None:
     put(photos, *names)
-    listing = list_pictures(ImagesConfig(path=str(photos)))
+    listing = list_images(ImagesConfig(path=str(photos)))
     with pytest.raises(InvalidSourceError, match=rf"--data\.path {photos}/{first}; or rename"):
         listing.check_layout(str(photos))
 
@@ -62,7 +62,7 @@ def test_the_refusal_names_the_metadata_of_a_split(photos: Path, file: str) -> N
 
 def test_a_split_with_metadata_is_read_when_it_is_given(photos: Path) -> None:
     put(photos, "train/1.png", "train/2.png", "train/metadata.csv", "test/1.png")
-    result = list_pictures(ImagesConfig(path=str(photos / "train")))
+    result = list_images(ImagesConfig(path=str(photos / "train")))
     assert [(entry.label, entry.captions["name"]) for entry in result.entries] == [
         ("cat", "a cat"),
         ("dog", "a dog"),

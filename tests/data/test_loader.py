@@ -44,7 +44,7 @@ def same(first: Batch, second: Batch) -> bool:
     )
 
 
-def test_each_epoch_shows_every_picture_once_in_another_order() -> None:
+def test_each_epoch_shows_every_image_once_in_another_order() -> None:
     indices, views = Samples(7, 3, 1).keys(0, 7 * 5)
     epochs = indices.reshape(5, 7)
     assert epochs.sort(dim=1).values.tolist() == [list(range(7))] * 5

@@ -38,9 +38,9 @@ def test_the_split_never_moves() -> None:
 def test_the_docs_give_the_exact_counts() -> None:
     text = DOCS.read_text(encoding="utf-8")
     for split in ("train", "held-out"):
-        pictures = emojis_of_split(split)
-        base = [image for image in pictures if not image.base]
-        row = f"| {split} | {len({p.family for p in base})} | {len(base)} | {len(pictures)} |"
+        emojis = emojis_of_split(split)
+        base = [image for image in emojis if not image.base]
+        row = f"| {split} | {len({p.family for p in base})} | {len(base)} | {len(emojis)} |"
         assert row in text
     counts = {
         s: Counter(p.group for p in emojis_of_split(s) if not p.base)

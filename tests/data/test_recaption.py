@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pippin.data.config import ImagesConfig
-from pippin.data.listing import list_pictures
+from pippin.data.listing import list_images
 from pippin.data.metadata_columns import check_column
 from pippin.data.recaption import add_caption_column, read_caption_file
 
@@ -25,7 +25,7 @@ def folder_of(path: Path, *names: str) -> ImagesConfig:
 
 
 def found(data: ImagesConfig) -> dict[str, tuple[str, str | None]]:
-    entries = list_pictures(data).entries
+    entries = list_images(data).entries
     return {e.name: (e.label, e.captions.get(BLIP)) for e in entries}
 
 
@@ -75,7 +75,7 @@ def test_a_new_file_keeps_images_and_classes(tmp_path: Path, names: tuple[str, .
         name: label for name, (label, _) in before.items()
     }
     assert after[names[0]][1] == "red"
-    assert not list_pictures(data).skipped
+    assert not list_images(data).skipped
 
 
 def test_a_name_that_no_metadata_can_give_is_refused(tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def test_sides_allowed_are_those_that_control_can_say() -> None:
     assert (field.low, field.high) == (SMALLEST_SIDE, LARGEST_SIDE)
 
 
-def test_the_documented_table_of_bad_pictures_is_what_happens() -> None:
+def test_the_documented_table_of_bad_images_is_what_happens() -> None:
     spec = importlib.util.spec_from_file_location("bad", ROOT / "scripts" / "unusual_images.py")
     assert spec
     assert spec.loader

@@ -56,7 +56,7 @@ def test_a_wrong_value_is_half_of_the_ranks_away(control):
 
 
 def _measures(added):
-    """Of images to which a wrong value adds these errors; the last one's value is unchanged."""
+    """Images to which a wrong value adds these errors; the last one's value is unchanged."""
     schedule = build_schedule(DiffusionConfig(schedule="sd", prediction="eps"))
     right = torch.rand(len(added), 3, generator=torch.Generator().manual_seed(0)).double()
     changed = torch.ones(len(added), dtype=torch.bool)

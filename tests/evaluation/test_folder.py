@@ -18,7 +18,7 @@ def test_every_format_in_order_of_paths(tmp_path):
     save(tmp_path / "sub" / "c.webp")
     save(tmp_path / "d.jpg")
     save(tmp_path / "e.jpeg")
-    (tmp_path / "notes.txt").write_text("passed over")
+    (tmp_path / "notes.txt").write_text("skipped")
     batches = list(folder_images(tmp_path, batch_size=2))
     assert [tuple(batch.shape) for batch in batches] == [(2, 3, 4, 6), (2, 3, 4, 6), (1, 3, 4, 6)]
     images = torch.cat(batches)
@@ -41,7 +41,7 @@ def test_broken_files_are_named(tmp_path):
 
 
 def test_an_empty_or_missing_folder_is_refused_at_once(tmp_path):
-    (tmp_path / "picture.png").mkdir()
+    (tmp_path / "folder.png").mkdir()
     with pytest.raises(ValueError, match=r"allowed are \.png"):
         folder_images(tmp_path)
     with pytest.raises(ValueError, match="is not a folder"):

@@ -32,7 +32,7 @@ def test_a_pair_has_the_trained_captions_of_its_object(script):
         "blue book, twemoji": {f"{book}, twemoji" for book in books},
         "rocket, twemoji": {"rocket, openmoji"},
     }
-    assert [source.captions(pair.picture)["style"] for pair in pairs] == list(result)
+    assert [source.captions(pair.image_index)["style"] for pair in pairs] == list(result)
     assert script.chance(pairs) == pytest.approx((1 / 3 + 1 / 3 + 1 / 2) / 3)
 
 
@@ -40,8 +40,8 @@ def test_measures_of_known_images(script):
     """Axes 0 and 1 are the pairs' captions, 2 a trained caption of the first one's object."""
     axes = torch.eye(3)
     pairs = [
-        script.Pair(caption="a", trained=("other a",), picture=0),
-        script.Pair(caption="b", trained=("other a",), picture=1),
+        script.Pair(caption="a", trained=("other a",), image_index=0),
+        script.Pair(caption="b", trained=("other a",), image_index=1),
     ]
     vectors = {"a": axes[0], "b": axes[1], "other a": axes[2]}
     # Pair a: all correct; the wrong attribute. Pair b: correct; the other pair's image.

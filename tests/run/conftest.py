@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recipe that runs the whole line in seconds: 32 px, 24 pictures, random autoencoder."""
+"""A recipe that runs from images to a report in seconds: 32 px, 24 images, random autoencoder."""
 
 from dataclasses import replace
 

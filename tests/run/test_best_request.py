@@ -161,7 +161,7 @@ def held_out_loss(run):
 
 
 def test_evaluation_noise_follows_the_training_seed(run):
-    """Samples, classes, pictures of pairs and held-out noise: equal at one seed, else not."""
+    """Samples, classes, images of pairs and held-out noise: equal at one seed, else not."""
     small = {"drift_pairs": 8, "seed_from_training": True}
     first, again, second = (with_evaluation(run, seed=seed, **small) for seed in (1, 1, 2))
     shared = [with_evaluation(run, seed=seed, drift_pairs=8) for seed in (1, 2)]

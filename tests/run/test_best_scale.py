@@ -88,10 +88,10 @@ def test_runs_that_chose_other_scales_can_still_be_compared(searched, recipe):
 
 def test_at_scale_one_there_is_nothing_to_be_negative_about():
     config = SamplingConfig(
-        guidance=GuidanceConfig(semantic_scale=3.0), negative_prompt="a blurry picture"
+        guidance=GuidanceConfig(semantic_scale=3.0), negative_prompt="a blurry image"
     )
     assert at_scale(config, 1.0).negative_prompt is None
-    assert at_scale(config, 2.0).negative_prompt == "a blurry picture"
+    assert at_scale(config, 2.0).negative_prompt == "a blurry image"
 
 
 def test_points_of_the_size_curve(finished_run):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Own pictures of two shapes in two buckets: from the folder to samples of a bucket's size."""
+"""A custom data set of two image shapes in two buckets: from folder to samples of each size."""
 
 import json
 from dataclasses import replace
@@ -88,7 +88,7 @@ def test_a_run_trains_on_both_buckets_and_draws_squares_and_their_sizes(folder, 
             assert read_image(path).shape == (3, height, width)
 
 
-def test_the_start_of_a_run_says_how_many_pictures_each_bucket_has(own, tmp_path):
+def test_the_start_of_a_run_says_how_many_images_each_bucket_has(own, tmp_path):
     said = Console(file=(tmp_path / "said").open("w"), width=200)
     ratios = replace(own, data=replace(own.data, aspect_ratios=(0.125, 0.5, 2.0)))
     train(replace(ratios, train=replace(own.train, images=16)), tmp_path / "run", console=said)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training on a folder refuses or says before it begins."""
+"""Checks and notes of a training on a folder before it begins."""
 
 import io
 import os

@@ -112,7 +112,7 @@ def test_a_folder_of_prompts_has_a_score_and_other_folders_say_why_not(
 
 @pytest.fixture
 def coco(tmp_path):
-    """Nine pictures of other sizes than the model's, with captions."""
+    """Nine images of other sizes than the model's, with captions."""
     folder = tmp_path / "coco"
     folder.mkdir()
     rows = ["file_name,caption"]
@@ -150,7 +150,7 @@ def test_the_preset_measures_on_the_captions_of_another_folder(
     assert main(["evaluate", str(trained), *options]) == 0
 
 
-def test_the_preset_needs_no_pictures_of_the_models_own(trained, coco, tmp_path):
+def test_the_preset_needs_no_images_of_the_models_own(trained, coco, tmp_path):
     """As a converted model has none."""
     out = tmp_path / "exported"
     assert main(["export", str(trained), str(out)]) == 0

@@ -82,7 +82,7 @@ def test_a_file_of_images_and_statistics_gives_each_what_it_can(place, tmp_path,
     assert f"IS-{name}" in counts and len(counts) == len(measures) == 9
 
 
-def test_pictures_are_squared_to_the_resolution_that_is_asked_for(place, tmp_path):
+def test_images_are_squared_to_the_resolution_that_is_asked_for(place, tmp_path):
     from pippin.control import Control, Corner, Size
     from pippin.data.crop import apply_control
 

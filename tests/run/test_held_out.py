@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured by denoising held-out images of a run."""
+"""Measures of denoising held-out images of a run."""
 
 from dataclasses import replace
 

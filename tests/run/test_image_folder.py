@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole line on own pictures of many shapes: train, sample, evaluate, report."""
+"""All steps on a custom data set of many image shapes: train, sample, evaluate, report."""
 
 import errno
 import json
@@ -29,7 +29,7 @@ from pippin.system.regular_files import open_regular
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Forty pictures with sides from 20 to 98."""
+    """Forty images with sides from 20 to 98."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(40):
         size = (20 + 2 * number, 98 - 2 * number)
@@ -56,7 +56,7 @@ def run_and_measures(own, tmp_path_factory):
     return folder, load_run(folder), measures
 
 
-def test_the_line_goes_from_own_pictures_to_a_report(run_and_measures):
+def test_the_line_goes_from_a_custom_data_set_to_a_report(run_and_measures):
     folder, run, measures = run_and_measures
     assert run.class_names == ("class 0", "class 1", "class 2")
     names = {(one.subject, one.name) for one in measures}
@@ -68,7 +68,7 @@ def test_the_line_goes_from_own_pictures_to_a_report(run_and_measures):
     assert render_report(folder).is_file()
 
 
-def test_real_pairs_are_of_pictures_with_pixels_enough(run_and_measures):
+def test_real_pairs_are_of_images_with_pixels_enough(run_and_measures):
     _, run, measures = run_and_measures
     pairs, source = Pairs(run), run.parts.train_source
     assert 0 < len(pairs.indices) == run.recipe.evaluation.drift_pairs
@@ -81,13 +81,13 @@ def test_real_pairs_are_of_pictures_with_pixels_enough(run_and_measures):
     assert drift["real"].protocol["second"]["original_size"] == [source.probe_side] * 2
 
 
-def test_pictures_smaller_than_the_probe_leave_it_out(own):
+def test_images_smaller_than_the_probe_leave_it_out(own):
     small = replace(own, data=replace(own.data, resolution=128))
     chosen = probes(untrained_run(small, Console(quiet=True)))
     assert set(chosen) == {"flip", "crop_corner"}
 
 
-def test_few_held_out_pictures_have_no_floor_and_that_is_said(own, capsys):
+def test_few_held_out_images_have_no_floor_and_that_is_said(own, capsys):
     few = replace(own.data, held_out_share=0.001)
     config, cpu = own.evaluation, torch.device("cpu")
     extractor = build_features(config, cpu)
@@ -99,7 +99,7 @@ def test_few_held_out_pictures_have_no_floor_and_that_is_said(own, capsys):
     assert "1 images are held out, and the distances need 7" in said
 
 
-def test_pictures_without_labels_train_without_classes(own, tmp_path):
+def test_images_without_labels_train_without_classes(own, tmp_path):
     control = own.conditioning.control
     bare = ConditioningConfig(semantic=NoSemantic(), rules={}, control=control)
     unguided = replace(own.sampling, guidance=GuidanceConfig())
@@ -108,22 +108,22 @@ def test_pictures_without_labels_train_without_classes(own, tmp_path):
     assert draw(run, [0, 0], [3, 4], run.recipe.sampling).shape == (2, 3, 32, 32)
 
 
-def test_refused_pictures_leave_no_run_folder(own, tmp_path):
+def test_refused_images_leave_no_run_folder(own, tmp_path):
     data = replace(own.data, min_side=60)
     with pytest.raises(InvalidSourceError, match="too small"):
         train(replace(own, data=data), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_lost_pictures_are_named_when_training_starts(own, tmp_path):
+def test_skipped_images_are_named_when_training_starts(own, tmp_path):
     console = Console(record=True, quiet=False, file=(tmp_path / "said").open("w"))
     data = replace(own.data, min_side=22, max_lost_share=0.5)
     train(replace(own, data=data), tmp_path / "run", console=console)
     assert "skipped: class 0/0.png: too small" in console.export_text()
 
 
-def test_processes_that_found_other_pictures_do_not_train_together(own, tmp_path, monkeypatch):
-    """The second one's disk fails while it looks into one picture."""
+def test_processes_that_found_other_images_do_not_train_together(own, tmp_path, monkeypatch):
+    """Rank 1 fails to read one image from its disk."""
     own = replace(own, data=replace(own.data, index_folder=str(tmp_path / "index")))
 
     def work(world, at):

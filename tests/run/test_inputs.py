@@ -87,7 +87,7 @@ def recording() -> Console:
 
 
 def resume(own, **options):
-    """What was said, in one line."""
+    """The printed text in one line."""
     console = recording()
     train(own, Path("runs/a"), resume=True, console=console, **options)
     return console.export_text()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a number given as a class means."""
+"""Meaning of a number that is given as a class."""
 
 import pytest
 

@@ -77,7 +77,7 @@ def state(folder):
 
 
 def said(work):
-    """What a function prints on a console that it is given."""
+    """Text that a function prints on its console."""
     console = Console(file=io.StringIO(), width=1000)
     work(console)
     return console.file.getvalue()
@@ -140,7 +140,7 @@ def test_batches_have_rms_1_with_a_cache_and_without_one(own, cached):
 
 
 def test_the_numbers_are_the_same_bits_for_any_number_of_processes(own, trained, tmp_path):
-    """With a cache and without one, where only the first process measures."""
+    """With a cache, and without one, where only rank 0 measures."""
     uncached = replace(own, cache=replace(own.cache, enabled=False))
     train(uncached, tmp_path / "one", console=QUIET)
     for name, one, wanted in (

@@ -40,9 +40,9 @@ def test_samples_on_disk_have_ids_and_protocol(run, tmp_path):
     assert manifest["protocol"]["sampling.evaluations_per_image"] == 6  # 3 steps, 2 terms
     assert manifest["protocol"]["model.weights"] == "ema"
     for row, image in zip(manifest["images"], images, strict=True):
-        with Image.open(tmp_path / row["file"]) as picture:
-            assert picture.size == (32, 32)
-            assert picture.getpixel((3, 2)) == tuple(image[:, 2, 3].tolist())
+        with Image.open(tmp_path / row["file"]) as opened:
+            assert opened.size == (32, 32)
+            assert opened.getpixel((3, 2)) == tuple(image[:, 2, 3].tolist())
 
 
 def test_raw_and_averaged_weights_differ(finished_run, run):
@@ -93,7 +93,7 @@ def test_execute_trains_then_measures_and_goes_on(recipe, tmp_path):
     assert json.loads(lines[0])["protocol"]["train.images"] == 64
 
 
-def test_a_folder_of_real_pictures_scores_as_real(run, tmp_path):
+def test_a_folder_of_real_images_scores_as_real(run, tmp_path):
     from pippin.data.views import clean_view
     from pippin.run.image_grid import save_png
 

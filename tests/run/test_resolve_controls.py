@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What samples ask for where the data decide."""
+"""Controls of samples that are resolved from the data."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ def test_a_fixed_request_leaves_nothing_to_the_data(run):
     assert resolve_controls(run, ControlRequest(), [0], [0]) is None
 
 
-def test_clean_is_the_whole_untouched_picture_at_a_size_of_the_data(run):
+def test_clean_is_the_whole_untouched_image_at_a_size_of_the_data(run):
     first, second = resolve_controls(run, ControlRequest(ask="clean"), [0, 3], [5, 6])
     assert first == second == run.parts.train_source.clean_control(0)
 
@@ -36,7 +36,7 @@ def test_training_values_are_those_of_views_of_the_asked_class(run):
     assert again == found[5:]  # a seed's own, whatever its company
 
 
-def test_a_class_without_pictures_has_no_law(run):
+def test_a_class_without_images_has_no_law(run):
     present = {run.parts.train_source.label(i) for i in range(len(run.parts.train_source))}
     absent = next(label for label in range(len(run.class_names)) if label not in present)
     with pytest.raises(ValueError, match="no training image is of class"):

@@ -19,7 +19,7 @@ SEEDS, LABELS = range(22), [seed % 3 for seed in range(22)]
 
 
 def together(size, run, work, folder):
-    """What the first process gets of ``work(run)`` while the others help; and their draws."""
+    """Result of ``work(run)`` on rank 0 while the other ranks help, and their draws."""
 
     def one(world, at):
         sampling_group, drawn, real = SamplingGroup(world), [], Sampler._draw
@@ -123,7 +123,7 @@ def test_too_few_batches_for_all_are_named(run, config, tmp_path, capfd):
     assert said.count("idle ranks: 1 batches of at most 4 images for 2 ranks") == 1
 
 
-def test_under_torchrun_each_process_takes_a_card_of_its_own(monkeypatch):
+def test_under_torchrun_each_rank_sets_its_own_device(monkeypatch):
     recipe = get_recipe("openmoji/mmdit-disentangled")
     trained = replace(recipe, train=replace(recipe.train, device="cuda:1"))
     assert with_local_device(trained).train.device == "cuda:1"

@@ -39,7 +39,7 @@ def scenes(side: int, count: int) -> tuple[ShapesSource, Images]:
 
 
 def accuracies(source: ShapesSource, readings: list[Reading]) -> dict[str, float]:
-    """Of everything that medium and long captions state."""
+    """Accuracy of everything that medium and long captions state."""
     right, stated = Counter(), Counter()
     for index, reading in enumerate(readings):
         for kind in ("medium", "long"):

@@ -31,8 +31,10 @@ def held(tensors):
 
 
 def weighed(world, folder, settings):
-    """Of one process in its second step: bytes of each part, and the most at any moment. The
-    first backward pass of DDP lays out its buffers anew."""
+    """Memory of one process in its second step: bytes of each part, and the most at any moment.
+
+    The first backward pass of DDP lays out its buffers anew.
+    """
     with LiveBytes() as live:
         trainer = make_trainer(folder, world, DENOISER, conditioning=CONDITIONING, **settings)
         source = rank_batches(batches(batch_size=BATCH), world)

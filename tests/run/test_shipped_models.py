@@ -74,8 +74,8 @@ def test_they_draw_flags(name):
     assert float(images[:, :, :6].mean()) > 235
 
 
-def test_the_model_of_text_hears_colours():
-    """Of a circle's two colours the one that is asked for."""
+def test_the_text_model_responds_to_colours():
+    """The requested one of a circle's two colours."""
     run = load_run(TEXT_MODEL, console=QUIET)
     warmth = {}
     for colour in ("red", "blue"):

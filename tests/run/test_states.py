@@ -82,7 +82,7 @@ def test_flops_of_muon_are_those_of_its_products(shape):
     assert orthogonalise_flops(*shape) == counter.get_total_flops()
 
 
-def test_latents_of_a_picture_are_those_of_a_cache(recipe):
+def test_latents_of_an_image_are_those_of_a_cache(recipe):
     parts = Parts(recipe, Console(quiet=True))
     assert num_training_images(recipe) == len(parts.moments)
     stored = 0
@@ -109,9 +109,9 @@ class Blank:
         return []
 
 
-def test_captions_of_a_picture_are_those_of_a_bank(tmp_path):
+def test_captions_of_an_image_are_those_of_a_bank(tmp_path):
     recipe = get_recipe("paper/cc12m-mmdit-256")
-    captions = [f"picture {number}" for number in range(5)]
+    captions = [f"image {number}" for number in range(5)]
     build_bank(
         captions, Blank, folder=tmp_path, fingerprint="", num_tokens=77, dtype=torch.float16
     )
@@ -125,7 +125,7 @@ def test_captions_of_a_picture_are_those_of_a_bank(tmp_path):
     assert text_bytes(get_recipe("paper/mmdit-256")) == 0
 
 
-def test_pictures_and_classes_are_known_or_said_not_to_be():
+def test_images_and_classes_are_known_or_said_not_to_be():
     assert num_training_images(get_recipe("paper/dit-256")) == IMAGENET_IMAGES
     assert num_training_images(get_recipe("paper/cc12m-dit-256")) == CC12M_IMAGES
     own = get_recipe("folder/mmdit-disentangled")

@@ -87,7 +87,7 @@ def test_captions_are_mixed_padded_and_drawn_for_the_global_batch(text_recipe, t
     assert min(shares, 1 - shares) == pytest.approx(0.25, abs=0.06)  # 576 draws: sd 0.018
 
 
-def test_a_card_pads_its_own_captions_with_the_same_noise_for_any_part(
+def test_a_gpu_pads_its_own_captions_with_the_same_noise_for_any_part(
     text_recipe, trained, monkeypatch
 ):
     captions = Parts(text_recipe, Console(quiet=True)).captions

@@ -94,7 +94,7 @@ def test_a_killed_sampling_of_two_goes_on_in_one(finished_run, tmp_path):
 
 
 def killed_when(there, started):
-    """What torchrun says when its second process is killed."""
+    """Output of torchrun when its second process is killed."""
     running = subprocess.Popen(
         started, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )

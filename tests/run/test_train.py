@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From pictures to a checkpoint: the same weights with a cache, without one, and after a stop."""
+"""From images to a checkpoint: the same weights with a cache, without one, and after a stop."""
 
 import json
 import re
@@ -170,7 +170,7 @@ def held_out(folder):
     return [(x["images"], x["held_out_loss"]) for x in lines if "held_out_loss" in x]
 
 
-def test_a_damaged_last_checkpoint_is_passed_over_and_said(recipe, tmp_path, capsys):
+def test_a_damaged_last_checkpoint_is_skipped_and_named(recipe, tmp_path, capsys):
     folder = tmp_path / "run"
     train(recipe, folder)
     wanted = final(folder)
@@ -219,7 +219,7 @@ def test_a_folder_with_a_run_is_not_overwritten(finished_run, recipe):
 
 
 def test_a_folder_without_a_checkpoint_is_taken_over(recipe, tmp_path):
-    """What ended before its first checkpoint has lost nothing: the corrected command goes."""
+    """A run that ended before its first checkpoint lost nothing: the corrected command trains."""
 
     class PowerCutError(Exception):
         pass

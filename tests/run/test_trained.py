@@ -76,8 +76,8 @@ def test_each_average_of_a_run_is_sampled_by_its_name(recipe, tmp_path):
     assert main([*given, "ema", "--out", str(tmp_path / "b")]) == 0
     protocols = [read_manifest(tmp_path / x).protocol for x in "ab"]
     assert [one["model.weights"] for one in protocols] == [name, "ema"]
-    pictures = [(tmp_path / x / "seed-000000-class-0.png").read_bytes() for x in "ab"]
-    assert pictures[0] != pictures[1]
+    contents = [(tmp_path / x / "seed-000000-class-0.png").read_bytes() for x in "ab"]
+    assert contents[0] != contents[1]
     assert main(["export", str(run), str(tmp_path / "out"), "--weights", name]) == 0
     assert load_trained_weights(str(tmp_path / "out"), name).weights == name
     with pytest.raises(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model of an earlier version, which kept no class names, may be shown."""
+"""Labels for a model of an earlier version, which kept no class names."""
 
 import pytest
 from noise_images import write_noise

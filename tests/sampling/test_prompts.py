@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is special about sampling from text: negative prompts, keys and values that are kept."""
+"""Sampling from text: negative prompts, keys and values that are kept."""
 
 from contextlib import nullcontext
 

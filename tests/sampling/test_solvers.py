@@ -31,7 +31,7 @@ from pippin.sampling.solvers import (
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 SHAPE = (2, 4, 3, 3)
 ORDER = {"ddim": 1, "euler": 1, "heun": 2, "dpm++": 2}
-"""Of the ODE solvers; ancestral sampling solves none."""
+"""Orders of the ODE solvers; ancestral sampling solves none."""
 
 
 def _network(x_t, t):

@@ -45,7 +45,7 @@ def test_unknown_study():
         get_study("contrl")
 
 
-def test_a_folder_without_pictures_is_refused_before_the_first_run(tmp_path):
+def test_a_folder_without_images_is_refused_before_the_first_run(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "splits" / "train").mkdir(parents=True)
     (tmp_path / "splits" / "train" / "a.png").touch()
@@ -60,7 +60,7 @@ def test_a_folder_without_pictures_is_refused_before_the_first_run(tmp_path):
     assert not (tmp_path / "study").exists()
 
 
-def test_a_folder_for_embedded_pictures_is_refused_with_a_way():
+def test_a_folder_for_embedded_images_is_refused_with_a_way():
     with pytest.raises(ConfigError, match=r"remove --data-path photos; .*--scale paper"):
         study_verb.main(["run", "control", "--data-path", "photos"])
 

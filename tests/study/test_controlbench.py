@@ -58,7 +58,7 @@ def test_the_example_is_trained_and_scored_beside_the_two(example, small, tmp_pa
     assert parameters["test-token"] == parameters["disentangled"] + 32 * 33  # one linear layer
 
 
-def test_the_example_hears_control_through_tokens_alone(example):
+def test_the_example_responds_to_control_through_tokens_alone(example):
     study = controlbench_study({"test-token": example.ControlToken})
     recipe = study.arms()["test-token"]
     model = build_model(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The example of a study on pictures of one's own: trained, measured and reported."""
+"""The example of a study on a custom data set: trained, measured and reported."""
 
 import sys
 from dataclasses import replace
@@ -19,7 +19,7 @@ def example():
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def photos(tmp_path_factory):
     """Noise of two colours."""
     folder, draws = tmp_path_factory.mktemp("photos"), numpy.random.default_rng(0)
     for number in range(24):
@@ -31,8 +31,8 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def small(example, pictures, caches):
-    base = example.base_recipe(pictures, images=32)
+def small(example, photos, caches):
+    base = example.base_recipe(photos, images=32)
     return replace(
         base,
         data=replace(base.data, resolution=32, views=1, index_folder=str(caches)),
@@ -44,23 +44,23 @@ def small(example, pictures, caches):
     )
 
 
-def test_the_example_trains_measures_and_reports(example, pictures, tmp_path, monkeypatch, capsys):
-    base = small(example, pictures, tmp_path / "caches")
+def test_the_example_trains_measures_and_reports(example, photos, tmp_path, monkeypatch, capsys):
+    base = small(example, photos, tmp_path / "caches")
     monkeypatch.setattr(example, "base_recipe", lambda path, images: base)
     folder = tmp_path / "study"
-    monkeypatch.setattr(sys, "argv", ["own", str(pictures), str(folder), "--seeds", "0", "1"])
+    monkeypatch.setattr(sys, "argv", ["own", str(photos), str(folder), "--seeds", "0", "1"])
     example.main()
     rows = [row for row in read(folder / "results.jsonl").rows if row.subject == "arm"]
     for metric in ("KID-efflite0", "coverage", "held-out loss"):
         found = {(row.arm, row.seed) for row in rows if row.metric == metric}
         assert found == {(a, s) for a in ("entangled", "disentangled") for s in (0, 1)}, metric
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "on pictures of our own" in page
+    assert "on a custom data set" in page
     assert "measured no" not in capsys.readouterr().out
 
 
-def test_it_declares_five_seeds_and_a_fair_comparison(example, pictures):
-    study = example.own_study(example.base_recipe(pictures, images=1000))
+def test_it_declares_five_seeds_and_a_fair_comparison(example, photos):
+    study = example.own_study(example.base_recipe(photos, images=1000))
     study.check()
     assert study.seeds == (0, 1, 2, 3, 4) and study.primary == "KID-efflite0"
     assert list(study.arms()) == ["entangled", "disentangled"]

@@ -48,7 +48,7 @@ def test_headings_descend_without_gaps(page):
     assert all(second <= first + 1 for first, second in pairwise(levels))
 
 
-def test_every_picture_has_a_description(page):
+def test_every_image_has_a_description(page):
     found = Page(page)
     assert found.all("img")
     for image in found.all("img"):
@@ -95,17 +95,17 @@ def test_an_old_page_stays_where_a_new_one_fails(finished):
     assert path.read_bytes() == before
 
 
-def test_pictures_stop_where_the_page_would_grow_too_heavy(tmp_path):
+def test_images_stop_where_the_page_would_grow_too_heavy(tmp_path):
     first, second = tmp_path / "runs/a/grid.png", tmp_path / "runs/b/grid.png"
     for path in (first, second):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(592))
     album = ImageEmbedder(room=1000)
-    picture, missing = album.embed(first)
-    assert picture is not None and missing == ""
-    assert album.left == 1000 - len(picture.uri)
-    picture, missing = album.embed(second)
-    assert picture is None and missing.endswith("the file is runs/b/grid.png")
+    embedded, missing = album.embed(first)
+    assert embedded is not None and missing == ""
+    assert album.left == 1000 - len(embedded.uri)
+    embedded, missing = album.embed(second)
+    assert embedded is None and missing.endswith("the file is runs/b/grid.png")
     assert "the 0.001 MB that this page has for images" in missing
     assert album.embed(tmp_path / "none.png") == (None, ABSENT)
 

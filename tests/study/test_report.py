@@ -28,7 +28,7 @@ def page(folder):
     return render_report(folder).read_text(encoding="utf-8")
 
 
-def test_verdict_then_pictures_then_numbers(finished):
+def test_verdict_then_images_then_numbers(finished):
     text = page(finished)
     assert "disentangled is better than entangled on drift" in text
     places = ("verdict", "samples", "drift", "results", "training", "runs", "differences")
@@ -87,7 +87,7 @@ def test_every_hostile_name_is_escaped(study, execute, finished):
     assert sum(text.count("alert('x')") for text in found.text) >= 6
 
 
-def test_pictures_that_are_no_pictures_are_not_embedded(finished):
+def test_images_that_are_no_images_are_not_embedded(finished):
     secret = finished / "secret.txt"
     secret.write_text("do not show")
     grid = finished / "runs/entangled-seed0/evaluation/samples/grid.png"

@@ -68,7 +68,7 @@ def test_given_seeds_are_part_of_the_command():
     assert get_study("padding", (7, 8), "cpu").reproduce[-1].endswith("--scale cpu --seeds 7 8")
 
 
-def test_no_correlation_is_claimed_of_pictures_without_the_dial():
+def test_no_correlation_is_claimed_of_images_without_the_dial():
     assert "decided by its class" in get_study("control", scale="cpu").title
     assert "class" not in get_study("control", scale="paper").title
     with pytest.raises(ConfigError, match=r"correlation .* \(0\.3\) .*data\.kind images"):
@@ -85,7 +85,7 @@ def test_a_verdict_rests_on_five_seeds_where_studies_are_run():
 
 @pytest.mark.parametrize(("name", "scale"), ALL)
 def test_stages_add_up_to_equal_totals(name, scale):
-    """Image tokens (an image at half the side has a quarter), or images where sides are equal."""
+    """Image tokens (half the resolution has a quarter), or images where resolutions are equal."""
     study = get_study(name, scale=scale)
     # Arms of cropping all have the same two stages, and those of guidance-law are not compared
     # by how good they are; those of Table 1 have the stages of the recipes.
@@ -104,7 +104,7 @@ def test_stages_add_up_to_equal_totals(name, scale):
         assert recipe.train.warmup_images == pytest.approx(0.05 * recipe.train.images, abs=1)
 
 
-def test_pictures_are_given_where_a_study_needs_some(tmp_path):
+def test_images_are_given_where_a_study_needs_some(tmp_path):
     study = get_study("resolution", scale="paper")
     with pytest.raises(ConfigError, match="needs images: give --data-path"):
         with_data_path(study, None)

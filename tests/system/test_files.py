@@ -50,7 +50,7 @@ def test_temporary_files_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
 
 
 def test_temporary_files_of_a_live_process_stay(tmp_path: Path) -> None:
-    """Of two writers of one file, the second once removed the first one's temporary file."""
+    """Two writers of one file: the second must not remove the first one's temporary file."""
     words = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     with subprocess.Popen(words, stdin=subprocess.PIPE) as other:
         staged = tmp_path / f".state.json.{other.pid}.writing"

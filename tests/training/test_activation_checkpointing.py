@@ -43,11 +43,11 @@ def test_numbers_stay_and_blocks_run_again(kind):
 
 def test_a_copy_runs_its_own_weights():
     model = model_of("dit", 1)
-    twin = copy.deepcopy(model)
+    copied = copy.deepcopy(model)
     with torch.no_grad():
-        for parameter in twin.parameters():
+        for parameter in copied.parameters():
             parameter.zero_()
-    output, _, runs = gradients(twin, "dit")
+    output, _, runs = gradients(copied, "dit")
     assert torch.equal(output, torch.zeros_like(output)) and set(runs) == {2}
     assert list(model.state_dict()) == list(model_of("dit").state_dict())
 

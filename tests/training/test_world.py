@@ -139,7 +139,7 @@ def run_to_the_end(world, folder, start=None, parallel="ddp"):
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_the_first_process_shows_the_averaged_model(parallel, tmp_path):
+def test_rank_0_shows_the_averaged_model(parallel, tmp_path):
     def shown(world, at):
         trainer = make_trainer(at / "run", world, parallel=parallel, images=16)
         trainer.train(rank_batches(batches(), world), ())
@@ -270,13 +270,13 @@ def test_two_processes_go_on_to_the_same_bits_after_one_was_killed(parallel, tmp
     settings["ema_extra"] = (ShareHalfLife(share=0.3),)
 
     def run(world, at, folder, start=None, killed_at=None):
-        trainer, pictures = make_trainer(folder, world, **settings), []
+        trainer, indices = make_trainer(folder, world, **settings), []
         if start is not None:
             trainer.restore(start)
 
         def note(source):
             for batch in source:
-                pictures.append(batch.index)
+                indices.append(batch.index)
                 yield batch
 
         def kill(trainer, _):
@@ -284,7 +284,7 @@ def test_two_processes_go_on_to_the_same_bits_after_one_was_killed(parallel, tmp
                 os.kill(os.getpid(), signal.SIGKILL)
 
         trainer.train(note(rank_batches(batches(trainer.step_count), world)), [kill])
-        return {"pictures": torch.stack(pictures)}
+        return {"indices": torch.stack(indices)}
 
     folders = [tmp_path / name for name in ("whole", "killed")]
     full_tensor = run_ranks(2, lambda w, at: run(w, at, folders[0]), tmp_path / "a")
@@ -294,7 +294,7 @@ def test_two_processes_go_on_to_the_same_bits_after_one_was_killed(parallel, tmp
     assert start.name == "16"
     again = run_ranks(2, lambda w, at: run(w, at, folders[1], start), tmp_path / "c")
     for rank in (0, 1):
-        assert torch.equal(again[rank]["pictures"], full_tensor[rank]["pictures"][2:])
+        assert torch.equal(again[rank]["indices"], full_tensor[rank]["indices"][2:])
     files = [sorted((folder / "checkpoints/40").iterdir()) for folder in folders]
     assert len(files[0]) == 5
     for one, other in zip(*files, strict=True):

@@ -170,7 +170,7 @@ def test_biases_keep_no_offset_and_the_class_tokens_rows():
     assert torch.equal(resample_biases(table, (4, 4), (4, 4)), table)
 
 
-def test_a_bias_keeps_its_value_at_every_share_of_the_picture():
+def test_a_bias_keeps_its_value_at_every_share_of_the_image():
     """2 d new patches are d old ones, so every second new offset equals an old one."""
     table = torch.randn(7 * 7 + 3, 2, generator=torch.Generator().manual_seed(0))
     old = table[:-3].reshape(7, 7, 2)

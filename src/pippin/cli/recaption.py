@@ -54,11 +54,11 @@ def main(argv: list[str]) -> int:
     from pippin.data.metadata_columns import check_column
 
     check_column(command.column)
-    from pippin.data.listing import list_pictures
+    from pippin.data.listing import list_images
     from pippin.run.recaption import caption_truncation_note, merge_captions
 
     data = ImagesConfig(path=path, metadata=command.metadata)
-    listing = list_pictures(data)
+    listing = list_images(data)
     new = listing.layout != "metadata"
     for warning in listing.facts.warnings(path):
         print_text(f"note: {warning}", error=True)

@@ -108,7 +108,7 @@ def run(
     """Run a shipped study in a folder and render its report."""
     from pippin.cli.main import RESUMABLE
     from pippin.data.config import ImagesConfig
-    from pippin.data.listing import list_pictures
+    from pippin.data.listing import list_images
     from pippin.run.execute import execute, pretrain
     from pippin.studies.table import get_study
     from pippin.study.report import render_report
@@ -125,7 +125,7 @@ def run(
         if isinstance(recipe.data, ImagesConfig)
     }
     for data in folders.values():  # an empty folder would fail in every run
-        list_pictures(data).check_layout(data.path)
+        list_images(data).check_layout(data.path)
     summary = run_study(study, folder, execute, _say, pretrain, executor)
     print_text(f"report: {render_report(folder)}")
     if summary.interrupted:

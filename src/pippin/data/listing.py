@@ -99,7 +99,7 @@ class Listing:
         self.skipped.append(SkippedImage(name=name, reason=reason, detail=detail))
 
 
-def list_pictures(config: ImagesConfig) -> Listing:
+def list_images(config: ImagesConfig) -> Listing:
     """List the images of a folder, sorted by name, with their classes.
 
     Raises:

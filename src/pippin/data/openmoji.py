@@ -77,7 +77,7 @@ class OpenMojiSource:
         for emoji, art in available:
             base = untoned.get(emoji.base, emoji)
             self._variants[Item(base, art)].append(emoji.hexcode)
-        self._scores = class_scores(_pictures_per_class())
+        self._scores = class_scores(_images_per_class())
 
     def __len__(self) -> int:
         """Number of images in one epoch."""
@@ -186,7 +186,7 @@ def _without(items: list[Item], left_out: tuple[str, ...]) -> list[Item]:
     return [i for i in items if not {i.emoji.name, i.name_with_art} & set(left_out)]
 
 
-def _pictures_per_class() -> list[int]:
+def _images_per_class() -> list[int]:
     """Number of untoned images of each class in both splits: the weights of the class scores."""
     groups = [emoji.group for emoji in read_table() if not emoji.base]
     return [groups.count(name) for name in CLASSES]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pippin.data.cleaning import NotTextError, clean_caption, clean_label
 from pippin.data.config import ImagesConfig
-from pippin.data.listing import Listing, list_pictures
+from pippin.data.listing import Listing, list_images
 from pippin.data.metadata import (
     NAMES,
     csv_options,
@@ -73,7 +73,7 @@ def add_caption_column(data: ImagesConfig, column: str, captions: Mapping[str, s
     folder = Path(data.path)
     place = find_metadata(folder, data.metadata)
     if place is None:
-        listing = list_pictures(data)
+        listing = list_images(data)
         if skipped := [image for image in listing.skipped if image.reason == "unreadable caption"]:
             raise ValueError(
                 f"{skipped[0].name}: {skipped[0].detail}. Repair it first: the new metadata file "

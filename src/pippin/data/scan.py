@@ -30,7 +30,7 @@ from pippin.data.listing import (
     Layout,
     Listing,
     SkippedImage,
-    list_pictures,
+    list_images,
 )
 from pippin.image_files import (
     PERMANENT_REASONS,
@@ -147,9 +147,9 @@ def scan(config: ImagesConfig, *, fresh: bool = False, progress: Progress | None
 
     Raises:
         InvalidSourceError: the folder contains no images.
-        ValueError, OSError: see :func:`pippin.data.listing.list_pictures`.
+        ValueError, OSError: see :func:`pippin.data.listing.list_images`.
     """
-    listing = list_pictures(config)
+    listing = list_images(config)
     index_path = _index_path(config)
     before = {} if fresh else _load_index(index_path)
     files = _records(listing.entries, before, progress or (lambda done, total: None))

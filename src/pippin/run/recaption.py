@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pippin.conditioning.config import TextSemantic
 from pippin.data.config import ImagesConfig
-from pippin.data.listing import Entry, list_pictures
+from pippin.data.listing import Entry, list_images
 from pippin.data.recaption import add_caption_column, read_caption_file
 from pippin.encoders.text import TextEncoder, minilm_installed
 from pippin.image_files import UnreadableImageError, read_image
@@ -132,7 +132,7 @@ def caption_truncation_note(data: ImagesConfig, column: str) -> str | None:
     recipe = get_recipe(TEXT_RECIPE)
     semantic = recipe.conditioning.semantic
     assert isinstance(semantic, TextSemantic)
-    captions = [e.captions[column] for e in list_pictures(data).entries if e.captions.get(column)]
+    captions = [e.captions[column] for e in list_images(data).entries if e.captions.get(column)]
     cuts = TextEncoder(recipe.text).truncated(captions, semantic.num_tokens)
     truncated = {cut.caption for cut in cuts}
     count = sum(caption in truncated for caption in captions)
@@ -147,7 +147,7 @@ def caption_truncation_note(data: ImagesConfig, column: str) -> str | None:
 
 def _entries(data: ImagesConfig) -> list[Entry]:
     """The images; refused where a new metadata file would turn names of splits into classes."""
-    listing = list_pictures(data)
+    listing = list_images(data)
     listing.check_layout(data.path)
     return listing.entries
 

@@ -48,7 +48,7 @@ def active_switch(environment: Mapping[str, str]) -> str | None:
 def offline_mode(requested: bool) -> Iterator[None]:
     """Set every switch inside the context if ``--offline`` or ``PIPPIN_OFFLINE`` requests it.
 
-    The switches of the hub's libraries stay as they are otherwise: the libraries obey them.
+    Otherwise the switches stay as they are: the hub's libraries read their own.
 
     Args:
         requested: ``--offline`` was given.
