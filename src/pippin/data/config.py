@@ -152,8 +152,8 @@ class ImagesConfig(Config):
     """Side of a training image in pixels; with buckets, the side of a square with about as many
     pixels."""
     aspect_ratios: tuple[float, ...] = field(default=(), metadata=PROTOCOL_IF_CHANGED)
-    """Buckets: height / width of training images, in increasing order. Each image belongs to the
-    nearest bucket. Empty: squares only."""
+    """Aspect ratio of each bucket: height / width of its training images, in increasing order.
+    Each image belongs to the nearest bucket. Empty: squares only."""
     bucket_step: int = field(default=BUCKET_STEP, metadata=PROTOCOL_IF_CHANGED)
     """Step of bucket sides: a multiple of the autoencoder factor times the denoiser's patch size,
     or times the downsampling factor of a UNet."""

@@ -19,7 +19,7 @@ class GuidanceConfig(Config):
     """lambda [beta e(c, s) + (1 - beta) e(0, s)] + (1 - lambda) e(reference)."""
 
     semantic_scale: float = 1.0
-    """lambda; 1 = off."""
+    """lambda, the scale of classifier-free guidance; 1 = off."""
     semantic_power: float | None = None
     """None: constant. p: MDTv2's power-cosine, 1 + (lambda - 1) (1 - cos(pi u^p)) / 2 with
     u = 1 - t / 1000, which grows from 1 at the noisy end to lambda at the clean one."""

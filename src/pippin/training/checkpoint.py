@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that are complete or absent.
+"""Save and load checkpoints, each of which is complete or absent.
 
 ``checkpoints/IMAGES_SEEN/`` holds model, ema, further averages and optimizer as safetensors, and
 state.json with the position and the sha256 of each file. It is written under a hidden name and
