@@ -40,7 +40,7 @@ class Lengths:
                 caption=caption, encoder="lengths", tokens=10, read=num_tokens, unread=caption[-2:]
             )
             for caption in captions
-            if len(caption) > 9
+            if len(caption) > 7
         ]
 
 
