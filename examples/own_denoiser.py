@@ -2,12 +2,12 @@
 """Train a custom denoiser: convolutions with modulation, without attention.
 
 python examples/own_denoiser.py                   # two minutes on one core: runs/own-denoiser
-python examples/own_denoiser.py show mine/conv    # the command line accepts it by name
-python examples/own_denoiser.py train mine/conv --denoiser.width 96 --folder runs/conv
-python examples/own_denoiser.py sample runs/conv --labels flags
+cd examples
+pippin show mine/conv --import own_denoiser       # the command line accepts it by name
+pippin train mine/conv --import own_denoiser --denoiser.width 96 --folder runs/conv
+pippin sample runs/conv --import own_denoiser --labels flags
 """
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from pippin import Recipe, draw, get_recipe, load_run, register_denoiser, train
-from pippin.cli.main import main
 from pippin.config import at_least
 from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.denoiser import Denoiser, Widths
@@ -88,7 +87,5 @@ register_denoiser(ConvConfig, Conv)
 RECIPES["mine/conv"] = recipe
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        sys.exit(main(sys.argv[1:]))
     short = replace(recipe(), train=replace(recipe().train, images=5_000))
     train_and_draw(short, Path("runs/own-denoiser"))

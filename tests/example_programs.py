@@ -2,8 +2,13 @@
 """Programs of examples/ as modules."""
 
 import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+
+from pippin.cli.imports import take_imports
+from pippin.recipes.table import RECIPES
 
 
 def load_example(name: str) -> ModuleType:
@@ -14,3 +19,18 @@ def load_example(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def imported_examples(words: Sequence[str]) -> Iterator[list[str]]:
+    """The words without ``--import NAME``; inside, RECIPES has the recipes of ``examples/NAME.py``
+    too."""
+    before = {*RECIPES}
+    modules, others = take_imports(words)
+    for name in modules:
+        load_example(name)
+    try:
+        yield others
+    finally:
+        for name in {*RECIPES} - before:
+            del RECIPES[name]

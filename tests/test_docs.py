@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from example_programs import imported_examples
 
 from pippin.cli.options import parse
 from pippin.cli.train import TrainCommand, find_recipe
@@ -60,8 +61,9 @@ def test_commands_of_training_are_understood(page):
     for line in lines:
         if "..." in line or "--help" in line:
             continue
-        _, recipe, rest = find_recipe(shlex.split(line, comments=True))
-        check_recipe(parse(TrainCommand, "", rest, TrainCommand(recipe=recipe)).recipe)
+        with imported_examples(shlex.split(line, comments=True)) as words:
+            _, recipe, rest = find_recipe(words)
+            check_recipe(parse(TrainCommand, "", rest, TrainCommand(recipe=recipe)).recipe)
 
 
 def test_nothing_names_a_machine():

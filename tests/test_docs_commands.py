@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from example_programs import imported_examples
 
 from pippin.cli.autoencoder import MeasureAutoencoderCommand, TrainAutoencoderCommand
 from pippin.cli.cache import ClearCommand, ListCommand
@@ -150,11 +151,12 @@ VERBS = {
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_commands_are_understood(page):
-    for verb, *rest in commands_of(page):
-        if verb in WHOLE:
-            parse(WHOLE[verb], "", rest)
-        elif verb != "demo":
-            VERBS[verb](rest)
+    for verb, *words in commands_of(page):
+        with imported_examples(words) as rest:
+            if verb in WHOLE:
+                parse(WHOLE[verb], "", rest)
+            elif verb != "demo":
+                VERBS[verb](rest)
 
 
 @pytest.mark.parametrize("verb", [*EXAMPLES])

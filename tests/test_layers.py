@@ -13,6 +13,7 @@ LAYERS = [
     {"system"},
     {"control"},
     {"config", "muon", "rng", "types"},
+    {"plugins"},
     {"image_metadata"},
     {"png_transparency"},
     {"image_files"},

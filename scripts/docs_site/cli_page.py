@@ -41,6 +41,8 @@ settings of that part of the [configuration](configuration.md).
 - **`--quiet`** hides progress bars. Results, notes and errors are still printed.
 - **`--offline`**, or `PIPPIN_OFFLINE=1`, turns off downloads for any verb:
   [work without a network](../guides/multi-gpu-and-slurm.md#work-without-a-network).
+- **`--import MODULE`** first imports a module that registers denoisers, conditioners or recipes of
+  your own; it may be repeated: [extend pippin](../guides/extend.md#from-the-command-line).
 - **Completion** of verbs, recipes and options: [completion](#completion).
 """
 Row = tuple[str, str, str, str]

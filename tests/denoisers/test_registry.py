@@ -84,7 +84,7 @@ def test_builtin_denoisers_use_the_same_table():
 
 UNKNOWN = (
     r"denoiser\.kind 'tests-unknown' is not known; known are: dit, mdtv2, pixart, mmdit, unet, .*"
-    r"call register_denoiser in the program that trains, samples or evaluates @ \$\.denoiser"
+    r"type --import MODULE for the module that calls register_denoiser.* @ \$\.denoiser"
 )
 
 

@@ -4,13 +4,18 @@
 from collections.abc import Sequence
 from shlex import join
 
+from pippin.cli.imports import OPTION
 from pippin.system.ranks import get_world_size
 
 
 def whole_command(verb: str, arguments: Sequence[str]) -> str:
-    """``pippin VERB ...`` with quoted arguments; under torchrun its own options are dots."""
+    """``pippin VERB ...`` with quoted arguments and what was imported; under torchrun its own
+    options are dots."""
+    from pippin.plugins import imported_modules
+
     launcher = ["pippin"] if get_world_size() == 1 else ["torchrun", "...", "-m", "pippin"]
-    return join([*launcher, verb, *arguments])
+    imports = [word for name in imported_modules() for word in (OPTION, name)]
+    return join([*launcher, verb, *arguments, *imports])
 
 
 def retry_command(verb: str, arguments: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from pippin.cli.completion_scripts import SCRIPTS, Words
+from pippin.cli.imports import OPTION
 from pippin.cli.main import VERBS
 from pippin.cli.option_table import option_table
 from pippin.cli.verb_help import HELP, SHARED_FLAGS
@@ -63,7 +64,7 @@ def completion_words() -> Words:
 
 def verb_options(verb: str) -> Iterator[str]:
     """Names of a verb's options with ``--``; those of all recipes where it takes one."""
-    yield from ("--help", "--help-all", *SHARED_FLAGS)
+    yield from ("--help", "--help-all", *SHARED_FLAGS, OPTION)
     if verb in RECIPE_VERBS or verb == "data":
         yield from ("--config", *_recipe_options())
     for kind, default in _commands(verb):

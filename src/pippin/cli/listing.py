@@ -3,6 +3,7 @@
 
 from pippin.data.config import NoDataConfig
 from pippin.denoisers.config import TransformerConfig, UNetConfig
+from pippin.plugins import load_plugins
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES
 
@@ -17,10 +18,11 @@ FAMILIES = {
 
 def recipe_list() -> str:
     """All recipes, each described from its settings."""
+    load_plugins()
     width = max(map(len, RECIPES))
     lines = []
     for family in dict.fromkeys(name.partition("/")[0] for name in RECIPES):
-        lines += ["", f"{family}/...  {FAMILIES[family]}"]
+        lines += ["", f"{family}/...  {FAMILIES.get(family, 'of an imported module')}"]
         lines += [
             f"  {name:<{width}}  {_description(build())}"
             for name, build in RECIPES.items()

@@ -14,6 +14,7 @@ import sys
 from pippin.cli.broken_pipe import BROKEN_PIPE, discard_output, is_closed_output
 from pippin.cli.commands import retry_command
 from pippin.cli.failures import BAD_INPUT, explain
+from pippin.cli.imports import take_imports
 from pippin.cli.verb_help import HELP, SHARED_FLAGS, examples_text
 from pippin.system.offline import offline_mode
 from pippin.system.ranks import is_rank0
@@ -70,7 +71,11 @@ def _main(argv: list[str] | None) -> int:
     if sys.__stderr__ is not None and not faulthandler.is_enabled():
         # Print the traceback of a crash in native code: torchrun reports only the signal.
         faulthandler.enable(sys.__stderr__)
-    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        modules, arguments = take_imports(sys.argv[1:] if argv is None else argv)
+    except ValueError as error:
+        print_text(f"error: {error}", error=True)
+        return BAD_INPUT
     if not arguments or arguments[0] in HELP:
         print_text(_help())
         return 0 if arguments else BAD_INPUT
@@ -86,10 +91,11 @@ def _main(argv: list[str] | None) -> int:
         near = suggest_names(verb, VERBS)
         print_text(f"error: unknown verb {verb!r}{near}; `pippin --help` lists all", error=True)
         return BAD_INPUT
-    return _guarded(verb, rest)
+    return _guarded(verb, rest, modules)
 
 
-def _guarded(verb: str, arguments: list[str]) -> int:
+def _guarded(verb: str, arguments: list[str], modules: list[str]) -> int:
+    """Import the modules and run the verb."""
     end_with_launcher()
     try:
         with (
@@ -98,6 +104,10 @@ def _guarded(verb: str, arguments: list[str]) -> int:
             hidden_progress("--quiet" in arguments),
             offline_mode("--offline" in arguments),
         ):
+            if modules:
+                from pippin.plugins import import_modules
+
+                import_modules(modules)
             code = _run(verb, [word for word in arguments if word not in SHARED_FLAGS])
         if code == RESUMABLE and verb in ("demo", "study"):  # which catch the signal themselves
             _report_stop(verb, arguments)
@@ -155,7 +165,8 @@ def _help() -> str:
         "Apple-to-apple training recipes for latent diffusion models.\n\n"
         f"verbs:\n{verbs}\n\n"
         "`pippin VERB --help` shows the options of a verb. Every verb takes --quiet, which hides "
-        "progress\nbars, and --offline, which downloads nothing."
+        "progress\nbars, --offline, which downloads nothing, and --import MODULE, which first "
+        "imports a module\nthat registers denoisers, conditioners or recipes of your own."
     )
 
 

@@ -9,6 +9,7 @@ import tyro
 
 from pippin.cli.options import parse, parse_seeds
 from pippin.cli.verb_help import HELP
+from pippin.plugins import load_plugins
 from pippin.studies.options import (
     FeatureChoice,
     MachineSettings,
@@ -136,6 +137,7 @@ def run(
 def _list() -> int:
     from pippin.studies.table import STUDIES
 
+    load_plugins()
     width = max(map(len, STUDIES))
     for name, shipped in STUDIES.items():
         print_text(f"{name:<{width}}  {shipped.description} ({', '.join(shipped.scales)})")

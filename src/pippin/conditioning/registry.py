@@ -2,11 +2,13 @@
 """Registry of conditioners by name: pippin's, and those that a program registers.
 
 A recipe contains only the name (``conditioning.conditioner``), never a module to import: a
-downloaded checkpoint cannot make pippin run code that its user did not register.
+downloaded checkpoint cannot make pippin run code that its user did not register, import or install
+as a plugin.
 """
 
 from pippin.conditioning.conditioner import Conditioner
 from pippin.config import ConfigError
+from pippin.plugins import load_plugins, register_advice
 
 _REGISTERED: dict[str, type[Conditioner]] = {"pippin": Conditioner}
 
@@ -39,12 +41,13 @@ def find_conditioner(name: str) -> type[Conditioner]:
     """Class of a registered name.
 
     Raises:
-        ConfigError: the name is not registered in this process.
+        ConfigError: the name is not registered in this process, nor by an installed plugin.
     """
+    if name not in _REGISTERED:
+        load_plugins()
     if name not in _REGISTERED:
         raise ConfigError(
             f"conditioning.conditioner {name!r} is not registered; registered are: "
-            f"{', '.join(_REGISTERED)}. Call register_conditioner({name!r}, YourClass) first, in "
-            "the program that trains, samples or evaluates"
+            f"{', '.join(_REGISTERED)}; " + register_advice("register_conditioner")
         )
     return _REGISTERED[name]

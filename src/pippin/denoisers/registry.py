@@ -2,7 +2,7 @@
 """Registry of denoisers by kind: pippin's, and those that a program registers.
 
 A recipe contains only the kind and its settings, never a module to import: a downloaded checkpoint
-cannot make pippin run code that its user did not register.
+cannot make pippin run code that its user did not register, import or install as a plugin.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from pippin.denoisers.config import (
     PixArtConfig,
     UNetConfig,
 )
+from pippin.plugins import load_plugins, register_advice
 
 if TYPE_CHECKING:
     from pippin.denoisers.denoiser import Denoiser
@@ -86,7 +87,7 @@ def denoiser_config(kind: str) -> type[DenoiserConfig]:
     """Configuration class of a kind.
 
     Raises:
-        ConfigError: the kind is not registered in this process.
+        ConfigError: the kind is not registered in this process, nor by an installed plugin.
     """
     return _find(kind).config
 
@@ -102,8 +103,10 @@ def build_denoiser(config: DenoiserConfig, latent_channels: int) -> "Denoiser":
 
 def _find(kind: str) -> _Registration:
     if kind not in _REGISTERED:
+        load_plugins()
+    if kind not in _REGISTERED:
         raise ConfigError(
-            f"denoiser.kind {kind!r} is not known; known are: {', '.join(_REGISTERED)}; call "
-            "register_denoiser in the program that trains, samples or evaluates"
+            f"denoiser.kind {kind!r} is not known; known are: {', '.join(_REGISTERED)}; "
+            + register_advice("register_denoiser")
         )
     return _REGISTERED[kind]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pippin.config import ConfigError, suggest_names
+from pippin.plugins import load_plugins
 from pippin.recipes import folder, openmoji, paper, published, shapes
 from pippin.recipes.openmoji import with_text
 from pippin.recipes.recipe import Recipe
@@ -56,6 +57,11 @@ def get_recipe(name: str) -> Recipe:
         ConfigError: no such recipe; the message suggests similar names.
     """
     if name not in RECIPES:
+        load_plugins()
+    if name not in RECIPES:
         suggestions = suggest_names(name, RECIPES)
-        raise ConfigError(f"no recipe {name!r}{suggestions}; `pippin train --help` lists all")
+        raise ConfigError(
+            f"no recipe {name!r}{suggestions}; `pippin train --help` lists all; type --import "
+            "MODULE for the module that adds a recipe of your own"
+        )
     return replace(RECIPES[name](), family=name.partition("/")[0])

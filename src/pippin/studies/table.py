@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pippin.config import ConfigError, suggest_names
 from pippin.data.config import ImagesConfig, OpenMojiConfig
+from pippin.plugins import load_plugins
 from pippin.recipes import openmoji
 from pippin.studies.architectures import architectures_study, text_architectures_study
 from pippin.studies.control import (
@@ -165,8 +166,13 @@ def get_study(name: str, seeds: tuple[int, ...] = (), scale: ScaleName | None = 
         ConfigError: no such study, or not at this scale; the message says what is available.
     """
     if name not in STUDIES:
+        load_plugins()
+    if name not in STUDIES:
         near = suggest_names(name, STUDIES)
-        raise ConfigError(f"no study {name!r}{near}; `pippin study list` lists all")
+        raise ConfigError(
+            f"no study {name!r}{near}; `pippin study list` lists all; type --import MODULE for "
+            "the module that adds a study of your own"
+        )
     shipped = STUDIES[name]
     scale = scale or shipped.scales[0]
     if scale not in shipped.scales:
