@@ -9,6 +9,7 @@ fixed from the first run on: another question, budget or metric needs another fo
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def main() -> None:
     summary = run_study(study, args.folder, execute, print, executor=executor)
     print(summary.statuses)
     print(f"report: {render_report(args.folder)}")
+    if summary.interrupted:
+        sys.exit(75)  # the same command resumes
 
 
 if __name__ == "__main__":  # processes of --jobs import this module too

@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fake executions without training, importable by the processes of an executor."""
 
+import multiprocessing
 import os
 import signal
 import time
 from pathlib import Path
 
+from pippin.conditioning.config import ConditioningConfig
+from pippin.data.config import OpenMojiConfig
+from pippin.denoisers.config import mmdit
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
+from pippin.studies.demo import demo_study
+from pippin.study.executors import LocalExecutor
+from pippin.study.runner import run_study
 from pippin.system.lock import folder_lock
+from pippin.system.worker_processes import start_worker
+from pippin.training.config import TrainConfig
 from pippin.training.trainer import TrainingDivergedError
 
 
@@ -84,3 +93,33 @@ def pretrain_some(recipe: Recipe, folder: Path) -> None:
         raise ValueError("no such data")
     if folder.name.startswith("wild"):
         raise TrainingDivergedError("10 bad steps")
+
+
+def wait_and_note_signals(recipe: Recipe, folder: Path) -> list[Measure]:
+    """Start a data worker and wait for ever; ``stopped`` is a signal that arrived."""
+    worker = multiprocessing.get_context("fork").Process(target=wait_as_worker, daemon=True)
+    worker.start()
+    (folder / "waiting").touch()
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            (folder / "stopped").touch()
+
+
+def wait_as_worker() -> None:
+    """Wait as a worker that loads data."""
+    start_worker()
+    time.sleep(3600)
+
+
+def run_two_for_ever(folder: str) -> None:
+    """Main function of a program that runs both arms of a study at a time."""
+    base = Recipe(
+        data=OpenMojiConfig(),
+        conditioning=ConditioningConfig(),
+        denoiser=mmdit("tiny"),
+        train=TrainConfig(images=10_000),
+    )
+    study = demo_study(base, seeds=(0,), primary="drift")
+    run_study(study, Path(folder), wait_and_note_signals, print, executor=LocalExecutor(2))

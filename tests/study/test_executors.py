@@ -157,6 +157,71 @@ def test_a_run_ends_with_a_study_that_is_killed(tmp_path, monkeypatch):
         wait_for(lambda: os.kill(job, 0), seconds=10)
 
 
+def test_no_process_outlives_a_program_with_a_study(tmp_path):
+    """A signal to its process group lets the runs save. SIGKILL of the program ends all else:
+    runs, their data workers, and the fork server between them and the program."""
+    command = "import sys, fake_runs; fake_runs.run_two_for_ever(sys.argv[1])"
+    program = subprocess.Popen(
+        [sys.executable, "-c", command, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: len([*tmp_path.glob("runs/*/waiting")]) == 2, seconds=300)
+        processes = descendants(program.pid)
+        assert len(processes) >= 5  # fork server, two runs, two data workers
+        os.killpg(program.pid, signal.SIGTERM)
+        wait_for(lambda: len([*tmp_path.glob("runs/*/stopped")]) == 2, seconds=60)
+        assert set(descendants(program.pid)) >= set(processes[-4:])
+    finally:
+        program.kill()
+        program.wait()
+    wait_for(lambda: not any(map(is_alive, processes)), seconds=60)
+
+
+def descendants(pid):
+    """Process ids of all children of a process, and of theirs, generation by generation."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True)
+    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in pairs if parent == one]
+    return found[1:]
+
+
+def is_alive(pid):
+    """A zombie is not."""
+    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return listed.stdout.strip()[:1] not in ("", "Z")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_stops_a_study_of_a_program(study, tmp_path, number):
+    def execute(recipe, folder):
+        signal.raise_signal(number)
+        raise AssertionError("not reached")
+
+    summary = run_study(study, tmp_path, execute, quiet)
+    assert summary.interrupted and not summary.statuses
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_signal_that_a_program_handles_is_its_own(study, tmp_path, monkeypatch):
+    handled = []
+    before = signal.signal(signal.SIGTERM, lambda *_: handled.append(True))
+    try:
+        summary = run_study(
+            replace(study, seeds=(0,)),
+            tmp_path,
+            lambda recipe, folder: signal.raise_signal(signal.SIGTERM) or [],
+            quiet,
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert handled == [True, True] and not summary.interrupted
+
+
 def is_free(folder):
     try:
         with folder_lock(folder):

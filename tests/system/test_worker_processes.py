@@ -55,7 +55,7 @@ def send_pid_and_wait(pids):
 
 def send_pid_and_wait_without_prctl(pids):
     """On systems without PR_SET_PDEATHSIG."""
-    worker_processes._kernel_kills_with_parent = lambda: False
+    worker_processes.set_parent_death_signal = lambda: False
     worker_processes.POLL_INTERVAL = 0.05
     send_pid_and_wait(pids)
 

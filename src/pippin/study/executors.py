@@ -129,7 +129,7 @@ class LocalJob:
         self.slot = slot
         # Fork a server that has imported torch but not initialised CUDA: workers start quickly.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pippin.run.execute"])
+        context.set_forkserver_preload(["pippin.system.fork_server", "pippin.run.execute"])
         self._answer, answer = context.Pipe(duplex=False)
         self._process = context.Process(
             target=_work, args=(answer, function, arguments, threads, slot), daemon=False

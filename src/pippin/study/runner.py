@@ -19,6 +19,7 @@ from pippin.study.study import Study
 from pippin.system.files import remove_temporary_files
 from pippin.system.fsync import make_folder
 from pippin.system.lock import folder_lock
+from pippin.system.signals import signals_interrupt
 from pippin.training.trainer import TrainingStoppedError
 
 
@@ -44,7 +45,8 @@ def run_study(
 
     A run that raises is recorded as failed with its message, and the other runs go on; the next
     call runs it again. A run that diverges, or whose start diverges, is a result and is not run
-    again. Ctrl-C stops the study; the next call resumes it.
+    again. Ctrl-C stops the study, as do SIGTERM and SIGUSR2 unless the program handles them; runs
+    of other processes write a checkpoint first. The next call resumes it.
 
     Args:
         study: the study.
@@ -64,7 +66,7 @@ def run_study(
     if study.starts and pretrain is None:
         raise ConfigError(f"study {study.name!r} has starts (pre-training runs): give pretrain")
     make_folder(folder)
-    with folder_lock(folder):
+    with folder_lock(folder), signals_interrupt(keep_handlers=True):
         remove_temporary_files(folder)
         declare(study, folder)
         note = repair(folder / "results.jsonl")

@@ -73,14 +73,20 @@ class StopRequest:
 
 
 @contextmanager
-def signals_interrupt() -> Iterator[None]:
+def signals_interrupt(*, keep_handlers: bool = False) -> Iterator[None]:
     """Inside ``with``, the other signals act like Ctrl-C: they raise KeyboardInterrupt with their
-    number as its argument. Effective in the main thread only, as :class:`StopRequest`."""
+    number as its argument. Effective in the main thread only, as :class:`StopRequest`.
+
+    Args:
+        keep_handlers: leave a signal alone that the program handles or ignores.
+    """
 
     def interrupt(number: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt(number)
 
     others = [n for n in STOPS if n != signal.SIGINT] if in_main_thread() else []
+    if keep_handlers:
+        others = [number for number in others if signal.getsignal(number) is signal.SIG_DFL]
     previous = {number: signal.signal(number, interrupt) for number in others}
     try:
         yield

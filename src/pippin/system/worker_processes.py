@@ -2,8 +2,9 @@
 """Worker processes: each ends with its parent, and a killed one raises a single clear error.
 
 A worker that outlived a killed parent would keep writing without the parent's lock.
-On Linux the kernel kills it (``PR_SET_PDEATHSIG``). Elsewhere, or where a fork server sits
-between the two, a thread watches the parent.
+On Linux the kernel kills it (``PR_SET_PDEATHSIG``). Elsewhere a thread watches the parent. Where a
+fork server sits between the two, a thread watches the parent, and the kernel kills the worker with
+the server (:mod:`pippin.system.fork_server`).
 """
 
 import ctypes
@@ -91,7 +92,7 @@ def end_with(parent: int) -> None:
     Args:
         parent: process id of the parent.
     """
-    if _kernel_kills_with_parent():
+    if set_parent_death_signal():
         if os.getppid() != parent:  # the parent ended before prctl was called
             _kill_this_process()
     else:
@@ -174,11 +175,15 @@ def worker_failure_message(error: BaseException) -> str | None:
     )
 
 
-def _kernel_kills_with_parent() -> bool:
-    """Request SIGKILL at the parent's end; False if the system has no such call."""
+def set_parent_death_signal(number: int = signal.SIGKILL) -> bool:
+    """Request a signal when the thread that started this process ends; 0 = none.
+
+    Returns:
+        False if the system has no such call.
+    """
     if not sys.platform.startswith("linux"):
         return False
-    return ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) == 0
+    return ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0) == 0
 
 
 def _in_background(work: Callable[[int], None], argument: int) -> None:
