@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Content of the wheel."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -45,6 +49,34 @@ def test_the_installed_wheel_helps_and_trains(wheel, tmp_path):
     assert "train a recipe" in succeeded([*script, "--help"], **options)
     succeeded([*script, *ONE_STEP], **options)
     assert (tmp_path / "run" / "checkpoints" / "4" / "state.json").is_file()
+
+
+def test_every_imported_package_is_declared():
+    """Not only as a dependency of a dependency, which may drop it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {_normal(re.match(r"[\w.-]+", name)[0]) for names in lists for name in names}
+    distributions = packages_distributions()
+    for name in sorted(_imported() - {"pippin", "__future__", *sys.stdlib_module_names}):
+        names = {_normal(one) for one in distributions.get(name, [name])}
+        assert names & declared, f"{name} of {', '.join(names)}"
+
+
+def _imported():
+    """First parts of all imported modules of the package, inside functions too."""
+    names = set()
+    for path in (ROOT / "src" / "pippin").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module.partition(".")[0])
+    return names
+
+
+def _normal(name):
+    """Name of a distribution as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_the_wheel_carries_weights_tables_and_templates(wheel):

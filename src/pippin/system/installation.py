@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pip command that adds optional packages to this installation of pippin."""
+"""The pip command that adds optional packages to this installation of pippin; a check of weights
+that come inside packages."""
 
 import json
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from shlex import quote
 from urllib.parse import unquote, urlsplit
+
+from pippin.system.files import file_digest
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of the package ``pippin``."""
@@ -27,6 +31,27 @@ def pip_command(*extras: str) -> str:
         target = "." if clone == Path.cwd() else str(clone)
     requirement = f"{target}[{','.join(extras)}]"
     return f"pip install {quote(requirement)}"
+
+
+@cache
+def check_packaged_file(path: Path, sha256: str, requirement: str) -> None:
+    """Check that a file of a package is the known one; each file is read once in a process.
+
+    Args:
+        path: the file.
+        sha256: its digest, in hexadecimal digits.
+        requirement: package and version that has this file, such as ``name==1.0``.
+
+    Raises:
+        ValueError: another content, or no such file; the message has the command that installs it.
+    """
+    digest = file_digest(path) if path.is_file() else "that of no file"
+    if digest != sha256:
+        raise ValueError(
+            f"{path} is damaged or of another version: its sha256 is {digest}, and that of "
+            f"{requirement} is {sha256}; type: pip install --force-reinstall --no-deps "
+            f"{quote(requirement)}"
+        )
 
 
 def _clone() -> Path | None:
