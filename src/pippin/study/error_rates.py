@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from pippin.study.contrast_verdict import decide, p_values
 from pippin.study.contrasts import Contrast, Prediction, difference, interaction, main_effect
-from pippin.study.statistics import holm
+from pippin.study.statistics import LEVEL, holm
 
 METRIC = "number"
 SQUARE = {
@@ -63,10 +64,8 @@ class Rate:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's score interval."""
-        z, n, p = 1.959963984540054, self.total, self.value
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
-        return middle - half, middle + half
+        interval = binomtest(self.count, self.total).proportion_ci(LEVEL, method="wilson")
+        return float(interval.low), float(interval.high)
 
 
 def designs(predicted: Prediction = "open", smallest_effect: float | None = None) -> list[Design]:
