@@ -55,7 +55,7 @@ def send_pid_and_wait(pids):
 
 def send_pid_and_wait_without_prctl(pids):
     """On systems without PR_SET_PDEATHSIG."""
-    worker_processes.set_parent_death_signal = lambda: False
+    worker_processes._kernel_kills_with_parent = lambda: False
     worker_processes.POLL_INTERVAL = 0.05
     send_pid_and_wait(pids)
 
@@ -111,6 +111,38 @@ def test_a_worker_that_is_not_forked_ends_with_its_parent(context, tmp_path):
     parent.wait()
     assert ends(worker)
     parent.stdout.close()
+
+
+FORK_SERVER = """
+import ctypes, multiprocessing, os, time
+
+def work(pipe):
+    pipe.send((os.getppid(), os.getpid()))
+    ctypes.PyDLL(None).sleep(60)  # holds the GIL: no thread of this process runs
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pippin.system.fork_server"])
+    receiver, sender = context.Pipe(duplex=False)
+    context.Process(target=work, args=(sender,)).start()
+    print(*receiver.recv(), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_fork_server_and_its_busy_children_end_with_the_program(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(FORK_SERVER)
+    program = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    server, worker = map(int, program.stdout.readline().split())
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # meant for the program
+        os.kill(server, number)
+    time.sleep(0.2)
+    assert alive(server) and alive(worker)
+    program.kill()
+    program.wait()
+    program.stdout.close()
+    assert ends(server) and ends(worker)
 
 
 def test_a_worker_ends_if_its_parent_has_ended_already():

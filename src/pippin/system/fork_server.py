@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """First import of a fork server of ``multiprocessing``; in other processes it does nothing.
 
-The kernel ends the server's children with it, even while they import or compute in native code,
-where no thread of Python runs. The server ends when its client does, but not during its imports;
-until its first fork, the kernel therefore ends it with the thread that started it. It ignores
-signals meant for its client, which stops the children itself.
+Python's fork server lives as long as its children, and they outlive a killed client. This server
+ends with the process that started it, and the kernel ends the children with the server, even while
+they import or compute in native code, where no thread of Python runs. The server ignores signals
+meant for its client, which stops the children itself.
 """
 
 import os
@@ -13,7 +13,7 @@ import sys
 from multiprocessing import forkserver
 
 from pippin.system.signals import STOPS
-from pippin.system.worker_processes import end_with, set_parent_death_signal
+from pippin.system.worker_processes import end_when_orphaned, end_with
 
 _IGNORED = [number for number in STOPS if number != signal.SIGINT]
 """The server's own code ignores SIGINT and restores it in the children."""
@@ -28,13 +28,8 @@ def _begin_child() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _outlive_starting_thread() -> None:
-    if _server:
-        set_parent_death_signal(0)
-
-
 if getattr(sys.modules["__main__"], "main", None) is forkserver.main:
-    set_parent_death_signal()
+    end_when_orphaned()
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    os.register_at_fork(before=_outlive_starting_thread, after_in_child=_begin_child)
+    os.register_at_fork(after_in_child=_begin_child)

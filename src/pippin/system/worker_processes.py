@@ -3,8 +3,8 @@
 
 A worker that outlived a killed parent would keep writing without the parent's lock.
 On Linux the kernel kills it (``PR_SET_PDEATHSIG``). Elsewhere a thread watches the parent. Where a
-fork server sits between the two, a thread watches the parent, and the kernel kills the worker with
-the server (:mod:`pippin.system.fork_server`).
+fork server sits between the two, threads of the worker and of the server watch the parent, and the
+kernel kills the worker with the server (:mod:`pippin.system.fork_server`).
 """
 
 import ctypes
@@ -92,7 +92,7 @@ def end_with(parent: int) -> None:
     Args:
         parent: process id of the parent.
     """
-    if set_parent_death_signal():
+    if _kernel_kills_with_parent():
         if os.getppid() != parent:  # the parent ended before prctl was called
             _kill_this_process()
     else:
@@ -100,13 +100,18 @@ def end_with(parent: int) -> None:
 
 
 def end_with_launcher() -> None:
-    """Kill this rank when the torchrun that started it ends for any reason.
-
-    Polled, because the kernel would act as soon as the launcher's starting thread ends.
-    """
+    """Kill this rank when the torchrun that started it ends for any reason."""
     if "TORCHELASTIC_RUN_ID" in os.environ and not _watching_launcher.is_set():
         _watching_launcher.set()
-        _in_background(_kill_when_orphaned, os.getppid())
+        end_when_orphaned()
+
+
+def end_when_orphaned() -> None:
+    """Kill this process when its parent ends for any reason.
+
+    Polled, because the kernel would act as soon as the parent's starting thread ends.
+    """
+    _in_background(_kill_when_orphaned, os.getppid())
 
 
 def watch_workers(loader: Iterable[T]) -> Iterator[T]:
@@ -175,15 +180,11 @@ def worker_failure_message(error: BaseException) -> str | None:
     )
 
 
-def set_parent_death_signal(number: int = signal.SIGKILL) -> bool:
-    """Request a signal when the thread that started this process ends; 0 = none.
-
-    Returns:
-        False if the system has no such call.
-    """
+def _kernel_kills_with_parent() -> bool:
+    """Request SIGKILL at the parent's end; False if the system has no such call."""
     if not sys.platform.startswith("linux"):
         return False
-    return ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0) == 0
+    return ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) == 0
 
 
 def _in_background(work: Callable[[int], None], argument: int) -> None:
