@@ -125,7 +125,7 @@ def show_speed(parts: Parts, rounds: int) -> bool:
     size, trainer = parts.recipe.train.batch_size, build_trainer(parts, Path("unused"))
     trainer.model.train()
     batch = next(batches_of(parts, 0))
-    trainer.step(batch, time.perf_counter(), 0.0)
+    trainer.step(batch)
     speeds: dict[str, list[float]] = {name: [] for name in ("trainer", *map(str, WORKERS))}
     for _ in range(rounds):
         for workers in WORKERS:
@@ -133,7 +133,7 @@ def show_speed(parts: Parts, rounds: int) -> bool:
             speeds[str(workers)].append(found)
         start = time.perf_counter()
         for _ in range(STEPS):
-            trainer.step(batch, time.perf_counter(), 0.0)
+            trainer.step(batch)
         if parts.device.type == "cuda":
             torch.cuda.synchronize()
         speeds["trainer"].append(STEPS * size / (time.perf_counter() - start))

@@ -16,9 +16,9 @@ from pippin.studies.demo import demo_study
 from pippin.study.executors import LocalExecutor
 from pippin.study.runner import run_study
 from pippin.system.lock import folder_lock
+from pippin.system.signals import TrainingDivergedError
 from pippin.system.worker_processes import start_worker
 from pippin.training.config import TrainConfig
-from pippin.training.trainer import TrainingDivergedError
 
 
 def execute(recipe: Recipe, folder: Path) -> list[Measure]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pippin.denoisers.config import DenoiserConfig, dit, mdtv2, mmdit, pixart, unet
 from pippin.system.sharded_tensors import full_tensor
-from pippin.training.trainer import Trainer
+from pippin.training.loop import Trainer
 from pippin.training.world import World
 
 SIZED = {"depth": 2, "width": 16, "num_heads": 2}
@@ -37,7 +37,7 @@ def first_gradients(
     trainer = make_trainer(folder, world, denoiser, awake=True, **settings)
     draws = trainer.draw(0, (CONFIG.batch_size, 4, 8, 8))
     batch = next(rank_batches(batches(), world))
-    trainer.gradients.backward(batch, draws.rows(world.local_rows(CONFIG.batch_size)))
+    trainer.backward(batch, draws.rows(world.local_rows(CONFIG.batch_size)))
     return {name: full_tensor(p.grad).clone() for name, p in trainer.model.named_parameters()}
 
 
@@ -69,7 +69,7 @@ def trace(
             _in_double(trainer)
             held.enter_context(patch.object(torch.Tensor, "float", torch.Tensor.double))
         source = rank_batches(batches(trainer.step_count), world)
-        trainer.train(source, [lambda _, report: losses.append(report.loss)])
+        trainer.train(source, [lambda record: losses.append(record.loss)])
     weight = full_tensor(next(trainer.model.parameters()).detach())
     assert weight.dtype == dtype
     return {"losses": torch.tensor(losses, dtype=torch.float64), "weight": weight}

@@ -15,7 +15,7 @@ from pippin.diffusion.config import DiffusionConfig
 from pippin.model import build_model
 from pippin.objective import Objective
 from pippin.training.config import TrainConfig
-from pippin.training.trainer import Trainer
+from pippin.training.loop import Trainer
 from pippin.training.world import SINGLE_RANK, World
 from pippin.types import Batch, Conditions, stack_controls
 

@@ -4,8 +4,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from pippin import rng
 from pippin.conditioning.config import ConditioningConfig
@@ -18,8 +19,9 @@ from pippin.diffusion.prediction import add_noise, target, to_x0_and_eps
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.times import draw_times
 from pippin.diffusion.weights import loss_weight
-from pippin.system.device import to_device
-from pippin.types import Keep, Latents, Masking, Prediction, Times
+from pippin.model import LatentDenoiser
+from pippin.system.device import autocast, to_device
+from pippin.types import Batch, Keep, Latents, Masking, Prediction, Times
 
 Predict = Callable[[Latents, Times], Prediction]
 Losses = dict[str, Float[Tensor, " batch"]]
@@ -124,6 +126,40 @@ class Objective:
         if prediction.aux is not None:
             named_losses |= {f"aux {name}": loss for name, loss in losses(prediction.aux).items()}
         return named_losses
+
+
+class BatchLoss(nn.Module):
+    """Loss of some rows of a batch: conditions, noise, model and loss in one forward pass, as one
+    module, so that the hooks of DDP and FSDP see every parameter's use.
+
+    Args:
+        model: on its device.
+        objective: the loss.
+        precision: of the forward pass, see :class:`pippin.training.config.TrainConfig`.
+    """
+
+    def __init__(self, model: LatentDenoiser, objective: Objective, precision: str) -> None:
+        super().__init__()
+        self.model, self.objective, self.precision = model, objective, precision
+
+    def forward(self, batch: Batch, draws: Draws) -> Float[Tensor, ""]:
+        """Mean loss of the rows.
+
+        Args:
+            batch: some rows.
+            draws: random numbers of the same rows.
+        """
+        device = next(self.model.parameters()).device
+        masking = None if draws.masking is None else draws.masking.to(device)
+        with autocast(device, self.precision):
+            prepared = self.model.prepare(batch.conditions, draws.keep)
+            losses = self.objective(
+                lambda x_t, t: self.model(x_t, t, prepared, masking),
+                to_device(batch.latents, device),
+                draws.t,
+                to_device(draws.noise, device),
+            )
+        return torch.stack([loss.mean() for loss in losses.values()]).sum()
 
 
 def check_objective(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> None:

@@ -24,7 +24,7 @@ from pippin.run.cost import meta_model
 from pippin.sampling.config import check_guidance
 from pippin.sampling.guidance import scale_at_resolution
 from pippin.study.study import Study
-from pippin.training.trainer import Trainer
+from pippin.training.loop import Trainer
 from pippin.types import TextFeatures
 
 FAMILIES = ("published/", "paper/", "shapes/")
@@ -98,7 +98,7 @@ def test_shrunk_recipes_train(name, tmp_path):
     losses = []
     for batch in itertools.islice(batches(), 2):
         batch = captioned(batch, recipe.conditioning.semantic)
-        report = trainer.step(batch, 0.0, 0.0)
+        report = trainer.step(batch)
         assert report.finite
         losses.append(report.loss)
     assert len(losses) == 2 and all(map(math.isfinite, losses))

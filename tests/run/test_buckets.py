@@ -29,6 +29,7 @@ from pippin.run.resolve_controls import resolve_controls
 from pippin.run.train import build_trainer, train
 from pippin.sampling.config import ControlRequest
 from pippin.training.checkpoint import load_checkpoint
+from pippin.training.log import Monitor
 from pippin.training.world import World
 
 
@@ -106,13 +107,13 @@ def test_a_run_that_was_cut_goes_on_to_the_same_bits(own, folder, tmp_path):
     class PowerCutError(Exception):
         pass
 
-    def cut(trainer, report):
-        if report.images_seen == 48:
+    def cut(model, images):
+        if images == 48:
             raise PowerCutError
 
     place = tmp_path / "resumed"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
-        patch.setattr("pippin.run.train.preview_hook", lambda *_: cut)
+        patch.setattr("pippin.run.train.preview_hook", lambda *_: Monitor(every=1, run=cut))
         train(own, place)
     train(own, place, resume=True)
     first, second = (load_checkpoint(f / "checkpoints" / "64") for f in (folder, place))
@@ -151,18 +152,17 @@ def test_steps_draw_the_noise_of_their_own_shape(own):
     assert isinstance(parts.moments, BucketedMoments)
     trainer = build_trainer(parts, Path("unused"))
     loader = LatentLoader(parts.moments, parts.autoencoder, batch_size=16, seed=own.seed)
-    taken, take = [], trainer._draws.take
+    taken, backward = [], trainer.backward
 
-    def watched(step, shape):
-        draws, late = take(step, shape)
+    def watched(batch, draws):
         taken.append(draws)
-        return draws, late
+        return backward(batch, draws)
 
-    trainer._draws.take = watched
+    trainer.backward = watched
     shapes = []
     for batch, _ in zip(loader, range(6), strict=False):
         shapes.append(sides(batch))
-        assert trainer.step(batch, 0.0, 0.0).finite
+        assert trainer.step(batch).finite
     assert set(shapes) == {(6, 12), (12, 6)}
     assert [tuple(draws.noise.shape[2:]) for draws in taken] == shapes
     squares = build_trainer(parts, Path("unused"))
@@ -262,7 +262,7 @@ def six_steps(world: World, folder: Path, recipe: Recipe) -> dict[str, torch.Ten
         world_size=world.size,
     )
     seen = [
-        (trainer.step(batch, 0.0, 0.0).loss, *sides(batch))
+        (trainer.step(batch).loss, *sides(batch))
         for batch, _ in zip(loader, range(6), strict=False)
     ]
     return {"loss": torch.tensor([one[0] for one in seen]), "sides": torch.tensor(seen)[:, 1:]}

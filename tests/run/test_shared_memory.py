@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans for two devices against two processes: what each keeps, and how much it holds at most."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 
@@ -38,11 +39,18 @@ def weighed(world, folder, settings):
     with LiveBytes() as live:
         trainer = make_trainer(folder, world, DENOISER, conditioning=CONDITIONING, **settings)
         source = rank_batches(batches(batch_size=BATCH), world)
-        trainer.step(next(source), 0.0, 0.0)
+        trainer.step(next(source))
         after = []
-        trainer.mark = lambda part: after.append(live.now()) if part == "backward" else None
+
+        @contextmanager
+        def weigh(part):
+            yield
+            if part == "backward":
+                after.append(live.now())
+
+        trainer.timed = weigh
         live.most = 0
-        trainer.step(next(source), 0.0, 0.0)
+        trainer.step(next(source))
     slots = [slot.values() for one in trainer.optimizers for slot in one.state.values()]
     parts = {
         "weights": held(chain(trainer.model.parameters(), trainer.model.buffers())),

@@ -28,6 +28,7 @@ from pippin.run.load import load_run
 from pippin.run.sample import draw
 from pippin.run.train import build_trainer, train
 from pippin.system.lock import FolderBusyError, folder_lock
+from pippin.training.log import Monitor
 
 
 def final(folder: Path, part: str = "model"):
@@ -92,12 +93,12 @@ def test_an_interrupted_run_resumes_to_the_same_bits(finished_run, recipe, tmp_p
     class PowerCutError(Exception):
         pass
 
-    def cut(trainer, report):
-        if report.images_seen == 48:
+    def cut(model, images):
+        if images == 48:
             raise PowerCutError
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
-        patch.setattr("pippin.run.train.preview_hook", lambda *_: cut)
+        patch.setattr("pippin.run.train.preview_hook", lambda *_: Monitor(every=1, run=cut))
         train(half, folder)
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["32"]
     train(half, folder, resume=True)
@@ -141,13 +142,13 @@ def test_a_kill_after_a_checkpoint_costs_neither_validation_nor_preview(
     class KilledError(Exception):
         pass
 
-    def cut(trainer, report):
-        if report.images_seen == seen:
+    def cut(model, images):
+        if images == seen:
             raise KilledError
 
     folder = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr("pippin.run.train.validation_hook", lambda *_: cut)
+        patch.setattr("pippin.run.train.validation_hook", lambda *_: Monitor(every=1, run=cut))
         train(recipe, folder)
     assert (folder / "checkpoints" / str(seen)).exists()
     wanted = previews(finished_run)
@@ -224,11 +225,11 @@ def test_a_folder_without_a_checkpoint_is_taken_over(recipe, tmp_path):
     class PowerCutError(Exception):
         pass
 
-    def cut(trainer, report):
+    def cut(model, images):
         raise PowerCutError
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
-        patch.setattr("pippin.run.train.preview_hook", lambda *_: cut)
+        patch.setattr("pippin.run.train.preview_hook", lambda *_: Monitor(every=1, run=cut))
         train(recipe, tmp_path)
     assert (tmp_path / "config.json").exists() and RunFolder(tmp_path).is_reusable
     (tmp_path / "transfer.json").write_text("{}")  # of a recipe that started from weights

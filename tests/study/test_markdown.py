@@ -10,7 +10,7 @@ from pippin.study.markdown import markdown, render_markdown
 from pippin.study.runner import run_study
 from pippin.study.source import open_source
 from pippin.study.table import result_lines
-from pippin.training.trainer import TrainingDivergedError
+from pippin.system.signals import TrainingDivergedError
 
 
 def cells(row):

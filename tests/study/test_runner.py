@@ -16,8 +16,8 @@ from pippin.study.run_execution import result_row
 from pippin.study.runner import run_study
 from pippin.study.study import Axis, Study
 from pippin.system.lock import folder_lock
+from pippin.system.signals import TrainingDivergedError, TrainingStoppedError
 from pippin.training.config import InitConfig, TrainConfig
-from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
 
 def quiet(text: str) -> None:

@@ -15,7 +15,7 @@ from pippin.system.signals import TrainingStoppedError
 from pippin.training import checkpoint, checkpoint_saver
 from pippin.training.checkpoint import newest_intact_checkpoint
 from pippin.training.config import ShareHalfLife
-from pippin.training.hooks import Every
+from pippin.training.log import Monitor
 from pippin.training.world import World
 
 OVERLAP = {"checkpoint_overlap": True}
@@ -67,7 +67,7 @@ def test_later_steps_do_not_wait_and_do_not_change_what_is_written(tmp_path, mon
     monkeypatch.setattr(checkpoint_saver, "save_checkpoint", late)
     trainer = make_trainer(tmp_path / "beside", images=80, **OVERLAP)
 
-    def release(trainer, report):
+    def release(report):
         if report.images_seen == 72:  # four steps after the checkpoint of image 40
             assert not (trainer.folder / "checkpoints").exists()
             go_on.set()
@@ -91,13 +91,14 @@ def test_a_full_disk_stops_the_loop_before_the_next_step(tmp_path, monkeypatch):
     monkeypatch.setattr("pippin.system.tensors.save_file", full)
     seen = []
 
-    def note(trainer, report):
+    def note(report):
         seen.append(report.images_seen)
         if trainer._saver._thread is not None:
             trainer._saver._thread.join()  # so that the time of the failure is known
 
+    trainer = make_trainer(tmp_path, **OVERLAP)
     with pytest.raises(OSError, match="No space") as raised:
-        make_trainer(tmp_path, **OVERLAP).train(batches(), [note])
+        trainer.train(batches(), [note])
     assert seen[-1] == 48  # begun after the step that ended at 40
     assert raised.value.filename == str(tmp_path / "checkpoints/40/model.safetensors")
     assert list((tmp_path / "checkpoints").iterdir()) == []
@@ -124,7 +125,7 @@ def test_all_ranks_stop_when_rank_0_cannot_write(
         settings = {"images": 80, "checkpoint_every": first_image, "parallel": parallel}
         trainer = make_trainer(at / "run", world, checkpoint_overlap=beside, **settings)
 
-        def known(trainer, _):
+        def known(_):
             trainer._saver.wait()  # so that the time of the failure is known
 
         with pytest.raises(OSError) as error:
@@ -139,40 +140,45 @@ def test_all_ranks_stop_when_rank_0_cannot_write(
 
 
 def test_a_failure_during_another_error_is_a_warning(tmp_path, monkeypatch):
+    go_on = threading.Event()
+
     def full(*_, **__):
+        assert go_on.wait(30)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pippin.system.tensors.save_file", full)
 
-    def fail(trainer, report):
-        if report.images_seen == 40:
+    def fail(report):
+        if report.images_seen == 48:  # while the checkpoint of image 40 is written
+            go_on.set()
             raise RuntimeError("no preview")
 
     with (
         pytest.warns(UserWarning, match="a checkpoint was not saved: .*No space left"),
         pytest.raises(RuntimeError, match="no preview"),
     ):
-        make_trainer(tmp_path, **OVERLAP).train(batches(), [], [fail])
+        make_trainer(tmp_path, **OVERLAP).train(batches(), [fail])
 
 
 def test_a_stop_waits_for_the_disk(tmp_path, slow):
-    def send(trainer, report):
+    def send(_):
         if trainer.step_count == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    trainer = make_trainer(tmp_path, **OVERLAP)
     with pytest.raises(TrainingStoppedError):
-        make_trainer(tmp_path, **OVERLAP).train(batches(), [send])
+        trainer.train(batches(), [send])
     assert newest_intact_checkpoint(tmp_path / "checkpoints")[0].name == "24"
 
 
 def test_actions_every_n_images_wait_for_the_checkpoint(tmp_path, slow):
     found = []
 
-    def look(trainer):
+    def look(model, images):
         found.append([path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")])
 
     trainer = make_trainer(tmp_path, images=80, **OVERLAP)
-    trainer.train(batches(), [], [Every(40, look)])
+    trainer.train(batches(), [], [Monitor(every=40, run=look)])
     assert [len(names) for names in found] == [1, 2] and found[0] == ["40"]
 
 
@@ -207,6 +213,6 @@ def test_a_kill_in_the_middle_leaves_the_previous_one(tmp_path):
 
 def test_save_returns_after_the_checkpoint_is_written(tmp_path, slow):
     trainer = make_trainer(tmp_path, World(), **OVERLAP)
-    trainer.step(next(batches()), 0.0, 0.0)
+    trainer.step(next(batches()))
     trainer.save()
     assert newest_intact_checkpoint(tmp_path / "checkpoints")[0].name == "8"

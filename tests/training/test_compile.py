@@ -16,7 +16,7 @@ from pippin.run.cost import trial_outputs
 from pippin.training import world as world_module
 from pippin.training.activation_checkpointing import checkpoint_blocks
 from pippin.training.compile import compile_blocks
-from pippin.training.trainer import Trainer
+from pippin.training.loop import Trainer
 from pippin.training.world import World
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -13,13 +13,11 @@ import torch
 from small_trainer import batches
 
 from pippin.objective import draw_step
-from pippin.system.signals import STOPS
+from pippin.system.signals import STOPS, TrainingDivergedError, TrainingStoppedError
 from pippin.training.checkpoint import CheckpointError, load_weights, newest_intact_checkpoint
 from pippin.training.config import ImagesHalfLife, ShareHalfLife
-from pippin.training.gradients import Gradients
-from pippin.training.hooks import LogHook
-from pippin.training.log import RunLog
-from pippin.training.trainer import Trainer, TrainingDivergedError, TrainingStoppedError
+from pippin.training.log import Monitor, RunLog
+from pippin.training.loop import Trainer
 
 
 def same(first, second):
@@ -29,7 +27,7 @@ def same(first, second):
 def test_loss_falls_on_a_learnable_batch(make_trainer):
     trainer, losses = make_trainer(images=480, learning_rate=1e-2), []
     one = next(batches())
-    trainer.train(iter(lambda: one, None), [lambda _, report: losses.append(report.loss)])
+    trainer.train(iter(lambda: one, None), [lambda report: losses.append(report.loss)])
     assert sum(losses[-10:]) < 0.97 * sum(losses[:10])
 
 
@@ -39,18 +37,18 @@ def test_a_run_resumed_between_two_log_lines_logs_the_same_means(make_trainer, t
     def train(trainer, folder, *hooks):
         log = RunLog(folder, trainer.images_seen)
         with closing(log):
-            trainer.train(batches(trainer.step_count), [LogHook(log, 56), *hooks])
+            trainer.train(batches(trainer.step_count), hooks, log=log)
 
-    def kill(trainer, report):
-        if trainer.images_seen == 136:
+    def kill(report):
+        if report.images_seen == 136:
             raise KeyboardInterrupt
 
     for name in ("uninterrupted", "killed"):
         (tmp_path / name).mkdir()
-    train(make_trainer(tmp_path / "uninterrupted"), tmp_path / "uninterrupted")
+    train(make_trainer(tmp_path / "uninterrupted", log_every=56), tmp_path / "uninterrupted")
     with pytest.raises(KeyboardInterrupt):
-        train(make_trainer(tmp_path / "killed"), tmp_path / "killed", kill)
-    resumed = make_trainer(tmp_path / "killed")
+        train(make_trainer(tmp_path / "killed", log_every=56), tmp_path / "killed", kill)
+    resumed = make_trainer(tmp_path / "killed", log_every=56)
     resumed.restore(tmp_path / "killed" / "checkpoints" / "120")
     assert resumed.log_means.count == 1  # of the step after the line at 112
     train(resumed, tmp_path / "killed")
@@ -73,8 +71,8 @@ def test_two_resumes_end_at_the_same_bits(make_trainer, tmp_path):
             part.restore(found[-1])
         limit = part.step_count + 8
 
-        def stop_at(trainer, report, limit=limit):
-            if trainer.step_count == limit:
+        def stop_at(report, limit=limit):
+            if report.images_seen == 8 * limit:
                 raise KeyboardInterrupt
 
         try:
@@ -163,7 +161,7 @@ def test_a_non_finite_step_changes_nothing_and_is_counted(make_trainer):
 
     weights = {}
 
-    def watch(trainer, report):
+    def watch(report):
         reports.append(report)
         current = {k: v.clone() for k, v in trainer.model.state_dict().items()}
         if not report.finite:
@@ -194,8 +192,8 @@ def test_too_many_non_finite_steps_in_a_row_stop_the_run(make_trainer):
 def test_a_signal_stops_between_steps_with_a_checkpoint(make_trainer, number):
     trainer, before = make_trainer(), signal.getsignal(number)
 
-    def send(trainer, report):
-        if trainer.step_count == 3:
+    def send(report):
+        if report.images_seen == 24:
             os.kill(os.getpid(), number)
 
     with pytest.raises(TrainingStoppedError) as stopped:
@@ -211,13 +209,13 @@ def test_a_failing_monitor_does_not_cost_the_checkpoint_of_its_step(make_trainer
     trainer = make_trainer(checkpoint_overlap=overlap)
     seen = []
 
-    def preview(trainer, report):
-        seen.append(report.images_seen)
-        if report.images_seen == 40:
+    def preview(model, images):
+        seen.append(images)
+        if images == 40:
             raise error
 
     with pytest.raises(type(error)):
-        trainer.train(batches(), [], [preview])
+        trainer.train(batches(), [], [Monitor(every=8, run=preview)])
     assert seen == [8, 16, 24, 32, 40]
     assert [p.name for p in (trainer.folder / "checkpoints").iterdir()] == ["40"]
 
@@ -225,12 +223,12 @@ def test_a_failing_monitor_does_not_cost_the_checkpoint_of_its_step(make_trainer
 def test_a_signal_while_a_monitor_runs_stops_with_a_checkpoint(make_trainer):
     trainer = make_trainer()
 
-    def preview(trainer, report):
-        if report.images_seen == 24:  # where no checkpoint is due
+    def preview(model, images):
+        if images == 24:  # where no checkpoint is due
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(TrainingStoppedError):
-        trainer.train(batches(), [], [preview])
+        trainer.train(batches(), [], [Monitor(every=8, run=preview)])
     assert [p.name for p in (trainer.folder / "checkpoints").iterdir()] == ["24"]
 
 
@@ -241,11 +239,7 @@ def test_learning_rate_counts_images(make_trainer):
         trace = rates.setdefault(batch_size, {})
         trainer.train(
             batches(batch_size=batch_size),
-            [
-                lambda _, report, trace=trace: trace.update(
-                    {report.images_seen: report.learning_rate}
-                )
-            ],
+            [lambda report, trace=trace: trace.update({report.images_seen: report.learning_rate})],
         )
     shared = set(rates[4]) & set(rates[8])
     assert len(shared) == 20
@@ -266,9 +260,9 @@ def test_the_wait_for_random_numbers_counts_as_data_wait(make_trainer, monkeypat
         time.sleep(0.05)
         return draw_step(*arguments, **settings)
 
-    monkeypatch.setattr("pippin.training.trainer.draw_step", slow)
+    monkeypatch.setattr("pippin.training.loop.draw_step", slow)
     reports = []
-    make_trainer(images=24).train(batches(), [lambda _, report: reports.append(report)])
+    make_trainer(images=24).train(batches(), [lambda report: reports.append(report)])
     assert all(0.05 <= r.data_seconds <= r.step_seconds for r in reports)
     assert reports[0].data_seconds >= 0.1  # its own draws, and the next step's
 
@@ -281,8 +275,8 @@ def test_prefetched_draws_are_the_steps_own(make_trainer, monkeypatch):
         seen.append((trainer.step_count, draws))
         return original(self, batch, draws)
 
-    original = Gradients.backward
-    monkeypatch.setattr(Gradients, "backward", recorded)
+    original = Trainer.backward
+    monkeypatch.setattr(Trainer, "backward", recorded)
     trainer = make_trainer(images=40)
     trainer.train(batches(), [])
     trainer.restore(trainer.folder / "checkpoints" / "40")
@@ -304,9 +298,9 @@ def test_draws_are_prefetched_for_the_shape_of_the_next_batch(
     """Shapes alternate, as with buckets; they are known if a GPU allows prefetching."""
     monkeypatch.setattr(Trainer, "_computing", lambda _: busy)
     trainer, drawn = make_trainer(images=32), []
-    draw = trainer._draws._draw_step
+    draw = trainer.draw
     note = lambda step, shape: (drawn.append((step, trainer.step_count)), draw(step, shape))[1]  # noqa: E731
-    monkeypatch.setattr(trainer._draws, "_draw_step", note)
+    monkeypatch.setattr(trainer, "draw", note)
 
     def of_buckets():
         for step, batch in enumerate(batches()):
@@ -331,9 +325,9 @@ def test_a_batch_is_prefetched_while_a_gpu_computes(make_trainer, tmp_path, monk
                 fetched.append((step, trainer.step_count))  # noqa: B023 (of this turn)
                 yield batch
 
-        def stop(trainer, report):
+        def stop(report):
             if report.images_seen == 16:
-                trainer._stop.signal = signal.SIGTERM
+                trainer._stop.signal = signal.SIGTERM  # noqa: B023 (of this turn)
 
         with pytest.raises(TrainingStoppedError):
             trainer.train(note(0), [stop])
@@ -347,7 +341,12 @@ def test_a_batch_is_prefetched_while_a_gpu_computes(make_trainer, tmp_path, monk
 
 def test_a_step_names_its_parts(make_trainer):
     trainer, names = make_trainer(images=16), []
-    trainer.mark = names.append
+
+    def note(name):
+        names.append(name)
+        return nullcontext()
+
+    trainer.timed = note
     trainer.train(batches(), [])
     one = ["forward", "backward", "optimizer", "draw", "optimizer", "ema"]
     assert names == ["draw", *one, *one]  # the first draws are made when they are needed

@@ -82,7 +82,7 @@ def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
         text = TextFeatures(tokens=rng.normal((CONFIG.batch_size, 3, 6), "posterior", 1))
         batch = replace(batch, conditions=replace(batch.conditions, label=None, text=text))
         part = world.local_rows(CONFIG.batch_size)
-        trainer.gradients.backward(batch.rows(part), draws.rows(part))
+        trainer.backward(batch.rows(part), draws.rows(part))
         return {"null": full_tensor(trainer.model.conditioner.text_tokens.null.grad).clone()}
 
     alone = gradient(World(), tmp_path / "one")
@@ -190,7 +190,7 @@ def test_all_stop_after_the_same_step_when_one_is_asked_to(tmp_path):
     def stopped(world, at):
         trainer = make_trainer(at / "run", world)
 
-        def ask(_, report):
+        def ask(report):
             if world.rank == 1 and report.images_seen == 24:
                 os.kill(os.getpid(), signal.SIGTERM)
 
@@ -279,7 +279,7 @@ def test_two_processes_go_on_to_the_same_bits_after_one_was_killed(parallel, tmp
                 indices.append(batch.index)
                 yield batch
 
-        def kill(trainer, _):
+        def kill(_):
             if world.rank == 1 and trainer.step_count == killed_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -2,7 +2,7 @@
 """Training throughput of a recipe with the real loader and trainer, in windows."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from pippin.run.components import Parts
 from pippin.run.cost import denoiser_flops, meta_model
 from pippin.run.train import build_trainer
 from pippin.study.environment import environment
-from pippin.training.trainer import Trainer
+from pippin.training.loop import Trainer, untimed
 from pippin.types import Batch
 
 PARTS = ("wait", "draw", "forward", "backward", "optimizer", "ema")
@@ -121,7 +121,7 @@ def _mode(parts: Parts, config: BenchConfig, flops: int) -> ModeResult:
     trainer.model.train()
     batches = _loader(parts)
     for _ in range(config.warmup):
-        _step(trainer, batches, None)
+        trainer.step(next(batches))
     seconds: list[float] = []
     part_seconds: list[dict[str, float]] = []
     peaks: list[float] = []
@@ -150,29 +150,19 @@ def _window(trainer: Trainer, batches: Iterator[Batch], steps: int) -> float:
     synchronise(trainer.device)
     start = time.perf_counter()
     for _ in range(steps):
-        _step(trainer, batches, None)
+        trainer.step(next(batches))
     synchronise(trainer.device)
     return (time.perf_counter() - start) / steps
 
 
 def _timed_parts(trainer: Trainer, batches: Iterator[Batch], steps: int) -> dict[str, float]:
     """Seconds per step in each part."""
-    timer, original = Timer(trainer.device), trainer.mark
-    trainer.mark = timer.mark
+    timer = trainer.timed = Timer(trainer.device)
     try:
         for _ in range(steps):
-            timer.start()
-            _step(trainer, batches, timer.mark)
+            with timer("wait"):
+                batch = next(batches)
+            trainer.step(batch)
     finally:
-        trainer.mark = original
+        trainer.timed = untimed
     return {name: timer.seconds[name] / steps for name in PARTS}
-
-
-def _step(trainer: Trainer, batches: Iterator[Batch], mark: Callable[[str], None] | None) -> None:
-    """One step as in the training loop, but without prefetching."""
-    start = time.perf_counter()
-    batch = next(batches)
-    waited = time.perf_counter() - start
-    if mark is not None:
-        mark("wait")
-    trainer.step(batch, start, waited)

@@ -5,6 +5,7 @@ import contextlib
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,24 +21,20 @@ def synchronise(device: torch.device) -> None:
 
 
 class Timer:
-    """Accumulates seconds between marks, by name; names may repeat."""
+    """Accumulates the seconds of parts by name: ``with timer(name): ...``; names may repeat."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
 
-    def start(self) -> None:
-        """Start timing."""
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add the seconds of the body to ``name``; the device is synchronised before and after."""
         synchronise(self.device)
-        self._last = time.perf_counter()
-
-    def mark(self, name: str) -> None:
-        """Synchronise the device and add the time since the last mark to ``name``."""
+        start = time.perf_counter()
+        yield
         synchronise(self.device)
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
-        self._last = now
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 def matmul_peak(device: torch.device, precision: str, side: int = 0) -> float:

@@ -146,7 +146,7 @@ def recorded_classes(argv: list[str]) -> int | None:
 def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: str) -> int:
     from pippin.cli.main import RESUMABLE
     from pippin.run.train import train
-    from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
+    from pippin.system.signals import TrainingDivergedError, TrainingStoppedError
     from pippin.training.world import refuse_unconnected_tasks
 
     refuse_unconnected_tasks()

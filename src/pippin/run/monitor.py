@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from pippin.model import LatentDenoiser
 from pippin.run.components import Parts
 from pippin.run.held_out import HeldOut
 from pippin.run.image_grid import image_grid, save_png
@@ -13,38 +14,39 @@ from pippin.run.load import LoadedRun
 from pippin.run.sample import draw
 from pippin.system.lines import read_lines
 from pippin.system.terminal import print_above_progress
-from pippin.training.hooks import Every
-from pippin.training.log import RunLog
-from pippin.training.trainer import Trainer
+from pippin.training.log import Monitor, RunLog
 from pippin.types import Prompt
 
 PREVIEW_IMAGES = 36
 
 
-def validation_hook(parts: Parts, log: RunLog | None, lines: Path) -> Every:
+def validation_hook(parts: Parts, log: RunLog | None, lines: Path) -> Monitor:
     """Log ``held_out_loss`` every ``validate_every`` images.
 
     Args:
         parts: components of the run.
-        log: None on ranks other than 0.
+        log: None on ranks other than 0, which never write.
         lines: file of the log.
     """
     held_out: list[HeldOut] = []  # encoded on first use
 
-    def validate(trainer: Trainer) -> None:
-        with trainer.averaged(parts.model_with_null) as model:
-            if model is None or log is None:
-                return
-            if not held_out:
-                held_out.append(HeldOut(parts))
-            headline = held_out[0].losses(model)[0]
-        log.write(trainer.images_seen, held_out_loss=headline.value)
+    def validate(model: LatentDenoiser, images_seen: int) -> None:
+        if not held_out:
+            held_out.append(HeldOut(parts))
+        headline = held_out[0].losses(model)[0]
+        if log is not None:
+            log.write(images_seen, held_out_loss=headline.value)
 
     def done(images: int) -> bool:
         written = read_lines(lines).objects.values()
         return any(line.get("images") == images and "held_out_loss" in line for line in written)
 
-    return Every(parts.recipe.train.validate_every, validate, done)
+    return Monitor(
+        every=parts.recipe.train.validate_every,
+        run=validate,
+        done=done,
+        build=parts.model_with_null,
+    )
 
 
 def remove_later_previews(folder: Path, images_seen: int) -> None:
@@ -55,39 +57,41 @@ def remove_later_previews(folder: Path, images_seen: int) -> None:
             path.unlink()
 
 
-def preview_hook(parts: Parts, folder: Path) -> Every:
+def preview_hook(parts: Parts, folder: Path) -> Monitor:
     """Write ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
     in turn, or with held-out captions."""
 
-    def preview(trainer: Trainer) -> None:
-        with trainer.averaged(parts.model_with_null) as model:
-            if model is None:
-                return
-            run = LoadedRun(
-                recipe=parts.recipe,
-                parts=parts,
-                model=model,
-                weights="ema",
-                images_seen=trainer.images_seen,
-            )
-            labels = list(range(len(run.class_names)))
-            if parts.recipe.sampling.control.ask == "training":  # some classes may have no image
-                source = parts.train_source
-                labels = sorted({source.label(index) for index in range(len(source))})
-            prompts: list[Prompt] = [labels[n % len(labels)] for n in range(PREVIEW_IMAGES)]
-            text, captions = None, parts.held_out_captions
-            if captions is not None:
-                prompts = list(captions.first[:PREVIEW_IMAGES])
-                text = captions.measured(torch.arange(len(prompts)))
-            try:
-                images = draw(run, prompts, range(len(prompts)), parts.recipe.sampling, text)
-            except FloatingPointError as error:  # the training may still recover
-                print_above_progress(parts.console, error, label="no preview:")
-                return
+    def preview(model: LatentDenoiser, images_seen: int) -> None:
+        run = LoadedRun(
+            recipe=parts.recipe,
+            parts=parts,
+            model=model,
+            weights="ema",
+            images_seen=images_seen,
+        )
+        labels = list(range(len(run.class_names)))
+        if parts.recipe.sampling.control.ask == "training":  # some classes may have no image
+            source = parts.train_source
+            labels = sorted({source.label(index) for index in range(len(source))})
+        prompts: list[Prompt] = [labels[n % len(labels)] for n in range(PREVIEW_IMAGES)]
+        text, captions = None, parts.held_out_captions
+        if captions is not None:
+            prompts = list(captions.first[:PREVIEW_IMAGES])
+            text = captions.measured(torch.arange(len(prompts)))
+        try:
+            images = draw(run, prompts, range(len(prompts)), parts.recipe.sampling, text)
+        except FloatingPointError as error:  # the training may still recover
+            print_above_progress(parts.console, error, label="no preview:")
+            return
         folder.mkdir(exist_ok=True)
-        save_png(image_grid(images), path(trainer.images_seen))
+        save_png(image_grid(images), path(images_seen))
 
     def path(images: int) -> Path:
         return folder / f"{images:09d}.png"
 
-    return Every(parts.recipe.train.preview_every, preview, lambda images: path(images).exists())
+    return Monitor(
+        every=parts.recipe.train.preview_every,
+        run=preview,
+        done=lambda images: path(images).exists(),
+        build=parts.model_with_null,
+    )

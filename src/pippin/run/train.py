@@ -45,9 +45,8 @@ from pippin.training.activation_checkpointing import checkpoint_blocks
 from pippin.training.checkpoint import load_state, newest_intact_checkpoint
 from pippin.training.checkpoint_folders import list_aside
 from pippin.training.compile import compile_blocks
-from pippin.training.hooks import Every, LogHook, progress_hook
-from pippin.training.log import RunLog
-from pippin.training.trainer import Hook, Trainer
+from pippin.training.log import Monitor, RunLog, progress_hook
+from pippin.training.loop import Trainer
 from pippin.training.world import SINGLE_RANK, World, distributed_world
 
 MAX_NAMED_SKIPPED = 10
@@ -113,8 +112,8 @@ def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -
         trainer, inputs = _prepare_trainer(parts, run, world, request)
         _check_same_step(trainer, world)
         monitors = _monitors(parts, None, run)
-        missed = [isinstance(hook, Every) and hook.is_missing(trainer) for hook in monitors]
-        if trainer.step_count >= trainer.total_steps and not any(missed):
+        missed = [trainer.is_missing(monitor) for monitor in monitors]
+        if trainer.finished and not any(missed):
             if world.is_rank0:
                 update_recorded_paths(run, inputs)
             return
@@ -132,18 +131,18 @@ def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -
         )
         if not world.is_rank0:
             _run_missed(trainer, monitors, missed)
-            trainer.train(loader, (), monitors)
+            trainer.train(loader, monitors=monitors)
             return
         parts.warn_truncated_captions()
         run.record(recipe, inputs)  # only now, so that an earlier error leaves the folder free
         remove_later_previews(run.previews, trainer.images_seen)
         log = RunLog(run.path, trainer.images_seen)
         note_changes(log, inputs, trainer.images_seen)
-        with closing(log), progress_hook(run.path.name, console) as bar:
-            hooks: list[Hook] = [LogHook(log, recipe.train.log_every), bar]
+        length = trainer.total_steps * recipe.train.batch_size
+        with closing(log), progress_hook(run.path.name, length, console) as bar:
             monitors = _monitors(parts, log, run)
             _run_missed(trainer, monitors, missed)
-            trainer.train(loader, hooks, monitors)
+            trainer.train(loader, [bar], monitors, log)
 
 
 def _log_skipped_images(parts: Parts) -> None:
@@ -335,13 +334,13 @@ def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
     return path
 
 
-def _monitors(parts: Parts, log: RunLog | None, run: RunFolder) -> list[Hook]:
+def _monitors(parts: Parts, log: RunLog | None, run: RunFolder) -> list[Monitor]:
     """Validation and previews, which run after a step's checkpoint; all ranks take part."""
     return [validation_hook(parts, log, run.log), preview_hook(parts, run.previews)]
 
 
-def _run_missed(trainer: Trainer, monitors: list[Hook], missed: list[bool]) -> None:
+def _run_missed(trainer: Trainer, monitors: list[Monitor], missed: list[bool]) -> None:
     """Run the validation or preview that a kill after the checkpoint prevented."""
     for monitor, is_missed in zip(monitors, missed, strict=True):
-        if is_missed and isinstance(monitor, Every):
-            monitor.act(trainer)
+        if is_missed:
+            trainer.run_monitor(monitor)

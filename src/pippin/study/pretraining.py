@@ -13,7 +13,7 @@ from pippin.run.folder import STUDY_RUN_PREFIX, start_folder
 from pippin.study.fairness import start_of
 from pippin.study.run_execution import Execute, failure_status
 from pippin.study.study import Study
-from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
+from pippin.system.signals import TrainingDivergedError, TrainingStoppedError
 
 Pretrain = Callable[[Recipe, Path], None]
 """Train the recipe in the folder unless its training is finished there."""

@@ -20,8 +20,8 @@ from pippin.study.results import Outcome, Row, Status
 from pippin.study.study import Study
 from pippin.system.files import write_text
 from pippin.system.fsync import make_folder
+from pippin.system.signals import TrainingDivergedError, TrainingStoppedError
 from pippin.system.worker_processes import worker_failure_message
-from pippin.training.trainer import TrainingDivergedError, TrainingStoppedError
 
 Execute = Callable[[Recipe, Path], Sequence[Measure]]
 """Train the recipe in the folder (or resume its training), and evaluate it."""

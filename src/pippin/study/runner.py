@@ -19,8 +19,7 @@ from pippin.study.study import Study
 from pippin.system.files import remove_temporary_files
 from pippin.system.fsync import make_folder
 from pippin.system.lock import folder_lock
-from pippin.system.signals import signals_interrupt
-from pippin.training.trainer import TrainingStoppedError
+from pippin.system.signals import TrainingStoppedError, signals_interrupt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 
 import errno
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
@@ -34,6 +35,10 @@ class Saver:
     def failed(self) -> bool:
         """Whether a save failed and the error has not been raised yet."""
         return self._failure is not None
+
+    def path(self, images_seen: int) -> Path:
+        """Folder of a checkpoint."""
+        return self.folder / str(images_seen)
 
     def save(self, capture: Callable[[], Checkpoint]) -> None:
         """Save a checkpoint, or start to; it is on disk after :meth:`finish`.
@@ -89,13 +94,21 @@ class Saver:
             self._raise_failure()
             raise OSError(errno.ECANCELED, "rank 0 failed to save the checkpoint; see its log")
 
-    def wait_or_warn(self) -> None:
-        """Wait while another error propagates; a failed save is only a warning."""
-        self._join()
+    @contextmanager
+    def completed_on_error(self, *, but: type[Exception]) -> Iterator[None]:
+        """Wait for the last checkpoint while another error than ``but`` propagates; a failed save
+        is then only a warning."""
         try:
-            self._raise_failure()
-        except Exception as error:
-            warnings.warn(f"a checkpoint was not saved: {error}", stacklevel=2)
+            yield
+        except but:
+            raise
+        except BaseException:
+            self._join()
+            try:
+                self._raise_failure()
+            except Exception as error:
+                warnings.warn(f"a checkpoint was not saved: {error}", stacklevel=2)
+            raise
 
     def _join(self) -> None:
         if self._thread is not None:

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exponential moving average of the weights, with its half-life counted in images."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from pippin.system.sharded_tensors import shard_like
+from pippin.model import LatentDenoiser
+from pippin.system.sharded_tensors import gather_full_tensors, shard_like
 from pippin.training.config import HalfLife, ImagesHalfLife
+from pippin.training.world import World
 
 RAMP = 0.1
 """Upper bound of the half-life as a share of the images seen, so that initial weights fade."""
@@ -69,3 +72,30 @@ class EMA:
 def _copy(source: dict[str, Tensor], target: dict[str, nn.Parameter]) -> None:
     for name, parameter in target.items():
         parameter.copy_(source[name])
+
+
+@contextmanager
+def averaged_model(
+    model: LatentDenoiser,
+    ema: EMA,
+    world: World,
+    build: Callable[[], LatentDenoiser] | None = None,
+) -> Iterator[LatentDenoiser | None]:
+    """The model with the averaged weights on rank 0; None on other ranks, which must take part if
+    the weights are sharded.
+
+    Args:
+        model: the trained model; its own weights are back on exit.
+        ema: its average.
+        world: the ranks.
+        build: builds a model of the same shape, for weights gathered from all ranks.
+    """
+    if not any(isinstance(weight, DTensor) for weight in ema.weights.values()):
+        with ema.swapped_into(model) if world.is_rank0 else nullcontext():
+            yield model if world.is_rank0 else None
+        return
+    weights = gather_full_tensors(ema.weights, keep=world.is_rank0)
+    built = build() if build is not None and world.is_rank0 else None
+    if built is not None:
+        built.load_state_dict(weights)
+    yield built

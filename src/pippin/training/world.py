@@ -8,8 +8,8 @@ them there is one process, and the same code runs without a process group.
 import os
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,12 +18,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from pippin.system.signals import TrainingDivergedError, TrainingStoppedError
+from pippin.system.signals import STOPS, TrainingDivergedError, TrainingStoppedError
 from pippin.system.worker_processes import end_with_launcher
-from pippin.training.step_loss import StepLoss
 
 STEP_TIMEOUT = timedelta(hours=2)
 """Timeout of collectives inside a step. Rank 0 may start a step late, after previews and
@@ -174,11 +173,61 @@ def _check_variables(size: int, on_gpus: bool) -> None:
         )
 
 
-def wrap_parallel(loss: StepLoss, world: World, parallel: str) -> nn.Module:
-    """Wrap the loss in DDP or FSDP, see ``train.parallel``. Build optimizers and averages
-    afterwards: FSDP replaces the parameters by shards."""
+@dataclass(frozen=True, kw_only=True)
+class StepStatus:
+    """Loss and gradient norm of one step, and reasons for all ranks to stop after it."""
+
+    loss: float
+    """Mean loss of the global batch."""
+    norm: float
+    """Norm of its gradient."""
+    stop: int | None = None
+    """Signal received by any of several ranks; a single process checks its own."""
+    save_failed: bool = False
+    """Whether rank 0 of several failed to save a checkpoint."""
+
+
+def sync_step_status(
+    world: World, loss: Tensor, norm: Tensor, stop_signal: int | None, save_failed: bool
+) -> StepStatus:
+    """Share each rank's status in one all-reduce, so that no rank waits for one that has exited.
+
+    Args:
+        world: the ranks.
+        loss: mean over this rank's rows.
+        norm: of the averaged gradient, equal on all ranks.
+        stop_signal: the signal that this rank received.
+        save_failed: whether this rank failed to save a checkpoint.
+    """
+    if world.size == 1:
+        loss_value, norm_value = torch.stack([loss, norm]).tolist()
+        return StepStatus(loss=loss_value, norm=norm_value)
+    flags = loss.new_tensor([save_failed, *(stop_signal == signal for signal in STOPS)])
+    total, failed, *stops = world.all_reduce_sum(
+        torch.cat([loss.double()[None], flags.double()])
+    ).tolist()
+    return StepStatus(
+        loss=total / world.size,
+        norm=float(norm),
+        stop=next((signal for signal, count in zip(STOPS, stops, strict=True) if count), None),
+        save_failed=failed > 0,
+    )
+
+
+def wrap_parallel(
+    loss: nn.Module, blocks: Iterable[nn.Module], world: World, parallel: str
+) -> nn.Module:
+    """Wrap a loss in DDP or FSDP, see ``train.parallel``. Build optimizers and averages
+    afterwards: FSDP replaces the parameters by shards.
+
+    Args:
+        loss: with the model inside.
+        blocks: of the model, sharded one by one.
+        world: the ranks.
+        parallel: ddp or fsdp.
+    """
     if parallel == "fsdp":
-        _shard(loss, world)
+        _shard(loss, blocks, world)
         return loss
     return _replicated(loss)
 
@@ -192,16 +241,30 @@ def _replicated(module: nn.Module) -> nn.Module:
         )
 
 
-def _shard(loss: StepLoss, world: World) -> None:
+def _shard(loss: nn.Module, blocks: Iterable[nn.Module], world: World) -> None:
     """Shard block by block, then the rest. Weights are gathered in fp32 and autocast rounds the
     same values as under DDP: gathering in bf16 would also round norm gains and MDTv2's tables."""
     mesh = init_device_mesh(next(loss.parameters()).device.type, (world.size,))
     # Torch warns of blocks that return views: in-place changes of them would break its hook. No
     # denoiser changes a block's output in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
-    for block in loss.model.denoiser.blocks:
+    for block in blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(loss, mesh=mesh)
+
+
+def gradient_sync(loss: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+    """Context of a micro-batch that averages gradients over the ranks only with the last one.
+
+    Args:
+        loss: of :func:`wrap_parallel`, or of a single process.
+        last: whether this is the last micro-batch of the step.
+    """
+    if isinstance(loss, FSDPModule):
+        loss.set_requires_gradient_sync(last)
+    if last or not isinstance(loss, DistributedDataParallel):
+        return nullcontext()
+    return loss.no_sync()
 
 
 def _current() -> World:
