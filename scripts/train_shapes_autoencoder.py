@@ -14,7 +14,8 @@ from pippin.cli.autoencoder import TrainAutoencoderCommand, _finish, training_ba
 from pippin.data.config import CropConfig, ShapesConfig
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
-from pippin.encoders.training import AutoencoderTrainer
+from pippin.training.autoencoder import AutoencoderTrainer
+from pippin.training.ema import EMA
 
 
 def main(folder: Path) -> None:
@@ -38,7 +39,7 @@ def main(folder: Path) -> None:
     trainer = AutoencoderTrainer(command.train, folder / "run", resume=False)
     start = Autoencoder.load(AutoencoderConfig(), device="cpu").network.state_dict()
     trainer.network.load_state_dict(start)
-    trainer.average = {n: p.detach().clone() for n, p in trainer.network.named_parameters()}
+    trainer.ema = EMA(trainer.network, trainer.ema.half_life)
     trainer.train(
         lambda seen: training_batches(command, seen),
         lambda images, figures: print(images, figures, flush=True),

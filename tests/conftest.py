@@ -16,3 +16,13 @@ torch.set_num_threads(1)
 def inception_file(tmp_path_factory):
     """File of random Inception weights."""
     return write_inception(tmp_path_factory.mktemp("inception") / "random.pth")
+
+
+@pytest.fixture
+def images():
+    """Twelve two-coloured images of 16 pixels."""
+    draws = torch.Generator().manual_seed(1)
+    colours = torch.randint(0, 256, (12, 2, 3, 1, 1), generator=draws)
+    edge = torch.randint(4, 12, (12, 1, 1, 1), generator=draws)
+    left = torch.arange(16).view(1, 1, 1, 16) < edge
+    return torch.where(left, colours[:, 0], colours[:, 1]).expand(-1, -1, 16, -1).to(torch.uint8)

@@ -25,7 +25,6 @@ from pippin.data.import_sources import FileShard
 from pippin.data.manifest import MANIFEST, Manifest, check_shards, load_manifest
 from pippin.data.shards import shard_fault
 from pippin.encoders.autoencoder import Autoencoder
-from pippin.encoders.run_state import load_state
 from pippin.evaluation.reference import load_statistics
 from pippin.run.components import Parts
 from pippin.run.folder import RunFolder
@@ -44,6 +43,7 @@ from pippin.system.formats import (
     write_versioned_json,
 )
 from pippin.system.tensors import save_tensors
+from pippin.training.autoencoder_state import load_state
 
 SAMPLES = Path(__file__).parent / "formats"
 VERSIONS = sorted(path.name for path in SAMPLES.iterdir())

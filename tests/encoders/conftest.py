@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tiny autoencoder with random weights, and simple images."""
+"""A tiny autoencoder with random weights."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL
-
-from pippin.types import Images
 
 
 @pytest.fixture
@@ -30,13 +28,3 @@ def published(network: AutoencoderKL, tmp_path: Path) -> Path:
     """Folder in diffusers' format."""
     network.save_pretrained(tmp_path / "published")
     return tmp_path / "published"
-
-
-@pytest.fixture
-def images() -> Images:
-    """Twelve two-coloured images of 16 pixels."""
-    draws = torch.Generator().manual_seed(1)
-    colours = torch.randint(0, 256, (12, 2, 3, 1, 1), generator=draws)
-    edge = torch.randint(4, 12, (12, 1, 1, 1), generator=draws)
-    left = torch.arange(16).view(1, 1, 1, 16) < edge
-    return torch.where(left, colours[:, 0], colours[:, 1]).expand(-1, -1, 16, -1).to(torch.uint8)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from power_cut import each_state, final_states, recorded
 
-from pippin.encoders.run_state import RunState, load_state, save_state
+from pippin.training.autoencoder_state import RunState, load_state, save_state
 from pippin.training.checkpoint import (
     Checkpoint,
     load_checkpoint,

@@ -16,7 +16,7 @@ from pippin.system.secrets import redact
 from pippin.system.terminal import print_text, progress_hidden
 
 if TYPE_CHECKING:
-    from pippin.encoders.training import AutoencoderTrainer
+    from pippin.training.autoencoder import AutoencoderTrainer
     from pippin.types import Images
 
 USAGE = """usage: pippin autoencoder train [--out DIR] [options]
@@ -87,11 +87,11 @@ def _print(figures: dict[str, Any]) -> None:
 def _train(command: TrainAutoencoderCommand, again: str) -> int:
     """Train until the end or a signal, then measure and save. Returns the exit code."""
     from pippin.cli.main import RESUMABLE
-    from pippin.encoders.run_state import STATE_FILE
     from pippin.encoders.source import WEIGHTS_FILE
     from pippin.system.files import remove_temporary_files
     from pippin.system.lock import folder_lock
     from pippin.system.signals import TrainingStoppedError
+    from pippin.training.autoencoder_state import STATE_FILE
 
     check_squares(command.data, "pippin autoencoder")
     resuming = command.resume and (command.out / "run" / STATE_FILE).exists()
@@ -117,7 +117,7 @@ def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
     from rich.progress import Progress, TimeRemainingColumn
 
     from pippin.data.factory import build_source
-    from pippin.encoders.training import CONTENT, AutoencoderTrainer
+    from pippin.training.autoencoder import CONTENT, AutoencoderTrainer
 
     data = {f"data.{name}": value for name, value in protocol(command.data).items()}
     if isinstance(command.data, ImagesConfig):

@@ -53,6 +53,12 @@ class StepRecord:
     """Whether rank 0 of several failed to save a checkpoint."""
 
 
+def reaches(images_seen: int, batch_size: int, every: int) -> bool:
+    """Whether the step that ended at ``images_seen`` reached or passed a multiple of ``every``;
+    0 = never."""
+    return every > 0 and images_seen // every > max(0, images_seen - batch_size) // every
+
+
 Hook = Callable[[StepRecord], None]
 """Called with the record of each step, such as a progress bar."""
 

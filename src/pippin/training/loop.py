@@ -26,7 +26,7 @@ from pippin.training.checkpoint import load_checkpoint
 from pippin.training.checkpoint_saver import Saver
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA, averaged_model, half_life_images
-from pippin.training.log import Hook, Monitor, RunLog, StepRecord
+from pippin.training.log import Hook, Monitor, RunLog, StepRecord, reaches
 from pippin.training.optimizer import build_optimizers, lr_multiplier, set_learning_rates
 from pippin.training.prefetch import Prefetcher
 from pippin.training.trainer_state import restore_state, save_state
@@ -45,10 +45,7 @@ Shape = tuple[int, ...]
 
 def untimed(part: str) -> AbstractContextManager[None]:
     """Context of a part of a step when nothing measures it."""
-    return _UNTIMED
-
-
-_UNTIMED = nullcontext()
+    return nullcontext()
 
 
 class Trainer:
@@ -158,8 +155,9 @@ class Trainer:
             TrainingStoppedError: SIGINT, SIGTERM or SIGUSR2, after a checkpoint.
         """
         self.model.train()
-        prefetcher, self._stop = Prefetcher(iter(batches), self._computing), StopRequest()
+        self._stop = StopRequest()
         with self._stop, self._saver.completed_on_error(but=TrainingStoppedError):
+            prefetcher = Prefetcher(iter(batches), self._computing)
             while not self.finished:
                 self._saver.check()
                 batch, waited = prefetcher.take()
@@ -317,8 +315,7 @@ class Trainer:
 
     def passed(self, images: int) -> bool:
         """Whether the last step reached or passed a multiple of ``images``; 0 = never."""
-        before = max(0, self.images_seen - self.config.batch_size)
-        return images > 0 and self.images_seen // images > before // images
+        return reaches(self.images_seen, self.config.batch_size, images)
 
     def _log(self, record: StepRecord, log: RunLog | None) -> None:
         """Write the means since the last line, every ``log_every`` images and at the end."""

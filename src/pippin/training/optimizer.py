@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Optimizers, learning-rate schedule in images seen, and optimizer state as named tensors."""
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +38,17 @@ def _adam(parameters: list[nn.Parameter], config: TrainConfig) -> Optimizer:
     )
 
 
+def schedule_position(
+    step: int, *, images: int, batch_size: int, lr_at: Literal["middle", "end"]
+) -> tuple[float, int]:
+    """Images at which a step reads its learning rates, and the length of the run in images. By
+    ``train.lr_at`` that is the middle of the step in a run of full batches, or the end of the step
+    in a run of exactly ``images``."""
+    if lr_at == "end":
+        return (step + 1) * batch_size, images
+    return (step + 0.5) * batch_size, math.ceil(images / batch_size) * batch_size
+
+
 def lr_multiplier(config: TrainConfig, step: int) -> float:
     """Multiplier of the learning rates in a step: linear warm-up, constant, then linear decay to 0
     over the last ``decay_share`` of the run.
@@ -48,11 +61,9 @@ def lr_multiplier(config: TrainConfig, step: int) -> float:
         config: length and schedule.
         step: index, from 0.
     """
-    seen: float = (step + 1) * config.batch_size
-    length = config.images
-    if config.lr_at == "middle":
-        seen = (step + 0.5) * config.batch_size
-        length = config.total_steps * config.batch_size
+    seen, length = schedule_position(
+        step, images=config.images, batch_size=config.batch_size, lr_at=config.lr_at
+    )
     warmup = seen / config.warmup_images if config.warmup_images else 1.0
     remaining = 1 - seen / length
     decay = remaining / config.decay_share if config.decay_share else 1.0
@@ -82,8 +93,11 @@ def restore_optimizers(
     slots = sorted({key.split("/", 1)[0] for key in tensors})
     for name, parameter, optimizer in _named_parameters(model, optimizers):
         state = {slot: tensors[f"{slot}/{name}"] for slot in slots if f"{slot}/{name}" in tensors}
-        optimizer.state[parameter] = {  # fused Adam needs its step count there too
+        fused = optimizer.defaults.get("fused")
+        optimizer.state[parameter] = {
             slot: shard_like(value.to(parameter.device), parameter)
+            if value.ndim or fused
+            else value  # a step count, which only fused Adam keeps beside the parameter
             for slot, value in state.items()
         }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training state of an autoencoder run, written atomically with a checksum."""
+"""Training state of an autoencoder run in one file, written atomically with a checksum."""
 
 import json
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from torch import Tensor
 from pippin.system.formats import FormatError, check_versioned_json, with_checksum
 from pippin.system.json_text import parse_json
 from pippin.system.tensors import save_tensors, typed_digest
+from pippin.training.checkpoint import Checkpoint
 
 STATE_FILE = "state.safetensors"
 KIND = "autoencoder training"
@@ -28,6 +29,34 @@ class RunState:
 
     tensors: dict[str, Tensor]
     position: dict[str, Any]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> "RunState":
+        """State of a checkpoint, under the names of the file."""
+        tensors = {
+            **{f"network/{name}": value for name, value in checkpoint.model.items()},
+            **{f"average/{name}": value for name, value in checkpoint.ema.items()},
+        }
+        for key, value in checkpoint.optimizer.items():
+            slot, name = key.split("/", 1)
+            tensors[f"optimizer/{name}/{slot}"] = value
+        return cls(tensors=tensors, position=checkpoint.state)
+
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint of :meth:`of`."""
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+        for key, value in self.tensors.items():
+            part, name = key.split("/", 1)
+            if part == "optimizer":
+                parameter, slot = name.rsplit("/", 1)
+                name = f"{slot}/{parameter}"
+            parts[part][name] = value
+        return Checkpoint(
+            model=parts["network"],
+            ema=parts["average"],
+            optimizer=parts["optimizer"],
+            state=self.position,
+        )
 
 
 def save_state(folder: Path, state: RunState) -> None:

@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from pippin.encoders.config import AutoencoderTrainConfig
-from pippin.encoders.run_state import STATE_FILE, RunState, load_state, save_state
-from pippin.encoders.training import (
+from pippin.system.lines import read_lines
+from pippin.system.signals import TrainingStoppedError
+from pippin.training.autoencoder import (
     AutoencoderTrainer,
     Batches,
     build_network,
     lr_multiplier,
 )
-from pippin.system.lines import read_lines
-from pippin.system.signals import TrainingStoppedError
+from pippin.training.autoencoder_state import STATE_FILE, RunState, load_state, save_state
 from pippin.types import Images
 
 CONFIG = AutoencoderTrainConfig(

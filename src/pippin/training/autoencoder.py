@@ -2,13 +2,15 @@
 """Training of a small KL autoencoder on any images.
 
 Progress is counted in images. A killed run resumes from the last checkpoint with bit-identical
-results, because data and noise are keyed by position.
+results, because data and noise are keyed by position. Schedule, EMA, state of optimizers, log and
+stop are those of :mod:`pippin.training.loop`; the loss, the cosine and the state file are its own.
 """
 
 import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +23,21 @@ from pippin.config import legacy_defaults, protocol
 from pippin.encoders.config import AutoencoderTrainConfig
 from pippin.encoders.loss import autoencoder_loss
 from pippin.encoders.pixels import to_pixels
-from pippin.encoders.run_state import STATE_FILE, RunState, load_state, save_state
 from pippin.muon import Muon
 from pippin.rng import generator, normal
-from pippin.system.device import resolve_device
+from pippin.system.device import autocast, resolve_device
 from pippin.system.files import remove_temporary_files
 from pippin.system.fsync import make_folder
-from pippin.system.lines import append_lines, keep_lines
 from pippin.system.running_means import RunningMeans
 from pippin.system.signals import StopRequest, TrainingStoppedError
+from pippin.training.autoencoder_state import STATE_FILE, RunState, load_state, save_state
+from pippin.training.ema import EMA
+from pippin.training.log import RunLog, reaches
+from pippin.training.optimizer import schedule_position, set_learning_rates
+from pippin.training.trainer_state import restore_state
+from pippin.training.trainer_state import save_state as capture
 from pippin.types import Images
 
-LOG_FILE = "log.jsonl"
 CONTENT = "data.content"
 """Key of the hash of the images among the data settings."""
 PATH_SETTINGS = ("data.path", "data.metadata")
@@ -65,16 +70,11 @@ def build_network(config: AutoencoderTrainConfig) -> AutoencoderKL:
 
 
 def lr_multiplier(config: AutoencoderTrainConfig, step: int) -> float:
-    """Learning-rate multiplier of a step: linear warm-up, then a cosine decay to zero.
-
-    ``config.lr_at`` sets the position within the step and the length, as in
-    :func:`pippin.training.optimizer.lr_multiplier`.
-    """
-    seen: float = (step + 1) * config.batch_size
-    length = config.images
-    if config.lr_at == "middle":
-        seen = (step + 0.5) * config.batch_size
-        length = math.ceil(config.images / config.batch_size) * config.batch_size
+    """Learning-rate multiplier of a step: linear warm-up, then a cosine decay to zero, at the
+    position of :func:`pippin.training.optimizer.schedule_position`."""
+    seen, length = schedule_position(
+        step, images=config.images, batch_size=config.batch_size, lr_at=config.lr_at
+    )
     if seen < config.warmup_images:
         return seen / config.warmup_images
     progress = (seen - config.warmup_images) / max(1, length - config.warmup_images)
@@ -116,9 +116,8 @@ class AutoencoderTrainer:
         self.config, self.folder, self.data = config, folder, dict(data or {})
         self.network = build_network(config).to(resolve_device(config.device)).train()
         self.device = next(self.network.parameters()).device
-        self.average = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.optimizers = build_optimizers(self.network, config)
-        self.peak_rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
+        self.ema = EMA(self.network, config.ema_share * config.images)
         self.step_count = 0
         self.log_means = RunningMeans()
         make_folder(folder)
@@ -131,12 +130,6 @@ class AutoencoderTrainer:
                     "another --out"
                 )
             self._restore(state)
-        keep_lines(folder / LOG_FILE, self._is_logged_before_now)
-
-    def _is_logged_before_now(self, line: dict[str, Any]) -> bool:
-        """True if a log line belongs to the state; a line without an image count is damaged."""
-        images = line.get("images")
-        return isinstance(images, int) and images <= self.images_seen
 
     @property
     def images_seen(self) -> int:
@@ -150,37 +143,32 @@ class AutoencoderTrainer:
             FloatingPointError: loss or gradient is not finite; the last checkpoint is kept.
             TrainingStoppedError: SIGINT or SIGTERM, after a checkpoint.
         """
-        stream = batches(self.images_seen)
-        with StopRequest() as stop:
+        stream, log = batches(self.images_seen), RunLog(self.folder, self.images_seen)
+        start, first = time.perf_counter(), self.images_seen
+        with closing(log), StopRequest() as stop:
             while self.images_seen < self.config.images:
-                self._train_until_log(stream, report, stop)
+                self.log_means.add(self.step(next(stream)))
+                if self._due(self.config.log_every):
+                    speed = (self.images_seen - first) / (time.perf_counter() - start)
+                    line = {**self.log_means.take(), "images_per_second": speed}
+                    log.write(self.images_seen, **line)  # before a checkpoint of the same step
+                    report(self.images_seen, line)
+                    start, first = time.perf_counter(), self.images_seen
+                if self._due(self.config.checkpoint_every) or stop.signal is not None:
+                    self.save()
+                if stop.signal is not None:
+                    raise TrainingStoppedError(stop.signal, self.folder / STATE_FILE)
 
-    def _train_until_log(
-        self, stream: Iterator[Images], report: Report, stop: StopRequest
-    ) -> None:
-        """Train to the next log line; the line precedes a checkpoint of the same step."""
-        start, first, logged = time.perf_counter(), self.images_seen, False
-        while not logged:
-            self.log_means.add(self._step(next(stream)))
-            logged = self._crossed(self.config.log_every)
-            if logged:
-                self._log((self.images_seen - first) / (time.perf_counter() - start), report)
-            if self._crossed(self.config.checkpoint_every) or stop.signal is not None:
-                self.save()
-            if stop.signal is not None:
-                raise TrainingStoppedError(stop.signal, self.folder / STATE_FILE)
+    def step(self, images: Images) -> dict[str, float]:
+        """Take one step; returns the values of a log line.
 
-    def _log(self, images_per_second: float, report: Report) -> None:
-        """Write and report the means since the last line."""
-        line = {**self.log_means.take(), "images_per_second": images_per_second}
-        append_lines(self.folder / LOG_FILE, [{"images": self.images_seen, **line}])
-        report(self.images_seen, line)
-
-    def _step(self, images: Images) -> dict[str, float]:
+        Raises:
+            FloatingPointError: see :meth:`train`; nothing is changed.
+        """
         config = self.config
         pixels = to_pixels(images.to(self.device)).contiguous(memory_format=torch.channels_last)
         noise = normal(self._latent_shape(pixels), "posterior", config.seed, self.step_count)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with autocast(self.device, config.precision):
             loss = autoencoder_loss(
                 self.network,
                 pixels,
@@ -196,11 +184,11 @@ class AutoencoderTrainer:
         total, gradient_norm, pixel, kl, scale = terms.tolist()
         self._check_finite(total, gradient_norm)
         multiplier = lr_multiplier(config, self.step_count)
-        for optimizer, peak in zip(self.optimizers, self.peak_rates, strict=True):
-            optimizer.param_groups[0]["lr"] = multiplier * peak
+        set_learning_rates(self.optimizers, multiplier)
+        for optimizer in self.optimizers:
             optimizer.step()
         self.step_count += 1
-        self._update_average()
+        self.ema.update(self.network, batch_size=config.batch_size, images_seen=self.images_seen)
         return {"pixel": pixel, "kl": kl, "scale": scale, "rate_share": multiplier}
 
     def _check_finite(self, loss: float, norm: float) -> None:
@@ -214,53 +202,33 @@ class AutoencoderTrainer:
             "folder with lower learning rates"
         )
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        """Update the EMA: average <- d average + (1 - d) weights; the half-life grows at first."""
-        half_life = min(self.config.ema_share * self.config.images, 0.1 * self.images_seen)
-        weight = 1 - 0.5 ** (self.config.batch_size / half_life)
-        torch._foreach_lerp_(
-            list(self.average.values()), [p.detach() for p in self.network.parameters()], weight
-        )
-
     def ema_network(self) -> AutoencoderKL:
         """Copy of the network with EMA weights, the result of the run."""
         network = build_network(self.config).to(self.device).eval()
-        network.load_state_dict(self.average)
+        network.load_state_dict(self.ema.weights)
         return network
 
     def save(self) -> None:
         """Save the training state."""
-        tensors: dict[str, Tensor] = {
-            **{f"network/{name}": p for name, p in self.network.named_parameters()},
-            **{f"average/{name}": p for name, p in self.average.items()},
-        }
-        for name, state in self._optimizer_states():
-            tensors |= {f"optimizer/{name}/{key}": value for key, value in state.items()}
         position = {
             "step_count": self.step_count,
             "config": self._protocol(),
             "data": _plain(self.data),
             "log_means": self.log_means.state_dict(),
         }
-        save_state(self.folder, RunState(tensors=tensors, position=position))
+        averages = {"ema": self.ema}
+        checkpoint = capture(
+            self.network, averages, self.optimizers, position, keep=True, apart=False
+        )
+        save_state(self.folder, RunState.of(checkpoint))
 
-    @torch.no_grad()
     def _restore(self, state: RunState) -> None:
         self._refuse_change(state.position)
         self.step_count = state.position["step_count"]
         if "log_means" in state.position:  # absent from states of older versions
             self.log_means.load_state_dict(state.position["log_means"])
-        for name, parameter in self.network.named_parameters():
-            parameter.copy_(state.tensors[f"network/{name}"])
-            self.average[name].copy_(state.tensors[f"average/{name}"])
-        for name, optimizer_state in self._optimizer_states():
-            prefix = f"optimizer/{name}/"
-            for key in [key for key in state.tensors if key.startswith(prefix)]:
-                value = state.tensors[key]  # Adam keeps its step count, a scalar, on the CPU
-                optimizer_state[key.removeprefix(prefix)] = (
-                    value.to(self.device) if value.ndim else value
-                )
+        place, averages = self.folder / STATE_FILE, {"ema": self.ema}
+        restore_state(state.checkpoint(), place, self.network, averages, self.optimizers)
 
     def _refuse_change(self, recorded: dict[str, Any]) -> None:
         """Reject settings that differ from those of the state, and name all of them."""
@@ -280,13 +248,6 @@ class AutoencoderTrainer:
                 f"resume with the recorded ones, or choose another --out{images}"
             )
 
-    def _optimizer_states(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Optimizer state of each parameter, by name."""
-        names = {parameter: name for name, parameter in self.network.named_parameters()}
-        for optimizer in self.optimizers:
-            for parameter in optimizer.param_groups[0]["params"]:
-                yield names[parameter], optimizer.state[parameter]
-
     def _protocol(self) -> dict[str, Any]:
         return {f"train.{name}": value for name, value in _plain(protocol(self.config)).items()}
 
@@ -295,12 +256,10 @@ class AutoencoderTrainer:
         batch, _, height, width = pixels.shape
         return batch, self.config.latent_channels, height // factor, width // factor
 
-    def _crossed(self, every: int) -> bool:
-        """True if the last step reached a multiple of ``every``, or the end of the run."""
-        before = self.images_seen - self.config.batch_size
-        return self.images_seen // every > before // every or (
-            self.images_seen >= self.config.images
-        )
+    def _due(self, every: int) -> bool:
+        """Whether the last step reached a multiple of ``every``, or the end of the run."""
+        ended = self.images_seen >= self.config.images
+        return ended or reaches(self.images_seen, self.config.batch_size, every)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
