@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters in the names of metrics: how each is written, read, and put into words."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from pippin.evaluation.control_words import (
+    PROBED_CONTROLS,
+    control_in_sentence,
+    control_label,
+)
+
+_NUMBER = r"-?[0-9.]+(?:e[+-]?[0-9]+)?"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One placeholder of a metric's name; this one stands for any word."""
+
+    optional: ClassVar[bool] = False
+    """True if a name may lack it; its value is then that of the empty text."""
+    examples: tuple[Any, ...] = ()
+    """Values that lists of names contain."""
+    listed_in: str = ""
+    """Setting of the evaluation that must contain the value; empty = none."""
+
+    def regex(self) -> str:
+        """Regular expression of the text in a name."""
+        return r"\w+"
+
+    def parse(self, text: str) -> Any:
+        """Value of a text that matches the expression.
+
+        Raises:
+            ValueError: the text is no value after all.
+        """
+        return text
+
+    def render(self, value: Any) -> str:
+        """Text of a value in a name."""
+        return str(value)
+
+    def label(self, value: Any) -> str:
+        """Text of a value in a label."""
+        return self.render(value)
+
+    def sentence(self, value: Any) -> str:
+        """Text of a value within a sentence."""
+        return self.label(value)
+
+    def setting(self, value: Any) -> str:
+        """Setting of the evaluation that must contain this value; empty = none."""
+        return self.listed_in
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlName(Parameter):
+    """Name of a control field; labels and sentences use the field's words."""
+
+    examples: tuple[Any, ...] = PROBED_CONTROLS
+
+    def label(self, value: Any) -> str:
+        """Label of the field."""
+        return control_label(value)
+
+    def sentence(self, value: Any) -> str:
+        """The field within a sentence."""
+        return control_in_sentence(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureName(Parameter):
+    """Feature network; one read from an unofficial file has the beginning of the file's hash."""
+
+    examples: tuple[Any, ...] = ("efflite0", "inception", "dinov2")
+
+    def regex(self) -> str:
+        """A word with dots and hyphens."""
+        return r"[\w.-]+"
+
+
+def network_of(features: str) -> str:
+    """Kind of network: ``inception`` of ``inception-ab12cd34``, the network of another file."""
+    return features.partition("-")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Parameter):
+    """A number, as the format ``g`` writes it."""
+
+    def regex(self) -> str:
+        """Digits, a point, a sign, an exponent."""
+        return _NUMBER
+
+    def parse(self, text: str) -> float:
+        """The number."""
+        return float(text)
+
+    def render(self, value: Any) -> str:
+        """The number with up to six digits."""
+        return f"{value:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Parameter):
+    """One of the words in ``examples``."""
+
+    def regex(self) -> str:
+        """Any of the words."""
+        return "|".join(self.examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suffix(Parameter):
+    """A space and one of the words in ``examples``, or nothing: the empty value."""
+
+    optional: ClassVar[bool] = True
+
+    def regex(self) -> str:
+        """A space and a word, or nothing."""
+        return f"(?: (?:{'|'.join(filter(None, self.examples))}))?"
+
+    def parse(self, text: str) -> str:
+        """The word without the space."""
+        return text.strip()
+
+    def render(self, value: Any) -> str:
+        """A space and the word, or nothing."""
+        return f" {value}" if value else ""
+
+    def setting(self, value: Any) -> str:
+        """Only a word must be listed."""
+        return self.listed_in if value else ""
+
+
+class CurvePosition(NamedTuple):
+    """Position of a point on a curve of drift against effect."""
+
+    along: Literal["size", "beta"]
+    """size: small original size of the pairs, in pixels; beta: scale of control guidance."""
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position(Parameter):
+    """Position on a curve; None for a measure without a curve."""
+
+    optional: ClassVar[bool] = True
+    examples: tuple[Any, ...] = (None,)
+
+    def regex(self) -> str:
+        """``at 24`` for a size, ``at beta 2`` for a guidance scale, or nothing."""
+        return f"(?: at (?:beta )?{_NUMBER})?"
+
+    def parse(self, text: str) -> CurvePosition | None:
+        """The position."""
+        words = text.split()
+        if not words:
+            return None
+        return CurvePosition("beta" if "beta" in words else "size", float(words[-1]))
+
+    def render(self, value: Any) -> str:
+        """Inverse of :meth:`parse`."""
+        if value is None:
+            return ""
+        return f" at {'beta ' if value.along == 'beta' else ''}{value.value:g}"
+
+    def setting(self, value: Any) -> str:
+        """The list of sizes or of scales."""
+        if value is None:
+            return ""
+        return {"size": "size_curve", "beta": "control_scales"}[value.along]

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Registry of metrics: pippin's, and those that a program declares.
+
+The modules of :mod:`pippin.evaluation.metrics` are imported on first use, so a file there needs no
+entry in any table.
+"""
+
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TypeVar
+
+from pippin.config import ConfigError
+from pippin.evaluation import metrics
+from pippin.evaluation.metric import Metric, MetricKind, undeclared
+
+Kind = TypeVar("Kind", bound=MetricKind)
+NEAR = 4
+"""Largest number of suggestions for a misspelled name."""
+
+_DECLARED: dict[str, MetricKind] = {}
+
+
+def declare_metric(kind: Kind) -> Kind:
+    """Register a kind of metrics in this process, and return it.
+
+    Reports then have its words, and studies may declare its metrics. A second declaration of the
+    same name, as in a notebook, replaces the first.
+
+    Raises:
+        ConfigError: a metric of another kind has one of the names.
+    """
+    for metric in kind.examples():
+        for other in _DECLARED.values():
+            if other.name != kind.name and other.match(metric.name):
+                raise ConfigError(
+                    f"metric {kind.name!r}: {metric.name!r} is the name of a metric already "
+                    f"({other.name!r}); choose another name"
+                )
+    _DECLARED[kind.name] = kind
+    _find.cache_clear()
+    return kind
+
+
+def metric_kinds() -> tuple[MetricKind, ...]:
+    """Every declared kind."""
+    _import_shipped()
+    return tuple(_DECLARED.values())
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of a name; one of kind :data:`pippin.evaluation.metric.OTHER` if none has it."""
+    _import_shipped()
+    return _find(name)
+
+
+def near_names(name: str) -> list[str]:
+    """Declared names that a misspelled one may stand for, the most similar first."""
+    known = [metric.name for kind in metric_kinds() for metric in kind.examples()]
+    longer = sorted((entry for entry in known if entry.startswith(name)), key=len)
+    return (longer or get_close_matches(name, known, n=NEAR, cutoff=0.5))[:NEAR]
+
+
+@cache
+def _find(name: str) -> Metric:
+    matches = (kind.match(name) for kind in _DECLARED.values())
+    return next(filter(None, matches), undeclared(name))
+
+
+@cache
+def _import_shipped() -> None:
+    """Import the declarations of :mod:`pippin.evaluation.metrics`."""
+    for module in iter_modules(metrics.__path__):
+        import_module(f"{metrics.__name__}.{module.name}")
