@@ -21,6 +21,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,6 +38,8 @@ from pippin.evaluation.alignment import RANKS, caption_ranks, fit_ridge
 from pippin.evaluation.features import Features, build_features, extract
 from pippin.evaluation.folder import image_batches, read_image
 from pippin.evaluation.measure import Measure, mean_measure
+from pippin.evaluation.metric import MetricKind
+from pippin.evaluation.metrics.captions import SHUFFLED
 from pippin.rng import permutation
 from pippin.run.evaluate import run_protocol, with_fingerprints, write_results
 from pippin.run.load import LoadedRun, load_run
@@ -46,6 +49,22 @@ from pippin.types import Images
 COLOUR = re.compile(rf"\b({COLOURS})\b")
 SIDE, LABEL, GAP = 64, 190, 3
 """Pixels of the sheet: side of an image, width of a row's label, gap between images."""
+
+
+_PAIRS = partial(
+    MetricKind,
+    unit="share",
+    better=lambda metric: "neither" if metric.value("shuffled") else "higher",
+    parameters={"shuffled": SHUFFLED},
+)
+PAIR_RECALL = _PAIRS(
+    name="pair R@{at}{shuffled}",
+    description="Share of samples whose own caption is among the nearest k of all new pairs.",
+)
+RIGHT_ATTRIBUTE = _PAIRS(
+    name="right attribute{shuffled}",
+    description="Share of samples nearer to their own caption than to every trained one.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,24 +109,23 @@ def measures_of(
     vectors: dict[str, Tensor],
     answers: Int[Tensor, " images"],
     *,
-    suffix: str = "",
+    shuffled: bool = False,
     **settings: object,
 ) -> list[Measure]:
     """R@k and right attribute of images whose own captions are those of ``pairs[answers]``."""
     texts = torch.stack([vectors[pair.caption] for pair in pairs])
     ranks = caption_ranks(predicted, texts, answers)
-    found = {f"pair R@{k}": ranks < k for k in RANKS[:2]}
-    found["right attribute"] = _right_attribute(predicted, pairs, vectors, answers)
+    floor = "shuffled" if shuffled else ""
+    found = {PAIR_RECALL(at=k, shuffled=floor): ranks < k for k in RANKS[:2]}
+    found[RIGHT_ATTRIBUTE(shuffled=floor)] = _right_attribute(predicted, pairs, vectors, answers)
     return [
         mean_measure(
-            f"{name}{suffix}",
+            metric,
             _by_caption(values, answers, len(pairs)),
             seed=0,
-            unit="share",
-            better="neither" if suffix else "higher",
             **settings,
         )
-        for name, values in found.items()
+        for metric, values in found.items()
     ]
 
 
@@ -205,13 +223,13 @@ def main() -> int:
     for features, own, subject, content in sides:
         predicted = ridge(features.values)
         shuffled = own[permutation(len(own), "subset", 0, "shuffled")]
-        for truths, suffix in ((own, ""), (shuffled, " shuffled")):
+        for truths, is_floor in ((own, False), (shuffled, True)):
             measures += measures_of(
                 predicted,
                 pairs,
                 vectors,
                 truths,
-                suffix=suffix,
+                shuffled=is_floor,
                 subject=subject,
                 protocol=content,
             )

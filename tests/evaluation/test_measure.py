@@ -12,10 +12,12 @@ from pippin.evaluation.measure import (
     mean_measure,
     percentile_interval,
 )
+from pippin.evaluation.metric import MetricKind
 
 
 def measure_of(values: torch.Tensor, name: str = "loss") -> Measure:
-    return mean_measure(name, values, seed=3, unit="", better="lower")
+    kind = MetricKind(name=name, description="", better="lower")
+    return mean_measure(kind(), values, seed=3)
 
 
 def test_bootstrap_interval_has_the_width_of_the_standard_error():

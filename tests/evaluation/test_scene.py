@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from pippin.evaluation.alignment import wilson
+from pippin.evaluation.metric_registry import find_metric
 from pippin.evaluation.scene.measures import accuracy_measures
 from pippin.evaluation.scene.reader import DetectedObject, Reading
 from pippin.evaluation.scene.score import StatedObject, Statement, agreement
-from pippin.study.glossary import term
 
 PLACES = [(1 / 6, 1 / 6), (1 / 2, 1 / 6), (5 / 6, 1 / 6), (1 / 6, 1 / 2), (1 / 2, 1 / 2)]
 
@@ -145,7 +145,8 @@ def test_the_floor_exchanges_statements():
 
 def test_accuracies_have_words():
     for name in ("accuracy colour", "accuracy all short", "accuracy relation shuffled"):
-        result = term(name)
-        assert result.text and result.group == "samples"
-    assert [term(f"accuracy all{rest}").leads for rest in ("", " long", " shuffled")] == [1, 0, 0]
-    assert "long" in term("accuracy all long").text
+        result = find_metric(name)
+        assert result.description and result.group == "samples"
+    leading = [find_metric(f"accuracy all{rest}").leads for rest in ("", " long", " shuffled")]
+    assert leading == [True, False, False]
+    assert "long" in find_metric("accuracy all long").description

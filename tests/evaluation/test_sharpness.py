@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pippin.evaluation.appearance import blur_to, log_sharpness
-from pippin.evaluation.sharpness import SharpnessMeter
+from pippin.evaluation.image_meter import ImageMeter
+from pippin.evaluation.metrics.sharpness import SHARPNESS
 
 
 def noise(count=6, side=32):
@@ -14,9 +15,10 @@ def noise(count=6, side=32):
 
 
 def measured(*batches):
-    meter = SharpnessMeter()
+    meter = ImageMeter([SHARPNESS])
     passed = list(meter.watch(iter(batches)))
-    return passed, meter.measure(seed=0)
+    (measure,) = meter.measures(seed=0)
+    return passed, measure
 
 
 def test_it_is_the_mean_over_all_images_and_changes_none():

@@ -9,6 +9,8 @@ import pytest
 from pippin.config import ConfigError, fingerprint
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.features import build_features
+from pippin.evaluation.metric_registry import find_metric
+from pippin.evaluation.metrics.sharpness import SHARPNESS
 from pippin.run import best_scale
 from pippin.run.best_request import (
     Candidate,
@@ -21,7 +23,7 @@ from pippin.run.best_scale import SEARCH_SEEDS
 from pippin.run.drift import Pairs
 from pippin.run.evaluate import (
     clean_features,
-    clean_sharpness,
+    clean_image_measures,
     evaluate_run,
     evaluation_prompts,
 )
@@ -31,7 +33,6 @@ from pippin.run.load import LoadedRun, load_run
 from pippin.run.sample_folder import read_manifest
 from pippin.sampling.config import ControlRequest
 from pippin.studies.demo import demo_study
-from pippin.study.glossary import term
 from pippin.study.run_execution import result_row
 from pippin.study.study import Study
 
@@ -87,7 +88,9 @@ def test_fd_chooses_and_sharpness_stands_beside(searched):
     assert found["best request"].unit == "px" and found["best request scale"].value == float(
         scale.split()[1]
     )
-    assert all(term(name).text and term(name).group == "samples" for name in found)
+    assert all(
+        find_metric(name).description and find_metric(name).group == "samples" for name in found
+    )
 
 
 def test_arms_that_chose_other_requests_can_still_be_compared(searched, recipe):
@@ -209,5 +212,5 @@ def test_an_evaluation_by_training_seed_keeps_its_samples(finished_run, tmp_path
 
 
 def test_sharpness_of_clean_held_out_images(run):
-    found = clean_sharpness(run.parts.data, run.recipe.evaluation)
+    (found,) = clean_image_measures(run.parts.data, run.recipe.evaluation, (SHARPNESS,))
     assert found.subject == "real" and found.n == len(run.parts.held_out_source)

@@ -152,9 +152,10 @@ def test_a_model_that_reads_one_control_is_probed_for_that_one(recipe, tmp_path)
 def test_results_keep_the_training_seed_beside_the_evaluations(recipe):
     from pippin.config import protocol
     from pippin.evaluation.measure import mean_measure
+    from pippin.evaluation.metrics.denoising import HELD_OUT_LOSS
     from pippin.run.evaluate import with_fingerprints
 
-    measure = mean_measure("x", torch.ones(3), seed=5, unit="", better="lower")
+    measure = mean_measure(HELD_OUT_LOSS(), torch.ones(3), seed=5)
     (line,) = with_fingerprints([measure], protocol(replace(recipe, seed=3)))
     assert line["protocol"]["seed"] == 3
     assert line["protocol"]["measure.seed"] == 5

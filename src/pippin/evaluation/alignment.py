@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pippin.evaluation.measure import NORMAL_95, Measure, Subject
+from pippin.evaluation.metrics.captions import CAPTION_RECALL
 
 RANKS = (1, 5, 10)
 STRENGTHS = tuple(10.0**power for power in range(-4, 5))
@@ -112,15 +113,13 @@ def retrieval_measures(
         share = float((ranks < k).double().mean())
         low, high = wilson(share, count)
         measures.append(
-            Measure(
-                name=f"caption R@{k}" + (" shuffled" if shuffled else ""),
-                value=share,
+            Measure.of(
+                CAPTION_RECALL(at=k, shuffled="shuffled" if shuffled else ""),
+                share,
                 low=low,
                 high=high,
                 interval_over="samples",
                 n=count,
-                unit="share",
-                better="neither" if shuffled else "higher",
                 subject=subject,
                 protocol=dict(protocol) | {"captions": num_captions},
             )

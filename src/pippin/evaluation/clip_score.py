@@ -30,6 +30,7 @@ from pippin.encoders.hub import (
 from pippin.encoders.text_checks import check_captions_matter, check_end, check_vocabulary
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.measure import Measure, Subject, mean_measure
+from pippin.evaluation.metrics.captions import CLIP_SCORE
 from pippin.rng import permutation
 from pippin.system.json_text import parse_json
 from pippin.types import Images, ImageStream
@@ -209,11 +210,11 @@ def score_measures(
             f"{len(texts)} captions"
         )
     order = permutation(len(texts), "subset", seed, "shuffled")
-    shared: dict[str, Any] = {"unit": "100 cos", "seed": seed, "subject": subject}
+    shared: dict[str, Any] = {"seed": seed, "subject": subject, "protocol": protocol}
     own, floor = clip_scores(images, texts), clip_scores(images, texts[order])
     return [
-        mean_measure("CLIP score", own, better="higher", protocol=protocol, **shared),
-        mean_measure("CLIP score shuffled", floor, better="neither", protocol=protocol, **shared),
+        mean_measure(CLIP_SCORE(), own, **shared),
+        mean_measure(CLIP_SCORE(shuffled="shuffled"), floor, **shared),
     ]
 
 

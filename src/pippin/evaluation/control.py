@@ -22,6 +22,7 @@ from pippin.evaluation.measure import (
     mean_measure,
     percentile_interval,
 )
+from pippin.evaluation.metrics.control import DRIFT, EXCESS_DRIFT
 from pippin.evaluation.perceptual import PairDistance
 from pippin.evaluation.probes import Effect, Probe
 from pippin.types import Images
@@ -69,12 +70,7 @@ def control_measures(
         generated_pairs = observe(probe, generated, distance)
         real_pairs = observe(probe, real, distance)
         measures += subject_measures(probe, generated_pairs, distance, seed, "arm")
-        protocol = _protocol(probe, distance)
-        measures.append(
-            _excess(
-                probe.name, generated_pairs.drift, real_pairs.drift, seed, distance.name, protocol
-            )
-        )
+        measures.append(_excess(probe, generated_pairs.drift, real_pairs.drift, distance, seed))
         measures += subject_measures(probe, real_pairs, distance, seed, "real")
     return measures
 
@@ -101,14 +97,13 @@ def subject_measures(
     subject: Subject,
 ) -> list[Measure]:
     """``drift NAME`` and ``effect NAME`` of the observation of one probe."""
-    drift = Effect(name="drift", values=observation.drift, unit=distance.name, better="lower")
+    drift = Effect(kind=DRIFT, values=observation.drift, unit=distance.name)
     return [
         mean_measure(
-            f"{effect.name} {probe.name}",
+            effect.kind(control=probe.name, position=probe.position),
             effect.values,
             seed=seed,
             unit=effect.unit,
-            better=effect.better,
             subject=subject,
             protocol=_protocol(probe, distance),
         )
@@ -118,24 +113,23 @@ def subject_measures(
 
 
 def _excess(
-    name: str, generated: Tensor, real: Tensor, seed: int, unit: str, protocol: dict[str, Any]
+    probe: Probe, generated: Tensor, real: Tensor, distance: PairDistance, seed: int
 ) -> Measure:
     """Generated minus real; the sets are resampled separately, since they show other images."""
-    name_of_measure = f"excess drift {name}"
+    metric = EXCESS_DRIFT(control=probe.name, position=probe.position)
     low, high = percentile_interval(
-        bootstrap_means(generated, seed, f"{name_of_measure} generated")
-        - bootstrap_means(real, seed, f"{name_of_measure} real")
+        bootstrap_means(generated, seed, f"{metric.name} generated")
+        - bootstrap_means(real, seed, f"{metric.name} real")
     )
-    return Measure(
-        name=name_of_measure,
-        value=float(generated.double().mean() - real.double().mean()),
+    return Measure.of(
+        metric,
+        float(generated.double().mean() - real.double().mean()),
         low=low,
         high=high,
         interval_over="samples",
         n=len(generated),
-        unit=unit,
-        better="lower",
-        protocol=protocol | {"seed": seed, "real_pairs": len(real)},
+        unit=distance.name,
+        protocol=_protocol(probe, distance) | {"seed": seed, "real_pairs": len(real)},
     )
 
 

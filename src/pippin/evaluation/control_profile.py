@@ -23,6 +23,7 @@ from torch import Tensor
 from pippin.control import CONTROL_FIELDS
 from pippin.evaluation.denoising import NoiseLevel
 from pippin.evaluation.measure import RESAMPLES, Measure, mean_measure, percentile_interval
+from pippin.evaluation.metrics.control_profile import PROFILE_CENTRE, PROFILE_POINT
 from pippin.rng import generator
 from pippin.types import ControlBatch
 
@@ -98,11 +99,9 @@ def profile_measures(
         return []
     level_measures = [
         mean_measure(
-            f"control profile {errors.field} at log-SNR {level.requested:g}",
+            PROFILE_POINT(control=errors.field, at=level.requested),
             added[:, column],
             seed=seed,
-            unit="x0-error",
-            better="neither",
             protocol=shared
             | {"log_snr": level.requested, "log_snr_reached": round(level.reached, 3)},
         )
@@ -112,20 +111,18 @@ def profile_measures(
     value = float(_centre(added.mean(0)[None], reached)[0])
     if math.isnan(value):  # no level has an added error
         return level_measures
-    name = f"control profile {errors.field} centre"
-    resampling = generator("subset", seed, "bootstrap", name)
+    metric = PROFILE_CENTRE(control=errors.field)
+    resampling = generator("subset", seed, "bootstrap", metric.name)
     rows = torch.randint(len(added), (RESAMPLES, len(added)), generator=resampling)
     resampled = _centre(torch.stack([added[row].mean(0) for row in rows]), reached)
     low, high = percentile_interval(resampled[~resampled.isnan()])
-    centre = Measure(
-        name=name,
-        value=value,
+    centre = Measure.of(
+        metric,
+        value,
         low=low,
         high=high,
         interval_over="samples",
         n=len(added),
-        unit="log-SNR",
-        better="neither",
         protocol=shared | {"seed": seed, "log_snrs": [level.requested for level in levels]},
     )
     return [centre, *level_measures]

@@ -19,6 +19,13 @@ from pippin.diffusion.config import PredictionType
 from pippin.diffusion.prediction import add_noise, to_x0_and_eps
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.evaluation.measure import Measure, Subject, mean_measure
+from pippin.evaluation.metric import Metric
+from pippin.evaluation.metrics.denoising import (
+    EPS_ERROR,
+    HELD_OUT_LOSS,
+    HELD_OUT_X0_LOSS,
+    X0_ERROR,
+)
 from pippin.objective import Predict
 from pippin.rng import normal
 from pippin.types import Latents
@@ -80,24 +87,22 @@ def denoising_loss(
         predict_for, latents, schedule, prediction_type, levels, seed=seed, batch_size=batch_size
     )
 
-    def measure(name: str, values: Tensor, protocol: dict[str, Any]) -> Measure:
-        return mean_measure(
-            name, values, seed=seed, unit="", better="lower", subject=subject, protocol=protocol
-        )
+    def measure(metric: Metric, values: Tensor, protocol: dict[str, Any]) -> Measure:
+        return mean_measure(metric, values, seed=seed, subject=subject, protocol=protocol)
 
     grid_protocol = {
         "log_snrs": [level.requested for level in levels],
         "log_snrs_reached": [round(level.reached, 3) for level in levels],
     }
     measures = [
-        measure("held-out loss", eps_errors.mean(1), grid_protocol),
-        measure("held-out x0 loss", x0_errors.mean(1), grid_protocol),
+        measure(HELD_OUT_LOSS(), eps_errors.mean(1), grid_protocol),
+        measure(HELD_OUT_X0_LOSS(), x0_errors.mean(1), grid_protocol),
     ]
     for column, level in enumerate(levels):
         level_protocol = {"log_snr": level.requested, "log_snr_reached": round(level.reached, 3)}
-        suffix = f"at log-SNR {level.requested:g}"
-        measures.append(measure(f"eps-error {suffix}", eps_errors[:, column], level_protocol))
-        measures.append(measure(f"x0-error {suffix}", x0_errors[:, column], level_protocol))
+        at = level.requested
+        measures.append(measure(EPS_ERROR(at=at), eps_errors[:, column], level_protocol))
+        measures.append(measure(X0_ERROR(at=at), x0_errors[:, column], level_protocol))
     return measures
 
 

@@ -12,7 +12,16 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.features import FeatureExtractor, Features, extract
 from pippin.evaluation.frechet_measures import frechet_measures, score_measures
 from pippin.evaluation.kid import kernel_distance, subset_distances
-from pippin.evaluation.measure import NORMAL_95, Better, Jackknife, Measure, Subject
+from pippin.evaluation.measure import NORMAL_95, Jackknife, Measure, Subject
+from pippin.evaluation.metric import Metric
+from pippin.evaluation.metrics.distances import (
+    COVERAGE,
+    DENSITY,
+    KID,
+    KID_SUBSETS,
+    PRECISION,
+    RECALL,
+)
 from pippin.evaluation.prdc import check_counts, prdc
 from pippin.evaluation.reference import ReferenceStatistics, check_features, statistics_of
 from pippin.types import ImageStream
@@ -109,8 +118,8 @@ def compare_statistics(
 def kernel_measure(generated: Features, reference: Features, jackknife: Jackknife) -> Measure:
     """Result of :func:`kernel_jackknife` as the measure KID."""
     shared = _shared(generated, reference)
-    name = f"KID-{generated.extractor}"
-    return _jackknife_measure(name, jackknife, jackknife.interval(), "", "lower", shared)
+    metric = KID(features=generated.extractor)
+    return _jackknife_measure(metric, jackknife, jackknife.interval(), shared)
 
 
 def kernel_jackknife(generated: Features, reference: Features) -> Jackknife:
@@ -143,17 +152,17 @@ def _neighbour_measures(
     neighbourhoods = prdc(generated.values, reference.values, k, radii)
     protocol = shared | {"neighbours": k}
     shares = {
-        "coverage": neighbourhoods.coverage,
-        "precision": neighbourhoods.precision,
-        "recall": neighbourhoods.recall,
+        COVERAGE: neighbourhoods.coverage,
+        PRECISION: neighbourhoods.precision,
+        RECALL: neighbourhoods.recall,
     }
     measures = [
-        _jackknife_measure(name, jackknife, jackknife.interval(0, 1), "share", "higher", protocol)
-        for name, jackknife in shares.items()
+        _jackknife_measure(kind(), jackknife, jackknife.interval(0, 1), protocol)
+        for kind, jackknife in shares.items()
     ]
     density = neighbourhoods.density
     interval = density.interval(lowest=0)
-    return [*measures, _jackknife_measure("density", density, interval, "", "higher", protocol)]
+    return [*measures, _jackknife_measure(DENSITY(), density, interval, protocol)]
 
 
 def _kernel_subset_measure(
@@ -169,37 +178,31 @@ def _kernel_subset_measure(
         seed=config.seed,
     )
     value, spread = float(estimates.mean()), float(estimates.std(correction=0))
-    return Measure(
-        name=f"KID-{generated.extractor} subsets",
-        value=value,
+    return Measure.of(
+        KID_SUBSETS(features=generated.extractor),
+        value,
         low=value - NORMAL_95 * spread,
         high=value + NORMAL_95 * spread,
         interval_over="subsets",
         n=len(generated),
-        unit="",
-        better="lower",
         protocol=shared
         | {"kid_subsets": config.kid_subsets, "kid_subset_size": size, "seed": config.seed},
     )
 
 
 def _jackknife_measure(
-    name: str,
+    metric: Metric,
     jackknife: Jackknife,
     interval: tuple[float, float],
-    unit: str,
-    better: Better,
     protocol: dict[str, Any],
 ) -> Measure:
     low, high = interval
-    return Measure(
-        name=name,
-        value=jackknife.value,
+    return Measure.of(
+        metric,
+        jackknife.value,
         low=low,
         high=high,
         interval_over="samples",
         n=len(jackknife.leave_one_out),
-        unit=unit,
-        better=better,
         protocol=protocol | {"interval": "jackknife over generated images"},
     )

@@ -17,15 +17,24 @@ from pippin.evaluation.inception_score import (
     shuffled_order,
 )
 from pippin.evaluation.measure import NORMAL_95, Measure
+from pippin.evaluation.metric import Metric, MetricKind
+from pippin.evaluation.metrics.distances import (
+    FD,
+    FID,
+    INCEPTION_LIKE_SCORE,
+    INCEPTION_SCORE,
+    SFD,
+    SFID,
+)
 from pippin.evaluation.reference import ReferenceStatistics
 
-OFFICIAL_NAMES = {"FD": "FID", "sFD": "sFID", "IS": "IS"}
-"""Name of a measure with any features -> its name with the published Inception."""
+OFFICIAL = {FD: FID, SFD: SFID, INCEPTION_LIKE_SCORE: INCEPTION_SCORE}
+"""Kind of any features -> its kind with the published Inception."""
 
 
-def official_metric_name(kind: str, extractor: str) -> str:
-    """Name of a measure of these features."""
-    return OFFICIAL_NAMES[kind] if extractor == INCEPTION else f"{kind}-{extractor}"
+def metric_of_features(kind: MetricKind, extractor: str) -> Metric:
+    """The metric of these features, under its official name if it has one."""
+    return OFFICIAL[kind]() if extractor == INCEPTION else kind(features=extractor)
 
 
 def frechet_measures(
@@ -37,19 +46,14 @@ def frechet_measures(
         ValueError: different dimensions, or fewer than two images on a side.
     """
     statistics = GaussianStatistics.from_features(generated.values)
-    pairs = {"FD": (statistics, reference.pooled)}
+    pairs = {FD: (statistics, reference.pooled)}
     if generated.spatial is not None and reference.spatial is not None:
-        pairs["sFD"] = (GaussianStatistics.from_features(generated.spatial), reference.spatial)
+        pairs[SFD] = (GaussianStatistics.from_features(generated.spatial), reference.spatial)
     return [
-        Measure(
-            name=official_metric_name(kind, generated.extractor),
-            value=frechet_distance(*sides),
-            low=None,
-            high=None,
-            interval_over="none",
+        Measure.of(
+            metric_of_features(kind, generated.extractor),
+            frechet_distance(*sides),
             n=len(generated),
-            unit="",
-            better="lower",
             protocol=protocol,
         )
         for kind, sides in pairs.items()
@@ -69,15 +73,13 @@ def score_measures(generated: Features) -> list[Measure]:
     scores = inception_scores(generated.logits[order], splits)
     value, spread = float(scores.mean()), float(scores.std(correction=0))
     return [
-        Measure(
-            name=official_metric_name("IS", generated.extractor),
-            value=value,
+        Measure.of(
+            metric_of_features(INCEPTION_LIKE_SCORE, generated.extractor),
+            value,
             low=max(1.0, value - NORMAL_95 * spread),
             high=value + NORMAL_95 * spread,
             interval_over="subsets",
             n=len(generated),
-            unit="",
-            better="higher",
             protocol=generated.protocol()
             | {"samples": len(generated), "is_splits": splits, "is_order": ORDER_SEED},
         )

@@ -17,6 +17,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from pippin.evaluation.measure import RESAMPLES, Measure
+from pippin.evaluation.metrics.control import MATCHED_DRIFT
 from pippin.rng import generator
 
 SHARE = 0.5
@@ -66,8 +67,8 @@ def matched_drift(
     )
     if not target.mean() > 0 or value == torch.inf:
         return []
-    pairs = drifts.shape[1]
-    resampling = generator("subset", seed, "bootstrap", f"matched drift {name}")
+    metric, pairs = MATCHED_DRIFT(control=name), drifts.shape[1]
+    resampling = generator("subset", seed, "bootstrap", metric.name)
     rows = torch.randint(pairs, (RESAMPLES, pairs), generator=resampling)
     resampled = _drift_at_effect(
         drifts[:, rows].mean(2).T, effects[:, rows].mean(2).T, target[rows].mean(1)
@@ -75,15 +76,13 @@ def matched_drift(
     ordered_values = resampled.sort().values  # a quantile between inf and inf would be nan
     low, high = (float(ordered_values[round(q * (RESAMPLES - 1))]) for q in (0.025, 0.975))
     return [
-        Measure(
-            name=f"matched drift {name}",
-            value=value,
+        Measure.of(
+            metric,
+            value,
             low=low,
             high=None if high == torch.inf else high,
             interval_over="samples",
             n=pairs,
-            unit="efflite0-distance",
-            better="lower",
             protocol=protocol | {"share_of_real_effect": share, "seed": seed},
         )
     ]

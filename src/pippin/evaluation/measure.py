@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pippin.evaluation.metric import Better, Metric
+from pippin.evaluation.metric_registry import find_metric
 from pippin.rng import generator
 
 IntervalOver = Literal["samples", "subsets", "none"]
-Better = Literal["lower", "higher", "neither"]
 Subject = Literal["arm", "untrained", "real"]
 
 NORMAL_95 = 1.959963984540054
@@ -32,6 +33,7 @@ class Measure:
     """One metric value with interval, unit and protocol."""
 
     name: str
+    """Name of the metric, :attr:`pippin.evaluation.metric.Metric.name`."""
     value: float
     """Not finite if the model returned non-finite numbers."""
     low: float | None
@@ -47,6 +49,50 @@ class Measure:
     """Trained model (arm), untrained weights, or real images measured instead of samples."""
     protocol: dict[str, Any] = field(default_factory=dict)
     """Settings that can change the number, as JSON values."""
+
+    @classmethod
+    def of(
+        cls,
+        metric: Metric,
+        value: float,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        interval_over: IntervalOver = "none",
+        n: int,
+        unit: str | None = None,
+        subject: Subject = "arm",
+        protocol: dict[str, Any] | None = None,
+    ) -> "Measure":
+        """A value of a metric, with the metric's name, unit and direction.
+
+        Args:
+            metric: the measured metric.
+            value: its value; the other arguments are the fields of this class.
+            low, high: 95 % interval.
+            interval_over: resampled units of the interval.
+            n: number of measured images.
+            unit: unit of the value where it depends on files; None = the metric's.
+            subject: whose images were measured.
+            protocol: settings that can change the number.
+        """
+        return cls(
+            name=metric.name,
+            value=value,
+            low=low,
+            high=high,
+            interval_over=interval_over,
+            n=n,
+            unit=metric.unit if unit is None else unit,
+            better=metric.better,
+            subject=subject,
+            protocol=protocol or {},
+        )
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of the name."""
+        return find_metric(self.name)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; non-finite numbers become None."""
@@ -97,33 +143,32 @@ def percentile_interval(values: Float[Tensor, " n"]) -> tuple[float, float]:
 
 
 def mean_measure(
-    name: str,
+    metric: Metric,
     values: Float[Tensor, " n"],
     *,
     seed: int,
-    unit: str,
-    better: Better,
+    unit: str | None = None,
     subject: Subject = "arm",
     protocol: dict[str, Any] | None = None,
 ) -> Measure:
     """Mean of per-sample values with a percentile bootstrap interval over the samples.
 
     There is no interval if a value, and so the mean, is not finite, nor for a single sample.
+    Without ``unit``, the metric's own is taken.
     """
     low: float | None = None
     high: float | None = None
     value = float(values.double().mean())
     if math.isfinite(value) and len(values) > 1:
-        low, high = percentile_interval(bootstrap_means(values, seed, name))
-    return Measure(
-        name=name,
-        value=value,
+        low, high = percentile_interval(bootstrap_means(values, seed, metric.name))
+    return Measure.of(
+        metric,
+        value,
         low=low,
         high=high,
         interval_over="samples" if low is not None else "none",
         n=len(values),
         unit=unit,
-        better=better,
         subject=subject,
         protocol={"seed": seed} | (protocol or {}),
     )

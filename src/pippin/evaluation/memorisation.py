@@ -22,6 +22,7 @@ from pippin.evaluation.measure import (
     mean_measure,
     percentile_interval,
 )
+from pippin.evaluation.metrics.memorisation import NEAR_COPIES, NEAREST_TRAINING_DISTANCE
 from pippin.rng import generator
 
 NEAR_SHARE = 0.05
@@ -77,11 +78,9 @@ def memorisation_measures(
     }
     means = [
         mean_measure(
-            "nearest training distance",
+            NEAREST_TRAINING_DISTANCE(),
             values,
             seed=seed,
-            unit="features",
-            better="neither",
             subject=subject,
             protocol=shared,
         )
@@ -95,7 +94,7 @@ def memorisation_measures(
 def _near_copies(generated: Tensor, real: Tensor, seed: int, protocol: dict[str, Any]) -> Measure:
     """Share of near copies, with a bootstrap over samples and over the held-out images that set
     the threshold."""
-    resampling = generator("subset", seed, "bootstrap", "near copies")
+    resampling = generator("subset", seed, "bootstrap", NEAR_COPIES.name)
     shares = []
     for _ in range(RESAMPLES):
         threshold = real[torch.randint(len(real), (len(real),), generator=resampling)].quantile(
@@ -106,14 +105,12 @@ def _near_copies(generated: Tensor, real: Tensor, seed: int, protocol: dict[str,
         ]
         shares.append((resampled < threshold).double().mean())
     low, high = percentile_interval(torch.stack(shares))
-    return Measure(
-        name="near copies",
-        value=float((generated < real.quantile(NEAR_SHARE)).double().mean()),
+    return Measure.of(
+        NEAR_COPIES(),
+        float((generated < real.quantile(NEAR_SHARE)).double().mean()),
         low=low,
         high=high,
         interval_over="samples",
         n=len(generated),
-        unit="share",
-        better="lower",
         protocol=protocol | {"near_share": NEAR_SHARE, "seed": seed},
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pippin.evaluation.efflite0 import EffLite0
+from pippin.evaluation.metrics.control import DRIFT_UNIT
 from pippin.types import Images
 
 
@@ -40,7 +41,7 @@ class PerceptualDistance:
         batch_size: number of pairs per forward pass.
     """
 
-    name = "efflite0-distance"
+    name = DRIFT_UNIT
 
     def __init__(self, network: EffLite0, batch_size: int = 64) -> None:
         self._network = network

@@ -25,7 +25,9 @@ from pippin.evaluation.appearance import (
     mass_centre,
     mirror,
 )
-from pippin.evaluation.measure import Better
+from pippin.evaluation.metric import MetricKind
+from pippin.evaluation.metric_parameters import CurvePosition
+from pippin.evaluation.metrics.control import ASYMMETRIC_IMAGES, EFFECT
 from pippin.types import Images
 
 Distance = Callable[[Images, Images], Float[Tensor, " batch"]]
@@ -44,11 +46,12 @@ about six in ten of its images exceed the threshold."""
 class Effect:
     """Effect of one probe on each image."""
 
-    name: str
+    kind: MetricKind = EFFECT
+    """A metric of a control: its name has ``{control}`` and ``{position}``."""
     values: Float[Tensor, " n"]
     """Empty if no image can show the effect."""
-    unit: str
-    better: Better
+    unit: str | None = None
+    """None = the metric's; of a control without one, the unit of the values."""
 
 
 @runtime_checkable
@@ -57,7 +60,12 @@ class Probe(Protocol):
 
     @property
     def name(self) -> str:
-        """Suffix of the names of measures."""
+        """Name of the control, a parameter of the measures' names."""
+        ...
+
+    @property
+    def position(self) -> CurvePosition | None:
+        """Position on a curve of drift against effect; None = the probe stands for itself."""
         ...
 
     @property
@@ -90,6 +98,7 @@ class SizeProbe:
     small: int = 32
     large: int = 256
     name: str = "original_size"
+    position: CurvePosition | None = None
 
     @property
     def controls(self) -> tuple[Control, Control]:
@@ -112,7 +121,7 @@ class SizeProbe:
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
         """Log-sharpness of the large size minus that of the small one."""
         gain = log_sharpness(second, self.small) - log_sharpness(first, self.small)
-        return [Effect(name="effect", values=gain.cpu(), unit="nat", better="neither")]
+        return [Effect(values=gain.cpu())]
 
     def protocol(self) -> dict[str, Any]:
         """No further settings."""
@@ -132,6 +141,7 @@ class FlipProbe:
     size: int = 256
     threshold: float = ASYMMETRIC
     name: str = "flip"
+    position: CurvePosition | None = None
 
     @property
     def controls(self) -> tuple[Control, Control]:
@@ -146,12 +156,8 @@ class FlipProbe:
         """The mirror test, and the share of asymmetric images."""
         asymmetric = distance(first, mirror(first)) > self.threshold
         mirrored = distance(first, mirror(second)) < distance(first, second)
-        share = Effect(
-            name="asymmetric images", values=asymmetric.double(), unit="share", better="neither"
-        )
-        test = Effect(
-            name="effect", values=mirrored[asymmetric].double(), unit="share", better="neither"
-        )
+        share = Effect(kind=ASYMMETRIC_IMAGES, values=asymmetric.double())
+        test = Effect(values=mirrored[asymmetric].double())
         return [test, share]
 
     def protocol(self) -> dict[str, Any]:
@@ -172,6 +178,7 @@ class CropProbe:
 
     size: int = 240
     name: str = "crop_corner"
+    position: CurvePosition | None = None
 
     def __post_init__(self) -> None:
         """Refuse sizes that are not divisible by five."""
@@ -193,7 +200,7 @@ class CropProbe:
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
         """Displacement of the centre of the non-white pixels."""
         moved = (mass_centre(first) - mass_centre(second)).mean(1)
-        return [Effect(name="effect", values=moved.cpu(), unit="side", better="neither")]
+        return [Effect(values=moved.cpu())]
 
     def protocol(self) -> dict[str, Any]:
         """No further settings."""
@@ -222,6 +229,7 @@ class JpegProbe:
     size: int = 256
     quality: int = 15
     name: str = "jpeg_quality"
+    position: CurvePosition | None = None
 
     @property
     def controls(self) -> tuple[Control, Control]:
@@ -235,7 +243,7 @@ class JpegProbe:
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
         """Log ratio of the changes by compression."""
         gain = self._change(second).log() - self._change(first).log()
-        return [Effect(name="effect", values=gain.cpu(), unit="nat", better="neither")]
+        return [Effect(values=gain.cpu())]
 
     def protocol(self) -> dict[str, Any]:
         """No further settings."""
@@ -257,6 +265,7 @@ class JitterProbe:
     size: int = 256
     brightness: float = 0.6
     name: str = "colour_jitter"
+    position: CurvePosition | None = None
 
     @property
     def controls(self) -> tuple[Control, Control]:
@@ -272,7 +281,7 @@ class JitterProbe:
         """Log ratio of the mean brightness."""
         dark, light = (x.double().mean((1, 2, 3)).clamp(min=1) for x in (first, second))
         gain = light.log() - dark.log()
-        return [Effect(name="effect", values=gain.cpu(), unit="nat", better="neither")]
+        return [Effect(values=gain.cpu())]
 
     def protocol(self) -> dict[str, Any]:
         """No further settings."""
@@ -290,6 +299,7 @@ class GrainProbe:
     size: int = 256
     grain: float = 32.0
     name: str = "grain"
+    position: CurvePosition | None = None
 
     @property
     def controls(self) -> tuple[Control, Control]:
@@ -304,7 +314,7 @@ class GrainProbe:
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
         """Difference of the grain levels."""
         gain = grain_level(first) - grain_level(second)
-        return [Effect(name="effect", values=gain.cpu(), unit="levels", better="neither")]
+        return [Effect(values=gain.cpu())]
 
     def protocol(self) -> dict[str, Any]:
         """No further settings."""

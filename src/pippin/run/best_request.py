@@ -15,12 +15,21 @@ from typing import Any
 
 from pippin.evaluation.evaluate import compare
 from pippin.evaluation.features import FeatureExtractor, Features, extract
+from pippin.evaluation.image_meter import ImageMeter
 from pippin.evaluation.measure import Measure
-from pippin.evaluation.sharpness import SharpnessMeter
+from pippin.evaluation.metric import Metric, MetricKind
+from pippin.evaluation.metrics.best_setting import (
+    AT_BEST_REQUEST,
+    BEST_REQUEST,
+    BEST_REQUEST_SCALE,
+    SEARCH_AT_REQUEST,
+    SEARCHED_AT_REQUEST,
+)
+from pippin.evaluation.metrics.distances import FRECHET_DISTANCES, REPORTED_AT_BEST
+from pippin.evaluation.metrics.sharpness import SHARPNESS
 from pippin.rng import permutation
 from pippin.run.best_scale import (
     CHOSEN,
-    REPORTED,
     SEARCH_SEEDS,
     at_scale,
     feature_subset,
@@ -32,10 +41,6 @@ from pippin.run.sample import sampling_protocol
 from pippin.sampling.config import ControlRequest, SamplingConfig
 from pippin.types import Prompt
 
-SHARPNESS = "sharpness"
-SEARCHED = ("KID-", "FD-", "FID", SHARPNESS)
-"""Name prefixes of the measures of the search."""
-DECIDES = ("FD-", "FID")
 REQUEST = ("sampling.control.ask", "sampling.control.original_size", *CHOSEN)
 """Protocol entries that follow from the selection."""
 
@@ -49,10 +54,9 @@ class Candidate:
     scale: float
     """Semantic guidance."""
 
-    @property
-    def name(self) -> str:
-        """Suffix of its measures' names, behind "at"."""
-        return f"request {self.request} scale {self.scale:g}"
+    def searched(self, metric: Metric) -> Metric:
+        """The metric of samples of the search at this request."""
+        return SEARCH_AT_REQUEST(of=metric, request=self.request, at=self.scale)
 
 
 def best_request_measures(
@@ -76,11 +80,13 @@ def best_request_measures(
     search, distances = [], {}
     for candidate in candidates(run):
         measures = _measured(run, prompts[: len(seeds)], seeds, candidate, extractor, search_half)
-        distances[candidate] = next(m.value for m in measures if m.name.startswith(DECIDES))
+        distances[candidate] = next(
+            m.value for m in measures if m.metric.kind in FRECHET_DISTANCES
+        )
         search += [
-            replace(m, name=f"search {m.name} at {candidate.name}")
+            replace(m, name=candidate.searched(m.metric).name)
             for m in measures
-            if m.name.startswith(SEARCHED)
+            if m.metric.kind in SEARCHED_AT_REQUEST
         ]
     best = min(distances, key=lambda candidate: distances[candidate])
     settings = {
@@ -91,13 +97,13 @@ def best_request_measures(
     report_seeds = sample_seeds(run.recipe, len(prompts))
     at_best = _measured(run, prompts, report_seeds, best, extractor, report_half)
     return [
-        _chosen("best request", best.request, search[0], settings),
-        _chosen("best request scale", best.scale, search[0], settings),
+        _chosen(BEST_REQUEST, best.request, search[0], settings),
+        _chosen(BEST_REQUEST_SCALE, best.scale, search[0], settings),
         *search,
         *(
             replace(
                 m,
-                name=f"{m.name} at best request",
+                name=AT_BEST_REQUEST(of=m.metric).name,
                 protocol=_rename_chosen(m.protocol) | settings,
             )
             for m in at_best
@@ -138,33 +144,23 @@ def _measured(
     reference: Features,
 ) -> list[Measure]:
     """Quality and sharpness of samples of one request."""
-    sampling, meter = sampling_of(run, candidate), SharpnessMeter()
+    sampling, meter = sampling_of(run, candidate), ImageMeter((SHARPNESS,))
     images: Iterator[Any] = meter.watch(sample_batches(run, prompts, seeds, sampling))
     features = extract(extractor, images)
     protocol = sampling_protocol(run, sampling)
     measures = [
         measure
         for measure in compare(features, reference, run.recipe.evaluation)
-        if measure.name.startswith(REPORTED) and not measure.name.endswith("subsets")
+        if measure.metric.kind in REPORTED_AT_BEST
     ]
-    measures.append(meter.measure(seed=run.recipe.evaluation.seed))
+    measures += meter.measures(seed=run.recipe.evaluation.seed)
     return [replace(measure, protocol=measure.protocol | protocol) for measure in measures]
 
 
-def _chosen(name: str, value: float, search: Measure, settings: dict[str, Any]) -> Measure:
+def _chosen(kind: MetricKind, value: float, search: Measure, settings: dict[str, Any]) -> Measure:
     """The selected value, as a measure."""
     protocol = {name: entry for name, entry in search.protocol.items() if name not in REQUEST}
-    return Measure(
-        name=name,
-        value=float(value),
-        low=None,
-        high=None,
-        interval_over="none",
-        n=search.n,
-        unit="px" if name == "best request" else "",
-        better="neither",
-        protocol=protocol | settings,
-    )
+    return Measure.of(kind(), float(value), n=search.n, protocol=protocol | settings)
 
 
 def _rename_chosen(protocol: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,16 @@ from pippin.evaluation.evaluate import compare, kernel_jackknife, kernel_measure
 from pippin.evaluation.features import FeatureExtractor, Features, extract
 from pippin.evaluation.fitted_scale import MIN_SCALES, fitted_scale
 from pippin.evaluation.measure import Jackknife, Measure
+from pippin.evaluation.metric import MetricKind
+from pippin.evaluation.metrics.best_setting import (
+    AT_BEST_SCALE,
+    AT_SCALE_ONE,
+    BEST_SCALE,
+    FITTED_GUIDANCE,
+    FITTED_SCALE,
+    SEARCH_AT_SCALE,
+)
+from pippin.evaluation.metrics.distances import REPORTED_AT_BEST
 from pippin.recipes.recipe import Recipe
 from pippin.rng import permutation
 from pippin.run.evaluation_seeds import sample_seeds
@@ -27,8 +37,6 @@ from pippin.sampling.config import SamplingConfig
 from pippin.types import Images, Prompt
 
 SEARCH_SEEDS = 1_000_000
-REPORTED = ("KID-", "FD-", "FID", "sF", "IS", "coverage", "precision", "recall")
-"""Name prefixes of the reported measures."""
 SIDE = 64
 """Pixels; the usual side of the embedded images."""
 CHOSEN = ("sampling.guidance.semantic_scale", "sampling.evaluations_per_image")
@@ -66,8 +74,8 @@ def best_scale_measures(
         kids[scale] = kernel_jackknife(features, search_half)
         kid = kernel_measure(features, search_half, kids[scale])
         protocol = kid.protocol | sampling_protocol(run, sampling)
-        name = f"search {kid.name} at scale {scale:g}"
-        search.append(replace(kid, name=name, protocol=protocol))
+        metric = SEARCH_AT_SCALE(of=kid.metric, at=scale)
+        search.append(replace(kid, name=metric.name, protocol=protocol))
     best = min(kids, key=lambda scale: kids[scale].value)
     settings = {"scales": list(config.scales), "scale_samples": len(searched)}
     at_best = _quality(run, prompts, best, extractor, report_half)
@@ -76,8 +84,8 @@ def best_scale_measures(
         _chosen(best, search[0], settings),
         *_fitted(kids, search[0], run.recipe, settings),
         *search,
-        *(_named(m, "best scale", _rename_chosen(m.protocol) | settings) for m in at_best),
-        *(_named(m, "scale 1", m.protocol | settings) for m in at_one),
+        *(_named(m, AT_BEST_SCALE, _rename_chosen(m.protocol) | settings) for m in at_best),
+        *(_named(m, AT_SCALE_ONE, m.protocol | settings) for m in at_one),
     ]
 
 
@@ -110,24 +118,14 @@ def _quality(
     return [
         replace(measure, protocol=measure.protocol | protocol)
         for measure in compare(extract(extractor, images), reference, run.recipe.evaluation)
-        if measure.name.startswith(REPORTED) and not measure.name.endswith("subsets")
+        if measure.metric.kind in REPORTED_AT_BEST
     ]
 
 
 def _chosen(best: float, search: Measure, settings: dict[str, Any]) -> Measure:
     """The selected scale, as a measure."""
     protocol = {name: value for name, value in search.protocol.items() if name not in CHOSEN}
-    return Measure(
-        name="best semantic scale",
-        value=best,
-        low=None,
-        high=None,
-        interval_over="none",
-        n=search.n,
-        unit="",
-        better="neither",
-        protocol=protocol | settings,
-    )
+    return Measure.of(BEST_SCALE(), best, n=search.n, protocol=protocol | settings)
 
 
 def _fitted(
@@ -146,10 +144,10 @@ def _fitted(
     # unlike distances, are compared between resolutions.
     del chosen.protocol["reference_hash"]
     per_side = [(value - 1) * SIDE / recipe.data.resolution for value in vertex]
-    fits = {"fitted semantic scale": vertex, f"fitted guidance per {SIDE} px": per_side}
+    fits = {FITTED_SCALE: vertex, FITTED_GUIDANCE: per_side}
     return [
-        replace(chosen, name=name, value=value, low=low, high=high, interval_over="samples")
-        for name, (value, low, high) in fits.items()
+        replace(chosen, name=kind.name, value=value, low=low, high=high, interval_over="samples")
+        for kind, (value, low, high) in fits.items()
     ]
 
 
@@ -158,8 +156,8 @@ def _rename_chosen(protocol: dict[str, Any]) -> dict[str, Any]:
     return {f"chosen.{n}" if n in CHOSEN else n: value for n, value in protocol.items()}
 
 
-def _named(measure: Measure, place: str, protocol: dict[str, Any]) -> Measure:
-    return replace(measure, name=f"{measure.name} at {place}", protocol=protocol)
+def _named(measure: Measure, place: MetricKind, protocol: dict[str, Any]) -> Measure:
+    return replace(measure, name=place(of=measure.metric).name, protocol=protocol)
 
 
 def feature_subset(features: Features, rows: Tensor) -> Features:

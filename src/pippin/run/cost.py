@@ -10,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.config import DenoiserConfig
 from pippin.evaluation.measure import Measure
+from pippin.evaluation.metric import MetricKind
+from pippin.evaluation.metrics.cost import MACS, PARAMETERS
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
 from pippin.types import Embedded, Masking
@@ -22,8 +24,8 @@ def cost_measures(
     model = meta_model(recipe.conditioning, recipe.denoiser, num_classes, latent_shape[0])
     parameters = sum(p.numel() for p in model.parameters())
     return [
-        _exact("parameters", parameters, ""),
-        _exact("MACs", denoiser_flops(model, latent_shape) // 2, "multiply-accumulates per image"),
+        _exact(PARAMETERS, parameters),
+        _exact(MACS, denoiser_flops(model, latent_shape) // 2),
     ]
 
 
@@ -83,6 +85,5 @@ def trial_outputs(
     return [x for x in outputs if x is not None]
 
 
-def _exact(name: str, value: int, unit: str) -> Measure:
-    fixed: dict[str, Any] = {"low": None, "high": None, "interval_over": "none", "n": 1}
-    return Measure(name=name, value=float(value), unit=unit, better="neither", **fixed)
+def _exact(kind: MetricKind, value: int) -> Measure:
+    return Measure.of(kind(), float(value), n=1)

@@ -17,6 +17,8 @@ from pippin.evaluation.efflite0 import EffLite0
 from pippin.evaluation.lpips_distance import Lpips
 from pippin.evaluation.matched import CurvePoint, matched_drift
 from pippin.evaluation.measure import Measure
+from pippin.evaluation.metric_parameters import CurvePosition
+from pippin.evaluation.metrics.control import DRIFT, EXCESS_DRIFT, LPIPS
 from pippin.evaluation.perceptual import PerceptualDistance
 from pippin.evaluation.probes import (
     CropProbe,
@@ -77,7 +79,8 @@ def size_curve_probes(run: LoadedRun) -> list[Probe]:
     if "original_size" not in run.read_names:
         return []
     return [
-        SizeProbe(small=small, large=side, name=f"original_size at {small}") for small in sizes
+        SizeProbe(small=small, large=side, position=CurvePosition("size", small))
+        for small in sizes
     ]
 
 
@@ -111,7 +114,8 @@ def _in_lpips(pairs: "Pairs", probes: list[Probe], distance: Lpips) -> list[Meas
     """Drift and excess drift in LPIPS."""
     seed = pairs.run.recipe.evaluation.seed
     measures = control_measures(probes, pairs.generated, pairs.real, distance, seed=seed)
-    return [replace(m, name=f"LPIPS {m.name}") for m in measures if m.unit == distance.name]
+    drifts = [m for m in measures if m.metric.kind in (DRIFT, EXCESS_DRIFT)]
+    return [replace(m, name=LPIPS(of=m.metric).name) for m in drifts]
 
 
 def _along_guidance(pairs: "Pairs", probe: Probe, network: EffLite0) -> list[Measure]:
@@ -123,7 +127,7 @@ def _along_guidance(pairs: "Pairs", probe: Probe, network: EffLite0) -> list[Mea
         observed = observe(probe, partial(pairs.generated, control_scale=scale), distance)
         (effect,) = observed.effects
         points.append(CurvePoint(scale=scale, drift=observed.drift, effect=effect.values))
-        scaled_probe = rename_probe(probe, f"{probe.name} at beta {scale:g}")
+        scaled_probe = place_probe(probe, CurvePosition("beta", scale))
         measures += [
             replace(measure, protocol=measure.protocol | ALONG | {"control_scale": scale})
             for measure in subject_measures(scaled_probe, observed, distance, config.seed, "arm")
@@ -141,10 +145,10 @@ def _along_guidance(pairs: "Pairs", probe: Probe, network: EffLite0) -> list[Mea
     return [*matched, *measures]
 
 
-def rename_probe(probe: Probe, name: str) -> Probe:
-    """The same probe under another name, which its measures end in."""
+def place_probe(probe: Probe, position: CurvePosition) -> Probe:
+    """The same probe at a position of a curve, which the names of its measures end in."""
     assert is_dataclass(probe) and not isinstance(probe, type)
-    return replace(probe, name=name)
+    return replace(probe, position=position)
 
 
 class Pairs:

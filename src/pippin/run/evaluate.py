@@ -20,10 +20,12 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.efflite0 import EffLite0
 from pippin.evaluation.features import FeatureExtractor, Features, build_features, extract
 from pippin.evaluation.folder import image_batches
+from pippin.evaluation.image_meter import ImageMeter
+from pippin.evaluation.image_metric import ImageMetric, image_metrics
 from pippin.evaluation.lpips_distance import Lpips
 from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.memorisation import memorisation_measures
-from pippin.evaluation.sharpness import SharpnessMeter
+from pippin.evaluation.metrics.sharpness import SHARPNESS
 from pippin.rng import permutation
 from pippin.run.alignment import alignment_measures
 from pippin.run.best_request import best_request_measures
@@ -130,22 +132,23 @@ class _Evaluation:
     def _parts(self) -> dict[str, tuple[bool, Callable[[], list[Measure]]]]:
         """Name of each part in ``stages.jsonl``, whether it is enabled, and its function.
 
-        The name depends on the CLIP and the LPIPS network.
+        The name depends on the CLIP, the LPIPS network and the declared metrics of images.
         """
         config, parts = self.config, self.config.parts
         clip = self.clip.fingerprint if self.clip else ""
         captioned = self.run.parts.text_rule is not None
+        own = "".join(f" {kind.name}" for kind in image_metrics() if kind is not SHARPNESS)
         drift = "drift" if self.lpips is None else f"drift {self.lpips.fingerprint}"
         return {
             "held-out": ("held-out" in parts, lambda: self.held_out.losses(self.run.model)),
-            "quality": ("quality" in parts, self._sample_quality),
+            f"quality{own}": ("quality" in parts, self._sample_quality),
             "best scale": (bool(config.scales), self._best_scale),
             "best request": (bool(config.requests), self._best_request),
             drift: ("drift" in parts, self._drift),
             "alignment": ("alignment" in parts and captioned, self._alignment),
             f"clip {clip}": (self.clip is not None, self._clip_score),
-            "real": ("real" in parts, self._real),
-            "untrained": ("untrained" in parts, self._untrained),
+            f"real{own}": ("real" in parts, self._real),
+            f"untrained{own}": ("untrained" in parts, self._untrained),
             "control-profile": ("control-profile" in parts, self._control_profile),
             "scene": (
                 "scene" in parts,
@@ -214,7 +217,9 @@ class _Evaluation:
         parts = self.run.parts
         return [
             *real_floor(self.reference, self.config),
-            clean_sharpness(parts.data, self.config, parts.data_record.held_out.content),
+            *clean_image_measures(
+                parts.data, self.config, image_metrics(), parts.data_record.held_out.content
+            ),
         ]
 
     def _untrained(self) -> list[Measure]:
@@ -254,11 +259,11 @@ def _quality(
     seeds = sample_seeds(run.recipe, config.num_samples)
     draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
     files = [place / row.file for row in sample_rows(run, prompts, seeds)]
-    meter = SharpnessMeter()
+    meter = ImageMeter(image_metrics())
     features = extract(extractor, meter.watch(image_batches(files, config.batch_size)))
     extra = {**content, "labels": "as often as in training"}
     measures = reference.compare(features, config, subject)
-    measures.append(meter.measure(seed=config.seed, subject=subject))
+    measures += meter.measures(seed=config.seed, subject=subject)
     if nearest is not None:
         measures += memorisation_measures(features, *nearest, seed=config.seed)
     return [replace(measure, protocol=measure.protocol | extra) for measure in measures]
@@ -298,12 +303,14 @@ def clean_features(
 
 
 @lru_cache(maxsize=2)
-def clean_sharpness(data: DataConfig, config: EvaluationConfig, content: str = "") -> Measure:
-    """Sharpness of the clean view of every held-out image; ``content`` as above."""
-    meter = SharpnessMeter()
+def clean_image_measures(
+    data: DataConfig, config: EvaluationConfig, kinds: tuple[ImageMetric, ...], content: str = ""
+) -> list[Measure]:
+    """Metrics of the clean view of every held-out image; ``content`` as above."""
+    meter = ImageMeter(kinds)
     for _ in meter.watch(clean_images(build_source(data, "held-out"), config.batch_size)):
         pass
-    return meter.measure(seed=config.seed, subject="real")
+    return meter.measures(seed=config.seed, subject="real")
 
 
 def evaluation_prompts(run: LoadedRun, count: int) -> list[Prompt]:

@@ -20,6 +20,7 @@ from pippin.evaluation.evaluate import compare
 from pippin.evaluation.features import build_features, extract
 from pippin.evaluation.folder import image_batches
 from pippin.evaluation.measure import Measure, Subject
+from pippin.evaluation.metrics.zero_shot import ZERO_SHOT
 from pippin.evaluation.presets import PresetName
 from pippin.rng import permutation
 from pippin.run.clip_score import clip_for, warn_truncated_captions
@@ -95,7 +96,7 @@ def evaluate_zero_shot(
     with folder_lock(run_folder.evaluation):
         measures = _measures(run, dataset, clip, run_folder.evaluation / preset, preset)
         # The run's own evaluation has measures of these names against its own dataset.
-        measures = [replace(m, name=f"zero-shot {m.name}") for m in measures]
+        measures = [replace(m, name=ZERO_SHOT(of=m.metric).name) for m in measures]
         write_results(with_fingerprints(measures, run_protocol(run)), run_folder.results)
     return measures
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pippin.evaluation.alignment import wilson
 from pippin.evaluation.measure import Measure, Subject
+from pippin.evaluation.metrics.scene import ACCURACY
 from pippin.evaluation.scene.reader import Reading
 from pippin.evaluation.scene.score import ATTRIBUTES, Statement, agreement
 
@@ -92,15 +93,13 @@ def _pooled(
             values.append(sum(hits) / len(hits))
     share = float(torch.tensor(values, dtype=torch.float64).mean())
     low, high = wilson(share, len(values))
-    return Measure(
-        name=" ".join(filter(None, ["accuracy", name, kind, "shuffled" if shuffled else None])),
-        value=share,
+    return Measure.of(
+        ACCURACY(attribute=name, captions=kind or "", shuffled="shuffled" if shuffled else ""),
+        share,
         low=low,
         high=high,
         interval_over="samples",
         n=len(values),
-        unit="share",
-        better="neither" if shuffled else "higher",
         subject=subject,
         protocol=protocol,
     )

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics: names, parameters, words, and the registry."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from pippin.config import ConfigError
+from pippin.evaluation.metric import OTHER, MetricKind
+from pippin.evaluation.metric_parameters import CurvePosition
+from pippin.evaluation.metric_registry import (
+    declare_metric,
+    find_metric,
+    metric_kinds,
+    near_names,
+)
+from pippin.evaluation.metrics.best_setting import AT_BEST_SCALE, SEARCH_AT_REQUEST
+from pippin.evaluation.metrics.captions import CLIP_SCORE
+from pippin.evaluation.metrics.control import DRIFT, EFFECT, LPIPS
+from pippin.evaluation.metrics.distances import FD, FID, KID
+from pippin.evaluation.metrics.scene import ACCURACY
+from pippin.evaluation.metrics.zero_shot import ZERO_SHOT
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "pippin"
+
+
+def kept_rows() -> list[dict]:
+    """One measure for each name, unit and direction in the kept results."""
+    rows = {}
+    for path in sorted(ROOT.glob("results/*/results.jsonl")):
+        for text in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(text)
+            if row["kind"] == "measure":
+                rows[row["metric"], row["unit"], row["better"]] = row
+    return list(rows.values())
+
+
+def test_every_kept_name_has_a_metric_with_its_name_words_unit_and_direction():
+    rows = kept_rows()
+    assert len(rows) > 150
+    for row in rows:
+        metric = find_metric(row["metric"])
+        assert metric.kind is not OTHER and metric.name == row["metric"]
+        assert metric.label and metric.description
+        assert metric.unit == row["unit"], metric
+        assert metric.target or metric.better == row["better"], metric
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        (KID(features="efflite0"), "KID-efflite0"),
+        (FD(features="inception-ab12cd34"), "FD-inception-ab12cd34"),
+        (DRIFT(control="grain"), "drift grain"),
+        (DRIFT(control="grain", position=CurvePosition("beta", 0.5)), "drift grain at beta 0.5"),
+        (EFFECT(control="flip", position=CurvePosition("size", 24)), "effect flip at 24"),
+        (LPIPS(of=DRIFT(control="flip")), "LPIPS drift flip"),
+        (AT_BEST_SCALE(of=FID()), "FID at best scale"),
+        (
+            SEARCH_AT_REQUEST(of=FD(features="efflite0"), request=32, at=1.5),
+            "search FD-efflite0 at request 32 scale 1.5",
+        ),
+        (ACCURACY(attribute="all", shuffled="shuffled"), "accuracy all shuffled"),
+        (ACCURACY(attribute="size", captions="long"), "accuracy size long"),
+        (ZERO_SHOT(of=CLIP_SCORE(shuffled="shuffled")), "zero-shot CLIP score shuffled"),
+    ],
+)
+def test_a_name_and_its_metric_are_inverse(metric, name):
+    assert str(metric) == metric.name == name
+    assert find_metric(name) == metric and hash(find_metric(name)) == hash(metric)
+
+
+def test_every_example_belongs_to_one_kind_and_has_words():
+    examples = [metric for kind in metric_kinds() for metric in kind.examples()]
+    assert len({metric.name for metric in examples}) == len(examples) > 150
+    for metric in examples:
+        owners = [kind for kind in metric_kinds() if kind.match(metric.name)]
+        assert owners == [metric.kind], metric
+        assert metric.label and metric.description
+        assert metric.better in ("lower", "higher", "neither")
+        assert "{" not in metric.label + metric.description + metric.unit
+
+
+def test_parameters_are_typed():
+    point = find_metric("effect original_size at beta 2")
+    assert (point.kind, point.control, point.at) == (EFFECT, "original_size", 2.0)
+    assert point.position == CurvePosition("beta", 2.0)
+    assert point.target and point.better == "neither" and point.unit == "nat"
+    inner = find_metric("KID-dinov2 at best scale")
+    assert inner.of == KID(features="dinov2") and inner.features == "dinov2"
+    assert inner.in_features("inception").name == "KID-inception at best scale"
+    assert find_metric("coverage").in_features("inception").name == "coverage"
+    assert find_metric("FID").features == "inception"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["smell", "drift", "eps-error at log-SNR 1.2.3", "eps-error at log-SNR 2.0", "KID- subsets",
+     "accuracy al", "search coverage at scale 2", "density at best scale", "", "a\nb", "{x}"],
+)  # fmt: skip
+def test_any_other_name_is_kept_and_shown(name):
+    metric = find_metric(name)
+    assert metric.kind is OTHER and metric.name == metric.label == name
+    assert metric.leads and metric.group == "other" and metric.description == ""
+
+
+def test_missing_and_wrong_parameters_are_refused():
+    with pytest.raises(TypeError, match=r"needs \['control'\]; got \[\]"):
+        DRIFT()
+    with pytest.raises(TypeError, match=r"'FID' takes \[\]"):
+        FID(features="efflite0")
+
+
+def test_near_names_are_longer_or_similar_ones():
+    assert near_names("KID")[0].startswith("KID-")
+    assert near_names("FIDD")[0] == "FID"
+    assert near_names("zzzzzz") == []
+
+
+def test_a_name_of_another_metric_is_refused():
+    taken = MetricKind(name="drift {thing}", description="", better="lower",
+                       parameters={"thing": DRIFT.placeholders["control"]})  # fmt: skip
+    with pytest.raises(ConfigError, match="is the name of a metric already"):
+        declare_metric(taken)
+    assert find_metric("drift grain").kind is DRIFT
+
+
+def test_a_later_declaration_of_one_name_replaces_the_first():
+    kinds = [MetricKind(name="glow", description=text, better="lower") for text in "ab"]
+    for kind in kinds:
+        declare_metric(kind)
+    assert find_metric("glow").description == "b"
+    assert sum(kind.name == "glow" for kind in metric_kinds()) == 1
+
+
+PARSERS = {"startswith", "endswith", "partition", "removeprefix", "removesuffix", "split"}
+READERS = [
+    path
+    for folder in ("evaluation", "run", "study", "studies")
+    for path in sorted((SOURCE / folder).rglob("*.py"))
+]
+
+
+def parsed_names(text: str) -> list[str]:
+    """Calls that take a metric's name apart: ``measure.name.startswith("KID")``."""
+    calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    parsers = [func for func in calls if isinstance(func, ast.Attribute) and func.attr in PARSERS]
+    owners = ("metric", "measure", "row", "m", "measure.metric", "line.metric", "primary")
+    names = {*owners, *(f"{owner}.{part}" for owner in owners for part in ("name", "metric"))}
+    return [ast.unparse(func) for func in parsers if ast.unparse(func.value) in names]
+
+
+def test_no_module_takes_a_name_apart():
+    assert parsed_names("row.metric.partition(' ')") == ["row.metric.partition"]
+    assert len(READERS) > 100
+    assert {path.name: parsed_names(path.read_text(encoding="utf-8")) for path in READERS} == {
+        path.name: [] for path in READERS
+    }
+
+
+def test_only_the_declarations_use_regular_expressions():
+    """All others of these folders read something else than names of metrics."""
+    regular = {
+        path.relative_to(SOURCE).as_posix()
+        for path in READERS
+        if "import re\n" in path.read_text(encoding="utf-8")
+    }
+    assert regular == {
+        "evaluation/metric.py",
+        "run/export_facts.py",  # hashes
+        "run/monitor.py",  # checkpoints
+        "run/sample_folder.py",  # image files
+        "study/fairness.py",  # names of arms
+        "study/strip_labels.py",  # rows of drift strips
+    }
