@@ -92,7 +92,7 @@ def finding(source: Source, claim: dict[str, str]) -> Finding:
     verdict = "supported" if comparison.status == claim["predicted"] else "not supported"
     if comparison.status == "undecided":
         verdict = "inconclusive"
-    return Finding(verdict, f"{primary.term.label} {comparison.size or 'not measured'}", seeds)
+    return Finding(verdict, f"{primary.metric.label} {comparison.size or 'not measured'}", seeds)
 
 
 if __name__ == "__main__":

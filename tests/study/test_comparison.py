@@ -42,7 +42,7 @@ def run_of(folder, arm="entangled", seed=0):
 
 def drift_line(first, second):
     return next(
-        line for line in compared_lines(open_pair(first, second)) if line.metric == "drift"
+        line for line in compared_lines(open_pair(first, second)) if line.metric.name == "drift"
     )
 
 
@@ -88,7 +88,8 @@ def test_a_measures_own_protocol_counts(finished, finished_once):
             line["protocol"]["measure.features_fingerprint"] = "another"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = {
-        line.metric: line.unranked for line in compared_lines(open_pair(finished_once, finished))
+        line.metric.name: line.unranked
+        for line in compared_lines(open_pair(finished_once, finished))
     }
     assert all("measure.features_fingerprint = absent in A" in one for one in found["drift"])
     assert found["effect"] == ()

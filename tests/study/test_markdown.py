@@ -29,7 +29,7 @@ def test_rows_are_arms_and_columns_are_what_was_declared(finished):
         "*real images*",
         "*untrained*",
     ]
-    drift = next(line for line in result_lines(source) if line.metric == "drift")
+    drift = next(line for line in result_lines(source) if line.metric.name == "drift")
     assert cells(rows[0])[1] == " ".join(drift.arms[0].text.split())
     assert cells(rows[1])[1].endswith(": better")
 

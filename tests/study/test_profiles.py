@@ -4,7 +4,7 @@
 from types import SimpleNamespace
 from unittest.mock import Mock
 
-from pippin.study.glossary import term
+from pippin.evaluation.metric_registry import find_metric
 from pippin.study.profiles import control_profiles
 from pippin.study.source import Source
 
@@ -57,6 +57,6 @@ def test_without_profiles_there_is_no_figure():
 
 
 def test_the_metrics_have_words():
-    assert "knowing the control" in term("control profile grain centre").text
-    assert term("control profile grain at log-SNR -2").group == "control"
-    assert not term("control profile grain at log-SNR -2").leads
+    assert "knowing the control" in find_metric("control profile grain centre").description
+    assert find_metric("control profile grain at log-SNR -2").group == "control"
+    assert not find_metric("control profile grain at log-SNR -2").leads

@@ -272,7 +272,7 @@ def test_more_effect_than_real_pairs_show_is_not_better(study, measure, tmp_path
 
     run_study(study, tmp_path, run, lambda text: None)
     lines = result_lines(open_source(tmp_path))
-    (line,) = [line for line in lines if line.metric == "effect original_size"]
+    (line,) = [line for line in lines if line.metric.name == "effect original_size"]
     assert line.comparisons[0].status == status
     assert line.comparisons[0].difference.mean == pytest.approx(second - 1.6)
     assert line.arms[1].delta.endswith(f": {status}")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pippin.config import ConfigError, replace_at
 from pippin.data.config import ImagesConfig
+from pippin.evaluation.metric_registry import find_metric
 from pippin.recipes.recipe import Recipe
 from pippin.studies.transfer import OTHER_DATA
 from pippin.study.study import Study
@@ -125,8 +126,10 @@ def with_features(study: Study, chosen: FeatureChoice) -> Study:
         return study
     changes: dict[str, Any] = {"features": chosen.kind, chosen.kind: chosen.weights}
 
-    def renamed(metric: str) -> str:
-        return metric.replace(f"-{DEFAULT_FEATURES}", f"-{chosen.kind}")
+    def renamed(name: str) -> str:
+        metric = find_metric(name)
+        of_default = metric.features == DEFAULT_FEATURES
+        return metric.in_features(chosen.kind).name if of_default else name
 
     same_unit = renamed(study.primary) == study.primary
     repeat = f" --features.kind {chosen.kind} --features.weights PATH"

@@ -4,7 +4,9 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from pippin.study.glossary import control_name
+from pippin.evaluation.control_words import control_label
+from pippin.evaluation.metric_registry import find_metric
+from pippin.evaluation.metrics.control import EFFECT
 from pippin.study.source import Source
 
 MIN_RELATIVE_EFFECT = 0.1
@@ -38,10 +40,10 @@ def unresponsive_arms(source: Source) -> list[str]:
     """One sentence for each control with unresponsive arms, whose low drift means nothing."""
     effects: dict[str, dict[str, list[float]]] = {}
     for row in source.results.rows:
-        kind, _, control = row.metric.partition(" ")
-        if kind == "effect" and " " not in control and row.value is not None:
+        metric = find_metric(row.metric)
+        if metric.kind is EFFECT and metric.position is None and row.value is not None:
             subject = row.arm if row.subject == "arm" else row.subject
-            effects.setdefault(control, {}).setdefault(subject, []).append(row.value)
+            effects.setdefault(metric.control, {}).setdefault(subject, []).append(row.value)
     messages = []
     for control, values_by_subject in effects.items():
         real = fmean(values_by_subject.get("real", [0.0]))
@@ -55,7 +57,7 @@ def unresponsive_arms(source: Source) -> list[str]:
         ]
         if unresponsive and real > 0:
             messages.append(
-                f"{control_name(control).capitalize()} has hardly any effect (real pairs: "
+                f"{control_label(control).capitalize()} has hardly any effect (real pairs: "
                 f"{real:.2g}) in: {', '.join(unresponsive)}. Their low drift means nothing: a "
                 "model that ignores a control has no drift."
             )

@@ -6,7 +6,9 @@ Nothing here was declared before the runs, so nothing here is a verdict.
 
 from dataclasses import dataclass, replace
 
-from pippin.study.glossary import HEADINGS, term
+from pippin.evaluation.metric import Metric
+from pippin.evaluation.metric_registry import find_metric
+from pippin.study.glossary import HEADINGS
 from pippin.study.results import Row
 from pippin.study.side_by_side import Pair, SourcePair, obstacles
 from pippin.study.table import (
@@ -35,16 +37,15 @@ def compared_lines(both: SourcePair) -> list[Line]:
     """One line for each metric that either side measured; ``unranked`` says why a pair of numbers
     may not be compared."""
     metrics = dict.fromkeys(row.metric for row in both.source.results.rows)
-    lines = [line for metric in metrics for line in _line(both, metric)]
+    lines = [line for name in metrics for line in _line(both, find_metric(name))]
     groups = list(HEADINGS)
-    return sorted(lines, key=lambda line: groups.index(line.term.group))
+    return sorted(lines, key=lambda line: groups.index(line.metric.group))
 
 
-def _line(both: SourcePair, metric: str) -> list[Line]:
+def _line(both: SourcePair, metric: Metric) -> list[Line]:
     """The line of a metric; no line where only references were measured."""
-    rows = [
-        row for row in both.source.results.rows if (row.metric, row.subject) == (metric, "arm")
-    ]
+    key = (metric.name, "arm")
+    rows = [row for row in both.source.results.rows if (row.metric, row.subject) == key]
     if not rows:
         return []
     cells: list[Cell] = []
@@ -64,9 +65,8 @@ def _line(both: SourcePair, metric: str) -> list[Line]:
     return [
         Line(
             metric=metric,
-            term=term(metric),
             role="",
-            better=direction(term(metric), rows[0].better),
+            better=direction(metric, rows[0].better),
             unit=rows[0].unit,
             count="" if unranked else counted(rows),
             arms=tuple(cells),

@@ -7,12 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pippin.evaluation.control_words import control_label
 from pippin.study.comparison import compared_lines
 from pippin.study.embedded_images import ImageEmbedder
 from pippin.study.fairness import covered
 from pippin.study.figures import learning_curves
 from pippin.study.gallery import ImageGroup, gallery
-from pippin.study.glossary import control_name
 from pippin.study.page import write_page
 from pippin.study.report import environments, grouped_details, run_lines
 from pippin.study.settings import Setting, differing
@@ -54,7 +54,7 @@ def _context(both: SourcePair) -> dict[str, Any]:
         "boards": tiles,
         "grids": _titled(both, images.samples),
         "drift": {name: _titled(both, groups) for name, groups in images.drift.items()},
-        "names": {control: control_name(control) for control in images.drift},
+        "names": {control: control_label(control) for control in images.drift},
         "lines": [line for line in lines if not line.detail],
         "groups": grouped_details(lines),
         "unranked": [line for line in lines if line.unranked],

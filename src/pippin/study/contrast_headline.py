@@ -82,9 +82,9 @@ def _exploratory(source: Source, lines: list[Line]) -> list[str]:
     """Values of the declared metrics that are not decided by a contrast, without a verdict."""
     named = {source.declaration.primary, *source.declaration.companions}
     return [
-        f"{line.term.label}: {values_text(source, line)}."
+        f"{line.metric.label}: {values_text(source, line)}."
         for line in lines
-        if line.metric in named
+        if line.metric.name in named
     ]
 
 

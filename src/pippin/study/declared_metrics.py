@@ -1,40 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check that a study's runs measure the metrics that it declares.
 
-The glossary describes every metric of :func:`pippin.run.execute.execute`, so other names are
-refused before anything is trained. A custom execution may measure anything: there, and where a
-known metric needs settings that the recipe lacks, each finished run reports missing metrics.
+What :func:`pippin.run.execute.execute` measures follows from the declarations of the metrics and
+from each arm's evaluation, so other metrics are refused before anything is trained. A custom
+execution may measure anything: there, each finished run reports missing metrics.
 """
 
-from difflib import get_close_matches
+from collections.abc import Iterator
 
 from pippin.config import ConfigError
+from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.metric import OTHER, Metric
+from pippin.evaluation.metric_parameters import network_of
+from pippin.evaluation.metric_registry import find_metric, near_names
 from pippin.run.execute import execute
 from pippin.study.folder import run_name
-from pippin.study.glossary import names, term
 from pippin.study.results import Results
 from pippin.study.run_execution import Execute
 from pippin.study.study import Study
 
 
 def refuse_unmeasured(study: Study, execution: Execute) -> None:
-    """Refuse a declared metric that pippin's own evaluation does not measure.
+    """Refuse a declared metric that pippin's own evaluation does not measure in any arm.
 
     Raises:
-        ConfigError: the message names the metric and similar names.
+        ConfigError: the message names the metric, and similar names or the setting to change.
     """
     if execution is not execute:
         return
-    for metric in study.declared_metrics:
-        if not term(metric).text:
-            longer = [name for name in names() if name.startswith(metric)]
-            near = longer or get_close_matches(metric, names(), cutoff=0.5)
+    evaluations = {arm: recipe.evaluation for arm, recipe in study.arms().items()}
+    for name in study.declared_metrics:
+        metric = find_metric(name)
+        if metric.kind is OTHER or not _is_known(metric):
+            raise ConfigError(_unknown(study, name))
+        reasons = {arm: next(obstacles(metric, own), "") for arm, own in evaluations.items()}
+        if all(reasons.values()):
             raise ConfigError(
-                f"study {study.name!r} declares {metric!r}, which no run measures"
-                + (f" (did you mean {' or '.join(near)}?)" if near else "")
-                + "; docs/reference/metrics.md lists the metrics; a custom execution may measure "
-                "others"
+                f"study {study.name!r} declares {name!r}, which no run measures: "
+                + "; ".join(dict.fromkeys(reasons.values()))
             )
+
+
+def obstacles(metric: Metric, evaluation: EvaluationConfig) -> Iterator[str]:
+    """Reasons why the evaluation of a run does not measure a metric, each with its setting."""
+    kind = metric.kind
+    if kind.command:
+        yield f"only `{kind.command}` measures it"
+    if kind.part is not None and kind.part not in evaluation.parts:
+        yield f"evaluation.parts lacks {kind.part}"
+    if metric.features and network_of(metric.features) != evaluation.features:
+        yield f"evaluation.features is {evaluation.features}"
+    for setting in kind.needs:
+        if not getattr(evaluation, setting):
+            yield f"evaluation.{setting} is not set"
+    for name, value in metric.values:
+        setting = kind.placeholders[name].setting(value)
+        listed = getattr(evaluation, setting) if setting else ()
+        wanted = value.value if setting and name == "position" else value
+        if setting and wanted not in listed:
+            yield f"evaluation.{setting} lacks {metric.value_text(name)}"
+
+
+def _is_known(metric: Metric) -> bool:
+    """True unless the metric names a control that no probe and no profile knows."""
+    controls = metric.kind.placeholders.get("control")
+    inner = metric.of is None or _is_known(metric.of)
+    return inner and (controls is None or metric.control in controls.examples)
+
+
+def _unknown(study: Study, name: str) -> str:
+    near = near_names(name)
+    return (
+        f"study {study.name!r} declares {name!r}, which no run measures"
+        + (f" (did you mean {' or '.join(near)}?)" if near else "")
+        + "; docs/reference/metrics.md lists the metrics; a custom execution may measure others"
+    )
 
 
 def unmeasured(study: Study, run: str, results: Results) -> str:

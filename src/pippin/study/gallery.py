@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pippin.evaluation.control_words import PROBED_CONTROLS, control_label
+from pippin.evaluation.metric_registry import find_metric
 from pippin.run.folder import RunFolder
 from pippin.study.embedded_images import ABSENT, EmbeddedImage, ImageEmbedder
-from pippin.study.glossary import CONTROLS, control_name
 from pippin.study.source import Run, Source
 from pippin.study.strip_labels import Rows, read_rows
 from pippin.system.json_text import parse_json
@@ -115,11 +116,11 @@ def _controls(source: Source) -> list[str]:
     controls = {
         path.stem for run in source.runs for path in drift_folder(run.folder).glob("*.png")
     }
-    primary = source.declaration.primary or ""
-    order = {control: index for index, control in enumerate(CONTROLS)}
+    primary = find_metric(source.declaration.primary or "").control
+    order = {control: index for index, control in enumerate(PROBED_CONTROLS)}
 
     def rank(control: str) -> tuple[bool, int, str]:
-        return not primary.endswith(f" {control}"), order.get(control, len(order)), control
+        return control != primary, order.get(control, len(order)), control
 
     return sorted(controls, key=rank)
 
@@ -159,7 +160,7 @@ def _drift_group(
             source,
             run.arm,
             drift_folder(run.folder) / f"{control}.png",
-            f"pairs of samples of {run.arm} under two values of {control_name(control)}{alt}",
+            f"pairs of samples of {run.arm} under two values of {control_label(control)}{alt}",
             embedder,
         )
         for run in runs

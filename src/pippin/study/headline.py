@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pippin.evaluation.metric_registry import find_metric
 from pippin.study.cautions import cautions
-from pippin.study.glossary import term
 from pippin.study.source import Source
 from pippin.study.table import ABSENT, SIGNS, Line
 from pippin.study.verdict import Comparison, Status
@@ -120,7 +120,7 @@ def _mark(tone: Tone, comparisons: tuple[Comparison, ...], diverged: bool) -> st
 
 
 def _sentence(source: Source, comparisons: tuple[Comparison, ...]) -> tuple[str, Tone]:
-    metric = term(str(source.declaration.primary)).label
+    metric = find_metric(str(source.declaration.primary)).label
     diverged = _diverged(source, comparisons)
     if diverged and not any(pair.difference for pair in comparisons):
         return f"{' and '.join(diverged)} diverged: no verdict on {metric}.", "undecided"
@@ -171,8 +171,8 @@ def _sentence_of_two(pair: Comparison, metric: str) -> tuple[str, Tone]:
 
 def _meaning(source: Source) -> str:
     """``Excess drift (original size): how much ...``"""
-    metric = term(str(source.declaration.primary))
-    return f"{_capital(metric.label)}: {metric.text}" if metric.text else ""
+    metric = find_metric(str(source.declaration.primary))
+    return f"{_capital(metric.label)}: {metric.description}" if metric.description else ""
 
 
 def _capital(text: str) -> str:
@@ -250,7 +250,7 @@ def _tradeoffs(lines: list[Line], comparisons: tuple[Comparison, ...]) -> list[s
     """Companions on which an arm is worse than the baseline and by the primary metric better."""
     leading = {pair.second for pair in comparisons if pair.status in LEADING["good"]}
     return [
-        line.term.label
+        line.metric.label
         for line in lines
         if line.role == "companion"
         and any(pair.status == "worse" and pair.second in leading for pair in line.comparisons)
@@ -262,9 +262,9 @@ def _companions(source: Source, lines: list[Line], known_reasons: Collection[str
     return [
         " ".join(
             [
-                f"{line.term.label}: {values_text(source, line)}; {_direction(line)}.",
+                f"{line.metric.label}: {values_text(source, line)}; {_direction(line)}.",
                 *_by_status(line.comparisons, known_reasons),
-                line.term.text,
+                line.metric.description,
             ]
         ).strip()
         for line in lines

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """A line of the table of results, and the order of lines on sample quality."""
 
-import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pippin.study.glossary import Term
+from pippin.evaluation.metric import Metric
+from pippin.evaluation.metrics.best_setting import AT_BEST_REQUEST, AT_BEST_SCALE
+from pippin.evaluation.metrics.distances import FD, FID, KID
+from pippin.evaluation.metrics.sharpness import SHARPNESS
 from pippin.study.verdict import Comparison
 
 Tone = Literal["plain", "good", "bad", "mute"]
-QUALITY = re.compile(
-    r"(?P<kind>FID|FD|KID|sharpness)(-[\w.]+)?(?P<where> at best (scale|request))?"
-)
-"""Metrics of sample quality, which must be read together."""
+QUALITY = (FID, FD, KID, SHARPNESS)
+"""Metrics of sample quality, which must be read together, in their order in the table."""
+PLACES = (AT_BEST_REQUEST, AT_BEST_SCALE)
+"""Settings that these metrics are also measured at, in their order in the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +36,7 @@ ABSENT = Cell(text="\N{EN DASH}", tone="mute")
 class Line:
     """One metric."""
 
-    metric: str
-    term: Term
-    """Label and description of the metric."""
+    metric: Metric
     role: str
     """"primary", "companion", "exploratory" (in a study with contrasts) or empty."""
     better: str
@@ -53,7 +53,7 @@ class Line:
     @property
     def detail(self) -> bool:
         """True for collapsed lines: neither declared nor among the main metrics."""
-        return not self.role and not self.term.leads
+        return not self.role and not self.metric.leads
 
     @property
     def has_references(self) -> bool:
@@ -66,14 +66,22 @@ def quality_together(lines: list[Line]) -> list[Line]:
 
     The distances fall where samples are blurred, so none may be read alone.
     """
-    order = {kind: index for index, kind in enumerate(("FID", "FD", "KID", "sharpness"))}
-    matches = [(line, QUALITY.fullmatch(line.metric)) for line in lines]
-    quality_lines = [(line, match) for line, match in matches if match]
-    quality_lines.sort(key=lambda pair: (pair[1]["where"] or "", order[pair[1]["kind"]]))
-    shown = [replace(line, role=line.role or "exploratory") for line, _ in quality_lines]
-    others = [line for line, match in matches if not match]
+    places = [_place(line.metric) for line in lines]
+    ranked = sorted(
+        ((place, line) for place, line in zip(places, lines, strict=True) if place is not None),
+        key=lambda pair: pair[0],
+    )
+    shown = [replace(line, role=line.role or "exploratory") for _, line in ranked]
+    others = [line for place, line in zip(places, lines, strict=True) if place is None]
     return [
         *(line for line in others if line.role),
         *shown,
         *(line for line in others if not line.role),
     ]
+
+
+def _place(metric: Metric) -> tuple[int, int] | None:
+    """Rank of a metric of sample quality: by its setting, then by its kind; None for others."""
+    setting = 1 + PLACES.index(metric.kind) if metric.kind in PLACES else 0
+    inner = metric.of if setting and metric.of else metric
+    return (setting, QUALITY.index(inner.kind)) if inner.kind in QUALITY else None

@@ -56,7 +56,7 @@ def markdown(source: Source) -> str:
         if comparison.reason
     ]
     notes = [f"Δ: {text}." for text in dict.fromkeys(basis)]
-    notes += [NEAREST_NOTE] if any(line.term.target for line in declared) else []
+    notes += [NEAREST_NOTE] if any(line.metric.target for line in declared) else []
     if contrasts:
         notes += [
             *READING,
@@ -89,7 +89,7 @@ def _published(figure: PublishedFigure) -> str:
 
 
 def _table(source: Source, lines: list[Line]) -> str:
-    heads = ["arm", *(f"{line.term.label}{_arrow(line)}" for line in lines)]
+    heads = ["arm", *(f"{line.metric.label}{_arrow(line)}" for line in lines)]
     rows = [heads, ["---"] * len(heads)]
     for index, arm in enumerate(source.declaration.arms):
         rows.append([arm, *(_cell(line.arms[index]) for line in lines)])

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Control profiles: the x0-error added by a wrong value of a control, against log-SNR."""
 
-import re
 from collections.abc import Mapping
 
+from pippin.evaluation.control_words import control_label
+from pippin.evaluation.metric_registry import find_metric
+from pippin.evaluation.metrics.control_profile import PROFILE_POINT
 from pippin.study.figures import (
     Figure,
     LegendEntry,
@@ -14,10 +16,8 @@ from pippin.study.figures import (
     mean_line,
     to_svg,
 )
-from pippin.study.glossary import control_name
 from pippin.study.source import Source
 
-_POINT = re.compile(r"control profile (\w+) at log-SNR (\S+)")
 _READING = (
     "error of the clean latent added by a wrong value, on held-out images, from high noise (left) "
     "to low; the control takes effect where the curve is high"
@@ -32,11 +32,11 @@ def control_profiles(source: Source) -> list[Figure]:
         return []
     if len(source.declaration.arms) == 1:
         (arm,) = source.declaration.arms
-        series = {control_name(field): arms[arm] for field, arms in curves.items() if arm in arms}
+        series = {control_label(field): arms[arm] for field, arms in curves.items() if arm in arms}
         return [_figure("Control profile", series)]
     return [
         _figure(
-            f"Control profile ({control_name(field)})",
+            f"Control profile ({control_label(field)})",
             {arm: arms.get(arm, []) for arm in source.declaration.arms},
         )
         for field, arms in curves.items()
@@ -47,10 +47,12 @@ def _curves(source: Source) -> dict[str, dict[str, list[Points]]]:
     """Field -> arm -> one curve for each seed, sorted by log-SNR."""
     points: dict[tuple[str, str, int], Points] = {}
     for row in source.results.rows:
-        match = _POINT.fullmatch(row.metric)
-        if match and row.subject == "arm" and row.value is not None:
-            key = (match[1], row.arm, row.seed)
-            points.setdefault(key, []).append((float(match[2]), row.value))
+        metric = find_metric(row.metric)
+        if metric.kind is not PROFILE_POINT or row.subject != "arm" or row.value is None:
+            continue
+        assert metric.at is not None
+        key = (metric.control, row.arm, row.seed)
+        points.setdefault(key, []).append((metric.at, row.value))
     curves: dict[str, dict[str, list[Points]]] = {}
     for (field, arm, _), curve in points.items():
         curves.setdefault(field, {}).setdefault(arm, []).append(sorted(curve))

@@ -7,6 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pippin.evaluation.control_words import control_label
+from pippin.evaluation.metric_registry import find_metric
 from pippin.run.folder import SHARED_WEIGHTS_FILE
 from pippin.study.contrast_headline import study_headline
 from pippin.study.contrast_source import evaluate_contrasts
@@ -14,7 +16,7 @@ from pippin.study.contrast_table import HEADS, READING, contrast_lines
 from pippin.study.embedded_images import ROOM, ImageEmbedder
 from pippin.study.figures import learning_curves
 from pippin.study.gallery import SEEDS_SHOWN, gallery
-from pippin.study.glossary import HEADINGS, control_name, term
+from pippin.study.glossary import HEADINGS
 from pippin.study.initial_weights import starting_point
 from pippin.study.page import write_page
 from pippin.study.profiles import control_profiles
@@ -83,7 +85,7 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
         "tradeoffs": [(figure, Markup(figure.svg)) for figure in tradeoffs(source)],
         "samples": images.samples,
         "drift": images.drift,
-        "names": {control: control_name(control) for control in images.drift},
+        "names": {control: control_label(control) for control in images.drift},
         "shown": SEEDS_SHOWN,
         "differing": differing(source.declaration),
         "settings": grouped(source.declaration),
@@ -123,13 +125,13 @@ def _reading(source: Source) -> list[str]:
             "runs, so no difference (Δ) is called better or worse.",
             missing,
         ]
-    others = len(arms) - 1
+    others, measured = len(arms) - 1, {row.metric for row in source.results.rows}
     corrected = f", corrected for {others} comparisons" if others > 1 else ""
     return [
         f"Mean ± half of the 95 % interval (Student t) over {len(seeds)} training seeds; "
         f"{single}, where all seeds have the same.",
         f"Δ is the mean paired difference to {arms[0]} over common seeds{corrected}.",
-        *([NEAREST_NOTE] if any(term(row.metric).target for row in source.results.rows) else []),
+        *([NEAREST_NOTE] if any(find_metric(name).target for name in measured) else []),
         _decides(source),
         missing,
     ]
@@ -151,7 +153,7 @@ def grouped_details(lines: list[Line]) -> dict[str, list[Line]]:
     """The collapsed lines, by heading."""
     details = [line for line in lines if line.detail]
     groups = {
-        heading: [line for line in details if line.term.group == group]
+        heading: [line for line in details if line.metric.group == group]
         for group, heading in HEADINGS.items()
     }
     return {

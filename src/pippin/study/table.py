@@ -10,8 +10,10 @@ from collections import defaultdict
 from statistics import fmean
 from typing import Any
 
+from pippin.evaluation.metric import Metric
+from pippin.evaluation.metric_registry import find_metric
 from pippin.study.fairness import covered
-from pippin.study.glossary import HEADINGS, Term, term
+from pippin.study.glossary import HEADINGS
 from pippin.study.lines import ABSENT, Cell, Line, Tone, quality_together
 from pippin.study.number_format import number, plus_minus, roughly, signed
 from pippin.study.results import OF_FILES, Row
@@ -36,12 +38,14 @@ def result_lines(source: Source) -> list[Line]:
     for row in source.results.rows:
         rows.setdefault(row.metric, []).append(row)
     lines = [
-        _line(source, metric, metric_rows) for metric, metric_rows in rows.items() if metric_rows
+        _line(source, find_metric(name), metric_rows)
+        for name, metric_rows in rows.items()
+        if metric_rows
     ]
     groups = list(HEADINGS)
     if source.declaration.contrasts:
         lines = quality_together(lines)
-    return sorted(lines, key=lambda line: 0 if line.role else 1 + groups.index(line.term.group))
+    return sorted(lines, key=lambda line: 0 if line.role else 1 + groups.index(line.metric.group))
 
 
 def declared_first(source: Source) -> list[str]:
@@ -52,34 +56,32 @@ def declared_first(source: Source) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))
 
 
-def _role(source: Source, metric: str) -> str:
+def _role(source: Source, metric: Metric) -> str:
     if source.declaration.contrasts:
-        return "exploratory" if metric in declared_first(source) else ""
-    if metric == source.declaration.primary:
+        return "exploratory" if metric.name in declared_first(source) else ""
+    if metric.name == source.declaration.primary:
         return "primary"
-    return "companion" if metric in source.declaration.companions else ""
+    return "companion" if metric.name in source.declaration.companions else ""
 
 
-def _line(source: Source, metric: str, rows: list[Row]) -> Line:
+def _line(source: Source, metric: Metric, rows: list[Row]) -> Line:
     declared = source.declaration
     main, others = split_by_protocol([row for row in rows if row.subject == "arm"])
     sample = (main or rows)[0]
     series = [series_of(source, arm, main) for arm in declared.arms]
-    primary = metric == declared.primary
-    description = term(metric)
-    target = real_mean(rows, sample, declared.paths) if description.target else None
+    primary = metric.name == declared.primary
+    target = real_mean(rows, sample, declared.paths) if metric.target else None
     comparisons = compare(
         series,
-        better="neither" if description.target else sample.better,
+        better="neither" if metric.target else sample.better,
         smallest_effect=declared.smallest_effect if primary else None,
         target=target,
     )
     deltas: list[Comparison | None] = [None, *comparisons]
     return Line(
         metric=metric,
-        term=description,
         role=_role(source, metric),
-        better=NEAREST if target is not None else direction(description, sample.better),
+        better=NEAREST if target is not None else direction(metric, sample.better),
         unit=sample.unit,
         count=counted(main),
         arms=tuple(
@@ -93,9 +95,9 @@ def _line(source: Source, metric: str, rows: list[Row]) -> Line:
     )
 
 
-def direction(description: Term, better: str) -> str:
+def direction(metric: Metric, better: str) -> str:
     """The better direction as an arrow and words; none for a metric with a target value."""
-    return ARROWS.get("" if description.target else better, "neither direction is better")
+    return ARROWS.get("" if metric.target else better, "neither direction is better")
 
 
 def split_by_protocol(rows: list[Row]) -> tuple[list[Row], list[Row]]:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drift against effect along control guidance: one curve for each arm, starting at (0, 0)."""
 
-import re
 from statistics import fmean
 from typing import Any
 
+from pippin.evaluation.control_words import control_label
+from pippin.evaluation.metric import MetricKind
+from pippin.evaluation.metric_registry import find_metric
+from pippin.evaluation.metrics.control import DRIFT, EFFECT
 from pippin.study.figures import (
     INK,
     Figure,
@@ -15,28 +18,27 @@ from pippin.study.figures import (
     label_axes,
     to_svg,
 )
-from pippin.study.glossary import control_name
-from pippin.study.results import Row
 from pippin.study.source import Source
 
-_POINT = re.compile(r"(drift|effect) (\w+) at beta (\S+)")
+Runs = dict[tuple[str, int], dict[float, dict[MetricKind, float]]]
+"""(arm, seed) -> scale of control guidance -> drift and effect."""
 
 
 def tradeoffs(source: Source) -> list[Figure]:
     """One figure for each control whose drift was measured along control guidance."""
-    table: dict[str, dict[tuple[str, int], dict[float, dict[str, float]]]] = {}
+    table: dict[str, Runs] = {}
     for row in source.results.rows:
-        match = _POINT.fullmatch(row.metric)
-        if match and row.subject == "arm" and row.value is not None:
-            kind, control, beta = match.groups()
-            runs = table.setdefault(control, {})
-            runs.setdefault((row.arm, row.seed), {}).setdefault(float(beta), {})[kind] = row.value
+        metric = find_metric(row.metric)
+        position = metric.position if metric.kind in (DRIFT, EFFECT) else None
+        if position is None or position.along != "beta":
+            continue
+        if row.subject == "arm" and row.value is not None:
+            points = table.setdefault(metric.control, {}).setdefault((row.arm, row.seed), {})
+            points.setdefault(position.value, {})[metric.kind] = row.value
     return [_figure(source, control, runs) for control, runs in table.items()]
 
 
-def _figure(
-    source: Source, control: str, runs: dict[tuple[str, int], dict[float, dict[str, float]]]
-) -> Figure:
+def _figure(source: Source, control: str, runs: Runs) -> Figure:
     lines = {
         arm: [_curve(points) for (name, _), points in sorted(runs.items()) if name == arm]
         for arm in source.declaration.arms
@@ -57,7 +59,7 @@ def _figure(
     axes.set_ylim(bottom=0)
     betas = sorted({beta for points in runs.values() for beta in points})
     return Figure(
-        title=f"Drift against effect ({control_name(control)})",
+        title=f"Drift against effect ({control_label(control)})",
         caption=(
             f"from control guidance 0, where both are 0, over {', '.join(f'{b:g}' for b in betas)}"
             "; lower is less entangled; faint lines are single seeds, strong ones their means"
@@ -69,10 +71,10 @@ def _figure(
     )
 
 
-def _curve(points: dict[float, dict[str, float]]) -> Points:
+def _curve(points: dict[float, dict[MetricKind, float]]) -> Points:
     """(effect, drift) in increasing order of beta, from the origin."""
     complete = [points[beta] for beta in sorted(points) if len(points[beta]) == 2]
-    return [(0.0, 0.0), *((point["effect"], point["drift"]) for point in complete)]
+    return [(0.0, 0.0), *((point[EFFECT], point[DRIFT]) for point in complete)]
 
 
 def _mean(curves: list[Points]) -> Points:
@@ -91,10 +93,9 @@ def _end(mean: Points) -> str:
 
 def _real(source: Source, control: str) -> tuple[float, float] | None:
     """Effect and drift of real pairs."""
-    reference: dict[str, Any] = {}
-    rows: tuple[Row, ...] = source.results.rows
-    for row in rows:
-        for kind in ("effect", "drift"):
-            if row.subject == "real" and row.metric == f"{kind} {control}":
-                reference[kind] = row.value
-    return (reference["effect"], reference["drift"]) if len(reference) == 2 else None
+    reference: dict[MetricKind, Any] = {}
+    names = {kind(control=control).name: kind for kind in (EFFECT, DRIFT)}
+    for row in source.results.rows:
+        if row.subject == "real" and row.metric in names:
+            reference[names[row.metric]] = row.value
+    return (reference[EFFECT], reference[DRIFT]) if len(reference) == 2 else None
