@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from pippin.cli.main import VERBS
+from pippin.evaluation.metric_registry import metric_kinds
 from pippin.recipes.table import RECIPES, get_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +45,7 @@ def generated():
     """The functions that write pages from the code, by name."""
     sys.path.insert(0, str(SCRIPTS))
     try:
-        names = ("cli_page", "configuration_page", "recipes_page", "gallery_page")
+        names = ("cli_page", "configuration_page", "recipes_page", "gallery_page", "metrics_page")
         return {name: getattr(importlib.import_module(name), name) for name in names}
     finally:
         sys.path.remove(str(SCRIPTS))
@@ -118,6 +119,13 @@ def test_every_setting_is_listed(generated):
         assert f"| `{name}` | " in page, name
     for part in record:
         assert f"\n## {part}\n" in page or f"| `{part}` |" in page or part == "format", part
+
+
+def test_every_metric_is_listed(generated):
+    page = generated["metrics_page"]()
+    for kind in metric_kinds():
+        assert f"\n| `{kind.name}`" in page, kind
+        assert next(kind.examples()).description in page, kind
 
 
 def test_every_kept_study_has_an_entry_with_its_section_and_report(generated):

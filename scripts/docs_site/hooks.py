@@ -22,12 +22,14 @@ sys.path[:0] = [str(HERE), str(ROOT / "src")]
 from cli_page import cli_page  # noqa: E402
 from configuration_page import configuration_page  # noqa: E402
 from gallery_page import gallery_page  # noqa: E402
+from metrics_page import metrics_page  # noqa: E402
 from recipes_page import recipes_page  # noqa: E402
 
 PAGES = {
     "reference/cli.md": cli_page,
     "reference/recipes.md": recipes_page,
     "reference/configuration.md": configuration_page,
+    "reference/metric-list.md": metrics_page,
     "results/index.md": gallery_page,
 }
 LINK = re.compile(r"(\]\(|src=\"|href=\")(?![a-z]+:|#)([^)#\"\s]+)(?=[)#\"])")

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pippin.conditioning.registry import register_conditioner
     from pippin.config import ConfigError
     from pippin.denoisers.registry import register_denoiser
+    from pippin.evaluation.image_metric import ImageMetric
+    from pippin.evaluation.metric import MetricKind
+    from pippin.evaluation.metric_registry import declare_metric
     from pippin.recipes.recipe import Recipe
     from pippin.recipes.table import get_recipe
     from pippin.run.evaluate import evaluate_run
@@ -28,8 +31,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Axis",
     "ConfigError",
+    "ImageMetric",
+    "MetricKind",
     "Recipe",
     "Study",
+    "declare_metric",
     "draw",
     "draw_into",
     "evaluate_run",
@@ -45,8 +51,11 @@ __all__ = [
 _MODULES = {
     "Axis": "study.study",
     "ConfigError": "config",
+    "ImageMetric": "evaluation.image_metric",
+    "MetricKind": "evaluation.metric",
     "Recipe": "recipes.recipe",
     "Study": "study.study",
+    "declare_metric": "evaluation.metric_registry",
     "draw": "run.sample",
     "draw_into": "run.sample",
     "evaluate_run": "run.evaluate",

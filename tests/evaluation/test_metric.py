@@ -76,6 +76,7 @@ def test_a_name_and_its_metric_are_inverse(metric, name):
 def test_every_example_belongs_to_one_kind_and_has_words():
     examples = [metric for kind in metric_kinds() for metric in kind.examples()]
     assert len({metric.name for metric in examples}) == len(examples) > 150
+    assert {metric.kind for metric in examples} == {*metric_kinds()}
     for metric in examples:
         owners = [kind for kind in metric_kinds() if kind.match(metric.name)]
         assert owners == [metric.kind], metric

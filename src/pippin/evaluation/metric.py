@@ -239,6 +239,10 @@ class Inner(Parameter):
 
     kinds: tuple[MetricKind, ...]
 
+    def __post_init__(self) -> None:
+        """Take one metric of each kind as examples."""
+        object.__setattr__(self, "examples", tuple(next(kind.examples()) for kind in self.kinds))
+
     def regex(self) -> str:
         """Any text."""
         return ".+"

@@ -83,7 +83,7 @@ SEARCH_AT_SCALE = declare_metric(
         needs=("scales",),
         parameters={
             "of": Inner(kinds=(KID,)),
-            "at": Number(listed_in="scales"),
+            "at": Number(listed_in="scales", examples=(2.0,)),
         },
         description=_CRITERION,
     )
@@ -94,7 +94,8 @@ SEARCH_AT_REQUEST = declare_metric(
         needs=("requests",),
         parameters={
             "of": Inner(kinds=SEARCHED_AT_REQUEST),
-            "request": Number(listed_in="requests"),
+            "request": Number(listed_in="requests", examples=(32,)),
+            "at": Number(examples=(2.0,)),
         },
         description=_CRITERION,
     )

@@ -4,10 +4,11 @@
 from functools import partial
 
 from pippin.evaluation.metric import Metric, MetricKind
-from pippin.evaluation.metric_parameters import network_of
+from pippin.evaluation.metric_parameters import FeatureName, network_of
 from pippin.evaluation.metric_registry import declare_metric
 
 _SAMPLES = partial(MetricKind, group="samples", part="quality")
+_OTHER_INCEPTION = {"features": FeatureName(examples=("inception-ab12cd34",))}
 
 
 def _kid_words(metric: Metric) -> str:
@@ -48,6 +49,7 @@ FD = declare_metric(_SAMPLES(name="FD-{features}", better="lower", description=_
 SFD = declare_metric(
     _SAMPLES(
         name="sFD-{features}",
+        parameters=_OTHER_INCEPTION,
         better="lower",
         description=(
             "Fréchet distance in spatial features of an Inception that is not the published one."
@@ -57,6 +59,7 @@ SFD = declare_metric(
 INCEPTION_LIKE_SCORE = declare_metric(
     _SAMPLES(
         name="IS-{features}",
+        parameters=_OTHER_INCEPTION,
         better="higher",
         description="Inception score by an Inception that is not the published one.",
     )
