@@ -22,6 +22,7 @@ from pippin.evaluation.metrics.control import DRIFT, EFFECT, LPIPS
 from pippin.evaluation.metrics.distances import FD, FID, KID
 from pippin.evaluation.metrics.scene import ACCURACY
 from pippin.evaluation.metrics.zero_shot import ZERO_SHOT
+from pippin.study.published import FIGURES
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "pippin"
@@ -135,6 +136,10 @@ def test_a_later_declaration_of_one_name_replaces_the_first():
         declare_metric(kind)
     assert find_metric("glow").description == "b"
     assert sum(kind.name == "glow" for kind in metric_kinds()) == 1
+
+
+def test_published_figures_name_declared_metrics():
+    assert {find_metric(figure.metric).kind for figure in FIGURES} == {FID, CLIP_SCORE}
 
 
 PARSERS = {"startswith", "endswith", "partition", "removeprefix", "removesuffix", "split"}

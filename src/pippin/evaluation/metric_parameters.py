@@ -75,8 +75,8 @@ class FeatureName(Parameter):
     examples: tuple[Any, ...] = ("efflite0", "inception", "dinov2")
 
     def regex(self) -> str:
-        """A word with dots and hyphens."""
-        return r"[\w.-]+"
+        """Any text without spaces."""
+        return r"\S+"
 
 
 def network_of(features: str) -> str:

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pippin.conditioning.config import PowerCosineGate
 from pippin.data.config import AugmentationConfig, OpenMojiConfig
 from pippin.diffusion.config import DiffusionConfig
+from pippin.evaluation.metric import MetricKind
+from pippin.evaluation.metrics.control import EFFECT, EXCESS_DRIFT, MATCHED_DRIFT
 from pippin.studies.scales import ScaleName, class_base
 from pippin.study.contrasts import Contrast, ContrastTerm, minus
 from pippin.study.study import Axis, Study
@@ -96,8 +98,9 @@ def _levels(scale: ScaleName) -> dict[str, dict[str, object]]:
     }
 
 
-def _gate_effect(field: str, metric: str) -> tuple[ContrastTerm, ...]:
+def _gate_effect(field: str, kind: MetricKind) -> tuple[ContrastTerm, ...]:
     """Terms of the main effect: mean over arms with the field gated - mean over the other arms."""
+    metric = kind(control=field).name
     return tuple(
         ContrastTerm(arm=arm, metric=metric, weight=0.5 if field in gated else -0.5)
         for arm, gated in GATED.items()
@@ -108,7 +111,7 @@ def _contrasts() -> tuple[Contrast, ...]:
     late = Contrast(
         name="gate on late, effect",
         claim="The gate leaves the effect of a late control as it is.",
-        terms=_gate_effect(LATE, f"effect {LATE}"),
+        terms=_gate_effect(LATE, EFFECT),
         scale="share of real",
         smallest_effect=SMALLEST_SHARE,
         predicted="none",
@@ -116,7 +119,7 @@ def _contrasts() -> tuple[Contrast, ...]:
     early = Contrast(
         name="gate on early, effect",
         claim="The gate mutes an early control.",
-        terms=_gate_effect(EARLY, f"effect {EARLY}"),
+        terms=_gate_effect(EARLY, EFFECT),
         scale="share of real",
         smallest_effect=SMALLEST_SHARE,
         predicted="negative",
@@ -132,14 +135,14 @@ def _contrasts() -> tuple[Contrast, ...]:
     )
     drifts = [
         Contrast(
-            name=f"gate on {field}, {metric}",
-            claim=f"The gate lowers the {metric} of {field}.",
-            terms=_gate_effect(field, f"{metric} {field}"),
+            name=f"gate on {field}, {words}",
+            claim=f"The gate lowers the {words} of {field}.",
+            terms=_gate_effect(field, kind),
             role="secondary",
             predicted="negative",
         )
         for field in (LATE, EARLY)
-        for metric in ("matched drift", "excess drift")
+        for words, kind in (("matched drift", MATCHED_DRIFT), ("excess drift", EXCESS_DRIFT))
     ]
     loss = Contrast(
         name="gate on either, held-out loss",
