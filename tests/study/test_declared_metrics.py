@@ -32,7 +32,7 @@ def test_a_metric_that_no_run_measures_is_refused_before_any_work(study, tmp_pat
 
 
 def test_a_companion_is_checked_as_the_primary_is(study):
-    odd = replace(study, primary="FID", companions=("coverage", "beauty"))
+    odd = replace(study, primary="KID-efflite0", companions=("coverage", "beauty"))
     with pytest.raises(ConfigError, match="declares 'beauty', which no run measures"):
         refuse_unmeasured(odd, own_execution)
 
