@@ -3,6 +3,8 @@
 
 import ast
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,8 @@ def test_a_name_of_another_metric_is_refused():
                        parameters={"thing": DRIFT.placeholders["control"]})  # fmt: skip
     with pytest.raises(ConfigError, match="is the name of a metric already"):
         declare_metric(taken)
+    with pytest.raises(ConfigError, match="'coverage' is the name of a metric already"):
+        declare_metric(MetricKind(name="coverage", description="mine", better="lower"))
     assert find_metric("drift grain").kind is DRIFT
 
 
@@ -136,6 +140,15 @@ def test_a_later_declaration_of_one_name_replaces_the_first():
         declare_metric(kind)
     assert find_metric("glow").description == "b"
     assert sum(kind.name == "glow" for kind in metric_kinds()) == 1
+
+
+def test_declarations_import_no_torch():
+    """Reports read them on machines that only have results."""
+    code = (
+        "import sys; from pippin.evaluation.metric_registry import find_metric; "
+        "assert find_metric('sharpness').description; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_published_figures_name_declared_metrics():

@@ -20,6 +20,8 @@ NEAR = 4
 """Largest number of suggestions for a misspelled name."""
 
 _DECLARED: dict[str, MetricKind] = {}
+_SHIPPED: set[str] = set()
+"""Names of pippin's own kinds."""
 
 
 def declare_metric(kind: Kind) -> Kind:
@@ -29,11 +31,24 @@ def declare_metric(kind: Kind) -> Kind:
     same name, as in a notebook, replaces the first.
 
     Raises:
-        ConfigError: a metric of another kind has one of the names.
+        ConfigError: a metric of another kind, or of pippin itself, has one of the names.
     """
+    _import_shipped()
+    return _register(kind)
+
+
+def ship_metric(kind: Kind) -> Kind:
+    """Register one of pippin's own kinds, in a module of :mod:`pippin.evaluation.metrics`."""
+    _register(kind)
+    _SHIPPED.add(kind.name)
+    return kind
+
+
+def _register(kind: Kind) -> Kind:
     for metric in kind.examples():
         for other in _DECLARED.values():
-            if other.name != kind.name and other.match(metric.name):
+            is_another = other.name != kind.name or other.name in _SHIPPED
+            if is_another and other.match(metric.name):
                 raise ConfigError(
                     f"metric {kind.name!r}: {metric.name!r} is the name of a metric already "
                     f"({other.name!r}); choose another name"

@@ -6,7 +6,7 @@ from functools import partial
 
 from pippin.evaluation.metric import Better, Inner, Metric, MetricKind
 from pippin.evaluation.metric_parameters import Number
-from pippin.evaluation.metric_registry import declare_metric
+from pippin.evaluation.metric_registry import ship_metric
 from pippin.evaluation.metrics.distances import FRECHET_DISTANCES, KID, REPORTED_AT_BEST
 from pippin.evaluation.metrics.sharpness import SHARPNESS
 
@@ -35,21 +35,21 @@ def _leads(metric: Metric) -> bool:
 
 _CRITERION = "Criterion by which the best scale or request was chosen; not a quality metric."
 
-BEST_SCALE = declare_metric(
+BEST_SCALE = ship_metric(
     _CHOSEN(
         name="best semantic scale",
         needs=("scales",),
         description="The guidance scale with the smallest KID, found on separate samples.",
     )
 )
-FITTED_SCALE = declare_metric(
+FITTED_SCALE = ship_metric(
     _CHOSEN(
         name="fitted semantic scale",
         needs=("scales",),
         description="Where a parabola through the KIDs of the search has its smallest value.",
     )
 )
-FITTED_GUIDANCE = declare_metric(
+FITTED_GUIDANCE = ship_metric(
     _CHOSEN(
         name="fitted guidance per 64 px",
         leads=True,
@@ -60,7 +60,7 @@ FITTED_GUIDANCE = declare_metric(
         ),
     )
 )
-BEST_REQUEST = declare_metric(
+BEST_REQUEST = ship_metric(
     _CHOSEN(
         name="best request",
         unit="px",
@@ -70,14 +70,14 @@ BEST_REQUEST = declare_metric(
         ),
     )
 )
-BEST_REQUEST_SCALE = declare_metric(
+BEST_REQUEST_SCALE = ship_metric(
     _CHOSEN(
         name="best request scale",
         needs=("requests",),
         description="The guidance scale that was found together with the best request.",
     )
 )
-SEARCH_AT_SCALE = declare_metric(
+SEARCH_AT_SCALE = ship_metric(
     _ELSEWHERE(
         name="search {of} at scale {at}",
         needs=("scales",),
@@ -88,7 +88,7 @@ SEARCH_AT_SCALE = declare_metric(
         description=_CRITERION,
     )
 )
-SEARCH_AT_REQUEST = declare_metric(
+SEARCH_AT_REQUEST = ship_metric(
     _ELSEWHERE(
         name="search {of} at request {request} scale {at}",
         needs=("requests",),
@@ -100,7 +100,7 @@ SEARCH_AT_REQUEST = declare_metric(
         description=_CRITERION,
     )
 )
-AT_BEST_SCALE = declare_metric(
+AT_BEST_SCALE = ship_metric(
     _ELSEWHERE(
         name="{of} at best scale",
         leads=_leads,
@@ -109,7 +109,7 @@ AT_BEST_SCALE = declare_metric(
         description="{of} at best scale of guidance, on the half of the reference kept for it.",
     )
 )
-AT_SCALE_ONE = declare_metric(
+AT_SCALE_ONE = ship_metric(
     _ELSEWHERE(
         name="{of} at scale 1",
         leads=_leads,
@@ -118,7 +118,7 @@ AT_SCALE_ONE = declare_metric(
         description="{of} at scale 1 of guidance, on the half of the reference kept for it.",
     )
 )
-AT_BEST_REQUEST = declare_metric(
+AT_BEST_REQUEST = ship_metric(
     _ELSEWHERE(
         name="{of} at best request",
         leads=_leads,

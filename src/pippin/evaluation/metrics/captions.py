@@ -4,7 +4,7 @@
 
 from pippin.evaluation.metric import Metric, MetricKind
 from pippin.evaluation.metric_parameters import Number, Suffix
-from pippin.evaluation.metric_registry import declare_metric
+from pippin.evaluation.metric_registry import ship_metric
 
 SHUFFLED = Suffix(examples=("", "shuffled"))
 """The floor: captions shuffled among the images."""
@@ -19,7 +19,7 @@ def _clip_words(metric: Metric) -> str:
     )
 
 
-CLIP_SCORE = declare_metric(
+CLIP_SCORE = ship_metric(
     MetricKind(
         name="CLIP score{shuffled}",
         group="samples",
@@ -31,7 +31,7 @@ CLIP_SCORE = declare_metric(
         description=_clip_words,
     )
 )
-CAPTION_RECALL = declare_metric(
+CAPTION_RECALL = ship_metric(
     MetricKind(
         name="caption R@{at}{shuffled}",
         group="other",

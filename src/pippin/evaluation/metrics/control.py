@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pippin.evaluation.metric import Inner, Metric, MetricKind
 from pippin.evaluation.metric_parameters import ControlName
-from pippin.evaluation.metric_registry import declare_metric
+from pippin.evaluation.metric_registry import ship_metric
 
 DRIFT_UNIT = "efflite0-distance"
 """Distance of drift in pippin's own features; a measure in another distance states its own."""
@@ -58,7 +58,7 @@ def _effect(metric: Metric) -> _EffectWords:
     return _EFFECTS.get(metric.control, _EffectWords("", default))
 
 
-DRIFT = declare_metric(
+DRIFT = ship_metric(
     _CONTROL(
         name="drift {control}{position}",
         label="drift ({control}{position})",
@@ -70,7 +70,7 @@ DRIFT = declare_metric(
         ),
     )
 )
-EFFECT = declare_metric(
+EFFECT = ship_metric(
     _CONTROL(
         name="effect {control}{position}",
         label="effect ({control}{position})",
@@ -80,7 +80,7 @@ EFFECT = declare_metric(
         description=lambda metric: _effect(metric).description,
     )
 )
-EXCESS_DRIFT = declare_metric(
+EXCESS_DRIFT = ship_metric(
     _CONTROL(
         name="excess drift {control}{position}",
         label="excess drift ({control}{position})",
@@ -92,7 +92,7 @@ EXCESS_DRIFT = declare_metric(
         ),
     )
 )
-ASYMMETRIC_IMAGES = declare_metric(
+ASYMMETRIC_IMAGES = ship_metric(
     _CONTROL(
         name="asymmetric images {control}{position}",
         label="asymmetric images ({control}{position})",
@@ -104,7 +104,7 @@ ASYMMETRIC_IMAGES = declare_metric(
         ),
     )
 )
-MATCHED_DRIFT = declare_metric(
+MATCHED_DRIFT = ship_metric(
     _CONTROL(
         name="matched drift {control}",
         label="matched drift ({control})",
@@ -126,7 +126,7 @@ def _in_lpips(metric: Metric) -> Metric:
     return metric.of
 
 
-LPIPS = declare_metric(
+LPIPS = ship_metric(
     _CONTROL(
         name="LPIPS {of}",
         label=lambda metric: f"{_in_lpips(metric).label}, LPIPS",

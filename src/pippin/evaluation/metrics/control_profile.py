@@ -6,12 +6,12 @@ from functools import partial
 from pippin.control import CONTROL_FIELDS
 from pippin.evaluation.metric import MetricKind
 from pippin.evaluation.metric_parameters import ControlName, Number
-from pippin.evaluation.metric_registry import declare_metric
+from pippin.evaluation.metric_registry import ship_metric
 
 _FIELD = ControlName(examples=tuple(CONTROL_FIELDS))
 _PROFILE = partial(MetricKind, group="control", part="control-profile", better="neither")
 
-PROFILE_POINT = declare_metric(
+PROFILE_POINT = ship_metric(
     _PROFILE(
         name="control profile {control} at log-SNR {at}",
         label="control profile ({control}), at log-SNR {at}",
@@ -23,7 +23,7 @@ PROFILE_POINT = declare_metric(
         description="x0-error that a wrong value of the control adds at one noise level.",
     )
 )
-PROFILE_CENTRE = declare_metric(
+PROFILE_CENTRE = ship_metric(
     _PROFILE(
         name="control profile {control} centre",
         label="control profile ({control}), centre",

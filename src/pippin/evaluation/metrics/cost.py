@@ -2,9 +2,9 @@
 """Size of a model; computed by :mod:`pippin.run.cost`."""
 
 from pippin.evaluation.metric import MetricKind
-from pippin.evaluation.metric_registry import declare_metric
+from pippin.evaluation.metric_registry import ship_metric
 
-PARAMETERS = declare_metric(
+PARAMETERS = ship_metric(
     MetricKind(
         name="parameters",
         group="cost",
@@ -13,7 +13,7 @@ PARAMETERS = declare_metric(
         description="Trainable parameters.",
     )
 )
-MACS = declare_metric(
+MACS = ship_metric(
     MetricKind(
         name="MACs",
         group="cost",

@@ -5,7 +5,7 @@ from functools import partial
 
 from pippin.evaluation.metric import Metric, MetricKind
 from pippin.evaluation.metric_parameters import FeatureName, network_of
-from pippin.evaluation.metric_registry import declare_metric
+from pippin.evaluation.metric_registry import ship_metric
 
 _SAMPLES = partial(MetricKind, group="samples", part="quality")
 _OTHER_INCEPTION = {"features": FeatureName(examples=("inception-ab12cd34",))}
@@ -35,18 +35,18 @@ def _fd_words(metric: Metric) -> str:
     )
 
 
-KID = declare_metric(
+KID = ship_metric(
     _SAMPLES(name="KID-{features}", better="lower", leads=True, description=_kid_words)
 )
-KID_SUBSETS = declare_metric(
+KID_SUBSETS = ship_metric(
     _SAMPLES(
         name="KID-{features} subsets",
         better="lower",
         description="The same over random subsets, as papers report it.",
     )
 )
-FD = declare_metric(_SAMPLES(name="FD-{features}", better="lower", description=_fd_words))
-SFD = declare_metric(
+FD = ship_metric(_SAMPLES(name="FD-{features}", better="lower", description=_fd_words))
+SFD = ship_metric(
     _SAMPLES(
         name="sFD-{features}",
         parameters=_OTHER_INCEPTION,
@@ -56,7 +56,7 @@ SFD = declare_metric(
         ),
     )
 )
-INCEPTION_LIKE_SCORE = declare_metric(
+INCEPTION_LIKE_SCORE = ship_metric(
     _SAMPLES(
         name="IS-{features}",
         parameters=_OTHER_INCEPTION,
@@ -64,7 +64,7 @@ INCEPTION_LIKE_SCORE = declare_metric(
         description="Inception score by an Inception that is not the published one.",
     )
 )
-FID = declare_metric(
+FID = ship_metric(
     _SAMPLES(
         name="FID",
         features="inception",
@@ -76,7 +76,7 @@ FID = declare_metric(
         ),
     )
 )
-SFID = declare_metric(
+SFID = ship_metric(
     _SAMPLES(
         name="sFID",
         features="inception",
@@ -86,7 +86,7 @@ SFID = declare_metric(
         ),
     )
 )
-INCEPTION_SCORE = declare_metric(
+INCEPTION_SCORE = ship_metric(
     _SAMPLES(
         name="IS",
         features="inception",
@@ -94,7 +94,7 @@ INCEPTION_SCORE = declare_metric(
         description=("Inception score: confident and varied ImageNet classes; uses no reference."),
     )
 )
-COVERAGE = declare_metric(
+COVERAGE = ship_metric(
     _SAMPLES(
         name="coverage",
         unit="share",
@@ -105,7 +105,7 @@ COVERAGE = declare_metric(
         ),
     )
 )
-PRECISION = declare_metric(
+PRECISION = ship_metric(
     _SAMPLES(
         name="precision",
         unit="share",
@@ -113,7 +113,7 @@ PRECISION = declare_metric(
         description="Share of samples that lie near real images: realism; 1 = all.",
     )
 )
-RECALL = declare_metric(
+RECALL = ship_metric(
     _SAMPLES(
         name="recall",
         unit="share",
@@ -121,7 +121,7 @@ RECALL = declare_metric(
         description="Share of real images inside the region that the samples fill; 1 = all.",
     )
 )
-DENSITY = declare_metric(
+DENSITY = ship_metric(
     _SAMPLES(
         name="density",
         better="higher",

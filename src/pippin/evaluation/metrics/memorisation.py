@@ -2,9 +2,9 @@
 """Memorisation; computed by :mod:`pippin.evaluation.memorisation`."""
 
 from pippin.evaluation.metric import MetricKind
-from pippin.evaluation.metric_registry import declare_metric
+from pippin.evaluation.metric_registry import ship_metric
 
-NEAREST_TRAINING_DISTANCE = declare_metric(
+NEAREST_TRAINING_DISTANCE = ship_metric(
     MetricKind(
         name="nearest training distance",
         group="samples",
@@ -14,7 +14,7 @@ NEAREST_TRAINING_DISTANCE = declare_metric(
         description="Mean distance from a sample to the nearest training image, in features.",
     )
 )
-NEAR_COPIES = declare_metric(
+NEAR_COPIES = ship_metric(
     MetricKind(
         name="near copies",
         group="samples",

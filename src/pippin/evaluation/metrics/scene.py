@@ -3,7 +3,7 @@
 
 from pippin.evaluation.metric import Metric, MetricKind
 from pippin.evaluation.metric_parameters import Choice, Suffix
-from pippin.evaluation.metric_registry import declare_metric
+from pippin.evaluation.metric_registry import ship_metric
 
 _STATED = {
     "colour": "the colours",
@@ -27,7 +27,7 @@ def _words(metric: Metric) -> str:
     )
 
 
-ACCURACY = declare_metric(
+ACCURACY = ship_metric(
     MetricKind(
         name="accuracy {attribute}{captions}{shuffled}",
         group="samples",

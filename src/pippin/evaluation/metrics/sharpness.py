@@ -4,7 +4,7 @@
 from typing import TYPE_CHECKING, Any
 
 from pippin.evaluation.image_metric import ImageMetric
-from pippin.evaluation.metric_registry import declare_metric
+from pippin.evaluation.metric_registry import ship_metric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ def _protocol(images: "Images") -> dict[str, Any]:
     return {"sharpness_side": _side(images)}
 
 
-SHARPNESS = declare_metric(
+SHARPNESS = ship_metric(
     ImageMetric(
         name="sharpness",
         group="samples",

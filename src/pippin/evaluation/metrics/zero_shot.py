@@ -2,7 +2,7 @@
 """Samples for another folder's captions; computed by :mod:`pippin.run.zero_shot`."""
 
 from pippin.evaluation.metric import Inner, Metric, MetricKind
-from pippin.evaluation.metric_registry import declare_metric
+from pippin.evaluation.metric_registry import ship_metric
 from pippin.evaluation.metrics.captions import CLIP_SCORE
 from pippin.evaluation.metrics.distances import DENSITY, KID_SUBSETS, REPORTED_AT_BEST
 
@@ -12,7 +12,7 @@ def _inner(metric: Metric) -> Metric:
     return metric.of
 
 
-ZERO_SHOT = declare_metric(
+ZERO_SHOT = ship_metric(
     MetricKind(
         name="zero-shot {of}",
         group="samples",
