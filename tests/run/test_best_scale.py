@@ -9,6 +9,7 @@ import torch
 from pippin.config import ConfigError
 from pippin.evaluation.features import build_features
 from pippin.evaluation.measure import Jackknife
+from pippin.evaluation.metrics.control import DRIFT
 from pippin.run import best_scale as module
 from pippin.run.best_scale import SEARCH_SEEDS, at_scale, best_scale_measures
 from pippin.run.drift import size_curve_probes
@@ -96,9 +97,10 @@ def test_at_scale_one_there_is_nothing_to_be_negative_about():
 
 def test_points_of_the_size_curve(finished_run):
     probes = size_curve_probes(loaded(finished_run, size_curve=(12, 24)))
-    assert [(probe.name, probe.small, probe.large) for probe in probes] == [
-        ("original_size at 12", 12, 256),
-        ("original_size at 24", 24, 256),
+    assert [(probe.small, probe.large) for probe in probes] == [(12, 256), (24, 256)]
+    assert [str(DRIFT(control=probe.name, position=probe.position)) for probe in probes] == [
+        "drift original_size at 12",
+        "drift original_size at 24",
     ]
     with pytest.raises(ConfigError, match=r"size_curve must lie below 256.*got \(12, 256\)"):
         size_curve_probes(loaded(finished_run, size_curve=(12, 256)))
