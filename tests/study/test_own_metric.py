@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A metric of one's own, declared in this module alone: measured, checked, tabled, explained."""
+"""A custom metric, declared in this module alone: measured, checked, tabled, explained."""
 
 from dataclasses import replace
 
