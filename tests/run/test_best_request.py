@@ -107,8 +107,10 @@ def test_arms_that_chose_other_requests_can_still_be_compared(searched, recipe):
 
 def test_scales_are_searched_together_with_requests(run):
     both = with_evaluation(run, requests=(24, 48), scales=(1.0, 2.0), scale_samples=8)
-    assert [one.name for one in candidates(both)] == [
-        f"request {size} scale {scale}" for size in (24, 48) for scale in (1, 2)
+    assert [one.searched(SHARPNESS()).name for one in candidates(both)] == [
+        f"search sharpness at request {size} scale {scale}"
+        for size in (24, 48)
+        for scale in (1, 2)
     ]
 
 
