@@ -8,7 +8,8 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 
 from pippin.recipes.latents import latent_shape_of
@@ -118,8 +119,16 @@ def study_row(name: str) -> str:
 def tables() -> Iterator[tuple[str, list[str]]]:
     """Lines of each table, with the name of its marks."""
     listed = recipes()
-    yield "plans", _table(HEAD, (row(name, recipe) for name, recipe in listed.items()))
+    rows = (row(name, recipe) for name, recipe in listed.items())
+    yield "plans", _table(HEAD, _merged(rows))
     yield "studies", _table(STUDIES_HEAD, map(study_row, studies()))
+
+
+def _merged(rows: Iterable[str]) -> Iterator[str]:
+    """Rows with adjacent ones of equal figures merged: their names share a cell."""
+    split = (line.removeprefix("| ").partition(" | ") for line in rows)
+    for figures, equal in groupby(split, key=itemgetter(2)):
+        yield f"| {', '.join(name for name, *_ in equal)} | {figures}"
 
 
 def _table(head: str, rows: Iterable[str]) -> list[str]:
