@@ -26,7 +26,7 @@ from pippin.studies.table import STUDIES, get_study
 
 HEAD = (
     "| recipe | parameters, M | training, GFLOPs an image | DDP | DDP, again | FSDP | FSDP, again "
-    "| largest micro-batch | device-hours | again | caches, GB | checkpoints, GB |"
+    "| largest micro-batch | device-hours | again |"
 )
 SCALE: ScaleName = "gpu-hour"
 ONE_GPU = Cluster(devices=1, device="h100")
@@ -55,7 +55,6 @@ def row(name: str, recipe: Recipe) -> str:
         f"**{placement.memory / 1e9:.3g}**" if placement.fits else f"{placement.memory / 1e9:.3g}"
         for placement in placements
     ]
-    cache = planned.cache_bytes
     cells = [
         name,
         f"{planned.parameters / 1e6:.0f}",
@@ -65,8 +64,6 @@ def row(name: str, recipe: Recipe) -> str:
         + f" of {planned.local_batch}",
         f"{placements[0].device_hours:.3g}",
         f"{placements[1].device_hours:.3g}",
-        "unknown" if cache is None else _digits(cache / 1e9),
-        f"{planned.checkpoints_bytes / 1e9:.3g}",
     ]
     return f"| {' | '.join(cells)} |"
 
