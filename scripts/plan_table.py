@@ -8,7 +8,8 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 
 from pippin.recipes.latents import latent_shape_of
@@ -25,7 +26,7 @@ from pippin.studies.table import STUDIES, get_study
 
 HEAD = (
     "| recipe | parameters, M | training, GFLOPs an image | DDP | DDP, again | FSDP | FSDP, again "
-    "| largest micro-batch | device-hours | again | caches, GB | checkpoints, GB |"
+    "| largest micro-batch | device-hours | again |"
 )
 SCALE: ScaleName = "gpu-hour"
 ONE_GPU = Cluster(devices=1, device="h100")
@@ -54,7 +55,6 @@ def row(name: str, recipe: Recipe) -> str:
         f"**{placement.memory / 1e9:.3g}**" if placement.fits else f"{placement.memory / 1e9:.3g}"
         for placement in placements
     ]
-    cache = planned.cache_bytes
     cells = [
         name,
         f"{planned.parameters / 1e6:.0f}",
@@ -64,8 +64,6 @@ def row(name: str, recipe: Recipe) -> str:
         + f" of {planned.local_batch}",
         f"{placements[0].device_hours:.3g}",
         f"{placements[1].device_hours:.3g}",
-        "unknown" if cache is None else _digits(cache / 1e9),
-        f"{planned.checkpoints_bytes / 1e9:.3g}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -118,8 +116,16 @@ def study_row(name: str) -> str:
 def tables() -> Iterator[tuple[str, list[str]]]:
     """Lines of each table, with the name of its marks."""
     listed = recipes()
-    yield "plans", _table(HEAD, (row(name, recipe) for name, recipe in listed.items()))
+    rows = (row(name, recipe) for name, recipe in listed.items())
+    yield "plans", _table(HEAD, _merged(rows))
     yield "studies", _table(STUDIES_HEAD, map(study_row, studies()))
+
+
+def _merged(rows: Iterable[str]) -> Iterator[str]:
+    """Rows with adjacent ones of equal figures merged: their names share a cell."""
+    split = (line.removeprefix("| ").partition(" | ") for line in rows)
+    for figures, equal in groupby(split, key=itemgetter(2)):
+        yield f"| {', '.join(name for name, *_ in equal)} | {figures}"
 
 
 def _table(head: str, rows: Iterable[str]) -> list[str]:

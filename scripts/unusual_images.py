@@ -4,7 +4,7 @@
     python scripts/unusual_images.py
 
 Each case creates a folder, scans it as `pippin data check` does, and prints the result.
-The table in docs/reference/data.md is this output; a test compares them.
+The table in docs/reference/image-files.md is this output; a test compares them.
 """
 
 import os
