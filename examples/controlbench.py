@@ -15,10 +15,10 @@ import torch
 
 from pippin.conditioning.conditioner import Conditioner, Prepared
 from pippin.nn.initialise import Linear
-from pippin.run.execute import execute
-from pippin.studies.controlbench import controlbench_study
-from pippin.study.report import render_report
-from pippin.study.runner import run_study
+from pippin.reports.report import render_report
+from pippin.studies.execution import execute
+from pippin.studies.runner import run_study
+from pippin.studies.shipped.controlbench import controlbench_study
 from pippin.types import Conditions, Keep
 
 

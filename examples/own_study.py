@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pippin import Recipe, Study, execute, get_recipe, render_report, run_study
-from pippin.studies.control_axes import CONTROL_ARMS, control_axes
-from pippin.study.executors import LocalExecutor
+from pippin.studies.executors import LocalExecutor
+from pippin.studies.shipped.control import CONTROL_ARMS, control_axes
 
 
 def base_recipe(photos: Path, images: int) -> Recipe:

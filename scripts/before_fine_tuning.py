@@ -19,15 +19,15 @@ from typing import Any
 from rich.console import Console
 
 from pippin.config import replace_at
-from pippin.denoisers.config import MDTv2Config
+from pippin.denoisers.mdtv2.config import MDTv2Config
+from pippin.evaluation.runs.held_out import HeldOut
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.run.components import Parts
-from pippin.run.execute import pretrain
-from pippin.run.held_out import HeldOut
-from pippin.run.trained import load_trained_weights
-from pippin.studies.transfer import at_half_resolution
+from pippin.runs.components import Parts
+from pippin.runs.trained import load_trained_weights
+from pippin.studies.execution import pretrain
+from pippin.studies.shipped.transfer import at_half_resolution
 from pippin.transfer.merge import merge
 from pippin.transfer.rules import TransferEnds
 

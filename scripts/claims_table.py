@@ -15,10 +15,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from pippin.study.contrast_source import evaluate_contrasts
-from pippin.study.contrast_table import estimate_text
-from pippin.study.source import Source, open_source
-from pippin.study.table import result_lines
+from pippin.reports.report_data import Source, open_source
+from pippin.reports.tables.contrast_table import estimate_text, evaluate_contrasts
+from pippin.reports.tables.results_table import result_lines
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"

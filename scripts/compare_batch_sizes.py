@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from rich.console import Console
 
-from pippin.run.load import LoadedRun, load_run
+from pippin.sampling.load import LoadedRun, load_run
 from pippin.sampling.request import request_conditions
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.table import get_recipe
-from pippin.run.execute import execute
-from pippin.study.report import render_report
-from pippin.study.runner import run_study
-from pippin.study.study import Axis, Study
+from pippin.reports.report import render_report
+from pippin.studies.execution import execute
+from pippin.studies.runner import run_study
+from pippin.studies.study import Axis, Study
 
 
 def latent_study(sources: dict[str, str], images: int, seeds: tuple[int, ...]) -> Study:

@@ -14,13 +14,13 @@ import sys
 import time
 from dataclasses import replace
 
-from pippin.evaluation.evaluate import compare
-from pippin.evaluation.features import build_features, extract
-from pippin.evaluation.perceptual import PerceptualDistance
-from pippin.run.evaluate import clean_features, evaluation_prompts
-from pippin.run.load import load_run
-from pippin.run.sample import draw
+from pippin.evaluation.distances import compare
+from pippin.evaluation.features.efflite0 import PerceptualDistance
+from pippin.evaluation.features.extraction import build_features, extract
+from pippin.evaluation.runs.evaluate import clean_features, evaluation_prompts
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
+from pippin.sampling.load import load_run
+from pippin.sampling.sample import draw
 
 TWO = GuidanceConfig(semantic_scale=2.0, control_scale=1.5)
 INTERVAL = replace(TWO, log_snr_interval=(-3.0, 3.0))

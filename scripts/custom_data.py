@@ -17,8 +17,8 @@ from pathlib import Path
 from PIL import Image
 
 from pippin.data.config import OpenMojiConfig
-from pippin.data.openmoji import OpenMojiSource
-from pippin.data.rasterise import rasterise
+from pippin.data.sources.openmoji import OpenMojiSource
+from pippin.data.sources.rasterise import rasterise
 
 CLASSES = ("animals-nature", "flags", "food-drink", "objects", "smileys-emotion")
 COMMANDS = (

@@ -14,8 +14,7 @@ import json
 import sys
 from pathlib import Path
 
-from pippin.data.families import assign_families
-from pippin.data.openmoji_table import COLUMNS
+from pippin.data.sources.openmoji_table import COLUMNS, assign_families
 
 # One name of openmoji 17.0.0 lost a letter.
 CORRECTIONS = {"castile and le\ufffdn flag": "castile and león flag"}

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pippin.study.contrast_source import evaluate_contrasts
-from pippin.study.contrast_table import estimate_text
-from pippin.study.contrasts import Contrast, ContrastTerm
-from pippin.study.source import open_source
+from pippin.reports.report_data import open_source
+from pippin.reports.tables.contrast_table import estimate_text, evaluate_contrasts
+from pippin.studies.contrasts import Contrast, ContrastTerm
 
 RESULTS = Path(__file__).parents[1] / "results"
 FD, KID, LOSS = "FD-efflite0", "KID-efflite0", "held-out loss"

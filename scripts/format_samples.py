@@ -20,14 +20,14 @@ from PIL import Image
 
 from pippin.bench.record import BenchRecord, ModeResult, Spread
 from pippin.cli.main import main as pippin
-from pippin.data.captions import build_bank
-from pippin.evaluation.frechet import GaussianStatistics
+from pippin.data.cache.caption_cache import build_bank
 from pippin.evaluation.measure import Measure
+from pippin.evaluation.metrics.frechet import GaussianStatistics
 from pippin.evaluation.reference import ReferenceStatistics, save_statistics
 from pippin.recipes.openmoji import mmdit_demo
 from pippin.recipes.recipe import Recipe
-from pippin.studies.demo import demo_study
-from pippin.study.runner import run_study
+from pippin.studies.runner import run_study
+from pippin.studies.shipped.demo import demo_study
 from pippin.types import TextFeatures
 
 SIDE = 16

@@ -125,9 +125,9 @@ def _make_study(folder: Path) -> None:
 
     from pippin.config import fingerprint
     from pippin.recipes.table import get_recipe
-    from pippin.study.folder import declare
-    from pippin.study.results import Row, append
-    from pippin.study.study import Axis, Study
+    from pippin.studies.results import Row, append
+    from pippin.studies.study import Axis, Study
+    from pippin.studies.study_folder import declare
 
     folder.mkdir()
     axis = Axis(
@@ -177,7 +177,7 @@ def _run_of(path: Path) -> Path:
 
 def read_trained(path: Path) -> str:
     """Weights as sampling loads them; older checkpoints replace damaged ones."""
-    from pippin.run.trained import load_trained_weights
+    from pippin.runs.trained import load_trained_weights
 
     trained = load_trained_weights(str(_run_of(path)))
     if trained.skipped_checkpoints:
@@ -187,10 +187,10 @@ def read_trained(path: Path) -> str:
 
 def read_cache(path: Path) -> str:
     """All rows of a latent cache."""
-    from pippin.data.cache import LatentCache
-    from pippin.data.factory import build_source
+    from pippin.data.cache.latent_cache import LatentCache
+    from pippin.data.sources.factory import build_source
     from pippin.encoders.autoencoder import Autoencoder
-    from pippin.run.folder import RunFolder
+    from pippin.runs.folder import RunFolder
 
     folder = path.parents[2]
     recipe = RunFolder(folder / "run").recipe()
@@ -208,7 +208,7 @@ def read_cache(path: Path) -> str:
 
 def read_results(path: Path) -> str:
     """All results of a study."""
-    from pippin.study.results import read
+    from pippin.studies.results import read
 
     found = read(path)
     if found.problems:
@@ -218,7 +218,7 @@ def read_results(path: Path) -> str:
 
 def read_measures(path: Path) -> str:
     """Measures of a run, as in its report."""
-    from pippin.study.source import open_source
+    from pippin.reports.report_data import open_source
 
     found = open_source(path.parent)
     if found.problems:
@@ -228,7 +228,7 @@ def read_measures(path: Path) -> str:
 
 def read_curves(path: Path) -> str:
     """A run's log, as read for figures."""
-    from pippin.study.source import read_log as read_lines_of_log
+    from pippin.reports.report_data import read_log as read_lines_of_log
 
     lines, problems = read_lines_of_log(path)
     if problems:
@@ -238,7 +238,7 @@ def read_curves(path: Path) -> str:
 
 def read_shipped(path: Path) -> str:
     """The configuration of the shipped autoencoder."""
-    from pippin.encoders.checksum import check_shipped
+    from pippin.encoders.autoencoder import check_shipped
     from pippin.encoders.source import read_config as read_autoencoder_config
 
     check_shipped(path.parent)
@@ -255,14 +255,14 @@ def read_transfer(path: Path) -> str:
 
 def read_declaration(path: Path) -> str:
     """Declaration of a study."""
-    from pippin.study.declaration import Declaration
+    from pippin.studies.study import Declaration
 
     return repr(Declaration.load(path))
 
 
 def read_config(path: Path) -> str:
     """The recipe of a run."""
-    from pippin.run.folder import RunFolder
+    from pippin.runs.folder import RunFolder
 
     return repr(RunFolder(path.parent).recipe())
 
@@ -270,7 +270,7 @@ def read_config(path: Path) -> str:
 def read_metadata(path: Path) -> str:
     """Entries and skipped files of a folder with a metadata file."""
     from pippin.data.config import ImagesConfig
-    from pippin.data.listing import list_images
+    from pippin.data.folder.listing import list_images
 
     listing = list_images(ImagesConfig(path=str(path.parent)))
     return repr(listing).replace(str(path.parent), "")
@@ -278,7 +278,7 @@ def read_metadata(path: Path) -> str:
 
 def read_pixels(path: Path) -> str:
     """The pixels of an image."""
-    from pippin.image_files import read_image
+    from pippin.images.files import read_image
 
     return digest({"image": read_image(path)})
 
@@ -310,7 +310,7 @@ def read_log(path: Path) -> str:
 
 def read_sample_manifest(path: Path) -> str:
     """The manifest of a folder of samples."""
-    from pippin.run.sample_folder import read_manifest
+    from pippin.sampling.sample_folder import read_manifest
 
     return repr(read_manifest(path.parent))
 

@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from pippin.study.figures import Figure, colour
-from pippin.study.markdown import markdown
-from pippin.study.profiles import control_profiles
-from pippin.study.report import render_report
-from pippin.study.results import append
-from pippin.study.source import Source, open_source
-from pippin.study.tradeoff import tradeoffs
+from pippin.reports.figures.control_figures import control_profiles, tradeoffs
+from pippin.reports.figures.curves import Figure, colour
+from pippin.reports.markdown import markdown
+from pippin.reports.report import render_report
+from pippin.reports.report_data import Source, open_source
+from pippin.studies.results import append
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -88,7 +87,7 @@ def _renew(name: str, table: str) -> None:
 
 def _standalone(figure: Figure) -> str:
     """Standalone SVG drawing of a figure with its own colours, background and legend."""
-    css = (ROOT / "src/pippin/study/report.css").read_text(encoding="utf-8")
+    css = (ROOT / "src/pippin/reports/templates/report.css").read_text(encoding="utf-8")
     colours = " ".join({one.split(":")[0]: one for one in reversed(COLOURS.findall(css))}.values())
     width, height, step = 345.6, 216, 14
     points = f'width="{width}pt" height="{height}pt"'

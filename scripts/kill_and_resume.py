@@ -154,7 +154,7 @@ def set_up(folder: Path) -> None:
     inputs = folder / "inputs"
     inputs.mkdir(parents=True)
     make_inputs(inputs)
-    importlib.import_module("pippin.run.execute")
+    importlib.import_module("pippin.studies.execution")
     made = [train(inputs)]
     arguments = [str(inputs / "pipeline"), "converted", "--from", "diffusers"]
     made += [command("convert", *arguments, "--autoencoder", "pippin/openmoji-f4")]

@@ -28,7 +28,7 @@ from typing import Any
 from kills.digests import sha
 from kills.verbs import OPTIONS
 
-from pippin.system.ranks import exit_rank
+from pippin.distributed.ranks import exit_rank
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 AVERAGES = ("--train.ema-extra", "share-0.2")

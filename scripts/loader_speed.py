@@ -32,8 +32,8 @@ from pippin.data.config import ImagesConfig
 from pippin.data.loader import LatentLoader
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.run.components import Parts
-from pippin.run.train import build_trainer
+from pippin.runs.components import Parts
+from pippin.training.train import build_trainer
 from pippin.types import Batch
 
 WORKERS = (0, 2)

@@ -30,20 +30,20 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from pippin.data.config import OpenMojiConfig
-from pippin.data.factory import build_source
-from pippin.data.families import COLOURS
 from pippin.data.source import ImageSource
-from pippin.data.views import clean_images, clean_view
-from pippin.evaluation.alignment import RANKS, caption_ranks, fit_ridge
-from pippin.evaluation.features import Features, build_features, extract
-from pippin.evaluation.folder import image_batches, read_image
+from pippin.data.sources.factory import build_source
+from pippin.data.sources.openmoji_table import COLOURS
+from pippin.data.views.views import clean_images, clean_view
+from pippin.evaluation.features.extraction import Features, build_features, extract
 from pippin.evaluation.measure import Measure, mean_measure
 from pippin.evaluation.metric import MetricKind
-from pippin.evaluation.metrics.captions import SHUFFLED
+from pippin.evaluation.metrics.alignment import RANKS, caption_ranks, fit_ridge
+from pippin.evaluation.metrics.declared.captions import SHUFFLED
+from pippin.evaluation.runs.evaluate import run_protocol, with_fingerprints, write_results
+from pippin.images.folder import image_batches, read_image
 from pippin.rng import permutation
-from pippin.run.evaluate import run_protocol, with_fingerprints, write_results
-from pippin.run.load import LoadedRun, load_run
-from pippin.run.sample import draw_into, sample_rows, sampling_protocol
+from pippin.sampling.load import LoadedRun, load_run
+from pippin.sampling.sample import draw_into, sample_rows, sampling_protocol
 from pippin.types import Images
 
 COLOUR = re.compile(rf"\b({COLOURS})\b")

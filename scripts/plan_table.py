@@ -12,17 +12,16 @@ from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 
-from pippin.recipes.latents import latent_shape_of
-from pippin.recipes.recipe import Recipe
+from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
+from pippin.planning.devices import Cluster
+from pippin.planning.memory import num_classes_of, training_states
+from pippin.planning.placement import training_hours
+from pippin.planning.plan import plan
+from pippin.recipes.recipe import Recipe, latent_shape_of
 from pippin.recipes.table import RECIPES, get_recipe
-from pippin.run.cost import denoiser_flops, meta_model
-from pippin.run.devices import Cluster
-from pippin.run.execute import first_with_same_training
-from pippin.run.placement import training_hours
-from pippin.run.plan import plan
-from pippin.run.states import num_classes_of, training_states
-from pippin.studies.scales import ScaleName, class_base, text_base
-from pippin.studies.table import STUDIES, get_study
+from pippin.studies.execution import first_with_same_training
+from pippin.studies.shipped.scales import ScaleName, class_base, text_base
+from pippin.studies.shipped.table import STUDIES, get_study
 
 HEAD = (
     "| recipe | parameters, M | training, GFLOPs an image | DDP | DDP, again | FSDP | FSDP, again "

@@ -11,15 +11,15 @@ from pathlib import Path
 import torch
 
 from pippin.data.config import ShapesConfig
-from pippin.data.shapes.source import ShapesSource
-from pippin.data.views import clean_view
+from pippin.data.sources.shapes.shapes_source import ShapesSource
+from pippin.data.views.views import clean_view
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
-from pippin.encoders.pixels import to_pixels
-from pippin.evaluation.scene.reader import Reading, SceneReader
-from pippin.evaluation.scene.score import ATTRIBUTES, agreement
-from pippin.run.image_grid import image_grid, save_png
-from pippin.run.scene import statement_of, vocabulary_of
+from pippin.encoders.normalisation import to_pixels
+from pippin.evaluation.metrics.scene.reader import Reading, SceneReader
+from pippin.evaluation.metrics.scene.samples import statement_of, vocabulary_of
+from pippin.evaluation.metrics.scene.score import ATTRIBUTES, agreement
+from pippin.images.files import image_grid, save_png
 from pippin.types import Images
 
 SIDES = (32, 64, 128)

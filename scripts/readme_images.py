@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pippin import draw, load_run
-from pippin.run.load import LoadedRun
+from pippin.sampling.load import LoadedRun
 
 PROMPTS = (
     "smiling cat",

@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.io import decode_image
 
-from pippin.data.shapes.source import ShapesSource
-from pippin.evaluation.scene.reader import SceneReader
-from pippin.evaluation.scene.score import agreement
-from pippin.run.load import load_run
-from pippin.run.sample_folder import read_manifest
-from pippin.run.scene import statement_of, vocabulary_of
+from pippin.data.sources.shapes.shapes_source import ShapesSource
+from pippin.evaluation.metrics.scene.reader import SceneReader
+from pippin.evaluation.metrics.scene.samples import statement_of, vocabulary_of
+from pippin.evaluation.metrics.scene.score import agreement
+from pippin.sampling.load import load_run
+from pippin.sampling.sample_folder import read_manifest
 
 COLUMNS = 8
 KINDS = ("short", "medium", "long")

@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from pippin.bench.synthetic import SyntheticMoments
+from pippin.bench.measure import SyntheticMoments
 from pippin.data.loader import LatentLoader
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.run.components import Parts
-from pippin.run.train import build_trainer
+from pippin.runs.components import Parts
+from pippin.training.train import build_trainer
 
 
 def rank_batches(recipe: Recipe) -> Parts:

@@ -27,7 +27,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, PixArtAlphaPipeline
 
 from pippin import rng
-from pippin.bench.diffusers_pairs import CHANNELS, Pair
+from pippin.bench.against import CHANNELS, Pair
 from pippin.conditioning.config import TextSemantic
 from pippin.control import CONTROL_FIELDS, recorded_fields
 from pippin.diffusion.schedules import make_schedule

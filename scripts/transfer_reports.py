@@ -9,12 +9,13 @@ for tensors without a rule. Weights are initial ones: only names and shapes matt
 
 from dataclasses import replace
 
-from pippin.data.openmoji_table import CLASSES
-from pippin.denoisers.config import DenoiserConfig, MDTv2Config
+from pippin.data.sources.openmoji_table import CLASSES
+from pippin.denoisers.config import DenoiserConfig
+from pippin.denoisers.mdtv2.config import MDTv2Config
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.transfer.config import RuleName
+from pippin.training.config import RuleName
 from pippin.transfer.merge import merge
 from pippin.transfer.rules import TransferEnds
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from pippin.data.config import ImagesConfig
-from pippin.data.scan import scan
+from pippin.data.folder.scan import scan
 
 Make = Callable[[Path], str]
 """Creates a case in a folder and returns its file name."""

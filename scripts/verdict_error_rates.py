@@ -10,9 +10,15 @@ power against its closed form. Takes a few seconds without training.
 import argparse
 import math
 
-from pippin.study.contrasts import Prediction
-from pippin.study.error_rates import Design, Rate, any_rate, designs, simulated_verdicts
-from pippin.study.power import power_of_difference
+from pippin.studies.contrasts import Prediction
+from pippin.studies.power import (
+    Design,
+    Rate,
+    any_rate,
+    designs,
+    power_of_difference,
+    simulated_verdicts,
+)
 
 SEEDS = (3, 5, 8)
 NULLS: dict[str, Prediction] = {"no effect, either way": "open", "no effect, one way": "negative"}

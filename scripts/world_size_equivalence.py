@@ -32,7 +32,7 @@ from one_batch import SMALL, first_gradients, trace
 from processes import run_ranks
 from small_trainer import CONFIG
 
-from pippin.training.world import World
+from pippin.distributed.world import World
 
 LAYOUTS = [
     (size, accumulation, parallel)

@@ -3,6 +3,7 @@
 
 from jaxtyping import install_import_hook
 
+pytest_plugins = ["trained_run", "kept_study", "small_autoencoder"]
 _hook = install_import_hook("pippin", "shape_checks.check")
 
 import pytest  # noqa: E402

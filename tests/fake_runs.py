@@ -9,12 +9,12 @@ from pathlib import Path
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.data.config import OpenMojiConfig
-from pippin.denoisers.config import mmdit
+from pippin.denoisers.mmdit.config import mmdit
 from pippin.evaluation.measure import Measure
 from pippin.recipes.recipe import Recipe
-from pippin.studies.demo import demo_study
-from pippin.study.executors import LocalExecutor
-from pippin.study.runner import run_study
+from pippin.studies.executors import LocalExecutor
+from pippin.studies.runner import run_study
+from pippin.studies.shipped.demo import demo_study
 from pippin.system.lock import folder_lock
 from pippin.system.signals import TrainingDivergedError
 from pippin.system.worker_processes import start_worker
@@ -58,7 +58,7 @@ def train_slowly(recipe: Recipe, folder: Path) -> list[Measure]:
     call. Only a signal saves a checkpoint before the end."""
     from small_trainer import batches, make_trainer
 
-    from pippin.training.checkpoint import newest_intact_checkpoint
+    from pippin.runs.checkpoint import newest_intact_checkpoint
 
     trainer = make_trainer(folder, images=800, checkpoint_every=800)
     newest, _ = newest_intact_checkpoint(folder / "checkpoints")

@@ -13,10 +13,15 @@ import torch
 from small_trainer import CONFIG, batches, make_trainer, rank_batches
 from torch import Tensor
 
-from pippin.denoisers.config import DenoiserConfig, dit, mdtv2, mmdit, pixart, unet
-from pippin.system.sharded_tensors import full_tensor
+from pippin.denoisers.config import DenoiserConfig
+from pippin.denoisers.dit.config import dit
+from pippin.denoisers.mdtv2.config import mdtv2
+from pippin.denoisers.mmdit.config import mmdit
+from pippin.denoisers.pixart.config import pixart
+from pippin.denoisers.unet.config import unet
+from pippin.distributed.sharded_tensors import full_tensor
+from pippin.distributed.world import World
 from pippin.training.loop import Trainer
-from pippin.training.world import World
 
 SIZED = {"depth": 2, "width": 16, "num_heads": 2}
 SMALL = {

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from pippin.system import fsync as fsync_module
+from pippin.system import files as fsync_module
 
 MODELS = [(True, "old"), (True, "half"), (False, "new"), (False, "old")]
 """(True if names reach the disk at once, state of unflushed content)."""

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from pippin.training.world import World
+from pippin.distributed.world import World
 
 
 def run_ranks(size: int, work: Callable[[World, Path], Any], folder: Path) -> list[Any]:

@@ -5,9 +5,13 @@ import torch
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.control import Control, Corner, Size
-from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
+from pippin.denoisers.dit.config import dit
+from pippin.denoisers.mdtv2.config import mdtv2
+from pippin.denoisers.mmdit.config import mmdit
+from pippin.denoisers.pixart.config import pixart
+from pippin.denoisers.unet.config import unet
 from pippin.model import build_model
-from pippin.training.activation_checkpointing import checkpoint_blocks
+from pippin.training.blocks import checkpoint_blocks
 from pippin.types import Conditions, Masking, stack_controls
 
 KINDS = {

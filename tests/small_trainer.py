@@ -10,13 +10,14 @@ import torch
 from pippin import rng
 from pippin.conditioning.config import ConditioningConfig
 from pippin.control import Control, Corner, Size
-from pippin.denoisers.config import DenoiserConfig, MMDiTConfig
+from pippin.denoisers.config import DenoiserConfig
+from pippin.denoisers.mmdit.config import MMDiTConfig
 from pippin.diffusion.config import DiffusionConfig
+from pippin.distributed.world import SINGLE_RANK, World
 from pippin.model import build_model
 from pippin.objective import Objective
 from pippin.training.config import TrainConfig
 from pippin.training.loop import Trainer
-from pippin.training.world import SINGLE_RANK, World
 from pippin.types import Batch, Conditions, stack_controls
 
 CONFIG = TrainConfig(

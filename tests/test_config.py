@@ -18,7 +18,7 @@ from pippin.config import (
     protocol,
     replace_at,
 )
-from pippin.data.scan import FileRecord
+from pippin.data.folder.scan import FileRecord
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
 

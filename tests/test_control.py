@@ -14,7 +14,7 @@ from pippin.control import (
     Size,
     recorded_fields,
 )
-from pippin.data.crop import whole_image
+from pippin.data.views.crop import whole_image
 from pippin.sampling.config import ControlRequest
 
 ODD = Control(

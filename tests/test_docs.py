@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from example_programs import imported_examples
 
-from pippin.cli.options import parse
+from pippin.cli.parsing.options import parse
 from pippin.cli.train import TrainCommand, find_recipe
+from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe
-from pippin.run.checks import check_recipe
-from pippin.study.markdown import markdown
-from pippin.study.source import open_source
+from pippin.reports.markdown import markdown
+from pippin.reports.report_data import open_source
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

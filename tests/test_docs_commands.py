@@ -10,12 +10,13 @@ from example_programs import imported_examples
 
 from pippin.cli.autoencoder import MeasureAutoencoderCommand, TrainAutoencoderCommand
 from pippin.cli.cache import ClearCommand, ListCommand
-from pippin.cli.completion_scripts import SCRIPTS
+from pippin.cli.completion import SCRIPTS
 from pippin.cli.convert import ConvertCommand
 from pippin.cli.data import CheckCommand, ImportCommand, PrepareCommand
 from pippin.cli.evaluate import EvaluateFolderCommand, EvaluateRunCommand
 from pippin.cli.export import ExportCommand
-from pippin.cli.options import chosen_data, parse
+from pippin.cli.parsing.options import chosen_data, parse
+from pippin.cli.parsing.verb_help import EXAMPLES
 from pippin.cli.plan import PlanCommand
 from pippin.cli.recaption import RecaptionCommand
 from pippin.cli.reference import ReferenceCommand
@@ -24,12 +25,11 @@ from pippin.cli.runs import RunsCommand
 from pippin.cli.sample import SampleCommand
 from pippin.cli.study import StudyCommand
 from pippin.cli.train import TrainCommand, find_recipe
-from pippin.cli.verb_help import EXAMPLES
 from pippin.data.config import ImagesConfig
-from pippin.data.import_config import ImportConfig
+from pippin.data.importing.config import ImportConfig
+from pippin.recipes.checks import check_recipe
 from pippin.recipes.table import get_recipe
-from pippin.run.checks import check_recipe
-from pippin.studies.table import STUDIES
+from pippin.studies.shipped.table import STUDIES
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("get-started", "guides", "concepts")

@@ -18,20 +18,19 @@ from safetensors.torch import load_file
 
 from pippin.bench.record import BenchRecord
 from pippin.cli.main import main
-from pippin.data.captions import build_bank
-from pippin.data.import_config import ImportConfig
-from pippin.data.import_shards import read_part
-from pippin.data.import_sources import FileShard
-from pippin.data.manifest import MANIFEST, Manifest, check_shards, load_manifest
-from pippin.data.shards import shard_fault
+from pippin.data.cache.caption_cache import build_bank
+from pippin.data.cache.manifest import MANIFEST, Manifest, check_shards, load_manifest, shard_fault
+from pippin.data.importing.config import ImportConfig
+from pippin.data.importing.import_sources import FileShard
+from pippin.data.importing.shards import read_part
 from pippin.encoders.autoencoder import Autoencoder
+from pippin.evaluation.images import open_images
 from pippin.evaluation.reference import load_statistics
-from pippin.run.components import Parts
-from pippin.run.folder import RunFolder
-from pippin.run.image_set import open_images
-from pippin.run.trained import load_trained_weights
-from pippin.study.results import read
-from pippin.study.source import open_source
+from pippin.reports.report_data import open_source
+from pippin.runs.components import Parts
+from pippin.runs.folder import RunFolder
+from pippin.runs.trained import load_trained_weights
+from pippin.studies.results import read
 from pippin.system.formats import (
     CHECKSUM,
     FORMATS,

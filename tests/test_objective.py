@@ -6,7 +6,7 @@ import torch
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.config import ConfigError
-from pippin.denoisers.config import dit
+from pippin.denoisers.dit.config import dit
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, MinSNRWeight
 from pippin.objective import Objective, check_objective, draw_step
 from pippin.types import Prediction

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from pippin import plugins
-from pippin.cli.commands import whole_command
+from pippin.cli.failures import whole_command
 from pippin.cli.imports import take_imports
 from pippin.cli.main import main
 from pippin.conditioning.config import ConditioningConfig
 from pippin.config import ConfigError
 from pippin.control import Control, Corner, Size
-from pippin.denoisers.config import DiTConfig
-from pippin.denoisers.dit import DiT
+from pippin.denoisers.dit.config import DiTConfig
+from pippin.denoisers.dit.model import DiT
 from pippin.denoisers.registry import denoiser_config, register_denoiser
 from pippin.model import build_model
 from pippin.recipes.table import RECIPES, get_recipe
@@ -43,7 +43,7 @@ class Config(DiTConfig):
 
 
 def build(config, latent_channels):
-    from pippin.denoisers.dit import DiT
+    from pippin.denoisers.dit.model import DiT
 
     return DiT(config, latent_channels)
 

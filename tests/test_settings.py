@@ -18,16 +18,11 @@ from pippin.conditioning.config import (
 from pippin.config import ConfigError, protocol
 from pippin.control import ColourJitter
 from pippin.data.config import AugmentationConfig, CacheConfig, CropConfig, OpenMojiConfig
-from pippin.denoisers.config import mmdit
+from pippin.denoisers.mmdit.config import mmdit
 from pippin.diffusion.config import LogitNormalTime, MinSNRWeight
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
 from pippin.evaluation.config import EvaluationConfig
-from pippin.sampling.config import (
-    ControlRequest,
-    GuidanceConfig,
-    SamplingConfig,
-    check_guidance,
-)
+from pippin.sampling.config import ControlRequest, GuidanceConfig, SamplingConfig, check_guidance
 from pippin.training.config import ImagesHalfLife, InitConfig, ShareHalfLife, TrainConfig
 
 
@@ -125,7 +120,7 @@ def test_what_cannot_work_is_refused_by_name(build, section, settings):
 
 @pytest.mark.parametrize(("depth", "width", "heads"), [(0, 8, 2), (2, 0, 2), (2, 8, 0), (2, 8, 3)])
 def test_a_network_of_nothing_is_refused(depth, width, heads):
-    from pippin.denoisers.config import DiTConfig
+    from pippin.denoisers.dit.config import DiTConfig
 
     with pytest.raises(ConfigError, match=r"denoiser\.\w+ must be"):
         DiTConfig(depth=depth, width=width, num_heads=heads)

@@ -15,8 +15,8 @@ import tyro
 from settings import alternatives, default_text, summary, table, type_text
 
 from pippin.cli.main import VERBS, main
-from pippin.cli.option_table import field_meanings
-from pippin.cli.verb_help import EXAMPLES
+from pippin.cli.parsing.option_table import field_meanings
+from pippin.cli.parsing.verb_help import EXAMPLES
 from pippin.recipes.recipe import Recipe
 
 HEAD = """# Command line

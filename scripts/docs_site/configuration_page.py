@@ -14,7 +14,7 @@ from settings import (
     type_text,
 )
 
-from pippin.cli.option_table import field_meanings
+from pippin.cli.parsing.option_table import field_meanings
 from pippin.recipes.recipe import Recipe
 
 HEAD = """# Configuration

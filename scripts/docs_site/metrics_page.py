@@ -3,7 +3,7 @@
 
 from pippin.evaluation.metric import MetricKind
 from pippin.evaluation.metric_registry import metric_kinds
-from pippin.study.glossary import HEADINGS
+from pippin.evaluation.metrics.glossary import HEADINGS
 
 HEAD = """# List of metrics
 

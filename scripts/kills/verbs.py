@@ -79,10 +79,10 @@ def study(inputs: Path) -> Work:
     def work() -> int:
         from pippin.cli.main import RESUMABLE
         from pippin.recipes.openmoji import mmdit_demo
-        from pippin.run.execute import execute
-        from pippin.studies.demo import demo_study
-        from pippin.study.executors import LocalExecutor
-        from pippin.study.runner import run_study
+        from pippin.studies.execution import execute
+        from pippin.studies.executors import LocalExecutor
+        from pippin.studies.runner import run_study
+        from pippin.studies.shipped.demo import demo_study
         from pippin.system.signals import signals_interrupt
 
         base = mmdit_demo()

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pippin.conditioning.registry import register_conditioner
+    from pippin.conditioning.conditioner import register_conditioner
     from pippin.config import ConfigError
     from pippin.denoisers.registry import register_denoiser
     from pippin.evaluation.image_metric import ImageMetric
     from pippin.evaluation.metric import MetricKind
     from pippin.evaluation.metric_registry import declare_metric
+    from pippin.evaluation.runs.evaluate import evaluate_run
     from pippin.recipes.recipe import Recipe
     from pippin.recipes.table import get_recipe
-    from pippin.run.evaluate import evaluate_run
-    from pippin.run.execute import execute
-    from pippin.run.load import load_run
-    from pippin.run.sample import draw, draw_into
-    from pippin.run.train import train
-    from pippin.study.report import render_report
-    from pippin.study.runner import run_study
-    from pippin.study.study import Axis, Study
+    from pippin.reports.report import render_report
+    from pippin.sampling.load import load_run
+    from pippin.sampling.sample import draw, draw_into
+    from pippin.studies.execution import execute
+    from pippin.studies.runner import run_study
+    from pippin.studies.study import Axis, Study
+    from pippin.training.train import train
 
 __all__ = [
     "Axis",
@@ -49,24 +49,24 @@ __all__ = [
     "train",
 ]
 _MODULES = {
-    "Axis": "study.study",
+    "Axis": "studies.study",
     "ConfigError": "config",
     "ImageMetric": "evaluation.image_metric",
     "MetricKind": "evaluation.metric",
     "Recipe": "recipes.recipe",
-    "Study": "study.study",
+    "Study": "studies.study",
     "declare_metric": "evaluation.metric_registry",
-    "draw": "run.sample",
-    "draw_into": "run.sample",
-    "evaluate_run": "run.evaluate",
-    "execute": "run.execute",
+    "draw": "sampling.sample",
+    "draw_into": "sampling.sample",
+    "evaluate_run": "evaluation.runs.evaluate",
+    "execute": "studies.execution",
     "get_recipe": "recipes.table",
-    "load_run": "run.load",
-    "register_conditioner": "conditioning.registry",
+    "load_run": "sampling.load",
+    "register_conditioner": "conditioning.conditioner",
     "register_denoiser": "denoisers.registry",
-    "render_report": "study.report",
-    "run_study": "study.runner",
-    "train": "run.train",
+    "render_report": "reports.report",
+    "run_study": "studies.runner",
+    "train": "training.train",
 }
 
 

@@ -2,7 +2,7 @@
 """``python -m pippin``, which torchrun starts several times: ``torchrun ... -m pippin train``."""
 
 from pippin.cli.main import main
-from pippin.system.ranks import exit_rank
+from pippin.distributed.ranks import exit_rank
 
 if __name__ == "__main__":
     exit_rank(main())

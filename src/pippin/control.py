@@ -4,7 +4,7 @@
 A field's declaration determines the record of every training image, the columns of latent caches,
 the model's embeddings (``conditioning.control``), the requests of samples (``sampling.control``)
 and the protocol of every measure. A new field of :class:`Augmentation` also needs its distribution
-and its operation on pixels (``data/augmentation.py``). This module imports no torch:
+and its operation on pixels (``data/views/augmentation.py``). This module imports no torch:
 configurations import it.
 """
 

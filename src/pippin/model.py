@@ -3,10 +3,9 @@
 
 from torch import nn
 
-from pippin.conditioning.conditioner import Conditioner, Prepared, keep_all
+from pippin.conditioning.conditioner import Conditioner, Prepared, find_conditioner, keep_all
 from pippin.conditioning.config import ConditioningConfig
-from pippin.conditioning.gates import LogSnr
-from pippin.conditioning.registry import find_conditioner
+from pippin.conditioning.control_embedding import LogSnr
 from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.denoiser import Denoiser
 from pippin.denoisers.registry import build_denoiser

@@ -15,10 +15,9 @@ from pippin.config import ConfigError
 from pippin.denoisers.config import DenoiserConfig, learns_variance
 from pippin.diffusion.config import DiffusionConfig
 from pippin.diffusion.posterior import Step, training_step, variational_bound
-from pippin.diffusion.prediction import add_noise, target, to_x0_and_eps
+from pippin.diffusion.prediction import add_noise, loss_weight, target, to_x0_and_eps
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.times import draw_times
-from pippin.diffusion.weights import loss_weight
 from pippin.model import LatentDenoiser
 from pippin.system.device import autocast, to_device
 from pippin.types import Batch, Keep, Latents, Masking, Prediction, Times

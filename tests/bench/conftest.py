@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pippin.bench.config import BenchConfig
 from pippin.data.config import OpenMojiConfig
-from pippin.denoisers.config import DiTConfig
+from pippin.denoisers.dit.config import DiTConfig
 from pippin.recipes.table import get_recipe
 
 BENCH = BenchConfig(data="made-up", windows=3, steps=4, warmup=1, matmul_side=64)

@@ -7,9 +7,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from pippin.bench.against import against_diffusers, check_equal
+from pippin.bench.against import Pair, against_diffusers, check_equal
 from pippin.bench.config import AgainstConfig, Kind
-from pippin.bench.diffusers_pairs import Pair
 
 TINY = AgainstConfig(
     size="tiny", side=8, batch_size=3, rounds=2, precisions=("bf16",), matmul_side=32, device="cpu"

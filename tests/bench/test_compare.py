@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pippin.bench.compare import compare
-from pippin.bench.record import Spread
+from pippin.bench.record import Spread, compare
 from pippin.cli.main import main
 from pippin.config import ConfigError
 

@@ -10,13 +10,12 @@ import torch
 from rich.console import Console
 
 from pippin.bench.config import BenchConfig
-from pippin.bench.measure import PARTS, bench
+from pippin.bench.measure import PARTS, SyntheticMoments, bench
 from pippin.bench.record import BenchRecord
-from pippin.bench.synthetic import SyntheticMoments
 from pippin.bench.timer import Timer, matmul_peak, peak_memory, reset_peak_memory
 from pippin.config import ConfigError
 from pippin.data.moments import MomentSource
-from pippin.nn.block import AdaLNBlock
+from pippin.nn.blocks import AdaLNBlock
 
 
 def test_a_record_survives_json_and_an_unknown_entry_is_refused(record, tmp_path):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pippin.cli import main
-from pippin.cli.broken_pipe import is_closed_output
+from pippin.cli.failures import is_closed_output
 
 HELP = "train openmoji/mmdit-disentangled --help"  # of tyro
 TABLE = "plan openmoji/mmdit-disentangled"  # of rich

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pippin.cli.main import main
-from pippin.data.cache_folders import list_caches, users_of
+from pippin.data.cache.cache_folders import list_caches, users_of
 from pippin.recipes.table import get_recipe
 from pippin.system.formats import write_versioned_json
 
@@ -90,7 +90,7 @@ def test_files_of_the_user_stay(caches):
 HOLD = """
 import sys, mmap
 from pathlib import Path
-from pippin.data.shard_claims import ShardClaims
+from pippin.data.cache.shard_claims import ShardClaims
 cache = Path(sys.argv[2])
 if sys.argv[1] == "build":
     claims = ShardClaims(cache)

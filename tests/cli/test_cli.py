@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pippin.cli.main import VERBS, main
-from pippin.cli.options import parse, parse_seeds
+from pippin.cli.parsing.options import parse, parse_seeds
 from pippin.encoders.config import TextConfig
 from pippin.recipes.table import RECIPES
 
@@ -147,7 +147,7 @@ def test_seeds():
 
 def test_quiet_hides_progress_bars_and_nothing_else(monkeypatch):
     import pippin.cli.show
-    from pippin.system.terminal import progress_hidden
+    from pippin.system.text import progress_hidden
 
     calls = []
     monkeypatch.setattr(

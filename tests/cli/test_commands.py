@@ -3,7 +3,7 @@
 
 import pytest
 
-from pippin.cli.commands import retry_command, whole_command
+from pippin.cli.failures import retry_command, whole_command
 
 
 def test_arguments_are_quoted_for_a_shell():

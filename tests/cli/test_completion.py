@@ -8,13 +8,12 @@ import sys
 
 import pytest
 
-from pippin.cli.completion import completion_words
-from pippin.cli.completion_scripts import SCRIPTS
+from pippin.cli.completion import SCRIPTS, completion_words
 from pippin.cli.main import VERBS, main
-from pippin.cli.option_table import option_table
+from pippin.cli.parsing.option_table import option_table
 from pippin.cli.train import TrainCommand
 from pippin.recipes.table import RECIPES, get_recipe
-from pippin.studies.table import STUDIES
+from pippin.studies.shipped.table import STUDIES
 
 
 @pytest.fixture(scope="module")

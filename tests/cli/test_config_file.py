@@ -6,12 +6,11 @@ import pytest
 from pippin.cli.bench import BenchCommand
 from pippin.cli.data import PrepareCommand
 from pippin.cli.main import main
-from pippin.cli.options import parse
+from pippin.cli.parsing.options import parse
 from pippin.cli.plan import PlanCommand
 from pippin.cli.show import ShowCommand
 from pippin.cli.train import TrainCommand, config_first, find_recipe
-from pippin.recipes.files import load_recipe
-from pippin.recipes.table import get_recipe
+from pippin.recipes.table import get_recipe, load_recipe
 
 RECIPE = "openmoji/mmdit-disentangled"
 

@@ -11,12 +11,13 @@ from tiny_sd3_text import save_encoders
 
 from pippin.cli.convert import parse_arguments
 from pippin.cli.main import main
-from pippin.conditioning.config import (
-    ControlConfig,
-    TextSemantic,
-)
+from pippin.conditioning.config import ControlConfig, TextSemantic
 from pippin.config import ConfigError
-from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
+from pippin.denoisers.dit.config import dit
+from pippin.denoisers.mdtv2.config import mdtv2
+from pippin.denoisers.mmdit.config import mmdit
+from pippin.denoisers.pixart.config import pixart
+from pippin.denoisers.unet.config import unet
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.statistics import LatentStatistics
@@ -24,7 +25,7 @@ from pippin.interop.convert import FORMATS, convert, model_spec
 from pippin.interop.diffusers_format import to_diffusers
 from pippin.model import build_model
 from pippin.recipes.table import get_recipe
-from pippin.run.trained import export, load_trained_weights
+from pippin.runs.trained import export, load_trained_weights
 
 TINY = {
     "num_attention_heads": 2,

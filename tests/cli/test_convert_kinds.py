@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from pippin.cli.main import main
-from pippin.run.sample_folder import read_manifest
-from pippin.run.trained import load_trained_weights
+from pippin.runs.trained import load_trained_weights
+from pippin.sampling.sample_folder import read_manifest
 
 AUTOENCODER = ["--autoencoder", "pippin/openmoji-f4"]
 TINY = {

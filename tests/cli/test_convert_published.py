@@ -11,25 +11,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pippin.cli.main import main
-from pippin.cli.options import parse
+from pippin.cli.parsing.options import parse
 from pippin.cli.train import TrainCommand, find_recipe
-from pippin.conditioning.config import (
-    ConditioningConfig,
-    ControlConfig,
-    LabelSemantic,
-    NoSemantic,
-)
-from pippin.denoisers.config import unet
+from pippin.conditioning.config import ConditioningConfig, ControlConfig, LabelSemantic, NoSemantic
+from pippin.denoisers.dit.published import dit_table
+from pippin.denoisers.unet.config import unet
+from pippin.denoisers.weights.arguments import ModelSpec
+from pippin.denoisers.weights.tensor_table import shapes_of
 from pippin.diffusion.config import DiffusionConfig
-from pippin.interop.arguments import ModelSpec
 from pippin.interop.convert import convert, converted_recipe
 from pippin.interop.diffusers_format import write_folder
-from pippin.interop.mapping import shapes_of
-from pippin.interop.published import dit_table
-from pippin.interop.published_classes import configure
+from pippin.interop.published_models import configure
 from pippin.model import build_model
-from pippin.run.checks import check_recipe
-from pippin.run.trained import load_trained_weights
+from pippin.recipes.checks import check_recipe
+from pippin.runs.trained import load_trained_weights
 from pippin.transfer.merge import merge
 from pippin.transfer.rules import TransferEnds
 

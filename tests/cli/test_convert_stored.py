@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pippin.cli.main import main
+from pippin.denoisers.dit.published import dit_table
+from pippin.denoisers.pixart.published import pixart_table
+from pippin.denoisers.weights.tensor_table import shapes_of
 from pippin.interop.convert import convert
-from pippin.interop.mapping import shapes_of
-from pippin.interop.published import dit_table, pixart_table
-from pippin.interop.published_classes import configure
+from pippin.interop.published_models import configure
 from pippin.model import build_model
 from pippin.nn.positions import sincos_2d
 

@@ -90,9 +90,9 @@ def test_prepare_builds_the_cache_that_training_opens(photos, capsys):
 
     from rich.console import Console
 
-    from pippin.data.cache import LatentCache
+    from pippin.data.cache.latent_cache import LatentCache
     from pippin.recipes.table import get_recipe
-    from pippin.run.components import Parts
+    from pippin.runs.components import Parts
 
     options = ["--data.path", "photos", "--data.resolution", "32", "--data.views", "2"]
     assert main(["data", "prepare", "folder/mmdit-disentangled", *options]) == 0

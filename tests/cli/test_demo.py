@@ -8,7 +8,7 @@ import pytest
 from pippin.cli import demo
 from pippin.cli.main import main
 from pippin.config import difference, fingerprint
-from pippin.studies.table import get_study
+from pippin.studies.shipped.table import get_study
 from pippin.system.installation import pip_command
 
 FULL = ["bd0fd35f4d2c4865", "e6288771c3776cd0"]

@@ -5,18 +5,14 @@ import re
 
 import pytest
 
-from pippin.cli.common_options import EVALUATE_OPTIONS, RECIPE_OPTIONS, SAMPLE_OPTIONS
-from pippin.cli.evaluate import (
-    EvaluateFolderCommand,
-    EvaluatePresetCommand,
-    EvaluateRunCommand,
-)
+from pippin.cli.evaluate import EvaluateFolderCommand, EvaluatePresetCommand, EvaluateRunCommand
 from pippin.cli.main import VERBS, main
-from pippin.cli.option_table import option_table
-from pippin.cli.options import parse
+from pippin.cli.parsing.common_options import EVALUATE_OPTIONS, RECIPE_OPTIONS, SAMPLE_OPTIONS
+from pippin.cli.parsing.option_table import option_table
+from pippin.cli.parsing.options import parse
+from pippin.cli.parsing.verb_help import EXAMPLES
 from pippin.cli.sample import SampleCommand
 from pippin.cli.train import TrainCommand
-from pippin.cli.verb_help import EXAMPLES
 from pippin.data.config import ImagesConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.table import RECIPES, get_recipe

@@ -11,8 +11,8 @@ from tiny_blip import save_blip
 
 from pippin.cli.main import main
 from pippin.data.config import ImagesConfig
-from pippin.data.images import ImageFolderSource
-from pippin.data.metadata import read_metadata
+from pippin.data.folder.metadata import read_metadata
+from pippin.data.sources.images import ImageFolderSource
 from pippin.encoders.captioner import Captioner
 from pippin.system.lines import read_lines
 from pippin.system.lock import folder_lock

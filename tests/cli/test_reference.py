@@ -8,7 +8,7 @@ import pytest
 from random_inception import blobs
 
 from pippin.cli.main import main
-from pippin.run.image_grid import save_png
+from pippin.images.files import save_png
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from pippin.cli.main import main
 from pippin.recipes.table import get_recipe
-from pippin.run.folder import RunFolder
-from pippin.run.overview import find_runs, nearest_recipe, overview
+from pippin.runs.folder import RunFolder
+from pippin.runs.overview import find_runs, nearest_recipe, overview
 from pippin.system.lines import append_lines
 from pippin.system.lock import folder_lock, is_locked
 
@@ -104,5 +104,5 @@ def test_no_runs(name, code, text, tmp_path, capsys):
 def test_without_torch():
     import subprocess
 
-    code = "import sys, pippin.run.overview, pippin.cli.cache; sys.exit('torch' in sys.modules)"
+    code = "import sys, pippin.runs.overview, pippin.cli.cache; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

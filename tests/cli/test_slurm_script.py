@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pippin.cli.main import main
-from pippin.training.world import refuse_unconnected_tasks
+from pippin.distributed.world import refuse_unconnected_tasks
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "slurm.sbatch"
 TORCHRUN = """#!/bin/bash

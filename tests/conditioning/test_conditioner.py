@@ -18,12 +18,12 @@ from pippin.conditioning.config import (
     NoSemantic,
     PowerCosineGate,
 )
+from pippin.conditioning.control_embedding import gate_value, unit_values
 from pippin.conditioning.drop import draw_keep
-from pippin.conditioning.fields import unit_values
-from pippin.conditioning.gates import gate_value
 from pippin.config import ConfigError
 from pippin.control import CONTROL_FIELDS, Control, Corner, Size, recorded_fields
-from pippin.denoisers.config import dit, mmdit
+from pippin.denoisers.dit.config import dit
+from pippin.denoisers.mmdit.config import mmdit
 from pippin.diffusion.schedules import make_schedule
 from pippin.model import build_model
 from pippin.types import Conditions, Keep, stack_controls

@@ -17,7 +17,7 @@ from pippin.conditioning.config import (
 from pippin.conditioning.micro_conditions import NUM_FEATURES, MicroConditions
 from pippin.config import ConfigError, difference, fingerprint
 from pippin.control import Control, Corner, Size
-from pippin.denoisers.config import mmdit
+from pippin.denoisers.mmdit.config import mmdit
 from pippin.model import build_model
 from pippin.nn.initialise import initialise
 from pippin.recipes.table import get_recipe

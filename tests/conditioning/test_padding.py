@@ -134,7 +134,7 @@ def test_noise_is_needed_and_decides():
 
 def test_masked_captions_do_not_depend_on_how_far_they_are_padded():
     from pippin.conditioning.config import ConditioningConfig, ControlConfig
-    from pippin.denoisers.config import mmdit
+    from pippin.denoisers.mmdit.config import mmdit
     from pippin.model import build_model
     from pippin.types import Conditions
 

@@ -6,12 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pippin.conditioning.conditioner import Conditioner
+from pippin.conditioning.conditioner import Conditioner, find_conditioner, register_conditioner
 from pippin.conditioning.config import ConditioningConfig
-from pippin.conditioning.registry import find_conditioner, register_conditioner
 from pippin.config import ConfigError
 from pippin.control import Control, Corner, Size
-from pippin.denoisers.config import mmdit
+from pippin.denoisers.mmdit.config import mmdit
 from pippin.model import build_model
 from pippin.types import Conditions, stack_controls
 

@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 
 from pippin.control import Control, Corner, Size
 from pippin.data.config import OpenMojiConfig
-from pippin.data.listing import SkippedImage
+from pippin.data.folder.listing import SkippedImage
 from pippin.rng import generator
 from pippin.types import Moments
 

@@ -14,15 +14,21 @@ import torch
 from PIL import Image
 
 from pippin.control import Size
-from pippin.data.bucketed import Bucket, BucketedMoments, bucket_image_indices, bucketed_moments
-from pippin.data.buckets import bucket_sizes, nearest_bucket, size_name
-from pippin.data.build import build_cache
-from pippin.data.cache import LatentCache
+from pippin.data.cache.build import build_cache
+from pippin.data.cache.latent_cache import LatentCache
 from pippin.data.config import CacheConfig, CropConfig, ImagesConfig
-from pippin.data.images import ImageFolderSource
 from pippin.data.loader import LatentLoader
-from pippin.data.moments import EncodedViews, MomentBatch
-from pippin.data.views import clean_view, counterfactual, make_view, make_views
+from pippin.data.moments import (
+    Bucket,
+    BucketedMoments,
+    EncodedViews,
+    MomentBatch,
+    bucket_image_indices,
+    bucketed_moments,
+)
+from pippin.data.sources.images import ImageFolderSource
+from pippin.data.views.buckets import bucket_sizes, nearest_bucket, size_name
+from pippin.data.views.views import clean_view, counterfactual, make_view, make_views
 from pippin.types import Batch, Moments, TextFeatures
 
 

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from pippin.control import Size
 from pippin.data import loader as loader_module
-from pippin.data.bucket_schedule import bucket_turns
-from pippin.data.bucketed import Bucket, BucketedMoments
-from pippin.data.build import build_cache
+from pippin.data.cache.build import build_cache
 from pippin.data.config import CacheConfig
 from pippin.data.loader import LatentLoader, Samples
-from pippin.data.moments import EncodedViews, MomentBatch, MomentSource
+from pippin.data.moments import Bucket, BucketedMoments, EncodedViews, MomentBatch, MomentSource
+from pippin.data.views.buckets import bucket_turns
 from pippin.rng import normal, permutation
 from pippin.system.signals import ignore_signals_in_worker
 from pippin.types import Batch, Moments

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pippin.data.moments import EncodedViews, encode_images
-from pippin.data.views import make_view
+from pippin.data.views.views import make_view
 from pippin.types import Moments, stack_controls
 
 

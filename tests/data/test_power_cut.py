@@ -6,13 +6,13 @@ import torch
 from archives import captioned, files_of
 from power_cut import each_state, final_states, recorded
 
-from pippin.data.build import build_cache
-from pippin.data.cache import LatentCache
-from pippin.data.captions import build_bank
+from pippin.data.cache.build import build_cache
+from pippin.data.cache.caption_cache import build_bank
+from pippin.data.cache.latent_cache import LatentCache
+from pippin.data.cache.manifest import CacheError
 from pippin.data.config import CacheConfig
-from pippin.data.import_config import ImportConfig
-from pippin.data.importing import import_images
-from pippin.data.manifest import CacheError
+from pippin.data.importing.config import ImportConfig
+from pippin.data.importing.importer import import_images
 from pippin.types import TextFeatures
 
 

@@ -11,8 +11,6 @@ import pytest
 from noise_images import write_noise
 
 from pippin.data.config import ImagesConfig, OpenMojiConfig
-from pippin.data.factory import build_source
-from pippin.data.images import ImageFolderSource
 from pippin.data.record import (
     DataRecord,
     class_changes,
@@ -20,6 +18,8 @@ from pippin.data.record import (
     image_changes,
     record_data,
 )
+from pippin.data.sources.factory import build_source
+from pippin.data.sources.images import ImageFolderSource
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_the_same_images_elsewhere_have_the_same_record(photos, tmp_path):
 
 def test_another_decoder_changes_the_source_hash_and_not_the_content(photos, monkeypatch):
     before = record(photos)
-    monkeypatch.setattr("pippin.data.images.PIL.__version__", "0.0")
+    monkeypatch.setattr("pippin.data.sources.images.PIL.__version__", "0.0")
     after = record(photos)
     assert after.source_hash != before.source_hash
     assert after.train == before.train and image_changes(before, after) == ""

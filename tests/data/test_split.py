@@ -4,7 +4,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pippin.data.split import fixed_subset, hash_fraction, held_out_keys
+from pippin.data.source import fixed_subset, hash_fraction, held_out_keys
 
 NAMES = [f"class/{number}.png" for number in range(2000)]
 

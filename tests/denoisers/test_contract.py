@@ -14,9 +14,13 @@ from pippin.conditioning.config import (
     TextSemantic,
 )
 from pippin.control import Control, Corner, Size
-from pippin.denoisers.config import DiTConfig, MDTv2Config, MMDiTConfig, PixArtConfig, UNetConfig
-from pippin.denoisers.mdtv2 import MDTv2
-from pippin.denoisers.unet import UNet
+from pippin.denoisers.dit.config import DiTConfig
+from pippin.denoisers.mdtv2.config import MDTv2Config
+from pippin.denoisers.mdtv2.model import MDTv2
+from pippin.denoisers.mmdit.config import MMDiTConfig
+from pippin.denoisers.pixart.config import PixArtConfig
+from pippin.denoisers.unet.config import UNetConfig
+from pippin.denoisers.unet.model import UNet
 from pippin.model import build_model
 from pippin.nn.initialise import initialise
 from pippin.types import Conditions, Masking, TextFeatures, stack_controls

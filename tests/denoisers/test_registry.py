@@ -11,17 +11,19 @@ import torch
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.config import ConfigError, check_record, fingerprint, protocol
-from pippin.denoisers.config import DenoiserConfig, DiTConfig, TransformerConfig, unet
+from pippin.denoisers.config import DenoiserConfig, TransformerConfig
 from pippin.denoisers.denoiser import Denoiser, Widths
-from pippin.denoisers.dit import DiT
+from pippin.denoisers.dit.config import DiTConfig
+from pippin.denoisers.dit.model import DiT
 from pippin.denoisers.registry import build_denoiser, denoiser_config, register_denoiser
+from pippin.denoisers.unet.config import unet
 from pippin.model import build_model
 from pippin.nn.initialise import Conv2d
+from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.run.checks import check_recipe
-from pippin.run.train import train
-from pippin.study.study import Axis, Study
+from pippin.studies.study import Axis, Study
+from pippin.training.train import train
 from pippin.types import Prediction
 
 

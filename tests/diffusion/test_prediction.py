@@ -11,12 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pippin import rng
-from pippin.diffusion.prediction import (
-    add_noise,
-    convert,
-    target,
-    to_x0_and_eps,
-)
+from pippin.diffusion.prediction import add_noise, convert, target, to_x0_and_eps
 from pippin.diffusion.schedules import make_schedule
 
 KINDS = ["eps", "v", "x0", "flow"]

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from pippin import rng
 from pippin.diffusion.config import MinSNRWeight, UniformWeight
-from pippin.diffusion.prediction import add_noise, convert, target
+from pippin.diffusion.prediction import add_noise, convert, loss_weight, target
 from pippin.diffusion.schedules import make_schedule
-from pippin.diffusion.weights import loss_weight
 
 KINDS = ["eps", "v", "x0", "flow"]
 NAMES = ["sd", "ddpm", "cosine", "flow"]

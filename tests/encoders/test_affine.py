@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pippin.encoders.affine import Affine
+from pippin.encoders.normalisation import Affine
 
 PUBLISHED = {
     "scaling_factor": 0.5,

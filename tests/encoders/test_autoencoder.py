@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from pippin.encoders.affine import Affine, read_affine
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
-from pippin.encoders.pixels import to_images, to_pixels
+from pippin.encoders.normalisation import Affine, read_affine, to_images, to_pixels
 from pippin.encoders.source import WEIGHTS_FILE
 from pippin.rng import normal
 from pippin.types import Images

@@ -5,10 +5,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from pippin.encoders.affine import Affine
 from pippin.encoders.autoencoder import Autoencoder
-from pippin.encoders.measure import measure_affine, measure_reconstruction
-from pippin.encoders.pixels import to_pixels
+from pippin.encoders.normalisation import Affine, to_pixels
+from pippin.encoders.statistics import measure_affine, measure_reconstruction
 from pippin.rng import normal
 from pippin.types import Images
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from pippin.data.config import OpenMojiConfig
-from pippin.data.factory import build_source
 from pippin.data.source import ImageSource
-from pippin.data.views import make_views
+from pippin.data.sources.factory import build_source
+from pippin.data.views.views import make_views
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
-from pippin.encoders.measure import measure_reconstruction
-from pippin.encoders.pixels import to_pixels
+from pippin.encoders.normalisation import to_pixels
+from pippin.encoders.statistics import measure_reconstruction
 from pippin.rng import normal
 from pippin.types import Images
 

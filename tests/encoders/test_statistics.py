@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pippin.config import ConfigError
-from pippin.encoders.affine import Affine
+from pippin.encoders.normalisation import Affine
 from pippin.encoders.statistics import (
     LatentStatistics,
     LatentSums,

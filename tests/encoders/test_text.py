@@ -14,7 +14,7 @@ from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
 from pippin.encoders.config import TextConfig
 from pippin.encoders.text import MINILM, TextEncoder, encoder_fingerprint
-from pippin.run.captions import check_encoder
+from pippin.runs.text_inputs import check_encoder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "apple", "car", "<", ">"]
 CAPTIONS = ["red apple", "blue car red apple blue", ""]

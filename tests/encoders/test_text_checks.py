@@ -14,7 +14,7 @@ from tiny_tokenizer import word_tokenizer
 from pippin.encoders import hub
 from pippin.encoders.config import TextConfig
 from pippin.encoders.text import TextEncoder
-from pippin.evaluation.clip_score import Clip
+from pippin.evaluation.metrics.clip_score import Clip
 
 WORDS = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "red", "blue", "apple", "car", "old"]
 BOS, EOS = WORDS.index("[BOS]"), WORDS.index("[EOS]")

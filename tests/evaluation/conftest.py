@@ -7,10 +7,10 @@ from random_inception import blobs
 
 from pippin.control import Size
 from pippin.data.config import OpenMojiConfig
-from pippin.data.openmoji import OpenMojiSource
-from pippin.evaluation.efflite0 import EffLite0
-from pippin.evaluation.features import Features, extract
-from pippin.evaluation.inception import Inception
+from pippin.data.sources.openmoji import OpenMojiSource
+from pippin.evaluation.features.efflite0 import EffLite0
+from pippin.evaluation.features.extraction import Features, extract
+from pippin.evaluation.features.inception import Inception
 from pippin.types import Images
 
 

@@ -4,15 +4,15 @@ import json
 import pytest
 import torch
 
-from pippin.evaluation import evaluate as module
-from pippin.evaluation import features
-from pippin.evaluation.appearance import blur_to
+from pippin.evaluation import distances as module
 from pippin.evaluation.config import EvaluationConfig
-from pippin.evaluation.evaluate import compare, evaluate
-from pippin.evaluation.features import Features, extract
-from pippin.evaluation.kid import kernel_distance
+from pippin.evaluation.distances import compare, evaluate
+from pippin.evaluation.features import extraction as features
+from pippin.evaluation.features.extraction import Features, extract
 from pippin.evaluation.measure import Measure
-from pippin.evaluation.prdc import prdc
+from pippin.evaluation.metrics.appearance import blur_to
+from pippin.evaluation.metrics.kid import kernel_distance
+from pippin.evaluation.metrics.prdc import prdc
 
 CONFIG = EvaluationConfig(input_size=64, kid_subsets=10, kid_subset_size=40, neighbours=3)
 

@@ -12,19 +12,14 @@ import pytest
 from pippin.config import ConfigError
 from pippin.evaluation.metric import OTHER, MetricKind
 from pippin.evaluation.metric_parameters import CurvePosition
-from pippin.evaluation.metric_registry import (
-    declare_metric,
-    find_metric,
-    metric_kinds,
-    near_names,
-)
-from pippin.evaluation.metrics.best_setting import AT_BEST_SCALE, SEARCH_AT_REQUEST
-from pippin.evaluation.metrics.captions import CLIP_SCORE
-from pippin.evaluation.metrics.control import DRIFT, EFFECT, LPIPS
-from pippin.evaluation.metrics.distances import FD, FID, KID
-from pippin.evaluation.metrics.scene import ACCURACY
-from pippin.evaluation.metrics.zero_shot import ZERO_SHOT
-from pippin.study.published import FIGURES
+from pippin.evaluation.metric_registry import declare_metric, find_metric, metric_kinds, near_names
+from pippin.evaluation.metrics.declared.best_setting import AT_BEST_SCALE, SEARCH_AT_REQUEST
+from pippin.evaluation.metrics.declared.captions import CLIP_SCORE
+from pippin.evaluation.metrics.declared.distances import FD, FID, KID
+from pippin.evaluation.metrics.declared.drift import DRIFT, EFFECT, LPIPS
+from pippin.evaluation.metrics.declared.scene import ACCURACY
+from pippin.evaluation.metrics.declared.zero_shot import ZERO_SHOT
+from pippin.reports.tables.paper_numbers import FIGURES
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "pippin"
@@ -189,9 +184,9 @@ def test_only_the_declarations_use_regular_expressions():
     }
     assert regular == {
         "evaluation/metric.py",
-        "run/export_facts.py",  # hashes
-        "run/monitor.py",  # checkpoints
-        "run/sample_folder.py",  # image files
-        "study/fairness.py",  # names of arms
-        "study/strip_labels.py",  # rows of drift strips
+        "runs/exports.py",  # hashes
+        "training/monitor.py",  # checkpoints
+        "sampling/sample_folder.py",  # image files
+        "studies/fairness.py",  # names of arms
+        "reports/figures/gallery.py",  # rows of drift strips
     }

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pippin.evaluation.config import EvaluationConfig
-from pippin.evaluation.evaluate import compare, compare_statistics
-from pippin.evaluation.features import Features, extract
+from pippin.evaluation.distances import compare, compare_statistics
+from pippin.evaluation.features.extraction import Features, extract
 from pippin.evaluation.reference import (
     load_statistics,
     save_statistics,

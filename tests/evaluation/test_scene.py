@@ -4,11 +4,15 @@
 import pytest
 import torch
 
-from pippin.evaluation.alignment import wilson
 from pippin.evaluation.metric_registry import find_metric
-from pippin.evaluation.scene.measures import accuracy_measures
-from pippin.evaluation.scene.reader import DetectedObject, Reading
-from pippin.evaluation.scene.score import StatedObject, Statement, agreement
+from pippin.evaluation.metrics.alignment import wilson
+from pippin.evaluation.metrics.scene.reader import DetectedObject, Reading
+from pippin.evaluation.metrics.scene.score import (
+    StatedObject,
+    Statement,
+    accuracy_measures,
+    agreement,
+)
 
 PLACES = [(1 / 6, 1 / 6), (1 / 2, 1 / 6), (5 / 6, 1 / 6), (1 / 6, 1 / 2), (1 / 2, 1 / 2)]
 

@@ -4,9 +4,9 @@
 import pytest
 import torch
 
-from pippin.evaluation.appearance import blur_to, log_sharpness
 from pippin.evaluation.image_meter import ImageMeter
-from pippin.evaluation.metrics.sharpness import SHARPNESS
+from pippin.evaluation.metrics.appearance import blur_to, log_sharpness
+from pippin.evaluation.metrics.declared.sharpness import SHARPNESS
 
 
 def noise(count=6, side=32):

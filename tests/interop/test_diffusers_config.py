@@ -6,14 +6,14 @@ import torch
 from pippin.diffusion.config import DiffusionConfig
 from pippin.diffusion.schedules import make_schedule
 from pippin.interop.convert import converted_recipe
-from pippin.interop.diffusers_config import read_config
-from pippin.interop.diffusers_schedulers import (
+from pippin.interop.diffusers_config import (
     BETAS,
     from_scheduler,
+    read_config,
     sampling_settings,
     to_scheduler,
 )
-from pippin.interop.published_classes import configure
+from pippin.interop.published_models import configure
 from pippin.recipes.published import pixart_xl_256
 
 

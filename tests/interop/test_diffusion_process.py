@@ -5,13 +5,13 @@ import diffusers
 import pytest
 import torch
 
+from pippin.denoisers.dit.published import dit_table
+from pippin.denoisers.weights.tensor_table import shapes_of
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
 from pippin.interop.convert import convert
-from pippin.interop.diffusers_schedulers import from_scheduler
+from pippin.interop.diffusers_config import from_scheduler
 from pippin.interop.diffusion_process import resolve_process
-from pippin.interop.mapping import shapes_of
-from pippin.interop.published import dit_table
-from pippin.interop.published_classes import configure
+from pippin.interop.published_models import configure
 from pippin.model import build_model
 
 ARGUMENTS = {"hidden_size": 32, "depth": 1, "num_heads": 2, "num_classes": 4}

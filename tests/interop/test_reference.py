@@ -13,8 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from pippin.interop.published_classes import configure
-from pippin.interop.reference import load_reference
+from pippin.interop.published_models import configure, load_reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE = 1e-5

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from pippin.interop.weight_files import read_weights
-from pippin.interop.weight_kind import average_of_config, kind_of_entry, kind_of_folder
+from pippin.interop.wrappers import average_of_config, kind_of_entry, kind_of_folder
 
 WEIGHTS = {"a": torch.ones(2)}
 

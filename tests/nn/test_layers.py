@@ -7,10 +7,9 @@ import torch.nn.functional as F
 
 from pippin.nn import attention
 from pippin.nn.attention import RMSNorm, _explicit, _fused, attend
-from pippin.nn.fourier import time_features
+from pippin.nn.blocks import layer_norm, modulate
+from pippin.nn.embeddings import PatchEmbedding, from_patches, time_features, to_patches
 from pippin.nn.initialise import Linear, initialise, normal
-from pippin.nn.modulation import layer_norm, modulate
-from pippin.nn.patches import PatchEmbedding, from_patches, to_patches
 from pippin.nn.positions import sincos_2d
 
 

@@ -7,12 +7,12 @@ import pytest
 
 from pippin.cli.main import main
 from pippin.config import ConfigError, fingerprint
+from pippin.recipes.checks import check_recipe, check_start
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
-from pippin.run.checks import check_recipe, check_start
-from pippin.run.train import train
-from pippin.studies.table import STUDIES, get_study
+from pippin.studies.shipped.table import STUDIES, get_study
 from pippin.training.config import InitConfig
+from pippin.training.train import train
 
 PAPER = [name for name in RECIPES if name.startswith("paper/")]
 

@@ -4,8 +4,7 @@
 import pytest
 
 from pippin.config import ConfigError
-from pippin.recipes.files import load_recipe, recipe_json, recipe_yaml
-from pippin.recipes.table import RECIPES, get_recipe
+from pippin.recipes.table import RECIPES, get_recipe, load_recipe, recipe_json, recipe_yaml
 
 RECIPE = "openmoji/mmdit-disentangled"
 

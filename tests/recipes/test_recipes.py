@@ -12,18 +12,18 @@ from small_trainer import batches
 
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError, difference
-from pippin.data.factory import build_source
-from pippin.denoisers.config import UNetConfig
+from pippin.data.sources.factory import build_source
+from pippin.denoisers.unet.config import UNetConfig
+from pippin.evaluation.metrics.cost import meta_model
 from pippin.model import build_model
 from pippin.objective import Objective, check_objective
-from pippin.recipes.lengths import half_life
+from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
-from pippin.run.checks import check_recipe
-from pippin.run.cost import meta_model
 from pippin.sampling.config import check_guidance
 from pippin.sampling.guidance import scale_at_resolution
-from pippin.study.study import Study
+from pippin.studies.study import Study
+from pippin.training.config import half_life
 from pippin.training.loop import Trainer
 from pippin.types import TextFeatures
 

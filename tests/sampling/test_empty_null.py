@@ -9,7 +9,7 @@ import torch
 from pippin import rng
 from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
 from pippin.conditioning.padding import pad_captions
-from pippin.denoisers.config import pixart
+from pippin.denoisers.pixart.config import pixart
 from pippin.diffusion.schedules import make_schedule
 from pippin.model import build_model
 from pippin.sampling.config import GuidanceConfig, SamplingConfig

@@ -12,12 +12,7 @@ from pippin import rng
 from pippin.config import ConfigError
 from pippin.diffusion.schedules import make_schedule
 from pippin.sampling.config import GuidanceConfig
-from pippin.sampling.guidance import (
-    guidance_weights,
-    guided,
-    scale_at_resolution,
-    separate_terms,
-)
+from pippin.sampling.guidance import guidance_weights, guided, scale_at_resolution, separate_terms
 from pippin.types import Prediction
 
 SCALES = st.floats(-3, 8)

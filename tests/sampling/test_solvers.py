@@ -18,15 +18,8 @@ from diffusers import (
 
 from pippin import rng
 from pippin.diffusion.schedules import make_schedule
-from pippin.sampling.solvers import (
-    SOLVERS,
-    Estimate,
-    Point,
-    ddim,
-    dpm_solver_pp,
-    heun,
-    sampling_grid,
-)
+from pippin.diffusion.times import Point, sampling_grid
+from pippin.sampling.solvers import SOLVERS, Estimate, ddim, dpm_solver_pp, heun
 
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 SHAPE = (2, 4, 3, 3)

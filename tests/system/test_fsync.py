@@ -7,9 +7,8 @@ import stat
 
 import pytest
 
-from pippin.system import fsync
-from pippin.system.files import write_text
-from pippin.system.fsync import make_folder, sync, sync_tree
+from pippin.system import files as fsync
+from pippin.system.files import make_folder, sync, sync_tree, write_text
 
 
 @pytest.fixture

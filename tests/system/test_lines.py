@@ -6,13 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pippin.system.lines import (
-    append_lines,
-    has_no_lines,
-    keep_lines,
-    read_lines,
-    write_lines,
-)
+from pippin.system.lines import append_lines, has_no_lines, keep_lines, read_lines, write_lines
 
 
 def test_lines_come_back_with_their_numbers(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import pippin.cli.show
 from pippin.cli.main import main
-from pippin.system.offline import (
+from pippin.system.installation import (
     HUB_SWITCHES,
     LIBRARY_SWITCHES,
     SWITCH,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pippin.system import regular_files
-from pippin.system.regular_files import NotRegularError, open_regular
+from pippin.system import files as regular_files
+from pippin.system.files import NotRegularError, open_regular
 
 
 def test_a_file_is_opened_also_through_a_link(tmp_path: Path) -> None:

@@ -10,13 +10,12 @@ import time
 
 import pytest
 
-from pippin.system.signal_watchdog import exit_when_stuck
-from pippin.system.signals import StopRequest, signals_interrupt
+from pippin.system.signals import StopRequest, exit_when_stuck, signals_interrupt
 
 STUCK = """
 import ctypes, os, sys, threading
 from pippin.system.signals import signals_interrupt
-from pippin.system.signal_watchdog import exit_when_stuck
+from pippin.system.signals import exit_when_stuck
 mutex = ctypes.create_string_buffer(64)  # zeros: a mutex that nobody holds
 lock = ctypes.CDLL(None).pthread_mutex_lock
 with signals_interrupt(), exit_when_stuck(lambda: os._exit(75), timeout=0.3):

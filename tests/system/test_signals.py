@@ -6,13 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pippin.system.signals import (
-    SAME_ORDER,
-    STOPS,
-    StopRequest,
-    in_main_thread,
-    signals_interrupt,
-)
+from pippin.system.signals import SAME_ORDER, STOPS, StopRequest, in_main_thread, signals_interrupt
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 import pippin
-from pippin.system.terminal import print_above_progress, print_text, printable
+from pippin.system.text import print_above_progress, print_text, printable
 
 ROOT = Path(pippin.__file__).parent
 HOSTILE = "a\x1b]0;title\x07b\x9b31mc\u202ed\u2028e\udc80\r"

@@ -8,17 +8,17 @@ import torch
 from small_models import KINDS, gradients, model_of
 
 from pippin.conditioning.config import ConditioningConfig
-from pippin.denoisers.config import mmdit
+from pippin.denoisers.mmdit.config import mmdit
 from pippin.model import build_model
-from pippin.run.activations import activation_bytes
-from pippin.training.activation_checkpointing import checkpoint_blocks
+from pippin.planning.memory import activation_bytes
+from pippin.training.blocks import checkpoint_blocks
 
 
 def test_samples_keep_nothing_to_recompute(monkeypatch):
     def never(*_, **__):
         raise AssertionError("checkpointed without a gradient to compute")
 
-    monkeypatch.setattr("pippin.training.activation_checkpointing.checkpoint", never)
+    monkeypatch.setattr("pippin.training.blocks.checkpoint", never)
     model = model_of("dit", 1)
     with pytest.raises(AssertionError, match="without a gradient"):
         gradients(model, "dit")

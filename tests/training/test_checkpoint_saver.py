@@ -11,12 +11,13 @@ import pytest
 from processes import run_ranks
 from small_trainer import batches, make_trainer, rank_batches
 
+from pippin.distributed.world import World
+from pippin.runs import checkpoint
+from pippin.runs.checkpoint import newest_intact_checkpoint
 from pippin.system.signals import TrainingStoppedError
-from pippin.training import checkpoint, checkpoint_saver
-from pippin.training.checkpoint import newest_intact_checkpoint
+from pippin.training import state as checkpoint_saver
 from pippin.training.config import ShareHalfLife
 from pippin.training.log import Monitor
-from pippin.training.world import World
 
 OVERLAP = {"checkpoint_overlap": True}
 

@@ -12,12 +12,11 @@ from processes import run_ranks
 from small_models import KINDS, gradients, model_of
 from torch.nn.parallel import DistributedDataParallel
 
-from pippin.run.cost import trial_outputs
-from pippin.training import world as world_module
-from pippin.training.activation_checkpointing import checkpoint_blocks
-from pippin.training.compile import compile_blocks
+from pippin.distributed import world as world_module
+from pippin.distributed.world import World
+from pippin.evaluation.metrics.cost import trial_outputs
+from pippin.training.blocks import checkpoint_blocks, compile_blocks
 from pippin.training.loop import Trainer
-from pippin.training.world import World
 
 
 @pytest.fixture(autouse=True)

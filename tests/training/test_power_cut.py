@@ -5,13 +5,13 @@ import pytest
 import torch
 from power_cut import each_state, final_states, recorded
 
-from pippin.training.autoencoder_state import RunState, load_state, save_state
-from pippin.training.checkpoint import (
+from pippin.runs.checkpoint import (
     Checkpoint,
     load_checkpoint,
     newest_intact_checkpoint,
     save_checkpoint,
 )
+from pippin.training.autoencoder_state import RunState, load_state, save_state
 
 
 def make(images):

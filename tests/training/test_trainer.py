@@ -13,8 +13,8 @@ import torch
 from small_trainer import batches
 
 from pippin.objective import draw_step
+from pippin.runs.checkpoint import CheckpointError, load_weights, newest_intact_checkpoint
 from pippin.system.signals import STOPS, TrainingDivergedError, TrainingStoppedError
-from pippin.training.checkpoint import CheckpointError, load_weights, newest_intact_checkpoint
 from pippin.training.config import ImagesHalfLife, ShareHalfLife
 from pippin.training.log import Monitor, RunLog
 from pippin.training.loop import Trainer

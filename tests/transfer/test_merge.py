@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
-from pippin.denoisers.config import dit, mdtv2, mmdit, pixart, unet
+from pippin.denoisers.dit.config import dit
+from pippin.denoisers.mdtv2.config import mdtv2
+from pippin.denoisers.mmdit.config import mmdit
+from pippin.denoisers.pixart.config import pixart
+from pippin.denoisers.unet.config import unet
 from pippin.model import build_model
 from pippin.nn.positions import grid_positions, sincos_2d
 from pippin.transfer.merge import merge
-from pippin.transfer.resample import resample_biases, resample_positions
-from pippin.transfer.rules import TransferEnds
+from pippin.transfer.rules import TransferEnds, resample_biases, resample_positions
 
 BY_CLASS = ConditioningConfig()
 TEXT = TextSemantic(token_features=24, num_tokens=6)

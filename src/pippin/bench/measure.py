@@ -8,23 +8,71 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from rich.console import Console
+from torch import Tensor
 
 from pippin.bench.config import BenchConfig
-from pippin.bench.machine import machine
 from pippin.bench.record import BenchRecord, ModeResult, Spread
-from pippin.bench.synthetic import SyntheticMoments
-from pippin.bench.timer import Timer, matmul_peak, peak_memory, reset_peak_memory, synchronise
+from pippin.bench.timer import (
+    Timer,
+    machine,
+    matmul_peak,
+    peak_memory,
+    reset_peak_memory,
+    synchronise,
+)
 from pippin.config import protocol
+from pippin.control import Control, Corner, Size
 from pippin.data.config import check_squares
 from pippin.data.loader import LatentLoader
+from pippin.data.moments import MomentBatch, check_range
+from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
 from pippin.recipes.recipe import Recipe
-from pippin.run.components import Parts
-from pippin.run.cost import denoiser_flops, meta_model
-from pippin.run.train import build_trainer
-from pippin.study.environment import environment
+from pippin.runs.components import Parts
+from pippin.system.installation import environment
 from pippin.training.loop import Trainer, untimed
-from pippin.types import Batch
+from pippin.training.train import build_trainer
+from pippin.types import Batch, Moments, stack_controls
+
+CONTROL = Control(
+    original_size=Size(256, 256), crop_corner=Corner(0, 0), crop_size=Size(256, 256), flip=False
+)
+
+
+class SyntheticMoments:
+    """Random moments with the interface of a latent cache.
+
+    Args:
+        latent_shape: (channels, height, width).
+        num_classes: labels cycle through them.
+        num_images: length of an epoch.
+    """
+
+    num_views = 1
+
+    def __init__(
+        self, latent_shape: tuple[int, int, int], num_classes: int, num_images: int
+    ) -> None:
+        draws = torch.Generator().manual_seed(0)
+        self._mean = torch.randn(num_images, *latent_shape, generator=draws)
+        self._label = torch.arange(num_images) % num_classes
+
+    def __len__(self) -> int:
+        """Number of images in one epoch."""
+        return len(self._mean)
+
+    def fetch(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> MomentBatch:
+        """See :class:`pippin.data.moments.MomentSource`."""
+        check_range("image index", indices, len(self))
+        check_range("view", views, self.num_views)
+        mean = self._mean[indices]
+        return MomentBatch(
+            moments=Moments(mean=mean, std=torch.full_like(mean, 0.1)),
+            control=stack_controls([CONTROL] * len(indices)),
+            label=self._label[indices],
+        )
+
 
 PARTS = ("wait", "draw", "forward", "backward", "optimizer", "ema")
 """Parts of a step: waiting for the batch; random numbers; noising, conditioning, model and loss;

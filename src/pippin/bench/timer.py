@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timer, peak memory and matmul throughput of a device."""
+"""Timer, peak memory and matmul throughput of a device, and the machine's properties."""
 
 import contextlib
+import platform
 import resource
 import sys
 import time
@@ -9,6 +10,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """Properties that must be equal for comparable throughputs."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    """Name and generation of the processor, most detailed on Linux."""
+    information = Path("/proc/cpuinfo")
+    if not information.exists():
+        return platform.processor() or "unknown"
+    fields: dict[str, str] = {}
+    for line in information.read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    parts = [fields.get(key, "") for key in ("model name", "cpu family", "model")]
+    return " ".join(part for part in parts if part) or "unknown"
+
 
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 """Side large enough to reach peak throughput, small enough to run between two windows."""

@@ -6,17 +6,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pippin.cli.commands import retry_command
-from pippin.cli.options import chosen_data, parse
-from pippin.cli.verb_help import HELP
+from pippin.cli.failures import retry_command
+from pippin.cli.parsing.options import chosen_data, parse
+from pippin.cli.parsing.verb_help import HELP
 from pippin.config import protocol
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
-from pippin.system.secrets import redact
-from pippin.system.terminal import print_text, progress_hidden
+from pippin.system.text import print_text, progress_hidden, redact
 
 if TYPE_CHECKING:
-    from pippin.training.autoencoder import AutoencoderTrainer
+    from pippin.training.autoencoder_trainer import AutoencoderTrainer
     from pippin.types import Images
 
 USAGE = """usage: pippin autoencoder train [--out DIR] [options]
@@ -72,7 +71,7 @@ def main(argv: list[str]) -> int:
 
 def _measure(command: MeasureAutoencoderCommand) -> None:
     from pippin.encoders.autoencoder import Autoencoder
-    from pippin.run.reconstruction import reconstruction_figures
+    from pippin.evaluation.reconstruction import reconstruction_figures
     from pippin.system.device import resolve_device
 
     check_squares(command.data, "pippin autoencoder")
@@ -116,8 +115,8 @@ def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
     from rich.console import Console
     from rich.progress import Progress, TimeRemainingColumn
 
-    from pippin.data.factory import build_source
-    from pippin.training.autoencoder import CONTENT, AutoencoderTrainer
+    from pippin.data.sources.factory import build_source
+    from pippin.training.autoencoder_trainer import CONTENT, AutoencoderTrainer
 
     data = {f"data.{name}": value for name, value in protocol(command.data).items()}
     if isinstance(command.data, ImagesConfig):
@@ -144,8 +143,8 @@ def training_batches(command: TrainAutoencoderCommand, start: int) -> "Iterator[
     """
     import torch
 
-    from pippin.data.factory import build_source
-    from pippin.data.views import make_view
+    from pippin.data.sources.factory import build_source
+    from pippin.data.views.views import make_view
     from pippin.rng import permutation
 
     def views(position: int) -> Iterator[torch.Tensor]:
@@ -171,8 +170,8 @@ def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> 
     import torch
 
     from pippin.encoders.autoencoder import Autoencoder
-    from pippin.encoders.measure import measure_affine
-    from pippin.run.reconstruction import reconstruction_figures
+    from pippin.encoders.statistics import measure_affine
+    from pippin.evaluation.reconstruction import reconstruction_figures
     from pippin.system.files import write_json
 
     network = trainer.ema_network()

@@ -9,13 +9,13 @@ import tyro
 
 from pippin.bench.config import AgainstConfig, BenchConfig
 from pippin.bench.record import BenchRecord, Spread
-from pippin.cli.common_options import RECIPE_OPTIONS
 from pippin.cli.listing import recipe_list
-from pippin.cli.options import parse
+from pippin.cli.parsing.common_options import RECIPE_OPTIONS
+from pippin.cli.parsing.options import parse
+from pippin.cli.parsing.verb_help import HELP
 from pippin.cli.train import config_first, find_recipe, located_recipe
-from pippin.cli.verb_help import HELP
 from pippin.recipes.recipe import Recipe
-from pippin.system.terminal import print_above_progress, print_text
+from pippin.system.text import print_above_progress, print_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -113,7 +113,7 @@ def _compare(paths: list[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from pippin.bench.compare import compare
+    from pippin.bench.record import compare
 
     if len(paths) != 2:
         raise ValueError(f"--compare needs two records, OLD.json NEW.json; got {paths}")

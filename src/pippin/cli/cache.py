@@ -9,10 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from pippin.cli.options import parse
-from pippin.cli.verb_help import HELP
-from pippin.data.cache_folders import CacheFolder, list_caches, remove_cache, users_of
-from pippin.system.terminal import print_text
+from pippin.cli.parsing.options import parse
+from pippin.cli.parsing.verb_help import HELP
+from pippin.data.cache.cache_folders import CacheFolder, list_caches, remove_cache, users_of
+from pippin.system.text import print_text
 
 USAGE = """usage: pippin cache list [options]              sizes of the caches, and their use
        pippin cache clear [KEY ...] [options]   delete caches, after a question
@@ -114,7 +114,7 @@ def _used(caches: Sequence[CacheFolder], folders: Sequence[Path]) -> list[CacheF
 
     A cache that cannot be told apart from that of a run counts as used.
     """
-    from pippin.run.overview import find_runs, recorded_inputs
+    from pippin.runs.overview import find_runs, recorded_inputs
 
     runs = [run for folder in folders if folder.is_dir() for run in find_runs(folder)]
     records = [record for run in runs if (record := recorded_inputs(run))]

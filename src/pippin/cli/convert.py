@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from pippin.cli.options import parse
-from pippin.system.json_text import parse_json
-from pippin.system.terminal import print_text
+from pippin.cli.parsing.options import parse
+from pippin.system.formats import parse_json
+from pippin.system.text import print_text
 
 if TYPE_CHECKING:
     from pippin.recipes.recipe import Recipe
@@ -64,8 +64,8 @@ def main(argv: list[str]) -> int:
     import torch
 
     from pippin.interop.convert import convert
-    from pippin.run.export_folder import check_export_folder
-    from pippin.run.trained import Trained, export
+    from pippin.runs.exports import check_export_folder
+    from pippin.runs.trained import Trained, export
     from pippin.system.weight_checks import check_cast
 
     check_export_folder(command.out)

@@ -8,28 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from pippin.cli import recaption
-from pippin.cli.common_options import RECIPE_OPTIONS
-from pippin.cli.options import parse
+from pippin.cli.parsing.common_options import RECIPE_OPTIONS
+from pippin.cli.parsing.options import parse
+from pippin.cli.parsing.verb_help import HELP
 from pippin.cli.train import config_first, find_recipe, located_recipe
-from pippin.cli.verb_help import HELP
 from pippin.data.config import DataConfig, ImagesConfig, NoDataConfig
-from pippin.data.import_config import ImportConfig
+from pippin.data.importing.config import ImportConfig
+from pippin.distributed.ranks import is_rank0
 from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
-from pippin.system.json_text import parse_json
-from pippin.system.ranks import is_rank0
-from pippin.system.terminal import print_text, progress_hidden
+from pippin.system.formats import parse_json
+from pippin.system.text import print_text, progress_hidden
 
 if TYPE_CHECKING:
-    from pippin.data.cache import LatentCache
-    from pippin.data.check import Summary
+    from pippin.data.cache.latent_cache import LatentCache
+    from pippin.data.folder.check import Summary
+    from pippin.data.folder.scan import Scan
     from pippin.data.moments import MomentSource
-    from pippin.data.openmoji_table import Split
-    from pippin.data.scan import Scan
+    from pippin.data.sources.openmoji_table import Split
     from pippin.encoders.autoencoder import Autoencoder
-    from pippin.encoders.measure import Reconstruction
-    from pippin.encoders.statistics import LatentSums
+    from pippin.encoders.statistics import LatentSums, Reconstruction
 
 USAGE = """usage: pippin data import SOURCE [options]     import parquet, WebDataset or hub data
        pippin data check FOLDER [options]      summarise a custom image folder
@@ -110,8 +109,7 @@ def _import(argv: list[str]) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from pippin.data.import_report import summary
-    from pippin.data.importing import import_images
+    from pippin.data.importing.importer import import_images, summary
 
     with Progress(
         console=Console(stderr=True), transient=True, disable=progress_hidden()
@@ -153,9 +151,9 @@ def _check(argv: list[str]) -> int:
     if not command.data.path:
         raise ValueError("FOLDER is missing: pippin data check FOLDER [options]")
 
-    from pippin.data.check import summarise
-    from pippin.data.listing import InvalidSourceError
-    from pippin.data.scan import check_skipped_share
+    from pippin.data.folder.check import summarise
+    from pippin.data.folder.listing import InvalidSourceError
+    from pippin.data.folder.scan import check_skipped_share
 
     try:
         report = _scan(command.data)
@@ -179,7 +177,7 @@ def _scan(config: ImagesConfig) -> "Scan":
     from rich.console import Console
     from rich.progress import Progress
 
-    from pippin.data.scan import scan
+    from pippin.data.folder.scan import scan
 
     with Progress(
         console=Console(stderr=True), transient=True, disable=progress_hidden()
@@ -230,7 +228,7 @@ def _classes(summary: "Summary") -> list[str]:
 
 
 def _buckets(summary: "Summary") -> list[str]:
-    from pippin.data.buckets import size_name
+    from pippin.data.views.buckets import size_name
 
     rows = {size_name(size): count for size, count in summary.buckets.items()}
     return _table("bucket", {**rows, "total": summary.splits})
@@ -258,11 +256,10 @@ def _sizes(summary: "Summary") -> list[str]:
 
 def _reconstruction(command: CheckCommand) -> str:
     """Reconstruction quality of the autoencoder on some training images."""
-    from pippin.data.factory import build_source
-    from pippin.data.views import make_views, square_size
+    from pippin.data.sources.factory import build_source
+    from pippin.data.views.views import make_views, square_size
     from pippin.encoders.autoencoder import Autoencoder
-    from pippin.encoders.measure import measure_reconstruction
-    from pippin.encoders.statistics import LatentSums
+    from pippin.encoders.statistics import LatentSums, measure_reconstruction
     from pippin.rng import permutation
     from pippin.system.device import resolve_device
 
@@ -284,7 +281,7 @@ def _reconstruction(command: CheckCommand) -> str:
 
 def _latents(sums: "LatentSums", autoencoder: "Autoencoder", source: str) -> str:
     """RMS of the latents, normalised by the autoencoder's own statistics."""
-    from pippin.run.latents import USUAL_RMS, is_usual_rms
+    from pippin.runs.latents import USUAL_RMS, is_usual_rms
 
     try:
         measured = sums.statistics(autoencoder.fingerprint)
@@ -341,7 +338,7 @@ def _prepare(argv: list[str]) -> int:
     prog = f"pippin data prepare {name}"
     command = parse(PrepareCommand, prog, rest, default, RECIPE_OPTIONS)
 
-    from pippin.run.prepare import prepare
+    from pippin.runs.prepare import prepare
 
     moments = prepare(located_recipe(argv, command.recipe), processes=command.processes)
     if not is_rank0():
@@ -362,9 +359,9 @@ def _caches(
     moments: "MomentSource", data: DataConfig | NoDataConfig
 ) -> "dict[str, LatentCache | None]":
     """Caches by bucket name; None for an empty bucket. Without buckets there is one."""
-    from pippin.data.bucketed import BucketedMoments
-    from pippin.data.buckets import size_name
-    from pippin.data.cache import LatentCache
+    from pippin.data.cache.latent_cache import LatentCache
+    from pippin.data.moments import BucketedMoments
+    from pippin.data.views.buckets import size_name
 
     if isinstance(moments, LatentCache):
         return {"": moments}

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from pippin.cli.options import parse
+from pippin.cli.parsing.options import parse
 from pippin.cli.sample import TEXT_MODEL
-from pippin.studies.demo import STUDY_NAMES, Budget
+from pippin.studies.shipped.demo import STUDY_NAMES, Budget
 from pippin.system.installation import pip_command
-from pippin.system.terminal import print_text
+from pippin.system.text import print_text
 
 PROMPTS = (
     *("grinning face", "smiling cat", "person, openmoji", "red heart, twemoji"),
@@ -54,7 +54,7 @@ def _refuse_other_budget(folder: Path, budget: Budget) -> None:
     Raises:
         ValueError: the folder holds the study of another budget.
     """
-    from pippin.study.declaration import Declaration
+    from pippin.studies.study import Declaration
 
     declared = folder / "study.json"
     if not declared.is_file():
@@ -72,10 +72,10 @@ def _refuse_other_budget(folder: Path, budget: Budget) -> None:
 def _first_page(folder: Path) -> None:
     """Page of samples to look at while the study runs; without a text encoder, a note."""
     from pippin.encoders.text import minilm_installed
-    from pippin.run.load import load_run
-    from pippin.run.sample import draw_into, sampling_protocol
-    from pippin.run.sample_folder import MANIFEST, make_room
-    from pippin.study.samples_report import render_samples
+    from pippin.reports.samples_page import render_samples
+    from pippin.sampling.load import load_run
+    from pippin.sampling.sample import draw_into, sampling_protocol
+    from pippin.sampling.sample_folder import MANIFEST, make_room
 
     if not minilm_installed():
         print_text(f"no images from text: {pip_command('text')}", error=True)

@@ -8,15 +8,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from pippin.cli.common_options import EVALUATE_OPTIONS
-from pippin.cli.options import DataLocation, chosen_data, parse
-from pippin.cli.verb_help import HELP
+from pippin.cli.parsing.common_options import EVALUATE_OPTIONS
+from pippin.cli.parsing.options import DataLocation, chosen_data, parse
+from pippin.cli.parsing.verb_help import HELP
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
-from pippin.evaluation.config import EvaluationConfig
-from pippin.evaluation.presets import PRESETS, PresetName
+from pippin.distributed.ranks import get_world_size, is_rank0
+from pippin.evaluation.config import PRESETS, EvaluationConfig, PresetName
 from pippin.sampling.config import SamplingConfig
-from pippin.system.ranks import get_world_size, is_rank0
-from pippin.system.terminal import plain_text, print_text
+from pippin.system.text import plain_text, print_text
 
 MIN_TABLE_WIDTH = 130
 """Minimum width of the table of measures, so that no fingerprint is truncated."""
@@ -82,7 +81,7 @@ def main(argv: list[str]) -> int:
             f"{folder} does not exist; give a run folder, a folder of images or a .npz of them"
         )
     preset = _preset_name(rest)
-    from pippin.run.folder import SHARED_WEIGHTS_FILE
+    from pippin.runs.folder import SHARED_WEIGHTS_FILE
 
     names = ("config.json", SHARED_WEIGHTS_FILE)
     is_run = preset is not None or any((folder / name).exists() for name in names)
@@ -91,7 +90,7 @@ def main(argv: list[str]) -> int:
         return 0
     measures, out = result
 
-    from pippin.run.evaluate import write_results
+    from pippin.evaluation.runs.evaluate import write_results
 
     _print_table(measures)
     if out is None:
@@ -119,8 +118,8 @@ def _run(
 ) -> tuple[list[dict[str, Any]], Path] | None:
     """Measures of a run and the file that records them; None on ranks other than 0, which only
     sample."""
-    from pippin.run.folder import RunFolder
-    from pippin.run.trained import trained_sampling
+    from pippin.runs.folder import RunFolder
+    from pippin.runs.trained import trained_sampling
 
     place = RunFolder(folder)
     recipe = place.recipe()
@@ -132,11 +131,11 @@ def _run(
     prog = "pippin evaluate RUN"
     command = parse(type(default), prog, arguments, default, EVALUATE_OPTIONS)
 
-    from pippin.run.evaluate import evaluate_run, run_protocol, with_fingerprints
-    from pippin.run.load import load_run
-    from pippin.run.sample import sample_as_worker
-    from pippin.run.sampling_group import join_sampling_group, with_local_device
-    from pippin.run.zero_shot import evaluate_zero_shot
+    from pippin.distributed.groups import join_sampling_group, with_local_device
+    from pippin.evaluation.runs.evaluate import evaluate_run, run_protocol, with_fingerprints
+    from pippin.evaluation.runs.zero_shot import evaluate_zero_shot
+    from pippin.sampling.load import load_run
+    from pippin.sampling.sample import sample_as_worker
 
     recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
     recipe = with_local_device(recipe)
@@ -199,14 +198,14 @@ def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], P
     if get_world_size() > 1:
         print_text("a folder is evaluated by rank 0 only; other ranks exit", error=True)
 
-    from pippin.run.evaluate import with_fingerprints
-    from pippin.run.evaluate_folder import (
+    from pippin.evaluation.runs.evaluate import with_fingerprints
+    from pippin.evaluation.runs.evaluate_folder import (
         evaluate_against,
         evaluate_folder,
         folder_protocol,
         reference_protocol,
     )
-    from pippin.run.sample_folder import MANIFEST
+    from pippin.sampling.sample_folder import MANIFEST
     from pippin.system.device import resolve_device
 
     device, config = resolve_device(command.device), command.evaluation

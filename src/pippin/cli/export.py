@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pippin.cli.options import DataLocation, parse
-from pippin.system.terminal import print_above_progress, print_text
+from pippin.cli.parsing.options import DataLocation, parse
+from pippin.system.text import print_above_progress, print_text
 
 if TYPE_CHECKING:
     from pippin.encoders.autoencoder import Autoencoder
-    from pippin.run.trained import Trained
+    from pippin.runs.trained import Trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,8 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from pippin.run.export_folder import check_export_folder, writing_export
-    from pippin.run.trained import export
+    from pippin.runs.exports import check_export_folder, writing_export
+    from pippin.runs.trained import export
     from pippin.system.weight_checks import check_cast
 
     check_export_folder(command.out)
@@ -97,9 +97,9 @@ def _trained(command: ExportCommand) -> "Trained":
     from rich.console import Console
 
     from pippin.data.config import ImagesConfig
-    from pippin.run.load import inputs_in_folder
-    from pippin.run.paths import AUTOENCODER
-    from pippin.run.trained import load_trained_weights
+    from pippin.runs.folder import AUTOENCODER
+    from pippin.runs.trained import load_trained_weights
+    from pippin.sampling.load import inputs_in_folder
 
     trained = load_trained_weights(command.run, command.weights)
     console = Console(stderr=True)
@@ -122,7 +122,7 @@ def _trained(command: ExportCommand) -> "Trained":
 def _own_autoencoder(trained: "Trained") -> "Autoencoder | None":
     """Autoencoder with the latent statistics of training, if they differ from its own files."""
     from pippin.encoders.autoencoder import Autoencoder
-    from pippin.run.latents import check_latents
+    from pippin.runs.latents import check_latents
 
     if trained.latents is None:
         return None

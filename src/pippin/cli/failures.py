@@ -1,16 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages and exit codes for errors that are not bugs of pippin.
+"""The end of a command: messages, exit codes, closed pipes, what to type next.
+
+Output into a pipe that is closed early, as in ``pippin study list | head -1``.
+
+Such a pipe is no error of the user: pippin ends without a message, with the exit code that a shell
+gives other programs.
+
+Messages and exit codes for errors that are not bugs of pippin.
 
 Exit codes: 1 for failures at run time (out of memory, a full disk, a diverged model), 2 for wrong
 input.
 """
 
 import errno
+import os
+import select
+import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from shlex import join
+from typing import Any, NamedTuple, TextIO
 
-from pippin.cli.commands import retry_command
+from pippin.cli.imports import OPTION
+from pippin.distributed.ranks import get_world_size
 from pippin.system.worker_processes import worker_failure_message
+
+
+def whole_command(verb: str, arguments: Sequence[str]) -> str:
+    """``pippin VERB ...`` with quoted arguments and what was imported; under torchrun its own
+    options are dots."""
+    from pippin.plugins import imported_modules
+
+    launcher = ["pippin"] if get_world_size() == 1 else ["torchrun", "...", "-m", "pippin"]
+    imports = [word for name in imported_modules() for word in (OPTION, name)]
+    return join([*launcher, verb, *arguments, *imports])
+
+
+def retry_command(verb: str, arguments: Sequence[str]) -> str:
+    """Command that continues after a stop at any point, with or without a checkpoint."""
+    if verb == "train":
+        arguments = [*_without_resume(arguments), "--resume", "auto"]
+    elif verb == "autoencoder" and arguments[:1] == ["train"]:
+        arguments = [*_without_resume(arguments), "--resume", "True"]
+    return whole_command(verb, arguments)
+
+
+def _without_resume(arguments: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    value_follows = False
+    for argument in arguments:
+        if value_follows and not argument.startswith("-"):
+            value_follows = False
+            continue
+        option = argument.partition("=")[0]
+        value_follows = argument == "--resume"
+        if option not in ("--resume", "--no-resume"):
+            kept.append(argument)
+    return kept
+
+
+BROKEN_PIPE = 141
+"""Exit code: 128 and SIGPIPE."""
+
+
+def is_closed_output(error: BaseException) -> bool:
+    """Whether an error comes from writing to standard output or error that nobody reads.
+
+    Pipes between processes of pippin break too, and these errors are not hidden.
+    """
+    if isinstance(error, SystemExit):  # rich turns the error into this
+        return isinstance(error.__context__, BrokenPipeError)
+    return isinstance(error, BrokenPipeError) and bool(_unread_streams())
+
+
+def discard_output() -> None:
+    """Send the unread streams to nowhere, so that Python can flush them when it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in _unread_streams():
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _unread_streams() -> list[TextIO]:
+    return [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
+
+
+def _is_unread(stream: Any) -> bool:
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno() if stream else -1, select.POLLOUT)
+        return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+    except (OSError, ValueError):  # no file, such as a buffer in memory
+        return False
+
 
 FAILED, BAD_INPUT = 1, 2
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}

@@ -2,7 +2,8 @@
 """List of recipes by family, with a line each."""
 
 from pippin.data.config import NoDataConfig
-from pippin.denoisers.config import TransformerConfig, UNetConfig
+from pippin.denoisers.config import TransformerConfig
+from pippin.denoisers.unet.config import UNetConfig
 from pippin.plugins import load_plugins
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES

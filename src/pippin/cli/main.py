@@ -11,18 +11,20 @@ import importlib
 import os
 import sys
 
-from pippin.cli.broken_pipe import BROKEN_PIPE, discard_output, is_closed_output
-from pippin.cli.commands import retry_command
-from pippin.cli.failures import BAD_INPUT, explain
+from pippin.cli.failures import (
+    BAD_INPUT,
+    BROKEN_PIPE,
+    discard_output,
+    explain,
+    is_closed_output,
+    retry_command,
+)
 from pippin.cli.imports import take_imports
-from pippin.cli.verb_help import HELP, SHARED_FLAGS, examples_text
-from pippin.system.offline import offline_mode
-from pippin.system.ranks import is_rank0
-from pippin.system.secrets import redact
-from pippin.system.signal_watchdog import exit_when_stuck
-from pippin.system.signals import signals_interrupt
-from pippin.system.terminal import hidden_progress, print_text
-from pippin.system.text import prefer_utf8, show_any_text
+from pippin.cli.parsing.verb_help import HELP, SHARED_FLAGS, examples_text
+from pippin.distributed.ranks import is_rank0
+from pippin.system.installation import offline_mode
+from pippin.system.signals import exit_when_stuck, signals_interrupt
+from pippin.system.text import hidden_progress, prefer_utf8, print_text, redact, show_any_text
 from pippin.system.worker_processes import end_with_launcher
 
 VERBS: dict[str, str] = {

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pippin.cli.options import parse
+from pippin.cli.parsing.options import parse
 from pippin.data.config import ImagesConfig
-from pippin.system.terminal import print_text, progress_hidden
+from pippin.system.text import print_text, progress_hidden
 
 if TYPE_CHECKING:
-    from pippin.run.recaption import RecaptionResult
+    from pippin.data.folder.recaption import RecaptionResult
 
 MAX_NAMES = 5
 """Maximum number of names per line."""
@@ -51,11 +51,12 @@ def main(argv: list[str]) -> int:
     if min(command.batch_size, command.max_tokens) < 1:
         raise ValueError("--batch-size and --max-tokens must be 1 or more")
 
-    from pippin.data.metadata_columns import check_column
+    from pippin.data.folder.metadata_columns import check_column
 
     check_column(command.column)
-    from pippin.data.listing import list_images
-    from pippin.run.recaption import caption_truncation_note, merge_captions
+    from pippin.data.folder.listing import list_images
+    from pippin.data.folder.recaption import merge_captions
+    from pippin.runs.text_inputs import caption_truncation_note
 
     data = ImagesConfig(path=path, metadata=command.metadata)
     listing = list_images(data)
@@ -77,8 +78,8 @@ def _write_captions(command: RecaptionCommand, data: ImagesConfig) -> "Recaption
     from rich.console import Console
     from rich.progress import Progress
 
+    from pippin.data.folder.recaption import write_captions
     from pippin.encoders.captioner import Captioner, captioner_fingerprint
-    from pippin.run.recaption import write_captions
     from pippin.system.device import resolve_device
 
     assert command.captioner is not None

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from pippin.cli.options import parse
+from pippin.cli.parsing.options import parse
+from pippin.distributed.ranks import get_world_size, is_rank0
 from pippin.evaluation.config import EvaluationConfig
-from pippin.system.ranks import get_world_size, is_rank0
-from pippin.system.terminal import print_text
+from pippin.system.text import print_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     if get_world_size() > 1:
         print_text("a reference is measured by rank 0 only; other ranks exit", error=True)
 
-    from pippin.run.reference import write_reference
+    from pippin.evaluation.reference import write_reference
     from pippin.system.device import resolve_device
 
     device = resolve_device(command.device)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from pippin.cli.options import parse
-from pippin.system.terminal import print_text
+from pippin.cli.parsing.options import parse
+from pippin.system.text import print_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,10 @@ def main(argv: list[str]) -> int:
             f"got {len(command.folders)}"
         )
 
-    from pippin.study.comparison_report import render_comparison
-    from pippin.study.markdown import SUFFIX, render_markdown
-    from pippin.study.report import render_report
-    from pippin.study.samples_report import has_sample_manifest, render_samples
+    from pippin.reports.comparison_page import render_comparison
+    from pippin.reports.markdown import SUFFIX, render_markdown
+    from pippin.reports.report import render_report
+    from pippin.reports.samples_page import has_sample_manifest, render_samples
 
     first, *others = command.folders
     if command.out is not None and command.out.suffix == SUFFIX and not others:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from pippin.cli.options import parse
-from pippin.system.terminal import plain_text, print_text
+from pippin.cli.parsing.options import parse
+from pippin.system.text import plain_text, print_text
 
 if TYPE_CHECKING:
-    from pippin.run.overview import RunOverview
+    from pippin.runs.overview import RunOverview
 
 MIN_TABLE_WIDTH = 120
 """Minimum width of the table, so that folder names are whole."""
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(
             f"{command.folder} is no folder; give the folder of your runs: pippin runs FOLDER"
         )
-    from pippin.run.overview import find_runs, overview
+    from pippin.runs.overview import find_runs, overview
 
     runs = [overview(folder) for folder in find_runs(command.folder)]
     if not runs:

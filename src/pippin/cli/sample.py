@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pippin.cli.common_options import SAMPLE_OPTIONS
-from pippin.cli.options import DataLocation, parse, parse_seeds
-from pippin.cli.verb_help import HELP
+from pippin.cli.parsing.common_options import SAMPLE_OPTIONS
+from pippin.cli.parsing.options import DataLocation, parse, parse_seeds
+from pippin.cli.parsing.verb_help import HELP
 from pippin.sampling.config import SamplingConfig
-from pippin.system.terminal import print_text
-from pippin.system.text import argument_text, read_entries
+from pippin.system.text import argument_text, print_text, read_entries
 
 if TYPE_CHECKING:
-    from pippin.run.load import LoadedRun
+    from pippin.sampling.load import LoadedRun
     from pippin.types import Prompt
 
 
@@ -61,7 +60,7 @@ def main(argv: list[str]) -> int:
     """Parse, load, sample, save."""
     if not argv or argv[0] in HELP:
         return _print_help(argv)
-    from pippin.run.trained import trained_recipe, trained_sampling
+    from pippin.runs.trained import trained_recipe, trained_sampling
 
     source, rest = (TEXT_MODEL, argv) if argv[0].startswith("-") else (argv[0], argv[1:])
     recipe = trained_recipe(source)
@@ -73,10 +72,10 @@ def main(argv: list[str]) -> int:
     if sampling.negative_prompt is not None:
         sampling = replace(sampling, negative_prompt=argument_text(sampling.negative_prompt))
 
-    from pippin.run.load import load_run
-    from pippin.run.sample import draw_into, sample_as_worker, sample_rows, unique_rows
-    from pippin.run.sample_folder import GRID
-    from pippin.run.sampling_group import join_sampling_group, with_local_device
+    from pippin.distributed.groups import join_sampling_group, with_local_device
+    from pippin.sampling.load import load_run
+    from pippin.sampling.sample import draw_into, sample_as_worker, sample_rows, unique_rows
+    from pippin.sampling.sample_folder import GRID
 
     if command.text_combine and not command.text_source:
         raise ValueError("--text-combine has no effect without --text-source: give both")
@@ -111,9 +110,9 @@ def main(argv: list[str]) -> int:
 
 def _default_folder(run: "LoadedRun", source: str, sampling: SamplingConfig) -> Path:
     """Folder of samples without --out, with a note if it is not the usual one."""
-    from pippin.run.sample import sampling_protocol
-    from pippin.run.samples_path import free_samples_path
-    from pippin.run.trained import SHIPPED_PREFIX
+    from pippin.runs.trained import SHIPPED_PREFIX
+    from pippin.sampling.sample import sampling_protocol
+    from pippin.sampling.sample_folder import free_samples_path
 
     usual = Path(source) / "samples"
     if source.startswith(SHIPPED_PREFIX):

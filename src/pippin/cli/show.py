@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from pippin.cli.common_options import RECIPE_OPTIONS
 from pippin.cli.listing import recipe_list
-from pippin.cli.options import parse
+from pippin.cli.parsing.common_options import RECIPE_OPTIONS
+from pippin.cli.parsing.options import parse
+from pippin.cli.parsing.verb_help import HELP
 from pippin.cli.train import config_first, find_recipe, located_recipe, recorded_classes
-from pippin.cli.verb_help import HELP
-from pippin.data.buckets import size_name
 from pippin.data.config import ImagesConfig
+from pippin.data.views.buckets import size_name
 from pippin.diffusion.config import DiffusionConfig
-from pippin.recipes.files import recipe_json, recipe_yaml
-from pippin.recipes.latents import Shape, latent_shape_of
-from pippin.recipes.recipe import Recipe
-from pippin.system.terminal import plain_text, print_text
+from pippin.recipes.recipe import Recipe, Shape, latent_shape_of
+from pippin.recipes.table import recipe_json, recipe_yaml
+from pippin.system.text import plain_text, print_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -124,10 +123,9 @@ def _buckets(recipe: Recipe) -> str:
 
 def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
     """Rows on the recipe's cost per image."""
-    from pippin.run.activations import activation_bytes
-    from pippin.run.cost import denoiser_flops, meta_model
-    from pippin.run.states import num_classes_of
-    from pippin.training.activation_checkpointing import checkpoint_blocks
+    from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
+    from pippin.planning.memory import activation_bytes, num_classes_of
+    from pippin.training.blocks import checkpoint_blocks
 
     recipe = command.recipe
     classes = command.num_classes or num_classes_of(recipe)

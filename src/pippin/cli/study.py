@@ -7,20 +7,20 @@ from typing import Annotated, Literal
 
 import tyro
 
-from pippin.cli.options import parse, parse_seeds
-from pippin.cli.verb_help import HELP
+from pippin.cli.parsing.options import parse, parse_seeds
+from pippin.cli.parsing.verb_help import HELP
 from pippin.plugins import load_plugins
-from pippin.studies.options import (
+from pippin.studies.executors import Executor, LocalExecutor
+from pippin.studies.shipped.options import (
     FeatureChoice,
     MachineSettings,
     with_data_path,
     with_features,
     with_machine_settings,
 )
-from pippin.studies.scales import ScaleName
-from pippin.study.executors import Executor, LocalExecutor
-from pippin.study.slurm import SlurmConfig, SlurmExecutor
-from pippin.system.terminal import print_text
+from pippin.studies.shipped.scales import ScaleName
+from pippin.studies.slurm import SlurmConfig, SlurmExecutor
+from pippin.system.text import print_text
 
 ExecutorName = Literal["inline", "local", "slurm"]
 USAGE = """usage: pippin study list
@@ -109,11 +109,11 @@ def run(
     """Run a shipped study in a folder and render its report."""
     from pippin.cli.main import RESUMABLE
     from pippin.data.config import ImagesConfig
-    from pippin.data.listing import list_images
-    from pippin.run.execute import execute, pretrain
-    from pippin.studies.table import get_study
-    from pippin.study.report import render_report
-    from pippin.study.runner import run_study
+    from pippin.data.folder.listing import list_images
+    from pippin.reports.report import render_report
+    from pippin.studies.execution import execute, pretrain
+    from pippin.studies.runner import run_study
+    from pippin.studies.shipped.table import get_study
 
     study = with_features(get_study(name, seeds, scale), features or FeatureChoice())
     study = with_machine_settings(
@@ -135,7 +135,7 @@ def run(
 
 
 def _list() -> int:
-    from pippin.studies.table import STUDIES
+    from pippin.studies.shipped.table import STUDIES
 
     load_plugins()
     width = max(map(len, STUDIES))

@@ -7,20 +7,18 @@ from typing import Annotated
 
 import tyro
 
-from pippin.cli.commands import retry_command
-from pippin.cli.common_options import RECIPE_OPTIONS
+from pippin.cli.failures import retry_command
 from pippin.cli.listing import recipe_list
-from pippin.cli.options import chosen_data, parse
-from pippin.cli.verb_help import HELP
+from pippin.cli.parsing.common_options import RECIPE_OPTIONS
+from pippin.cli.parsing.options import chosen_data, parse
+from pippin.cli.parsing.verb_help import HELP
 from pippin.config import replace_at
 from pippin.data.config import OpenMojiConfig
-from pippin.recipes.files import load_recipe
+from pippin.distributed.ranks import is_rank0
 from pippin.recipes.recipe import Recipe
-from pippin.recipes.table import RECIPES, get_recipe
-from pippin.run.folder import Resume, RunFolder
-from pippin.system.ranks import is_rank0
-from pippin.system.secrets import redact
-from pippin.system.terminal import print_text
+from pippin.recipes.table import RECIPES, get_recipe, load_recipe
+from pippin.runs.folder import Resume, RunFolder
+from pippin.system.text import print_text, redact
 
 USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help lists its options
        pippin train --config FILE.yaml|RUN/config.json [options]
@@ -118,8 +116,8 @@ def recorded_locations(argv: list[str], recipe: Recipe) -> dict[str, str]:
     """
     if argv[0] != "--config":
         return {}
-    from pippin.run.inputs import read_inputs
-    from pippin.run.paths import unchanged_paths
+    from pippin.runs.folder import unchanged_paths
+    from pippin.runs.inputs import read_inputs
 
     path = Path(argv[1])
     inputs = read_inputs(path.parent)
@@ -128,7 +126,7 @@ def recorded_locations(argv: list[str], recipe: Recipe) -> dict[str, str]:
 
 def located_recipe(argv: list[str], recipe: Recipe) -> Recipe:
     """Recipe with the paths recorded by ``--config`` resolved from here."""
-    from pippin.run.paths import locate
+    from pippin.runs.folder import locate
 
     return locate(recipe, recorded_locations(argv, recipe))
 
@@ -137,7 +135,7 @@ def recorded_classes(argv: list[str]) -> int | None:
     """Number of classes of the model of ``--config``, if recorded."""
     if argv[0] != "--config":
         return None
-    from pippin.run.inputs import read_inputs
+    from pippin.runs.inputs import read_inputs
 
     inputs = read_inputs(Path(argv[1]).parent)
     return None if inputs is None else len(inputs.data.class_names)
@@ -145,9 +143,9 @@ def recorded_classes(argv: list[str]) -> int | None:
 
 def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: str) -> int:
     from pippin.cli.main import RESUMABLE
-    from pippin.run.train import train
+    from pippin.distributed.world import refuse_unconnected_tasks
     from pippin.system.signals import TrainingDivergedError, TrainingStoppedError
-    from pippin.training.world import refuse_unconnected_tasks
+    from pippin.training.train import train
 
     refuse_unconnected_tasks()
     try:

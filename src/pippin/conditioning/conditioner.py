@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conditioner: the only module that passes conditions to denoisers.
+"""Conditioner: the only module that passes conditions to denoisers, and its registry.
+
+Conditioner: the only module that passes conditions to denoisers.
 
 Rules map each semantic output to a mechanism; control enters the modulation vector under its gate;
 time is also embedded here. The result, :class:`pippin.types.Embedded`, is the only conditioning
 input of a denoiser. ``entangled`` (class by modulation, constant gate) and ``disentangled`` (class
 by attention, power-cosine gate) are two of four combinations of the same code path.
+
+Registry of conditioners by name: pippin's, and those that a program registers.
+
+A recipe contains only the name (``conditioning.conditioner``), never a module to import: a
+downloaded checkpoint cannot make pippin run code that its user did not register, import or install
+as a plugin.
 """
 
 from dataclasses import dataclass
@@ -22,13 +30,12 @@ from pippin.conditioning.config import (
     NoSemantic,
     TextSemantic,
 )
-from pippin.conditioning.control import ControlGroup
-from pippin.conditioning.gates import LogSnr, gate_value
-from pippin.conditioning.image_shape import ImageShape
-from pippin.conditioning.micro_conditions import MicroConditions
+from pippin.conditioning.control_embedding import ControlGroup, LogSnr, gate_value
+from pippin.conditioning.micro_conditions import ImageShape, MicroConditions
 from pippin.conditioning.semantic import ConstantTokens, LabelTable, PooledText, TextTokens
 from pippin.config import ConfigError
-from pippin.nn.fourier import TimeEmbedding
+from pippin.nn.embeddings import TimeEmbedding
+from pippin.plugins import load_plugins, register_advice
 from pippin.types import Conditions, Embedded, Keep, TextFeatures, Times
 
 
@@ -246,3 +253,46 @@ def _check_rules(config: ConditioningConfig, token_use: str) -> None:
             "'modulation', or a denoiser with attention to conditions (mmdit, or dit with "
             "cross_attention True)"
         )
+
+
+_REGISTERED: dict[str, type[Conditioner]] = {"pippin": Conditioner}
+
+
+def register_conditioner(name: str, kind: type[Conditioner]) -> None:
+    """Register a conditioner as ``conditioning.conditioner NAME`` in this process.
+
+    Args:
+        name: its name in recipes and reports.
+        kind: a subclass of :class:`Conditioner` that overrides ``prepare`` or one of its parts.
+            The result of ``prepare`` has a method ``at(t)`` that returns an
+            :class:`pippin.types.Embedded`: tokens of ``token_width`` if ``has_tokens``, and a
+            modulation vector of ``modulation_width`` that contains time. Conditions dropped by
+            ``keep`` must have no effect. Its layers declare their initialisation
+            (:mod:`pippin.nn.initialise`), so that layers of equal name have equal initial weights
+            in every arm.
+
+    Raises:
+        ConfigError: another class has this name.
+    """
+    registered = _REGISTERED.get(name, kind)
+    if (registered.__module__, registered.__qualname__) != (kind.__module__, kind.__qualname__):
+        raise ConfigError(
+            f"a conditioner named {name!r} is registered already; choose another name"
+        )
+    _REGISTERED[name] = kind  # a redefined class, as in a notebook, replaces it
+
+
+def find_conditioner(name: str) -> type[Conditioner]:
+    """Class of a registered name.
+
+    Raises:
+        ConfigError: the name is not registered in this process, nor by an installed plugin.
+    """
+    if name not in _REGISTERED:
+        load_plugins()
+    if name not in _REGISTERED:
+        raise ConfigError(
+            f"conditioning.conditioner {name!r} is not registered; registered are: "
+            f"{', '.join(_REGISTERED)}; " + register_advice("register_conditioner")
+        )
+    return _REGISTERED[name]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
+from pippin.nn.blocks import MLP
 from pippin.nn.initialise import Init, Linear, normal, xavier
-from pippin.nn.mlp import MLP
 from pippin.system.device import to_device
 from pippin.types import TextFeatures
 

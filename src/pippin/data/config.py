@@ -6,7 +6,7 @@ from typing import Literal
 
 from pippin.config import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, Config, ConfigError, at_least, within
 from pippin.control import CONTROL_FIELDS, SMALLEST_SIDE, Size
-from pippin.data.buckets import BUCKET_STEP, bucket_sizes, check_ratios, nearest_bucket
+from pippin.data.views.buckets import BUCKET_STEP, bucket_sizes, check_ratios, nearest_bucket
 
 Tones = Literal["one-per-view", "base-only", "all"]
 Art = Literal["openmoji", "twemoji"]

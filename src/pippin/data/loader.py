@@ -5,7 +5,7 @@ Sample k belongs to epoch k // n. It is view ``epoch mod num_views`` of the imag
 k mod n in the random order of that epoch. A run therefore resumes from its image count: no state
 of a generator or a loader is stored.
 
-With buckets, every step draws from one bucket (:mod:`pippin.data.bucket_schedule`), and each
+With buckets, every step draws from one bucket (:mod:`pippin.data.views.buckets`), and each
 bucket has its own infinite sequence.
 """
 
@@ -17,11 +17,9 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pippin.data.bucket_schedule import BucketTurn, bucket_turns
-from pippin.data.bucketed import BucketedMoments
-from pippin.data.buckets import size_name
-from pippin.data.moments import EncodedViews, Encoder, MomentBatch, MomentSource
-from pippin.data.views import ViewBatch
+from pippin.data.moments import BucketedMoments, EncodedViews, Encoder, MomentBatch, MomentSource
+from pippin.data.views.buckets import BucketTurn, bucket_turns, size_name
+from pippin.data.views.views import ViewBatch
 from pippin.rng import generator, normal, permutation
 from pippin.system.device import to_device
 from pippin.system.worker_processes import start_worker, watch_workers

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Record of a run's data set, so that class names and counts do not depend on the current folder.
+"""Record of a run's data set, and class ids of a user's input.
+
+Record of a run's data set, so that class names and counts do not depend on the current folder.
 
 A record holds no file names: hashes detect changes of images or captions, and counts locate them.
 """
@@ -11,7 +13,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pippin.config import Config
+from pippin.data.folder.caption_files import label_number
 from pippin.data.source import ImageSource
+
+
+def find_label(label: str, class_names: Sequence[str]) -> int:
+    """Find the id of a class.
+
+    Where any class has a number as its name, a number means the class whose name has that value,
+    never an id: ids follow the order of names, so 2 may be the id of the class 10.
+
+    Args:
+        label: a name, or an id.
+        class_names: class id -> name.
+
+    Raises:
+        ValueError: no such class, or several; the message lists the classes.
+    """
+    if label in class_names:
+        return list(class_names).index(label)
+    value = label_number(label)
+    numbers = {index: label_number(name) for index, name in enumerate(class_names)}
+    if any(number is not None for number in numbers.values()):
+        matches = [
+            index for index, number in numbers.items() if number is not None and number == value
+        ]
+        if len(matches) == 1:
+            return matches[0]
+        hint = "; names of classes are numbers, so a number is a name and no id"
+    else:
+        hint = ""
+        if label.isascii() and label.isdigit() and int(label) < len(class_names):
+            return int(label)
+    listed = ", ".join(f"{index} {name}" for index, name in enumerate(class_names))
+    raise ValueError(f"no class {label!r}; there are: {listed}{hint}")
+
 
 LISTED = 5
 """Maximum number of names in a message."""

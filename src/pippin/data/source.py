@@ -1,16 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interface of sources of labelled images, for views and caches."""
+"""Interface of sources of labelled images, and their deterministic splits."""
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import UInt8
 from torch import Tensor
 
 from pippin.control import Control, Size
 from pippin.data.config import DataConfig
-from pippin.data.listing import SkippedImage
-from pippin.data.openmoji_table import Split
+from pippin.data.folder.listing import SkippedImage
+from pippin.data.sources.openmoji_table import Split
+
+T = TypeVar("T")
+
+
+def hash_fraction(text: str) -> float:
+    """First 8 bytes of the SHA-256 of a text as a fraction in [0, 1]."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def held_out_keys(keys: Iterable[str], share: float) -> set[str]:
+    """Held-out keys: those with a hash fraction below the share.
+
+    New keys do not move other keys. If one split would be empty, the key with the smallest (or
+    largest) fraction changes its split, so two keys suffice for both splits.
+    """
+    fractions = {key: hash_fraction(f"images/{key}") for key in keys}
+    ranked = sorted(fractions, key=fractions.__getitem__)
+    count = sum(fractions[key] < share for key in ranked)
+    return set(ranked[: min(max(count, 1), len(ranked) - 1)])
+
+
+def fixed_subset(items: Sequence[T], count: int | None, key: Callable[[T], str]) -> list[T]:
+    """The ``count`` items with the smallest hashes, in their original order: a mixture of
+    classes."""
+    if count is None:
+        return list(items)
+    ranked = sorted(items, key=lambda item: hashlib.sha256(key(item).encode()).digest())
+    chosen = {key(item) for item in ranked[:count]}
+    return [item for item in items if key(item) in chosen]
 
 
 @runtime_checkable

@@ -10,14 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pippin.config import ConfigError
-from pippin.denoisers.config import (
-    DenoiserConfig,
-    DiTConfig,
-    MDTv2Config,
-    MMDiTConfig,
-    PixArtConfig,
-    UNetConfig,
-)
+from pippin.denoisers.config import DenoiserConfig
+from pippin.denoisers.dit.config import DiTConfig
+from pippin.denoisers.mdtv2.config import MDTv2Config
+from pippin.denoisers.mmdit.config import MMDiTConfig
+from pippin.denoisers.pixart.config import PixArtConfig
+from pippin.denoisers.unet.config import UNetConfig
 from pippin.plugins import load_plugins, register_advice
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ def _lazy_build(module: str, name: str) -> Build:
     """Builder that imports a class of the package on first use: configurations need no torch."""
 
     def build(config: Any, latent_channels: int) -> "Denoiser":
-        denoiser_class: Build = getattr(import_module(f"pippin.denoisers.{module}"), name)
+        denoiser_class: Build = getattr(import_module(f"pippin.denoisers.{module}.model"), name)
         return denoiser_class(config, latent_channels)
 
     return build

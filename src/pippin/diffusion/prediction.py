@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prediction types (eps, v, x0, flow) and conversions between them.
+"""Prediction types (eps, v, x0, flow), conversions between them, and loss weights.
+
+Prediction types (eps, v, x0, flow) and conversions between them.
 
 Each prediction is a fixed combination a x0 + b eps of data and noise:
 
@@ -17,7 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pippin.diffusion.config import PredictionType
+from pippin.diffusion.config import MinSNRWeight, PredictionType, UniformWeight
+from pippin.diffusion.schedules import NoiseSchedule
+from pippin.types import Times
 
 Field = Float[Tensor, "batch *rest"]
 """A batch of states, data, noise or predictions."""
@@ -94,3 +98,30 @@ def per_row(values: Tensor, like: Tensor) -> Tensor:
     """Reshape one number per row to broadcast over a batch; bf16 is promoted to float32."""
     values = values if values.dtype == torch.float64 else values.float()
     return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+_MIN_FACTOR = 1e-12
+"""Lower bound of alpha and sigma, so that the weight takes its limit instead of 0 / 0."""
+
+
+def loss_weight(
+    config: UniformWeight | MinSNRWeight,
+    prediction_type: PredictionType,
+    schedule: NoiseSchedule,
+    t: Times,
+) -> Times:
+    """Weight of the squared error of a prediction in its own unit (float32).
+
+    Min-SNR (Hang et al. 2023, arXiv 2303.09556) weighs the error of x0 by min(SNR, gamma). For
+    given x_t, an error e of x0 is an error -(d / sigma) e of a prediction whose determinant with
+    x_t is d (see :mod:`pippin.diffusion.prediction`), so the weight of the latter error is
+    min(alpha^2, gamma sigma^2) / d^2. For eps that is min(1, gamma / SNR).
+    """
+    if isinstance(config, UniformWeight):
+        return torch.ones_like(t, dtype=torch.float32)
+    alpha = schedule.alpha(t.double()).clamp(min=_MIN_FACTOR)
+    sigma = schedule.sigma(t.double()).clamp(min=_MIN_FACTOR)
+    a, b = target_coefficients(prediction_type, alpha, sigma)
+    determinant = alpha * b - sigma * a
+    weight = torch.minimum(alpha.square(), config.gamma * sigma.square())
+    return (weight / determinant.square()).float()

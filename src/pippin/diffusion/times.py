@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sampling of training times by inverse transform of uniform numbers."""
+"""Times: random ones for training, a grid of them for sampling."""
+
+import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pippin.diffusion.config import LogitNormalTime, UniformTime
-from pippin.diffusion.schedules import NoiseSchedule
+from pippin.diffusion.schedules import NoiseSchedule, Spacing
+from pippin.sampling.config import SamplingConfig
 from pippin.types import Times
 
 
@@ -33,3 +37,48 @@ def _fraction(
     if isinstance(density, UniformTime):
         return uniforms
     return torch.sigmoid(density.mean + density.std * torch.special.ndtri(uniforms))
+
+
+class Point(NamedTuple):
+    """A point of the time grid: x = alpha x0 + sigma eps at time t."""
+
+    t: float
+    alpha: float
+    sigma: float
+    scale: float
+    """The ODE is integrated for x / scale over sigma / scale: alpha for variance-preserving
+    schedules (Karras et al. 2022, eq. 4), alpha + sigma = 1 for rectified flow."""
+
+    @property
+    def half_log_snr(self) -> float:
+        """log(alpha / sigma); infinite at the ends."""
+        if self.alpha == 0:
+            return -math.inf
+        return math.inf if self.sigma == 0 else math.log(self.alpha / self.sigma)
+
+
+def sampling_grid(
+    schedule: NoiseSchedule, steps: int, spacing: Spacing = "trailing"
+) -> list[Point]:
+    """steps + 1 points: the schedule's sampling times, then the clean end."""
+    times = schedule.times(steps, spacing).double()
+    columns = (times, schedule.alpha(times), schedule.sigma(times))
+    points = []
+    for t, alpha, sigma in zip(*(column.tolist() for column in columns), strict=True):
+        scale = alpha if schedule.variance_preserving else 1.0
+        points.append(Point(t=t, alpha=alpha, sigma=sigma, scale=scale))
+    return [*points, Point(t=0.0, alpha=1.0, sigma=0.0, scale=1.0)]
+
+
+def build_grid(config: SamplingConfig, schedule: NoiseSchedule) -> list[Point]:
+    """The time grid of a configuration.
+
+    Raises:
+        ValueError: a solver, a number of steps or a spacing that the schedule does not support.
+    """
+    if config.solver == "ddpm" and not schedule.variance_preserving:
+        raise ValueError(
+            "sampling.solver ddpm needs a schedule of 1000 indices; rectified flow is sampled "
+            "with ddim (its other name is euler), heun or dpm++"
+        )
+    return sampling_grid(schedule, config.steps, config.spacing)

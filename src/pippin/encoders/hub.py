@@ -12,11 +12,9 @@ from typing import Any
 import torch
 
 from pippin.encoders.snapshots import SnapshotError, find_snapshot, missing_offline
-from pippin.system.files import file_digest
-from pippin.system.installation import pip_command
-from pippin.system.json_text import parse_json
-from pippin.system.offline import is_offline
-from pippin.system.regular_files import read_regular
+from pippin.system.files import file_digest, read_regular
+from pippin.system.formats import parse_json
+from pippin.system.installation import is_offline, pip_command
 from pippin.system.weight_checks import (
     check_finite,
     join_names,

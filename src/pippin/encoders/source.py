@@ -9,9 +9,9 @@ from safetensors import safe_open
 
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.snapshots import SnapshotError, find_snapshot, missing_offline
-from pippin.system.json_text import parse_json
-from pippin.system.offline import is_offline
-from pippin.system.regular_files import read_regular
+from pippin.system.files import read_regular
+from pippin.system.formats import parse_json
+from pippin.system.installation import is_offline
 from pippin.system.weight_folders import DIFFUSERS, find_weights
 
 SHIPPED_PREFIX = "pippin/"

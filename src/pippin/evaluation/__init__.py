@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features, distances between sets of images, denoising loss and control drift."""
+"""References, metrics, and evaluations of runs and folders."""

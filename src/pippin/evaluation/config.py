@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of evaluation."""
+"""Configuration of evaluation, and presets by name."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from pippin.config import (
     protocol_as,
 )
 from pippin.control import SMALLEST_SIDE
+from pippin.data.config import ImagesConfig
 
 Part = Literal[
     "held-out", "quality", "drift", "alignment", "real", "untrained", "control-profile", "scene"
@@ -215,3 +216,33 @@ class EvaluationConfig(Config):
                 raise ConfigError(
                     f"evaluation.{name} must be one or more different numbers; got {grid}"
                 )
+
+
+PresetName = Literal["coco-zero-shot"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotPreset:
+    """Zero-shot evaluation: samples for the captions of a folder that the model was not trained
+    on, against the folder's images.
+
+    Guidance, solver and all other sampling settings are the recipe's.
+    """
+
+    data: ImagesConfig
+    """Images and samples are compared at ``data.resolution``."""
+    evaluation: EvaluationConfig
+    """``num_samples``: number of captions, or all if there are fewer."""
+    steps: int
+    """Number of steps of the recipe's solver."""
+
+
+# 30 000 captions at 256 pixels are customary; 224 is the training resolution of
+# EfficientNet-lite0. Everything can be set on the command line.
+PRESETS: dict[PresetName, ZeroShotPreset] = {
+    "coco-zero-shot": ZeroShotPreset(
+        data=ImagesConfig(resolution=256),
+        evaluation=EvaluationConfig(num_samples=30_000, input_size=224),
+        steps=50,
+    )
+}

@@ -4,11 +4,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from pippin.evaluation.control_words import (
-    PROBED_CONTROLS,
-    control_in_sentence,
-    control_label,
-)
+from pippin.evaluation.control_words import PROBED_CONTROLS, control_in_sentence, control_label
 
 _NUMBER = r"-?[0-9.]+(?:e[+-]?[0-9]+)?"
 

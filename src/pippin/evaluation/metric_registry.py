@@ -12,8 +12,8 @@ from pkgutil import iter_modules
 from typing import TypeVar
 
 from pippin.config import ConfigError
-from pippin.evaluation import metrics
 from pippin.evaluation.metric import Metric, MetricKind, undeclared
+from pippin.evaluation.metrics import declared as metrics
 
 Kind = TypeVar("Kind", bound=MetricKind)
 NEAR = 4

@@ -15,7 +15,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from pippin.control import ColourJitter, Control, Corner, Size
-from pippin.evaluation.appearance import (
+from pippin.evaluation.metric import MetricKind
+from pippin.evaluation.metric_parameters import CurvePosition
+from pippin.evaluation.metrics.appearance import (
     ROUNDING_VARIANCE,
     blur_to,
     brighten,
@@ -25,9 +27,7 @@ from pippin.evaluation.appearance import (
     mass_centre,
     mirror,
 )
-from pippin.evaluation.metric import MetricKind
-from pippin.evaluation.metric_parameters import CurvePosition
-from pippin.evaluation.metrics.control import ASYMMETRIC_IMAGES, EFFECT
+from pippin.evaluation.metrics.declared.drift import ASYMMETRIC_IMAGES, EFFECT
 from pippin.types import Images
 
 Distance = Callable[[Images, Images], Float[Tensor, " batch"]]
@@ -92,7 +92,7 @@ class SizeProbe:
 
     Drift: both images blurred to the small size. Effect: increase of the share of energy beyond
     the small size's detail, in natural logarithms
-    (:func:`pippin.evaluation.appearance.log_sharpness`). Real pairs give the target.
+    (:func:`pippin.evaluation.metrics.appearance.log_sharpness`). Real pairs give the target.
     """
 
     small: int = 32
@@ -293,7 +293,7 @@ class GrainProbe:
     """Grainy against clean: grain should appear, and nothing else should change.
 
     Drift: both images blurred to a quarter of their side, which averages out grain of mean 0.
-    Effect: increase of :func:`pippin.evaluation.appearance.grain_level`.
+    Effect: increase of :func:`pippin.evaluation.metrics.appearance.grain_level`.
     """
 
     size: int = 256

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Feature statistics of a reference, stored in a file.
+"""Feature statistics of a reference: computed, stored in a file, read.
+
+Feature statistics of a reference, stored in a file.
 
 The file is a ``.npz`` with the arrays of ADM's reference batches (Dhariwal & Nichol 2021): ``mu``
 and ``sigma`` of pooled Inception features, ``mu_s`` and ``sigma_s`` of spatial ones. Files written
@@ -7,6 +9,7 @@ by pippin also record the features, the number of images and their hash. Other f
 are read as statistics of the published Inception, for which the format was made.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +17,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from pippin.control import Size
-from pippin.evaluation.features import FeatureExtractor, Features, ImageHash, outputs
-from pippin.evaluation.frechet import FittedGaussian, Gaussian, GaussianStatistics
-from pippin.evaluation.inception import NAME as INCEPTION
+from pippin.control import Control, Corner, Size
+from pippin.data.views.crop import apply_control
+from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.features.extraction import (
+    FeatureExtractor,
+    Features,
+    ImageHash,
+    build_features,
+    outputs,
+)
+from pippin.evaluation.features.inception import NAME as INCEPTION
+from pippin.evaluation.images import log_skipped_files, open_images
+from pippin.evaluation.metrics.frechet import FittedGaussian, Gaussian, GaussianStatistics
 from pippin.evaluation.npz import npz_array, npz_names
 from pippin.system.files import atomic_write, file_digest, remove_temporary_files
 from pippin.system.formats import FORMATS, VERSION, check_format
-from pippin.types import ImageStream
+from pippin.types import Images, ImageStream
 
 KIND = "reference statistics"
 """Kind of file in :data:`pippin.system.formats.FORMATS`."""
@@ -228,3 +240,62 @@ def _gaussian(path: Path, mean_name: str, covariance_name: str) -> FittedGaussia
         )
     mean, covariance = (torch.from_numpy(array.astype(np.float64)) for array in arrays)
     return FittedGaussian(mean=mean, covariance=covariance)
+
+
+def write_reference(
+    images: Path,
+    out: Path,
+    config: EvaluationConfig,
+    resolution: int | None = None,
+    device: torch.device | str = "cpu",
+) -> ReferenceStatistics:
+    """Fit Gaussians to the features of images, batch by batch, and write them.
+
+    Args:
+        images: a folder of image files, or a ``.npz`` with uint8 images in ``arr_0``.
+        out: a new ``.npz``.
+        config: features and batch size.
+        resolution: the centred square of each image is resized to this side (bicubic,
+            antialiased) before feature extraction; None = images are used as they are.
+        device: device of the network.
+
+    Raises:
+        ValueError: ``out`` exists or has another ending, there are fewer than two images, or
+            features cannot be extracted.
+        OSError: disk full or not writable.
+    """
+    _check_new(out)
+    if resolution is not None and resolution < 1:
+        raise ValueError(f"--resolution must be 1 or more; got {resolution}")
+    extractor = build_features(config, device)
+    image_set = open_images(images)
+    log_skipped_files(image_set, images)
+    batches = image_set.batches(config.batch_size)
+    if resolution is not None:
+        batches = _squares(batches, resolution)
+    statistics = stream_statistics(extractor, batches)
+    if statistics.count == 1:
+        raise ValueError(f"{images} holds one image; statistics need two or more")
+    _check_new(out)  # another call may have written it meanwhile
+    square = f"centred squares at {resolution} pixels, bicubic and antialiased"
+    save_statistics(statistics, out, "as they are" if resolution is None else square)
+    return statistics
+
+
+def _check_new(out: Path) -> None:
+    if out.suffix != ".npz" or out.exists() or not out.parent.is_dir():
+        raise ValueError(
+            f"--out {out} must be a new file that ends in .npz, in a folder that exists"
+        )
+
+
+def _squares(batches: Iterator[Images], resolution: int) -> Iterator[Images]:
+    """Centred squares, like the clean views of a custom data set."""
+    for images in batches:
+        size = Size(*images.shape[-2:])
+        side = min(size)
+        corner = Corner((size.height - side) // 2, (size.width - side) // 2)
+        control = Control(
+            original_size=size, crop_corner=corner, crop_size=Size(side, side), flip=False
+        )
+        yield torch.stack([apply_control(image, control, resolution) for image in images])

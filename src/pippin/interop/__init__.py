@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Import and export of other implementations' weights."""
+"""Reading and writing of foreign weight files, conversion and export."""

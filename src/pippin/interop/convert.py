@@ -13,27 +13,34 @@ from torch import Tensor
 from pippin.conditioning.config import DropConfig, TextSemantic
 from pippin.config import UNKNOWN_WEIGHTS, difference
 from pippin.data.config import NoDataConfig
-from pippin.denoisers.config import TransformerConfig, UNetConfig
+from pippin.denoisers.config import TransformerConfig
+from pippin.denoisers.unet.config import UNetConfig
+from pippin.denoisers.weights.arguments import ModelSpec
+from pippin.denoisers.weights.diffusers_layers import require_supported
 from pippin.diffusion.config import PredictionType, ScheduleName
-from pippin.encoders.affine import read_affine
 from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.normalisation import read_affine
 from pippin.encoders.source import find_autoencoder
-from pippin.interop.arguments import ModelSpec
-from pippin.interop.diffusers_checks import require_supported
 from pippin.interop.diffusers_format import NULL_CAPTION, read_folder
 from pippin.interop.diffusion_process import check_process, resolve_process
 from pippin.interop.load_model import LoadedModel
-from pippin.interop.published_classes import SOURCES, configure
-from pippin.interop.reference import ANCHOR_TENSORS, NULL_CLASS, load_reference, stored_side
+from pippin.interop.published_models import (
+    ANCHOR_TENSORS,
+    NULL_CLASS,
+    SOURCES,
+    configure,
+    load_reference,
+    stored_side,
+)
 from pippin.interop.weight_files import read_weights
 from pippin.objective import check_objective
-from pippin.recipes.latents import (
+from pippin.recipes.recipe import (
+    Recipe,
     factor_and_channels,
     has_known_latents,
     is_local,
     latent_shape_of,
 )
-from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES
 from pippin.sampling.config import GuidanceConfig, SamplingConfig, SolverName
 

@@ -20,27 +20,32 @@ from torch import Tensor, nn
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.config import UNKNOWN_WEIGHTS, ConfigError
+from pippin.denoisers.dit.diffusers import dit_table
+from pippin.denoisers.mmdit.diffusers import mmdit_table
+from pippin.denoisers.pixart.diffusers import pixart_table
+from pippin.denoisers.unet.diffusers import unet_table
+from pippin.denoisers.weights.arguments import ModelSpec
+from pippin.denoisers.weights.tensor_table import shapes_of, to_source
 from pippin.diffusion.config import PredictionType, ScheduleName
-from pippin.interop import diffusers_tables as tables
-from pippin.interop.arguments import ModelSpec
-from pippin.interop.diffusers_config import CLASSES, read_config, write_config
-from pippin.interop.diffusers_schedulers import sampling_settings, to_scheduler
+from pippin.interop.diffusers_config import (
+    CLASSES,
+    read_config,
+    sampling_settings,
+    to_scheduler,
+    write_config,
+)
 from pippin.interop.diffusion_process import resolve_process
 from pippin.interop.load_model import LoadedModel, Table, load_model, table_entries
-from pippin.interop.mapping import shapes_of, to_source
 from pippin.interop.weight_files import read_weights
-from pippin.interop.weight_kind import (
+from pippin.interop.wrappers import (
     EMA_SUFFIX,
     KIND_KEY,
     average_of_config,
     averaged_sibling,
     kind_of_folder,
 )
-from pippin.system.files import write_json
-from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
-from pippin.system.fsync import make_folder
-from pippin.system.json_text import parse_json
-from pippin.system.regular_files import read_regular
+from pippin.system.files import make_folder, read_regular, write_json
+from pippin.system.formats import FORMATS, VERSION, FormatError, check_format, parse_json
 from pippin.system.tensors import save_tensors
 from pippin.system.weight_folders import find_weights
 
@@ -50,10 +55,10 @@ WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 EXTRA_FILE, EXTRA_KEY = "pippin_extra.safetensors", "pippin"
 
 TABLES: dict[str, Table] = {
-    "dit": tables.dit_table,
-    "pixart": tables.pixart_table,
-    "mmdit": tables.mmdit_table,
-    "unet": tables.unet_table,
+    "dit": dit_table,
+    "pixart": pixart_table,
+    "mmdit": mmdit_table,
+    "unet": unet_table,
 }
 ANCHOR_TENSORS = {
     "dit": ("pos_embed.proj.weight", "proj_out_2.weight"),

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pippin.config import UNKNOWN_WEIGHTS
-from pippin.interop.arguments import ModelSpec
-from pippin.interop.mapping import Entry, Shapes, from_source, shapes_of
+from pippin.denoisers.weights.arguments import ModelSpec
+from pippin.denoisers.weights.tensor_table import Entry, Shapes, from_source, shapes_of
 from pippin.model import LatentDenoiser, build_model
 from pippin.system.weight_checks import check_finite, join_names
 
@@ -31,7 +31,7 @@ class LoadedModel:
     zero_filled: tuple[str, ...]
     """Tensors of pippin that the source lacks, set to zero: the null caption."""
     weights: str = UNKNOWN_WEIGHTS
-    """Kind of the weights: raw, ema or unknown; see :mod:`pippin.interop.weight_kind`."""
+    """Kind of the weights: raw, ema or unknown; see :mod:`pippin.interop.wrappers`."""
     average: str | None = None
     """Decay of the average, if known: ``decay 0.9999``."""
 

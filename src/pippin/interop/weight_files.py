@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pippin.interop.weight_kind import AVERAGED, kind_of_entry
 from pippin.interop.wrappers import (
+    AVERAGED,
     FLAT,
     LITEMA,
     PLAIN,
@@ -18,6 +18,7 @@ from pippin.interop.wrappers import (
     choose,
     entries,
     find_candidates,
+    kind_of_entry,
     unnamed_averages,
 )
 from pippin.system.weight_checks import dequantise, join_names, refuse_quantised
@@ -47,7 +48,7 @@ class WeightFile:
 
     @property
     def kind(self) -> str:
-        """Kind of the weights: raw, ema or unknown; see :mod:`pippin.interop.weight_kind`."""
+        """Kind of the weights: raw, ema or unknown; see :mod:`pippin.interop.wrappers`."""
         return AVERAGED if self.averaged else kind_of_entry(self.entry, self.siblings, self.file)
 
 

@@ -13,7 +13,11 @@ from pippin.conditioning.config import (
 )
 from pippin.config import replace_at
 from pippin.data.config import OpenMojiConfig
-from pippin.denoisers.config import UNetConfig, dit, mdtv2, mmdit, pixart, unet
+from pippin.denoisers.dit.config import dit
+from pippin.denoisers.mdtv2.config import mdtv2
+from pippin.denoisers.mmdit.config import mmdit
+from pippin.denoisers.pixart.config import pixart
+from pippin.denoisers.unet.config import UNetConfig, unet
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe

@@ -24,15 +24,19 @@ from pippin.conditioning.config import (
     TextSemantic,
 )
 from pippin.data.config import ImagesConfig
-from pippin.denoisers.config import DenoiserConfig, dit, mdtv2, mmdit, pixart, unet
+from pippin.denoisers.config import DenoiserConfig
+from pippin.denoisers.dit.config import dit
+from pippin.denoisers.mdtv2.config import mdtv2
+from pippin.denoisers.mmdit.config import mmdit
+from pippin.denoisers.pixart.config import pixart
+from pippin.denoisers.unet.config import unet
 from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
-from pippin.recipes.lengths import half_life, with_long_intervals
 from pippin.recipes.openmoji import SDXL_CONTROL
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import ControlRequest, GuidanceConfig, SamplingConfig
-from pippin.training.config import InitConfig, TrainConfig
+from pippin.training.config import InitConfig, TrainConfig, half_life, with_long_intervals
 
 Resolution = Literal[256, 512]
 BATCH_SIZE = 2048

@@ -23,14 +23,17 @@ from pippin.conditioning.config import (
     TextSemantic,
 )
 from pippin.data.config import CropConfig, ImagesConfig
-from pippin.denoisers.config import MMDiTConfig, dit, mdtv2, pixart, unet
+from pippin.denoisers.dit.config import dit
+from pippin.denoisers.mdtv2.config import mdtv2
+from pippin.denoisers.mmdit.config import MMDiTConfig
+from pippin.denoisers.pixart.config import pixart
+from pippin.denoisers.unet.config import unet
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, MinSNRWeight
 from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
-from pippin.recipes.lengths import half_life, with_long_intervals
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
-from pippin.training.config import InitConfig, TrainConfig
+from pippin.training.config import InitConfig, TrainConfig, half_life, with_long_intervals
 
 TORCH_BETAS = (0.9, 0.999)
 """Adam's defaults in PyTorch."""

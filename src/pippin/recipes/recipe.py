@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration tree of one run."""
+"""Configuration tree of one run, and the latent shape that follows from it."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.config import Config, read_by_kind
@@ -12,6 +13,8 @@ from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.sampling.config import SamplingConfig
+from pippin.system.files import read_regular
+from pippin.system.formats import parse_json
 from pippin.training.config import InitConfig, TrainConfig
 
 read_by_kind(DenoiserConfig, denoiser_config)
@@ -39,3 +42,82 @@ class Recipe(Config):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0
     """Seed of initial weights, order, time, noise, dropped conditions."""
+
+
+Shape = tuple[int, int, int]
+LATENTS: dict[str, tuple[int, int]] = {
+    "stabilityai/sd-vae-ft-ema": (8, 4),
+    "stabilityai/sd-vae-ft-mse": (8, 4),
+    "kl-f4": (4, 3),
+    "sd3-vae": (8, 16),
+}
+"""Downsampling factor and channels of the autoencoders that recipes name and that are not shipped.
+The last two are folders that a user makes: their originals are not folders of an AutoencoderKL.
+"""
+DEFAULT = (8, 4)
+"""Factor and channels of Stable Diffusion's autoencoder."""
+
+
+def factor_and_channels(recipe: Recipe) -> tuple[int, int]:
+    """Downsampling factor and number of latent channels of a recipe's autoencoder.
+
+    For a shipped autoencoder or a local folder they are read from its config.json. Those of other
+    autoencoders named in recipes are known; the rest is assumed to be like Stable Diffusion's.
+    """
+    from pippin.encoders.source import CONFIG_FILE, SHIPPED_PREFIX, find_autoencoder
+
+    source = recipe.autoencoder.source
+    if not source.startswith(SHIPPED_PREFIX) and not Path(source).is_dir():
+        return LATENTS.get(source, DEFAULT)
+    path = find_autoencoder(recipe.autoencoder) / CONFIG_FILE
+    try:
+        config = parse_json(read_regular(path))
+        return 2 ** (len(config["block_out_channels"]) - 1), int(config["latent_channels"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged or not of an AutoencoderKL: {error!r}") from error
+
+
+def has_known_latents(recipe: Recipe) -> bool:
+    """True if the result of :func:`factor_and_channels` is known, not assumed."""
+    return recipe.autoencoder.source in LATENTS or is_local(recipe)
+
+
+def is_local(recipe: Recipe) -> bool:
+    """True if the recipe's autoencoder is shipped or in a local folder."""
+    source = recipe.autoencoder.source
+    return source.startswith("pippin/") or Path(source).is_dir()
+
+
+def patches_per_side(recipe: Recipe) -> int:
+    """Number of patches along the side of a square image; a UNet's patches are latent pixels.
+
+    Raises:
+        ValueError: as :func:`latent_shape_of`.
+    """
+    patch: int = getattr(recipe.denoiser, "patch_size", 1)
+    return latent_shape_of(recipe)[1] // patch
+
+
+def known_patches_per_side(recipe: Recipe) -> int | None:
+    """Like :func:`patches_per_side`; None if the autoencoder's factor is assumed or unreadable."""
+    try:
+        return patches_per_side(recipe) if has_known_latents(recipe) else None
+    except ValueError:
+        return None
+
+
+def latent_shape_of(recipe: Recipe) -> Shape:
+    """Shape (channels, height, width) of a recipe's latents at its resolution.
+
+    Raises:
+        ValueError: the factor does not divide the resolution, or the autoencoder's folder is
+            damaged.
+    """
+    factor, channels = factor_and_channels(recipe)
+    side = recipe.data.resolution
+    if side % factor:
+        raise ValueError(
+            f"data.resolution {side} is not a multiple of the autoencoder's factor {factor}; "
+            "choose another resolution, or give `pippin show` a --latent-shape"
+        )
+    return channels, side // factor, side // factor

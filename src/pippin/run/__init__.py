@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The composition root: from a recipe to training, samples and measures."""
+"""Earlier names of modules, for programs that import them."""

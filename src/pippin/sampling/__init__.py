@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guidance, solvers and the sampler."""
+"""Guidance, solvers and the sampler; samples of trained runs."""

@@ -18,11 +18,20 @@ from pippin import rng
 from pippin.diffusion.config import PredictionType
 from pippin.diffusion.prediction import to_x0_and_eps
 from pippin.diffusion.schedules import NoiseSchedule
+from pippin.diffusion.times import Point, build_grid
 from pippin.nn.attention import cached_keys_values
 from pippin.sampling.config import SamplingConfig
-from pippin.sampling.guidance import Predict, Predictions, Term, guided, separate_terms
-from pippin.sampling.solvers import SOLVERS, Denoise, Estimate, Point, sampling_grid
-from pippin.sampling.terms import ConditionalModel, GuidanceTerms, device_of
+from pippin.sampling.guidance import (
+    ConditionalModel,
+    GuidanceTerms,
+    Predict,
+    Predictions,
+    Term,
+    device_of,
+    guided,
+    separate_terms,
+)
+from pippin.sampling.solvers import SOLVERS, Denoise, Estimate
 from pippin.types import Conditions, Images, Latents, Prediction
 
 Progress = Callable[[int, int], None]
@@ -38,20 +47,6 @@ class Decoder(Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode normalised latents to uint8 images (batch, 3, height, width)."""
-
-
-def build_grid(config: SamplingConfig, schedule: NoiseSchedule) -> list[Point]:
-    """The time grid of a configuration.
-
-    Raises:
-        ValueError: a solver, a number of steps or a spacing that the schedule does not support.
-    """
-    if config.solver == "ddpm" and not schedule.variance_preserving:
-        raise ValueError(
-            "sampling.solver ddpm needs a schedule of 1000 indices; rectified flow is sampled "
-            "with ddim (its other name is euler), heun or dpm++"
-        )
-    return sampling_grid(schedule, config.steps, config.spacing)
 
 
 @dataclass(frozen=True, kw_only=True)

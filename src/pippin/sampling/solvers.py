@@ -16,27 +16,9 @@ import torch
 from torch import Tensor
 
 from pippin.diffusion.posterior import step_back
-from pippin.diffusion.schedules import NoiseSchedule, Spacing
+from pippin.diffusion.times import Point
 from pippin.sampling.config import SolverName
 from pippin.types import Latents
-
-
-class Point(NamedTuple):
-    """A point of the time grid: x = alpha x0 + sigma eps at time t."""
-
-    t: float
-    alpha: float
-    sigma: float
-    scale: float
-    """The ODE is integrated for x / scale over sigma / scale: alpha for variance-preserving
-    schedules (Karras et al. 2022, eq. 4), alpha + sigma = 1 for rectified flow."""
-
-    @property
-    def half_log_snr(self) -> float:
-        """log(alpha / sigma); infinite at the ends."""
-        if self.alpha == 0:
-            return -math.inf
-        return math.inf if self.sigma == 0 else math.log(self.alpha / self.sigma)
 
 
 class Estimate(NamedTuple):
@@ -52,19 +34,6 @@ Denoise = Callable[[Tensor, Point], Estimate]
 DrawNoise = Callable[[int], Tensor]
 """Standard normal noise of a step, counted from 0, in the state's shape."""
 Solver = Callable[[Denoise, Tensor, Sequence[Point], DrawNoise], Tensor]
-
-
-def sampling_grid(
-    schedule: NoiseSchedule, steps: int, spacing: Spacing = "trailing"
-) -> list[Point]:
-    """steps + 1 points: the schedule's sampling times, then the clean end."""
-    times = schedule.times(steps, spacing).double()
-    columns = (times, schedule.alpha(times), schedule.sigma(times))
-    points = []
-    for t, alpha, sigma in zip(*(column.tolist() for column in columns), strict=True):
-        scale = alpha if schedule.variance_preserving else 1.0
-        points.append(Point(t=t, alpha=alpha, sigma=sigma, scale=scale))
-    return [*points, Point(t=0.0, alpha=1.0, sigma=0.0, scale=1.0)]
 
 
 def ddim(denoise: Denoise, x: Latents, grid: Sequence[Point], draw_noise: DrawNoise) -> Latents:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The studies that pippin ships."""
+"""The engine of studies: arms, seeds, runner, statistics and verdicts."""

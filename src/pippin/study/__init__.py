@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine of studies: arms, seeds, runner, statistics and report."""
+"""Earlier names of modules, for programs that import them."""

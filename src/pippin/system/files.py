@@ -1,17 +1,161 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Atomic file replacement: a file is complete or absent."""
+"""Files: atomic replacement, fsync, and reading of regular files only.
 
+fsync of files and folders, so that written data survives a power cut.
+
+A file's content and its name are stored separately: a name may reach the disk before the content,
+which leaves an empty file, or the content before the name, which leaves none. So a record that
+declares other files complete is written after those files and their folders were synced.
+"""
+
+import ctypes
+import errno
 import glob
 import hashlib
+import io
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pippin.system.fsync import sync
-from pippin.system.regular_files import open_regular
+SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS}
+"""Errors of file systems that cannot sync a folder (some of SMB, FUSE and object stores)."""
+
+
+def sync(path: Path) -> None:
+    """fsync a file, or the names in a folder.
+
+    A folder on a file system that cannot sync folders is skipped, as databases do.
+
+    Raises:
+        OSError: the file system's own error.
+    """
+    try:
+        _sync(path)
+    except OSError as error:
+        refused = error.errno in {*SYNC_UNSUPPORTED, errno.EACCES, errno.EPERM, errno.EISDIR}
+        if not (refused and path.is_dir()):
+            raise
+
+
+def sync_tree(folder: Path) -> None:
+    """fsync everything below a folder, names included.
+
+    One ``syncfs`` call where the system has it: for thousands of small files that is many times
+    faster than one fsync each, but it also flushes the writes of other programs.
+
+    Raises:
+        OSError: the file system's own error.
+    """
+    if _sync_file_system(folder):
+        return
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            sync(Path(parent) / name)
+        sync(Path(parent))
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and missing parents, and fsync the new names.
+
+    Raises:
+        OSError: the file system's own error.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """Sync the file system of a folder; False if the system has no such call."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(descriptor) == 0:
+            return True
+    finally:
+        os.close(descriptor)
+    code = ctypes.get_errno()
+    if code in SYNC_UNSUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code), str(folder))
+
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+class NotRegularError(OSError):
+    """A path is not a regular file.
+
+    Args:
+        path: the path.
+        kind: its type, as :func:`file_kind` names it.
+    """
+
+    def __init__(self, path: Path, kind: str) -> None:
+        super().__init__(f"{path} is {kind}, not a file")
+        self.kind = kind
+
+
+def file_kind(mode: int) -> str:
+    """Type of a file by ``st_mode``: a file, a folder, a FIFO, a socket, a device."""
+    return _KINDS.get(stat.S_IFMT(mode), "a file" if stat.S_ISREG(mode) else "no file")
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a regular file to read its bytes, following links.
+
+    Its type is checked before opening, because opening a device may have effects, and again after
+    a non-blocking open: the path's target may have changed in between.
+
+    Raises:
+        NotRegularError: a folder, a FIFO, a socket or a device.
+        OSError: no such file, or no permission to read it.
+    """
+    _refuse_special(os.stat(path), path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _refuse_special(os.fstat(descriptor), path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path) -> bytes:
+    """All bytes of a regular file.
+
+    Raises:
+        NotRegularError, OSError: as :func:`open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
+def _refuse_special(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegularError(path, file_kind(status.st_mode))
+
 
 TEMPORARY_SUFFIX = ".writing"
 """Suffix of the name of a file that is being written."""

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Format version of every kind of file that pippin writes, and its check.
+"""JSON files: parsing of foreign ones, format versions of pippin's own.
+
+Format version of every kind of file that pippin writes, and its check.
 
 A file states its version as ``format``; files without the entry have version 0. A version is
 raised when an older reader would misinterpret the file. Optional new entries do not raise it.
@@ -10,13 +12,46 @@ entries. Both entries keep their meaning in every version.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pippin.system.files import write_text
-from pippin.system.json_text import parse_json
-from pippin.system.regular_files import read_regular
+from pippin.system.files import read_regular, write_text
+
+
+def parse_json(
+    text: str | bytes,
+    parse_constant: Callable[[str], Any] | None = None,
+    *,
+    unique: bool = False,
+) -> Any:
+    """Parse a JSON text.
+
+    Args:
+        text: bytes are UTF-8, UTF-16 or UTF-32.
+        parse_constant: called with NaN, Infinity or -Infinity; None = they are floats.
+        unique: refuse duplicate keys of an object; otherwise the last value counts.
+
+    Raises:
+        ValueError: not JSON, not text, nested too deep, or a duplicate key.
+    """
+    try:
+        return json.loads(
+            text, parse_constant=parse_constant, object_pairs_hook=_unique if unique else None
+        )
+    except RecursionError as error:
+        raise ValueError("its brackets are nested too deeply") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Object of key-value pairs; a duplicate key is ambiguous and refused."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"duplicate key {duplicate!r} in one object; remove one of them")
+    return values
+
 
 FORMATS = {
     "run": 1,

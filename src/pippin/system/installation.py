@@ -1,14 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pip command that adds optional packages to this installation of pippin; a check of weights
-that come inside packages."""
+"""The installation: the pip command for optional packages, versions for records, offline mode.
+
+Offline mode: no downloads; models of the Hugging Face hub are read from its local cache.
+
+``PIPPIN_OFFLINE=1`` or ``--offline`` turns it on, and so does ``HF_HUB_OFFLINE=1``. Worker
+processes inherit it with the environment. This module imports none of the hub's libraries, because
+they read their switches only once, when they are imported.
+"""
 
 import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from shlex import quote
 from urllib.parse import unquote, urlsplit
 
+import pippin
 from pippin.system.files import file_digest
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -71,3 +83,123 @@ def _recorded_source() -> Path | None:
     except (PackageNotFoundError, ValueError, AttributeError):
         return None
     return Path(unquote(url.path)) if url.scheme == "file" else None
+
+
+@cache
+def environment() -> dict[str, str]:
+    """Versions of pippin, Python and torch, the commit of the source tree, and the platform.
+
+    Cached at the first call of the process, because that is the code that the process runs.
+    """
+    return {
+        "pippin": pippin.__version__,
+        "commit": _commit(Path(pippin.__file__).parent),
+        "python": platform.python_version(),
+        "torch": _version("torch"),
+        "diffusers": _version("diffusers"),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit(folder: Path) -> str:
+    """The commit of the checkout that holds the package, with "+changes" where files differ from
+    it; "none" for an installed package, even where it is installed inside another checkout."""
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return "none"
+    commit = _git(folder, "rev-parse", "--short=12", "HEAD")
+    if commit is None:
+        return "none"
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
+    return f"{commit}+changes" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+SWITCH = "PIPPIN_OFFLINE"
+HUB_SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+"""Environment variables that turn off the downloads of huggingface_hub."""
+LIBRARY_SWITCHES = (*HUB_SWITCHES, "HF_DATASETS_OFFLINE")
+"""Environment variables of huggingface_hub, transformers and datasets that offline mode sets."""
+ON, OFF = ("1", "on", "yes", "true"), ("", "0", "off", "no", "false")
+"""Values of a switch, in any case."""
+
+
+def is_offline() -> bool:
+    """Whether downloads are turned off.
+
+    Raises:
+        ValueError: ``PIPPIN_OFFLINE`` has an unknown value.
+    """
+    return active_switch(os.environ) is not None
+
+
+def active_switch(environment: Mapping[str, str]) -> str | None:
+    """Name of the first environment variable that turns downloads off; None if they are allowed.
+
+    Raises:
+        ValueError: ``PIPPIN_OFFLINE`` has an unknown value.
+    """
+    value = environment.get(SWITCH, "")
+    if value.lower() not in ON + OFF:
+        raise ValueError(
+            f"{SWITCH} is neither on nor off; got {value!r}, allowed: 1 or 0; type: "
+            f"export {SWITCH}=1, or unset {SWITCH}"
+        )
+    switches = (SWITCH, *HUB_SWITCHES)
+    return next((name for name in switches if environment.get(name, "").lower() in ON), None)
+
+
+@contextmanager
+def offline_mode(requested: bool) -> Iterator[None]:
+    """Set every switch inside the context if ``--offline`` or ``PIPPIN_OFFLINE`` requests it.
+
+    Otherwise the switches stay as they are: the hub's libraries read their own.
+
+    Args:
+        requested: ``--offline`` was given.
+
+    Raises:
+        ValueError: ``PIPPIN_OFFLINE`` has an unknown value.
+    """
+    if not requested and active_switch(os.environ) != SWITCH:
+        yield
+        return
+    names = (SWITCH, *LIBRARY_SWITCHES)
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def offline_reason() -> str:
+    """Clause of a message that says what turned downloads off."""
+    name = active_switch(os.environ) or SWITCH
+    switch = f"--offline or {name}=1" if name == SWITCH else f"{name}=1"
+    return f"pippin is offline ({switch})"
+
+
+def online_advice() -> str:
+    """Clause of a message that says how to allow downloads again."""
+    name = active_switch(os.environ) or SWITCH
+    return f"leave out --offline and unset {name}" if name == SWITCH else f"unset {name}"

@@ -12,11 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pippin.system.files import write_bytes, write_text
-from pippin.system.formats import CHECKSUM, content_digest
-from pippin.system.fsync import sync
-from pippin.system.json_text import parse_json
-from pippin.system.regular_files import read_regular
+from pippin.system.files import read_regular, sync, write_bytes, write_text
+from pippin.system.formats import CHECKSUM, content_digest, parse_json
 
 POSITION = "line"
 """Entry of a line: [k, n], the k-th of n lines that were written together."""

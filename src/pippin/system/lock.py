@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pippin.system.files import name_file_in_errors
-from pippin.system.fsync import make_folder
+from pippin.system.files import make_folder, name_file_in_errors
 
 LOCK = ".lock"
 """Name of the lock file."""

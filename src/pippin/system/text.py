@@ -1,14 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text from users: files in a known encoding, lists with one entry per line, arguments.
+"""Text from users, and text that is safe to print: without control characters or secrets.
+
+Text from users: files in a known encoding, lists with one entry per line, arguments.
 
 UTF-8 is expected. UTF-16 and UTF-32 are read if a byte order mark declares them. Everything else
 is refused: a guess could silently turn one word into another.
+
+Removal of URL secrets from everything that is printed, logged or stored.
+
+A query may hold a signature or a token, and ``user:password@`` may precede a host. One function
+removes both from any text, so messages of libraries pass through it too.
+
+Safe text for terminals and logs: foreign names, captions and messages cannot act there.
+
+A file name may hold escape sequences that rename the window or hide text, marks that reverse the
+writing direction, brackets that rich reads as markup, or bytes that are not UTF-8. All output of
+pippin goes through :func:`print_text` or :func:`print_above_progress`.
 """
 
 import codecs
+import logging
 import os
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote, quote_plus, unquote
+
+from rich.console import Console
+from rich.text import Text
 
 BOM = "\ufeff"
 MARKS = (  # longer first: UTF-32's little-endian mark begins with UTF-16's
@@ -96,3 +117,171 @@ def show_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", None) in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
+_URL = re.compile(rf"{_SCHEME}[^\s\"'<>|`]+")
+_QUERY = re.compile(r"\?[^\s\"'<>?]*=[^\s\"'<>]*")
+"""Query after a path of which only the last part is printed, as ``/0.tar?signature=...``."""
+_AS_PATH = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]+):/(?=[^/\s]*@)")
+"""Start of a URL that became a path, with one slash."""
+_SEPARATOR = re.compile(r"::(?![0-9A-Fa-f:.]*\])")
+"""Separator of several sources in one text; inside brackets it belongs to an IPv6 address."""
+_CONTAINERS = {"abfs", "abfss", "az", "adl", "wasb", "wasbs"}
+"""Schemes of which the part before ``@`` names a container."""
+MIN_SECRET, MIN_QUERY_VALUE = 4, 8
+"""Minimum lengths of a secret and of a query value that are redacted outside URLs."""
+
+
+def split_sources(text: str) -> list[str]:
+    """Paths and URLs of a text that joins them by ``::``."""
+    return _SEPARATOR.split(text)
+
+
+def is_url(source: str) -> bool:
+    """Whether a source is a URL rather than a path."""
+    return re.match(_SCHEME, source) is not None
+
+
+def strip_url_secrets(sources: str) -> str:
+    """URLs without query and user information; paths are unchanged.
+
+    Args:
+        sources: one, or several joined by ``::``.
+    """
+    parts = split_sources(sources)
+    return "::".join(_bare(part) if is_url(part) else part for part in parts)
+
+
+def redact(text: object, *sources: str) -> str:
+    """Remove the secrets of URLs from a text.
+
+    Args:
+        text: a message or an exception.
+        sources: known URLs; their secrets are removed wherever they occur.
+    """
+    redacted = _AS_PATH.sub(r"\1://", str(text))
+    secrets = {secret for source in sources for secret in _secrets(source)}
+    for secret in sorted(secrets, key=len, reverse=True):
+        redacted = redacted.replace(secret, "")
+    return _QUERY.sub("", _URL.sub(lambda url: _redacted_url(url[0]), redacted))
+
+
+def redact_logs(*libraries: str) -> None:
+    """Filter the log records of libraries through :func:`redact` before any handler."""
+    for name in libraries:
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_redact_record)
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(_redact_record)
+
+
+def _redact_record(record: logging.LogRecord) -> bool:
+    record.msg, record.args = redact(record.getMessage()), None
+    record.exc_info = record.exc_text = None  # a traceback repeats the URLs
+    return True
+
+
+def _redacted_url(text: str) -> str:
+    """URLs in a sentence without secrets; trailing punctuation stays."""
+    bare = "::".join(map(_bare, re.split(rf"::(?={_SCHEME})", text)))
+    ending = re.search(r"[),.;:\]]*$", text)
+    return bare if ending is None or bare.endswith(ending[0]) else bare + ending[0]
+
+
+def _bare(url: str) -> str:
+    scheme, after = url.split("://", 1)
+    _, after = _split_user(scheme, after)
+    after = re.split(r"[?#]" if scheme.lower() in ("http", "https") else r"\?", after)[0]
+    return f"{scheme}://{after}"
+
+
+def _split_user(scheme: str, after: str) -> tuple[str, str]:
+    """(user information, rest) of a URL; empty user information if it has none."""
+    host = re.split(r"[/?#]", after)[0]
+    if "@" in host:
+        user, host_name = host.rsplit("@", 1)
+        is_container = scheme.lower() in _CONTAINERS and ":" not in user
+        return ("", after) if is_container else (user, host_name + after[len(host) :])
+    if "@" in after and re.search(r"(?<!:):(?!\d+$)[^:\]]+$", host):
+        # An unescaped / or ? in the password: the apparent port is part of it.
+        user, rest = after.rsplit("@", 1)
+        return user, rest
+    return "", after
+
+
+def _secrets(source: str) -> Iterator[str]:
+    """Secret parts of URLs, in every escaping that libraries use."""
+    for url in filter(is_url, split_sources(source)):
+        scheme, after = url.split("://", 1)
+        user, after = _split_user(scheme, after)
+        query = after.partition("?")[2]
+        values = [pair.partition("=")[2] for pair in query.split("&")]
+        parts = [user, user.partition(":")[2], query]
+        for secret in (*parts, *(value for value in values if len(value) >= MIN_QUERY_VALUE)):
+            for form in (secret, unquote(secret), quote(secret), quote_plus(secret)):
+                if len(form) >= MIN_SECRET:
+                    yield form
+
+
+_ACTS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and newline
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # writing direction
+    "\u2028\u2029"  # line ends that a terminal may not show
+    "\ud800-\udfff]"  # bytes of a name that is not UTF-8
+)
+
+
+def printable(text: object) -> str:
+    """Text with visible escapes, such as ``\\x1b``, for characters that act on a terminal.
+
+    Newlines, tabs and the joiners of emoji stay.
+    """
+    return _ACTS.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
+
+
+def print_text(text: object = "", *, error: bool = False) -> None:
+    """Print a line for the user; see :func:`printable`.
+
+    Args:
+        text: anything.
+        error: print to standard error, for everything that is not a result.
+    """
+    print(printable(text), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def plain_text(text: object) -> Text:
+    """Text for table cells and titles, where rich reads brackets of a string as markup."""
+    return Text(printable(text))
+
+
+_quiet = False
+"""Whether progress bars are hidden."""
+
+
+@contextmanager
+def hidden_progress(hidden: bool = True) -> Iterator[None]:
+    """Hide progress bars inside the context; results, notes and errors are still printed."""
+    global _quiet
+    before, _quiet = _quiet, hidden or _quiet
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
+def progress_hidden() -> bool:
+    """Whether :func:`hidden_progress` hides progress bars."""
+    return _quiet
+
+
+def print_above_progress(console: Console, text: object, *, label: str = "") -> None:
+    """Print a line above the progress bars of a console.
+
+    Args:
+        console: the console with the bars.
+        text: anything; brackets are not read as markup.
+        label: kind of line, shown in yellow before the text.
+    """
+    head = [(f"{printable(label)} ", "yellow")] if label else []
+    console.print(Text.assemble(*head, printable(text)), soft_wrap=True)

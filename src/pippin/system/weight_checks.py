@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pippin.system.json_text import parse_json
+from pippin.system.formats import parse_json
 from pippin.system.weight_files import type_name
 
 FLOATS = ("F64", "F32", "F16", "BF16")

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pippin.system.json_text import parse_json
-from pippin.system.regular_files import read_regular
+from pippin.system.files import read_regular
+from pippin.system.formats import parse_json
 from pippin.system.weight_folders import INDEX, file_names
 
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")

@@ -1,23 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pool of worker processes that run calls and end at once on a signal to their parent.
+"""Pools of worker processes, and calls in daemon threads.
+
+Pool of worker processes that run calls and end at once on a signal to their parent.
 
 The standard library's executors wait for running calls, however slow their reads, and start
 processes that run the main script again. These are plain processes of the same Python, each with
 its own pipe.
+
+Calls in daemon threads, which delay no exit.
+
+A thread that waits for a slow disk or store cannot be killed. The program waits at exit for
+threads of the standard library's executors, but not for these.
 """
 
 import os
 import pickle
 import subprocess
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from pippin.system.signals import ignore_signals_in_worker
 from pippin.system.worker_processes import WorkerKilledError, end_with, exit_description
@@ -151,3 +159,45 @@ def _picklable(error: Exception) -> Exception:
     except Exception:  # the type depends on what the error holds
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
+
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def map_in_threads(
+    function: Callable[[Argument], Result], arguments: Iterable[Argument], threads: int
+) -> Iterator[Result]:
+    """Results in the order of the arguments. Stopping the iteration waits for no call.
+
+    Args:
+        function: called once per argument.
+        arguments: one per call.
+        threads: number of concurrent calls.
+
+    Raises:
+        BaseException: from the first call, in order, that raised one.
+    """
+    calls: list[tuple[Future[Result], Argument]] = [(Future(), argument) for argument in arguments]
+    pending, stopped = iter(calls), threading.Event()
+    lock = threading.Lock()
+
+    def work() -> None:
+        while not stopped.is_set():
+            with lock:
+                call = next(pending, None)
+            if call is None:
+                return
+            result, argument = call
+            try:
+                result.set_result(function(argument))
+            except BaseException as error:  # raised when the result is read
+                result.set_exception(error)
+
+    for _ in range(min(threads, len(calls))):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        for result, _ in calls:
+            yield result.result()
+    finally:
+        stopped.set()

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training loop, training state and hooks."""
+"""Training loop, training state and hooks; start and resumption of runs."""

@@ -9,10 +9,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pippin.system.formats import FormatError, check_versioned_json, with_checksum
-from pippin.system.json_text import parse_json
+from pippin.runs.checkpoint import Checkpoint
+from pippin.system.formats import FormatError, check_versioned_json, parse_json, with_checksum
 from pippin.system.tensors import save_tensors, typed_digest
-from pippin.training.checkpoint import Checkpoint
 
 STATE_FILE = "state.safetensors"
 KIND = "autoencoder training"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of the training loop."""
+"""Configuration of the training loop, of transfer, and lengths as in papers."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pippin.config import (
@@ -14,7 +14,8 @@ from pippin.config import (
     at_least,
     check_weights_name,
 )
-from pippin.transfer.config import RuleName
+
+RuleName = Literal["positions", "classes", "semantics", "control", "patches"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,3 +197,19 @@ class TrainConfig(Config):
     def micro_batch(self, local: int) -> int:
         """Micro-batch size of a rank with this local batch size."""
         return min(self.micro_batch_size or local, local)
+
+
+def half_life(decay: float, batch_size: int) -> ImagesHalfLife:
+    """EMA half-life in images of a decay per step."""
+    return ImagesHalfLife(images=round(math.log(2) / -math.log(decay) * batch_size))
+
+
+def with_long_intervals(train: TrainConfig) -> TrainConfig:
+    """Settings with intervals of validation, previews and checkpoints for a long run at a large
+    batch size: at the intervals of small runs they would take longer than the training."""
+    return replace(
+        train,
+        validate_every=5_000 * train.batch_size,
+        preview_every=10_000 * train.batch_size,
+        checkpoint_every=2_500 * train.batch_size,
+    )

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from pippin.distributed.sharded_tensors import gather_full_tensors, shard_like
+from pippin.distributed.world import World
 from pippin.model import LatentDenoiser
-from pippin.system.sharded_tensors import gather_full_tensors, shard_like
 from pippin.training.config import HalfLife, ImagesHalfLife
-from pippin.training.world import World
 
 RAMP = 0.1
 """Upper bound of the half-life as a share of the images seen, so that initial weights fade."""

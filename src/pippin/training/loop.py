@@ -17,26 +17,24 @@ import torch
 from torch import Tensor, nn
 
 from pippin.conditioning.config import ConditioningConfig
-from pippin.model import LatentDenoiser
-from pippin.objective import BatchLoss, Draws, Objective, draw_step
-from pippin.system.running_means import RunningMeans
-from pippin.system.sharded_tensors import full_tensor
-from pippin.system.signals import StopRequest, TrainingDivergedError, TrainingStoppedError
-from pippin.training.checkpoint import load_checkpoint
-from pippin.training.checkpoint_saver import Saver
-from pippin.training.config import TrainConfig
-from pippin.training.ema import EMA, averaged_model, half_life_images
-from pippin.training.log import Hook, Monitor, RunLog, StepRecord, reaches
-from pippin.training.optimizer import build_optimizers, lr_multiplier, set_learning_rates
-from pippin.training.prefetch import Prefetcher
-from pippin.training.trainer_state import restore_state, save_state
-from pippin.training.world import (
+from pippin.distributed.sharded_tensors import full_tensor
+from pippin.distributed.world import (
     SINGLE_RANK,
     World,
     gradient_sync,
     sync_step_status,
     wrap_parallel,
 )
+from pippin.model import LatentDenoiser
+from pippin.objective import BatchLoss, Draws, Objective, draw_step
+from pippin.runs.checkpoint import load_checkpoint
+from pippin.system.signals import StopRequest, TrainingDivergedError, TrainingStoppedError
+from pippin.training.config import TrainConfig
+from pippin.training.ema import EMA, averaged_model, half_life_images
+from pippin.training.log import Hook, Monitor, RunLog, RunningMeans, StepRecord, reaches
+from pippin.training.optimizer import build_optimizers, lr_multiplier, set_learning_rates
+from pippin.training.state import Saver, restore_state, save_state
+from pippin.training.prefetch import Prefetcher
 from pippin.types import Batch
 
 Shape = tuple[int, ...]
@@ -385,7 +383,7 @@ class Trainer:
 
         Args:
             path: the checkpoint folder.
-            verified: see :func:`pippin.training.checkpoint.load_checkpoint`.
+            verified: see :func:`pippin.runs.checkpoint.load_checkpoint`.
 
         Raises:
             ValueError: its averages differ from this trainer's.

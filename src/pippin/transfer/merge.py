@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from pippin.model import LatentDenoiser
-from pippin.transfer.config import RuleName
+from pippin.training.config import RuleName
 from pippin.transfer.rules import (
     RULES,
     Action,

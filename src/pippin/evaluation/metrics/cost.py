@@ -1,25 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Size of a model; computed by :mod:`pippin.run.cost`."""
+"""Model cost for one image: parameters, and FLOPs of a forward pass or of a training step."""
 
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from pippin.conditioning.config import ConditioningConfig
+from pippin.denoisers.config import DenoiserConfig
+from pippin.evaluation.measure import Measure
 from pippin.evaluation.metric import MetricKind
-from pippin.evaluation.metric_registry import ship_metric
+from pippin.evaluation.metrics.declared.cost import MACS, PARAMETERS
+from pippin.model import LatentDenoiser, build_model
+from pippin.recipes.recipe import Recipe
+from pippin.types import Embedded, Masking
 
-PARAMETERS = ship_metric(
-    MetricKind(
-        name="parameters",
-        group="cost",
-        better="neither",
-        leads=True,
-        description="Trainable parameters.",
-    )
-)
-MACS = ship_metric(
-    MetricKind(
-        name="MACs",
-        group="cost",
-        unit="multiply-accumulates per image",
-        better="neither",
-        leads=True,
-        description="Multiply-accumulates of one forward pass for one image (1 MAC = 2 FLOPs).",
-    )
-)
+
+def cost_measures(
+    recipe: Recipe, num_classes: int, latent_shape: tuple[int, int, int]
+) -> list[Measure]:
+    """``parameters`` of the whole model, and ``MACs`` of the denoiser (1 MAC = 2 FLOPs)."""
+    model = meta_model(recipe.conditioning, recipe.denoiser, num_classes, latent_shape[0])
+    parameters = sum(p.numel() for p in model.parameters())
+    return [
+        _exact(PARAMETERS, parameters),
+        _exact(MACS, denoiser_flops(model, latent_shape) // 2),
+    ]
+
+
+def meta_model(
+    conditioning: ConditioningConfig, denoiser: DenoiserConfig, num_classes: int, channels: int
+) -> LatentDenoiser:
+    """Build a model on the meta device: it computes nothing, and attention FLOPs count too."""
+    with torch.device("meta"):
+        return build_model(
+            conditioning, denoiser, num_classes=num_classes, latent_channels=channels, seed=None
+        )
+
+
+def denoiser_flops(
+    model: LatentDenoiser, latent_shape: tuple[int, int, int], *, backward: bool = False
+) -> int:
+    """Count the FLOPs of the denoiser for one image: forward, or forward and backward.
+
+    As is customary, the count leaves out all elementwise work and the conditioner, which processes
+    one vector per image. A masked pass, which only training makes, counts with ``backward``, at
+    the mean share of hidden tokens.
+
+    Args:
+        model: built by :func:`meta_model`.
+        latent_shape: (channels, height, width).
+        backward: count the gradients of weights and conditions too.
+    """
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
+        outputs = trial_outputs(model, latent_shape, training=backward)
+        if backward:
+            torch.stack([x.sum() for x in outputs]).sum().backward()
+    return counter.get_total_flops()
+
+
+def trial_outputs(
+    model: LatentDenoiser, latent_shape: tuple[int, int, int], *, training: bool, batch: int = 1
+) -> list[Tensor]:
+    """Outputs of the denoiser for a batch; in training also those of its masked pass."""
+    widths, conditioner = model.denoiser.widths, model.conditioner
+    device = next(model.parameters()).device
+    trained: dict[str, Any] = {
+        "device": device,
+        "requires_grad": training,
+    }  # gradients flow to the conditioner
+    tokens = None
+    if conditioner.has_tokens:
+        tokens = torch.empty(batch, conditioner.num_tokens, widths.token, **trained)
+    embedded = Embedded(tokens=tokens, modulation=torch.empty(batch, widths.modulation, **trained))
+    x_t = torch.empty(batch, *latent_shape, device=device)
+    count = model.denoiser.num_maskable(latent_shape) if training else 0
+    order = torch.empty(batch, count, device=device)
+    masking = Masking(order=order, ratio=0.5) if count else None
+    prediction = model.denoiser(x_t, embedded, masking)
+    aux = prediction.aux
+    outputs = [prediction.mean, prediction.variance]
+    outputs += [] if aux is None else [aux.mean, aux.variance]
+    return [x for x in outputs if x is not None]
+
+
+def _exact(kind: MetricKind, value: int) -> Measure:
+    return Measure.of(kind(), float(value), n=1)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Caches of latents and of caption features."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Custom data sets: files of a folder, their metadata and captions."""

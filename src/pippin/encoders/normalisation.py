@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Normalisation of pixels and of latents, and its record in the weights file.
+
+Record in the weights file of an autoencoder: version and checksums.
+
+The record is one JSON entry of the file's metadata: the version, the digest of the weights, the
+settings of the architecture, the latent statistics, and a checksum of all these. Autoencoders from
+other sources, and those of version 0, have no record.
+
+Affine normalisation of an autoencoder's raw latents.
+
+    normalised = (raw - shift) / scale
+
+pippin uses one shift and one scale for each channel: mean and standard deviation measured on
+training images. They are in the metadata of the weights file, so weights cannot be swapped without
+them. Published autoencoders have them in config.json; in diffusers' convention
+normalised = (raw - shift_factor) scaling_factor, or with statistics for each channel
+normalised = (raw - latents_mean) scaling_factor / latents_std.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor
+
+from pippin.encoders.source import WEIGHTS_FILE, read_config, read_metadata
+from pippin.system.formats import check_versioned_json, parse_json, with_checksum
+from pippin.system.tensors import typed_digest
+from pippin.types import Images, Pixels
+
+
+def to_pixels(images: Images) -> Pixels:
+    """Convert uint8 0..255 to float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_images(pixels: Pixels) -> Images:
+    """Convert floats, clamped to [-1, 1], to rounded uint8 0..255."""
+    levels = (pixels.float().clamp(-1, 1) + 1) * 127.5
+    return levels.round().to(torch.uint8)
+
+
+RECORD_KEY = "pippin.record"
+KIND = "autoencoder"
+"""Key in :data:`pippin.system.formats.FORMATS`."""
+ARCHITECTURE = (
+    *("in_channels", "out_channels", "latent_channels", "block_out_channels", "layers_per_block"),
+    *("down_block_types", "up_block_types", "act_fn", "norm_num_groups"),
+    *("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"),
+)
+"""Settings of AutoencoderKL that change its outputs."""
+
+
+def record_metadata(
+    tensors: Mapping[str, Tensor], statistics: Mapping[str, str], config: Mapping[str, Any]
+) -> dict[str, str]:
+    """Metadata of a weights file.
+
+    Args:
+        tensors: the tensors to write.
+        statistics: metadata of the affine.
+        config: configuration of the network.
+    """
+    values = {
+        "statistics": dict(statistics),
+        "weights": typed_digest(tensors),
+        "architecture": architecture(config),
+    }
+    return {**statistics, RECORD_KEY: json.dumps(with_checksum(KIND, values))}
+
+
+def read_record(metadata: Mapping[str, str], place: Path) -> dict[str, Any]:
+    """Read the record of a weights file; empty if there is none.
+
+    Raises:
+        FormatError: the record has a newer version.
+        ValueError: the record is damaged, or the latent statistics differ from the written ones.
+    """
+    if RECORD_KEY not in metadata:
+        return {}
+    try:
+        values = parse_json(metadata[RECORD_KEY])
+    except ValueError as error:
+        raise ValueError(f"{place} is damaged: its {RECORD_KEY} is not JSON: {error}") from error
+    record = check_versioned_json(values, KIND, place)
+    if not record.get("statistics", {}).items() <= metadata.items():
+        raise ValueError(f"{place} is damaged: its latent statistics are not those written")
+    return record
+
+
+def check_weights(
+    record: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    place: Path,
+) -> None:
+    """Compare a network with its record.
+
+    Raises:
+        ValueError: weights or settings differ from the written ones.
+    """
+    if "weights" in record and record["weights"] != typed_digest(tensors):
+        raise ValueError(f"{place} is damaged: its weights are not those that were written")
+    if record and record.get("architecture") != architecture(config):
+        raise ValueError(
+            f"{place} and the config.json beside it do not belong together: restore the original "
+            "config.json"
+        )
+
+
+def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Architecture settings as JSON values."""
+    return json.loads(json.dumps({name: config[name] for name in ARCHITECTURE}))
+
+
+MEAN_KEY, STD_KEY = "pippin.latents_mean", "pippin.latents_std"
+"""Metadata keys of a safetensors file; the values are JSON lists, one number a channel."""
+
+DEFAULT_FACTOR = 0.18215
+"""diffusers' default ``scaling_factor`` for an older config.json without one."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Shift and scale of each latent channel, in fp32."""
+
+    shift: Float[Tensor, "1 channels 1 1"]
+    scale: Float[Tensor, "1 channels 1 1"]
+
+    @classmethod
+    def from_statistics(
+        cls, mean: Float[Tensor, " channels"], std: Float[Tensor, " channels"]
+    ) -> "Affine":
+        """Affine that gives each channel mean 0 and standard deviation 1.
+
+        Raises:
+            ValueError: a number is not finite, or a standard deviation is not positive.
+        """
+        if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
+            raise ValueError(
+                "latent statistics must be finite and standard deviations positive; got mean "
+                f"{mean.tolist()}, std {std.tolist()}"
+            )
+        return cls(mean.float().view(1, -1, 1, 1), std.float().view(1, -1, 1, 1))
+
+    @classmethod
+    def from_weights(
+        cls, metadata: Mapping[str, str], config: Mapping[str, Any], channels: int
+    ) -> "Affine":
+        """Affine of a weights file.
+
+        Args:
+            metadata: metadata of the safetensors file; takes precedence.
+            config: config.json with diffusers' defaults.
+            channels: number of latent channels.
+
+        Raises:
+            ValueError: neither defines the normalisation, or the channel count differs.
+        """
+        if MEAN_KEY in metadata and STD_KEY in metadata:
+            mean, std = parse_json(metadata[MEAN_KEY]), parse_json(metadata[STD_KEY])
+        else:
+            mean, std = _diffusers_statistics(config, channels)
+        if len(mean) != channels or len(std) != channels:
+            raise ValueError(
+                f"latent statistics of {len(mean)} means and {len(std)} standard deviations do "
+                f"not fit {channels} latent channels"
+            )
+        return cls.from_statistics(torch.tensor(mean), torch.tensor(std))
+
+    def metadata(self) -> dict[str, str]:
+        """Metadata that :meth:`from_weights` restores bit for bit."""
+        return {
+            MEAN_KEY: json.dumps(self.shift.flatten().tolist()),
+            STD_KEY: json.dumps(self.scale.flatten().tolist()),
+        }
+
+
+def read_affine(folder: Path) -> Affine:
+    """Read the affine of an autoencoder's folder, without the weights.
+
+    Raises:
+        FormatError: the folder has a newer version.
+        ValueError: damaged files, or files without a normalisation.
+    """
+    config = {"scaling_factor": DEFAULT_FACTOR} | read_config(folder)
+    try:
+        metadata = read_metadata(folder)
+        channels = int(config["latent_channels"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder}: damaged, or not an AutoencoderKL: {error!r}") from error
+    read_record(metadata, folder / WEIGHTS_FILE)
+    return Affine.from_weights(metadata, config, channels)
+
+
+def _diffusers_statistics(
+    config: Mapping[str, Any], channels: int
+) -> tuple[list[float], list[float]]:
+    """(mean, std) of each channel in diffusers' convention."""
+    factor = config.get("scaling_factor")
+    if factor is None:
+        raise ValueError(
+            "the autoencoder has no latent statistics: neither its safetensors metadata has "
+            f"{MEAN_KEY} and {STD_KEY}, nor its config.json a scaling_factor. Weights need the "
+            "statistics that were measured for them"
+        )
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if (mean is None) != (std is None):
+        raise ValueError("config.json must have latents_mean and latents_std both or neither")
+    if mean is None or std is None:
+        mean, std = [config.get("shift_factor") or 0.0] * channels, [1.0] * channels
+    return list(mean), [value / factor for value in std]

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Caption retrieval of a text model's samples, between a ceiling and a floor.
+
+Caption retrieval: R@k of captions ranked by images.
+
+A ridge regression (Hoerl & Kennard 1970) from image features to caption features is fitted on
+real training images. For each image, all captions of a set are ranked by cosine similarity to the
+predicted caption features. R@k is the share of images whose own caption is among the first k. The
+number depends on the features, the captions and the regression: read it between its value on real
+held-out images (the ceiling) and its value with captions shuffled among the images (the floor).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pippin.evaluation.features.extraction import FeatureExtractor, Features, extract
+from pippin.evaluation.measure import NORMAL_95, Measure, Subject
+from pippin.evaluation.metrics.declared.captions import CAPTION_RECALL
+from pippin.evaluation.runs.protocol import sample_seeds
+from pippin.images.folder import image_batches
+from pippin.rng import permutation
+from pippin.sampling.load import LoadedRun
+from pippin.sampling.sample import draw_into, sample_rows, sampling_protocol
+from pippin.sampling.sample_folder import SHOWN, make_room
+
+RANKS = (1, 5, 10)
+STRENGTHS = tuple(10.0**power for power in range(-4, 5))
+"""Candidate ridge penalties, in units of the mean variance of an image feature."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RidgeMap:
+    """Linear map y ~ (x - image_mean) weight + text_mean, in fp64."""
+
+    weight: Float[Tensor, "image_features text_features"]
+    image_mean: Float[Tensor, " image_features"]
+    text_mean: Float[Tensor, " text_features"]
+    strength: float
+
+    def __call__(
+        self, images: Float[Tensor, "count image_features"]
+    ) -> Float[Tensor, "count text_features"]:
+        """Predicted caption features."""
+        return (images.double() - self.image_mean) @ self.weight + self.text_mean
+
+
+def fit_ridge(
+    images: Float[Tensor, "count image_features"], texts: Float[Tensor, "captions text_features"]
+) -> RidgeMap:
+    """Ridge map with the penalty of the smallest leave-one-out error.
+
+    With X = U S V', the leave-one-out residual of image i is its residual divided by 1 - h_i,
+    where h_i = 1/n + sum_k U_ik^2 s_k^2 / (s_k^2 + penalty) (Golub, Heath & Wahba 1979).
+
+    Raises:
+        ValueError: fewer than 3 images, or not one caption per image.
+    """
+    count = len(images)
+    if count != len(texts) or count < 3:
+        raise ValueError(
+            f"a ridge map needs 3 pairs or more; got {count} images and {len(texts)} captions"
+        )
+    x, y = images.double(), texts.double()
+    image_mean, text_mean = x.mean(dim=0), y.mean(dim=0)
+    x, y = x - image_mean, y - text_mean
+    u, s, vt = torch.linalg.svd(x, full_matrices=False)
+    unit = float((s**2).sum() / x.shape[1])  # mean over features of the sum of squares
+    projected = u.T @ y
+    best = (math.inf, STRENGTHS[0])
+    for strength in STRENGTHS:
+        shrink = s**2 / (s**2 + strength * unit)
+        residual = y - u @ (shrink[:, None] * projected)
+        leverage = 1 / count + (u**2 * shrink).sum(dim=1)
+        error = float((residual / (1 - leverage).clamp(min=1e-9)[:, None]).square().sum())
+        best = min(best, (error, strength))
+    scale = s / (s**2 + best[1] * unit)
+    return RidgeMap(
+        weight=vt.T @ (scale[:, None] * projected),
+        image_mean=image_mean,
+        text_mean=text_mean,
+        strength=best[1],
+    )
+
+
+def caption_ranks(
+    predicted: Float[Tensor, "images features"],
+    texts: Float[Tensor, "captions features"],
+    own: Int[Tensor, " images"],
+) -> Int[Tensor, " images"]:
+    """Number of captions nearer to each image than its own caption; a tie counts as nearer.
+
+    Args:
+        predicted: caption features that the ridge map predicts.
+        texts: features of the distinct captions.
+        own: index of each image's own caption.
+    """
+    cosine = normalize(predicted, dim=-1) @ normalize(texts.double(), dim=-1).T
+    own_cosine = cosine.gather(1, own[:, None])
+    return (cosine >= own_cosine).sum(dim=1) - 1
+
+
+def retrieval_measures(
+    ranks: Int[Tensor, " images"],
+    num_captions: int,
+    *,
+    subject: Subject,
+    shuffled: bool = False,
+    protocol: dict[str, object],
+) -> list[Measure]:
+    """R@k with a Wilson interval over images (Wilson 1927)."""
+    count = len(ranks)
+    measures = []
+    for k in RANKS:
+        if k >= num_captions:
+            continue
+        share = float((ranks < k).double().mean())
+        low, high = wilson(share, count)
+        measures.append(
+            Measure.of(
+                CAPTION_RECALL(at=k, shuffled="shuffled" if shuffled else ""),
+                share,
+                low=low,
+                high=high,
+                interval_over="samples",
+                n=count,
+                subject=subject,
+                protocol=dict(protocol) | {"captions": num_captions},
+            )
+        )
+    return measures
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """95 % Wilson interval of a proportion."""
+    z = NORMAL_95**2 / count
+    centre = (share + z / 2) / (1 + z)
+    half = math.sqrt(share * (1 - share) * z + z * z / 4) / (1 + z)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def unique_captions(captions: Sequence[str]) -> tuple[list[int], Int[Tensor, " captions"]]:
+    """Index of the first occurrence of each distinct caption, and each caption's index among the
+    distinct ones."""
+    index_of = {caption: index for index, caption in enumerate(dict.fromkeys(captions))}
+    first = [captions.index(caption) for caption in index_of]
+    return first, torch.tensor([index_of[caption] for caption in captions])
+
+
+def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
+    """Sample one image for the caption of each held-out image, seed k with caption k.
+
+    Samples of the same protocol that ``place`` holds already are reused. Returns their files.
+    """
+    held_out, sampling = run.parts.held_out_captions, run.recipe.sampling
+    assert held_out is not None
+    seeds = sample_seeds(run.recipe, len(held_out.first))
+    make_room(place, sampling_protocol(run, sampling))
+    draw_into(run, held_out.first, seeds, sampling, place, shown=SHOWN)
+    return [place / row.file for row in sample_rows(run, held_out.first, seeds)]
+
+
+def alignment_measures(
+    run: LoadedRun,
+    extractor: FeatureExtractor,
+    reference: Features,
+    real: Features,
+    place: Path,
+) -> list[Measure]:
+    """Retrieval R@k of held-out captions: for samples, for real images, and for shuffled captions.
+
+    The list is empty where the text encoder has no pooled vector for a caption.
+
+    Args:
+        run: a text model.
+        extractor: image features.
+        reference: features of the training images' clean views, in order.
+        real: features of the held-out images' clean views, in order.
+        place: folder of the samples; see :func:`caption_samples`.
+    """
+    train, held_out = run.parts.captions, run.parts.held_out_captions
+    assert train is not None and held_out is not None
+    train_vectors, held_out_vectors = train.vectors(), held_out.vectors()
+    if train_vectors is None or held_out_vectors is None:
+        return []
+    ridge = fit_ridge(reference.values, train_vectors)
+    first, own = unique_captions(held_out.first)
+    texts = held_out_vectors[torch.tensor(first)]
+    files = caption_samples(run, place)
+    samples = extract(extractor, image_batches(files, run.recipe.evaluation.batch_size))
+    order = permutation(len(own), "subset", run.recipe.evaluation.seed, "shuffled")
+    shared: dict[str, Any] = {
+        **real.protocol(),
+        "ridge_strength": ridge.strength,
+        "captions_of": "held-out pictures",
+        "text": list(run.recipe.text.source),
+    }
+    sample_protocol = shared | sampling_protocol(run, run.recipe.sampling)
+    measures = []
+    subjects: list[tuple[Features, Subject, dict[str, Any]]] = [
+        (samples, "arm", sample_protocol),
+        (real, "real", shared),
+    ]
+    for features, subject, protocol in subjects:
+        predicted = ridge(features.values)
+        for answers, shuffled in ((own, False), (own[order], True)):
+            ranks = caption_ranks(predicted, texts, answers)
+            measures += retrieval_measures(
+                ranks, len(texts), subject=subject, shuffled=shuffled, protocol=protocol
+            )
+    return measures

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control drift and effect; computed by :mod:`pippin.evaluation.metrics.drift`,
+:mod:`pippin.evaluation.probes` and :mod:`pippin.evaluation.metrics.drift`."""
+
+from functools import partial
+from typing import NamedTuple
+
+from pippin.evaluation.metric import Inner, Metric, MetricKind
+from pippin.evaluation.metric_parameters import ControlName
+from pippin.evaluation.metric_registry import ship_metric
+
+DRIFT_UNIT = "efflite0-distance"
+"""Distance of drift in pippin's own features; a measure in another distance states its own."""
+_CONTROL = partial(MetricKind, group="control", part="drift")
+
+
+class _EffectWords(NamedTuple):
+    """Unit and explanation of the effect of one control."""
+
+    unit: str
+    description: str
+
+
+_EFFECTS = {
+    "original_size": _EffectWords(
+        "nat",
+        "How much sharper images become when a larger original size is requested; "
+        "0 = the control has no effect.",
+    ),
+    "crop_corner": _EffectWords(
+        "side",
+        "How far the object moves, in image sides, when another crop is requested; "
+        "0 = the control has no effect.",
+    ),
+    "jpeg_quality": _EffectWords(
+        "nat",
+        "How much less compression changes images that were requested as compressed; "
+        "0 = the control has no effect.",
+    ),
+    "colour_jitter": _EffectWords(
+        "nat",
+        "How much darker images become when darkened colours are requested; "
+        "0 = the control has no effect.",
+    ),
+    "grain": _EffectWords(
+        "levels",
+        "How much grainier images become when grain is requested, in levels of 255; "
+        "0 = the control has no effect.",
+    ),
+    "flip": _EffectWords(
+        "share", "Share of asymmetric images that are mirrored on request; 0 = no effect."
+    ),
+}
+
+
+def _effect(metric: Metric) -> _EffectWords:
+    default = f"The response to {metric.control}; 0 = the control has no effect."
+    return _EFFECTS.get(metric.control, _EffectWords("", default))
+
+
+DRIFT = ship_metric(
+    _CONTROL(
+        name="drift {control}{position}",
+        label="drift ({control}{position})",
+        unit=DRIFT_UNIT,
+        better="lower",
+        description=(
+            "Perceptual distance between two images of one seed and class when only "
+            "{control}{position} changes, after undoing that change itself; 0 = identical."
+        ),
+    )
+)
+EFFECT = ship_metric(
+    _CONTROL(
+        name="effect {control}{position}",
+        label="effect ({control}{position})",
+        unit=lambda metric: _effect(metric).unit,
+        better="neither",
+        target=True,
+        description=lambda metric: _effect(metric).description,
+    )
+)
+EXCESS_DRIFT = ship_metric(
+    _CONTROL(
+        name="excess drift {control}{position}",
+        label="excess drift ({control}{position})",
+        unit=DRIFT_UNIT,
+        better="lower",
+        description=(
+            "How much else changes in an image when only {control}{position} changes, beyond "
+            "what changes in real images; 0 = nothing."
+        ),
+    )
+)
+ASYMMETRIC_IMAGES = ship_metric(
+    _CONTROL(
+        name="asymmetric images {control}{position}",
+        label="asymmetric images ({control}{position})",
+        unit="share",
+        better="neither",
+        parameters={"control": ControlName(examples=("flip",))},
+        description=(
+            "Share of images that differ enough from their mirror image to test mirroring on."
+        ),
+    )
+)
+MATCHED_DRIFT = ship_metric(
+    _CONTROL(
+        name="matched drift {control}",
+        label="matched drift ({control})",
+        unit=DRIFT_UNIT,
+        better="lower",
+        leads=True,
+        needs=("control_scales",),
+        parameters={"control": ControlName(listed_in="scaled_controls")},
+        description=(
+            "Drift when {control} has a set share (default: half) of its effect on real images, "
+            "reached by scaling control guidance: models are compared at equal effect."
+        ),
+    )
+)
+
+
+def _in_lpips(metric: Metric) -> Metric:
+    assert metric.of is not None
+    return metric.of
+
+
+LPIPS = ship_metric(
+    _CONTROL(
+        name="LPIPS {of}",
+        label=lambda metric: f"{_in_lpips(metric).label}, LPIPS",
+        unit="LPIPS",
+        better="lower",
+        needs=("lpips",),
+        parameters={"of": Inner(kinds=(DRIFT, EXCESS_DRIFT))},
+        description=lambda metric: f"{_in_lpips(metric).description} Measured by LPIPS.",
+    )
+)

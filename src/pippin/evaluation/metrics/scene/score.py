@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Agreement of images with their captions, attribute by attribute.
+
+Accuracy: the share of images that show what their caption states, attribute by attribute.
+
+    accuracy ATTRIBUTE            over all kinds of captions that state it
+    accuracy ATTRIBUTE KIND       over the captions of one kind
+    ... shuffled                  with statements shuffled among the images: the floor
+
+The accuracy of autoencoded real images, ``subject="real"``, is the ceiling. Scenes are the sample
+of every interval: a scene with several kinds of captions counts as one image.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import permutations
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from pippin.evaluation.measure import Measure, Subject
+from pippin.evaluation.metrics.alignment import wilson
+from pippin.evaluation.metrics.declared.scene import ACCURACY
+from pippin.evaluation.metrics.scene.reader import DetectedObject, Reading
+
+MIN_DISTANCE = 1 / 6
+"""Smallest difference of centres for a relation to hold, in shares of the image's side: half a
+cell."""
+ATTRIBUTES = ("colour", "shape", "size", "place", "count", "relation", "background")
+OBJECT_ATTRIBUTES = ATTRIBUTES[:4]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatedObject:
+    """Statement about one object; None = not stated."""
+
+    colour: str | None = None
+    shape: str | None = None
+    size: str | None = None
+    place: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """Statement of a caption or a class."""
+
+    objects: tuple[StatedObject, ...]
+    counts: bool = True
+    """True if it states that there are no other objects."""
+    relation: str | None = None
+    """Position of the first object relative to the second: left of, right of, above, below."""
+    background: str | None = None
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Stated attributes, of :data:`ATTRIBUTES`."""
+        names = {name for name in OBJECT_ATTRIBUTES if getattr(self.objects[0], name) is not None}
+        names |= {"count"} if self.counts else set()
+        names |= {n for n in ("relation", "background") if getattr(self, n) is not None}
+        return tuple(name for name in ATTRIBUTES if name in names)
+
+
+def agreement(reading: Reading, statement: Statement) -> dict[str, bool]:
+    """True if the image shows each stated attribute, and ``all`` of them.
+
+    Detected objects are assigned to stated ones so that most attributes agree. An attribute of
+    objects is correct if it is correct for all stated objects. It is wrong if an object is
+    missing, or if the shape is mirrored.
+    """
+    stated = statement.attributes
+    slots: list[DetectedObject | None] = [*reading.objects, *([None] * len(statement.objects))]
+    best: dict[str, bool] = {}
+    best_score = -1.0
+    for assignment in permutations(range(len(slots)), len(statement.objects)):
+        objects = [slots[slot] for slot in assignment]
+        matches = [
+            _matches(detected, stated_object)
+            for detected, stated_object in zip(objects, statement.objects, strict=True)
+        ]
+        correct = {
+            name: all(match[name] for match in matches)
+            for name in stated
+            if name in OBJECT_ATTRIBUTES
+        }
+        if "relation" in stated:
+            correct["relation"] = _holds(statement.relation, objects)
+        # Single matches break ties between assignments with equally many correct attributes.
+        score = sum(correct.values()) + 1e-3 * sum(sum(match.values()) for match in matches)
+        if score > best_score:
+            best, best_score = correct, score
+    if "count" in stated:
+        best["count"] = len(reading.objects) == len(statement.objects)
+    if "background" in stated:
+        best["background"] = reading.background == statement.background
+    ordered = {name: best[name] for name in stated}
+    return ordered | {"all": all(ordered.values())}
+
+
+def _matches(detected: DetectedObject | None, stated_object: StatedObject) -> dict[str, bool]:
+    """True if one object has each attribute stated about it."""
+    stated = {n: v for n in OBJECT_ATTRIBUTES if (v := getattr(stated_object, n)) is not None}
+    if detected is None:
+        return dict.fromkeys(stated, False)
+    matches = {name: getattr(detected, name) == value for name, value in stated.items()}
+    if "shape" in matches:
+        matches["shape"] &= not detected.mirrored
+    return matches
+
+
+def _holds(relation: str | None, objects: Sequence[DetectedObject | None]) -> bool:
+    first, second = objects[0], objects[1]
+    if first is None or second is None:
+        return False
+    right, down = (b - a for a, b in zip(first.centre, second.centre, strict=True))
+    ahead = {"left of": right, "right of": -right, "above": down, "below": -down}
+    return ahead[str(relation)] > MIN_DISTANCE
+
+
+ALL = "all"
+"""All stated attributes together."""
+
+
+def accuracy_measures(
+    readings: Mapping[str, Sequence[Reading]],
+    statements: Mapping[str, Sequence[Statement]],
+    *,
+    subject: Subject,
+    order: Int[Tensor, " scenes"] | None = None,
+    protocol: Mapping[str, Any],
+) -> list[Measure]:
+    """Accuracies of images, each with Wilson's interval over scenes.
+
+    Args:
+        readings: kind of caption -> the reading of one image per scene.
+        statements: kind of caption -> statement of each scene; the same scenes for all kinds.
+        subject: whose images they are.
+        order: permutation of the statements, for the floor; by kind, only ``all`` is then
+            measured.
+        protocol: protocol of the images.
+    """
+    agreements = {
+        kind: [
+            agreement(reading, statements[kind][index])
+            for reading, index in zip(
+                kind_readings, _order(order, len(kind_readings)), strict=True
+            )
+        ]
+        for kind, kind_readings in readings.items()
+    }
+    pooled = partial(_pooled, subject=subject, shuffled=order is not None, protocol=dict(protocol))
+    measures = [
+        pooled(name, list(agreements.values()))
+        for name in (*ATTRIBUTES, ALL)
+        if any(
+            name in agreed for kind_agreements in agreements.values() for agreed in kind_agreements
+        )
+    ]
+    if len(agreements) > 1:
+        for kind, kind_agreements in agreements.items():
+            stated = [
+                n for n in (*ATTRIBUTES, ALL) if any(n in agreed for agreed in kind_agreements)
+            ]
+            for name in stated if order is None else [ALL]:
+                measures.append(pooled(name, [kind_agreements], kind=kind))
+    return measures
+
+
+def _order(order: Int[Tensor, " scenes"] | None, count: int) -> Sequence[int]:
+    return range(count) if order is None else order.tolist()
+
+
+def _pooled(
+    name: str,
+    agreements: Sequence[Sequence[Mapping[str, bool]]],
+    *,
+    subject: Subject,
+    shuffled: bool,
+    protocol: dict[str, Any],
+    kind: str | None = None,
+) -> Measure:
+    """Mean over scenes of the share of caption kinds for which an attribute is correct."""
+    values = []
+    for scene_agreements in zip(*agreements, strict=True):
+        hits = [agreed[name] for agreed in scene_agreements if name in agreed]
+        if hits:
+            values.append(sum(hits) / len(hits))
+    share = float(torch.tensor(values, dtype=torch.float64).mean())
+    low, high = wilson(share, len(values))
+    return Measure.of(
+        ACCURACY(attribute=name, captions=kind or "", shuffled="shuffled" if shuffled else ""),
+        share,
+        low=low,
+        high=high,
+        interval_over="samples",
+        n=len(values),
+        subject=subject,
+        protocol=protocol,
+    )

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Best semantic scale of a model: searched on half of the reference, reported on the other half.
+
+Guidance scale of the smallest distance, interpolated between the evaluated scales.
+
+The best of a few evaluated scales is only as precise as their spacing. A parabola fitted to the
+distances at all of them has its vertex anywhere between them, and resampling the images gives an
+interval. A rule for scales (lambda' = 1 + s (lambda - 1), Berrada et al. 2024) can be tested on
+this estimate.
+
+The best scale differs from model to model, so a comparison at one scale favours the model that it
+happens to fit. The search has its own samples (their seeds begin at :data:`SEARCH_SEEDS`) and its
+own half of the reference. The measures at the best scale, and at scale 1 beside it, use other
+seeds and the other half.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from pippin.config import fingerprint
+from pippin.evaluation.distances import compare, kernel_jackknife, kernel_measure
+from pippin.evaluation.features.extraction import FeatureExtractor, Features, extract
+from pippin.evaluation.measure import RESAMPLES, Jackknife, Measure, percentile_interval
+from pippin.evaluation.metric import MetricKind
+from pippin.evaluation.metrics.declared.best_setting import (
+    AT_BEST_SCALE,
+    AT_SCALE_ONE,
+    BEST_SCALE,
+    FITTED_GUIDANCE,
+    FITTED_SCALE,
+    SEARCH_AT_SCALE,
+)
+from pippin.evaluation.metrics.declared.distances import REPORTED_AT_BEST
+from pippin.evaluation.runs.protocol import sample_seeds
+from pippin.recipes.recipe import Recipe
+from pippin.rng import generator, permutation
+from pippin.sampling.config import SamplingConfig
+from pippin.sampling.load import LoadedRun
+from pippin.sampling.sample import draw, sampling_protocol
+from pippin.types import Images, Prompt
+
+MIN_SCALES = 5
+"""Smallest number of scales of a fit."""
+
+
+def fitted_scale(
+    scales: Sequence[float], distances: Sequence[Jackknife], *, seed: int
+) -> tuple[float, float, float] | None:
+    """Vertex of the least-squares parabola, and its 95 % interval over samples.
+
+    The interval is a bootstrap over images, the same images at every scale, of their jackknife
+    pseudo-values n T - (n - 1) T_i, whose mean is the statistic up to a term of order 1/n. (A
+    bootstrap of the images themselves would count a repeated image as its own neighbour.) A
+    resample whose parabola opens downward, or whose vertex lies outside the scales, counts as the
+    end of the scales towards which its distances fall.
+
+    Args:
+        scales: distinct, five or more.
+        distances: one per scale, over the same images in the same order.
+        seed: seed of the bootstrap.
+
+    Returns:
+        (value, low, high); None if the distances have no minimum inside the scales.
+
+    Raises:
+        ValueError: fewer than five scales, or samples that do not pair up.
+    """
+    counts = {len(jackknife.leave_one_out) for jackknife in distances}
+    if len(scales) < MIN_SCALES or len(scales) != len(distances) or len(counts) != 1:
+        raise ValueError(
+            f"a fit needs the distances at {MIN_SCALES} scales or more over equally many images; "
+            f"got {len(scales)} scales and {len(distances)} distances over {sorted(counts)} images"
+        )
+    scale_values = torch.tensor(scales, dtype=torch.float64)
+    values = torch.tensor([jackknife.value for jackknife in distances], dtype=torch.float64)
+    leave_one_out = torch.stack(
+        [jackknife.leave_one_out.double() for jackknife in distances], 1
+    )  # (images, scales)
+    n = len(leave_one_out)
+    pseudo = n * values - (n - 1) * leave_one_out
+    resampling = generator("subset", seed, "bootstrap", "fitted scale")
+    resampled = torch.stack(
+        [
+            pseudo[torch.randint(n, (n,), generator=resampling)].mean(0) - pseudo.mean(0) + values
+            for _ in range(RESAMPLES)
+        ]
+    )
+    value = float(_vertices(scale_values, values[None]))
+    if not scale_values.min() < value < scale_values.max():
+        return None
+    low, high = percentile_interval(_vertices(scale_values, resampled))
+    return value, low, high
+
+
+def _vertices(
+    scales: Float64[Tensor, " scales"], distances: Float64[Tensor, "curves scales"]
+) -> Float64[Tensor, " curves"]:
+    """Scale of the minimum of each curve's parabola between the first and the last scale."""
+    middle_scale = scales.mean()
+    x = scales - middle_scale
+    terms = torch.stack([torch.ones_like(x), x, x.square()], 1)
+    _, slope, bend = (torch.linalg.pinv(terms) @ distances.T).unbind()  # each (curves,)
+    ends = torch.where(slope < 0, x.max(), x.min())
+    vertex = torch.where(bend > 0, -slope / (2 * bend), ends)
+    return middle_scale + vertex.clamp(x.min(), x.max())
+
+
+SEARCH_SEEDS = 1_000_000
+SIDE = 64
+"""Pixels; the usual side of the embedded images."""
+CHOSEN = ("sampling.guidance.semantic_scale", "sampling.evaluations_per_image")
+"""Protocol entries that follow from the selected scale. They are recorded as ``chosen.ENTRY``;
+results that differ in these entries can still be compared."""
+
+
+def best_scale_measures(
+    run: LoadedRun, prompts: list[Prompt], extractor: FeatureExtractor, reference: Features
+) -> list[Measure]:
+    """Search the best semantic scale, and report quality at this scale and at 1.
+
+    The measures are ``best semantic scale``; KID of the search at every scale; and quality at the
+    best scale and at 1. From five scales on, where KID has a minimum inside them, there are also
+    ``fitted semantic scale`` and ``fitted guidance per 64 px``: the vertex of a parabola through
+    the KIDs of the search.
+
+    Images are sampled in batches and not kept; an interrupted search starts over.
+
+    Args:
+        run: its ``evaluation.scales`` and ``scale_samples`` define the search.
+        prompts: of the reported samples; the search uses the first of them.
+        extractor, reference: as for the distances of :func:`pippin.evaluation.distances.compare`.
+    """
+    config = run.recipe.evaluation
+    order = permutation(len(reference), "subset", config.seed, "halves")
+    search_half, report_half = (feature_subset(reference, rows) for rows in order.tensor_split(2))
+    searched = prompts[: config.scale_samples]
+    seeds = sample_seeds(run.recipe, len(searched), SEARCH_SEEDS)
+    search: list[Measure] = []
+    kids: dict[float, Jackknife] = {}
+    for scale in config.scales:
+        sampling = at_scale(run.recipe.sampling, scale)
+        features = extract(extractor, sample_batches(run, searched, seeds, sampling))
+        kids[scale] = kernel_jackknife(features, search_half)
+        kid = kernel_measure(features, search_half, kids[scale])
+        protocol = kid.protocol | sampling_protocol(run, sampling)
+        metric = SEARCH_AT_SCALE(of=kid.metric, at=scale)
+        search.append(replace(kid, name=metric.name, protocol=protocol))
+    best = min(kids, key=lambda scale: kids[scale].value)
+    settings = {"scales": list(config.scales), "scale_samples": len(searched)}
+    at_best = _quality(run, prompts, best, extractor, report_half)
+    at_one = at_best if best == 1 else _quality(run, prompts, 1.0, extractor, report_half)
+    return [
+        _chosen(best, search[0], settings),
+        *_fitted(kids, search[0], run.recipe, settings),
+        *search,
+        *(_named(m, AT_BEST_SCALE, _rename_chosen(m.protocol) | settings) for m in at_best),
+        *(_named(m, AT_SCALE_ONE, m.protocol | settings) for m in at_one),
+    ]
+
+
+def at_scale(sampling: SamplingConfig, scale: float) -> SamplingConfig:
+    """The sampling at another semantic scale; without the negative prompt at scale 1."""
+    guidance = replace(sampling.guidance, semantic_scale=scale)
+    negative = sampling.negative_prompt if scale != 1 else None
+    return replace(sampling, guidance=guidance, negative_prompt=negative)
+
+
+def sample_batches(
+    run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int], sampling: SamplingConfig
+) -> Iterator[Images]:
+    """Samples, one batch in memory at a time."""
+    for start in range(0, len(prompts), sampling.batch_size):
+        rows = slice(start, start + sampling.batch_size)
+        yield draw(run, prompts[rows], seeds[rows], sampling)
+
+
+def _quality(
+    run: LoadedRun,
+    prompts: list[Prompt],
+    scale: float,
+    extractor: FeatureExtractor,
+    reference: Features,
+) -> list[Measure]:
+    sampling = at_scale(run.recipe.sampling, scale)
+    images = sample_batches(run, prompts, sample_seeds(run.recipe, len(prompts)), sampling)
+    protocol = sampling_protocol(run, sampling)
+    return [
+        replace(measure, protocol=measure.protocol | protocol)
+        for measure in compare(extract(extractor, images), reference, run.recipe.evaluation)
+        if measure.metric.kind in REPORTED_AT_BEST
+    ]
+
+
+def _chosen(best: float, search: Measure, settings: dict[str, Any]) -> Measure:
+    """The selected scale, as a measure."""
+    protocol = {name: value for name, value in search.protocol.items() if name not in CHOSEN}
+    return Measure.of(BEST_SCALE(), best, n=search.n, protocol=protocol | settings)
+
+
+def _fitted(
+    kids: dict[float, Jackknife], search: Measure, recipe: Recipe, settings: dict[str, Any]
+) -> list[Measure]:
+    """The vertex, and its distance above 1 for every 64 pixels of the resolution: under the rule
+    of :func:`pippin.sampling.guidance.scale_at_resolution` the latter is the same everywhere."""
+    seed = recipe.evaluation.seed
+    if len(kids) < MIN_SCALES:
+        return []
+    vertex = fitted_scale(tuple(kids), tuple(kids.values()), seed=seed)
+    if vertex is None:
+        return []
+    chosen = _chosen(0.0, search, settings | {"seed": seed})
+    # The reference follows from the data's resolution, which the protocol holds already: scales,
+    # unlike distances, are compared between resolutions.
+    del chosen.protocol["reference_hash"]
+    per_side = [(value - 1) * SIDE / recipe.data.resolution for value in vertex]
+    fits = {FITTED_SCALE: vertex, FITTED_GUIDANCE: per_side}
+    return [
+        replace(chosen, name=kind.name, value=value, low=low, high=high, interval_over="samples")
+        for kind, (value, low, high) in fits.items()
+    ]
+
+
+def _rename_chosen(protocol: dict[str, Any]) -> dict[str, Any]:
+    """Record the entries that follow from the scale as ``chosen.ENTRY``."""
+    return {f"chosen.{n}" if n in CHOSEN else n: value for n, value in protocol.items()}
+
+
+def _named(measure: Measure, place: MetricKind, protocol: dict[str, Any]) -> Measure:
+    return replace(measure, name=place(of=measure.metric).name, protocol=protocol)
+
+
+def feature_subset(features: Features, rows: Tensor) -> Features:
+    """Some rows of a reference, in order, with a hash of their own."""
+    rows = rows.sort().values
+    name = fingerprint({"of": features.image_hash, "rows": rows.tolist()})
+    return features.subset(rows, name)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures from denoising held-out images: the loss, and the control profile."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from pippin.data.moments import EncodedViews, MomentBatch
+from pippin.data.views.views import square_size
+from pippin.evaluation.measure import Measure, Subject
+from pippin.evaluation.metrics.control_profile import (
+    FieldErrors,
+    changed_rows,
+    profile_measures,
+    wrong_values,
+)
+from pippin.evaluation.metrics.denoising import denoising_errors, denoising_loss, noise_levels
+from pippin.evaluation.runs.protocol import noise_seed
+from pippin.model import LatentDenoiser
+from pippin.objective import Predict
+from pippin.runs.components import Parts
+from pippin.types import Conditions, ControlBatch
+
+
+class HeldOut:
+    """View 0 of every held-out image, always square: posterior mean, label and control."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        source = parts.held_out_source
+        views = EncodedViews(
+            source, parts.autoencoder, device=parts.device, size=square_size(source)
+        )
+        rows = torch.arange(len(source))
+        self.batch: MomentBatch = views.fetch(rows, torch.zeros_like(rows))
+        mean = self.batch.moments.mean.to(parts.device)
+        self.latents = parts.autoencoder.normalise(mean)
+
+    def losses(self, model: LatentDenoiser, subject: Subject = "arm") -> list[Measure]:
+        """All measures of :func:`denoising_loss`, with all conditions.
+
+        Their protocols record ``evaluation.seed`` instead of the seed derived from the training
+        seed, so that runs of several training seeds can be compared.
+        """
+        recipe = self.parts.recipe
+        measures = denoising_loss(
+            partial(self._predict_for, model, self.batch.control),
+            self.latents,
+            self.parts.schedule,
+            recipe.diffusion.prediction,
+            recipe.evaluation.loss_log_snrs,
+            seed=noise_seed(recipe),
+            batch_size=recipe.evaluation.batch_size,
+            subject=subject,
+        )
+        shared = {"seed": recipe.evaluation.seed}
+        return [replace(measure, protocol=measure.protocol | shared) for measure in measures]
+
+    def control_profile(self, model: LatentDenoiser, fields: Sequence[str]) -> list[Measure]:
+        """All measures of :func:`pippin.evaluation.metrics.control_profile.profile_measures`,
+        field by field, with all semantic conditions."""
+        recipe, schedule = self.parts.recipe, self.parts.schedule
+        config, right = recipe.evaluation, self.batch.control
+        levels = noise_levels(schedule, config.profile_log_snrs)
+
+        def x0_errors(control: ControlBatch) -> Tensor:
+            _, values = denoising_errors(
+                partial(self._predict_for, model, control),
+                self.latents,
+                schedule,
+                recipe.diffusion.prediction,
+                levels,
+                seed=noise_seed(recipe),
+                batch_size=config.batch_size,
+            )
+            return values
+
+        right_errors = x0_errors(right)
+        measures = []
+        for field in fields:
+            wrong = wrong_values(right, field)
+            field_errors = FieldErrors(
+                field=field,
+                right=right_errors,
+                wrong=x0_errors(wrong),
+                changed=changed_rows(right, wrong, field),
+            )
+            measures += profile_measures(field_errors, levels, seed=config.seed, protocol={})
+        return measures
+
+    def _predict_for(self, model: LatentDenoiser, control: ControlBatch, rows: Tensor) -> Predict:
+        """The model's prediction for some rows, with their conditions and given control values."""
+        text = None
+        if self.parts.held_out_captions is not None:
+            text = self.parts.held_out_captions.measured(rows.cpu())
+        conditions = Conditions(
+            label=self.batch.label[rows],
+            text=text,
+            control={name: value[rows] for name, value in control.items()},
+        )
+        prepared = model.prepare(conditions)
+        return lambda x_t, t: model(x_t, t, prepared)

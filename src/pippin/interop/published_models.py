@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published weights as pippin models, with the calling convention of the published classes."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pippin.conditioning.conditioner import Prepared, keep_all
+from pippin.denoisers.config import TransformerConfig
+from pippin.denoisers.dit.published import dit_table, read_dit
+from pippin.denoisers.mdtv2.published import mdtv2_table, read_mdtv2
+from pippin.denoisers.mmdit.published import mmdit_table, read_mmdit_sd3
+from pippin.denoisers.pixart.config import PixArtConfig
+from pippin.denoisers.pixart.published import pixart_table, read_pixart, read_pixart_ms
+from pippin.denoisers.unet.published import read_ldm_unet, unet_table
+from pippin.denoisers.weights.arguments import Arguments, ModelSpec
+from pippin.interop.load_model import LoadedModel, Table, load_model
+from pippin.nn.positions import sincos_2d
+from pippin.sampling.guidance import power_cosine
+from pippin.types import Conditions, Masking, Prediction, TextFeatures
+
+SOURCES: dict[str, Callable[[Arguments], ModelSpec]] = {
+    "dit": read_dit,
+    "mdtv2": read_mdtv2,
+    "pixart": read_pixart,
+    "pixart_ms": read_pixart_ms,
+    "mmdit_sd3": read_mmdit_sd3,
+    "ldm_unet": read_ldm_unet,
+}
+
+
+def configure(source: str, settings: Mapping[str, Any]) -> ModelSpec:
+    """Pippin's description of a published model.
+
+    Raises:
+        ValueError: an unknown source or argument, or an unsupported value; it is named.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"no source {source!r}; there are: {', '.join(SOURCES)}")
+    arguments = Arguments(source, settings)
+    spec = SOURCES[source](arguments)
+    arguments.check_all_used()
+    return spec
+
+
+TABLES: dict[str, Table] = {
+    "dit": dit_table,
+    "mdtv2": mdtv2_table,
+    "pixart": pixart_table,
+    "pixart_ms": pixart_table,
+    "mmdit_sd3": mmdit_table,
+    "ldm_unet": unet_table,
+}
+ANCHOR_TENSORS = dict.fromkeys(TABLES, ("x_embedder.proj.weight", "final_layer.linear.weight")) | {
+    "ldm_unet": ("input_blocks.0.0.weight", "out.2.weight")
+}
+"""Names of the first and the last layer, which locate the network in a checkpoint."""
+ZERO_FILLED = {
+    "mmdit_sd3": ("conditioner.text_tokens.null", "conditioner.text_vector.null"),
+    "ldm_unet": ("conditioner.text_tokens.null",),
+}
+"""Tensors that the published class leaves to its caller: the null caption."""
+NULL_CLASS = "conditioner.label_vector.weight, its null row"
+WITH_POSITIONS = ("dit", "mdtv2", "pixart")
+"""Sources whose weights contain ``pos_embed``, with one position per patch of the latent side that
+they were built for. The published class of pixart_ms does not read its own, which may be of
+another side."""
+
+
+def load_reference(
+    source: str, state_dict: Mapping[str, Tensor], **constructor_arguments: Any
+) -> "Reference":
+    """Load a published model's weights into a pippin model.
+
+    Args:
+        source: dit, mdtv2, pixart, pixart_ms, mmdit_sd3 or ldm_unet.
+        state_dict: tensors under the published names.
+        constructor_arguments: arguments of the published class; others have its defaults.
+
+    Raises:
+        ValueError: an unknown source or argument, an unsupported value, or weights that do not
+            fit; the message names it.
+    """
+    spec = configure(source, constructor_arguments)
+    _check_side(stored_side(source, state_dict, spec), spec)
+    state, null_class = _with_null_class(state_dict, spec)
+    may_lack = ZERO_FILLED.get(source, ())
+    loaded = load_model(source, spec, TABLES[source], state, may_lack=may_lack)
+    if source in ("dit", "pixart") and "pos_embed" in state:
+        _check_positions(state["pos_embed"], spec)
+    zero_filled = (*loaded.zero_filled, *null_class)
+    return Reference(**vars(replace(loaded, zero_filled=zero_filled)))
+
+
+def stored_side(source: str, state_dict: Mapping[str, Tensor], spec: ModelSpec) -> int | None:
+    """Published ``input_size`` that the weights were built for; None if unknown."""
+    if source not in WITH_POSITIONS or "pos_embed" not in state_dict:
+        return None
+    assert isinstance(spec.denoiser, TransformerConfig)
+    return _patches_a_side(state_dict["pos_embed"]) * spec.denoiser.patch_size
+
+
+class Reference(LoadedModel):
+    """Converted model with the published calling convention."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor | None = None,
+        *,
+        timestep: Tensor | None = None,
+        timesteps: Tensor | None = None,
+        y: Tensor | None = None,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        img_hw: Tensor | None = None,
+        aspect_ratio: Tensor | None = None,
+        enable_mask: bool = False,
+        mask_noise: Tensor | None = None,
+        mask_ratio_draw: Tensor | float | None = None,
+    ) -> Tensor:
+        """Output of the published ``forward``, including learned variance channels.
+
+        Args:
+            x: (N, C, H, W).
+            t, timestep, timesteps: (N,), under the name of the published class.
+            y: class ids (dit, mdtv2; the null class is num_classes), caption features (pixart) or
+                the pooled vector (mmdit_sd3).
+            context: tokens (mmdit_sd3, ldm_unet).
+            mask: mask of caption tokens (pixart), non-zero for tokens that are attended to.
+            img_hw, aspect_ratio: image shape (pixart_ms).
+            enable_mask, mask_noise, mask_ratio_draw: MDT's masked pass and its random numbers.
+
+        Raises:
+            ValueError: an input that the model needs is missing.
+        """
+        time = next((v for v in (t, timestep, timesteps) if v is not None), None)
+        if time is None:
+            raise ValueError("the times are missing; give them as t, timestep or timesteps")
+        times = torch.as_tensor(time).float().expand(len(x))
+        prepared = self._prepare(len(x), y, context, mask, img_hw, aspect_ratio)
+        if not enable_mask:
+            return _concatenated(self.model(x, times, prepared))
+        if mask_noise is None or mask_ratio_draw is None:
+            raise ValueError("enable_mask=True needs mask_noise and mask_ratio_draw")
+        masking = Masking(order=mask_noise, ratio=float(mask_ratio_draw))
+        prediction = self.model(x, times, prepared, masking)
+        assert prediction.aux is not None
+        return _concatenated(prediction.aux)
+
+    def guided(self, x: Tensor, t: Tensor, y: Tensor, cfg_scale: Tensor | float) -> Tensor:
+        """Published guided call: halves of the batch are conditional and unconditional.
+
+        The first half of ``x`` is used for both. Only the first three channels are guided; MDT's
+        scale grows with time from 1 (Gao et al. 2023, power-cosine with exponent 4).
+
+        Raises:
+            ValueError: a source whose published class has no such call.
+        """
+        if self.source not in ("dit", "mdtv2"):
+            raise ValueError(f"{self.source} has no guided call; dit and mdtv2 have one")
+        half = x[: len(x) // 2]
+        out = self(torch.cat([half, half]), t, y=y)
+        scale = torch.as_tensor(cfg_scale, dtype=out.dtype, device=out.device)
+        if self.source == "mdtv2":
+            grown = power_cosine(scale, torch.as_tensor(t)[: len(half)], power=4)
+            scale = grown.to(out)[:, None, None, None]
+        kept, rest = out[:, :3], out[:, 3:]
+        conditional, unconditional = kept.chunk(2)
+        mixed = unconditional + scale * (conditional - unconditional)
+        return torch.cat([torch.cat([mixed, mixed]), rest], dim=1)
+
+    def _prepare(
+        self,
+        batch: int,
+        y: Tensor | None,
+        context: Tensor | None,
+        mask: Tensor | None,
+        img_hw: Tensor | None,
+        aspect_ratio: Tensor | None,
+    ) -> Prepared:
+        """Conditions from the published inputs."""
+        keep = keep_all(batch)
+        if self.source in ("dit", "mdtv2"):
+            label = torch.as_tensor(_required("y", y)).cpu()
+            keep.semantic.copy_(label != self.spec.num_classes)
+            label = label.where(keep.semantic, torch.zeros_like(label))
+            return self.model.prepare(Conditions(label=label, control={}), keep)
+        if self.source in ("pixart", "pixart_ms"):
+            tokens = _required("y", y).squeeze(1)
+            flags = None if mask is None else mask.reshape(batch, -1) != 0
+            text = TextFeatures(tokens=tokens, mask=flags)
+        else:
+            tokens = _required("context", context)
+            pooled = _required("y", y) if self.source == "mmdit_sd3" else None
+            text = TextFeatures(tokens=tokens, pooled=pooled)
+        control = {}
+        if self.source == "pixart_ms":
+            ratio = _required("aspect_ratio", aspect_ratio).reshape(-1, 1)
+            control = {
+                "original_size": _required("img_hw", img_hw),
+                "crop_size": torch.cat([ratio, torch.ones_like(ratio)], dim=1),
+            }
+        return self.model.prepare(Conditions(text=text, control=control), keep)
+
+
+def _required(name: str, value: Tensor | None) -> Tensor:
+    if value is None:
+        raise ValueError(f"this model needs the input {name}")
+    return value
+
+
+def _concatenated(prediction: Prediction) -> Tensor:
+    parts = [prediction.mean, prediction.variance]
+    return torch.cat([part for part in parts if part is not None], dim=1)
+
+
+def _with_null_class(
+    state: Mapping[str, Tensor], spec: ModelSpec
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Class table with a null row; a table trained without label dropout gets a row of zeros."""
+    tensors, name = dict(state), "y_embedder.embedding_table.weight"
+    if name not in tensors or len(tensors[name]) != spec.num_classes:
+        return tensors, ()
+    tensors[name] = torch.cat([tensors[name], torch.zeros_like(tensors[name][:1])])
+    return tensors, (NULL_CLASS,)
+
+
+def _patches_a_side(positions: Tensor) -> int:
+    return math.isqrt(positions.shape[-2])
+
+
+def _check_side(stored: int | None, spec: ModelSpec) -> None:
+    """Refuse weights of another latent side than in the arguments: they would be trained and
+    sampled at a resolution that they were not trained for."""
+    if stored not in (None, spec.latent_side):
+        raise ValueError(
+            f"pos_embed is for latents of {stored} x {stored}, and input_size "
+            f"is {spec.latent_side}: give input_size={stored}"
+        )
+
+
+def _check_positions(stored: Tensor, spec: ModelSpec) -> None:
+    """Refuse weights whose fixed position table differs from the computed one."""
+    side = _patches_a_side(stored)
+    denoiser = spec.denoiser
+    step, hint = 1.0, ""
+    if isinstance(denoiser, PixArtConfig):
+        step = (denoiser.base_grid or side) / side / denoiser.interpolation
+        hint = f" at lewei_scale={denoiser.interpolation:g}"
+    table = sincos_2d(side, side, stored.shape[-1], row_step=step, column_step=step)
+    stored_table = stored.reshape(table.shape).float().cpu()
+    if not torch.allclose(stored_table, table, atol=_rounding(stored)):
+        raise ValueError(
+            f"pos_embed is not the sine-cosine table of its grid{hint}, which pippin computes: "
+            "these weights are not supported"
+        )
+
+
+def _rounding(stored: Tensor) -> float:
+    """Largest rounding error of numbers up to 1 in the stored type, which remains after a cast to
+    a wider type."""
+    values = stored.float()
+    for dtype in (torch.float8_e5m2, torch.float8_e4m3fn, torch.bfloat16, torch.float16):
+        if torch.equal(values.to(dtype).float(), values):
+            return torch.finfo(dtype).eps / 2
+    return 1e-4

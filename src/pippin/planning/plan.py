@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training plan of a recipe: FLOPs, memory, hours, disk. It is computed on the meta device and
+needs no images, no weights and no accelerator. docs/reference/plans.md has the formulas."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
+from pippin.model import LatentDenoiser
+from pippin.planning.devices import Cluster
+from pippin.planning.memory import (
+    Activations,
+    States,
+    activations,
+    latent_bytes,
+    num_classes_of,
+    num_training_images,
+    text_bytes,
+    training_states,
+)
+from pippin.planning.placement import (
+    CheckpointingPlan,
+    Layout,
+    ModelFootprint,
+    Placement,
+    estimate_placement,
+)
+from pippin.recipes.checks import check_recipe
+from pippin.recipes.recipe import Recipe, Shape, latent_shape_of
+from pippin.training.blocks import checkpoint_blocks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Estimated cost of training a recipe."""
+
+    cluster: Cluster
+    latent_shape: Shape
+    num_classes: int
+    parameters: int
+    batch_size: int
+    """Global."""
+    local_batch: int
+    """Images of a step on each device."""
+    micro_batch: int
+    """Images of the local batch that are computed at once."""
+    steps: int
+    precision: str
+    forward_flops: int
+    """FLOPs of one image; a multiply-accumulate counts as two."""
+    training_flops: int
+    """FLOPs of one image, forward and backward, without recomputation."""
+    step_flops: int
+    """FLOPs of the global batch, without the optimizer."""
+    optimizer_flops: int
+    """FLOPs of a step on each device: Muon's matrix products."""
+    placements: tuple[Placement, ...]
+    checkpoint_bytes: int
+    """Size of one checkpoint."""
+    checkpoints_bytes: int
+    """Size of the checkpoints that are kept, and of the one being written."""
+    images: int | None
+    """Number of images; None = unknown."""
+    latent_bytes: int
+    """Size of the latent cache for one image."""
+    text_bytes: int
+    """Size of the caption cache for one image."""
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """Size of both caches; None where the number of images is unknown."""
+        if self.images is None:
+            return None
+        return self.images * (self.latent_bytes + self.text_bytes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; bytes, FLOPs, hours."""
+        placements = [asdict(p) | {"memory": p.memory} for p in self.placements]
+        return asdict(self) | {"placements": placements, "cache_bytes": self.cache_bytes}
+
+
+def plan(
+    recipe: Recipe,
+    cluster: Cluster | None = None,
+    *,
+    latent_shape: Shape | None = None,
+    num_classes: int | None = None,
+    images: int | None = None,
+) -> Plan:
+    """Estimate the cost of training a recipe.
+
+    Args:
+        recipe: the recipe to train.
+        cluster: devices; None = eight H100.
+        latent_shape: (channels, height, width); None = by the autoencoder's name, see
+            :func:`pippin.recipes.recipe.factor_and_channels`.
+        num_classes: None = see :func:`pippin.planning.memory.num_classes_of`.
+        images: number of training images; None = see
+            :func:`pippin.planning.memory.num_training_images`.
+
+    Raises:
+        ConfigError: as training does before it opens data and weights: settings that do not fit
+            each other, and a batch that the devices do not divide.
+        ValueError: a resolution that the autoencoder's factor does not divide.
+    """
+    check_recipe(recipe)
+    cluster, train = cluster or Cluster(), recipe.train
+    local = train.local_batch(cluster.devices)
+    shape = latent_shape or latent_shape_of(recipe)
+    classes = num_classes or num_classes_of(recipe)
+    model = meta_model(recipe.conditioning, recipe.denoiser, classes, shape[0])
+    states = training_states(model, train)
+    options = [
+        _checkpointing_plan(recipe, shape, every)
+        for every in (0, train.gradient_checkpointing or 1)
+    ]
+    footprint = _footprint(model, states, options[0].activations)
+    training = options[0].flops
+    layouts: tuple[Layout, ...] = ("DDP", "FSDP") if cluster.devices > 1 else ("one device",)
+    return Plan(
+        cluster=cluster,
+        latent_shape=shape,
+        num_classes=classes,
+        parameters=sum(p.numel() for p in model.parameters()),
+        batch_size=train.batch_size,
+        local_batch=local,
+        micro_batch=train.micro_batch(local),
+        steps=math.ceil(train.images / train.batch_size),
+        precision=train.precision,
+        forward_flops=denoiser_flops(model, shape),
+        training_flops=training,
+        step_flops=training * train.batch_size,
+        optimizer_flops=states.optimizer_flops,
+        placements=tuple(
+            estimate_placement(train, cluster, footprint, layout, option)
+            for layout in layouts
+            for option in options
+        ),
+        checkpoint_bytes=states.checkpoint,
+        checkpoints_bytes=(train.keep_checkpoints + 1) * states.checkpoint,
+        images=images if images is not None else num_training_images(recipe),
+        latent_bytes=latent_bytes(recipe, shape),
+        text_bytes=text_bytes(recipe),
+    )
+
+
+def _checkpointing_plan(recipe: Recipe, shape: Shape, every: int) -> CheckpointingPlan:
+    conditioning, denoiser = recipe.conditioning, recipe.denoiser
+    precision = recipe.train.precision
+    saved = activations(conditioning, denoiser, shape, precision=precision, every=every)
+    model = meta_model(conditioning, denoiser, 1, shape[0])
+    checkpoint_blocks(model.denoiser.blocks, every)
+    return CheckpointingPlan(every, saved, denoiser_flops(model, shape, backward=True))
+
+
+def _footprint(model: LatentDenoiser, states: States, full: Activations) -> ModelFootprint:
+    blocks = [sum(p.numel() for p in block.parameters()) for block in model.denoiser.blocks]
+    outside = sum(p.numel() for p in model.parameters()) - sum(blocks)
+    return ModelFootprint(states, full, max(blocks), outside)

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Consistency checks of a recipe before anything is trained."""
+
+from dataclasses import replace
+
+from pippin.config import ConfigError, check_record
+from pippin.data.config import ImagesConfig, NoDataConfig, ShapesConfig
+from pippin.data.views.buckets import size_name
+from pippin.denoisers.config import DenoiserConfig
+from pippin.denoisers.mdtv2.config import MDTv2Config
+from pippin.denoisers.mmdit.config import MMDiTConfig
+from pippin.diffusion.rescale import build_schedule
+from pippin.diffusion.times import build_grid
+from pippin.objective import check_objective
+from pippin.recipes.recipe import Recipe, factor_and_channels, has_known_latents
+from pippin.sampling.config import check_guidance
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse a recipe that cannot be trained, sampled or evaluated.
+
+    Raises:
+        ConfigError: naming the settings that do not fit.
+        ValueError: the schedule does not support the sampling settings.
+    """
+    check_record(recipe)
+    check_guidance(recipe.sampling, recipe.conditioning)
+    check_objective(recipe.diffusion, recipe.denoiser)
+    build_grid(recipe.sampling, build_schedule(recipe.diffusion))
+    _check_reference(recipe)
+    _check_averages(recipe)
+    _check_measured_guidance(recipe)
+    _check_size_curve(recipe)
+    _check_augmentation(recipe)
+    _check_correlation(recipe)
+    _check_scene(recipe)
+    _check_buckets(recipe)
+    _check_resolution(recipe)
+
+
+def check_start(recipe: Recipe) -> None:
+    """Refuse to train a fine-tuning recipe from scratch unless ``init.from_scratch`` says so, and
+    refuse ``init.from_scratch`` where it has no effect.
+
+    Raises:
+        ConfigError: what to start from and how to train from scratch; or the flag has no effect.
+    """
+    init = recipe.init
+    if init.from_scratch and init.continues is None:
+        raise ConfigError(
+            "init.from_scratch is True (--from-scratch True), and this recipe starts from initial "
+            "weights already: leave it out"
+        )
+    if init.continues is None or init.run is not None or init.from_scratch:
+        return
+    rules = " --init.transfer positions" if isinstance(recipe.denoiser, MDTv2Config) else ""
+    raise ConfigError(
+        f"this recipe fine-tunes a run of {init.continues}, and init.run names "
+        "none: give that run or its export, or published weights from `pippin convert` "
+        f"(--init.run FOLDER{rules}), or train it from initial weights with --from-scratch True"
+    )
+
+
+def _check_reference(recipe: Recipe) -> None:
+    """Check the reference of an evaluation: own images, or a file of statistics."""
+    config = recipe.evaluation
+    if config.reference_kind == "file" and not config.reference.endswith(".npz"):
+        raise ConfigError(
+            "evaluation.reference must be train, validation (the held-out images) or a file of "
+            "statistics that ends in .npz, as `pippin reference FOLDER --out FILE.npz` writes it; "
+            f"got {config.reference!r}"
+        )
+
+
+def _check_averages(recipe: Recipe) -> None:
+    """Check that training keeps the weights to sample from; converted models are exempt."""
+    if isinstance(recipe.data, NoDataConfig):
+        return
+    averages = ["ema", "raw", *(average.name for average in recipe.train.ema_extra)]
+    if recipe.sampling.weights not in averages:
+        raise ConfigError(
+            f"sampling.weights {recipe.sampling.weights} is no average of this recipe; there are: "
+            f"{', '.join(averages)}; train.ema_extra adds others"
+        )
+
+
+def _check_measured_guidance(recipe: Recipe) -> None:
+    """Check that the model supports every guidance scale that the evaluation samples at."""
+    evaluation, guidance = recipe.evaluation, recipe.sampling.guidance
+    candidates = {
+        "evaluation.scales": [replace(guidance, semantic_scale=x) for x in evaluation.scales],
+        "evaluation.control_scales": [
+            replace(guidance, control_scale=x, reference="null") for x in evaluation.control_scales
+        ],
+    }
+    for name, guidances in candidates.items():
+        for candidate in guidances:
+            sampling = replace(recipe.sampling, guidance=candidate, negative_prompt=None)
+            try:
+                check_guidance(sampling, recipe.conditioning)
+            except ConfigError as error:
+                raise ConfigError(f"{name} {getattr(evaluation, name[11:])}: {error}") from error
+
+
+def _check_size_curve(recipe: Recipe) -> None:
+    sizes, side = recipe.evaluation.size_curve, recipe.data.resolution
+    if any(small >= side for small in sizes):
+        raise ConfigError(
+            f"evaluation.size_curve must lie below data.resolution {side}, or the images cannot "
+            f"show the difference; got {sizes}"
+        )
+
+
+def _check_augmentation(recipe: Recipe) -> None:
+    """Refuse a control of an augmentation that is off: it never varies."""
+    control, data = recipe.conditioning.control, recipe.data
+    if isinstance(data, NoDataConfig):
+        return
+    augmentations = {
+        "jpeg_quality": ("data.look.jpeg_share", data.look.jpeg_share),
+        "colour_jitter": ("data.look.colour_jitter", data.look.colour_jitter),
+        "grain": ("data.look.grain_share", data.look.grain_share),
+    }
+    for field, (setting, value) in augmentations.items():
+        if field in (*control.high, *control.low) and not value:
+            raise ConfigError(
+                f"conditioning.control reads {field}, which is the same in every image while "
+                f"{setting} is 0: set it above 0, or leave the field out"
+            )
+
+
+def _check_correlation(recipe: Recipe) -> None:
+    """Refuse to correlate the class with a control that never varies."""
+    data = recipe.data
+    if not isinstance(data, ShapesConfig):
+        return
+    crop = data.crop_law
+    varies = {
+        "flip": ("crop_law.flip_probability, above 0 and below 1", 0 < crop.flip_probability < 1),
+        "crop": ("crop_law.smallest, below 1", crop.smallest < 1 or crop.local_share > 0),
+        "brightness": ("look.colour_jitter, above 0", data.look.colour_jitter > 0),
+        "jpeg": ("look.jpeg_share, above 0", data.look.jpeg_share > 0),
+        "grain": ("look.grain_share, above 0", data.look.grain_share > 0),
+    }
+    for name, (setting, can_vary) in varies.items():
+        if getattr(data.correlation, name) > 0 and not can_vary:
+            raise ConfigError(
+                f"data.correlation.{name} is {getattr(data.correlation, name)}, and the control "
+                f"is the same in every image: set data.{setting}, or set the correlation to 0"
+            )
+
+
+def _check_scene(recipe: Recipe) -> None:
+    """Refuse to evaluate scenes of a data set that has none."""
+    data = recipe.data
+    if "scene" not in recipe.evaluation.parts or isinstance(data, ShapesConfig | NoDataConfig):
+        return
+    raise ConfigError(
+        f"evaluation.parts names scene, which reads scenes of data.kind shapes; this recipe has "
+        f"data.kind {data.kind}: leave scene out, or take a recipe shapes/..."
+    )
+
+
+def _check_buckets(recipe: Recipe) -> None:
+    """Refuse buckets for a denoiser with learned positions for one grid."""
+    data, denoiser = recipe.data, recipe.denoiser
+    if not isinstance(data, ImagesConfig) or not data.aspect_ratios:
+        return
+    if isinstance(denoiser, MDTv2Config):
+        rows, columns = denoiser.grid
+        raise ConfigError(
+            f"denoiser mdtv2 has learned positions for {rows} x {columns} patches only, so it "
+            "cannot train on the buckets of data.aspect_ratios: leave these out, or use dit, "
+            "pixart, mmdit or unet"
+        )
+
+
+def _check_resolution(recipe: Recipe) -> None:
+    """Check the resolution for a known autoencoder; others are checked when they are loaded."""
+    if not isinstance(recipe.data, NoDataConfig) and has_known_latents(recipe):
+        check_resolution(recipe, factor_and_channels(recipe)[0])
+
+
+def check_resolution(recipe: Recipe, factor: int) -> None:
+    """Refuse a resolution, or buckets, whose latents the denoiser cannot read.
+
+    Args:
+        recipe: a recipe with images.
+        factor: downsampling factor of the autoencoder, pixels per latent along a side.
+
+    Raises:
+        ConfigError: the message names the multiple that the sides must be.
+    """
+    side, denoiser = recipe.data.resolution, recipe.denoiser
+    multiple = factor * denoiser.side_multiple
+    needed = (
+        f"must be a multiple of {multiple}, the autoencoder's factor {factor} times the "
+        f"{denoiser.side_multiple} that denoiser {denoiser.kind} divides latents by; got"
+    )
+    if side % multiple:
+        below = side // multiple * multiple
+        nearest = f"{below} or {below + multiple}" if below else str(multiple)
+        raise ConfigError(f"data.resolution {needed} {side}: take {nearest}")
+    _check_positions(side, side // multiple, denoiser)
+    if not isinstance(recipe.data, ImagesConfig) or not recipe.data.aspect_ratios:
+        return
+    if recipe.data.bucket_step % multiple:
+        raise ConfigError(f"data.bucket_step {needed} {recipe.data.bucket_step}")
+    _check_bucket_positions(recipe.data, multiple, denoiser)
+
+
+def _check_positions(side: int, patches: int, denoiser: DenoiserConfig) -> None:
+    """Refuse a resolution with more or other patches than the denoiser has positions for."""
+    if isinstance(denoiser, MDTv2Config) and denoiser.grid != (patches, patches):
+        rows, columns = denoiser.grid
+        raise ConfigError(
+            f"data.resolution {side} has {patches} x {patches} patches, and denoiser.grid is "
+            f"{rows} x {columns}: set denoiser.grid to {patches} {patches}, or another resolution"
+        )
+    if isinstance(denoiser, MMDiTConfig) and patches > (denoiser.table_side or patches):
+        raise ConfigError(
+            f"data.resolution {side} has {patches} patches a side, and denoiser.table_side is "
+            f"{denoiser.table_side}: set it to {patches} or more, or a smaller resolution"
+        )
+
+
+def _check_bucket_positions(data: ImagesConfig, multiple: int, denoiser: DenoiserConfig) -> None:
+    """Refuse buckets with more patches than the denoiser has positions for."""
+    side = denoiser.table_side if isinstance(denoiser, MMDiTConfig) else None
+    for size in data.view_sizes:
+        if side is not None and max(size) > side * multiple:
+            raise ConfigError(
+                f"the bucket {size_name(size)} has {max(size) // multiple} patches along its "
+                f"longer side, and denoiser.table_side is {side}: set it to as many, or leave the "
+                "ratio out of data.aspect_ratios"
+            )

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verdict and declared metrics of a study as Markdown, for a README, an issue or a draft."""
+
+from pathlib import Path
+
+from pippin.config import ConfigError
+from pippin.reports.contrast_headline import study_headline
+from pippin.reports.report_data import Source, open_source
+from pippin.reports.tables.contrast_table import (
+    HEADS,
+    READING,
+    ContrastLine,
+    contrast_lines,
+    evaluate_contrasts,
+)
+from pippin.reports.tables.paper_numbers import (
+    CAUTION,
+    HEADING,
+    PublishedFigure,
+    published_figures,
+)
+from pippin.reports.tables.results_table import (
+    ABSENT,
+    NEAREST_NOTE,
+    SIGNS,
+    Cell,
+    Line,
+    result_lines,
+)
+from pippin.studies.results import Outcome
+from pippin.system.files import remove_temporary_files, write_text
+
+SUFFIX = ".md"
+"""Suffix of output files that get Markdown instead of HTML."""
+
+
+def render_markdown(folder: Path, out: Path) -> Path:
+    """Write verdict and table of a study, and return the file's path.
+
+    Raises:
+        ConfigError: the folder is not the folder of a study.
+    """
+    source = open_source(folder)
+    if not source.is_study:
+        raise ConfigError(
+            f"{folder} is the folder of a run; a Markdown table compares the arms of a study: "
+            "give the folder of a study, or an --out that ends in .html"
+        )
+    remove_temporary_files(out.parent, out.name)  # left by a killed call
+    write_text(out, markdown(source))
+    return out
+
+
+def markdown(source: Source) -> str:
+    """Verdict, contrasts, one row for each arm with the declared metrics, and the runs.
+
+    Differences are to the baseline (the first arm), over common seeds, as on the HTML page.
+    """
+    lines = result_lines(source)
+    declared = [line for line in lines if line.role]
+    headline = study_headline(source, lines)
+    contrasts = contrast_lines(source, evaluate_contrasts(source))
+    parts = [f"**{headline.mark}.** {headline.sentence}", *_contrasts(contrasts)]
+    parts.append(_table(source, declared))
+    primary = [] if contrasts else declared[:1]
+    basis = [
+        comparison.basis for line in primary for comparison in line.comparisons if comparison.basis
+    ]
+    reasons = [
+        comparison.reason
+        for line in primary
+        for comparison in line.comparisons
+        if comparison.reason
+    ]
+    notes = [f"Δ: {text}." for text in dict.fromkeys(basis)]
+    notes += [NEAREST_NOTE] if any(line.metric.target for line in declared) else []
+    if contrasts:
+        notes += [
+            *READING,
+            *(f"{contrast.name}: {contrast.formula}. {contrast.reason}" for contrast in contrasts),
+        ]
+    if source.declaration.prediction:
+        notes.append(f"Predicted before the run: {source.declaration.prediction}")
+    notes += [*dict.fromkeys(reasons), *headline.cautions, _runs(source)]
+    parts.append("\n".join(f"- {_plain(note)}" for note in notes))
+    if figures := published_figures(source.declaration):
+        parts += [f"{HEADING}. {CAUTION}", "\n".join(map(_published, figures))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _contrasts(lines: list[ContrastLine]) -> list[str]:
+    """The table of contrasts, and the caption of the table after it; empty without contrasts."""
+    if not lines:
+        return []
+    rows = [list(HEADS), ["---"] * len(HEADS)]
+    rows += [[f"{contrast.name}: {contrast.claim}", *contrast.cells] for contrast in lines]
+    table = "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
+    return [table, "Exploratory: means of the arms; Δ to the first arm is not a verdict."]
+
+
+def _published(figure: PublishedFigure) -> str:
+    """A list item: a table would invite comparison."""
+    where = f"{figure.dataset}, {figure.resolution} px"
+    value = f"{figure.metric} {figure.value}"
+    return f"- {figure.model} on {where}: {value} ({figure.protocol}; {figure.source})"
+
+
+def _table(source: Source, lines: list[Line]) -> str:
+    heads = ["arm", *(f"{line.metric.label}{_arrow(line)}" for line in lines)]
+    rows = [heads, ["---"] * len(heads)]
+    for index, arm in enumerate(source.declaration.arms):
+        rows.append([arm, *(_cell(line.arms[index]) for line in lines)])
+    for name, cells in (
+        ("real images", [line.real for line in lines]),
+        ("untrained", [line.untrained for line in lines]),
+    ):
+        if any(cell is not ABSENT for cell in cells):
+            rows.append([f"*{name}*", *(_cell(cell) for cell in cells)])
+    return "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
+
+
+def _arrow(line: Line) -> str:
+    return f" {line.better[0]}" if line.better[:1] in SIGNS else ""
+
+
+def _cell(cell: Cell) -> str:
+    remark = f" ({cell.remark})" if cell.remark else ""
+    return f"{cell.text}{remark}" + (f"; {cell.delta}" if cell.delta else "")
+
+
+def _plain(text: str) -> str:
+    """The text on one line, with bars escaped for a table cell."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _runs(source: Source) -> str:
+    """The number of runs, their total wall time, and the command."""
+    outcomes: dict[tuple[str, int], Outcome] = {}
+    for outcome in source.results.outcomes:
+        outcomes[outcome.arm, outcome.seed] = outcome
+    minutes = round(sum(outcome.wall_seconds for outcome in outcomes.values()) / 60)
+    hours, rest = divmod(minutes, 60)
+    time = f"{hours} h {rest} min" if hours else f"{rest} min"
+    total = len(source.declaration.arms) * len(source.declaration.seeds)
+    commands = "".join(f"; `{line}`" for line in source.declaration.reproduce[-1:])
+    unfinished = [
+        f"{count} {status}"
+        for status in ("failed", "diverged")
+        if (count := sum(outcome.status == status for outcome in outcomes.values()))
+    ]
+    done = sum(outcome.status != "failed" for outcome in outcomes.values())
+    unfinished_text = f" ({', '.join(unfinished)})" if unfinished else ""
+    return f"{done} of {total} runs{unfinished_text}, {time} of wall time together{commands}"

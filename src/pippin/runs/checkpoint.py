@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Save and load checkpoints, each of which is complete or absent.
+
+``checkpoints/IMAGES_SEEN/`` holds model, ema, further averages and optimizer as safetensors, and
+state.json with the position and the sha256 of each file. It is written under a hidden name and
+renamed when all of it is on disk, so a killed process never leaves a partial checkpoint.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pippin.runs.checkpoint_folders import (
+    STATE_FILE,
+    TENSORS,
+    list_checkpoints,
+    move_aside,
+    remove_aside,
+    remove_checkpoint,
+    remove_staging,
+    staging_folder,
+)
+from pippin.system.files import file_digest, make_folder, read_regular, sync, write_json
+from pippin.system.formats import FORMATS, VERSION, FormatError, check_format, parse_json
+from pippin.system.tensors import load_tensors, save_tensors
+
+PARTS = ("model", "ema", "optimizer")
+"""Files of every checkpoint; :data:`pippin.config.WEIGHTS` names further averages."""
+RAW = "model"
+KIND = "checkpoint"
+"""Key in :data:`pippin.system.formats.FORMATS`."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is unusable; the message names the file and the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """State from which a run resumes."""
+
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+    """images_seen, step, bad steps, seed, lineage, inputs of the run, half-lives of further
+    averages."""
+    extra: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """Further averages by name."""
+
+    @property
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """Tensors by file name."""
+        return {part: getattr(self, part) for part in PARTS} | self.extra
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Replaced:
+    """Earlier checkpoint at the path of a new one."""
+
+    path: Path
+    damaged: bool
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write ``folder/IMAGES_SEEN``, and keep the newest ``keep`` checkpoints in all.
+
+    An intact checkpoint of the same name is replaced; a damaged one is kept as
+    ``damaged-IMAGES_SEEN``, and earlier damaged ones are removed. Checkpoints of more images
+    stay: training resumed before them, so they are damaged or belong to the user.
+
+    Raises:
+        OSError: disk full or not writable; earlier checkpoints are untouched.
+    """
+    final = folder / str(checkpoint.state["images_seen"])
+    staging = staging_folder(final, os.getpid())
+    try:
+        make_folder(folder)
+        staging.mkdir()
+        _write(staging, checkpoint)
+        replaced = _move_existing(final)
+        staging.rename(final)
+        sync(folder)
+    except BaseException as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, OSError) and error.filename:  # the path known to the user
+            error.filename = str(error.filename).replace(str(staging), str(final))
+        raise
+    if replaced is not None and replaced.damaged:
+        remove_aside(folder, but=replaced.path)
+    elif replaced is not None:
+        remove_checkpoint(replaced.path)
+    _prune(final, keep)
+    return final
+
+
+def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
+    """Read and verify one checkpoint folder.
+
+    Args:
+        path: the folder.
+        verified: :func:`newest_intact_checkpoint` has just verified it.
+
+    Raises:
+        CheckpointError: a file is missing, or its sha256 differs.
+    """
+    state = load_state(path)
+    if not verified:
+        _verify_all(path, state)
+    tensors = {part: load_tensors(path / f"{part}{TENSORS}") for part in _parts(state)}
+    extra = {part: tensors.pop(part) for part in set(tensors) - set(PARTS)}
+    return Checkpoint(state=state, extra=extra, **tensors)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Load position, counters, lineage and checksums of one checkpoint folder.
+
+    Raises:
+        CheckpointError: not readable, or not a checkpoint.
+        FormatError: the version is newer.
+    """
+    file = path / STATE_FILE
+    try:
+        state = parse_json(read_regular(file))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: not readable ({error})") from error
+    if not isinstance(state, dict) or VERSION not in state:
+        raise CheckpointError(f"{file}: not a pippin checkpoint")
+    try:
+        check_format(KIND, state[VERSION], file)
+    except FormatError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    digest = state.pop("state_sha256", None)  # absent from the first checkpoints
+    if digest not in (None, _state_digest(state)) or not _is_state(state):
+        raise CheckpointError(f"{file}: damaged (its sha256 is not the recorded one)")
+    return state
+
+
+def load_weights(path: Path, kind: str, *, verified: bool = False) -> dict[str, Tensor]:
+    """Load and verify the weights of one checkpoint folder by name, such as ``ema`` or ``raw``.
+
+    Args:
+        path: the folder.
+        kind: name of the weights.
+        verified: see :func:`load_checkpoint`.
+
+    Raises:
+        CheckpointError: damaged, or no weights of that name; the message lists the available ones.
+    """
+    state = load_state(path)
+    names = {"ema": "ema", "raw": RAW} | {part: part for part in _parts(state)[len(PARTS) :]}
+    if kind not in names:
+        raise CheckpointError(f"{path} has no weights {kind!r}; available: {', '.join(names)}")
+    file = path / f"{names[kind]}{TENSORS}"
+    if not verified:
+        _verify(file, state["sha256"])
+    return load_tensors(file)
+
+
+def newest_intact_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """Newest intact checkpoint, and the reasons why newer ones were skipped.
+
+    Raises:
+        FormatError: a newer checkpoint has a newer format version.
+    """
+    problems: list[str] = []
+    for path in list_checkpoints(folder):
+        if (problem := _problem(path)) is None:
+            return path, problems
+        problems.append(problem)
+    return None, problems
+
+
+def _problem(path: Path) -> str | None:
+    """Reason why a checkpoint is unusable; None = intact."""
+    try:
+        _verify_all(path, load_state(path))
+    except CheckpointError as error:
+        return str(error)
+    except OSError as error:  # from a bad disk
+        return f"{error.filename or path}: not readable ({error.strerror or error})"
+    return None
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    digests = {}
+    for part, tensors in checkpoint.parts.items():
+        file = folder / f"{part}{TENSORS}"
+        save_tensors(file, tensors)
+        digests[file.name] = file_digest(file)
+    state = {VERSION: FORMATS[KIND], **checkpoint.state, "sha256": digests}
+    write_json(folder / STATE_FILE, state | {"state_sha256": _state_digest(state)})
+
+
+def _state_digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _is_state(state: dict[str, Any]) -> bool:
+    """Whether a state has the entries that all readers use."""
+    images, digests = state.get("images_seen"), state.get("sha256")
+    return type(images) is int and isinstance(digests, dict)
+
+
+def _parts(state: dict[str, Any]) -> list[str]:
+    """Names of all tensor files, the standard ones first."""
+    names = [Path(name).stem for name in state["sha256"]]
+    return [*PARTS, *(name for name in names if name not in PARTS)]
+
+
+def _verify_all(path: Path, state: dict[str, Any]) -> None:
+    for part in _parts(state):
+        _verify(path / f"{part}{TENSORS}", state["sha256"])
+
+
+def _verify(file: Path, digests: dict[str, str]) -> None:
+    if not file.is_file():
+        raise CheckpointError(f"{file}: missing")
+    if file_digest(file) != digests.get(file.name):
+        raise CheckpointError(f"{file}: damaged (its sha256 is not the recorded one)")
+
+
+def _move_existing(final: Path) -> _Replaced | None:
+    """Move an existing checkpoint out of the way of a new one; its new path."""
+    if not final.exists():
+        return None
+    damaged = _problem(final) is not None
+    return _Replaced(path=move_aside(final), damaged=damaged)
+
+
+def _prune(newest: Path, keep: int) -> None:
+    """Remove checkpoints older than the newest ``keep`` complete ones."""
+    kept = 1
+    for path in list_checkpoints(newest.parent):
+        if int(path.name) >= int(newest.name):
+            continue
+        if kept >= keep:
+            remove_checkpoint(path)
+        elif _is_complete(path):
+            kept += 1
+    remove_staging(newest.parent)
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether all files have their full length; their content is not read, which would be slow."""
+    try:
+        for part in _parts(load_state(path)):
+            with safe_open(path / f"{part}{TENSORS}", framework="pt"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return True

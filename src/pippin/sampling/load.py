@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained run, ready to sample from and to evaluate."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pippin.control import recorded_fields
+from pippin.data.record import find_label, image_changes
+from pippin.distributed.groups import SINGLE_PROCESS, SamplingGroup
+from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.text import encoder_fingerprint
+from pippin.model import LatentDenoiser
+from pippin.recipes.recipe import Recipe
+from pippin.runs.components import Parts
+from pippin.runs.exports import describe_weights, unverified_note
+from pippin.runs.folder import AUTOENCODER, DATA, locate, unchanged_paths, with_data_path
+from pippin.runs.inputs import UNRECORDED, InputsChange, RunInputs, captions_read
+from pippin.runs.latents import check_latents
+from pippin.runs.provenance import current_inputs
+from pippin.runs.trained import Trained, load_trained_weights
+from pippin.runs.training_record import TrainingRecord
+from pippin.sampling.config import SamplingConfig, check_guidance
+from pippin.sampling.sampler import Sampler
+from pippin.system.tensors import tensors_digest
+from pippin.system.text import print_above_progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedRun:
+    """A model with the weights of one checkpoint, and the components of its training."""
+
+    recipe: Recipe
+    parts: Parts
+    model: LatentDenoiser
+    weights: str
+    """Their name, see :data:`pippin.config.WEIGHTS`, or untrained."""
+    sha256: str | None = None
+    """Their digest, see :attr:`pippin.runs.trained.Trained.sha256`; None where the model makes
+    neither files nor measures."""
+    average: str | None = None
+    """Name of the average that ``ema`` weights are, where it is known."""
+    start: str | None = None
+    """Digest of the initial weights; None for a run from scratch, or where it is unknown."""
+    images_seen: int
+    """Images that this run has seen."""
+    images_before: int | None = 0
+    """Images that all ancestors of the initial weights have seen; None where some are unknown."""
+    sampling_group: SamplingGroup = SINGLE_PROCESS
+    """The ranks that sample into folders together."""
+
+    def sampler(self, config: SamplingConfig) -> Sampler:
+        """Build a sampler with the schedule and prediction type of the training.
+
+        Raises:
+            ConfigError: guidance by a condition that the model does not have or never drops.
+        """
+        check_guidance(config, self.recipe.conditioning)
+        return Sampler(self.model, self.parts.schedule, self.recipe.diffusion.prediction, config)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Weights and text encoder files: the protocol entries of :data:`pippin.config.IDENTITY`
+        that the run has."""
+        assert self.sha256 is not None
+        text = None if self.parts.text_rule is None else self.parts.text_fingerprint
+        entries = {
+            "model.sha256": self.sha256,
+            "model.average": self.average,
+            "model.start": self.start,
+            "model.text_encoder": text,
+        }
+        return {name: value for name, value in entries.items() if value is not None}
+
+    @property
+    def description(self) -> str:
+        """Description of the weights and their number of images, for messages."""
+        return describe_weights(self.weights, self.average, self.images_seen)
+
+    @cached_property
+    def control_names(self) -> tuple[str, ...]:
+        """The recorded control fields that the model reads, or that its fields derive from."""
+        control = self.recipe.conditioning.control
+        shape = ("original_size", "crop_size") if self.recipe.conditioning.image_shape else ()
+        return recorded_fields([*control.high, *control.low, *shape])
+
+    @cached_property
+    def read_names(self) -> tuple[str, ...]:
+        """The control fields that the model reads."""
+        conditioning = self.recipe.conditioning
+        shape = ("original_size",) if conditioning.image_shape else ()
+        return (*conditioning.control.high, *conditioning.control.low, *shape)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class id -> name, as the run was trained."""
+        return self.parts.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of the model."""
+        return self.parts.num_classes
+
+    def label_id(self, label: str) -> int:
+        """Class id of a name, or of an id where no name is a number; see :func:`find_label`.
+
+        Raises:
+            ValueError: no such class; the message lists them.
+        """
+        return find_label(label, self.class_names)
+
+
+def load_run(
+    source: Path | str,
+    weights: str | None = None,
+    console: Console | None = None,
+    recipe: Recipe | None = None,
+    sampling_group: SamplingGroup = SINGLE_PROCESS,
+    *,
+    data_path: str | None = None,
+    autoencoder: str | None = None,
+) -> LoadedRun:
+    """Load the newest good checkpoint of a run folder, or an exported or shipped model.
+
+    Args:
+        source: a run folder, an exported folder, or a name that starts with ``pippin/``.
+        weights: ema, raw, or the name of a further average; None = the weights of an exported
+            model, and ema of a run.
+        console: for messages.
+        recipe: the recorded one, with other sampling or evaluation; None = as recorded.
+        sampling_group: ranks that all load the run; only rank 0 logs.
+        data_path: folder of the training images; None = where the run found them. They are opened
+            only where they are needed.
+        autoencoder: a folder or name; None = the run's.
+
+    Raises:
+        ValueError: unknown source, or no undamaged checkpoint.
+    """
+    console = console or Console(stderr=True, quiet=not sampling_group.world.is_rank0)
+    trained = load_trained_weights(str(source), weights)
+    for problem in trained.skipped_checkpoints:
+        print_above_progress(console, problem, label="skipped checkpoint:")
+    if not trained.verified:
+        print_above_progress(console, unverified_note(trained.source), label="no checksum:")
+    parts = _parts(trained, recipe or trained.recipe, console, data_path, autoencoder)
+    own = parts.raw_autoencoder
+    try:
+        check_latents(trained.latents, parts.located.autoencoder, own)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    model = parts.new_model()
+    trained.load_into(model)
+    parts.restore_null(model)
+    return LoadedRun(
+        recipe=parts.recipe,
+        parts=parts,
+        model=model.eval(),
+        weights=trained.weights,
+        sha256=trained.sha256,
+        average=trained.average,
+        start=trained.lineage[-1].get("sha256") if trained.lineage else None,
+        images_seen=trained.images_seen,
+        images_before=images_before(trained.lineage),
+        sampling_group=sampling_group,
+    )
+
+
+def _parts(
+    trained: Trained,
+    recipe: Recipe,
+    console: Console,
+    data_path: str | None,
+    autoencoder: str | None,
+) -> Parts:
+    """The components of a trained model, with resolved paths."""
+    places = unchanged_paths(recipe, trained.recipe, trained.places)
+    for setting, override in ((DATA, data_path), (AUTOENCODER, autoencoder)):
+        if override is not None:
+            places.pop(setting, None)
+    located = with_data_path(locate(recipe, places), data_path)
+    if autoencoder is not None:
+        located = replace(located, autoencoder=AutoencoderConfig(source=autoencoder))
+    record = TrainingRecord(
+        source=trained.source,
+        inputs=trained.inputs,
+        num_classes=trained.num_classes,
+        places=places,
+        autoencoder_overridden=autoencoder is not None,
+    )
+    if recipe.text != trained.recipe.text and _is_same_encoder(trained, located):
+        recipe = replace(recipe, text=trained.recipe.text)
+    # Settings outside the protocol keep their resolved paths.
+    recipe = replace(recipe, evaluation=located.evaluation)
+    return Parts(recipe, console, located=located, training_record=record, latents=trained.latents)
+
+
+def _is_same_encoder(trained: Trained, located: Recipe) -> bool:
+    """Whether a given text encoder has the recorded files in another folder."""
+    fingerprint = None if trained.inputs is None else trained.inputs.text_encoder
+    return fingerprint is not None and encoder_fingerprint(located.text) == fingerprint
+
+
+def inputs_in_folder(trained: Trained, data_path: str, console: Console) -> RunInputs:
+    """The inputs of a trained model whose images are in a given folder.
+
+    Args:
+        trained: a model of any version; for one without recorded names, the folder's names count.
+        data_path: the folder.
+        console: for messages.
+
+    Raises:
+        ValueError: the folder has other images, or another number of classes.
+    """
+    parts = _parts(trained, trained.recipe, console, data_path, None)
+    _ = parts.train_source  # compares the classes
+    now = current_inputs(parts)
+    if trained.inputs is None:
+        change = InputsChange(images_seen=trained.images_seen, what=UNRECORDED)
+        return replace(now, changes=(change,))
+    changes = image_changes(trained.inputs.data, now.data, captions_read(trained.recipe))
+    if changes:
+        raise ValueError(
+            f"--data.path {data_path} is not what {trained.source} was trained on: {changes}; "
+            "give the folder that is, or leave it out: an export needs no images"
+        )
+    return replace(trained.inputs, places=trained.inputs.places | now.places)
+
+
+def images_before(lineage: Sequence[Mapping[str, Any]]) -> int | None:
+    """Images that all ancestors together have seen; None where one of them is unknown."""
+    seen = [int(parent["images_seen"]) for parent in lineage]
+    return sum(seen) if all(seen) else None
+
+
+def untrained_run(
+    recipe: Recipe,
+    console: Console,
+    sampling_group: SamplingGroup = SINGLE_PROCESS,
+    parts: Parts | None = None,
+) -> LoadedRun:
+    """The same model with its initial weights: the floor of every measure.
+
+    Args:
+        recipe, console: of the run.
+        sampling_group: as for :func:`load_run`.
+        parts: components of the trained run, to share; None = new ones.
+    """
+    parts = parts or Parts(recipe, console)
+    model = parts.new_model()
+    digest = tensors_digest(dict(model.named_parameters()))
+    parts.set_null(model)
+    return LoadedRun(
+        recipe=recipe,
+        parts=parts,
+        model=model.eval(),
+        weights="untrained",
+        sha256=digest,
+        images_seen=0,
+        sampling_group=sampling_group,
+    )

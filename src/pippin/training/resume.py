@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data checks of a run that resumes, or that belongs to a study with other runs."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from safetensors import safe_open
+
+from pippin.config import ConfigError, protocol
+from pippin.data.config import ImagesConfig
+from pippin.data.record import decoder_change, format_names
+from pippin.model import LatentDenoiser
+from pippin.recipes.recipe import Recipe
+from pippin.runs.checkpoint import RAW, load_state
+from pippin.runs.components import Parts
+from pippin.runs.folder import INPUTS_FILE, MOVABLE_SETTINGS, Resume, RunFolder
+from pippin.runs.inputs import (
+    UNRECORDED,
+    Differences,
+    InputsChange,
+    RunInputs,
+    inputs_after_resume,
+    inputs_in,
+    read_inputs,
+    reads_classes,
+    with_folder_paths,
+)
+from pippin.runs.trained import CLASS_TABLES
+from pippin.runs.training_record import refuse_reordered_classes
+from pippin.system.text import print_above_progress
+from pippin.training.log import RunLog
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeRequest:
+    """Resume options of a training."""
+
+    resume: Resume = False
+    allow_changed_data: bool = False
+    """Resume even where images or captions changed."""
+
+
+def resumed_inputs(
+    parts: Parts, run: RunFolder, checkpoint: Path, now: RunInputs, request: ResumeRequest
+) -> RunInputs:
+    """The inputs of a run that resumes from a checkpoint.
+
+    Args:
+        parts: components of the run.
+        run: its folder.
+        checkpoint: its newest good checkpoint.
+        now: current inputs.
+        request: whether changed data are allowed.
+
+    Raises:
+        ValueError: see :func:`pippin.runs.inputs.inputs_after_resume`; or a run without a record
+            has another number of classes, or a new path that cannot be verified.
+    """
+    state = load_state(checkpoint)
+    recorded = with_folder_paths(inputs_in(state, str(checkpoint)), run.path)
+    if recorded is None:
+        return _unrecorded(parts, run, checkpoint, now, request)
+    inputs = inputs_after_resume(
+        recorded,
+        now,
+        parts.recipe,
+        source=str(run.path),
+        images_seen=state["images_seen"],
+        allow_changed_data=request.allow_changed_data,
+    )
+    if changed := decoder_change(recorded.data, now.data):
+        print_above_progress(parts.console, changed, label="pixels may differ by rounding:")
+    if len(inputs.changes) > len(recorded.changes):
+        print_above_progress(
+            parts.console, inputs.changes[-1].what, label="resuming on other data:"
+        )
+    return inputs
+
+
+def _unrecorded(
+    parts: Parts, run: RunFolder, checkpoint: Path, now: RunInputs, request: ResumeRequest
+) -> RunInputs:
+    """The inputs of a resumed run that an older version recorded none for."""
+    recipe = parts.recipe
+    if not isinstance(recipe.data, ImagesConfig):  # the settings identify embedded images
+        return now
+    folder, names = now.places.get("data.path", recipe.data.path), now.data.class_names
+    refuse_reordered_classes(parts.train_source, recipe, str(run.path))
+    count = _stored_classes(checkpoint)
+    if reads_classes(recipe) and count not in (None, len(names)):
+        raise ValueError(
+            f"{folder} has {len(names)} classes ({format_names(names)}), and {run.path} was "
+            f"trained on {count}; their names are unknown, an older version started it: restore "
+            "the data, or give the folder that it was trained on with --data.path"
+        )
+    before, now_given = protocol(run.recipe()), protocol(recipe)
+    moved = [name for name in MOVABLE_SETTINGS if before.get(name) != now_given.get(name)]
+    if moved and not request.allow_changed_data:
+        raise ValueError(
+            f"{run.path} was started by a version that kept no hash of its images: whether "
+            f"{folder} holds those of {moved[0]} {before.get(moved[0])} cannot be known; if it "
+            "does, resume with --allow-changed-data True"
+        )
+    print_above_progress(
+        parts.console,
+        f"{run.path!s} was started by a version that kept no class "
+        "names and no hash of its images, so changes cannot be detected; they are "
+        "recorded from here on",
+        label="no record:",
+    )
+    seen = load_state(checkpoint)["images_seen"]
+    return replace(now, changes=(InputsChange(images_seen=seen, what=UNRECORDED),))
+
+
+def _stored_classes(checkpoint: Path) -> int | None:
+    """Number of classes in the class table; None where the model has none."""
+    with safe_open(checkpoint / f"{RAW}.safetensors", framework="pt") as file:
+        rows = [
+            int(file.get_slice(name).get_shape()[0])
+            for name in file.keys()  # noqa: SIM118
+            if name in CLASS_TABLES
+        ]
+    return rows[0] - 1 if rows else None
+
+
+def with_null_mask(inputs: RunInputs, model: LatentDenoiser) -> RunInputs:
+    """Add the mask of the model's null caption, which its weights do not contain."""
+    mask = model.conditioner.null_mask
+    return inputs if mask is None else replace(inputs, null_mask=tuple(mask.tolist()))
+
+
+def note_changes(log: RunLog, inputs: RunInputs, images_seen: int) -> None:
+    """Log the data changes of the current resume."""
+    for change in inputs.changes:
+        if change.images_seen == images_seen:
+            log.note(images_seen, f"resumed on other data: {change.what}")
+
+
+def update_recorded_paths(run: RunFolder, inputs: RunInputs) -> None:
+    """Update the recorded paths of a finished run; nothing else of it changes."""
+    own = read_inputs(run.path)
+    if own is not None and own.places != own.places | inputs.places:
+        replace(own, places=own.places | inputs.places).save(run.path / INPUTS_FILE)
+
+
+def refuse_other_data(folder: Path, recipe: Recipe, inputs: RunInputs) -> None:
+    """Refuse a study's run whose images differ from those of another run with the same settings.
+
+    Raises:
+        ValueError: the message names the other run and the difference.
+    """
+    study = folder.parent.parent
+    if not (study / "study.json").is_file():
+        return
+    for other in sorted((*study.glob("runs/*"), *study.glob("starts/*"))):
+        other_inputs = read_inputs(other) if other != folder else None
+        if other_inputs is None or not _same_settings(other, recipe):
+            continue
+        differences = Differences.between(other_inputs, inputs, recipe)
+        if problem := differences.classes or differences.images:
+            raise ValueError(
+                f"{other} of the same study was trained on other data than are there now: "
+                f"{problem}. Their results could not be compared: restore the data, or start "
+                "the study in another folder"
+            )
+
+
+def _same_settings(other: Path, recipe: Recipe) -> bool:
+    """Whether another run's recipe has the same data settings."""
+    try:
+        other_recipe = Recipe.load(RunFolder(other).config)
+    except (OSError, ConfigError):
+        return False
+    return other_recipe.data == recipe.data

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trainer's state as a checkpoint, saved while the next steps are computed."""
+
+import errno
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pippin.distributed.sharded_tensors import gather_full_tensors, shard_like
+from pippin.distributed.world import World
+from pippin.runs.checkpoint import Checkpoint, save_checkpoint
+from pippin.training.config import TrainConfig
+from pippin.training.ema import EMA
+from pippin.training.optimizer import optimizer_tensors, restore_optimizers
+
+MAX_NAMES = 5
+"""Number of tensors that an error lists."""
+
+
+def save_state(
+    model: nn.Module,
+    averages: Mapping[str, EMA],
+    optimizers: Sequence[Optimizer],
+    state: dict[str, Any],
+    *,
+    keep: bool,
+    apart: bool,
+) -> Checkpoint:
+    """Checkpoint of the current state; all ranks that share tensors must call it.
+
+    Args:
+        model: the raw weights.
+        averages: by file name, ``ema`` among them.
+        optimizers: the model's optimizers.
+        state: position and counters.
+        keep: False on ranks that only contribute their shard: they get no tensors.
+        apart: copy the tensors to CPU memory, so that no later step changes them.
+    """
+    averaged = {
+        name: gather_full_tensors(ema.weights, keep=keep, apart=apart)
+        for name, ema in averages.items()
+    }
+    slots = optimizer_tensors(model, optimizers)
+    half_lives = {name: ema.half_life for name, ema in averages.items() if name != "ema"}
+    return Checkpoint(
+        model=gather_full_tensors(model.state_dict(), keep=keep, apart=apart),
+        ema=averaged.pop("ema"),
+        optimizer=gather_full_tensors(slots, keep=keep, apart=apart),
+        extra=averaged,
+        state=state | ({"half_lives": half_lives} if half_lives else {}),
+    )
+
+
+def restore_state(
+    checkpoint: Checkpoint,
+    path: Path,
+    model: nn.Module,
+    averages: Mapping[str, EMA],
+    optimizers: Sequence[Optimizer],
+) -> None:
+    """Load a checkpoint, read from ``path``, into a model, its averages and its optimizers.
+
+    Raises:
+        ValueError: other averages, or tensors of another model; nothing is changed.
+    """
+    if set(checkpoint.extra) | {"ema"} != set(averages):
+        saved, expected = (
+            ", ".join(sorted(set(names) - {"ema"})) or "none"
+            for names in (checkpoint.extra, averages)
+        )
+        raise ValueError(
+            f"{path} has the further averages: {saved}; train.ema_extra names: {expected}. "
+            "Averages start with the first step: resume with the saved ones in --train.ema-extra"
+        )
+    current = model.state_dict()
+    _refuse_other_shapes(checkpoint, path, current)
+    model.load_state_dict(
+        {name: shard_like(x, current[name]) for name, x in checkpoint.model.items()}
+    )
+    for name, ema in averages.items():
+        ema.restore(checkpoint.ema if name == "ema" else checkpoint.extra[name])
+    restore_optimizers(model, optimizers, checkpoint.optimizer)
+
+
+def _refuse_other_shapes(
+    checkpoint: Checkpoint, path: Path, current: Mapping[str, Tensor]
+) -> None:
+    saved = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in current.items()}
+    differing = sorted(
+        name for name in {**saved, **expected} if saved.get(name) != expected.get(name)
+    )
+    if differing:
+        lines = "".join(
+            f"\n  {name}: {saved.get(name, 'absent')} saved, {expected.get(name, 'absent')} here"
+            for name in differing[:MAX_NAMES]
+        )
+        raise ValueError(
+            f"{path} is of another model; tensors that differ: {len(differing)}{lines}\n"
+            "resume with the settings and classes of its training: pippin train --config "
+            "RUN/config.json --resume True --folder RUN"
+        )
+
+
+class Saver:
+    """Saves checkpoints, one at a time: synchronously, or in a background thread.
+
+    All ranks make the same calls. Rank 0 writes; if it fails, all ranks raise an OSError after the
+    same step, so that none waits for one that has exited.
+
+    Args:
+        folder: the run's checkpoint folder.
+        config: number of checkpoints kept, and whether to save asynchronously.
+        world: the ranks.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig, world: World) -> None:
+        self.folder, self.world = folder, world
+        self.keep, self.overlap = config.keep_checkpoints, config.checkpoint_overlap
+        self._thread: Thread | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a save failed and the error has not been raised yet."""
+        return self._failure is not None
+
+    def path(self, images_seen: int) -> Path:
+        """Folder of a checkpoint."""
+        return self.folder / str(images_seen)
+
+    def save(self, capture: Callable[[], Checkpoint]) -> None:
+        """Save a checkpoint, or start to; it is on disk after :meth:`finish`.
+
+        Args:
+            capture: builds the checkpoint, on all ranks, after the previous one is written, so
+                that only one copy is in memory. With ``overlap`` its tensors must not be changed.
+
+        Raises:
+            OSError: disk full or not writable; earlier checkpoints are untouched.
+        """
+        self.wait()
+        checkpoint = capture()
+        if self.world.is_rank0 and not self.failed:
+            if self.overlap:
+                # Not a daemon: the thread finishes even if the program ends.
+                self._thread = Thread(
+                    target=self._write_in_thread, args=(checkpoint,), name="checkpoint"
+                )
+                self._thread.start()
+            else:
+                self._write(checkpoint)
+        if not self.overlap:
+            self.raise_on_all_ranks(self.world.any_rank(self.failed))
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is on disk; only rank 0 waits.
+
+        Raises:
+            OSError: it could not be written. With several ranks all raise it, after the next
+                step.
+        """
+        self._join()
+        self.check()
+
+    def check(self) -> None:
+        """Raise an earlier failure before the next step, in a run with a single process."""
+        if self.world.size == 1:
+            self._raise_failure()
+
+    def finish(self) -> None:
+        """Wait on all ranks until the last checkpoint is on disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._join()
+        self.raise_on_all_ranks(self.world.any_rank(self.failed))
+
+    def raise_on_all_ranks(self, failed: bool) -> None:
+        """Raise on all ranks once they share that rank 0 failed to save."""
+        if failed:
+            self._raise_failure()
+            raise OSError(errno.ECANCELED, "rank 0 failed to save the checkpoint; see its log")
+
+    @contextmanager
+    def completed_on_error(self, *, but: type[Exception]) -> Iterator[None]:
+        """Wait for the last checkpoint while another error than ``but`` propagates; a failed save
+        is then only a warning."""
+        try:
+            yield
+        except but:
+            raise
+        except BaseException:
+            self._join()
+            try:
+                self._raise_failure()
+            except Exception as error:
+                warnings.warn(f"a checkpoint was not saved: {error}", stacklevel=2)
+            raise
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        try:
+            save_checkpoint(self.folder, checkpoint, keep=self.keep)
+        except Exception as error:  # raised once all ranks know
+            self._failure = error
+
+    def _write_in_thread(self, checkpoint: Checkpoint) -> None:
+        try:
+            save_checkpoint(self.folder, checkpoint, keep=self.keep)
+        except BaseException as error:  # raised later in the training loop
+            self._failure = error

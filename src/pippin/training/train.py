@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pippin train``: start or resume a run, and train it to its last checkpoint."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from shlex import quote
+from typing import Any
+from zlib import crc32
+
+import torch
+from rich.console import Console
+
+from pippin.data.config import OpenMojiConfig, has_buckets
+from pippin.data.loader import LatentLoader
+from pippin.data.moments import bucket_image_indices
+from pippin.data.views.buckets import size_name
+from pippin.distributed.groups import builders_of
+from pippin.distributed.world import SINGLE_RANK, World, distributed_world
+from pippin.encoders.statistics import LatentStatistics
+from pippin.model import LatentDenoiser
+from pippin.objective import Objective
+from pippin.recipes.checks import check_start
+from pippin.recipes.recipe import Recipe
+from pippin.runs.checkpoint import load_state, newest_intact_checkpoint
+from pippin.runs.checkpoint_folders import list_aside
+from pippin.runs.components import Parts
+from pippin.runs.folder import Resume, RunFolder, locate, resolved_paths
+from pippin.runs.inputs import RunInputs, read_inputs, state_entry
+from pippin.runs.latents import LATENTS, check_latents, rms_note, stored_latents
+from pippin.runs.prepare import check_data
+from pippin.runs.provenance import current_inputs
+from pippin.system.files import remove_temporary_files
+from pippin.system.lock import folder_lock
+from pippin.system.text import print_above_progress
+from pippin.training.blocks import checkpoint_blocks, compile_blocks
+from pippin.training.initial_weights import load_initial_weights
+from pippin.training.log import Monitor, RunLog, progress_hook
+from pippin.training.loop import Trainer
+from pippin.training.monitor import preview_hook, remove_later_previews, validation_hook
+from pippin.training.resume import (
+    ResumeRequest,
+    note_changes,
+    refuse_other_data,
+    resumed_inputs,
+    update_recorded_paths,
+    with_null_mask,
+)
+
+MAX_NAMED_SKIPPED = 10
+"""Number of skipped images that are named when a run starts."""
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: Resume = False,
+    console: Console | None = None,
+    allow_changed_data: bool = False,
+    places: Mapping[str, str] | None = None,
+) -> None:
+    """Train a recipe in a run folder, to its end.
+
+    Args:
+        recipe: what to train.
+        folder: new, without a checkpoint yet, or with ``resume`` the folder of an interrupted run
+            of the same recipe.
+        resume: resume from the newest undamaged checkpoint; the result equals that of an
+            uninterrupted run. auto: resume where there is a run, otherwise start one.
+        console: for messages.
+        allow_changed_data: resume even where images or captions differ from those that the run was
+            trained on; its record says so from then on.
+        places: setting -> path, of settings that were recorded elsewhere and are unchanged:
+            the ``places`` of :class:`pippin.runs.inputs.RunInputs`.
+
+    Raises:
+        ConfigError: settings that do not fit.
+        ValueError: the folder is in use or holds another run, there is nothing to resume, or a
+            run would resume on other data or other classes.
+        TrainingDivergedError, TrainingStoppedError: see :class:`Trainer`.
+    """
+    with distributed_world(recipe.train.device) as world:
+        console = console or Console(stderr=True)
+        rank_console = console if world.is_rank0 else Console(quiet=True)
+        run = RunFolder(folder)
+        own = read_inputs(folder) if run.config.exists() else None
+        candidates = [places or {}, resolved_paths(recipe), own.places if own else {}]
+        located = locate(recipe, *candidates)
+        parts = Parts(recipe, rank_console, builders_of(world), located=located)
+        if not run.resumes(resume):
+            check_start(recipe)
+        request = ResumeRequest(resume=resume, allow_changed_data=allow_changed_data)
+        _train(parts, run, request, world)
+
+
+def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -> None:
+    recipe, folder, console = parts.recipe, run.path, parts.console
+    with ExitStack() as locks:
+        with world.rank0_first():
+            _log_skipped_images(parts)  # before the folder is made: an error leaves no folder
+            _log_buckets(parts)
+            check_data(parts, resumed=run.resumes(request.resume))
+            if world.is_rank0:
+                locks.enter_context(folder_lock(folder))
+                run.check(recipe, resume=run.resumes(request.resume))
+                remove_temporary_files(folder)
+                remove_temporary_files(run.previews)
+        _check_same_images(parts, world)
+        trainer, inputs = _prepare_trainer(parts, run, world, request)
+        _check_same_step(trainer, world)
+        monitors = _monitors(parts, None, run)
+        missed = [trainer.is_missing(monitor) for monitor in monitors]
+        if trainer.finished and not any(missed):
+            if world.is_rank0:
+                update_recorded_paths(run, inputs)
+            return
+        loader = LatentLoader(
+            parts.moments,
+            parts.autoencoder,
+            batch_size=recipe.train.batch_size,
+            seed=recipe.seed,
+            start_image=trainer.images_seen,
+            workers=recipe.train.workers,
+            rank=world.rank,
+            world_size=world.size,
+            device=parts.device,
+            captions=parts.captions,
+        )
+        if not world.is_rank0:
+            _run_missed(trainer, monitors, missed)
+            trainer.train(loader, monitors=monitors)
+            return
+        parts.warn_truncated_captions()
+        run.record(recipe, inputs)  # only now, so that an earlier error leaves the folder free
+        remove_later_previews(run.previews, trainer.images_seen)
+        log = RunLog(run.path, trainer.images_seen)
+        note_changes(log, inputs, trainer.images_seen)
+        length = trainer.total_steps * recipe.train.batch_size
+        with closing(log), progress_hook(run.path.name, length, console) as bar:
+            monitors = _monitors(parts, log, run)
+            _run_missed(trainer, monitors, missed)
+            trainer.train(loader, [bar], monitors, log)
+
+
+def _log_skipped_images(parts: Parts) -> None:
+    """Log which images of a custom data set are skipped."""
+    skipped = parts.train_source.skipped
+    for image in skipped[:MAX_NAMED_SKIPPED]:
+        print_above_progress(parts.console, f"{image.name}: {image.reason}", label="skipped:")
+    if len(skipped) > MAX_NAMED_SKIPPED:
+        print_above_progress(
+            parts.console,
+            f"{len(skipped)} images in total; `pippin data check` lists them",
+            label="skipped:",
+        )
+
+
+def _log_buckets(parts: Parts) -> None:
+    """Log the number of training images in each bucket."""
+    if not has_buckets(parts.data):
+        return
+    counts = {
+        size_name(size): len(images)
+        for size, images in bucket_image_indices(parts.train_source).items()
+    }
+    listed = ", ".join(f"{count} at {name}" for name, count in counts.items())
+    print_above_progress(parts.console, f"buckets (images at height x width): {listed}")
+    batch = parts.recipe.train.batch_size
+    if small := [name for name, count in counts.items() if 0 < count < batch]:
+        print_above_progress(
+            parts.console,
+            f"{', '.join(small)}; a step shows some of them more than once",
+            label=f"fewer images than train.batch_size {batch}:",
+        )
+
+
+def _check_same_images(parts: Parts, world: World) -> None:
+    """Refuse ranks that do not see the same images."""
+    if world.size == 1:
+        return
+    source = parts.train_source
+    description = f"{source.source_hash()} {sorted(image.name for image in source.skipped)}"
+    checksum = crc32(description.encode())  # 32 bits: sums of them are exact
+    if not _all_equal(checksum, world, parts.device):
+        raise ValueError(
+            f"rank {world.rank} found {len(source)} training images and skipped "
+            f"{len(source.skipped)}; other ranks found other images: all must see one folder with "
+            "one version of Pillow (or of the renderer of embedded images), and a disk or network "
+            "that failed for one of them must work again (`pippin data check`)"
+        )
+
+
+def _check_same_step(trainer: Trainer, world: World) -> None:
+    """Refuse ranks that would resume at different steps."""
+    step = trainer.step_count
+    if not _all_equal(step, world, trainer.device):
+        raise ValueError(
+            f"rank {world.rank} would resume at step {step}, other ranks at another step: all "
+            "machines must see one run folder"
+        )
+
+
+def _all_equal(number: int, world: World, device: torch.device) -> bool:
+    """Whether all ranks have the same number, of 32 bits at most; otherwise the result is False on
+    at least one of them."""
+    total = world.all_reduce_sum(torch.tensor([float(number)], device=device, dtype=torch.float64))
+    return total.item() == world.size * number
+
+
+def _prepare_trainer(
+    parts: Parts, run: RunFolder, world: World, request: ResumeRequest
+) -> tuple[Trainer, RunInputs]:
+    """A trainer at the newest good checkpoint, with the weights that the recipe starts from, or
+    with initial weights; and the run's inputs."""
+    start = _newest_checkpoint(run, parts.console) if run.resumes(request.resume) else None
+    with world.rank0_first():  # rank 0 downloads missing encoders
+        inputs = current_inputs(parts)
+    refuse_other_data(run.path, parts.recipe, inputs)
+    if start is not None:
+        inputs = resumed_inputs(parts, run, start, inputs, request)
+        parts.given_latents = stored_latents(load_state(start), start)
+        check_latents(parts.given_latents, parts.recipe.autoencoder, parts.raw_autoencoder)
+    model = parts.new_model()
+    with world.rank0_first():  # rank 0 encodes captions, the null caption among them
+        parts.set_null(model)
+    lineage: tuple[dict[str, Any], ...] = ()
+    if start is None:
+        lineage = load_initial_weights(model, parts, run.path, report=world.is_rank0)
+        _prepare_latent_statistics(parts, world)
+    inputs = with_null_mask(inputs, model)
+    trainer = build_trainer(parts, run.path, world, model, lineage, state_entry(inputs))
+    if start is not None:
+        trainer.restore(start, verified=True)
+        print_above_progress(parts.console, f"resuming {run.path} at {trainer.images_seen} images")
+    return trainer, inputs
+
+
+def _prepare_latent_statistics(parts: Parts, world: World) -> None:
+    """Measure the latents of a sample of a custom data set at the start of a run: to normalise
+    with the result, or to log how other statistics fit."""
+    measured = parts.recipe.autoencoder.normalisation == "measured"
+    if not measured and isinstance(parts.data, OpenMojiConfig):
+        return
+    _ = parts.moments  # all ranks build the cache together
+    if measured and parts.given_latents is None and world.size > 1:
+        _broadcast_latents(parts, world)
+    if not world.is_rank0:
+        return
+    try:
+        statistics = parts.measured_latents
+    except ValueError:
+        if measured and parts.given_latents is None:
+            raise
+        return  # latents without variance can be trained on with other statistics
+    own, source = parts.raw_autoencoder, parts.recipe.autoencoder.source
+    if line := rms_note(statistics, parts.latents, own, source):
+        print_above_progress(parts.console, line, label="latents:")
+
+
+def _broadcast_latents(parts: Parts, world: World) -> None:
+    """Send the statistics that rank 0 measured to all ranks, bit for bit."""
+    channels = parts.latent_shape[0]
+    numbers = torch.zeros(2 * channels + 1, dtype=torch.float64)
+    if world.is_rank0:
+        own = parts.measured_latents
+        numbers = torch.tensor([*own.mean, *own.std, own.images], dtype=torch.float64)
+    *both, images = world.all_reduce_sum(numbers.to(parts.device)).tolist()
+    parts.given_latents = LatentStatistics(
+        mean=tuple(both[:channels]),
+        std=tuple(both[channels:]),
+        images=int(images),
+        autoencoder=parts.raw_autoencoder.fingerprint,
+    )
+
+
+def _latent_facts(parts: Parts) -> dict[str, Any]:
+    return {} if parts.latents is None else {LATENTS: parts.latents.to_dict()}
+
+
+def build_trainer(
+    parts: Parts,
+    folder: Path,
+    world: World = SINGLE_RANK,
+    model: LatentDenoiser | None = None,
+    lineage: tuple[dict[str, Any], ...] = (),
+    record: Mapping[str, Any] | None = None,
+) -> Trainer:
+    """Build a trainer at image 0; without a model, one with weights from the recipe's seed."""
+    recipe = parts.recipe
+    if model is None:
+        model = parts.model_with_null()
+    checkpoint_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
+    if recipe.train.compile:
+        compile_blocks(recipe.denoiser, model.denoiser.blocks)
+    return Trainer(
+        model,
+        Objective(recipe.diffusion),
+        recipe.conditioning,
+        recipe.train,
+        seed=recipe.seed,
+        folder=folder,
+        lineage=lineage,
+        record={**(record or {}), **_latent_facts(parts)},
+        world=world,
+    )
+
+
+def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
+    """The newest good checkpoint, or None before the first; skipped ones are logged.
+
+    Raises:
+        ValueError: all checkpoints are damaged.
+    """
+    path, problems = newest_intact_checkpoint(run.checkpoints)
+    problems += [
+        f"{path}: kept, but not used (rm -r {quote(str(path))} removes it)"
+        for path in list_aside(run.checkpoints)
+    ]
+    if path is None and problems:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise ValueError(
+            f"no checkpoint in {run.checkpoints} is whole, so the run cannot be resumed:{listed}\n"
+            "restore a whole one. To start over from image 0, move them away: mv "
+            f"{quote(str(run.checkpoints))} {quote(f'{run.checkpoints}.damaged')}, and give the "
+            "same command again"
+        )
+    for problem in problems:
+        print_above_progress(console, problem, label="skipped checkpoint:")
+    if path is None:
+        print_above_progress(console, "no checkpoint yet: starting from image 0")
+    return path
+
+
+def _monitors(parts: Parts, log: RunLog | None, run: RunFolder) -> list[Monitor]:
+    """Validation and previews, which run after a step's checkpoint; all ranks take part."""
+    return [validation_hook(parts, log, run.log), preview_hook(parts, run.previews)]
+
+
+def _run_missed(trainer: Trainer, monitors: list[Monitor], missed: list[bool]) -> None:
+    """Run the validation or preview that a kill after the checkpoint prevented."""
+    for monitor, is_missed in zip(monitors, missed, strict=True):
+        if is_missed:
+            trainer.run_monitor(monitor)

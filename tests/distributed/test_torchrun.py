@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two processes under torchrun: numbers and images of one; a dead one ends the other."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file
+
+from pippin.cli.main import main
+from pippin.runs.checkpoint import load_state
+from pippin.sampling.sample_folder import read_manifest
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def command(recipe, path, folder, **settings):
+    path.mkdir(parents=True)
+    cache = replace(recipe.cache, folder=str(path / "caches"), shard_size=8)  # built by both
+    train = replace(recipe.train, **settings)
+    replace(recipe, train=train, cache=cache).save(path / "config.json")
+    given = ["--config", str(path / "config.json"), "--folder", str(folder)]
+    return [*TORCHRUN, "-m", "pippin", "train", *given]
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_make_the_run_of_one(recipe, finished_run, parallel, tmp_path):
+    folder = tmp_path / "run"
+    started = command(recipe, tmp_path / "given", folder, parallel=parallel, micro_batch_size=4)
+    done = subprocess.run(started, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained: ") == 1
+    ours, theirs = (
+        load_file(f / "checkpoints/64/ema.safetensors") for f in (folder, finished_run)
+    )
+    assert max(float((ours[n] - theirs[n]).abs().max()) for n in theirs) < 1e-5
+    lines = [json.loads(x) for x in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines if "loss" in line] == [16, 32, 48, 64]
+    assert [line["images"] for line in lines if "held_out_loss" in line] == [32, 64]
+    names = sorted(path.name for path in (folder / "previews").iterdir())
+    assert names == ["000000032.png", "000000064.png"]
+
+
+def test_a_dead_process_ends_the_other_and_is_named(recipe, tmp_path):
+    folder = tmp_path / "run"
+    settings = {"images": 160_000, "checkpoint_every": 32, "preview_every": 0, "validate_every": 0}
+    started = command(recipe, tmp_path / "given", folder, **settings)
+    said = killed_when(lambda: list((folder / "checkpoints").glob("[0-9]*")), started)
+    assert "SIGKILL" in said and "rank      : 1" in said
+
+
+def test_a_stop_of_torchrun_saves_first_and_is_told_once(recipe, tmp_path):
+    """It signals the loaders of each process too."""
+    folder = tmp_path / "run"
+    settings = {"images": 160_000, "checkpoint_every": 160_000, "workers": 1}
+    settings |= {"preview_every": 0, "validate_every": 0}
+    started = command(recipe, tmp_path / "given", folder, **settings)
+    running = subprocess.Popen(
+        started, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    try:
+        log = folder / "log.jsonl"
+        wait_for(lambda: log.exists() and log.read_text().count("\n") > 3, running)
+        running.terminate()
+        _, said = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    (saved,) = (folder / "checkpoints").glob("[0-9]*")
+    assert load_state(saved)["images_seen"] > 48
+    assert said.count("stopped by signal 15; checkpoint") == 1
+    assert said.count("; resume with: torchrun ... -m pippin train ") == 1
+    assert "DataLoader worker" not in said
+
+
+def test_a_killed_sampling_of_two_goes_on_in_one(finished_run, tmp_path):
+    """And ends with the images of an undisturbed one."""
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    given = [str(finished_run), "--batch-size", "4", "--steps", "12"]
+    sample = [*TORCHRUN, "-m", "pippin", "sample", *given, "--seeds", "0:4000"]
+    said = killed_when(lambda: list(cut.glob("seed-*")), [*sample, "--out", str(cut)])
+    assert "SIGKILL" in said and "rank      : 1" in said
+    assert not read_manifest(cut).complete
+    for folder in (cut, whole):
+        assert main(["sample", *given, "--seeds", "0:16", "--out", str(folder)]) == 0
+    images = {path.name: path.read_bytes() for path in whole.glob("seed-*")}
+    assert images == {name: (cut / name).read_bytes() for name in images}
+    assert len(images) == 16 and read_manifest(cut).complete
+
+
+def killed_when(there, started):
+    """Output of torchrun when its second process is killed."""
+    running = subprocess.Popen(
+        started, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    try:
+        wait_for(there, running)
+        children = subprocess.run(
+            ["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True
+        ).stdout.split()
+        os.kill(int(children[1]), signal.SIGKILL)
+        began = time.monotonic()
+        _, said = running.communicate(timeout=60)
+        assert time.monotonic() - began < 45
+    finally:
+        running.kill()
+    assert running.returncode != 0
+    return said
+
+
+def wait_for(there, running):
+    for _ in range(1200):
+        if there():
+            return
+        assert running.poll() is None, running.stderr.read()
+        time.sleep(0.05)
+    raise AssertionError("nothing came within a minute")

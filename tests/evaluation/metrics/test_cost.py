@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FLOPs of a DiT against the closed form, and published counts."""
+
+from dataclasses import replace
+
+import pytest
+
+from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
+from pippin.denoisers.dit.config import DiTConfig, dit
+from pippin.denoisers.mdtv2.config import mdtv2
+from pippin.denoisers.mmdit.config import mmdit
+from pippin.denoisers.unet.config import unet
+from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
+from pippin.recipes.table import get_recipe
+
+CONDITIONING = ConditioningConfig(
+    rules={"label": "modulation"}, control=ControlConfig(high=(), low=())
+)
+CLIP = ConditioningConfig(
+    semantic=TextSemantic(token_features=768, projection="none"),
+    rules={"text": "attention"},
+    control=ControlConfig(high=(), low=()),
+)
+
+
+def macs(config, side, channels):
+    """Per image: (of layers whose input needs no gradient, of the others)."""
+    n, d = (side // config.patch_size) ** 2, config.width
+    numbers = config.patch_size**2 * channels
+    block = n * d * d * (4 + 2 * config.mlp_ratio) + 2 * n * n * d + 6 * d * d
+    return n * numbers * d, config.depth * block + n * d * numbers + 2 * d * d
+
+
+@pytest.mark.parametrize(
+    "config", [dit("S"), DiTConfig(depth=2, width=32, num_heads=4, patch_size=4)]
+)
+def test_flops_of_a_dit_are_the_closed_form(config):
+    model = meta_model(CONDITIONING, config, 10, 4)
+    first, rest = macs(config, 32, 4)
+    assert denoiser_flops(model, (4, 32, 32)) == 2 * (first + rest)
+    # a layer's backward is two products of the size of its forward; the first has one
+    assert denoiser_flops(model, (4, 32, 32), backward=True) == 2 * (2 * first + 3 * rest)
+
+
+def test_the_published_size():
+    flops = denoiser_flops(meta_model(CONDITIONING, dit("XL"), 1000, 4), (4, 32, 32))
+    assert flops / 2 == pytest.approx(118.6e9, rel=0.005)  # Peebles & Xie 2023, table 1
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "conditioning", "shape", "parameters", "giga"),
+    [
+        # counts and MACs of the published code, attention included (docs/reference/denoisers.md)
+        (dit("S", learn_variance=True), CONDITIONING, (4, 32, 32), 32.87, 6.06),
+        (dit("B", learn_variance=True), CONDITIONING, (4, 32, 32), 130.32, 23.01),
+        (dit("L", learn_variance=True), CONDITIONING, (4, 32, 32), 457.84, 80.71),
+        (dit("XL", learn_variance=True), CONDITIONING, (4, 32, 32), 674.83, 118.64),
+        (dit("XL", learn_variance=True), CONDITIONING, (4, 64, 64), 674.83, 524.60),
+        (mdtv2("XL", (16, 16), learn_variance=True), CONDITIONING, (4, 32, 32), 742.26, 129.49),
+        (
+            mdtv2("XL", (16, 16), learn_variance=True, mask_ratio=None),
+            CONDITIONING,
+            (4, 32, 32),
+            718.34,
+            129.49,
+        ),
+        (
+            get_recipe("published/pixart-xl-256").denoiser,
+            get_recipe("published/pixart-xl-256").conditioning,
+            (4, 32, 32),
+            611.35,
+            148.33,
+        ),
+        (
+            unet("LDM-4"),
+            get_recipe("published/ldm-4-imagenet-256").conditioning,
+            (3, 64, 64),
+            401.43,
+            104.23,
+        ),
+        (unet("SD1"), CLIP, (4, 64, 64), 859.52, 401.64),
+    ],
+)
+def test_published_counts(denoiser, conditioning, shape, parameters, giga):
+    model = meta_model(conditioning, denoiser, 1000, shape[0])
+    count = sum(p.numel() for p in model.parameters())
+    assert count / 1e6 == pytest.approx(parameters, rel=0.005)
+    assert denoiser_flops(model, shape) / 2e9 == pytest.approx(giga, rel=0.005)
+
+
+def cost(denoiser, conditioning):
+    """Parameters of the denoiser, and MACs."""
+    model = meta_model(conditioning, denoiser, 10, 4)
+    parameters = sum(p.numel() for p in model.denoiser.parameters())
+    return parameters, denoiser_flops(model, (4, 32, 32)) // 2
+
+
+@pytest.mark.parametrize("size", ["S", "B", "L", "XL"])
+def test_matched_sizes_are_as_near_as_whole_blocks_come(size):
+    by_class = replace(CONDITIONING, rules={"label": "attention"})
+    tokens = TextSemantic(token_features=64, num_tokens=154)
+    by_text = replace(CONDITIONING, semantic=tokens, rules={"text": "attention"})
+    for match, conditioning, which in (("parameters", by_class, 0), ("flops", by_text, 1)):
+        wanted = along_depth(dit(size), CONDITIONING, which)(dit(size).depth)
+        of_depth = along_depth(mmdit(size), conditioning, which)
+        depth = mmdit(size, match).depth
+        assert of_depth(depth) == pytest.approx(wanted, rel=0.07)
+        nearest = min(range(1, 30), key=lambda blocks: abs(of_depth(blocks) - wanted))
+        assert depth == nearest
+    macs = along_depth(dit(size), CONDITIONING, 1)(dit(size).depth)
+    of_depth = along_depth(mmdit(size), by_class, 1)
+    assert of_depth(mmdit(size).depth) == pytest.approx(macs, rel=0.02)  # few tokens cost little
+
+
+def along_depth(config, conditioning, which):
+    """Costs as a function of depth, which is linear; from two shallow models."""
+    two, three = (cost(replace(config, depth=d), conditioning)[which] for d in (2, 3))
+    return lambda depth: two + (depth - 2) * (three - two)
+
+
+@pytest.mark.parametrize("size", ["S", "B", "L", "XL"])
+def test_unet_sizes_are_as_near_to_dit_as_groups_of_channels_come(size):
+    config, wanted = unet(size), cost(dit(size), CONDITIONING)[0]
+    found = cost(config, CLIP)[0]
+    assert found == pytest.approx(wanted, rel=0.17)
+    for channels in (config.channels - 32, config.channels + 32):
+        distance = abs(cost(replace(config, channels=channels), CLIP)[0] - wanted)
+        assert distance > abs(found - wanted), channels
