@@ -33,8 +33,8 @@ from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA, averaged_model, half_life_images
 from pippin.training.log import Hook, Monitor, RunLog, RunningMeans, StepRecord, reaches
 from pippin.training.optimizer import build_optimizers, lr_multiplier, set_learning_rates
-from pippin.training.state import Saver, restore_state, save_state
 from pippin.training.prefetch import Prefetcher
+from pippin.training.state import Saver, restore_state, save_state
 from pippin.types import Batch
 
 Shape = tuple[int, ...]
