@@ -16,7 +16,7 @@ from pippin.cli.data import CheckCommand, ImportCommand, PrepareCommand
 from pippin.cli.evaluate import EvaluateFolderCommand, EvaluateRunCommand
 from pippin.cli.export import ExportCommand
 from pippin.cli.parsing.options import chosen_data, parse
-from pippin.cli.parsing.verb_help import EXAMPLES
+from pippin.cli.parsing.verb_help import EXAMPLES, SHARED_FLAGS
 from pippin.cli.plan import PlanCommand
 from pippin.cli.recaption import RecaptionCommand
 from pippin.cli.reference import ReferenceCommand
@@ -153,6 +153,7 @@ VERBS = {
 def test_commands_are_understood(page):
     for verb, *words in commands_of(page):
         with imported_examples(words) as rest:
+            rest = [word for word in rest if word not in SHARED_FLAGS]
             if verb in WHOLE:
                 parse(WHOLE[verb], "", rest)
             elif verb != "demo":

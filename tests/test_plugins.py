@@ -29,7 +29,7 @@ MODULE = """
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pippin.denoisers.config import DiTConfig
+from pippin.denoisers.dit.config import DiTConfig
 from pippin.denoisers.registry import register_denoiser
 from pippin.recipes.table import RECIPES, get_recipe
 

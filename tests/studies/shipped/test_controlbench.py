@@ -35,7 +35,7 @@ def small(tmp_path_factory):
         sampling=replace(base.sampling, solver="dpm++", steps=2),
         evaluation=replace(
             base.evaluation,
-            parts=("drift",),
+            parts=("held-out", "quality", "drift"),
             num_samples=8,
             input_size=32,
             drift_pairs=3,
