@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of a command: messages, exit codes, closed pipes, what to type next.
+"""End of a command: messages, exit codes, closed pipes, the command to type next.
 
-Output into a pipe that is closed early, as in ``pippin study list | head -1``.
+Errors that are not bugs of pippin end with exit code 1 if they come at run time (out of memory, a
+full disk, a diverged model), and with 2 for wrong input.
 
-Such a pipe is no error of the user: pippin ends without a message, with the exit code that a shell
-gives other programs.
-
-Messages and exit codes for errors that are not bugs of pippin.
-
-Exit codes: 1 for failures at run time (out of memory, a full disk, a diverged model), 2 for wrong
-input.
+A pipe that is closed early, as in ``pippin study list | head -1``, is no error of the user: pippin
+ends without a message, with the exit code that a shell gives other programs.
 """
 
 import errno

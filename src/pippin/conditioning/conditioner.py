@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conditioner: the only module that passes conditions to denoisers, and its registry.
 
-Conditioner: the only module that passes conditions to denoisers.
-
 Rules map each semantic output to a mechanism; control enters the modulation vector under its gate;
 time is also embedded here. The result, :class:`pippin.types.Embedded`, is the only conditioning
 input of a denoiser. ``entangled`` (class by modulation, constant gate) and ``disentangled`` (class
 by attention, power-cosine gate) are two of four combinations of the same code path.
 
-Registry of conditioners by name: pippin's, and those that a program registers.
-
-A recipe contains only the name (``conditioning.conditioner``), never a module to import: a
-downloaded checkpoint cannot make pippin run code that its user did not register, import or install
-as a plugin.
+Conditioners are registered by name. A recipe contains only that name
+(``conditioning.conditioner``), never a module to import: a downloaded checkpoint cannot make
+pippin run code that its user did not register, import or install as a plugin.
 """
 
 from dataclasses import dataclass

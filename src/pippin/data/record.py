@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record of a run's data set, and class ids of a user's input.
 
-Record of a run's data set, so that class names and counts do not depend on the current folder.
-
-A record holds no file names: hashes detect changes of images or captions, and counts locate them.
+With the record, class names and counts do not depend on the current folder. It holds no file
+names: hashes detect changes of images or captions, and counts locate them.
 """
 
 import hashlib

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prediction types (eps, v, x0, flow), conversions between them, and loss weights.
 
-Prediction types (eps, v, x0, flow) and conversions between them.
-
 Each prediction is a fixed combination a x0 + b eps of data and noise:
 
     eps:  eps                       x0:    x0

@@ -1,13 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Normalisation of pixels and of latents, and its record in the weights file.
 
-Record in the weights file of an autoencoder: version and checksums.
-
-The record is one JSON entry of the file's metadata: the version, the digest of the weights, the
-settings of the architecture, the latent statistics, and a checksum of all these. Autoencoders from
-other sources, and those of version 0, have no record.
-
-Affine normalisation of an autoencoder's raw latents.
+An autoencoder's raw latents are normalised by one affine:
 
     normalised = (raw - shift) / scale
 
@@ -16,6 +10,10 @@ training images. They are in the metadata of the weights file, so weights cannot
 them. Published autoencoders have them in config.json; in diffusers' convention
 normalised = (raw - shift_factor) scaling_factor, or with statistics for each channel
 normalised = (raw - latents_mean) scaling_factor / latents_std.
+
+The record is one JSON entry of the weights file's metadata: the version, the digest of the
+weights, the settings of the architecture, the latent statistics, and a checksum of all these.
+Autoencoders from other sources, and those of version 0, have no record.
 """
 
 import json

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All distances between a set of images and a reference set.
-
-Frechet distances and the Inception score as measures, under their official names.
+"""All distances between a set of images and a reference set, under their official names.
 
 ``FID``, ``sFID`` and ``IS`` are computed with the published Inception weights only. With other
 features, the name contains them: ``FD-efflite0``, ``sFD-inception-ab12cd34``.

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Feature statistics of a reference: computed, stored in a file, read.
 
-Feature statistics of a reference, stored in a file.
-
 The file is a ``.npz`` with the arrays of ADM's reference batches (Dhariwal & Nichol 2021): ``mu``
 and ``sigma`` of pooled Inception features, ``mu_s`` and ``sigma_s`` of spatial ones. Files written
 by pippin also record the features, the number of images and their hash. Other files do not, and

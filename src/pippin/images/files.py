@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image files: supported formats, conversion to RGB, PNG files and image grids.
 
-Image files: supported formats, and the conversion of each file to RGB pixels.
-
-The same rules apply to training images and to images to be evaluated. Only the formats of
+Training images and evaluated images are read by the same rules. Only the formats of
 :data:`FORMATS` are opened, whatever the file name, and the size in a file's header is checked
 before anything is decoded.
 """

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image files of a folder: which ones, and a stream of image batches.
 
-Image files of a folder: one rule for training, references and evaluated images.
-
-Every file counts once, however many links lead to it, and only regular files are used. Hidden
-files, and the folders of operating systems and network storage, are skipped.
+Training, references and evaluated images follow one rule: every file counts once, however many
+links lead to it, and only regular files are used. Hidden files, and the folders of operating
+systems and network storage, are skipped.
 """
 
 import os

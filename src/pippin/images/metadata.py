@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metadata of image files: removal of unreadable parts, transparent colours of PNG files.
 
-Removal of unreadable metadata from image files whose pixels are intact.
-
 EXIF, colour profiles, texts and previews are chunks of a PNG and segments of a JPEG beside the
-pixels. Without their removal, a decoder that fails to parse one of them would lose the image.
+pixels. Without the removal of unreadable ones, a decoder that fails to parse one of them would
+lose an image whose pixels are intact.
 
-Transparent colour of a PNG (colour key), compared at the file's own bit depth.
-
-PNG (2003, section 11.3.2.1) compares samples as they are stored. Pillow compares after scaling 2
-and 4 bits of grey to eight, and after dropping the lower eight of 16 bits of colour.
+The transparent colour of a PNG (colour key) is compared at the file's own bit depth, as PNG (2003,
+section 11.3.2.1) defines it. Pillow compares after scaling 2 and 4 bits of grey to eight, and
+after dropping the lower eight of 16 bits of colour.
 """
 
 import io

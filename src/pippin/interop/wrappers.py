@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network's tensors in a checkpoint: search in any entry, and the kind of weights.
 
-Kind of converted weights, raw or averaged, from the names of entries and files.
-
-Nothing is guessed: without such a name the kind is unknown.
-
-Search for a network's tensors in a checkpoint, in any entry and under any prefix.
-
 Training code wraps networks: DDP, FSDP, activation checkpointing and ``torch.compile`` add parts
 to names, Lightning and ema-pytorch put the network under an attribute, and averages have an entry
 of their own or are beside the raw weights. The network is located by the names of a few of its
 tensors, under any prefix.
+
+The kind of the weights, raw or averaged, follows from the names of entries and files. Nothing is
+guessed: without such a name the kind is unknown.
 """
 
 import re

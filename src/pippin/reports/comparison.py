@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two studies, or two runs, paired, and the table of their numbers.
-
-Two studies, or two runs, combined into one source with paired arms.
+"""Two studies, or two runs, as one source with paired arms, and the table of their numbers.
 
 Numbers are compared only if they were measured in the same way. Differences in training are the
-purpose of such a page, which lists them; differences in *measurement* make numbers incomparable.
-
-The table of two reports side by side: comparable numbers get a difference, others a reason.
+purpose of such a page, which lists them; differences in *measurement* make numbers incomparable:
+the table states the reason in place of a difference.
 
 Nothing here was declared before the runs, so nothing here is a verdict.
 """

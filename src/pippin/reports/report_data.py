@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data of a report, and files that changed between its measurements.
-
-Detect files that changed between the measurements of a report.
-
-Settings name weights and encoders by path. Each row records digests of the files at these paths,
-so that a replaced file is detected. Rows of earlier versions have no digests and are skipped.
-
-The data of a report, read from a study's folder or from one run's folder.
+"""Data of a report, from a study's folder or one run's, and files that changed meanwhile.
 
 All files are untrusted: logs may end in a torn line, parts may be missing, names may be hostile.
 ``problems`` lists unreadable parts, which the report shows.
+
+Settings name weights and encoders by path. Each row records digests of the files at these paths,
+so a file that was replaced between two measurements is detected. Rows of earlier versions have no
+digests and are skipped.
 """
 
 from collections import defaultdict

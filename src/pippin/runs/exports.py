@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exported models: the folder, facts in the header of the weights, and their kind.
 
-The folder of an export, and recovery of an export that was killed or ran out of disk space.
-
-While files are written, a hidden note records the facts of the weights. The same command then
-resumes, and an export of other weights is refused. Only files with a staging name are removed.
+While files are written, a hidden note records the facts of the weights. After a kill or a full
+disk the same command resumes, and an export of other weights is refused. Only files with a staging
+name are removed.
 """
 
 import json

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run folder: its paths, the paths in its recipe, and checks before a run starts there.
 
-Resolution of the paths in a recipe.
-
-Relative paths refer to the working directory of the command. A run records the absolute path of
-each of its settings, so that it can be resumed, sampled and evaluated from any folder. The recipe
-and its fingerprint keep the paths as given.
+Relative paths in a recipe refer to the working directory of the command. A run records the
+absolute path of each of its settings, so that it can be resumed, sampled and evaluated from any
+folder. The recipe and its fingerprint keep the paths as given.
 """
 
 import os

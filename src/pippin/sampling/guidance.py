@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guidance with two scales, one for semantics and one for control.
-
-Classifier-free guidance with two scales, one for semantics and one for control.
+"""Classifier-free guidance with two scales, one for semantics and one for control.
 
 With e(c, s) the prediction under control c and semantics s, and 0 for a dropped condition,
 

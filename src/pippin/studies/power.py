@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Power of a contrast, and error rates of verdicts from simulated studies.
 
-The power of a contrast: the probability of "supported" if its claim is true.
+The power is the probability of "supported" if the contrast's claim is true. With n seeds, a
+standard deviation sigma of the weighted sums over seeds and a true value delta, sqrt(n) mean / s
+is noncentral t with n - 1 degrees of freedom and noncentrality sqrt(n) delta / sigma, so the power
+of a difference has a closed form. With a declared smallest effect, a difference that is shown to
+be smaller is not supported: that power, and that of a claim of no difference, is an integral over
+s.
 
-With n seeds, a standard deviation sigma of the weighted sums over seeds and a true value delta,
-sqrt(n) mean / s  is noncentral t with n - 1 degrees of freedom and noncentrality
-sqrt(n) delta / sigma, so the power of a difference has a closed form. With a declared smallest
-effect, a difference that is shown to be smaller is not supported: that power, and that of a claim
-of no difference, is an integral over s.
-
-Error rates of verdicts, from simulated studies with known true means.
-
-The value of an arm at a seed is its true mean, plus an effect that all arms share at that seed,
-plus noise of the arm; both are normal. Verdicts are made as in real studies. Nothing is trained.
+Simulated studies have known true means. The value of an arm at a seed is its true mean, plus an
+effect that all arms share at that seed, plus noise of the arm; both are normal. Verdicts are made
+as in real studies. Nothing is trained.
 """
 
 import math

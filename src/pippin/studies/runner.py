@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run every arm of a study on every seed; a stopped study can be resumed.
+"""Runs of every arm of a study on every seed; a stopped study can be resumed.
 
-Check that a study's runs measure the metrics that it declares.
-
-What :func:`pippin.studies.execution.execute` measures follows from the declarations of the metrics
-and from each arm's evaluation, so other metrics are refused before anything is trained. A custom
+A study must measure the metrics that it declares. What
+:func:`pippin.studies.execution.execute` measures follows from the declarations of the metrics and
+from each arm's evaluation, so other metrics are refused before anything is trained. A custom
 execution may measure anything: there, each finished run reports missing metrics.
 """
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Means over seeds and paired differences with Student-t intervals, and their digits.
 
-Means over seeds and paired differences with Student-t intervals.
-
 With n seeds the mean's interval is  mean +- t(n - 1) s / sqrt(n),  s the sample standard deviation
 (denominator n - 1). A difference between two arms is taken seed by seed first, so that effects
 that both arms share at one seed (initial weights, data order, noise) cancel.

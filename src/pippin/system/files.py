@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files: atomic replacement, fsync, and reading of regular files only.
 
-fsync of files and folders, so that written data survives a power cut.
-
-A file's content and its name are stored separately: a name may reach the disk before the content,
-which leaves an empty file, or the content before the name, which leaves none. So a record that
-declares other files complete is written after those files and their folders were synced.
+fsync keeps written data through a power cut. A file's content and its name are stored separately:
+a name may reach the disk before the content, which leaves an empty file, or the content before the
+name, which leaves none. So a record that declares other files complete is written after those
+files and their folders were synced.
 """
 
 import ctypes

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON files: parsing of foreign ones, format versions of pippin's own.
 
-Format version of every kind of file that pippin writes, and its check.
-
-A file states its version as ``format``; files without the entry have version 0. A version is
-raised when an older reader would misinterpret the file. Optional new entries do not raise it.
+Every kind of file that pippin writes states its version as ``format``; files without the entry
+have version 0. A version is raised when an older reader would misinterpret the file. Optional new
+entries do not raise it.
 
 Small JSON files that give numbers their meaning also hold ``content_sha256``, over all other
 entries. Both entries keep their meaning in every version.

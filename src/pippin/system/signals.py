@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signals: how a run stops, and a watchdog for native code that does not respond.
 
-Ctrl-C, SIGTERM and SIGUSR2: a training loop stops between two steps, all other work at once.
-
-In both cases finished work is on disk, and the same command resumes it. Clusters send SIGUSR2 some
+Ctrl-C, SIGTERM and SIGUSR2 stop a training loop between two steps, and all other work at once. In
+both cases finished work is on disk, and the same command resumes it. Clusters send SIGUSR2 some
 time before a job's limit.
-
-Exit within seconds when native code keeps Python from handling a signal.
 
 Python runs signal handlers in the main thread, between two bytecode instructions. A library that
 waits in native code for a slow store delays them for minutes. Everything pippin writes survives a
-kill at any moment, so such a process is exited at once.
+kill at any moment, so such a process is exited within seconds.
 """
 
 import math

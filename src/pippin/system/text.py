@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text from users, and text that is safe to print: without control characters or secrets.
 
-Text from users: files in a known encoding, lists with one entry per line, arguments.
-
-UTF-8 is expected. UTF-16 and UTF-32 are read if a byte order mark declares them. Everything else
+Files of users are UTF-8, or UTF-16 and UTF-32 if a byte order mark declares them. Everything else
 is refused: a guess could silently turn one word into another.
 
-Removal of URL secrets from everything that is printed, logged or stored.
+A file name, caption or message of others may hold escape sequences that rename the window or hide
+text, marks that reverse the writing direction, brackets that rich reads as markup, or bytes that
+are not UTF-8. All output of pippin goes through :func:`print_text` or
+:func:`print_above_progress`, so that none of these acts in a terminal or a log.
 
-A query may hold a signature or a token, and ``user:password@`` may precede a host. One function
-removes both from any text, so messages of libraries pass through it too.
-
-Safe text for terminals and logs: foreign names, captions and messages cannot act there.
-
-A file name may hold escape sequences that rename the window or hide text, marks that reverse the
-writing direction, brackets that rich reads as markup, or bytes that are not UTF-8. All output of
-pippin goes through :func:`print_text` or :func:`print_above_progress`.
+The query of a URL may hold a signature or a token, and ``user:password@`` may precede a host. One
+function removes both from everything that is printed, logged or stored, messages of libraries
+included.
 """
 
 import codecs

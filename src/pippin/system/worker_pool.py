@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pools of worker processes, and calls in daemon threads.
 
-Pool of worker processes that run calls and end at once on a signal to their parent.
-
-The standard library's executors wait for running calls, however slow their reads, and start
-processes that run the main script again. These are plain processes of the same Python, each with
-its own pipe.
-
-Calls in daemon threads, which delay no exit.
+A pool ends its running calls at once on a signal to the parent. The standard library's executors
+wait for them, however slow their reads, and start processes that run the main script again. These
+are plain processes of the same Python, each with its own pipe.
 
 A thread that waits for a slow disk or store cannot be killed. The program waits at exit for
-threads of the standard library's executors, but not for these.
+threads of the standard library's executors, but not for daemon threads.
 """
 
 import os

@@ -2,8 +2,8 @@
 """Training of a small KL autoencoder on any images.
 
 Progress is counted in images. A killed run resumes from the last checkpoint with bit-identical
-results, because data and noise are keyed by position. Schedule, EMA, state of optimizers, log and
-stop are those of :mod:`pippin.training.loop`; the loss, the cosine and the state file are its own.
+results, because data and noise are keyed by position. Schedule, EMA and state of optimizers are
+those of diffusion models; the loop, the loss, the cosine and the state file are its own.
 """
 
 import json

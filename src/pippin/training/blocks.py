@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Block by block: torch.compile and gradient checkpointing.
 
-Gradient checkpointing: blocks recompute their activations instead of storing them
+Under gradient checkpointing, blocks recompute their activations instead of storing them
 (Chen et al. 2016, arXiv 1604.06174).
 """
 

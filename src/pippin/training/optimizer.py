@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Optimizers (Muon among them), and the learning-rate schedule in images seen.
 
-Muon optimizer: momentum with nearly orthogonalised update matrices.
-
-Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), with the step size of Liu et al.
-2025 (arXiv 2502.16982, eq. 4), which gives a step the root mean square of Adam's. A convolution's
-weight is one matrix, output channels times the rest. On GPUs the Newton-Schulz iteration computes
-in bf16, as published; a CPU computes it in fp32.
+Muon is momentum with nearly orthogonalised update matrices: Jordan et al. 2024
+(https://kellerjordan.github.io/posts/muon), with the step size of Liu et al. 2025 (arXiv
+2502.16982, eq. 4), which gives a step the root mean square of Adam's. A convolution's weight is
+one matrix, output channels times the rest. On GPUs the Newton-Schulz iteration computes in bf16,
+as published; a CPU computes it in fp32.
 """
 
 import math

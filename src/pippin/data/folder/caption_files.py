@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Caption files beside images, and cleaning of captions and labels.
+"""Caption files beside images, and cleaning of captions and labels from other programs.
 
-Cleaning of captions and labels that other programs wrote.
+``a.txt`` or ``a.caption`` beside ``a.png`` holds its caption: the layout of kohya's trainers and
+of img2dataset. It applies without a metadata file.
 
-The same rules apply to cells of metadata files, caption files, columns of parquet files and
-members of archives: byte order marks are removed, NaN is an empty cell, a dictionary is not a
-caption, and 2.0 is the class 2.
-
-Caption files beside images: ``a.txt`` or ``a.caption`` beside ``a.png``.
-
-This is the layout of kohya's trainers and of img2dataset. It applies without a metadata file.
+Cells of metadata files, caption files, columns of parquet files and members of archives are
+cleaned by the same rules: byte order marks are removed, NaN is an empty cell, a dictionary is not
+a caption, and 2.0 is the class 2.
 """
 
 import ast

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Import of parquet files, WebDataset archives or hub data sets into a folder of images.
 
-Classes from folders inside archives, as in a folder of class folders.
-
-Folders that are not classes are removed first: a folder with the archive's name, folders with
-names of splits, and a folder that contains all images.
-
 Each shard is imported atomically and once.
+
+Folders inside archives become classes, as in a folder of class folders. Those that are not classes
+are removed first: a folder with the archive's name, folders with names of splits, and a folder
+that contains all images.
 """
 
 import json

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Remote files of an import: listing, identities and local copies.
 
-Remote files of an import: listing and identities.
-
 All ``fsspec`` stores are supported: http, hf, S3, Google and Azure.
 """
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of a shard in any format, and the usual names of their columns.
-
-Usual names of table columns and archive members, and their roles.
+"""Rows of a shard in any format, and the usual names of table columns and archive members.
 
 The *kind* of a member is the part of its name after the key of its sample, in lower case: ``jpg``
 of ``0001.JPG``, ``depth.png`` of ``0001.depth.png``. The *qualifier* is the kind without the

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Atomic import of one shard into image files, with the columns of the first shard.
 
-Atomic import of one shard into image files.
-
 Images are not decoded: their bytes are written unchanged. File names are the indices of shard and
 row, so a source cannot choose where a file is written.
 """

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tar archives of a WebDataset: checked members, grouped into samples.
+"""Tar archives of a WebDataset: checked members, grouped into samples by their names.
 
-Samples of a WebDataset archive: groups of members, by their names.
+``tarfile`` treats an unreadable header or a truncated file as the end of the archive. Here both
+are errors, and concatenated archives are read to the closing blocks of the last one.
 
 The WebDataset rule ends the key of a sample at the first dot of a file's name, so that
 ``0001.depth.png`` belongs to ``0001.jpg``. File names of cameras and frames may also contain dots:
@@ -11,11 +12,6 @@ The WebDataset rule ends the key of a sample at the first dot of a file's name, 
 - a *qualifier* of the content if it is a usual name such as ``depth``, if a member without it has
   the same key, or if it recurs in other samples;
 - part of the key if it and another part each have an image and a text.
-
-Members of a tar archive, checked up to its closing blocks.
-
-``tarfile`` treats an unreadable header or a truncated file as the end of the archive. Here both
-are errors. Concatenated archives are read to the end of the last one.
 """
 
 import posixpath

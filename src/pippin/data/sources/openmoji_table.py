@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Table of OpenMoji's emoji: classes, split, and families of variants.
 
-Families of emoji: variants of one image, which must stay in the same split.
-
-Two images belong to one family if they share a key, directly or through other images. An image has
+A family contains the variants of one image, which must stay in the same split. Two images belong
+to one family if they share a key, directly or through other images. An image has
 
 - a *code key*: its first joined element, or, for a person, the element that the person is joined
   to. Variation selectors, skin tones, gender signs, hair and the sign "facing right" are ignored,
   and man, woman, boy, girl, old man, ... all count as "person".
 - a *name key*: its name without words for gender, direction, colour, size and order.
-- sometimes an *alias*: variants (and identical drawings) that neither code nor name reveals.
+- sometimes an *alias*: variants (and identical images) that neither code nor name reveals.
 
 The person running, the man running and the woman running facing right are one family; so are a cat
 and a black cat; all plain hearts; all clock faces. A cook and a farmer are two families, and so

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Aspect-ratio buckets: sizes, the bucket of each image, the bucket of each step.
 
-Aspect-ratio buckets: sizes of training images, and the bucket of each image.
-
 With resolution R, step m and ratio r = height / width, the sides of a bucket are the multiples of
 m nearest to
 
@@ -12,16 +10,14 @@ so all buckets have about R^2 pixels. An image belongs to the bucket with the ne
 ratio. (NovelAI's bucketing of Stable Diffusion, 2022, and the table of PixArt-alpha's multi-scale
 training, Chen et al. 2023, are lists of such sizes.)
 
-This module does not import torch, because configurations import it.
-
-Schedule of aspect-ratio buckets: the bucket of each training step.
-
 Buckets take turns in proportion to their numbers of images: with n_b images of N, bucket b has
 had s n_b / N turns after s steps, with an error below one. Turn j of a bucket is released at step
 floor(j N / n_b) and has its deadline at step ceil((j + 1) N / n_b). Each step takes the released
 turn with the earliest deadline. On one machine that order meets every deadline (Baruah et al.
 1996, "Proportionate progress"). The schedule uses integers only and repeats after
 N / gcd(n_1, n_2, ...) steps, so any step can be computed without earlier rounds.
+
+This module does not import torch, because configurations import it.
 """
 
 import math

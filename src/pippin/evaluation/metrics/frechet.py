@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frechet distance and Inception score, in float64.
 
-Frechet distance between Gaussians fitted to two sets of features, in float64.
+The Frechet distance is that between Gaussians fitted to two sets of features:
 
-d^2 = |mu_1 - mu_2|^2 + tr(C_1) + tr(C_2) - 2 tr((C_1^1/2 C_2 C_1^1/2)^1/2)
+    d^2 = |mu_1 - mu_2|^2 + tr(C_1) + tr(C_2) - 2 tr((C_1^1/2 C_2 C_1^1/2)^1/2)
+
 (Dowson & Landau 1982; Heusel et al. 2017, eq. 6). With fewer samples than dimensions its bias is
 far larger than typical differences between models, so it is reported with N and beside the same
 distance between real images.
 
-Inception score (Salimans et al. 2016, section 4), in float64.
+The Inception score (Salimans et al. 2016, section 4) needs no reference:
 
     IS = exp(mean over x of KL(p(y | x) || p(y))),    p(y) = mean over x of p(y | x)
 
-It needs no reference. It is 1 if the classifier predicts the same distribution for all images, and
-at most the number of classes. Papers report the mean over 10 splits of the images.
+It is 1 if the classifier predicts the same distribution for all images, and at most the number of
+classes. Papers report the mean over 10 splits of the images.
 """
 
 from dataclasses import dataclass

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Best semantic scale of a model: searched on half of the reference, reported on the other half.
 
-Guidance scale of the smallest distance, interpolated between the evaluated scales.
+The best scale differs from model to model, so a comparison at one scale favours the model that it
+happens to fit. The search has its own samples (their seeds begin at :data:`SEARCH_SEEDS`) and its
+own half of the reference. The measures at the best scale, and at scale 1 beside it, use other
+seeds and the other half.
 
 The best of a few evaluated scales is only as precise as their spacing. A parabola fitted to the
 distances at all of them has its vertex anywhere between them, and resampling the images gives an
 interval. A rule for scales (lambda' = 1 + s (lambda - 1), Berrada et al. 2024) can be tested on
 this estimate.
-
-The best scale differs from model to model, so a comparison at one scale favours the model that it
-happens to fit. The search has its own samples (their seeds begin at :data:`SEARCH_SEEDS`) and its
-own half of the reference. The measures at the best scale, and at scale 1 beside it, use other
-seeds and the other half.
 """
 
 from collections.abc import Iterator, Sequence

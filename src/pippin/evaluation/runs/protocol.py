@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Protocol that the evaluations of a run share: finished parts, seeds, and the reference of
-quality.
+"""Protocol that a run's evaluations share: finished parts, seeds, the reference of quality.
 
-Seeds of the samples and the noise of an evaluation.
+With ``evaluation.seed_from_training`` the seeds of samples and of noise depend on the training
+seed, so that the intervals of a study over training seeds include evaluation noise; otherwise all
+training seeds share them. Arms of one training seed always share them, and splits of the reference
+always follow ``evaluation.seed``.
 
-With ``evaluation.seed_from_training`` they depend on the training seed, so that the intervals of a
-study over training seeds include evaluation noise; otherwise all training seeds share them. Arms
-of one training seed always share them, and splits of the reference always follow
-``evaluation.seed``.
-
-Reference of sample quality, and the real images that show the level of a perfect model.
-
-``evaluation.reference`` selects it:
+``evaluation.reference`` selects the reference of sample quality, and the real images whose
+distance from it is the floor, the level of a perfect model:
 
 - train: the training images. The floor is the held-out images against them.
 - validation: the held-out images, as in papers that report against ImageNet's validation set. The

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Studies of control conditioning, their axes, and the drift of the two semantic paths.
+"""Studies of control conditioning (Berrada et al. 2024), declared before any run.
 
-The two changes of conditioning of Berrada et al. 2024 as axes, and the evaluation of drift.
+Their axes are semantic path and gate, schedule of the gate, initial weights, fields, and requested
+control values.
 
-Studies of control conditioning: semantic path and gate, schedule of the gate, initial weights,
-fields, and requested control values (Berrada et al. 2024; declared before any run).
-
-Drift of the two semantic paths on new seeds: one declared difference, with sufficient power.
-
-The kept study ``control`` found less drift where semantics enter by attention, as one of three
-comparisons on five seeds. Here it is the only primary claim, on more seeds, with separate
-evaluation noise for every training seed. Power at the smallest effect, from the spread of those
-seeds: 0.96.
+One study measures the drift of the two semantic paths again. The kept study ``control`` found less
+drift where semantics enter by attention, as one of three comparisons on five seeds. Here it is the
+only primary claim, on more seeds, with separate evaluation noise for every training seed. Power at
+the smallest effect, from the spread of those seeds: 0.96.
 """
 
 from dataclasses import replace

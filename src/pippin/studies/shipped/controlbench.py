@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ControlBench: any user-supplied conditioner, compared with entangled and disentangled ones.
 
-The embedded images are a benchmark of conditioning: they are rendered from SVG drawings, so the
+The embedded images are a benchmark of conditioning: they are rendered from SVG files, so the
 same image under two control values is known exactly, and the correlation between original size
 and class can be set.
 """

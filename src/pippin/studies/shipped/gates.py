@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The effect of the control gate, on quality, on drift, on a late and on an early control.
+"""Effect of the control gate, on quality, on drift, on a late and on an early control.
 
-The effect of the control gate on quality and on drift, which earlier studies could not decide.
-
-Both studies follow the paper's protocol (schedule ``sd``, noise prediction, uniform times), under
-which the power-cosine gate opens earlier than under rectified flow. Original size and class have
-a correlation of 0.7: the size is neither a function of the class, nor independent of it.
-
-The effect of the control gate on a late and on an early control.
+The studies of quality and of drift ask what earlier studies could not decide. Both follow the
+paper's protocol (schedule ``sd``, noise prediction, uniform times), under which the power-cosine
+gate opens earlier than under rectified flow. Original size and class have a correlation of 0.7:
+the size is neither a function of the class, nor independent of it.
 
 In Berrada et al. 2024 low-level control acts late in sampling. Whether that suits a field depends
 on the noise level at which the field is determined, which its control profile shows

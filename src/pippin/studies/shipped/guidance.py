@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guidance on the same trained models, and a test of the scaling law of guidance.
+"""Guidance on the same trained models, and a test of its scaling law.
 
-Test of the guidance scaling lambda' = 1 + s (lambda - 1) (Berrada et al. 2024).
+The law is lambda' = 1 + s (lambda - 1) (Berrada et al. 2024).
 """
 
 from dataclasses import replace

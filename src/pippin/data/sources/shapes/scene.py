@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scenes of coloured shapes: distribution, and captions in three lengths.
 
-Scenes of coloured shapes, and their distribution.
-
 A scene has one to three objects in the cells of a 3 x 3 grid, so objects do not overlap. All
 objects differ in colour, so the colour identifies an object. Arrows and flags have no mirror
 symmetry and a fixed orientation: a mirrored one reveals that the image was flipped.
@@ -10,7 +8,8 @@ symmetry and a fixed orientation: a mirrored one reveals that the image was flip
 An arrangement, the set of a scene's objects, belongs to one split by the hash of its description.
 Backgrounds are not part of it: a held-out scene is never a training scene on another background.
 
-Captions of scenes in three lengths, all correct.
+All captions of a scene are correct, and every kind names every object, so it also states the
+number of objects.
 
 =======  =========================================================  ==========================
 kind     content                                                    one object, two objects
@@ -21,8 +20,6 @@ medium   also the position of every object                          ``red circle
 long     colour, shape and size of every object, the background;
          the position of one object, the relation of two
 =======  =========================================================  ==========================
-
-Every kind names every object, so it also states the number of objects.
 """
 
 from collections.abc import Sequence

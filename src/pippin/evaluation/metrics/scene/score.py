@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agreement of images with their captions, attribute by attribute.
-
-Accuracy: the share of images that show what their caption states, attribute by attribute.
+"""Accuracy: the share of images that show what their caption states, attribute by attribute.
 
     accuracy ATTRIBUTE            over all kinds of captions that state it
     accuracy ATTRIBUTE KIND       over the captions of one kind
