@@ -42,7 +42,7 @@ from pippin.system.formats import (
     write_versioned_json,
 )
 from pippin.system.tensors import save_tensors
-from pippin.training.autoencoder_state import load_state
+from pippin.training.autoencoder_state import read_state
 
 SAMPLES = Path(__file__).parent / "formats"
 VERSIONS = sorted(path.name for path in SAMPLES.iterdir())
@@ -123,7 +123,7 @@ def test_imports_are_read(kept):
 
 def test_autoencoders_are_read(kept):
     assert Autoencoder.from_folder(Path("autoencoder")).factor == 2
-    assert load_state(Path("autoencoder/run")).position["step_count"] == 2
+    assert read_state(Path("autoencoder/run")).position["step_count"] == 2
 
 
 def test_statistics_and_records_are_read(kept):
@@ -192,7 +192,7 @@ NEWER = {
     "autoencoder training": (
         lambda path: restate_metadata(path, "pippin.record"),
         "autoencoder/run/state.safetensors",
-        lambda: load_state(Path("autoencoder/run")),
+        lambda: read_state(Path("autoencoder/run")),
     ),
     "reference statistics": (
         restate_arrays,

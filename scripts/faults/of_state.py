@@ -62,7 +62,7 @@ DAMAGE = [
     mistake(
         "both checkpoints cut, and resumed",
         RESUME,
-        "no checkpoint in .* is whole.*To start over from image 0, .*: mv ",
+        "no checkpoint in .* is intact.*To start over from image 0, .*: mv ",
         prepare=lambda run: [cut(p) for p in run.glob("checkpoints/*/model.safetensors")] and None,
     ),
     mistake(

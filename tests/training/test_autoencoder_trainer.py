@@ -15,7 +15,7 @@ import torch
 from pippin.encoders.config import AutoencoderTrainConfig
 from pippin.system.lines import read_lines
 from pippin.system.signals import TrainingStoppedError
-from pippin.training.autoencoder_state import STATE_FILE, RunState, load_state, save_state
+from pippin.training.autoencoder_state import STATE_FILE, RunState, read_state, write_state
 from pippin.training.autoencoder_trainer import (
     AutoencoderTrainer,
     Batches,
@@ -166,7 +166,7 @@ def test_a_state_that_is_older_than_a_setting_goes_on_as_it_began(
         AutoencoderTrainer(old, tmp_path / "run", resume=False).train(
             killed_after(batches, 12), silent
         )
-    state = load_state(tmp_path / "run")
+    state = read_state(tmp_path / "run")
     assert state is not None and "train.lr_at" not in state.position["config"]
     with pytest.raises(ValueError, match=r"train\.lr_at: 'end' -> 'middle'"):
         AutoencoderTrainer(CONFIG, tmp_path / "run", resume=True)
@@ -257,8 +257,8 @@ def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
 
 def test_a_flipped_bit_of_the_state_is_found(tmp_path: Path) -> None:
     state = RunState(tensors={"a": torch.ones(99), "step": torch.tensor(3.0)}, position={"s": 1})
-    save_state(tmp_path, state)
-    result = load_state(tmp_path)
+    write_state(tmp_path, state)
+    result = read_state(tmp_path)
     assert result is not None and result.position == {"s": 1} and result.tensors["step"] == 3
     path = tmp_path / STATE_FILE
     good = path.read_bytes()
@@ -267,4 +267,4 @@ def test_a_flipped_bit_of_the_state_is_found(tmp_path: Path) -> None:
         content[place] ^= 2
         path.write_bytes(content)
         with pytest.raises(ValueError, match=rf"{STATE_FILE} is damaged .*restore a copy"):
-            load_state(tmp_path)
+            read_state(tmp_path)

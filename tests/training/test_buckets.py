@@ -117,7 +117,9 @@ def test_a_run_that_was_cut_goes_on_to_the_same_bits(own, folder, tmp_path):
 
     place = tmp_path / "resumed"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
-        patch.setattr("pippin.training.train.preview_hook", lambda *_: Monitor(every=1, run=cut))
+        patch.setattr(
+            "pippin.training.train.preview_monitor", lambda *_: Monitor(every=1, run=cut)
+        )
         train(own, place)
     train(own, place, resume=True)
     first, second = (load_checkpoint(f / "checkpoints" / "64") for f in (folder, place))

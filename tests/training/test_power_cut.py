@@ -11,7 +11,7 @@ from pippin.runs.checkpoint import (
     newest_intact_checkpoint,
     save_checkpoint,
 )
-from pippin.training.autoencoder_state import RunState, load_state, save_state
+from pippin.training.autoencoder_state import RunState, read_state, write_state
 
 
 def make(images):
@@ -71,9 +71,9 @@ def test_an_autoencoders_state_is_the_old_or_the_new_one(tmp_path):
     def state(step):
         return RunState(tensors={"a": torch.full((9,), step)}, position={"step_count": step})
 
-    save_state(folder, state(1))
+    write_state(folder, state(1))
     with recorded(folder) as disk:
-        save_state(folder, state(2))
+        write_state(folder, state(2))
     for place in each_state(disk, tmp_path / "states"):
-        found = load_state(place)
+        found = read_state(place)
         assert found.tensors["a"][0] == found.position["step_count"]

@@ -98,7 +98,9 @@ def test_an_interrupted_run_resumes_to_the_same_bits(finished_run, recipe, tmp_p
             raise PowerCutError
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
-        patch.setattr("pippin.training.train.preview_hook", lambda *_: Monitor(every=1, run=cut))
+        patch.setattr(
+            "pippin.training.train.preview_monitor", lambda *_: Monitor(every=1, run=cut)
+        )
         train(half, folder)
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["32"]
     train(half, folder, resume=True)
@@ -149,7 +151,7 @@ def test_a_kill_after_a_checkpoint_costs_neither_validation_nor_preview(
     folder = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(
-            "pippin.training.train.validation_hook", lambda *_: Monitor(every=1, run=cut)
+            "pippin.training.train.validation_monitor", lambda *_: Monitor(every=1, run=cut)
         )
         train(recipe, folder)
     assert (folder / "checkpoints" / str(seen)).exists()
@@ -194,10 +196,10 @@ def test_where_every_checkpoint_is_damaged_nothing_starts_over_by_itself(
     for path in (folder / "checkpoints").iterdir():
         (path / "model.safetensors").write_bytes(b"cut")
     before = files_of(folder)
-    named = r"is whole(.|\n)*/64/model(.|\n)*/32/model(.|\n)*mv "
+    named = r"is intact(.|\n)*/64/model(.|\n)*/32/model(.|\n)*mv "
     with pytest.raises(ValueError, match=named) as e:
         train(recipe, folder, resume=resume)
-    with pytest.raises(ValueError, match="is whole"):
+    with pytest.raises(ValueError, match="is intact"):
         pretrain(recipe, folder)
     assert files_of(folder) == before
     words = shlex.split(re.search(r"mv .*\.damaged", str(e.value))[0])
@@ -231,7 +233,9 @@ def test_a_folder_without_a_checkpoint_is_taken_over(recipe, tmp_path):
         raise PowerCutError
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
-        patch.setattr("pippin.training.train.preview_hook", lambda *_: Monitor(every=1, run=cut))
+        patch.setattr(
+            "pippin.training.train.preview_monitor", lambda *_: Monitor(every=1, run=cut)
+        )
         train(recipe, tmp_path)
     assert (tmp_path / "config.json").exists() and RunFolder(tmp_path).is_reusable
     (tmp_path / "transfer.json").write_text("{}")  # of a recipe that started from weights

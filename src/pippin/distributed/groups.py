@@ -85,7 +85,7 @@ class SamplingGroup:
 
     def _broadcast(self, values: Tensor) -> Tensor:
         """The values of rank 0, on all ranks."""
-        wait_for_collective(dist.broadcast(values, 0, group=self.world.patient, async_op=True))
+        wait_for_collective(dist.broadcast(values, 0, group=self.world.setup_group, async_op=True))
         return values
 
 

@@ -22,15 +22,18 @@ def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def gather_full_tensors(
-    tensors: Mapping[str, Tensor], *, keep: bool, apart: bool = False
+    tensors: Mapping[str, Tensor], *, keep: bool, to_cpu: bool = False
 ) -> dict[str, Tensor]:
     """Full tensors by name; sharded ones are gathered to the CPU. Ranks without ``keep`` must
-    call it too and get {}. ``apart``: all tensors on the CPU, and unsharded ones as copies.
+    call it too and get {}. ``to_cpu``: all tensors on the CPU, and unsharded ones as
+    copies.
     """
     full = {}
     for name, tensor in tensors.items():
         value = full_tensor(tensor)
         if keep:
             sharded = isinstance(tensor, DTensor)  # gathering made a new tensor
-            full[name] = value.to("cpu", copy=apart and not sharded) if sharded or apart else value
+            if sharded or to_cpu:
+                value = value.to("cpu", copy=not sharded)
+            full[name] = value
     return full

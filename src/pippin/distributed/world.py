@@ -21,6 +21,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from pippin.distributed.ranks import get_world_size
 from pippin.system.signals import STOPS, TrainingDivergedError, TrainingStoppedError
 from pippin.system.worker_processes import end_with_launcher
 
@@ -40,7 +41,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    patient: dist.ProcessGroup | None = None
+    setup_group: dist.ProcessGroup | None = None
     """Process group of all ranks with :data:`SETUP_TIMEOUT`. It uses gloo, so that waiting ranks
     keep no GPU busy. None = the default group."""
 
@@ -62,7 +63,7 @@ class World:
         """All-reduce a flag with the long timeout: whether it is true on any rank."""
         count = torch.tensor(float(here))
         if self.size > 1:
-            wait_for_collective(dist.all_reduce(count, group=self.patient, async_op=True))
+            wait_for_collective(dist.all_reduce(count, group=self.setup_group, async_op=True))
         return bool(count)
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ def distributed_world(device: str) -> Iterator[World]:
         ValueError: missing or inconsistent variables, one GPU for all ranks, or fewer GPUs than
             ranks on this machine.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = get_world_size()
     if size == 1 or dist.is_initialized():
         yield _current()
         return
@@ -270,9 +271,9 @@ def gradient_sync(loss: nn.Module, *, last: bool) -> AbstractContextManager[None
 def _current() -> World:
     if not dist.is_initialized():
         return World()
-    patient = dist.new_group(backend="gloo", timeout=SETUP_TIMEOUT)
-    assert isinstance(patient, dist.ProcessGroup)  # every rank is a member
-    return World(rank=dist.get_rank(), size=dist.get_world_size(), patient=patient)
+    setup_group = dist.new_group(backend="gloo", timeout=SETUP_TIMEOUT)
+    assert isinstance(setup_group, dist.ProcessGroup)  # every rank is a member
+    return World(rank=dist.get_rank(), size=dist.get_world_size(), setup_group=setup_group)
 
 
 def set_device(local_rank: int, processes: int, option: str) -> None:

@@ -94,7 +94,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             error.filename = str(error.filename).replace(str(staging), str(final))
         raise
     if replaced is not None and replaced.damaged:
-        remove_aside(folder, but=replaced.path)
+        remove_aside(folder, except_for=replaced.path)
     elif replaced is not None:
         remove_checkpoint(replaced.path)
     _prune(final, keep)

@@ -61,11 +61,11 @@ def remove_checkpoint(path: Path) -> None:
         path.rmdir()
 
 
-def remove_aside(folder: Path, *, but: Path) -> None:
+def remove_aside(folder: Path, *, except_for: Path) -> None:
     """Remove renamed damaged checkpoints except one: only checkpoint files, and the folder if it
     is then empty."""
     for path in list_aside(folder):
-        if path == but or path.is_symlink() or not path.is_dir():
+        if path == except_for or path.is_symlink() or not path.is_dir():
             continue
         for file in [*path.glob(f"*{TENSORS}"), path / STATE_FILE]:
             file.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ at once."""
 
 
 class TrainingDivergedError(RuntimeError):
-    """Too many non-finite steps in a row; the last good checkpoint stays."""
+    """Too many non-finite steps in a row; the last intact checkpoint stays."""
 
 
 class TrainingStoppedError(Exception):

@@ -58,14 +58,14 @@ class RunState:
         )
 
 
-def save_state(folder: Path, state: RunState) -> None:
+def write_state(folder: Path, state: RunState) -> None:
     """Replace the folder's state atomically: a kill leaves the old or the new one."""
     tensors = {name: value.detach().cpu() for name, value in state.tensors.items()}
     record = with_checksum(KIND, {"position": state.position, "tensors": typed_digest(tensors)})
     save_tensors(folder / STATE_FILE, tensors, metadata={RECORD_KEY: json.dumps(record)})
 
 
-def load_state(folder: Path) -> RunState | None:
+def read_state(folder: Path) -> RunState | None:
     """Load the folder's state; None if there is none.
 
     Raises:

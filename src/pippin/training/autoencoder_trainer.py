@@ -27,12 +27,11 @@ from pippin.system.device import autocast, resolve_device
 from pippin.system.files import make_folder, remove_temporary_files
 from pippin.system.signals import StopRequest, TrainingStoppedError
 from pippin.training.autoencoder_loss import autoencoder_loss
-from pippin.training.autoencoder_state import STATE_FILE, RunState, load_state, save_state
+from pippin.training.autoencoder_state import STATE_FILE, RunState, read_state, write_state
 from pippin.training.ema import EMA
 from pippin.training.log import RunLog, RunningMeans, reaches
 from pippin.training.optimizer import Muon, schedule_position, set_learning_rates
-from pippin.training.state import restore_state
-from pippin.training.state import save_state as capture
+from pippin.training.state import restore_state, save_state
 from pippin.types import Images
 
 CONTENT = "data.content"
@@ -119,7 +118,7 @@ class AutoencoderTrainer:
         self.log_means = RunningMeans()
         make_folder(folder)
         remove_temporary_files(folder)
-        state = load_state(folder)
+        state = read_state(folder)
         if state is not None:
             if not resume:
                 raise ValueError(
@@ -214,10 +213,10 @@ class AutoencoderTrainer:
             "log_means": self.log_means.state_dict(),
         }
         averages = {"ema": self.ema}
-        checkpoint = capture(
-            self.network, averages, self.optimizers, position, keep=True, apart=False
+        checkpoint = save_state(
+            self.network, averages, self.optimizers, position, keep=True, to_cpu=False
         )
-        save_state(self.folder, RunState.of(checkpoint))
+        write_state(self.folder, RunState.of(checkpoint))
 
     def _restore(self, state: RunState) -> None:
         self._refuse_change(state.position)

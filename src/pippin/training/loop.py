@@ -154,7 +154,7 @@ class Trainer:
         """
         self.model.train()
         self._stop = StopRequest()
-        with self._stop, self._saver.completed_on_error(but=TrainingStoppedError):
+        with self._stop, self._saver.completed_on_error(except_for=TrainingStoppedError):
             prefetcher = Prefetcher(iter(batches), self._computing)
             while not self.finished:
                 self._saver.check()
@@ -374,9 +374,9 @@ class Trainer:
             "seed": self.seed,  # with the step, this is the whole random state
             "lineage": list(self.lineage),
         }
-        keep, apart = self.world.is_rank0, self._saver.overlap
+        keep, to_cpu = self.world.is_rank0, self._saver.overlap
         trained = self.model, self.averages, self.optimizers
-        self._saver.save(lambda: save_state(*trained, state, keep=keep, apart=apart))
+        self._saver.save(lambda: save_state(*trained, state, keep=keep, to_cpu=to_cpu))
 
     def restore(self, path: Path, *, verified: bool = False) -> None:
         """Resume from a checkpoint: weights, averages, optimizer, position, counters.

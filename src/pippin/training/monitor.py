@@ -20,7 +20,7 @@ from pippin.types import Prompt
 PREVIEW_IMAGES = 36
 
 
-def validation_hook(parts: Parts, log: RunLog | None, lines: Path) -> Monitor:
+def validation_monitor(parts: Parts, log: RunLog | None, lines: Path) -> Monitor:
     """Log ``held_out_loss`` every ``validate_every`` images.
 
     Args:
@@ -57,7 +57,7 @@ def remove_later_previews(folder: Path, images_seen: int) -> None:
             path.unlink()
 
 
-def preview_hook(parts: Parts, folder: Path) -> Monitor:
+def preview_monitor(parts: Parts, folder: Path) -> Monitor:
     """Write ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
     in turn, or with held-out captions."""
 

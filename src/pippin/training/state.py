@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trainer's state as a checkpoint, saved while the next steps are computed."""
+"""A trainer's state as a checkpoint; ``checkpoint_overlap`` saves it during later steps."""
 
 import errno
 import warnings
@@ -30,7 +30,7 @@ def save_state(
     state: dict[str, Any],
     *,
     keep: bool,
-    apart: bool,
+    to_cpu: bool,
 ) -> Checkpoint:
     """Checkpoint of the current state; all ranks that share tensors must call it.
 
@@ -40,18 +40,18 @@ def save_state(
         optimizers: the model's optimizers.
         state: position and counters.
         keep: False on ranks that only contribute their shard: they get no tensors.
-        apart: copy the tensors to CPU memory, so that no later step changes them.
+        to_cpu: copy the tensors to CPU memory, so that no later step changes them.
     """
     averaged = {
-        name: gather_full_tensors(ema.weights, keep=keep, apart=apart)
+        name: gather_full_tensors(ema.weights, keep=keep, to_cpu=to_cpu)
         for name, ema in averages.items()
     }
     slots = optimizer_tensors(model, optimizers)
     half_lives = {name: ema.half_life for name, ema in averages.items() if name != "ema"}
     return Checkpoint(
-        model=gather_full_tensors(model.state_dict(), keep=keep, apart=apart),
+        model=gather_full_tensors(model.state_dict(), keep=keep, to_cpu=to_cpu),
         ema=averaged.pop("ema"),
-        optimizer=gather_full_tensors(slots, keep=keep, apart=apart),
+        optimizer=gather_full_tensors(slots, keep=keep, to_cpu=to_cpu),
         extra=averaged,
         state=state | ({"half_lives": half_lives} if half_lives else {}),
     )
@@ -135,18 +135,18 @@ class Saver:
         """Folder of a checkpoint."""
         return self.folder / str(images_seen)
 
-    def save(self, capture: Callable[[], Checkpoint]) -> None:
+    def save(self, build_checkpoint: Callable[[], Checkpoint]) -> None:
         """Save a checkpoint, or start to; it is on disk after :meth:`finish`.
 
         Args:
-            capture: builds the checkpoint, on all ranks, after the previous one is written, so
-                that only one copy is in memory. With ``overlap`` its tensors must not be changed.
+            build_checkpoint: called on all ranks after the previous checkpoint is written, so that
+                only one copy is in memory. With ``overlap`` its tensors must not be changed.
 
         Raises:
             OSError: disk full or not writable; earlier checkpoints are untouched.
         """
         self.wait()
-        checkpoint = capture()
+        checkpoint = build_checkpoint()
         if self.world.is_rank0 and not self.failed:
             if self.overlap:
                 # Not a daemon: the thread finishes even if the program ends.
@@ -190,12 +190,12 @@ class Saver:
             raise OSError(errno.ECANCELED, "rank 0 failed to save the checkpoint; see its log")
 
     @contextmanager
-    def completed_on_error(self, *, but: type[Exception]) -> Iterator[None]:
-        """Wait for the last checkpoint while another error than ``but`` propagates; a failed save
-        is then only a warning."""
+    def completed_on_error(self, *, except_for: type[Exception]) -> Iterator[None]:
+        """Wait for the last checkpoint while any error but ``except_for`` propagates; a failed
+        save is then only a warning."""
         try:
             yield
-        except but:
+        except except_for:
             raise
         except BaseException:
             self._join()

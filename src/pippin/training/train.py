@@ -37,7 +37,7 @@ from pippin.training.blocks import checkpoint_blocks, compile_blocks
 from pippin.training.initial_weights import load_initial_weights
 from pippin.training.log import Monitor, RunLog, progress_hook
 from pippin.training.loop import Trainer
-from pippin.training.monitor import preview_hook, remove_later_previews, validation_hook
+from pippin.training.monitor import preview_monitor, remove_later_previews, validation_monitor
 from pippin.training.resume import (
     ResumeRequest,
     note_changes,
@@ -66,7 +66,7 @@ def train(
         recipe: what to train.
         folder: new, without a checkpoint yet, or with ``resume`` the folder of an interrupted run
             of the same recipe.
-        resume: resume from the newest undamaged checkpoint; the result equals that of an
+        resume: resume from the newest intact checkpoint; the result equals that of an
             uninterrupted run. auto: resume where there is a run, otherwise start one.
         console: for messages.
         allow_changed_data: resume even where images or captions differ from those that the run was
@@ -307,7 +307,7 @@ def build_trainer(
 
 
 def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
-    """The newest good checkpoint, or None before the first; skipped ones are logged.
+    """The newest intact checkpoint, or None before the first; skipped ones are logged.
 
     Raises:
         ValueError: all checkpoints are damaged.
@@ -320,8 +320,8 @@ def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
     if path is None and problems:
         listed = "".join(f"\n  {problem}" for problem in problems)
         raise ValueError(
-            f"no checkpoint in {run.checkpoints} is whole, so the run cannot be resumed:{listed}\n"
-            "restore a whole one. To start over from image 0, move them away: mv "
+            f"no checkpoint in {run.checkpoints} is intact, so the run cannot be resumed:"
+            f"{listed}\nrestore an intact one. To start over from image 0, move them away: mv "
             f"{quote(str(run.checkpoints))} {quote(f'{run.checkpoints}.damaged')}, and give the "
             "same command again"
         )
@@ -334,7 +334,7 @@ def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
 
 def _monitors(parts: Parts, log: RunLog | None, run: RunFolder) -> list[Monitor]:
     """Validation and previews, which run after a step's checkpoint; all ranks take part."""
-    return [validation_hook(parts, log, run.log), preview_hook(parts, run.previews)]
+    return [validation_monitor(parts, log, run.log), preview_monitor(parts, run.previews)]
 
 
 def _run_missed(trainer: Trainer, monitors: list[Monitor], missed: list[bool]) -> None:
