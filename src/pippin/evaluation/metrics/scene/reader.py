@@ -161,7 +161,7 @@ class SceneReader:
         self.vocabulary = vocabulary
         self._colours = tuple(vocabulary.colours)
         self._palette = np.array([*vocabulary.colours.values()], float)
-        self._templates = [_template(drawing) for drawing in vocabulary.renderings]
+        self._templates = [_template(rendering) for rendering in vocabulary.renderings]
         self._masks = np.stack([template.outline.normalised for template in self._templates])
         self._smallest = min(template.outline.area for template in self._templates)
         self._rim = max(1, round(vocabulary.side / 64))
@@ -238,13 +238,13 @@ class SceneReader:
         )
 
 
-def _template(drawing: ObjectRendering) -> _Template:
-    outline = outline_of(drawing.coverage)
-    x, y = (c - m for c, m in zip(drawing.centre, outline.centroid, strict=True))
+def _template(rendering: ObjectRendering) -> _Template:
+    outline = outline_of(rendering.coverage)
+    x, y = (c - m for c, m in zip(rendering.centre, outline.centroid, strict=True))
     return _Template(
-        shape=drawing.shape,
-        size=drawing.size,
-        mirrored=drawing.mirrored,
+        shape=rendering.shape,
+        size=rendering.size,
+        mirrored=rendering.mirrored,
         outline=outline,
         offset=(x, y),
     )

@@ -48,21 +48,21 @@ CLASS = "class"
 @cache
 def vocabulary_of(side: int) -> Vocabulary:
     """Vocabulary of a reader of ``side`` pixel images: the objects as clean views show them."""
-    drawings = []
+    renderings: list[ObjectRendering] = []
     for shape in SHAPES:
         for size in SIZES:
             for place in range(GRID**2):
-                drawings += _drawings(Thing(shape, "black", size, place), side)
+                renderings += _renderings(Thing(shape, "black", size, place), side)
     return Vocabulary(
         side=side,
         grid=GRID,
         colours=COLOURS,
         backgrounds=BACKGROUNDS,
-        renderings=tuple(drawings),
+        renderings=tuple(renderings),
     )
 
 
-def _drawings(thing: Thing, side: int) -> list[ObjectRendering]:
+def _renderings(thing: Thing, side: int) -> list[ObjectRendering]:
     """An object as it is and, where that differs, mirrored."""
     scene = Scene(objects=(thing,), background="white", relation=None)
     image = apply_control(render_scene(scene, CLEAN_SIZE.height), whole_image(CLEAN_SIZE), side)
