@@ -110,7 +110,7 @@ def main(argv: list[str]) -> int:
 
 def _default_folder(run: "LoadedRun", source: str, sampling: SamplingConfig) -> Path:
     """Folder of samples without --out, with a note if it is not the usual one."""
-    from pippin.runs.trained import SHIPPED_PREFIX
+    from pippin.encoders.config import SHIPPED_PREFIX
     from pippin.sampling.sample import sampling_protocol
     from pippin.sampling.sample_folder import free_samples_path
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from pippin.encoders.config import AutoencoderConfig
+from pippin.encoders.config import SHIPPED_PREFIX, AutoencoderConfig
 from pippin.encoders.normalisation import (
     ARCHITECTURE,
     MEAN_KEY,
@@ -29,7 +29,6 @@ from pippin.encoders.normalisation import (
 )
 from pippin.encoders.source import (
     CONFIG_FILE,
-    SHIPPED_PREFIX,
     WEIGHTS_FILE,
     damaged,
     find_autoencoder,

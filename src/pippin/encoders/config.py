@@ -15,6 +15,9 @@ from pippin.config import (
     at_least,
 )
 
+SHIPPED_PREFIX = "pippin/"
+"""Prefix of the names of shipped models and autoencoders, which are not paths."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig(Config):

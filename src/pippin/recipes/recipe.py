@@ -10,7 +10,7 @@ from pippin.data.config import CacheConfig, DataConfig, NoDataConfig
 from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.registry import denoiser_config
 from pippin.diffusion.config import DiffusionConfig
-from pippin.encoders.config import AutoencoderConfig, TextConfig
+from pippin.encoders.config import SHIPPED_PREFIX, AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.sampling.config import SamplingConfig
 from pippin.system.files import read_regular
@@ -64,7 +64,7 @@ def factor_and_channels(recipe: Recipe) -> tuple[int, int]:
     For a shipped autoencoder or a local folder they are read from its config.json. Those of other
     autoencoders named in recipes are known; the rest is assumed to be like Stable Diffusion's.
     """
-    from pippin.encoders.source import CONFIG_FILE, SHIPPED_PREFIX, find_autoencoder
+    from pippin.encoders.source import CONFIG_FILE, find_autoencoder
 
     source = recipe.autoencoder.source
     if not source.startswith(SHIPPED_PREFIX) and not Path(source).is_dir():
@@ -85,7 +85,7 @@ def has_known_latents(recipe: Recipe) -> bool:
 def is_local(recipe: Recipe) -> bool:
     """True if the recipe's autoencoder is shipped or in a local folder."""
     source = recipe.autoencoder.source
-    return source.startswith("pippin/") or Path(source).is_dir()
+    return source.startswith(SHIPPED_PREFIX) or Path(source).is_dir()
 
 
 def patches_per_side(recipe: Recipe) -> int:

@@ -10,11 +10,12 @@ import shutil
 from pathlib import Path
 
 from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.config import SHIPPED_PREFIX
 from pippin.encoders.hub import FILES
 from pippin.encoders.source import CONFIG_FILE, find_autoencoder
 from pippin.encoders.text import encoder_folders
 from pippin.recipes.recipe import Recipe
-from pippin.runs.folder import AUTOENCODER, SHIPPED_PREFIX, TEXT
+from pippin.runs.folder import AUTOENCODER, TEXT
 from pippin.runs.inputs import reads_text
 from pippin.system.files import make_folder, sync_tree
 from pippin.system.weight_folders import DIFFUSERS

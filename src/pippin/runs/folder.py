@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pippin.config import ConfigError, difference, legacy_settings, replace_at
 from pippin.data.config import ImagesConfig
+from pippin.encoders.config import SHIPPED_PREFIX
 from pippin.recipes.recipe import Recipe
 from pippin.runs.checkpoint_folders import list_aside, list_checkpoints
 from pippin.system.formats import read_versioned_json
@@ -214,8 +215,6 @@ READ = (
     *(f"evaluation.{name}" for name in ("reference", "clip", "inception", "dinov2", "lpips")),
 )
 """Settings of files or folders; all but the data may also name a model of the hub or package."""
-SHIPPED_PREFIX = "pippin/"
-"""Prefix of the names of shipped models, which are not paths."""
 
 
 def path_settings(recipe: Recipe) -> dict[str, str]:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pippin.data.config import NoDataConfig
+from pippin.encoders.config import SHIPPED_PREFIX
 from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe, known_patches_per_side
@@ -41,7 +42,6 @@ from pippin.sampling.config import SamplingConfig
 from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
 from pippin.system.weight_checks import check_finite
 
-SHIPPED_PREFIX = "pippin/"
 WEIGHTS_FILE = "model.safetensors"
 NULL_CAPTIONS = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
 """Features of the null caption; they stay fp32, since rounding would change them."""

@@ -24,8 +24,9 @@ from pippin.data.record import (
 )
 from pippin.data.source import ImageSource
 from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.config import SHIPPED_PREFIX
 from pippin.recipes.recipe import Recipe
-from pippin.runs.folder import AUTOENCODER, DATA, SHIPPED_PREFIX, TEXT, path_settings
+from pippin.runs.folder import AUTOENCODER, DATA, TEXT, path_settings
 from pippin.runs.inputs import RunInputs, captions_read, reads_classes
 from pippin.system.text import print_above_progress
 

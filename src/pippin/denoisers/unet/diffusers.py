@@ -6,7 +6,7 @@ from typing import Any
 
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.denoisers.unet.config import UNetConfig
-from pippin.denoisers.unet.published import spatial_transformer
+from pippin.denoisers.unet.layers import spatial_transformer
 from pippin.denoisers.weights.arguments import NO_CONTROL, SD_VAE_SCALE, Arguments, ModelSpec
 from pippin.denoisers.weights.diffusers_layers import (
     perceptron_layers,
@@ -84,7 +84,7 @@ def write_unet(model: ModelSpec) -> dict[str, Any]:
         )
     widths = [denoiser.channels * multiple for multiple in denoiser.channel_multiples]
     attends = [2**level in denoiser.attention_factors for level in range(len(widths))]
-    heads = denoiser.num_heads or [width // (denoiser.head_width or width) for width in widths]
+    heads = denoiser.num_heads or [denoiser.heads_for(width) for width in widths]
     return {
         "sample_size": model.latent_side,
         "in_channels": model.latent_channels,

@@ -188,7 +188,7 @@ class UNet(Denoiser):
             ValueError: a side that cannot be halved once for each level.
         """
         assert embedded.tokens is not None
-        factor = 2 ** (len(self.config.channel_multiples) - 1)
+        factor = self.config.side_multiple
         if x_t.shape[-2] % factor or x_t.shape[-1] % factor:
             raise ValueError(
                 f"a latent of {x_t.shape[-2]} x {x_t.shape[-1]} cannot be halved to whole numbers "
