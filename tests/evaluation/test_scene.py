@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from pippin.evaluation.metric_registry import find_metric
-from pippin.evaluation.metrics.alignment import wilson
 from pippin.evaluation.metrics.scene.reader import DetectedObject, Reading
 from pippin.evaluation.metrics.scene.score import (
     StatedObject,
@@ -13,6 +12,7 @@ from pippin.evaluation.metrics.scene.score import (
     accuracy_measures,
     agreement,
 )
+from pippin.evaluation.proportion import wilson_interval
 
 PLACES = [(1 / 6, 1 / 6), (1 / 2, 1 / 6), (5 / 6, 1 / 6), (1 / 6, 1 / 2), (1 / 2, 1 / 2)]
 
@@ -129,7 +129,7 @@ def test_accuracies_pool_kinds_by_scene():
     assert "accuracy place short" not in values and "accuracy size" not in values
     for measure in result:
         assert (measure.n, measure.better, measure.protocol) == (4, "higher", {"a": 1})
-        assert (measure.low, measure.high) == wilson(measure.value, 4)
+        assert (measure.low, measure.high) == wilson_interval(measure.value, 4)
 
 
 def test_the_floor_exchanges_statements():

@@ -12,9 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from pippin.evaluation.config import EvaluationConfig
-from pippin.evaluation.features.extraction import FeatureExtractor, Features, extract
+from pippin.evaluation.features.extraction import (
+    FeatureExtractor,
+    Features,
+    check_same_extractor,
+    extract,
+)
 from pippin.evaluation.features.inception import NAME as INCEPTION
-from pippin.evaluation.measure import NORMAL_95, Jackknife, Measure, Subject
+from pippin.evaluation.measure import Jackknife, Measure, Subject
 from pippin.evaluation.metric import Metric, MetricKind
 from pippin.evaluation.metrics.declared.distances import (
     COVERAGE,
@@ -40,6 +45,7 @@ from pippin.evaluation.metrics.frechet import (
 )
 from pippin.evaluation.metrics.kid import kernel_distance, subset_distances
 from pippin.evaluation.metrics.prdc import check_counts, prdc
+from pippin.evaluation.proportion import NORMAL_95
 from pippin.evaluation.reference import ReferenceStatistics, check_features, statistics_of
 from pippin.types import ImageStream
 
@@ -147,11 +153,7 @@ def compare(
     Raises:
         ValueError: too few images on a side, or features of two different extractors.
     """
-    if generated.protocol() != reference.protocol():
-        raise ValueError(
-            "features of different extractors cannot be compared: "
-            f"{generated.protocol()} and {reference.protocol()}"
-        )
+    check_same_extractor(generated, reference)
     shared = _shared(generated, reference)
     kid, coverage, *rest = [
         kernel_measure(generated, reference, kernel_jackknife(generated, reference)),

@@ -15,13 +15,12 @@ from torch import Tensor
 
 from pippin.evaluation.metric import Better, Metric
 from pippin.evaluation.metric_registry import find_metric
+from pippin.evaluation.proportion import NORMAL_95
 from pippin.rng import generator
 
 IntervalOver = Literal["samples", "subsets", "none"]
 Subject = Literal["arm", "untrained", "real"]
 
-NORMAL_95 = 1.959963984540054
-"""Half-width of a 95 % interval in standard errors."""
 RESAMPLES = 1000
 """Number of bootstrap resamples per interval."""
 CELLS = 2**22

@@ -189,6 +189,12 @@ class Metric:
         return self.position.value if self.position else self.value("at")
 
     @property
+    def inner(self) -> "Metric":
+        """:attr:`of`, for a metric that always has one."""
+        assert self.of is not None
+        return self.of
+
+    @property
     def label(self) -> str:
         """Name in reports."""
         return self._in_words(self.kind.label, "label") or self.name

@@ -129,6 +129,10 @@ class Suffix(Parameter):
         return self.listed_in if value else ""
 
 
+SHUFFLED = Suffix(examples=("", "shuffled"))
+"""The floor of a metric of captions, which are then shuffled among the images."""
+
+
 class CurvePosition(NamedTuple):
     """Position of a point on a curve of drift against effect."""
 

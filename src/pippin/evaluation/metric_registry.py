@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Registry of metrics: pippin's, and those that a program declares.
 
-The modules of :mod:`pippin.evaluation.metrics` are imported on first use, so a file there needs no
-entry in any table.
+The modules of :mod:`pippin.evaluation.metrics.declared` are imported on first use, so a file there
+needs no entry in any table.
 """
 
 from difflib import get_close_matches
@@ -38,7 +38,7 @@ def declare_metric(kind: Kind) -> Kind:
 
 
 def ship_metric(kind: Kind) -> Kind:
-    """Register one of pippin's own kinds, in a module of :mod:`pippin.evaluation.metrics`."""
+    """Register one of pippin's own kinds, in :mod:`pippin.evaluation.metrics.declared`."""
     _register(kind)
     _SHIPPED.add(kind.name)
     return kind

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
-from scipy.stats import binomtest
 
+from pippin.evaluation.proportion import wilson_interval
 from pippin.studies.contrast_verdict import decide, p_values
 from pippin.studies.contrasts import Contrast, Prediction, difference, interaction, main_effect
 from pippin.studies.statistics import LEVEL, holm, t_quantile
@@ -174,8 +174,7 @@ class Rate:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's score interval."""
-        interval = binomtest(self.count, self.total).proportion_ci(LEVEL, method="wilson")
-        return float(interval.low), float(interval.high)
+        return wilson_interval(self.value, self.total)
 
 
 def designs(predicted: Prediction = "open", smallest_effect: float | None = None) -> list[Design]:

@@ -10,8 +10,8 @@ from pippin.evaluation.metrics.alignment import (
     fit_ridge,
     retrieval_measures,
     unique_captions,
-    wilson,
 )
+from pippin.evaluation.proportion import wilson_interval
 
 
 def data(count=40, image=7, text=3, noise=0.3):
@@ -88,9 +88,11 @@ def test_wilson_intervals_have_their_nominal_coverage():
     share, count = 0.07, 60
     draws = torch.Generator().manual_seed(2)
     hits = (torch.rand(20_000, count, generator=draws) < share).double().mean(dim=1)
-    covered = sum(low <= share <= high for low, high in (wilson(float(h), count) for h in hits))
+    covered = sum(
+        low <= share <= high for low, high in (wilson_interval(float(h), count) for h in hits)
+    )
     assert 0.93 < covered / len(hits) < 0.97  # of a discrete share
-    assert wilson(0.0, 10)[0] == 0.0 and wilson(1.0, 10)[1] == pytest.approx(1.0)
+    assert wilson_interval(0.0, 10)[0] == 0.0 and wilson_interval(1.0, 10)[1] == pytest.approx(1.0)
 
 
 def test_places_of_repeated_captions():

@@ -91,6 +91,19 @@ class Features:
         )
 
 
+def check_same_extractor(first: Features, second: Features) -> None:
+    """Check that the features of two sets of images can be compared.
+
+    Raises:
+        ValueError: features of two different extractors.
+    """
+    if first.protocol() != second.protocol():
+        raise ValueError(
+            "features of different extractors cannot be compared: "
+            f"{first.protocol()} and {second.protocol()}"
+        )
+
+
 def extract(extractor: FeatureExtractor, batches: ImageStream) -> Features:
     """Features of a stream of image batches, one batch of images in memory at a time.
 

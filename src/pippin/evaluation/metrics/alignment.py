@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pippin.evaluation.features.extraction import FeatureExtractor, Features, extract
-from pippin.evaluation.measure import NORMAL_95, Measure, Subject
+from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.metrics.declared.captions import CAPTION_RECALL
+from pippin.evaluation.proportion import wilson_interval
 from pippin.evaluation.runs.protocol import sample_seeds
 from pippin.images.folder import image_batches
 from pippin.rng import permutation
@@ -120,7 +121,7 @@ def retrieval_measures(
         if k >= num_captions:
             continue
         share = float((ranks < k).double().mean())
-        low, high = wilson(share, count)
+        low, high = wilson_interval(share, count)
         measures.append(
             Measure.of(
                 CAPTION_RECALL(at=k, shuffled="shuffled" if shuffled else ""),
@@ -134,14 +135,6 @@ def retrieval_measures(
             )
         )
     return measures
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """95 % Wilson interval of a proportion."""
-    z = NORMAL_95**2 / count
-    centre = (share + z / 2) / (1 + z)
-    half = math.sqrt(share * (1 - share) * z + z * z / 4) / (1 + z)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def unique_captions(captions: Sequence[str]) -> tuple[list[int], Int[Tensor, " captions"]]:

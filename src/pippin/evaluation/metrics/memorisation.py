@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from pippin.evaluation.features.extraction import Features
+from pippin.evaluation.features.extraction import Features, check_same_extractor
 from pippin.evaluation.measure import (
     RESAMPLES,
     Measure,
@@ -39,11 +39,7 @@ def nearest_distances(images: Features, training: Features) -> Float64[Tensor, "
     Raises:
         ValueError: features of two different extractors.
     """
-    if images.protocol() != training.protocol():
-        raise ValueError(
-            "features of different extractors cannot be compared: "
-            f"{images.protocol()} and {training.protocol()}"
-        )
+    check_same_extractor(images, training)
     training_values = training.values.double()
     distances = [
         torch.cdist(

@@ -17,7 +17,7 @@ from pippin.evaluation.distances import compare
 from pippin.evaluation.features.extraction import FeatureExtractor, Features, extract
 from pippin.evaluation.image_meter import ImageMeter
 from pippin.evaluation.measure import Measure
-from pippin.evaluation.metric import Metric, MetricKind
+from pippin.evaluation.metric import Metric
 from pippin.evaluation.metrics.declared.best_setting import (
     AT_BEST_REQUEST,
     BEST_REQUEST,
@@ -31,11 +31,12 @@ from pippin.evaluation.runs.best_scale import (
     CHOSEN,
     SEARCH_SEEDS,
     at_scale,
-    feature_subset,
+    chosen_measure,
+    reference_halves,
+    rename_chosen,
     sample_batches,
 )
 from pippin.evaluation.runs.protocol import sample_seeds
-from pippin.rng import permutation
 from pippin.sampling.config import ControlRequest, SamplingConfig
 from pippin.sampling.load import LoadedRun
 from pippin.sampling.sample import sampling_protocol
@@ -74,8 +75,7 @@ def best_request_measures(
         extractor, reference: as for :func:`pippin.evaluation.distances.compare`.
     """
     config = run.recipe.evaluation
-    order = permutation(len(reference), "subset", config.seed, "halves")
-    search_half, report_half = (feature_subset(reference, rows) for rows in order.tensor_split(2))
+    search_half, report_half = reference_halves(reference, config.seed)
     seeds = sample_seeds(run.recipe, config.scale_samples, SEARCH_SEEDS)
     search, distances = [], {}
     for candidate in candidates(run):
@@ -97,14 +97,14 @@ def best_request_measures(
     report_seeds = sample_seeds(run.recipe, len(prompts))
     at_best = _measured(run, prompts, report_seeds, best, extractor, report_half)
     return [
-        _chosen(BEST_REQUEST, best.request, search[0], settings),
-        _chosen(BEST_REQUEST_SCALE, best.scale, search[0], settings),
+        chosen_measure(BEST_REQUEST, float(best.request), search[0], settings, REQUEST),
+        chosen_measure(BEST_REQUEST_SCALE, float(best.scale), search[0], settings, REQUEST),
         *search,
         *(
             replace(
                 m,
                 name=AT_BEST_REQUEST(of=m.metric).name,
-                protocol=_rename_chosen(m.protocol) | settings,
+                protocol=rename_chosen(m.protocol, REQUEST) | settings,
             )
             for m in at_best
         ),
@@ -155,14 +155,3 @@ def _measured(
     ]
     measures += meter.measures(seed=run.recipe.evaluation.seed)
     return [replace(measure, protocol=measure.protocol | protocol) for measure in measures]
-
-
-def _chosen(kind: MetricKind, value: float, search: Measure, settings: dict[str, Any]) -> Measure:
-    """The selected value, as a measure."""
-    protocol = {name: entry for name, entry in search.protocol.items() if name not in REQUEST}
-    return Measure.of(kind(), float(value), n=search.n, protocol=protocol | settings)
-
-
-def _rename_chosen(protocol: dict[str, Any]) -> dict[str, Any]:
-    """Record the entries that follow from the selection as ``chosen.ENTRY``."""
-    return {f"chosen.{n}" if n in REQUEST else n: value for n, value in protocol.items()}

@@ -134,8 +134,7 @@ def best_scale_measures(
         extractor, reference: as for the distances of :func:`pippin.evaluation.distances.compare`.
     """
     config = run.recipe.evaluation
-    order = permutation(len(reference), "subset", config.seed, "halves")
-    search_half, report_half = (feature_subset(reference, rows) for rows in order.tensor_split(2))
+    search_half, report_half = reference_halves(reference, config.seed)
     searched = prompts[: config.scale_samples]
     seeds = sample_seeds(run.recipe, len(searched), SEARCH_SEEDS)
     search: list[Measure] = []
@@ -153,10 +152,10 @@ def best_scale_measures(
     at_best = _quality(run, prompts, best, extractor, report_half)
     at_one = at_best if best == 1 else _quality(run, prompts, 1.0, extractor, report_half)
     return [
-        _chosen(best, search[0], settings),
+        chosen_measure(BEST_SCALE, best, search[0], settings),
         *_fitted(kids, search[0], run.recipe, settings),
         *search,
-        *(_named(m, AT_BEST_SCALE, _rename_chosen(m.protocol) | settings) for m in at_best),
+        *(_named(m, AT_BEST_SCALE, rename_chosen(m.protocol) | settings) for m in at_best),
         *(_named(m, AT_SCALE_ONE, m.protocol | settings) for m in at_one),
     ]
 
@@ -194,10 +193,24 @@ def _quality(
     ]
 
 
-def _chosen(best: float, search: Measure, settings: dict[str, Any]) -> Measure:
-    """The selected scale, as a measure."""
-    protocol = {name: value for name, value in search.protocol.items() if name not in CHOSEN}
-    return Measure.of(BEST_SCALE(), best, n=search.n, protocol=protocol | settings)
+def chosen_measure(
+    kind: MetricKind,
+    value: float,
+    search: Measure,
+    settings: dict[str, Any],
+    chosen: Sequence[str] = CHOSEN,
+) -> Measure:
+    """The selected value, as a measure.
+
+    Args:
+        kind: kind of the measure.
+        value: a scale or a request.
+        search: a measure of the search.
+        settings: of the search, for the protocol.
+        chosen: protocol entries that follow from the selection.
+    """
+    protocol = {name: entry for name, entry in search.protocol.items() if name not in chosen}
+    return Measure.of(kind(), value, n=search.n, protocol=protocol | settings)
 
 
 def _fitted(
@@ -211,7 +224,7 @@ def _fitted(
     vertex = fitted_scale(tuple(kids), tuple(kids.values()), seed=seed)
     if vertex is None:
         return []
-    chosen = _chosen(0.0, search, settings | {"seed": seed})
+    chosen = chosen_measure(BEST_SCALE, 0.0, search, settings | {"seed": seed})
     # The reference follows from the data's resolution, which the protocol holds already: scales,
     # unlike distances, are compared between resolutions.
     del chosen.protocol["reference_hash"]
@@ -223,13 +236,20 @@ def _fitted(
     ]
 
 
-def _rename_chosen(protocol: dict[str, Any]) -> dict[str, Any]:
-    """Record the entries that follow from the scale as ``chosen.ENTRY``."""
-    return {f"chosen.{n}" if n in CHOSEN else n: value for n, value in protocol.items()}
+def rename_chosen(protocol: dict[str, Any], chosen: Sequence[str] = CHOSEN) -> dict[str, Any]:
+    """Record the entries that follow from the selection as ``chosen.ENTRY``."""
+    return {f"chosen.{n}" if n in chosen else n: value for n, value in protocol.items()}
 
 
 def _named(measure: Measure, place: MetricKind, protocol: dict[str, Any]) -> Measure:
     return replace(measure, name=place(of=measure.metric).name, protocol=protocol)
+
+
+def reference_halves(reference: Features, seed: int) -> tuple[Features, Features]:
+    """Random halves of a reference: one for the search, one for the reported measures."""
+    order = permutation(len(reference), "subset", seed, "halves")
+    search_rows, report_rows = order.tensor_split(2)
+    return feature_subset(reference, search_rows), feature_subset(reference, report_rows)
 
 
 def feature_subset(features: Features, rows: Tensor) -> Features:

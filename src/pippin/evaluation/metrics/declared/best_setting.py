@@ -15,22 +15,17 @@ SEARCHED_AT_REQUEST = (KID, *FRECHET_DISTANCES, SHARPNESS)
 """Kinds that are measured at every request of the search."""
 
 
-def _inner(metric: Metric) -> Metric:
-    assert metric.of is not None
-    return metric.of
-
-
 def _better(metric: Metric) -> Better:
-    return _inner(metric).better
+    return metric.inner.better
 
 
 _ELSEWHERE = partial(
-    MetricKind, group="samples", unit=lambda metric: _inner(metric).unit, better=_better
+    MetricKind, group="samples", unit=lambda metric: metric.inner.unit, better=_better
 )
 
 
 def _leads(metric: Metric) -> bool:
-    return _inner(metric).kind is KID
+    return metric.inner.kind is KID
 
 
 _CRITERION = "Criterion by which the best scale or request was chosen; not a quality metric."

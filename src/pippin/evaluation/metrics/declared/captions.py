@@ -3,11 +3,8 @@
 :mod:`pippin.evaluation.metrics.alignment`."""
 
 from pippin.evaluation.metric import Metric, MetricKind
-from pippin.evaluation.metric_parameters import Number, Suffix
+from pippin.evaluation.metric_parameters import SHUFFLED, Number
 from pippin.evaluation.metric_registry import ship_metric
-
-SHUFFLED = Suffix(examples=("", "shuffled"))
-"""The floor: captions shuffled among the images."""
 
 
 def _clip_words(metric: Metric) -> str:

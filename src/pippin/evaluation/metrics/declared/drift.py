@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Control drift and effect; computed by :mod:`pippin.evaluation.metrics.drift`,
-:mod:`pippin.evaluation.probes` and :mod:`pippin.evaluation.metrics.drift`."""
+"""Control drift and effect; computed by :mod:`pippin.evaluation.metrics.drift` and
+:mod:`pippin.evaluation.probes`."""
 
 from functools import partial
 from typing import NamedTuple
@@ -121,19 +121,14 @@ MATCHED_DRIFT = ship_metric(
 )
 
 
-def _in_lpips(metric: Metric) -> Metric:
-    assert metric.of is not None
-    return metric.of
-
-
 LPIPS = ship_metric(
     _CONTROL(
         name="LPIPS {of}",
-        label=lambda metric: f"{_in_lpips(metric).label}, LPIPS",
+        label=lambda metric: f"{metric.inner.label}, LPIPS",
         unit="LPIPS",
         better="lower",
         needs=("lpips",),
         parameters={"of": Inner(kinds=(DRIFT, EXCESS_DRIFT))},
-        description=lambda metric: f"{_in_lpips(metric).description} Measured by LPIPS.",
+        description=lambda metric: f"{metric.inner.description} Measured by LPIPS.",
     )
 )

@@ -2,7 +2,7 @@
 """Accuracy of shapes; computed by :mod:`pippin.evaluation.metrics.scene.score`."""
 
 from pippin.evaluation.metric import Metric, MetricKind
-from pippin.evaluation.metric_parameters import Choice, Suffix
+from pippin.evaluation.metric_parameters import SHUFFLED, Choice, Suffix
 from pippin.evaluation.metric_registry import ship_metric
 
 _STATED = {
@@ -40,7 +40,7 @@ ACCURACY = ship_metric(
             "captions": Suffix(
                 examples=("", "short", "medium", "long"), listed_in="scene_captions"
             ),
-            "shuffled": Suffix(examples=("", "shuffled")),
+            "shuffled": SHUFFLED,
         },
         description=_words,
     )

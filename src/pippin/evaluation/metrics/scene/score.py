@@ -20,9 +20,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from pippin.evaluation.measure import Measure, Subject
-from pippin.evaluation.metrics.alignment import wilson
 from pippin.evaluation.metrics.declared.scene import ACCURACY
 from pippin.evaluation.metrics.scene.reader import DetectedObject, Reading
+from pippin.evaluation.proportion import wilson_interval
 
 MIN_DISTANCE = 1 / 6
 """Smallest difference of centres for a relation to hold, in shares of the image's side: half a
@@ -186,7 +186,7 @@ def _pooled(
         if hits:
             values.append(sum(hits) / len(hits))
     share = float(torch.tensor(values, dtype=torch.float64).mean())
-    low, high = wilson(share, len(values))
+    low, high = wilson_interval(share, len(values))
     return Measure.of(
         ACCURACY(attribute=name, captions=kind or "", shuffled="shuffled" if shuffled else ""),
         share,
