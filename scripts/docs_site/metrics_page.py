@@ -3,7 +3,7 @@
 
 from pippin.evaluation.metric import MetricKind
 from pippin.evaluation.metric_registry import metric_kinds
-from pippin.evaluation.metrics.glossary import HEADINGS
+from pippin.reports.headings import HEADINGS
 
 HEAD = """# List of metrics
 

@@ -14,8 +14,9 @@ from pippin.conditioning.config import TextSemantic
 from pippin.data.config import ImagesConfig
 from pippin.data.folder.listing import InvalidSourceError
 from pippin.encoders.config import TextConfig
+from pippin.runs.check_data import check_data
 from pippin.runs.components import Parts
-from pippin.runs.prepare import check_data, prepare
+from pippin.runs.prepare import prepare
 from pippin.training.train import train
 
 RULE = TextSemantic(token_features=384, num_tokens=8)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAX_NAMES = 5
 """Maximum number of names per line."""
+TEXT_RECIPE = "folder/mmdit-disentangled-text"
+"""The recipe for captions of a folder; its limit of tokens defines long captions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,6 @@ def main(argv: list[str]) -> int:
     check_column(command.column)
     from pippin.data.folder.listing import list_images
     from pippin.data.folder.recaption import merge_captions
-    from pippin.runs.text_inputs import caption_truncation_note
 
     data = ImagesConfig(path=path, metadata=command.metadata)
     listing = list_images(data)
@@ -68,7 +69,7 @@ def main(argv: list[str]) -> int:
     else:
         result = _write_captions(command, data)
     print_text("\n".join(_report(command.column, result, new)))
-    if line := caption_truncation_note(data, command.column):
+    if line := _truncation_note(data, command.column):
         print_text(f"note: {line}")
     return 0
 
@@ -123,3 +124,29 @@ def _report(column: str, result: "RecaptionResult", new: bool) -> list[str]:
         )
     lines.append(f"mix them in training: --text.captions name 0.5 {column} 0.5")
     return lines
+
+
+def _truncation_note(data: ImagesConfig, column: str) -> str | None:
+    """Note on captions of a column that are longer than the text recipe reads; None where there
+    are none, or its encoder is not installed."""
+    from pippin.conditioning.config import TextSemantic
+    from pippin.data.folder.listing import list_images
+    from pippin.encoders.text import TextEncoder, minilm_installed
+    from pippin.recipes.table import get_recipe
+
+    if not minilm_installed():
+        return None
+    recipe = get_recipe(TEXT_RECIPE)
+    semantic = recipe.conditioning.semantic
+    assert isinstance(semantic, TextSemantic)
+    captions = [e.captions[column] for e in list_images(data).entries if e.captions.get(column)]
+    cuts = TextEncoder(recipe.text).truncated(captions, semantic.num_tokens)
+    truncated = {cut.caption for cut in cuts}
+    count = sum(caption in truncated for caption in captions)
+    if not count:
+        return None
+    return (
+        f"{count} of {len(captions)} captions ({count / len(captions):.1%}) have more than the "
+        f"{semantic.num_tokens} tokens that {TEXT_RECIPE} reads: "
+        "raise conditioning.semantic.num_tokens to read more"
+    )

@@ -15,7 +15,7 @@ from typing import Any
 from pippin.config import ConfigError
 from pippin.evaluation.metric import Metric
 from pippin.evaluation.metric_registry import find_metric
-from pippin.evaluation.metrics.glossary import HEADINGS
+from pippin.reports.headings import HEADINGS
 from pippin.reports.report_data import Run, Source, open_source
 from pippin.reports.tables.results_table import (
     ABSENT,

@@ -9,11 +9,11 @@ from markupsafe import Markup
 
 from pippin.evaluation.control_words import control_label
 from pippin.evaluation.metric_registry import find_metric
-from pippin.evaluation.metrics.glossary import HEADINGS
 from pippin.reports.contrast_headline import study_headline
 from pippin.reports.figures.control_figures import control_profiles, tradeoffs
 from pippin.reports.figures.curves import learning_curves
 from pippin.reports.figures.gallery import SEEDS_SHOWN, gallery
+from pippin.reports.headings import HEADINGS
 from pippin.reports.page import ROOM, ImageEmbedder, write_page
 from pippin.reports.report_data import Run, Source, open_source
 from pippin.reports.settings import differing, grouped, starting_point

@@ -15,13 +15,10 @@ from pippin.config import ConfigError
 from pippin.data.cache.caption_cache import CaptionBank, Progress, build_bank
 from pippin.data.cache.manifest import Verify
 from pippin.data.cache.shard_claims import Ready
-from pippin.data.config import ImagesConfig
-from pippin.data.folder.listing import list_images
 from pippin.data.folder.metadata_columns import CLASS
 from pippin.data.source import ImageSource
 from pippin.encoders.config import TextConfig
-from pippin.encoders.text import TextEncoder, encoder_fingerprint, minilm_installed
-from pippin.recipes.table import get_recipe
+from pippin.encoders.text import TextEncoder, encoder_fingerprint
 from pippin.types import TextFeatures, TruncatedCaption
 
 MAX_NAMED_PROMPTS = 5
@@ -201,28 +198,3 @@ def _noise(rule: TextSemantic, keys: Sequence[int]) -> Tensor | None:
         return None
     shape = (rule.num_tokens, rule.token_features or 1)
     return torch.stack([rng.normal(shape, "padding", "sample", key) for key in keys])
-
-
-TEXT_RECIPE = "folder/mmdit-disentangled-text"
-"""The recipe for captions of a folder; its limit of tokens defines long captions."""
-
-
-def caption_truncation_note(data: ImagesConfig, column: str) -> str | None:
-    """Note on captions of a column that are longer than the text recipe reads; None where there
-    are none, or its encoder is not installed."""
-    if not minilm_installed():
-        return None
-    recipe = get_recipe(TEXT_RECIPE)
-    semantic = recipe.conditioning.semantic
-    assert isinstance(semantic, TextSemantic)
-    captions = [e.captions[column] for e in list_images(data).entries if e.captions.get(column)]
-    cuts = TextEncoder(recipe.text).truncated(captions, semantic.num_tokens)
-    truncated = {cut.caption for cut in cuts}
-    count = sum(caption in truncated for caption in captions)
-    if not count:
-        return None
-    return (
-        f"{count} of {len(captions)} captions ({count / len(captions):.1%}) have more than the "
-        f"{semantic.num_tokens} tokens that {TEXT_RECIPE} reads: "
-        "raise conditioning.semantic.num_tokens to read more"
-    )

@@ -11,8 +11,8 @@ from pippin.evaluation.control_words import control_label
 from pippin.evaluation.distances import compare
 from pippin.evaluation.features.extraction import Features
 from pippin.evaluation.metric_registry import find_metric
-from pippin.evaluation.metrics.glossary import HEADINGS
 from pippin.evaluation.probes import CropProbe, FlipProbe, SizeProbe
+from pippin.reports.headings import HEADINGS
 
 
 def features(seed: int) -> Features:

@@ -2,7 +2,7 @@
 """Headings of the groups of metrics in reports.
 
 Labels and explanations of metrics come from their declarations
-(:mod:`pippin.evaluation.metrics`).
+(:mod:`pippin.evaluation.metrics.declared`).
 """
 
 from pippin.evaluation.metric import Group
