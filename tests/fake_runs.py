@@ -17,7 +17,7 @@ from pippin.studies.runner import run_study
 from pippin.studies.shipped.demo import demo_study
 from pippin.system.lock import folder_lock
 from pippin.system.signals import TrainingDivergedError
-from pippin.system.worker_processes import start_worker
+from pippin.system.workers.processes import start_worker
 from pippin.training.config import TrainConfig
 
 

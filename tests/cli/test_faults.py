@@ -16,7 +16,7 @@ import pytest
 
 from pippin.cli import failures, main
 from pippin.cli.failures import explain
-from pippin.system.worker_processes import WorkerKilledError
+from pippin.system.workers.processes import WorkerKilledError
 
 FAULTS = Path(__file__).parents[2] / "scripts" / "faults"
 

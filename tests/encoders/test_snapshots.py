@@ -11,7 +11,7 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.hub import model_folder
 from pippin.encoders.snapshots import SnapshotError, find_snapshot
 from pippin.encoders.source import find_autoencoder
-from pippin.system.installation import LIBRARY_SWITCHES, SWITCH
+from pippin.system.offline import LIBRARY_SWITCHES, SWITCH
 
 NAME = "someone/model"
 COMMIT = "0" * 40

@@ -47,7 +47,7 @@ def children_of(wait):
 
 
 def wait_bound():
-    from pippin.system.worker_processes import end_with_parent
+    from pippin.system.workers.processes import end_with_parent
 
     end_with_parent()
     time.sleep(60)

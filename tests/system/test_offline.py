@@ -9,7 +9,7 @@ import pytest
 
 import pippin.cli.show
 from pippin.cli.main import main
-from pippin.system.installation import (
+from pippin.system.offline import (
     HUB_SWITCHES,
     LIBRARY_SWITCHES,
     SWITCH,

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pippin.system.worker_pool import map_in_threads
+from pippin.system.workers.pool import map_in_threads
 
 
 def test_results_come_in_order_from_as_many_threads_as_asked():
@@ -36,7 +36,7 @@ def test_an_error_is_raised_where_its_result_is_asked_for():
 def test_nobody_waits_for_a_call_that_hangs():
     """Neither a stopped iteration nor the end of the program waits."""
     code = (
-        "import threading; from pippin.system.worker_pool import map_in_threads\n"
+        "import threading; from pippin.system.workers.pool import map_in_threads\n"
         "found = map_in_threads(lambda n: threading.Event().wait() if n else n, [0, 1, 1], 2)\n"
         "print(next(found)); found.close()"
     )

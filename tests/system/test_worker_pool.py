@@ -10,8 +10,8 @@ import time
 import pytest
 
 from pippin.config import ConfigError
-from pippin.system.worker_pool import worker_pool
-from pippin.system.worker_processes import WorkerKilledError
+from pippin.system.workers.pool import worker_pool
+from pippin.system.workers.processes import WorkerKilledError
 
 
 def gone(pid):
@@ -71,7 +71,7 @@ def test_a_worker_that_is_killed_is_one_error_with_the_advice():
 
 def test_workers_end_with_a_parent_that_is_killed():
     code = (
-        "import os, time; from pippin.system.worker_pool import worker_pool\n"
+        "import os, time; from pippin.system.workers.pool import worker_pool\n"
         "with worker_pool(1, '') as submit:\n"
         "    print(submit(os.getpid).result(), flush=True); submit(time.sleep, 60).result()"
     )

@@ -12,8 +12,8 @@ import time
 import pytest
 from torch.utils.data import DataLoader
 
-from pippin.system import worker_processes
-from pippin.system.worker_processes import (
+from pippin.system.workers import processes as worker_processes
+from pippin.system.workers.processes import (
     WorkerKilledError,
     end_with,
     start_worker,
@@ -83,7 +83,7 @@ def test_a_worker_ends_with_a_parent_that_is_killed(begin, stopped):
 SCRIPT = """
 import multiprocessing, sys, time
 from multiprocessing import get_context
-from pippin.system.worker_processes import start_worker
+from pippin.system.workers.processes import start_worker
 
 def work(number):
     start_worker()
@@ -122,7 +122,7 @@ def work(pipe):
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pippin.system.fork_server"])
+    context.set_forkserver_preload(["pippin.system.workers.fork_server"])
     receiver, sender = context.Pipe(duplex=False)
     context.Process(target=work, args=(sender,)).start()
     print(*receiver.recv(), flush=True)
@@ -154,7 +154,7 @@ def test_a_worker_ends_if_its_parent_has_ended_already():
 
 def test_a_rank_ends_with_torchrun():
     rank = (
-        "import os, time; from pippin.system import worker_processes\n"
+        "import os, time; from pippin.system.workers import processes as worker_processes\n"
         "worker_processes.POLL_INTERVAL = 0.05\n"
         "worker_processes.end_with_launcher(); print(os.getpid(), flush=True); time.sleep(60)"
     )

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TextIO
 
 from pippin.cli.imports import OPTION
 from pippin.distributed.ranks import get_world_size
-from pippin.system.worker_processes import worker_failure_message
+from pippin.system.workers.processes import worker_failure_message
 
 
 def whole_command(verb: str, arguments: Sequence[str]) -> str:

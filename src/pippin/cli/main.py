@@ -22,10 +22,10 @@ from pippin.cli.failures import (
 from pippin.cli.imports import take_imports
 from pippin.cli.parsing.verb_help import HELP, SHARED_FLAGS, examples_text
 from pippin.distributed.ranks import is_rank0
-from pippin.system.installation import offline_mode
+from pippin.system.offline import offline_mode
 from pippin.system.signals import exit_when_stuck, signals_interrupt
 from pippin.system.text import hidden_progress, prefer_utf8, print_text, redact, show_any_text
-from pippin.system.worker_processes import end_with_launcher
+from pippin.system.workers.processes import end_with_launcher
 
 VERBS: dict[str, str] = {
     "demo": "full pipeline on the embedded images, with a report, in minutes",

@@ -22,7 +22,7 @@ from pippin.data.views.buckets import BucketTurn, bucket_turns, size_name
 from pippin.data.views.views import ViewBatch
 from pippin.rng import generator, normal, permutation
 from pippin.system.device import to_device
-from pippin.system.worker_processes import start_worker, watch_workers
+from pippin.system.workers.processes import start_worker, watch_workers
 from pippin.types import Batch, Conditions, Moments, TextFeatures
 
 

@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pippin.distributed.ranks import get_world_size
 from pippin.system.signals import STOPS, TrainingDivergedError, TrainingStoppedError
-from pippin.system.worker_processes import end_with_launcher
+from pippin.system.workers.processes import end_with_launcher
 
 STEP_TIMEOUT = timedelta(hours=2)
 """Timeout of collectives inside a step. Rank 0 may start a step late, after previews and

@@ -14,7 +14,8 @@ import torch
 from pippin.encoders.snapshots import SnapshotError, find_snapshot, missing_offline
 from pippin.system.files import file_digest, read_regular
 from pippin.system.formats import parse_json
-from pippin.system.installation import is_offline, pip_command
+from pippin.system.installation import pip_command
+from pippin.system.offline import is_offline
 from pippin.system.weight_checks import (
     check_finite,
     join_names,

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pippin.system.installation import is_offline, offline_reason, online_advice
+from pippin.system.offline import is_offline, offline_reason, online_advice
 
 
 class SnapshotError(ValueError):

@@ -11,7 +11,7 @@ from pippin.encoders.config import SHIPPED_PREFIX, AutoencoderConfig
 from pippin.encoders.snapshots import SnapshotError, find_snapshot, missing_offline
 from pippin.system.files import read_regular
 from pippin.system.formats import parse_json
-from pippin.system.installation import is_offline
+from pippin.system.offline import is_offline
 from pippin.system.weight_folders import DIFFUSERS, find_weights
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"

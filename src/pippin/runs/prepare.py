@@ -24,7 +24,7 @@ from pippin.runs.check_data import check_data
 from pippin.runs.components import Parts
 from pippin.system.signals import in_main_thread, signals_interrupt
 from pippin.system.text import print_above_progress
-from pippin.system.worker_processes import run_pickled_call, worker_failure_message
+from pippin.system.workers.processes import run_pickled_call, worker_failure_message
 
 TERMINATION_TIMEOUT = 3.0
 """Seconds until a terminated process is killed."""

@@ -30,7 +30,7 @@ from pippin.system.formats import write_versioned_json
 from pippin.system.installation import environment
 from pippin.system.signals import TrainingDivergedError, TrainingStoppedError
 from pippin.system.text import print_above_progress
-from pippin.system.worker_processes import worker_failure_message
+from pippin.system.workers.processes import worker_failure_message
 from pippin.training.train import train
 
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pippin.config import ConfigError
 from pippin.system.signals import signals_interrupt
-from pippin.system.worker_processes import end_with_parent
+from pippin.system.workers.processes import end_with_parent
 
 GRACE = 120.0
 """Seconds that a cancelled job has to write its checkpoint."""
@@ -129,7 +129,9 @@ class LocalJob:
         self.slot = slot
         # Fork a server that has imported torch but not initialised CUDA: workers start quickly.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pippin.system.fork_server", "pippin.studies.execution"])
+        context.set_forkserver_preload(
+            ["pippin.system.workers.fork_server", "pippin.studies.execution"]
+        )
         self._answer, answer = context.Pipe(duplex=False)
         self._process = context.Process(
             target=_work, args=(answer, function, arguments, threads, slot), daemon=False

@@ -26,7 +26,7 @@ from pippin.data.source import ImageSource
 from pippin.data.views.views import ViewBatch, make_views
 from pippin.rng import generator
 from pippin.system.files import make_folder
-from pippin.system.worker_processes import start_worker, watch_workers
+from pippin.system.workers.processes import start_worker, watch_workers
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""

@@ -22,7 +22,7 @@ from typing import Any
 
 from pippin.system.files import open_regular
 from pippin.system.text import BOM, decode_text
-from pippin.system.worker_pool import map_in_threads
+from pippin.system.workers.pool import map_in_threads
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"(-?)(0|[1-9]\d*)\.0+", re.ASCII)

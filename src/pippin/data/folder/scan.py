@@ -41,7 +41,7 @@ from pippin.images.files import (
 )
 from pippin.system.files import atomic_write, file_digest, remove_temporary_files
 from pippin.system.formats import with_checksum
-from pippin.system.worker_pool import map_in_threads
+from pippin.system.workers.pool import map_in_threads
 
 INDEX_VERSION = 3
 """Version of the decoding rules; increment it when they change."""

@@ -17,7 +17,7 @@ from pippin.data.importing.remote import datasets_library
 from pippin.data.importing.rows import OpenShard, Row, ShardSchema
 from pippin.data.importing.shard_files import FileShard, bytes_of
 from pippin.data.importing.shard_rows import BATCH, rows_of
-from pippin.system.installation import is_offline, offline_reason, online_advice
+from pippin.system.offline import is_offline, offline_reason, online_advice
 from pippin.system.text import redact
 
 NUM_SCHEMA_ROWS = 5

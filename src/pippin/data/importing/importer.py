@@ -30,7 +30,7 @@ from pippin.data.importing.shards import PARTS, Part, import_shard, read_part
 from pippin.system.files import TEMPORARY_SUFFIX, atomic_write, remove_temporary_files
 from pippin.system.lock import folder_lock
 from pippin.system.text import strip_url_secrets
-from pippin.system.worker_pool import worker_pool
+from pippin.system.workers.pool import worker_pool
 
 
 class FolderClasses(NamedTuple):

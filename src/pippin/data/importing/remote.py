@@ -20,9 +20,10 @@ from pippin.config import ConfigError
 from pippin.data.folder.metadata import UNREAD
 from pippin.data.importing.rows import BinaryFile
 from pippin.system.files import name_file_in_errors
-from pippin.system.installation import is_offline, offline_reason, online_advice, pip_command
+from pippin.system.installation import pip_command
+from pippin.system.offline import is_offline, offline_reason, online_advice
 from pippin.system.text import is_url, redact, redact_logs, split_sources, strip_url_secrets
-from pippin.system.worker_pool import map_in_threads
+from pippin.system.workers.pool import map_in_threads
 
 Format = Literal["parquet", "tar"]
 FORMATS: dict[str, Format] = {

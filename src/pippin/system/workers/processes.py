@@ -4,7 +4,7 @@
 A worker that outlived a killed parent would keep writing without the parent's lock.
 On Linux the kernel kills it (``PR_SET_PDEATHSIG``). Elsewhere a thread watches the parent. Where a
 fork server sits between the two, threads of the worker and of the server watch the parent, and the
-kernel kills the worker with the server (:mod:`pippin.system.fork_server`).
+kernel kills the worker with the server (:mod:`pippin.system.workers.fork_server`).
 """
 
 import ctypes

@@ -13,7 +13,7 @@ import sys
 from multiprocessing import forkserver
 
 from pippin.system.signals import STOPS
-from pippin.system.worker_processes import end_when_orphaned, end_with
+from pippin.system.workers.processes import end_when_orphaned, end_with
 
 _IGNORED = [number for number in STOPS if number != signal.SIGINT]
 """The server's own code ignores SIGINT and restores it in the children."""

@@ -24,9 +24,9 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from pippin.system.signals import ignore_signals_in_worker
-from pippin.system.worker_processes import WorkerKilledError, end_with, exit_description
+from pippin.system.workers.processes import WorkerKilledError, end_with, exit_description
 
-SERVE = "import sys; from pippin.system.worker_pool import serve; serve(*map(int, sys.argv[1:]))"
+SERVE = "import sys; from pippin.system.workers.pool import serve; serve(*map(int, sys.argv[1:]))"
 
 Submit = Callable[..., "Future[Any]"]
 """(importable function, picklable arguments) -> future of its result."""
