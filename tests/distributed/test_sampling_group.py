@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from processes import run_ranks
 
-from pippin.distributed.groups import SamplingGroup, with_local_device
 from pippin.distributed.world import World
 from pippin.evaluation.runs.evaluate import evaluate_run
 from pippin.recipes.table import get_recipe
+from pippin.sampling.group import SamplingGroup, with_local_device
 from pippin.sampling.sample import draw_into, sample_as_worker
 from pippin.sampling.sampler import Sampler
 

@@ -16,9 +16,8 @@ from rich.console import Console
 
 from pippin.config import ConfigError
 from pippin.data.cache import build, manifest
-from pippin.distributed.groups import builders_of
 from pippin.runs.components import Parts
-from pippin.runs.prepare import prepare, set_process_device
+from pippin.runs.prepare import builders_of, prepare, set_process_device
 
 QUIET = Console(quiet=True)
 

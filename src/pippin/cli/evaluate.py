@@ -131,9 +131,9 @@ def _run(
     prog = "pippin evaluate RUN"
     command = parse(type(default), prog, arguments, default, EVALUATE_OPTIONS)
 
-    from pippin.distributed.groups import join_sampling_group, with_local_device
     from pippin.evaluation.runs.evaluate import evaluate_run, run_protocol, with_fingerprints
     from pippin.evaluation.runs.zero_shot import evaluate_zero_shot
+    from pippin.sampling.group import join_sampling_group, with_local_device
     from pippin.sampling.load import load_run
     from pippin.sampling.sample import sample_as_worker
 

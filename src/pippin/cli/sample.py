@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
     if sampling.negative_prompt is not None:
         sampling = replace(sampling, negative_prompt=argument_text(sampling.negative_prompt))
 
-    from pippin.distributed.groups import join_sampling_group, with_local_device
+    from pippin.sampling.group import join_sampling_group, with_local_device
     from pippin.sampling.load import load_run
     from pippin.sampling.sample import draw_into, sample_as_worker, sample_rows, unique_rows
     from pippin.sampling.sample_folder import GRID

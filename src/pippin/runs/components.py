@@ -12,6 +12,7 @@ from rich.progress import Progress
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
 from pippin.data.cache.build import build_cache
+from pippin.data.cache.builders import SINGLE_BUILDER, Builders
 from pippin.data.config import DataConfig, ImagesConfig, NoDataConfig, OpenMojiConfig
 from pippin.data.moments import EncodedViews, MomentSource, bucketed_moments
 from pippin.data.record import DataRecord, record_data
@@ -21,7 +22,6 @@ from pippin.data.sources.images import ImageFolderSource
 from pippin.data.sources.openmoji_table import CLASSES
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.schedules import NoiseSchedule
-from pippin.distributed.groups import SINGLE_BUILDER, Builders
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.statistics import LatentStatistics
 from pippin.encoders.text import TextEncoder, encoder_fingerprint

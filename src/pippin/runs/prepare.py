@@ -16,9 +16,9 @@ import torch
 from rich.console import Console
 
 from pippin.config import ConfigError
+from pippin.data.cache.builders import Builders
 from pippin.data.moments import MomentSource
-from pippin.distributed.groups import Builders, builders_of
-from pippin.distributed.world import distributed_world, set_device
+from pippin.distributed.world import World, distributed_world, set_device
 from pippin.recipes.recipe import Recipe
 from pippin.runs.check_data import check_data
 from pippin.runs.components import Parts
@@ -61,6 +61,13 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
                 check_data(Parts(recipe, Console(quiet=True)))
         with _spawning_builders(recipe, processes, console) as builders:
             return _build(recipe, console, builders_of(world) if world.size > 1 else builders)
+
+
+def builders_of(world: World) -> Builders:
+    """Builders for the ranks of a training; all ranks need the same caches in the same order."""
+    if world.is_rank0:
+        return Builders(ready=lambda missing: world.barrier())
+    return Builders(is_main=False, wait=world.barrier)
 
 
 def _build(recipe: Recipe, console: Console, builders: Builders) -> MomentSource:

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from pippin.control import recorded_fields
 from pippin.data.record import find_label, image_changes
-from pippin.distributed.groups import SINGLE_PROCESS, SamplingGroup
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.text import encoder_fingerprint
 from pippin.model import LatentDenoiser
@@ -25,6 +24,7 @@ from pippin.runs.provenance import current_inputs
 from pippin.runs.trained import Trained, load_trained_weights
 from pippin.runs.training_record import TrainingRecord
 from pippin.sampling.config import SamplingConfig, check_guidance
+from pippin.sampling.group import SINGLE_PROCESS, SamplingGroup
 from pippin.sampling.sampler import Sampler
 from pippin.system.tensors import tensors_digest
 from pippin.system.text import print_above_progress

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The installation: the pip command for optional packages, versions for records."""
+"""The installation: the pip command for optional packages, and versions for records."""
 
 import json
 import platform

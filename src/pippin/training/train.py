@@ -15,7 +15,6 @@ from pippin.data.config import OpenMojiConfig, has_buckets
 from pippin.data.loader import LatentLoader
 from pippin.data.moments import bucket_image_indices
 from pippin.data.views.buckets import size_name
-from pippin.distributed.groups import builders_of
 from pippin.distributed.world import SINGLE_RANK, World, distributed_world
 from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
@@ -29,6 +28,7 @@ from pippin.runs.components import Parts
 from pippin.runs.folder import Resume, RunFolder, locate, resolved_paths
 from pippin.runs.inputs import RunInputs, read_inputs, state_entry
 from pippin.runs.latents import LATENTS, check_latents, rms_note, stored_latents
+from pippin.runs.prepare import builders_of
 from pippin.runs.provenance import current_inputs
 from pippin.system.files import remove_temporary_files
 from pippin.system.lock import folder_lock

@@ -1,51 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ranks of one command that build caches together, or sample together."""
+"""Ranks that sample together, at the commands of rank 0."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pippin.data.cache.manifest import Verify
-from pippin.data.cache.shard_claims import Ready
 from pippin.distributed.ranks import get_world_size
 from pippin.distributed.world import SINGLE_RANK, World, distributed_world, wait_for_collective
 from pippin.recipes.recipe import Recipe
-
-
-@dataclass(frozen=True, kw_only=True)
-class Builders:
-    """Role of this process in building caches.
-
-    The main process verifies checksums, reports what it rebuilds and shows progress. When it is
-    ready, all processes build what is missing. The others check file sizes only.
-    """
-
-    is_main: bool = True
-    wait: Callable[[], None] = lambda: None
-    """Called before a cache is opened: blocks until the main process is ready."""
-    ready: Ready = lambda missing: None
-    """Called in the main process: lets the others begin."""
-
-    @property
-    def verify(self) -> Verify:
-        """How a finished cache is checked."""
-        return "sha256" if self.is_main else "size"
-
-
-SINGLE_BUILDER = Builders()
-
-
-def builders_of(world: World) -> Builders:
-    """Builders for the ranks of a training; all ranks need the same caches in the same order."""
-    if world.is_rank0:
-        return Builders(ready=lambda missing: world.barrier())
-    return Builders(is_main=False, wait=world.barrier)
 
 
 class SamplingGroup:
