@@ -68,7 +68,7 @@ def test_clip_score_needs_no_pooled_vector_and_draws_nothing_twice(trained, clip
     files = read_manifest(trained / "evaluation" / "captions").files
     assert len(files) == len(run.parts.held_out_source)
     monkeypatch.setattr("pippin.sampling.sample._draw_share", None)  # to draw would be an error
-    from pippin.evaluation.metrics.clip_score import clip_for, held_out_clip_measures
+    from pippin.evaluation.runs.captions import clip_for, held_out_clip_measures
 
     again = held_out_clip_measures(run, clip_for(run), trained / "evaluation" / "captions")
     assert [one.value for one in again] == [one.value for one in found.values()]

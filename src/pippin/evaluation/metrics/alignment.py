@@ -11,24 +11,15 @@ held-out images (the ceiling) and its value with captions shuffled among the ima
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pippin.evaluation.features.extraction import FeatureExtractor, Features, extract
 from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.metrics.declared.captions import CAPTION_RECALL
 from pippin.evaluation.proportion import wilson_interval
-from pippin.evaluation.runs.protocol import sample_seeds
-from pippin.images.folder import image_batches
-from pippin.rng import permutation
-from pippin.sampling.load import LoadedRun
-from pippin.sampling.sample import draw_into, sample_rows, sampling_protocol
-from pippin.sampling.sample_folder import SHOWN, make_room
 
 RANKS = (1, 5, 10)
 STRENGTHS = tuple(10.0**power for power in range(-4, 5))
@@ -143,67 +134,3 @@ def unique_captions(captions: Sequence[str]) -> tuple[list[int], Int[Tensor, " c
     index_of = {caption: index for index, caption in enumerate(dict.fromkeys(captions))}
     first = [captions.index(caption) for caption in index_of]
     return first, torch.tensor([index_of[caption] for caption in captions])
-
-
-def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
-    """Sample one image for the caption of each held-out image, seed k with caption k.
-
-    Samples of the same protocol that ``place`` holds already are reused. Returns their files.
-    """
-    held_out, sampling = run.parts.held_out_captions, run.recipe.sampling
-    assert held_out is not None
-    seeds = sample_seeds(run.recipe, len(held_out.first))
-    make_room(place, sampling_protocol(run, sampling))
-    draw_into(run, held_out.first, seeds, sampling, place, shown=SHOWN)
-    return [place / row.file for row in sample_rows(run, held_out.first, seeds)]
-
-
-def alignment_measures(
-    run: LoadedRun,
-    extractor: FeatureExtractor,
-    reference: Features,
-    real: Features,
-    place: Path,
-) -> list[Measure]:
-    """Retrieval R@k of held-out captions: for samples, for real images, and for shuffled captions.
-
-    The list is empty where the text encoder has no pooled vector for a caption.
-
-    Args:
-        run: a text model.
-        extractor: image features.
-        reference: features of the training images' clean views, in order.
-        real: features of the held-out images' clean views, in order.
-        place: folder of the samples; see :func:`caption_samples`.
-    """
-    train, held_out = run.parts.captions, run.parts.held_out_captions
-    assert train is not None and held_out is not None
-    train_vectors, held_out_vectors = train.vectors(), held_out.vectors()
-    if train_vectors is None or held_out_vectors is None:
-        return []
-    ridge = fit_ridge(reference.values, train_vectors)
-    first, own = unique_captions(held_out.first)
-    texts = held_out_vectors[torch.tensor(first)]
-    files = caption_samples(run, place)
-    samples = extract(extractor, image_batches(files, run.recipe.evaluation.batch_size))
-    order = permutation(len(own), "subset", run.recipe.evaluation.seed, "shuffled")
-    shared: dict[str, Any] = {
-        **real.protocol(),
-        "ridge_strength": ridge.strength,
-        "captions_of": "held-out pictures",
-        "text": list(run.recipe.text.source),
-    }
-    sample_protocol = shared | sampling_protocol(run, run.recipe.sampling)
-    measures = []
-    subjects: list[tuple[Features, Subject, dict[str, Any]]] = [
-        (samples, "arm", sample_protocol),
-        (real, "real", shared),
-    ]
-    for features, subject, protocol in subjects:
-        predicted = ridge(features.values)
-        for answers, shuffled in ((own, False), (own[order], True)):
-            ranks = caption_ranks(predicted, texts, answers)
-            measures += retrieval_measures(
-                ranks, len(texts), subject=subject, shuffled=shuffled, protocol=protocol
-            )
-    return measures

@@ -29,14 +29,16 @@ from pippin.evaluation.image_meter import ImageMeter
 from pippin.evaluation.image_metric import ImageMetric, image_metrics
 from pippin.evaluation.images import warn_size_mismatch
 from pippin.evaluation.measure import Measure, Subject
-from pippin.evaluation.metrics.alignment import alignment_measures
-from pippin.evaluation.metrics.clip_score import clip_for, held_out_clip_measures
 from pippin.evaluation.metrics.cost import cost_measures
 from pippin.evaluation.metrics.declared.sharpness import SHARPNESS
 from pippin.evaluation.metrics.memorisation import memorisation_measures
-from pippin.evaluation.metrics.scene.samples import scene_measures
 from pippin.evaluation.runs.best_request import best_request_measures
 from pippin.evaluation.runs.best_scale import best_scale_measures
+from pippin.evaluation.runs.captions import (
+    alignment_measures,
+    clip_for,
+    held_out_clip_measures,
+)
 from pippin.evaluation.runs.held_out import HeldOut
 from pippin.evaluation.runs.protocol import (
     QualityReference,
@@ -46,6 +48,7 @@ from pippin.evaluation.runs.protocol import (
     sample_seeds,
 )
 from pippin.evaluation.runs.run_drift import drift_measures
+from pippin.evaluation.runs.scenes import scene_measures
 from pippin.images.folder import image_batches
 from pippin.rng import permutation
 from pippin.runs.folder import RunFolder

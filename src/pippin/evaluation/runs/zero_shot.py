@@ -19,13 +19,9 @@ from pippin.evaluation.config import PresetName
 from pippin.evaluation.distances import compare
 from pippin.evaluation.features.extraction import build_features, extract
 from pippin.evaluation.measure import Measure, Subject
-from pippin.evaluation.metrics.clip_score import (
-    Clip,
-    clip_for,
-    clip_measures,
-    warn_truncated_captions,
-)
+from pippin.evaluation.metrics.clip_score import Clip, clip_measures, warn_truncated_captions
 from pippin.evaluation.metrics.declared.zero_shot import ZERO_SHOT
+from pippin.evaluation.runs.captions import clip_for
 from pippin.evaluation.runs.evaluate import run_protocol, with_fingerprints, write_results
 from pippin.images.folder import image_batches
 from pippin.rng import permutation
