@@ -14,7 +14,7 @@ from pippin.cli.autoencoder import TrainAutoencoderCommand, _finish, training_ba
 from pippin.data.config import CropConfig, ShapesConfig
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
-from pippin.training.autoencoder_trainer import AutoencoderTrainer
+from pippin.training.autoencoder.trainer import AutoencoderTrainer
 from pippin.training.ema import EMA
 
 

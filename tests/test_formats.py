@@ -42,7 +42,7 @@ from pippin.system.formats import (
     write_versioned_json,
 )
 from pippin.system.tensors import save_tensors
-from pippin.training.autoencoder_state import read_state
+from pippin.training.autoencoder.state import read_state
 
 SAMPLES = Path(__file__).parent / "formats"
 VERSIONS = sorted(path.name for path in SAMPLES.iterdir())

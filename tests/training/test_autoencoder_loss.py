@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL
 from torch.distributions import Normal, kl_divergence
 
 from pippin.encoders.normalisation import to_pixels
-from pippin.training.autoencoder_loss import autoencoder_loss
+from pippin.training.autoencoder.loss import autoencoder_loss
 from pippin.types import Images
 
 

@@ -15,8 +15,8 @@ import torch
 from pippin.encoders.config import AutoencoderTrainConfig
 from pippin.system.lines import read_lines
 from pippin.system.signals import TrainingStoppedError
-from pippin.training.autoencoder_state import STATE_FILE, RunState, read_state, write_state
-from pippin.training.autoencoder_trainer import (
+from pippin.training.autoencoder.state import STATE_FILE, RunState, read_state, write_state
+from pippin.training.autoencoder.trainer import (
     AutoencoderTrainer,
     Batches,
     build_network,

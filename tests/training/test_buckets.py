@@ -33,7 +33,7 @@ from pippin.runs.components import Parts
 from pippin.sampling.config import ControlRequest
 from pippin.sampling.load import load_run
 from pippin.sampling.request import resolve_controls
-from pippin.training.log import Monitor
+from pippin.training.monitor import Monitor
 from pippin.training.train import build_trainer, train
 
 

@@ -17,7 +17,7 @@ from pippin.runs.checkpoint import newest_intact_checkpoint
 from pippin.system.signals import TrainingStoppedError
 from pippin.training import state as checkpoint_saver
 from pippin.training.config import ShareHalfLife
-from pippin.training.log import Monitor
+from pippin.training.monitor import Monitor
 
 OVERLAP = {"checkpoint_overlap": True}
 

@@ -16,8 +16,9 @@ from pippin.objective import draw_step
 from pippin.runs.checkpoint import CheckpointError, load_weights, newest_intact_checkpoint
 from pippin.system.signals import STOPS, TrainingDivergedError, TrainingStoppedError
 from pippin.training.config import ImagesHalfLife, ShareHalfLife
-from pippin.training.log import Monitor, RunLog
+from pippin.training.log import RunLog
 from pippin.training.loop import Trainer
+from pippin.training.monitor import Monitor
 
 
 def same(first, second):

@@ -11,7 +11,7 @@ from pippin.runs.checkpoint import (
     newest_intact_checkpoint,
     save_checkpoint,
 )
-from pippin.training.autoencoder_state import RunState, read_state, write_state
+from pippin.training.autoencoder.state import RunState, read_state, write_state
 
 
 def make(images):

@@ -27,7 +27,7 @@ from pippin.sampling.load import load_run
 from pippin.sampling.sample import draw
 from pippin.studies.execution import pretrain
 from pippin.system.lock import FolderBusyError, folder_lock
-from pippin.training.log import Monitor
+from pippin.training.monitor import Monitor
 from pippin.training.train import build_trainer, train
 
 

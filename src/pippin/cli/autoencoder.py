@@ -15,7 +15,7 @@ from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
 from pippin.system.text import print_text, progress_hidden, redact
 
 if TYPE_CHECKING:
-    from pippin.training.autoencoder_trainer import AutoencoderTrainer
+    from pippin.training.autoencoder.trainer import AutoencoderTrainer
     from pippin.types import Images
 
 USAGE = """usage: pippin autoencoder train [--out DIR] [options]
@@ -90,7 +90,7 @@ def _train(command: TrainAutoencoderCommand, again: str) -> int:
     from pippin.system.files import remove_temporary_files
     from pippin.system.lock import folder_lock
     from pippin.system.signals import TrainingStoppedError
-    from pippin.training.autoencoder_state import STATE_FILE
+    from pippin.training.autoencoder.state import STATE_FILE
 
     check_squares(command.data, "pippin autoencoder")
     resuming = command.resume and (command.out / "run" / STATE_FILE).exists()
@@ -116,7 +116,7 @@ def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
     from rich.progress import Progress, TimeRemainingColumn
 
     from pippin.data.sources.factory import build_source
-    from pippin.training.autoencoder_trainer import CONTENT, AutoencoderTrainer
+    from pippin.training.autoencoder.trainer import CONTENT, AutoencoderTrainer
 
     data = {f"data.{name}": value for name, value in protocol(command.data).items()}
     if isinstance(command.data, ImagesConfig):

@@ -3,27 +3,13 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
-from pippin.model import LatentDenoiser
 from pippin.system.files import name_file_in_errors
 from pippin.system.lines import keep_lines, line_text
-from pippin.system.text import printable, progress_hidden
 
 
 class RunningMeans:
@@ -56,57 +42,6 @@ class RunningMeans:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state of :meth:`state_dict`."""
         self.count, self.sums = state["count"], dict(state["sums"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepRecord:
-    """Measurements of one step."""
-
-    images_seen: int
-    """Images seen at the end of the step."""
-    batch_size: int
-    """Images of the step, on all ranks."""
-    loss: float
-    """Mean over the global batch."""
-    grad_norm: float
-    """Norm before clipping."""
-    learning_rate: float
-    finite: bool
-    """False: loss or gradient is not finite, and the step was skipped."""
-    bad_steps: int
-    """Number of steps skipped so far."""
-    data_seconds: float
-    """Time spent waiting for the batch and for random numbers."""
-    step_seconds: float
-    """Total time, waiting included."""
-    stop: int | None = None
-    """Signal received by any of several ranks; a single process checks its own."""
-    save_failed: bool = False
-    """Whether rank 0 of several failed to save a checkpoint."""
-
-
-def reaches(images_seen: int, batch_size: int, every: int) -> bool:
-    """Whether the step that ended at ``images_seen`` reached or passed a multiple of ``every``;
-    0 = never."""
-    return every > 0 and images_seen // every > max(0, images_seen - batch_size) // every
-
-
-Hook = Callable[[StepRecord], None]
-"""Called with the record of each step, such as a progress bar."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Monitor:
-    """Validation or previews, at the first step at or past each multiple of ``every`` images."""
-
-    every: int
-    """Period in images; 0 = never."""
-    run: Callable[[LatentDenoiser, int], None]
-    """Called on rank 0 with the averaged model and the number of images seen."""
-    done: Callable[[int], bool] = lambda images: True
-    """Whether it has run at this number of images; False makes up for a kill on resume."""
-    build: Callable[[], LatentDenoiser] | None = None
-    """Builds a model of the same shape, which gathered weights need under FSDP."""
 
 
 class RunLog:
@@ -178,40 +113,3 @@ def _silence_writer_thread() -> None:
             previous(args)
 
     threading.excepthook = hook
-
-
-@contextmanager
-def progress_hook(title: str, images: int, console: Console | None = None) -> Iterator[Hook]:
-    """Progress bar of a run of so many images, on stderr: images seen, images/s, loss, remaining
-    time."""
-    progress = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images"),
-        TextColumn("{task.fields[speed]}"),
-        TextColumn("loss {task.fields[loss]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console or Console(stderr=True),
-        refresh_per_second=2,
-        disable=progress_hidden(),
-    )
-    with progress:
-        task = progress.add_task(printable(title), total=None, speed="", loss="")
-        smooth: dict[str, float] = {}
-
-        def hook(record: StepRecord) -> None:
-            if record.finite:
-                smooth["loss"] = 0.98 * smooth.get("loss", record.loss) + 0.02 * record.loss
-            speed = record.batch_size / record.step_seconds
-            smooth["speed"] = 0.95 * smooth.get("speed", speed) + 0.05 * speed
-            progress.update(
-                task,
-                total=images,
-                completed=record.images_seen,
-                speed=f"{smooth['speed']:.0f} images/s",
-                loss=f"{smooth['loss']:.4f}" if "loss" in smooth else "not finite",
-            )
-
-        yield hook

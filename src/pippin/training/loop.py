@@ -31,7 +31,8 @@ from pippin.runs.checkpoint import load_checkpoint
 from pippin.system.signals import StopRequest, TrainingDivergedError, TrainingStoppedError
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA, averaged_model, half_life_images
-from pippin.training.log import Hook, Monitor, RunLog, RunningMeans, StepRecord, reaches
+from pippin.training.log import RunLog, RunningMeans
+from pippin.training.monitor import Hook, Monitor, StepRecord, reaches
 from pippin.training.optimizer import build_optimizers, lr_multiplier, set_learning_rates
 from pippin.training.prefetch import Prefetcher
 from pippin.training.state import Saver, restore_state, save_state

@@ -1,97 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Monitoring of a training run: held-out loss and preview grids, with EMA weights."""
+"""Record of a training step, and the hooks and monitors that a loop calls after it."""
 
-import re
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import torch
-
-from pippin.evaluation.runs.held_out import HeldOut
-from pippin.images.files import image_grid, save_png
 from pippin.model import LatentDenoiser
-from pippin.runs.components import Parts
-from pippin.sampling.load import LoadedRun
-from pippin.sampling.sample import draw
-from pippin.system.lines import read_lines
-from pippin.system.text import print_above_progress
-from pippin.training.log import Monitor, RunLog
-from pippin.types import Prompt
-
-PREVIEW_IMAGES = 36
 
 
-def validation_monitor(parts: Parts, log: RunLog | None, lines: Path) -> Monitor:
-    """Log ``held_out_loss`` every ``validate_every`` images.
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """Measurements of one step."""
 
-    Args:
-        parts: components of the run.
-        log: None on ranks other than 0, which never write.
-        lines: file of the log.
-    """
-    held_out: list[HeldOut] = []  # encoded on first use
-
-    def validate(model: LatentDenoiser, images_seen: int) -> None:
-        if not held_out:
-            held_out.append(HeldOut(parts))
-        headline = held_out[0].losses(model)[0]
-        if log is not None:
-            log.write(images_seen, held_out_loss=headline.value)
-
-    def done(images: int) -> bool:
-        written = read_lines(lines).objects.values()
-        return any(line.get("images") == images and "held_out_loss" in line for line in written)
-
-    return Monitor(
-        every=parts.recipe.train.validate_every,
-        run=validate,
-        done=done,
-        build=parts.model_with_null,
-    )
+    images_seen: int
+    """Images seen at the end of the step."""
+    batch_size: int
+    """Images of the step, on all ranks."""
+    loss: float
+    """Mean over the global batch."""
+    grad_norm: float
+    """Norm before clipping."""
+    learning_rate: float
+    finite: bool
+    """False: loss or gradient is not finite, and the step was skipped."""
+    bad_steps: int
+    """Number of steps skipped so far."""
+    data_seconds: float
+    """Time spent waiting for the batch and for random numbers."""
+    step_seconds: float
+    """Total time, waiting included."""
+    stop: int | None = None
+    """Signal received by any of several ranks; a single process checks its own."""
+    save_failed: bool = False
+    """Whether rank 0 of several failed to save a checkpoint."""
 
 
-def remove_later_previews(folder: Path, images_seen: int) -> None:
-    """Remove the previews of an earlier run beyond the image count at which this one begins: they
-    may show other weights."""
-    for path in folder.glob("*.png"):
-        if re.fullmatch(r"\d{9,}", path.stem) and int(path.stem) > images_seen:
-            path.unlink()
+def reaches(images_seen: int, batch_size: int, every: int) -> bool:
+    """Whether the step that ended at ``images_seen`` reached or passed a multiple of ``every``;
+    0 = never."""
+    return every > 0 and images_seen // every > max(0, images_seen - batch_size) // every
 
 
-def preview_monitor(parts: Parts, folder: Path) -> Monitor:
-    """Write ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
-    in turn, or with held-out captions."""
+Hook = Callable[[StepRecord], None]
+"""Called with the record of each step, such as a progress bar."""
 
-    def preview(model: LatentDenoiser, images_seen: int) -> None:
-        run = LoadedRun(
-            recipe=parts.recipe,
-            parts=parts,
-            model=model,
-            weights="ema",
-            images_seen=images_seen,
-        )
-        labels = list(range(len(run.class_names)))
-        if parts.recipe.sampling.control.ask == "training":  # some classes may have no image
-            source = parts.train_source
-            labels = sorted({source.label(index) for index in range(len(source))})
-        prompts: list[Prompt] = [labels[n % len(labels)] for n in range(PREVIEW_IMAGES)]
-        text, captions = None, parts.held_out_captions
-        if captions is not None:
-            prompts = list(captions.first[:PREVIEW_IMAGES])
-            text = captions.measured(torch.arange(len(prompts)))
-        try:
-            images = draw(run, prompts, range(len(prompts)), parts.recipe.sampling, text)
-        except FloatingPointError as error:  # the training may still recover
-            print_above_progress(parts.console, error, label="no preview:")
-            return
-        folder.mkdir(exist_ok=True)
-        save_png(image_grid(images), path(images_seen))
 
-    def path(images: int) -> Path:
-        return folder / f"{images:09d}.png"
+@dataclass(frozen=True, kw_only=True)
+class Monitor:
+    """Validation or previews, at the first step at or past each multiple of ``every`` images."""
 
-    return Monitor(
-        every=parts.recipe.train.preview_every,
-        run=preview,
-        done=lambda images: path(images).exists(),
-        build=parts.model_with_null,
-    )
+    every: int
+    """Period in images; 0 = never."""
+    run: Callable[[LatentDenoiser, int], None]
+    """Called on rank 0 with the averaged model and the number of images seen."""
+    done: Callable[[int], bool] = lambda images: True
+    """Whether it has run at this number of images; False makes up for a kill on resume."""
+    build: Callable[[], LatentDenoiser] | None = None
+    """Builds a model of the same shape, which gathered weights need under FSDP."""

@@ -35,9 +35,10 @@ from pippin.system.lock import folder_lock
 from pippin.system.text import print_above_progress
 from pippin.training.blocks import checkpoint_blocks, compile_blocks
 from pippin.training.initial_weights import load_initial_weights
-from pippin.training.log import Monitor, RunLog, progress_hook
+from pippin.training.log import RunLog
 from pippin.training.loop import Trainer
-from pippin.training.monitor import preview_monitor, remove_later_previews, validation_monitor
+from pippin.training.monitor import Monitor
+from pippin.training.progress import progress_hook
 from pippin.training.resume import (
     ResumeRequest,
     note_changes,
@@ -46,6 +47,7 @@ from pippin.training.resume import (
     update_recorded_paths,
     with_null_mask,
 )
+from pippin.training.validation import preview_monitor, remove_later_previews, validation_monitor
 
 MAX_NAMED_SKIPPED = 10
 """Number of skipped images that are named when a run starts."""

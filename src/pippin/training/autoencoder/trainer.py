@@ -2,8 +2,9 @@
 """Training of a small KL autoencoder on any images.
 
 Progress is counted in images. A killed run resumes from the last checkpoint with bit-identical
-results, because data and noise are keyed by position. Schedule, EMA and state of optimizers are
-those of diffusion models; the loop, the loss, the cosine and the state file are its own.
+results, because data and noise are keyed by position. Schedule position, EMA, optimizer state,
+log and stop are shared with diffusion models; the loop, the loss, the cosine and the state file
+are its own.
 """
 
 import json
@@ -26,10 +27,11 @@ from pippin.rng import generator, normal
 from pippin.system.device import autocast, resolve_device
 from pippin.system.files import make_folder, remove_temporary_files
 from pippin.system.signals import StopRequest, TrainingStoppedError
-from pippin.training.autoencoder_loss import autoencoder_loss
-from pippin.training.autoencoder_state import STATE_FILE, RunState, read_state, write_state
+from pippin.training.autoencoder.loss import autoencoder_loss
+from pippin.training.autoencoder.state import STATE_FILE, RunState, read_state, write_state
 from pippin.training.ema import EMA
-from pippin.training.log import RunLog, RunningMeans, reaches
+from pippin.training.log import RunLog, RunningMeans
+from pippin.training.monitor import reaches
 from pippin.training.optimizer import Muon, schedule_position, set_learning_rates
 from pippin.training.state import restore_state, save_state
 from pippin.types import Images

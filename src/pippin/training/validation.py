@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Monitoring of a training run: held-out loss and preview grids, with EMA weights."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from pippin.evaluation.runs.held_out import HeldOut
+from pippin.images.files import image_grid, save_png
+from pippin.model import LatentDenoiser
+from pippin.runs.components import Parts
+from pippin.sampling.load import LoadedRun
+from pippin.sampling.sample import draw
+from pippin.system.lines import read_lines
+from pippin.system.text import print_above_progress
+from pippin.training.log import RunLog
+from pippin.training.monitor import Monitor
+from pippin.types import Prompt
+
+PREVIEW_IMAGES = 36
+
+
+def validation_monitor(parts: Parts, log: RunLog | None, lines: Path) -> Monitor:
+    """Log ``held_out_loss`` every ``validate_every`` images.
+
+    Args:
+        parts: components of the run.
+        log: None on ranks other than 0, which never write.
+        lines: file of the log.
+    """
+    held_out: list[HeldOut] = []  # encoded on first use
+
+    def validate(model: LatentDenoiser, images_seen: int) -> None:
+        if not held_out:
+            held_out.append(HeldOut(parts))
+        headline = held_out[0].losses(model)[0]
+        if log is not None:
+            log.write(images_seen, held_out_loss=headline.value)
+
+    def done(images: int) -> bool:
+        written = read_lines(lines).objects.values()
+        return any(line.get("images") == images and "held_out_loss" in line for line in written)
+
+    return Monitor(
+        every=parts.recipe.train.validate_every,
+        run=validate,
+        done=done,
+        build=parts.model_with_null,
+    )
+
+
+def remove_later_previews(folder: Path, images_seen: int) -> None:
+    """Remove the previews of an earlier run beyond the image count at which this one begins: they
+    may show other weights."""
+    for path in folder.glob("*.png"):
+        if re.fullmatch(r"\d{9,}", path.stem) and int(path.stem) > images_seen:
+            path.unlink()
+
+
+def preview_monitor(parts: Parts, folder: Path) -> Monitor:
+    """Write ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
+    in turn, or with held-out captions."""
+
+    def preview(model: LatentDenoiser, images_seen: int) -> None:
+        run = LoadedRun(
+            recipe=parts.recipe,
+            parts=parts,
+            model=model,
+            weights="ema",
+            images_seen=images_seen,
+        )
+        labels = list(range(len(run.class_names)))
+        if parts.recipe.sampling.control.ask == "training":  # some classes may have no image
+            source = parts.train_source
+            labels = sorted({source.label(index) for index in range(len(source))})
+        prompts: list[Prompt] = [labels[n % len(labels)] for n in range(PREVIEW_IMAGES)]
+        text, captions = None, parts.held_out_captions
+        if captions is not None:
+            prompts = list(captions.first[:PREVIEW_IMAGES])
+            text = captions.measured(torch.arange(len(prompts)))
+        try:
+            images = draw(run, prompts, range(len(prompts)), parts.recipe.sampling, text)
+        except FloatingPointError as error:  # the training may still recover
+            print_above_progress(parts.console, error, label="no preview:")
+            return
+        folder.mkdir(exist_ok=True)
+        save_png(image_grid(images), path(images_seen))
+
+    def path(images: int) -> Path:
+        return folder / f"{images:09d}.png"
+
+    return Monitor(
+        every=parts.recipe.train.preview_every,
+        run=preview,
+        done=lambda images: path(images).exists(),
+        build=parts.model_with_null,
+    )
