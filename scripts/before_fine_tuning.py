@@ -24,7 +24,7 @@ from pippin.evaluation.runs.held_out import HeldOut
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.runs.trained import load_trained_weights
 from pippin.studies.execution import pretrain
 from pippin.studies.shipped.transfer import at_half_resolution
@@ -93,8 +93,8 @@ def main() -> int:
         pretrain(low, folder)
         start = load_trained_weights(str(folder))
         for name, recipe in arms(kind).items():
-            parts = Parts(recipe, console)
-            held_out, model = HeldOut(parts), parts.new_model()
+            components = Components(recipe, console)
+            held_out, model = HeldOut(components), components.new_model()
             if name.endswith("kept") and ("extrapolated" in name or kind in ("unet", "mdtv2")):
                 print(f"| {kind} | initial weights | {' | '.join(errors(held_out, model))} |")
             ends = TransferEnds(old=low.denoiser, new=recipe.denoiser)

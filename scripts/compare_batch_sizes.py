@@ -24,7 +24,7 @@ def sampled(run: LoadedRun, count: int, batch_size: int) -> tuple[torch.Tensor, 
     conditions = request_conditions(
         labels, config.control, run.control_names, num_classes=len(run.class_names)
     )
-    autoencoder = run.parts.autoencoder
+    autoencoder = run.components.autoencoder
     shape = autoencoder.latent_shape(run.recipe.data.resolution)
     latents = run.sampler(config).latents(conditions, list(range(count)), shape)
     return latents, autoencoder.decode(latents).int()

@@ -45,7 +45,7 @@ def main() -> int:
     run = load_run(options.run)
     config = replace(run.recipe.evaluation, num_samples=options.samples, input_size=64)
     extractor = build_features(config)
-    reference = clean_features(run.parts.data, config, "train", run.parts.device)
+    reference = clean_features(run.components.data, config, "train", run.components.device)
     prompts, seeds = evaluation_prompts(run, options.samples), range(options.samples)
     distance, first = PerceptualDistance(extractor), None
     print("| setting | evaluations per image | seconds | KID-efflite0 | change |")

@@ -32,7 +32,7 @@ from pippin.data.config import ImagesConfig
 from pippin.data.loader import LatentLoader
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.training.train import build_trainer
 from pippin.types import Batch
 
@@ -95,17 +95,17 @@ def show_prepare(recipe: Recipe, folder: Path, rounds: int) -> bool:
     return len(hashes) == 1
 
 
-def batches_of(parts: Parts, workers: int) -> Iterator[Batch]:
+def batches_of(components: Components, workers: int) -> Iterator[Batch]:
     """Batches as in the recipe's training."""
     return iter(
         LatentLoader(
-            parts.moments,
-            parts.autoencoder,
-            batch_size=parts.recipe.train.batch_size,
-            seed=parts.recipe.seed,
+            components.moments,
+            components.autoencoder,
+            batch_size=components.recipe.train.batch_size,
+            seed=components.recipe.seed,
             workers=workers,
-            device=parts.device,
-            captions=parts.captions,
+            device=components.device,
+            captions=components.captions,
         )
     )
 
@@ -120,21 +120,21 @@ def images_per_second(batches: Iterator[Batch], count: int, size: int) -> float:
     return count * size / (time.perf_counter() - start)
 
 
-def show_speed(parts: Parts, rounds: int) -> bool:
+def show_speed(components: Components, rounds: int) -> bool:
     """Print images/s and ratios; whether some number of workers reaches the minimum ratio."""
-    size, trainer = parts.recipe.train.batch_size, build_trainer(parts, Path("unused"))
+    size, trainer = components.recipe.train.batch_size, build_trainer(components, Path("unused"))
     trainer.model.train()
-    batch = next(batches_of(parts, 0))
+    batch = next(batches_of(components, 0))
     trainer.step(batch)
     speeds: dict[str, list[float]] = {name: [] for name in ("trainer", *map(str, WORKERS))}
     for _ in range(rounds):
         for workers in WORKERS:
-            found = images_per_second(batches_of(parts, workers), LOADER_BATCHES, size)
+            found = images_per_second(batches_of(components, workers), LOADER_BATCHES, size)
             speeds[str(workers)].append(found)
         start = time.perf_counter()
         for _ in range(STEPS):
             trainer.step(batch)
-        if parts.device.type == "cuda":
+        if components.device.type == "cuda":
             torch.cuda.synchronize()
         speeds["trainer"].append(STEPS * size / (time.perf_counter() - start))
     print(f"trainer, batch {size}: {spread(speeds['trainer'])} images/s")
@@ -164,12 +164,12 @@ def memory() -> tuple[float, float]:
     return found["VmRSS"] / 1024, found["RssAnon"] / 1024
 
 
-def show_memory(parts: Parts, workers: int, count: int) -> None:
+def show_memory(components: Components, workers: int, count: int) -> None:
     """Print the memory after numbers of batches."""
     checkpoints = [number for number in CHECKPOINTS if number <= count]
     seen = {}
     for number, _ in enumerate(
-        itertools.islice(batches_of(parts, workers), checkpoints[-1]), start=1
+        itertools.islice(batches_of(components, workers), checkpoints[-1]), start=1
     ):
         if number in checkpoints:
             seen[number] = memory()
@@ -206,10 +206,10 @@ def main() -> int:
         cache=replace(recipe.cache, shard_size=options.shard_size),
     )
     same = show_prepare(recipe, options.folder, options.rounds)
-    parts = Parts(in_folder(recipe, options.folder / "0-1"), Console(stderr=True))
-    fast = show_speed(parts, options.rounds)
+    components = Components(in_folder(recipe, options.folder / "0-1"), Console(stderr=True))
+    fast = show_speed(components, options.rounds)
     for workers in WORKERS:
-        show_memory(parts, workers, options.batches)
+        show_memory(components, workers, options.batches)
     return 0 if same and fast else 1
 
 

@@ -190,23 +190,27 @@ def main() -> int:
     options = parser.parse_args()
     run = load_run(options.run)
     data = run.recipe.data
-    if not isinstance(data, OpenMojiConfig) or not data.left_out or run.parts.text_rule is None:
+    if (
+        not isinstance(data, OpenMojiConfig)
+        or not data.left_out
+        or run.components.text_rule is None
+    ):
         parser.error(f"{options.run} is not a text-to-image model trained with held-out pairs")
     whole, pairs = find_pairs(data)
     files, answers = draw_pairs(run, pairs, options.samples, options.folder / "samples")
 
     config = run.recipe.evaluation
-    extractor = build_features(config, run.parts.device)
-    kept = run.parts.train_source
+    extractor = build_features(config, run.components.device)
+    kept = run.components.train_source
     training = extract(extractor, clean_images(kept, config.batch_size))
     drawn = extract(extractor, image_batches(files, config.batch_size))
     truth = shown(whole, [pair.image_index for pair in pairs])
     real = extract(extractor, [truth])
 
     words = list(dict.fromkeys(w for pair in pairs for w in (pair.caption, *pair.trained)))
-    rule = run.parts.text_rule
-    encoded = run.parts.text_encoder.encode(words, rule.num_tokens).pooled
-    captions = run.parts.captions
+    rule = run.components.text_rule
+    encoded = run.components.text_encoder.encode(words, rule.num_tokens).pooled
+    captions = run.components.captions
     assert captions is not None
     assert encoded is not None
     vectors = dict(zip(words, encoded, strict=True))

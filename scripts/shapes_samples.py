@@ -37,7 +37,7 @@ def main() -> int:
         return 2
     folder, out = map(Path, sys.argv[1:])
     run = load_run(folder)
-    source = run.parts.held_out_source
+    source = run.components.held_out_source
     assert isinstance(source, ShapesSource), "a run of data.kind shapes"
     reader = SceneReader(vocabulary_of(run.recipe.data.resolution))
     figure = Figure(figsize=(1.25 * COLUMNS, 1.9 * len(KINDS)), layout="constrained", dpi=100)

@@ -24,28 +24,30 @@ from pippin.bench.measure import SyntheticMoments
 from pippin.data.loader import LatentLoader
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.training.train import build_trainer
 
 
-def rank_batches(recipe: Recipe) -> Parts:
+def rank_batches(recipe: Recipe) -> Components:
     """Components of a recipe with synthetic data."""
-    parts = Parts(recipe, Console(quiet=True))
-    parts.moments = SyntheticMoments(parts.latent_shape, len(parts.class_names), 256)
-    return parts
+    components = Components(recipe, Console(quiet=True))
+    components.moments = SyntheticMoments(
+        components.latent_shape, len(components.class_names), 256
+    )
+    return components
 
 
-def trained(parts: Parts, folder: Path) -> tuple[float, float, float]:
+def trained(components: Components, folder: Path) -> tuple[float, float, float]:
     """Seconds of a whole run and of its longest step, and megabytes per checkpoint."""
     shutil.rmtree(folder, ignore_errors=True)
-    trainer, train = build_trainer(parts, folder), parts.recipe.train
+    trainer, train = build_trainer(components, folder), components.recipe.train
     loader = LatentLoader(
-        parts.moments,
-        parts.autoencoder,
+        components.moments,
+        components.autoencoder,
         batch_size=train.batch_size,
         seed=0,
-        device=parts.device,
-        captions=parts.captions,
+        device=components.device,
+        captions=components.captions,
     )
     ends = [time.perf_counter()]
     trainer.train(loader, [lambda *_: ends.append(time.perf_counter())])
@@ -79,12 +81,12 @@ def main() -> None:
         keep_checkpoints=1,
         device=options.device,
     )
-    parts = rank_batches(recipe)
+    components = rank_batches(recipe)
     timings: dict[bool, list[tuple[float, float, float]]] = {False: [], True: []}
     for _ in range(options.rounds):
         for overlap in (False, True):
-            parts.recipe = replace(recipe, train=replace(train, checkpoint_overlap=overlap))
-            timings[overlap].append(trained(parts, options.folder / "run"))
+            components.recipe = replace(recipe, train=replace(train, checkpoint_overlap=overlap))
+            timings[overlap].append(trained(components, options.folder / "run"))
     print(
         f"{timings[False][0][2]:.0f} MB per checkpoint, every {options.every} of "
         f"{options.steps} steps"

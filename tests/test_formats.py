@@ -27,7 +27,7 @@ from pippin.encoders.autoencoder import Autoencoder
 from pippin.evaluation.images import open_images
 from pippin.evaluation.reference import load_statistics
 from pippin.reports.report_data import open_source
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.runs.folder import RunFolder
 from pippin.runs.trained import load_trained_weights
 from pippin.studies.results import read
@@ -88,7 +88,7 @@ def test_runs_and_exports_are_read(kept):
 def test_a_run_resumes_with_its_latents(kept):
     recipe = RunFolder(Path("run")).recipe()
     before = sorted(path.name for path in Path("caches").glob("[!i]*"))
-    assert len(Parts(recipe, Console(quiet=True)).moments) > 0
+    assert len(Components(recipe, Console(quiet=True)).moments) > 0
     assert sorted(path.name for path in Path("caches").glob("[!i]*")) == before
     again = ["--config", "run/config.json", "--folder", "run", "--resume", "True"]
     assert main(["train", *again]) == 0
@@ -174,7 +174,7 @@ NEWER = {
     "latent cache": (
         restate_json,
         f"{CACHE}/{MANIFEST}",
-        lambda: Parts(RunFolder(Path("run")).recipe(), Console(quiet=True)).moments,
+        lambda: Components(RunFolder(Path("run")).recipe(), Console(quiet=True)).moments,
     ),
     "cache shard": (lambda path: restate_metadata(path, "pippin"), f"{BANK}/{SHARD}", bank),
     "import": (restate_json, "imported/.parts/00000.json", lambda: part_of("imported")),

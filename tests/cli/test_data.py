@@ -92,7 +92,7 @@ def test_prepare_builds_the_cache_that_training_opens(photos, capsys):
 
     from pippin.data.cache.latent_cache import LatentCache
     from pippin.recipes.table import get_recipe
-    from pippin.runs.components import Parts
+    from pippin.runs.components import Components
 
     options = ["--data.path", "photos", "--data.resolution", "32", "--data.views", "2"]
     assert main(["data", "prepare", "folder/mmdit-disentangled", *options]) == 0
@@ -102,8 +102,8 @@ def test_prepare_builds_the_cache_that_training_opens(photos, capsys):
     assert len(json.loads((folder / "manifest.json").read_text())["shards"]) == 1
     recipe = get_recipe("folder/mmdit-disentangled")
     data = replace(recipe.data, path="photos", resolution=32, views=2)
-    parts = Parts(replace(recipe, data=data), Console(quiet=True))
-    opened = LatentCache.open(parts.train_source, parts.raw_autoencoder, recipe.cache)
+    components = Components(replace(recipe, data=data), Console(quiet=True))
+    opened = LatentCache.open(components.train_source, components.raw_autoencoder, recipe.cache)
     assert opened.folder == folder
 
 

@@ -16,7 +16,7 @@ from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
 from pippin.planning.devices import DEVICES, Cluster
 from pippin.planning.plan import plan
 from pippin.recipes.table import get_recipe
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "plans.md"
@@ -192,7 +192,7 @@ def test_what_training_refuses_is_refused_in_the_same_words(setting):
     ((path, value),) = setting.items()
     recipe = replace_at(converted_recipe(), path, value)
     said = []
-    for refusing in (plan, lambda one: Parts(one, Console(quiet=True))):
+    for refusing in (plan, lambda one: Components(one, Console(quiet=True))):
         with pytest.raises(ConfigError) as error:
             refusing(recipe)
         said.append(str(error.value))

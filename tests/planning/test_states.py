@@ -27,7 +27,7 @@ from pippin.planning.memory import (
     training_states,
 )
 from pippin.recipes.table import get_recipe
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.training.config import ImagesHalfLife
 from pippin.training.optimizer import orthogonalise
 from pippin.types import TextFeatures
@@ -86,13 +86,13 @@ def test_flops_of_muon_are_those_of_its_products(shape):
 
 
 def test_latents_of_an_image_are_those_of_a_cache(recipe):
-    parts = Parts(recipe, Console(quiet=True))
-    assert num_training_images(recipe) == len(parts.moments)
+    components = Components(recipe, Console(quiet=True))
+    assert num_training_images(recipe) == len(components.moments)
     stored = 0
-    for shard in parts.moments.manifest.shards:
-        with safe_open(parts.moments.folder / shard.name, framework="pt") as file:
+    for shard in components.moments.manifest.shards:
+        with safe_open(components.moments.folder / shard.name, framework="pt") as file:
             stored += size(file.get_tensor(name) for name in file.keys())  # noqa: SIM118
-    assert latent_bytes(recipe, (4, 8, 8)) * len(parts.moments) == stored
+    assert latent_bytes(recipe, (4, 8, 8)) * len(components.moments) == stored
     off = replace(recipe, cache=replace(recipe.cache, enabled=False))
     assert latent_bytes(off, (4, 8, 8)) == 0
 

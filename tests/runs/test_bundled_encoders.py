@@ -54,7 +54,7 @@ def project(recipe, autoencoder_folder, tmp_path_factory):
 
 def images(source: Path | str, **options) -> torch.Tensor:
     run = load_run(source, console=QUIET, **options)
-    prompts = ["red apple", "cat"] if run.parts.text_rule else [1, 2]
+    prompts = ["red apple", "cat"] if run.components.text_rule else [1, 2]
     return draw(run, prompts, [3, 4])
 
 
@@ -90,8 +90,8 @@ def test_what_is_copied_has_the_fingerprints_of_what_was_trained_with(project, e
     run = project / "runs/text"
     assert main(["export", str(run), "model", "--dtype", "bfloat16"]) == 0
     there, here = (load_run(one, console=QUIET) for one in (run, "model"))
-    assert here.parts.autoencoder.fingerprint == there.parts.autoencoder.fingerprint
-    assert encoder_fingerprint(here.parts.located.text) == there.parts.text_fingerprint
+    assert here.components.autoencoder.fingerprint == there.components.autoencoder.fingerprint
+    assert encoder_fingerprint(here.components.located.text) == there.components.text_fingerprint
     assert here.recipe == there.recipe  # names and fingerprint are the run's
     # A null caption is an encoder's, to the last bit.
     null = "conditioner.text_tokens.null"
@@ -108,7 +108,7 @@ def test_the_null_caption_needs_no_images(project, monkeypatch):
         raise AssertionError("images were opened")
 
     run = load_run(project / "runs/text", console=QUIET)
-    anew = run.parts.model_with_null()
+    anew = run.components.model_with_null()
     null = run.model.conditioner.text_tokens
     assert torch.equal(null.null, anew.conditioner.text_tokens.null)
     assert torch.equal(null.null_mask, anew.conditioner.text_tokens.null_mask)

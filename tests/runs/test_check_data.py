@@ -15,7 +15,7 @@ from pippin.data.config import ImagesConfig
 from pippin.data.folder.listing import InvalidSourceError
 from pippin.encoders.config import TextConfig
 from pippin.runs.check_data import check_data
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.runs.prepare import prepare
 from pippin.training.train import train
 
@@ -54,7 +54,7 @@ def caption(photos: Path, head: str = "file_name,caption", count: int = 12) -> N
 
 def said(recipe, **options: bool) -> str:
     console = Console(file=io.StringIO(), width=1000)
-    check_data(Parts(recipe, console), **options)
+    check_data(Components(recipe, console), **options)
     return console.file.getvalue().strip()
 
 
@@ -88,7 +88,7 @@ def test_empty_captions_are_none(photos, text_recipe) -> None:
 def test_class_names_are_captions_where_they_are_asked_for(text_recipe) -> None:
     asked = with_kinds(text_recipe, **{"class": 1.0})
     assert said(asked) == ""
-    captions = Parts(asked, Console(quiet=True)).captions
+    captions = Components(asked, Console(quiet=True)).captions
     assert captions is not None and set(captions.first) == {"picture"}
 
 
@@ -96,7 +96,7 @@ def test_few_captions_are_counted(photos, text_recipe) -> None:
     caption(photos, count=12)
     assert said(text_recipe) == ""
     caption(photos, count=3)
-    source = Parts(text_recipe, Console(quiet=True)).train_source
+    source = Components(text_recipe, Console(quiet=True)).train_source
     lacking = sum(int(source.key(index)[:2]) >= 3 for index in range(len(source)))
     text = said(text_recipe)
     assert f"{lacking} of {len(source)} training images ({lacking / len(source):.1%})" in text

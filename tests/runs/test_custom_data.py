@@ -70,7 +70,7 @@ def test_the_line_goes_from_a_custom_data_set_to_a_report(run_and_measures):
 
 def test_real_pairs_are_of_images_with_pixels_enough(run_and_measures):
     _, run, measures = run_and_measures
-    pairs, source = Pairs(run), run.parts.train_source
+    pairs, source = Pairs(run), run.components.train_source
     assert 0 < len(pairs.indices) == run.recipe.evaluation.drift_pairs
     assert all(min(source.record(i).size) >= source.probe_side for i in pairs.indices)
     wanted = replace(run.recipe.evaluation, drift_pairs=1000)

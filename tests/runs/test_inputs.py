@@ -163,7 +163,9 @@ def test_other_images_are_refused_unless_allowed_and_then_on_record(project, own
     notes = [json.loads(x) for x in Path("runs/a/log.jsonl").read_text().splitlines()]
     assert [x["images"] for x in notes if "note" in x] == [16]
     resume(own)  # the changed data are the run's from then on
-    assert data_protocol(load_run("runs/a", console=Console(quiet=True)).parts)["data.changes"]
+    assert data_protocol(load_run("runs/a", console=Console(quiet=True)).components)[
+        "data.changes"
+    ]
 
 
 def test_a_text_file_beside_an_image_means_nothing_to_a_model_of_classes(project, own):
@@ -195,10 +197,10 @@ def test_an_autoencoder_that_was_trained_anew_in_its_place_is_refused(project, o
     with pytest.raises(ValueError, match="latents of another autoencoder"):
         resume(own, allow_changed_data=True)
     with pytest.raises(ValueError, match=r"would be decoded wrongly.*--autoencoder FOLDER"):
-        _ = load_run("runs/a", console=Console(quiet=True)).parts.autoencoder
+        _ = load_run("runs/a", console=Console(quiet=True)).components.autoencoder
     console = recording()
     loaded = load_run("runs/a", console=console, autoencoder=str(other))
-    assert loaded.parts.autoencoder.fingerprint == autoencoder.fingerprint
+    assert loaded.components.autoencoder.fingerprint == autoencoder.fingerprint
     assert "another autoencoder:" in console.export_text()
 
 
@@ -234,7 +236,7 @@ def test_images_that_are_needed_are_named_by_an_option(project):
     assert run.recipe == before.recipe
     protocol = sampling_protocol(run, asked)
     assert protocol == sampling_protocol(before, asked)
-    assert protocol["data.train"] == run.parts.data_record.train.content
+    assert protocol["data.train"] == run.components.data_record.train.content
     assert "data.train" not in sampling_protocol(run, clean)
 
 
@@ -269,7 +271,7 @@ def test_what_an_older_run_was_trained_on_is_said_to_be_unknown(project, own, ca
     run = load_run("runs/a")
     assert run.num_classes == 3 and run.class_names == CLASSES
     assert "using those of photos as it is now" in " ".join(capsys.readouterr().err.split())
-    assert data_protocol(run.parts)["data.trained_on"] == "not recorded"
+    assert data_protocol(run.components)["data.trained_on"] == "not recorded"
     write_classes(project / "photos", ("owl",), 4, 900)
     with pytest.raises(
         ValueError, match=r"4 classes \(cat, dog, owl, zebra\), and .* on 3; their"
@@ -278,7 +280,7 @@ def test_what_an_older_run_was_trained_on_is_said_to_be_unknown(project, own, ca
     run = load_run("runs/a")
     assert run.class_names == ("0", "1", "2")
     with pytest.raises(ValueError, match=r"4 classes .* on 3"):
-        _ = run.parts.train_source
+        _ = run.components.train_source
     shutil.rmtree(project / "photos")
     assert load_run("runs/a").class_names == ("0", "1", "2")
     said = " ".join(capsys.readouterr().err.split())

@@ -21,7 +21,7 @@ from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.normalisation import Affine
 from pippin.recipes.table import RECIPES, get_recipe
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.runs.latents import SAMPLE, measure_latents
 from pippin.runs.trained import load_trained_weights
 from pippin.sampling.load import load_run
@@ -108,8 +108,10 @@ def test_latents_of_coloured_images_have_rms_1_and_the_first_loss_of_drawings(co
     unlike = replace(base, autoencoder=AutoencoderConfig())
     rms, loss, lines = {}, {}, {}
     for name, one in (("measured", base), ("weights", unlike), ("drawings", drawings)):
-        parts = Parts(one, QUIET)
-        loader = iter(LatentLoader(parts.moments, parts.autoencoder, batch_size=32, seed=0))
+        components = Components(one, QUIET)
+        loader = iter(
+            LatentLoader(components.moments, components.autoencoder, batch_size=32, seed=0)
+        )
         latents = torch.cat([next(loader).latents for _ in range(4)])
         rms[name] = float(latents.square().mean().sqrt())
         quiet = replace(one, train=replace(one.train, validate_every=0, preview_every=0))
@@ -131,8 +133,8 @@ def test_latents_of_coloured_images_have_rms_1_and_the_first_loss_of_drawings(co
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_batches_have_rms_1_with_a_cache_and_without_one(own, cached):
-    parts = Parts(replace(own, cache=replace(own.cache, enabled=cached)), QUIET)
-    loader = iter(LatentLoader(parts.moments, parts.autoencoder, batch_size=32, seed=0))
+    components = Components(replace(own, cache=replace(own.cache, enabled=cached)), QUIET)
+    loader = iter(LatentLoader(components.moments, components.autoencoder, batch_size=32, seed=0))
     latents = torch.cat([next(loader).latents for _ in range(4)])
     for channel in latents.transpose(0, 1).flatten(1):
         assert float(channel.square().mean().sqrt()) == pytest.approx(1, abs=0.1)
@@ -157,11 +159,11 @@ def test_the_numbers_are_the_same_bits_for_any_number_of_processes(own, trained,
     for which in ("mean", "std"):  # another batch of the encoder rounds otherwise
         both = [state(folder)["latents"][which] for folder in (trained, tmp_path / "one")]
         assert both[0] == pytest.approx(both[1], rel=1e-5, abs=1e-5)
-    assert state(trained)["latents"]["images"] == len(Parts(own, QUIET).train_source)
+    assert state(trained)["latents"]["images"] == len(Components(own, QUIET).train_source)
 
 
 def test_a_sample_is_chosen_by_the_seed_of_the_data(own, monkeypatch):
-    moments = Parts(own, QUIET).moments
+    moments = Components(own, QUIET).moments
     monkeypatch.setattr("pippin.runs.latents.SAMPLE", 8)
     first, again, other = (measure_latents(moments, "a", seed) for seed in (0, 0, 1))
     assert first == again != other and first.images == 8 < SAMPLE
@@ -169,8 +171,8 @@ def test_a_sample_is_chosen_by_the_seed_of_the_data(own, monkeypatch):
 
 def test_images_of_several_shapes_are_measured_together(own):
     buckets = replace(own.data, aspect_ratios=(0.5, 1.0), bucket_step=8)
-    found = Parts(replace(own, data=buckets), QUIET).measured_latents
-    assert found.images == len(Parts(own, QUIET).train_source)
+    found = Components(replace(own, data=buckets), QUIET).measured_latents
+    assert found.images == len(Components(own, QUIET).train_source)
 
 
 def test_weights_are_sampled_by_the_numbers_they_were_trained_on(own, trained, tmp_path):
@@ -178,21 +180,21 @@ def test_weights_are_sampled_by_the_numbers_they_were_trained_on(own, trained, t
     run = load_run(trained, console=QUIET)
     before = draw(run, [0, 1], [3, 4])
     protocol = sampling_protocol(run, run.recipe.sampling)
-    assert protocol["autoencoder"] != run.parts.raw_autoencoder.fingerprint
+    assert protocol["autoencoder"] != run.components.raw_autoencoder.fingerprint
     draw_into(run, [0], [3], run.recipe.sampling, tmp_path / "samples")
     moved = replace(own, data=replace(own.data, path=str(write_coloured(tmp_path / "new", 30))))
-    assert Parts(moved, QUIET).latents != run.parts.latents
+    assert Components(moved, QUIET).latents != run.components.latents
     again = load_run(trained, console=QUIET, recipe=moved)
-    assert again.parts.latents == run.parts.latents
+    assert again.components.latents == run.components.latents
     assert torch.equal(draw(again, [0, 1], [3, 4]), before)
     plain = replace(own, autoencoder=replace(own.autoencoder, normalisation="weights"))
     folder = Path(own.cache.folder)
     caches = sorted(folder.iterdir())
-    _ = Parts(plain, QUIET).moments
+    _ = Components(plain, QUIET).moments
     assert sorted(folder.iterdir()) == caches
     with pytest.raises(ValueError, match=r"trained with autoencoder\.normalisation measured; the"):
         load_run(trained, console=QUIET, recipe=plain)
-    run.parts.autoencoder = run.parts.raw_autoencoder
+    run.components.autoencoder = run.components.raw_autoencoder
     with pytest.raises(ValueError, match=r"autoencoder: '\w+' there, '\w+' here"):
         draw_into(run, [0], [4], run.recipe.sampling, tmp_path / "samples")
 
@@ -232,14 +234,14 @@ def test_a_run_of_before_goes_on_by_the_autoencoder_s_numbers(own, tmp_path, cap
     assert "latents" not in state(tmp_path / "run")
     command = ["train", "--config", str(config), "--folder", str(tmp_path / "run")]
     assert main([*command, "--resume", "True"]) == 0
-    assert load_run(tmp_path / "run", console=QUIET).parts.latents is None
+    assert load_run(tmp_path / "run", console=QUIET).components.latents is None
 
 
 def test_an_export_holds_the_numbers(trained, tmp_path):
     run = load_run(trained, console=QUIET)
     assert main(["export", str(trained), str(tmp_path / "model")]) == 0
     exported = load_run(tmp_path / "model", console=QUIET)
-    assert exported.parts.latents == run.parts.latents
+    assert exported.components.latents == run.components.latents
     assert torch.equal(draw(exported, [0, 1], [3, 4]), draw(run, [0, 1], [3, 4]))
 
 
@@ -278,7 +280,7 @@ def test_a_run_that_starts_from_older_weights_takes_those_of_the_autoencoder(
     assert (found["mean"], found["std"], found["images"]) == ([0.0] * 4, [1.0] * 4, 0)
     assert "normalised by the statistics of init.run, their root mean square is" in lines
     run = load_run(tmp_path / "tuned", console=QUIET)
-    assert torch.equal(run.parts.autoencoder.scale, run.parts.raw_autoencoder.scale)
+    assert torch.equal(run.components.autoencoder.scale, run.components.raw_autoencoder.scale)
 
 
 def test_latents_that_are_all_alike_are_refused_but_for_other_numbers(own, tmp_path):

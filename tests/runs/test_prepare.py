@@ -16,7 +16,7 @@ from rich.console import Console
 
 from pippin.config import ConfigError
 from pippin.data.cache import build, manifest
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.runs.prepare import builders_of, prepare, set_process_device
 
 QUIET = Console(quiet=True)
@@ -114,7 +114,10 @@ def test_one_of_a_world_verifies_and_all_mend(recipe, alone, tmp_path, monkeypat
     monkeypatch.setattr(manifest, "file_digest", lambda path: (read.append(path), real(path))[1])
 
     def work(world, _):
-        return {"rows": len(Parts(recipe, QUIET, builders_of(world)).moments), "read": len(read)}
+        return {
+            "rows": len(Components(recipe, QUIET, builders_of(world)).moments),
+            "read": len(read),
+        }
 
     first, second = run_ranks(2, work, tmp_path / "meeting")
     assert files(folder) == alone

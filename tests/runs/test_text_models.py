@@ -21,7 +21,7 @@ from pippin.encoders.config import TextConfig
 from pippin.encoders.text import TextEncoder
 from pippin.evaluation.runs.evaluate import evaluate_run
 from pippin.images.folder import read_image
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.runs.prepare import prepare
 from pippin.runs.text_inputs import ImageCaptions, prompt_features
 from pippin.sampling.config import GuidanceConfig
@@ -71,8 +71,8 @@ def test_training_never_loads_an_encoder_where_captions_are_cached(
 
 
 def test_captions_are_mixed_padded_and_drawn_for_the_global_batch(text_recipe, trained):
-    parts = Parts(text_recipe, Console(quiet=True))
-    captions = parts.captions
+    components = Components(text_recipe, Console(quiet=True))
+    captions = components.captions
     indices = torch.arange(8)
     whole = captions(indices, 3, 8, slice(0, 8))
     halves = [captions(indices[p], 3, 8, p) for p in (slice(0, 4), slice(4, 8))]
@@ -90,7 +90,7 @@ def test_captions_are_mixed_padded_and_drawn_for_the_global_batch(text_recipe, t
 def test_a_gpu_pads_its_own_captions_with_the_same_noise_for_any_part(
     text_recipe, trained, monkeypatch
 ):
-    captions = Parts(text_recipe, Console(quiet=True)).captions
+    captions = Components(text_recipe, Console(quiet=True)).captions
     indices = torch.arange(24)
     on_cpu = captions(indices, 3, 24, slice(0, 24)).tokens
     drawn = rng.normal_rows
@@ -106,9 +106,9 @@ def test_a_gpu_pads_its_own_captions_with_the_same_noise_for_any_part(
 
 
 def test_a_prompt_is_read_as_captions_are_and_its_seed_decides_the_noise(text_recipe, trained):
-    parts = Parts(text_recipe, Console(quiet=True))
-    caption = parts.captions.first[0]
-    encoder = parts.text_encoder
+    components = Components(text_recipe, Console(quiet=True))
+    caption = components.captions.first[0]
+    encoder = components.text_encoder
     a, b, c = (
         prompt_features(encoder, RULE, [caption, "x"], seeds).tokens[0]
         for seeds in ([5, 1], [5, 2], [6, 1])
@@ -116,7 +116,7 @@ def test_a_prompt_is_read_as_captions_are_and_its_seed_decides_the_noise(text_re
     assert torch.equal(a, b) and not torch.equal(a, c)
     silent = replace(RULE, padding="replicate")
     measured = ImageCaptions(
-        parts.train_source, text_recipe.text, silent, lambda: encoder, 0
+        components.train_source, text_recipe.text, silent, lambda: encoder, 0
     ).measured(torch.tensor([0]))
     here = prompt_features(encoder, silent, [caption], [0])
     torch.testing.assert_close(measured.tokens, here.tokens, rtol=2e-3, atol=2e-3)  # fp16 cache
@@ -199,9 +199,9 @@ def test_captions_that_are_longer_than_the_model_reads_are_counted(text_recipe, 
     prepare(recipe, console=console)
     prepared = console.export_text()
     train(recipe, tmp_path / "run", console=console)
-    parts = Parts(recipe, Console(quiet=True))
-    source = parts.train_source
-    encoder = parts.text_encoder
+    components = Components(recipe, Console(quiet=True))
+    source = components.train_source
+    encoder = components.text_encoder
     for kind in ("name", "tags"):
         captions = [source.captions(index)[kind] for index in range(len(source))]
         longer = {one.caption for one in encoder.truncated(captions, 4)}
@@ -218,7 +218,7 @@ def test_evaluation_has_retrieval_between_ceiling_and_floor(trained, tmp_path):
         for subject in ("arm", "real"):
             measure = found[name, subject]
             assert measure.low <= measure.value <= measure.high
-            assert measure.n == len(run.parts.held_out_source)
+            assert measure.n == len(run.components.held_out_source)
     assert (trained / "evaluation" / "captions" / "grid.png").is_file()
 
 
@@ -236,7 +236,7 @@ def test_encoders_and_captions_that_do_not_fit_are_refused(text_recipe, tmp_path
 
 def test_a_killed_build_of_features_goes_on(text_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr("pippin.data.cache.caption_cache.SHARD", 8)
-    parts = Parts(text_recipe, Console(quiet=True))
+    components = Components(text_recipe, Console(quiet=True))
     text = replace(text_recipe.text, folder=str(tmp_path))
     asked = []
 
@@ -248,7 +248,7 @@ def test_a_killed_build_of_features_goes_on(text_recipe, tmp_path, monkeypatch):
             return super().encode(captions, num_tokens)
 
     def build():
-        return ImageCaptions(parts.train_source, text, RULE, lambda: Counting(text), 0)
+        return ImageCaptions(components.train_source, text, RULE, lambda: Counting(text), 0)
 
     with pytest.raises(KeyboardInterrupt):
         build()
@@ -258,12 +258,12 @@ def test_a_killed_build_of_features_goes_on(text_recipe, tmp_path, monkeypatch):
     total = len(
         {
             c
-            for i in range(len(parts.train_source))
-            for c in map(parts.train_source.captions(i).get, text.captions)
+            for i in range(len(components.train_source))
+            for c in map(components.train_source.captions(i).get, text.captions)
         }
     )
     assert sum(asked) == total + 1 + asked[2]  # the empty caption is one more
-    assert captions.vectors().shape == (len(parts.train_source), 384)
+    assert captions.vectors().shape == (len(components.train_source), 384)
 
 
 def test_a_negative_prompt_reaches_the_model(trained):
@@ -320,14 +320,14 @@ def test_an_empty_null_keeps_its_mask_through_training_and_loading(text_recipe, 
     )
     train(recipe, tmp_path / "run", console=Console(quiet=True))
     run = load_run(tmp_path / "run", console=Console(quiet=True))
-    empty = prompt_features(run.parts.text_encoder, rule, [""], [0])
+    empty = prompt_features(run.components.text_encoder, rule, [""], [0])
     assert empty.mask.tolist() == [[True, True] + [False] * 6]  # the start and the end
     assert torch.equal(run.model.conditioner.text_tokens.null_mask, empty.mask[0])
-    gathered = run.parts.model_with_null()  # what averages of shards are put into
+    gathered = run.components.model_with_null()  # what averages of shards are put into
     gathered.load_state_dict(run.model.state_dict())
     assert torch.equal(gathered.conditioner.text_tokens.null_mask, empty.mask[0])
-    prompt = prompt_features(run.parts.text_encoder, rule, ["red apple"], [0])
+    prompt = prompt_features(run.components.text_encoder, rule, ["red apple"], [0])
     dropped = Keep(semantic=torch.zeros(1).bool(), control=torch.ones(1).bool())
-    control = run.parts.moments.fetch(torch.tensor([0]), torch.tensor([0])).control
+    control = run.components.moments.fetch(torch.tensor([0]), torch.tensor([0])).control
     prepared = run.model.prepare(Conditions(text=prompt, control=control), dropped)
     assert torch.equal(prepared.mask, empty.mask)

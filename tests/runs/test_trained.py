@@ -16,7 +16,7 @@ from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.denoisers.mmdit.config import MMDiTConfig
 from pippin.runs import checkpoint as checkpoint_module
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.runs.folder import RunFolder
 from pippin.runs.trained import export, load_trained_weights
 from pippin.sampling.load import load_run
@@ -146,7 +146,7 @@ def test_weights_of_another_model_are_refused_by_name(recipe, exported, tmp_path
         train(wider, tmp_path / "run")
     deeper = replace(wider, denoiser=MMDiTConfig(depth=3, width=16, num_heads=2))
     with pytest.raises(ValueError, match=r"do not fit this model(.*\n)+.*absent in the weights"):
-        load_trained_weights(str(exported)).check_fit(Parts(deeper, QUIET).new_model())
+        load_trained_weights(str(exported)).check_fit(Components(deeper, QUIET).new_model())
 
 
 def test_weights_that_are_no_numbers_start_nothing(recipe, exported, tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_weights_that_are_no_numbers_start_nothing(recipe, exported, tmp_path, m
     bad = replace(whole, tensors=whole.tensors | {name: value * torch.nan})
     named = rf"{re.escape(name)} \({value.numel()} NaN of {value.numel()} numbers\)"
     with pytest.raises(ValueError, match=named):
-        bad.load_into(Parts(recipe, QUIET).new_model())
+        bad.load_into(Components(recipe, QUIET).new_model())
     monkeypatch.setattr(initial_weights_module, "load_trained_weights", lambda *_: bad)
     with pytest.raises(ValueError, match=rf"init\.run .*{named}"):
         train(replace(recipe, init=InitConfig(run=str(exported))), tmp_path / "run")
@@ -198,7 +198,7 @@ def test_an_export_overwrites_nothing(finished_run, exported, capsys):
 
 
 def test_a_trainer_without_a_start_has_no_lineage(recipe, tmp_path):
-    assert build_trainer(Parts(recipe, QUIET), tmp_path).lineage == ()
+    assert build_trainer(Components(recipe, QUIET), tmp_path).lineage == ()
 
 
 def test_a_run_without_a_good_checkpoint_says_whether_there_was_one(finished_run, tmp_path):

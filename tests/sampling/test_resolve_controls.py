@@ -18,11 +18,11 @@ def test_a_fixed_request_leaves_nothing_to_the_data(run):
 
 def test_clean_is_the_whole_untouched_image_at_a_size_of_the_data(run):
     first, second = resolve_controls(run, ControlRequest(ask="clean"), [0, 3], [5, 6])
-    assert first == second == run.parts.train_source.clean_control(0)
+    assert first == second == run.components.train_source.clean_control(0)
 
 
 def test_training_values_are_those_of_views_of_the_asked_class(run):
-    source = run.parts.train_source
+    source = run.components.train_source
     labels = [source.label(index) for index in range(len(source))]
     prompts = labels * 3
     seeds = list(range(len(prompts)))
@@ -37,7 +37,9 @@ def test_training_values_are_those_of_views_of_the_asked_class(run):
 
 
 def test_a_class_without_images_has_no_law(run):
-    present = {run.parts.train_source.label(i) for i in range(len(run.parts.train_source))}
+    present = {
+        run.components.train_source.label(i) for i in range(len(run.components.train_source))
+    }
     absent = next(label for label in range(len(run.class_names)) if label not in present)
     with pytest.raises(ValueError, match="no training image is of class"):
         resolve_controls(run, ControlRequest(ask="training"), [absent], [0])
@@ -47,6 +49,6 @@ def test_what_is_asked_for_is_part_of_the_protocol_and_of_the_samples(run):
     sampling = run.recipe.sampling
     asking = replace(sampling, control=ControlRequest(ask="training"))
     assert sampling_protocol(run, asking)["sampling.control.ask"] == "training"
-    label = run.parts.train_source.label(0)
+    label = run.components.train_source.label(0)
     images = draw(run, [label] * 2, [0, 1], asking)
     assert images.shape == (2, 3, 32, 32) and images.dtype == torch.uint8

@@ -29,7 +29,7 @@ from pippin.images.files import read_image
 from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe
 from pippin.runs.checkpoint import load_checkpoint
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.sampling.config import ControlRequest
 from pippin.sampling.load import load_run
 from pippin.sampling.request import resolve_controls
@@ -98,7 +98,7 @@ def test_the_start_of_a_run_says_how_many_images_each_bucket_has(own, tmp_path):
     ratios = replace(own, data=replace(own.data, aspect_ratios=(0.125, 0.5, 2.0)))
     train(replace(ratios, train=replace(own.train, images=16)), tmp_path / "run", console=said)
     text = (tmp_path / "said").read_text()
-    source = Parts(own, Console(quiet=True)).train_source
+    source = Components(own, Console(quiet=True)).train_source
     landscapes = sum(
         size.width > size.height for size in map(source.original_size, range(len(source)))
     )
@@ -154,10 +154,10 @@ def test_each_denoiser_whose_positions_are_computed_trains_on_buckets(own, denoi
 
 def test_steps_draw_the_noise_of_their_own_shape(own):
     """And time and drops, which know no shape, are those of a run on squares."""
-    parts = Parts(own, Console(quiet=True))
-    assert isinstance(parts.moments, BucketedMoments)
-    trainer = build_trainer(parts, Path("unused"))
-    loader = LatentLoader(parts.moments, parts.autoencoder, batch_size=16, seed=own.seed)
+    components = Components(own, Console(quiet=True))
+    assert isinstance(components.moments, BucketedMoments)
+    trainer = build_trainer(components, Path("unused"))
+    loader = LatentLoader(components.moments, components.autoencoder, batch_size=16, seed=own.seed)
     taken, backward = [], trainer.backward
 
     def watched(batch, draws):
@@ -171,7 +171,7 @@ def test_steps_draw_the_noise_of_their_own_shape(own):
         assert trainer.step(batch).finite
     assert set(shapes) == {(6, 12), (12, 6)}
     assert [tuple(draws.noise.shape[2:]) for draws in taken] == shapes
-    squares = build_trainer(parts, Path("unused"))
+    squares = build_trainer(components, Path("unused"))
     for step, draws in enumerate(taken):
         of_squares = squares.draw(step, (16, 4, 8, 8))
         assert torch.equal(of_squares.t, draws.t)
@@ -179,11 +179,11 @@ def test_steps_draw_the_noise_of_their_own_shape(own):
 
 
 def test_held_out_loss_is_of_squares(run):
-    assert HeldOut(run.parts).latents.shape[2:] == (8, 8)
+    assert HeldOut(run.components).latents.shape[2:] == (8, 8)
 
 
 def test_training_values_for_a_size_are_those_of_its_bucket(run):
-    source = run.parts.train_source
+    source = run.components.train_source
     request, seeds = ControlRequest(ask="training"), range(12)
     for size in (Size(24, 48), Size(48, 24)):
         for control in resolve_controls(run, request, [k % 2 for k in seeds], seeds, size):
@@ -257,11 +257,11 @@ def test_what_works_on_squares_refuses_ratios(photos, tmp_path, capsys):
 
 def six_steps(world: World, folder: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
     """Losses of the global batch and the latents' sides."""
-    parts = Parts(recipe, Console(quiet=True))
-    trainer = build_trainer(parts, folder, world)
+    components = Components(recipe, Console(quiet=True))
+    trainer = build_trainer(components, folder, world)
     loader = LatentLoader(
-        parts.moments,
-        parts.autoencoder,
+        components.moments,
+        components.autoencoder,
         batch_size=recipe.train.batch_size,
         seed=recipe.seed,
         rank=world.rank,

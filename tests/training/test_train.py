@@ -21,7 +21,7 @@ from pippin.config import ConfigError, fingerprint
 from pippin.data.config import CacheConfig, OpenMojiConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.recipes.recipe import Recipe
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.runs.folder import RunFolder
 from pippin.sampling.load import load_run
 from pippin.sampling.sample import draw
@@ -57,7 +57,7 @@ def test_a_run_folder_has_what_the_docs_say(finished_run, recipe):
 def test_training_changed_the_weights(finished_run, recipe):
     from rich.console import Console
 
-    initial = Parts(recipe, Console(quiet=True)).new_model().state_dict()
+    initial = Components(recipe, Console(quiet=True)).new_model().state_dict()
     assert largest_difference(initial, final(finished_run)) > 1e-4
 
 
@@ -331,6 +331,6 @@ def test_a_busy_folder_is_refused(recipe, tmp_path):
 def test_device_independent_batches_feed_the_trainer(recipe):
     from rich.console import Console
 
-    trainer = build_trainer(Parts(recipe, Console(quiet=True)), Path("unused"))
+    trainer = build_trainer(Components(recipe, Console(quiet=True)), Path("unused"))
     assert trainer.total_steps == 4
     assert trainer.device == torch.device("cpu")

@@ -29,7 +29,7 @@ from pippin.data.loader import LatentLoader
 from pippin.data.moments import MomentBatch, check_range
 from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
 from pippin.recipes.recipe import Recipe
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.system.installation import environment
 from pippin.training.loop import Trainer, untimed
 from pippin.training.train import build_trainer
@@ -90,23 +90,23 @@ def bench(recipe: Recipe, name: str, config: BenchConfig, console: Console) -> B
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    parts = _parts(recipe, config, console)
-    classes, channels = len(parts.train_source.class_names), parts.latent_shape[0]
+    components = _components(recipe, config, console)
+    classes, channels = len(components.train_source.class_names), components.latent_shape[0]
     model = meta_model(recipe.conditioning, recipe.denoiser, classes, channels)
-    flops = denoiser_flops(model, parts.latent_shape, backward=True)
+    flops = denoiser_flops(model, components.latent_shape, backward=True)
     with console.status("loader alone"):
-        loader = _loader_speed(parts, config)
+        loader = _loader_speed(components, config)
     modes = []
     for compiled in (False, True) if config.compile else (False,):
         for precision in config.precisions:
             train = replace(recipe.train, precision=precision, compile=compiled)
-            parts.recipe = replace(recipe, train=train)
+            components.recipe = replace(recipe, train=train)
             with console.status(f"{precision} {'compiled' if compiled else 'eager'}"):
-                modes.append(_mode(parts, config, flops))
+                modes.append(_mode(components, config, flops))
     return BenchRecord(
         recipe=name,
         versions=environment(),
-        machine=machine(parts.device),
+        machine=machine(components.device),
         settings=_settings(recipe, config),
         step_flops=flops,
         loader=loader,
@@ -114,15 +114,15 @@ def bench(recipe: Recipe, name: str, config: BenchConfig, console: Console) -> B
     )
 
 
-def _parts(recipe: Recipe, config: BenchConfig, console: Console) -> Parts:
-    parts = Parts(recipe, console)
+def _components(recipe: Recipe, config: BenchConfig, console: Console) -> Components:
+    components = Components(recipe, console)
     if config.data == "recipe":
         check_squares(recipe.data, "pippin bench, which counts the FLOPs of one shape,")
     else:
-        source = parts.train_source
+        source = components.train_source
         num_images, classes = min(len(source), 1024), len(source.class_names)
-        parts.moments = SyntheticMoments(parts.latent_shape, classes, num_images)
-    return parts
+        components.moments = SyntheticMoments(components.latent_shape, classes, num_images)
+    return components
 
 
 def _settings(recipe: Recipe, config: BenchConfig) -> dict[str, Any]:
@@ -133,41 +133,41 @@ def _settings(recipe: Recipe, config: BenchConfig) -> dict[str, Any]:
     return {path: value for path, value in settings.items() if path != "train.precision"}
 
 
-def _loader(parts: Parts) -> Iterator[Batch]:
-    train = parts.recipe.train
+def _loader(components: Components) -> Iterator[Batch]:
+    train = components.recipe.train
     return iter(
         LatentLoader(
-            parts.moments,
-            parts.autoencoder,
+            components.moments,
+            components.autoencoder,
             batch_size=train.batch_size,
-            seed=parts.recipe.seed,
+            seed=components.recipe.seed,
             workers=train.workers,
-            device=parts.device,
-            captions=parts.captions,
+            device=components.device,
+            captions=components.captions,
         )
     )
 
 
-def _loader_speed(parts: Parts, config: BenchConfig) -> Spread:
+def _loader_speed(components: Components, config: BenchConfig) -> Spread:
     """Images/s of the loader alone, without training."""
-    batches, batch_size = _loader(parts), parts.recipe.train.batch_size
+    batches, batch_size = _loader(components), components.recipe.train.batch_size
     next(batches)
     speeds = []
     for _ in range(config.windows):
-        synchronise(parts.device)
+        synchronise(components.device)
         start = time.perf_counter()
         for _ in range(config.steps):
             next(batches)
-        synchronise(parts.device)
+        synchronise(components.device)
         speeds.append(config.steps * batch_size / (time.perf_counter() - start))
     return Spread.over(speeds)
 
 
-def _mode(parts: Parts, config: BenchConfig, flops: int) -> ModeResult:
-    train, device = parts.recipe.train, parts.device
-    trainer = build_trainer(parts, Path("unused"))  # only checkpoints would create it
+def _mode(components: Components, config: BenchConfig, flops: int) -> ModeResult:
+    train, device = components.recipe.train, components.device
+    trainer = build_trainer(components, Path("unused"))  # only checkpoints would create it
     trainer.model.train()
-    batches = _loader(parts)
+    batches = _loader(components)
     for _ in range(config.warmup):
         trainer.step(next(batches))
     seconds: list[float] = []

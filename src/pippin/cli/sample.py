@@ -150,7 +150,7 @@ def _requested(run: "LoadedRun", command: SampleCommand) -> "list[Prompt]":
         if not entries:
             raise ValueError(f"{command.prompts_file} has no prompts: write one per line")
         texts += entries
-    if run.parts.text_rule is None:
+    if run.components.text_rule is None:
         if texts:
             raise ValueError("this model reads classes, not text: use --labels")
         labels: list[Prompt] = [run.label_id(argument_text(label)) for label in command.labels]

@@ -6,31 +6,31 @@ from collections.abc import Iterator
 from pippin.data.folder.listing import InvalidSourceError
 from pippin.data.folder.metadata_columns import CAPTIONS, CLASS, FILE, MAIN
 from pippin.data.sources.images import ImageFolderSource
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.system.text import print_above_progress
 
 
-def check_data(parts: Parts, *, resumed: bool = False) -> None:
+def check_data(components: Components, *, resumed: bool = False) -> None:
     """Refuse image folders that are probably a mistake, and log what a user may not expect.
 
     Args:
-        parts: components of the training run.
+        components: components of the training run.
         resumed: whether the run resumes; then nothing is refused, because it started like this.
 
     Raises:
         InvalidSourceError: folders of splits would become classes, or a text model would read no
             caption at all; the message says what to type.
     """
-    source = parts.train_source
+    source = components.train_source
     if not isinstance(source, ImageFolderSource):
         return
-    path, console = source.config.path, parts.console
-    refusals = [source.facts.refusal(path), *_missing_captions(parts, source)]
+    path, console = source.config.path, components.console
+    refusals = [source.facts.refusal(path), *_missing_captions(components, source)]
     for refusal in filter(None, refusals):
         if not resumed:
             raise InvalidSourceError(refusal)
         print_above_progress(console, refusal, label="check the data:")
-    for warning in (*source.facts.warnings(path), *_few_captions(parts, source)):
+    for warning in (*source.facts.warnings(path), *_few_captions(components, source)):
         print_above_progress(console, warning, label="check the data:")
     for line in source.facts.skipped_lines():
         print_above_progress(console, line, label="skipped:")
@@ -45,9 +45,9 @@ def caption_counts(source: ImageFolderSource) -> dict[str, int]:
     return counts
 
 
-def _missing_captions(parts: Parts, source: ImageFolderSource) -> Iterator[str]:
+def _missing_captions(components: Components, source: ImageFolderSource) -> Iterator[str]:
     """Errors for kinds of captions that the recipe trains on and no image has."""
-    for kind, count in _counts_read(parts, source).items():
+    for kind, count in _counts_read(components, source).items():
         if count:
             continue
         if kind != MAIN:
@@ -60,17 +60,17 @@ def _missing_captions(parts: Parts, source: ImageFolderSource) -> Iterator[str]:
         rename = f"Rename the column {similar!r} to {CAPTIONS[0]}; or give" if similar else "Give"
         yield (
             f"no training image of {source.config.path} has a caption, and the recipe trains on "
-            f"captions (text.captions {', '.join(parts.recipe.text.captions)}): each image would "
-            f"be trained with the name of its class ({_listed(source.class_names)}). {rename} "
-            f"a metadata.csv with the columns {FILE} and {CAPTIONS[0]}, or a text file beside "
-            f"each image; to train on class names, type --text.captions {CLASS} 1"
+            f"captions (text.captions {', '.join(components.recipe.text.captions)}): each image "
+            f"would be trained with the name of its class ({_listed(source.class_names)}). "
+            f"{rename} a metadata.csv with the columns {FILE} and {CAPTIONS[0]}, or a text file "
+            f"beside each image; to train on class names, type --text.captions {CLASS} 1"
         )
 
 
-def _few_captions(parts: Parts, source: ImageFolderSource) -> Iterator[str]:
+def _few_captions(components: Components, source: ImageFolderSource) -> Iterator[str]:
     """Warnings for kinds of captions that the recipe trains on and some images lack."""
     total = len(source)
-    for kind, count in _counts_read(parts, source).items():
+    for kind, count in _counts_read(components, source).items():
         if 0 < count < total:
             instead = "" if kind == MAIN else "their main caption, or where there is none "
             yield (
@@ -80,12 +80,12 @@ def _few_captions(parts: Parts, source: ImageFolderSource) -> Iterator[str]:
             )
 
 
-def _counts_read(parts: Parts, source: ImageFolderSource) -> dict[str, int]:
+def _counts_read(components: Components, source: ImageFolderSource) -> dict[str, int]:
     """Caption counts of the kinds that the recipe reads and the folder has; always of the main."""
-    if parts.text_rule is None:
+    if components.text_rule is None:
         return {}
     counts = {MAIN: 0} | caption_counts(source)
-    return {kind: counts[kind] for kind in parts.recipe.text.captions if kind in counts}
+    return {kind: counts[kind] for kind in components.recipe.text.captions if kind in counts}
 
 
 def _listed(names: tuple[str, ...], shown: int = 3) -> str:

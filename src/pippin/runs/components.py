@@ -42,7 +42,7 @@ from pippin.system.text import print_above_progress, progress_hidden
 from pippin.types import TruncatedCaption
 
 
-class Parts:
+class Components:
     """The components of a run, each built on first use.
 
     Args:

@@ -21,7 +21,7 @@ from pippin.data.moments import MomentSource
 from pippin.distributed.world import World, distributed_world, set_device
 from pippin.recipes.recipe import Recipe
 from pippin.runs.check_data import check_data
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.system.signals import in_main_thread, signals_interrupt
 from pippin.system.text import print_above_progress
 from pippin.system.workers.processes import run_pickled_call, worker_failure_message
@@ -58,7 +58,7 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
             )
         if world.size > 1:
             with world.rank0_first():  # rank 0 scans the images, the others read its index
-                check_data(Parts(recipe, Console(quiet=True)))
+                check_data(Components(recipe, Console(quiet=True)))
         with _spawning_builders(recipe, processes, console) as builders:
             return _build(recipe, console, builders_of(world) if world.size > 1 else builders)
 
@@ -71,12 +71,12 @@ def builders_of(world: World) -> Builders:
 
 
 def _build(recipe: Recipe, console: Console, builders: Builders) -> MomentSource:
-    parts = Parts(recipe, console, builders)
+    components = Components(recipe, console, builders)
     if builders.is_main:  # before any other process is started
-        check_data(parts)
-    moments, _ = parts.moments, parts.captions
+        check_data(components)
+    moments, _ = components.moments, components.captions
     if builders.is_main:
-        parts.warn_truncated_captions()
+        components.warn_truncated_captions()
     return moments
 
 

@@ -15,7 +15,7 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.text import encoder_fingerprint
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.runs.exports import describe_weights, unverified_note
 from pippin.runs.folder import AUTOENCODER, DATA, locate, unchanged_paths, with_data_path
 from pippin.runs.inputs import UNRECORDED, InputsChange, RunInputs, captions_read
@@ -35,7 +35,7 @@ class LoadedRun:
     """A model with the weights of one checkpoint, and the components of its training."""
 
     recipe: Recipe
-    parts: Parts
+    components: Components
     model: LatentDenoiser
     weights: str
     """Their name, see :data:`pippin.config.WEIGHTS`, or untrained."""
@@ -60,14 +60,16 @@ class LoadedRun:
             ConfigError: guidance by a condition that the model does not have or never drops.
         """
         check_guidance(config, self.recipe.conditioning)
-        return Sampler(self.model, self.parts.schedule, self.recipe.diffusion.prediction, config)
+        return Sampler(
+            self.model, self.components.schedule, self.recipe.diffusion.prediction, config
+        )
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Weights and text encoder files: the protocol entries of :data:`pippin.config.IDENTITY`
         that the run has."""
         assert self.sha256 is not None
-        text = None if self.parts.text_rule is None else self.parts.text_fingerprint
+        text = None if self.components.text_rule is None else self.components.text_fingerprint
         entries = {
             "model.sha256": self.sha256,
             "model.average": self.average,
@@ -98,12 +100,12 @@ class LoadedRun:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Class id -> name, as the run was trained."""
-        return self.parts.class_names
+        return self.components.class_names
 
     @property
     def num_classes(self) -> int:
         """Number of classes of the model."""
-        return self.parts.num_classes
+        return self.components.num_classes
 
     def label_id(self, label: str) -> int:
         """Class id of a name, or of an id where no name is a number; see :func:`find_label`.
@@ -146,18 +148,18 @@ def load_run(
         print_above_progress(console, problem, label="skipped checkpoint:")
     if not trained.verified:
         print_above_progress(console, unverified_note(trained.source), label="no checksum:")
-    parts = _parts(trained, recipe or trained.recipe, console, data_path, autoencoder)
-    own = parts.raw_autoencoder
+    components = _components(trained, recipe or trained.recipe, console, data_path, autoencoder)
+    own = components.raw_autoencoder
     try:
-        check_latents(trained.latents, parts.located.autoencoder, own)
+        check_latents(trained.latents, components.located.autoencoder, own)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    model = parts.new_model()
+    model = components.new_model()
     trained.load_into(model)
-    parts.restore_null(model)
+    components.restore_null(model)
     return LoadedRun(
-        recipe=parts.recipe,
-        parts=parts,
+        recipe=components.recipe,
+        components=components,
         model=model.eval(),
         weights=trained.weights,
         sha256=trained.sha256,
@@ -169,13 +171,13 @@ def load_run(
     )
 
 
-def _parts(
+def _components(
     trained: Trained,
     recipe: Recipe,
     console: Console,
     data_path: str | None,
     autoencoder: str | None,
-) -> Parts:
+) -> Components:
     """The components of a trained model, with resolved paths."""
     places = unchanged_paths(recipe, trained.recipe, trained.places)
     for setting, override in ((DATA, data_path), (AUTOENCODER, autoencoder)):
@@ -195,7 +197,9 @@ def _parts(
         recipe = replace(recipe, text=trained.recipe.text)
     # Settings outside the protocol keep their resolved paths.
     recipe = replace(recipe, evaluation=located.evaluation)
-    return Parts(recipe, console, located=located, training_record=record, latents=trained.latents)
+    return Components(
+        recipe, console, located=located, training_record=record, latents=trained.latents
+    )
 
 
 def _is_same_encoder(trained: Trained, located: Recipe) -> bool:
@@ -215,9 +219,9 @@ def inputs_in_folder(trained: Trained, data_path: str, console: Console) -> RunI
     Raises:
         ValueError: the folder has other images, or another number of classes.
     """
-    parts = _parts(trained, trained.recipe, console, data_path, None)
-    _ = parts.train_source  # compares the classes
-    now = current_inputs(parts)
+    components = _components(trained, trained.recipe, console, data_path, None)
+    _ = components.train_source  # compares the classes
+    now = current_inputs(components)
     if trained.inputs is None:
         change = InputsChange(images_seen=trained.images_seen, what=UNRECORDED)
         return replace(now, changes=(change,))
@@ -240,22 +244,22 @@ def untrained_run(
     recipe: Recipe,
     console: Console,
     sampling_group: SamplingGroup = SINGLE_PROCESS,
-    parts: Parts | None = None,
+    components: Components | None = None,
 ) -> LoadedRun:
     """The same model with its initial weights: the floor of every measure.
 
     Args:
         recipe, console: of the run.
         sampling_group: as for :func:`load_run`.
-        parts: components of the trained run, to share; None = new ones.
+        components: components of the trained run, to share; None = new ones.
     """
-    parts = parts or Parts(recipe, console)
-    model = parts.new_model()
+    components = components or Components(recipe, console)
+    model = components.new_model()
     digest = tensors_digest(dict(model.named_parameters()))
-    parts.set_null(model)
+    components.set_null(model)
     return LoadedRun(
         recipe=recipe,
-        parts=parts,
+        components=components,
         model=model.eval(),
         weights="untrained",
         sha256=digest,

@@ -156,7 +156,7 @@ def resolve_controls(
         shape = bucket or SQUARE_SHAPE
         longer = round(_clean_side(run) * max(shape) / min(shape))
         return [whole_image(crop_size_of(shape, longer), shape)] * len(seeds)
-    source = run.parts.train_source
+    source = run.components.train_source
     images_by_class: dict[Prompt, list[int]] = defaultdict(list)
     for index in range(len(source)):
         images_by_class[source.label(index)].append(index)
@@ -195,7 +195,7 @@ def _clean_side(run: LoadedRun) -> int:
         return data.resolution
     if isinstance(data, OpenMojiConfig | ShapesConfig):
         return data.size_law.largest
-    return run.parts.probe_side
+    return run.components.probe_side
 
 
 def _in_bucket(source: ImageSource, bucket: Size | None, images: list[int]) -> list[int]:

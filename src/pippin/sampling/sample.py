@@ -77,7 +77,7 @@ def draw_into(
     rows = unique_rows(requested)
     if repeated := len(requested) - len(rows):
         print_above_progress(
-            run.parts.console,
+            run.components.console,
             f"{repeated} of {len(requested)} images have seed and prompt "
             "of an earlier one, and are sampled once",
             label="repeated:",
@@ -92,8 +92,8 @@ def draw_into(
         missing = [
             batch for batch in batches if not all(folder.holds(row, pixels) for row in batch)
         ]
-        if missing and run.parts.text_rule is not None:
-            _ = run.parts.text_encoder  # its errors come before anything is written
+        if missing and run.components.text_rule is not None:
+            _ = run.components.text_encoder  # its errors come before anything is written
         prompts = [row.prompt for batch in missing for row in batch]
         folder.begin(rows, _warn_truncated_prompts(run, prompts, config))
         if missing:
@@ -120,7 +120,7 @@ def sample_as_worker(run: LoadedRun) -> None:
         weights, config = command["weights"], SamplingConfig.from_dict(command["sampling"])
         if weights not in runs:
             runs[weights] = untrained_run(
-                run.recipe, run.parts.console, run.sampling_group, run.parts
+                run.recipe, run.components.console, run.sampling_group, run.components
             )
         own = runs[weights]
         batches = [
@@ -136,14 +136,14 @@ def _warn_truncated_prompts(
     run: LoadedRun, prompts: Sequence[Prompt], config: SamplingConfig
 ) -> list[TruncatedCaption]:
     """Find and log the prompts, with the negative one, that are longer than the model reads."""
-    rule = run.parts.text_rule
+    rule = run.components.text_rule
     texts = [prompt for prompt in dict.fromkeys(prompts) if isinstance(prompt, str)]
     if rule is None or not texts:
         return []
     if config.negative_prompt is not None:
         texts.append(config.negative_prompt)
-    cuts = run.parts.text_encoder.truncated(texts, rule.num_tokens)
-    run.parts.warn_truncated_prompts(cuts)
+    cuts = run.components.text_encoder.truncated(texts, rule.num_tokens)
+    run.components.warn_truncated_prompts(cuts)
     return cuts
 
 
@@ -164,7 +164,7 @@ def _warn_idle_ranks(run: LoadedRun, batches: int, size: int) -> None:
     ranks = run.sampling_group.world.size
     if batches < ranks:
         print_above_progress(
-            run.parts.console,
+            run.components.console,
             f"{batches} batches of at most {size} images for "
             f"{ranks} ranks; reduce sampling.batch_size to use all of them",
             label="idle ranks:",
@@ -207,7 +207,7 @@ def _draw_share(
     own = batches[world.rank :: world.size]
     sampler = run.sampler(config)
     with Progress(
-        console=run.parts.console, transient=True, disable=progress_hidden()
+        console=run.components.console, transient=True, disable=progress_hidden()
     ) as progress:
         task = progress.add_task("sampling", total=sum(map(len, own)))
         for batch in own:
@@ -216,7 +216,7 @@ def _draw_share(
             # Text is also encoded by batch: its rounding depends on the other rows as well.
             conditions = _conditions(run, prompts, seeds, config, batch_controls)
             for sampled in sampler.batches(
-                conditions, seeds, run.parts.autoencoder, run.recipe.data.resolution
+                conditions, seeds, run.components.autoencoder, run.recipe.data.resolution
             ):
                 for row, image in zip(batch, sampled.images, strict=True):
                     folder.add(row, image)
@@ -246,13 +246,13 @@ def _sample_batches(
     conditions = _conditions(run, prompts, seeds, config, controls, text)
     sampler = run.sampler(config)
     with Progress(
-        console=run.parts.console, transient=True, disable=progress_hidden()
+        console=run.components.console, transient=True, disable=progress_hidden()
     ) as progress:
         task = progress.add_task("sampling", total=len(seeds))
         yield sampler.batches(
             conditions,
             list(seeds),
-            run.parts.autoencoder,
+            run.components.autoencoder,
             run.recipe.data.resolution,
             progress=lambda done, total: progress.update(task, completed=done),
         )
@@ -291,18 +291,18 @@ def _classes(run: LoadedRun, prompts: Sequence[Prompt]) -> list[int] | None:
 
 def _text(run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int]) -> TextFeatures | None:
     """Features of prompts, for a text model."""
-    rule = run.parts.text_rule
+    rule = run.components.text_rule
     if rule is None:
         return None
     invalid = [prompt for prompt in prompts if not isinstance(prompt, str)]
     if invalid:
         raise ValueError(f"this model reads text, not classes; got class {invalid[0]}")
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
-    return prompt_features(run.parts.text_encoder, rule, texts, seeds)
+    return prompt_features(run.components.text_encoder, rule, texts, seeds)
 
 
 def _negative(run: LoadedRun, config: SamplingConfig, seeds: Sequence[int]) -> TextFeatures | None:
-    if config.negative_prompt is None or run.parts.text_rule is None:
+    if config.negative_prompt is None or run.components.text_rule is None:
         return None
     return _text(run, [config.negative_prompt] * len(seeds), seeds)
 
@@ -318,6 +318,6 @@ def sampling_protocol(run: LoadedRun, config: SamplingConfig) -> dict[str, Any]:
         "model.images_before": run.images_before,
         "model.recipe": fingerprint(run.recipe),
         **run.identity,
-        "autoencoder": run.parts.autoencoder.fingerprint,
-        **(images_protocol(run.parts) if uses_images else {}),
+        "autoencoder": run.components.autoencoder.fingerprint,
+        **(images_protocol(run.components) if uses_images else {}),
     }

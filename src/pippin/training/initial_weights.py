@@ -11,7 +11,7 @@ from pippin.conditioning.config import Gate, PowerCosineGate
 from pippin.data.record import class_changes
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe, known_patches_per_side
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.runs.exports import unverified_note
 from pippin.runs.folder import STUDY_RUN_PREFIX, TRANSFER_FILE, start_folder
 from pippin.runs.latents import inherited_latents
@@ -28,13 +28,13 @@ OUTPUT_SETTINGS = ("diffusion.prediction", "diffusion.schedule", "autoencoder.so
 
 
 def load_initial_weights(
-    model: LatentDenoiser, parts: Parts, folder: Path, *, report: bool = True
+    model: LatentDenoiser, components: Components, folder: Path, *, report: bool = True
 ) -> tuple[dict[str, Any], ...]:
     """Load the weights that the recipe starts from, if it names any, into a new model.
 
     Args:
         model: a new model with its initial weights.
-        parts: components of the run.
+        components: components of the run.
         folder: folder of the run.
         report: write transfer.json to the folder.
 
@@ -44,19 +44,21 @@ def load_initial_weights(
     Raises:
         ValueError: unknown source, or weights that do not fit.
     """
-    recipe, console = parts.recipe, parts.console
+    recipe, console = components.recipe, components.console
     if recipe.init.run is None:
         return ()
-    start = load_trained_weights(init_source(parts.located, folder), recipe.init.weights)
+    start = load_trained_weights(init_source(components.located, folder), recipe.init.weights)
     check_finite(start.tensors, f"init.run {start.source}")
     ends = TransferEnds(old=start.recipe.denoiser, new=recipe.denoiser)
     try:
-        latents = inherited_latents(start.latents, start.recipe, recipe, parts.raw_autoencoder)
+        latents = inherited_latents(
+            start.latents, start.recipe, recipe, components.raw_autoencoder
+        )
         tensors, transfer = merge(start.tensors, model, ends, recipe.init.transfer)
     except ValueError as error:
         raise ValueError(f"init.run {start.source}: {error}") from error
     if latents is not None:
-        parts.given_latents = latents
+        components.given_latents = latents
     if report:
         write_versioned_json(folder / TRANSFER_FILE, Recipe.FORMAT, transfer.to_dict())
     for line in transfer.lines():
@@ -66,12 +68,12 @@ def load_initial_weights(
             console, f"init.transfer {', '.join(transfer.unused)}", label="no tensor needed"
         )
     model.load_state_dict(tensors)
-    parts.set_null(model)
+    components.set_null(model)
     if not start.verified:
         print_above_progress(console, unverified_note(start.source), label="no checksum:")
     print_above_progress(console, f"starting from {start.source}: {start.description}")
     names = None if start.inputs is None else start.inputs.data.class_names
-    for line in suggestions(start.recipe, recipe, names, parts.class_names):
+    for line in suggestions(start.recipe, recipe, names, components.class_names):
         print_above_progress(console, line, label="note:")
     *before, own = start.as_parent()
     return (*before, own | {"transfer": transfer.counts()})

@@ -12,7 +12,7 @@ from pippin.data.record import decoder_change, format_names
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.runs.checkpoint import RAW, load_state
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.runs.folder import INPUTS_FILE, MOVABLE_SETTINGS, Resume, RunFolder
 from pippin.runs.inputs import (
     UNRECORDED,
@@ -41,12 +41,16 @@ class ResumeRequest:
 
 
 def resumed_inputs(
-    parts: Parts, run: RunFolder, checkpoint: Path, now: RunInputs, request: ResumeRequest
+    components: Components,
+    run: RunFolder,
+    checkpoint: Path,
+    now: RunInputs,
+    request: ResumeRequest,
 ) -> RunInputs:
     """The inputs of a run that resumes from a checkpoint.
 
     Args:
-        parts: components of the run.
+        components: components of the run.
         run: its folder.
         checkpoint: its newest good checkpoint.
         now: current inputs.
@@ -59,33 +63,37 @@ def resumed_inputs(
     state = load_state(checkpoint)
     recorded = with_folder_paths(inputs_in(state, str(checkpoint)), run.path)
     if recorded is None:
-        return _unrecorded(parts, run, checkpoint, now, request)
+        return _unrecorded(components, run, checkpoint, now, request)
     inputs = inputs_after_resume(
         recorded,
         now,
-        parts.recipe,
+        components.recipe,
         source=str(run.path),
         images_seen=state["images_seen"],
         allow_changed_data=request.allow_changed_data,
     )
     if changed := decoder_change(recorded.data, now.data):
-        print_above_progress(parts.console, changed, label="pixels may differ by rounding:")
+        print_above_progress(components.console, changed, label="pixels may differ by rounding:")
     if len(inputs.changes) > len(recorded.changes):
         print_above_progress(
-            parts.console, inputs.changes[-1].what, label="resuming on other data:"
+            components.console, inputs.changes[-1].what, label="resuming on other data:"
         )
     return inputs
 
 
 def _unrecorded(
-    parts: Parts, run: RunFolder, checkpoint: Path, now: RunInputs, request: ResumeRequest
+    components: Components,
+    run: RunFolder,
+    checkpoint: Path,
+    now: RunInputs,
+    request: ResumeRequest,
 ) -> RunInputs:
     """The inputs of a resumed run that an older version recorded none for."""
-    recipe = parts.recipe
+    recipe = components.recipe
     if not isinstance(recipe.data, ImagesConfig):  # the settings identify embedded images
         return now
     folder, names = now.places.get("data.path", recipe.data.path), now.data.class_names
-    refuse_reordered_classes(parts.train_source, recipe, str(run.path))
+    refuse_reordered_classes(components.train_source, recipe, str(run.path))
     count = _stored_classes(checkpoint)
     if reads_classes(recipe) and count not in (None, len(names)):
         raise ValueError(
@@ -102,7 +110,7 @@ def _unrecorded(
             "does, resume with --allow-changed-data True"
         )
     print_above_progress(
-        parts.console,
+        components.console,
         f"{run.path!s} was started by a version that kept no class "
         "names and no hash of its images, so changes cannot be detected; they are "
         "recorded from here on",

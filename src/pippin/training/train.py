@@ -24,7 +24,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.runs.check_data import check_data
 from pippin.runs.checkpoint import load_state, newest_intact_checkpoint
 from pippin.runs.checkpoint_folders import list_aside
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.runs.folder import Resume, RunFolder, locate, resolved_paths
 from pippin.runs.inputs import RunInputs, read_inputs, state_entry
 from pippin.runs.latents import LATENTS, check_latents, rms_note, stored_latents
@@ -89,102 +89,102 @@ def train(
         own = read_inputs(folder) if run.config.exists() else None
         candidates = [places or {}, resolved_paths(recipe), own.places if own else {}]
         located = locate(recipe, *candidates)
-        parts = Parts(recipe, rank_console, builders_of(world), located=located)
+        components = Components(recipe, rank_console, builders_of(world), located=located)
         if not run.resumes(resume):
             check_start(recipe)
         request = ResumeRequest(resume=resume, allow_changed_data=allow_changed_data)
-        _train(parts, run, request, world)
+        _train(components, run, request, world)
 
 
-def _train(parts: Parts, run: RunFolder, request: ResumeRequest, world: World) -> None:
-    recipe, folder, console = parts.recipe, run.path, parts.console
+def _train(components: Components, run: RunFolder, request: ResumeRequest, world: World) -> None:
+    recipe, folder, console = components.recipe, run.path, components.console
     with ExitStack() as locks:
         with world.rank0_first():
-            _log_skipped_images(parts)  # before the folder is made: an error leaves no folder
-            _log_buckets(parts)
-            check_data(parts, resumed=run.resumes(request.resume))
+            _log_skipped_images(components)  # before the folder is made: an error leaves no folder
+            _log_buckets(components)
+            check_data(components, resumed=run.resumes(request.resume))
             if world.is_rank0:
                 locks.enter_context(folder_lock(folder))
                 run.check(recipe, resume=run.resumes(request.resume))
                 remove_temporary_files(folder)
                 remove_temporary_files(run.previews)
-        _check_same_images(parts, world)
-        trainer, inputs = _prepare_trainer(parts, run, world, request)
+        _check_same_images(components, world)
+        trainer, inputs = _prepare_trainer(components, run, world, request)
         _check_same_step(trainer, world)
-        monitors = _monitors(parts, None, run)
+        monitors = _monitors(components, None, run)
         missed = [trainer.is_missing(monitor) for monitor in monitors]
         if trainer.finished and not any(missed):
             if world.is_rank0:
                 update_recorded_paths(run, inputs)
             return
         loader = LatentLoader(
-            parts.moments,
-            parts.autoencoder,
+            components.moments,
+            components.autoencoder,
             batch_size=recipe.train.batch_size,
             seed=recipe.seed,
             start_image=trainer.images_seen,
             workers=recipe.train.workers,
             rank=world.rank,
             world_size=world.size,
-            device=parts.device,
-            captions=parts.captions,
+            device=components.device,
+            captions=components.captions,
         )
         if not world.is_rank0:
             _run_missed(trainer, monitors, missed)
             trainer.train(loader, monitors=monitors)
             return
-        parts.warn_truncated_captions()
+        components.warn_truncated_captions()
         run.record(recipe, inputs)  # only now, so that an earlier error leaves the folder free
         remove_later_previews(run.previews, trainer.images_seen)
         log = RunLog(run.path, trainer.images_seen)
         note_changes(log, inputs, trainer.images_seen)
         length = trainer.total_steps * recipe.train.batch_size
         with closing(log), progress_hook(run.path.name, length, console) as bar:
-            monitors = _monitors(parts, log, run)
+            monitors = _monitors(components, log, run)
             _run_missed(trainer, monitors, missed)
             trainer.train(loader, [bar], monitors, log)
 
 
-def _log_skipped_images(parts: Parts) -> None:
+def _log_skipped_images(components: Components) -> None:
     """Log which images of a custom data set are skipped."""
-    skipped = parts.train_source.skipped
+    skipped = components.train_source.skipped
     for image in skipped[:MAX_NAMED_SKIPPED]:
-        print_above_progress(parts.console, f"{image.name}: {image.reason}", label="skipped:")
+        print_above_progress(components.console, f"{image.name}: {image.reason}", label="skipped:")
     if len(skipped) > MAX_NAMED_SKIPPED:
         print_above_progress(
-            parts.console,
+            components.console,
             f"{len(skipped)} images in total; `pippin data check` lists them",
             label="skipped:",
         )
 
 
-def _log_buckets(parts: Parts) -> None:
+def _log_buckets(components: Components) -> None:
     """Log the number of training images in each bucket."""
-    if not has_buckets(parts.data):
+    if not has_buckets(components.data):
         return
     counts = {
         size_name(size): len(images)
-        for size, images in bucket_image_indices(parts.train_source).items()
+        for size, images in bucket_image_indices(components.train_source).items()
     }
     listed = ", ".join(f"{count} at {name}" for name, count in counts.items())
-    print_above_progress(parts.console, f"buckets (images at height x width): {listed}")
-    batch = parts.recipe.train.batch_size
+    print_above_progress(components.console, f"buckets (images at height x width): {listed}")
+    batch = components.recipe.train.batch_size
     if small := [name for name, count in counts.items() if 0 < count < batch]:
         print_above_progress(
-            parts.console,
+            components.console,
             f"{', '.join(small)}; a step shows some of them more than once",
             label=f"fewer images than train.batch_size {batch}:",
         )
 
 
-def _check_same_images(parts: Parts, world: World) -> None:
+def _check_same_images(components: Components, world: World) -> None:
     """Refuse ranks that do not see the same images."""
     if world.size == 1:
         return
-    source = parts.train_source
+    source = components.train_source
     description = f"{source.source_hash()} {sorted(image.name for image in source.skipped)}"
     checksum = crc32(description.encode())  # 32 bits: sums of them are exact
-    if not _all_equal(checksum, world, parts.device):
+    if not _all_equal(checksum, world, components.device):
         raise ValueError(
             f"rank {world.rank} found {len(source)} training images and skipped "
             f"{len(source.skipped)}; other ranks found other images: all must see one folder with "
@@ -211,77 +211,81 @@ def _all_equal(number: int, world: World, device: torch.device) -> bool:
 
 
 def _prepare_trainer(
-    parts: Parts, run: RunFolder, world: World, request: ResumeRequest
+    components: Components, run: RunFolder, world: World, request: ResumeRequest
 ) -> tuple[Trainer, RunInputs]:
     """A trainer at the newest good checkpoint, with the weights that the recipe starts from, or
     with initial weights; and the run's inputs."""
-    start = _newest_checkpoint(run, parts.console) if run.resumes(request.resume) else None
+    start = _newest_checkpoint(run, components.console) if run.resumes(request.resume) else None
     with world.rank0_first():  # rank 0 downloads missing encoders
-        inputs = current_inputs(parts)
-    refuse_other_data(run.path, parts.recipe, inputs)
+        inputs = current_inputs(components)
+    refuse_other_data(run.path, components.recipe, inputs)
     if start is not None:
-        inputs = resumed_inputs(parts, run, start, inputs, request)
-        parts.given_latents = stored_latents(load_state(start), start)
-        check_latents(parts.given_latents, parts.recipe.autoencoder, parts.raw_autoencoder)
-    model = parts.new_model()
+        inputs = resumed_inputs(components, run, start, inputs, request)
+        components.given_latents = stored_latents(load_state(start), start)
+        check_latents(
+            components.given_latents, components.recipe.autoencoder, components.raw_autoencoder
+        )
+    model = components.new_model()
     with world.rank0_first():  # rank 0 encodes captions, the null caption among them
-        parts.set_null(model)
+        components.set_null(model)
     lineage: tuple[dict[str, Any], ...] = ()
     if start is None:
-        lineage = load_initial_weights(model, parts, run.path, report=world.is_rank0)
-        _prepare_latent_statistics(parts, world)
+        lineage = load_initial_weights(model, components, run.path, report=world.is_rank0)
+        _prepare_latent_statistics(components, world)
     inputs = with_null_mask(inputs, model)
-    trainer = build_trainer(parts, run.path, world, model, lineage, state_entry(inputs))
+    trainer = build_trainer(components, run.path, world, model, lineage, state_entry(inputs))
     if start is not None:
         trainer.restore(start, verified=True)
-        print_above_progress(parts.console, f"resuming {run.path} at {trainer.images_seen} images")
+        print_above_progress(
+            components.console, f"resuming {run.path} at {trainer.images_seen} images"
+        )
     return trainer, inputs
 
 
-def _prepare_latent_statistics(parts: Parts, world: World) -> None:
+def _prepare_latent_statistics(components: Components, world: World) -> None:
     """Measure the latents of a sample of a custom data set at the start of a run: to normalise
     with the result, or to log how other statistics fit."""
-    measured = parts.recipe.autoencoder.normalisation == "measured"
-    if not measured and isinstance(parts.data, OpenMojiConfig):
+    measured = components.recipe.autoencoder.normalisation == "measured"
+    if not measured and isinstance(components.data, OpenMojiConfig):
         return
-    _ = parts.moments  # all ranks build the cache together
-    if measured and parts.given_latents is None and world.size > 1:
-        _broadcast_latents(parts, world)
+    _ = components.moments  # all ranks build the cache together
+    if measured and components.given_latents is None and world.size > 1:
+        _broadcast_latents(components, world)
     if not world.is_rank0:
         return
     try:
-        statistics = parts.measured_latents
+        statistics = components.measured_latents
     except ValueError:
-        if measured and parts.given_latents is None:
+        if measured and components.given_latents is None:
             raise
         return  # latents without variance can be trained on with other statistics
-    own, source = parts.raw_autoencoder, parts.recipe.autoencoder.source
-    if line := rms_note(statistics, parts.latents, own, source):
-        print_above_progress(parts.console, line, label="latents:")
+    own, source = components.raw_autoencoder, components.recipe.autoencoder.source
+    if line := rms_note(statistics, components.latents, own, source):
+        print_above_progress(components.console, line, label="latents:")
 
 
-def _broadcast_latents(parts: Parts, world: World) -> None:
+def _broadcast_latents(components: Components, world: World) -> None:
     """Send the statistics that rank 0 measured to all ranks, bit for bit."""
-    channels = parts.latent_shape[0]
+    channels = components.latent_shape[0]
     numbers = torch.zeros(2 * channels + 1, dtype=torch.float64)
     if world.is_rank0:
-        own = parts.measured_latents
+        own = components.measured_latents
         numbers = torch.tensor([*own.mean, *own.std, own.images], dtype=torch.float64)
-    *both, images = world.all_reduce_sum(numbers.to(parts.device)).tolist()
-    parts.given_latents = LatentStatistics(
+    *both, images = world.all_reduce_sum(numbers.to(components.device)).tolist()
+    components.given_latents = LatentStatistics(
         mean=tuple(both[:channels]),
         std=tuple(both[channels:]),
         images=int(images),
-        autoencoder=parts.raw_autoencoder.fingerprint,
+        autoencoder=components.raw_autoencoder.fingerprint,
     )
 
 
-def _latent_facts(parts: Parts) -> dict[str, Any]:
-    return {} if parts.latents is None else {LATENTS: parts.latents.to_dict()}
+def _latent_facts(components: Components) -> dict[str, Any]:
+    return {} if components.latents is None else {LATENTS: components.latents.to_dict()}
 
 
 def build_trainer(
-    parts: Parts,
+    components: Components,
     folder: Path,
     world: World = SINGLE_RANK,
     model: LatentDenoiser | None = None,
@@ -289,9 +293,9 @@ def build_trainer(
     record: Mapping[str, Any] | None = None,
 ) -> Trainer:
     """Build a trainer at image 0; without a model, one with weights from the recipe's seed."""
-    recipe = parts.recipe
+    recipe = components.recipe
     if model is None:
-        model = parts.model_with_null()
+        model = components.model_with_null()
     checkpoint_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
         compile_blocks(recipe.denoiser, model.denoiser.blocks)
@@ -303,7 +307,7 @@ def build_trainer(
         seed=recipe.seed,
         folder=folder,
         lineage=lineage,
-        record={**(record or {}), **_latent_facts(parts)},
+        record={**(record or {}), **_latent_facts(components)},
         world=world,
     )
 
@@ -334,9 +338,12 @@ def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
     return path
 
 
-def _monitors(parts: Parts, log: RunLog | None, run: RunFolder) -> list[Monitor]:
+def _monitors(components: Components, log: RunLog | None, run: RunFolder) -> list[Monitor]:
     """Validation and previews, which run after a step's checkpoint; all ranks take part."""
-    return [validation_monitor(parts, log, run.log), preview_monitor(parts, run.previews)]
+    return [
+        validation_monitor(components, log, run.log),
+        preview_monitor(components, run.previews),
+    ]
 
 
 def _run_missed(trainer: Trainer, monitors: list[Monitor], missed: list[bool]) -> None:

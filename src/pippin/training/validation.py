@@ -9,7 +9,7 @@ import torch
 from pippin.evaluation.runs.held_out import HeldOut
 from pippin.images.files import image_grid, save_png
 from pippin.model import LatentDenoiser
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.sampling.load import LoadedRun
 from pippin.sampling.sample import draw
 from pippin.system.lines import read_lines
@@ -21,11 +21,11 @@ from pippin.types import Prompt
 PREVIEW_IMAGES = 36
 
 
-def validation_monitor(parts: Parts, log: RunLog | None, lines: Path) -> Monitor:
+def validation_monitor(components: Components, log: RunLog | None, lines: Path) -> Monitor:
     """Log ``held_out_loss`` every ``validate_every`` images.
 
     Args:
-        parts: components of the run.
+        components: components of the run.
         log: None on ranks other than 0, which never write.
         lines: file of the log.
     """
@@ -33,7 +33,7 @@ def validation_monitor(parts: Parts, log: RunLog | None, lines: Path) -> Monitor
 
     def validate(model: LatentDenoiser, images_seen: int) -> None:
         if not held_out:
-            held_out.append(HeldOut(parts))
+            held_out.append(HeldOut(components))
         headline = held_out[0].losses(model)[0]
         if log is not None:
             log.write(images_seen, held_out_loss=headline.value)
@@ -43,10 +43,10 @@ def validation_monitor(parts: Parts, log: RunLog | None, lines: Path) -> Monitor
         return any(line.get("images") == images and "held_out_loss" in line for line in written)
 
     return Monitor(
-        every=parts.recipe.train.validate_every,
+        every=components.recipe.train.validate_every,
         run=validate,
         done=done,
-        build=parts.model_with_null,
+        build=components.model_with_null,
     )
 
 
@@ -58,31 +58,31 @@ def remove_later_previews(folder: Path, images_seen: int) -> None:
             path.unlink()
 
 
-def preview_monitor(parts: Parts, folder: Path) -> Monitor:
+def preview_monitor(components: Components, folder: Path) -> Monitor:
     """Write ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
     in turn, or with held-out captions."""
 
     def preview(model: LatentDenoiser, images_seen: int) -> None:
         run = LoadedRun(
-            recipe=parts.recipe,
-            parts=parts,
+            recipe=components.recipe,
+            components=components,
             model=model,
             weights="ema",
             images_seen=images_seen,
         )
         labels = list(range(len(run.class_names)))
-        if parts.recipe.sampling.control.ask == "training":  # some classes may have no image
-            source = parts.train_source
+        if components.recipe.sampling.control.ask == "training":  # some classes may have no image
+            source = components.train_source
             labels = sorted({source.label(index) for index in range(len(source))})
         prompts: list[Prompt] = [labels[n % len(labels)] for n in range(PREVIEW_IMAGES)]
-        text, captions = None, parts.held_out_captions
+        text, captions = None, components.held_out_captions
         if captions is not None:
             prompts = list(captions.first[:PREVIEW_IMAGES])
             text = captions.measured(torch.arange(len(prompts)))
         try:
-            images = draw(run, prompts, range(len(prompts)), parts.recipe.sampling, text)
+            images = draw(run, prompts, range(len(prompts)), components.recipe.sampling, text)
         except FloatingPointError as error:  # the training may still recover
-            print_above_progress(parts.console, error, label="no preview:")
+            print_above_progress(components.console, error, label="no preview:")
             return
         folder.mkdir(exist_ok=True)
         save_png(image_grid(images), path(images_seen))
@@ -91,8 +91,8 @@ def preview_monitor(parts: Parts, folder: Path) -> Monitor:
         return folder / f"{images:09d}.png"
 
     return Monitor(
-        every=parts.recipe.train.preview_every,
+        every=components.recipe.train.preview_every,
         run=preview,
         done=lambda images: path(images).exists(),
-        build=parts.model_with_null,
+        build=components.model_with_null,
     )

@@ -54,7 +54,7 @@ def searched(finished_run):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(best_scale, "draw", draw)
-        reference = clean_features(run.parts.data, config, "train", run.parts.device)
+        reference = clean_features(run.components.data, config, "train", run.components.device)
         prompts = evaluation_prompts(run, config.num_samples)
         measures = best_request_measures(run, prompts, build_features(config), reference)
     return {one.name: one for one in measures}, asked, run
@@ -160,9 +160,9 @@ def test_seeds_are_shared_by_training_seeds_unless_told(run):
 
 
 def held_out_loss(run):
-    parts = copy(run.parts)
-    parts.recipe = run.recipe
-    return HeldOut(parts).losses(run.model)[0].value
+    components = copy(run.components)
+    components.recipe = run.recipe
+    return HeldOut(components).losses(run.model)[0].value
 
 
 def test_evaluation_noise_follows_the_training_seed(run):
@@ -185,7 +185,7 @@ def test_measures_of_several_training_seeds_can_be_compared(finished_run, tmp_pa
     for seed in (1, 2):
         run = load_run(finished_run)
         run = with_evaluation(run, seed=seed, seed_from_training=True, parts=parts)
-        run.parts.recipe = run.recipe
+        run.components.recipe = run.recipe
         study = Study(name="any", title="", question="", base=run.recipe, axes={}, primary="KID")
         rows = [
             result_row(study, "arm", run.recipe, one)
@@ -214,5 +214,5 @@ def test_an_evaluation_by_training_seed_keeps_its_samples(finished_run, tmp_path
 
 
 def test_sharpness_of_clean_held_out_images(run):
-    (found,) = clean_image_measures(run.parts.data, run.recipe.evaluation, (SHARPNESS,))
-    assert found.subject == "real" and found.n == len(run.parts.held_out_source)
+    (found,) = clean_image_measures(run.components.data, run.recipe.evaluation, (SHARPNESS,))
+    assert found.subject == "real" and found.n == len(run.components.held_out_source)

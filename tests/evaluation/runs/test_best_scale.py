@@ -34,7 +34,7 @@ def searched(finished_run):
     run = replace(run, recipe=replace(run.recipe, sampling=sampling))
     config = run.recipe.evaluation
     extractor = build_features(config)
-    reference = clean_features(run.parts.data, config, "train", run.parts.device)
+    reference = clean_features(run.components.data, config, "train", run.components.device)
     asked, real = [], module.draw
 
     def draw(run, prompts, seeds, sampling):
@@ -117,7 +117,7 @@ def test_the_fitted_scale_is_compared_between_resolutions(finished_run, monkeypa
 
     monkeypatch.setattr(module, "kernel_jackknife", parabola)
     config = run.recipe.evaluation
-    reference = clean_features(run.parts.data, config, "train", run.parts.device)
+    reference = clean_features(run.components.data, config, "train", run.components.device)
     prompts = evaluation_prompts(run, config.num_samples)
     extractor = build_features(config)
     found = {one.name: one for one in best_scale_measures(run, prompts, extractor, reference)}

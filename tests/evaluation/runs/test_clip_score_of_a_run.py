@@ -52,7 +52,7 @@ def with_clip(folder, clip):
 
 def test_clip_score_needs_no_pooled_vector_and_draws_nothing_twice(trained, clip, monkeypatch):
     run = with_clip(trained, clip)
-    assert run.parts.held_out_captions.vectors() is None
+    assert run.components.held_out_captions.vectors() is None
     measures = evaluate_run(run, trained)
     found = {(one.name, one.subject): one for one in measures if "CLIP" in one.name}
     assert set(found) == {
@@ -62,11 +62,11 @@ def test_clip_score_needs_no_pooled_vector_and_draws_nothing_twice(trained, clip
     }
     for one in found.values():
         assert one.low <= one.value <= one.high
-        assert one.n == len(run.parts.held_out_source)
+        assert one.n == len(run.components.held_out_source)
         assert one.protocol["clip_text_tokens"] == 12
     assert "sampling.steps" in found["CLIP score", "arm"].protocol
     files = read_manifest(trained / "evaluation" / "captions").files
-    assert len(files) == len(run.parts.held_out_source)
+    assert len(files) == len(run.components.held_out_source)
     monkeypatch.setattr("pippin.sampling.sample._draw_share", None)  # to draw would be an error
     from pippin.evaluation.runs.captions import clip_for, held_out_clip_measures
 

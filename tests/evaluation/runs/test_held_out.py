@@ -15,7 +15,7 @@ def test_a_run_is_profiled_in_every_field_that_it_reads(finished_run, tmp_path):
         run.recipe.evaluation, parts=("control-profile",), profile_log_snrs=LOG_SNRS, scales=()
     )
     run = replace(run, recipe=replace(run.recipe, evaluation=config))
-    run.parts.recipe = run.recipe
+    run.components.recipe = run.recipe
     names = [one.name for one in evaluate_run(run, tmp_path)]
     for field in run.read_names:
         wanted = [f"control profile {field} at log-SNR {one:g}" for one in LOG_SNRS]

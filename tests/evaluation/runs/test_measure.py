@@ -97,7 +97,7 @@ def test_a_folder_of_real_images_scores_as_real(run, tmp_path):
     from pippin.data.views.views import clean_view
     from pippin.images.files import save_png
 
-    source = run.parts.train_source
+    source = run.components.train_source
     for index in range(len(source)):
         save_png(clean_view(source, index).image, tmp_path / f"{index}.png")
     config = run.recipe.evaluation

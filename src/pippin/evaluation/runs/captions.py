@@ -30,7 +30,7 @@ def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
 
     Samples of the same protocol that ``place`` holds already are reused. Returns their files.
     """
-    held_out, sampling = run.parts.held_out_captions, run.recipe.sampling
+    held_out, sampling = run.components.held_out_captions, run.recipe.sampling
     assert held_out is not None
     seeds = sample_seeds(run.recipe, len(held_out.first))
     make_room(place, sampling_protocol(run, sampling))
@@ -56,7 +56,7 @@ def alignment_measures(
         real: features of the held-out images' clean views, in order.
         place: folder of the samples; see :func:`caption_samples`.
     """
-    train, held_out = run.parts.captions, run.parts.held_out_captions
+    train, held_out = run.components.captions, run.components.held_out_captions
     assert train is not None and held_out is not None
     train_vectors, held_out_vectors = train.vectors(), held_out.vectors()
     if train_vectors is None or held_out_vectors is None:
@@ -99,12 +99,12 @@ def clip_for(run: LoadedRun) -> Clip | None:
     source = run.recipe.evaluation.clip
     if source is None:
         return None
-    if run.parts.text_rule is None:
+    if run.components.text_rule is None:
         raise ConfigError(
             "evaluation.clip measures how well images match the captions they were sampled for; "
             f"this model reads none: leave --clip {source} out, or evaluate a text model"
         )
-    return Clip(source, run.parts.device)
+    return Clip(source, run.components.device)
 
 
 def held_out_clip_measures(run: LoadedRun, clip: Clip, place: Path) -> list[Measure]:
@@ -115,12 +115,12 @@ def held_out_clip_measures(run: LoadedRun, clip: Clip, place: Path) -> list[Meas
         clip: scores images against captions.
         place: folder of the samples; see :func:`caption_samples`.
     """
-    config, held_out = run.recipe.evaluation, run.parts.held_out_captions
+    config, held_out = run.recipe.evaluation, run.components.held_out_captions
     assert held_out is not None
     samples = image_batches(caption_samples(run, place), config.batch_size)
-    real = clean_images(run.parts.held_out_source, config.batch_size)
+    real = clean_images(run.components.held_out_source, config.batch_size)
     shared: dict[str, Any] = {"captions_of": "held-out pictures"}
     sample_protocol = shared | sampling_protocol(run, run.recipe.sampling)
     subjects: dict[Subject, Any] = {"arm": (samples, sample_protocol), "real": (real, shared)}
-    warn_truncated_captions(clip, held_out.first, run.parts.console)
+    warn_truncated_captions(clip, held_out.first, run.components.console)
     return clip_measures(clip, held_out.first, subjects, config)

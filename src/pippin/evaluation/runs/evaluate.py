@@ -83,8 +83,8 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
     run_folder = RunFolder(folder)
     with folder_lock(run_folder.evaluation):
         content = run_protocol(run) | sampling_protocol(run, run.recipe.sampling)
-        content |= data_protocol(run.parts)
-        extractor = build_features(run.recipe.evaluation, run.parts.device)
+        content |= data_protocol(run.components)
+        extractor = build_features(run.recipe.evaluation, run.components.device)
         if not isinstance(extractor, EffLite0):  # the recipe's protocol leaves out its file
             content |= {"features_fingerprint": extractor.fingerprint}
         stages = Stages(run_folder.evaluation / "stages.jsonl", content)
@@ -111,7 +111,7 @@ class _Evaluation:
 
     def __init__(self, run: LoadedRun, folder: RunFolder, extractor: FeatureExtractor) -> None:
         self.run, self.folder, self.extractor = run, folder, extractor
-        self.config, self.device = run.recipe.evaluation, run.parts.device
+        self.config, self.device = run.recipe.evaluation, run.components.device
         self._check_sampling()
         # Load networks and the reference first, so that errors come before any sampling.
         self.clip = clip_for(run)
@@ -124,8 +124,8 @@ class _Evaluation:
     def measures(self, stages: Stages) -> list[Measure]:
         """All measures; ``stages`` holds those of finished parts of an interrupted evaluation."""
         run = self.run
-        measures = cost_measures(run.recipe, run.num_classes, run.parts.latent_shape)
-        data = data_protocol(run.parts)
+        measures = cost_measures(run.recipe, run.num_classes, run.components.latent_shape)
+        data = data_protocol(run.components)
         for name, (enabled, compute) in self._parts().items():
             if enabled:
                 part = stages.measure(name, compute)
@@ -142,7 +142,7 @@ class _Evaluation:
         """
         config, parts = self.config, self.config.parts
         clip = self.clip.fingerprint if self.clip else ""
-        captioned = self.run.parts.text_rule is not None
+        captioned = self.run.components.text_rule is not None
         own = "".join(f" {kind.name}" for kind in image_metrics() if kind is not SHARPNESS)
         drift = "drift" if self.lpips is None else f"drift {self.lpips.fingerprint}"
         return {
@@ -165,7 +165,7 @@ class _Evaluation:
     @cached_property
     def held_out(self) -> HeldOut:
         """Held-out latents, encoded once."""
-        return HeldOut(self.run.parts)
+        return HeldOut(self.run.components)
 
     @cached_property
     def reference(self) -> QualityReference:
@@ -174,16 +174,18 @@ class _Evaluation:
 
     def clean(self, split: Split) -> Features:
         """Features of the clean images of a split."""
-        parts = self.run.parts
-        record = parts.data_record.train if split == "train" else parts.data_record.held_out
-        return clean_features(parts.data, self.config, split, self.device, record.content)
+        components = self.run.components
+        record = (
+            components.data_record.train if split == "train" else components.data_record.held_out
+        )
+        return clean_features(components.data, self.config, split, self.device, record.content)
 
     def _check_sampling(self) -> None:
         if "quality" in self.config.parts or self.config.scales or self.config.requests:
             recipe = self.run.recipe
             side = recipe.data.resolution
             drawn, advice = Size(*recipe.sampling.pixels(side)), "leave --sampling.size out"
-            warn_size_mismatch([drawn], [Size(side, side)], advice, self.run.parts.console)
+            warn_size_mismatch([drawn], [Size(side, side)], advice, self.run.components.console)
 
     def _prompts(self) -> list[Prompt]:
         return evaluation_prompts(self.run, self.config.num_samples)
@@ -220,17 +222,22 @@ class _Evaluation:
         return held_out_clip_measures(self.run, self.clip, self._caption_samples)
 
     def _real(self) -> list[Measure]:
-        parts = self.run.parts
+        components = self.run.components
         return [
             *real_floor(self.reference, self.config),
             *clean_image_measures(
-                parts.data, self.config, image_metrics(), parts.data_record.held_out.content
+                components.data,
+                self.config,
+                image_metrics(),
+                components.data_record.held_out.content,
             ),
         ]
 
     def _untrained(self) -> list[Measure]:
         run = self.run
-        untrained = untrained_run(run.recipe, run.parts.console, run.sampling_group, run.parts)
+        untrained = untrained_run(
+            run.recipe, run.components.console, run.sampling_group, run.components
+        )
         loss = self.held_out.losses(untrained.model, subject="untrained")[:1]
         place = self.folder.evaluation / "untrained"
         return [*loss, *_quality(untrained, self.reference, self.extractor, place, "untrained")]
@@ -322,10 +329,10 @@ def clean_image_measures(
 def evaluation_prompts(run: LoadedRun, count: int) -> list[Prompt]:
     """Classes with the frequencies of the training images, or their captions, in an order drawn by
     the evaluation's seed."""
-    source = run.parts.train_source
+    source = run.components.train_source
     order = permutation(len(source), "subset", noise_seed(run.recipe), "labels").tolist()
     chosen = [order[row % len(order)] for row in range(count)]
-    captions = run.parts.captions
+    captions = run.components.captions
     return [captions.first[i] if captions is not None else source.label(i) for i in chosen]
 
 
@@ -379,6 +386,6 @@ def run_protocol(run: LoadedRun) -> dict[str, Any]:
         "model.weights": run.weights,
         "model.images_seen": run.images_seen,
         **run.identity,
-        "model.autoencoder": run.parts.autoencoder.fingerprint,
+        "model.autoencoder": run.components.autoencoder.fingerprint,
     }
     return protocol(run.recipe) | model

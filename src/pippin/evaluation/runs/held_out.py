@@ -21,23 +21,23 @@ from pippin.evaluation.metrics.denoising import denoising_errors, denoising_loss
 from pippin.evaluation.runs.protocol import noise_seed
 from pippin.model import LatentDenoiser
 from pippin.objective import Predict
-from pippin.runs.components import Parts
+from pippin.runs.components import Components
 from pippin.types import Conditions, ControlBatch
 
 
 class HeldOut:
     """View 0 of every held-out image, always square: posterior mean, label and control."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-        source = parts.held_out_source
+    def __init__(self, components: Components) -> None:
+        self.components = components
+        source = components.held_out_source
         views = EncodedViews(
-            source, parts.autoencoder, device=parts.device, size=square_size(source)
+            source, components.autoencoder, device=components.device, size=square_size(source)
         )
         rows = torch.arange(len(source))
         self.batch: MomentBatch = views.fetch(rows, torch.zeros_like(rows))
-        mean = self.batch.moments.mean.to(parts.device)
-        self.latents = parts.autoencoder.normalise(mean)
+        mean = self.batch.moments.mean.to(components.device)
+        self.latents = components.autoencoder.normalise(mean)
 
     def losses(self, model: LatentDenoiser, subject: Subject = "arm") -> list[Measure]:
         """All measures of :func:`denoising_loss`, with all conditions.
@@ -45,11 +45,11 @@ class HeldOut:
         Their protocols record ``evaluation.seed`` instead of the seed derived from the training
         seed, so that runs of several training seeds can be compared.
         """
-        recipe = self.parts.recipe
+        recipe = self.components.recipe
         measures = denoising_loss(
             partial(self._predict_for, model, self.batch.control),
             self.latents,
-            self.parts.schedule,
+            self.components.schedule,
             recipe.diffusion.prediction,
             recipe.evaluation.loss_log_snrs,
             seed=noise_seed(recipe),
@@ -62,7 +62,7 @@ class HeldOut:
     def control_profile(self, model: LatentDenoiser, fields: Sequence[str]) -> list[Measure]:
         """All measures of :func:`pippin.evaluation.metrics.control_profile.profile_measures`,
         field by field, with all semantic conditions."""
-        recipe, schedule = self.parts.recipe, self.parts.schedule
+        recipe, schedule = self.components.recipe, self.components.schedule
         config, right = recipe.evaluation, self.batch.control
         levels = noise_levels(schedule, config.profile_log_snrs)
 
@@ -94,8 +94,8 @@ class HeldOut:
     def _predict_for(self, model: LatentDenoiser, control: ControlBatch, rows: Tensor) -> Predict:
         """The model's prediction for some rows, with their conditions and given control values."""
         text = None
-        if self.parts.held_out_captions is not None:
-            text = self.parts.held_out_captions.measured(rows.cpu())
+        if self.components.held_out_captions is not None:
+            text = self.components.held_out_captions.measured(rows.cpu())
         conditions = Conditions(
             label=self.batch.label[rows],
             text=text,

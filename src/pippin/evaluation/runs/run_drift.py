@@ -55,7 +55,7 @@ def probes(run: LoadedRun) -> dict[str, Probe]:
     The large size is one that the source can show. There is no probe of the original size where
     the large size is not above the small one.
     """
-    small, side = run.recipe.data.resolution // 2, run.parts.train_source.probe_side
+    small, side = run.recipe.data.resolution // 2, run.components.train_source.probe_side
     available: dict[str, Probe] = {
         "flip": FlipProbe(size=side),
         "crop_corner": CropProbe(size=side // 20 * 20 or side // 5 * 5),
@@ -74,7 +74,7 @@ def size_curve_probes(run: LoadedRun) -> list[Probe]:
     Raises:
         ConfigError: a size at which the images cannot show the difference.
     """
-    sizes, side = run.recipe.evaluation.size_curve, run.parts.train_source.probe_side
+    sizes, side = run.recipe.evaluation.size_curve, run.components.train_source.probe_side
     if any(small >= side for small in sizes):
         raise ConfigError(
             f"evaluation.size_curve must lie below {side}, the size that the others are compared "
@@ -164,12 +164,12 @@ class Pairs:
 
     def __init__(self, run: LoadedRun) -> None:
         self.run = run
-        config, source = run.recipe.evaluation, run.parts.train_source
+        config, source = run.recipe.evaluation, run.components.train_source
         order = permutation(len(source), "subset", noise_seed(run.recipe), "drift").tolist()
         largest = Size(source.probe_side, source.probe_side)
         usable = [index for index in order if source.can_show(index, largest)]
         self.indices = usable[: config.drift_pairs]
-        captions = run.parts.captions
+        captions = run.components.captions
         self.prompts: list[Prompt] = [
             captions.first[index] if captions is not None else source.label(index)
             for index in self.indices
@@ -204,7 +204,7 @@ class Pairs:
         control = Control.from_values(values)
         key = ("real", control)
         if key not in self._rendered:
-            source = self.run.parts.train_source
+            source = self.run.components.train_source
             images = [counterfactual(source, index, control) for index in self.indices]
             self._rendered[key] = torch.stack(images)
         return self._rendered[key]

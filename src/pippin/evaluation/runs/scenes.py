@@ -35,10 +35,10 @@ def scene_measures(run: LoadedRun, place: Path) -> list[Measure]:
         run: a text model, or a class-conditional one.
         place: folder of the samples; existing ones are reused.
     """
-    config, source = run.recipe.evaluation, run.parts.held_out_source
+    config, source = run.recipe.evaluation, run.components.held_out_source
     assert isinstance(source, ShapesSource)
     count = min(config.scene_samples, len(source))
-    kinds = config.scene_captions if run.parts.text_rule is not None else (CLASS,)
+    kinds = config.scene_captions if run.components.text_rule is not None else (CLASS,)
     statements = {kind: _statements(source, kind, count) for kind in kinds}
     reader = SceneReader(vocabulary_of(run.recipe.data.resolution))
     samples = {
@@ -49,7 +49,7 @@ def scene_measures(run: LoadedRun, place: Path) -> list[Measure]:
     shared = {"scenes": "held-out", "source": source.content_hash(), "captions": list(kinds)}
     sample_protocol = shared | sampling_protocol(run, run.recipe.sampling)
     ceiling = dict.fromkeys(kinds, real)
-    autoencoded = shared | {"autoencoder": run.parts.autoencoder.fingerprint}
+    autoencoded = shared | {"autoencoder": run.components.autoencoder.fingerprint}
     return [
         *accuracy_measures(samples, statements, subject="arm", protocol=sample_protocol),
         *accuracy_measures(
@@ -83,8 +83,8 @@ def _samples(
 
 def _reconstructions(run: LoadedRun, source: ShapesSource, count: int) -> Iterator[Images]:
     """Clean views of the same scenes through the autoencoder: the ceiling of every model."""
-    autoencoder = run.parts.autoencoder
+    autoencoder = run.components.autoencoder
     for part in torch.arange(count).split(run.recipe.evaluation.batch_size):
         images = torch.stack([clean_view(source, index).image for index in part.tolist()])
-        moments = autoencoder.encode(to_pixels(images.to(run.parts.device)))
+        moments = autoencoder.encode(to_pixels(images.to(run.components.device)))
         yield autoencoder.decode(autoencoder.normalise(moments.mean)).cpu()

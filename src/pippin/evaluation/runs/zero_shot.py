@@ -119,10 +119,10 @@ def _measures(
         **{f"zero_shot.{path}": value for path, value in protocol(dataset.config).items()},
         "captions_of": "the preset's folder",
     }
-    record = run.parts.training_record
+    record = run.components.training_record
     trained = record.protocol(None, run.recipe) if record is not None else {}
     sample_protocol = shared | sampling_protocol(run, sampling) | trained
-    extractor = build_features(config, run.parts.device)
+    extractor = build_features(config, run.components.device)
     samples = extract(extractor, _resized(files, size, side))
     reference = extract(extractor, dataset.images(range(len(dataset)), size))
     distances = compare(samples, reference, config)
@@ -131,12 +131,12 @@ def _measures(
         return measures
     resized, real = _resized(files, size, side), dataset.images(chosen, size)
     subjects: dict[Subject, Any] = {"arm": (resized, sample_protocol), "real": (real, shared)}
-    warn_truncated_captions(clip, captions, run.parts.console)
+    warn_truncated_captions(clip, captions, run.components.console)
     return measures + clip_measures(clip, captions, subjects, config)
 
 
 def _check(run: LoadedRun, preset: PresetName) -> None:
-    if run.parts.text_rule is None:
+    if run.components.text_rule is None:
         raise ConfigError(
             f"--preset {preset} samples for captions, and this model reads none; "
             "give the run of a text model"
@@ -150,7 +150,7 @@ def _check(run: LoadedRun, preset: PresetName) -> None:
 
 
 def _check_images(run: LoadedRun, dataset: CaptionedImages) -> None:
-    config, console = run.recipe.evaluation, run.parts.console
+    config, console = run.recipe.evaluation, run.components.console
     check_squares(dataset.config, "pippin evaluate RUN --preset")
     count = len(dataset)
     if count < config.neighbours + 2:
