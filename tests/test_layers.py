@@ -147,6 +147,14 @@ def test_configuration_imports_configurations_only_and_no_torch(path):
             assert known or rest[:1] == own[:1], f"{path} imports {name}"
 
 
+def test_metrics_know_no_run():
+    """Metrics read images, features and predictions; ``evaluation/runs`` samples for them."""
+    known = ("pippin.runs", "pippin.sampling", "pippin.recipes", "pippin.evaluation.runs")
+    for path in (PACKAGE / "evaluation" / "metrics").rglob("*.py"):
+        found = [name for name in imports(path) if name.startswith(known)]
+        assert not found, f"{name_of(path)} imports {found}"
+
+
 def test_packages_import_nothing_by_themselves():
     for path in PACKAGE.rglob("__init__.py"):
         if path.parent != PACKAGE:  # whose names are imported when asked for: test_public.py
