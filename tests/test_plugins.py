@@ -5,6 +5,8 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -29,7 +31,7 @@ MODULE = """
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pippin.denoisers.config import DiTConfig
+from pippin.denoisers.dit.config import DiTConfig
 from pippin.denoisers.registry import register_denoiser
 from pippin.recipes.table import RECIPES, get_recipe
 
@@ -61,9 +63,8 @@ def process(monkeypatch, tmp_path):
     monkeypatch.setenv(plugins.VARIABLE, "")
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
-    plugins._loaded.clear()
+    monkeypatch.setattr(plugins, "_state", plugins._Loading())
     yield
-    plugins._loaded.clear()
     for name in [name for name in RECIPES if name.startswith("tests_plugin")]:
         del RECIPES[name]
 
@@ -112,8 +113,39 @@ def test_a_broken_plugin_is_named_with_its_package(tmp_path):
     wanted = (
         r"plugin mine = tests_plugin_broken of the package dist-mine .*pip uninstall dist-mine"
     )
-    with pytest.raises(ConfigError, match=wanted):
-        denoiser_config("tests_absent")
+    for _ in range(2):  # the second call must not say that the kind is unknown
+        with pytest.raises(ConfigError, match=wanted):
+            denoiser_config("tests_absent")
+
+
+def test_a_plugin_may_look_for_names_while_it_is_imported(tmp_path):
+    code = "from pippin.plugins import load_plugins; load_plugins(); done = True"
+    (tmp_path / "tests_plugin_inner.py").write_text(code)
+    install(tmp_path, "mine", "tests_plugin_inner:done")
+    plugins.load_plugins()
+    assert sys.modules["tests_plugin_inner"].done
+
+
+def test_a_thread_waits_for_the_plugins_that_another_imports(tmp_path):
+    code = "import time; time.sleep(0.3); done = True"
+    (tmp_path / "tests_plugin_slow.py").write_text(code)
+    install(tmp_path, "mine", "tests_plugin_slow")
+    thread = threading.Thread(target=plugins.load_plugins)
+    thread.start()
+    while "tests_plugin_slow" not in sys.modules:
+        time.sleep(0.01)
+    plugins.load_plugins()
+    assert sys.modules["tests_plugin_slow"].done
+    thread.join()
+
+
+def test_a_module_that_cannot_be_imported_is_not_left_to_workers(module):
+    with pytest.raises(ConfigError, match="tests_absent: no such module"):
+        plugins.import_modules(["tests_absent"])
+    assert plugins.VARIABLE not in os.environ
+    with pytest.raises(ConfigError, match="tests_absent: no such module"):
+        plugins.import_modules([module, "tests_absent", "tests_later"])
+    assert plugins.imported_modules() == [module]
 
 
 def install(folder, name, value):

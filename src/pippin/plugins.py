@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
@@ -20,21 +21,46 @@ GROUP = "pippin.plugins"
 VARIABLE = "PIPPIN_IMPORT"
 """Environment variable by which worker processes know the imported modules, joined by commas."""
 
-_loaded = threading.Event()
+
+@dataclass(kw_only=True)
+class _Loading:
+    """Progress of :func:`load_plugins` in this process."""
+
+    loading: bool = False
+    """The thread that holds the lock imports: a module may call :func:`load_plugins` itself."""
+    loaded: bool = False
+    error: Exception | None = None
+    """Why a module could not be imported."""
+
+
+_lock = threading.RLock()
+_state = _Loading()
 
 
 def import_modules(names: Sequence[str]) -> None:
     """Import modules, in this process and in the worker processes that it starts.
 
-    The current folder is searched after Python's path.
+    The current folder is searched after Python's path. Worker processes do not import a module
+    that this process failed to import.
 
     Raises:
         ConfigError: no such module.
     """
-    if names:  # recorded first: a signal during a long import prints the whole command
-        os.environ[VARIABLE] = ",".join(dict.fromkeys([*imported_modules(), *names]))
-    for name in names:
-        _import(name)
+    recorded = imported_modules()
+    _record([*recorded, *names])  # first: a signal during a long import prints the whole command
+    for position, name in enumerate(names):
+        try:
+            _import(name)
+        except Exception:
+            _record([*recorded, *names[:position]])
+            raise
+
+
+def _record(names: Sequence[str]) -> None:
+    if names:
+        os.environ[VARIABLE] = ",".join(dict.fromkeys(names))
+    else:
+        os.environ.pop(VARIABLE, None)
 
 
 def imported_modules() -> list[str]:
@@ -48,14 +74,25 @@ def load_plugins() -> None:
     Called when a name is not registered, so that a process without such names imports nothing.
 
     Raises:
-        ConfigError: a module cannot be imported; the message names it.
+        ConfigError: a module cannot be imported; the message names it. Later calls raise the same
+            error.
     """
-    if _loaded.is_set():
-        return
-    _loaded.set()
-    import_modules(imported_modules())
-    for entry in entry_points(group=GROUP):
-        _load(entry)
+    with _lock:
+        if _state.error is not None:
+            raise _state.error
+        if _state.loading or _state.loaded:
+            return
+        _state.loading = True
+        try:
+            import_modules(imported_modules())
+            for entry in entry_points(group=GROUP):
+                _load(entry)
+            _state.loaded = True
+        except Exception as error:
+            _state.error = error
+            raise
+        finally:
+            _state.loading = False
 
 
 def register_advice(function: str) -> str:
