@@ -75,6 +75,19 @@ class FeatureName(Parameter):
         return r"\S+"
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnofficialFeatures(FeatureName):
+    """Any feature network but the published Inception, in which the metric has another name."""
+
+    examples: tuple[Any, ...] = ("efflite0", "dinov2")
+
+    def parse(self, text: str) -> str:
+        """The name of the network."""
+        if text == "inception":
+            raise ValueError("a metric in features of the published Inception has another name")
+        return text
+
+
 def network_of(features: str) -> str:
     """Kind of network: ``inception`` of ``inception-ab12cd34``, the network of another file."""
     return features.partition("-")[0]
