@@ -11,8 +11,9 @@ import pytest
 
 from pippin.config import ConfigError
 from pippin.evaluation.distances import metric_of_features
+from pippin.evaluation.image_metric import ImageMetric
 from pippin.evaluation.metric import OTHER, MetricKind
-from pippin.evaluation.metric_parameters import CurvePosition
+from pippin.evaluation.metric_parameters import CurvePosition, Number
 from pippin.evaluation.metric_registry import declare_metric, find_metric, metric_kinds, near_names
 from pippin.evaluation.metrics.declared.best_setting import AT_BEST_SCALE, SEARCH_AT_REQUEST
 from pippin.evaluation.metrics.declared.captions import CLIP_SCORE
@@ -128,6 +129,34 @@ def test_missing_and_wrong_parameters_are_refused():
         DRIFT()
     with pytest.raises(TypeError, match=r"'FID' takes \[\]"):
         FID(features="efflite0")
+
+
+LEVEL = {"level": Number(examples=(1.0,))}
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"name": "glow {level}"}, r'\{level\} of its name has no parameter; .*s=\{"level"'),
+        ({"name": "{control} or {control}"}, "each placeholder stands once; got '{control} or"),
+        ({"name": ""}, "each placeholder stands once; got ''"),
+        ({"name": "glow {}"}, "must be a plain name such as {control}; got 'glow {}'"),
+        ({"name": "glow {level:g}", "parameters": LEVEL}, "plain name .*; got 'glow {level:g}'"),
+        ({"name": "glow {"}, "braces of its name are unbalanced .*: 'glow {'"),
+        ({"name": "glow", "label": "glow {at}"}, r"\{at\} of its label is not one .* has: none"),
+        ({"name": "glow {at}", "description": "{level}"}, r"its description .*, which has: at;"),
+    ],
+)  # fmt: skip
+def test_placeholders_without_parameter_are_refused_when_declared(declared, message):
+    with pytest.raises(ConfigError, match=message):
+        MetricKind(**{"description": "Glow.", "better": "lower"} | declared)
+
+
+def test_the_metric_of_a_function_takes_no_placeholder():
+    glow = {"description": "Glow.", "better": "lower", "values": lambda images: images}
+    with pytest.raises(ConfigError, match="takes no placeholder; got: at; declare an ImageMetric"):
+        ImageMetric(name="glow {at}", **glow)
+    assert ImageMetric(name="glow 1", **glow)().name == "glow 1"
 
 
 def test_near_names_are_longer_or_similar_ones():

@@ -23,6 +23,7 @@ from pippin.evaluation.metric_parameters import (
     Number,
     Parameter,
     Position,
+    check_placeholders,
 )
 
 Better = Literal["lower", "higher", "neither"]
@@ -73,6 +74,12 @@ class MetricKind:
     distance in Inception features. None = it has one name in all features."""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     """Parameters of placeholders that are not in :data:`USUAL_PARAMETERS`."""
+
+    def __post_init__(self) -> None:
+        """Refuse a name or words with placeholders that have no parameter."""
+        words = {"label": self.label, "description": self.description, "unit": self.unit}
+        texts = {field: text for field, text in words.items() if isinstance(text, str)}
+        check_placeholders(self.name, {*USUAL_PARAMETERS, *self.parameters}, texts)
 
     def __call__(self, **values: Any) -> "Metric":
         """The metric with these parameters.
