@@ -23,8 +23,13 @@ from pippin.control import Control, Corner, Size
 from pippin.denoisers.dit.config import DiTConfig
 from pippin.denoisers.dit.model import DiT
 from pippin.denoisers.registry import denoiser_config, register_denoiser
+from pippin.evaluation.image_metric import image_metrics
+from pippin.evaluation.metric_registry import find_metric
 from pippin.model import build_model
 from pippin.recipes.table import RECIPES, get_recipe
+from pippin.studies.execution import execute
+from pippin.studies.runner import refuse_unmeasured
+from pippin.studies.shipped.table import get_study
 from pippin.types import Conditions, stack_controls
 
 MODULE = """
@@ -105,6 +110,38 @@ def test_an_entry_point_is_imported_when_its_kind_is_met(module, tmp_path):
     with pytest.raises(ConfigError, match="'tests_absent' is not known"):
         denoiser_config("tests_absent")
     assert denoiser_config(module).__module__ == module
+
+
+METRIC = """
+from pippin import ImageMetric, declare_metric
+
+KIND = declare_metric(
+    ImageMetric(
+        name="NAME",
+        description="Mine.",
+        better="lower",
+        values=lambda images: images[:, 0, 0, 0],
+    )
+)
+"""
+
+
+@pytest.mark.parametrize("first", ["name", "all"])
+def test_a_plugin_with_metrics_only_is_imported(first, tmp_path):
+    """By whatever asks first: a report for a name, or an evaluation for all metrics of images."""
+    name = f"tests_plugin{next(NUMBERS)}"
+    (tmp_path / f"{name}.py").write_text(METRIC.replace("NAME", name))
+    install(tmp_path, name, name)
+    if first == "name":
+        assert find_metric(name).description == "Mine."
+    assert name in [kind.name for kind in image_metrics()]
+
+
+def test_a_study_with_a_broken_plugin_stops_before_training(tmp_path):
+    (tmp_path / "tests_plugin_metric.py").write_text("import tests_no_such_module")
+    install(tmp_path, "mine", "tests_plugin_metric")
+    with pytest.raises(ConfigError, match="plugin mine = tests_plugin_metric"):
+        refuse_unmeasured(get_study("demo-quick"), execute)
 
 
 def test_a_broken_plugin_is_named_with_its_package(tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Import of modules that register denoisers, conditioners, recipes or studies of their own.
+"""Import of modules that add denoisers, conditioners, recipes, studies or metrics of their own.
 
 The user names such a module (``--import MODULE``), or an installed package declares it as an entry
 point of the group ``pippin.plugins``. A recipe, run or checkpoint names none: opening a downloaded
@@ -71,7 +71,8 @@ def imported_modules() -> list[str]:
 def load_plugins() -> None:
     """Import the modules of :data:`VARIABLE` and of installed plugins, once in a process.
 
-    Called when a name is not registered, so that a process without such names imports nothing.
+    Called when a name is not registered, by evaluations, which measure every declared metric of
+    single images.
 
     Raises:
         ConfigError: a module cannot be imported; the message names it. Later calls raise the same
