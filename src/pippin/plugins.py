@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 
 from pippin.config import ConfigError
 
@@ -33,6 +34,8 @@ class _Loading:
     """Why a module could not be imported."""
 
 
+_registering: dict[str, None] = {}
+"""Modules of :func:`note_registration`, in their order."""
 _lock = threading.RLock()
 _state = _Loading()
 
@@ -72,7 +75,7 @@ def load_plugins() -> None:
     """Import the modules of :data:`VARIABLE` and of installed plugins, once in a process.
 
     Called when a name is not registered, by evaluations, which measure every declared metric of
-    single images.
+    single images, and at the start of a study's worker processes.
 
     Raises:
         ConfigError: a module cannot be imported; the message names it. Later calls raise the same
@@ -94,6 +97,47 @@ def load_plugins() -> None:
             raise
         finally:
             _state.loading = False
+
+
+def note_registration(owner: object) -> None:
+    """Record the module of a registered class or function: a study's workers import it too."""
+    module = str(getattr(owner, "__module__", ""))
+    if module.partition(".")[0] not in ("", "pippin", "__main__", "__mp_main__"):
+        _registering[module] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerModules:
+    """Modules that a process imports because the process that started it has."""
+
+    named: tuple[str, ...] = ()
+    """Modules of ``--import``."""
+    registering: tuple[str, ...] = ()
+    """Modules of registered classes and functions, which a program may have imported itself."""
+
+    @classmethod
+    def of_this_process(cls) -> "WorkerModules":
+        """What this process has imported so far."""
+        return cls(named=tuple(imported_modules()), registering=tuple(_registering))
+
+    def load(self) -> None:
+        """Import them, and installed plugins. Registering modules that are not on Python's path,
+        such as a notebook's, are skipped.
+
+        Raises:
+            ConfigError: a module cannot be imported; the message names it.
+        """
+        import_modules(self.named)
+        for name in filter(_is_found, self.registering):
+            import_module(name)
+        load_plugins()
+
+
+def _is_found(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # no such package, or a module without a file
+        return False
 
 
 def register_advice(function: str) -> str:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from pippin.config import ConfigError
 from pippin.evaluation.metric import OTHER, Metric, MetricKind, undeclared
 from pippin.evaluation.metrics import declared as metrics
-from pippin.plugins import load_plugins
+from pippin.plugins import load_plugins, note_registration
 
 Kind = TypeVar("Kind", bound=MetricKind)
 NEAR = 4
@@ -35,6 +35,8 @@ def declare_metric(kind: Kind) -> Kind:
         ConfigError: a metric of another kind, or of pippin itself, has one of the names.
     """
     _import_shipped()
+    for function in filter(callable, vars(kind).values()):
+        note_registration(function)
     return _register(kind)
 
 
