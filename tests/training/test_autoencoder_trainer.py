@@ -196,7 +196,7 @@ def test_a_state_of_another_network_names_the_command_that_trained_it(
 ) -> None:
     AutoencoderTrainer(CONFIG, tmp_path / "run", resume=False).save()
     monkeypatch.setattr(
-        "pippin.training.autoencoder_trainer.build_network",
+        "pippin.training.autoencoder.trainer.build_network",
         lambda config: build_network(replace(config, block_channels=(4, 16))),
     )
     with pytest.raises(ValueError, match="is of another model") as refused:
