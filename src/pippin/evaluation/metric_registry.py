@@ -101,6 +101,6 @@ def _find(name: str) -> Metric:
 
 @cache
 def _import_shipped() -> None:
-    """Import the declarations of :mod:`pippin.evaluation.metrics`."""
+    """Import the declarations of :mod:`pippin.evaluation.metrics.declared`."""
     for module in iter_modules(metrics.__path__):
         import_module(f"{metrics.__name__}.{module.name}")
