@@ -149,7 +149,7 @@ def test_configuration_imports_configurations_only_and_no_torch(path):
 
 def test_metrics_know_no_run():
     """Metrics read images, features and predictions; ``evaluation/runs`` samples for them."""
-    known = ("pippin.runs", "pippin.sampling", "pippin.recipes", "pippin.evaluation.runs")
+    known = ("pippin.runs", "pippin.sampling", "pippin.evaluation.runs")
     for path in (PACKAGE / "evaluation" / "metrics").rglob("*.py"):
         found = [name for name in imports(path) if name.startswith(known)]
         assert not found, f"{name_of(path)} imports {found}"
