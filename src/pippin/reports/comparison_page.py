@@ -11,6 +11,7 @@ from pippin.evaluation.control_words import control_label
 from pippin.reports.comparison import MEASURING, Pair, SourcePair, compared_lines, open_pair
 from pippin.reports.figures.curves import learning_curves
 from pippin.reports.figures.gallery import Frame, ImageGroup, gallery, sample_rows, samples_folder
+from pippin.reports.figures.loss_words import NOT_COMPARABLE
 from pippin.reports.page import ImageEmbedder, write_page
 from pippin.reports.report import environments, grouped_details, run_lines
 from pippin.reports.report_data import Run
@@ -132,6 +133,7 @@ def _context(both: SourcePair) -> dict[str, Any]:
         "groups": grouped_details(lines),
         "unranked": [line for line in lines if line.unranked],
         "curves": [(figure, Markup(figure.svg)) for figure in learning_curves(both.source)],
+        "losses_note": NOT_COMPARABLE,
         "runs": [line for line in run_lines(both.source) if line.begun],
         "environments": environments(both.source),
         "problems": both.source.problems,

@@ -14,6 +14,7 @@ from pippin.reports.contrast_headline import study_headline
 from pippin.reports.figures.control_figures import control_profiles, tradeoffs
 from pippin.reports.figures.curves import learning_curves
 from pippin.reports.figures.gallery import SEEDS_SHOWN, gallery
+from pippin.reports.figures.loss_words import NOT_COMPARABLE
 from pippin.reports.page import ROOM, ImageEmbedder, write_page
 from pippin.reports.report_data import Run, Source, open_source
 from pippin.reports.settings import differing, grouped, starting_point
@@ -77,6 +78,7 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
         "reading": _reading(source),
         "groups": grouped_details(lines),
         "curves": [(figure, Markup(figure.svg)) for figure in curves],
+        "losses_note": NOT_COMPARABLE,
         "profiles": [(figure, Markup(figure.svg)) for figure in control_profiles(source)],
         "tradeoffs": [(figure, Markup(figure.svg)) for figure in tradeoffs(source)],
         "samples": images.samples,
