@@ -15,6 +15,7 @@ from pippin.reports.figures.control_figures import control_profiles, tradeoffs
 from pippin.reports.figures.curves import learning_curves
 from pippin.reports.figures.gallery import SEEDS_SHOWN, gallery
 from pippin.reports.figures.loss_words import NOT_COMPARABLE
+from pippin.reports.figures.previews import Previews, previews
 from pippin.reports.page import ROOM, ImageEmbedder, write_page
 from pippin.reports.report_data import Run, Source, open_source
 from pippin.reports.settings import differing, grouped, starting_point
@@ -83,6 +84,7 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
         "tradeoffs": [(figure, Markup(figure.svg)) for figure in tradeoffs(source)],
         "samples": images.samples,
         "drift": images.drift,
+        "previews": None if source.is_study else run_previews(source, embedder),
         "names": {control: control_label(control) for control in images.drift},
         "shown": SEEDS_SHOWN,
         "differing": differing(source.declaration),
@@ -94,6 +96,13 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
         "published_caution": CAUTION,
         "problems": source.problems,
     }
+
+
+def run_previews(source: Source, embedder: ImageEmbedder) -> Previews | None:
+    """Previews of a single run over time."""
+    (settings,) = source.declaration.settings().values()
+    of_text = settings.get("conditioning.semantic.kind") == "text"
+    return previews(source.runs[0], embedder, of_text=of_text)
 
 
 def _sections(source: Source) -> list[tuple[str, str]]:
