@@ -168,7 +168,7 @@ def test_contrasts_are_rows_with_their_verdicts(study, execute, tmp_path):
     rows = rows_of(written(tmp_path / "s", tmp_path / "t.csv"))
     (row,) = [row for row in rows if row["kind"] == "contrast"]
     assert (row["arm"], row["verdict"], row["n"]) == ("less drift", "supported", "3")
-    assert float(row["mean"]) == pytest.approx(-0.021)
+    assert float(row["mean"]) == pytest.approx(-0.021) and row["unit"] == "distance"
     arms = {row["verdict"] for row in rows if row["kind"] == "arm"}
     assert arms == {"baseline", "exploratory"}  # only contrasts decide
     text = written(tmp_path / "s", tmp_path / "t.tex")

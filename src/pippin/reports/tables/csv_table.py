@@ -3,7 +3,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pippin.evaluation.metric_registry import find_metric
 from pippin.reports.report_data import Source
@@ -44,7 +44,8 @@ def csv_table(source: Source, lines: Sequence[Line], contrasts: Sequence[Contras
         rows.setdefault(find_metric(row.metric).name, []).append(row)
     for line in lines:
         writer.writerows(_rows_of_metric(source, line, rows[line.metric.name]))
-    writer.writerows(_contrast_row(result) for result in contrasts)
+    units = {row.metric: row.unit for row in source.results.rows if row.subject == "arm"}
+    writer.writerows(_contrast_row(result, units) for result in contrasts)
     return text.getvalue()
 
 
@@ -83,14 +84,16 @@ def _verdicts(source: Source, line: Line) -> dict[str, str]:
     return {baseline: "baseline", **compared}
 
 
-def _contrast_row(result: ContrastResult) -> dict[str, object]:
+def _contrast_row(result: ContrastResult, units: Mapping[str, str]) -> dict[str, object]:
     contrast = result.contrast
+    shares = contrast.scale == "share of real"
+    named = dict.fromkeys(units.get(metric, "") for metric in contrast.metrics)
     return {
         "kind": "contrast",
         "arm": contrast.name,
         "metric": "; ".join(contrast.metrics),
         "label": contrast_label(contrast),
-        "unit": "share of real images' value" if contrast.scale == "share of real" else "",
+        "unit": "share of real images' value" if shares else "; ".join(filter(None, named)),
         "role": contrast.role,
         **(_numbers(result.estimate, ()) if result.estimate else {}),
         "verdict": result.verdict,
